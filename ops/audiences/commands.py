@@ -31,7 +31,7 @@ from ops.state.holders import await_holders
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, partition_count
 from ops.terminal.asking import confirmed, counted
-from ops.terminal.console import note, print_json, progress, say, table
+from ops.terminal.console import mention, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import count_columns, number_columns, text_columns
 from producer.publish import Publisher
@@ -97,7 +97,7 @@ def list_audiences(
         [cells for row in rows for cells in _cells(row)],
     )
     if counts.unreadable:
-        note(f"{counts.unreadable:,} ledgers can't be read: another version wrote them.")
+        mention(f"{counts.unreadable:,} ledgers can't be read: another version wrote them.")
 
 
 @app.command()
@@ -187,7 +187,7 @@ def rename(
         {"audience": old, "renamed": new, **_counts(found), "ids": ids, "syncs": syncs}, as_json
     )
     if syncs:
-        note(f'Write audience = "{new}" into [sync.{"], [sync.".join(syncs)}], and restart.')
+        mention(f'Write audience = "{new}" into [sync.{"], [sync.".join(syncs)}], and restart.')
     if found.unnamed:
         raise typer.Exit(1)
 
@@ -214,7 +214,7 @@ def set_slug(
         return
     before = f", no longer for '{was}'" if was and was != slug else ""
     say(f"{audience_id} stands for '{slug}'{before}.")
-    note(_RETRY.format(reason="audience_conflict" if was else "unknown_audience"))
+    mention(_RETRY.format(reason="audience_conflict" if was else "unknown_audience"))
 
 
 @app.command()
@@ -236,7 +236,7 @@ def forget(audience_id: Id, *, reason: Reason = "", as_json: Json = False) -> No
         return
     say(f"{audience_id} is forgotten; it stood for '{was}'.")
     if audience_id in known:
-        note(_RETRY.format(reason="audience_conflict"))
+        mention(_RETRY.format(reason="audience_conflict"))
 
 
 def _cells(row: dict[str, Any]) -> Iterator[tuple[object, ...]]:
@@ -284,11 +284,11 @@ def _look(
 
 
 def _ask(found: LeavingPeople, question: str, *, yes: bool) -> None:
-    note(f"{found.held:,} people are in it by the ledger, {found.known:,} of them are named.")
+    mention(f"{found.held:,} people are in it by the ledger, {found.known:,} of them are named.")
     if found.unknown:
-        note(f"{found.unknown:,} are named, and the ledger knows nothing of them: they go, too.")
+        mention(f"{found.unknown:,} are named, and the ledger knows nothing of them: they go, too.")
     if found.unnamed:
-        note(
+        mention(
             f"{found.unnamed:,} are known by a digest only, and stay as they are: name them by"
             " --people lytics:SLUG, or by a file."
         )

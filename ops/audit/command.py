@@ -12,7 +12,7 @@ import typer
 from ops.state.acts import actor_named
 from ops.state.clock import now_ms
 from ops.state.opened import opened
-from ops.terminal.console import note, print_json, say, table
+from ops.terminal.console import mention, print_json, say, table
 from ops.terminal.moments import parse_moment_ms, shown_ms
 from ops.terminal.options import Json, spread
 from ops.terminal.tables import number_columns, text_columns
@@ -80,7 +80,7 @@ def audit(
         [_row(act) for act in acts],
     )
     if len(acts) == limit:
-        note(f"--limit shows more; {MOST_ACTS:,} are kept.")
+        mention(f"--limit shows more; {MOST_ACTS:,} are kept.")
 
 
 def _document(act: Act) -> dict[str, object]:

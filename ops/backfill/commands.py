@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 from redis import Redis
 
-from ops.backfill.canary import CanaryPerson, read_canary
+from ops.backfill.first_people import FirstPerson, read_first_people
 from ops.backfill.job_request import read_anew, spec_of
 from ops.backfill.options import RowOptions
 from ops.backfill.plan_command import plan
@@ -23,7 +23,7 @@ from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams, take_back
 from ops.terminal.asking import confirmed, counted
-from ops.terminal.console import Progress, note, print_json, print_result, progress, say, table
+from ops.terminal.console import Progress, mention, print_json, print_result, progress, say, table
 from ops.terminal.interrupts import Interruption, interruptible_between_steps
 from ops.terminal.options import Json, Yes, spread
 from ops.terminal.tables import count_columns, number_columns, text_columns
@@ -63,7 +63,8 @@ def start(
         int, typer.Option(help="Deliver this many rows first, then stop.", metavar="N", min=0)
     ] = 0,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show the canary's profile fields too.")
+        bool,
+        typer.Option("--reveal", help="Show profile fields of people who are read back."),
     ] = False,
     wait: Wait = False,
     as_json: Json = False,
@@ -80,7 +81,7 @@ def start(
         book = JobBook(client)
         spec = spec_of(wanted, settings, book)
         book.create(spec)
-        note(
+        mention(
             f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
         )
         _run(client, settings, spec.name, wait=wait, as_json=as_json, reveal=reveal)
@@ -88,7 +89,7 @@ def start(
 
 @app.command()
 def resume(job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: Json = False) -> None:
-    """Go on with a job that was paused, interrupted, or stands at its canary.
+    """Go on with a job that was paused, interrupted, or waits after its first rows.
 
     It continues exactly where it stopped. Standard input and scans can't be read twice: such a job
     starts again, and people who were delivered are not delivered twice.
@@ -102,7 +103,9 @@ def resume(job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: Js
                 raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
             case "read":
                 clear_pause(client, JOB, job, act)
-                note(f"Job '{job}' has been read to its end; what is waiting of it is delivered.")
+                mention(
+                    f"Job '{job}' has been read to its end; what is waiting of it is delivered."
+                )
             case _:
                 _refuse_changes(found, settings)
                 again = None if found.spec.resumes else read_anew(found, settings, book)
@@ -279,25 +282,25 @@ def _run(
         if phase == "reading":
             phase = _read(book, settings, name, interruption)
         if interruption.is_requested:
-            note(f"Stopped; `segrelay backfill resume {name}` goes on exactly where it stopped.")
+            mention(f"Stopped; `segrelay backfill resume {name}` goes on exactly where it stopped.")
             interruption.obey()
         if wait or phase == "canary":
             _wait_for_deliveries(client, settings, name, interruption)
     view = read_view(client, settings, book.named(name))
-    people = list(read_canary(client, settings, view.job.spec)) if phase == "canary" else []
+    people = list(read_first_people(client, settings, view.job.spec)) if phase == "canary" else []
     document = view.document()
     if phase == "canary":
         document["read_back"] = [each.document(reveal=reveal) for each in people]
-    lines = (*_lines(view), *_canary_lines(people, reveal=reveal))
+    lines = (*_lines(view), *_read_back_lines(people, reveal=reveal))
     print_result(document, *lines, as_json=as_json)
     if view.job.tally.refused:
-        note("Rows that could not be placed are kept: `segrelay quarantine list`.")
+        mention("Rows that could not be placed are kept: `segrelay quarantine list`.")
     if phase in {"paused", "aborted"}:
-        note(f"Job '{name}' was {phase} by a person before it was read to its end.")
+        mention(f"Job '{name}' was {phase} by a person before it was read to its end.")
         raise typer.Exit(1)
 
 
-def _canary_lines(people: Sequence[CanaryPerson], *, reveal: bool) -> Iterator[str]:
+def _read_back_lines(people: Sequence[FirstPerson], *, reveal: bool) -> Iterator[str]:
     if people:
         yield "read back from Insider:"
     for number, each in enumerate(people, start=1):
@@ -335,7 +338,7 @@ class _ReadingProgress:
         self._shown = done
         if reading.waiting_for and time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
             self._told_at = time.monotonic()
-            note(f"waiting: {reading.waiting_for}")
+            mention(f"waiting: {reading.waiting_for}")
 
 
 def _wait_for_deliveries(
@@ -347,7 +350,7 @@ def _wait_for_deliveries(
         lambda: hindrances(client, settings, triggers_of_job(client, settings, name), name),
         Deadline(None),
         interruption,
-        note,
+        mention,
         patience_seconds(resolve_url(settings.redis)),
     )
     watch.until_settled()

@@ -104,7 +104,7 @@ def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
 def read_anew(job: Job, settings: Settings, book: JobBook) -> Spec:
     """Return a job that reads its source from the beginning again; a scan gets a new time.
 
-    A canary that was delivered is not waited for again.
+    First rows (`--canary`) that were delivered are not waited for again.
 
     Raises:
         LyticsRefused, LyticsUnavailable: An audience can't be scanned.

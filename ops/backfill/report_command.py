@@ -10,7 +10,7 @@ import typer
 from ops.backfill.page import page_of
 from ops.backfill.report import JobReport, read_report, write_bad_rows
 from ops.state.opened import opened
-from ops.terminal.console import note, print_json
+from ops.terminal.console import mention, print_json
 from ops.terminal.private_files import private_file
 from worker.errors import UsageWrong
 
@@ -39,7 +39,7 @@ def report(
         if html is not None:
             with private_file(html) as file:
                 file.write(page_of(found).encode())
-            note(f"The page is {html}.")
+            mention(f"The page is {html}.")
         if bad_rows is not None:
             _write(found, bad_rows)
     except OSError as error:
@@ -50,14 +50,14 @@ def report(
 
 def _write(found: JobReport, path: Path) -> None:
     written, lost = write_bad_rows(found.bad_rows, path)
-    note(f"{written:,} rows are in {path}: mend them, then `segrelay backfill start {path} …`.")
+    mention(f"{written:,} rows are in {path}: mend them, then `segrelay backfill start {path} …`.")
     if any(row.text and not row.text.lstrip().startswith(("{", "[")) for row in found.bad_rows):
-        note(
+        mention(
             "Rows that are not JSON stand there as they came. Those of a CSV file need a file of "
             "their own, with the header above them or with --columns."
         )
     missing = found.view.job.tally.refused - written
     if lost:
-        note(f"{lost:,} rows were too large to be kept; the report names their lines.")
+        mention(f"{lost:,} rows were too large to be kept; the report names their lines.")
     if missing > lost:
-        note(f"{missing - lost:,} more were refused than are kept, or share a row.")
+        mention(f"{missing - lost:,} more were refused than are kept, or share a row.")

@@ -15,7 +15,7 @@ import orjson
 from ops.chaos.judging.verdict import SIX, ChaosVerdict
 from ops.chaos.plan import CLUSTER, SENTINEL, SINGLE, Plan
 from ops.chaos.run import ChaosRun
-from ops.terminal.console import note, print_json, say, table
+from ops.terminal.console import mention, print_json, say, table
 
 _HELP: Final = {
     "events": "different events; some are sent twice",
@@ -63,7 +63,7 @@ def main() -> int:
     arguments = vars(_arguments())
     as_json = arguments.pop("json")
     folder = Path(tempfile.mkdtemp(prefix="segrelay-chaos-"))
-    verdict = ChaosRun(Plan(**arguments), folder, note).verdict()
+    verdict = ChaosRun(Plan(**arguments), folder, mention).verdict()
     document = verdict.document()
     if as_json:
         print_json(document)
@@ -74,7 +74,7 @@ def main() -> int:
         return 0
     report = folder / "report.json"
     report.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-    note(f"The report, with events and ledgers of wrong profiles, and all logs: {report}")
+    mention(f"The report, with events and ledgers of wrong profiles, and all logs: {report}")
     return 1
 
 
@@ -99,7 +99,7 @@ def _show(verdict: ChaosVerdict, document: dict[str, Any]) -> None:
     rows += [(disruption.replace("_", " "), n) for disruption, n in verdict.disruptions.items()]
     table(("what", "how many"), rows)
     for violation in document["violations"]:
-        note(f"VIOLATION: {violation}")
+        mention(f"VIOLATION: {violation}")
     say("Every promise was kept." if document["kept"] else "NOT every promise was kept.")
 
 

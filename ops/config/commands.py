@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ops.terminal.console import note, print_json, print_result, say
+from ops.terminal.console import mention, print_json, print_result, say
 from ops.terminal.options import Json, Strict
 from worker.contract.settings import Settings, load_settings
 from worker.errors import ConfigurationInvalid
@@ -126,18 +126,18 @@ def _with_redis(report: CheckReport, settings: Settings) -> CheckReport:
 
 def _tell(report: CheckReport) -> None:
     for problem in report.problems:
-        note(problem)
+        mention(problem)
     for warning in report.warnings:
-        note(f"warning: {warning}")
+        mention(f"warning: {warning}")
     for one in report.notes:
-        note(one)
+        mention(one)
     if report.is_right:
         say("The configuration is right.")
     elif report.valid:
         warnings = _counted(len(report.warnings), "warning")
         say(f"The configuration can be loaded, but see the {warnings} above before you rely on it.")
     else:
-        note(f"{_counted(len(report.problems), 'problem')}.")
+        mention(f"{_counted(len(report.problems), 'problem')}.")
 
 
 def _counted(number: int, noun: str) -> str:

@@ -25,7 +25,7 @@ from ops.invented.events import AUDIENCES, people_at_lytics
 from ops.rig.rig import Rig, free_port, wait_for_receiver
 from ops.run.supervisor import own_command
 from ops.status.status import read_status
-from ops.terminal.console import note, print_json, say, table
+from ops.terminal.console import mention, print_json, say, table
 from ops.terminal.interrupts import interrupted_once
 from ops.terminal.tables import number_columns
 from worker.errors import OperationsMustAct
@@ -141,7 +141,7 @@ class _Play:
         """Run all acts and return the comparison."""
         begun = time.monotonic()
         self._invent()
-        note("Redis and the sandbox run; starting a worker and the receiver of webhooks.")
+        mention("Redis and the sandbox run; starting a worker and the receiver of webhooks.")
         self.rig.start_worker()
         receiver = self.rig.start_beside("serve")
         moving = threading.Thread(target=self._move_and_tell, name="lytics", daemon=True)
@@ -167,18 +167,18 @@ class _Play:
         for row in invented[: self.people * 2 // 3]:
             row["segments"] = [_SYNCED]
         self.rig.sandbox.post("lytics/profiles", invented)
-        note(f"Lytics has {self.people} invented people.")
+        mention(f"Lytics has {self.people} invented people.")
 
     def _backfill(self) -> None:
         members = self.rig.sandbox.get("lytics/members", audience=_SYNCED)
         path = self.rig.folder / "members.ndjson"
         path.write_bytes(b"\n".join(map(orjson.dumps, members)) + b"\n")
-        note(f"Backfill of the {len(members)} members of {_SYNCED}, from a file:")
+        mention(f"Backfill of the {len(members)} members of {_SYNCED}, from a file:")
         options = ("--audience", _SYNCED, "--as-of", "now", "--job", "members")
         self._command("backfill", "start", str(path), *options)
 
     def _sync(self, what: str) -> None:
-        note(what)
+        mention(what)
         self._command("sync", "run", _SYNCED)
 
     def _command(self, *arguments: str) -> None:
@@ -240,7 +240,7 @@ class _Play:
                 sys.stderr.flush()
             elif elapsed - last >= 1.0 or not last:
                 last = elapsed
-                note(line)
+                mention(line)
             if told and told["sent"] == told["events"] and not status["waiting"]:
                 break
             if elapsed > _SECONDS_AT_MOST:
@@ -288,7 +288,7 @@ def _summary(outcome: _Outcome) -> None:
     for reason, count in document["skipped_by_reason"].items():
         say(f"skipped as {reason}: {count}")
     for problem in outcome.problems:
-        note(problem)
+        mention(problem)
     say(
         "Insider holds exactly what Lytics holds."
         if outcome.agrees

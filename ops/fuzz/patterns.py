@@ -59,8 +59,6 @@ STRINGS: Final = (
     "(«any» + «string»)",
     "std.«toString type manifestJsonMinified»(«any»)",
     "std.manifestJsonEx(«any», '  ')",
-    "std.manifestYamlDoc(«any»)",
-    "std.manifestYamlDoc(«any», indent_array_in_object=true)",
     "std.escapeString«Json Python Bash Dollars XML»(«any»)",
     "std.«asciiUpper asciiLower trim md5 sha256 base64 base64Decode»(«string»)",
     "std.substr(«string», «number0», «number0»)",

@@ -67,14 +67,9 @@ def check_live(settings: Settings) -> list[LiveFinding]:
     for destination in settings.destinations.values():
         if destination.api != _INSIDER:
             continue
-        triggers = [
-            trigger
-            for trigger in settings.triggers.values()
-            if trigger.destination == destination.name
-        ]
         try:
             with InsiderReader(settings, destination) as reader:
-                findings += check_panel(reader, settings, triggers)
+                findings += check_panel(reader, settings, settings.triggers_of(destination.name))
         except SegrelayError as error:
             place = f"destinations.{destination.name}"
             findings.append(LiveFinding(place, "error", error.message))

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, Self
 import httpx
 import orjson
 
-from worker.contract.settings import Destination, Settings
+from worker.contract.settings import Authorization, Destination, Settings
 from worker.contract.settings.values.urls import join
 from worker.core.messages import normalise_message
 from worker.errors import ConfigurationInvalid, OperationsMustAct
@@ -91,25 +91,7 @@ class InsiderReader:
         self._sleep = sleep
         self._monotonic = monotonic
         self._next_at = 0.0
-        headers = authorization.revealed_headers() if authorization else {}
-        parameters = authorization.revealed_parameters() if authorization else {}
-        try:
-            self._client = httpx.Client(
-                headers=headers,
-                params=parameters,
-                timeout=_TIMEOUT_SECONDS,
-                trust_env=False,
-                follow_redirects=False,
-                transport=httpx.HTTPTransport(
-                    trust_env=False,
-                    local_address="0.0.0.0" if settings.delivery.ipv4_only else None,  # noqa: S104 - any address, of IPv4
-                ),
-            )
-        except (ValueError, UnicodeError):
-            raise ConfigurationInvalid(
-                f"authorizations.{destination.authorization}: a header or parameter holds"
-                " characters that HTTP does not allow."
-            ) from None
+        self._client = _client(authorization, ipv4_only=settings.delivery.ipv4_only)
 
     def __enter__(self) -> Self:
         return self
@@ -273,3 +255,24 @@ def _column(row: Mapping[str, Any]) -> Column:
         if isinstance(one, dict) and "key" in one
     }
     return Column(str(row["key"]), str(row.get("type") or "").lower(), parameters)
+
+
+def _client(authorization: Authorization | None, *, ipv4_only: bool) -> httpx.Client:
+    """Return a client that sends the headers and parameters of an authorization."""
+    try:
+        return httpx.Client(
+            headers=authorization.revealed_headers() if authorization else {},
+            params=authorization.revealed_parameters() if authorization else {},
+            timeout=_TIMEOUT_SECONDS,
+            trust_env=False,
+            follow_redirects=False,
+            transport=httpx.HTTPTransport(
+                trust_env=False,
+                local_address="0.0.0.0" if ipv4_only else None,  # noqa: S104 - any address, of IPv4
+            ),
+        )
+    except (ValueError, UnicodeError):
+        raise ConfigurationInvalid(
+            f"authorizations.{authorization.name if authorization else ''}: a header or parameter"
+            " holds characters that HTTP does not allow."
+        ) from None

@@ -22,7 +22,7 @@ from ops.letters.reading import (
 )
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
-from ops.terminal.console import note, print_json, say, say_fields, table
+from ops.terminal.console import mention, print_json, say, say_fields, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json, Reveal, spread
 from ops.terminal.tables import number_columns, text_columns
@@ -110,7 +110,7 @@ def list_letters(
     )
     say(f"{len(letters):,} shown of {kept:,} letters")
     if len(letters) == limit:
-        note(f"--page {page + 1} shows more.")
+        mention(f"--page {page + 1} shows more.")
 
 
 @app.command()

@@ -26,7 +26,7 @@ from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import partition_count
 from ops.terminal.asking import confirmed, counted
-from ops.terminal.console import note, print_json, print_result, say, table
+from ops.terminal.console import mention, print_json, print_result, say, table
 from ops.terminal.options import All, Force, Ids, Json, Yes, spread
 from ops.terminal.tables import text_columns
 from producer.doorbell import CeleryDoorbell
@@ -39,6 +39,7 @@ from worker.contract.settings import Settings
 from worker.errors import UsageWrong
 
 _MESSAGE_CHARACTERS: Final = 80
+_FATES: Final = ("sent", "skipped", "dead")
 _LEFT_OUT: Final = {
     "orphaned": "the configuration does not name their trigger any more",
     "unwanted": "their trigger has another direction or other audiences now",
@@ -137,7 +138,7 @@ def export(
         for letter in find_letters(client, places, wanted):
             stream.write(orjson.dumps(letter) + b"\n")
             written += 1
-    note(f"{written:,} letters exported")
+    mention(f"{written:,} letters exported")
 
 
 @contextmanager
@@ -177,13 +178,13 @@ def import_file(
     )
     if imported.problems:
         for line, why in () if as_json else imported.problems:
-            note(f"line {line}: {why}")
+            mention(f"line {line}: {why}")
         raise typer.Exit(1)
 
 
 def _tell_left_out(plan: ReplayPlan) -> None:
     for why, count in plan.left_out.items():
-        note(f"{count:,} left out: {_LEFT_OUT[why]}")
+        mention(f"{count:,} left out: {_LEFT_OUT[why]}")
 
 
 def _rehearse(
@@ -198,15 +199,10 @@ def _rehearse(
     fates = Counter(one.fate for one in rehearsed)
     if as_json:
         rows = [
-            {
-                "id": r.name,
-                "fate": r.fate,
-                "reason": r.reason,
-                "message": r.safe_message,
-            }
+            {"id": r.name, "fate": r.fate, "reason": r.reason, "message": r.safe_message}
             for r in rehearsed
         ]
-        fate_counts = {f"would_be_{fate}": fates[fate] for fate in ("sent", "skipped", "dead")}
+        fate_counts = {f"would_be_{fate}": fates[fate] for fate in _FATES}
         print_json({**fate_counts, "left_out": dict(plan.left_out), "letters": rows})
         return
     _tell_left_out(plan)
@@ -217,4 +213,4 @@ def _rehearse(
             for r in rehearsed
         ],
     )
-    say(", ".join(f"{fates[fate]:,} would be {fate}" for fate in ("sent", "skipped", "dead")))
+    say(", ".join(f"{fates[fate]:,} would be {fate}" for fate in _FATES))

@@ -13,7 +13,7 @@ from ops.state.opened import opened
 from ops.state.partitions import known_destinations
 from ops.state.waiting import refuse_other_configurations
 from ops.terminal.asking import confirmed
-from ops.terminal.console import note, print_result
+from ops.terminal.console import mention, print_result
 from ops.terminal.options import Json, Yes, configured
 from worker.contract.settings import Settings
 from worker.errors import UsageWrong
@@ -67,7 +67,7 @@ def _refuse(settings: Settings, old: str, new: str, known: list[str]) -> None:
 
 
 def _tell(carried: Carried) -> None:
-    note(f"carried over: {_counted(carried)}")
+    mention(f"carried over: {_counted(carried)}")
 
 
 def _counted(carried: Carried) -> str:

@@ -13,7 +13,7 @@ from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, Stream, find_streams, refuse_other_configurations
 from ops.terminal.asking import confirmed
-from ops.terminal.console import note, print_json, progress, say
+from ops.terminal.console import mention, print_json, progress, say
 from ops.terminal.options import Json, Yes, configured
 from producer.doorbell import CeleryDoorbell
 from worker.adapters.redis.addresses import read_renamed
@@ -70,7 +70,7 @@ def move(
         return
     say(f"{moved:,} deliveries moved")
     if left:
-        note(f"{left:,} stay: {new} is for another direction, or for other audiences.")
+        mention(f"{left:,} stay: {new} is for another direction, or for other audiences.")
 
 
 def _refuse_renamed(streams: Sequence[Stream], renamed: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, known_destinations
 from ops.state.waiting import find_streams
-from ops.terminal.console import note, print_json, print_result, say
+from ops.terminal.console import mention, print_json, print_result, say
 from ops.terminal.moments import parse_seconds
 from ops.terminal.options import Json
 from worker.adapters.redis.gate import read_state, resume_gate
@@ -161,7 +161,7 @@ def _tell_resumed(
             say(f"{target} was not paused")
     for target, probe in probed.items():
         if probe.outcome == "failed":
-            note(f"{target}: correct what the message says, then resume it again.")
+            mention(f"{target}: correct what the message says, then resume it again.")
     if everything and not any(one.changed for one in done.values()):
         say("nothing was paused")
 

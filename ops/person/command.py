@@ -12,7 +12,7 @@ from ops.letters.reading import StoredLetter
 from ops.person.story import MOST_ENTRIES, HistoryLine, KnownProfile, explain
 from ops.state.opened import opened
 from ops.state.waiting import WaitingEntry
-from ops.terminal.console import note, print_json, say, table
+from ops.terminal.console import mention, print_json, say, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
@@ -164,7 +164,7 @@ def _request(client: Redis, name: str, *, as_json: bool) -> None:
     for key, value in document.items():
         say(f"{key}: {', '.join(people) or '-' if key == 'people' else value}")
     if people:
-        note("`segrelay why DIGEST` tells about each of these people.")
+        mention("`segrelay why DIGEST` tells about each of these people.")
 
 
 def _document(known: KnownProfile, timeline: list[_Moment]) -> dict[str, Any]:
@@ -241,4 +241,4 @@ def _tell(known: KnownProfile, timeline: list[_Moment]) -> None:
             rows,
         )
     if not known.is_whole:
-        note(f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at.")
+        mention(f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at.")

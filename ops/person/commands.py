@@ -17,7 +17,7 @@ from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.person import key_named
 from ops.terminal.asking import confirmed
-from ops.terminal.console import note, print_json, progress, say
+from ops.terminal.console import mention, print_json, progress, say
 from ops.terminal.options import Json, Yes
 from worker.contract.keys import digest_of
 from worker.contract.settings import Settings
@@ -138,7 +138,7 @@ def _tell_erased(document: Mapping[str, Any]) -> None:
         if count:
             say(f"  {what}: {count:,}")
     if not document["files_rewritten"]:
-        note("Redis' own file still has it: this user may not run BGREWRITEAOF, so have it run.")
+        mention("Redis' own file still has it: this user may not run BGREWRITEAOF, so have it run.")
     for destination, answer in document["insider"].items():
         say(f"  {destination}: {answer}")
 
@@ -222,9 +222,9 @@ def _tell_renamed(receipts: Sequence[Receipt], as_json: bool) -> None:  # noqa: 
     refused = [receipt for receipt in receipts if receipt.outcome == "refused"]
     for receipt in refused[:_SHOWN]:
         where = f"line {receipt.change.line}: " if receipt.change.line else ""
-        note(f"{where}{receipt.message}")
+        mention(f"{where}{receipt.message}")
     if len(refused) > _SHOWN:
-        note(f"and {len(refused) - _SHOWN:,} more; --json names all")
+        mention(f"and {len(refused) - _SHOWN:,} more; --json names all")
 
 
 def _row(receipt: Receipt) -> dict[str, Any]:

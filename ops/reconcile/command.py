@@ -12,7 +12,7 @@ from ops.reconcile.drift import Drift, RepairEvent
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
-from ops.terminal.console import note, print_json, progress, say, table
+from ops.terminal.console import mention, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import number_columns
 from producer.publish import Publisher
@@ -134,7 +134,7 @@ def _tell(slug: str, documents: Sequence[dict[str, Any]], repaired: int | None) 
     )
     for each in documents:
         if each["stale_unnamed"]:
-            note(
+            mention(
                 f"{each['stale_unnamed']:,} stale people of '{slug}' are known by a digest only:"
                 " --people says who they are."
             )

@@ -10,7 +10,7 @@ from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
 from ops.embedded.lifecycle import stop as stop_server
 from ops.state.acts import Reason, act_of
 from ops.state.opened import already_there
-from ops.terminal.console import note, print_result, say
+from ops.terminal.console import mention, print_result, say
 from ops.terminal.options import Json
 from worker.contract.redis.birth import forget_losses
 from worker.contract.redis.connection import wait_ready
@@ -61,7 +61,7 @@ def status(*, json: Json = False) -> None:
         line = f"Redis at {_shown(settings.url)} can be used."
     print_result(document | {"warnings": list(warnings)}, line, as_json=json)
     for warning in () if json else warnings:
-        note(f"warning: {warning}")
+        mention(f"warning: {warning}")
 
 
 @app.command()

@@ -24,7 +24,7 @@ from ops.embedded.lifecycle import ensure_running, stop
 from ops.run.supervisor import Supervisor, own_command
 from ops.sandbox.rehearsal import forget_people
 from ops.status.notices.announcer import start_announcer
-from ops.terminal.console import note, wants_colour
+from ops.terminal.console import mention, wants_colour
 from ops.terminal.options import LogFormat, LogFormatName, use_log_format
 from worker.checks.triggers import check_triggers
 from worker.contract.log_format import FORMAT_VARIABLE
@@ -217,7 +217,7 @@ def _nothing() -> None:
 
 def _check(settings: Settings) -> None:
     for warning in settings.warnings:
-        note(f"warning: {warning}")
+        mention(f"warning: {warning}")
     findings = check_triggers(settings, datetime.now(UTC))
     errors = [f"triggers.{f.trigger}: {f.message}" for f in findings if f.severity == "error"]
     if errors:

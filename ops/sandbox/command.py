@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ops.sandbox.rehearsal import endpoints_of, forget_people
 from ops.sandbox.server import LOOPBACK, serve
 from ops.sandbox.settings import SandboxSettings
-from ops.terminal.console import note
+from ops.terminal.console import mention
 from ops.terminal.interrupts import end_with_parent
 from ops.terminal.options import LogFormat, object_of, use_log_format
 from worker import logs
@@ -97,7 +97,7 @@ def sandbox(
 
 def _tell_who_can_reach(host: str) -> None:
     if not is_loopback(host):
-        note(
+        mention(
             f"warning: whoever reaches this machine at {host} can read everything that the sandbox"
             " is sent, with the people's data and the headers' names, and can switch its faults;"
             f" nothing asks for a password. The default, {LOOPBACK}, opens it to this machine only."
@@ -129,5 +129,5 @@ if __name__ == "__main__":
     try:
         typer.run(sandbox)
     except SegrelayError as problem:
-        note(problem.message)
+        mention(problem.message)
         sys.exit(problem.exit_code)

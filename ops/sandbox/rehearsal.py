@@ -59,8 +59,7 @@ def _uses_token(settings: Settings, destination: Destination) -> bool:
 
 def _signatures(settings: Settings, destination: Destination) -> tuple[Signature, ...]:
     """Return the signatures of a destination's triggers; none if one of them does not sign."""
-    triggers = [one for one in settings.triggers.values() if one.destination == destination.name]
-    signs = [settings.http_of(trigger).sign for trigger in triggers]
+    signs = [settings.http_of(one).sign for one in settings.triggers_of(destination.name)]
     different = [sign for at, sign in enumerate(signs) if sign and sign not in signs[:at]]
     return tuple(different) if all(signs) else ()
 

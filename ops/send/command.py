@@ -16,7 +16,7 @@ from ops.send.watching import (
     waiting_of_job,
 )
 from ops.state.opened import opened as opened_redis
-from ops.terminal.console import note, print_json, progress, say
+from ops.terminal.console import mention, print_json, progress, say
 from ops.terminal.interrupts import Interruption, interruptible_between_steps
 from producer.publish import Publisher
 from producer.publishing.matching import routing_digest
@@ -95,7 +95,7 @@ def send(
         digest = file.digest(routing_digest(settings)) if job and not dry_run else ""
         away_seconds = patience_seconds(resolve_url(settings.redis))
         target = Target(publisher, source, into, job, digest, skip_hook, dry_run, away_seconds)
-        sending = Sending(target, deadline, interruption, note)
+        sending = Sending(target, deadline, interruption, mention)
         _send(file, sending, interruption)
         published = sending.published
         _report(published, target, as_json=as_json)
@@ -106,7 +106,7 @@ def send(
         )
         triggers = triggers_of(published.entries)
         hindered = partial(hindrances, client, settings, triggers, job)
-        watch = DeliveryWait(waiting, hindered, deadline, interruption, note, away_seconds)
+        watch = DeliveryWait(waiting, hindered, deadline, interruption, mention, away_seconds)
         if wait and not watch.until_settled():
             raise typer.Exit(1)
     if _failed(published, strict=strict):
@@ -141,17 +141,17 @@ def _report(published: Published, target: Target, *, as_json: bool) -> None:
     else:
         _say_summary(published, target)
     if not published.payloads:
-        note(f"{target.name} holds no payloads.")
+        mention(f"{target.name} holds no payloads.")
     if published.repeated:
-        note(
+        mention(
             f"{published.repeated:,} deliveries were in Redis already, from an earlier attempt of "
             f"job '{target.job}' with the same file."
         )
     if published.as_text:
         fields = ", ".join(f"{name} ({n:,} events)" for name, n in published.as_text.items())
-        note(f"Integers above 2^53 are carried as text, in {printable(fields)}.")
+        mention(f"Integers above 2^53 are carried as text, in {printable(fields)}.")
     if (published.unmatched or published.refused) and not target.dry_run:
-        note("What was refused or unmatched is kept: `segrelay quarantine list`.")
+        mention("What was refused or unmatched is kept: `segrelay quarantine list`.")
 
 
 def _say_summary(published: Published, target: Target) -> None:
@@ -163,12 +163,12 @@ def _say_summary(published: Published, target: Target) -> None:
     if published.accepted or published.repeated:
         say(_journeys(published))
     if target.dry_run:
-        note("This was a dry run: nothing was written.")
+        mention("This was a dry run: nothing was written.")
     for problem in published.problems[:_PROBLEMS_SHOWN]:
         message = printable(problem.message)
-        note(f"line {problem.line}[{problem.index}]: {problem.reason}: {message}")
+        mention(f"line {problem.line}[{problem.index}]: {problem.reason}: {message}")
     if published.refused > _PROBLEMS_SHOWN:
-        note(f"… and {published.refused - _PROBLEMS_SHOWN:,} more problems")
+        mention(f"… and {published.refused - _PROBLEMS_SHOWN:,} more problems")
 
 
 def _journeys(published: Published) -> str:

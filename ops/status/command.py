@@ -19,7 +19,7 @@ from ops.status.health.problem import ILL, line_of
 from ops.status.meter import Meter, ProgressMeter
 from ops.status.screen import StatusScreen
 from ops.status.text import sum_of, tell
-from ops.terminal.console import note, print_json, print_result, say, say_wrapped
+from ops.terminal.console import mention, print_json, print_result, say, say_wrapped
 from ops.terminal.options import Json
 from worker.contract.printable import json_text
 from worker.contract.redis.connection import READY_SECONDS
@@ -200,7 +200,7 @@ def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | N
         try:
             document = read()
         except RedisUnavailable as error:
-            note(error.message)
+            mention(error.message)
         else:
             yield document, meter.rates(document, time.monotonic())
         time.sleep(_EVERY_SECONDS)

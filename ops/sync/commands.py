@@ -16,7 +16,7 @@ from redis import Redis
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
-from ops.terminal.console import note, print_json, print_result, table
+from ops.terminal.console import mention, print_json, print_result, table
 from ops.terminal.interrupts import interrupted_once
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json, Yes
@@ -151,7 +151,7 @@ def _run(syncing: Syncing) -> Run:
     while True:
         step = syncing.step(forced=forced)
         if step.line != told:
-            note(f"{syncing.book.name}: {step.line}")
+            mention(f"{syncing.book.name}: {step.line}")
             told = step.line
         if step.taken:
             forced = False

@@ -18,7 +18,7 @@ from ops.templates.remote_commands import add_remote
 from ops.templates.testing.commands import diff, run_cases
 from ops.templates.trying.commands import render, watch
 from ops.templates.workspace import Workspace, shipped_models, workspace_of
-from ops.terminal.console import note, print_json, say, table, wants_colour
+from ops.terminal.console import mention, print_json, say, table, wants_colour
 from ops.terminal.moments import shown_ms
 from ops.terminal.options import Json, Strict
 from ops.terminal.tables import text_columns
@@ -100,7 +100,7 @@ def new(
         print_json({"file": str(path), "models": shipped_models()})
         return
     say(f"{path} is written.")
-    note(f"Look at it, then: segrelay template check {path.relative_to(workspace.folder)}")
+    mention(f"Look at it, then: segrelay template check {path.relative_to(workspace.folder)}")
 
 
 @app.command()
@@ -113,7 +113,7 @@ def check(
     templates: Folder = None,
     fix: Annotated[
         bool,
-        typer.Option("--fix", help="Write a repaired copy of what was damaged by copying."),
+        typer.Option("--fix", help="Write a corrected copy of what was damaged by copying."),
     ] = False,
     live: Annotated[
         bool,
@@ -129,7 +129,7 @@ def check(
     The exit code is 0 if all templates are fit, and 2 if one does not load, fails for every sample,
     or means something else to another engine; with --strict, also if there are warnings. A template
     that triggers use is rendered with their settings and samples, any other with a sample of each
-    direction. With --fix the repaired copy of NAME.jsonnet is NAME.fixed.jsonnet, and checked too.
+    direction. With --fix the corrected copy of NAME.jsonnet is NAME.fixed.jsonnet, and checked too.
     With --live, attributes, events and parameters that the panel of a trigger's destination does
     not define, or has with another type, are named; nothing is written there. The exit code is 1 if
     a panel gives no answer.
@@ -153,11 +153,11 @@ def check(
     else:
         _tell(found, workspace)
     if not compared_with:
-        note(_NOTHING_COMPARED)
+        mention(_NOTHING_COMPARED)
     for name in asked.unused if asked else ():
-        note(f"{name}: no trigger of Insider uses it, so there is no panel to ask about it.")
+        mention(f"{name}: no trigger of Insider uses it, so there is no panel to ask about it.")
     for destination, problem in asked.unanswered.items() if asked else ():
-        note(f"{destination}: what it drops is not known: {problem}")
+        mention(f"{destination}: what it drops is not known: {problem}")
     if not all(_passes(one.report, strict=strict) for one in found):
         raise typer.Exit(TemplateBroken.exit_code)
     if asked and asked.unanswered:
@@ -187,7 +187,7 @@ def _document(one: Checked) -> dict[str, Any]:
         "not_compiled": report.not_compiled,
         "needed_engine": dict(report.needed_engine),
         "findings": [asdict(finding) for finding in report.findings],
-        "corrected": one.repaired.text if one.repaired else None,
+        "corrected": one.corrected.text if one.corrected else None,
         "fixed": one.fixed,
     }
 
@@ -216,7 +216,7 @@ def _tell(found: Sequence[Checked], workspace: Workspace) -> None:
             for line in lines_of(finding, source_below(workspace.folder), colour=colour):
                 typer.echo(line, err=True, color=colour)
         if one.fixed:
-            say(f"  the repaired copy is {workspace.folder / one.fixed}")
+            say(f"  the corrected copy is {workspace.folder / one.fixed}")
 
 
 app.command()(render)

@@ -17,7 +17,7 @@ from ops.templates.remote import (
     try_there,
 )
 from ops.templates.workspace import Workspace, full_name, names_in, workspace_of
-from ops.terminal.console import note, print_json, print_result, say, table
+from ops.terminal.console import mention, print_json, print_result, say, table
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
 from worker.checks.rehearsal import rehearse_rendering
@@ -63,7 +63,7 @@ def push_(
         print_json({"name": done.name, "id": done.template_id, "created": done.created})
         return
     say(f"{done.name} is {'created' if done.created else 'replaced'} at Lytics: {done.template_id}")
-    note(f"Try it there: segrelay template remote test {template} samples/enter.json")
+    mention(f"Try it there: segrelay template remote test {template} samples/enter.json")
 
 
 def _configured() -> tuple[Workspace, Settings]:

@@ -72,7 +72,7 @@ def _report(error: BaseException, message: str, exit_code: int) -> int:
     with suppress(OSError):
         if os.environ.get(DEBUG_VARIABLE, "0") not in {"", "0"}:
             traceback.print_exception(error)
-        note(message)
+        mention(message)
     return exit_code
 
 
@@ -142,7 +142,7 @@ def say(message: str) -> None:
     sys.stdout.write(printable(message, keep=LAYOUT) + "\n")
 
 
-def note(message: str) -> None:
+def mention(message: str) -> None:
     """Print a line on stderr that is not part of the command's result."""
     sys.stderr.write(printable(message, keep=LAYOUT) + "\n")
     sys.stderr.flush()
@@ -220,7 +220,9 @@ class _LineProgress:
         # What is worked off may have grown since it was counted.
         of_total = f" of {max(self._total, self._done):,}" if self._total is not None else ""
         seconds = time.monotonic() - self._begun_at
-        note(f"{self._label}: {self._done:,}{of_total}{self._pace(self._done / (seconds or 1.0))}")
+        mention(
+            f"{self._label}: {self._done:,}{of_total}{self._pace(self._done / (seconds or 1.0))}"
+        )
         self._next_at = time.monotonic() + _PROGRESS_EVERY_SECONDS
 
     def _pace(self, rate: float) -> str:

@@ -72,7 +72,7 @@ class Interruption:
         if self._number:
             _unwind(self._number, None)
 
-    def note(self, number: int, frame: Any) -> None:
+    def record(self, number: int, frame: Any) -> None:
         """Record the first signal, and raise at the second."""
         if self._number:
             _unwind(number, frame)
@@ -89,7 +89,7 @@ def interruptible_between_steps() -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = {number: signal.signal(number, interruption.note) for number in _NUMBERS}
+    before = {number: signal.signal(number, interruption.record) for number in _NUMBERS}
     try:
         yield interruption
     finally:

@@ -11,7 +11,7 @@ import typer
 
 from ops.insider.read_back import read_sent
 from ops.state.opened import opened
-from ops.terminal.console import json_or_text, note, print_json, say
+from ops.terminal.console import json_or_text, mention, print_json, say
 from ops.terminal.options import Json, configured
 from ops.trial.event import candidate_of, events_for, payloads_of, slug_or_id
 from ops.trial.trial_drain import NotSent, send
@@ -188,6 +188,6 @@ def _tell(document: dict[str, Any]) -> None:
             say(f"{name}:")
             say(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
     if not document["event"]["wanted"]:
-        note("The trigger does not name this audience: an event like this would not reach it.")
+        mention("The trigger does not name this audience: an event like this would not reach it.")
     if "read_back" in document:
-        note("What was written may show only later; `segrelay verify` compares for many.")
+        mention("What was written may show only later; `segrelay verify` compares for many.")

@@ -90,6 +90,6 @@ def candidate_of(
     """Return the delivery of an event that a trigger would make, to be rehearsed."""
     fields = trigger.export_fields
     identity = settings.delivery.identity
-    packed = export(event.profile, fields, identity)
+    packed, _ = export(event.profile, fields, identity)
     header = header_of(event, accepted_ms=now_us // 1000)
-    return Candidate(name, trigger.name, header, decode_profile(packed.text))
+    return Candidate(name, trigger.name, header, decode_profile(packed))

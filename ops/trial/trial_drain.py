@@ -17,10 +17,11 @@ from worker.adapters.redis.gate import read_state
 from worker.batch.canary_shares import CanaryShares
 from worker.batch.partition import Entry
 from worker.batch.sending.interrupt_watch import Stop
-from worker.checks.rehearsal import Candidate, loads
+from worker.checks.rehearsal import Candidate
 from worker.contract.events import encode_header, pack_profile
 from worker.contract.settings import Settings, Trigger
 from worker.contract.triggers.meaning import no_meanings
+from worker.core.compact import parsed
 from worker.core.gate import gate_id
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.api import Answer, Api
@@ -179,7 +180,7 @@ class _Trial:
 def _verdict(api: Api, body: bytes, answer: Answer | NoAnswer, url: str) -> Verdict:
     if isinstance(answer, NoAnswer):
         return answer.verdict
-    document = loads(body)
+    document = parsed(body)
     users = document.get("users") if isinstance(document, dict) else None
     count = len(users) if isinstance(users, list) else 1
     return api.classify(answer, users=count, url=url)

@@ -15,7 +15,7 @@ from ops.insider.reader import InsiderReader
 from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
-from ops.terminal.console import note, print_json, progress, say, table
+from ops.terminal.console import mention, print_json, progress, say, table
 from ops.terminal.moments import parse_seconds
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
@@ -125,9 +125,9 @@ def _document(total: Verified, candidates: int, about: int) -> dict[str, Any]:
 
 def _tell(total: Verified, candidates: int, about: int, older_than: str) -> None:
     if not candidates:
-        note(f"There is nobody to whom the last delivery was made longer ago than {older_than}.")
+        mention(f"There is nobody to whom the last delivery was made longer ago than {older_than}.")
     elif candidates < about:
-        note(f"They were chosen from an even sample: {candidates:,} of about {about:,} people.")
+        mention(f"They were chosen from an even sample: {candidates:,} of about {about:,} people.")
     say(
         f"{total.profiles:,} of {about:,} people read back, {total.memberships:,} memberships"
         f" compared, {len(total.differences):,} differ"
@@ -140,8 +140,8 @@ def _tell(total: Verified, candidates: int, about: int, older_than: str) -> None
                 for d in total.differences[:_SHOWN]
             ],
         )
-        note("`segrelay why PROFILE` tells all that is known of one of them.")
-        note(
+        mention("`segrelay why PROFILE` tells all that is known of one of them.")
+        mention(
             "A list that stays empty for everybody: is the attribute defined in Insider's panel?"
             " `segrelay config check --live` tells."
         )

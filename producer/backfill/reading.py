@@ -78,7 +78,7 @@ def read_job(
     *,
     is_told_to_stop: Callable[[], bool] = lambda: False,
 ) -> JobPhase:
-    """Read a job's source to its end, or until it is paused, aborted, or at its canary.
+    """Read a job's source to its end or that of its first rows, or until it is paused or aborted.
 
     Args:
         book: Where jobs are kept.

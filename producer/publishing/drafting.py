@@ -25,7 +25,6 @@ from producer.events.payloads import (
 from producer.events.rows import RowMeaning, has_own_events, payloads_of
 from producer.publishing.audiences import AudienceBook
 from producer.publishing.matching import (
-    Exported,
     Recipient,
     Recipients,
     export,
@@ -138,9 +137,10 @@ class Drafter:
         ):
             return False
         profile = {**row.value, SEGMENT_EVENTS: common.segment_events}
+        as_text: set[str] = set()
         try:
             key = profile_key(profile, draft.reading.identity)
-            packs = self._exported(profile, common.recipients)
+            packs = self._exported(profile, common.recipients, as_text)
             digest = digest_of(key)
         except (PayloadRefused, ValueError):
             return False
@@ -153,32 +153,41 @@ class Drafter:
                 draft.lane,
                 recipient.trigger,
                 Header(digest, *header[1:]),
-                packed.text,
+                packed,
                 draft.numbers,
             )
             draft.deliveries.setdefault((recipient.destination, partition), []).append(delivery)
             draft.without_hook += header.skip_hook
-        as_text = packs[0].as_text.union(*(packed.as_text for packed in packs[1:]))
         if as_text:
             draft.as_text.update(as_text)
         return True
 
-    def _exported(self, profile: dict[str, Any], recipients: Iterable[Recipient]) -> list[Exported]:
-        """Return what the deliveries of each recipient carry of a profile.
+    def _exported(
+        self, profile: dict[str, Any], recipients: Iterable[Recipient], as_text: set[str]
+    ) -> list[bytes]:
+        """Return what the deliveries of each recipient carry of a profile, packed.
+
+        Args:
+            profile: With its one segment event.
+            recipients: The triggers that want it.
+            as_text: Takes the names of fields whose integers are carried as text.
 
         Raises:
             PayloadRefused: One can't be packed.
         """
         identity = self._settings.delivery.identity
-        whole: Exported | None = None
-        packs = []
+        whole = b""
+        texts = []
         for recipient in recipients:
-            if recipient.export_fields:
-                packs.append(export(profile, recipient.export_fields, identity))
-            else:
-                whole = whole or export(profile, (), identity)
-                packs.append(whole)
-        return packs
+            text = b"" if recipient.export_fields else whole
+            if not text:
+                text, changed = export(profile, recipient.export_fields, identity)
+                if changed:
+                    as_text |= changed
+                if not recipient.export_fields:
+                    whole = text
+            texts.append(text)
+        return texts
 
     def draft_as_they_are(self, events: Iterable[Event], lane: str) -> Draft:
         """Return what becomes of events that were judged good a moment ago."""
@@ -329,24 +338,23 @@ class Drafter:
         Raises:
             PayloadRefused: One can't be packed.
         """
+        as_text: set[str] = set()
         with one_costs_one():
             added = [
                 delivery
                 for event, recipients in matched
-                for delivery in self._deliveries(event, recipients, draft)
+                for delivery in self._deliveries(event, recipients, draft, as_text)
             ]
-        as_text: set[str] = set()
-        for place, delivery, packed in added:
+        for place, delivery in added:
             draft.deliveries.setdefault(place, []).append(delivery)
-            draft.size_bytes += packed.size_bytes
+            draft.size_bytes += len(delivery.profile)
             draft.without_hook += delivery.header.skip_hook
-            as_text |= packed.as_text
         draft.as_text.update(as_text)
 
     def _deliveries(
-        self, event: Event, recipients: Sequence[Recipient], draft: Draft
-    ) -> Iterator[tuple[PartitionAddress, NewDelivery, Exported]]:
-        packs = self._exported(event.profile, recipients)
+        self, event: Event, recipients: Sequence[Recipient], draft: Draft, as_text: set[str]
+    ) -> Iterator[tuple[PartitionAddress, NewDelivery]]:
+        packs = self._exported(event.profile, recipients, as_text)
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
         if draft.again:
             header = header._replace(again=True)
@@ -355,8 +363,8 @@ class Drafter:
             own = header
             if recipient.skip_hook is not None and recipient.skip_hook != event.skip_hook:
                 own = header._replace(skip_hook=recipient.skip_hook)
-            delivery = NewDelivery(draft.lane, recipient.trigger, own, packed.text, draft.numbers)
-            yield (recipient.destination, partition), delivery, packed
+            delivery = NewDelivery(draft.lane, recipient.trigger, own, packed, draft.numbers)
+            yield (recipient.destination, partition), delivery
 
 
 def _items(payload: Payload, reading: ReadingRules) -> Iterator[tuple[int, Event | Refused]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
@@ -91,21 +91,12 @@ def routing_digest(settings: Settings) -> str:
     return hashlib.sha256(text).hexdigest()[:12]
 
 
-class Exported(NamedTuple):
-    """The content of a delivery.
+def export(
+    profile: dict[str, Any], fields: tuple[str, ...], identity: str
+) -> tuple[bytes, frozenset[str]]:
+    """Return what a delivery carries, packed: the whole profile, or these fields of it.
 
-    Attributes:
-        as_text: Fields that hold integers above 2^53, which are carried as text.
-        size_bytes: Of the text before it was compressed.
-    """
-
-    text: bytes
-    as_text: frozenset[str]
-    size_bytes: int
-
-
-def export(profile: dict[str, Any], fields: tuple[str, ...], identity: str) -> Exported:
-    """Return what a delivery carries: the whole profile, or these fields of it.
+    The second result names the fields whose integers above 2^53 are carried as text.
 
     Args:
         profile: With its one segment event.
@@ -128,7 +119,7 @@ def export(profile: dict[str, Any], fields: tuple[str, ...], identity: str) -> E
             f"The profile has {len(text)} bytes, at most {LARGEST_PROFILE_BYTES} can be carried; "
             "export_fields make it smaller.",
         )
-    return Exported(pack_profile(text), as_text, len(text))
+    return pack_profile(text), as_text
 
 
 def _why_no_json(error: Exception) -> str:

@@ -134,7 +134,7 @@ class Draft:
 
     Args:
         numbers: How many events and refusals were read: the number of the next.
-        size_bytes: Of the texts that will be written, before they are compressed.
+        size_bytes: Of the texts that will be written.
         members: What a sync changes; its deliveries have the numbers of their members.
     """
 

@@ -58,7 +58,7 @@ def blocks_of(opened: Opened, columns: Columns, *, first_rows: int = 0) -> Itera
     Args:
         opened: The file.
         columns: How to read CSV.
-        first_rows: How many rows the first block has, to deliver it as a canary; 0 = as all.
+        first_rows: How many rows the first block has, if they are delivered first; 0 = as all.
 
     Raises:
         UsageWrong: The file is not what its beginning looked like, or its columns are not known.

@@ -48,11 +48,6 @@ class Body:
     _spans: array[int] | None = field(default=None, repr=False)
 
     @property
-    def is_begun(self) -> bool:
-        """Say whether some of the body is stored already."""
-        return self._position > 0
-
-    @property
     def is_ended(self) -> bool:
         """Say whether all of the body is stored, or nothing can be."""
         return self.refusal is not None or self._position == self._count

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +81,13 @@ def test_no_module_is_too_long() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in sources()}
 
     assert {path: n for path, n in lengths.items() if n > 400} == {}
+
+
+def test_no_folder_holds_too_many_modules() -> None:
+    """A reader has to find the right module from the tree alone."""
+    folders = Counter(path.parent for path in sources() if path.name != "__init__.py")
+
+    assert {str(folder): n for folder, n in folders.items() if n > 16} == {}
 
 
 def test_tests_use_values_and_proved_fakes_never_patches() -> None:

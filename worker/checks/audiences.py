@@ -71,7 +71,7 @@ def check_audiences(settings: Settings, bodies: Mapping[str, Any]) -> Iterator[F
     for name, destination in settings.destinations.items():
         if destination.api != _INSIDER:
             continue
-        triggers = [one for one in settings.triggers.values() if one.destination == name]
+        triggers = settings.triggers_of(name)
         for trigger in triggers:
             yield from _unused_setting(trigger, bodies.get(trigger.name))
         rendered = [trigger for trigger in triggers if trigger.name in bodies]

@@ -18,6 +18,7 @@ from worker.contract.events import Header
 from worker.contract.settings import Settings, Trigger
 from worker.contract.settings.http import TemplateChoice
 from worker.contract.words import Death, Direction, Skip
+from worker.core.compact import parsed
 from worker.core.messages import normalise_message
 from worker.destinations.api import NotSendable, Shaped
 from worker.destinations.registry import api_of, rules_of
@@ -64,7 +65,7 @@ class Rehearsed:
     @property
     def value(self) -> Any:
         """Return all that was rendered; None where it did not render."""
-        return loads(self.result.body) if isinstance(self.result, Rendered) else None
+        return parsed(self.result.body) if isinstance(self.result, Rendered) else None
 
     @property
     def body(self) -> Any:
@@ -76,7 +77,7 @@ class Rehearsed:
         """Return the body that would be sent, as a text if it is not JSON; None = there is none."""
         if not self.request:
             return None
-        document = loads(self.request)
+        document = parsed(self.request)
         return self.request.decode(errors="replace") if document is None else document
 
     @property
@@ -155,14 +156,6 @@ class Rehearsed:
         return normalise_message(self.placed_message)
 
 
-def loads(body: bytes) -> Any:
-    """Return the value of a rendered body; None where it is not JSON, as a drain takes it."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-
-
 def rehearse(
     candidates: Sequence[Candidate], settings: Settings, *, now_us: int
 ) -> list[Rehearsed]:
@@ -212,7 +205,7 @@ def shape_result(
         return Rehearsed(name, result)
     api = api_of(settings, trigger)
     rules = rules_of(settings, trigger)
-    shaping = api.shape(loads(result.body), header, rules, now_us)
+    shaping = api.shape(parsed(result.body), header, rules, now_us)
     has_parts = settings.template_of(trigger) != trigger.template
     if isinstance(shaping, NotSendable):
         return Rehearsed(name, result, shaping, has_parts=has_parts)

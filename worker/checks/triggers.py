@@ -6,7 +6,7 @@ sample can't know what a template needs, so its failing proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -200,26 +200,29 @@ def _judge_body(
         findings.append(
             ("warning", _UNIDENTIFIED.format(trigger.main_template, _identity(settings)))
         )
-    match rehearsed.shaping:
-        case NotSendable(Death(), message):
-            findings.append(
-                sample.doubt(f"{trigger.main_template} yields nothing valid: {message}")
-            )
-        case NotSendable(_, message):
-            findings.append(
-                ("warning", f"{trigger.main_template} yields nothing to send: {message}")
-            )
-        case Shaped(users, root, dropped):
-            if dropped:
-                names = ", ".join(dict.fromkeys(dropped))
-                findings.append(("warning", _LEFT_OUT.format(trigger.main_template, names)))
-            if name == "insider" and _overwrites_on_exit(trigger, users, root):
-                findings.append(("warning", _OVERWRITES.format(trigger.main_template)))
+    findings += _judge_shaping(trigger, sample, rehearsed, is_insider=name == "insider")
     if name == "insider":
         attribute = str(trigger.settings[AUDIENCE_ATTRIBUTE])
         told = warnings_of(body, attribute, sample.profile)
         findings += [("warning", f"{trigger.main_template}: {message}") for message in told]
     return findings
+
+
+def _judge_shaping(
+    trigger: Trigger, sample: _Sample, rehearsed: Rehearsed, *, is_insider: bool
+) -> Iterator[Weighed]:
+    """Yield what its destination would say of a body."""
+    template = trigger.main_template
+    match rehearsed.shaping:
+        case NotSendable(Death(), message):
+            yield sample.doubt(f"{template} yields nothing valid: {message}")
+        case NotSendable(_, message):
+            yield "warning", f"{template} yields nothing to send: {message}"
+        case Shaped(users, root, dropped):
+            if dropped:
+                yield "warning", _LEFT_OUT.format(template, ", ".join(dict.fromkeys(dropped)))
+            if is_insider and _overwrites_on_exit(trigger, users, root):
+                yield "warning", _OVERWRITES.format(template)
 
 
 def _header(trigger: Trigger, profile: Mapping[str, Any]) -> Header:

@@ -16,7 +16,7 @@ def printable(text: str, *, keep: str = "") -> str:
     r"""Return a text in which every control character is written as its escape, like `\x1b`.
 
     Texts of payloads, templates and answers pass through it before a terminal sees them: an
-    audience named with an escape sequence could otherwise rewrite the screen. `say`, `note`,
+    audience named with an escape sequence could otherwise rewrite the screen. `say`, `mention`,
     `table` and `print_json` of the command line and the workers' log do it by themselves; what is
     printed in another way calls it.
 

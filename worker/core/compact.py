@@ -1,4 +1,4 @@
-"""JSON text that is kept for a while, in as little memory as it needs."""
+"""JSON of bodies: compact text that is kept for a while, and reading what may be none."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ def compact_json(value: Any) -> bytes:
         orjson.JSONEncodeError: It holds what JSON has no word for.
     """
     return bytes(memoryview(orjson.dumps(value)))
+
+
+def parsed(body: bytes) -> Any:
+    """Return the JSON of a body, or None where it is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Final
-
-import orjson
+from typing import Final
 
 from worker.core.verdicts import (
     AccessRefused,
@@ -21,14 +19,6 @@ _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 400, 401, 403
 _TOO_LARGE, _TOO_MANY = 413, 429
 _NOT_READ: Final = frozenset({407, 408, 425})
 """A proxy's credentials, a request that did not arrive whole, or too early: not about the body."""
-
-
-def parsed(body: bytes) -> Any:
-    """Return the JSON of a body, or None where it is none."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
 
 
 def retry_after_seconds(text: str) -> float | None:

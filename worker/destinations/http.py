@@ -17,9 +17,10 @@ from worker.contract.events import Header
 from worker.contract.settings.http import HttpRequests
 from worker.contract.settings.values.urls import is_listed, is_same_origin, join, refuse_reason
 from worker.contract.words import Death, Skip
+from worker.core.compact import parsed
 from worker.core.knowledge import Knowledge
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
-from worker.destinations.answers import classify_status, parsed
+from worker.destinations.answers import classify_status
 from worker.destinations.api import Answer, NotSendable, Shaped, ShapingRules
 from worker.destinations.encodings import CONTENT_TYPES, encoded, misfit
 from worker.destinations.http_answers import is_status, refused_results, said_by

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from worker.contract.settings.http import Failures
 from worker.contract.words import Death
+from worker.core.compact import parsed
 from worker.core.messages import normalise_message
 from worker.core.verdicts import RefusedUser
-from worker.destinations.answers import parsed
 from worker.destinations.api import Answer
 
 _POSITION_DIGITS: Final = 9

@@ -10,9 +10,9 @@ from urllib.parse import quote_plus, urlencode
 import orjson
 
 from worker.contract.settings.authorizations import TOKEN, Authorization, basic
+from worker.core.compact import parsed
 from worker.core.messages import normalise_message, without_values
 from worker.core.verdicts import AccessRefused, Failed, Verdict
-from worker.destinations.answers import parsed
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest
 

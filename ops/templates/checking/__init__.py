@@ -1,1 +1,1 @@
-"""The checks of `template check`, and repairs of damaged templates."""
+"""The checks of `template check`, and corrections of damaged templates."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from ops.state.opened import already_there
 from ops.templates.checking.calls import wrong_calls
+from ops.templates.checking.corrections import Corrected, copy_of, corrected
 from ops.templates.checking.fields import unknown_fields
 from ops.templates.checking.findings import once, placed
 from ops.templates.checking.remembered import LastCheck, now_ms
-from ops.templates.checking.repair import Repaired, copy_of, repaired
 from ops.templates.testing.cases import cases_of
 from ops.templates.workspace import Workspace
 from worker.checks.finding import Finding
@@ -26,12 +26,12 @@ class Checked:
     """The check of one template.
 
     Args:
-        fixed: Name of the repaired copy; "" = none was written.
-        repaired: The repaired text; None if nothing needs a repair.
+        fixed: Name of the corrected copy; "" = none was written.
+        corrected: The corrected text; None if nothing needs a correction.
     """
 
     report: TemplateReport
-    repaired: Repaired | None = None
+    corrected: Corrected | None = None
     fixed: str = ""
 
     def with_findings(self, more: Sequence[Finding]) -> Checked:
@@ -60,7 +60,7 @@ def fields_seen(workspace: Workspace) -> frozenset[str]:
 def checked(
     workspace: Workspace, name: str, seen: Collection[str], *, fixes: bool
 ) -> Iterator[Checked]:
-    """Yield the check of a template, and with `fixes` also that of its repaired copy."""
+    """Yield the check of a template, and with `fixes` also that of its corrected copy."""
     report = check_template(workspace.folder, name, workspace.cases(name))
     if report.content_hash:
         bundle = TemplateFolder(workspace.folder).bundle(name)
@@ -69,12 +69,12 @@ def checked(
         found = [placed(one, name, bundle) for one in said]
         yield Checked(replace(report, findings=once(found)))
         return
-    repair = _repaired(workspace, name)
+    correction = _corrected(workspace, name)
     # The damage was the engine's trouble too: it is told once, with what it should have been.
-    found = [placed(one, name, None) for one in (_repairs(name, repair) or report.findings)]
-    fixed = _write_copy(workspace, name, repair) if fixes and repair else ""
-    yield Checked(replace(report, findings=once(found)), repair, fixed)
-    if fixed and repair and not repair.problem:
+    found = [placed(one, name, None) for one in (_corrections(name, correction) or report.findings)]
+    fixed = _write_copy(workspace, name, correction) if fixes and correction else ""
+    yield Checked(replace(report, findings=once(found)), correction, fixed)
+    if fixed and correction and not correction.problem:
         yield from checked(workspace, fixed, seen, fixes=False)
 
 
@@ -83,36 +83,36 @@ def _profiles(workspace: Workspace, name: str) -> Sequence[Mapping[str, Any]]:
     return [*own, *(case.profile for case in workspace.cases(name))]
 
 
-def _repaired(workspace: Workspace, name: str) -> Repaired | None:
+def _corrected(workspace: Workspace, name: str) -> Corrected | None:
     try:
-        found = repaired((workspace.folder / name).read_text("utf-8"))
+        found = corrected((workspace.folder / name).read_text("utf-8"))
     except (OSError, UnicodeDecodeError):
         return None
-    return found if found.repairs else None
+    return found if found.corrections else None
 
 
-def _repairs(name: str, repair: Repaired | None) -> list[Finding]:
-    if repair is None:
+def _corrections(name: str, correction: Corrected | None) -> list[Finding]:
+    if correction is None:
         return []
     found = [
         Finding(
             "error",
             f"damage from Markdown, as when copied from a page: {one.in_words}; --fix writes a"
-            " repaired copy.",
+            " corrected copy.",
             "",
             name,
             one.line,
             one.column,
         )
-        for one in repair.repairs
+        for one in correction.corrections
     ]
-    if repair.problem:
-        said = f"still does not parse without that damage: {repair.problem}; mend it by hand."
-        found.append(Finding("error", said, "", name, repair.line, repair.column))
+    if correction.problem:
+        said = f"still does not parse without that damage: {correction.problem}; mend it by hand."
+        found.append(Finding("error", said, "", name, correction.line, correction.column))
     return found
 
 
-def _write_copy(workspace: Workspace, name: str, repair: Repaired) -> str:
+def _write_copy(workspace: Workspace, name: str, correction: Corrected) -> str:
     path = copy_of(workspace.folder / name)
-    path.write_text(repair.text, "utf-8")
+    path.write_text(correction.text, "utf-8")
     return path.relative_to(workspace.folder).as_posix()

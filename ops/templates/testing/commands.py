@@ -19,7 +19,7 @@ from ops.templates.trying.comparison import Comparison, FieldDifference, compare
 from ops.templates.trying.events import WantedEvents, from_file, from_payload, kept
 from ops.templates.trying.revisions import Revision, version
 from ops.templates.workspace import Workspace, workspace_of
-from ops.terminal.console import note, print_json, say, table
+from ops.terminal.console import mention, print_json, say, table
 from ops.terminal.options import Json
 from ops.terminal.tables import count_columns, text_columns
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse_rendering, rehearse_template
@@ -127,9 +127,9 @@ def _tell(
     verdicts = [one for each in results.values() for one in each]
     failed = sum(not one.passed for one in verdicts)
     if updates:
-        note(f"{len(verdicts)} cases, {failed} filled in: read them before you rely on them.")
+        mention(f"{len(verdicts)} cases, {failed} filled in: read them before you rely on them.")
         return
-    note(f"{len(verdicts)} cases, {failed} not as expected.")
+    mention(f"{len(verdicts)} cases, {failed} not as expected.")
 
 
 def diff(
@@ -229,7 +229,7 @@ def _delivered(
 
 
 def _tell_difference(found: Comparison) -> None:
-    note(f"{found.events} events compared, {found.different} become something else.")
+    mention(f"{found.events} events compared, {found.different} become something else.")
     for words, count in found.outcomes.most_common():
         say(f"{count} events: {words}")
     for title, fields in (("rendered", found.rendered), ("sent", found.sent)):

@@ -18,7 +18,7 @@ from ops.templates.options import Folder, Given, TemplateArgument, TriggerName
 from ops.templates.trying.explained import changes_of_rehearsed, document_of
 from ops.templates.trying.named_events import rehearse_named
 from ops.templates.workspace import Workspace, full_name, workspace_of
-from ops.terminal.console import note, print_json, say
+from ops.terminal.console import mention, print_json, say
 from ops.terminal.options import Json, object_of
 from worker.checks.rehearsal import Rehearsed
 from worker.errors import SegrelayError, TemplateBroken
@@ -86,7 +86,7 @@ def _tell(outcomes: Sequence[Rehearsed], *, explain: bool) -> None:
         elif one.rendering == "rendered":
             say(_pretty(one.body))
         else:
-            note(in_words(one))
+            mention(in_words(one))
 
 
 def in_words(one: Rehearsed) -> str:
@@ -154,7 +154,7 @@ def watch(
                 _show(workspace, full_name(template), file, trigger, given)
             time.sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:
-        note("")
+        mention("")
 
 
 def _stamps(workspace: Workspace, file: str) -> list[tuple[str, int, int]]:

@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from ops.embedded.cluster import LocalCluster
-from tests.fakes.fake_partition import NEVER_MS, FakePartition, PartitionStore
+from tests.fakes.fake_partition import NEVER_MS, FakePartition
+from tests.fakes.partition_store import PartitionStore
 from worker.adapters.redis import scripts
 from worker.adapters.redis.partition import RedisPartition
 from worker.batch.partition import Delivery, Hold, Note, NotedDelivery, Partition, ReadRange

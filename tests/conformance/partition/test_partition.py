@@ -5,9 +5,7 @@ import random
 import pytest
 
 from tests.conformance.partition.conftest import (
-    LATE_SECONDS,
     LEASE_SECONDS,
-    RETENTION_SECONDS,
     Bench,
     new,
     note_of,
@@ -15,7 +13,6 @@ from tests.conformance.partition.conftest import (
 from tests.conformance.partition.steps import VIP, held_with, settle, take
 from worker.batch.partition import (
     Hold,
-    LedgerText,
     ReadEntries,
     ReadRange,
     Settled,
@@ -24,92 +21,6 @@ from worker.batch.partition import (
 from worker.contract.keys import REACHED_KEPT
 from worker.core.backoff import Wait
 from worker.errors import LeaseLost
-
-
-def test_a_lease_is_held_by_one(bench: Bench) -> None:
-    take(bench)
-
-    assert bench.run(bench.two.take()) is None
-
-
-def test_a_lapsed_lease_can_be_taken_and_then_the_old_holder_has_lost_it(bench: Bench) -> None:
-    delivery = held_with(bench, "ada")[0]
-    bench.pass_seconds(LEASE_SECONDS)
-
-    take(bench, bench.two)
-
-    for lost in (
-        bench.one.ledgers([delivery.header.digest]),
-        bench.one.note(note_of("n", delivery)),
-        bench.one.settle(Settlement([Settled(delivery)])),
-        bench.one.open_notes(["n"], 30.0, {}),
-    ):
-        with pytest.raises(LeaseLost):
-            bench.run(lost)
-    assert not bench.world.renew(bench.one)
-    assert not bench.run(bench.one.release({}, (), keep_if_due=False)).released
-    assert bench.count("delivered|vip-enter") == 0
-
-
-def test_a_lapsed_lease_that_nobody_took_still_settles(bench: Bench) -> None:
-    delivery = held_with(bench, "ada")[0]
-    bench.pass_seconds(2 * LEASE_SECONDS)
-
-    settle(bench, Settlement([Settled(delivery)]))
-
-    assert bench.count("delivered|vip-enter") == 1
-
-
-def test_a_renewed_lease_and_a_note_put_the_end_off(bench: Bench) -> None:
-    delivery = held_with(bench, "ada")[0]
-    bench.pass_seconds(LEASE_SECONDS - 1)
-    assert bench.world.renew(bench.one)
-    bench.pass_seconds(LEASE_SECONDS - 1)
-    bench.run(bench.one.note(note_of("n", delivery)))
-    bench.pass_seconds(LEASE_SECONDS - 1)
-
-    assert bench.run(bench.two.take()) is None
-
-
-def test_a_clock_that_was_set_back_takes_no_lease_from_a_holder_that_lives(bench: Bench) -> None:
-    take(bench)
-    bench.pass_seconds(-3_600)
-
-    early = bench.run(bench.two.take())
-    bench.pass_seconds(LEASE_SECONDS - 1)
-    assert bench.world.renew(bench.one)
-    bench.pass_seconds(LEASE_SECONDS - 1)
-
-    assert early is None
-    assert bench.run(bench.two.take()) is None
-
-
-def test_a_clock_that_was_set_back_lengthens_no_lease_of_a_holder_that_is_gone(
-    bench: Bench,
-) -> None:
-    take(bench)
-    bench.pass_seconds(-3_600)
-    assert bench.run(bench.two.take()) is None
-
-    bench.pass_seconds(LEASE_SECONDS)
-
-    assert bench.run(bench.two.take())
-
-
-def test_a_clock_that_was_set_back_lengthens_no_open_note(bench: Bench) -> None:
-    ada = held_with(bench, "ada")[0]
-    bench.run(bench.one.note(note_of("n", ada)))
-    settle(bench, Settlement(note_id="n", open_seconds=LATE_SECONDS))
-    bench.run(bench.one.release({}, (), keep_if_due=False))
-    bench.pass_seconds(-3_600)
-
-    seen = take(bench, bench.two)
-    bench.run(bench.two.release({}, (), keep_if_due=False))
-    bench.pass_seconds(LATE_SECONDS)
-
-    assert [n.open_until_ms - seen.now_ms for n in seen.notes] == [1000 * LATE_SECONDS]
-    assert take(bench).notes == ()
-
 
 EMPTY_STREAMS = pytest.mark.parametrize("beside", [0, 300], ids=["few streams", "many"])
 """Many are read in several round trips."""
@@ -165,62 +76,6 @@ def test_an_empty_stream_is_no_stream(bench: Bench) -> None:
     settle(bench, Settlement([Settled(delivery)]))
 
     assert bench.run(bench.one.streams()) == ("live|other",)
-
-
-def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> None:
-    ada, bob = held_with(bench, "ada", "bob")
-    settle(
-        bench,
-        Settlement(
-            [Settled(ada, tells=True)], ledgers={ada.header.digest: LedgerText(b"\x01\x00\xff")}
-        ),
-    )
-    digests = [bob.header.digest, ada.header.digest]
-
-    assert bench.run(bench.one.ledgers(digests)) == [None, b"\x01\x00\xff"]
-    assert bench.run(bench.two.peek(digests)) == [None, b"\x01\x00\xff"]
-    lives_ms = bench.world.ledger_lives_ms(ada.header.digest)
-    assert 0 < lives_ms <= 1_000 * RETENTION_SECONDS
-
-
-def test_every_writer_of_a_ledger_gives_it_its_retention(bench: Bench) -> None:
-    ada, bob = held_with(bench, "ada", "bob")
-    bench.run(bench.one.note(note_of("n1", ada)))
-    tried = Settlement(
-        note_id="n1", open_seconds=30, ledgers={ada.header.digest: LedgerText(b"tried")}
-    )
-    settle(bench, tried)
-    bench.run(bench.one.note(note_of("n2", bob)))
-    bench.run(bench.one.open_notes(["n2"], 30, {bob.header.digest: LedgerText(b"tried")}))
-
-    for delivery in (ada, bob):
-        lives_ms = bench.world.ledger_lives_ms(delivery.header.digest)
-        assert 0 < lives_ms <= 1_000 * RETENTION_SECONDS
-
-
-def test_no_writer_lets_the_ledger_of_a_member_lapse(bench: Bench) -> None:
-    ada, bob = held_with(bench, "ada", "bob")
-    bench.run(bench.one.note(note_of("n1", ada)))
-    inside = LedgerText(b"in", lasts=True)
-    settle(bench, Settlement(note_id="n1", open_seconds=30, ledgers={ada.header.digest: inside}))
-    bench.run(bench.one.note(note_of("n2", bob)))
-    bench.run(bench.one.open_notes(["n2"], 30, {bob.header.digest: inside}))
-
-    for delivery in (ada, bob):
-        assert bench.world.ledger_lives_ms(delivery.header.digest) < 0
-    assert bench.run(bench.two.peek([ada.header.digest, bob.header.digest])) == [b"in", b"in"]
-
-
-def test_a_ledger_that_would_have_lapsed_lasts_once_its_person_is_in_again(bench: Bench) -> None:
-    ada, later = held_with(bench, "ada", "ada")
-    digest = ada.header.digest
-    settle(bench, Settlement([Settled(ada, tells=True)], ledgers={digest: LedgerText(b"out")}))
-    assert bench.world.ledger_lives_ms(digest) > 0
-
-    inside = LedgerText(b"in", lasts=True)
-    settle(bench, Settlement([Settled(later, tells=True)], ledgers={digest: inside}))
-
-    assert bench.world.ledger_lives_ms(digest) < 0
 
 
 def test_a_release_says_whether_there_is_more_and_rings(bench: Bench) -> None:

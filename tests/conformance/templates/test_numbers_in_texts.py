@@ -25,7 +25,7 @@ EXPRESSIONS = (
         )
     ),
     *("'' + n", "n + '|'", "std.toString([n])", "std.manifestJsonMinified({ n: n })"),
-    *("std.round(n)", "[n] < [1]", "std.manifestYamlDoc([n])"),
+    *("std.round(n)", "[n] < [1]"),
     *("if n > 0 then std.log(n)", "std.floor(n)", "std.ceil(n)"),
 )
 HARD = (

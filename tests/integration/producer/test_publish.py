@@ -6,15 +6,13 @@ import pytest
 from producer.publish import Publisher, open_publisher
 from producer.publishing.options import PublishOptions
 from producer.publishing.quarantine import Quarantine
-from producer.publishing.room import NoRoom, Room, count_waiting
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, WRAPPED, wrapped
 from worker.contract.events import Event
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
-from worker.contract.redis.connection import connect
 from worker.contract.words import Direction
-from worker.errors import RedisMismatch, RedisUnavailable, UsageWrong
+from worker.errors import UsageWrong
 
 TIME_US = 1_793_527_200_872_199
 
@@ -340,62 +338,3 @@ def test_a_script_that_redis_has_forgotten_is_sent_again(publisher, client):
 
     assert published.accepted == 50
     assert counts(client) == {"accepted|vip-enter": 100}
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "hint"),
-    [
-        ("{segrelay}:format", "3", "format 3"),
-        ("{segrelay}:partitions", "8", "redis.partitions = 8"),
-        ("{segrelay}:identity", "id", 'delivery.identity = "id"'),
-    ],
-)
-def test_a_redis_that_is_in_use_otherwise_is_refused(publisher, client, key, value, hint):
-    client.set(key, value)
-
-    with pytest.raises(RedisMismatch, match=hint):
-        publisher.publish([payload()])
-    assert entries(client) == []
-
-
-def test_a_full_redis_takes_nothing_and_says_so(publisher, client):
-    used = client.info("memory")["used_memory"]
-    client.config_set("maxmemory", int(used * 1.1))
-    try:
-        assert isinstance(publisher.room(), NoRoom)
-        with pytest.raises(RedisUnavailable, match=r"Redis is full.*stop at 80%"):
-            publisher.publish([payload()])
-    finally:
-        client.config_set("maxmemory", 0)
-
-    assert counts(client) == {}
-
-
-def test_backfill_stops_at_its_high_water_mark_and_live_does_not(configure, publisher_of):
-    publisher = publisher_of(configure(high_water=10))
-
-    first = publisher.room("backfill")
-    publisher.publish([payload(number) for number in range(12)], PublishOptions(job="load"))
-
-    assert isinstance(first, Room)
-    assert publisher.room("job.other").reason == "high_water"
-    assert isinstance(publisher.room("live"), Room)
-
-
-def test_what_waits_is_counted_by_kind(configure, publisher_of, client):
-    settings = configure()
-    publisher = publisher_of(settings)
-    publisher.publish([payload(number) for number in range(7)])
-    publisher.publish([payload(number) for number in range(3)], PublishOptions(job="load"))
-    publisher.publish([payload(1)], PublishOptions("backfill"))
-
-    waiting = [count_waiting(client, settings, kind=kind) for kind in ("", "live", "backfill")]
-
-    assert waiting == [11, 7, 4]
-
-
-def test_without_redis_it_says_so(configure, doorbell):
-    settings = configure(url="redis://127.0.0.1:1/0")
-
-    with pytest.raises(RedisUnavailable, match="can't be reached"):
-        Publisher(connect(settings.redis.url), settings, doorbell=doorbell).publish([payload()])

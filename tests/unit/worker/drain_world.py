@@ -16,10 +16,11 @@ from typing import Any, Self
 
 import orjson
 
-from tests.fakes.fake_partition import FakePartition, PartitionStore
+from tests.fakes.fake_partition import FakePartition
 from tests.fakes.fake_sender import FakeSender
 from tests.fakes.gate import FakeGate
 from tests.fakes.gate_record import GateRecord
+from tests.fakes.partition_store import PartitionStore
 from tests.unit.worker.drain_fakes import (
     FakeNumbers,
     FakeRenderer,

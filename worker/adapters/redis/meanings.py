@@ -20,9 +20,7 @@ class RedisMeanings:
 
     def __init__(self, client: redis.asyncio.Redis, settings: Settings) -> None:
         self._client = client
-        self._triggers: dict[str, list[Trigger]] = {name: [] for name in settings.destinations}
-        for trigger in settings.triggers.values():
-            self._triggers[trigger.destination].append(trigger)
+        self._triggers = {name: settings.triggers_of(name) for name in settings.destinations}
         self._known: dict[str, tuple[list[Any], Mapping[str, Meaning]]] = {}
 
     async def of(self, destination: str) -> Mapping[str, Meaning]:

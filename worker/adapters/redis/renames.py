@@ -7,7 +7,7 @@ import redis.asyncio
 from worker.adapters.redis import scripts
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
-from worker.contract.settings import Settings, Trigger
+from worker.contract.settings import Settings
 from worker.contract.triggers.renames import NO_RENAMES, Renames
 
 
@@ -16,9 +16,7 @@ class RedisRenames:
 
     def __init__(self, client: redis.asyncio.Redis, settings: Settings) -> None:
         self._client = client
-        self._triggers: dict[str, list[Trigger]] = {name: [] for name in settings.destinations}
-        for trigger in settings.triggers.values():
-            self._triggers[trigger.destination].append(trigger)
+        self._triggers = {name: settings.triggers_of(name) for name in settings.destinations}
 
     async def of(self, destination: str) -> Renames:
         """Return the renames that hold now.

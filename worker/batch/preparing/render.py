@@ -14,6 +14,7 @@ from worker.batch.parcel import Contender, Parcel
 from worker.batch.partition import Settled
 from worker.batch.route import Route
 from worker.contract.words import Death, Skip
+from worker.core.compact import parsed
 from worker.core.messages import normalise_message
 from worker.destinations.api import NotSendable
 from worker.errors import SegrelayError
@@ -257,7 +258,7 @@ def _shape(
 
 def _parcel(contender: Contender, body: bytes, route: Route, now_us: int) -> Parcel | NotSendable:
     delivery, fact, _, losers = contender
-    shaped = route.api.shape(_loads(body), delivery.header, route.rules, now_us)
+    shaped = route.api.shape(parsed(body), delivery.header, route.rules, now_us)
     if isinstance(shaped, NotSendable):
         return shaped
     known_by = map(route.api.identifiers, shaped.users)

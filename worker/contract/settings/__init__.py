@@ -113,6 +113,10 @@ class Settings(Frozen):
             fingerprint="",
         )
 
+    def triggers_of(self, destination: str) -> list[Trigger]:
+        """Return the triggers that send to a destination."""
+        return [one for one in self.triggers.values() if one.destination == destination]
+
     def url_of(self, trigger: Trigger) -> str:
         """Return the whole URL of a trigger, without the authorization's parameters.
 

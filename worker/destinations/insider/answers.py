@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from worker.contract.words import Death
+from worker.core.compact import parsed
 from worker.core.messages import normalise_message
 from worker.core.verdicts import (
     Accepted,
@@ -18,7 +19,7 @@ from worker.core.verdicts import (
     Unreadable,
     Verdict,
 )
-from worker.destinations.answers import classify_status, parsed, retry_after_seconds
+from worker.destinations.answers import classify_status, retry_after_seconds
 from worker.destinations.api import Answer
 from worker.destinations.insider.shape import deletes
 

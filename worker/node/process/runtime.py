@@ -114,15 +114,7 @@ class Runtime:
             UsageWrong: There is no such destination or partition.
             RedisUnavailable: Redis can't be asked.
         """
-        if destination not in self.settings.destinations:
-            known = ", ".join(self.settings.destinations)
-            raise UsageWrong(f"There is no destination `{destination}`; known are: {known}.")
-        if not 0 <= partition < self.settings.redis.partitions:
-            raise UsageWrong(
-                f"There is no partition {partition}: they go from 0 to "
-                f"{self.settings.redis.partitions - 1}."
-            )
-        place = PartitionKeys(destination, partition)
+        place = self._place(destination, partition)
         self.upkeep.look()
         try:
             tally, queue = self.runner.run(self._drain(place, stop, live_waits, adapt))
@@ -132,6 +124,17 @@ class Runtime:
         if tally.requests:
             self._keep_what_was_loaded()
         return tally, queue
+
+    def _place(self, destination: str, partition: int) -> PartitionKeys:
+        if destination not in self.settings.destinations:
+            known = ", ".join(self.settings.destinations)
+            raise UsageWrong(f"There is no destination `{destination}`; known are: {known}.")
+        if not 0 <= partition < self.settings.redis.partitions:
+            raise UsageWrong(
+                f"There is no partition {partition}: they go from 0 to "
+                f"{self.settings.redis.partitions - 1}."
+            )
+        return PartitionKeys(destination, partition)
 
     def _keep_what_was_loaded(self) -> None:
         """Freeze what the first drains have loaded, like what was loaded at the start.
@@ -164,8 +167,6 @@ class Runtime:
         live_waits_here: Callable[[], bool],
         adapt: Callable[[Drain], Drain],
     ) -> tuple[Tally, str]:
-        delivery = self.settings.delivery
-
         async def live_waits() -> bool:
             return live_waits_here() or await self._live_is_queued()
 
@@ -174,15 +175,7 @@ class Runtime:
                 not stop.is_told or boottime_seconds() < stop.told_at_seconds + STOP_GRACE_SECONDS
             )
 
-        partition = RedisPartition(
-            self.client,
-            place,
-            lease_seconds=delivery.lease_seconds,
-            retention_seconds=delivery.ledger_retention_seconds,
-            late_seconds=delivery.late_seconds,
-            owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
-            may_repeat=may_repeat,
-        )
+        partition = self._partition(place, may_repeat)
         routes = self.upkeep.routes[place.destination]
         streaks = RedisStreaks(self.client, may_repeat=may_repeat)
         await streaks.look()
@@ -196,18 +189,15 @@ class Runtime:
             renderer=replace(self.renderer, is_told_to_stop=lambda: stop.is_told),
             numbers=self.numbers,
             streaks=streaks,
-            lease=ThreadedLease(self.lease_client, place, partition.token, delivery.lease_seconds),
+            lease=ThreadedLease(
+                self.lease_client, place, partition.token, self.settings.delivery.lease_seconds
+            ),
             routes=routes,
             paused=lambda: self._paused(place.destination),
             live_waits=live_waits,
             clock=SystemClock(),
             jitter=self.jitter,
-            limits=Limits(
-                slice_seconds=SLICE_SECONDS,
-                request_deadline_seconds=delivery.request_deadline_seconds,
-                late_seconds=delivery.late_seconds,
-                in_flight=delivery.in_flight,
-            ),
+            limits=self._limits(),
             stop=stop,
             renames=lambda: self.renames.of(place.destination),
             responses=self.responses,
@@ -218,6 +208,27 @@ class Runtime:
             return await adapt(drain).run()
         finally:
             await self.canaries.end(partition.token, routes, canary_shares)
+
+    def _partition(self, place: PartitionKeys, may_repeat: Callable[[], bool]) -> RedisPartition:
+        delivery = self.settings.delivery
+        return RedisPartition(
+            self.client,
+            place,
+            lease_seconds=delivery.lease_seconds,
+            retention_seconds=delivery.ledger_retention_seconds,
+            late_seconds=delivery.late_seconds,
+            owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
+            may_repeat=may_repeat,
+        )
+
+    def _limits(self) -> Limits:
+        delivery = self.settings.delivery
+        return Limits(
+            slice_seconds=SLICE_SECONDS,
+            request_deadline_seconds=delivery.request_deadline_seconds,
+            late_seconds=delivery.late_seconds,
+            in_flight=delivery.in_flight,
+        )
 
     async def _paused(self, destination: str) -> frozenset[str] | None:
         await self.letter_limit.pause_if_full(destination)
@@ -271,20 +282,22 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         ),
         renames=RedisRenames(client, settings),
         meanings=RedisMeanings(client, settings),
-        responses=Responses(
-            {
-                trigger.name: ResponseStream(
-                    trigger.response_stream, trigger.response_headers, trigger.response_fields
-                )
-                for trigger in settings.triggers.values()
-                if trigger.response_stream
-            },
-            settings.delivery.identity,
-        ),
+        responses=_responses(settings),
         upkeep=Upkeep.of(settings, loaded.renderer, loaded.routes),
         canaries=Canaries(client, settings),
         is_worker=is_worker,
     )
+
+
+def _responses(settings: Settings) -> Responses:
+    streams = {
+        trigger.name: ResponseStream(
+            trigger.response_stream, trigger.response_headers, trigger.response_fields
+        )
+        for trigger in settings.triggers.values()
+        if trigger.response_stream
+    }
+    return Responses(streams, settings.delivery.identity)
 
 
 def _sender(settings: Settings, client: redis.asyncio.Redis) -> Sender:

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from ops.main import COMMANDS, app
-from ops.terminal.console import note, print_json, progress, run_guarded, say, table
+from ops.terminal.console import mention, print_json, progress, run_guarded, say, table
 from ops.terminal.lazy import LazyCommand, LazyGroup
 from worker.contract.printable import printable
 from worker.errors import PortTaken, UsageWrong
@@ -99,7 +99,7 @@ def test_a_reader_that_has_gone_is_not_reported(capsys, tmp_path):
 
 def test_a_document_is_all_that_stands_on_stdout(capsys):
     print_json({"a": [1, None]})
-    note("aside")
+    mention("aside")
 
     out, err = capsys.readouterr()
     assert orjson.loads(out) == {"a": [1, None]}
@@ -202,7 +202,7 @@ def test_what_a_terminal_would_obey_is_printed_as_its_escape(text, expected):
 
 def test_an_escape_sequence_reaches_the_terminal_on_no_way(capsys):
     say(f"audience {ATTACK}")
-    note(f"audience {ATTACK}")
+    mention(f"audience {ATTACK}")
     table(("audience",), [(ATTACK + "\n",)])
     print_json({"audience": ATTACK})
 

@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from ops.templates.checking.calls import wrong_calls
+from ops.templates.checking.corrections import corrected
 from ops.templates.checking.fields import asked_for, unknown_fields
 from ops.templates.checking.findings import lines_of, once, placed
-from ops.templates.checking.repair import repaired
 from ops.templates.trying.comparison import compared
 from ops.templates.trying.explained import changes_of
 from ops.templates.workspace import names_in
@@ -25,11 +25,11 @@ def bundle_of(folder, text):
     return TemplateFolder(folder).bundle("t.jsonnet")
 
 
-def test_the_exit_of_the_page_is_repaired_so_that_it_parses():
-    found = repaired((HERE / "page_exit.jsonnet").read_text())
+def test_the_exit_of_the_page_is_corrected_so_that_it_parses():
+    found = corrected((HERE / "page_exit.jsonnet").read_text())
 
     assert found.problem == ""
-    assert [one.in_words for one in found.repairs] == ["\\[ → [", "\\_ → _", "] is taken out"]
+    assert [one.in_words for one in found.corrections] == ["\\[ → [", "\\_ → _", "] is taken out"]
 
 
 @pytest.mark.parametrize(
@@ -42,21 +42,21 @@ def test_the_exit_of_the_page_is_repaired_so_that_it_parses():
     ],
 )
 def test_what_a_page_or_a_shell_did_is_undone(damaged, right):
-    found = repaired(damaged)
+    found = corrected(damaged)
 
     assert (found.text, found.problem) == (right, "")
-    assert found.repairs
+    assert found.corrections
 
 
 def test_a_template_without_damage_stays_as_it_is():
     text = 'local x = "a\\nb"; { "\\\\[": x }'
 
-    assert repaired(text).repairs == ()
-    assert repaired(text).text == text
+    assert corrected(text).corrections == ()
+    assert corrected(text).text == text
 
 
-def test_what_cannot_be_repaired_is_named_with_its_place():
-    found = repaired("{\n  a: 1 +\n  b c d\n}")
+def test_what_cannot_be_corrected_is_named_with_its_place():
+    found = corrected("{\n  a: 1 +\n  b c d\n}")
 
     assert found.problem
     assert found.line == 3

@@ -46,7 +46,7 @@ def test_the_first_interrupt_is_noted_and_the_second_unwinds():
         with pytest.raises(SystemExit) as stop:
             interruption.obey()
         with pytest.raises(SystemExit):
-            interruption.note(signal.SIGTERM, None)
+            interruption.record(signal.SIGTERM, None)
 
     assert (noted, stop.value.code) == (True, 143)
 

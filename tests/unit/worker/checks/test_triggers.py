@@ -2,71 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from tests.configuration import insider, table, trigger
-from worker.checks.finding import Finding
+from tests.configuration import trigger
+from tests.unit.worker.checks.trigger_findings import (
+    ENTERS,
+    EXIT,
+    NOW,
+    OTHER_LIST,
+    PAGE,
+    findings,
+    settings_of,
+    the_one,
+    written,
+)
 from worker.checks.triggers import check_trigger, check_triggers
-from worker.contract.settings import Settings, load_settings
 from worker.jsonnet.rendered import Killed
 from worker.jsonnet.renderer import Renderer
-
-SHIPPED = Path(__file__).parents[4] / "templates"
-NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)
-PAGE = """local event = (import "lytemplates.libsonnet");
-local details = event.get("segment_events", "")[0];
-{users: [{
-  insider_id: event.get("insider_id", ""),
-  identifiers: {email: event.get("email", ""), custom: {lytics_id: event.get("_id", "")}},
-  attributes: {age: event.get("age", ""), custom: {lytics_computed_attr: event.get("_segments")}},
-  not_append: true,
-  events: [{event_name: "lytics_trigger", timestamp: details[details.event]}],
-}]}
-"""
-DESTINATIONS = insider() + table(
-    "destinations.crm", api="http", base_url="https://crm.example.com", rate="100/min"
-)
-
-
-def settings_of(folder: Path, template: str, **fields: Any) -> Settings:
-    """Write a configuration with one trigger; `template` is the name of a file or its content."""
-    templates = SHIPPED
-    name = template
-    if not template.endswith(".jsonnet"):
-        templates = folder / "templates"
-        templates.mkdir(exist_ok=True)
-        name = "t.jsonnet"
-        (templates / name).write_text(template)
-    identity = fields.pop("identity", "email")
-    tables = table("delivery", identity=identity), trigger("vip", **{"template": name, **fields})
-    return written(folder, *tables, templates=templates)
-
-
-def written(folder: Path, *tables: str, templates: Path = SHIPPED) -> Settings:
-    """Write and load a configuration with both destinations."""
-    path = folder / "segrelay.toml"
-    path.write_text(f'templates = "{templates}"\n' + "".join([DESTINATIONS, *tables]))
-    return load_settings(path, environ={})
-
-
-def findings(folder: Path, template: str, **fields: Any) -> list[Finding]:
-    settings = settings_of(folder, template, **fields)
-    renderer = Renderer(settings.templates_folder)
-    return list(check_trigger(settings, settings.triggers["vip"], renderer, NOW))
-
-
-def the_one(found: list[Finding]) -> tuple[str, str]:
-    assert len(found) == 1, found
-    assert found[0].trigger == "vip"
-    return found[0].severity, found[0].message
-
-
-EXIT = {"on": "exit", "url": "/api/user/v1/attribute/delete"}
 
 
 @pytest.mark.parametrize(
@@ -205,143 +161,6 @@ def test_a_callback_without_encryption_is_named(tmp_path: Path) -> None:
 
     assert severity == "warning"
     assert "unencrypted" in message
-
-
-def together(folder: Path, *triggers: dict[str, Any]) -> list[tuple[str, str]]:
-    """Check shipped templates of several triggers; return the warnings that are found."""
-    found = found_in(folder, *triggers)
-    assert {finding.severity for finding in found} <= {"warning"}
-    return [(finding.trigger, finding.message) for finding in found]
-
-
-def found_in(folder: Path, *triggers: dict[str, Any], templates: Path = SHIPPED) -> list[Finding]:
-    """Check templates of several triggers, shipped ones by default, in processes of their own."""
-    tables = [trigger(f"t-{number}", **fields) for number, fields in enumerate(triggers)]
-    return check_triggers(written(folder, *tables, templates=templates), NOW)
-
-
-ENTERS = {"on": "enter", "template": "insider/enter.jsonnet", "url": "/api/user/v1/upsert"}
-LEAVES = {"template": "insider/exit.jsonnet", **EXIT}
-LEAVES_A_NOTE = {**ENTERS, "on": "exit", "template": "insider/exit-event.jsonnet"}
-OTHER_LIST = {"settings": {"audience_attribute": "audiences"}}
-
-
-def test_triggers_that_fit_together_have_no_findings(tmp_path: Path) -> None:
-    assert together(tmp_path, ENTERS, LEAVES, LEAVES_A_NOTE) == []
-    assert together(tmp_path, {**ENTERS, **OTHER_LIST}, {**LEAVES, **OTHER_LIST}) == []
-    assert together(tmp_path, {**ENTERS, "audiences": ["*"]}, {**LEAVES, "audiences": ["*"]}) == []
-
-
-@pytest.mark.parametrize(
-    ("triggers", "audiences"),
-    [
-        ([ENTERS], "vip"),
-        ([ENTERS, LEAVES_A_NOTE], "vip"),
-        ([{**ENTERS, "audiences": ["vip", "new"]}, LEAVES], "new"),
-        ([{**ENTERS, "audiences": ["*"]}, LEAVES], "any audience"),
-    ],
-)
-def test_an_audience_with_enters_and_no_exit_is_named(
-    tmp_path: Path, triggers: list[dict[str, Any]], audiences: str
-) -> None:
-    [(trigger, message)] = together(tmp_path, *triggers)
-
-    assert trigger == "t-0"
-    assert message.startswith(f"nothing takes {audiences} out of lytics_computed_attr again")
-
-
-def test_an_id_on_exit_may_mean_the_slug_on_enter(tmp_path: Path) -> None:
-    assert together(tmp_path, ENTERS, {**LEAVES, "audiences": ["0f" * 16]}) == []
-
-
-def test_enter_and_exit_with_different_lists_are_named(tmp_path: Path) -> None:
-    [(trigger, message)] = together(tmp_path, ENTERS, {**LEAVES, **OTHER_LIST})
-
-    assert trigger == "t-0"
-    assert "adds vip to lytics_computed_attr, but t-1 takes it out of audiences" in message
-
-
-@pytest.mark.parametrize(("field", "is_named"), [("_uid", True), ("_id", False)])
-def test_an_exit_that_identifies_people_in_another_way_is_named(
-    tmp_path: Path, field: str, *, is_named: bool
-) -> None:
-    templates = tmp_path / "templates"
-    templates.mkdir()
-    (templates / "enter.jsonnet").write_text((SHIPPED / "insider" / "enter.jsonnet").read_text())
-    (templates / "exit.jsonnet").write_text(
-        f"""local event = import "lytemplates.libsonnet";
-        {{users: [{{
-          identifiers: {{email: event.get("email"), custom: {{lytics_id: event.get("{field}")}}}},
-          custom: {{partial: {{lytics_computed_attr: [event.segSlug()]}}}},
-        }}]}}"""
-    )
-    triggers = ({**ENTERS, "template": "enter.jsonnet"}, {**LEAVES, "template": "exit.jsonnet"})
-
-    found = found_in(tmp_path, *triggers, templates=templates)
-
-    assert ["takes custom.lytics_id from another field" in one.message for one in found] == (
-        [True] * is_named
-    )
-
-
-FLAG_ENTERS = {**ENTERS, "template": "insider/flag-enter.jsonnet"}
-FLAG_LEAVES = {**ENTERS, "on": "exit", "template": "insider/flag-exit.jsonnet"}
-
-
-@pytest.mark.parametrize("audiences", [["vip"], ["*"], ["vip", "new"]])
-def test_a_boolean_attribute_is_a_way_out_as_well(tmp_path: Path, audiences: list[str]) -> None:
-    own = {"audiences": audiences}
-
-    assert together(tmp_path, {**FLAG_ENTERS, **own}, {**FLAG_LEAVES, **own}) == []
-
-
-def test_a_boolean_attribute_without_exits_is_named_with_what_unsets_it(tmp_path: Path) -> None:
-    [(trigger, message)] = together(tmp_path, FLAG_ENTERS, {**FLAG_LEAVES, "audiences": ["new"]})
-
-    assert trigger == "t-0"
-    assert message.startswith("nothing takes vip out of lytics_in_… again")
-    assert "insider/flag-exit.jsonnet and /api/user/v1/upsert" in message
-
-
-@pytest.mark.parametrize(
-    ("triggers", "says"),
-    [
-        ([FLAG_ENTERS, LEAVES], "adds vip to lytics_in_…, but t-1 takes it out of lytics_comp"),
-        (
-            [ENTERS, FLAG_LEAVES],
-            "adds vip to lytics_computed_attr, but t-1 takes it out of lytics_i",
-        ),
-        (
-            [FLAG_ENTERS, {**FLAG_LEAVES, "settings": {"audience_flag_prefix": "seg_"}}],
-            "give both the same audience_flag_prefix",
-        ),
-    ],
-)
-def test_the_two_membership_models_do_not_mix(
-    tmp_path: Path, triggers: list[dict[str, Any]], says: str
-) -> None:
-    [(trigger, message)] = together(tmp_path, *triggers)
-
-    assert trigger == "t-0"
-    assert says in message
-
-
-def test_audiences_whose_attributes_have_one_name_are_an_error(tmp_path: Path) -> None:
-    own = {"audiences": ["cart-open", "cart_open", "other"]}
-
-    [found] = found_in(tmp_path, {**FLAG_ENTERS, **own}, {**FLAG_LEAVES, **own})
-
-    assert found.severity == "error"
-    assert "cart-open, cart_open have one attribute, lytics_in_cart_open" in found.message
-
-
-def test_more_attributes_than_an_account_has_are_named(tmp_path: Path) -> None:
-    own = {"audiences": [f"a{number}" for number in range(81)]}
-
-    [found] = found_in(tmp_path, {**FLAG_ENTERS, **own}, {**FLAG_LEAVES, **own})
-
-    assert found.severity == "warning"
-    assert "81 audiences have an attribute each" in found.message
 
 
 def test_a_template_that_writes_to_another_list_than_its_settings_name_is_named(

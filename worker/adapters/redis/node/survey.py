@@ -129,8 +129,7 @@ class RedisSurvey:
         return {name: meaning.label for name, meaning in found.items()}
 
     def _triggers_of(self, destination: Destination) -> list[str]:
-        triggers = self._settings.triggers.values()
-        return [each.name for each in triggers if each.destination == destination.name]
+        return [each.name for each in self._settings.triggers_of(destination.name)]
 
     def _open_triggers(self, destination: Destination, answers: Sequence[Any]) -> set[str]:
         """Return for which a drain would find the gate open, by its own rules and credentials."""

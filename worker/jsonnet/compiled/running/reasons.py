@@ -18,7 +18,6 @@ _ROOMS: Final = {
     "formats": "a format (%)",
     "logarithms": "a format (%) of a very large or small number",
     "printing": "a text that engines print differently",
-    "yaml": "std.manifestYamlDoc",
 }
 """By the last part of a module's name."""
 

@@ -3,7 +3,8 @@
 import asyncio
 from typing import Any
 
-from tests.fakes.fake_partition import FakePartition, PartitionStore
+from tests.fakes.fake_partition import FakePartition
+from tests.fakes.partition_store import PartitionStore
 from tests.unit.worker.drain_world import START_MS, event
 from worker.batch.batch import Batch
 from worker.batch.concluding.settle import Settler

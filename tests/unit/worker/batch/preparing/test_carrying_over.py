@@ -5,7 +5,8 @@ import asyncio
 import orjson
 import pytest
 
-from tests.fakes.fake_partition import FakePartition, PartitionStore
+from tests.fakes.fake_partition import FakePartition
+from tests.fakes.partition_store import PartitionStore
 from tests.unit.worker.batch.preparing.test_reading_streams import NoClock
 from tests.unit.worker.drain_fakes import FakeNumbers
 from tests.unit.worker.drain_world import BEFORE_US, START_MS, event

@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from tests.fakes.fake_partition import PartitionStore
+from tests.fakes.partition_store import PartitionStore
 from tests.unit.worker.drain_fakes import SlowPartition
 from tests.unit.worker.drain_world import START_MS, event
 from worker.batch.partition import Delivery

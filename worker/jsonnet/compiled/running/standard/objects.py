@@ -36,11 +36,6 @@ def object_has_all(o: Any, f: Any) -> bool:
     return has_field(f, o)
 
 
-@native("o f inc_hidden", gives="bool", name="objectHasEx")
-def object_has_ex(o: Any, f: Any, inc_hidden: Any) -> bool:
-    return string(f) in field_names(o, hidden=boolean(inc_hidden))
-
-
 @native("o", gives="array", name="objectFields")
 def object_fields(o: Any) -> list[str]:
     return field_names(o)
@@ -54,11 +49,6 @@ def object_fields_all(o: Any) -> list[str]:
 @native("o", gives="array", name="objectValues")
 def object_values(o: Any) -> list[Any]:
     return [_field(o, name) for name in field_names(o)]
-
-
-@native("o", gives="array", name="objectValuesAll")
-def object_values_all(o: Any) -> list[Any]:
-    return [_field(o, name) for name in field_names(o, hidden=True)]
 
 
 @native("o", gives="array", name="objectKeysValues")

@@ -15,15 +15,12 @@ from worker.jsonnet.compiled.running.limits import Doubtful, spend, spend_text
 from worker.jsonnet.compiled.running.natives import native
 from worker.jsonnet.compiled.running.printing import indented, printed, quoted, text_of
 from worker.jsonnet.compiled.running.values import (
-    MISSING,
     array,
-    boolean,
     items,
     string,
     take,
     whole,
 )
-from worker.jsonnet.compiled.running.yaml import yaml_of
 
 _UPPER: Final = str.maketrans(alphabet.ascii_lowercase, alphabet.ascii_uppercase)
 _LOWER: Final = str.maketrans(alphabet.ascii_uppercase, alphabet.ascii_lowercase)
@@ -194,19 +191,9 @@ def escape_json(text: Any) -> str:
     return quoted(text_of(text))
 
 
-@native("str", gives="string", name="escapeStringPython")
-def escape_python(text: Any) -> str:
-    return quoted(text_of(text))
-
-
 @native("str_", gives="string", name="escapeStringBash")
 def escape_bash(text: Any) -> str:
     return "'" + text_of(text).replace("'", "'\"'\"'") + "'"
-
-
-@native("str_", gives="string", name="escapeStringDollars")
-def escape_dollars(text: Any) -> str:
-    return text_of(text).replace("$", "$$")
 
 
 @native("str_", gives="string", name="escapeStringXML")
@@ -237,17 +224,6 @@ def manifest_json(value: Any) -> str:
 @native("value indent", gives="string", name="manifestJsonEx")
 def manifest_json_ex(value: Any, indent: Any) -> str:
     return _separated(indented(value, string(indent)))
-
-
-@native("value indent_array_in_object? quote_keys?", gives="string", name="manifestYamlDoc")
-def manifest_yaml_doc(
-    value: Any, indent_array_in_object: Any = MISSING, quote_keys: Any = MISSING
-) -> str:
-    """Keys without quotes are left to Jsonnet: what may stand bare takes it a page of rules."""
-    if quote_keys is not MISSING and not boolean(quote_keys):
-        raise Doubtful
-    indents = indent_array_in_object is not MISSING and boolean(indent_array_in_object)
-    return yaml_of(value, indents_arrays=indents)
 
 
 @native("s", gives="string")

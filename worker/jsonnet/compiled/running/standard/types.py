@@ -83,13 +83,6 @@ def primitive_equals(a: Any, b: Any) -> bool:
     return equal(a, b)
 
 
-@native("a b", gives="bool", name="assertEqual")
-def assert_equal(a: Any, b: Any) -> bool:
-    if not equal(a, b):
-        raise Doubtful
-    return True
-
-
 @native("x y", gives="bool")
 def xor(x: Any, y: Any) -> bool:
     return boolean(x) is not boolean(y)

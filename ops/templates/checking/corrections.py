@@ -1,4 +1,4 @@
-r"""Repairs templates that Markdown, or a shell's `echo`, damaged when they were copied.
+r"""Corrects templates that Markdown, or a shell's `echo`, damaged when they were copied.
 
 Three kinds: a backslash before a sign that Jsonnet does not escape (`\[`, `\_uid`), the words
 `echo '` around the whole, and a bracket that the page lost. The first two are certain. The last is
@@ -24,12 +24,12 @@ _CLOSING: Final = "]})"
 _ENTITIES: Final = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">", "&#39;": "'"}
 _CURLED: Final = dict.fromkeys("\u201c\u201d", '"') | dict.fromkeys("\u2018\u2019", "'")
 _MOST_BRACKETS: Final = 4
-"""Missing or surplus brackets that are repaired at most; more is no damage by copying."""
+"""Missing or surplus brackets that are corrected at most; more is no damage by copying."""
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
-    """One repair of a template.
+class Correction:
+    """One correction of a template.
 
     Args:
         line: The line in the damaged file.
@@ -44,14 +44,14 @@ class Repair:
 
     @property
     def in_words(self) -> str:
-        """Return the repair in words."""
+        """Return the correction in words."""
         if not self.instead:
             return f"{self.what} is taken out"
         return f"{self.instead} is put in" if not self.what else f"{self.what} → {self.instead}"
 
 
 @dataclass(frozen=True, slots=True)
-class Repaired:
+class Corrected:
     """A template's text without the damage.
 
     Args:
@@ -60,54 +60,54 @@ class Repaired:
     """
 
     text: str
-    repairs: tuple[Repair, ...]
+    corrections: tuple[Correction, ...]
     problem: str = ""
     line: int = 0
     column: int = 0
 
 
-def repaired(text: str) -> Repaired:
-    """Return a template's text without the damage, and the repairs."""
-    inner, repairs = _without_echo(text)
+def corrected(text: str) -> Corrected:
+    """Return a template's text without the damage, and the corrections."""
+    inner, corrections = _without_echo(text)
     found, more = _without_escapes(inner)
     wrong = _wrong(found)
     if wrong is not None:
         balanced = _balanced(found)
         if balanced is not None:
-            return Repaired(balanced[0], (*repairs, *more, *balanced[1]))
+            return Corrected(balanced[0], (*corrections, *more, *balanced[1]))
         line, column = place(found, wrong.at)
-        return Repaired(found, (*repairs, *more), wrong.message, line, column)
-    return Repaired(found, (*repairs, *more))
+        return Corrected(found, (*corrections, *more), wrong.message, line, column)
+    return Corrected(found, (*corrections, *more))
 
 
 def copy_of(path: Path) -> Path:
-    """Return the path of the repaired copy of a template, beside it."""
+    """Return the path of the corrected copy of a template, beside it."""
     return path.with_name(f"{path.stem}.fixed{path.suffix}")
 
 
-def _without_echo(text: str) -> tuple[str, list[Repair]]:
+def _without_echo(text: str) -> tuple[str, list[Correction]]:
     match = _ECHO.match(text)
     if match is None:
         return text, []
     line, column = place(text, text.index("echo"))
     inner = match["inner"].replace(_SHELL_QUOTE, "'")
-    return inner + "\n", [Repair(line, column, "echo '…'", "")]
+    return inner + "\n", [Correction(line, column, "echo '…'", "")]
 
 
-def _without_escapes(text: str) -> tuple[str, list[Repair]]:
-    repairs = []
+def _without_escapes(text: str) -> tuple[str, list[Correction]]:
+    corrections = []
     for match in _ESCAPED.finditer(text):
         line, column = place(text, match.start(2) - 1)
-        repairs.append(Repair(line, column, f"\\{match[2]}", match[2]))
+        corrections.append(Correction(line, column, f"\\{match[2]}", match[2]))
     found = _ESCAPED.sub(r"\1\2", text)
     if _wrong(found) is None:
-        return found, repairs
+        return found, corrections
     for wrong, right in (_ENTITIES | _CURLED).items():
         if wrong in found:
             line, column = place(found, found.index(wrong))
-            repairs.append(Repair(line, column, wrong, right))
+            corrections.append(Correction(line, column, wrong, right))
             found = found.replace(wrong, right)
-    return found, repairs
+    return found, corrections
 
 
 def _wrong(text: str) -> SyntaxWrong | None:
@@ -118,27 +118,27 @@ def _wrong(text: str) -> SyntaxWrong | None:
     return None
 
 
-def _balanced(text: str) -> tuple[str, list[Repair]] | None:
+def _balanced(text: str) -> tuple[str, list[Correction]] | None:
     """Insert or remove brackets where parsing fails; None if that does not help."""
-    waiting: list[tuple[str, list[Repair]]] = [(text, [])]
+    waiting: list[tuple[str, list[Correction]]] = [(text, [])]
     for _ in range(_MOST_BRACKETS):
-        following: list[tuple[str, list[Repair]]] = []
-        for each, repairs in waiting:
-            for candidate, repair in _bracket_tried(each):
+        following: list[tuple[str, list[Correction]]] = []
+        for each, corrections in waiting:
+            for candidate, correction in _bracket_tried(each):
                 if _wrong(candidate) is None:
-                    return candidate, [*repairs, repair]
-                following.append((candidate, [*repairs, repair]))
+                    return candidate, [*corrections, correction]
+                following.append((candidate, [*corrections, correction]))
         waiting = following
     return None
 
 
-def _bracket_tried(text: str) -> Iterator[tuple[str, Repair]]:
+def _bracket_tried(text: str) -> Iterator[tuple[str, Correction]]:
     wrong = _wrong(text)
     if wrong is None:
         return
     at = wrong.at
     line, column = place(text, min(at, max(0, len(text) - 1)))
     for bracket in "}])":
-        yield text[:at] + bracket + text[at:], Repair(line, column, "", bracket)
+        yield text[:at] + bracket + text[at:], Correction(line, column, "", bracket)
     if text[at : at + 1] and text[at] in _CLOSING:
-        yield text[:at] + text[at + 1 :], Repair(line, column, text[at], "")
+        yield text[:at] + text[at + 1 :], Correction(line, column, text[at], "")

@@ -1,4 +1,4 @@
-"""The canary of a job: a few of its first people, as the destination holds them now."""
+"""A few of the first people of a job, as the destination holds them now."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _PAUSE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class CanaryPerson:
-    """One person of a canary, as the destination holds them.
+class FirstPerson:
+    """One of the first people of a job, as the destination holds them.
 
     Args:
         outcome: The outcome of a rehearsal: `sent`, or why not.
@@ -52,7 +52,7 @@ class CanaryPerson:
         return told | {"sent": self.sent, "found": self.found} if reveal else told
 
 
-def read_canary(client: Redis, settings: Settings, spec: Spec) -> Iterator[CanaryPerson]:
+def read_first_people(client: Redis, settings: Settings, spec: Spec) -> Iterator[FirstPerson]:
     """Yield the first people of a job; nothing for standard input, which can't be read again.
 
     Raises:
@@ -66,12 +66,12 @@ def read_canary(client: Redis, settings: Settings, spec: Spec) -> Iterator[Canar
         trigger = settings.triggers[candidate.trigger]
         (rehearsed,) = rehearse([candidate], settings, now_us=planner.now_us())
         if rehearsed.shaped is None:
-            yield CanaryPerson(trigger.name, f"{rehearsed.fate} {rehearsed.reason}")
+            yield FirstPerson(trigger.name, f"{rehearsed.fate} {rehearsed.reason}")
         else:
             yield _read(rehearsed.shaped, trigger, settings)
 
 
-def _read(shaped: Shaped, trigger: Trigger, settings: Settings) -> CanaryPerson:
+def _read(shaped: Shaped, trigger: Trigger, settings: Settings) -> FirstPerson:
     for tries_left in reversed(range(_TRIES)):
         read = read_sent(shaped, trigger, settings)
         verdicts = {} if read.problem else read.verdicts(shaped)
@@ -81,4 +81,4 @@ def _read(shaped: Shaped, trigger: Trigger, settings: Settings) -> CanaryPerson:
     problem = read.problem
     if not problem and read.attributes is None:
         problem = "Insider does not know this person (yet)."
-    return CanaryPerson(trigger.name, "sent", verdicts, problem, shaped.users, read.attributes)
+    return FirstPerson(trigger.name, "sent", verdicts, problem, shaped.users, read.attributes)

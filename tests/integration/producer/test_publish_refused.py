@@ -1,0 +1,70 @@
+"""Publishing to a Redis that is used otherwise, is full, or is not there."""
+
+import pytest
+
+from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
+from producer.publishing.room import NoRoom, Room, count_waiting
+from tests.integration.producer.redis_contents import counts, entries
+from tests.integration.producer.test_publish import payload
+from worker.contract.redis.connection import connect
+from worker.errors import RedisMismatch, RedisUnavailable
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("{segrelay}:format", "3", "format 3"),
+        ("{segrelay}:partitions", "8", "redis.partitions = 8"),
+        ("{segrelay}:identity", "id", 'delivery.identity = "id"'),
+    ],
+)
+def test_a_redis_that_is_in_use_otherwise_is_refused(publisher, client, key, value, hint):
+    client.set(key, value)
+
+    with pytest.raises(RedisMismatch, match=hint):
+        publisher.publish([payload()])
+    assert entries(client) == []
+
+
+def test_a_full_redis_takes_nothing_and_says_so(publisher, client):
+    used = client.info("memory")["used_memory"]
+    client.config_set("maxmemory", int(used * 1.1))
+    try:
+        assert isinstance(publisher.room(), NoRoom)
+        with pytest.raises(RedisUnavailable, match=r"Redis is full.*stop at 80%"):
+            publisher.publish([payload()])
+    finally:
+        client.config_set("maxmemory", 0)
+
+    assert counts(client) == {}
+
+
+def test_backfill_stops_at_its_high_water_mark_and_live_does_not(configure, publisher_of):
+    publisher = publisher_of(configure(high_water=10))
+
+    first = publisher.room("backfill")
+    publisher.publish([payload(number) for number in range(12)], PublishOptions(job="load"))
+
+    assert isinstance(first, Room)
+    assert publisher.room("job.other").reason == "high_water"
+    assert isinstance(publisher.room("live"), Room)
+
+
+def test_what_waits_is_counted_by_kind(configure, publisher_of, client):
+    settings = configure()
+    publisher = publisher_of(settings)
+    publisher.publish([payload(number) for number in range(7)])
+    publisher.publish([payload(number) for number in range(3)], PublishOptions(job="load"))
+    publisher.publish([payload(1)], PublishOptions("backfill"))
+
+    waiting = [count_waiting(client, settings, kind=kind) for kind in ("", "live", "backfill")]
+
+    assert waiting == [11, 7, 4]
+
+
+def test_without_redis_it_says_so(configure, doorbell):
+    settings = configure(url="redis://127.0.0.1:1/0")
+
+    with pytest.raises(RedisUnavailable, match="can't be reached"):
+        Publisher(connect(settings.redis.url), settings, doorbell=doorbell).publish([payload()])
