@@ -13,8 +13,8 @@ from worker.adapters.redis.addresses import rename_hint
 
 SLOW_FACTOR: Final = 0.5
 """Share of its configured rate at or below which a destination is slowed."""
-VERSIONS_WITHIN_MS: Final = 10_000
-"""Milliseconds within which workers with the file of a changed template use it."""
+FILES_WITHIN_MS: Final = 8_000
+"""Milliseconds that it may take to copy changed files to all workers."""
 _CLOSED: Final = frozenset({"paused", "broken", "renamed", "orphaned"})
 _HELD: Final = frozenset({"paused", "stopped", "refused", "waits", "orphaned"})
 
@@ -60,21 +60,12 @@ def triggers(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def templates(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield triggers whose changed template is refused, or differs between workers."""
+    """Yield triggers whose changed template is refused, and templates in doubt."""
     check = "segrelay template check"
     for name, one in facts.status["triggers"].items():
         if one["refused"]:
             told = f"its file was changed and is not used: {one['refused']}"
             yield HealthProblem("template_refused", ILL, name, told, check)
-        is_new = facts.now_ms - one["version_since_ms"] < VERSIONS_WITHIN_MS
-        # A process that is idle keeps its version until it drains; one of its node has the new one.
-        if one["version"] and one["behind"] and not is_new:
-            others = "; ".join(
-                f"{who} {', '.join(one['other_versions'][who])}" for who in one["behind"]
-            )
-            told = f"the version is {one['version']}, but workers have others: {others}"
-            mend = "copy the same templates folder to all workers"
-            yield HealthProblem("template_differs", ILL, name, told, mend, one["version_since_ms"])
     for one in facts.status["processes"]:
         for name, count in one["doubted"].items():
             told = (
@@ -82,6 +73,26 @@ def templates(facts: Facts) -> Iterator[HealthProblem]:
                 " times from Jsonnet, which renders now"
             )
             yield HealthProblem("template_doubted", ATTENTION, name, told, check)
+
+
+def template_files(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield files of templates that are not the same at all workers."""
+    for name, one in facts.status["template_files"].items():
+        if facts.now_ms - one["since_ms"] < FILES_WITHIN_MS:
+            continue
+        holders = one["workers_by_digest"].items()
+        told = "; ".join(
+            f"{', '.join(workers)} {f'has {digest}' if digest else 'lacks it'}"
+            for digest, workers in holders
+        )
+        yield HealthProblem(
+            "template_differs",
+            ILL,
+            name,
+            f"the file differs between workers, so it depends on chance what is sent: {told}",
+            "copy the same templates folder to all workers",
+            one["since_ms"],
+        )
 
 
 def orphans(facts: Facts) -> Iterator[HealthProblem]:
