@@ -5,12 +5,14 @@
 
 import os
 import signal
+from pathlib import Path
 
 import httpx
 import pytest
 
+import templates as shipped
 from ops.rig.rig import free_port, kill_group
-from tests.journeys.endpoint import Endpoint
+from tests.journeys.channel import Channel
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged, well
 from tests.journeys.play import SHORT, Rig, send, start_worker, stop_worker
 from tests.waiting import until
@@ -20,6 +22,8 @@ RECEIVER = """
 listen = "127.0.0.1:PORT"
 secret = "the-new-secret"
 """
+TEMPLATE = "insider/enter.jsonnet"
+SHIPPED = (Path(shipped.__file__).parent / TEMPLATE).read_text()
 SYNC = """
 [lytics]
 base_url = "SANDBOX"
@@ -28,31 +32,6 @@ token = "a-token-of-nobody"
 audience = "vip"
 every = "1s"
 """
-NOTIFY = """
-[operate.notify]
-url = "URL/hook"
-after = "1s"
-severity = "SEVERITY"
-"""
-
-
-class Channel(Endpoint):
-    """A chat that takes every message."""
-
-    def __init__(self, answer=lambda _: (200, {})):
-        super().__init__(answer)
-
-    def table(self, severity="ill"):
-        return NOTIFY.replace("URL", self.url).replace("SEVERITY", severity)
-
-    def events(self, name=""):
-        """Return what was announced about a problem, or about all."""
-        taken = [came.body for came, status in self.came if status == 200]
-        return [one["event"] for one in taken if name in ("", one["problem"]["name"])]
-
-    def announced(self, name, *events):
-        """Wait until these messages about a problem have come, and no other."""
-        until(lambda: self.events(name) == list(events), NAMED_SECONDS)
 
 
 @pytest.fixture
@@ -78,7 +57,7 @@ def test_no_worker_is_told_though_nothing_waits(tmp_path, channel):
 
 
 def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path, channel):
-    failing = {"insider/enter.jsonnet": 'error "a person without a name"'}
+    failing = {TEMPLATE: 'error "a person without a name"'}
     with Rig(tmp_path, delivery_lines=SHORT, templates=failing, more=channel.table()) as rig:
         start_worker(rig)
         until(lambda: rig.client.exists("{segrelay}:progress"), NAMED_SECONDS)
@@ -90,6 +69,11 @@ def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path, ch
         assert "30 of its last 30 deliveries died: template_error 30" in found["message"]
         channel.announced("dead_letters_grow", "problem")
         assert "person" not in str([came.body for came, _ in channel.came])
+
+        (rig.folder / "templates" / TEMPLATE).write_text(SHIPPED)
+        assert rig.command("dlq", "replay", "--all", "--yes").returncode == 0
+        well(rig)
+        channel.announced("dead_letters_grow", "problem", "problem_over")
 
 
 def test_a_redis_that_comes_back_empty_is_told_until_it_is_acknowledged(tmp_path, channel):
@@ -130,15 +114,19 @@ def test_a_full_redis_is_told(tmp_path, channel):
 
 
 def test_a_sync_that_fails_is_told_with_its_reason(tmp_path, channel):
-    more = SYNC.replace("SANDBOX", "http://127.0.0.1:9") + channel.table()
-    with Rig(tmp_path, delivery_lines=SHORT, more=more) as rig:
+    with Rig(tmp_path, delivery_lines=SHORT, more=SYNC + channel.table()) as rig:
+        rig.sandbox.settings(lytics={"error_shares": {"401": 1.0}})
         start_worker(rig)
 
         found = ill_of(rig, "sync_fails")
 
         assert found["subject"] == "vips"
         assert found["command"] == "segrelay sync status vips"
+        assert "401" in found["message"]
         channel.announced("sync_fails", "problem")
+        rig.sandbox.settings(lytics={"error_shares": {}})
+        well(rig)
+        channel.announced("sync_fails", "problem", "problem_over")
 
 
 def test_a_sync_that_waits_for_a_person_is_told(tmp_path, channel):
@@ -198,8 +186,9 @@ def test_a_receiver_tells_that_redis_came_back_empty_though_no_worker_runs(tmp_p
         assert "came back empty" in ill_of(rig, "redis_emptied")["message"]
 
 
-def test_answers_that_take_long_are_told(tmp_path):
-    with Rig(tmp_path, delivery_lines='request_deadline = "20s"') as rig:
+def test_answers_that_take_long_are_told(tmp_path, channel):
+    deadline = 'request_deadline = "20s"'
+    with Rig(tmp_path, delivery_lines=deadline, more=channel.table()) as rig:
         start_worker(rig)
         well(rig)
         rig.sandbox.settings(latency_seconds=5.0)
@@ -208,6 +197,11 @@ def test_answers_that_take_long_are_told(tmp_path):
         found = ill_of(rig, "answers_slow")
         assert found["subject"] == "insider"
         assert "takes 5" in found["message"]
+        channel.announced("answers_slow", "problem")
+
+        rig.sandbox.settings(latency_seconds=0.0)
+        well(rig)
+        channel.announced("answers_slow", "problem", "problem_over")
 
 
 def test_a_receiver_that_stands_still_is_told_and_announces_nothing_when_it_wakes(
