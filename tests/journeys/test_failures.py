@@ -69,6 +69,7 @@ from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged, wel
 from tests.journeys.play import SHORT, Rig, await_ready, publish, start_worker, stop_worker
 from tests.waiting import until
 from tests.warm import WarmProcess
+from worker.contract.processes import LIFE_MS
 from worker.node.process.upkeep import EVERY_SECONDS
 
 QUICK = '[operate]\nlive_within = "3s"\n'
@@ -513,7 +514,9 @@ def test_a_redis_that_refuses_writes_for_its_disk_is_named_and_nothing_is_lost(t
             problem = ill_of(rig, "redis_disk_fails")
             assert "refuses" in problem["message"], problem
             refused = rig.command("send", "-", given=entrances(5, 100))
-            assert refused.returncode != 0
+            assert b"can't write to its disk" in refused.stderr, refused
+            time.sleep(LIFE_MS / 1_000)  # by then nobody can have said that they run
+            assert judged(rig)[1].keys() == {"redis_disk_fails"}
         rig.client.bgsave()
         stage.cured()
         assert rig.command("send", "-", given=entrances(5, 100)).returncode == 0

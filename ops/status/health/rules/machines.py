@@ -24,7 +24,7 @@ _CUSTOMERS_NOTICE: Final = ("appendonly is off", "throws events away", "nothing 
 def workers(facts: Facts) -> Iterator[HealthProblem]:
     """Yield a problem if no worker runs, or workers differ in configuration or version."""
     processes = [one for one in facts.status["processes"] if one["kind"] == WORKER]
-    if not processes:
+    if not processes and facts.redis.takes_writes:  # else they can't say that they run
         told = "no worker has been seen for 10 s"
         yield HealthProblem("no_worker", ILL, "", told, "segrelay up, or segrelay worker")
     older = [f"{one['host']}:{one['pid']}" for one in processes if not one["current"]]
@@ -82,8 +82,9 @@ def memory(facts: Facts) -> Iterator[HealthProblem]:
 
 def durability(facts: Facts) -> Iterator[HealthProblem]:
     """Yield a problem if Redis can't write to its disk, or is less durable than it has to be."""
+    refuses = "" if facts.redis.takes_writes else ", so it refuses writes and nothing is delivered"
     for told in facts.redis.failing:
-        message = f"{told}: make room on its disk, and look at its log"
+        message = f"{told}{refuses}: make room on its disk, and look at its log"
         yield HealthProblem("redis_disk_fails", ILL, "", message, _SHOW)
     for told in facts.redis.weak:
         severity = ILL if any(words in told for words in _CUSTOMERS_NOTICE) else ATTENTION
