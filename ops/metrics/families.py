@@ -11,6 +11,7 @@ from prometheus_client.core import (
     GaugeMetricFamily,
     HistogramMetricFamily,
 )
+from prometheus_client.samples import Sample
 
 OTHER: Final = "other"
 """A label's value for everything beyond a bound."""
@@ -20,17 +21,20 @@ MetricRows = Iterable[tuple[Sequence[str], float]]
 
 def gauge(name: str, meaning: str, labels: Sequence[str], rows: MetricRows) -> Metric:
     """Return a family of numbers that rise and fall."""
-    family = GaugeMetricFamily(name, meaning, labels=labels)
-    for values, number in rows:
-        family.add_metric(values, number)
-    return family
+    return _with_rows(GaugeMetricFamily(name, meaning, labels=labels), name, labels, rows)
 
 
 def counter(name: str, meaning: str, labels: Sequence[str], rows: MetricRows) -> Metric:
     """Return a family of numbers that only rise; the text adds `_total` to its name."""
     family = CounterMetricFamily(name, meaning, labels=labels)
-    for values, number in rows:
-        family.add_metric(values, number)
+    return _with_rows(family, f"{name}_total", labels, rows)
+
+
+def _with_rows(family: Metric, name: str, labels: Sequence[str], rows: MetricRows) -> Metric:
+    """Add samples as `add_metric` does, which takes longer than all else for hundreds of rows."""
+    family.samples += [
+        Sample(name, dict(zip(labels, values, strict=True)), number) for values, number in rows
+    ]
     return family
 
 

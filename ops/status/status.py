@@ -16,7 +16,7 @@ from redis import Redis
 from ops.state.delays import Delays, read_delays, state_of_delayed
 from ops.state.jobs import reason_of_state, state_of
 from ops.state.orphans import mending_commands
-from ops.state.partitions import all_partitions, known_destinations
+from ops.state.partitions import all_partitions, destinations_of
 from ops.state.snapshots import PartitionSnapshot, snapshots
 from ops.status.totals import KINDS, OF_REQUESTS, REASONED, Totals, add_up
 from producer.backfill.book import JobBook
@@ -45,7 +45,8 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         RedisUnavailable: Redis can't be asked.
     """
     places = all_partitions(client, settings)
-    meanings, found = read_meanings(client, settings), snapshots(client, places)
+    found = snapshots(client, places)
+    meanings = read_meanings(client, settings) if any(one.waiting for one in found) else {}
     totals = add_up(found, settings, meanings)
     delayed = _delayed(found, read_delays(client, places))
     pauses, renamed = read_pauses(client), read_renamed(client)
@@ -70,7 +71,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
                 "delivery_seconds": totals.times_of(name),
                 "letters": totals.letters[name],
             }
-            for name in known_destinations(client, settings)
+            for name in destinations_of(places)
         },
         "lanes": {
             name: {

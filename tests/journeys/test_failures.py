@@ -69,7 +69,7 @@ from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged, wel
 from tests.journeys.play import SHORT, Rig, await_ready, publish, start_worker, stop_worker
 from tests.waiting import until
 from tests.warm import WarmProcess
-from worker.contract.processes import LIFE_MS
+from worker.contract.processes.workers import LIFE_MS
 from worker.node.process.upkeep import EVERY_SECONDS
 
 QUICK = '[operate]\nlive_within = "3s"\n'
