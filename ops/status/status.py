@@ -26,7 +26,7 @@ from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.adapters.redis.gate import read_state
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.keys import PartitionKeys
-from worker.contract.processes.refused_requests import read_too_large
+from worker.contract.processes.refused_requests import too_large
 from worker.contract.processes.workers import Process, read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Destination, Settings, Trigger
@@ -89,21 +89,12 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         if totals.orphans
         else {},
         "quarantined": Quarantine(client).totals().records,
-        **_too_large(client),
+        "too_large_requests": too_large(client),
         **{name: totals.sum_of(name) for name in OF_REQUESTS},
         "dropped_fields": _sorted(totals.dropped_fields),
         "responses": _responses(client, places),
         "template_files": _differing_files(processes, settings),
         "processes": [_process(one, settings) for one in processes],
-    }
-
-
-def _too_large(client: Redis) -> dict[str, Any]:
-    found = read_too_large(client)
-    return {
-        "too_large_requests": found.count,
-        "too_large_why": found.why,
-        "too_large_limit": found.limit_bytes,
     }
 
 

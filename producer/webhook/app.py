@@ -91,7 +91,7 @@ class Receiver:
     intake: Intake
     ready: Callable[[], str]
     inspect: Callable[[Body], dict[str, object]]
-    count_too_large: Callable[[BodyTooLarge], None]
+    count_too_large: Callable[[], None]
     max_bytes: int
     problems: Callable[[], Sequence[str]] = tuple
     record: AnswerRecord | None = None
@@ -229,7 +229,7 @@ class Receiver:
         message = f"A request was refused: it is {too_large.what}."
         LOG.error("webhook.too_large", request=name, message=message)
         try:
-            await asyncio.to_thread(self.count_too_large, too_large)
+            await asyncio.to_thread(self.count_too_large)
         except RedisUnavailable as error:
             LOG.warning("webhook.unavailable", message=error.message)
         return _json(
@@ -237,7 +237,7 @@ class Receiver:
         )
 
     def _larger(self) -> BodyTooLarge:
-        return BodyTooLarge.in_bytes(self.max_bytes)
+        return BodyTooLarge(f"larger than {self.max_bytes:,} bytes")
 
 
 def build_app(receiver: Receiver, path: str, further: Sequence[Route] = ()) -> Starlette:

@@ -12,8 +12,7 @@ from producer.publish import Publisher
 from producer.publishing.room import NoRoom, RoomMeter
 from producer.webhook.bodies import Body
 from producer.webhook.intake import PORTION
-from producer.webhook.unpacking import BodyTooLarge
-from worker.contract.processes.refused_requests import count_too_large, read_too_large
+from worker.contract.processes.refused_requests import count_too_large, too_large
 from worker.contract.settings import Settings
 from worker.errors import SegrelayError
 
@@ -53,15 +52,13 @@ class Inspector:
             )
             if body.refusal is not None:
                 raise body.refusal
-            return published.document() | {
-                "refused_as_too_large": read_too_large(self.client).count
-            }
+            return published.document() | {"refused_as_too_large": too_large(self.client)}
 
-    def count_too_large(self, refusal: BodyTooLarge) -> None:
+    def count_too_large(self) -> None:
         """Count a request that was refused because it is too large.
 
         Raises:
             RedisUnavailable: Redis can't be asked; the log has it.
         """
         with self._lock:
-            count_too_large(self.client, refusal.what, refusal.limit_bytes)
+            count_too_large(self.client)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 _GZIP: Final = zlib.MAX_WBITS | 16
 _STEP_BYTES: Final = 16 * 1024
@@ -13,22 +13,11 @@ _MOST_MEMBERS: Final = 10_000
 
 
 class BodyTooLarge(Exception):  # noqa: N818 - an answer, no error of ours
-    """A body is larger than the receiver takes, or holds more payloads.
+    """A body is larger than the receiver takes, or holds more payloads."""
 
-    Args:
-        what: Goes on after "it is".
-        limit_bytes: The limit that it exceeds; 0 = another one than that of its bytes.
-    """
-
-    def __init__(self, what: str, limit_bytes: int = 0) -> None:
-        super().__init__(what, limit_bytes)
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
         self.what = what
-        self.limit_bytes = limit_bytes
-
-    @classmethod
-    def in_bytes(cls, limit_bytes: int) -> Self:
-        """Return it for a body of more bytes than this."""
-        return cls(f"larger than {limit_bytes:,} bytes", limit_bytes)
 
 
 class Unpacked(NamedTuple):
@@ -60,8 +49,6 @@ def unpack(body: bytes, most: int) -> Unpacked:
             break
         text, begin = member
         size += len(text)
-        if size > most:
-            raise BodyTooLarge.in_bytes(most)
         texts.append(text)
     rest = body[begin:]
     # Zeros behind the last member are padding, which gzip itself ignores.
@@ -69,10 +56,7 @@ def unpack(body: bytes, most: int) -> Unpacked:
 
 
 def _member(view: memoryview, begin: int, most: int) -> tuple[bytes, int] | None:
-    """Return what a member holds, up to one byte more than `most`, and where it ends.
-
-    None where it is damaged or cut off.
-    """
+    """Return what a member holds and where it ends; None where it is damaged or cut off."""
     inflater = zlib.decompressobj(wbits=_GZIP)
     parts: list[bytes] = []
     size = 0
@@ -85,5 +69,5 @@ def _member(view: memoryview, begin: int, most: int) -> tuple[bytes, int] | None
             return None
         size += len(parts[-1])
         if size > most:
-            return b"".join(parts), begin
+            raise BodyTooLarge(f"larger than {most:,} bytes")
     return (b"".join(parts), begin - len(inflater.unused_data)) if inflater.eof else None

@@ -60,7 +60,6 @@ class Facts:
         now_ms: Redis' clock.
         live_within_seconds, events_within_seconds: As configured.
         has_webhook: A receiver is configured.
-        webhook_most_bytes: The largest body that it takes, as configured.
         audiences: The audiences that triggers name.
         samples: Samples of the progress, the newest first.
         workers_wanted: The configured number of workers; 0 = one is enough.
@@ -74,7 +73,6 @@ class Facts:
     live_within_seconds: float = 60.0
     events_within_seconds: float = 0.0
     has_webhook: bool = False
-    webhook_most_bytes: int = 0
     audiences: Sequence[str] = ()
     redis: RedisFacts = field(default_factory=RedisFacts)
     syncs: Mapping[str, SyncFacts] = field(default_factory=dict)

@@ -46,7 +46,6 @@ def read_facts(client: Redis, settings: Settings) -> Facts:
         live_within_seconds=settings.operate.live_within_seconds,
         events_within_seconds=settings.operate.events_within_seconds,
         has_webhook=settings.producer.webhook is not None,
-        webhook_most_bytes=settings.producer.webhook.max_bytes if settings.producer.webhook else 0,
         audiences=sorted(audiences),
         redis=_redis(client, settings, ahead_seconds),
         syncs={

@@ -52,32 +52,14 @@ def refusals(facts: Facts) -> Iterator[HealthProblem]:
         severity = ILL if is_ill else ATTENTION
         yield HealthProblem("receiver_unauthorized", severity, "", told, _CHECK)
     if count := found.answers.get(_TOO_LARGE):
-        yield _too_large(facts, count)
+        told = f"413 for {count:,} requests in the last hour: Lytics dropped their events for good"
+        mend = "raise producer.webhook.max_bytes, or make Lytics' batches smaller"
+        yield HealthProblem("receiver_too_large", ILL, "", told, mend)
     if count := found.answers.get(_UNAVAILABLE):
         is_ill = _takes_none(facts, _UNAVAILABLE)
         told = f"503 for {count:,} requests in the last hour: Redis could not store them"
         severity = ILL if is_ill else ATTENTION
         yield HealthProblem("receiver_unavailable", severity, "", told, "segrelay redis status")
-
-
-def _too_large(facts: Facts, count: int) -> HealthProblem:
-    """Return the problem of requests that were larger than the receiver takes.
-
-    Once the limit is raised, it is only remembered for an hour that these events are lost.
-    """
-    limit, why = facts.status["too_large_limit"], facts.status["too_large_why"]
-    is_mended = 0 < limit < facts.webhook_most_bytes
-    last = f" (the last one is {why})" if why else ""
-    told = (
-        f"413 for {count:,} requests in the last hour{last}: Lytics dropped their events for good."
-        " Bring their audiences back by a backfill or a sync"
-    )
-    mend = "raise producer.webhook.max_bytes, or make Lytics' batches smaller"
-    if is_mended:
-        return HealthProblem(
-            "receiver_too_large", ATTENTION, "", told, "segrelay backfill start FILE"
-        )
-    return HealthProblem("receiver_too_large", ILL, "", told, mend)
 
 
 def _takes_none(facts: Facts, status: int) -> bool:

@@ -25,7 +25,7 @@ def receiver(*routes: object) -> object:
         intake=Intake(NoShelf()),
         ready=str,
         inspect=lambda _: {},
-        count_too_large=lambda _: None,
+        count_too_large=lambda: None,
         max_bytes=1_000,
     )
     return build_app(nothing, "/v1/lytics", routes)  # type: ignore[arg-type]

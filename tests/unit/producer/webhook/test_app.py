@@ -16,7 +16,6 @@ from producer.publishing.published import Published
 from producer.webhook.app import CHECK_HEADER, Receiver, build_app
 from producer.webhook.bodies import MOST_PAYLOADS, Body
 from producer.webhook.intake import Intake
-from producer.webhook.unpacking import BodyTooLarge
 from worker import logs
 from worker.errors import RedisUnavailable
 
@@ -46,7 +45,7 @@ class Shelf:
                 self.rests.append(body.rest)
         return len(bodies)
 
-    def count_too_large(self, _: BodyTooLarge) -> None:
+    def count_too_large(self) -> None:
         self.too_large += 1
 
 
@@ -195,7 +194,7 @@ def test_what_is_too_large_is_a_413_that_is_counted_and_stores_nothing(
 
 def test_a_count_that_can_not_be_written_is_still_a_413() -> None:
     class Cut(Shelf):
-        def count_too_large(self, _: BodyTooLarge) -> None:
+        def count_too_large(self) -> None:
             raise RedisUnavailable("It is away.")
 
     assert ask(Cut(), headers=SECRET, content=bytes(MOST_BYTES + 1)).status_code == 413

@@ -48,8 +48,6 @@ def status(**changes: Any) -> dict[str, Any]:
         "orphans_mended_by": {},
         "former_names": {},
         "quarantined": 0,
-        "too_large_why": "larger than 1,000 bytes",
-        "too_large_limit": 1_000,
         "template_files": {},
     } | changes
 
@@ -166,16 +164,6 @@ CASES = [
         ATTENTION,
     ),
     (facts(**receiver(answers={413: 1})), "receiver_too_large", ILL),
-    (
-        facts(**receiver(answers={413: 1}), webhook_most_bytes=1_000),
-        "receiver_too_large",
-        ILL,
-    ),
-    (
-        facts(**receiver(answers={413: 1}), webhook_most_bytes=2_000),
-        "receiver_too_large",
-        ATTENTION,
-    ),
     (facts(**receiver(answers={503: 5}, since_taken={503: 5})), "receiver_unavailable", ILL),
     (facts(**receiver(event_ms=NOW - 9_000), events_within_seconds=5.0), "no_events", ILL),
 ]
