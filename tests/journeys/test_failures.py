@@ -213,7 +213,7 @@ def test_failures_of_a_destination_and_of_processes_are_named(tmp_path):
 
         rig.sandbox.settings(failures=[{"status": 400, "contains": "users"}])
         stage.enter(1)
-        stage.named("trigger_refused", "400", "segrelay status")
+        stage.named("trigger_refused", "400", "segrelay template check")
         rig.sandbox.settings(failures=[])
         stage.cured()
 

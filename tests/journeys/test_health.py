@@ -5,16 +5,20 @@
 
 import os
 import signal
+import time
+from itertools import count
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 
 import templates as shipped
 from ops.rig.rig import free_port, kill_group
 from tests.journeys.channel import Channel
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged, well
-from tests.journeys.play import SHORT, Rig, send, start_worker, stop_worker
+from tests.journeys.play import SHORT, Rig, send, start_worker, status_of, stop_worker
+from tests.nightly import amount
 from tests.waiting import until
 
 RECEIVER = """
@@ -22,6 +26,8 @@ RECEIVER = """
 listen = "127.0.0.1:PORT"
 secret = "the-new-secret"
 """
+MEMBERS = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)]
+HEALTHY_SECONDS = amount(60, nightly=3_600)
 TEMPLATE = "insider/enter.jsonnet"
 SHIPPED = (Path(shipped.__file__).parent / TEMPLATE).read_text()
 SYNC = """
@@ -130,11 +136,8 @@ def test_a_sync_that_fails_is_told_with_its_reason(tmp_path, channel):
 
 
 def test_a_sync_that_waits_for_a_person_is_told(tmp_path, channel):
-    people = [
-        {"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)
-    ]
     with Rig(tmp_path, delivery_lines=SHORT, more=SYNC + channel.table()) as rig:
-        rig.sandbox.post("lytics/profiles", people)
+        rig.sandbox.post("lytics/profiles", MEMBERS)
         start_worker(rig)
         until(lambda: len(rig.memberships()) == 300, 60)
 
@@ -244,20 +247,44 @@ def test_a_message_is_sent_once_by_two_workers_though_the_chat_fails_at_first(tm
 
 def test_a_healthy_mixed_load_sends_no_message(tmp_path, channel):
     port = free_port()
-    more = RECEIVER.replace("PORT", str(port)) + channel.table()
+    url = f"http://127.0.0.1:{port}"
+    more = RECEIVER.replace("PORT", str(port)) + SYNC.replace('"1s"', '"5s"') + channel.table()
     with Rig(tmp_path, delivery_lines=SHORT, more=more) as rig:
+        rig.sandbox.post("lytics/profiles", MEMBERS)
         start_worker(rig)
         start_worker(rig)
         rig.start_beside("serve")
-        url = f"http://127.0.0.1:{port}"
         until(lambda: answers(url), 60)
-        for turn in range(20):
-            send(rig, entrances(200, first=turn * 200), "--job", "load")
+        ends_at = time.monotonic() + HEALTHY_SECONDS
+        for turn in count():
+            if time.monotonic() > ends_at:
+                break
+            if turn % 20 == 0:
+                backfill(rig, turn)
+            change = "exit" if turn % 2 == 0 else "enter"
+            rig.sandbox.post("lytics/moves", [{"uid": "u7", "audience": "vip", "change": change}])
+            send(rig, entrances(100, first=turn * 100, audience="newsletter"))
             assert post(url, "the-new-secret") == 200
+            assert channel.events() == []
+            time.sleep(0.5)
         rig.wait_until_empty(60)
         well(rig)
+        status = status_of(rig)
 
     assert channel.events() == []
+    assert turn > 5
+    assert (status["dead"], status["quarantined"]) == (0, 0)
+    assert {one["state"] for one in status["jobs"].values()} == {"done"}
+
+
+def backfill(rig, number):
+    """Read a file of people into Redis, as a job of its own."""
+    rows = rig.folder / f"rows-{number}.ndjson"
+    people = (f"reader{number}-{one}@example.com" for one in range(1_000))
+    rows.write_bytes(b"\n".join(orjson.dumps({"email": email}) for email in people))
+    job = ("--audience", "newsletter", "--as-of", "now", "--name", f"load-{number}")
+    done = rig.command("backfill", "start", str(rows), *job)
+    assert done.returncode == 0, done.stderr
 
 
 def answers(url):
