@@ -76,14 +76,19 @@ def measure(deliveries: Sequence[LedgerEntry], profiles: int) -> Size:
         client = on.client
         client.config_set("appendfsync", "no")  # the disk is not what is measured
         before = _calm_memory(client)
-        for first in range(0, profiles, _AT_ONCE):
-            pipe = client.pipeline(transaction=False)
-            for number in range(first, min(first + _AT_ONCE, profiles)):
-                pipe.set(_key(number), text, px=_RETENTION_MS)
-            pipe.execute()
+        write_ledgers(client, text, profiles)
         after = _calm_memory(client)
         left = [client.pttl(_key(n)) for n in range(0, profiles, max(1, profiles // 100))]
     return Size(len(text), (after - before) / profiles, min(left))
+
+
+def write_ledgers(client: Redis, text: bytes, profiles: int) -> None:
+    """Write the same ledger for this many profiles, over all partitions."""
+    for first in range(0, profiles, _AT_ONCE):
+        pipe = client.pipeline(transaction=False)
+        for number in range(first, min(first + _AT_ONCE, profiles)):
+            pipe.set(_key(number), text, px=_RETENTION_MS)
+        pipe.execute()
 
 
 def packed(deliveries: Sequence[LedgerEntry]) -> bytes:

@@ -14,6 +14,7 @@ from ops.bench.memory import memory
 from ops.bench.publish import publish
 from ops.bench.receiver import receive
 from ops.bench.rendering import render, render_failing
+from ops.bench.scrape import scrape
 from ops.bench.shaping import shape
 from ops.bench.starting import start
 from ops.bench.stuck_trigger import drain_beside_stuck
@@ -229,6 +230,18 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "MB",
         memory,
         (Variant("most of any process", "most_grown_mb"),),
+        events=1_000_000,
+        takes_long=True,
+    ),
+    "scrape": Scenario(
+        "A scrape of the metrics",
+        "ms",
+        scrape,
+        tuple(
+            Variant(f"{count} triggers, {label}", figure, {"triggers": count})
+            for count in (2, 400)
+            for label, figure in (("processor time", "processor_ms"), ("duration", "ms"))
+        ),
         events=1_000_000,
         takes_long=True,
     ),

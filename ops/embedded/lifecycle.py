@@ -29,7 +29,7 @@ from ops.embedded.launch import (
     tail,
     usable,
 )
-from worker.contract.redis.connection import READY_SECONDS, connect
+from worker.contract.redis.connection import READY_SECONDS, connect, takes_writes
 from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.redis.url import parse_redis_url
 from worker.errors import ConfigurationInvalid, RedisUnavailable
@@ -171,7 +171,7 @@ def _probe(files: EmbeddedFiles) -> EmbeddedRedis | str | None:
     with closing(client):
         try:
             pid = int(client.info("server")["process_id"])
-            client.ping()
+            takes_writes(client)
         except redis.exceptions.BusyLoadingError:
             return "it is loading its data"
         except redis.exceptions.RedisError:

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from prometheus_client import Metric, generate_latest
-from prometheus_client.registry import Collector
+from prometheus_client import Metric
 from redis import Redis
 
 from ops.letters.reading import Cause, count_causes
 from ops.metrics import deliveries, machines, requests, sources
+from ops.metrics.text import text_of
 from ops.state.partitions import all_partitions
 from ops.status.health.facts import Facts
 from ops.status.health.judgement import UNREACHABLE, problems_of
@@ -43,17 +43,6 @@ def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
     yield from deliveries.letters(facts, causes)
 
 
-@dataclass(frozen=True, slots=True)
-class Families(Collector):
-    """Hands families over to the library that writes the text."""
-
-    families: Iterable[Metric]
-
-    def collect(self) -> Iterable[Metric]:
-        """Return them."""
-        return self.families
-
-
 @dataclass(slots=True)
 class MetricsPage:
     """Reads and writes the page.
@@ -74,7 +63,7 @@ class MetricsPage:
             except RedisUnavailable as error:
                 found = HealthProblem(UNREACHABLE, ILL, "", error.message, "segrelay redis status")
                 families = [machines.up(is_up=False), machines.problems([found])]
-        return generate_latest(Families(families))
+        return text_of(families)
 
     def _read(self) -> Iterable[Metric]:
         facts = read_facts(self.client, self.settings)

@@ -29,6 +29,8 @@ def count_orphans(
     """Return the number of entries of a stream that no worker delivers, among those looked at."""
     if is_orphan(settings, place, stream.trigger):
         return stream.length
+    if not stream.unwanted:
+        return 0
     return min(stream.length, stream.unwanted.get(meanings[stream.trigger].digest, 0))
 
 

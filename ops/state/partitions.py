@@ -34,3 +34,8 @@ def all_partitions(
     count = partition_count(client, settings)
     names = list(destinations) or known_destinations(client, settings)
     return [PartitionKeys(name, number) for name in names for number in range(count)]
+
+
+def destinations_of(places: Iterable[PartitionKeys]) -> list[str]:
+    """Return the destinations of partitions, in their order."""
+    return list(dict.fromkeys(place.destination for place in places))

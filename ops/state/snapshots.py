@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from operator import add
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -78,9 +79,12 @@ def sum_counts(found: Iterable[PartitionSnapshot]) -> dict[str, dict[str, int]]:
     """Return the counts of each destination, over its partitions."""
     totals: dict[str, dict[bytes, int]] = {}
     for one in found:
-        total = totals.setdefault(one.place.destination, defaultdict(int))
-        for name, count in zip(one.counts[::2], _numbers(one.counts[1::2]), strict=True):
-            total[name] += count
+        total = totals.setdefault(one.place.destination, {})
+        names, counts = one.counts[::2], _numbers(one.counts[1::2])
+        # A field stands in a partition once, so each sum is read before it is written. With 400
+        # triggers these are tens of thousands of sums, and a loop takes twice as long.
+        sums = map(add, map(total.get, names, repeat(0)), counts)
+        total.update(zip(names, sums, strict=True))
     return {
         destination: {name.decode(): count for name, count in total.items()}
         for destination, total in totals.items()

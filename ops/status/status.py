@@ -16,7 +16,7 @@ from redis import Redis
 from ops.state.delays import Delays, read_delays, state_of_delayed
 from ops.state.jobs import reason_of_state, state_of
 from ops.state.orphans import mending_commands
-from ops.state.partitions import all_partitions, known_destinations
+from ops.state.partitions import all_partitions, destinations_of
 from ops.state.snapshots import PartitionSnapshot, snapshots
 from ops.status.totals import KINDS, OF_REQUESTS, REASONED, Totals, add_up
 from producer.backfill.book import JobBook
@@ -45,7 +45,8 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         RedisUnavailable: Redis can't be asked.
     """
     places = all_partitions(client, settings)
-    meanings, found = read_meanings(client, settings), snapshots(client, places)
+    found = snapshots(client, places)
+    meanings = read_meanings(client, settings) if any(one.waiting for one in found) else {}
     totals = add_up(found, settings, meanings)
     delayed = _delayed(found, read_delays(client, places))
     pauses, renamed = read_pauses(client), read_renamed(client)
@@ -70,7 +71,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
                 "delivery_seconds": totals.times_of(name),
                 "letters": totals.letters[name],
             }
-            for name in known_destinations(client, settings)
+            for name in destinations_of(places)
         },
         "lanes": {
             name: {
@@ -92,6 +93,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         **{name: totals.sum_of(name) for name in OF_REQUESTS},
         "dropped_fields": _sorted(totals.dropped_fields),
         "responses": _responses(client, places),
+        "template_files": _differing_files(processes, settings),
         "processes": [_process(one, settings) for one in processes],
     }
 
@@ -195,22 +197,31 @@ def _with_versions(
     for name, row in triggers.items():
         version = versions[name].version if name in versions else ""
         row["version"] = version
-        row["version_since_ms"] = versions[name].since_ms if name in versions else 0
         row["other_versions"] = {
             f"{one.host}:{one.pid}": [each for each in one.versions[name] if each != version]
             for one in processes
             if any(each != version for each in one.versions.get(name, ()))
         }
-        row["behind"] = [
-            f"{one.host}:{one.pid}"
-            for one in processes
-            if one.versions.get(name) and version not in one.versions[name]
-        ]
         row["engine_use"] = _engine_use(settings.triggers.get(name), processes)
         row["canary"] = _canary(versions.get(name))
         reasons = [one.refused[name] for one in processes if name in one.refused]
         row["refused"] = reasons[0] if reasons else ""
     return triggers
+
+
+def _differing_files(processes: Iterable[Process], settings: Settings) -> dict[str, Any]:
+    """Return the template files that are not the same at all workers, with who has which."""
+    told = [one for one in processes if one.files.digests and one.config == settings.fingerprint]
+    found: dict[str, Any] = {}
+    for name in sorted({name for one in told for name in one.files.digests}):
+        holders: dict[str, list[str]] = {}
+        for one in told:
+            digest = one.files.digests.get(name, "")
+            holders.setdefault(digest, []).append(f"{one.host}:{one.pid}")
+        if len(holders) > 1:
+            since_ms = max(one.files.since_ms for one in told)
+            found[name] = {"workers_by_digest": holders, "since_ms": since_ms}
+    return found
 
 
 def _engine_use(trigger: Trigger | None, processes: Sequence[Process]) -> dict[str, Any]:

@@ -89,7 +89,11 @@ class Totals:
 
     def by_reason(self, kind: str) -> Counter[str]:
         """Return a kind of count by reason, over all triggers."""
-        return sum(self.reasons[kind].values(), Counter())
+        found: Counter[str] = Counter()
+        for reasons in self.reasons[kind].values():
+            for reason, count in reasons.items():
+                found[reason] += count
+        return found
 
     def lanes_of(self, trigger: str) -> dict[str, Any]:
         """Return what became of a trigger's deliveries in each kind of lane.

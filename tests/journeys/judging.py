@@ -3,8 +3,11 @@
 import orjson
 
 from ops.invented.events import Happening
+from ops.metrics.comparison import parse_metrics, sum_metric
+from ops.metrics.page import MetricsPage
 from tests.journeys.play import lines
 from tests.waiting import allowed, until
+from worker.contract.settings import load_settings
 
 NAMED_SECONDS = allowed(15)
 WELL_SECONDS = allowed(30)
@@ -18,13 +21,22 @@ def judged(rig):
 
 
 def ill_of(rig, name):
-    """Wait until a problem is there; returns it."""
+    """Wait until a problem is there, and its alert has something to fire for; returns it."""
 
     def found():
         code, problems = judged(rig)
         return problems[name] if code == 1 and name in problems else None
 
-    return until(found, NAMED_SECONDS)
+    problem = until(found, NAMED_SECONDS)
+    assert alerting(rig, name) > 0, problem
+    return problem
+
+
+def alerting(rig, name):
+    """Return the metric of a problem, by which its alert fires."""
+    settings = load_settings(rig.settings.source, environ={})
+    page = parse_metrics(MetricsPage(rig.client, settings).text().decode())
+    return sum_metric(page, "segrelay_problems", name=name)
 
 
 def well(rig):

@@ -6,15 +6,19 @@
 import os
 import signal
 import socket
+import time
+from itertools import count
+from pathlib import Path
 
 import httpx
 import orjson
 import pytest
 
+import templates as shipped
 from ops.rig.rig import free_port, kill_group
-from tests.journeys.endpoint import Endpoint
+from tests.journeys.channel import Channel
 from tests.journeys.judging import NAMED_SECONDS, WELL_SECONDS, entrances, ill_of, judged, well
-from tests.journeys.play import SHORT, Rig, send, start_worker, stop_worker
+from tests.journeys.play import SHORT, Rig, send, start_worker, status_of, stop_worker
 from tests.nightly import amount
 from tests.waiting import until
 
@@ -27,6 +31,10 @@ METRICS = """
 [metrics]
 listen = "127.0.0.1:PORT"
 """
+MEMBERS = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)]
+HEALTHY_SECONDS = amount(60, nightly=3_600)
+TEMPLATE = "insider/enter.jsonnet"
+SHIPPED = (Path(shipped.__file__).parent / TEMPLATE).read_text()
 SYNC = """
 [lytics]
 base_url = "SANDBOX"
@@ -35,35 +43,6 @@ token = "a-token-of-nobody"
 audience = "vip"
 every = "1s"
 """
-NOTIFY = """
-[operate.notify]
-url = "URL/hook"
-after = "1s"
-severity = "SEVERITY"
-"""
-
-
-class Channel(Endpoint):
-    """A chat that takes every message."""
-
-    def __init__(self, answer=lambda _: (200, {})):
-        super().__init__(answer)
-
-    def table(self, severity="ill"):
-        return NOTIFY.replace("URL", self.url).replace("SEVERITY", severity)
-
-    def events(self, name=""):
-        """Return what was announced about a problem, or about all."""
-        taken = [came.body for came, status in self.came if status == 200]
-        return [one["event"] for one in taken if name in ("", one["problem"]["name"])]
-
-    def problems(self):
-        """Return the problems that messages were about."""
-        return [came.body["problem"] for came, status in self.came if status == 200]
-
-    def announced(self, name, *events):
-        """Wait until these messages about a problem have come, and no other."""
-        until(lambda: self.events(name) == list(events), NAMED_SECONDS)
 
 
 @pytest.fixture
@@ -103,8 +82,8 @@ def test_no_worker_and_no_redis_are_announced_where_only_the_metrics_run_beside(
         channel.announced("redis_unreachable", "problem", "problem_over")
 
         stop_worker(worker)
-        (begun, _) = [one for one in channel.problems() if one["name"] == "redis_unreachable"]
-        assert begun["subject"] == socket.gethostname()
+        begun, _ = channel.messages("redis_unreachable")
+        assert begun["problem"]["subject"] == socket.gethostname()
 
 
 def test_a_worker_alone_announces_that_it_has_lost_redis(tmp_path, channel):
@@ -121,7 +100,7 @@ def test_a_worker_alone_announces_that_it_has_lost_redis(tmp_path, channel):
 
 
 def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path, channel):
-    failing = {"insider/enter.jsonnet": 'error "a person without a name"'}
+    failing = {TEMPLATE: 'error "a person without a name"'}
     with Rig(tmp_path, delivery_lines=SHORT, templates=failing, more=channel.table()) as rig:
         start_worker(rig)
         until(lambda: rig.client.exists("{segrelay}:progress"), NAMED_SECONDS)
@@ -133,6 +112,11 @@ def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path, ch
         assert "30 of its last 30 deliveries died: template_error 30" in found["message"]
         channel.announced("dead_letters_grow", "problem")
         assert "person" not in str([came.body for came, _ in channel.came])
+
+        (rig.folder / "templates" / TEMPLATE).write_text(SHIPPED)
+        assert rig.command("dlq", "replay", "--all", "--yes").returncode == 0
+        well(rig)
+        channel.announced("dead_letters_grow", "problem", "problem_over")
 
 
 def test_a_redis_that_comes_back_empty_is_told_until_it_is_acknowledged(tmp_path, channel):
@@ -173,23 +157,24 @@ def test_a_full_redis_is_told(tmp_path, channel):
 
 
 def test_a_sync_that_fails_is_told_with_its_reason(tmp_path, channel):
-    more = SYNC.replace("SANDBOX", "http://127.0.0.1:9") + channel.table()
-    with Rig(tmp_path, delivery_lines=SHORT, more=more) as rig:
+    with Rig(tmp_path, delivery_lines=SHORT, more=SYNC + channel.table()) as rig:
+        rig.sandbox.settings(lytics={"error_shares": {"401": 1.0}})
         start_worker(rig)
 
         found = ill_of(rig, "sync_fails")
 
         assert found["subject"] == "vips"
         assert found["command"] == "segrelay sync status vips"
+        assert "401" in found["message"]
         channel.announced("sync_fails", "problem")
+        rig.sandbox.settings(lytics={"error_shares": {}})
+        well(rig)
+        channel.announced("sync_fails", "problem", "problem_over")
 
 
 def test_a_sync_that_waits_for_a_person_is_told(tmp_path, channel):
-    people = [
-        {"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)
-    ]
     with Rig(tmp_path, delivery_lines=SHORT, more=SYNC + channel.table()) as rig:
-        rig.sandbox.post("lytics/profiles", people)
+        rig.sandbox.post("lytics/profiles", MEMBERS)
         start_worker(rig)
         until(lambda: len(rig.memberships()) == 300, 60)
 
@@ -277,8 +262,9 @@ def test_a_receiver_tells_that_redis_came_back_empty_though_no_worker_runs(tmp_p
         assert "came back empty" in ill_of(rig, "redis_emptied")["message"]
 
 
-def test_answers_that_take_long_are_told(tmp_path):
-    with Rig(tmp_path, delivery_lines='request_deadline = "20s"') as rig:
+def test_answers_that_take_long_are_told(tmp_path, channel):
+    deadline = 'request_deadline = "20s"'
+    with Rig(tmp_path, delivery_lines=deadline, more=channel.table()) as rig:
         start_worker(rig)
         well(rig)
         rig.sandbox.settings(latency_seconds=5.0)
@@ -287,6 +273,11 @@ def test_answers_that_take_long_are_told(tmp_path):
         found = ill_of(rig, "answers_slow")
         assert found["subject"] == "insider"
         assert "takes 5" in found["message"]
+        channel.announced("answers_slow", "problem")
+
+        rig.sandbox.settings(latency_seconds=0.0)
+        well(rig)
+        channel.announced("answers_slow", "problem", "problem_over")
 
 
 def test_a_receiver_that_stands_still_is_told_and_announces_nothing_when_it_wakes(
@@ -329,20 +320,44 @@ def test_a_message_is_sent_once_by_two_workers_though_the_chat_fails_at_first(tm
 
 def test_a_healthy_mixed_load_sends_no_message(tmp_path, channel):
     port = free_port()
-    more = RECEIVER.replace("PORT", str(port)) + channel.table()
+    url = f"http://127.0.0.1:{port}"
+    more = RECEIVER.replace("PORT", str(port)) + SYNC.replace('"1s"', '"5s"') + channel.table()
     with Rig(tmp_path, delivery_lines=SHORT, more=more) as rig:
+        rig.sandbox.post("lytics/profiles", MEMBERS)
         start_worker(rig)
         start_worker(rig)
         rig.start_beside("serve")
-        url = f"http://127.0.0.1:{port}"
         until(lambda: answers(url), 60)
-        for turn in range(amount(8, nightly=20)):
-            send(rig, entrances(200, first=turn * 200), "--job", "load")
+        ends_at = time.monotonic() + HEALTHY_SECONDS
+        for turn in count():
+            if time.monotonic() > ends_at:
+                break
+            if turn % 20 == 0:
+                backfill(rig, turn)
+            change = "exit" if turn % 2 == 0 else "enter"
+            rig.sandbox.post("lytics/moves", [{"uid": "u7", "audience": "vip", "change": change}])
+            send(rig, entrances(100, first=turn * 100, audience="newsletter"))
             assert post(url, "the-new-secret") == 200
+            assert channel.events() == []
+            time.sleep(0.5)
         rig.wait_until_empty(60)
         well(rig)
+        status = status_of(rig)
 
     assert channel.events() == []
+    assert turn > 5
+    assert (status["dead"], status["quarantined"]) == (0, 0)
+    assert {one["state"] for one in status["jobs"].values()} == {"done"}
+
+
+def backfill(rig, number):
+    """Read a file of people into Redis, as a job of its own."""
+    rows = rig.folder / f"rows-{number}.ndjson"
+    people = (f"reader{number}-{one}@example.com" for one in range(1_000))
+    rows.write_bytes(b"\n".join(orjson.dumps({"email": email}) for email in people))
+    job = ("--audience", "newsletter", "--as-of", "now", "--name", f"load-{number}")
+    done = rig.command("backfill", "start", str(rows), *job)
+    assert done.returncode == 0, done.stderr
 
 
 def answers(url):

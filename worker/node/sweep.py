@@ -35,9 +35,11 @@ from worker.contract.redis.connection import (
     resolve_url,
 )
 from worker.contract.settings import Settings
+from worker.contract.settings.http import TemplateChoice
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring, Rounds, Sight
 from worker.errors import RedisUnavailable
+from worker.jsonnet.used_files import UsedFiles
 from worker.node.ringing import Ringer
 from worker.node.shared.node import NodeMemory
 from worker.node.shared.stop import Board
@@ -241,10 +243,20 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
             versions=node.templates.versions,
             refused=node.templates.refused,
             engine_use=node.templates.engine_use,
+            files=UsedFiles(settings.templates_folder, _template_names(settings)).digests,
             alive_file=_alive_file(),
             watch=BirthWatch(client, settings, node.known_birth).look,
         ),
     )
+
+
+def _template_names(settings: Settings) -> set[str]:
+    """Return the names of all templates that triggers render."""
+    triggers = settings.triggers.values()
+    envelopes = (settings.http_of(trigger).envelope for trigger in triggers)
+    return {settings.template_of(trigger) for trigger in triggers} | {
+        one.template for one in envelopes if isinstance(one, TemplateChoice)
+    }
 
 
 def _alive_file() -> Path | None:

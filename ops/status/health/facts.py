@@ -21,6 +21,7 @@ class RedisFacts:
         used, most: Bytes; most = 0 without a limit.
         weak: Reasons why it is less durable than promised.
         failing: Failed writes to its disk.
+        takes_writes: False while it refuses them because of that.
         losses: The times when it came back empty.
         clock_ahead_seconds: The lead of this machine's clock over that of Redis.
         keys: The keys in its database; nearly all are ledgers.
@@ -31,6 +32,7 @@ class RedisFacts:
     most: int = 0
     weak: Sequence[str] = ()
     failing: Sequence[str] = ()
+    takes_writes: bool = True
     losses: Sequence[Loss] = ()
     clock_ahead_seconds: float = 0.0
     keys: int = 0

@@ -31,6 +31,7 @@ RULES: Final[tuple[Callable[[Facts], Iterable[HealthProblem]], ...]] = (
     deliveries.destinations,
     deliveries.triggers,
     deliveries.templates,
+    deliveries.template_files,
     deliveries.orphans,
     deliveries.live_late,
     progress.standing_still,

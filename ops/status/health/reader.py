@@ -79,6 +79,7 @@ def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisFact
         most=most,
         weak=tuple(weak for state in states for weak in _weak(state, settings)),
         failing=tuple(failing for state in states for failing in _failing(state)),
+        takes_writes=all(state.takes_writes for state in states),
         losses=read_losses(client),
         clock_ahead_seconds=ahead_seconds,
         keys=_keys(client, states),

@@ -19,6 +19,19 @@ WORKER: Final = "worker"
 
 
 @dataclass(frozen=True, slots=True)
+class FilesInUse:
+    """The files that the templates of a worker use.
+
+    Args:
+        digests: By path in its templates folder; none = an older worker, which does not tell.
+        since_ms: When they were last changed, as far as the worker knows; Redis' clock.
+    """
+
+    digests: Mapping[str, str] = field(default_factory=dict)
+    since_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """A process that has been seen lately.
 
@@ -32,6 +45,7 @@ class Process:
         clock_ahead_seconds: Of its machine's clock before Redis' clock, in whole seconds.
         engine_use: By template and reason, how many of its last events needed the Jsonnet engine;
             the reason is "" for those that the compiled form rendered.
+        files: Those that its templates use, as they lie in its folder.
     """
 
     host: str
@@ -45,6 +59,7 @@ class Process:
     refused: Mapping[str, str] = field(default_factory=dict)
     clock_ahead_seconds: int = 0
     engine_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    files: FilesInUse = field(default_factory=FilesInUse)
 
     def dumps(self) -> bytes:
         """Return it as it stands in Redis; the same process as the same text."""
@@ -83,4 +98,5 @@ def _loads(text: bytes) -> Process:
         stored.get("refused", {}),
         stored.get("clock_ahead_seconds", 0),
         stored.get("engine_use", {}),
+        FilesInUse(**stored.get("files", {})),
     )

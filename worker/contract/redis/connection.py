@@ -266,11 +266,13 @@ class ServerState(NamedTuple):
         where: Its address; "" where there is only one.
         info: The answer to INFO.
         appendfsync: As configured there; None = it is not to be seen.
+        takes_writes: False while it can't write to its disk.
     """
 
     where: str
     info: dict[str, Any]
     appendfsync: str | None
+    takes_writes: bool
 
 
 def ask_how_it_is(client: redis.Redis, where: str = "") -> list[ServerState]:
@@ -284,7 +286,24 @@ def ask_how_it_is(client: redis.Redis, where: str = "") -> list[ServerState]:
             servers = [(str(node), one) for node, one in client.masters()]
         else:
             servers = [("", client)]
-        return [ServerState(name, one.info(), _appendfsync(one)) for name, one in servers]
+        return [
+            ServerState(name, one.info(), _appendfsync(one), takes_writes(one))
+            for name, one in servers
+        ]
+
+
+def takes_writes(client: redis.Redis) -> bool:
+    """Say whether a server that answers takes writes: while its disk fails, it refuses a PING, too.
+
+    Raises:
+        redis.exceptions.RedisError: It does not answer, or is loading its data.
+    """
+    try:
+        return bool(client.ping())
+    except redis.exceptions.ResponseError as error:
+        if str(error).startswith("MISCONF"):
+            return False
+        raise
 
 
 def _look(
@@ -298,7 +317,7 @@ def _look(
             raise
         return error
     found: list[str] = []
-    for where, info, appendfsync in answers:
+    for where, info, appendfsync, _ in answers:
         name = where or address.shown
         match judge(info, appendfsync, found_by=address.found_by, replicas=replicas):
             case Usable(warnings):
@@ -348,9 +367,10 @@ def resolve_broker_url(settings: RedisSettings) -> str:
 def _answers(url: str) -> bool:
     with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
         try:
-            return bool(client.ping())
+            takes_writes(client)
         except redis.exceptions.RedisError:
             return False
+    return True
 
 
 def _started(files: EmbeddedFiles) -> str:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 import structlog
@@ -22,15 +21,13 @@ from worker.contract.settings import Settings, Trigger
 from worker.errors import TemplateBroken, WeMustAct
 from worker.jsonnet.files import TemplateFolder
 from worker.jsonnet.renderer import Renderer
+from worker.jsonnet.used_files import FolderStamp, stamp_of
 from worker.node.shared.node import TemplateUse
 
 EVERY_SECONDS: Final = 1.0
 AT_ONCE_SECONDS: Final = 5.0
 """The seconds for checks before one drain; the rest follows before the next one."""
 LOG: Final = structlog.get_logger()
-
-Stamp = frozenset[tuple[str, int, int, int]]
-"""Path, time of change, size and inode of each file of the folder."""
 
 
 @dataclass(slots=True)
@@ -49,7 +46,7 @@ class Upkeep:
     clock: Callable[[], float] = time.monotonic
     refused: dict[str, str] = field(default_factory=dict)
     _next_at: float = float("-inf")
-    _stamp: Stamp | None = None
+    _stamp: FolderStamp | None = None
 
     @classmethod
     def of(
@@ -93,7 +90,7 @@ class Upkeep:
         if now < self._next_at:
             return
         self._next_at = now + EVERY_SECONDS
-        stamp = _stamp_of(self.settings.templates_folder)
+        stamp = stamp_of(self.settings.templates_folder)
         if stamp == self._stamp:
             return
         self._stamp = stamp if self._take_over(now + AT_ONCE_SECONDS) else None
@@ -184,14 +181,3 @@ class _Versions:
             except TemplateBroken as error:
                 self._known[template] = error
         return self._known[template]
-
-
-def _stamp_of(folder: Path) -> Stamp:
-    found = set()
-    for path in folder.rglob("*"):
-        try:
-            state = path.stat()
-        except OSError:
-            continue
-        found.add((str(path), state.st_mtime_ns, state.st_size, state.st_ino))
-    return frozenset(found)

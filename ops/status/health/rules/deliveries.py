@@ -13,8 +13,10 @@ from worker.adapters.redis.addresses import rename_hint
 
 SLOW_FACTOR: Final = 0.5
 """Share of its configured rate at or below which a destination is slowed."""
-VERSIONS_WITHIN_MS: Final = 10_000
-"""Milliseconds within which workers with the file of a changed template use it."""
+FILES_WITHIN_MS: Final = 8_000
+"""Milliseconds that it may take to copy changed files to all workers."""
+_MEND_STOPPED: Final = "segrelay config check, then restart the workers"
+_MEND_REFUSED: Final = "correct its template or what the destination knows; segrelay template check"
 _CLOSED: Final = frozenset({"paused", "broken", "renamed", "orphaned"})
 _HELD: Final = frozenset({"paused", "stopped", "refused", "waits", "orphaned"})
 
@@ -35,10 +37,17 @@ def destinations(facts: Facts) -> Iterator[HealthProblem]:
             mend = f"segrelay resume {name}"
             yield HealthProblem("destination_paused", ILL, name, reason, mend, since)
         elif state == "broken":
-            told = f"it answers with errors or not at all: {reason}"
+            told = (
+                f"it answers with errors or not at all: {reason}. segrelay tries again by itself"
+                " and loses nothing; if it lasts, look at the destination and at the network"
+            )
             yield HealthProblem("destination_broken", ILL, name, told, "segrelay status", since)
         elif state not in _CLOSED and one["factor"] <= SLOW_FACTOR:
-            told = f"it answered 429: sent is {one['factor']:.0%} of the rate"
+            told = (
+                f"it answered 429 (too many requests), so segrelay sends {one['factor']:.0%} of the"
+                " configured rate and raises that by itself; if it lasts, something else uses the"
+                " same key, or `rate` is too high"
+            )
             yield HealthProblem("destination_slowed", ATTENTION, name, told, "segrelay status")
 
 
@@ -50,31 +59,21 @@ def triggers(facts: Facts) -> Iterator[HealthProblem]:
             mend = f"segrelay resume {name}"
             yield HealthProblem("trigger_paused", ILL, name, reason, mend, since_of(one))
         elif state == "stopped":
-            yield HealthProblem("trigger_stopped", ILL, name, reason, "segrelay config check")
+            yield HealthProblem("trigger_stopped", ILL, name, reason, _MEND_STOPPED)
         elif state in {"refused", "waits"}:
             severity = ILL if one.get("lasting") or _is_late(facts, one) else ATTENTION
             since = one["oldest_live_ms"]
-            yield HealthProblem(
-                f"trigger_{state}", severity, name, reason, "segrelay status", since
-            )
+            mend = _MEND_REFUSED if state == "refused" else "segrelay status"
+            yield HealthProblem(f"trigger_{state}", severity, name, reason, mend, since)
 
 
 def templates(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield triggers whose changed template is refused, or differs between workers."""
+    """Yield triggers whose changed template is refused, and templates in doubt."""
     check = "segrelay template check"
     for name, one in facts.status["triggers"].items():
         if one["refused"]:
             told = f"its file was changed and is not used: {one['refused']}"
             yield HealthProblem("template_refused", ILL, name, told, check)
-        is_new = facts.now_ms - one["version_since_ms"] < VERSIONS_WITHIN_MS
-        # A process that is idle keeps its version until it drains; one of its node has the new one.
-        if one["version"] and one["behind"] and not is_new:
-            others = "; ".join(
-                f"{who} {', '.join(one['other_versions'][who])}" for who in one["behind"]
-            )
-            told = f"the version is {one['version']}, but workers have others: {others}"
-            mend = "copy the same templates folder to all workers"
-            yield HealthProblem("template_differs", ILL, name, told, mend, one["version_since_ms"])
     for one in facts.status["processes"]:
         for name, count in one["doubted"].items():
             told = (
@@ -82,6 +81,26 @@ def templates(facts: Facts) -> Iterator[HealthProblem]:
                 " times from Jsonnet, which renders now"
             )
             yield HealthProblem("template_doubted", ATTENTION, name, told, check)
+
+
+def template_files(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield files of templates that are not the same at all workers."""
+    for name, one in facts.status["template_files"].items():
+        if facts.now_ms - one["since_ms"] < FILES_WITHIN_MS:
+            continue
+        holders = one["workers_by_digest"].items()
+        told = "; ".join(
+            f"{', '.join(workers)} {f'has {digest}' if digest else 'lacks it'}"
+            for digest, workers in holders
+        )
+        yield HealthProblem(
+            "template_differs",
+            ILL,
+            name,
+            f"the file differs between workers, so it depends on chance what is sent: {told}",
+            "copy the same templates folder to all workers",
+            one["since_ms"],
+        )
 
 
 def orphans(facts: Facts) -> Iterator[HealthProblem]:
@@ -107,10 +126,12 @@ def live_late(facts: Facts) -> Iterator[HealthProblem]:
             continue
         seconds = (facts.now_ms - one["oldest_live_ms"]) / 1_000
         told = (
-            f"its oldest live delivery has waited for {seconds:,.0f} s; at most"
-            f" {facts.live_within_seconds:,.0f} s is meant to be"
+            f"its oldest live delivery has waited for {seconds:,.0f} s, and at most"
+            f" {facts.live_within_seconds:,.0f} s is meant to be (operate.live_within): workers are"
+            " too few or hang, or the rate of its destination is used up"
         )
-        yield HealthProblem("live_late", ILL, name, told, "segrelay status", one["oldest_live_ms"])
+        show = "segrelay status --watch"
+        yield HealthProblem("live_late", ILL, name, told, show, one["oldest_live_ms"])
 
 
 def _is_late(facts: Facts, one: Mapping[str, Any]) -> bool:

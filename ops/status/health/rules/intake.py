@@ -103,7 +103,7 @@ def syncs(facts: Facts) -> Iterator[HealthProblem]:
             told = f"failed {run.failures:,} times in a row: {run.problem}"
             yield HealthProblem("sync_fails", severity, name, told, show)
         elif _is_overdue(one, facts.now_ms):
-            told = "a run is overdue, or lasts for long"
+            told = "a run should have begun, or lasts for too long: look at the workers' logs"
             yield HealthProblem("sync_overdue", ILL, name, told, show, run.next_ms or run.begun_ms)
 
 

@@ -24,12 +24,12 @@ _CUSTOMERS_NOTICE: Final = ("appendonly is off", "throws events away", "nothing 
 def workers(facts: Facts) -> Iterator[HealthProblem]:
     """Yield a problem if no worker runs, or workers differ in configuration or version."""
     processes = [one for one in facts.status["processes"] if one["kind"] == WORKER]
-    if not processes:
-        told = "no worker has been seen for 10 s"
+    if not processes and facts.redis.takes_writes:  # else they can't say that they run
+        told = "no worker has been seen for 10 s, so nothing is delivered"
         yield HealthProblem("no_worker", ILL, "", told, "segrelay up, or segrelay worker")
     older = [f"{one['host']}:{one['pid']}" for one in processes if not one["current"]]
     if older:
-        told = f"started with another configuration than this: {', '.join(older)}"
+        told = f"workers were started with another configuration: {', '.join(older)}"
         yield HealthProblem("worker_configuration", ILL, "", told, "restart these workers")
     versions = {one["version"] or "an older one" for one in processes}
     if len(versions) > 1:
@@ -42,7 +42,7 @@ def too_few_workers(facts: Facts) -> Iterator[HealthProblem]:
     count = sum(one["kind"] == WORKER for one in facts.status["processes"])
     if 0 < count < facts.workers_wanted:
         told = f"{count:,} of {facts.workers_wanted:,} workers run (operate.workers)"
-        yield HealthProblem("too_few_workers", ATTENTION, "", told, "start the others")
+        yield HealthProblem("too_few_workers", ATTENTION, "", told, "segrelay worker")
 
 
 def companions(facts: Facts) -> Iterator[HealthProblem]:
@@ -82,8 +82,9 @@ def memory(facts: Facts) -> Iterator[HealthProblem]:
 
 def durability(facts: Facts) -> Iterator[HealthProblem]:
     """Yield a problem if Redis can't write to its disk, or is less durable than it has to be."""
+    refuses = "" if facts.redis.takes_writes else ", so it refuses writes and nothing is delivered"
     for told in facts.redis.failing:
-        message = f"{told}: make room on its disk, and look at its log"
+        message = f"{told}{refuses}: make room on its disk, and look at its log"
         yield HealthProblem("redis_disk_fails", ILL, "", message, _SHOW)
     for told in facts.redis.weak:
         severity = ILL if any(words in told for words in _CUSTOMERS_NOTICE) else ATTENTION

@@ -45,7 +45,10 @@ def standing_still(facts: Facts) -> Iterator[HealthProblem]:
             one["state"] for one in status["triggers"].values() if one["destination"] == destination
         }
         if since is not None and held <= {"ok"}:
-            told = f"{newest['waits']:,} live deliveries wait, workers run, and none is settled"
+            told = (
+                f"{newest['waits']:,} live deliveries wait and workers run, but for two minutes"
+                " none was settled: look at the workers' logs"
+            )
             yield HealthProblem(
                 "live_stands_still", ILL, destination, told, "segrelay status", since
             )
@@ -54,7 +57,10 @@ def standing_still(facts: Facts) -> Iterator[HealthProblem]:
                 continue
             since = _still_since(facts, destination, f"waits|{job}", partial(_job_settled, job))
             if since is not None and held <= {"ok"}:
-                told = f"{one['waiting']:,} of its deliveries wait, and none is settled"
+                told = (
+                    f"{one['waiting']:,} of its deliveries wait and workers run, but for two"
+                    " minutes none was settled: look at the workers' logs"
+                )
                 yield HealthProblem(
                     "job_stands_still", ILL, job, told, f"segrelay backfill status {job}", since
                 )
@@ -100,7 +106,10 @@ def slow_answers(facts: Facts) -> Iterator[HealthProblem]:
         if now.mean_seconds < max(least, SLOWER_TIMES * before.mean_seconds if is_known else 0.0):
             continue
         usual = f"; {before.mean_seconds:,.2f} s is usual" if is_known else ""
-        told = f"an answer takes {now.mean_seconds:,.1f} s now{usual}"
+        told = (
+            f"an answer takes {now.mean_seconds:,.1f} s now{usual}. Deliveries wait for longer and"
+            " none is lost; look at the destination's status page and at the network"
+        )
         severity = ILL if now.mean_seconds >= SLOW_ILL_SECONDS else ATTENTION
         yield HealthProblem("answers_slow", severity, name, told, "segrelay status", recent.at_ms)
 

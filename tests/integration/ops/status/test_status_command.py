@@ -5,7 +5,6 @@ import pty
 import subprocess
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from importlib.metadata import version
 
 import orjson
@@ -15,10 +14,10 @@ from ops.main import app
 from tests.integration.ops.relay import EXIT, payload
 from tests.waiting import until
 from worker.adapters.redis.node.presence import RedisPresence
+from worker.contract.processes.workers import WORKER, FilesInUse, Process
 from worker.contract.redis.acts import Act
 from worker.contract.settings import load_settings
 from worker.contract.triggers.pauses import Pause, set_pause
-from worker.contract.triggers.versions import read_versions
 
 ACT = Act("pause", "ops")
 
@@ -199,27 +198,24 @@ def test_how_many_events_needed_the_engine_is_told_with_the_reason(call, relay):
     )
 
 
-def test_a_worker_with_another_template_is_named(call, relay):
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
-    appear(relay, relay.settings.fingerprint)
-    assert "template_differs" not in names_of(check(call)[1])
-    since = read_versions(relay.client)["vip-enter"]
-    relay.client.hset(
-        "{segrelay}:versions", "vip-enter", replace(since, since_ms=since.since_ms - 60_000).dumps()
-    )
-    RedisPresence(
-        relay.client,
-        relay.settings.fingerprint,
-        stopped=tuple,
-        clock=lambda: 1.0,
-        versions=lambda: {"vip-enter": ["another"]},
-    ).announce()
+def test_workers_with_different_files_of_a_template_are_named(call, relay):
+    seconds, _ = relay.client.time()
+    for pid, digests in (
+        (1, {"enter.jsonnet": "aaaa", "a.libsonnet": "cccc"}),
+        (2, {"enter.jsonnet": "bbbb"}),
+    ):
+        files = FilesInUse(digests, (seconds - 60) * 1_000)
+        one = Process(f"host{pid}", pid, WORKER, relay.settings.fingerprint, files=files)
+        relay.client.zadd("{segrelay}:processes", {one.dumps(): seconds * 1_000_000})
 
     code, problems = check(call)
 
+    found = {
+        one["subject"]: one["message"] for one in problems if one["name"] == "template_differs"
+    }
     assert code == 1
-    assert "template_differs" in names_of(problems)
+    assert found["enter.jsonnet"].endswith("host1:1 has aaaa; host2:2 has bbbb")
+    assert found["a.libsonnet"].endswith("host1:1 has cccc; host2:2 lacks it")
 
 
 def test_a_trigger_that_a_worker_cannot_work_on_is_not_called_ok(call, relay):

@@ -54,7 +54,7 @@ for i, stored in ipairs(redis.call('HMGET', KEYS[1], unpack(names))) do
   before[name] = g[name]
 end
 
-local function save()
+local function save(call)
   local changed = {}
   for _, name in ipairs(names) do
     if g[name] ~= before[name] then
@@ -62,7 +62,7 @@ local function save()
       changed[#changed + 1] = NUMBERS[name] and whole(g[name]) or g[name]
     end
   end
-  if #changed > 0 then redis.call('HSET', KEYS[1], unpack(changed)) end
+  if #changed > 0 then (call or redis.call)('HSET', KEYS[1], unpack(changed)) end
 end
 
 local function has(list, name) return string.find(',' .. list .. ',', ',' .. name .. ',', 1, true) ~= nil end
@@ -82,7 +82,8 @@ end
 
 local function is_refused(fingerprint) return g.refused ~= '' and has(g.refused, fingerprint) end
 
--- Outlives a clock that was set back: all that was written down by it moves with it.
+-- Outlives a clock that was set back: all that was written down by it moves with it. A script that only reads
+-- can't write that; the next one does.
 local function steady()
   local step = g.seen - now
   g.seen = now
@@ -92,9 +93,9 @@ local function steady()
   end
   for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
     local till = string.sub(name, 1, 6) == 'first|' and tonumber(redis.call('HGET', KEYS[1], name)) or 0
-    if till > 0 then redis.call('HSET', KEYS[1], name, whole(till - step)) end
+    if till > 0 then redis.pcall('HSET', KEYS[1], name, whole(till - step)) end
   end
-  save()
+  save(redis.pcall)
 end
 steady()
 

@@ -1,4 +1,4 @@
-#!lua flags=allow-oom
+#!lua flags=no-writes
 -- Says how a gate stands.
 --
 -- KEYS[1] gate

@@ -15,7 +15,7 @@ import redis
 
 from worker.adapters.redis import scripts
 from worker.contract import keys
-from worker.contract.processes.workers import LIFE_MS, WORKER, Process
+from worker.contract.processes.workers import LIFE_MS, WORKER, FilesInUse, Process
 from worker.contract.redis.connection import redis_errors
 
 EVERY_SECONDS: Final = 3.0
@@ -35,6 +35,7 @@ class RedisPresence:
         versions: Returns the versions of templates that its processes work with, by trigger.
         refused: Returns why changed templates are not used, by trigger.
         engine_use: Returns how many events needed the engine, by template and reason.
+        files: Returns the digests of the files that templates use, by path.
         alive_file: Touched whenever Redis was told, for the health check of a container; it is
             no part of anything else. None = there is none.
     """
@@ -50,6 +51,7 @@ class RedisPresence:
         versions: Callable[[], Mapping[str, Sequence[str]]] = dict,
         refused: Callable[[], Mapping[str, str]] = dict,
         engine_use: Callable[[], Mapping[str, Mapping[str, int]]] = dict,
+        files: Callable[[], Mapping[str, str]] = dict,
         alive_file: Path | None = None,
         watch: Callable[[], None] = lambda: None,
         wall_clock: Callable[[], float] = time.time,
@@ -62,6 +64,8 @@ class RedisPresence:
         self._versions = versions
         self._refused = refused
         self._engine_use = engine_use
+        self._read_files = files
+        self._files = FilesInUse()
         self._alive_file = alive_file
         self._watch = watch
         self._wall_clock = wall_clock
@@ -84,6 +88,9 @@ class RedisPresence:
         with redis_errors():
             seconds, micros = self._client.time()
         self._ahead_seconds = round(self._wall_clock() - seconds - micros / 1_000_000)
+        digests = dict(self._read_files())
+        if digests != self._files.digests:
+            self._files = FilesInUse(digests, int(seconds) * 1_000)
         text = self._process().dumps()
         self._told = dict.fromkeys([*self._told, text][-TOLD_KEPT:])
         with redis_errors():
@@ -120,4 +127,5 @@ class RedisPresence:
             self._refused(),
             self._ahead_seconds,
             self._engine_use(),
+            self._files,
         )

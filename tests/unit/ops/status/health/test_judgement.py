@@ -31,11 +31,9 @@ TRIGGER: dict[str, Any] = {
     "oldest_live_ms": None,
     "refused": "",
     "other_versions": {},
-    "behind": [],
     "version": "v2",
-    "version_since_ms": 0,
 }
-BEHIND: dict[str, Any] = {"behind": ["two:8"], "other_versions": {"two:8": ["v1"]}}
+DIFFERS = {"workers_by_digest": {"aa": ["one:7"], "": ["two:8"]}, "since_ms": NOW - 9_000}
 DESTINATION = {"state": "ok", "reason": "", "factor": 1.0, "since_ms": 0}
 
 
@@ -50,6 +48,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "orphans_mended_by": {},
         "former_names": {},
         "quarantined": 0,
+        "template_files": {},
     } | changes
 
 
@@ -129,7 +128,7 @@ CASES = [
     (facts(trigger(state="refused", lasting=True)), "trigger_refused", ILL),
     (facts(trigger(state="waits", oldest_live_ms=NOW - 61_000)), "trigger_waits", ILL),
     (facts(trigger(refused="line 1")), "template_refused", ILL),
-    (facts(trigger(**BEHIND)), "template_differs", ILL),
+    (facts({"template_files": {"enter.jsonnet": DIFFERS}}), "template_differs", ILL),
     (facts(worker(doubted={"enter.jsonnet": 1})), "template_doubted", ATTENTION),
     (facts({"orphaned": 3, "orphans": {"old": 3}}), "orphaned", ILL),
     (facts({"former_names": {"new": "old"}}), "destination_renamed", ILL),
@@ -200,9 +199,8 @@ def test_each_kind_of_trouble_is_one_problem_with_its_severity(
 QUIET = [
     WELL,
     facts(trigger(oldest_live_ms=NOW - 59_000)),
-    facts(trigger(**BEHIND, version_since_ms=NOW - 5_000)),
+    facts({"template_files": {"enter.jsonnet": DIFFERS | {"since_ms": NOW - 5_000}}}),
     facts(trigger(other_versions={"two:8": ["v1", "v2"]})),
-    facts(trigger(**BEHIND, version="")),
     facts(samples=samples(*[{"waits": 9, "settled": n} for n in range(9, 0, -1)])),
     facts(samples=samples(*[{"waits": 0, "settled": 4}] * 9)),
     facts(samples=samples(*[{"dead|vip|refused": 30}] * 2)),

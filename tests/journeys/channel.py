@@ -1,0 +1,36 @@
+"""A chat that takes the messages about problems."""
+
+from tests.journeys.endpoint import Endpoint
+from tests.journeys.judging import NAMED_SECONDS
+from tests.waiting import until
+
+NOTIFY = """
+[operate.notify]
+url = "URL/hook"
+after = "1s"
+severity = "SEVERITY"
+"""
+PROBLEM, OVER = "problem", "problem_over"
+
+
+class Channel(Endpoint):
+    """A chat that takes every message."""
+
+    def __init__(self, answer=lambda _: (200, {})):
+        super().__init__(answer)
+
+    def table(self, severity="ill"):
+        return NOTIFY.replace("URL", self.url).replace("SEVERITY", severity)
+
+    def messages(self, name=""):
+        """Return the messages about a problem, or all."""
+        taken = [came.body for came, status in self.came if status == 200]
+        return [one for one in taken if name in ("", one["problem"]["name"])]
+
+    def events(self, name=""):
+        """Return what was announced about a problem, or about all."""
+        return [one["event"] for one in self.messages(name)]
+
+    def announced(self, name, *events):
+        """Wait until these messages about a problem have come, and no other."""
+        until(lambda: self.events(name) == list(events), NAMED_SECONDS)
