@@ -41,7 +41,7 @@ from producer.publishing.writing import JobPosition, write
 from worker.contract.events import Event
 from worker.contract.people.seen_fields import SeenFields
 from worker.contract.redis.accept import Roll
-from worker.contract.redis.claim import claim
+from worker.contract.redis.claim import claim, learn_numbering, settled_numbering
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.redis.scripts import Value
 from worker.contract.settings import Settings, load_settings
@@ -51,7 +51,7 @@ from worker.contract.words import (
     job_of_lane,
     kind_of_lane,
 )
-from worker.errors import PayloadRefused, RedisUnavailable
+from worker.errors import PartitionsChange, PayloadRefused, RedisUnavailable
 
 
 class Publisher:
@@ -263,6 +263,8 @@ class Publisher:
         if isinstance(room, NoRoom):
             raise RedisUnavailable(room.message)
         self._claim()
+        if self._settings.redis.numbering.target:
+            settled_numbering(self._client, self._settings)
 
     def _claim(self) -> None:
         if not self._claimed:
@@ -281,11 +283,21 @@ class Publisher:
             # First what was refused: if the answer to the deliveries is lost, and by the next
             # attempt one of the refused can be placed, its partition may be beyond this chunk.
             self._keep(draft)
-            written = write(self._client, draft.deliveries, progress, rolls)
+            written = self._written(draft, progress, rolls)
             self._fill.add(written.accepted)
             self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
             self._ring(written.rang, draft.lane)
         return published_of(draft, written)
+
+    def _written(
+        self, draft: Draft, progress: JobPosition, rolls: Mapping[PartitionAddress, Roll]
+    ) -> Published:
+        draft.place_by(self._settings.redis.numbering)
+        try:
+            return write(self._client, draft.deliveries, progress, rolls)
+        except PartitionsChange:
+            learn_numbering(self._client, self._settings)
+            raise
 
     def _keep(self, draft: Draft) -> None:
         if draft.kept:

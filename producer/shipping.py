@@ -7,7 +7,7 @@ least once, and are taken away when Lytics has them. While Lytics is down the ol
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
@@ -20,6 +20,7 @@ from producer.lytics import LyticsApi, Patience
 from producer.steps import STEP_SECONDS, Step, StepBook, wait_seconds
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.claim import settled_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.errors import ConfigurationInvalid, LeaseLost, LyticsRefused, LyticsUnavailable
@@ -70,6 +71,7 @@ class Shipping:
     """Ships the responses of one destination, step by step.
 
     Args:
+        partitions: Their numbers.
         open_api: Opens Lytics' API for one step.
     """
 
@@ -77,13 +79,13 @@ class Shipping:
         self,
         client: Redis,
         destination: str,
-        partitions: int,
+        partitions: Iterable[int],
         open_api: OpenApi,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._places = [PartitionKeys(destination, number) for number in range(partitions)]
+        self._places = [PartitionKeys(destination, number) for number in partitions]
         self._open_api = open_api
         self._monotonic = monotonic
         self.book = StepBook(
@@ -153,7 +155,12 @@ def _batches(rows: Sequence[_Row]) -> Iterator[tuple[str, list[_Row]]]:
 
 
 def shipping_for(client: Redis, settings: Settings, destination: str) -> Shipping:
-    """Return what ships the responses of a destination."""
+    """Return what ships the responses of a destination.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.
+    """
+    numbering = settled_numbering(client, settings)
 
     def opened() -> LyticsApi:
         if settings.lytics is None:
@@ -163,4 +170,4 @@ def shipping_for(client: Redis, settings: Settings, destination: str) -> Shippin
             settings.lytics, timeout_seconds=_REQUEST_SECONDS, patience=Patience(tries=1)
         )
 
-    return Shipping(client, destination, settings.redis.partitions, opened)
+    return Shipping(client, destination, numbering.numbers, opened)

@@ -10,6 +10,7 @@ SegrelayError
 │   └── LyticsRefused           Lytics refuses the token, or knows nothing of what is asked for
 ├── OperationsMustAct           exit code 1: something outside is not as it must be
 │   ├── RedisUnavailable        not there, loading, read-only, full
+│   │   └── PartitionsChange    their number is being changed; it goes on afterwards
 │   ├── RedisMismatch           another format, partition count or identity is in use
 │   ├── LeaseLost               somebody else holds the partition now
 │   ├── DrainEndedBadly         deliveries died, or the destination refused or failed
@@ -114,6 +115,19 @@ class RedisUnavailable(OperationsMustAct):
 
 class NotReplicated(RedisUnavailable):
     """Redis has written something, but too few of its replicas have confirmed it."""
+
+
+class PartitionsChange(RedisUnavailable):
+    """The number of partitions is being changed, or has changed since the caller looked."""
+
+    def __init__(
+        self,
+        message: str = (
+            "The number of partitions is being changed, and nothing is accepted or delivered"
+            " meanwhile. This goes on by itself; `segrelay redis partitions` tells how far it is."
+        ),
+    ) -> None:
+        super().__init__(message)
 
 
 class RedisMismatch(OperationsMustAct):

@@ -29,7 +29,7 @@ from ops.audiences.renaming import declare, give_syncs, renamed_slugs
 from ops.state.acts import Reason, act_of, acting
 from ops.state.holders import await_holders
 from ops.state.opened import opened
-from ops.state.partitions import all_partitions, partition_count
+from ops.state.partitions import all_partitions
 from ops.terminal.asking import confirmed, counted
 from ops.terminal.console import mention, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
@@ -39,6 +39,7 @@ from worker.contract import keys
 from worker.contract.events import Event
 from worker.contract.problems import did_you_mean
 from worker.contract.redis.acts import carry_out
+from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.contract.words import Direction
@@ -182,7 +183,7 @@ def rename(
                 events = moved(group.people, old, new, elsewhere.get(group.destination, {}))
                 _publish(publisher, group, 2 * len(group.people), events)
                 doing.count += len(group.people)
-            syncs = give_syncs(client, settings, partition_count(client, settings), old, new)
+            syncs = give_syncs(client, settings, learn_numbering(client, settings), old, new)
     _tell_moved(
         {"audience": old, "renamed": new, **_counts(found), "ids": ids, "syncs": syncs}, as_json
     )

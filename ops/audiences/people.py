@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 from redis import Redis
 
-from ops.state.partitions import all_partitions, partition_count
+from ops.state.partitions import all_partitions
 from ops.state.waiting import find_streams, read_entries
 from producer.events.identity import ID, PAYLOAD_ID, profile_key
 from producer.sources.blocks import blocks_of
@@ -24,6 +24,7 @@ from producer.sync.book import SyncBook
 from producer.sync.opening import columns_of
 from worker.contract.events import decode_profile
 from worker.contract.keys import digest_of
+from worker.contract.redis.claim import learn_numbering
 from worker.contract.settings import Settings
 from worker.contract.words import Direction
 from worker.errors import PayloadRefused
@@ -50,7 +51,7 @@ class Person(NamedTuple):
 
 def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Person]:
     """Yield the members that syncs of an audience know; some come several times."""
-    partitions = partition_count(client, settings)
+    partitions = learn_numbering(client, settings)
     for name in settings.sync:
         book = SyncBook(client, name, partitions)
         state = book.peek()

@@ -16,6 +16,7 @@ from redis import Redis
 from ops.state import scripts
 from producer.sync.book import SyncBook
 from worker.contract import keys
+from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
@@ -43,7 +44,9 @@ def declare(client: Redis, old: str, new: str) -> int:
     return len(ids)
 
 
-def give_syncs(client: Redis, settings: Settings, partitions: int, old: str, new: str) -> list[str]:
+def give_syncs(
+    client: Redis, settings: Settings, partitions: Numbering, old: str, new: str
+) -> list[str]:
     """Give the members that syncs know of one slug to another; return the syncs' names.
 
     Raises:

@@ -68,7 +68,7 @@ class Regulars:
         Where no run ends during several disruptions, more have left than the sync believes, and a
         person has to confirm it.
         """
-        partitions = self.rig.settings.redis.partitions
+        partitions = self.rig.settings.redis.numbering
         last = SyncBook(self.rig.client, AUDIENCE, partitions).peek().last
         if last.get("outcome") == "doubted":
             self.rig.command("sync", "confirm", AUDIENCE)

@@ -11,19 +11,21 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from ops.letters.reading import StoredLetter, place_of
+from ops.letters.reading import StoredLetter, digest_of, letter_id_in, place_of
 from ops.letters.replay import entry_of
 from ops.state import scripts
 from producer.events.identity import profile_key
 from worker.contract import keys
 from worker.contract.events import decode_header
-from worker.contract.keys import PartitionKeys, digest_of, partition_of, split_stream_name
+from worker.contract.keys import PartitionKeys, split_stream_name
+from worker.contract.keys import digest_of as profile_digest
+from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
 from worker.contract.words import NAME_PATTERN, Death
 from worker.core.messages import normalise_message
-from worker.errors import FormatUnknown, PayloadRefused
+from worker.errors import FormatUnknown, PartitionsChange, PayloadRefused
 
 _STEP: Final = 200
 _LONGEST_REASON: Final = 40
@@ -50,7 +52,7 @@ class Imported:
 
 
 def import_letters(
-    client: Redis, lines: Iterable[bytes], settings: Settings, partitions: int
+    client: Redis, lines: Iterable[bytes], settings: Settings, partitions: Numbering
 ) -> Imported:
     """Put letters back into their partitions; importing them again changes nothing.
 
@@ -78,11 +80,15 @@ def _write(client: Redis, groups: dict[PartitionKeys, list[StoredLetter]]) -> in
             client.sadd(keys.DESTINATIONS, *{place.destination for place in groups})
     calls = [
         ScriptCall(
-            (place.counts, place.letters, place.lettertimes, place.causes), list(_args(letters))
+            (place.counts, place.letters, place.lettertimes, place.causes, place.lease),
+            list(_args(letters)),
         )
         for place, letters in groups.items()
     ]
-    return sum(scripts.run(client, "import", calls))
+    added = scripts.run(client, "import", calls)
+    if -1 in added:
+        raise PartitionsChange
+    return sum(added)
 
 
 def _args(letters: Sequence[StoredLetter]) -> Iterator[Value]:
@@ -103,7 +109,7 @@ def _args(letters: Sequence[StoredLetter]) -> Iterator[Value]:
         yield letter["reason"]
 
 
-def _read(line: bytes, settings: Settings, partitions: int) -> StoredLetter | str:
+def _read(line: bytes, settings: Settings, partitions: Numbering) -> StoredLetter | str:
     """Return a letter, or why the line is none."""
     try:
         letter: Any = orjson.loads(line)
@@ -115,10 +121,20 @@ def _read(line: bytes, settings: Settings, partitions: int) -> StoredLetter | st
     wrong += [name for name in _NUMBERS if type(letter.get(name)) is not int]
     if wrong:
         return f"it lacks {', '.join(wrong)}, or has something else in their place"
-    return _misplaced(letter, settings, partitions) or letter
+    return _misplaced(letter, settings, partitions) or _placed(letter, partitions)
 
 
-def _misplaced(letter: StoredLetter, settings: Settings, partitions: int) -> str:
+def _placed(letter: StoredLetter, partitions: Numbering) -> StoredLetter:
+    """Return a letter as it is in the present partition of its profile, whatever its former one."""
+    if letter["partition"] >= partitions.first:
+        return letter
+    digest = digest_of(letter)
+    number = partitions.of_digest(bytes.fromhex(digest)) if digest else partitions.first
+    place = PartitionKeys(letter["destination"], number)
+    return {**letter, "id": letter_id_in(place, letter["id"]), "partition": number}
+
+
+def _misplaced(letter: StoredLetter, settings: Settings, partitions: Numbering) -> str:
     if place_of(letter["id"]) != (letter["destination"], letter["partition"]):
         return "its id does not begin with its destination and partition"
     names = (letter["destination"], letter["trigger"])
@@ -131,8 +147,10 @@ def _misplaced(letter: StoredLetter, settings: Settings, partitions: int) -> str
     return _foreign(letter, settings, partitions)
 
 
-def _foreign(letter: StoredLetter, settings: Settings, partitions: int) -> str:
+def _foreign(letter: StoredLetter, settings: Settings, partitions: Numbering) -> str:
     """Say why a letter can't be of this Redis: a profile must stay in its partition."""
+    if letter["partition"] not in range(partitions.numbers.stop):
+        return "there is no such partition here"
     if "entry" in letter:
         return "" if entry_of(letter) else "its entry is not two texts in base64"
     try:
@@ -146,7 +164,9 @@ def _foreign(letter: StoredLetter, settings: Settings, partitions: int) -> str:
     try:
         key = profile_key(letter["profile"], settings.delivery.identity)
     except PayloadRefused:
-        return "" if letter["partition"] < partitions else "there is no such partition here"
-    if digest_of(key) != header.digest or partition_of(key, partitions) != letter["partition"]:
+        return ""
+    is_former = letter["partition"] < partitions.first
+    belongs = is_former or partitions.of(key) == letter["partition"]
+    if profile_digest(key) != header.digest or not belongs:
         return "it comes from a Redis with another identity or number of partitions"
     return ""

@@ -24,7 +24,6 @@ from ops.letters.replay import replay as replay_letters
 from ops.state.acts import Because, act_of, acting
 from ops.state.clock import now_ms
 from ops.state.opened import opened
-from ops.state.partitions import partition_count
 from ops.terminal.asking import confirmed, counted
 from ops.terminal.console import mention, print_json, print_result, say, table
 from ops.terminal.options import All, Force, Ids, Json, Yes, spread
@@ -34,7 +33,7 @@ from producer.retrying import TOO_OLD, LedgerReach
 from producer.sources.files import opened_bytes as opened_file
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.keys import PartitionKeys
-from worker.contract.redis.claim import claim
+from worker.contract.redis.claim import claim, learn_numbering
 from worker.contract.settings import Settings
 from worker.errors import UsageWrong
 
@@ -166,7 +165,7 @@ def import_file(
     """
     with opened_file(file) as stream, opened() as (settings, client):
         claim(client, settings)
-        count = partition_count(client, settings)
+        count = learn_numbering(client, settings)
         with acting(client, act_of("dlq import")) as doing:
             imported = import_letters(client, stream, settings, count)
             doing.count = imported.added

@@ -11,12 +11,13 @@ from redis import Redis
 
 from ops.letters.reading import Filter
 from ops.state.clock import now_ms
-from ops.state.partitions import all_partitions, partition_count
+from ops.state.partitions import all_partitions
 from ops.state.person import person_named
 from ops.state.renaming import read_former_identities
 from ops.terminal.moments import parse_moment_ms
 from ops.terminal.options import FilterOptions
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.claim import learn_numbering
 from worker.contract.settings import Settings
 from worker.contract.words import Death
 from worker.errors import UsageWrong
@@ -62,7 +63,7 @@ class LetterOptions(FilterOptions):
         now = now_ms(client)
         digests: frozenset[str] = frozenset()
         if self.profile:
-            person = person_named(self.profile, settings, partition_count(client, settings))
+            person = person_named(self.profile, settings, learn_numbering(client, settings))
             people = [person, *read_former_identities(client, places, person.digest)]
             partitions = {each.partition for each in people}
             places = [place for place in places if place.partition in partitions]

@@ -90,6 +90,11 @@ def place_of(letter_id: str) -> tuple[str, int] | None:
     return destination, int(number)
 
 
+def letter_id_in(place: PartitionKeys, letter_id: str) -> str:
+    """Return the id that a letter has in another partition: an id begins with its place."""
+    return f"{place.destination}.{place.partition}.{letter_id.split('.', 2)[2]}"
+
+
 def is_exhausted(letter: StoredLetter) -> bool:
     """Say whether a letter has reached the limit of replays in vain."""
     return int(letter["replays"]) >= REPLAYS_IN_VAIN
@@ -118,9 +123,14 @@ def _named(
     known = {(place.destination, place.partition): place for place in places}
     groups: defaultdict[PartitionKeys, list[str]] = defaultdict(list)
     for letter_id in sorted(wanted.ids):
-        place = known.get(place_of(letter_id) or ("", -1))
-        if place is not None:
-            groups[place].append(letter_id)
+        destination, number = place_of(letter_id) or ("", -1)
+        if (destination, number) in known:
+            groups[known[destination, number]].append(letter_id)
+            continue
+        # Its partition may have a former number: then the letter is in any of the present ones.
+        for place in places:
+            if place.destination == destination and number < place.partition:
+                groups[place].append(letter_id_in(place, letter_id))
     for place, ids in groups.items():
         for first in range(0, len(ids), _READ_AT_ONCE):
             part = ids[first : first + _READ_AT_ONCE]

@@ -28,7 +28,7 @@ from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
 from worker.contract.triggers.meaning import Meaning
 from worker.contract.words import BACKFILL, job_of_lane
-from worker.errors import FormatUnknown, PayloadRefused
+from worker.errors import FormatUnknown, PartitionsChange, PayloadRefused
 
 STEP: Final = 200
 """Letters of one step; one may hold a profile of a megabyte."""
@@ -139,6 +139,8 @@ def _steps(
             for chunk in _chunks(letters):
                 call = _call(keys, chunk, discards=discards)
                 ((taken, ring),) = scripts.run(client, "leave", [call])
+                if taken < 0:
+                    raise PartitionsChange
                 yield taken, [keys] if ring else []
 
 
@@ -169,7 +171,7 @@ def _call(keys: PartitionKeys, letters: Sequence[StoredLetter], *, discards: boo
             *((b"", b"") if discards else _entry(letter)),
         )
     fixed = (keys.counts, keys.streams, keys.bell, keys.letters, keys.lettertimes, keys.causes)
-    return ScriptCall((*fixed, *map(keys.stream, targets)), args)
+    return ScriptCall((*fixed, keys.lease, *map(keys.stream, targets)), args)
 
 
 def _target(letter: StoredLetter) -> str:

@@ -1,23 +1,25 @@
-"""Moving the contents of a partition to the same partition of another destination.
+"""Moving the contents of a partition to others: of another destination, or with other numbers.
 
-Each part is copied, marked as copied, and only then removed, with one script for each of the two
+Each part is copied, marked as copied, and only then removed, with one script for each of the
 partitions. So it can be repeated from wherever it was interrupted.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import orjson
 from redis import Redis
 
-from ops.moving.held import HeldLease
+from ops.letters.reading import digest_of, letter_id_in
+from ops.moving.held import HeldCall, HeldLease, run_held
 from ops.state import scripts
-from worker.batch.partition import LedgerText
+from worker.batch.partition import LedgerText, Note, NotedDelivery
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
+from worker.contract.keys import digest_of as profile_digest
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.core.ledger import merged, unpack
@@ -27,31 +29,61 @@ STEP: Final = 500
 _LETTERS: Final = 50
 """Letters moved in one call; one may hold a profile of a megabyte."""
 _SCANNED: Final = 500
-WAITING_FIELDS: Final = ("h", "p")
+
+
+Routing = Callable[[bytes], Iterable[int]]
+"""Returns the targets, by their indices, of a field of a hash or a member of a set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """Moves the contents of a partition; it holds the leases of both partitions.
+    """Moves the contents of a partition; it holds its lease and those of all targets.
 
     Args:
         old: The lease of the partition that is emptied.
-        new: The lease of the partition that gets the contents.
+        targets: The leases of the partitions that get the contents.
         retention_ms: The time for which a record is kept.
+        choose: Returns the target of a profile's digest, by its index.
+        home: The target of what belongs to no profile, by its index.
+        prefix: Of the marks of what has come; two partitions may have entries of the same id.
     """
 
     client: Redis
     old: HeldLease
-    new: HeldLease
+    targets: Sequence[HeldLease]
     retention_ms: int
+    choose: Callable[[bytes], int] = lambda _: 0
+    home: int = 0
+    prefix: str = ""
 
-    @property
-    def places(self) -> tuple[PartitionKeys, PartitionKeys]:
-        """Return the keys of both partitions."""
-        return self.old.place, self.new.place
+    def carried(self, target: int) -> str:
+        """Return the key under which a target records the parts that have arrived."""
+        return self.targets[target].place.carried(self.old.place.destination)
+
+    def place(self, target: int) -> PartitionKeys:
+        """Return the keys of a target."""
+        return self.targets[target].place
+
+    def target_of(self, digest: str) -> int:
+        """Return the index of the target for a digest (hex); "" stands for no profile."""
+        if len(self.targets) == 1:
+            return 0
+        return self.choose(bytes.fromhex(digest)) if digest else self.home
+
+    def by_digest(self, field: bytes) -> Iterable[int]:
+        """Route what begins with the digest (hex) of a profile."""
+        return (self.target_of(field[: 2 * DIGEST_BYTES].decode()),)
+
+    def by_key(self, profile_key: bytes) -> Iterable[int]:
+        """Route what is about the profile of this key."""
+        return (self.target_of(profile_digest(profile_key.decode()).hex()),)
+
+    def everywhere(self, _: bytes) -> Iterable[int]:
+        """Route what every target needs."""
+        return range(len(self.targets))
 
     def merge_ledgers(self, digests: Iterable[bytes]) -> None:
-        """Merge the records of profiles in the old ledger into the new one.
+        """Merge the records of profiles in the old ledger into the new ones.
 
         The old one stays as it is.
 
@@ -59,102 +91,112 @@ class Carrier:
             FormatUnknown: Another version of segrelay wrote one.
             OperationsMustAct: The lease was taken over.
         """
-        new = self.new.place
         for part in in_parts(list(dict.fromkeys(digests)), STEP):
-            pairs = self._ledgers(part)
-            keys: list[str | bytes] = []
-            args: list[Value] = []
-            for digest, (theirs, ours) in zip(part, pairs, strict=True):
-                if not theirs:
+            writes: dict[int, tuple[list[str | bytes], list[Value]]] = {}
+            for digest, target, theirs, left_ms, ours in self._ledgers(part):
+                if theirs is None or theirs == ours:
                     continue
-                text, lasts = LedgerText.of(merged(unpack(ours), unpack(theirs)))
+                text, kept_ms = self._merged(theirs, left_ms, ours)
                 if text != ours:
-                    keys.append(new.ledger(digest))
-                    args += (text, 0 if lasts else self.retention_ms)
-            if keys:
-                self.new.run("ledgers_in", keys, args)
+                    keys, args = writes.setdefault(target, ([], []))
+                    keys.append(self.place(target).ledger(digest))
+                    args += (text, kept_ms)
+            run_held(
+                self.client,
+                "ledgers_in",
+                [HeldCall(self.targets[at], *write) for at, write in writes.items()],
+            )
 
-    def _ledgers(self, digests: Sequence[bytes]) -> list[tuple[bytes | None, bytes | None]]:
-        old, new = self.places
+    def _merged(self, theirs: bytes, left_ms: int, ours: bytes | None) -> tuple[bytes, int]:
+        """Return the text of a record, and for how long it is kept (ms; 0 = for ever)."""
+        if not ours:
+            return theirs, max(0, left_ms)
+        text, lasts = LedgerText.of(merged(unpack(ours), unpack(theirs)))
+        return text, 0 if lasts else self.retention_ms
+
+    def _ledgers(
+        self, digests: Sequence[bytes]
+    ) -> list[tuple[bytes, int, bytes | None, int, bytes | None]]:
+        """Return digests, their targets, the old texts with their time to live, the new texts."""
+        chosen = [self.choose(digest) for digest in digests]
         with redis_errors():
-            theirs: Any = self.client.mget([old.ledger(digest) for digest in digests])
-            ours: Any = self.client.mget([new.ledger(digest) for digest in digests])
-        return list(zip(theirs, ours, strict=True))
+            pipe = self.client.pipeline(transaction=False)
+            for digest, target in zip(digests, chosen, strict=True):
+                pipe.get(self.old.place.ledger(digest))
+                pipe.pttl(self.old.place.ledger(digest))
+                pipe.get(self.place(target).ledger(digest))
+            found: Any = pipe.execute()
+        return list(zip(digests, chosen, found[::3], found[1::3], found[2::3], strict=True))
 
-    def entries(self, name: str, target: str, ids: Sequence[str]) -> int:
-        """Carry these deliveries of a stream over to the stream `target`; returns how many."""
-        return sum(
-            self._rows(self.old.place.stream(name), name, target, rows)
-            for rows in self._read(self.old.place.stream(name), ids)
-        )
+    def hash(
+        self, suffix: str, route: Routing, change: Callable[[bytes], bytes] | None = None
+    ) -> None:
+        """Move the fields of a hash; fields that a target has already stay.
 
-    def _read(self, key: str, ids: Sequence[str]) -> Iterator[list[Any]]:
-        for part in in_parts(ids, STEP):
-            with redis_errors():
-                pipe = self.client.pipeline(transaction=False)
-                for entry_id in part:
-                    pipe.xrange(key, entry_id, entry_id)
-                yield [row for rows in pipe.execute() for row in rows]
-
-    def stream(self, name: str) -> int:
-        """Carry all deliveries of a stream over; returns how many."""
-        key = self.old.place.stream(name)
-        return sum(self._rows(key, name, name, rows) for rows in self._heads(key))
-
-    def _heads(self, key: str) -> Iterator[list[Any]]:
-        """Yield the first entries of a stream until it is empty; the caller moves them."""
-        while True:
-            with redis_errors():
-                rows: Any = self.client.xrange(key, count=STEP)
-            if not rows:
-                return
-            yield rows
-
-    def _rows(self, key: str, name: str, target: str, rows: Sequence[Any]) -> int:
-        if not rows:
-            return 0
-        old, new = self.places
-        ids = [entry_id.decode() for entry_id, _ in rows]
-        setbacks: Any = self.client.hmget(old.aside, [f"{name}|{one}" for one in ids])
-        args: list[Value] = [target, name, *WAITING_FIELDS]
-        for (entry_id, fields), setback in zip(rows, setbacks, strict=True):
-            args += (entry_id, setback or b"", *(fields.get(f.encode(), b"") for f in "hp"))
-        carried = new.carried(old.destination)
-        into: list[str | bytes] = [new.counts, new.streams, carried, new.aside, new.stream(target)]
-        self.new.run("entries_in", into, args)
-        out: list[str | bytes] = [
-            old.counts, old.streams, old.holds, old.aside, old.orphans, key,
-        ]  # fmt: skip
-        removed = self.old.run("entries_out", out, [name, *ids])
-        self._forget([f"{name}|{one}" for one in ids])
-        return removed
-
-    def log(self, part: str, field: str) -> None:
-        """Move a stream whose entries are no deliveries, such as the history."""
-        old, new = self.places
-        key, target = getattr(old, part), getattr(new, part)
-        for rows in self._heads(key):
-            args: list[Value] = ["", part, field, ""]
-            for entry_id, fields in rows:
-                args += (entry_id, b"", fields.get(field.encode(), b""), b"")
-            carried = new.carried(old.destination)
-            self.new.run("entries_in", [new.counts, new.streams, carried, new.aside, target], args)
-            ids = [entry_id.decode() for entry_id, _ in rows]
-            out: list[str | bytes] = [
-                old.counts, old.streams, old.holds, old.aside, old.orphans, key,
-            ]  # fmt: skip
-            self.old.run("entries_out", out, ["", *ids])
-            self._forget([f"{part}|{one}" for one in ids])
-
-    def hash(self, key: str, target: str) -> None:
-        """Move the fields of a hash; fields that the new one has already stay."""
+        Args:
+            suffix: What stands behind the tag in the hash's key.
+            route: Returns the targets of a field.
+            change: Returns the value that a field has from now on.
+        """
+        key = f"{self.old.place.tag}{suffix}"
+        kept_ms = self._kept_ms(key)
         for part in self._fields(key):
+            into: dict[int, list[Value]] = {}
+            for field, value in part:
+                for target in route(field):
+                    into.setdefault(target, []).extend((field, change(value) if change else value))
+            self._add(suffix, "hash", kept_ms, into)
             pairs: list[Value] = [each for pair in part for each in pair]
-            self.new.run("fields_in", [target], ["hash", self._kept_ms(key), *pairs])
             self.old.run("fields_out", [key], ["hash", *pairs])
 
-    def positions(self, key: str, target: str) -> None:
-        """Move the positions of jobs; if both have one, the later one holds."""
+    def _add(self, suffix: str, kind: str, kept_ms: str, into: Mapping[int, list[Value]]) -> None:
+        calls = [
+            HeldCall(
+                self.targets[target], [f"{self.place(target).tag}{suffix}"], [kind, kept_ms, *args]
+            )
+            for target, args in into.items()
+        ]
+        run_held(self.client, "fields_in", calls)
+
+    def notes(self) -> None:
+        """Move the notes, each in parts: a target gets the deliveries of its own profiles."""
+        old = self.old.place
+        with redis_errors():
+            ends: Any = self.client.hgetall(old.open)
+        for part in self._fields(old.notes):
+            notes: dict[int, list[Value]] = {}
+            opened: dict[int, list[Value]] = {}
+            for note_id, text in part:
+                for target, own in self._shares(note_id, text).items():
+                    notes.setdefault(target, []).extend((note_id, own))
+                    if note_id in ends:
+                        opened.setdefault(target, []).extend((note_id, ends[note_id]))
+            self._add("open", "hash", "", opened)
+            self._add("notes", "hash", "", notes)
+            pairs: list[Value] = [each for pair in part for each in pair]
+            self.old.run("fields_out", [old.notes], ["hash", *pairs])
+        left: list[Value] = [each for pair in ends.items() for each in pair]
+        if left:
+            self.old.run("fields_out", [old.open], ["hash", *left])
+
+    def _shares(self, note_id: bytes, text: bytes) -> dict[int, bytes]:
+        if len(self.targets) == 1:
+            return {0: text}
+        note = Note.loads(note_id.decode(), text, 0)
+        shares: dict[int, list[NotedDelivery]] = {}
+        for one in note.deliveries:
+            shares.setdefault(self.choose(one.digest), []).append(one)
+        return {
+            target: replace(note, deliveries=tuple(own)).dumps() for target, own in shares.items()
+        }
+
+    def positions(self, suffix: str) -> None:
+        """Copy the positions of jobs to all targets, then remove them.
+
+        If a target has one already, the later one holds; at the same one, what was added there is
+        what both say.
+        """
+        key = f"{self.old.place.tag}{suffix}"
         with redis_errors():
             stored: Any = self.client.hgetall(key)
         rows = [
@@ -164,20 +206,25 @@ class Carrier:
         ]
         if rows:
             args: list[Value] = [each for row in rows for each in row]
-            self.new.run("fields_in", [target], ["positions", self._kept_ms(key), *args])
+            everywhere = dict.fromkeys(range(len(self.targets)), args)
+            self._add(suffix, "positions", self._kept_ms(key), everywhere)
             self.old.run(
                 "fields_out", [key], ["hash", *(e for pair in stored.items() for e in pair)]
             )
 
-    def members(self, part: str) -> None:
+    def members(self, part: str, route: Routing) -> None:
         """Move the members of a sorted set."""
-        old, new = self.places
-        key, target = getattr(old, part), getattr(new, part)
+        key = getattr(self.old.place, part)
+        kept_ms = self._kept_ms(key)
         with redis_errors():
             rows: Any = self.client.zrange(key, 0, -1, withscores=True)
         for some in in_parts(rows, STEP):
+            into: dict[int, list[Value]] = {}
+            for member, score in some:
+                for target in route(member):
+                    into.setdefault(target, []).extend((member, score))
+            self._add(part, "set", kept_ms, into)
             pairs: list[Value] = [each for pair in some for each in pair]
-            self.new.run("fields_in", [target], ["set", self._kept_ms(key), *pairs])
             self.old.run("fields_out", [key], ["set", *pairs])
 
     def _kept_ms(self, key: str) -> str:
@@ -199,31 +246,36 @@ class Carrier:
 
     def letters(self) -> int:
         """Carry the dead letters over, with their counts; returns how many there were."""
-        old, new = self.places
         count = 0
-        for found in self._fields(old.letters):
+        for found in self._fields(self.old.place.letters):
             for some in in_parts(found, _LETTERS):
                 texts = [orjson.loads(text) for _, text in some]
-                keys = (new.counts, new.letters, new.lettertimes, new.causes)
-                call = ScriptCall((*keys, new.carried(old.destination)), self._arrived(texts))
-                scripts.run(self.client, "import", [call])
-                gone: list[Value] = []
-                for letter in texts:
-                    gone += (letter["id"], letter["cause"], letter["stream"], letter["reason"])
-                where: list[str | bytes] = [old.counts, old.letters, old.lettertimes, old.causes]
-                self.old.run("letters_out", where, gone)
-                self._forget([f"letter|{self._renamed(letter['id'])}" for letter in texts])
+                self._carry_letters(texts)
                 count += len(texts)
         return count
 
-    def _renamed(self, letter_id: str) -> str:
-        """Return a letter's id in the new destination: an id begins with its place."""
-        old, new = self.places
-        return new.destination + letter_id.removeprefix(old.destination)
+    def _carry_letters(self, letters: Sequence[dict[str, Any]]) -> None:
+        old = self.old.place
+        groups: dict[int, list[dict[str, Any]]] = {}
+        for letter in letters:
+            groups.setdefault(self.target_of(digest_of(letter)), []).append(letter)
+        for target, group in groups.items():
+            new = self.place(target)
+            keys = (new.counts, new.letters, new.lettertimes, new.causes, new.lease)
+            call = ScriptCall((*keys, self.carried(target)), self._arrived(group, new))
+            scripts.run(self.client, "import", [call])
+        gone: list[Value] = []
+        for letter in letters:
+            gone += (letter["id"], letter["cause"], letter["stream"], letter["reason"])
+        where: list[str | bytes] = [old.counts, old.letters, old.lettertimes, old.causes]
+        self.old.run("letters_out", where, gone)
+        for target, group in groups.items():
+            ids = [letter_id_in(self.place(target), letter["id"]) for letter in group]
+            self.forget(target, [f"letter|{one}" for one in ids])
 
-    def _arrived(self, letters: Sequence[dict[str, Any]]) -> list[Value]:
+    def _arrived(self, letters: Sequence[dict[str, Any]], new: PartitionKeys) -> list[Value]:
         """Return the arguments of the script that adds letters."""
-        old, new = self.places
+        old = self.old.place
         args: list[Value] = []
         with redis_errors():
             pipe = self.client.pipeline(transaction=False)
@@ -232,14 +284,19 @@ class Carrier:
                 pipe.hget(old.causes, letter["cause"])
             told = pipe.execute()
         for letter, died, sample in zip(letters, told[::2], told[1::2], strict=True):
-            there = {**letter, "id": self._renamed(letter["id"]), "destination": new.destination}
+            there = {
+                **letter,
+                "id": letter_id_in(new, letter["id"]),
+                "destination": new.destination,
+                "partition": new.partition,
+            }
             args += (there["id"], orjson.dumps(there), round(died or letter["last_at_ms"]))
             args += (letter["cause"], sample or b"{}", letter["stream"], letter["reason"])
         return args
 
     def counts(self) -> None:
         """Move the counts, except those of deliveries that wait in the old partition."""
-        old, new = self.places
+        old, new = self.old.place, self.place(self.home)
         names = (old.lease, old.counts, old.streams, old.leaving, old.jobtimes, old.responseslost)
         args = (self.old.token, old.tag, secrets.token_hex(8))
         (answer,) = scripts.run(self.client, "counts_leave", [ScriptCall(names, args)])
@@ -247,23 +304,21 @@ class Carrier:
         mark = leaving.pop(b"id", b"")
         if not leaving:
             return
-        carried = new.carried(old.destination)
         pairs: list[Value] = [each for pair in leaving.items() for each in pair]
-        self.new.run(
+        self.targets[self.home].run(
             "counts_in",
-            [new.counts, new.jobtimes, new.responseslost, carried],
-            [mark, self.retention_ms, *pairs],
+            [new.counts, new.jobtimes, new.responseslost, self.carried(self.home)],
+            [f"{self.prefix}counts", mark, self.retention_ms, *pairs],
         )
         self.old.run(
             "counts_out", [old.counts, old.leaving, old.jobtimes, old.responseslost], [mark]
         )
-        self._forget(["counts"])
+        self.forget(self.home, [f"{self.prefix}counts"])
 
-    def _forget(self, marks: Sequence[str]) -> None:
+    def forget(self, target: int, marks: Sequence[str]) -> None:
         """Delete the marks of moved parts, once they are gone from the old partition."""
-        old, new = self.places
         with redis_errors():
-            self.client.hdel(new.carried(old.destination), *marks)
+            self.client.hdel(self.carried(target), *marks)
 
 
 def _pairs(answer: Any) -> dict[bytes, bytes]:

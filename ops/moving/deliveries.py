@@ -11,6 +11,7 @@ from redis import Redis
 
 from ops.moving.carrying import Carrier
 from ops.moving.held import HeldLease, held
+from ops.moving.rows import carry_entries
 from ops.state import scripts
 from ops.state.orphans import is_orphan
 from ops.state.waiting import (
@@ -126,9 +127,9 @@ class Mover:
             held(HeldLease(self.client, old, owner)) as here,
             held(HeldLease(self.client, new, owner)) as there,
         ):
-            carrier = Carrier(self.client, here, there, retention_ms)
+            carrier = Carrier(self.client, here, (there,), retention_ms)
             carrier.merge_ledgers([one.header.digest for one in entries if one.header])
-            moved = carrier.entries(stream.name, target, [one.entry_id for one in entries])
+            moved = carry_entries(carrier, stream.name, target, [one.entry_id for one in entries])
         if moved:
             self._ring(new, stream.lane)
         return moved

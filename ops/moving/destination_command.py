@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ops.moving.renaming import Carried, Renaming
+from ops.moving.renaming import Renaming
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import known_destinations
+from ops.state.renumbering import Carried
 from ops.state.waiting import refuse_other_configurations
 from ops.terminal.asking import confirmed
 from ops.terminal.console import mention, print_result
@@ -52,7 +53,7 @@ def rename(
         with acting(client, act) as doing:
             done = Renaming(client, settings, old, new, _tell).run()
             doing.count = done.deliveries
-    print_result(asdict(done), f"{old} is {new} now: {_counted(done)}", as_json=as_json)
+    print_result(asdict(done), f"{old} is {new} now: {done}", as_json=as_json)
 
 
 def _refuse(settings: Settings, old: str, new: str, known: list[str]) -> None:
@@ -67,11 +68,4 @@ def _refuse(settings: Settings, old: str, new: str, known: list[str]) -> None:
 
 
 def _tell(carried: Carried) -> None:
-    mention(f"carried over: {_counted(carried)}")
-
-
-def _counted(carried: Carried) -> str:
-    return (
-        f"{carried.profiles:,} profiles, {carried.deliveries:,} waiting deliveries,"
-        f" {carried.letters:,} dead letters"
-    )
+    mention(f"carried over: {carried}")

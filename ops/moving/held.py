@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from redis import Redis
 
@@ -18,11 +18,14 @@ from worker.errors import OperationsMustAct
 
 RENAMED: Final = "renamed:"
 """The prefix of the token of a lease that is never given back, after a renaming."""
+PATIENCE_SECONDS: Final = 20.0
+"""The time in which a worker should have ended its slice."""
 FOR_EVER_MS: Final = 10 * 365 * 24 * 3_600_000
 STEP_MS: Final = 30_000
 """Duration of the lease in ms, longer than any step; workers go on after it if we die."""
-_PATIENCE_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 0.02
+_TURN_SECONDS: Final = 30.0
+Taken = TypeVar("Taken")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class HeldLease:
         owner: The holder's name, for messages.
         length_ms: The duration of the lease without a renewal.
         takes: The beginning of tokens that are taken away from whoever has them; "" = none.
+        patience_seconds: The longest wait for whoever has it.
     """
 
     client: Redis
@@ -41,6 +45,7 @@ class HeldLease:
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     length_ms: int = STEP_MS
     takes: str = ""
+    patience_seconds: float = PATIENCE_SECONDS
 
     def hold(self) -> None:
         """Take or renew the lease; it waits until a worker has ended its slice.
@@ -49,7 +54,7 @@ class HeldLease:
             OperationsMustAct: Somebody else goes on holding it.
             RedisUnavailable: Redis can't be asked.
         """
-        gives_up_at = time.monotonic() + _PATIENCE_SECONDS
+        gives_up_at = time.monotonic() + self.patience_seconds
         while (holder := self._try()) is not None:
             if time.monotonic() > gives_up_at:
                 who, _, _ = holder.partition(" ")
@@ -62,11 +67,14 @@ class HeldLease:
 
     def _try(self) -> str | None:
         """Try to take the lease; return its holder, or None if it was taken."""
-        args = (self.token, self.length_ms, self.owner, self.takes)
-        ((is_ours, other),) = scripts.run(
-            self.client, "hold", [ScriptCall((self.place.lease,), args)]
-        )
+        ((is_ours, other),) = scripts.run(self.client, "hold", [self.call])
         return None if is_ours else other.decode()
+
+    @property
+    def call(self) -> ScriptCall:
+        """Return the call that takes or renews the lease."""
+        args = (self.token, self.length_ms, self.owner, self.takes)
+        return ScriptCall((self.place.lease,), args)
 
     def let_go(self) -> None:
         """Give the lease back."""
@@ -78,14 +86,56 @@ class HeldLease:
         Raises:
             OperationsMustAct: The lease was taken over.
         """
-        call = ScriptCall((self.place.lease, *keys), (self.token, *args))
-        (answer,) = scripts.run(self.client, name, [call])
+        (answer,) = run_held(self.client, name, [HeldCall(self, keys, args)])
+        return answer
+
+
+class HeldCall(NamedTuple):
+    """A call of a script that checks a lease.
+
+    Attributes:
+        keys: Those behind the lease's.
+        args: Those behind the token.
+    """
+
+    lease: HeldLease
+    keys: Sequence[str | bytes]
+    args: Sequence[Value]
+
+
+def hold_all(client: Redis, leases: Sequence[HeldLease]) -> None:
+    """Take or renew leases in one round trip, and wait for those that somebody else has.
+
+    Raises:
+        OperationsMustAct: Somebody else goes on holding one.
+    """
+    answers = scripts.run(client, "hold", [lease.call for lease in leases])
+    for lease, (is_ours, _) in zip(leases, answers, strict=True):
+        if not is_ours:
+            lease.hold()
+
+
+def run_held(client: Redis, name: str, calls: Sequence[HeldCall]) -> list[int]:
+    """Run a script for each of these leases, in one round trip, and return the answers.
+
+    Raises:
+        OperationsMustAct: A lease was taken over; for the others it was run.
+    """
+    answers = scripts.run(
+        client,
+        name,
+        [
+            ScriptCall((lease.place.lease, *keys), (lease.token, *args))
+            for lease, keys, args in calls
+        ],
+    )
+    for call, answer in zip(calls, answers, strict=True):
         if answer == -1 or (answer == 0 and name not in _COUNTING):
             raise OperationsMustAct(
-                f"The lease of {self.place.tag} was taken over. Run this again: what is done stays"
-                " done."
+                f"The lease of {call.lease.place.tag} was taken over. Run this again: what is done"
+                " stays done."
             )
-        return int(answer)
+    return [int(answer) for answer in answers]
 
 
 _COUNTING: Final = frozenset({"entries_in", "entries_out"})
@@ -100,3 +150,23 @@ def held(lease: HeldLease) -> Iterator[HeldLease]:
         yield lease
     finally:
         lease.let_go()
+
+
+def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[], None]) -> Taken:
+    """Take the turn of something that is done in steps, once the present step has ended.
+
+    Args:
+        take: Returns what the turn begins with; None = a step is under way.
+        shown: What is done, for messages.
+        renew: Keeps the leases meanwhile.
+
+    Raises:
+        OperationsMustAct: The step does not end.
+    """
+    ends_at = time.monotonic() + _TURN_SECONDS
+    while (taken := take()) is None:
+        if time.monotonic() > ends_at:
+            raise OperationsMustAct(f"A step of {shown} does not end; run this again.")
+        renew()
+        time.sleep(_LOOK_SECONDS)
+    return taken

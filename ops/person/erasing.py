@@ -21,14 +21,16 @@ from ops.letters.reading import Filter, find_letters
 from ops.letters.replay import discard
 from ops.moving.held import HeldLease, held
 from ops.state import scripts
-from ops.state.partitions import all_partitions, partition_count
+from ops.state.partitions import all_partitions
 from ops.state.person import KnownPerson
 from ops.state.renaming import ForwardedPerson, end_renaming, former_identities, read_forwards
 from ops.state.waiting import Stream, find_streams, read_entries, take_back_entries
 from producer.publishing.quarantine import Quarantine
 from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward, Moving
+from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
@@ -86,7 +88,7 @@ class Erasing:
         found = list(read_forwards(self.client, places))
         forwards = [each for each in found if each.forward.moving is not Moving.ARRIVING]
         last = self._last_key(found)
-        own = KnownPerson(digest_of(last), partition_of(last, self._partitions))
+        own = KnownPerson(digest_of(last), self._numbering.of(last))
         people = [*reversed(former_identities(forwards, own.digest)), own]
         digests = {person.digest for person in people}
         told = {each.forward.to for each in forwards if each.person.digest in digests}
@@ -110,8 +112,8 @@ class Erasing:
         return next_keys.get(digest_of(self.key), self.key)
 
     @property
-    def _partitions(self) -> int:
-        return partition_count(self.client, self.settings)
+    def _numbering(self) -> Numbering:
+        return learn_numbering(self.client, self.settings)
 
     def _await_answers(self, place: PartitionKeys, digest: bytes) -> None:
         """Wait until no request about the person is open: its end would tell the ledger of it."""

@@ -27,15 +27,17 @@ from ops.insider.identities import InsiderIdentities
 from ops.moving.held import HeldLease, held
 from ops.state import scripts
 from ops.state.holders import await_holders
-from ops.state.partitions import known_destinations, partition_count
+from ops.state.partitions import known_destinations
 from ops.state.renaming import end_renaming, tell_renaming
-from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward, Moving
+from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
 from worker.core.ledger import may_be_member, merged, pack, unpack
-from worker.errors import OperationsMustAct
+from worker.errors import OperationsMustAct, PartitionsChange
 
 Outcome = Literal["renamed", "already", "refused"]
 AT_ONCE: Final = 500
@@ -124,11 +126,11 @@ class PersonRenaming:
     sleep: Callable[[float], None] = time.sleep
     _going: list[_Move] = field(default_factory=list, init=False)
     _told_at: float = field(default=0.0, init=False)
-    _count: int = field(init=False)
+    _numbering: Numbering = field(init=False)
     _destinations: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._count = partition_count(self.client, self.settings)
+        self._numbering = learn_numbering(self.client, self.settings)
         self._destinations = known_destinations(self.client, self.settings)
 
     def run(self, changes: Sequence[IdentityChange]) -> list[Receipt]:
@@ -166,8 +168,7 @@ class PersonRenaming:
 
     def _move_of(self, change: IdentityChange, destination: str) -> _Move:
         left, arrives = (
-            PartitionKeys(destination, partition_of(key, self._count))
-            for key in (change.old, change.new)
+            PartitionKeys(destination, self._numbering.of(key)) for key in (change.old, change.new)
         )
         return _Move(change, left, arrives)
 
@@ -201,7 +202,7 @@ class PersonRenaming:
         tell_renaming(self.client, [move.old_digest])
         if found != arriving:
             args: list[str | bytes] = [move.new_digest.hex(), found, arriving, ""]
-            self._run("forward", (move.arrives.forwards,), args)
+            self._run("forward", (move.arrives.forwards, move.arrives.lease), args)
         return True
 
     def _record(self, place: PartitionKeys, digest: bytes) -> bytes:
@@ -211,7 +212,7 @@ class PersonRenaming:
 
     def _set(self, move: _Move, forward: Forward, *, takes_members: bool = False) -> None:
         syncs = list(self.settings.sync) if takes_members else []
-        names = (move.left.forwards, *map(move.left.members, syncs))
+        names = (move.left.forwards, move.left.lease, *map(move.left.members, syncs))
         text = forward.dumps()
         digest = move.old_digest.hex()
         args: list[str | bytes] = [digest, move.text, text, move.change.old, *syncs]
@@ -227,6 +228,8 @@ class PersonRenaming:
             )
         if answer == 2:  # noqa: PLR2004 - what the script says
             raise _unanswered()
+        if answer == 3:  # noqa: PLR2004 - what the script says
+            raise PartitionsChange
 
     def _await_answers(self, moves: Sequence[_Move]) -> None:
         """Wait until no request is open that may still tell the ledger of a former identity."""

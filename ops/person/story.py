@@ -15,7 +15,7 @@ from ops.letters.reading import Filter, StoredLetter, find_letters
 from ops.person.obstacles import Obstacles
 from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.orphans import is_orphan
-from ops.state.partitions import all_partitions, partition_count
+from ops.state.partitions import all_partitions
 from ops.state.person import KnownPerson, person_named
 from ops.state.renaming import read_former_identities
 from ops.state.waiting import WaitingEntry, find_streams, is_unwanted, read_entries
@@ -24,6 +24,7 @@ from worker.adapters.redis.meanings import read_meanings
 from worker.contract.events import decode_profile
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from worker.contract.processes.webhook_requests import WebhookRequest, read_requests
+from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.errors import PayloadRefused, UsageWrong
@@ -119,7 +120,7 @@ def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
 
 
 def _named(client: Redis, settings: Settings, text: str) -> KnownPerson:
-    return person_named(text, settings, partition_count(client, settings))
+    return person_named(text, settings, learn_numbering(client, settings))
 
 
 def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfile:

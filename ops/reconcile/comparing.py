@@ -18,7 +18,8 @@ from ops.audiences.people import Person
 from ops.insider.read_back import read_lists
 from ops.insider.reader import ProfileReader
 from ops.state.ledger import Names
-from worker.contract.keys import PartitionKeys, partition_of
+from worker.contract.keys import PartitionKeys
+from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.words import Direction
 
@@ -159,7 +160,7 @@ def read_back(
     sample: Sequence[tuple[Person, bool]],
     *,
     destination: str,
-    partitions: int,
+    partitions: Numbering,
     audience: str,
     attribute: str,
 ) -> Iterator[SampleResult]:
@@ -183,7 +184,7 @@ def _by_email(person: Person) -> dict[str, Any] | None:
 
 
 def _known_as(
-    client: Redis, destination: str, partitions: int, people: Sequence[Person]
+    client: Redis, destination: str, partitions: Numbering, people: Sequence[Person]
 ) -> dict[bytes, dict[str, Any]]:
     """Return the identifiers that were last sent of these people, as Redis remembers them."""
     known: dict[bytes, dict[str, Any]] = {}
@@ -192,7 +193,7 @@ def _known_as(
         with redis_errors():
             pipe = client.pipeline(transaction=False)
             for person in part:
-                place = PartitionKeys(destination, partition_of(person.key, partitions))
+                place = PartitionKeys(destination, partitions.of(person.key))
                 pipe.hget(place.who, person.digest.hex())
             answers = pipe.execute()
         for person, text in zip(part, answers, strict=True):

@@ -22,12 +22,12 @@ from ops.reconcile.comparing import (
     sampled,
     with_names,
 )
-from ops.state.partitions import partition_count
 from ops.terminal.console import Progress
 from producer.publish import Publisher
 from producer.sources.scans import PREFIX, look_at, lytics_of
 from producer.sync.sources import LyticsSource
 from worker.contract.events import Event
+from worker.contract.redis.claim import learn_numbering
 from worker.contract.settings import Settings
 from worker.contract.words import Direction
 from worker.errors import UsageWrong
@@ -137,7 +137,7 @@ class Drift:
                 reader,
                 chosen,
                 destination=destination.name,
-                partitions=partition_count(self.client, self.settings),
+                partitions=learn_numbering(self.client, self.settings),
                 audience=self.slug,
                 attribute=attribute,
             )

@@ -26,6 +26,7 @@ from ops.rig.configuration import CONFIGURATION, EXIT_EVENT
 from ops.run.supervisor import own_command
 from ops.sandbox.process import ProcessStarter, SandboxProcess
 from worker.contract.keys import PartitionKeys, without_lane
+from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import connect, patience_seconds
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
 from worker.contract.settings.values.fields import EMBEDDED
@@ -268,8 +269,9 @@ class Rig:
         return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
 
     def partitions(self) -> Sequence[PartitionKeys]:
-        """Return the partitions of the destination."""
-        return [PartitionKeys(DESTINATION, p) for p in range(self.settings.redis.partitions)]
+        """Return the partitions of the destination, as Redis has them now."""
+        numbers = learn_numbering(self.client, self.settings).all_numbers
+        return [PartitionKeys(DESTINATION, p) for p in numbers]
 
     def waiting(self) -> int:
         """Return how many deliveries wait."""

@@ -1,4 +1,4 @@
-"""`segrelay redis`: start, stop and inspect the embedded Redis."""
+"""`segrelay redis`: start, stop and inspect the embedded Redis; change the number of partitions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
 from ops.embedded.lifecycle import stop as stop_server
+from ops.moving.partitions_command import partitions
 from ops.state.acts import Reason, act_of
 from ops.state.opened import already_there
 from ops.terminal.console import mention, print_result, say
@@ -21,6 +22,7 @@ from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import RedisUnavailable, UsageWrong
 
 app = typer.Typer()
+app.command()(partitions)
 
 _STATUS_SECONDS: Final = 1.0
 

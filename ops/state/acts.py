@@ -14,15 +14,20 @@ from typing import Annotated, Any, Final
 import typer
 from redis import Redis
 
+from worker.contract.keys import PARTITIONS
+from worker.contract.numbering import Numbering
 from worker.contract.printable import printable
 from worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, Act, note_act
-from worker.errors import UsageWrong
+from worker.contract.redis.connection import redis_errors
+from worker.errors import PartitionsChange, UsageWrong
 
 ACTOR_VARIABLE: Final = "SEGRELAY_ACTOR"
 LONGEST_ACTOR: Final = 100
 LONGEST_REASON: Final = 500
 """Characters; a reason stands in messages and in tables."""
 _MASK: Final = "•••"
+RENUMBERING_ACT: Final = "redis partitions"
+"""The one act of many steps that goes on while the number of partitions is being changed."""
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:=\"']+@[^\s@<>,;\"']+|\+\d[\d ()/-]{5,}\d")
 _MAIL: Final = re.compile(r"([^\s@<>,;:=\"']+)@[^\s@<>,;\"']+")
 _PERSONAL: Final = frozenset({"profile"})
@@ -119,7 +124,9 @@ def acting(client: Redis, act: Act, *, is_counted: bool = True) -> Iterator[Doin
 
     Raises:
         RedisUnavailable: Redis can't be asked; then nothing was done.
+        PartitionsChange: Their number is being changed, and this is not what does it.
     """
+    _refuse_during_a_change(client, act)
     name = note_act(client, replace(act, outcome=BEGUN))
     doing = Doing()
     try:
@@ -130,6 +137,13 @@ def acting(client: Redis, act: Act, *, is_counted: bool = True) -> Iterator[Doin
         raise
     count = doing.count if is_counted else None
     note_act(client, replace(act, outcome=DONE, count=count, ends=name))
+
+
+def _refuse_during_a_change(client: Redis, act: Act) -> None:
+    with redis_errors():
+        stored: Any = client.get(PARTITIONS)
+    if stored and Numbering.loads(stored).target and act.what != RENUMBERING_ACT:
+        raise PartitionsChange
 
 
 def masked(text: str) -> str:

@@ -9,15 +9,9 @@ from redis import Redis
 
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
-
-
-def partition_count(client: Redis, settings: Settings) -> int:
-    """Return the number of partitions of this Redis; before its first use the configured one."""
-    with redis_errors():
-        stored: Any = client.get(keys.PARTITIONS)
-    return int(stored) if stored else settings.redis.partitions
 
 
 def known_destinations(client: Redis, settings: Settings) -> list[str]:
@@ -30,10 +24,13 @@ def known_destinations(client: Redis, settings: Settings) -> list[str]:
 def all_partitions(
     client: Redis, settings: Settings, destinations: Iterable[str] = ()
 ) -> list[PartitionKeys]:
-    """Return every partition of these destinations, or of all."""
-    count = partition_count(client, settings)
+    """Return every partition of these destinations, or of all.
+
+    While their number is being changed, those that follow are among them.
+    """
+    numbering = learn_numbering(client, settings)
     names = list(destinations) or known_destinations(client, settings)
-    return [PartitionKeys(name, number) for name in names for number in range(count)]
+    return [PartitionKeys(name, number) for name in names for number in numbering.all_numbers]
 
 
 def destinations_of(places: Iterable[PartitionKeys]) -> list[str]:

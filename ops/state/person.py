@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from producer.events.identity import profile_key
-from worker.contract.keys import digest_of, partition_of
+from worker.contract.keys import digest_of
+from worker.contract.numbering import Numbering
 from worker.contract.settings import Settings
 from worker.errors import PayloadRefused, UsageWrong
 
@@ -22,14 +23,14 @@ class KnownPerson:
     partition: int
 
 
-def person_named(text: str, settings: Settings, partitions: int) -> KnownPerson:
+def person_named(text: str, settings: Settings, partitions: Numbering) -> KnownPerson:
     """Resolve a value of the identity field, or `field:value` of it, to a profile.
 
     Raises:
         UsageWrong: It can't be the value of an identity field.
     """
     key = key_named(text, settings)
-    return KnownPerson(digest_of(key), partition_of(key, partitions))
+    return KnownPerson(digest_of(key), partitions.of(key))
 
 
 def key_named(text: str, settings: Settings) -> str:

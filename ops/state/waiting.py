@@ -18,7 +18,12 @@ from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
 from worker.contract.triggers.meaning import Meaning
 from worker.contract.words import lane_of_job
-from worker.errors import FormatUnknown, OperationsMustAct, PayloadRefused
+from worker.errors import (
+    FormatUnknown,
+    OperationsMustAct,
+    PartitionsChange,
+    PayloadRefused,
+)
 
 STEP: Final = 1_000
 """Entries of one step: as many as a script may handle without holding Redis up."""
@@ -147,8 +152,10 @@ def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Itera
 def take_back_entries(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
     """Take back these entries of a stream, or all of it where none is named; returns how many."""
     k = stream.place
-    names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name), k.orphans)
+    names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name), k.orphans, k.lease)
     (taken,) = scripts.run(client, "take_back", [ScriptCall(names, (stream.name, *ids))])
+    if taken < 0:
+        raise PartitionsChange
     return int(taken)
 
 

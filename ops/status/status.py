@@ -17,6 +17,7 @@ from ops.state.delays import Delays, read_delays, state_of_delayed
 from ops.state.jobs import reason_of_state, state_of
 from ops.state.orphans import mending_commands
 from ops.state.partitions import all_partitions, destinations_of
+from ops.state.renumbering import partitions_document
 from ops.state.snapshots import PartitionSnapshot, snapshots
 from ops.status.totals import KINDS, OF_REQUESTS, REASONED, Totals, add_up
 from producer.backfill.book import JobBook
@@ -85,6 +86,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         "orphaned": totals.orphans.total(),
         "orphans": _sorted(totals.orphans),
         "former_names": former_names(client, settings),
+        "partitions": partitions_document(client, settings.redis.numbering),
         "orphans_mended_by": mending_commands(client, settings, found, meanings)
         if totals.orphans
         else {},

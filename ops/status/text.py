@@ -83,6 +83,13 @@ def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None)
             f"requests refused as too large {document['too_large_requests']:,}: Lytics dropped "
             "their events; make its batches smaller, or raise producer.webhook.max_bytes"
         )
+    changing = document["partitions"]
+    if "changing_to" in changing:
+        yield (
+            f"partitions {changing['count']:,}, being changed to {changing['changing_to']:,}:"
+            f" {changing['profiles']:,} profiles, {changing['deliveries']:,} deliveries and"
+            f" {changing['letters']:,} letters carried over so far"
+        )
     if document["dropped_fields"]:
         yield f"fields left out: {counted(document['dropped_fields'])}"
 

@@ -110,7 +110,7 @@ def confirm_exits(name: Name, *, reason: Reason = "", as_json: Json = False) -> 
     """
     with opened() as (settings, client):
         _known(settings, name)
-        book = SyncBook(client, name, settings.redis.partitions)
+        book = SyncBook(client, name, settings.redis.numbering)
         with (
             _locked(book) as found,
             acting(client, act_of("sync confirm", name, reason=reason)) as doing,
@@ -129,7 +129,7 @@ def reset(name: Name, *, yes: Yes = False, reason: Reason = "", as_json: Json = 
     if not NAME_PATTERN.fullmatch(name):
         raise UsageWrong(f"A sync's name has only a to z, 0 to 9 and -; '{name}' has others.")
     with opened() as (settings, client):
-        book = SyncBook(client, name, settings.redis.partitions)
+        book = SyncBook(client, name, settings.redis.numbering)
         destinations = list(dict.fromkeys([*settings.destinations, *book.peek().destinations]))
         members = max((book.count(each) for each in destinations), default=0)
         if not members and name not in settings.sync:
@@ -200,7 +200,7 @@ def _unknown(settings: Settings, name: str) -> str:
 
 def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
     schedule = settings.sync[name]
-    book = SyncBook(client, name, settings.redis.partitions)
+    book = SyncBook(client, name, settings.redis.numbering)
     state = book.peek()
     return {
         "name": name,

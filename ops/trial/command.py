@@ -20,7 +20,6 @@ from producer.events.payloads import ResolveAudience
 from producer.publishing.audiences import AudienceBook
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
 from worker.contract.events import Event
-from worker.contract.keys import partition_of
 from worker.contract.redis.claim import claim
 from worker.contract.settings import Settings, Trigger, load_settings
 from worker.destinations.api import Shaped
@@ -148,7 +147,7 @@ def _sent(file: Path, trigger: Trigger) -> tuple[dict[str, Any], bool]:
         document = _document(event, rehearsed, trigger, settings)
         if rehearsed.shaped is None:
             return document | {"outcome": "not_sent"}, False
-        partition = partition_of(event.profile_key, settings.redis.partitions)
+        partition = settings.redis.numbering.of(event.profile_key)
         result = send(candidate, partition, settings, client, CeleryDoorbell(settings))
     if isinstance(result, NotSent):
         return document | {

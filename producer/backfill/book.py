@@ -20,9 +20,11 @@ from redis import Redis
 from producer.backfill.job import BadRow, Job, JobPhase, JobTally, Spec
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, Value, run_each, run_script
-from worker.errors import JobHeld, UsageWrong
+from worker.contract.settings import Settings
+from worker.errors import JobHeld, PartitionsChange, UsageWrong
 
 CLAIM_MS: Final = 15_000
 """The time after which a silent reader loses its job."""
@@ -187,9 +189,19 @@ class JobBook:
         return cast("JobPhase", was.decode()), new, left_ms
 
     def close(self, name: str, epoch: int, places: Sequence[PartitionKeys]) -> None:
-        """Close partitions to the readers of earlier epochs."""
-        calls = [ScriptCall((place.jobs,), (name, epoch)) for place in places]
-        run_each(self._client, _CLOSE, calls, synced_once=True)
+        """Close partitions to the readers of earlier epochs.
+
+        Raises:
+            PartitionsChange: Some of them have other numbers now.
+        """
+        calls = [ScriptCall((place.jobs, place.lease), (name, epoch)) for place in places]
+        if -1 in run_each(self._client, _CLOSE, calls, synced_once=True):
+            raise PartitionsChange
+
+    def places(self, settings: Settings) -> list[PartitionKeys]:
+        """Return the partitions into which a configuration publishes at present."""
+        numbers = learn_numbering(self._client, settings).numbers
+        return [PartitionKeys(name, at) for name in settings.destinations for at in numbers]
 
     def take(self, name: str) -> ReaderClaim:
         """Claim a job, to read it; nothing changes if it may not be read."""

@@ -32,7 +32,7 @@ from producer.sources.blocks import Block
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import load_settings
 from worker.contract.words import lane_of_job
-from worker.errors import RedisUnavailable, SegrelayError
+from worker.errors import PartitionsChange, RedisUnavailable, SegrelayError
 
 AWAY_SECONDS: Final = 120.0
 """The longest time to wait for a Redis that is away or full; then the reading ends."""
@@ -251,7 +251,7 @@ class Publishing:
             try:
                 return action()
             except RedisUnavailable as error:
-                if time.monotonic() >= gives_up_at:
+                if time.monotonic() >= gives_up_at and not isinstance(error, PartitionsChange):
                     raise
                 self._wait(error.message)
 

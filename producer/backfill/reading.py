@@ -34,10 +34,9 @@ from producer.backfill.publishing import (
     publish_stripe,
 )
 from producer.doorbell import BackgroundDoorbell, Doorbell
-from worker.contract.keys import PartitionKeys
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL
-from worker.errors import Bug, JobHeld, RedisUnavailable, SegrelayError
+from worker.errors import Bug, JobHeld, PartitionsChange, RedisUnavailable, SegrelayError
 
 _LOOK_SECONDS: Final = 1.0
 _HEAR_SECONDS: Final = 0.2
@@ -126,7 +125,7 @@ def _read(  # noqa: PLR0917 - the arguments of `read_job`, and the epoch
     is_told_to_stop: Callable[[], bool],
 ) -> JobPhase:
     _insisting(
-        lambda: book.close(job.spec.name, epoch, _places(settings)), _saying(watch, job.tally)
+        lambda: book.close(job.spec.name, epoch, book.places(settings)), _saying(watch, job.tally)
     )
     with ExitStack() as ending:
         stripes = [
@@ -138,12 +137,6 @@ def _read(  # noqa: PLR0917 - the arguments of `read_job`, and the epoch
         return _JobReader(
             book, job.spec, pieces, epoch, stripes, bell, watch, is_told_to_stop
         ).run()
-
-
-def _places(settings: Settings) -> list[PartitionKeys]:
-    """Return the partitions into which this configuration publishes."""
-    count = settings.redis.partitions
-    return [PartitionKeys(name, at) for name in settings.destinations for at in range(count)]
 
 
 @dataclass(slots=True)
@@ -278,7 +271,7 @@ def _insisting(ask: Callable[[], Answered], say: Callable[[str], None]) -> Answe
         try:
             return ask()
         except RedisUnavailable as error:
-            if time.monotonic() >= gives_up_at:
+            if time.monotonic() >= gives_up_at and not isinstance(error, PartitionsChange):
                 raise
             say(error.message)
         time.sleep(_HEAR_SECONDS)

@@ -33,7 +33,7 @@ from producer.publishing.options import PublishOptions
 from producer.publishing.published import Draft, MemberChange, PartitionAddress, Portion
 from producer.publishing.room import RoomMeter
 from worker.contract.events import Event, Header, header_of
-from worker.contract.keys import digest_of, partition_of
+from worker.contract.keys import digest_of
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.settings import Settings
 from worker.contract.words import Direction, Refusal
@@ -144,7 +144,7 @@ class Drafter:
             digest = digest_of(key)
         except (PayloadRefused, ValueError):
             return False
-        partition = partition_of(key, self._settings.redis.partitions)
+        partition = draft.numbering.of(key, digest)
         draft.payloads += 1
         draft.events += 1
         draft.numbers += 1
@@ -203,9 +203,8 @@ class Drafter:
         member changes all the same.
         """
         draft = self._empty(PublishOptions(lane))
-        partitions = self._settings.redis.partitions
         for change in changes:
-            place = (destination, partition_of(change.member.key, partitions))
+            place = (destination, draft.numbering.of(change.member.key))
             members = draft.members.setdefault(place, [])
             members.append(change.member)
             draft.numbers = len(members)
@@ -259,7 +258,10 @@ class Drafter:
         return item
 
     def _empty(self, options: PublishOptions) -> Draft:
-        return Draft(options.lane, self._reading(options), options.triggers, options.again)
+        numbering = self._settings.redis.numbering
+        return Draft(
+            options.lane, self._reading(options), numbering, options.triggers, options.again
+        )
 
     def _reading(self, options: PublishOptions) -> ReadingRules:
         now_us = self._fill.now_us()
@@ -358,7 +360,7 @@ class Drafter:
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
         if draft.again:
             header = header._replace(again=True)
-        partition = partition_of(event.profile_key, self._settings.redis.partitions)
+        partition = draft.numbering.of(event.profile_key, header.digest)
         for recipient, packed in zip(recipients, packs, strict=True):
             own = header
             if recipient.skip_hook is not None and recipient.skip_hook != event.skip_hook:

@@ -87,7 +87,9 @@ def routing_digest(settings: Settings) -> str:
         [trigger.name, trigger.destination, trigger.audiences, trigger.on, trigger.export_fields]
         for _, trigger in sorted(settings.triggers.items())
     ]
-    text = orjson.dumps([settings.delivery.identity, settings.redis.partitions, recipients])
+    text = orjson.dumps(
+        [settings.delivery.identity, settings.redis.numbering.counts[0], recipients]
+    )
     return hashlib.sha256(text).hexdigest()[:12]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from producer.events.payloads import ReadingRules, Refused
 from producer.publishing.quarantine import NewRecord
 from worker.contract.events import Event
+from worker.contract.numbering import Numbering
 from worker.contract.redis.accept import Member, NewDelivery
 from worker.contract.words import Refusal
 
@@ -133,6 +134,7 @@ class Draft:
     """Everything that one call will write, built before it is written.
 
     Args:
+        numbering: By which the deliveries were placed.
         numbers: How many events and refusals were read: the number of the next.
         size_bytes: Of the texts that will be written.
         members: What a sync changes; its deliveries have the numbers of their members.
@@ -140,6 +142,7 @@ class Draft:
 
     lane: str
     reading: ReadingRules
+    numbering: Numbering
     triggers: tuple[str, ...] = ()
     again: bool = False
     payloads: int = 0
@@ -158,6 +161,21 @@ class Draft:
     def deliveries_count(self) -> int:
         """Return how many deliveries there are."""
         return sum(map(len, self.deliveries.values()))
+
+    def place_by(self, numbering: Numbering) -> None:
+        """Place the deliveries anew if the number of partitions has changed since.
+
+        Those of a sync stay: it compares its members anew.
+        """
+        if numbering.counts == self.numbering.counts or self.members:
+            return
+        self.numbering = numbering
+        placed: dict[PartitionAddress, list[NewDelivery]] = {}
+        for (destination, _), group in self.deliveries.items():
+            for one in group:
+                place = destination, numbering.of_digest(one.header.digest)
+                placed.setdefault(place, []).append(one)
+        self.deliveries = placed
 
     def people(self) -> tuple[bytes, ...]:
         """Return the digests of those whom the deliveries are about, each once."""
@@ -185,7 +203,7 @@ class Draft:
 
 def joined(drafts: Sequence[Draft]) -> Draft:
     """Return one draft of several, at least one, to be written at once; of no job."""
-    whole = Draft(drafts[0].lane, drafts[0].reading)
+    whole = Draft(drafts[0].lane, drafts[0].reading, drafts[0].numbering)
     for draft in drafts:
         for place, deliveries in draft.deliveries.items():
             whole.deliveries.setdefault(place, []).extend(deliveries)

@@ -132,7 +132,7 @@ def count_waiting(client: Redis, settings: Settings, *, kind: str = "") -> int:
         partitions = [
             keys.PartitionKeys(name.decode(), number)
             for name in sorted(known)
-            for number in range(settings.redis.partitions)
+            for number in settings.redis.numbering.numbers
         ]
         pipe = client.pipeline(transaction=False)
         for stream in _streams_of(client, partitions, kind):

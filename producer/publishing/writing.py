@@ -12,9 +12,15 @@ from redis import Redis
 from producer.publishing.published import Entries, PartitionAddress, Published
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis import accept
-from worker.contract.redis.accept import FIRST_STREAM, NewDelivery, Roll, accept_call
+from worker.contract.redis.accept import (
+    FIRST_STREAM,
+    RENUMBERED,
+    NewDelivery,
+    Roll,
+    accept_call,
+)
 from worker.contract.redis.scripts import ScriptCall, Value, run_each
-from worker.errors import JobHeld, LeaseLost
+from worker.errors import JobHeld, LeaseLost, PartitionsChange
 
 _SOURCE_REMEMBERED_SECONDS: Final = 90 * 24 * 3600
 """The time in which an interrupted job can be resumed where it stopped."""
@@ -62,6 +68,7 @@ def write(
         RedisUnavailable: Some partitions may have theirs, others not.
         LeaseLost: A later step of the sync has begun.
         JobHeld: The job was paused, aborted, or is read by somebody else.
+        PartitionsChange: Some partitions may have theirs; the others have other numbers now.
     """
     places = sorted({*deliveries, *rolls})
     calls = [
@@ -72,6 +79,8 @@ def write(
     entries: dict[str, Entries] = {}
     answers = [answer for group in _groups(calls) for answer in _run(client, group, progress)]
     for place, call, answer in zip(places, calls, answers, strict=True):
+        if answer[0] == RENUMBERED:
+            raise PartitionsChange
         if answer[0] == _CLOSED:
             raise JobHeld(
                 f"Job '{progress.job}' was paused, aborted, or is read by another process: "

@@ -11,9 +11,11 @@ from redis import Redis
 from producer.steps import StepBook
 from producer.sync.run import Run
 from worker.contract import keys
-from worker.contract.keys import PartitionKeys, partition_of
+from worker.contract.keys import PartitionKeys
+from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, run_each, run_script
+from worker.errors import PartitionsChange
 
 _CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text()
 _MEMBERS: Final = (Path(__file__).parent / "members.lua").read_text()
@@ -28,7 +30,7 @@ class SyncBook:
         partitions: Of each destination.
     """
 
-    def __init__(self, client: Redis, name: str, partitions: int) -> None:
+    def __init__(self, client: Redis, name: str, partitions: Numbering) -> None:
         self._client = client
         self.name = name
         self._partitions = partitions
@@ -65,16 +67,20 @@ class SyncBook:
 
         Raises:
             LeaseLost: A later step has claimed one of the partitions.
+            PartitionsChange: They have other numbers by now, or are about to.
         """
         self._claim(destinations)
 
     def _claim(self, destinations: Sequence[str], *, forgets: bool = False) -> None:
         args = (self.name, self._steps.epoch, int(forgets))
         calls = [
-            ScriptCall((place.synctokens, place.members(self.name)), args)
+            ScriptCall((place.synctokens, place.members(self.name), place.lease), args)
             for place in self.places(destinations)
         ]
-        if not all(run_each(self._client, _CLAIM, calls)):
+        answers = run_each(self._client, _CLAIM, calls)
+        if -1 in answers:
+            raise PartitionsChange
+        if not all(answers):
             raise self._steps.lost()
 
     def places(self, destinations: Sequence[str]) -> list[PartitionKeys]:
@@ -82,14 +88,14 @@ class SyncBook:
         return [
             PartitionKeys(destination, number)
             for destination in destinations
-            for number in range(self._partitions)
+            for number in self._partitions.numbers
         ]
 
     def marks(self, destination: str, profile_keys: Sequence[str]) -> dict[str, bytes]:
         """Return the marks of those of these people who are known."""
         parts: dict[int, list[str]] = {}
         for key in profile_keys:
-            parts.setdefault(partition_of(key, self._partitions), []).append(key)
+            parts.setdefault(self._partitions.of(key), []).append(key)
         with redis_errors():
             pipe = self._client.pipeline(transaction=False)
             for number, members in parts.items():

@@ -17,6 +17,7 @@ from producer.sync.files import FileSource
 from producer.sync.sources import LyticsSource, OpenSource, SyncSource
 from producer.sync.step import Syncing
 from worker.contract.problems import did_you_mean
+from worker.contract.redis.claim import settled_numbering
 from worker.contract.settings import Settings, SyncSchedule
 from worker.contract.words import Direction
 from worker.errors import ConfigurationInvalid, UsageWrong
@@ -28,6 +29,7 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
     """Return what does the steps of a sync.
 
     Raises:
+        RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.
         UsageWrong: There is no such sync, or its audience's id is not known.
     """
     schedule = settings.sync.get(name)
@@ -35,7 +37,7 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
         raise UsageWrong(f"There is no [sync.{name}]: {did_you_mean(name, settings.sync)}.")
     audience = slug_of(AudienceBook(client, learns=False), schedule.audience)
     return Syncing(
-        book=SyncBook(client, name, settings.redis.partitions),
+        book=SyncBook(client, name, settled_numbering(client, settings)),
         publisher=publisher,
         audience=audience,
         identity=settings.delivery.identity,

@@ -153,6 +153,10 @@ class Run:
         for counts in (self.seen, self.gone):
             if old in counts:
                 counts[new] = counts.get(new, 0) + counts.pop(old)
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Give up a run under way: the next one begins at once."""
         if self.is_under_way:
             self.phase, self.start, self.next_ms = Phase.IDLE, "", 0
 

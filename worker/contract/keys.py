@@ -10,7 +10,9 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | --- | --- | --- |
 | `{segrelay}:format` | string | the format's number, written once |
 | `segrelay:format` | string | a number that keeps the first version out of this Redis |
-| `{segrelay}:partitions`, `{segrelay}:identity` | string | what was configured at first use |
+| `{segrelay}:partitions` | string | their counts so far, see `contract.numbering` |
+| `{segrelay}:renumbering` | hash | how far a change of their number is, and when (ms) |
+| `{segrelay}:identity` | string | what was configured at first use |
 | `{segrelay}:destinations` | set | destinations that have anything |
 | `{segrelay}:addresses` | hash | destination → its host and a fingerprint of its credentials |
 | `{segrelay}:moved` | hash | destination → the name that it has now |
@@ -63,7 +65,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}aside` | hash | `lane\|trigger\|id` → JSON: width, tries, not before, successes, refusal |
 | `{d:p}holds` | hash | `lane\|trigger` → JSON: up to which id everything waits, until when |
 | `{d:p}orphans` | hash | `lane\|trigger\|MEANING` → unwanted up to this id; and `\|n`: how many |
-| `{d:p}carried:OLD` | hash | what came from a destination that is renamed, until it is gone there |
+| `{d:p}carried:OLD` | hash | what came from the partitions of a destination that is renamed, or |
+| | | from those with former numbers, until it is gone there |
 | `{d:p}leaving` | hash | counts that go to the new name of the destination, and an id |
 | `{d:p}letters` | hash | \* letter id → the letter |
 | `{d:p}lettertimes` | sorted set | letter id by time of death (ms) |
@@ -97,6 +100,7 @@ from worker.contract.words import BACKFILL, LIVE
 
 FORMAT: Final = "{segrelay}:format"
 PARTITIONS: Final = "{segrelay}:partitions"
+RENUMBERING: Final = "{segrelay}:renumbering"
 IDENTITY: Final = "{segrelay}:identity"
 DESTINATIONS: Final = "{segrelay}:destinations"
 ADDRESSES: Final = "{segrelay}:addresses"
@@ -214,7 +218,10 @@ def digest_of(profile_key: str) -> bytes:
 
 
 def partition_of(profile_key: str, partitions: int) -> int:
-    """Return the partition of a profile: `crc32(profile key) mod partitions`."""
+    """Return the partition of a profile: `crc32(profile key) mod partitions`.
+
+    So it is before their number has changed; see `contract.numbering`.
+    """
     return zlib.crc32(profile_key.encode()) % partitions
 
 

@@ -85,7 +85,7 @@ class RewrittenFile:
 
     def is_found(self) -> bool:
         """Say whether a whole run of the sync has begun after the last writing, and ended."""
-        partitions = self.rig.settings.redis.partitions
+        partitions = self.rig.settings.redis.numbering
         last = SyncBook(self.rig.client, AUDIENCE, partitions).peek().last
         is_certain = last.get("outcome") in CERTAIN and not last.get("restarts")
         return is_certain and last["begun_ms"] > self._written_ms
@@ -116,7 +116,7 @@ class RewrittenFile:
         return False
 
     def _peek(self, client: Redis) -> Run | None:
-        return SyncBook(client, AUDIENCE, self.rig.settings.redis.partitions).peek()
+        return SyncBook(client, AUDIENCE, self.rig.settings.redis.numbering).peek()
 
     def _write(self) -> None:
         """Write the next version into the same file, in two pieces."""

@@ -1,17 +1,19 @@
 #!lua
 -- Puts exported letters back. One that is there already changes nothing.
 --
--- KEYS[1] counts  [2] letters  [3] lettertimes  [4] causes  [5] what has come from another destination; without it, all may
+-- KEYS[1] counts  [2] letters  [3] lettertimes  [4] causes  [5] lease  [6] what has come from another partition; without it, all may
 -- ARGV per letter: id, the letter, time of death (ms), cause, sample of the cause, stream in which it died, reason
 --
--- Returns how many were not there.
+-- Returns how many were not there; -1 if the number of partitions has changed.
 --@include _outcomes
+--@include _renumbered
 
+if is_renumbered(KEYS[5]) then return -1 end
 local PER_LETTER = 7
 local added = 0
 for i = 1, #ARGV, PER_LETTER do
   local id, letter, died, cause, sample, name, reason = unpack(ARGV, i, i + PER_LETTER - 1)
-  local comes = not KEYS[5] or redis.call('HSETNX', KEYS[5], 'letter|' .. id, '1') == 1
+  local comes = not KEYS[6] or redis.call('HSETNX', KEYS[6], 'letter|' .. id, '1') == 1
   if comes and redis.call('HSETNX', KEYS[2], id, letter) == 1 then
     added = added + 1
     redis.call('ZADD', KEYS[3], died, id)

@@ -1,14 +1,17 @@
 #!lua flags=allow-oom
 -- Takes dead letters away: back into a stream, or for good. What is not there any more changes nothing.
 --
--- KEYS[1] counts  [2] streams  [3] bell  [4] letters  [5] lettertimes  [6] causes  then s streams
+-- KEYS[1] counts  [2] streams  [3] bell  [4] letters  [5] lettertimes  [6] causes  [7] lease  then s streams
 -- ARGV[1] s, the number of streams; s names `lane|trigger`
 -- then per letter: id, cause, stream in which it died, reason, index of its stream (0 = discard it), header, profile
 --
 -- Returns {letters taken, ring}: ring is 1 if something waits now and the bell was silent. It is rung for backfill, which 3 means.
+-- {-1, 0} if the number of partitions has changed.
 --@include _outcomes
+--@include _renumbered
 
-local FIXED, PER_LETTER = 6, 7
+if is_renumbered(KEYS[7]) then return {-1, 0} end
+local FIXED, PER_LETTER = 7, 7
 local s = tonumber(ARGV[1])
 
 local function forget_one_of(cause)

@@ -1,13 +1,15 @@
 #!lua flags=allow-oom
 -- Takes back what waits in one stream: these entries, or all of it at once. XDEL decides: what a drain has settled is not counted.
 --
--- KEYS[1] counts  [2] streams  [3] aside  [4] holds  [5] the stream  [6] orphans
+-- KEYS[1] counts  [2] streams  [3] aside  [4] holds  [5] the stream  [6] orphans  [7] lease
 -- ARGV[1] the stream's name `lane|trigger`  then the entries' ids; none = all
 --
--- Returns how many were taken back.
+-- Returns how many were taken back; -1 if the number of partitions has changed.
 --@include _orphans
 --@include _outcomes
+--@include _renumbered
 
+if is_renumbered(KEYS[7]) then return -1 end
 local name = ARGV[1]
 local taken, ids = 0, {}
 if #ARGV == 1 then

@@ -27,6 +27,7 @@ RULES: Final[tuple[Callable[[Facts], Iterable[HealthProblem]], ...]] = (
     machines.workers,
     machines.too_few_workers,
     machines.companions,
+    machines.partitions,
     machines.clocks,
     deliveries.destinations,
     deliveries.triggers,

@@ -50,7 +50,7 @@ def read_facts(client: Redis, settings: Settings) -> Facts:
         redis=_redis(client, settings, ahead_seconds),
         syncs={
             name: SyncFacts(
-                SyncBook(client, name, settings.redis.partitions).peek(), one.every_seconds
+                SyncBook(client, name, settings.redis.numbering).peek(), one.every_seconds
             )
             for name, one in settings.sync.items()
         },

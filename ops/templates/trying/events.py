@@ -13,12 +13,13 @@ from redis import Redis
 
 from ops.letters.reading import Filter, find_letters, place_of
 from ops.letters.rehearsal import candidate_of as candidate_of_letter
-from ops.state.partitions import all_partitions, partition_count
+from ops.state.partitions import all_partitions
 from ops.state.person import person_named
 from ops.state.waiting import Choice, WaitingEntry, find_streams, read_entries
 from ops.trial.event import candidate_of, events_for, payloads_of
 from worker.checks.rehearsal import Candidate
 from worker.contract.events import decode_profile
+from worker.contract.redis.claim import learn_numbering
 from worker.contract.settings import Settings, Trigger
 from worker.errors import UsageWrong
 
@@ -93,7 +94,7 @@ def of_person(client: Redis, settings: Settings, text: str) -> list[Candidate]:
     Raises:
         UsageWrong: Nothing of the person waits.
     """
-    person = person_named(text, settings, partition_count(client, settings))
+    person = person_named(text, settings, learn_numbering(client, settings))
     places = [one for one in all_partitions(client, settings) if one.partition == person.partition]
     found = [
         candidate

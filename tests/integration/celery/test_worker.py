@@ -138,13 +138,13 @@ def test_sigterm_for_the_whole_group_ends_drains_in_good_order(configuration, br
 
 def test_wrong_arguments_are_told_in_one_line(configuration, broker, app):
     with Node(configuration, "--concurrency=1") as node:
-        send(app, *live("three", 1), *live("one", 16), *live("one", "2"), *live("one", 1))
+        send(app, *live("three", 1), *live("one", -1), *live("one", "2"), *live("one", 1))
         until(broker.drained)
         until(lambda: len(node.events("drain.failed")) == 3)
 
     messages = [line["message"] for line in node.events("drain.failed")]
     assert messages[0] == "There is no destination `three`; known are: one, two."
-    assert messages[1] == "There is no partition 16: they go from 0 to 15."
+    assert messages[1] == "There is no partition -1: their numbers begin with 0."
     assert messages[2].startswith("drain is called with the name of a destination")
     assert "Traceback" not in node.log
 

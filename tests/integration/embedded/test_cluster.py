@@ -16,6 +16,7 @@ from producer.sync.book import SyncBook
 from tests.waiting import allowed
 from worker.adapters.redis import scripts
 from worker.contract.keys import PartitionKeys
+from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import (
     ask_how_it_is,
     connect,
@@ -239,7 +240,7 @@ def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(c
     assert key_slot(place.members("vip").encode()) == SLOT
     everybody = {f"person{number}@example.com" for number in range(20_000)}
     client.hset(place.members("vip"), mapping=dict.fromkeys(everybody, b"mark"))
-    reading = SyncBook(client, "vip", 16).members(place)
+    reading = SyncBook(client, "vip", Numbering((16,))).members(place)
     begun = {key for key, _ in islice(reading, 9_500)}
 
     cluster.move_slot(SLOT, elsewhere(cluster))

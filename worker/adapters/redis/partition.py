@@ -11,6 +11,8 @@ import orjson
 import redis.asyncio
 
 from worker.adapters.redis import scripts
+from worker.adapters.redis.partition_calls import carry_call, settle_call
+from worker.adapters.redis.renumbered import places_of
 from worker.adapters.redis.repeating import until_confirmed
 from worker.batch.partition import (
     Entry,
@@ -21,14 +23,12 @@ from worker.batch.partition import (
     ReadRange,
     Release,
     Replacement,
-    Settled,
     Settlement,
     TakenPartition,
 )
-from worker.contract.events import encode_header
-from worker.contract.keys import REACHED_KEPT, PartitionKeys, stream_name
+from worker.contract.keys import REACHED_KEPT, PartitionKeys
+from worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
 from worker.contract.redis.accept import SCRIPT as ACCEPT
-from worker.contract.redis.accept import NewDelivery, accept_call
 from worker.contract.redis.connection import redis_errors
 from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
@@ -156,10 +156,14 @@ class RedisPartition:
 
     async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Read packed records without holding the lease."""
-        with redis_errors():
-            return list(
-                await scripts.command(self._client, "MGET", *map(self.keys.ledger, digests))
-            )
+        found: list[bytes | None] = [None] * len(digests)
+        for place, indices in (await places_of(self._client, self.keys, digests)).items():
+            names = [place.ledger(digests[index]) for index in indices]
+            with redis_errors():
+                texts = await scripts.command(self._client, "MGET", *names)
+            for index, text in zip(indices, texts, strict=True):
+                found[index] = text
+        return found
 
     async def note(self, note: Note) -> int:
         """Write a note, renew the lease; returns now (ms, Redis' clock)."""
@@ -194,7 +198,7 @@ class RedisPartition:
 
     async def settle(self, settlement: Settlement) -> int:
         """Settle; repeated until Redis has confirmed it, since the script is idempotent."""
-        keys, args = _settle_call(self.keys, settlement, self.token, self._retention_ms)
+        keys, args = settle_call(self.keys, settlement, self.token, self._retention_ms)
         state, _, end_ms = await until_confirmed(
             lambda: self._write("settle", keys, args), self._may_repeat
         )
@@ -230,7 +234,7 @@ class RedisPartition:
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
         """Put deliveries in the place of others; what is not there any more is replaced by none."""
         for first in range(0, len(replacements), _REPLACED_AT_ONCE):
-            keys, args = _carry_call(self.keys, replacements[first : first + _REPLACED_AT_ONCE])
+            keys, args = carry_call(self.keys, replacements[first : first + _REPLACED_AT_ONCE])
             (replaced,) = await self._write("carry_over", keys, (self.token, *args))
             if replaced < 0:
                 raise self._lost()
@@ -259,10 +263,12 @@ class RedisPartition:
 
     async def hold_back(self, note: Note, seconds: float) -> None:
         """Open a note without holding the lease; no delivery of it may go on before its end."""
-        nobodys = tuple(delivery._replace(place="") for delivery in note.deliveries)
-        held = Note(f"{note.note_id}-repair", nobodys)
-        keys = (self.keys.notes, self.keys.open)
-        await self._write("hold_back", keys, (held.note_id, held.dumps(), round(seconds * 1000)))
+        nobodys = [delivery._replace(place="") for delivery in note.deliveries]
+        digests = [delivery.digest for delivery in nobodys]
+        for place, indices in (await places_of(self._client, self.keys, digests)).items():
+            held = Note(f"{note.note_id}-repair", tuple(nobodys[index] for index in indices))
+            args = (held.note_id, held.dumps(), round(seconds * 1000))
+            await self._write("hold_back", (place.notes, place.open), args)
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, e.g. repairs; needs no lease."""
@@ -271,7 +277,13 @@ class RedisPartition:
     async def _accept(self, keys: PartitionKeys, deliveries: Sequence[NewDelivery]) -> None:
         call = accept_call(keys, deliveries)
         with redis_errors():
-            await scripts.call_replicated(self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args)
+            answer = await scripts.call_replicated(
+                self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args
+            )
+        if answer[0] == RENUMBERED:
+            digests = [new.header.digest for new in deliveries]
+            for place, indices in (await places_of(self._client, keys, digests)).items():
+                await self._accept(place, [deliveries[index] for index in indices])
 
     async def _call(
         self, name: str, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
@@ -305,96 +317,3 @@ def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
 def _hold(text: bytes) -> Hold:
     last_id, until = text.decode().split(" ")
     return Hold(last_id, int(until))
-
-
-def _settle_call(
-    k: PartitionKeys, what: Settlement, token: str, retention_ms: int
-) -> tuple[list[str | bytes], list[str | bytes | int]]:
-    setbacks = [(*place.rpartition("|")[::2], value) for place, value in what.setbacks.items()]
-    named = (*(s.delivery.stream for s in what.settled), *(stream for stream, _, _ in setbacks))
-    streams = list(dict.fromkeys(named))
-    stream_index = {name: number for number, name in enumerate(streams, start=1)}
-    ledgers = {digest: number for number, digest in enumerate(what.ledgers, start=1)}
-    texts = what.ledgers.values()
-    keys: list[str | bytes] = [
-        k.lease, k.counts, k.notes, k.open, k.letters, k.lettertimes, k.causes, k.retry, k.aside,
-        k.streams, k.history, k.reached, k.who, k.rendering, k.responses, k.responseslost,
-        k.jobtimes, k.orphans, *map(k.stream, streams), *map(k.ledger, ledgers),
-    ]  # fmt: skip
-    args: list[str | bytes | int] = [
-        token, what.note_id, round(what.open_seconds * 1000), retention_ms, len(streams), *streams,
-        " ".join([str(-len(text) if lasts else len(text)) for text, lasts in texts]),
-        b"".join([text for text, _ in texts]),
-    ]  # fmt: skip
-    groups: dict[tuple[str, str | None], list[Settled]] = {}
-    for s in what.settled:
-        groups.setdefault((s.delivery.stream, s.reason), []).append(s)
-    args.append(len(groups))
-    for (stream, _), group in groups.items():
-        args += (stream_index[stream], group[0].counted_as, *_packed(group, ledgers))
-    _put_list(args, [(trigger, _wait(wait)) for trigger, wait in what.waits.items()])
-    _put_list(
-        args,
-        [(stream_index[stream], entry_id, _setback(value)) for stream, entry_id, value in setbacks],
-    )
-    _put_list(args, list(what.counts.items()))
-    _put_list(args, [(line,) for line in what.history])
-    _put_list(args, list(what.reached.items()))
-    _put_list(args, [(record,) for record in what.responses])
-    return keys, args
-
-
-def _carry_call(
-    k: PartitionKeys, replacements: Sequence[Replacement]
-) -> tuple[list[str | bytes], list[str | bytes | int]]:
-    names = dict.fromkeys(
-        name
-        for old, new in replacements
-        for name in (old.stream, *(stream_name(each.lane, each.trigger) for each in new))
-    )
-    index = {name: number for number, name in enumerate(names, start=1)}
-    keys: list[str | bytes] = [
-        k.lease, k.counts, k.streams, k.aside, k.orphans, *map(k.stream, names),
-    ]  # fmt: skip
-    args: list[str | bytes | int] = [len(names), *names]
-    for old, new in replacements:
-        args += (index[old.stream], old.entry_id, len(new))
-        for each in new:
-            stream = stream_name(each.lane, each.trigger)
-            args += (index[stream], encode_header(each.header), each.profile)
-    return keys, args
-
-
-def _packed(group: Sequence[Settled], ledgers: Mapping[bytes, int]) -> list[str | bytes | int]:
-    """Return what the script reads of a group: few arguments, whatever its size."""
-    letters = [s.letter.dumps() for s in group if s.letter]
-    return [
-        " ".join(s.delivery.entry_id for s in group),
-        " ".join(str(ledgers[s.delivery.header.digest]) if s.tells else "0" for s in group),
-        len(letters),
-        *letters,
-    ]
-
-
-def _put_list(args: list[str | bytes | int], rows: Sequence[tuple[str | bytes | int, ...]]) -> None:
-    args.append(len(rows))
-    for row in rows:
-        args += row
-
-
-def _wait(wait: Wait | None) -> bytes:
-    told = wait and [wait.attempts, wait.not_before_ms, wait.successes, wait.reason]
-    return orjson.dumps(told) if told else b""
-
-
-def _setback(setback: Setback) -> bytes:
-    return orjson.dumps(
-        [
-            setback.width,
-            setback.failures,
-            setback.tries_alone,
-            setback.not_before_ms,
-            setback.successes,
-            *([setback.refusal] if setback.refusal else []),
-        ]
-    )

@@ -1,7 +1,7 @@
 #!lua
 -- Adds deliveries to one partition: entries, their count, the job's position. All or nothing.
 --
--- KEYS[1] counts   KEYS[2] streams   KEYS[3] bell   KEYS[4] jobs   KEYS[5..] one stream each
+-- KEYS[1] counts   KEYS[2] streams   KEYS[3] bell   KEYS[4] jobs   KEYS[5] lease   KEYS[6..] one stream each
 --     then, for a sync: the members that it knows, the tokens of syncs
 --     then, for the reader of a job: the jobs' epochs
 -- ARGV[1] job ("" = none)   ARGV[2] position in the job's source (a decimal string of 20 digits, "" = none)
@@ -20,9 +20,10 @@
 -- changes nothing.
 -- A reader of a job adds nothing if the partition is closed to its epoch: see `job_close.lua`.
 -- Returns {added, ring, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a step,
--- {-2} for such a reader.
+-- {-2} for such a reader; {-3} if the number of partitions is another one by now, or is being changed: nobody reads here.
 -- ring is 1 if the bell was silent.
 
+if string.find(redis.call('HGET', KEYS[5], 'token') or '', '^renumbered:') then return {-3} end
 local PER_ENTRY = 2
 local MOST_ARGUMENTS = 4000
 local job, position, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -45,8 +46,8 @@ end
 
 local at = 5 + n
 if ARGV[4 + n] ~= '' then
-  local known, m = KEYS[5 + n], tonumber(ARGV[6 + n])
-  if redis.call('HGET', KEYS[6 + n], ARGV[4 + n]) ~= ARGV[5 + n] then return {-1} end
+  local known, m = KEYS[6 + n], tonumber(ARGV[6 + n])
+  if redis.call('HGET', KEYS[7 + n], ARGV[4 + n]) ~= ARGV[5 + n] then return {-1} end
   at = 7 + n + 3 * m
   for number = 1, m do
     local field, was, becomes = ARGV[4 + n + 3 * number], ARGV[5 + n + 3 * number], ARGV[6 + n + 3 * number]
@@ -65,7 +66,7 @@ local next_stream, next_number = string.gmatch(ARGV[at], '%d+'), string.gmatch(A
 for i = at + 2, is_behind and 0 or #ARGV - 1, PER_ENTRY do
   local s, number = tonumber(next_stream()), next_number()
   if not placed[number] then
-    last[s] = redis.call('XADD', KEYS[4 + s], '*', 'h', ARGV[i], 'p', ARGV[i + 1])
+    last[s] = redis.call('XADD', KEYS[5 + s], '*', 'h', ARGV[i], 'p', ARGV[i + 1])
     first[s] = first[s] or last[s]
     added[s] = (added[s] or 0) + 1
     total = total + 1

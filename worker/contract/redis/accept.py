@@ -16,6 +16,8 @@ from worker.contract.redis.scripts import ScriptCall
 
 SCRIPT: Final = (Path(__file__).parent / "accept.lua").read_text()
 _POSITION_DIGITS: Final = 20
+RENUMBERED: Final = -3
+"""The answer of a partition that nobody reads any more: the number of partitions has changed."""
 
 
 class NewDelivery(NamedTuple):
@@ -62,7 +64,7 @@ class Roll:
     members: Sequence[Member]
 
 
-FIRST_STREAM: Final = 4
+FIRST_STREAM: Final = 5
 """The number of keys before those of the streams, in whose order the script answers for them."""
 
 
@@ -96,7 +98,10 @@ def accept_call(
     of_roll = (keys.members(roll.sync), keys.synctokens) if roll else ()
     of_reader = (keys.jobs,) if epoch else ()
     return ScriptCall(
-        keys=(keys.counts, keys.streams, keys.bell, keys.jobs, *streams, *of_roll, *of_reader),
+        keys=(
+            *(keys.counts, keys.streams, keys.bell, keys.jobs, keys.lease),
+            *(*streams, *of_roll, *of_reader),
+        ),
         args=(
             job,
             "" if position is None else str(position).zfill(_POSITION_DIGITS),

@@ -1,7 +1,8 @@
 """Claiming a Redis at first use: format, partition count and identity stay what they were then.
 
 Another partition count would put one profile into two partitions, another identity would make two
-keys of one person: both break the truth of what is delivered, so both are refused.
+keys of one person: both break the truth of what is delivered, so both are refused. Only `segrelay
+redis partitions` changes the count; a configuration that names a former one is still right.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Final, cast
 from redis import Redis
 
 from worker.contract import keys
+from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.takeover import close_to_former, is_former, take_over
 from worker.contract.settings import Settings
-from worker.errors import RedisMismatch
+from worker.errors import PartitionsChange, RedisMismatch
 
 FORMAT_NUMBER: Final = 2
 """1 was that of the first version, see `takeover`."""
@@ -37,9 +39,12 @@ def claim(client: Redis, settings: Settings) -> None:
         with redis_errors():
             pipe = client.pipeline(transaction=False)
             for key, value in wanted.items():
-                pipe.set(key, value, nx=True)
+                # A Redis that came back empty gets the partitions that its processes work with.
+                text = settings.redis.numbering.settled.dumps() if key == keys.PARTITIONS else value
+                pipe.set(key, text, nx=True)
             pipe.execute()
         _is_new(client, wanted)
+    learn_numbering(client, settings)
     _name_destinations(client, settings)
 
 
@@ -56,6 +61,32 @@ def compare(client: Redis, settings: Settings) -> None:
             " worker of this version: it takes over what they left."
         )
     _is_new(client, _wanted(settings))
+    learn_numbering(client, settings)
+
+
+def learn_numbering(client: Redis, settings: Settings) -> Numbering:
+    """Read the partitions that Redis has, and remember them in the settings.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        stored = cast("bytes | None", client.get(keys.PARTITIONS))
+    settings.redis.learn(Numbering.loads(stored) if stored else None)
+    return settings.redis.numbering
+
+
+def settled_numbering(client: Redis, settings: Settings) -> Numbering:
+    """Read the partitions that Redis has, as `learn_numbering`.
+
+    Raises:
+        PartitionsChange: Their number is being changed.
+        RedisUnavailable: Redis can't be asked.
+    """
+    numbering = learn_numbering(client, settings)
+    if numbering.target:
+        raise PartitionsChange
+    return numbering
 
 
 def mismatches(client: Redis, settings: Settings) -> list[str]:
@@ -93,8 +124,14 @@ def _complaints(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> l
     return [
         _complaint(key, found=value, wanted=wanted[key])
         for key, value in found.items()
-        if value is not None and value != wanted[key]
+        if value is not None and not _fits(key, value, wanted[key])
     ]
+
+
+def _fits(key: str, found: str, wanted: str) -> bool:
+    if key == keys.PARTITIONS:
+        return int(wanted) in Numbering.loads(found).counts
+    return found == wanted
 
 
 def _read(client: Redis, names: Iterable[str]) -> dict[str, str | None]:
@@ -120,9 +157,11 @@ def _complaint(key: str, *, found: str, wanted: str) -> str:
             "Use the version that wrote it, or another Redis database."
         )
     if key == keys.PARTITIONS:
+        count = Numbering.loads(found).count
         return (
-            f"Redis is in use with {found} partitions, the configuration says {wanted}: profiles "
-            f"would change their partition. Set redis.partitions = {found}, or use another Redis."
+            f"Redis is in use with {count} partitions, the configuration says {wanted}: profiles "
+            f"would change their partition. Set redis.partitions = {count}, and change it by "
+            f"`segrelay redis partitions {wanted}`."
         )
     return (
         f"Redis is in use with the identity `{found}`, the configuration says `{wanted}`: one "

@@ -7,8 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+)
 
+from worker.contract.numbering import Numbering
 from worker.contract.settings.http import HeaderName, HttpDestination, HttpRequests
 from worker.contract.settings.target import TargetUrl, TriggerUrl
 from worker.contract.settings.values.fields import (
@@ -92,9 +101,23 @@ class RedisSettings(Section):
     loses nothing that was acknowledged; while one of them is away, nothing is accepted or sent. See
     [production.md](production.md#redis-behind-sentinels)."""
     partitions: Whole = Field(default=16, ge=1, le=MOST_PARTITIONS)
-    """The number of shares of the profiles. It cannot change while Redis holds events."""
+    """The number of shares of the profiles that a new Redis begins with. `segrelay redis partitions
+    N` changes that of one in use; see [production.md](production.md#more-or-fewer-partitions)."""
     high_water: Whole = Field(default=1_000_000, ge=1)
     """A backfill waits while this many of its deliveries are waiting."""
+    _numbering: Numbering | None = PrivateAttr(default=None)
+
+    @property
+    def numbering(self) -> Numbering:
+        """Return the partitions as Redis was last heard to have them, else as configured."""
+        return self._numbering or Numbering((self.partitions,))
+
+    def learn(self, numbering: Numbering | None) -> None:
+        """Remember the partitions that Redis has; None = it is new, and has none yet.
+
+        A process keeps its settings for as long as it lives, and the count may change meanwhile.
+        """
+        self._numbering = numbering
 
     @field_validator("url")
     @classmethod

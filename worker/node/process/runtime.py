@@ -37,6 +37,7 @@ from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
+from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import (
     connect,
     connect_async,
@@ -102,7 +103,7 @@ class Runtime:
 
         Args:
             destination: A destination's name.
-            partition: 0 to partitions - 1.
+            partition: The number of a partition.
             stop: Set from a signal's handler.
             live_waits: Says whether a live call waits in this node for a slot.
             adapt: Returns the drain that is run, from the one that would be.
@@ -115,6 +116,8 @@ class Runtime:
             RedisUnavailable: Redis can't be asked.
         """
         place = self._place(destination, partition)
+        if place is None:
+            return Tally(ended="the number of partitions has changed"), ""
         self.upkeep.look()
         try:
             tally, queue = self.runner.run(self._drain(place, stop, live_waits, adapt))
@@ -125,16 +128,29 @@ class Runtime:
             self._keep_what_was_loaded()
         return tally, queue
 
-    def _place(self, destination: str, partition: int) -> PartitionKeys:
+    def _place(self, destination: str, partition: int) -> PartitionKeys | None:
+        """Return the keys of a partition; None if its number is a former one.
+
+        Raises:
+            UsageWrong: There never was such a destination or partition.
+        """
         if destination not in self.settings.destinations:
             known = ", ".join(self.settings.destinations)
             raise UsageWrong(f"There is no destination `{destination}`; known are: {known}.")
-        if not 0 <= partition < self.settings.redis.partitions:
+        if partition not in self.settings.redis.numbering.numbers:
+            self.runner.run(self._learn_numbering())
+        numbers = self.settings.redis.numbering.numbers
+        if not 0 <= partition < numbers.stop:
             raise UsageWrong(
-                f"There is no partition {partition}: they go from 0 to "
-                f"{self.settings.redis.partitions - 1}."
+                f"There is no partition {partition}: they go from {numbers.start} to "
+                f"{numbers.stop - 1}."
             )
-        return PartitionKeys(destination, partition)
+        return PartitionKeys(destination, partition) if partition in numbers else None
+
+    async def _learn_numbering(self) -> None:
+        with redis_errors():
+            stored = await scripts.command(self.client, "GET", keys.PARTITIONS)
+        self.settings.redis.learn(Numbering.loads(stored) if stored else None)
 
     def _keep_what_was_loaded(self) -> None:
         """Freeze what the first drains have loaded, like what was loaded at the start.
@@ -277,7 +293,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         sender=_sender(settings, client),
         letter_limit=LetterLimit(
             client,
-            partitions=settings.redis.partitions,
+            settings=settings.redis,
             kept=settings.delivery.dead_letters_kept,
         ),
         renames=RedisRenames(client, settings),

@@ -55,6 +55,20 @@ def companions(facts: Facts) -> Iterator[HealthProblem]:
             yield HealthProblem(f"{kind}_down", ATTENTION, "", told, mend, seen_ms)
 
 
+def partitions(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield that the number of partitions is being changed, and whether anybody goes on with it."""
+    document = facts.status["partitions"]
+    target = document.get("changing_to")
+    if not target:
+        return
+    told = f"being changed from {document['count']:,} to {target:,}; nothing is delivered meanwhile"
+    severity, mend = ATTENTION, "wait until it is done"
+    if facts.now_ms - document["seen_ms"] > UNSEEN_MS:
+        told += ", and nobody goes on with it"
+        severity, mend = ILL, f"segrelay redis partitions {target}"
+    yield HealthProblem("partitions_change", severity, "", told, mend, document["seen_ms"])
+
+
 def clocks(facts: Facts) -> Iterator[HealthProblem]:
     """Yield machines whose clock differs from that of Redis."""
     ahead = {one["host"]: float(one["clock_ahead_seconds"]) for one in facts.status["processes"]}

@@ -29,10 +29,7 @@ class RedisProgress:
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._client = client
-        count = settings.redis.partitions
-        self._places = [
-            PartitionKeys(name, number) for name in settings.destinations for number in range(count)
-        ]
+        self._settings = settings
 
     def note(self) -> None:
         """Keep a sample, if none was kept lately.
@@ -43,10 +40,15 @@ class RedisProgress:
         with redis_errors():
             if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):
                 return
-        calls = [ScriptCall((place.counts, place.streams), (place.tag,)) for place in self._places]
+        places = [
+            PartitionKeys(name, number)
+            for name in self._settings.destinations
+            for number in self._settings.redis.numbering.all_numbers
+        ]
+        calls = [ScriptCall((place.counts, place.streams), (place.tag,)) for place in places]
         answers = run_each(self._client, scripts.source("progress"), calls)
         counts: dict[str, Counter[str]] = {}
-        for place, flat in zip(self._places, answers, strict=True):
+        for place, flat in zip(places, answers, strict=True):
             of_destination = counts.setdefault(place.destination, Counter())
             for name, count in zip(flat[::2], flat[1::2], strict=True):
                 of_destination[name.decode()] += int(count)

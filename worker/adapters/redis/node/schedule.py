@@ -36,6 +36,7 @@ class RedisSchedule:
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._client = client
+        self._settings = settings
         self._syncs = [
             _Kept(Errand(SYNC_TASK, name), keys.sync(name), keys.sync_bell(name))
             for name in settings.sync
@@ -43,9 +44,7 @@ class RedisSchedule:
         self._shippings = {
             _Kept(
                 Errand(RESPONSES_TASK, name), keys.responses(name), keys.responses_bell(name)
-            ): tuple(
-                PartitionKeys(name, number).responses for number in range(settings.redis.partitions)
-            )
+            ): name
             for name in sorted(
                 {each.destination for each in settings.triggers.values() if each.response_stream}
             )
@@ -68,17 +67,14 @@ class RedisSchedule:
         pipe.time()
         for kept in everything:
             pipe.hmget(kept.key, "next", "until")
-        for streams in self._shippings.values():
-            for stream in streams:
-                pipe.xlen(stream)
+        numbers = self._settings.redis.numbering.numbers
+        for destination in self._shippings.values():
+            for number in numbers:
+                pipe.xlen(PartitionKeys(destination, number).responses)
         (seconds, micros), *answers = pipe.execute()
         now_ms = int(seconds) * 1_000 + int(micros) // 1_000
         rows, lengths = answers[: len(everything)], iter(answers[len(everything) :])
-        empty = {
-            kept
-            for kept, streams in self._shippings.items()
-            if not sum(next(lengths) for _ in streams)
-        }
+        empty = {kept for kept in self._shippings if not sum(next(lengths) for _ in numbers)}
         return [
             kept
             for kept, (next_ms, until_ms) in zip(everything, rows, strict=True)

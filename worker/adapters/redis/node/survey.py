@@ -13,6 +13,7 @@ from worker.adapters.redis.gate import LOOK, ask_look, looks
 from worker.adapters.redis.meanings import meanings
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, split_stream_name
+from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import digest
 from worker.contract.settings import Destination, Settings
@@ -85,10 +86,11 @@ class RedisSurvey:
         all_keys = [
             PartitionKeys(destination.name, partition)
             for destination in destinations
-            for partition in range(self._settings.redis.partitions)
+            for partition in self._settings.redis.numbering.numbers
         ]
         pipe = self._client.pipeline(transaction=False)
         pipe.script_load(scripts.source(LOOK))
+        pipe.get(keys.PARTITIONS)
         pipe.time()
         pipe.hgetall(keys.PAUSED)
         pipe.hmget(keys.AUDIENCES, self._audiences or [""])
@@ -98,7 +100,8 @@ class RedisSurvey:
             ask_look(pipe, destination, authorization, self._triggers_of(destination))
         for place in all_keys:
             pipe.smembers(place.streams)
-        _, (seconds, rest), stored, slugs, renamed, *answers = pipe.execute()
+        _, partitions, (seconds, rest), stored, slugs, renamed, *answers = pipe.execute()
+        self._settings.redis.learn(Numbering.loads(partitions) if partitions else None)
         now_us = seconds * MICROSECONDS + rest
         pauses = parse_pauses(stored)
         labels = self._labels(slugs, renamed)

@@ -173,7 +173,7 @@ class Canaries:
         """Return by trigger the outcomes of its deliveries, over all partitions."""
         totals: dict[str, Counter[str]] = {name: Counter() for name in names}
         for destination in {self._settings.triggers[name].destination for name in names}:
-            for number in range(self._settings.redis.partitions):
+            for number in self._settings.redis.numbering.numbers:
                 place = PartitionKeys(destination, number)
                 for key, count in await scripts.pairs(self._client, place.counts):
                     kind, trigger, *reason = key.decode().split("|")

@@ -13,6 +13,7 @@ from worker.adapters.redis.lease import boottime_seconds
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.settings.sections import RedisSettings
 from worker.contract.triggers.pauses import DESTINATION, Pause, dumps, field_of
 
 LOOK_SECONDS: Final = 2.0
@@ -23,13 +24,13 @@ class LetterLimit:
     """Counts the letters of destinations, now and then.
 
     Args:
-        partitions: Of each destination.
+        settings: They know the partitions of each destination.
         kept: As many letters a destination may have.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, *, partitions: int, kept: int) -> None:
+    def __init__(self, client: redis.asyncio.Redis, *, settings: RedisSettings, kept: int) -> None:
         self._client = client
-        self._partitions = partitions
+        self._settings = settings
         self._kept = kept
         self._next_look: dict[str, float] = {}
 
@@ -41,7 +42,7 @@ class LetterLimit:
         self._next_look[destination] = now + LOOK_SECONDS
         with redis_errors():
             pipe = self._client.pipeline(transaction=False)
-            for partition in range(self._partitions):
+            for partition in self._settings.numbering.numbers:
                 pipe.hlen(PartitionKeys(destination, partition).letters)
             letters = sum(await pipe.execute())
             if letters < self._kept:

@@ -47,6 +47,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "orphans": {},
         "orphans_mended_by": {},
         "former_names": {},
+        "partitions": {"count": 16, "first": 0},
         "quarantined": 0,
         "template_files": {},
     } | changes
@@ -91,6 +92,10 @@ def refused(status: int, *, ago_ms: int, **changes: Any) -> dict[str, Any]:
     """Return receivers that refused nine requests, and took some."""
     known = {"answers": {status: 9, 200: 4}, "taken_ms": NOW, "last_ms": {status: NOW - ago_ms}}
     return receiver(**(known | changes))
+
+
+def changing(**changes: Any) -> dict[str, Any]:
+    return {"partitions": {"count": 16, "first": 0, "changing_to": 64} | changes}
 
 
 def redis(**changes: Any) -> dict[str, Any]:
@@ -142,6 +147,8 @@ CASES = [
     (facts(samples=answers((3, 9_000), (0, 0), (0, 0), (0, 0))), "answers_slow", ILL),
     (facts(stopped_renamings={"0a": NOW - 130_000}), "rename_stopped", ATTENTION),
     (facts(workers_wanted=2), "too_few_workers", ATTENTION),
+    (facts(changing(seen_ms=NOW - 5_000)), "partitions_change", ATTENTION),
+    (facts(changing(seen_ms=NOW - 31_000)), "partitions_change", ILL),
     (facts(companions={"flower": NOW - 31_000}), "flower_down", ATTENTION),
     (facts(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),
     (facts({"quarantined": 2}, samples=samples({}, {})), "quarantine_grows", ATTENTION),

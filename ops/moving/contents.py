@@ -1,0 +1,177 @@
+"""Carrying all that the partitions of a destination hold, in steps that can be repeated.
+
+The ledgers come first: they decide about every later delivery.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from redis import Redis
+
+from ops.moving.carrying import STEP, Carrier, digest_in, in_parts
+from ops.moving.rows import carry_log, carry_stream
+from ops.state.renumbering import Carried
+from worker.contract.redis.connection import redis_errors
+
+_SCANNED: Final = 5_000
+_TOLD_SECONDS: Final = 2.0
+_LEDGERS: Final = "l*"
+_NAMED: Final = ("sync:*", "jobs:*")
+_OF_PROFILES: Final = ("who", "forwards")
+"""Hashes whose fields begin with a digest (hex)."""
+_OF_ALL: Final = ("retry", "synctokens")
+"""Hashes that every target gets whole."""
+TRACES: Final = ("bell", "rendering", "holds", "orphans", "streams", "causes", "leaving")
+"""Parts that have no meaning any more where nothing waits."""
+
+
+@dataclass(slots=True)
+class Contents:
+    """Moves what the partitions of one destination hold; their leases are held.
+
+    Args:
+        destination: Of the partitions that are emptied.
+        carriers: By the number of the partition that each empties.
+        renew: Keeps the leases; called at each step.
+        tell: A callback that takes the counts so far, now and then.
+        carried: The counts, which other destinations may have begun.
+        follow: Returns the record of a person who was renamed as it is from now on.
+    """
+
+    client: Redis
+    destination: str
+    carriers: Mapping[int, Carrier]
+    renew: Callable[[], None]
+    tell: Callable[[Carried], None]
+    carried: Carried
+    follow: Callable[[bytes], bytes] = lambda value: value
+    _told_at: float = field(default_factory=time.monotonic)
+
+    def move(self) -> None:
+        """Move everything; what an earlier attempt has moved is not there any more.
+
+        Raises:
+            FormatUnknown: Another version of segrelay wrote some of it.
+            OperationsMustAct: A lease was taken over.
+        """
+        self._carry_ledgers()
+        self._carry_named_parts()
+        for carrier in self.carriers.values():
+            self._carry_parts(carrier)
+        self._carry_streams()
+        for carrier in self.carriers.values():
+            self._step()
+            carrier.counts()
+            with redis_errors():
+                self.client.unlink(*(getattr(carrier.old.place, part) for part in TRACES))
+
+    def forget_marks(self) -> None:
+        """Delete the records of the parts that have arrived, once nothing can come again."""
+        names = {
+            carrier.carried(target)
+            for carrier in self.carriers.values()
+            for target in range(len(carrier.targets))
+        }
+        for name in names:
+            with redis_errors():
+                self.client.unlink(name)
+
+    def _step(self) -> None:
+        if time.monotonic() > self._told_at + _TOLD_SECONDS:
+            self._told_at = time.monotonic()
+            self.tell(self.carried)
+        self.renew()
+
+    def _found(self, pattern: str) -> Iterator[tuple[Carrier, list[bytes]]]:
+        """Yield carriers, and some keys of the partitions that they empty."""
+        for names in scanned(self.client, f"{{{self.destination}:*}}{pattern}"):
+            groups: defaultdict[int, list[bytes]] = defaultdict(list)
+            for name in names:
+                number = number_in(name, self.destination)
+                if number in self.carriers:
+                    groups[number].append(name)
+            for number, some in groups.items():
+                yield self.carriers[number], some
+
+    def _carry_ledgers(self) -> None:
+        for carrier, names in self._found(_LEDGERS):
+            place = carrier.old.place
+            digests = [digest for name in names if (digest := digest_in(name, place))]
+            for part in in_parts(digests, STEP):
+                self._step()
+                carrier.merge_ledgers(part)
+                with redis_errors():
+                    self.client.unlink(*map(place.ledger, part))
+                self.carried.profiles += len(part)
+
+    def _carry_named_parts(self) -> None:
+        """Move the members of syncs and the positions of sources."""
+        for pattern in _NAMED:
+            for carrier, names in self._found(pattern):
+                for name in names:
+                    self._step()
+                    suffix = name.decode().removeprefix(carrier.old.place.tag)
+                    if pattern == "jobs:*":
+                        carrier.positions(suffix)
+                    else:
+                        carrier.hash(suffix, carrier.by_key)
+
+    def _carry_parts(self, carrier: Carrier) -> None:
+        self._step()
+        carrier.notes()
+        for part in _OF_PROFILES:
+            carrier.hash(part, carrier.by_digest, self.follow if part == "forwards" else None)
+        for part in _OF_ALL:
+            carrier.hash(part, carrier.everywhere)
+        carrier.members("reached", carrier.by_digest)
+        carrier.positions("jobs")
+        self._step()
+        self.carried.letters += carrier.letters()
+
+    def _carry_streams(self) -> None:
+        carriers = list(self.carriers.values())
+        for part, digest_of in (("history", _digest_in_history), ("responses", _of_nobody)):
+            for _ in carry_log(carriers, part, digest_of):
+                self._step()
+        with redis_errors():
+            pipe = self.client.pipeline(transaction=False)
+            for carrier in carriers:
+                pipe.smembers(carrier.old.place.streams)
+            names: set[bytes] = set().union(*pipe.execute())
+        for name in sorted(names):
+            for moved in carry_stream(carriers, name.decode()):
+                self._step()
+                self.carried.deliveries += moved
+
+
+def number_in(key: bytes, destination: str) -> int:
+    """Return the number of the partition to which a key of a destination belongs; -1 = to none."""
+    number = key[len(destination) + 2 :].partition(b"}")[0]
+    return int(number) if number.isdigit() else -1
+
+
+def scanned(client: Redis, pattern: str) -> Iterator[list[bytes]]:
+    """Yield the names of all keys that fit a pattern, some at a time."""
+    cursor = 0
+    while True:
+        with redis_errors():
+            answer: Any = client.scan(cursor, match=pattern, count=_SCANNED)
+        cursor, found = answer
+        if found:
+            yield found
+        if not cursor:
+            return
+
+
+def _digest_in_history(line: bytes) -> str:
+    return str(orjson.loads(line)[1])
+
+
+def _of_nobody(_: bytes) -> str:
+    return ""

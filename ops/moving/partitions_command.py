@@ -1,0 +1,128 @@
+"""`segrelay redis partitions`: show the number of partitions, or change it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from redis import Redis
+
+from ops.moving.renumbering import Renumbering
+from ops.state.acts import RENUMBERING_ACT, Reason, act_of, acting
+from ops.state.opened import opened
+from ops.state.partitions import all_partitions, known_destinations
+from ops.state.renumbering import Carried, partitions_document, read_carried
+from ops.state.snapshots import PartitionSnapshot, snapshots
+from ops.terminal.asking import confirmed
+from ops.terminal.console import mention, print_result
+from ops.terminal.options import Json, Yes
+from worker.contract.numbering import Numbering
+from worker.contract.processes.workers import read_processes
+from worker.contract.redis.claim import learn_numbering
+from worker.contract.settings import Settings
+from worker.contract.settings.sections import MOST_PARTITIONS
+from worker.errors import OperationsMustAct
+
+
+def partitions(
+    count: Annotated[
+        int | None,
+        typer.Argument(metavar="[N]", help="How many there will be.", min=1, max=MOST_PARTITIONS),
+    ] = None,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be moved, and change nothing.")
+    ] = False,
+    yes: Yes = False,
+    reason: Reason = "",
+    json: Json = False,
+) -> None:
+    """Show the number of partitions and what waits in them, or change it to N.
+
+    All that is kept by partition goes to new ones: the ledger, what waits, dead letters, counts,
+    the members of syncs, the positions of jobs. Workers and receivers keep running: until it is
+    done, receivers answer 503, jobs wait, and nothing is delivered; then all of them go on with
+    the new number by themselves. It can be interrupted, and run again, as often as you like.
+    """
+    with opened() as (settings, client):
+        numbering = learn_numbering(client, settings)
+        if count is None or dry_run:
+            _show(client, settings, numbering, count, as_json=json)
+            return
+        if not numbering.target and numbering.count != count:
+            _refuse_other_versions(client)
+            confirmed(f"Change {numbering.count:,} partitions to {count:,}?", yes=yes)
+        act = act_of(
+            RENUMBERING_ACT, str(count), reason=reason, arguments={"from": numbering.count}
+        )
+        with acting(client, act) as doing:
+            done = Renumbering(client, settings, count, _tell).run()
+            doing.count = done.deliveries
+    before = numbering.count
+    told = f"{before:,} partitions are {count:,} now: {done}"
+    if before == count and not numbering.target:
+        told = f"There are {count:,} partitions already; found in former ones: {done}"
+    print_result({"from": before, "to": count, **asdict(done)}, told, as_json=json)
+
+
+def _refuse_other_versions(client: Redis) -> None:
+    own = version("segrelay")
+    others = [f"{one.host} ({one.version})" for one in read_processes(client) if one.version != own]
+    if others:
+        raise OperationsMustAct(
+            f"Processes of another version than {own} run on {', '.join(others)}: they may not know"
+            " that the number of partitions can change. Update them first."
+        )
+
+
+def _show(
+    client: Redis, settings: Settings, numbering: Numbering, count: int | None, *, as_json: bool
+) -> None:
+    found = snapshots(client, all_partitions(client, settings))
+    carried = read_carried(client)
+    document = partitions_document(client, numbering) | {
+        "destinations": {
+            name: _spread([one for one in found if one.place.destination == name])
+            for name in known_destinations(client, settings)
+        }
+    }
+    lines = [_headline(numbering, carried)]
+    for name, spread in document["destinations"].items():
+        lines.append(
+            f"{name}: {spread['waiting']:,} deliveries wait, {spread['least']:,} to"
+            f" {spread['most']:,} in a partition; {spread['letters']:,} dead letters"
+        )
+    if count is not None:
+        document["to"] = count
+        lines.append(
+            f"All of it, and the ledger, would go to {count:,} new partitions; nothing was changed."
+        )
+    print_result(document, *lines, as_json=as_json)
+
+
+def _headline(numbering: Numbering, carried: Carried) -> str:
+    numbers = numbering.numbers
+    shown = f"{numbering.count:,} partitions, with the numbers {numbers.start} to {numbers[-1]}"
+    if not numbering.target:
+        return shown
+    return (
+        f"{shown}; being changed to {numbering.target:,}, carried over so far: {carried}. Where"
+        f" nobody does it any more, `segrelay redis partitions {numbering.target}` goes on."
+    )
+
+
+def _spread(found: Sequence[PartitionSnapshot]) -> dict[str, int]:
+    lengths = [sum(stream.length for stream in one.waiting) for one in found] or [0]
+    return {
+        "waiting": sum(lengths),
+        "least": min(lengths),
+        "most": max(lengths),
+        "letters": sum(one.letters for one in found),
+    }
+
+
+def _tell(carried: Carried) -> None:
+    mention(f"carried over: {carried}")

@@ -1,0 +1,112 @@
+"""The number of partitions changes while events flow in, and the command is killed and stopped."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+
+import orjson
+
+from ops.rig.rig import DESTINATION, free_port, kill_group
+from tests.journeys.play import SHORT, Rig, status_of
+from tests.journeys.test_webhook import QUICK, RECEIVER, Relay
+from tests.nightly import amount
+from tests.waiting import until
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.numbering import Numbering
+
+STRANGERS = amount(30_000, nightly=300_000)
+"""Profiles of whom nothing comes: their records keep the command busy."""
+STOPPED_SECONDS = 20.0
+KILLS = {5: 3, 64: 2}
+
+
+def numbering(rig):
+    return Numbering.loads(rig.client.get(keys.PARTITIONS))
+
+
+def add_strangers(rig):
+    present, pipe = numbering(rig), rig.client.pipeline(transaction=False)
+    for n in range(STRANGERS):
+        key = f"email:stranger{n}@example.com"
+        place = PartitionKeys(DESTINATION, present.of(key))
+        pipe.set(place.ledger(digest_of(key)), b"?")
+    pipe.execute()
+
+
+def records(rig):
+    """Return how often there is a record of each digest, and the partitions in which it stands."""
+    found, places = Counter(), {}
+    for name in rig.client.scan_iter(match=f"{{{DESTINATION}:*}}l*", count=10_000):
+        number, _, part = name[len(DESTINATION) + 2 :].partition(b"}l")
+        if len(part) == keys.DIGEST_BYTES and part != b"ettertimes":
+            found[part] += 1
+            places[part] = int(number)
+    return found, places
+
+
+def change(rig, count):
+    return rig.start_beside("redis", "partitions", str(count), "--yes")
+
+
+def disturb(rig, count, rng):
+    """Let the command be killed in the middle of its work."""
+    begun = change(rig, count)
+    until(lambda: rig.client.hget(keys.RENUMBERING, "seen_ms") or begun.poll() is not None, 60)
+    time.sleep(rng.uniform(0.0, 0.8))
+    was_running = begun.poll() is None
+    kill_group(begun)
+    return was_running
+
+
+def stand_still(rig, count):
+    begun = change(rig, count)
+    until(lambda: rig.client.hget(keys.RENUMBERING, "seen_ms") or begun.poll() is not None, 60)
+    os.kill(begun.pid, signal.SIGSTOP)
+    time.sleep(STOPPED_SECONDS)
+    os.kill(begun.pid, signal.SIGCONT)
+    assert begun.wait(120) == 0
+
+
+def test_the_number_of_partitions_changes_under_load_whatever_is_killed(tmp_path):
+    rng, port = random.Random(5), free_port()
+    with Rig(
+        tmp_path,
+        delivery_lines=SHORT,
+        sandbox_settings=QUICK,
+        more=RECEIVER.replace("PORT", str(port)),
+    ) as rig:
+        relay = Relay(rig, port)
+        relay.begin()
+        relay.move(rng)
+        until(lambda: status_of(rig)["delivered"] > 100, 60)
+        add_strangers(rig)
+        killed = 0
+        for count, kills in KILLS.items():
+            for _ in range(kills):
+                relay.move(rng)
+                killed += disturb(rig, count, rng)
+            if count == 64:
+                stand_still(rig, count)
+            done = rig.command("redis", "partitions", str(count), "--yes", "--json")
+            assert done.returncode == 0, done.stderr.decode()
+            assert orjson.loads(done.stdout)["to"] == count
+            relay.move(rng)
+        until(lambda: all(job["sent"] == job["events"] for job in relay.jobs()), 120)
+        until(lambda: not rig.waiting(), 120)
+
+        assert killed >= 3
+        assert numbering(rig) == Numbering((16, 5, 64))
+        assert rig.memberships() == relay.truth()
+        status = status_of(rig)
+        assert (status["dead"], status["quarantined"]) == (0, 0)
+        found, places = records(rig)
+        people = {digest_of(f"email:{email}") for email in relay.truth()}
+        assert set(found.values()) == {1}
+        assert people <= set(found)
+        assert STRANGERS + len(people) <= len(found) <= STRANGERS + 200
+        assert all(numbering(rig).of_digest(digest) == at for digest, at in places.items())
+        check = rig.command("status", "--check")
+        assert check.returncode == 0, check.stdout.decode()
