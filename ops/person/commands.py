@@ -103,15 +103,16 @@ def erase(
         kind = _kind_of(settings, identifier) if anonymize else None
         confirmed("Erase this person from Redis for good?", yes=yes)
         insiders = _insiders(settings, stack, ANONYMIZED_A_MINUTE) if kind else {}
-        erasing = Erasing(client, settings, key)
+        said: dict[str, str] = {}
+
+        def anonymized(profile_keys: Sequence[str]) -> None:
+            for each, insider in insiders.items():
+                said[each] = _anonymize(insider, list(map(kind, profile_keys))) if kind else ""
+
+        erasing = Erasing(client, settings, key, anonymized)
         with acting(client, act_of("person erase", reason=reason)) as doing:
             digests = erasing.run()
             doing.count = erasing.counts.total()
-            said = {
-                each: insider.anonymize(kind(key)) or "anonymized"
-                for each, insider in insiders.items()
-                if kind
-            }
             is_rewritten = rewrite_files(client)
     counts = dict(sorted(erasing.counts.items()))
     document: dict[str, Any] = {"erased": counts, "digests": digests, "insider": said}
@@ -122,6 +123,12 @@ def erase(
         _tell_erased(document)
     if any(answer != "anonymized" for answer in said.values()):
         raise typer.Exit(1)
+
+
+def _anonymize(insider: InsiderIdentities, names: Sequence[Mapping[str, Any]]) -> str:
+    """Make a person anonymous under the first of these identifiers that Insider knows."""
+    known = next(filter(insider.is_known, names), names[0])
+    return insider.anonymize(known) or "anonymized"
 
 
 def _insiders(settings: Settings, stack: ExitStack, rate: float) -> dict[str, InsiderIdentities]:

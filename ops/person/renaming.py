@@ -9,9 +9,9 @@ given again, and goes on where the record stands:
 3. `asked`, then `renamed`: Insider has given its profile the new identifier.
 4. The ledgers are merged, under the lease of the new identity's partition. Merging them again
    changes nothing.
-5. `done`: the former ledger is gone, in the same step; whatever comes under the former identity is
-   handed on by whoever holds the lease. Letters stay where they are, are found under the new
-   identity, and follow when replayed.
+5. The letters are moved, see `person.letters`.
+6. `done`: the former ledger is gone, in the same step; whatever comes under the former identity is
+   handed on by whoever holds the lease.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from redis import Redis
 
 from ops.insider.identities import InsiderIdentities
 from ops.moving.held import HeldLease, held
+from ops.person.letters import LetterMove, move_letters
 from ops.state import scripts
 from ops.state.holders import await_holders
 from ops.state.partitions import known_destinations, partition_count
@@ -148,7 +149,9 @@ class PersonRenaming:
             for move in self._going:
                 self._tell()
                 self._ask(move)
-            self._merge([move for move in self._going if move.outcome is None])
+            left = [move for move in self._going if move.outcome is None]
+            self._merge(left)
+            self._take_letters(left)
             for move in self._going:
                 self._end(move)
         end_renaming(self.client, {move.old_digest for move in moves if move.is_ours})
@@ -269,6 +272,17 @@ class PersonRenaming:
                 args = [part for text in texts for part in self._kept(*text)]
                 lease.run("ledgers_in", list(names), list(args))
             self._tell()
+
+    def _take_letters(self, moves: Sequence[_Move]) -> None:
+        """Let the letters follow."""
+        self._tell()
+        move_letters(
+            self.client,
+            [
+                LetterMove(move.left, move.arrives, move.old_digest, move.change.new)
+                for move in moves
+            ],
+        )
 
     def _ledgers(self, moves: Sequence[_Move]) -> list[tuple[bytes | None, bytes | None]]:
         with redis_errors():
