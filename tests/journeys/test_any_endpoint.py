@@ -214,7 +214,7 @@ def test_an_endpoint_of_its_own_kind_gets_all_that_happened_whatever_is_killed(t
             _kill_workers(rig)
             until(lambda: status_of(rig)["waiting"] == 0, 240)
 
-            _everything_is_there(stand_in, happened)
+            _everything_is_there(stand_in, endpoint, happened)
             _refusals_are_told_in_their_own_words(rig)
     _tokens_were_renewed(stand_in)
 
@@ -226,12 +226,28 @@ def _kill_workers(rig):
         rig.start_worker(number=0)
 
 
-def _everything_is_there(stand_in, happened):
+def _told_of(wrong, endpoint, happened):
+    """Return what happened to these people, and what the endpoint was told of them."""
+    return {
+        who: (
+            [(event.time_us, event.is_exit) for event in happened if event.email == who],
+            [
+                (came.at, came.method, status)
+                for came, status in endpoint.came
+                if came.path == f"/people/{who.partition('@')[0]}"
+            ],
+        )
+        for who in sorted(wrong)
+    }
+
+
+def _everything_is_there(stand_in, endpoint, happened):
     assert stand_in.wrong == []
     held = truth(happened)
     vips = {who for who, audiences in held.items() if "vip" in audiences}
     people = {f"{person}@example.com" for person, is_in in stand_in.people.items() if is_in}
-    assert people == vips - {REFUSED}
+    wrong = people ^ (vips - {REFUSED})
+    assert not wrong, _told_of(wrong, endpoint, happened)
     listed = {
         who: sorted(audience for audience, is_in in inside.items() if is_in)
         for who, inside in stand_in.batches.items()
