@@ -17,6 +17,7 @@ from tests.waiting import allowed, until
 
 EVENTS, PEOPLE = amount((1_200, 250), nightly=(25_000, 5_000))
 KILLS = amount(3, nightly=12)
+SECONDS = amount(240, nightly=1_200)
 TOKEN_SECONDS = amount(4, nightly=20)
 REFUSED, REFUSED_IN_A_BATCH = "person7@example.com", "person8@example.com"
 SECRET = "a-secret-to-sign-with"
@@ -212,7 +213,7 @@ def test_an_endpoint_of_its_own_kind_gets_all_that_happened_whatever_is_killed(t
             start_worker(rig)
             send(rig, lines(sent))
             _kill_workers(rig)
-            until(lambda: status_of(rig)["waiting"] == 0, 240)
+            until(lambda: status_of(rig)["waiting"] == 0, SECONDS)
 
             _everything_is_there(stand_in, endpoint, happened)
             _refusals_are_told_in_their_own_words(rig)

@@ -10,7 +10,6 @@ from worker.jsonnet.compiled.compiling.code import Code, Scope
 from worker.jsonnet.compiled.compiling.emitter import (
     ExpressionCompiler,
     left_to_jsonnet,
-    refuse,
     tupled,
 )
 from worker.jsonnet.compiled.running.limits import FAILED
@@ -97,7 +96,7 @@ def _composite(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) ->
     # Fields are evaluated later, each by itself: a local of the object is used by many.
     users = _users(node, deep=False) * 2
     assigned, inner = bound(compiles, node.binds, inner, users)
-    handles = [_field(compiles, field, inner) for field in [*written, *computed]]
+    handles = [_field(compiles, field, inner, scope) for field in [*written, *computed]]
     names = emitter.hoisted(repr({_name_of(f): (at, f.visibility) for at, f in enumerate(written)}))
     if computed:
         named = [f"({compiles.value(f.name, scope).text}, {f.visibility!r})" for f in computed]
@@ -111,10 +110,10 @@ def _composite(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) ->
     return f"Composite((Layer({names}, {make}{checked}),))"
 
 
-def _field(compiles: ExpressionCompiler, field: tree.Field, scope: Scope) -> str:
+def _field(compiles: ExpressionCompiler, field: tree.Field, scope: Scope, around: Scope) -> str:
+    """Return the code of a field; `around` is the scope of names that are computed."""
     if not field.adds:
         return compiles.handle(field.value, scope).text
-    if field.is_computed:
-        refuse("+: behind a computed name", scope, field.at)
+    name = compiles.value(field.name, around).text if field.is_computed else repr(_name_of(field))
     value = compiles.value(field.value, scope).text
-    return f"Lazy(lambda: add_to_base({scope.base}, {_name_of(field)!r}, lambda: {value}))"
+    return f"Lazy(lambda: add_to_base({scope.base}, {name}, lambda: {value}))"
