@@ -30,10 +30,10 @@ from producer.publishing.quarantine import Quarantine
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.forwards import Forward, Moving
+from worker.contract.processes.webhook_requests import forget_requests
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
-from worker.contract.webhook_requests import forget_requests
 from worker.errors import OperationsMustAct
 
 _OWNER: Final = "segrelay person erase"

@@ -24,9 +24,9 @@ from ops.moving.carrying import in_parts
 from ops.moving.held import HeldLease, held
 from ops.state import scripts
 from worker.contract.events import encode_header
-from worker.contract.forwards import with_identity
 from worker.contract.keys import PartitionKeys
 from worker.contract.keys import digest_of as digest_of_key
+from worker.contract.people.forwards import with_identity
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, Value
 

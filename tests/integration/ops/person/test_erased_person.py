@@ -15,8 +15,8 @@ from tests.integration.ops.person.test_renamed_person import (
 from tests.integration.ops.relay import payload
 from worker.contract import keys
 from worker.contract.keys import digest_of, partition_of
+from worker.contract.processes.webhook_requests import WebhookRequest, keep_requests
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
-from worker.contract.webhook_requests import WebhookRequest, keep_requests
 
 OLD, WHO, ELSE = "ann@example.com", "ann.lee@example.com", "bob@example.com"
 LAST = "ann.doe@example.com"
