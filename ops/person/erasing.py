@@ -72,6 +72,7 @@ class Erasing:
         """
         places = all_partitions(self.client, self.settings)
         people = self._people(places)
+        self._stop_arrivals(places, people)
         for person in people:
             for place in places:
                 if place.partition == person.partition:
@@ -88,6 +89,18 @@ class Erasing:
         end_renaming(self.client, [*digests, *self._coming])
         self._erase_forwards(places, digests)
         return sorted(digest.hex() for digest in digests)
+
+    def _stop_arrivals(
+        self, places: Iterable[PartitionKeys], people: Iterable[KnownPerson]
+    ) -> None:
+        """Erase records of identities that were to become theirs: no letter may come there now."""
+        arriving = {Forward(Moving.ARRIVING, person.digest.hex()).dumps() for person in people}
+        for place in places:
+            with redis_errors():
+                rows = self.client.hscan_iter(place.forwards, count=_FIELDS_A_CALL)
+                gone = [name for name, text in rows if text in arriving]
+                if gone:
+                    self.client.hdel(place.forwards, *gone)
 
     def _people(self, places: Sequence[PartitionKeys]) -> list[KnownPerson]:
         """Return the person under all identities, the earliest first."""
@@ -201,13 +214,12 @@ class Erasing:
                 self.counts["former identities"] += self._erase_record(place, digest.hex())
 
     def _erase_record(self, place: PartitionKeys, digest: str) -> int:
-        """Erase the record of a person, and that of an identity that was to become theirs."""
-        arriving = Forward(Moving.ARRIVING, digest).dumps()
+        """Erase the record of a person, with the marks of members that stand beside it."""
         with redis_errors():
             gone = [
                 name
-                for name, text in self.client.hscan_iter(place.forwards, count=_FIELDS_A_CALL)
-                if name.decode().partition("|")[0] == digest or text == arriving
+                for name, _ in self.client.hscan_iter(place.forwards, count=_FIELDS_A_CALL)
+                if name.decode().partition("|")[0] == digest
             ]
             self.client.unlink(place.carried(digest))
             return int(self.client.hdel(place.forwards, *gone)) if gone else 0

@@ -29,8 +29,10 @@ from worker.contract.keys import digest_of as digest_of_key
 from worker.contract.people.forwards import with_identity
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, Value
+from worker.errors import OperationsMustAct
 
 _OWNER: Final = "segrelay person rename"
+_REFUSED: Final = -1
 _STEP: Final = 50
 """Letters moved in one call; one may hold a profile of a megabyte."""
 
@@ -41,19 +43,21 @@ class LetterMove:
 
     Args:
         key: The key of the profile from now on.
+        arriving: The record of the new identity; once it is another one, nothing may come.
     """
 
     left: PartitionKeys
     arrives: PartitionKeys
     old_digest: bytes
     key: str
+    arriving: bytes
 
 
 def move_letters(client: Redis, moves: Sequence[LetterMove]) -> None:
     """Move all letters of these people that can be read.
 
     Raises:
-        OperationsMustAct: Somebody keeps a lease; do it again.
+        OperationsMustAct: Somebody keeps a lease, or the person was erased; do it again.
         RedisUnavailable: Do it again.
     """
     for place in dict.fromkeys(move.left for move in moves):
@@ -98,10 +102,15 @@ def _arrive(client: Redis, letters: Sequence[tuple[StoredLetter, LetterMove]]) -
     calls = []
     for letter, move in letters:
         to = move.arrives
-        names = (to.counts, to.letters, to.lettertimes, to.causes, _marks(move))
-        calls.append(ScriptCall(names, list(import_arguments([_moved(letter, move)]))))
-    if calls:
-        scripts.run(client, "import", calls)
+        names = (to.counts, to.letters, to.lettertimes, to.causes, _marks(move), to.forwards)
+        args = list(import_arguments([_moved(letter, move)]))
+        digest = digest_of_key(move.key).hex()
+        calls.append(ScriptCall(names, [*args, digest, move.arriving]))
+    if any(answer == _REFUSED for answer in scripts.run(client, "import", calls)):
+        raise OperationsMustAct(
+            "Somebody else renames or erases the same people at this moment; run this again once"
+            " they are ready. What is done stays done."
+        )
 
 
 def _moved(letter: StoredLetter, move: LetterMove) -> StoredLetter:

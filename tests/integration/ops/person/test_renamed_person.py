@@ -344,7 +344,10 @@ def test_letters_survive_a_kill_between_any_two_calls(with_a_letter, new):
 def letters_taken_and_die(relay, new, client):
     """Move letters alone; return whether the client has died."""
     left, key = place_of(OLD), f"email:{new}"
-    move = LetterMove(left, place_of(new), digest_of(f"email:{OLD}"), key)
+    digest = digest_of(f"email:{OLD}")
+    arriving = Forward(Moving.ARRIVING, digest.hex()).dumps()
+    relay.client.hset(place_of(new).forwards, digest_of(key).hex(), arriving)
+    move = LetterMove(left, place_of(new), digest, key, arriving)
     try:
         move_letters(client, [move])
     except KilledError:
