@@ -17,6 +17,7 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from worker.errors import OperationsMustAct
 
 OLD, NEW = "ann@example.com", "ann.lee@example.com"
 
@@ -168,13 +169,13 @@ class KilledError(Exception):
     """In the place of a kill."""
 
 
-def rename_and_die(relay, stage, after, new=NEW):
+def rename_and_die(relay, stage, after, new=NEW, old=OLD):
     """Rename, and end before a step is done, or right after it."""
     own = getattr(PersonRenaming, stage)
 
-    def dying(self, *arguments):
+    def dying(self, *arguments, **options):
         if after:
-            own(self, *arguments)
+            own(self, *arguments, **options)
         raise KilledError
 
     mortal = type("Mortal", (PersonRenaming,), {stage: dying})
@@ -184,7 +185,7 @@ def rename_and_die(relay, stage, after, new=NEW):
             relay.client, relay.settings, {"insider": insider}, lambda key: {"email": key[6:]}
         )
         with pytest.raises(KilledError):
-            renaming.run([IdentityChange(f"email:{OLD}", f"email:{new}")])
+            renaming.run([IdentityChange(f"email:{old}", f"email:{new}")])
 
 
 def wait_out_holds(relay):
@@ -214,6 +215,38 @@ def test_a_sync_takes_the_new_identity_for_the_member_it_knew(call, relay_of_a_s
 
     assert not relay.client.hexists(place_of(old).members("vip"), f"email:{old}")
     assert relay.client.hexists(place_of(new).members("vip"), f"email:{new}")
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_sync_knows_the_member_whatever_was_killed(call, relay_of_a_sync, stop):
+    relay = relay_of_a_sync
+    old, new = "p3@example.com", "q3@example.com"
+    mark = relay.client.hget(place_of(old).members("vip"), f"email:{old}")
+    rename_and_die(relay, *stop, new=new, old=old)
+
+    rename(call, old, new)
+
+    assert relay.client.hget(place_of(new).members("vip"), f"email:{new}") == mark
+    assert not relay.client.hexists(place_of(old).members("vip"), f"email:{old}")
+
+
+def test_letters_of_somebody_who_is_erased_meanwhile_come_nowhere(call, with_a_letter):
+    """The process that renames stands still before a letter arrives, and the person is erased."""
+    relay = with_a_letter
+    assert letters_taken_and_die(relay, NEW, MortalClient(relay.client, before="hkeys"))
+    (letter,) = [
+        text for place in relay.places() for text in relay.client.hvals(place.lettersleaving)
+    ]
+    call(main, "person", "erase", OLD, "--yes")
+    relay.client.hset(place_of(OLD).lettersleaving, orjson.loads(letter)["id"], letter)
+
+    digest = digest_of(f"email:{OLD}")
+    arriving = Forward(Moving.ARRIVING, digest.hex()).dumps()
+    move = LetterMove(place_of(OLD), place_of(NEW), digest, f"email:{NEW}", arriving)
+    with pytest.raises(OperationsMustAct, match="run this again"):
+        move_letters(relay.client, [move])
+
+    assert kept_letters(relay) == []
 
 
 def test_why_tells_of_the_person_under_the_new_identity(call, relay):
