@@ -1,5 +1,7 @@
 """People who get another identity: Insider and the ledger agree, and late events follow them."""
 
+import re
+
 import orjson
 import pytest
 import typer
@@ -17,7 +19,7 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
-from worker.errors import OperationsMustAct
+from worker.errors import OperationsMustAct, UsageWrong
 
 OLD, NEW = "ann@example.com", "ann.lee@example.com"
 
@@ -140,6 +142,33 @@ def test_a_chain_of_a_file_ends_at_the_last_identity(call, relay, at_insider, tm
     assert found["renamed"] == 2
     assert at_insider() == {NEW: ["gold", "vip"]}
     assert relay.status()["waiting"] == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (b"b@example.com\n", "csv:2: there have to be two columns"),
+        (b"b@example.com,c@example.com,d@example.com\n", "csv:2: there have to be two columns"),
+        (b"b@example.com,N/A\n", "Line 2: the new identity is nothing that Insider takes"),
+        (b"b@example.com,not an address\n", "Line 2: the new identity is nothing"),
+        (b"b@example.com, \n", "Line 2: This can't be anybody's identity"),
+        (b"b@example.com,B@example.com\n", "Line 2: the former identity and the new one"),
+        (b'"b@example.com,c@example.com\n', "csv:2: there have to be two columns"),
+        (b"\xff\xfe,c@example.com\n", "can't be read"),
+        (b"b@example.com,\x00\n", "Line 2"),
+    ],
+)
+def test_a_file_with_a_bad_row_renames_nobody(call, relay, at_insider, tmp_path, rows, said):
+    relay.publish(payload(OLD))
+    relay.drain()
+    (tmp_path / "changes.csv").write_bytes(f"{OLD},{NEW}\n".encode() + rows)
+
+    with pytest.raises(UsageWrong, match=re.escape(said)) as refused:
+        call(app, "rename", "--file", tmp_path / "changes.csv")
+
+    assert "@" not in str(refused.value)
+    assert at_insider() == {OLD: ["vip"]}
+    assert not any(relay.client.exists(place.forwards) for place in relay.places())
 
 
 STAGES = ("_announce", "_await_answers", "_ask", "_merge", "_take_letters", "_end", "_arrive")
