@@ -97,7 +97,7 @@ def erase(
 ) -> None:
     """Erase a person from Redis: what waits, the ledger, letters, quarantine, and sync members.
 
-    Former identities of a person who was renamed are erased, too. The receipt has counts and
+    A person who was renamed is erased under all identities, whichever is named. The receipt has counts and
     digests, and no data. At Insider the profile stays, unless --anonymize lets Insider remove what
     is personal in it; a whole profile is never deleted. What is accepted afterwards is delivered as
     that of a new person: erase the person at the source first.

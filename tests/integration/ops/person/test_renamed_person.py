@@ -158,7 +158,7 @@ def test_a_chain_of_a_file_ends_at_the_last_identity(call, relay, at_insider, tm
         (b"b@example.com,\x00\n", "Line 2"),
     ],
 )
-def test_a_file_with_a_bad_row_renames_nobody(call, relay, at_insider, tmp_path, rows, said):
+def test_a_file_with_a_bad_row_renames_nobody(call, relay, at_insider, tmp_path, *, rows, said):
     relay.publish(payload(OLD))
     relay.drain()
     (tmp_path / "changes.csv").write_bytes(f"{OLD},{NEW}\n".encode() + rows)
