@@ -97,10 +97,10 @@ def erase(
 ) -> None:
     """Erase a person from Redis: what waits, the ledger, letters, quarantine, and sync members.
 
-    A person who was renamed is erased under all identities, whichever is named. The receipt has counts and
-    digests, and no data. At Insider the profile stays, unless --anonymize lets Insider remove what
-    is personal in it; a whole profile is never deleted. What is accepted afterwards is delivered as
-    that of a new person: erase the person at the source first.
+    A person who was renamed is erased under all identities, whichever is named. The receipt has
+    counts and digests, and no data. At Insider the profile stays, unless --anonymize lets Insider
+    remove what is personal in it; a whole profile is never deleted. What is accepted afterwards is
+    delivered as that of a new person: erase the person at the source first.
     """
     with opened() as (settings, client), ExitStack() as stack:
         key = key_named(name, settings)
