@@ -444,6 +444,7 @@ def test_a_letter_that_is_replayed_while_it_is_moved_is_delivered_once(
     call(main, "dlq", "replay", "--all", "--yes")
 
     letters_taken_and_die(relay, NEW, relay.client)
+    relay.client.delete(place_of(NEW).forwards)
     relay.drain()
 
     assert kept_letters(relay) == []
