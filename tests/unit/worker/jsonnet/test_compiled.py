@@ -39,6 +39,8 @@ SEMANTICS = {
         "a": {"x": 1, "y": 2},
         "b": 1,
     },
+    "[{ [k]: 1 } + { [k + '']+: n } for k in ['a', 'b'] for n in [2]]": [{"a": 3}, {"b": 3}],
+    "local f(k) = { [k]: 1 } + { [k + '']+: 2 }; [f('a'), f('b')]": [{"a": 3}, {"b": 3}],
     "{ [k]: if k == 'a' then 1 else self.a + 1 for k in ['a', 'b'] }": {"a": 1, "b": 2},
     "{ ['x' + k]: $.x2 + k for k in [2] } + { x2: 'y' }": {"x2": "y"},
     "{ ['x' + k]: if k == 1 then $.x2 else k for k in [1, 2] }": {"x1": 2, "x2": 2},
@@ -122,6 +124,10 @@ def test_it_means_what_jsonnet_means(evaluate, source):
 
     assert value == SEMANTICS[source]
     assert type(value) is type(SEMANTICS[source])
+
+
+def test_importbin_gives_the_bytes_of_a_file(evaluate):
+    assert evaluate("importbin 'h'", helpers={"h": "añ\r\n"}) == list("añ\r\n".encode())
 
 
 HANDED_ON = [
