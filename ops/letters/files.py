@@ -78,14 +78,16 @@ def _write(client: Redis, groups: dict[PartitionKeys, list[StoredLetter]]) -> in
             client.sadd(keys.DESTINATIONS, *{place.destination for place in groups})
     calls = [
         ScriptCall(
-            (place.counts, place.letters, place.lettertimes, place.causes), list(_args(letters))
+            (place.counts, place.letters, place.lettertimes, place.causes),
+            list(import_arguments(letters)),
         )
         for place, letters in groups.items()
     ]
     return sum(scripts.run(client, "import", calls))
 
 
-def _args(letters: Sequence[StoredLetter]) -> Iterator[Value]:
+def import_arguments(letters: Sequence[StoredLetter]) -> Iterator[Value]:
+    """Yield the arguments of the script that adds letters."""
     for letter in letters:
         sample = {
             "reason": letter["reason"],

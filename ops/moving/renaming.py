@@ -184,7 +184,7 @@ class Renaming:
 
     def _carry_partition(self, carrier: Carrier) -> None:
         old, new = carrier.places
-        for part in ("notes", "open", "retry", "synctokens", "who"):
+        for part in ("notes", "open", "retry", "synctokens", "who", "forwards", "lettersleaving"):
             carrier.hash(getattr(old, part), getattr(new, part))
         carrier.members("reached")
         carrier.positions(old.jobs, new.jobs)

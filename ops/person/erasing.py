@@ -17,18 +17,20 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
-from ops.letters.reading import Filter, find_letters
+from ops.letters.reading import Filter, find_letters, parse_letter
 from ops.letters.replay import discard
 from ops.moving.held import HeldLease, held
+from ops.person.mention import Mention, value_of
 from ops.state import scripts
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.person import KnownPerson
-from ops.state.renaming import ForwardedPerson, end_renaming, former_identities, read_forwards
+from ops.state.renaming import end_renaming, former_identities, present_key, read_forwards
 from ops.state.waiting import Stream, find_streams, read_entries, take_back_entries
 from producer.publishing.quarantine import Quarantine
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.forwards import Forward, Moving
+from worker.contract.processes.webhook_requests import forget_requests
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
@@ -46,15 +48,19 @@ class Erasing:
 
     Args:
         key: Of the profile.
+        anonymize: Takes the keys under which others may know the person, the present one first.
+            It is called once nothing waits any more that would tell them of the person anew.
         counts: What was found and erased, by what it was.
     """
 
     client: Redis
     settings: Settings
     key: str
+    anonymize: Callable[[Sequence[str]], None] = lambda _: None
     sleep: Callable[[float], None] = time.sleep
     counts: Counter[str] = field(default_factory=Counter)
     _keys: Sequence[str] = field(default=(), init=False)
+    _mention: Mention = field(init=False)
     _coming: Sequence[bytes] = field(default=(), init=False)
 
     def run(self) -> list[str]:
@@ -66,6 +72,7 @@ class Erasing:
         """
         places = all_partitions(self.client, self.settings)
         people = self._people(places)
+        self._stop_arrivals(places, people)
         for person in people:
             for place in places:
                 if place.partition == person.partition:
@@ -76,38 +83,46 @@ class Erasing:
         wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
         letters = [letter["id"] for letter in find_letters(self.client, places, wanted)]
         self.counts["letters"] += sum(discard(self.client, places, letters))
-        self._erase_elsewhere()
+        self._erase_letters_on_their_way(places, wanted)
+        self._erase_elsewhere(digests)
+        self.anonymize(self._keys)
         end_renaming(self.client, [*digests, *self._coming])
         self._erase_forwards(places, digests)
         return sorted(digest.hex() for digest in digests)
+
+    def _stop_arrivals(
+        self, places: Iterable[PartitionKeys], people: Iterable[KnownPerson]
+    ) -> None:
+        """Erase records of identities that were to become theirs: no letter may come there now."""
+        arriving = {Forward(Moving.ARRIVING, person.digest.hex()).dumps() for person in people}
+        for place in places:
+            with redis_errors():
+                rows = self.client.hscan_iter(place.forwards, count=_FIELDS_A_CALL)
+                gone = [name for name, text in rows if text in arriving]
+                if gone:
+                    self.client.hdel(place.forwards, *gone)
 
     def _people(self, places: Sequence[PartitionKeys]) -> list[KnownPerson]:
         """Return the person under all identities, the earliest first."""
         found = list(read_forwards(self.client, places))
         forwards = [each for each in found if each.forward.moving is not Moving.ARRIVING]
-        last = self._last_key(found)
+        last = present_key(forwards, digest_of(self.key)) or self.key
         own = KnownPerson(digest_of(last), partition_of(last, self._partitions))
         people = [*reversed(former_identities(forwards, own.digest)), own]
         digests = {person.digest for person in people}
         told = {each.forward.to for each in forwards if each.person.digest in digests}
-        self._keys = sorted({self.key, last, *told})
+        self._keys = list(dict.fromkeys([last, self.key, *sorted(told)]))
+        self._mention = Mention(
+            frozenset(digests),
+            self.settings.delivery.identity,
+            [value_of(key) for key in self._keys],
+        )
         self._coming = [
             bytes.fromhex(each.forward.to)
             for each in found
             if each.forward.moving is Moving.ARRIVING and each.person.digest in digests
         ]
         return people
-
-    def _last_key(self, forwards: Sequence[ForwardedPerson]) -> str:
-        """Return the key that the person gets by a renaming that has not ended, or their own."""
-        arriving = {each.forward.to for each in forwards if each.forward.moving is Moving.ARRIVING}
-        next_keys = {
-            each.person.digest: each.forward.to
-            for each in forwards
-            if each.forward.moving not in (Moving.DONE, Moving.ARRIVING)
-            or (each.forward.moving is Moving.DONE and each.person.digest.hex() in arriving)
-        }
-        return next_keys.get(digest_of(self.key), self.key)
 
     @property
     def _partitions(self) -> int:
@@ -140,9 +155,8 @@ class Erasing:
             raise OperationsMustAct(f"The lease of {place.tag} was taken over; run this again.")
         for what, count in zip(("ledgers", "verify", "sync members"), answer, strict=True):
             self.counts[what] += count
-        text = digest.hex().encode()
-        self.counts["history"] += self._delete(place.history, [text])
-        self.counts["responses"] += self._delete(place.responses, [text, *self._values])
+        self.counts["history"] += self._delete(place.history)
+        self.counts["responses"] += self._delete(place.responses)
 
     def _take_back(self, stream: Stream, digest: bytes) -> int:
         ids = [
@@ -152,38 +166,46 @@ class Erasing:
         ]
         return take_back_entries(self.client, stream, ids) if ids else 0
 
-    @property
-    def _values(self) -> list[bytes]:
-        return [key.partition(":")[2].encode() for key in self._keys]
-
-    def _delete(self, stream: str, texts: Iterable[bytes]) -> int:
-        """Delete the entries of a stream that hold one of these texts."""
-        wanted = [text.lower() for text in texts]
+    def _delete(self, stream: str) -> int:
+        """Delete the entries of a stream that mention the person."""
         with redis_errors():
             rows: Any = self.client.xrange(stream)
             ids = [
                 entry_id
                 for entry_id, fields in rows
-                if any(_has_any(value, wanted) for value in fields.values())
+                if any(map(self._mention.stands_in, fields.values()))
             ]
             return int(self.client.xdel(stream, *ids)) if ids else 0
 
-    def _erase_elsewhere(self) -> None:
-        """Erase from the quarantine, and from the bad rows of backfills."""
+    def _erase_letters_on_their_way(self, places: Iterable[PartitionKeys], wanted: Filter) -> None:
+        """Erase letters that a renaming which was stopped was moving."""
+        for place in places:
+            with redis_errors():
+                texts: Any = self.client.hgetall(place.lettersleaving)
+                ids = [name for name, text in texts.items() if wanted.holds(parse_letter(text))]
+                if ids:
+                    self.counts["letters"] += int(self.client.hdel(place.lettersleaving, *ids))
+
+    def _erase_elsewhere(self, digests: Sequence[bytes]) -> None:
+        """Erase from the quarantine, the bad rows of backfills, and the requests to the receiver.
+
+        A request is forgotten as a whole, whoever else it was about.
+        """
         quarantine = Quarantine(self.client)
         ids = [
             record.id
             for record in quarantine.records()
-            if _has_any(quarantine.text(record.id) or b"", self._values)
+            if self._mention.stands_in(quarantine.text(record.id) or b"")
         ]
         self.counts["quarantine"] += quarantine.remove(ids)
+        self.counts["requests"] += forget_requests(self.client, digests)
         with redis_errors():
             jobs: Any = self.client.smembers(keys.JOBS)
             for job in jobs:
                 name = keys.job_bad_rows(job.decode())
                 rows: Any = self.client.lrange(name, 0, -1)
                 for row in rows:
-                    if _has_any(row, self._values):
+                    if self._mention.stands_in(row):
                         self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
 
     def _erase_forwards(self, places: Sequence[PartitionKeys], digests: Sequence[bytes]) -> None:
@@ -192,19 +214,15 @@ class Erasing:
                 self.counts["former identities"] += self._erase_record(place, digest.hex())
 
     def _erase_record(self, place: PartitionKeys, digest: str) -> int:
-        """Erase the record of a person, and that of an identity that was to become theirs."""
-        arriving = Forward(Moving.ARRIVING, digest).dumps()
+        """Erase the record of a person, with the marks of members that stand beside it."""
         with redis_errors():
             gone = [
                 name
-                for name, text in self.client.hscan_iter(place.forwards, count=_FIELDS_A_CALL)
-                if name.decode().partition("|")[0] == digest or text == arriving
+                for name, _ in self.client.hscan_iter(place.forwards, count=_FIELDS_A_CALL)
+                if name.decode().partition("|")[0] == digest
             ]
+            self.client.unlink(place.carried(digest))
             return int(self.client.hdel(place.forwards, *gone)) if gone else 0
-
-
-def _has_any(text: bytes, wanted: Iterable[bytes]) -> bool:
-    return any(each in text.lower() for each in wanted)
 
 
 def rewrite_files(client: Redis) -> bool:

@@ -9,9 +9,9 @@ given again, and goes on where the record stands:
 3. `asked`, then `renamed`: Insider has given its profile the new identifier.
 4. The ledgers are merged, under the lease of the new identity's partition. Merging them again
    changes nothing.
-5. `done`: the former ledger is gone, in the same step; whatever comes under the former identity is
-   handed on by whoever holds the lease. Letters stay where they are, are found under the new
-   identity, and follow when replayed.
+5. The letters are moved, see `person.letters`.
+6. `done`: the former ledger is gone, in the same step; whatever comes under the former identity is
+   handed on by whoever holds the lease.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from redis import Redis
 
 from ops.insider.identities import InsiderIdentities
 from ops.moving.held import HeldLease, held
+from ops.person.letters import LetterMove, move_letters
 from ops.state import scripts
 from ops.state.holders import await_holders
 from ops.state.partitions import known_destinations, partition_count
@@ -32,7 +33,7 @@ from ops.state.renaming import end_renaming, tell_renaming
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import ScriptCall
+from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
 from worker.core.ledger import may_be_member, merged, pack, unpack
 from worker.errors import OperationsMustAct
@@ -148,7 +149,9 @@ class PersonRenaming:
             for move in self._going:
                 self._tell()
                 self._ask(move)
-            self._merge([move for move in self._going if move.outcome is None])
+            left = [move for move in self._going if move.outcome is None]
+            self._merge(left)
+            self._take_letters(left)
             for move in self._going:
                 self._end(move)
         end_renaming(self.client, {move.old_digest for move in moves if move.is_ours})
@@ -264,11 +267,26 @@ class PersonRenaming:
         for place in dict.fromkeys(move.arrives for move in moves):
             those = [move for move in moves if move.arrives == place]
             with held(HeldLease(self.client, place, _OWNER)) as lease:
-                names = [place.ledger(move.new_digest) for move in those]
-                texts = self._ledgers(those)
-                args = [part for text in texts for part in self._kept(*text)]
-                lease.run("ledgers_in", list(names), list(args))
+                names: list[str | bytes] = []
+                args: list[Value] = []
+                for move, (old, new) in zip(those, self._ledgers(those), strict=True):
+                    if old:
+                        names.append(place.ledger(move.new_digest))
+                        args += self._kept(old, new)
+                if names:
+                    lease.run("ledgers_in", names, args)
             self._tell()
+
+    def _take_letters(self, moves: Sequence[_Move]) -> None:
+        """Move the letters of these people to their new identities."""
+        self._tell()
+        move_letters(
+            self.client,
+            [
+                LetterMove(move.left, move.arrives, move.old_digest, move.change.new, move.arriving)
+                for move in moves
+            ],
+        )
 
     def _ledgers(self, moves: Sequence[_Move]) -> list[tuple[bytes | None, bytes | None]]:
         with redis_errors():
@@ -279,7 +297,7 @@ class PersonRenaming:
             found = pipe.execute()
         return list(zip(found[::2], found[1::2], strict=True))
 
-    def _kept(self, old: bytes | None, new: bytes | None) -> tuple[bytes, int]:
+    def _kept(self, old: bytes, new: bytes | None) -> tuple[bytes, int]:
         """Return the text of a merged ledger, and for how long it is kept (ms)."""
         record = merged(unpack(new), unpack(old))
         kept_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
@@ -291,12 +309,17 @@ class PersonRenaming:
         left, digest = move.left, move.old_digest.hex()
         marks = self._marks(move)
         done = replace(move.forward, moving=Moving.DONE).dumps()
+        # The marks come there before they go here.
+        if marks:
+            self._arrive(
+                move.arrives, move.new_digest, move.arriving, move.change.new, marks, ends=False
+            )
         self._run(
             "forward_left",
             (left.forwards, left.ledger(move.old_digest), left.notes, left.reached, left.who),
             (digest, move.text, done, *(f"{digest}|{name}" for name in marks)),
         )
-        self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, marks)
+        self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
         move.outcome = "renamed"
 
     def _marks(self, move: _Move) -> dict[str, bytes]:
@@ -316,9 +339,15 @@ class PersonRenaming:
         text: bytes,
         key: str,
         marks: Mapping[str, bytes],
+        *,
+        ends: bool = True,
     ) -> None:
         names = (place.forwards, *map(place.members, marks))
-        self._run("forward_arrived", names, (digest.hex(), text, key, *marks.values()))
+        self._run(
+            "forward_arrived",
+            names,
+            (digest.hex(), text, b"" if ends else text, key, *marks.values()),
+        )
 
     def _undo(self, move: _Move, message: str) -> None:
         """Leave the person as they were: both identities are delivered again."""

@@ -27,6 +27,7 @@ _FIELDS_A_CALL: Final = 1_000
 class ForwardedPerson:
     """A person with a record of `contract.forwards`, at one destination."""
 
+    destination: str
     person: KnownPerson
     forward: Forward
 
@@ -42,7 +43,7 @@ def read_forwards(client: Redis, places: Iterable[PartitionKeys]) -> Iterator[Fo
             for name, text in client.hscan_iter(place.forwards, count=_FIELDS_A_CALL):
                 if b"|" not in name:
                     person = KnownPerson(bytes.fromhex(name.decode()), place.partition)
-                    yield ForwardedPerson(person, Forward.loads(text))
+                    yield ForwardedPerson(place.destination, person, Forward.loads(text))
 
 
 def former_identities(forwards: Iterable[ForwardedPerson], digest: bytes) -> list[KnownPerson]:
@@ -59,6 +60,20 @@ def former_identities(forwards: Iterable[ForwardedPerson], digest: bytes) -> lis
                 found[person.digest] = person
                 following.append(person.digest)
     return list(found.values())
+
+
+def present_key(forwards: Iterable[ForwardedPerson], digest: bytes) -> str:
+    """Return the key to which the events of an identity go at last; "" = they stay there."""
+    following = {
+        each.person.digest: each.forward.to
+        for each in forwards
+        if each.forward.moving is not Moving.ARRIVING
+    }
+    key = ""
+    # Each record is followed once: records of several destinations may contradict each other.
+    while to := following.pop(digest, ""):
+        key, digest = to, digest_of(to)
+    return key
 
 
 def read_former_identities(

@@ -63,9 +63,11 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}aside` | hash | `lane\|trigger\|id` → JSON: width, tries, not before, successes, refusal |
 | `{d:p}holds` | hash | `lane\|trigger` → JSON: up to which id everything waits, until when |
 | `{d:p}orphans` | hash | `lane\|trigger\|MEANING` → unwanted up to this id; and `\|n`: how many |
-| `{d:p}carried:OLD` | hash | what came from a destination that is renamed, until it is gone there |
+| `{d:p}carried:OLD` | hash | what came from a destination that is renamed, or letters from |
+| | | a person's former identity (its digest), until they are gone there |
 | `{d:p}leaving` | hash | counts that go to the new name of the destination, and an id |
 | `{d:p}letters` | hash | \* letter id → the letter |
+| `{d:p}lettersleaving` | hash | \* letters that are on their way to the new identity of a person |
 | `{d:p}lettertimes` | sorted set | letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals and retries, capped |
@@ -79,7 +81,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}jobs:SOURCE` | hash | position and numbers for one source of a job, for 90 days |
 | `{d:p}sync:NAME` | hash | \* profile key → mark of a member that a sync knows |
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
-| `{d:p}forwards` | hash | digest (hex) → JSON, see `contract.forwards`: people who are renamed; |
+| `{d:p}forwards` | hash | \* digest (hex) → JSON, see `contract.forwards`: who is renamed; |
 | | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |
 | `{d:p}l<digest>` | string | the ledger of one profile |
 """
@@ -145,7 +147,7 @@ which are an even sample. `settle.lua` knows the number too. A person takes abou
 _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
-    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{[^{}]+:\d+\}(s:|letters$|who$|responses$|sync:)"
+    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{[^{}]+:\d+\}(s:|letters$|lettersleaving$|who$|responses$|sync:|forwards$)"
 )
 
 
@@ -287,6 +289,6 @@ _PARTS: Final = frozenset(
         "streams", "counts", "lease", "bell", "rendering", "notes", "open", "retry", "aside",
         "holds", "letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
         "responses", "responseslost", "jobtimes",
-        "synctokens", "orphans", "leaving", "forwards",
+        "synctokens", "orphans", "leaving", "forwards", "lettersleaving",
     }
 )  # fmt: skip

@@ -8,6 +8,7 @@ everybody has gone who took a lease before the record was there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -67,7 +68,16 @@ def profile_about(text: bytes, profile_key: str) -> bytes:
         ValueError, AttributeError: It is no JSON object.
     """
     profile = orjson.loads(decode_profile(text))
+    return pack_profile(orjson.dumps(with_identity(profile, profile_key)))
+
+
+def with_identity(profile: Mapping[str, Any], profile_key: str) -> dict[str, Any]:
+    """Return a profile with another identity.
+
+    Raises:
+        AttributeError, TypeError: It is no JSON object.
+    """
     identity, _, value = profile_key.partition(":")
     names = ("_id", "payload_id") if identity == "id" else (identity,)
     known = next((name for name in names if profile.get(name) not in (None, "")), names[0])
-    return pack_profile(orjson.dumps({**profile, known: value}))
+    return {**profile, known: value}
