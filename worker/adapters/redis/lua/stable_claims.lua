@@ -1,0 +1,22 @@
+#!lua flags=allow-oom
+-- Remembers which stable ids came with identities.
+--
+-- KEYS[1..] lists, one per sighting
+-- ARGV[1] for how long a list is kept, ms  then per sighting: digest of the stable id (hex), 1 = kept without an end
+--
+-- Of an identity that many have in common, the first ones are enough to show it.
+-- Returns 1.
+
+local MOST = 8
+for i = 1, #KEYS do
+  local stable, lasts = ARGV[2 * i], ARGV[2 * i + 1] == '1'
+  local text = redis.call('GET', KEYS[i]) or ''
+  local is_known = string.find(text, stable, 1, true)
+  if not is_known and #text < MOST * (#stable + 1) then
+    text = text == '' and stable or text .. ' ' .. stable
+    redis.call('SET', KEYS[i], text)
+  end
+  if lasts then redis.call('PERSIST', KEYS[i])
+  elseif text == stable then redis.call('PEXPIRE', KEYS[i], ARGV[1]) end
+end
+return 1
