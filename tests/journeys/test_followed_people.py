@@ -66,8 +66,10 @@ def wave(story, number):
         sent.append(story.event(person, new(person), CART))
         if story.rng.random() < 0.5:
             sent.append(story.event(person, new(person), VIP, "exit"))
-    for person in story.rng.sample(range(CHANGERS, PEOPLE), PEOPLE // 10):
-        sent.append(story.event(person, old(person), CART, story.rng.choice(["enter", "exit"])))
+    sent += [
+        story.event(person, old(person), CART, story.rng.choice(["enter", "exit"]))
+        for person in story.rng.sample(range(CHANGERS, PEOPLE), PEOPLE // 10)
+    ]
     story.rng.shuffle(sent)
     return sent, late
 

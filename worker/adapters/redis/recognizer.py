@@ -70,7 +70,8 @@ class RedisRecognizer:
             (SEEN, self._seen(partition, [(sightings[i], triggers[i]) for i in numbers]))
             for partition, numbers in at.items()
         ]
-        *answers, _ = await self._run([*calls, (CLAIMS, self._claims(sightings))])
+        # Who erases a person finds their stable ids by the lists: they are written first.
+        _, *answers = await self._run([(CLAIMS, self._claims(sightings)), *calls])
         found = [""] * len(sightings)
         for numbers, answer in zip(at.values(), answers, strict=True):
             for number, told in zip(numbers, answer, strict=True):
@@ -80,16 +81,17 @@ class RedisRecognizer:
     def _seen(self, partition: int, rows: Sequence[tuple[Sighting, str]]) -> ScriptCall:
         place = PartitionKeys(self._place.destination, partition)
         args: list[str | int] = [self._retention_ms, MOST_CHANGES]
-        for each, trigger in rows:
-            args += (each.stable.hex(), each.identity.hex(), each.key, time_text(each.time_us))
-            args += (int(each.lasts), each.forward, int(each.by_person), trigger)
+        args += [
+            f"{each.stable.hex()}\n{each.identity.hex()}\n{each.key}\n{time_text(each.time_us)}\n"
+            f"{each.lasts:d}\n{each.forward}\n{each.by_person:d}\n{trigger}"
+            for each, trigger in rows
+        ]
         records = [place.stable(each.stable) for each, _ in rows]
         return ScriptCall([place.changes, place.changed, *records], args)
 
     def _claims(self, sightings: Sequence[Sighting]) -> ScriptCall:
-        args: list[str | int] = [self._retention_ms + CLAIMS_OUTLIVE_MS]
-        for each in sightings:
-            args += (each.stable.hex(), int(each.lasts))
+        told = "".join([f"{each.stable.hex()}{each.lasts:d}" for each in sightings])
+        args = (self._retention_ms + CLAIMS_OUTLIVE_MS, told)
         return ScriptCall([self._place.claims(each.identity) for each in sightings], args)
 
     async def _run(self, calls: Sequence[tuple[str, ScriptCall]]) -> list[Any]:

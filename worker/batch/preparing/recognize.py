@@ -98,7 +98,7 @@ def _sighting(
         key = key_of(profile, recognizer.identity, header.digest)
     except (PayloadRefused, ValueError, AttributeError):
         return None
-    if not value or key is None:
+    if not value or key is None or "\n" in key:
         return None
     stable = stable_digest(recognizer.field, value)
     applies = forward is not None and forward.stable in ("", stable.hex())

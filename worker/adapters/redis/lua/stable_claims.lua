@@ -2,14 +2,15 @@
 -- Remembers which stable ids came with identities.
 --
 -- KEYS[1..] lists, one per sighting
--- ARGV[1] for how long a list is kept, ms  then per sighting: digest of the stable id (hex), 1 = kept without an end
+-- ARGV[1] for how long a list is kept, ms  [2] per sighting: digest of the stable id (20 hex digits), and 1 = kept without an end, else 0
 --
 -- Of an identity that many have in common, the first ones are enough to show it.
 -- Returns 1.
 
-local MOST = 8
+local MOST, DIGITS = 8, 20
 for i = 1, #KEYS do
-  local stable, lasts = ARGV[2 * i], ARGV[2 * i + 1] == '1'
+  local at = (DIGITS + 1) * (i - 1) + 1
+  local stable, lasts = string.sub(ARGV[2], at, at + DIGITS - 1), string.sub(ARGV[2], at + DIGITS, at + DIGITS) == '1'
   local text = redis.call('GET', KEYS[i]) or ''
   local is_known = string.find(text, stable, 1, true)
   if not is_known and #text < MOST * (#stable + 1) then

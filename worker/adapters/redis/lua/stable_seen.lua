@@ -3,9 +3,9 @@
 -- the event decides, whoever asks and however late: an older one renames nobody back.
 --
 -- KEYS[1] changes  [2] changed  [3..] records, one per sighting; several may be the same
--- ARGV[1] for how long a record is kept, ms  [2] changes of one stable id in a day at most  then per sighting: digest of the stable id (hex),
---   digest of the identity (hex), the profile's key, time (17 digits), 1 = kept without an end, the key to which events of this identity
---   are handed on ("" = none), 1 = because a person said so, trigger
+-- ARGV[1] for how long a record is kept, ms  [2] changes of one stable id in a day at most  then per sighting eight lines: digest of the stable id
+--   (hex), digest of the identity (hex), the profile's key, time (17 digits), 1 = kept without an end, the key to which events of this
+--   identity are handed on ("" = none), 1 = because a person said so, trigger
 --
 -- A record is `time changes since refused key`: the newest event's time; how many changes there were since (ms) the first of a day; the
 -- digest of an identity with which it goes on as another person ("-" = none; behind "<" one that others have, and whose late events
@@ -57,8 +57,6 @@ local function seen(record, stable, identity, key, time, lasts, forward, by_pers
   return 'w'
 end
 
-for i = 1, #KEYS - FIXED do
-  local at = 3 + 8 * (i - 1)
-  answer[i] = seen(KEYS[FIXED + i], unpack(ARGV, at, at + 7))
-end
+local LINES = '^' .. string.rep('([^\n]*)\n', 7) .. '(.*)$'
+for i = 1, #KEYS - FIXED do answer[i] = seen(KEYS[FIXED + i], string.match(ARGV[2 + i], LINES)) end
 return answer
