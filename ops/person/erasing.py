@@ -21,6 +21,7 @@ from ops.letters.reading import Filter, find_letters
 from ops.letters.replay import discard
 from ops.moving.held import HeldLease, held
 from ops.state import scripts
+from ops.state.identity_changes import IdentityChanges
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.person import KnownPerson
 from ops.state.renaming import ForwardedPerson, end_renaming, former_identities, read_forwards
@@ -77,6 +78,7 @@ class Erasing:
         letters = [letter["id"] for letter in find_letters(self.client, places, wanted)]
         self.counts["letters"] += sum(discard(self.client, places, letters))
         self._erase_elsewhere()
+        self._erase_stable_ids(places, people)
         end_renaming(self.client, [*digests, *self._coming])
         self._erase_forwards(places, digests)
         return sorted(digest.hex() for digest in digests)
@@ -185,6 +187,14 @@ class Erasing:
                 for row in rows:
                     if _has_any(row, self._values):
                         self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
+
+    def _erase_stable_ids(
+        self, places: Sequence[PartitionKeys], people: Sequence[KnownPerson]
+    ) -> None:
+        for destination in dict.fromkeys(place.destination for place in places):
+            changes = IdentityChanges(self.client, destination, self._partitions)
+            for one in people:
+                self.counts["stable ids"] += changes.forget(one.digest, one.partition, self._keys)
 
     def _erase_forwards(self, places: Sequence[PartitionKeys], digests: Sequence[bytes]) -> None:
         for digest in digests:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 from redis import Redis
 
 from ops.state import scripts
+from ops.state.renaming import ForwardedPerson, former_identities, read_forwards
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.people.forwards import Moving
 from worker.contract.people.stable import Change, StableRecord, stable_partition
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
+from worker.errors import OperationsMustAct
 
 Ending = Literal["renamed", "refused", "left"]
 """`left`: somebody else has the former identity now; late events under it go to the new one."""
@@ -129,8 +133,11 @@ class IdentityChanges:
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
+        return self._listed(self._place(key).claims(digest_of(key)))
+
+    def _listed(self, claims: bytes) -> list[bytes]:
         with redis_errors():
-            text: Any = self.client.get(self._place(key).claims(digest_of(key)))
+            text: Any = self.client.get(claims)
         return [bytes.fromhex(each) for each in (text or b"").decode().split()]
 
     def end(self, stable: bytes, change: Change, ending: Ending, kept_ms: int) -> bool:
@@ -155,11 +162,67 @@ class IdentityChanges:
             scripts.run(self.client, "unclaim", [ScriptCall((claims,), (stable.hex(),))])
         return bool(ended)
 
+    def forget(self, digest: bytes, partition: int, profile_keys: Sequence[str]) -> int:
+        """Forget an identity; returns the number of stable ids that are not known any more.
+
+        Raises:
+            OperationsMustAct: The person is to be renamed, or to get this identity.
+        """
+        claims = PartitionKeys(self.destination, partition).claims(digest)
+        stables = self._listed(claims)
+        for stable in stables:
+            change = self.change_of(stable)
+            if change and digest in (digest_of(change.old), digest_of(change.new)):
+                raise OperationsMustAct(
+                    "This person is being renamed, because their stable id came with another"
+                    " identity. A worker has to run; run this again in a few seconds."
+                )
+        calls = [
+            ScriptCall((self._home(stable).stable(stable),), (digest.hex(), *profile_keys))
+            for stable in stables
+        ]
+        answers = scripts.run(self.client, "stable_forget", calls)
+        with redis_errors():
+            self.client.unlink(claims)
+        return len([answer for answer in answers if answer == 1])
+
     def _home(self, stable: bytes) -> PartitionKeys:
         return PartitionKeys(self.destination, stable_partition(stable, self.partitions))
 
     def _place(self, key: str) -> PartitionKeys:
         return PartitionKeys(self.destination, partition_of(key, self.partitions))
+
+
+class Renaming(NamedTuple):
+    """A renaming of a person that is done.
+
+    Attributes:
+        at_ms: When it began.
+        trigger: Of the event that showed it; "" = a person gave the command.
+    """
+
+    destination: str
+    at_ms: int
+    trigger: str
+
+
+def read_renamings(
+    client: Redis, places: Iterable[PartitionKeys], digest: bytes
+) -> Iterator[Renaming]:
+    """Yield the renamings by which somebody got the identity that they have.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    by_destination: defaultdict[str, list[ForwardedPerson]] = defaultdict(list)
+    for place in places:
+        by_destination[place.destination] += read_forwards(client, [place])
+    for destination, found in by_destination.items():
+        done = [each for each in found if each.forward.moving is Moving.DONE]
+        former = {person.digest for person in former_identities(done, digest)}
+        for each in done:
+            if each.person.digest in former:
+                yield Renaming(destination, each.forward.begun_ms, each.forward.trigger)
 
 
 def destinations_with_stable_ids(settings: Settings) -> list[str]:

@@ -1,7 +1,9 @@
 """People whose stable id comes with another identity are renamed by themselves."""
 
+import orjson
 import pytest
 
+from ops.main import app as main
 from ops.person.commands import app
 from ops.person.following import following_for
 from ops.person.renaming import PersonRenaming
@@ -281,3 +283,68 @@ def test_people_whom_a_person_renamed_are_followed_from_there(relay, call, at_in
 
     assert at_insider() == {THIRD: ["gold", "silver", "vip"]}
     assert told(relay).renamed == 1
+
+
+def test_why_and_the_audit_tell_of_it_without_anybodys_identity(relay, call):
+    relay.publish(of_ann(OLD))
+    relay.drain()
+    relay.publish(of_ann(NEW, "gold", minute=1))
+    settle(relay)
+
+    told = orjson.loads(call(main, "why", NEW, "--json").stdout)
+    (renamed,) = [one for one in told["timeline"] if one["what"] == "renamed"]
+    acts = call(main, "audit", "--json").stdout
+
+    assert (renamed["destination"], renamed["trigger"]) == ("insider", "vip-enter")
+    assert "person rename" in acts
+    assert "example.com" not in acts
+    assert "renamed by themselves 1" in call(main, "status").stdout
+
+
+def test_nothing_of_a_stable_id_is_left_of_somebody_who_is_erased(relay, call):
+    relay.publish(of_ann(OLD), of_ann(BOB, uid="u-bob"))
+    relay.drain()
+    relay.publish(of_ann(NEW, "gold", minute=1), of_ann(BOB, "gold", minute=5))
+    settle(relay)
+    relay.publish(of_ann(OLD, "late", minute=0))
+    settle(relay)
+
+    done = call(main, "person", "erase", NEW, "--yes", "--json")
+
+    assert done.exit_code == 0, done.output
+    assert orjson.loads(done.stdout)["erased"]["stable ids"] == 1
+    texts = [*map(digest_of, (f"email:{OLD}", f"email:{NEW}")), OLD.encode(), NEW.encode()]
+    texts += [one.hex().encode() for one in texts[:2]]
+    for key in relay.client.scan_iter(count=1_000):
+        dump = key + everything_in(relay.client, key)
+        assert not any(text in dump for text in texts), key
+
+
+def everything_in(client, key):
+    """Return all that a key holds, as one text."""
+    match client.type(key):
+        case b"string":
+            found = client.get(key)
+        case b"hash":
+            found = client.hgetall(key)
+        case b"stream":
+            found = client.xrange(key)
+        case b"set":
+            found = client.smembers(key)
+        case b"zset":
+            found = client.zrange(key, 0, -1)
+        case _:
+            found = client.lrange(key, 0, -1)
+    return found if isinstance(found, bytes) else str(found).encode()
+
+
+def test_somebody_who_is_about_to_be_renamed_is_not_erased_in_part(relay, call):
+    relay.publish(of_ann(OLD))
+    relay.drain()
+    relay.publish(of_ann(NEW, "gold", minute=1))
+    relay.drain()
+
+    done = call(main, "person", "erase", OLD, "--yes")
+
+    assert done.exit_code == 1
+    assert "is being renamed" in done.output
