@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -20,7 +20,6 @@ from redis import Redis
 from ops.insider.identities import RENAMES_A_MINUTE, InsiderIdentities
 from ops.insider.reader import InsiderUnreadable
 from ops.person.renaming import IdentityChange, Move, PersonRenaming
-from ops.state.acts import acting
 from ops.state.identity_changes import Ending, IdentityChanges, destinations_with_stable_ids
 from ops.state.partitions import partition_count
 from producer.steps import STEP_SECONDS, Step, StepBook, wait_seconds
@@ -28,7 +27,7 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.people.stable import Change
-from worker.contract.redis.acts import Act
+from worker.contract.redis.acts import DONE, Act, note_act
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.contract.triggers.pauses import read_pauses
@@ -43,7 +42,12 @@ _PAUSED_SECONDS: Final = 10.0
 _REFUSED_SECONDS: Final = 60.0
 _LONGEST_SLEEP_SECONDS: Final = 2.0
 _RENEWED_SECONDS: Final = 2.0
-_ACTOR: Final = "segrelay worker"
+_HOLDERS_SECONDS: Final = 25.0
+"""The longest wait for those who hold leases: a drain with hanging requests ends at their deadline.
+Drains that wait for a process do not end a step early, or nobody would be renamed under load."""
+_ACT: Final = Act(
+    "person rename", "segrelay worker", reason="a stable id has another identity", outcome=DONE
+)
 
 
 class StepEnds(OperationsMustAct):
@@ -151,7 +155,7 @@ class FollowingSteps:
         )
         self._state = Following()
         self._saved_at = 0.0
-        self._ends_at = 0.0
+        self._began_at = 0.0
         self._is_over: Callable[[], bool] = lambda: False
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
@@ -165,7 +169,7 @@ class FollowingSteps:
             return Step("another step of it is under way", taken=False)
         self._state = Following.loads(taken[0])
         self._saved_at = self._monotonic()
-        self._ends_at, self._is_over = self._saved_at + STEP_SECONDS, is_over
+        self._began_at, self._is_over = self._saved_at, is_over
         try:
             step = self._do()
             wait_ms = round(1_000 * step.wait_seconds)
@@ -201,10 +205,12 @@ class FollowingSteps:
         named: set[str] = set()
         ended = 0
         for stable, change in waiting.items():
+            if len(going) == PEOPLE_A_STEP:
+                break
             verdict = self.changes.judge(stable, change)
             if verdict in ("refused", "left"):
                 ended += self.changes.end(stable, change, verdict, self._kept_ms)
-            elif verdict == "go" and len(going) < PEOPLE_A_STEP:
+            elif verdict == "go":
                 one = self._identity_change(stable, change)
                 if one and not named & {one.old, one.new, change.old}:
                     going[one] = (stable, change)
@@ -212,11 +218,8 @@ class FollowingSteps:
         return ended + (self._rename_all(going) if going else 0)
 
     def _rename_all(self, going: Mapping[IdentityChange, tuple[bytes, Change]]) -> int:
-        act = Act(
-            "person rename", _ACTOR, self._destination, reason="a stable id has another identity"
-        )
-        ended = 0
-        with self._open_insider() as insider, acting(self._client, act) as doing:
+        ended = renamed = 0
+        with self._open_insider() as insider:
             renaming = _StepRenaming(
                 self._client,
                 self._settings,
@@ -235,7 +238,9 @@ class FollowingSteps:
                 ending: Ending = "refused" if is_refused else "renamed"
                 if self.changes.end(stable, change, ending, self._kept_ms):
                     ended += 1
-                    doing.count += not is_refused
+                    renamed += not is_refused
+        if renamed:
+            note_act(self._client, replace(_ACT, subject=self._destination, count=renamed))
         return ended
 
     def _identity_change(self, stable: bytes, change: Change) -> IdentityChange | None:
@@ -282,7 +287,8 @@ class FollowingSteps:
 
     def _sleep(self, seconds: float) -> None:
         """Wait for somebody who holds a lease, while the step has time."""
-        if self._is_over() or self._monotonic() > self._ends_at:
+        waited = self._monotonic() - self._began_at
+        if waited > _HOLDERS_SECONDS or (waited > STEP_SECONDS and self._is_over()):
             raise StepEnds("The step is over.")
         time.sleep(seconds)
 

@@ -32,6 +32,8 @@ async def hand_on(deliveries: Sequence[Delivery], partition: Partition, state: S
     """
     forwards = await forwards_of(deliveries, partition, state)
     recognized = await recognize(deliveries, forwards, state.recognizer)
+    if not forwards and recognized.is_quiet:
+        return False
     moving = {digest for digest, each in forwards.items() if each.moving is not Moving.DONE}
     moving |= {each.header.digest for each in deliveries if recognized.waits(each)}
     for digest in moving:
