@@ -348,3 +348,35 @@ def test_somebody_who_is_about_to_be_renamed_is_not_erased_in_part(relay, call):
 
     assert done.exit_code == 1
     assert "is being renamed" in done.output
+
+
+def test_while_insider_takes_no_renaming_the_events_wait_and_status_says_why(
+    relay, sandbox, at_insider
+):
+    relay.publish(of_ann(OLD))
+    relay.drain()
+    relay.publish(of_ann(NEW, "gold", minute=1))
+    relay.drain()
+    sandbox.settings(credentials_status=401)
+
+    assert step(relay).wait_seconds > 0
+    found = read_judged(relay.client, relay.settings)["problems"]
+    (problem,) = [one for one in found if one["name"] == "renaming_waits"]
+    assert "refuses the authorization" in problem["message"]
+
+    sandbox.settings(credentials_status=0)
+    settle(relay)
+    assert at_insider() == {NEW: ["gold", "vip"]}
+    assert told(relay).problem == ""
+
+
+def test_a_destination_that_is_paused_is_not_asked_to_rename(relay, call, at_insider):
+    relay.publish(of_ann(OLD))
+    relay.drain()
+    relay.publish(of_ann(NEW, "gold", minute=1))
+    relay.drain()
+    assert call(main, "pause", "insider").exit_code == 0
+
+    assert step(relay).line == "the destination is paused"
+
+    assert at_insider() == {OLD: ["vip"]}
