@@ -10,7 +10,7 @@ from redis import Redis
 
 from ops.letters.reading import StoredLetter
 from ops.person.story import MOST_ENTRIES, HistoryLine, KnownProfile, explain
-from ops.state.identity_changes import Renaming
+from ops.state.identity_changes import PastRenaming
 from ops.state.opened import opened
 from ops.state.waiting import WaitingEntry
 from ops.terminal.console import note, print_json, say, table
@@ -139,7 +139,7 @@ def _of_request(request: WebhookRequest) -> _Moment:
     return _Moment(request.at_ms, "received", "", "", "", "", 0, detail)
 
 
-def _of_renaming(one: Renaming) -> _Moment:
+def _of_renaming(one: PastRenaming) -> _Moment:
     how = "its event brought another identity for the stable id" if one.trigger else "by a command"
     return _Moment(one.at_ms, "renamed", one.destination, one.trigger, "", "", 0, how)
 

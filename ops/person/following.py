@@ -19,14 +19,14 @@ from redis import Redis
 
 from ops.insider.identities import RENAMES_A_MINUTE, InsiderIdentities
 from ops.insider.reader import InsiderUnreadable
-from ops.person.renaming import IdentityChange, Move, PersonRenaming
+from ops.person.renaming import IdentityChange, PersonMove, PersonRenaming
 from ops.state.identity_changes import Ending, IdentityChanges, destinations_with_stable_ids
 from ops.state.partitions import partition_count
 from producer.steps import STEP_SECONDS, Step, StepBook, wait_seconds
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.forwards import Forward, Moving
-from worker.contract.people.stable import Change
+from worker.contract.people.stable import StableIdChange
 from worker.contract.redis.acts import DONE, Act, note_act
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
@@ -77,7 +77,7 @@ class Following:
 
 
 @dataclass(slots=True)
-class _StepRenaming(PersonRenaming):
+class StepRenaming(PersonRenaming):
     """Renames within one step: it waits for nobody, and asks Insider only for what still stands.
 
     Args:
@@ -96,19 +96,19 @@ class _StepRenaming(PersonRenaming):
         PersonRenaming._tell(self)  # noqa: SLF001 - super() does not work with slots
         self.tells()
 
-    def _begin(self, move: Move) -> None:
+    def _begin(self, move: PersonMove) -> None:
         if self.stands(move.change):
             PersonRenaming._begin(self, move)  # noqa: SLF001 - as above
         else:
             move.refuse("somebody else has ended the change")
 
-    def _await_answers(self, moves: Sequence[Move]) -> None:
+    def _await_answers(self, moves: Sequence[PersonMove]) -> None:
         """Leave whoever has an open request for a later step: a drain has to end it."""
         for move in moves:
             if self._is_unanswered(move):
                 move.refuse("a request about this person has got no sure answer yet")
 
-    def _ask(self, move: Move) -> None:
+    def _ask(self, move: PersonMove) -> None:
         if move.outcome is not None:
             return
         if not self.stands(move.change):
@@ -116,11 +116,11 @@ class _StepRenaming(PersonRenaming):
             return
         PersonRenaming._ask(self, move)  # noqa: SLF001 - as above
 
-    def _undo(self, move: Move, message: str) -> None:
+    def _undo(self, move: PersonMove, message: str) -> None:
         PersonRenaming._undo(self, move, message)  # noqa: SLF001 - as above
         self.refused.append(move.change)
 
-    def _withdraw(self, move: Move, message: str) -> None:
+    def _withdraw(self, move: PersonMove, message: str) -> None:
         PersonRenaming._undo(self, move, message)  # noqa: SLF001 - as above
 
 
@@ -129,6 +129,7 @@ class FollowingSteps:
 
     Args:
         open_insider: Opens Insider's API for one step.
+        make_renaming: Makes what renames a group.
     """
 
     def __init__(
@@ -138,12 +139,14 @@ class FollowingSteps:
         destination: str,
         open_insider: Callable[[], InsiderIdentities],
         *,
+        make_renaming: type[StepRenaming] = StepRenaming,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._settings = settings
         self._destination = destination
         self._open_insider = open_insider
+        self._make_renaming = make_renaming
         self._monotonic = monotonic
         self._partitions = partition_count(client, settings)
         self.changes = IdentityChanges(client, destination, self._partitions)
@@ -201,7 +204,7 @@ class FollowingSteps:
     def _rename(self) -> int:
         """Make some of the changes; returns how many have ended."""
         waiting = self.changes.waiting(_LOOKED_AT)
-        going: dict[IdentityChange, tuple[bytes, Change]] = {}
+        going: dict[IdentityChange, tuple[bytes, StableIdChange]] = {}
         named: set[str] = set()
         ended = 0
         for stable, change in waiting.items():
@@ -217,10 +220,10 @@ class FollowingSteps:
                     named |= {one.old, one.new, change.old}
         return ended + (self._rename_all(going) if going else 0)
 
-    def _rename_all(self, going: Mapping[IdentityChange, tuple[bytes, Change]]) -> int:
+    def _rename_all(self, going: Mapping[IdentityChange, tuple[bytes, StableIdChange]]) -> int:
         ended = renamed = 0
         with self._open_insider() as insider:
-            renaming = _StepRenaming(
+            renaming = self._make_renaming(
                 self._client,
                 self._settings,
                 {self._destination: insider},
@@ -243,7 +246,7 @@ class FollowingSteps:
             note_act(self._client, replace(_ACT, subject=self._destination, count=renamed))
         return ended
 
-    def _identity_change(self, stable: bytes, change: Change) -> IdentityChange | None:
+    def _identity_change(self, stable: bytes, change: StableIdChange) -> IdentityChange | None:
         """Return what is to be renamed; None if that is being renamed by somebody else.
 
         Where a person has renamed the former identity meanwhile, its present one is renamed.
@@ -264,7 +267,7 @@ class FollowingSteps:
             text: Any = self._client.hget(place.forwards, digest_of(key).hex())
         return Forward.loads(text) if text else None
 
-    def _stands(self, stable: bytes, change: Change) -> bool:
+    def _stands(self, stable: bytes, change: StableIdChange) -> bool:
         return self.changes.change_of(stable) == change
 
     @property
@@ -304,7 +307,12 @@ def _short_sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def following_for(client: Redis, settings: Settings, destination: str) -> FollowingSteps:
+def following_for(
+    client: Redis,
+    settings: Settings,
+    destination: str,
+    make_renaming: type[StepRenaming] = StepRenaming,
+) -> FollowingSteps:
     """Return what renames people of a destination."""
     shares = len(destinations_with_stable_ids(settings))
 
@@ -316,4 +324,4 @@ def following_for(client: Redis, settings: Settings, destination: str) -> Follow
             sleep=_short_sleep,
         )
 
-    return FollowingSteps(client, settings, destination, opened)
+    return FollowingSteps(client, settings, destination, opened, make_renaming=make_renaming)

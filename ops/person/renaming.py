@@ -77,7 +77,7 @@ class Receipt:
 
 
 @dataclass(slots=True)
-class Move:
+class PersonMove:
     """One person at one destination.
 
     Args:
@@ -131,7 +131,7 @@ class PersonRenaming:
     identifier: Callable[[str], Mapping[str, Any]]
     sleep: Callable[[float], None] = time.sleep
     destinations: Sequence[str] = ()
-    _going: list[Move] = field(default_factory=list, init=False)
+    _going: list[PersonMove] = field(default_factory=list, init=False)
     _told_at: float = field(default=0.0, init=False)
     _count: int = field(init=False)
 
@@ -172,14 +172,14 @@ class PersonRenaming:
             tell_renaming(self.client, [move.old_digest for move in self._going])
             self._told_at = time.monotonic()
 
-    def _move_of(self, change: IdentityChange, destination: str) -> Move:
+    def _move_of(self, change: IdentityChange, destination: str) -> PersonMove:
         left, arrives = (
             PartitionKeys(destination, partition_of(key, self._count))
             for key in (change.old, change.new)
         )
-        return Move(change, left, arrives)
+        return PersonMove(change, left, arrives)
 
-    def _begin(self, move: Move) -> None:
+    def _begin(self, move: PersonMove) -> None:
         """Write the records of both identities, or find those that are there."""
         move.text = self._record(move.left, move.old_digest)
         if move.text and move.forward.to != move.change.new:
@@ -198,7 +198,7 @@ class PersonRenaming:
             )
             self._set(move, begun, takes_members=True)
 
-    def _find_done(self, move: Move) -> None:
+    def _find_done(self, move: PersonMove) -> None:
         """End what a command that was killed has left behind."""
         move.outcome, move.is_ours = "already", True
         move.arriving = _arriving(move)
@@ -206,7 +206,7 @@ class PersonRenaming:
             self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
             move.outcome = "renamed"
 
-    def _announce(self, move: Move) -> bool:
+    def _announce(self, move: PersonMove) -> bool:
         """Hold back what comes under the new identity; an earlier renaming of it is taken back."""
         found, arriving = self._record(move.arrives, move.new_digest), _arriving(move)
         if found not in (b"", arriving) and Forward.loads(found).moving is not Moving.DONE:
@@ -224,7 +224,7 @@ class PersonRenaming:
             found: Any = self.client.hget(place.forwards, digest.hex())
         return found or b""
 
-    def _set(self, move: Move, forward: Forward, *, takes_members: bool = False) -> None:
+    def _set(self, move: PersonMove, forward: Forward, *, takes_members: bool = False) -> None:
         syncs = list(self.settings.sync) if takes_members else []
         names = (move.left.forwards, *map(move.left.members, syncs))
         text = forward.dumps()
@@ -243,7 +243,7 @@ class PersonRenaming:
         if answer == 2:  # noqa: PLR2004 - what the script says
             raise _unanswered()
 
-    def _await_answers(self, moves: Sequence[Move]) -> None:
+    def _await_answers(self, moves: Sequence[PersonMove]) -> None:
         """Wait until no request is open that may still tell the ledger of a former identity."""
         ends_at = time.monotonic() + _ANSWER_SECONDS
         left = list(moves)
@@ -252,13 +252,13 @@ class PersonRenaming:
                 raise _unanswered()
             self._wait(_LOOK_SECONDS)
 
-    def _is_unanswered(self, move: Move) -> bool:
+    def _is_unanswered(self, move: PersonMove) -> bool:
         with redis_errors():
             notes: Any = self.client.hvals(move.left.notes)
         digest = move.old_digest.hex().encode()
         return any(digest in note for note in notes)
 
-    def _ask(self, move: Move) -> None:
+    def _ask(self, move: PersonMove) -> None:
         """Have Insider rename the person, unless it has done that before."""
         insider = self.identities.get(move.left.destination)
         forward = move.forward
@@ -274,7 +274,7 @@ class PersonRenaming:
                 return
         self._set(move, replace(forward, moving=Moving.RENAMED))
 
-    def _merge(self, moves: Sequence[Move]) -> None:
+    def _merge(self, moves: Sequence[PersonMove]) -> None:
         """Write what both ledgers know into that of the new identity."""
         for place in dict.fromkeys(move.arrives for move in moves):
             those = [move for move in moves if move.arrives == place]
@@ -285,7 +285,7 @@ class PersonRenaming:
                 lease.run("ledgers_in", list(names), list(args))
             self._tell()
 
-    def _ledgers(self, moves: Sequence[Move]) -> list[tuple[bytes | None, bytes | None]]:
+    def _ledgers(self, moves: Sequence[PersonMove]) -> list[tuple[bytes | None, bytes | None]]:
         with redis_errors():
             pipe = self.client.pipeline(transaction=False)
             for move in moves:
@@ -300,7 +300,7 @@ class PersonRenaming:
         kept_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
         return pack(record), 0 if may_be_member(record) else kept_ms
 
-    def _end(self, move: Move) -> None:
+    def _end(self, move: PersonMove) -> None:
         if move.outcome is not None:
             return
         left, digest = move.left, move.old_digest.hex()
@@ -314,7 +314,7 @@ class PersonRenaming:
         self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, marks)
         move.outcome = "renamed"
 
-    def _marks(self, move: Move) -> dict[str, bytes]:
+    def _marks(self, move: PersonMove) -> dict[str, bytes]:
         """Return the marks of the person as a member that syncs know."""
         names = list(self.settings.sync)
         if not names:
@@ -335,7 +335,7 @@ class PersonRenaming:
         names = (place.forwards, *map(place.members, marks))
         self._run("forward_arrived", names, (digest.hex(), text, key, *marks.values()))
 
-    def _undo(self, move: Move, message: str) -> None:
+    def _undo(self, move: PersonMove, message: str) -> None:
         """Leave the person as they were: both identities are delivered again."""
         marks = self._marks(move)
         self._arrive(move.left, move.old_digest, move.text, move.change.old, marks)
@@ -348,12 +348,12 @@ class PersonRenaming:
         move.refuse(message)
 
 
-def _arriving(move: Move) -> bytes:
+def _arriving(move: PersonMove) -> bytes:
     """Return the record of the new identity, which says whose it is going to be."""
     return Forward(Moving.ARRIVING, move.old_digest.hex()).dumps()
 
 
-def _places(moves: Iterable[Move]) -> list[PartitionKeys]:
+def _places(moves: Iterable[PersonMove]) -> list[PartitionKeys]:
     return list(dict.fromkeys(place for move in moves for place in (move.left, move.arrives)))
 
 
@@ -370,7 +370,7 @@ def _unanswered() -> OperationsMustAct:
     )
 
 
-def _receipt(change: IdentityChange, moves: Sequence[Move]) -> Receipt:
+def _receipt(change: IdentityChange, moves: Sequence[PersonMove]) -> Receipt:
     own = [move for move in moves if move.change is change]
     refused = next((move for move in own if move.outcome == "refused"), None)
     if refused:

@@ -13,7 +13,7 @@ from redis import Redis
 
 from ops.letters.reading import Filter, StoredLetter, find_letters
 from ops.person.obstacles import Obstacles
-from ops.state.identity_changes import Renaming, read_renamings
+from ops.state.identity_changes import PastRenaming, read_renamings
 from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions, partition_count
@@ -81,7 +81,7 @@ class KnownProfile:
     quarantined: list[QuarantineRecord] = field(default_factory=list)
     obstacles: Obstacles | None = None
     requests: list[WebhookRequest] = field(default_factory=list)
-    renamings: list[Renaming] = field(default_factory=list)
+    renamings: list[PastRenaming] = field(default_factory=list)
     is_whole: bool = True
 
     @property

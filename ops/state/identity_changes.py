@@ -16,7 +16,7 @@ from ops.state.renaming import ForwardedPerson, former_identities, read_forwards
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.forwards import Moving
-from worker.contract.people.stable import Change, StableRecord, stable_partition
+from worker.contract.people.stable import StableIdChange, StableRecord, stable_partition
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
@@ -24,7 +24,7 @@ from worker.errors import OperationsMustAct
 
 Ending = Literal["renamed", "refused", "left"]
 """`left`: somebody else has the former identity now; late events under it go to the new one."""
-Verdict = Literal["go", "wait", "refused", "left"]
+ChangeVerdict = Literal["go", "wait", "refused", "left"]
 _FIELDS_A_CALL: Final = 500
 
 
@@ -59,7 +59,7 @@ class IdentityChanges:
     destination: str
     partitions: int
 
-    def waiting(self, most: int) -> dict[bytes, Change]:
+    def waiting(self, most: int) -> dict[bytes, StableIdChange]:
         """Return changes by the digest of their stable id.
 
         Raises:
@@ -67,14 +67,14 @@ class IdentityChanges:
         """
         return dict(islice(self._all(), most))
 
-    def _all(self) -> Iterator[tuple[bytes, Change]]:
+    def _all(self) -> Iterator[tuple[bytes, StableIdChange]]:
         for number in range(self.partitions):
             place = PartitionKeys(self.destination, number)
             with redis_errors():
                 for name, text in self.client.hscan_iter(place.changes, count=_FIELDS_A_CALL):
-                    yield bytes.fromhex(name.decode()), Change.loads(text)
+                    yield bytes.fromhex(name.decode()), StableIdChange.loads(text)
 
-    def change_of(self, stable: bytes) -> Change | None:
+    def change_of(self, stable: bytes) -> StableIdChange | None:
         """Return the change of a stable id, if it has one now.
 
         Raises:
@@ -82,9 +82,9 @@ class IdentityChanges:
         """
         with redis_errors():
             text: Any = self.client.hget(self._home(stable).changes, stable.hex())
-        return Change.loads(text) if text else None
+        return StableIdChange.loads(text) if text else None
 
-    def judge(self, stable: bytes, change: Change) -> Verdict:
+    def judge(self, stable: bytes, change: StableIdChange) -> ChangeVerdict:
         """Say whether a change may be made: nobody else may have the former or the new identity.
 
         Somebody who is about to leave the new identity is waited for. People who exchange their
@@ -100,7 +100,7 @@ class IdentityChanges:
             return "wait"
         return "go"
 
-    def _returns(self, change: Change, old: str) -> bool:
+    def _returns(self, change: StableIdChange, old: str) -> bool:
         """Say whether a chain of changes ends where another one begins."""
         passed: set[str] = set()
         while change.new != old:
@@ -140,7 +140,7 @@ class IdentityChanges:
             text: Any = self.client.get(claims)
         return [bytes.fromhex(each) for each in (text or b"").decode().split()]
 
-    def end(self, stable: bytes, change: Change, ending: Ending, kept_ms: int) -> bool:
+    def end(self, stable: bytes, change: StableIdChange, ending: Ending, kept_ms: int) -> bool:
         """End a change; returns False if it was another one by now.
 
         Raises:
@@ -193,7 +193,7 @@ class IdentityChanges:
         return PartitionKeys(self.destination, partition_of(key, self.partitions))
 
 
-class Renaming(NamedTuple):
+class PastRenaming(NamedTuple):
     """A renaming of a person that is done.
 
     Attributes:
@@ -208,7 +208,7 @@ class Renaming(NamedTuple):
 
 def read_renamings(
     client: Redis, places: Iterable[PartitionKeys], digest: bytes
-) -> Iterator[Renaming]:
+) -> Iterator[PastRenaming]:
     """Yield the renamings by which somebody got the identity that they have.
 
     Raises:
@@ -222,7 +222,7 @@ def read_renamings(
         former = {person.digest for person in former_identities(done, digest)}
         for each in done:
             if each.person.digest in former:
-                yield Renaming(destination, each.forward.begun_ms, each.forward.trigger)
+                yield PastRenaming(destination, each.forward.begun_ms, each.forward.trigger)
 
 
 def destinations_with_stable_ids(settings: Settings) -> list[str]:

@@ -270,7 +270,7 @@ class PartitionKeys:
         return self.tag.encode() + b"l" + digest
 
     def stable(self, digest: bytes) -> bytes:
-        """Return the key of what is known of a stable id."""
+        """Return the key of the record of a stable id."""
         return self.tag.encode() + b"u" + digest
 
     def claims(self, digest: bytes) -> bytes:

@@ -75,7 +75,7 @@ class Recognizer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StableIdChange:
     """A stable id that came with another identity, until the person is renamed.
 
     Args:

@@ -5,8 +5,7 @@ import pytest
 
 from ops.main import app as main
 from ops.person.commands import app
-from ops.person.following import following_for
-from ops.person.renaming import PersonRenaming
+from ops.person.following import StepRenaming, following_for
 from ops.state.identity_changes import IdentityChanges, read_renamed_people
 from ops.state.ledger import Names, read_records
 from ops.status.health.judgement import read_judged
@@ -202,17 +201,17 @@ def test_a_value_that_names_nobody_is_no_stable_id(relay, at_insider):
     assert told(relay).renamed == 0
 
 
-STAGES = ("_begin", "_announce", "_ask", "_merge", "_end", "_arrive")
+STAGES = ("_begin", "_announce", "_await_answers", "_ask", "_merge", "_end", "_arrive")
 
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_step_that_is_killed_is_done_again(relay, at_insider, monkeypatch, stage, after):
+def test_a_step_that_is_killed_is_done_again(relay, at_insider, stage, after):
     relay.publish(of_ann(OLD))
     relay.drain()
     relay.publish(of_ann(NEW, "gold", minute=1))
     relay.drain()
-    die_in_a_step(relay, monkeypatch, stage, after)
+    die_in_a_step(relay, stage, after)
 
     relay.publish(of_ann(OLD, "silver", minute=0.5), of_ann(NEW, "bronze", minute=2))
     settle(relay)
@@ -227,40 +226,46 @@ class KilledError(Exception):
     """In the place of a kill."""
 
 
-def die_in_a_step(relay, monkeypatch, stage, after):
-    own = getattr(PersonRenaming, stage)
+def die_in_a_step(relay, stage, after):
+    own = getattr(StepRenaming, stage)
 
     def dying(self, *arguments):
         if after:
             own(self, *arguments)
         raise KilledError
 
-    with monkeypatch.context() as patched:
-        patched.setattr(PersonRenaming, stage, dying)
-        with pytest.raises(KilledError):
-            step(relay)
+    mortal = type("Mortal", (StepRenaming,), {stage: dying})
+    with pytest.raises(KilledError):
+        following_for(relay.client, relay.settings, "insider", mortal).step()
     relay.client.hdel("{changes:insider}", "lock", "until")
 
 
-def test_a_step_that_stood_still_renames_nobody_again(relay, at_insider, monkeypatch):
+class Frozen(IdentityChanges):
+    """Reads the changes, and stands still until somebody has gone there and back."""
+
+    meanwhile = staticmethod(lambda: None)
+
+    def waiting(self, most):
+        found = super().waiting(most)
+        self.meanwhile()
+        return found
+
+
+def test_a_step_that_stood_still_renames_nobody_again(relay, at_insider):
     relay.publish(of_ann(OLD))
     relay.drain()
     relay.publish(of_ann(NEW, "gold", minute=1))
     relay.drain()
-    own = IdentityChanges.waiting
 
-    def frozen(changes, most):
-        """Read, and stand still until the person has gone there and back."""
-        found = own(changes, most)
-        monkeypatch.setattr(IdentityChanges, "waiting", own)
+    def there_and_back():
         relay.client.hdel("{changes:insider}", "lock", "until")
         settle(relay)
         relay.publish(of_ann(OLD, "silver", minute=2))
         settle(relay)
-        return found
 
-    monkeypatch.setattr(IdentityChanges, "waiting", frozen)
     steps = following_for(relay.client, relay.settings, "insider")
+    frozen = type("FrozenOnce", (Frozen,), {"meanwhile": staticmethod(there_and_back)})
+    steps.changes = frozen(relay.client, "insider", 4)
     assert not steps.step().taken
     settle(relay)
     relay.publish(of_ann(NEW, "late", minute=1))

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Remembers which stable ids came with identities.
 --
--- KEYS[1..] lists, one per sighting
+-- KEYS[1], [2..] lists, one per sighting
 -- ARGV[1] for how long a list is kept, ms  [2] per sighting: digest of the stable id (20 hex digits), and 1 = kept without an end, else 0
 --
 -- Of an identity that many have in common, the first ones are enough to show it.
