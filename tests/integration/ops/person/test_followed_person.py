@@ -229,9 +229,9 @@ class KilledError(Exception):
 def die_in_a_step(relay, stage, after):
     own = getattr(StepRenaming, stage)
 
-    def dying(self, *arguments):
+    def dying(self, *arguments, **named):
         if after:
-            own(self, *arguments)
+            own(self, *arguments, **named)
         raise KilledError
 
     mortal = type("Mortal", (StepRenaming,), {stage: dying})
