@@ -30,6 +30,7 @@ def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
         deliveries.waiting,
         deliveries.times,
         deliveries.left_out,
+        deliveries.renamed_people,
         requests.answers,
         requests.rates,
         requests.states,

@@ -22,6 +22,7 @@ from ops.letters.replay import discard
 from ops.moving.held import HeldLease, held
 from ops.person.mention import Mention, value_of
 from ops.state import scripts
+from ops.state.identity_changes import IdentityChanges
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.person import KnownPerson
 from ops.state.renaming import end_renaming, former_identities, present_key, read_forwards
@@ -85,6 +86,7 @@ class Erasing:
         self.counts["letters"] += sum(discard(self.client, places, letters))
         self._erase_letters_on_their_way(places, wanted)
         self._erase_elsewhere(digests)
+        self._erase_stable_ids(places, people)
         self.anonymize(self._keys)
         end_renaming(self.client, [*digests, *self._coming])
         self._erase_forwards(places, digests)
@@ -207,6 +209,14 @@ class Erasing:
                 for row in rows:
                     if self._mention.stands_in(row):
                         self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
+
+    def _erase_stable_ids(
+        self, places: Sequence[PartitionKeys], people: Sequence[KnownPerson]
+    ) -> None:
+        for destination in dict.fromkeys(place.destination for place in places):
+            changes = IdentityChanges(self.client, destination, self._partitions)
+            for one in people:
+                self.counts["stable ids"] += changes.forget(one.digest, one.partition, self._keys)
 
     def _erase_forwards(self, places: Sequence[PartitionKeys], digests: Sequence[bytes]) -> None:
         for digest in digests:

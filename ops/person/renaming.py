@@ -54,11 +54,14 @@ class IdentityChange:
 
     Args:
         line: Of the file; 0 = of the command line.
+        stable, trigger: Of a person who is renamed by themselves; see `contract.forwards`.
     """
 
     old: str
     new: str
     line: int = 0
+    stable: str = ""
+    trigger: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Receipt:
 
 
 @dataclass(slots=True)
-class _Move:
+class PersonMove:
     """One person at one destination.
 
     Args:
@@ -95,17 +98,21 @@ class _Move:
 
     @property
     def forward(self) -> Forward:
+        """Return the record of the former identity."""
         return Forward.loads(self.text)
 
     @property
     def old_digest(self) -> bytes:
+        """Return the digest of the former identity."""
         return digest_of(self.change.old)
 
     @property
     def new_digest(self) -> bytes:
+        """Return the digest of the new identity."""
         return digest_of(self.change.new)
 
     def refuse(self, message: str) -> None:
+        """Leave the person as they are."""
         self.outcome, self.message = "refused", message
 
 
@@ -116,6 +123,7 @@ class PersonRenaming:
     Args:
         identities: By destination, of those at Insider.
         identifier: Gives Insider's identifier for the key of a profile.
+        destinations: Those at which people are renamed; by default all that are known.
     """
 
     client: Redis
@@ -123,14 +131,14 @@ class PersonRenaming:
     identities: Mapping[str, InsiderIdentities]
     identifier: Callable[[str], Mapping[str, Any]]
     sleep: Callable[[float], None] = time.sleep
-    _going: list[_Move] = field(default_factory=list, init=False)
+    destinations: Sequence[str] = ()
+    _going: list[PersonMove] = field(default_factory=list, init=False)
     _told_at: float = field(default=0.0, init=False)
     _count: int = field(init=False)
-    _destinations: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._count = partition_count(self.client, self.settings)
-        self._destinations = known_destinations(self.client, self.settings)
+        self.destinations = self.destinations or known_destinations(self.client, self.settings)
 
     def run(self, changes: Sequence[IdentityChange]) -> list[Receipt]:
         """Rename people, none of whom is named twice.
@@ -139,7 +147,7 @@ class PersonRenaming:
             OperationsMustAct: Somebody keeps a lease, or Insider does not answer; do it again.
             RedisUnavailable: Do it again.
         """
-        moves = [self._move_of(change, name) for change in changes for name in self._destinations]
+        moves = [self._move_of(change, name) for change in changes for name in self.destinations]
         for move in moves:
             self._begin(move)
         self._going = [move for move in moves if move.outcome is None]
@@ -167,14 +175,14 @@ class PersonRenaming:
             tell_renaming(self.client, [move.old_digest for move in self._going])
             self._told_at = time.monotonic()
 
-    def _move_of(self, change: IdentityChange, destination: str) -> _Move:
+    def _move_of(self, change: IdentityChange, destination: str) -> PersonMove:
         left, arrives = (
             PartitionKeys(destination, partition_of(key, self._count))
             for key in (change.old, change.new)
         )
-        return _Move(change, left, arrives)
+        return PersonMove(change, left, arrives)
 
-    def _begin(self, move: _Move) -> None:
+    def _begin(self, move: PersonMove) -> None:
         """Write the records of both identities, or find those that are there."""
         move.text = self._record(move.left, move.old_digest)
         if move.text and move.forward.to != move.change.new:
@@ -183,10 +191,17 @@ class PersonRenaming:
             self._find_done(move)
         elif self._announce(move) and not move.text:
             now_ms = _now_ms(self.client)
-            begun = Forward(Moving.BEGUN, move.change.new, move.arrives.partition, now_ms)
+            begun = Forward(
+                Moving.BEGUN,
+                move.change.new,
+                move.arrives.partition,
+                now_ms,
+                move.change.stable,
+                move.change.trigger,
+            )
             self._set(move, begun, takes_members=True)
 
-    def _find_done(self, move: _Move) -> None:
+    def _find_done(self, move: PersonMove) -> None:
         """End what a command that was killed has left behind."""
         move.outcome, move.is_ours = "already", True
         move.arriving = _arriving(move)
@@ -194,7 +209,7 @@ class PersonRenaming:
             self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
             move.outcome = "renamed"
 
-    def _announce(self, move: _Move) -> bool:
+    def _announce(self, move: PersonMove) -> bool:
         """Hold back what comes under the new identity; an earlier renaming of it is taken back."""
         found, arriving = self._record(move.arrives, move.new_digest), _arriving(move)
         if found not in (b"", arriving) and Forward.loads(found).moving is not Moving.DONE:
@@ -212,7 +227,7 @@ class PersonRenaming:
             found: Any = self.client.hget(place.forwards, digest.hex())
         return found or b""
 
-    def _set(self, move: _Move, forward: Forward, *, takes_members: bool = False) -> None:
+    def _set(self, move: PersonMove, forward: Forward, *, takes_members: bool = False) -> None:
         syncs = list(self.settings.sync) if takes_members else []
         names = (move.left.forwards, *map(move.left.members, syncs))
         text = forward.dumps()
@@ -231,7 +246,7 @@ class PersonRenaming:
         if answer == 2:  # noqa: PLR2004 - what the script says
             raise _unanswered()
 
-    def _await_answers(self, moves: Sequence[_Move]) -> None:
+    def _await_answers(self, moves: Sequence[PersonMove]) -> None:
         """Wait until no request is open that may still tell the ledger of a former identity."""
         ends_at = time.monotonic() + _ANSWER_SECONDS
         left = list(moves)
@@ -240,13 +255,13 @@ class PersonRenaming:
                 raise _unanswered()
             self._wait(_LOOK_SECONDS)
 
-    def _is_unanswered(self, move: _Move) -> bool:
+    def _is_unanswered(self, move: PersonMove) -> bool:
         with redis_errors():
             notes: Any = self.client.hvals(move.left.notes)
         digest = move.old_digest.hex().encode()
         return any(digest in note for note in notes)
 
-    def _ask(self, move: _Move) -> None:
+    def _ask(self, move: PersonMove) -> None:
         """Have Insider rename the person, unless it has done that before."""
         insider = self.identities.get(move.left.destination)
         forward = move.forward
@@ -262,7 +277,7 @@ class PersonRenaming:
                 return
         self._set(move, replace(forward, moving=Moving.RENAMED))
 
-    def _merge(self, moves: Sequence[_Move]) -> None:
+    def _merge(self, moves: Sequence[PersonMove]) -> None:
         """Write what both ledgers know into that of the new identity."""
         for place in dict.fromkeys(move.arrives for move in moves):
             those = [move for move in moves if move.arrives == place]
@@ -277,7 +292,7 @@ class PersonRenaming:
                     lease.run("ledgers_in", names, args)
             self._tell()
 
-    def _take_letters(self, moves: Sequence[_Move]) -> None:
+    def _take_letters(self, moves: Sequence[PersonMove]) -> None:
         """Move the letters of these people to their new identities."""
         self._tell()
         move_letters(
@@ -288,7 +303,7 @@ class PersonRenaming:
             ],
         )
 
-    def _ledgers(self, moves: Sequence[_Move]) -> list[tuple[bytes | None, bytes | None]]:
+    def _ledgers(self, moves: Sequence[PersonMove]) -> list[tuple[bytes | None, bytes | None]]:
         with redis_errors():
             pipe = self.client.pipeline(transaction=False)
             for move in moves:
@@ -303,7 +318,7 @@ class PersonRenaming:
         kept_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
         return pack(record), 0 if may_be_member(record) else kept_ms
 
-    def _end(self, move: _Move) -> None:
+    def _end(self, move: PersonMove) -> None:
         if move.outcome is not None:
             return
         left, digest = move.left, move.old_digest.hex()
@@ -322,7 +337,7 @@ class PersonRenaming:
         self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
         move.outcome = "renamed"
 
-    def _marks(self, move: _Move) -> dict[str, bytes]:
+    def _marks(self, move: PersonMove) -> dict[str, bytes]:
         """Return the marks of the person as a member that syncs know."""
         names = list(self.settings.sync)
         if not names:
@@ -349,7 +364,7 @@ class PersonRenaming:
             (digest.hex(), text, b"" if ends else text, key, *marks.values()),
         )
 
-    def _undo(self, move: _Move, message: str) -> None:
+    def _undo(self, move: PersonMove, message: str) -> None:
         """Leave the person as they were: both identities are delivered again."""
         marks = self._marks(move)
         self._arrive(move.left, move.old_digest, move.text, move.change.old, marks)
@@ -362,12 +377,12 @@ class PersonRenaming:
         move.refuse(message)
 
 
-def _arriving(move: _Move) -> bytes:
+def _arriving(move: PersonMove) -> bytes:
     """Return the record of the new identity, which says whose it is going to be."""
     return Forward(Moving.ARRIVING, move.old_digest.hex()).dumps()
 
 
-def _places(moves: Iterable[_Move]) -> list[PartitionKeys]:
+def _places(moves: Iterable[PersonMove]) -> list[PartitionKeys]:
     return list(dict.fromkeys(place for move in moves for place in (move.left, move.arrives)))
 
 
@@ -384,7 +399,7 @@ def _unanswered() -> OperationsMustAct:
     )
 
 
-def _receipt(change: IdentityChange, moves: Sequence[_Move]) -> Receipt:
+def _receipt(change: IdentityChange, moves: Sequence[PersonMove]) -> Receipt:
     own = [move for move in moves if move.change is change]
     refused = next((move for move in own if move.outcome == "refused"), None)
     if refused:

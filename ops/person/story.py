@@ -13,6 +13,7 @@ from redis import Redis
 
 from ops.letters.reading import Filter, StoredLetter, find_letters
 from ops.person.obstacles import Obstacles
+from ops.state.identity_changes import PastRenaming, read_renamings
 from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions, partition_count
@@ -67,6 +68,7 @@ class KnownProfile:
         obstacles: The reasons why deliveries may wait.
         orphaned: Entries of `waiting` that no trigger wants any more.
         requests: To the receiver, that brought events of this person lately.
+        renamings: By which the person got the present identity.
         is_whole: All that waits was looked at.
     """
 
@@ -80,6 +82,7 @@ class KnownProfile:
     quarantined: list[QuarantineRecord] = field(default_factory=list)
     obstacles: Obstacles | None = None
     requests: list[WebhookRequest] = field(default_factory=list)
+    renamings: list[PastRenaming] = field(default_factory=list)
     is_whole: bool = True
 
     @property
@@ -115,6 +118,7 @@ def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
         )
     known.quarantined = list(_quarantined(client, text))
     digest = known.person.digest
+    known.renamings = list(read_renamings(client, all_partitions(client, settings), digest))
     known.requests = [one for one in read_requests(client) if digest in one.people]
     return known
 

@@ -78,6 +78,7 @@ def hindrances(
         "triggers": _only(document["triggers"], triggers),
         "jobs": _only(document["jobs"], {job}),
         "former_names": {},
+        "renamed_people": {},
         "orphaned": 0,
     }
     # Of everything else the facts are left empty: only what concerns these deliveries is asked.

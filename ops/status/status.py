@@ -14,6 +14,7 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.state.delays import Delays, read_delays, state_of_delayed
+from ops.state.identity_changes import destinations_with_stable_ids, read_renamed_people
 from ops.state.jobs import reason_of_state, state_of
 from ops.state.orphans import mending_commands
 from ops.state.partitions import all_partitions, destinations_of
@@ -94,6 +95,12 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         "dropped_fields": _sorted(totals.dropped_fields),
         "responses": _responses(client, places),
         "template_files": _differing_files(processes, settings),
+        "renamed_people": {
+            name: asdict(one)
+            for name, one in read_renamed_people(
+                client, places, destinations_with_stable_ids(settings)
+            ).items()
+        },
         "processes": [_process(one, settings) for one in processes],
     }
 

@@ -83,6 +83,11 @@ def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None)
             f"requests refused as too large {document['too_large_requests']:,}: Lytics dropped "
             "their events; make its batches smaller, or raise producer.webhook.max_bytes"
         )
+    for name, people in document["renamed_people"].items():
+        yield (
+            f"people of {name} renamed by themselves {people['renamed']:,}, waiting"
+            f" {people['waiting']:,}, refused {people['refused']:,}"
+        )
     if document["dropped_fields"]:
         yield f"fields left out: {counted(document['dropped_fields'])}"
 

@@ -81,9 +81,15 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}jobs:SOURCE` | hash | position and numbers for one source of a job, for 90 days |
 | `{d:p}sync:NAME` | hash | \* profile key → mark of a member that a sync knows |
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
-| `{d:p}forwards` | hash | \* digest (hex) → JSON, see `contract.forwards`: who is renamed; |
+| `{d:p}forwards` | hash | \* digest (hex) → JSON of people who are renamed: `contract.forwards`; |
 | | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |
 | `{d:p}l<digest>` | string | the ledger of one profile |
+| `{d:p}u<digest>` | string | \* a stable id: whose it is now, see `contract.people.stable` |
+| `{d:p}i<digest>` | string | an identity: the stable ids (digests, hex) that came with it |
+| `{d:p}changes` | hash | \* digest (hex) of a stable id → its change of identity, not done yet |
+| `{d:p}changed` | hash | `renamed`, `refused` → how many such changes; `refused_ms`: the last |
+| `{changes:DEST}` | hash | the renaming of people whose stable id moved; fields as of a sync |
+| `{changes:DEST}:bell` | string | a step of it was rung for and has not begun |
 """
 
 from __future__ import annotations
@@ -147,7 +153,8 @@ which are an even sample. `settle.lua` knows the number too. A person takes abou
 _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
-    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{[^{}]+:\d+\}(s:|letters$|lettersleaving$|who$|responses$|sync:|forwards$)"
+    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$"
+    rb"|\{[^{}]+:\d+\}(s:|letters$|lettersleaving$|who$|responses$|sync:|u|changes$|forwards$)"
 )
 
 
@@ -198,6 +205,16 @@ def responses(destination: str) -> str:
 def responses_bell(destination: str) -> str:
     """Return the key of the bell for shipping a destination's responses."""
     return f"{{responses:{destination}}}:bell"
+
+
+def changes(destination: str) -> str:
+    """Return the key of the progress of renaming people whose stable id has moved."""
+    return f"{{changes:{destination}}}"
+
+
+def changes_bell(destination: str) -> str:
+    """Return the key of the bell for renaming people whose stable id has moved."""
+    return f"{{changes:{destination}}}:bell"
 
 
 def token(authorization: str, fingerprint: str) -> str:
@@ -277,6 +294,14 @@ class PartitionKeys:
         """Return the key of one profile's ledger; the digest stands in it as raw bytes."""
         return self.tag.encode() + b"l" + digest
 
+    def stable(self, digest: bytes) -> bytes:
+        """Return the key of the record of a stable id."""
+        return self.tag.encode() + b"u" + digest
+
+    def claims(self, digest: bytes) -> bytes:
+        """Return the key of the stable ids that came with an identity."""
+        return self.tag.encode() + b"i" + digest
+
     def __getattr__(self, part: str) -> str:
         """Return the key of one of the parts that are named in this module's docstring."""
         if part not in _PARTS:
@@ -290,5 +315,6 @@ _PARTS: Final = frozenset(
         "holds", "letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
         "responses", "responseslost", "jobtimes",
         "synctokens", "orphans", "leaving", "forwards", "lettersleaving",
+        "changes", "changed",
     }
 )  # fmt: skip

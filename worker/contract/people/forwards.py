@@ -16,6 +16,7 @@ from typing import Any, Self
 import orjson
 
 from worker.contract.events import decode_profile, pack_profile
+from worker.contract.keys import digest_of
 
 
 class Moving(StrEnum):
@@ -42,22 +43,40 @@ class Forward:
         to: The key of the profile from now on; for somebody who arrives, the former digest (hex).
         partition: Of that profile.
         begun_ms: By Redis' clock; it tells one renaming from another.
+        stable: The digest (hex) of the stable id that has changed its identity; "" = a person
+            renamed them. Events with other stable ids are not handed on then.
+        trigger: Of the event that showed it.
     """
 
     moving: Moving
     to: str
     partition: int = 0
     begun_ms: int = 0
+    stable: str = ""
+    trigger: str = ""
 
     def dumps(self) -> bytes:
-        """Return it as Redis keeps it."""
-        return orjson.dumps(asdict(self))
+        """Return it as Redis keeps it; earlier versions know nothing of stable ids."""
+        row = asdict(self)
+        if not self.stable:
+            del row["stable"], row["trigger"]
+        return orjson.dumps(row)
 
     @classmethod
     def loads(cls, text: bytes) -> Self:
         """Read what `dumps` has written."""
         stored: dict[str, Any] = orjson.loads(text)
         return cls(**{**stored, "moving": Moving(stored["moving"])})
+
+
+def key_of(profile: dict[str, Any], identity: str, digest: bytes) -> str | None:
+    """Return the key of a profile that was accepted under this digest; None if it is another."""
+    value = profile.get(identity)
+    text = str(value).strip() if isinstance(value, str | int) else ""
+    for each in (text, text.lower()):
+        if digest_of(f"{identity}:{each}") == digest:
+            return f"{identity}:{each}"
+    return None
 
 
 def profile_about(text: bytes, profile_key: str) -> bytes:

@@ -47,6 +47,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "orphans": {},
         "orphans_mended_by": {},
         "former_names": {},
+        "renamed_people": {},
         "quarantined": 0,
         "template_files": {},
     } | changes
@@ -62,6 +63,11 @@ def destination(**changes: Any) -> dict[str, Any]:
 
 def trigger(**changes: Any) -> dict[str, Any]:
     return {"triggers": {"vip": TRIGGER | changes}}
+
+
+def renamed(**changes: Any) -> dict[str, Any]:
+    found = {"renamed": 0, "refused": 0, "refused_ms": 0, "waiting": 0, "problem": ""}
+    return {"renamed_people": {"insider": found | changes}}
 
 
 def job(state: str) -> dict[str, Any]:
@@ -141,6 +147,8 @@ CASES = [
     (facts(samples=answers((104, 23_200), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ATTENTION),
     (facts(samples=answers((3, 9_000), (0, 0), (0, 0), (0, 0))), "answers_slow", ILL),
     (facts(stopped_renamings={"0a": NOW - 130_000}), "rename_stopped", ATTENTION),
+    (facts(renamed(refused=1, refused_ms=NOW - 1_000)), "not_renamed", ATTENTION),
+    (facts(renamed(waiting=1, problem="401")), "renaming_waits", ATTENTION),
     (facts(workers_wanted=2), "too_few_workers", ATTENTION),
     (facts(companions={"flower": NOW - 31_000}), "flower_down", ATTENTION),
     (facts(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),
