@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
 from redis import Redis
@@ -30,6 +31,7 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
 from worker.errors import OperationsMustAct
@@ -37,7 +39,6 @@ from worker.errors import OperationsMustAct
 _OWNER: Final = "segrelay person erase"
 _ANSWER_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.2
-_FIELDS_A_CALL: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -194,12 +195,12 @@ class Erasing:
     def _erase_record(self, place: PartitionKeys, digest: str) -> int:
         """Erase the record of a person, and that of an identity that was to become theirs."""
         arriving = Forward(Moving.ARRIVING, digest).dumps()
+        gone = [
+            name
+            for name, text in chain.from_iterable(scan_fields(self.client, place.forwards))
+            if name.decode().partition("|")[0] == digest or text == arriving
+        ]
         with redis_errors():
-            gone = [
-                name
-                for name, text in self.client.hscan_iter(place.forwards, count=_FIELDS_A_CALL)
-                if name.decode().partition("|")[0] == digest or text == arriving
-            ]
             return int(self.client.hdel(place.forwards, *gone)) if gone else 0
 
 

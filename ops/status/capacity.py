@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Final
 
 from redis import Redis
@@ -14,6 +14,7 @@ from ops.state.partitions import all_partitions
 from worker.contract.keys import DIGEST_BYTES
 from worker.contract.processes.progress import Sample, read_samples
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_keys
 from worker.contract.settings import Settings
 
 PROFILES: Final = (10_000_000, 100_000_000)
@@ -75,7 +76,7 @@ def read_capacity(client: Redis, settings: Settings, status: Mapping[str, Any]) 
     """
     with redis_errors():
         used: Any = client.info("memory")
-        ledgers = _ledgers(client)
+        ledgers = _ledgers(client, settings)
     members = _members(client, settings)
     waiting = _waiting(client, settings, int(status["waiting"]))
     rest = max(0.0, used["used_memory"] - ledgers.total - members.total - waiting.total)
@@ -102,11 +103,12 @@ def read_capacity(client: Redis, settings: Settings, status: Mapping[str, Any]) 
     }
 
 
-def _ledgers(client: Redis) -> RedisObjects:
+def _ledgers(client: Redis, settings: Settings) -> RedisObjects:
     """Return the ledgers: counted where there are few keys, else estimated from random ones."""
     keys = int(client.dbsize())
     if keys <= _COUNTED:
-        found = [key for key in client.scan_iter(count=1_000) if _LEDGER.fullmatch(key)]
+        parts = scan_keys(client, all_partitions(client, settings), "l*", "string")
+        found = [key for key in {*chain.from_iterable(parts)} if _LEDGER.fullmatch(key)]
         count, sample = len(found), found[:_SAMPLED]
     else:
         sample = _random_ledgers(client)
