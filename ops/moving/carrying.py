@@ -19,6 +19,7 @@ from ops.state import scripts
 from worker.batch.partition import LedgerText
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.core.ledger import merged, unpack
 
@@ -26,7 +27,6 @@ _T = TypeVar("_T")
 STEP: Final = 500
 _LETTERS: Final = 50
 """Letters moved in one call; one may hold a profile of a megabyte."""
-_SCANNED: Final = 500
 WAITING_FIELDS: Final = ("h", "p")
 
 
@@ -148,7 +148,7 @@ class Carrier:
 
     def hash(self, key: str, target: str) -> None:
         """Move the fields of a hash; fields that the new one has already stay."""
-        for part in self._fields(key):
+        for part in scan_fields(self.client, key):
             pairs: list[Value] = [each for pair in part for each in pair]
             self.new.run("fields_in", [target], ["hash", self._kept_ms(key), *pairs])
             self.old.run("fields_out", [key], ["hash", *pairs])
@@ -185,23 +185,11 @@ class Carrier:
             left: Any = self.client.pttl(key)
         return str(left) if left > 0 else ""
 
-    def _fields(self, key: str) -> Iterator[list[tuple[bytes, bytes]]]:
-        """Yield the fields of a hash; some may come twice."""
-        cursor = 0
-        while True:
-            with redis_errors():
-                answer: Any = self.client.hscan(key, cursor, count=_SCANNED)
-            cursor, found = answer
-            if found:
-                yield list(found.items())
-            if not cursor:
-                return
-
     def letters(self) -> int:
         """Carry the dead letters over, with their counts; returns how many there were."""
         old, new = self.places
         count = 0
-        for found in self._fields(old.letters):
+        for found in scan_fields(self.client, old.letters, _LETTERS):
             for some in in_parts(found, _LETTERS):
                 texts = [orjson.loads(text) for _, text in some]
                 keys = (new.counts, new.letters, new.lettertimes, new.causes)

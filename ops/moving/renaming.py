@@ -25,11 +25,11 @@ from producer.sync.book import SyncBook
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_keys
 from worker.contract.settings import Settings
 from worker.contract.triggers.pauses import DESTINATION, field_of
 from worker.errors import OperationsMustAct
 
-_SCANNED: Final = 5_000
 _RENEWED_SECONDS: Final = 5.0
 _TOLD_SECONDS: Final = 2.0
 _LOCK_SECONDS: Final = 30.0
@@ -137,19 +137,11 @@ class Renaming:
 
     def _scan(self, pattern: str) -> Iterator[list[bytes]]:
         """Yield keys of the old destination."""
-        cursor = 0
-        while True:
-            with redis_errors():
-                answer: Any = self.client.scan(cursor, match=pattern, count=_SCANNED)
-            cursor, found = answer
-            if found:
-                yield found
-            if not cursor:
-                return
+        return scan_keys(self.client, [each.old.place for each in self._carriers], pattern)
 
     def _carry_ledgers(self) -> None:
         """Merge all ledgers first: they decide about every later delivery."""
-        for found in self._scan(f"{{{self.old}:*}}l*"):
+        for found in self._scan("l*"):
             for number, names in self._by_partition(found).items():
                 carrier = self._carriers[number]
                 digests = [d for name in names if (d := digest_in(name, carrier.old.place))]
@@ -171,7 +163,7 @@ class Renaming:
     def _carry_named_parts(self) -> None:
         """Move the members of syncs and the positions of sources."""
         for pattern in ("sync:*", "jobs:*"):
-            for found in self._scan(f"{{{self.old}:*}}{pattern}"):
+            for found in self._scan(pattern):
                 for number, names in self._by_partition(found).items():
                     carrier = self._carriers[number]
                     old, new = carrier.places

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
 from redis import Redis
@@ -33,6 +34,7 @@ from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.processes.webhook_requests import forget_requests
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
 from worker.errors import OperationsMustAct
@@ -40,7 +42,6 @@ from worker.errors import OperationsMustAct
 _OWNER: Final = "segrelay person erase"
 _ANSWER_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.2
-_FIELDS_A_CALL: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -98,10 +99,10 @@ class Erasing:
         """Erase records of identities that were to become theirs: no letter may come there now."""
         arriving = {Forward(Moving.ARRIVING, person.digest.hex()).dumps() for person in people}
         for place in places:
-            with redis_errors():
-                rows = self.client.hscan_iter(place.forwards, count=_FIELDS_A_CALL)
-                gone = [name for name, text in rows if text in arriving]
-                if gone:
+            rows = chain.from_iterable(scan_fields(self.client, place.forwards))
+            gone = [name for name, text in rows if text in arriving]
+            if gone:
+                with redis_errors():
                     self.client.hdel(place.forwards, *gone)
 
     def _people(self, places: Sequence[PartitionKeys]) -> list[KnownPerson]:
@@ -225,12 +226,12 @@ class Erasing:
 
     def _erase_record(self, place: PartitionKeys, digest: str) -> int:
         """Erase the record of a person, with the marks of members that stand beside it."""
+        gone = [
+            name
+            for name, _ in chain.from_iterable(scan_fields(self.client, place.forwards))
+            if name.decode().partition("|")[0] == digest
+        ]
         with redis_errors():
-            gone = [
-                name
-                for name, _ in self.client.hscan_iter(place.forwards, count=_FIELDS_A_CALL)
-                if name.decode().partition("|")[0] == digest
-            ]
             self.client.unlink(place.carried(digest))
             return int(self.client.hdel(place.forwards, *gone)) if gone else 0
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Final, Literal, NamedTuple
+from itertools import chain, islice
+from typing import Any, Literal, NamedTuple
 
 import orjson
 from redis import Redis
@@ -18,6 +18,7 @@ from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.forwards import Moving
 from worker.contract.people.stable import StableIdChange, StableRecord, stable_partition
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
 from worker.errors import OperationsMustAct
@@ -25,7 +26,6 @@ from worker.errors import OperationsMustAct
 Ending = Literal["renamed", "refused", "left"]
 """`left`: somebody else has the former identity now; late events under it go to the new one."""
 ChangeVerdict = Literal["go", "wait", "refused", "left"]
-_FIELDS_A_CALL: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,8 @@ class IdentityChanges:
     def _all(self) -> Iterator[tuple[bytes, StableIdChange]]:
         for number in range(self.partitions):
             place = PartitionKeys(self.destination, number)
-            with redis_errors():
-                for name, text in self.client.hscan_iter(place.changes, count=_FIELDS_A_CALL):
-                    yield bytes.fromhex(name.decode()), StableIdChange.loads(text)
+            for name, text in chain.from_iterable(scan_fields(self.client, place.changes)):
+                yield bytes.fromhex(name.decode()), StableIdChange.loads(text)
 
     def change_of(self, stable: bytes) -> StableIdChange | None:
         """Return the change of a stable id, if it has one now.

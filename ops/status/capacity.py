@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Final
 
 from redis import Redis
@@ -14,6 +14,7 @@ from ops.state.partitions import all_partitions
 from worker.contract.keys import DIGEST_BYTES
 from worker.contract.processes.progress import Sample, read_samples
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_keys
 from worker.contract.settings import Settings
 
 PROFILES: Final = (10_000_000, 100_000_000)
@@ -76,7 +77,7 @@ def read_capacity(client: Redis, settings: Settings, status: Mapping[str, Any]) 
     """
     with redis_errors():
         used: Any = client.info("memory")
-        ledgers, stable = _keyed(client)
+        ledgers, stable = _keyed(client, settings)
     members = _members(client, settings)
     waiting = _waiting(client, settings, int(status["waiting"]))
     known = ledgers.total + members.total + stable.total
@@ -106,14 +107,16 @@ def read_capacity(client: Redis, settings: Settings, status: Mapping[str, Any]) 
     }
 
 
-def _keyed(client: Redis) -> tuple[RedisObjects, RedisObjects]:
+def _keyed(client: Redis, settings: Settings) -> tuple[RedisObjects, RedisObjects]:
     """Return the ledgers, and the stable ids with their identities.
 
     They are counted where there are few keys, else estimated from random ones.
     """
     keys = int(client.dbsize())
     if keys <= _COUNTED:
-        found, share = list(client.scan_iter(count=1_000)), 1.0
+        places = all_partitions(client, settings)
+        parts = scan_keys(client, places, "[liu]*", "string")
+        found, share = list({*chain.from_iterable(parts)}), 1.0
     else:
         found, share = _random_keys(client), keys / _SAMPLED
     one, other = (

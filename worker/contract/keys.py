@@ -26,7 +26,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `{segrelay}:refusals` | hash | `too_large` → how many requests were refused for good |
 | `{segrelay}:birth` | hash | `id` and `at` (ms): a random name that Redis got at first use |
-| `{segrelay}:lost` | hash | `id` of a Redis that came back empty → `last seen\|noticed` (ms) |
+| `{birth:N}` | hash | the same for a node of a Cluster: each master has the first that it can |
+| `{segrelay}:lost` | hash | `id`, and `@NODE`, that came back empty → `last seen\|noticed` (ms) |
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
 | `{segrelay}:progress:lock` | string | a sample of it was taken lately |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
@@ -175,6 +176,11 @@ def present_name(name: str) -> str:
         kind, subject, part = of_one.groups()
         return f"{{{kind}:{subject}}}{part}"
     return name.replace("segrelay:", "{segrelay}:", 1)
+
+
+def node_birth(number: int) -> str:
+    """Return a key for the birth certificate of a node of a Cluster."""
+    return f"{{birth:{number}}}"
 
 
 def job(name: str) -> str:

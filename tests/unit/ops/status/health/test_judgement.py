@@ -194,6 +194,12 @@ def test_a_message_that_was_a_sentence_goes_on_with_the_command() -> None:
     assert "maxmemory; segrelay" in line_of(found.document())
 
 
+def test_a_node_that_came_back_empty_is_named() -> None:
+    (found,) = problems_of(facts(**redis(losses=[Loss(NOW - 9_000, NOW, "10.0.0.7:6379")])))
+
+    assert found.message.startswith("The node 10.0.0.7:6379 of Redis came back empty: ")
+
+
 @pytest.mark.parametrize(("found", "name", "severity"), CASES)
 def test_each_kind_of_trouble_is_one_problem_with_its_severity(
     found: Facts, name: str, severity: str
