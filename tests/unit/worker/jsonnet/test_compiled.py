@@ -202,6 +202,7 @@ def test_an_assert_that_jsonnet_never_meets_fails_nothing(evaluate):
     assert evaluate(EVENT + lazy) == 1
     assert evaluate("std.any([x || (assert false; x) for x in [true, false]])") is True
     assert evaluate("std.length([(assert false; 1)])") == 1
+    assert evaluate("std.find((assert false; 1), [])") == []
 
 
 def test_recursion_that_rjsonnet_manages_is_managed(evaluate):
