@@ -67,6 +67,6 @@ class MetricsPage:
         return text_of(families)
 
     def _read(self) -> Iterable[Metric]:
-        facts = read_facts(self.client, self.settings)
         places = all_partitions(self.client, self.settings)
+        facts = read_facts(self.client, self.settings, places)
         return families_of(facts, count_causes(self.client, places))

@@ -39,13 +39,20 @@ from worker.jsonnet.engine_use import COMPILED
 _STOPPED: Final = "its template or a secret was wrong when a worker started: segrelay config check"
 
 
-def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
+def read_status(
+    client: Redis, settings: Settings, places: Sequence[PartitionKeys] = ()
+) -> dict[str, Any]:
     """Return the document of `segrelay status`.
+
+    Args:
+        client: Redis.
+        settings: The configuration.
+        places: All partitions, if they are known already.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    places = all_partitions(client, settings)
+    places = places or all_partitions(client, settings)
     found = snapshots(client, places)
     meanings = read_meanings(client, settings) if any(one.waiting for one in found) else {}
     totals = add_up(found, settings, meanings)
