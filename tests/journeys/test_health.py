@@ -168,6 +168,7 @@ def test_a_sync_that_fails_is_told_with_its_reason(tmp_path, channel):
         assert "401" in found["message"]
         channel.announced("sync_fails", "problem")
         rig.sandbox.settings(lytics={"error_shares": {}})
+        assert rig.command("sync", "run", "vips").returncode == 0
         well(rig)
         channel.announced("sync_fails", "problem", "problem_over")
 

@@ -119,6 +119,7 @@ STILL = samples(*[{"waits": 9, "settled": 4, "waits|load": 5, "job|load": 3}] * 
 WELL = facts()
 
 CASES = [
+    (facts(**sync(failures=1, refused=True)), "sync_fails", ILL),
     (facts({"processes": []}), "no_worker", ILL),
     (facts(worker(current=False)), "worker_configuration", ILL),
     (facts(worker(version="0.9")), "worker_version", ATTENTION),
