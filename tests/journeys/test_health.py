@@ -158,6 +158,7 @@ def test_a_full_redis_is_told(tmp_path, channel):
 
 def test_a_sync_that_fails_is_told_with_its_reason(tmp_path, channel):
     with Rig(tmp_path, delivery_lines=SHORT, more=SYNC + channel.table()) as rig:
+        rig.sandbox.post("lytics/profiles", MEMBERS)
         rig.sandbox.settings(lytics={"error_shares": {"401": 1.0}})
         start_worker(rig)
 
