@@ -2,8 +2,8 @@
 
 import asyncio
 import gc
-import os
 import random
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +15,10 @@ from worker.destinations.sending import OutgoingRequest
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 ROUNDS = 40
+
+
+def open_files():
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 async def answer(reader, writer):
@@ -45,7 +49,7 @@ async def send_and_cut(folder, networks, connections, at_once):
     found = await sender.send(request, 10)
     await sender.close()
     await asyncio.sleep(0.2)
-    files = len(os.listdir("/proc/self/fd"))
+    files = open_files()
     server.close()
     return found, files
 
@@ -54,7 +58,7 @@ async def send_and_cut(folder, networks, connections, at_once):
 @pytest.mark.parametrize(("connections", "at_once"), [(16, 4), (2, 4)])
 def test_cut_requests_leave_no_connection_in_the_way(tmp_path, networks, connections, at_once):
     write_certificates(tmp_path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     gc.disable()
     try:
         found, files = asyncio.run(send_and_cut(tmp_path, networks, connections, at_once))
