@@ -61,6 +61,7 @@ SEMANTICS = {
     "'' + 4 / 2": "2",
     "'' + -0": "-0",
     "std.toString(0 * -1)": "-0",
+    "std.toString(std.abs(0))": "-0",
     "std.ceil(-0.5) + ''": "-0",
     "1e3 + ''": "1000",
     # Equality and order.
