@@ -9,11 +9,11 @@ from ops.bench.draining import drain, drain_many_audiences
 from ops.bench.frame.scenario import Scenario, Variant
 from ops.bench.gate import gate
 from ops.bench.latency import live_events, live_requests
-from ops.bench.ledger_size import CASES, ledger_size
 from ops.bench.memory import memory
-from ops.bench.nodes import deliver
 from ops.bench.publish import publish
 from ops.bench.receiver import receive
+from ops.bench.redis.ledger_size import CASES, ledger_size
+from ops.bench.redis.nodes import deliver
 from ops.bench.rendering import render, render_failing
 from ops.bench.scrape import scrape
 from ops.bench.shaping import shape
