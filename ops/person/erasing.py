@@ -24,7 +24,7 @@ from ops.moving.held import HeldLease, held
 from ops.person.mention import Mention, value_of
 from ops.state import scripts
 from ops.state.identity_changes import IdentityChanges
-from ops.state.partitions import all_partitions, partition_count
+from ops.state.partitions import all_partitions, destinations_of, partition_count
 from ops.state.person import KnownPerson
 from ops.state.renaming import end_renaming, former_identities, present_key, read_forwards
 from ops.state.waiting import Stream, find_streams, read_entries, take_back_entries
@@ -69,11 +69,15 @@ class Erasing:
         """Erase, and return the digests (hex) under which the person was known.
 
         Raises:
-            OperationsMustAct: A request about the person is unanswered; do it again.
+            OperationsMustAct: A request about the person is unanswered, or they are being renamed
+                by a worker; do it again.
             RedisUnavailable: Do it again.
         """
         places = all_partitions(self.client, self.settings)
         people = self._people(places)
+        for changes in self._identity_changes(places):
+            for person in people:
+                changes.refuse_changing(person.digest, person.partition)
         self._stop_arrivals(places, people)
         for person in people:
             for place in places:
@@ -214,10 +218,15 @@ class Erasing:
     def _erase_stable_ids(
         self, places: Sequence[PartitionKeys], people: Sequence[KnownPerson]
     ) -> None:
-        for destination in dict.fromkeys(place.destination for place in places):
-            changes = IdentityChanges(self.client, destination, self._partitions)
+        for changes in self._identity_changes(places):
             for one in people:
                 self.counts["stable ids"] += changes.forget(one.digest, one.partition, self._keys)
+
+    def _identity_changes(self, places: Sequence[PartitionKeys]) -> list[IdentityChanges]:
+        return [
+            IdentityChanges(self.client, destination, self._partitions)
+            for destination in destinations_of(places)
+        ]
 
     def _erase_forwards(self, places: Sequence[PartitionKeys], digests: Sequence[bytes]) -> None:
         for digest in digests:

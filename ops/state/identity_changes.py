@@ -167,15 +167,9 @@ class IdentityChanges:
         Raises:
             OperationsMustAct: The person is to be renamed, or to get this identity.
         """
+        self.refuse_changing(digest, partition)
         claims = PartitionKeys(self.destination, partition).claims(digest)
         stables = self._listed(claims)
-        for stable in stables:
-            change = self.change_of(stable)
-            if change and digest in (digest_of(change.old), digest_of(change.new)):
-                raise OperationsMustAct(
-                    "This person is being renamed, because their stable id came with another"
-                    " identity. A worker has to run; run this again in a few seconds."
-                )
         calls = [
             ScriptCall((self._home(stable).stable(stable),), (digest.hex(), *profile_keys))
             for stable in stables
@@ -184,6 +178,21 @@ class IdentityChanges:
         with redis_errors():
             self.client.unlink(claims)
         return len([answer for answer in answers if answer == 1])
+
+    def refuse_changing(self, digest: bytes, partition: int) -> None:
+        """Refuse an identity that somebody is about to leave or to get.
+
+        Raises:
+            OperationsMustAct: Somebody is.
+        """
+        claims = PartitionKeys(self.destination, partition).claims(digest)
+        for stable in self._listed(claims):
+            change = self.change_of(stable)
+            if change and digest in (digest_of(change.old), digest_of(change.new)):
+                raise OperationsMustAct(
+                    "This person is being renamed, because their stable id came with another"
+                    " identity. A worker has to run; run this again in a few seconds."
+                )
 
     def _home(self, stable: bytes) -> PartitionKeys:
         return PartitionKeys(self.destination, stable_partition(stable, self.partitions))
