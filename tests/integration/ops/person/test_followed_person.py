@@ -12,8 +12,8 @@ from ops.status.health.judgement import read_judged
 from tests.integration.ops.relay import EXIT, payload
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.stable import MOST_CHANGES
-from worker.errors import OperationsMustAct
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from worker.errors import OperationsMustAct
 
 OLD, NEW, THIRD = "ann@example.com", "ann.lee@example.com", "ann.third@example.com"
 BOB = "bob@example.com"
