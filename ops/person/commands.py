@@ -12,7 +12,8 @@ import typer
 
 from ops.insider.identities import ANONYMIZED_A_MINUTE, RENAMES_A_MINUTE, InsiderIdentities
 from ops.person.erasing import Erasing, rewrite_files
-from ops.person.renaming import AT_ONCE, IdentityChange, PersonRenaming, Receipt
+from ops.person.moves import IdentityChange, Receipt
+from ops.person.renaming import AT_ONCE, PersonRenaming
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.person import key_named

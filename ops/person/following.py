@@ -19,7 +19,8 @@ from redis import Redis
 
 from ops.insider.identities import RENAMES_A_MINUTE, InsiderIdentities
 from ops.insider.reader import InsiderUnreadable
-from ops.person.renaming import IdentityChange, PersonMove, PersonRenaming
+from ops.person.moves import IdentityChange, PersonMove
+from ops.person.renaming import PersonRenaming
 from ops.state.identity_changes import Ending, IdentityChanges, destinations_with_stable_ids
 from ops.state.partitions import partition_count
 from producer.steps import STEP_SECONDS, Step, StepBook, wait_seconds

@@ -19,18 +19,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from redis import Redis
 
 from ops.insider.identities import InsiderIdentities
 from ops.moving.held import HeldLease, held
 from ops.person.letters import LetterMove, move_letters
+from ops.person.moves import IdentityChange, PersonMove, Receipt
 from ops.state import scripts
 from ops.state.holders import await_holders
 from ops.state.partitions import known_destinations, partition_count
 from ops.state.renaming import end_renaming, tell_renaming
-from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.keys import PartitionKeys, partition_of
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, Value
@@ -38,7 +39,6 @@ from worker.contract.settings import Settings
 from worker.core.ledger import may_be_member, merged, pack, unpack
 from worker.errors import OperationsMustAct
 
-Outcome = Literal["renamed", "already", "refused"]
 AT_ONCE: Final = 500
 """People who are moved together: each group waits once for those who hold a lease."""
 _ANSWER_SECONDS: Final = 120.0
@@ -46,74 +46,6 @@ _ANSWER_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.2
 _TOLD_SECONDS: Final = 10.0
 _OWNER: Final = "segrelay person rename"
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityChange:
-    """A person's keys, formerly and from now on.
-
-    Args:
-        line: Of the file; 0 = of the command line.
-        stable, trigger: Of a person who is renamed by themselves; see `contract.forwards`.
-    """
-
-    old: str
-    new: str
-    line: int = 0
-    stable: str = ""
-    trigger: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The outcome of one change, over all destinations.
-
-    Args:
-        message: Why it was refused.
-    """
-
-    change: IdentityChange
-    outcome: Outcome
-    message: str = ""
-
-
-@dataclass(slots=True)
-class PersonMove:
-    """One person at one destination.
-
-    Args:
-        text: The record of the former identity as it is in Redis; b"" = there is none.
-        arriving: That of the new identity.
-        is_ours: Nobody else renames this person.
-    """
-
-    change: IdentityChange
-    left: PartitionKeys
-    arrives: PartitionKeys
-    text: bytes = b""
-    arriving: bytes = b""
-    outcome: Outcome | None = None
-    message: str = ""
-    is_ours: bool = False
-
-    @property
-    def forward(self) -> Forward:
-        """Return the record of the former identity."""
-        return Forward.loads(self.text)
-
-    @property
-    def old_digest(self) -> bytes:
-        """Return the digest of the former identity."""
-        return digest_of(self.change.old)
-
-    @property
-    def new_digest(self) -> bytes:
-        """Return the digest of the new identity."""
-        return digest_of(self.change.new)
-
-    def refuse(self, message: str) -> None:
-        """Leave the person as they are."""
-        self.outcome, self.message = "refused", message
 
 
 @dataclass(slots=True)

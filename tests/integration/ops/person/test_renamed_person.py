@@ -11,7 +11,8 @@ from ops.main import app as main
 from ops.person.command import why
 from ops.person.commands import app
 from ops.person.letters import LetterMove, move_letters
-from ops.person.renaming import IdentityChange, PersonRenaming
+from ops.person.moves import IdentityChange
+from ops.person.renaming import PersonRenaming
 from ops.state.ledger import Names, read_records
 from ops.status.health.judgement import read_judged
 from tests.integration.ops.relay import payload
