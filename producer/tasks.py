@@ -1,7 +1,7 @@
 """The producer's Celery tasks: steps of syncs, and of shipping responses.
 
 They run in the workers, one at a time in a node. A worker imports this module by its name
-(`TASKS_MODULE` of `worker.contract.celery.errands`). Losing a message is harmless, since the sweep
+(`TASKS_MODULES` of `worker.contract.celery.errands`). Losing a message is harmless, since the sweep
 starts what is due; so is running two steps at once, since each has a lock.
 """
 
@@ -48,13 +48,13 @@ def _tools(node: Turns) -> _Tools:
 @shared_task(name=SYNC_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
 def sync(self: Any, name: str) -> ResultLine:
     """Do one step of a sync, and ring for the next."""
-    return _errand(self.app.segrelay, Errand(SYNC_TASK, name), _sync_step)
+    return do_errand(self.app.segrelay, Errand(SYNC_TASK, name), _sync_step)
 
 
 @shared_task(name=RESPONSES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
 def responses(self: Any, destination: str) -> ResultLine:
     """Ship some of a destination's responses, and ring for the next step."""
-    return _errand(self.app.segrelay, Errand(RESPONSES_TASK, destination), _responses_step)
+    return do_errand(self.app.segrelay, Errand(RESPONSES_TASK, destination), _responses_step)
 
 
 def _responses_step(node: Turns, destination: str, turn: Turn) -> tuple[str, bool]:
@@ -70,7 +70,7 @@ def _sync_step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:
     return step.line, step.more
 
 
-def _errand(
+def do_errand(
     node: Turns, errand: Errand, do_step: Callable[[Turns, str, Turn], tuple[str, bool]]
 ) -> ResultLine:
     """Do a step in the node's turn; returns the result line."""

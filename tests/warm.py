@@ -37,6 +37,7 @@ ALSO_LOADED = (
     "ops.sandbox.lytics.remote_templates",
     "worker.checks.rehearsal",
     "producer.tasks",
+    "ops.person.tasks",
     "uvicorn.loops.auto",
     "worker.node.edge",
     "worker.node.process.runtime",

@@ -29,11 +29,7 @@ from worker.batch.preparing.judge import (
     unpack_ledgers,
 )
 from worker.batch.preparing.next_batch import NextBatch
-from worker.batch.preparing.read import (
-    BATCH_ENTRIES,
-    BATCH_ENTRIES_ONE_BY_ONE,
-    is_any_due,
-)
+from worker.batch.preparing.read import BATCH_ENTRIES, BATCH_ENTRIES_ONE_BY_ONE, is_any_due
 from worker.batch.preparing.render import RowRenderer, forget_doubted, render_and_shape
 from worker.batch.route import Route
 from worker.batch.sending.interrupt_watch import InterruptWatch, Lease, Stop
@@ -41,6 +37,7 @@ from worker.batch.sending.pack import Packer
 from worker.batch.sending.send import Courier
 from worker.batch.state import Clock, State, Tally
 from worker.contract.keys import split_stream_name
+from worker.contract.people.stable import Recognizer
 from worker.contract.triggers.meaning import Meaning, no_meanings
 from worker.contract.triggers.renames import Renames, no_renames
 from worker.contract.words import BACKFILL, LIVE, kind_of_lane
@@ -96,6 +93,7 @@ class Drain:
         renames: Returns the audiences that are renamed, once the lease is taken.
         responses: Which triggers have a stream for their outcomes.
         meanings: Returns what triggers mean; what one does not want of its stream stays there.
+        recognizer: Knows people by their stable ids.
     """
 
     tag: tuple[str, int]
@@ -117,6 +115,7 @@ class Drain:
     responses: Responses = NO_RESPONSES
     canary_shares: CanaryShares = field(default_factory=CanaryShares)
     meanings: Callable[[], Awaitable[Mapping[str, Meaning]]] = no_meanings
+    recognizer: Recognizer | None = None
 
     async def run(self) -> tuple[Tally, str]:
         """Drain for a slice.
@@ -142,6 +141,7 @@ class Drain:
             stopped = {name for name, route in self.routes.items() if route.stopped}
             held = {*paused, *stopped, *self.canary_shares.held}
             state = State.of(holding, self.clock, self.limits.late_seconds, held, meanings)
+            state.recognizer = self.recognizer
             state.obey(looks)
             return await self._hold(holding, state)
         except Exception:

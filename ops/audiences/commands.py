@@ -78,7 +78,7 @@ def list_audiences(
         counts = AudienceCounts()
         if not quick:
             with progress("ledgers read") as shown:
-                counts = count_all(client, shown.advance)
+                counts = count_all(client, settings, shown.advance)
         rows = [
             row_of(settings, slug, known_ids(client), counts)
             for slug in sorted(slugs(settings, client, counts))
@@ -121,12 +121,12 @@ def retire(
         check_wanted(publisher, slug, Direction.EXIT)
         named = _named(client, settings, publisher, slug, people)
         leaving = destinations_of(publisher, slug, Direction.EXIT)
-        found = _look(client, leaving, slug, named)
+        found = _look(client, settings, leaving, slug, named)
         _ask(found, f"Publish exits from '{slug}' for {found.published:,} people?", yes=yes)
         # Whoever enters after this moment is in; who entered before it is in the ledger, or waits.
         now_us = publisher.now_us()
         waiting = by_digest(waiting_in(client, settings, slug))
-        found = _look(client, leaving, slug, named, waiting)
+        found = _look(client, settings, leaving, slug, named, waiting=waiting)
         former = slug in renamed_slugs(client)
         with acting(client, act_of("audience retire", slug, reason=reason)) as doing:
             for group in found.groups:
@@ -171,14 +171,14 @@ def rename(
             named.setdefault(person.digest, person._replace(as_of_us=0))
         entering = destinations_of(publisher, new, Direction.ENTER)
         both = [e for e in destinations_of(publisher, old, Direction.EXIT) if e in entering]
-        found = _look(client, both, old, named)
+        found = _look(client, settings, both, old, named)
         _ask(found, f"Move {found.published:,} people from '{old}' to '{new}'?", yes=yes)
         act = act_of("audience rename", old, reason=reason, arguments={"to": new})
         with acting(client, act) as doing:
             ids = declare(client, old, new)
             await_holders(client, all_partitions(client, settings))
-            found = _look(client, both, old, named)
-            elsewhere = standings(client, new)
+            found = _look(client, settings, both, old, named)
+            elsewhere = standings(client, settings, new)
             for group in found.groups:
                 events = moved(group.people, old, new, elsewhere.get(group.destination, {}))
                 _publish(publisher, group, 2 * len(group.people), events)
@@ -272,15 +272,17 @@ def _named(
 
 def _look(
     client: Redis,
+    settings: Settings,
     destinations: list[str],
     slug: str,
     named: Mapping[bytes, Person],
+    *,
     waiting: Mapping[bytes, Person] = MappingProxyType({}),
 ) -> LeavingPeople:
     """Show progress while reading the ledgers; return the people to remove from an audience."""
     with progress("ledgers read") as shown:
         return find_leaving(
-            client, slug, destinations, named, waiting=waiting, advance=shown.advance
+            client, settings, slug, destinations, named, waiting=waiting, advance=shown.advance
         )
 
 

@@ -5,23 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 from redis import Redis
 
 from ops.state.ledger import Names
+from ops.state.partitions import all_partitions
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import ScanPart, read_keys, scan_parts, until_whole
+from worker.contract.settings import Settings
 from worker.contract.words import Direction
 from worker.core.beats import is_newer
 from worker.core.ledger import Record, unpack_all
 
-_KEYS_A_CALL: Final = 2_000
-_PATTERN: Final = "{*}l" + DIGEST_BYTES * "?"
+_PATTERN: Final = "l" + DIGEST_BYTES * "?"
 _KEY: Final = re.compile(rb"\{([a-z0-9-]+):(\d+)\}l(.{%d})" % DIGEST_BYTES, re.DOTALL)
 
 Advance = Callable[[int], None]
 """A callback that takes the number of keys that were read."""
+
+FoundRecord = tuple[PartitionKeys, bytes, Record | None]
+"""The partition, the digest and the record of a profile; None where it can't be read."""
 
 LastDelivered = tuple[Direction, int]
 """The newest delivery about a person and an audience: its direction and its time in µs."""
@@ -43,6 +49,13 @@ class Count:
     left: int = 0
     last_us: int = 0
 
+    def add(self, other: Count) -> None:
+        """Add the count of other people."""
+        self.members += other.members
+        self.entered += other.entered
+        self.left += other.left
+        self.last_us = max(self.last_us, other.last_us)
+
 
 @dataclass(slots=True)
 class AudienceCounts:
@@ -55,34 +68,35 @@ class AudienceCounts:
     found: dict[tuple[str, str], Count] = field(default_factory=dict)
     unreadable: int = 0
 
+    def add(self, other: AudienceCounts) -> None:
+        """Add the counts of other people."""
+        self.unreadable += other.unreadable
+        for key, count in other.found.items():
+            self.found.setdefault(key, Count()).add(count)
+
 
 def every_record(
-    client: Redis, advance: Advance = lambda _: None
-) -> Iterator[tuple[PartitionKeys, bytes, Record | None]]:
+    client: Redis, settings: Settings, advance: Advance = lambda _: None
+) -> Iterator[FoundRecord]:
     """Yield partition, digest and record of each profile; None for a record that can't be read.
 
-    What is delivered meanwhile may be missing.
+    Some may come twice. What is delivered meanwhile may be missing.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    cursor = 0
-    while True:
-        with redis_errors():
-            # A key of another kind may look like a ledger's, but is no string.
-            answer: Any = client.scan(cursor, _PATTERN, _KEYS_A_CALL, "string")
-        cursor, names = answer
+    for part in scan_parts(client, all_partitions(client, settings), _PATTERN):
+        yield from until_whole(partial(_records, client, part, advance))
+
+
+def _records(client: Redis, part: ScanPart, advance: Advance) -> Iterator[FoundRecord]:
+    # A key of another kind may look like a ledger's, but is no string.
+    for names in read_keys(client, part, "string"):
         yield from _read(client, names)
         advance(len(names))
-        if not cursor:
-            return
 
 
-def _read(
-    client: Redis, names: list[bytes]
-) -> Iterator[tuple[PartitionKeys, bytes, Record | None]]:
-    if not names:
-        return
+def _read(client: Redis, names: list[bytes]) -> Iterator[FoundRecord]:
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for name in names:
@@ -108,18 +122,31 @@ def standing(record: Record, audience: int) -> LastDelivered | None:
     return newest
 
 
-def count_all(client: Redis, advance: Advance = lambda _: None) -> AudienceCounts:
+def count_all(
+    client: Redis, settings: Settings, advance: Advance = lambda _: None
+) -> AudienceCounts:
     """Count the members of all audiences."""
     names = Names(client)
     counts = AudienceCounts()
-    for place, _, record in every_record(client, advance):
+    for part in scan_parts(client, all_partitions(client, settings), _PATTERN):
+        for counted in until_whole(partial(_counted, client, part, names, advance)):
+            counts.add(counted)
+    return counts
+
+
+def _counted(
+    client: Redis, part: ScanPart, names: Names, advance: Advance
+) -> Iterator[AudienceCounts]:
+    """Yield the counts of a part once all of it was read: nobody is counted twice."""
+    counts = AudienceCounts()
+    for place, _, record in _records(client, part, advance):
         if record is None:
             counts.unreadable += 1
             continue
         for audience in {key[0] for key in record.items if key[0]}:
             key = (names.audience(audience), place.destination)
             _add(counts.found.setdefault(key, Count()), record, audience)
-    return counts
+    yield counts
 
 
 def _add(count: Count, record: Record, audience: int) -> None:
@@ -137,12 +164,15 @@ def _add(count: Count, record: Record, audience: int) -> None:
 
 
 def standings(
-    client: Redis, audience: str, advance: Advance = lambda _: None
+    client: Redis,
+    settings: Settings,
+    audience: str,
+    advance: Advance = lambda _: None,
 ) -> dict[str, dict[bytes, LastDelivered]]:
     """Return the newest delivery of each present or former member, by destination and digest."""
     number = Names(client).number_of(audience)
     found: dict[str, dict[bytes, LastDelivered]] = {}
-    for place, digest, record in every_record(client, advance):
+    for place, digest, record in every_record(client, settings, advance):
         now = standing(record, number) if record and number else None
         if now:
             found.setdefault(place.destination, {})[digest] = now

@@ -19,6 +19,7 @@ from producer.publish import Publisher
 from producer.publishing.options import PublishOptions
 from producer.publishing.room import Room
 from worker.contract.events import Event
+from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, Direction
 from worker.errors import UsageWrong
 
@@ -99,6 +100,7 @@ def by_digest(people: Iterable[Person]) -> dict[bytes, Person]:
 
 def find_leaving(
     client: Redis,
+    settings: Settings,
     slug: str,
     destinations: Sequence[str],
     named: Mapping[bytes, Person],
@@ -110,13 +112,14 @@ def find_leaving(
 
     Args:
         client: A connection to Redis.
+        settings: The configuration.
         slug: The audience.
         destinations: The destinations that people leave.
         named: People who are known by name, whether they are in it or not.
         waiting: People whose entrance waits: they go, too.
         advance: A callback that takes the number of ledgers that were read.
     """
-    found = standings(client, slug, advance)
+    found = standings(client, settings, slug, advance)
     groups = [_group(each, found.get(each, {}), named, waiting) for each in destinations]
     return LeavingPeople(len(named), groups)
 

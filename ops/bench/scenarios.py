@@ -9,10 +9,11 @@ from ops.bench.draining import drain, drain_many_audiences
 from ops.bench.frame.scenario import Scenario, Variant
 from ops.bench.gate import gate
 from ops.bench.latency import live_events, live_requests
-from ops.bench.ledger_size import CASES, ledger_size
 from ops.bench.memory import memory
 from ops.bench.publish import publish
 from ops.bench.receiver import receive
+from ops.bench.redis.ledger_size import CASES, ledger_size
+from ops.bench.redis.nodes import deliver
 from ops.bench.rendering import render, render_failing
 from ops.bench.scrape import scrape
 from ops.bench.shaping import shape
@@ -254,6 +255,39 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             Variant("nothing has changed", "unchanged_run_seconds"),
         ),
         events=1_000_000,
+        takes_long=True,
+    ),
+    "nodes": Scenario(
+        "Processor time of Redis, on one server and on three masters of a Cluster",
+        _MICROSECONDS,
+        deliver,
+        (
+            Variant("one server", "us_per_event", {"masters": 1}),
+            Variant("three masters, the sum", "us_per_event", {"masters": 3}),
+            Variant("three masters, the busiest", "us_per_event_of_the_busiest", {"masters": 3}),
+            Variant("three masters, the idlest", "us_per_event_of_the_idlest", {"masters": 3}),
+        ),
+        events=50_000,
+        takes_long=True,
+    ),
+    "commands": Scenario(
+        "Commands that Redis runs for a delivery",
+        "commands",
+        deliver,
+        tuple(
+            Variant(f"{label}, {part}", f"commands_of_{part}", arguments)
+            for part in ("publishing", "draining")
+            for label, arguments in (
+                ("one server", {"masters": 1}),
+                ("three masters", {"masters": 3}),
+                ("16 partitions, as many in each", {"partitions": 16, "events": 3_125}),
+                ("16 partitions, 16 times as many in each", {"partitions": 16}),
+                ("40 triggers", {"triggers": 40}),
+                ("400 triggers", {"triggers": 400}),
+                ("300 audiences", {"audiences": 300}),
+            )
+        ),
+        events=50_000,
         takes_long=True,
     ),
     "sizes": Scenario(

@@ -10,7 +10,7 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.bench.frame.redis_alone import DESTINATION, audiences_of, redis_alone
-from ops.bench.ledger_size import CASES, packed, write_ledgers
+from ops.bench.redis.ledger_size import CASES, packed, write_ledgers
 from ops.metrics.page import MetricsPage
 from ops.rig.configuration import trigger_pairs
 from worker.adapters.redis.node.progress import RedisProgress

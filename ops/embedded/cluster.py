@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,10 +20,12 @@ from ops.embedded.config import LOOPBACK
 from ops.embedded.launch import free_port, write_private
 from ops.embedded.waiting import until
 from worker.contract.redis.slots import SLOTS
+from worker.errors import RedisUnavailable
 
 _MASTERS: Final = 3
 _READY_SECONDS: Final = 60.0
 _END_SECONDS: Final = 10.0
+_TRIES: Final = 5
 _KEYS_AT_ONCE: Final = 100
 _MIGRATE_MS: Final = 5_000
 _CONFIG: Final = """\
@@ -50,17 +53,19 @@ repl-timeout 10
 
 @dataclass(slots=True)
 class LocalCluster:
-    """Masters with a replica each; they end with the `with` block.
+    """Masters, with a replica each; they end with the `with` block.
 
     Args:
         folder: Where the nodes keep their files; what an earlier one left there goes on.
         node_ms: How long a node may be silent before it counts as lost.
         password: Of all nodes; where an earlier one left its files, it is the one of then.
+        replicas: Whether there are any.
     """
 
     folder: Path
     node_ms: int = 5_000
     password: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    replicas: bool = True
     nodes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -163,16 +168,33 @@ class LocalCluster:
 
     def _start(self) -> None:
         known = sorted(int(path.name) for path in self.folder.glob("[0-9]*"))
-        ports = known or [free_port() for _ in range(2 * _MASTERS)]
         if known:
             self.password = self._written(known[0], "requirepass").strip('"')
+        ports = known or [free_port() for _ in range(2 * _MASTERS if self.replicas else _MASTERS)]
         for port in ports:
             self.start_node(port)
-        for port in ports:
-            until(lambda port=port: self._answers(port), _READY_SECONDS, f"node {port}")  # type: ignore[misc]
+        ports = [self._started(port, tries=1 if known else _TRIES) for port in ports]
         if not known:
             self._join(ports)
         self.await_replicas()
+
+    def _started(self, port: int, *, tries: int) -> int:
+        """Wait for a node, and return its port: a new one if somebody else had taken a port of it.
+
+        Raises:
+            RedisUnavailable: It does not start.
+        """
+        node = self.nodes[port]
+        until(lambda: self._answers(port) or node.poll() is not None, _READY_SECONDS, "a node")
+        if node.poll() is None:
+            return port
+        if tries <= 1:
+            raise RedisUnavailable(f"A node does not start; see {self.folder / str(port) / 'log'}.")
+        del self.nodes[port]
+        shutil.rmtree(self.folder / str(port))
+        other = free_port()
+        self.start_node(other)
+        return self._started(other, tries=tries - 1)
 
     def _join(self, ports: list[int]) -> None:
         first, *others = ports
@@ -186,7 +208,7 @@ class LocalCluster:
             self._ask(port, "CLUSTER", "MEET", LOOPBACK, first, self._bus(first))
         for port in ports:
             until(lambda port=port: self._knows(port) == len(ports), _READY_SECONDS, "the nodes")  # type: ignore[misc]
-        for master, port in zip(masters, ports[_MASTERS:], strict=True):
+        for master, port in zip(masters, ports[_MASTERS:], strict=False):
             self._ask(port, "CLUSTER", "REPLICATE", self._ask(master, "CLUSTER", "MYID"))
 
     def _config(self, port: int, folder: Path) -> str:
@@ -225,7 +247,8 @@ class LocalCluster:
     def _is_well(self, port: int) -> bool:
         role = self._ask(port, "ROLE")
         told = self._ask(port, "CLUSTER", "INFO")
-        follows = bool(role[2]) if role[0] == b"master" else role[3] == b"connected"
+        follows = role[3] == b"connected" if role[0] == b"slave" else bool(role[2])
+        follows |= not self.replicas
         masters = {int(servers[0][1]) for _, _, *servers in self._ask(port, "CLUSTER", "SLOTS")}
         return follows and b"cluster_state:ok" in told and len(masters) == _MASTERS
 

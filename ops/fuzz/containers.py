@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 
 from ops.fuzz.parts import KEYS
-from ops.fuzz.patterns import ARRAYS, OBJECTS
+from ops.fuzz.patterns import ARRAYS, OBJECTS, OWN
 from ops.fuzz.scalars import Scalars
 
 
@@ -71,7 +71,10 @@ class Containers(Scalars):
         before = self.names
         specs = self.specs(depth)
         key = self.random.choice((self.string(0), f"'' + {self.some(0, 'number')}"))
-        text = f"{{ [{key}]: {self.some(depth, 'any')} {specs} }}"
+        value = self.some(depth, "any")
+        if self.chance(0.3):
+            value = f"[{value}, {self.random.choice(OWN)}]"
+        text = f"{{ [{key}]: {value} {specs} }}"
         self.names = before
         return text
 
@@ -105,4 +108,5 @@ class Containers(Scalars):
             name = self.random.choice(
                 (f"[if {condition} then '{key}']", f"['{key}']", f"[{self.string(depth)}]")
             )
+            colons = self.random.choice((":", "+:")) if is_rich else ":"
         return f"{name}{colons} {self.some(depth, 'any')}"

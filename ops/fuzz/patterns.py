@@ -110,6 +110,14 @@ ARRAYS: Final = (
     "std.sort(«array», «lambda_»)",
     "std.stringChars(«string!»)",
 )
+OWN: Final = (
+    "std.length(self)",
+    "std.objectFields(self)",
+    "std.objectHas($, 'a')",
+    "'a' in super",
+    "(if 'b' in super then super.b else 1)",
+)
+"""Expressions about the object in which they stand, which look at no field of it."""
 OBJECTS: Final = (
     "(«object» + «object»)",
     "«object_comprehension»",

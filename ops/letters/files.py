@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from ops.letters.reading import StoredLetter, digest_of, letter_id_in, place_of
+from ops.letters.reading import NUMBERS_CHANGED, StoredLetter, digest_of, letter_id_in, place_of
 from ops.letters.replay import entry_of
 from ops.state import scripts
 from producer.events.identity import profile_key
@@ -81,17 +81,18 @@ def _write(client: Redis, groups: dict[PartitionKeys, list[StoredLetter]]) -> in
     calls = [
         ScriptCall(
             (place.counts, place.letters, place.lettertimes, place.causes, place.lease),
-            list(_args(letters)),
+            list(import_arguments(letters)),
         )
         for place, letters in groups.items()
     ]
     added = scripts.run(client, "import", calls)
-    if -1 in added:
+    if NUMBERS_CHANGED in added:
         raise PartitionsChange
     return sum(added)
 
 
-def _args(letters: Sequence[StoredLetter]) -> Iterator[Value]:
+def import_arguments(letters: Sequence[StoredLetter]) -> Iterator[Value]:
+    """Yield the arguments of the script that adds letters."""
     for letter in letters:
         sample = {
             "reason": letter["reason"],

@@ -17,7 +17,8 @@ from worker.core.messages import normalise_message
 
 REPLAYS_IN_VAIN: Final = 3
 """Replays after which a letter is exhausted: then it is replayed only if its id is named."""
-
+NUMBERS_CHANGED: Final = -2
+"""The answer of the script that adds letters if the number of partitions has changed."""
 _READ_AT_ONCE: Final = 100
 """Letters read in one call; one may hold a profile of a megabyte."""
 
@@ -136,7 +137,7 @@ def _named(
             part = ids[first : first + _READ_AT_ONCE]
             with redis_errors():
                 texts: Any = client.hmget(place.letters, part)
-            yield from (_parsed(text) for text in texts if text is not None)
+            yield from (parse_letter(text) for text in texts if text is not None)
 
 
 def _of_partition(
@@ -157,13 +158,13 @@ def _of_partition(
             texts: Any = client.hmget(place.letters, [row[0] for row in rows]) if rows else ()
         for (_, died_ms), text in zip(rows, texts, strict=True):
             if text is not None:
-                yield died_ms, _parsed(text)
+                yield died_ms, parse_letter(text)
         if len(rows) < _READ_AT_ONCE:
             return
         first += len(rows)
 
 
-def _parsed(text: bytes) -> StoredLetter:
+def parse_letter(text: bytes) -> StoredLetter:
     """Parse a letter; its profile, which stands last, is left out if it is no JSON."""
     letter: StoredLetter
     try:

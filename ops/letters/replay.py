@@ -72,7 +72,7 @@ def obstacle(
     trigger = settings.triggers.get(letter["trigger"])
     if trigger is None or trigger.destination != letter["destination"]:
         return "orphaned"
-    header = _header(letter)
+    header = letter_header(letter)
     if header and not meanings[letter["trigger"]].wants(header):
         return "unwanted"
     if header is None and not (policy.named and entry_of(letter)):
@@ -181,7 +181,7 @@ def _target(letter: StoredLetter) -> str:
 
 
 def _entry(letter: StoredLetter) -> tuple[bytes, bytes]:
-    header = _header(letter)
+    header = letter_header(letter)
     if header is None:
         entry = entry_of(letter)
         assert entry is not None
@@ -204,7 +204,7 @@ def entry_of(letter: StoredLetter) -> tuple[bytes, bytes] | None:
             return None
 
 
-def _header(letter: StoredLetter) -> Header | None:
+def letter_header(letter: StoredLetter) -> Header | None:
     """Return the header of a letter; None if its entry could not be read."""
     profile: Any = letter["profile"]
     if not isinstance(profile, dict) or not letter["header"]:

@@ -91,6 +91,27 @@ def times(facts: Facts) -> Iterator[Metric]:
     )
 
 
+def renamed_people(facts: Facts) -> Iterator[Metric]:
+    """Yield how many people were renamed by themselves, could not be, or are still to be."""
+    found = facts.status["renamed_people"]
+    yield counter(
+        "segrelay_people_renamed",
+        "People whose stable id came with another identity, by what became of it.",
+        ("destination", "outcome"),
+        (
+            ((name, outcome), one[outcome])
+            for name, one in found.items()
+            for outcome in ("renamed", "refused")
+        ),
+    )
+    yield gauge(
+        "segrelay_people_to_rename",
+        "People who are still to be renamed; their deliveries wait.",
+        ("destination",),
+        (((name,), one["waiting"]) for name, one in found.items()),
+    )
+
+
 def letters(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
     """Yield the dead letters, by destination and by cause."""
     yield gauge(

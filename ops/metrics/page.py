@@ -30,6 +30,7 @@ def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
         deliveries.waiting,
         deliveries.times,
         deliveries.left_out,
+        deliveries.renamed_people,
         requests.answers,
         requests.rates,
         requests.states,
@@ -66,6 +67,6 @@ class MetricsPage:
         return text_of(families)
 
     def _read(self) -> Iterable[Metric]:
-        facts = read_facts(self.client, self.settings)
         places = all_partitions(self.client, self.settings)
+        facts = read_facts(self.client, self.settings, places)
         return families_of(facts, count_causes(self.client, places))

@@ -14,25 +14,24 @@ from typing import Any, Final, TypeVar
 import orjson
 from redis import Redis
 
-from ops.letters.reading import digest_of, letter_id_in
+from ops.letters.reading import NUMBERS_CHANGED, digest_of, letter_id_in, parse_letter
 from ops.moving.held import HeldCall, HeldLease, run_held
 from ops.state import scripts
 from worker.batch.partition import LedgerText, Note, NotedDelivery
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from worker.contract.keys import digest_of as profile_digest
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.core.ledger import merged, unpack
+from worker.errors import PartitionsChange
 
 _T = TypeVar("_T")
 STEP: Final = 500
 _LETTERS: Final = 50
 """Letters moved in one call; one may hold a profile of a megabyte."""
-_SCANNED: Final = 500
-
-
-Routing = Callable[[bytes], Iterable[int]]
-"""Returns the targets, by their indices, of a field of a hash or a member of a set."""
+Routing = Callable[[bytes, bytes], Iterable[int]]
+"""Returns the targets, by their indices, of a field of a hash with its value, or of a member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +69,19 @@ class Carrier:
             return 0
         return self.choose(bytes.fromhex(digest)) if digest else self.home
 
-    def by_digest(self, field: bytes) -> Iterable[int]:
+    def by_digest(self, field: bytes, _: bytes) -> Iterable[int]:
         """Route what begins with the digest (hex) of a profile."""
         return (self.target_of(field[: 2 * DIGEST_BYTES].decode()),)
 
-    def by_key(self, profile_key: bytes) -> Iterable[int]:
+    def by_key(self, profile_key: bytes, _: bytes) -> Iterable[int]:
         """Route what is about the profile of this key."""
         return (self.target_of(profile_digest(profile_key.decode()).hex()),)
 
-    def everywhere(self, _: bytes) -> Iterable[int]:
+    def by_letter(self, _: bytes, text: bytes) -> Iterable[int]:
+        """Route a letter by the profile that it is about."""
+        return (self.target_of(digest_of(parse_letter(text))),)
+
+    def everywhere(self, *_: bytes) -> Iterable[int]:
         """Route what every target needs."""
         return range(len(self.targets))
 
@@ -140,12 +143,30 @@ class Carrier:
         """
         key = f"{self.old.place.tag}{suffix}"
         kept_ms = self._kept_ms(key)
-        for part in self._fields(key):
+        for part in scan_fields(self.client, key):
             into: dict[int, list[Value]] = {}
             for field, value in part:
-                for target in route(field):
+                for target in route(field, value):
                     into.setdefault(target, []).extend((field, change(value) if change else value))
             self._add(suffix, "hash", kept_ms, into)
+            pairs: list[Value] = [each for pair in part for each in pair]
+            self.old.run("fields_out", [key], ["hash", *pairs])
+
+    def arrival_marks(self, suffix: str) -> None:
+        """Move the marks of a person's letters that have come from their former identity.
+
+        They tell nothing of the person, so that every target gets them, under the ids that the
+        letters would have there; they lapse where nobody deletes them.
+        """
+        key = f"{self.old.place.tag}{suffix}"
+        for part in scan_fields(self.client, key):
+            into: dict[int, list[Value]] = {}
+            for field, value in part:
+                kind, _, letter = field.decode().partition("|")
+                for at, target in enumerate(self.targets):
+                    mark = f"{kind}|{letter_id_in(target.place, letter)}"
+                    into.setdefault(at, []).extend((mark, value))
+            self._add(suffix, "hash", str(self.retention_ms), into)
             pairs: list[Value] = [each for pair in part for each in pair]
             self.old.run("fields_out", [key], ["hash", *pairs])
 
@@ -163,7 +184,7 @@ class Carrier:
         old = self.old.place
         with redis_errors():
             ends: Any = self.client.hgetall(old.open)
-        for part in self._fields(old.notes):
+        for part in scan_fields(self.client, old.notes):
             notes: dict[int, list[Value]] = {}
             opened: dict[int, list[Value]] = {}
             for note_id, text in part:
@@ -221,7 +242,7 @@ class Carrier:
         for some in in_parts(rows, STEP):
             into: dict[int, list[Value]] = {}
             for member, score in some:
-                for target in route(member):
+                for target in route(member, b""):
                     into.setdefault(target, []).extend((member, score))
             self._add(part, "set", kept_ms, into)
             pairs: list[Value] = [each for pair in some for each in pair]
@@ -232,22 +253,10 @@ class Carrier:
             left: Any = self.client.pttl(key)
         return str(left) if left > 0 else ""
 
-    def _fields(self, key: str) -> Iterator[list[tuple[bytes, bytes]]]:
-        """Yield the fields of a hash; some may come twice."""
-        cursor = 0
-        while True:
-            with redis_errors():
-                answer: Any = self.client.hscan(key, cursor, count=_SCANNED)
-            cursor, found = answer
-            if found:
-                yield list(found.items())
-            if not cursor:
-                return
-
     def letters(self) -> int:
         """Carry the dead letters over, with their counts; returns how many there were."""
         count = 0
-        for found in self._fields(self.old.place.letters):
+        for found in scan_fields(self.client, self.old.place.letters, _LETTERS):
             for some in in_parts(found, _LETTERS):
                 texts = [orjson.loads(text) for _, text in some]
                 self._carry_letters(texts)
@@ -263,7 +272,8 @@ class Carrier:
             new = self.place(target)
             keys = (new.counts, new.letters, new.lettertimes, new.causes, new.lease)
             call = ScriptCall((*keys, self.carried(target)), self._arrived(group, new))
-            scripts.run(self.client, "import", [call])
+            if NUMBERS_CHANGED in scripts.run(self.client, "import", [call]):
+                raise PartitionsChange
         gone: list[Value] = []
         for letter in letters:
             gone += (letter["id"], letter["cause"], letter["stream"], letter["reason"])

@@ -5,30 +5,33 @@ The ledgers come first: they decide about every later delivery.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from redis import Redis
 
 from ops.moving.carrying import STEP, Carrier, digest_in, in_parts
 from ops.moving.rows import carry_log, carry_stream
-from ops.state.renumbering import Carried
+from ops.state.partitions import Carried
+from worker.contract.keys import DIGEST_BYTES
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_keys
 
-_SCANNED: Final = 5_000
 _TOLD_SECONDS: Final = 2.0
 _LEDGERS: Final = "l*"
-_NAMED: Final = ("sync:*", "jobs:*")
+_NAMED: Final = ("sync:*", "jobs:*", "carried:*")
 _OF_PROFILES: Final = ("who", "forwards")
 """Hashes whose fields begin with a digest (hex)."""
 _OF_ALL: Final = ("retry", "synctokens")
 """Hashes that every target gets whole."""
 TRACES: Final = ("bell", "rendering", "holds", "orphans", "streams", "causes", "leaving")
 """Parts that have no meaning any more where nothing waits."""
+_OF_PERSON: Final = re.compile(rf"carried:[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 
 
 @dataclass(slots=True)
@@ -66,7 +69,7 @@ class Contents:
             self._carry_parts(carrier)
         self._carry_streams()
         for carrier in self.carriers.values():
-            self._step()
+            self.step()
             carrier.counts()
             with redis_errors():
                 self.client.unlink(*(getattr(carrier.old.place, part) for part in TRACES))
@@ -82,15 +85,17 @@ class Contents:
             with redis_errors():
                 self.client.unlink(name)
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Keep the leases, and tell the counts now and then."""
         if time.monotonic() > self._told_at + _TOLD_SECONDS:
             self._told_at = time.monotonic()
             self.tell(self.carried)
         self.renew()
 
-    def _found(self, pattern: str) -> Iterator[tuple[Carrier, list[bytes]]]:
+    def found(self, pattern: str) -> Iterator[tuple[Carrier, list[bytes]]]:
         """Yield carriers, and some keys of the partitions that they empty."""
-        for names in scanned(self.client, f"{{{self.destination}:*}}{pattern}"):
+        places = [carrier.old.place for carrier in self.carriers.values()]
+        for names in scan_keys(self.client, places, pattern):
             groups: defaultdict[int, list[bytes]] = defaultdict(list)
             for name in names:
                 number = number_in(name, self.destination)
@@ -100,45 +105,48 @@ class Contents:
                 yield self.carriers[number], some
 
     def _carry_ledgers(self) -> None:
-        for carrier, names in self._found(_LEDGERS):
+        for carrier, names in self.found(_LEDGERS):
             place = carrier.old.place
             digests = [digest for name in names if (digest := digest_in(name, place))]
             for part in in_parts(digests, STEP):
-                self._step()
+                self.step()
                 carrier.merge_ledgers(part)
                 with redis_errors():
                     self.client.unlink(*map(place.ledger, part))
                 self.carried.profiles += len(part)
 
     def _carry_named_parts(self) -> None:
-        """Move the members of syncs and the positions of sources."""
+        """Move the members of syncs, the positions of sources, and marks of letters that came."""
         for pattern in _NAMED:
-            for carrier, names in self._found(pattern):
+            for carrier, names in self.found(pattern):
                 for name in names:
-                    self._step()
+                    self.step()
                     suffix = name.decode().removeprefix(carrier.old.place.tag)
                     if pattern == "jobs:*":
                         carrier.positions(suffix)
-                    else:
+                    elif pattern == "sync:*":
                         carrier.hash(suffix, carrier.by_key)
+                    elif is_of_person(suffix):
+                        carrier.arrival_marks(suffix)
 
     def _carry_parts(self, carrier: Carrier) -> None:
-        self._step()
+        self.step()
         carrier.notes()
         for part in _OF_PROFILES:
             carrier.hash(part, carrier.by_digest, self.follow if part == "forwards" else None)
         for part in _OF_ALL:
             carrier.hash(part, carrier.everywhere)
+        carrier.hash("lettersleaving", carrier.by_letter)
         carrier.members("reached", carrier.by_digest)
         carrier.positions("jobs")
-        self._step()
+        self.step()
         self.carried.letters += carrier.letters()
 
     def _carry_streams(self) -> None:
         carriers = list(self.carriers.values())
         for part, digest_of in (("history", _digest_in_history), ("responses", _of_nobody)):
             for _ in carry_log(carriers, part, digest_of):
-                self._step()
+                self.step()
         with redis_errors():
             pipe = self.client.pipeline(transaction=False)
             for carrier in carriers:
@@ -146,27 +154,19 @@ class Contents:
             names: set[bytes] = set().union(*pipe.execute())
         for name in sorted(names):
             for moved in carry_stream(carriers, name.decode()):
-                self._step()
+                self.step()
                 self.carried.deliveries += moved
+
+
+def is_of_person(suffix: str) -> bool:
+    """Say whether this record of arrivals is about letters of a person, not a destination."""
+    return _OF_PERSON.fullmatch(suffix) is not None
 
 
 def number_in(key: bytes, destination: str) -> int:
     """Return the number of the partition to which a key of a destination belongs; -1 = to none."""
     number = key[len(destination) + 2 :].partition(b"}")[0]
     return int(number) if number.isdigit() else -1
-
-
-def scanned(client: Redis, pattern: str) -> Iterator[list[bytes]]:
-    """Yield the names of all keys that fit a pattern, some at a time."""
-    cursor = 0
-    while True:
-        with redis_errors():
-            answer: Any = client.scan(cursor, match=pattern, count=_SCANNED)
-        cursor, found = answer
-        if found:
-            yield found
-        if not cursor:
-            return
 
 
 def _digest_in_history(line: bytes) -> str:

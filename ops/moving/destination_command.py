@@ -10,8 +10,7 @@ import typer
 from ops.moving.renaming import Renaming
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
-from ops.state.partitions import known_destinations
-from ops.state.renumbering import Carried
+from ops.state.partitions import Carried, known_destinations
 from ops.state.waiting import refuse_other_configurations
 from ops.terminal.asking import confirmed
 from ops.terminal.console import mention, print_result

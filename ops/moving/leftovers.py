@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.moving.contents import TRACES, number_in, scanned
+from ops.moving.contents import TRACES, number_in
+from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_keys
 
 _LEFT_ALONE: Final = frozenset({"lease", *TRACES})
 _LOGS: Final = frozenset({"history", "responses"})
@@ -25,7 +27,8 @@ def leftovers(
     id. Nothing is added to partitions with former numbers.
     """
     found: set[int] = set()
-    for names in scanned(client, f"{{{destination}:*}}*"):
+    places = [PartitionKeys(destination, number) for number in numbers]
+    for names in scan_keys(client, places, "*"):
         renew()
         for name in names:
             number = number_in(name, destination)

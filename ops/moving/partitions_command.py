@@ -13,8 +13,13 @@ from redis import Redis
 from ops.moving.renumbering import Renumbering
 from ops.state.acts import RENUMBERING_ACT, Reason, act_of, acting
 from ops.state.opened import opened
-from ops.state.partitions import all_partitions, known_destinations
-from ops.state.renumbering import Carried, partitions_document, read_carried
+from ops.state.partitions import (
+    Carried,
+    all_partitions,
+    known_destinations,
+    partitions_document,
+    read_carried,
+)
 from ops.state.snapshots import PartitionSnapshot, snapshots
 from ops.terminal.asking import confirmed
 from ops.terminal.console import mention, print_result

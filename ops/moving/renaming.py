@@ -19,7 +19,7 @@ from redis import Redis
 from ops.moving.carrying import Carrier
 from ops.moving.contents import Contents
 from ops.moving.held import FOR_EVER_MS, RENAMED, HeldLease, hold_all, taken_turn
-from ops.state.renumbering import Carried
+from ops.state.partitions import Carried
 from producer.steps import StepBook
 from producer.sync.book import SyncBook
 from worker.contract import keys

@@ -20,7 +20,7 @@ from typing import Final
 from redis import Redis
 
 from ops.moving.carrying import Carrier
-from ops.moving.contents import Contents
+from ops.moving.contents import Contents, is_of_person
 from ops.moving.held import (
     FOR_EVER_MS,
     PATIENCE_SECONDS,
@@ -30,9 +30,9 @@ from ops.moving.held import (
     taken_turn,
 )
 from ops.moving.leftovers import leftovers
+from ops.moving.stable_ids import carry_stable_ids
 from ops.state import scripts
-from ops.state.partitions import known_destinations
-from ops.state.renumbering import Carried, note_carried, read_carried
+from ops.state.partitions import Carried, known_destinations, note_carried, read_carried
 from producer.steps import StepBook
 from producer.sync.book import SyncBook
 from worker.adapters.redis.addresses import read_renamed
@@ -42,6 +42,7 @@ from worker.contract.numbering import RENUMBERED, Numbering
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_keys
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
 from worker.errors import OperationsMustAct
@@ -78,7 +79,7 @@ class Renumbering:
 
         Raises:
             OperationsMustAct: A worker goes on draining, a step of a sync goes on, or it is being
-                changed to another number.
+                changed to another number, or a destination is half renamed.
             FormatUnknown: Another version of segrelay wrote some of it.
             RedisUnavailable: What is done stays done.
         """
@@ -91,6 +92,7 @@ class Renumbering:
 
     def _change(self, numbering: Numbering) -> None:
         if not numbering.target:
+            self._refuse_half_renamed(numbering.numbers)
             begun = replace(numbering, target=self.count)
             self._write(numbering, begun)
             note_carried(self.client, self.carried)
@@ -105,6 +107,21 @@ class Renumbering:
         self._write(numbering, numbering.following)
         learn_numbering(self.client, self.settings)
         self._let_go()
+
+    def _refuse_half_renamed(self, numbers: Iterable[int]) -> None:
+        """Refuse while marks of a broken renaming of a destination name entries by partition."""
+        for name in self._destinations():
+            places = [PartitionKeys(name, number) for number in numbers]
+            own = f"carried:{name}"
+            for found in scan_keys(self.client, places, "carried:*"):
+                suffixes = {key.decode().partition("}")[2] for key in found}
+                others = sorted(one for one in suffixes - {own} if not is_of_person(one))
+                if others:
+                    old = others[0].removeprefix("carried:")
+                    raise OperationsMustAct(
+                        f"`segrelay destination rename {old} {name}` was broken off: give it once"
+                        " more, and change the number of partitions then."
+                    )
 
     def _sweep(self, numbering: Numbering) -> None:
         """Carry over what was written into former partitions after they were left."""
@@ -141,6 +158,7 @@ class Renumbering:
         for _ in range(_MOST_TURNS):
             for contents in everything:
                 contents.move()
+                carry_stable_ids(contents)
             if not self._left(numbers):
                 break
         else:
@@ -233,21 +251,28 @@ class Renumbering:
         }
 
     def _end_steps(self, into: Numbering) -> None:
-        """Wait until no step of a sync or a shipping is under way; none begins meanwhile."""
+        """Wait until no step of a sync, a shipping or a renaming of people is under way.
+
+        None begins meanwhile.
+        """
         for name in self.settings.sync:
             book = SyncBook(self.client, name, into)
             run, _ = taken_turn(book.take, f"sync '{name}'", self._renew)
             run.give_up()
             book.save(run, ends=True)
-        for destination in self._destinations():
-            key = keys.responses(destination)
-            with redis_errors():
-                is_there = self.client.exists(key)
-            if is_there:
-                shown = f"the responses of '{destination}'"
-                steps = StepBook(self.client, key, keys.responses_bell(destination), shown)
-                state, now_ms = taken_turn(steps.take, shown, self._renew)
-                steps.save(state, next_ms=now_ms, ends=True)
+        for name in self._destinations():
+            self._end_step(
+                keys.responses(name), keys.responses_bell(name), f"responses of '{name}'"
+            )
+            self._end_step(keys.changes(name), keys.changes_bell(name), f"renaming at '{name}'")
+
+    def _end_step(self, key: str, bell: str, shown: str) -> None:
+        with redis_errors():
+            is_there = self.client.exists(key)
+        if is_there:
+            steps = StepBook(self.client, key, bell, shown)
+            state, now_ms = taken_turn(steps.take, f"the {shown}", self._renew)
+            steps.save(state, next_ms=now_ms, ends=True)
 
 
 def _followed(record: bytes, into: Numbering) -> bytes:

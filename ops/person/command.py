@@ -10,6 +10,7 @@ from redis import Redis
 
 from ops.letters.reading import StoredLetter
 from ops.person.story import MOST_ENTRIES, HistoryLine, KnownProfile, explain
+from ops.state.identity_changes import PastRenaming
 from ops.state.opened import opened
 from ops.state.waiting import WaitingEntry
 from ops.terminal.console import mention, print_json, say, table
@@ -73,6 +74,7 @@ def _moments(known: KnownProfile) -> Iterator[_Moment]:
     yield from (_of_entry(entry, known) for entry in known.waiting)
     yield from map(_of_record, known.quarantined)
     yield from map(_of_request, known.requests)
+    yield from map(_of_renaming, known.renamings)
     for destination, at_ms in known.written_ms.items():
         detail = "the last time that the ledger changed for this person"
         yield _Moment(at_ms, "ledger", destination, "", "", "", 0, detail)
@@ -135,6 +137,11 @@ def _of_record(record: QuarantineRecord) -> _Moment:
 def _of_request(request: WebhookRequest) -> _Moment:
     detail = f"by the webhook request {request.name}, which the receiver's log names too"
     return _Moment(request.at_ms, "received", "", "", "", "", 0, detail)
+
+
+def _of_renaming(one: PastRenaming) -> _Moment:
+    how = "its event brought another identity for the stable id" if one.trigger else "by a command"
+    return _Moment(one.at_ms, "renamed", one.destination, one.trigger, "", "", 0, how)
 
 
 def _request(client: Redis, name: str, *, as_json: bool) -> None:

@@ -12,7 +12,8 @@ import typer
 
 from ops.insider.identities import ANONYMIZED_A_MINUTE, RENAMES_A_MINUTE, InsiderIdentities
 from ops.person.erasing import Erasing, rewrite_files
-from ops.person.renaming import AT_ONCE, IdentityChange, PersonRenaming, Receipt
+from ops.person.moves import IdentityChange, Receipt
+from ops.person.renaming import AT_ONCE, PersonRenaming
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.person import key_named
@@ -21,10 +22,13 @@ from ops.terminal.console import mention, print_json, progress, say
 from ops.terminal.options import Json, Yes
 from worker.contract.keys import digest_of
 from worker.contract.settings import Settings
+from worker.destinations.insider.fields import identifiers
 from worker.errors import UsageWrong
 
 app = typer.Typer()
 
+InsiderIdentifier = Callable[[str], Mapping[str, Any]]
+"""Gives Insider's identifier for the key of a profile."""
 _COLUMNS: Final = 2
 _HEADERS: Final = frozenset({"old", "former", "from", "new", "to"})
 _SHOWN: Final = 20
@@ -64,7 +68,8 @@ def rename(
         raise UsageWrong("Name OLD and NEW, or a file with --file.")
     with opened() as (settings, client), ExitStack() as stack:
         kind = _kind_of(settings, identifier)
-        changes = list(_changes(settings, [(0, old, new)] if file is None else _rows(file)))
+        rows = [(0, old, new)] if file is None else _rows(file)
+        changes = list(_changes(settings, kind, rows))
         identities = _insiders(settings, stack, rate)
         renaming = PersonRenaming(client, settings, identities, kind)
         receipts: list[Receipt] = []
@@ -93,25 +98,26 @@ def erase(
 ) -> None:
     """Erase a person from Redis: what waits, the ledger, letters, quarantine, and sync members.
 
-    Former identities of a person who was renamed are erased, too. The receipt has counts and
-    digests, and no data. At Insider the profile stays, unless --anonymize lets Insider remove what
-    is personal in it; a whole profile is never deleted. What is accepted afterwards is delivered as
-    that of a new person: erase the person at the source first.
+    A person who was renamed is erased under all identities, whichever is named. The receipt has
+    counts and digests, and no data. At Insider the profile stays, unless --anonymize lets Insider
+    remove what is personal in it; a whole profile is never deleted. What is accepted afterwards is
+    delivered as that of a new person: erase the person at the source first.
     """
     with opened() as (settings, client), ExitStack() as stack:
         key = key_named(name, settings)
         kind = _kind_of(settings, identifier) if anonymize else None
         confirmed("Erase this person from Redis for good?", yes=yes)
         insiders = _insiders(settings, stack, ANONYMIZED_A_MINUTE) if kind else {}
-        erasing = Erasing(client, settings, key)
+        said: dict[str, str] = {}
+
+        def anonymized(profile_keys: Sequence[str]) -> None:
+            for each, insider in insiders.items():
+                said[each] = _anonymize(insider, list(map(kind, profile_keys))) if kind else ""
+
+        erasing = Erasing(client, settings, key, anonymized)
         with acting(client, act_of("person erase", reason=reason)) as doing:
             digests = erasing.run()
             doing.count = erasing.counts.total()
-            said = {
-                each: insider.anonymize(kind(key)) or "anonymized"
-                for each, insider in insiders.items()
-                if kind
-            }
             is_rewritten = rewrite_files(client)
     counts = dict(sorted(erasing.counts.items()))
     document: dict[str, Any] = {"erased": counts, "digests": digests, "insider": said}
@@ -122,6 +128,12 @@ def erase(
         _tell_erased(document)
     if any(answer != "anonymized" for answer in said.values()):
         raise typer.Exit(1)
+
+
+def _anonymize(insider: InsiderIdentities, names: Sequence[Mapping[str, Any]]) -> str:
+    """Make a person anonymous under the first of these identifiers that Insider knows."""
+    known = next(filter(insider.is_known, names), names[0])
+    return insider.anonymize(known) or "anonymized"
 
 
 def _insiders(settings: Settings, stack: ExitStack, rate: float) -> dict[str, InsiderIdentities]:
@@ -143,7 +155,7 @@ def _tell_erased(document: Mapping[str, Any]) -> None:
         say(f"  {destination}: {answer}")
 
 
-def _kind_of(settings: Settings, named: str) -> Callable[[str], Mapping[str, Any]]:
+def _kind_of(settings: Settings, named: str) -> InsiderIdentifier:
     """Return what gives Insider's identifier for the key of a profile."""
     kind = named or settings.delivery.identity
     outer, _, name = kind.partition(".")
@@ -164,7 +176,9 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
     """Yield the line and both identities of each row; a head line may name the columns."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            for line, row in enumerate(csv.reader(file), start=1):
+            reader = csv.reader(file)
+            for row in reader:
+                line = reader.line_num
                 if not any(row) or (line == 1 and _names_columns(row)):
                     continue
                 if len(row) != _COLUMNS:
@@ -181,7 +195,11 @@ def _names_columns(row: Sequence[str]) -> bool:
     return {each.strip().lower() for each in row} <= _HEADERS
 
 
-def _changes(settings: Settings, rows: Iterable[tuple[int, str, str]]) -> Iterator[IdentityChange]:
+def _changes(
+    settings: Settings, kind: InsiderIdentifier, rows: Iterable[tuple[int, str, str]]
+) -> Iterator[IdentityChange]:
+    """Yield what the rows ask for; all of them are read before anybody is renamed."""
+    region = settings.delivery.phone_region
     for line, old, new in rows:
         try:
             change = IdentityChange(key_named(old, settings), key_named(new, settings), line)
@@ -190,6 +208,11 @@ def _changes(settings: Settings, rows: Iterable[tuple[int, str, str]]) -> Iterat
         if change.old == change.new:
             where = f"Line {line}: the" if line else "The"
             raise UsageWrong(f"{where} former identity and the new one are the same.")
+        if not identifiers(kind(change.new), region, []):
+            where = f"Line {line}: the" if line else "The"
+            raise UsageWrong(
+                f"{where} new identity is nothing that Insider takes as such. Nobody was renamed."
+            )
         yield change
 
 

@@ -12,34 +12,38 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
-from ops.letters.reading import Filter, find_letters
+from ops.letters.reading import Filter, find_letters, parse_letter
 from ops.letters.replay import discard
 from ops.moving.held import HeldLease, held
+from ops.person.mention import Mention, value_of
 from ops.state import scripts
-from ops.state.partitions import all_partitions
+from ops.state.identity_changes import IdentityChanges
+from ops.state.partitions import all_partitions, destinations_of
 from ops.state.person import KnownPerson
-from ops.state.renaming import ForwardedPerson, end_renaming, former_identities, read_forwards
+from ops.state.renaming import end_renaming, former_identities, present_key, read_forwards
 from ops.state.waiting import Stream, find_streams, read_entries, take_back_entries
 from producer.publishing.quarantine import Quarantine
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward, Moving
+from worker.contract.processes.webhook_requests import forget_requests
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
-from worker.errors import OperationsMustAct
+from worker.errors import OperationsMustAct, PartitionsChange
 
 _OWNER: Final = "segrelay person erase"
 _ANSWER_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.2
-_FIELDS_A_CALL: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -48,26 +52,37 @@ class Erasing:
 
     Args:
         key: Of the profile.
+        anonymize: Takes the keys under which others may know the person, the present one first.
+            It is called once nothing waits any more that would tell them of the person anew.
         counts: What was found and erased, by what it was.
     """
 
     client: Redis
     settings: Settings
     key: str
+    anonymize: Callable[[Sequence[str]], None] = lambda _: None
     sleep: Callable[[float], None] = time.sleep
     counts: Counter[str] = field(default_factory=Counter)
     _keys: Sequence[str] = field(default=(), init=False)
+    _mention: Mention = field(init=False)
     _coming: Sequence[bytes] = field(default=(), init=False)
 
     def run(self) -> list[str]:
         """Erase, and return the digests (hex) under which the person was known.
 
         Raises:
-            OperationsMustAct: A request about the person is unanswered; do it again.
+            OperationsMustAct: A request about the person is unanswered, or they are being renamed
+                by a worker; do it again.
+            PartitionsChange: Some of it went to other partitions meanwhile; do it again.
             RedisUnavailable: Do it again.
         """
+        numbering = self._numbering
         places = all_partitions(self.client, self.settings)
         people = self._people(places)
+        for changes in self._identity_changes(places):
+            for person in people:
+                changes.refuse_changing(person.digest, person.partition)
+        self._stop_arrivals(places, people)
         for person in people:
             for place in places:
                 if place.partition == person.partition:
@@ -78,21 +93,44 @@ class Erasing:
         wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
         letters = [letter["id"] for letter in find_letters(self.client, places, wanted)]
         self.counts["letters"] += sum(discard(self.client, places, letters))
-        self._erase_elsewhere()
+        self._erase_letters_on_their_way(places, wanted)
+        self._erase_elsewhere(digests)
+        self._erase_stable_ids(places, people)
+        self.anonymize(self._keys)
+        # The records of former identities go last: whoever does it again finds the person by them.
+        self._see_that_it_stands(numbering)
         end_renaming(self.client, [*digests, *self._coming])
         self._erase_forwards(places, digests)
+        self._see_that_it_stands(numbering)
         return sorted(digest.hex() for digest in digests)
+
+    def _stop_arrivals(
+        self, places: Iterable[PartitionKeys], people: Iterable[KnownPerson]
+    ) -> None:
+        """Erase records of identities that were to become theirs: no letter may come there now."""
+        arriving = {Forward(Moving.ARRIVING, person.digest.hex()).dumps() for person in people}
+        for place in places:
+            rows = chain.from_iterable(scan_fields(self.client, place.forwards))
+            gone = [name for name, text in rows if text in arriving]
+            if gone:
+                with redis_errors():
+                    self.client.hdel(place.forwards, *gone)
 
     def _people(self, places: Sequence[PartitionKeys]) -> list[KnownPerson]:
         """Return the person under all identities, the earliest first."""
         found = list(read_forwards(self.client, places))
         forwards = [each for each in found if each.forward.moving is not Moving.ARRIVING]
-        last = self._last_key(found)
+        last = present_key(forwards, digest_of(self.key)) or self.key
         own = KnownPerson(digest_of(last), self._numbering.of(last))
         people = [*reversed(former_identities(forwards, own.digest)), own]
         digests = {person.digest for person in people}
         told = {each.forward.to for each in forwards if each.person.digest in digests}
-        self._keys = sorted({self.key, last, *told})
+        self._keys = list(dict.fromkeys([last, self.key, *sorted(told)]))
+        self._mention = Mention(
+            frozenset(digests),
+            self.settings.delivery.identity,
+            [value_of(key) for key in self._keys],
+        )
         self._coming = [
             bytes.fromhex(each.forward.to)
             for each in found
@@ -100,20 +138,13 @@ class Erasing:
         ]
         return people
 
-    def _last_key(self, forwards: Sequence[ForwardedPerson]) -> str:
-        """Return the key that the person gets by a renaming that has not ended, or their own."""
-        arriving = {each.forward.to for each in forwards if each.forward.moving is Moving.ARRIVING}
-        next_keys = {
-            each.person.digest: each.forward.to
-            for each in forwards
-            if each.forward.moving not in (Moving.DONE, Moving.ARRIVING)
-            or (each.forward.moving is Moving.DONE and each.person.digest.hex() in arriving)
-        }
-        return next_keys.get(digest_of(self.key), self.key)
-
     @property
     def _numbering(self) -> Numbering:
         return learn_numbering(self.client, self.settings)
+
+    def _see_that_it_stands(self, numbering: Numbering) -> None:
+        if self._numbering != numbering:
+            raise PartitionsChange
 
     def _await_answers(self, place: PartitionKeys, digest: bytes) -> None:
         """Wait until no request about the person is open: its end would tell the ledger of it."""
@@ -142,9 +173,8 @@ class Erasing:
             raise OperationsMustAct(f"The lease of {place.tag} was taken over; run this again.")
         for what, count in zip(("ledgers", "verify", "sync members"), answer, strict=True):
             self.counts[what] += count
-        text = digest.hex().encode()
-        self.counts["history"] += self._delete(place.history, [text])
-        self.counts["responses"] += self._delete(place.responses, [text, *self._values])
+        self.counts["history"] += self._delete(place.history)
+        self.counts["responses"] += self._delete(place.responses)
 
     def _take_back(self, stream: Stream, digest: bytes) -> int:
         ids = [
@@ -154,39 +184,61 @@ class Erasing:
         ]
         return take_back_entries(self.client, stream, ids) if ids else 0
 
-    @property
-    def _values(self) -> list[bytes]:
-        return [key.partition(":")[2].encode() for key in self._keys]
-
-    def _delete(self, stream: str, texts: Iterable[bytes]) -> int:
-        """Delete the entries of a stream that hold one of these texts."""
-        wanted = [text.lower() for text in texts]
+    def _delete(self, stream: str) -> int:
+        """Delete the entries of a stream that mention the person."""
         with redis_errors():
             rows: Any = self.client.xrange(stream)
             ids = [
                 entry_id
                 for entry_id, fields in rows
-                if any(_has_any(value, wanted) for value in fields.values())
+                if any(map(self._mention.stands_in, fields.values()))
             ]
             return int(self.client.xdel(stream, *ids)) if ids else 0
 
-    def _erase_elsewhere(self) -> None:
-        """Erase from the quarantine, and from the bad rows of backfills."""
+    def _erase_letters_on_their_way(self, places: Iterable[PartitionKeys], wanted: Filter) -> None:
+        """Erase letters that a renaming which was stopped was moving."""
+        for place in places:
+            with redis_errors():
+                texts: Any = self.client.hgetall(place.lettersleaving)
+                ids = [name for name, text in texts.items() if wanted.holds(parse_letter(text))]
+                if ids:
+                    self.counts["letters"] += int(self.client.hdel(place.lettersleaving, *ids))
+
+    def _erase_elsewhere(self, digests: Sequence[bytes]) -> None:
+        """Erase from the quarantine, the bad rows of backfills, and the requests to the receiver.
+
+        A request is forgotten as a whole, whoever else it was about.
+        """
         quarantine = Quarantine(self.client)
         ids = [
             record.id
             for record in quarantine.records()
-            if _has_any(quarantine.text(record.id) or b"", self._values)
+            if self._mention.stands_in(quarantine.text(record.id) or b"")
         ]
         self.counts["quarantine"] += quarantine.remove(ids)
+        self.counts["requests"] += forget_requests(self.client, digests)
         with redis_errors():
             jobs: Any = self.client.smembers(keys.JOBS)
             for job in jobs:
                 name = keys.job_bad_rows(job.decode())
                 rows: Any = self.client.lrange(name, 0, -1)
                 for row in rows:
-                    if _has_any(row, self._values):
+                    if self._mention.stands_in(row):
                         self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
+
+    def _erase_stable_ids(
+        self, places: Sequence[PartitionKeys], people: Sequence[KnownPerson]
+    ) -> None:
+        for changes in self._identity_changes(places):
+            for one in people:
+                self.counts["stable ids"] += changes.forget(one.digest, one.partition, self._keys)
+
+    def _identity_changes(self, places: Sequence[PartitionKeys]) -> list[IdentityChanges]:
+        numbering = self._numbering
+        return [
+            IdentityChanges(self.client, destination, numbering)
+            for destination in destinations_of(places)
+        ]
 
     def _erase_forwards(self, places: Sequence[PartitionKeys], digests: Sequence[bytes]) -> None:
         for digest in digests:
@@ -194,19 +246,15 @@ class Erasing:
                 self.counts["former identities"] += self._erase_record(place, digest.hex())
 
     def _erase_record(self, place: PartitionKeys, digest: str) -> int:
-        """Erase the record of a person, and that of an identity that was to become theirs."""
-        arriving = Forward(Moving.ARRIVING, digest).dumps()
+        """Erase the record of a person, with the marks of members that stand beside it."""
+        gone = [
+            name
+            for name, _ in chain.from_iterable(scan_fields(self.client, place.forwards))
+            if name.decode().partition("|")[0] == digest
+        ]
         with redis_errors():
-            gone = [
-                name
-                for name, text in self.client.hscan_iter(place.forwards, count=_FIELDS_A_CALL)
-                if name.decode().partition("|")[0] == digest or text == arriving
-            ]
+            self.client.unlink(place.carried(digest))
             return int(self.client.hdel(place.forwards, *gone)) if gone else 0
-
-
-def _has_any(text: bytes, wanted: Iterable[bytes]) -> bool:
-    return any(each in text.lower() for each in wanted)
 
 
 def rewrite_files(client: Redis) -> bool:

@@ -29,27 +29,41 @@ class Obstacles:
     """All reasons why deliveries in some partitions may wait.
 
     Args:
-        delays: The delayed work, by destination.
-        notes: The open notes, by destination.
+        person: The digest of the person; entries under another one are those of a former identity.
+        delays: The delayed work, by partition.
+        notes: The open notes, by partition.
         gates: The states of the gates, by destination.
+        renaming: The digests of those who are being renamed, by destination.
     """
 
     settings: Settings
     now_ms: int
     pauses: Pauses
     has_worker: bool
-    delays: dict[str, Delays] = field(default_factory=dict)
-    notes: dict[str, list[Note]] = field(default_factory=dict)
+    person: bytes = b""
+    delays: dict[PartitionKeys, Delays] = field(default_factory=dict)
+    notes: dict[PartitionKeys, list[Note]] = field(default_factory=dict)
+    renaming: frozenset[tuple[str, bytes]] = frozenset()
     gates: dict[str, GateStatus] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, client: Redis, settings: Settings, places: Sequence[PartitionKeys]) -> Obstacles:
+    def read(
+        cls,
+        client: Redis,
+        settings: Settings,
+        places: Sequence[PartitionKeys],
+        *,
+        person: bytes,
+        renaming: frozenset[tuple[str, bytes]],
+    ) -> Obstacles:
         """Read pauses, delays, notes and gates.
 
         Args:
             client: A connection to Redis.
             settings: The present configuration.
-            places: One partition of each destination.
+            person: Their digest.
+            places: The partitions of the person, at each destination.
+            renaming: The destinations at which somebody is being renamed, and their digests.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
@@ -59,13 +73,15 @@ class Obstacles:
             now_ms(client),
             read_pauses(client),
             has_worker=bool(read_processes(client)),
+            person=person,
+            renaming=renaming,
         )
         for place, delays in zip(places, read_delays(client, places), strict=True):
             name = place.destination
-            found.delays[name] = delays
-            found.notes[name] = list(_open_notes(client, place))
+            found.delays[place] = delays
+            found.notes[place] = list(_open_notes(client, place))
             known = settings.destinations.get(name)
-            if known:
+            if known and name not in found.gates:
                 gate = gate_id(known.base_url, known.gate_scope)
                 found.gates[name] = read_state(client, gate)
         return found
@@ -79,6 +95,7 @@ class Obstacles:
         job = job_of_lane(entry.stream.lane)
         if is_orphan(self.settings, place, trigger):
             yield "the configuration has no such trigger for this destination"
+        yield from self._identity(entry)
         yield from _paused("destination", self.pauses.destinations.get(place.destination))
         yield from self._gate(place.destination)
         yield from _paused("trigger", self.pauses.triggers.get(trigger))
@@ -89,13 +106,20 @@ class Obstacles:
         if not self.has_worker:
             yield "no worker has been seen for 10 s"
 
+    def _identity(self, entry: WaitingEntry) -> Iterator[str]:
+        digest = entry.header.digest if entry.header else self.person
+        if (entry.stream.place.destination, digest) in self.renaming:
+            yield "the person is being renamed; if that was stopped, give the same command again"
+        elif digest != self.person:
+            yield "it came under a former identity, and goes to the present one when its turn comes"
+
     def _gate(self, destination: str) -> Iterator[str]:
         gate = self.gates.get(destination)
         if gate and gate.state in {"paused", "broken"}:
             yield f"the destination is {gate.state}: {gate.message or gate.reason}"
 
     def _delays(self, entry: WaitingEntry) -> Iterator[str]:
-        delays = self.delays[entry.stream.place.destination]
+        delays = self.delays[entry.stream.place]
         setback = delays.setbacks.get(f"{entry.stream.name}|{entry.entry_id}")
         if setback:
             why = f"was refused: {setback.refusal}" if setback.refusal else "failed"
@@ -113,7 +137,7 @@ class Obstacles:
         own = f"{entry.stream.name}|{entry.entry_id}"
         ends = [
             note.open_until_ms
-            for note in self.notes[entry.stream.place.destination]
+            for note in self.notes[entry.stream.place]
             for row in note.deliveries
             if header and row.digest == header.digest and row.place != own
         ]

@@ -9,9 +9,9 @@ given again, and goes on where the record stands:
 3. `asked`, then `renamed`: Insider has given its profile the new identifier.
 4. The ledgers are merged, under the lease of the new identity's partition. Merging them again
    changes nothing.
-5. `done`: the former ledger is gone, in the same step; whatever comes under the former identity is
-   handed on by whoever holds the lease. Letters stay where they are, are found under the new
-   identity, and follow when replayed.
+5. The letters are moved, see `person.letters`.
+6. `done`: the former ledger is gone, in the same step; whatever comes under the former identity is
+   handed on by whoever holds the lease.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from redis import Redis
 
 from ops.insider.identities import InsiderIdentities
 from ops.moving.held import HeldLease, held
+from ops.person.letters import LetterMove, move_letters
+from ops.person.moves import IdentityChange, PersonMove, Receipt
 from ops.state import scripts
 from ops.state.holders import await_holders
 from ops.state.partitions import known_destinations
 from ops.state.renaming import end_renaming, tell_renaming
-from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import ScriptCall
+from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
 from worker.core.ledger import may_be_member, merged, pack, unpack
 from worker.errors import OperationsMustAct, PartitionsChange
 
-Outcome = Literal["renamed", "already", "refused"]
 AT_ONCE: Final = 500
 """People who are moved together: each group waits once for those who hold a lease."""
 _ANSWER_SECONDS: Final = 120.0
@@ -49,67 +50,6 @@ _TOLD_SECONDS: Final = 10.0
 _OWNER: Final = "segrelay person rename"
 
 
-@dataclass(frozen=True, slots=True)
-class IdentityChange:
-    """A person's keys, formerly and from now on.
-
-    Args:
-        line: Of the file; 0 = of the command line.
-    """
-
-    old: str
-    new: str
-    line: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The outcome of one change, over all destinations.
-
-    Args:
-        message: Why it was refused.
-    """
-
-    change: IdentityChange
-    outcome: Outcome
-    message: str = ""
-
-
-@dataclass(slots=True)
-class _Move:
-    """One person at one destination.
-
-    Args:
-        text: The record of the former identity as it is in Redis; b"" = there is none.
-        arriving: That of the new identity.
-        is_ours: Nobody else renames this person.
-    """
-
-    change: IdentityChange
-    left: PartitionKeys
-    arrives: PartitionKeys
-    text: bytes = b""
-    arriving: bytes = b""
-    outcome: Outcome | None = None
-    message: str = ""
-    is_ours: bool = False
-
-    @property
-    def forward(self) -> Forward:
-        return Forward.loads(self.text)
-
-    @property
-    def old_digest(self) -> bytes:
-        return digest_of(self.change.old)
-
-    @property
-    def new_digest(self) -> bytes:
-        return digest_of(self.change.new)
-
-    def refuse(self, message: str) -> None:
-        self.outcome, self.message = "refused", message
-
-
 @dataclass(slots=True)
 class PersonRenaming:
     """Renames people, a group at a time.
@@ -117,6 +57,7 @@ class PersonRenaming:
     Args:
         identities: By destination, of those at Insider.
         identifier: Gives Insider's identifier for the key of a profile.
+        destinations: Those at which people are renamed; by default all that are known.
     """
 
     client: Redis
@@ -124,14 +65,14 @@ class PersonRenaming:
     identities: Mapping[str, InsiderIdentities]
     identifier: Callable[[str], Mapping[str, Any]]
     sleep: Callable[[float], None] = time.sleep
-    _going: list[_Move] = field(default_factory=list, init=False)
+    destinations: Sequence[str] = ()
+    _going: list[PersonMove] = field(default_factory=list, init=False)
     _told_at: float = field(default=0.0, init=False)
     _numbering: Numbering = field(init=False)
-    _destinations: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._numbering = learn_numbering(self.client, self.settings)
-        self._destinations = known_destinations(self.client, self.settings)
+        self.destinations = self.destinations or known_destinations(self.client, self.settings)
 
     def run(self, changes: Sequence[IdentityChange]) -> list[Receipt]:
         """Rename people, none of whom is named twice.
@@ -140,7 +81,7 @@ class PersonRenaming:
             OperationsMustAct: Somebody keeps a lease, or Insider does not answer; do it again.
             RedisUnavailable: Do it again.
         """
-        moves = [self._move_of(change, name) for change in changes for name in self._destinations]
+        moves = [self._move_of(change, name) for change in changes for name in self.destinations]
         for move in moves:
             self._begin(move)
         self._going = [move for move in moves if move.outcome is None]
@@ -150,7 +91,9 @@ class PersonRenaming:
             for move in self._going:
                 self._tell()
                 self._ask(move)
-            self._merge([move for move in self._going if move.outcome is None])
+            left = [move for move in self._going if move.outcome is None]
+            self._merge(left)
+            self._take_letters(left)
             for move in self._going:
                 self._end(move)
         end_renaming(self.client, {move.old_digest for move in moves if move.is_ours})
@@ -166,13 +109,13 @@ class PersonRenaming:
             tell_renaming(self.client, [move.old_digest for move in self._going])
             self._told_at = time.monotonic()
 
-    def _move_of(self, change: IdentityChange, destination: str) -> _Move:
+    def _move_of(self, change: IdentityChange, destination: str) -> PersonMove:
         left, arrives = (
             PartitionKeys(destination, self._numbering.of(key)) for key in (change.old, change.new)
         )
-        return _Move(change, left, arrives)
+        return PersonMove(change, left, arrives)
 
-    def _begin(self, move: _Move) -> None:
+    def _begin(self, move: PersonMove) -> None:
         """Write the records of both identities, or find those that are there."""
         move.text = self._record(move.left, move.old_digest)
         if move.text and move.forward.to != move.change.new:
@@ -181,10 +124,17 @@ class PersonRenaming:
             self._find_done(move)
         elif self._announce(move) and not move.text:
             now_ms = _now_ms(self.client)
-            begun = Forward(Moving.BEGUN, move.change.new, move.arrives.partition, now_ms)
+            begun = Forward(
+                Moving.BEGUN,
+                move.change.new,
+                move.arrives.partition,
+                now_ms,
+                move.change.stable,
+                move.change.trigger,
+            )
             self._set(move, begun, takes_members=True)
 
-    def _find_done(self, move: _Move) -> None:
+    def _find_done(self, move: PersonMove) -> None:
         """End what a command that was killed has left behind."""
         move.outcome, move.is_ours = "already", True
         move.arriving = _arriving(move)
@@ -192,7 +142,7 @@ class PersonRenaming:
             self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
             move.outcome = "renamed"
 
-    def _announce(self, move: _Move) -> bool:
+    def _announce(self, move: PersonMove) -> bool:
         """Hold back what comes under the new identity; an earlier renaming of it is taken back."""
         found, arriving = self._record(move.arrives, move.new_digest), _arriving(move)
         if found not in (b"", arriving) and Forward.loads(found).moving is not Moving.DONE:
@@ -210,7 +160,7 @@ class PersonRenaming:
             found: Any = self.client.hget(place.forwards, digest.hex())
         return found or b""
 
-    def _set(self, move: _Move, forward: Forward, *, takes_members: bool = False) -> None:
+    def _set(self, move: PersonMove, forward: Forward, *, takes_members: bool = False) -> None:
         syncs = list(self.settings.sync) if takes_members else []
         names = (move.left.forwards, move.left.lease, *map(move.left.members, syncs))
         text = forward.dumps()
@@ -231,7 +181,7 @@ class PersonRenaming:
         if answer == 3:  # noqa: PLR2004 - what the script says
             raise PartitionsChange
 
-    def _await_answers(self, moves: Sequence[_Move]) -> None:
+    def _await_answers(self, moves: Sequence[PersonMove]) -> None:
         """Wait until no request is open that may still tell the ledger of a former identity."""
         ends_at = time.monotonic() + _ANSWER_SECONDS
         left = list(moves)
@@ -240,13 +190,13 @@ class PersonRenaming:
                 raise _unanswered()
             self._wait(_LOOK_SECONDS)
 
-    def _is_unanswered(self, move: _Move) -> bool:
+    def _is_unanswered(self, move: PersonMove) -> bool:
         with redis_errors():
             notes: Any = self.client.hvals(move.left.notes)
         digest = move.old_digest.hex().encode()
         return any(digest in note for note in notes)
 
-    def _ask(self, move: _Move) -> None:
+    def _ask(self, move: PersonMove) -> None:
         """Have Insider rename the person, unless it has done that before."""
         insider = self.identities.get(move.left.destination)
         forward = move.forward
@@ -262,18 +212,33 @@ class PersonRenaming:
                 return
         self._set(move, replace(forward, moving=Moving.RENAMED))
 
-    def _merge(self, moves: Sequence[_Move]) -> None:
+    def _merge(self, moves: Sequence[PersonMove]) -> None:
         """Write what both ledgers know into that of the new identity."""
         for place in dict.fromkeys(move.arrives for move in moves):
             those = [move for move in moves if move.arrives == place]
             with held(HeldLease(self.client, place, _OWNER)) as lease:
-                names = [place.ledger(move.new_digest) for move in those]
-                texts = self._ledgers(those)
-                args = [part for text in texts for part in self._kept(*text)]
-                lease.run("ledgers_in", list(names), list(args))
+                names: list[str | bytes] = []
+                args: list[Value] = []
+                for move, (old, new) in zip(those, self._ledgers(those), strict=True):
+                    if old:
+                        names.append(place.ledger(move.new_digest))
+                        args += self._kept(old, new)
+                if names:
+                    lease.run("ledgers_in", names, args)
             self._tell()
 
-    def _ledgers(self, moves: Sequence[_Move]) -> list[tuple[bytes | None, bytes | None]]:
+    def _take_letters(self, moves: Sequence[PersonMove]) -> None:
+        """Move the letters of these people to their new identities."""
+        self._tell()
+        move_letters(
+            self.client,
+            [
+                LetterMove(move.left, move.arrives, move.old_digest, move.change.new, move.arriving)
+                for move in moves
+            ],
+        )
+
+    def _ledgers(self, moves: Sequence[PersonMove]) -> list[tuple[bytes | None, bytes | None]]:
         with redis_errors():
             pipe = self.client.pipeline(transaction=False)
             for move in moves:
@@ -282,27 +247,32 @@ class PersonRenaming:
             found = pipe.execute()
         return list(zip(found[::2], found[1::2], strict=True))
 
-    def _kept(self, old: bytes | None, new: bytes | None) -> tuple[bytes, int]:
+    def _kept(self, old: bytes, new: bytes | None) -> tuple[bytes, int]:
         """Return the text of a merged ledger, and for how long it is kept (ms)."""
         record = merged(unpack(new), unpack(old))
         kept_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
         return pack(record), 0 if may_be_member(record) else kept_ms
 
-    def _end(self, move: _Move) -> None:
+    def _end(self, move: PersonMove) -> None:
         if move.outcome is not None:
             return
         left, digest = move.left, move.old_digest.hex()
         marks = self._marks(move)
         done = replace(move.forward, moving=Moving.DONE).dumps()
+        # The marks come there before they go here.
+        if marks:
+            self._arrive(
+                move.arrives, move.new_digest, move.arriving, move.change.new, marks, ends=False
+            )
         self._run(
             "forward_left",
             (left.forwards, left.ledger(move.old_digest), left.notes, left.reached, left.who),
             (digest, move.text, done, *(f"{digest}|{name}" for name in marks)),
         )
-        self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, marks)
+        self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
         move.outcome = "renamed"
 
-    def _marks(self, move: _Move) -> dict[str, bytes]:
+    def _marks(self, move: PersonMove) -> dict[str, bytes]:
         """Return the marks of the person as a member that syncs know."""
         names = list(self.settings.sync)
         if not names:
@@ -319,11 +289,17 @@ class PersonRenaming:
         text: bytes,
         key: str,
         marks: Mapping[str, bytes],
+        *,
+        ends: bool = True,
     ) -> None:
         names = (place.forwards, *map(place.members, marks))
-        self._run("forward_arrived", names, (digest.hex(), text, key, *marks.values()))
+        self._run(
+            "forward_arrived",
+            names,
+            (digest.hex(), text, b"" if ends else text, key, *marks.values()),
+        )
 
-    def _undo(self, move: _Move, message: str) -> None:
+    def _undo(self, move: PersonMove, message: str) -> None:
         """Leave the person as they were: both identities are delivered again."""
         marks = self._marks(move)
         self._arrive(move.left, move.old_digest, move.text, move.change.old, marks)
@@ -336,12 +312,12 @@ class PersonRenaming:
         move.refuse(message)
 
 
-def _arriving(move: _Move) -> bytes:
+def _arriving(move: PersonMove) -> bytes:
     """Return the record of the new identity, which says whose it is going to be."""
     return Forward(Moving.ARRIVING, move.old_digest.hex()).dumps()
 
 
-def _places(moves: Iterable[_Move]) -> list[PartitionKeys]:
+def _places(moves: Iterable[PersonMove]) -> list[PartitionKeys]:
     return list(dict.fromkeys(place for move in moves for place in (move.left, move.arrives)))
 
 
@@ -358,7 +334,7 @@ def _unanswered() -> OperationsMustAct:
     )
 
 
-def _receipt(change: IdentityChange, moves: Sequence[_Move]) -> Receipt:
+def _receipt(change: IdentityChange, moves: Sequence[PersonMove]) -> Receipt:
     own = [move for move in moves if move.change is change]
     refused = next((move for move in own if move.outcome == "refused"), None)
     if refused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -13,16 +13,18 @@ from redis import Redis
 
 from ops.letters.reading import Filter, StoredLetter, find_letters
 from ops.person.obstacles import Obstacles
+from ops.state.identity_changes import PastRenaming, read_renamings
 from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions
 from ops.state.person import KnownPerson, person_named
-from ops.state.renaming import read_former_identities
+from ops.state.renaming import ForwardedPerson, former_identities, present_key, read_forwards
 from ops.state.waiting import WaitingEntry, find_streams, is_unwanted, read_entries
 from producer.publishing.quarantine import Quarantine, QuarantineRecord
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.events import decode_profile
-from worker.contract.keys import DIGEST_BYTES, PartitionKeys
+from worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
+from worker.contract.people.forwards import Moving
 from worker.contract.processes.webhook_requests import WebhookRequest, read_requests
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
@@ -67,6 +69,7 @@ class KnownProfile:
         obstacles: The reasons why deliveries may wait.
         orphaned: Entries of `waiting` that no trigger wants any more.
         requests: To the receiver, that brought events of this person lately.
+        renamings: By which the person got the present identity.
         is_whole: All that waits was looked at.
     """
 
@@ -80,6 +83,7 @@ class KnownProfile:
     quarantined: list[QuarantineRecord] = field(default_factory=list)
     obstacles: Obstacles | None = None
     requests: list[WebhookRequest] = field(default_factory=list)
+    renamings: list[PastRenaming] = field(default_factory=list)
     is_whole: bool = True
 
     @property
@@ -115,6 +119,7 @@ def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
         )
     known.quarantined = list(_quarantined(client, text))
     digest = known.person.digest
+    known.renamings = list(read_renamings(client, all_partitions(client, settings), digest))
     known.requests = [one for one in read_requests(client) if digest in one.people]
     return known
 
@@ -127,30 +132,41 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfi
     known = KnownProfile(person)
     names = Names(client)
     everywhere = all_partitions(client, settings)
-    places = [place for place in everywhere if place.partition == person.partition]
-    for place in places:
+    forwards = list(read_forwards(client, everywhere))
+    done = [each for each in forwards if each.forward.moving is Moving.DONE]
+    if key := present_key(done, person.digest):
+        numbering = learn_numbering(client, settings)
+        known.person = person = KnownPerson(digest_of(key), numbering.of(key))
+    people = [person, *former_identities(done, person.digest)]
+    partitions = {each.partition for each in people}
+    places = [place for place in everywhere if place.partition in partitions]
+    for place in (one for one in places if one.partition == person.partition):
         (record,) = read_records(client, place, [person.digest])
         known.ledger[place.destination] = list(names.lines(record))
         written_ms = _written_ms(client, settings, place, person)
         if written_ms:
             known.written_ms[place.destination] = written_ms
-        known.past += _past(client, place, person)
-    known.waiting, known.is_whole = _waiting(client, places, person)
+    digests = frozenset(each.digest for each in people)
+    for place in places:
+        known.past += _past(client, place, digests)
+    known.waiting, known.is_whole = _waiting(client, places, digests)
     if known.waiting:
-        known.obstacles = Obstacles.read(client, settings, places)
+        moving = frozenset(_moving(forwards))
+        known.obstacles = Obstacles.read(
+            client, settings, places, person=person.digest, renaming=moving
+        )
     known.orphaned = list(_orphaned(client, settings, known.waiting))
-    known.letters = list(islice(_letters(client, everywhere, person), _MOST_LETTERS))
+    wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
+    known.letters = list(islice(find_letters(client, places, wanted), _MOST_LETTERS))
     return known
 
 
-def _letters(
-    client: Redis, places: Sequence[PartitionKeys], person: KnownPerson
-) -> Iterator[StoredLetter]:
-    """Yield the letters of a person, under all identities that they have had."""
-    people = [person, *read_former_identities(client, places, person.digest)]
-    partitions = {each.partition for each in people}
-    wanted = Filter(digests=frozenset(each.digest.hex() for each in people))
-    yield from find_letters(client, [one for one in places if one.partition in partitions], wanted)
+def _moving(forwards: Iterable[ForwardedPerson]) -> Iterator[tuple[str, bytes]]:
+    return (
+        (each.destination, each.person.digest)
+        for each in forwards
+        if each.forward.moving is not Moving.DONE
+    )
 
 
 def _written_ms(
@@ -172,15 +188,15 @@ def _written_ms(
     return int(since_ms - kept_ms + left_ms)
 
 
-def _past(client: Redis, place: PartitionKeys, person: KnownPerson) -> Iterator[HistoryLine]:
+def _past(client: Redis, place: PartitionKeys, digests: frozenset[bytes]) -> Iterator[HistoryLine]:
     with redis_errors():
         rows: Any = client.xrevrange(place.history)
-    wanted = person.digest.hex()
+    wanted = {digest.hex() for digest in digests}
     for _, fields in rows:
         at_ms, digest, audience, trigger, direction, time_us, outcome, remark = orjson.loads(
             fields[b"e"]
         )
-        if digest == wanted:
+        if digest in wanted:
             yield HistoryLine(
                 at_ms, place.destination, audience, trigger, direction, time_us, outcome, remark
             )
@@ -192,14 +208,14 @@ def _all_waiting(client: Redis, places: Sequence[PartitionKeys]) -> Iterator[Wai
 
 
 def _waiting(
-    client: Redis, places: Sequence[PartitionKeys], person: KnownPerson
+    client: Redis, places: Sequence[PartitionKeys], digests: frozenset[bytes]
 ) -> tuple[list[WaitingEntry], bool]:
-    """Return the person's waiting entries, and whether all entries were read."""
+    """Return what waits under these digests, and whether all entries were read."""
     found: list[WaitingEntry] = []
     for number, entry in enumerate(_all_waiting(client, places)):
         if number == MOST_ENTRIES or len(found) == _MOST_FOUND:
             return found, False
-        if entry.header and entry.header.digest == person.digest:
+        if entry.header and entry.header.digest in digests:
             found.append(entry)
     return found, True
 

@@ -21,6 +21,7 @@ from ops.state.ledger import Names
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Settings
 from worker.contract.words import Direction
 
 _PEOPLE_A_CALL: Final = 1_000
@@ -59,6 +60,7 @@ class AudienceComparison:
 
 def compare(
     client: Redis,
+    settings: Settings,
     audience: str,
     destinations: Sequence[str],
     source: Mapping[bytes, Person],
@@ -70,6 +72,7 @@ def compare(
 
     Args:
         client: A connection to Redis.
+        settings: The configuration.
         audience: The slug.
         destinations: The destinations that want the audience.
         source: Its members by digest.
@@ -80,7 +83,7 @@ def compare(
     newer: dict[str, set[bytes]] = {name: set() for name in destinations}
     known: dict[str, set[bytes]] = {name: set() for name in destinations}
     number = Names(client).number_of(audience)
-    for place, digest, record in every_record(client, advance):
+    for place, digest, record in every_record(client, settings, advance):
         now = standing(record, number) if record and place.destination in inside else None
         if now is None:
             continue

@@ -107,6 +107,7 @@ class Drift:
         with self.show("ledgers read", None) as shown:
             found = compare(
                 self.client,
+                self.settings,
                 self.slug,
                 destinations,
                 source.members,

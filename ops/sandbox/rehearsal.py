@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 from redis import Redis
 
 from ops.sandbox.endpoint_rules import EndpointRules
+from ops.state.partitions import all_partitions
 from worker.contract.redis.connection import connect, redis_errors, resolve_url, wait_ready
+from worker.contract.redis.scanning import scan_keys
 from worker.contract.settings import Destination, Settings
 from worker.contract.settings.http import Signature
 
-_STEP: Final = 1_000
 _PATTERNS: Final = (
-    ("{*}l*", "string"),  # ledgers
-    ("{*}sync:*", "hash"),
-    ("{*}who", "hash"),
-    ("{*}reached", "zset"),
+    ("l*", "string"),  # ledgers
+    ("sync:*", "hash"),
+    ("who", "hash"),
+    ("reached", "zset"),
 )
-"""Keys about people at the sandbox, with their types: `lease` and others look alike."""
+"""Keys of a partition about people at the sandbox, with their types: others look alike."""
 
 
 def forget_people(settings: Settings) -> int:
@@ -36,7 +36,7 @@ def forget_people(settings: Settings) -> int:
     url = resolve_url(settings.redis)
     wait_ready(url)
     with closing(connect(url)) as client, redis_errors():
-        return sum(_unlink(client, keys) for keys in _in_steps(_keys(client)))
+        return sum(_unlink(client, keys) for keys in _keys(client, settings))
 
 
 def endpoints_of(settings: Settings) -> dict[str, EndpointRules]:
@@ -64,18 +64,14 @@ def _signatures(settings: Settings, destination: Destination) -> tuple[Signature
     return tuple(different) if all(signs) else ()
 
 
-def _keys(client: Redis) -> Iterator[Any]:
+def _keys(client: Redis, settings: Settings) -> Iterator[list[bytes]]:
+    places = all_partitions(client, settings)
     for pattern, kind in _PATTERNS:
-        yield from client.scan_iter(match=pattern, count=_STEP, _type=kind)
+        yield from scan_keys(client, places, pattern, kind)
 
 
-def _unlink(client: Redis, keys: list[Any]) -> int:
+def _unlink(client: Redis, keys: list[bytes]) -> int:
     pipe = client.pipeline(transaction=False)
     for key in keys:
         pipe.unlink(key)
     return sum(pipe.execute())
-
-
-def _in_steps(keys: Iterator[Any]) -> Iterator[list[Any]]:
-    while step := list(islice(keys, _STEP)):
-        yield step

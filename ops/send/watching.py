@@ -79,6 +79,7 @@ def hindrances(
         "jobs": _only(document["jobs"], {job}),
         "former_names": {},
         "partitions": {},
+        "renamed_people": {},
         "orphaned": 0,
     }
     # Of everything else the facts are left empty: only what concerns these deliveries is asked.

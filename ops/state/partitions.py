@@ -1,17 +1,25 @@
-"""The partitions in Redis, including those of destinations that are not configured any more."""
+"""The partitions in Redis, and the progress of a change of their number.
+
+Those of destinations that are not configured any more are among them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 from redis import Redis
 
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
+from worker.contract.numbering import Numbering
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
+
+_MS: Final = 1_000
+_SEEN: Final = "seen_ms"
 
 
 def known_destinations(client: Redis, settings: Settings) -> list[str]:
@@ -36,3 +44,46 @@ def all_partitions(
 def destinations_of(places: Iterable[PartitionKeys]) -> list[str]:
     """Return the destinations of partitions, in their order."""
     return list(dict.fromkeys(place.destination for place in places))
+
+
+@dataclass(slots=True)
+class Carried:
+    """Counts of profiles, deliveries and letters that were moved."""
+
+    profiles: int = 0
+    deliveries: int = 0
+    letters: int = 0
+
+    def __str__(self) -> str:
+        """Return the counts in words."""
+        return (
+            f"{self.profiles:,} profiles, {self.deliveries:,} waiting deliveries,"
+            f" {self.letters:,} dead letters"
+        )
+
+
+def note_carried(client: Redis, carried: Carried) -> None:
+    """Write down how far a change is, and that it goes on."""
+    with redis_errors():
+        seconds, micros = client.time()
+        seen_ms = seconds * _MS + micros // _MS
+        counts: Mapping[Any, Any] = {**asdict(carried), _SEEN: seen_ms}
+        client.hset(keys.RENUMBERING, mapping=counts)
+
+
+def read_carried(client: Redis) -> Carried:
+    """Return how far a change was when it was last seen."""
+    with redis_errors():
+        found: Any = client.hgetall(keys.RENUMBERING)
+    return Carried(**{name: int(found.get(name.encode(), 0)) for name in asdict(Carried())})
+
+
+def partitions_document(client: Redis, numbering: Numbering) -> dict[str, Any]:
+    """Return what documents say of the partitions: their number, and how far a change of it is."""
+    document = {"count": numbering.count, "first": numbering.first}
+    if not numbering.target:
+        return document
+    with redis_errors():
+        seen_ms: Any = client.hget(keys.RENUMBERING, _SEEN)
+    carried = asdict(read_carried(client))
+    return {**document, "changing_to": numbering.target, _SEEN: int(seen_ms or 0), **carried}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from redis import Redis
@@ -15,18 +16,19 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import ScriptCall
 
 STOPPED_MS: Final = 120_000
 """Milliseconds after which a command that was not seen has ended. It tells of itself every few
 seconds, but waits for up to a minute with `--rate 1`."""
-_FIELDS_A_CALL: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardedPerson:
     """A person with a record of `contract.forwards`, at one destination."""
 
+    destination: str
     person: KnownPerson
     forward: Forward
 
@@ -38,11 +40,10 @@ def read_forwards(client: Redis, places: Iterable[PartitionKeys]) -> Iterator[Fo
         RedisUnavailable: Redis can't be asked.
     """
     for place in places:
-        with redis_errors():
-            for name, text in client.hscan_iter(place.forwards, count=_FIELDS_A_CALL):
-                if b"|" not in name:
-                    person = KnownPerson(bytes.fromhex(name.decode()), place.partition)
-                    yield ForwardedPerson(person, Forward.loads(text))
+        for name, text in chain.from_iterable(scan_fields(client, place.forwards)):
+            if b"|" not in name:
+                person = KnownPerson(bytes.fromhex(name.decode()), place.partition)
+                yield ForwardedPerson(place.destination, person, Forward.loads(text))
 
 
 def former_identities(forwards: Iterable[ForwardedPerson], digest: bytes) -> list[KnownPerson]:
@@ -59,6 +60,20 @@ def former_identities(forwards: Iterable[ForwardedPerson], digest: bytes) -> lis
                 found[person.digest] = person
                 following.append(person.digest)
     return list(found.values())
+
+
+def present_key(forwards: Iterable[ForwardedPerson], digest: bytes) -> str:
+    """Return the key to which the events of an identity go at last; "" = they stay there."""
+    following = {
+        each.person.digest: each.forward.to
+        for each in forwards
+        if each.forward.moving is not Moving.ARRIVING
+    }
+    key = ""
+    # Each record is followed once: records of several destinations may contradict each other.
+    while to := following.pop(digest, ""):
+        key, digest = to, digest_of(to)
+    return key
 
 
 def read_former_identities(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Final
 
 from redis import Redis
@@ -14,6 +14,7 @@ from ops.state.partitions import all_partitions
 from worker.contract.keys import DIGEST_BYTES
 from worker.contract.processes.progress import Sample, read_samples
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_keys
 from worker.contract.settings import Settings
 
 PROFILES: Final = (10_000_000, 100_000_000)
@@ -21,7 +22,7 @@ BENCHMARK_PER_SECOND: Final = 7_397
 """Events a second while more came in, on 2 cores that did everything: ops/bench/results.md."""
 BENCHMARK_USERS: Final = 1_000 / 2.8
 """Users a request in the same benchmark."""
-TYPICAL: Final = {"ledger": 62.6, "member": 59.4, "delivery": 1_210.0}
+TYPICAL: Final = {"ledger": 62.6, "member": 59.4, "delivery": 1_210.0, "stable": 99.4}
 """Bytes each where nothing is there to be measured: ops/bench/results.md, docs/production.md."""
 TABLE_BYTES: Final = 15.6
 EXPIRY_BYTES: Final = 15.3
@@ -33,6 +34,7 @@ _SAMPLED: Final = 1_000
 _COUNTED: Final = 20_000
 """Up to this number of keys, ledgers are counted and not estimated."""
 _MEMBER_SAMPLES: Final = 50
+_STABLE: Final = re.compile(rb"\{[^{}]+:\d+\}[ui].{%d}" % DIGEST_BYTES, re.DOTALL)
 _LEDGER: Final = re.compile(rb"\{[^{}]+:\d+\}l(?!ettertimes$).{%d}" % DIGEST_BYTES, re.DOTALL)
 
 
@@ -75,17 +77,20 @@ def read_capacity(client: Redis, settings: Settings, status: Mapping[str, Any]) 
     """
     with redis_errors():
         used: Any = client.info("memory")
-        ledgers = _ledgers(client)
+        ledgers, stable = _keyed(client, settings)
     members = _members(client, settings)
     waiting = _waiting(client, settings, int(status["waiting"]))
-    rest = max(0.0, used["used_memory"] - ledgers.total - members.total - waiting.total)
-    a_profile = ledgers.bytes_each + (members.total / ledgers.count if ledgers.count else 0.0)
+    known = ledgers.total + members.total + stable.total
+    rest = max(0.0, used["used_memory"] - known - waiting.total)
+    beside = members.total + stable.total
+    a_profile = ledgers.bytes_each + (beside / ledgers.count if ledgers.count else 0.0)
     if not ledgers.count and settings.sync:
         a_profile += members.bytes_each
     backlog = settings.redis.high_water * waiting.bytes_each
     return {
         "profiles": ledgers.document(),
         "sync_members": members.document(),
+        "stable_ids": stable.document(),
         "waiting": waiting.document(),
         "memory": {
             "used_bytes": used["used_memory"],
@@ -102,17 +107,28 @@ def read_capacity(client: Redis, settings: Settings, status: Mapping[str, Any]) 
     }
 
 
-def _ledgers(client: Redis) -> RedisObjects:
-    """Return the ledgers: counted where there are few keys, else estimated from random ones."""
+def _keyed(client: Redis, settings: Settings) -> tuple[RedisObjects, RedisObjects]:
+    """Return the ledgers, and the stable ids with their identities.
+
+    They are counted where there are few keys, else estimated from random ones.
+    """
     keys = int(client.dbsize())
     if keys <= _COUNTED:
-        found = [key for key in client.scan_iter(count=1_000) if _LEDGER.fullmatch(key)]
-        count, sample = len(found), found[:_SAMPLED]
+        places = all_partitions(client, settings)
+        parts = scan_keys(client, places, "[liu]*", "string")
+        found, share = list({*chain.from_iterable(parts)}), 1.0
     else:
-        sample = _random_ledgers(client)
-        count = round(keys * len(sample) / _SAMPLED)
+        found, share = _random_keys(client), keys / _SAMPLED
+    one, other = (
+        _measured(client, [key for key in found if pattern.fullmatch(key)], share, typical)
+        for pattern, typical in ((_LEDGER, TYPICAL["ledger"]), (_STABLE, TYPICAL["stable"]))
+    )
+    return one, other
+
+
+def _measured(client: Redis, found: Sequence[bytes], share: float, typical: float) -> RedisObjects:
     pipe = client.pipeline(transaction=False)
-    for key in sample:
+    for key in found[:_SAMPLED]:
         pipe.memory_usage(key)
         pipe.pttl(key)
     told: list[Any] = pipe.execute()
@@ -121,16 +137,17 @@ def _ledgers(client: Redis) -> RedisObjects:
         for size, left in zip(told[::2], told[1::2], strict=True)
         if size
     ]
+    count = round(len(found) * share)
     if not sizes:
-        return RedisObjects(count, TYPICAL["ledger"] + TABLE_BYTES, measured=False)
-    return RedisObjects(count, sum(sizes) / len(sizes), counted=keys <= _COUNTED)
+        return RedisObjects(count, typical + TABLE_BYTES, measured=False)
+    return RedisObjects(count, sum(sizes) / len(sizes), counted=share == 1.0)
 
 
-def _random_ledgers(client: Redis) -> list[bytes]:
+def _random_keys(client: Redis) -> list[bytes]:
     pipe = client.pipeline(transaction=False)
     for _ in range(_SAMPLED):
         pipe.randomkey()
-    return [key for key in pipe.execute() if key and _LEDGER.fullmatch(key)]
+    return [key for key in pipe.execute() if key]
 
 
 def _members(client: Redis, settings: Settings) -> RedisObjects:
@@ -220,6 +237,7 @@ def capacity_lines(found: Mapping[str, Any]) -> Iterator[str]:
     for name, title in (
         ("profiles", "profiles with a ledger"),
         ("sync_members", "members that syncs know"),
+        ("stable_ids", "keys about stable ids, two a person"),
         ("waiting", "waiting deliveries"),
     ):
         one = found[name]

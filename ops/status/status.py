@@ -14,10 +14,10 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.state.delays import Delays, read_delays, state_of_delayed
+from ops.state.identity_changes import destinations_with_stable_ids, read_renamed_people
 from ops.state.jobs import reason_of_state, state_of
 from ops.state.orphans import mending_commands
-from ops.state.partitions import all_partitions, destinations_of
-from ops.state.renumbering import partitions_document
+from ops.state.partitions import all_partitions, destinations_of, partitions_document
 from ops.state.snapshots import PartitionSnapshot, snapshots
 from ops.status.totals import KINDS, OF_REQUESTS, REASONED, Totals, add_up
 from producer.backfill.book import JobBook
@@ -39,13 +39,20 @@ from worker.jsonnet.engine_use import COMPILED
 _STOPPED: Final = "its template or a secret was wrong when a worker started: segrelay config check"
 
 
-def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
+def read_status(
+    client: Redis, settings: Settings, places: Sequence[PartitionKeys] = ()
+) -> dict[str, Any]:
     """Return the document of `segrelay status`.
+
+    Args:
+        client: Redis.
+        settings: The configuration.
+        places: All partitions, if they are known already.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    places = all_partitions(client, settings)
+    places = places or all_partitions(client, settings)
     found = snapshots(client, places)
     meanings = read_meanings(client, settings) if any(one.waiting for one in found) else {}
     totals = add_up(found, settings, meanings)
@@ -96,6 +103,12 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         "dropped_fields": _sorted(totals.dropped_fields),
         "responses": _responses(client, places),
         "template_files": _differing_files(processes, settings),
+        "renamed_people": {
+            name: asdict(one)
+            for name, one in read_renamed_people(
+                client, places, destinations_with_stable_ids(settings)
+            ).items()
+        },
         "processes": [_process(one, settings) for one in processes],
     }
 

@@ -90,6 +90,11 @@ def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None)
             f" {changing['profiles']:,} profiles, {changing['deliveries']:,} deliveries and"
             f" {changing['letters']:,} letters carried over so far"
         )
+    for name, people in document["renamed_people"].items():
+        yield (
+            f"people of {name} renamed by themselves {people['renamed']:,}, waiting"
+            f" {people['waiting']:,}, refused {people['refused']:,}"
+        )
     if document["dropped_fields"]:
         yield f"fields left out: {counted(document['dropped_fields'])}"
 

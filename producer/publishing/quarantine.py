@@ -21,6 +21,7 @@ from redis import Redis
 
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import ScriptCall, run_each
 from worker.contract.words import LIVE
 
@@ -167,14 +168,10 @@ class Quarantine:
         return removed
 
     def _all(self) -> Iterator[QuarantineRecord]:
-        cursor = 0
-        while True:
-            with redis_errors():
-                answer = self._client.hscan(_ABOUT, cursor, count=_IDS_A_CALL)
-            cursor, about = cast("tuple[int, dict[bytes, bytes]]", answer)
-            yield from self._completed(about)
-            if cursor == 0:
-                return
+        known: set[bytes] = set()
+        for found in scan_fields(self._client, _ABOUT):
+            yield from self._completed({name: text for name, text in found if name not in known})
+            known.update(name for name, _ in found)
 
     def _named(self, ids: Iterable[str]) -> Iterator[QuarantineRecord]:
         wanted = sorted(ids)

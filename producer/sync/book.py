@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from redis import Redis
 
@@ -14,12 +14,11 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import ScriptCall, run_each, run_script
+from worker.contract.redis.scanning import scan_fields
+from worker.contract.redis.scripts import ScriptCall, run_each
 from worker.errors import PartitionsChange
 
 _CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text()
-_MEMBERS: Final = (Path(__file__).parent / "members.lua").read_text()
-_FIELDS_A_CALL: Final = 1_000
 
 
 class SyncBook:
@@ -109,22 +108,10 @@ class SyncBook:
         }
 
     def members(self, place: PartitionKeys) -> Iterator[tuple[str, bytes]]:
-        """Yield key and mark of the members of one partition; some may come twice.
-
-        It begins anew where another server goes on, after a failover or in a Cluster.
-        """
-        key, reader, cursor = place.members(self.name), b"", b"0"
-        while True:
-            answer = run_script(self._client, _MEMBERS, (key,), (cursor, _FIELDS_A_CALL))
-            server, following, found = cast("tuple[bytes, bytes, list[bytes]]", answer)
-            if reader not in {b"", server}:
-                reader, cursor = b"", b"0"
-                continue
-            reader, cursor = server, following
-            for member, mark in zip(found[::2], found[1::2], strict=True):
+        """Yield key and mark of the members of one partition; some may come twice."""
+        for found in scan_fields(self._client, place.members(self.name)):
+            for member, mark in found:
                 yield member.decode(), mark
-            if cursor == b"0":
-                return
 
     def count(self, destination: str) -> int:
         """Return how many members are known at a destination."""

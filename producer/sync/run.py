@@ -52,6 +52,7 @@ class Run:
         allowed: So many may be gone: a person has said so.
         doubt: Why a person has to confirm.
         failures: Steps in a row that came to nothing.
+        refused: Trying again does not help: somebody has to act.
         problem: What stopped the last of them.
         begun_ms, ended_ms, next_ms: By Redis' clock.
         last: What the last run that ended came to.
@@ -83,6 +84,7 @@ class Run:
     allowed: int = 0
     doubt: str = ""
     failures: int = 0
+    refused: bool = False
     problem: str = ""
     begun_ms: int = 0
     ended_ms: int = 0
@@ -133,6 +135,7 @@ class Run:
             destinations=destinations,
             known=self.known,
             failures=self.failures,
+            refused=self.refused,
             begun_ms=now_ms,
             last=self.last,
         )

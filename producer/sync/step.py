@@ -110,7 +110,7 @@ class Syncing:
             if isinstance(error, WeMustAct):
                 raise
             return Step(f"{run.line()}; {error.message}", wait_seconds=self._left(run))
-        run.failures, run.next_ms = 0, self._next_ms(run)
+        run.failures, run.refused, run.next_ms = 0, False, self._next_ms(run)
         self.book.save(run, ends=True)
         return Step(run.line(), more=run.is_under_way)
 
@@ -192,6 +192,7 @@ class Syncing:
     def _note(self, run: Run, error: SegrelayError) -> None:
         run.problem = error.message
         run.failures += not isinstance(error, _Full)
+        run.refused = isinstance(error, WeMustAct)
         run.next_ms = self.book.now_ms() + round(1000 * self._wait_seconds(run, error))
         self.book.save(run, ends=True)
         self.log.warning(

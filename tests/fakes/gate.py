@@ -128,9 +128,11 @@ class FakeGate:
         resume(self.record, self.now_us(), trigger)
 
     def status(self, configured_per_minute: float = 0.0) -> GateStatus:
-        """Return how it stands."""
+        """Return how it stands; that changes nothing."""
+        record = self._copy()
+        steady(record, self.now_us())
         return status(
-            self._seen(),
+            record,
             rate=configured_per_minute,
             now=self.now_us(),
             policy=self.policy,
@@ -140,6 +142,9 @@ class FakeGate:
         """Return a record for who only looks; a clock that was set back is outlived even so."""
         if self.record.seen > self.now_us():
             steady(self.record, self.now_us())
+        return self._copy()
+
+    def _copy(self) -> GateRecord:
         kept = {
             name: dict(getattr(self.record, name))
             for name in ("delivered", "went", "noes", "firsts")

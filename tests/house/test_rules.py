@@ -106,6 +106,14 @@ def test_keys_have_one_home() -> None:
     assert [p.name for p in sources() if p != home and pattern.search(p.read_text())] == []
 
 
+def test_cursors_have_one_home() -> None:
+    calls = (".scan_iter(", ".hscan(", ".hscan_iter(", "client.scan(", ".sscan(", ".zscan(")
+
+    found = [p for p in sources() if any(call in p.read_text() for call in calls)]
+
+    assert found == []
+
+
 def test_the_default_list_of_audiences_has_one_home() -> None:
     home = ROOT / "worker/contract/settings/sections.py"
 

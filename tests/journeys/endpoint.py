@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -91,8 +92,11 @@ class Endpoint:
                     self.command, self.path, headers, _document(body), body, time.monotonic()
                 )
                 status, answer = take(came)
-                text = orjson.dumps(answer)
                 self.send_response(status)
+                if status == HTTPStatus.NO_CONTENT:  # a body would be taken for the next answer
+                    self.end_headers()
+                    return
+                text = orjson.dumps(answer)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()

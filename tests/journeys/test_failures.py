@@ -22,7 +22,7 @@ These are the failures. Unless another file is named, the test is in this one.
 | Insider refuses the credentials | `destination_paused` | `…of_a_destination…` |
 | Insider answers with errors | `destination_broken` | `…of_a_destination…` |
 | Insider refuses the bodies | `trigger_refused` | `…of_a_destination…` |
-| Redis is down | exit code 3 | `…redis_that_is_down…` |
+| Redis is down | `redis_unreachable` (exit 3) | `…is_down…`; `test_health.py`: `…lost_redis` |
 | a secret is not set | `trigger_stopped` | `…of_secrets_and_backfills…` |
 
 And these were added:
@@ -39,6 +39,7 @@ And these were added:
 | the file of a backfill was changed | `job_failed` | `…of_secrets_and_backfills…` |
 | events name an audience that no trigger has | `quarantine_grows` | `…of_what_comes_in…` |
 | the receiver is down | `receiver_down` | `…of_what_comes_in…` |
+| webhooks are too large (413) | `receiver_too_large` | `test_health.py`: `…too_large…` |
 | no event comes | `no_events` | `…silence…` |
 | Redis may throw keys away | `redis_not_durable` | `…of_redis…` |
 | Redis can't write to its disk | `redis_disk_fails` | `…of_redis…`, `…refuses_writes…` |

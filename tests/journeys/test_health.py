@@ -158,6 +158,7 @@ def test_a_full_redis_is_told(tmp_path, channel):
 
 def test_a_sync_that_fails_is_told_with_its_reason(tmp_path, channel):
     with Rig(tmp_path, delivery_lines=SHORT, more=SYNC + channel.table()) as rig:
+        rig.sandbox.post("lytics/profiles", MEMBERS)
         rig.sandbox.settings(lytics={"error_shares": {"401": 1.0}})
         start_worker(rig)
 
@@ -168,6 +169,7 @@ def test_a_sync_that_fails_is_told_with_its_reason(tmp_path, channel):
         assert "401" in found["message"]
         channel.announced("sync_fails", "problem")
         rig.sandbox.settings(lytics={"error_shares": {}})
+        assert rig.command("sync", "run", "vips").returncode == 0
         well(rig)
         channel.announced("sync_fails", "problem", "problem_over")
 
@@ -218,7 +220,7 @@ def test_a_secret_that_was_changed_at_one_end_only_is_told(tmp_path, channel):
 def test_requests_that_are_too_large_are_told_until_the_limit_is_raised(tmp_path, channel):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    limited = RECEIVER.replace("PORT", str(port)) + "max_bytes = 2000\n"
+    limited = RECEIVER.replace("PORT", str(port)) + "max_bytes = 65536\n"
     with Rig(tmp_path, delivery_lines=SHORT, more=limited + channel.table()) as rig:
         start_worker(rig)
         receiver = rig.start_beside("serve")
@@ -226,16 +228,16 @@ def test_requests_that_are_too_large_are_told_until_the_limit_is_raised(tmp_path
         assert post(url, "the-new-secret") == 200
         well(rig)
 
-        assert post(url, "the-new-secret", people=50) == 413
+        assert post(url, "the-new-secret", people=1_000) == 413
         assert "max_bytes" in ill_of(rig, "receiver_too_large")["command"]
         channel.announced("receiver_too_large", "problem")
 
         kill_group(receiver)
         source = rig.settings.source
-        source.write_text(source.read_text().replace("max_bytes = 2000", "max_bytes = 2000000"))
+        source.write_text(source.read_text().replace("max_bytes = 65536", "max_bytes = 2000000"))
         rig.start_beside("serve")
         until(lambda: answers(url), 60)
-        assert post(url, "the-new-secret", people=50) == 200
+        assert post(url, "the-new-secret", people=1_000) == 200
         well_but_for(rig, {"worker_configuration"})
         channel.announced("receiver_too_large", "problem", "problem_over")
 

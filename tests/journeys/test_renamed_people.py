@@ -1,6 +1,8 @@
 """A file of people who change their address, by a command that is killed: all follows them."""
 
+import os
 import random
+import signal
 import time
 from datetime import UTC, datetime
 
@@ -12,6 +14,7 @@ from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from tests.journeys.play import SHORT, Rig, start_worker, status_of
 from tests.nightly import amount
+from tests.waiting import until
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.words import Direction
@@ -85,5 +88,48 @@ def test_insider_and_the_ledger_agree_after_a_file_of_renames_that_was_killed(tm
         assert members_by_ledger(rig, map(new, everybody)) == truth
         assert members_by_ledger(rig, map(old, everybody)) == set()
         assert not any(email.endswith("example.com") for email in rig.memberships())
+        assert status_of(rig)["dead"] == 0
+        assert not rig.client.exists(keys.RENAMING)
+
+
+FEW = amount(150, nightly=2_000)
+STANDS_STILL_SECONDS = amount(3, nightly=20)
+"""Insider is away meanwhile. By night it is longer than anybody waits for a lease."""
+
+
+def test_a_renaming_survives_an_outage_a_process_that_stands_still_and_a_restart_of_redis(tmp_path):
+    everybody = range(FEW)
+    file = tmp_path / "changes.csv"
+    file.write_text("".join(f"{old(n)},{new(n)}\n" for n in everybody))
+    command = ("person", "rename", "--file", str(file), "--rate", "60000", "--json")
+    with Rig(tmp_path, delivery_lines=SHORT) as rig:
+        publisher = Publisher(rig.client, rig.settings, doorbell=SilentDoorbell())
+        tell(publisher, map(old, everybody), SLUG)
+        start_worker(rig)
+        rig.wait_until_empty(120)
+        late = everybody[::3]
+
+        stopped = rig.start_beside(*command)
+        until(lambda: rig.client.exists(keys.RENAMING), 60)
+        rig.sandbox.settings(error_shares={"503": 1.0})
+        os.killpg(stopped.pid, signal.SIGSTOP)
+        tell(publisher, map(old, late), LATE)
+        time.sleep(STANDS_STILL_SECONDS)
+        rig.kill_redis()
+        rig.start_redis()
+        os.killpg(stopped.pid, signal.SIGCONT)
+        time.sleep(2)
+        rig.sandbox.settings(error_shares={})
+        stopped.wait(120)
+        done = rig.command(*command, timeout=SECONDS)
+
+        assert done.returncode == 0, done.stderr.decode()
+        rig.wait_until_empty(120)
+        held = rig.memberships()
+        assert set(held) == set(map(new, everybody))
+        assert {email for email, slugs in held.items() if SLUG in slugs} == set(held)
+        assert {email for email, slugs in held.items() if LATE in slugs} == set(map(new, late))
+        assert members_by_ledger(rig, map(new, everybody)) == set(held)
+        assert members_by_ledger(rig, map(old, everybody)) == set()
         assert status_of(rig)["dead"] == 0
         assert not rig.client.exists(keys.RENAMING)

@@ -108,7 +108,7 @@ class Life:
         client, settings = self.world.client, self.world.settings
         return replace(
             self.world.syncing(sleep=lambda _: None),
-            book=FrailBook(client, "vip", settings.redis.partitions, dies),
+            book=FrailBook(client, "vip", settings.redis.numbering, dies),
             publisher=FrailPublisher(client, settings, dies),
         )
 

@@ -1,11 +1,13 @@
 """Redis by TLS only, with real certificates, as the ACL user that is shipped and nobody else."""
 
+from contextlib import ExitStack
 from urllib.parse import urlencode, urlsplit
 
 import httpx
 import pytest
 from celery import Celery
 
+from ops.embedded.cluster import LocalCluster
 from ops.embedded.lifecycle import ensure_running, stop
 from ops.rig.rig import free_port
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, send, start_worker
@@ -111,6 +113,54 @@ def drained(port):
 def denied(admin):
     """Return what Redis did not allow the user."""
     return [(one["reason"], one["context"], one["object"]) for one in admin.acl_log()]
+
+
+def test_a_cluster_works_by_tls_with_the_shipped_rights_and_one_more(
+    tmp_path, redis_url, certificates, client_certificate
+):
+    mine = certificates.signed("server", HERE)
+    happened, sent = invent(300, 60)
+    (tmp_path / "rig").mkdir()
+    with ExitStack() as stack:
+        cluster = stack.enter_context(LocalCluster(tmp_path / "cluster", replicas=False))
+        admins = [admin_of(stack, cluster, port) for port in cluster.nodes]
+        for admin in admins:
+            make_user(admin, "+cluster|slots")
+        relays = {
+            port: stack.enter_context(TlsRelay(port, mine, certificates.authority))
+            for port in cluster.nodes
+        }
+        rig = stack.enter_context(
+            Rig(
+                tmp_path / "rig",
+                redis_url=cluster_address(relays, certificates.authority, client_certificate),
+                redis_lines=f'broker_url = "{redis_url}"',
+                delivery_lines=SHORT,
+            )
+        )
+        start_worker(rig)
+        send(rig, lines(sent))
+        rig.wait_until_empty(60)
+
+        nothing_is_wrong(rig, happened)
+        assert rig.command("audience", "list").returncode == 0
+        assert rig.command("redis", "status").returncode == 0
+        rig.stop_workers()
+        assert all(relay.taken for relay in relays.values())
+        assert [denied(admin) for admin in admins] == [[]] * len(admins)
+
+
+def admin_of(stack, cluster, port):
+    url = f"redis://:{cluster.password}@127.0.0.1:{port}"
+    return stack.enter_context(connect(url))
+
+
+def cluster_address(relays, authority, certificate):
+    nat = ",".join(f"127.0.0.1:{port}=127.0.0.1:{r.listens_at}" for port, r in relays.items())
+    options = {"ssl_ca_certs": authority, "nat": nat}
+    options |= {"ssl_certfile": certificate[0], "ssl_keyfile": certificate[1]}
+    hosts = ",".join(f"127.0.0.1:{relay.listens_at}" for relay in relays.values())
+    return f"rediss+cluster://segrelay:{PASSWORD}@{hosts}?{urlencode(options)}"
 
 
 @pytest.mark.parametrize("wrong", ["authority", "host", "client"])

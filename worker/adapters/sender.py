@@ -18,6 +18,7 @@ from typing import Any, Final
 import httpcore
 import httpx
 
+from worker.adapters.cancellable_network import CancellableNetwork
 from worker.adapters.guarded_network import (
     AddressRefusedError,
     GuardedNetwork,
@@ -90,8 +91,7 @@ class HttpSender:
         client = self._client((request.networks, request.tls))
         outgoing = _build(client, request, progress)
         try:
-            async with asyncio.timeout(deadline_seconds):
-                await _exchange(client, outgoing, progress)
+            await _exchange_in_time(client, outgoing, progress, deadline_seconds)
         except _WithheldError:
             return NoAnswer(Silence.WITHHELD, possibly_applied=False)
         except AddressRefusedError as error:
@@ -127,34 +127,22 @@ class HttpSender:
         networks, tls = connection
         ssl_context = _secured(tls) if tls else self._ssl_context
         local_address = "0.0.0.0" if self._ipv4_only else None  # noqa: S104 - any, of IPv4
-        transport = httpx.AsyncHTTPTransport(
-            verify=ssl_context,
+        transport = httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False)
+        guarded = None
+        if networks is not None:
+            guarded = GuardedNetwork(networks, ipv4_only=self._ipv4_only, resolve=self._resolve)
+        # httpx hands no network backend on to the pool that it makes, so this one is ours.
+        transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
+            ssl_context=ssl_context,
+            max_connections=self._connections,
+            max_keepalive_connections=self._connections,
+            keepalive_expiry=_KEEP_ALIVE_SECONDS,
             http1=True,
             http2=False,
-            trust_env=False,
             retries=0,
             local_address=local_address,
-            limits=httpx.Limits(
-                max_connections=self._connections,
-                max_keepalive_connections=self._connections,
-                keepalive_expiry=_KEEP_ALIVE_SECONDS,
-            ),
+            network_backend=CancellableNetwork(guarded),
         )
-        if networks is not None:
-            # httpx hands no network backend on to the pool that it makes, so this one is ours.
-            transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
-                ssl_context=ssl_context,
-                max_connections=self._connections,
-                max_keepalive_connections=self._connections,
-                keepalive_expiry=_KEEP_ALIVE_SECONDS,
-                http1=True,
-                http2=False,
-                retries=0,
-                local_address=local_address,
-                network_backend=GuardedNetwork(
-                    networks, ipv4_only=self._ipv4_only, resolve=self._resolve
-                ),
-            )
         return transport
 
 
@@ -195,6 +183,17 @@ def _build(
         raise _unwritable() from None
 
 
+async def _exchange_in_time(
+    client: httpx.AsyncClient, outgoing: httpx.Request, progress: _Progress, deadline_seconds: float
+) -> None:
+    try:
+        async with asyncio.timeout(deadline_seconds):
+            await _exchange(client, outgoing, progress)
+    except BaseException:
+        await _drop_remains(client, progress)
+        raise
+
+
 async def _exchange(
     client: httpx.AsyncClient, outgoing: httpx.Request, progress: _Progress
 ) -> None:
@@ -212,6 +211,31 @@ async def _exchange(
         # httpx ties an answer and its stream to each other, and the body of the request would stay
         # in memory with them until the garbage collector comes.
         response.stream = _NO_STREAM
+
+
+async def _drop_remains(client: httpx.AsyncClient, progress: _Progress) -> None:
+    """Remove what a request that was cut has left in its pool: itself, and its connection.
+
+    httpcore 1.0.9 keeps a connection whose request was cancelled before it began to connect, right
+    after it was connected, or while its answer was closed. Nobody gets that connection any more,
+    and it counts: a pool that is full of them sends nothing until the process ends.
+    """
+    pool: Any = client._transport._pool  # type: ignore[attr-defined] # noqa: SLF001
+    own = [each for each in pool._requests if _belongs(each, progress)]  # noqa: SLF001
+    for each in own:
+        pool._requests.remove(each)  # noqa: SLF001
+    used = {id(each.connection) for each in pool._requests}  # noqa: SLF001
+    unused = [each for each in pool.connections if id(each) not in used]
+    unused = [each for each in unused if not (each.is_idle() or each.is_closed())]
+    for connection in unused:
+        pool._connections.remove(connection)  # noqa: SLF001
+    ended = pool._assign_requests_to_connections()  # noqa: SLF001
+    for connection in (*unused, *ended):
+        await connection.aclose()
+
+
+def _belongs(pooled: Any, progress: _Progress) -> bool:
+    return bool(pooled.request.extensions.get("trace") == progress.watch)
 
 
 def refuse(request: OutgoingRequest) -> None:

@@ -10,6 +10,7 @@ from typing import Final, Protocol, TypeVar
 
 from worker.batch.partition import Delivery, Hold, Note, TakenPartition
 from worker.contract.keys import split_stream_name
+from worker.contract.people.stable import Recognizer
 from worker.contract.triggers.meaning import Meaning
 from worker.contract.triggers.renames import NO_RENAMES, Renames
 from worker.core.backoff import AfterFailure, Setback, Wait, after_failure, longest_ms
@@ -88,6 +89,7 @@ class State:
         meanings: By trigger; one that has none wants whatever stands in its streams.
         orphans: By `lane|trigger|MEANING`, see `TakenPartition`.
         has_forwards: People of this partition are being renamed, or were.
+        recognizer: Knows people by stable ids; None = the destination does not use them.
     """
 
     clock: Clock
@@ -112,6 +114,7 @@ class State:
     meanings: Mapping[str, Meaning] = field(default_factory=dict)
     orphans: dict[str, str] = field(default_factory=dict)
     has_forwards: bool = False
+    recognizer: Recognizer | None = None
 
     @classmethod
     def of(

@@ -28,7 +28,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `{segrelay}:refusals` | hash | `too_large` → how many requests were refused for good |
 | `{segrelay}:birth` | hash | `id` and `at` (ms): a random name that Redis got at first use |
-| `{segrelay}:lost` | hash | `id` of a Redis that came back empty → `last seen\|noticed` (ms) |
+| `{birth:N}` | hash | the same for a node of a Cluster: each master has the first that it can |
+| `{segrelay}:lost` | hash | `id`, and `@NODE`, that came back empty → `last seen\|noticed` (ms) |
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
 | `{segrelay}:progress:lock` | string | a sample of it was taken lately |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
@@ -66,9 +67,11 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}holds` | hash | `lane\|trigger` → JSON: up to which id everything waits, until when |
 | `{d:p}orphans` | hash | `lane\|trigger\|MEANING` → unwanted up to this id; and `\|n`: how many |
 | `{d:p}carried:OLD` | hash | what came from the partitions of a destination that is renamed, or |
-| | | from those with former numbers, until it is gone there |
+| | | from those with former numbers, or letters from a person's former |
+| | | identity (its digest), until they are gone there |
 | `{d:p}leaving` | hash | counts that go to the new name of the destination, and an id |
 | `{d:p}letters` | hash | \* letter id → the letter |
+| `{d:p}lettersleaving` | hash | \* letters that are on their way to the new identity of a person |
 | `{d:p}lettertimes` | sorted set | letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals and retries, capped |
@@ -82,9 +85,15 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}jobs:SOURCE` | hash | position and numbers for one source of a job, for 90 days |
 | `{d:p}sync:NAME` | hash | \* profile key → mark of a member that a sync knows |
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
-| `{d:p}forwards` | hash | digest (hex) → JSON, see `contract.forwards`: people who are renamed; |
+| `{d:p}forwards` | hash | \* digest (hex) → JSON of people who are renamed: `contract.forwards`; |
 | | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |
 | `{d:p}l<digest>` | string | the ledger of one profile |
+| `{d:p}u<digest>` | string | \* a stable id: whose it is now, see `contract.people.stable` |
+| `{d:p}i<digest>` | string | an identity: the stable ids (digests, hex) that came with it |
+| `{d:p}changes` | hash | \* digest (hex) of a stable id → its change of identity, not done yet |
+| `{d:p}changed` | hash | `renamed`, `refused` → how many such changes; `refused_ms`: the last |
+| `{changes:DEST}` | hash | the renaming of people whose stable id moved; fields as of a sync |
+| `{changes:DEST}:bell` | string | a step of it was rung for and has not begun |
 """
 
 from __future__ import annotations
@@ -149,7 +158,8 @@ which are an even sample. `settle.lua` knows the number too. A person takes abou
 _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
-    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{[^{}]+:\d+\}(s:|letters$|who$|responses$|sync:)"
+    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$"
+    rb"|\{[^{}]+:\d+\}(s:|letters$|lettersleaving$|who$|responses$|sync:|u|changes$|forwards$)"
 )
 
 
@@ -170,6 +180,11 @@ def present_name(name: str) -> str:
         kind, subject, part = of_one.groups()
         return f"{{{kind}:{subject}}}{part}"
     return name.replace("segrelay:", "{segrelay}:", 1)
+
+
+def node_birth(number: int) -> str:
+    """Return a key for the birth certificate of a node of a Cluster."""
+    return f"{{birth:{number}}}"
 
 
 def job(name: str) -> str:
@@ -200,6 +215,16 @@ def responses(destination: str) -> str:
 def responses_bell(destination: str) -> str:
     """Return the key of the bell for shipping a destination's responses."""
     return f"{{responses:{destination}}}:bell"
+
+
+def changes(destination: str) -> str:
+    """Return the key of the progress of renaming people whose stable id has moved."""
+    return f"{{changes:{destination}}}"
+
+
+def changes_bell(destination: str) -> str:
+    """Return the key of the bell for renaming people whose stable id has moved."""
+    return f"{{changes:{destination}}}:bell"
 
 
 def token(authorization: str, fingerprint: str) -> str:
@@ -282,6 +307,14 @@ class PartitionKeys:
         """Return the key of one profile's ledger; the digest stands in it as raw bytes."""
         return self.tag.encode() + b"l" + digest
 
+    def stable(self, digest: bytes) -> bytes:
+        """Return the key of the record of a stable id."""
+        return self.tag.encode() + b"u" + digest
+
+    def claims(self, digest: bytes) -> bytes:
+        """Return the key of the stable ids that came with an identity."""
+        return self.tag.encode() + b"i" + digest
+
     def __getattr__(self, part: str) -> str:
         """Return the key of one of the parts that are named in this module's docstring."""
         if part not in _PARTS:
@@ -294,6 +327,7 @@ _PARTS: Final = frozenset(
         "streams", "counts", "lease", "bell", "rendering", "notes", "open", "retry", "aside",
         "holds", "letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
         "responses", "responseslost", "jobtimes",
-        "synctokens", "orphans", "leaving", "forwards",
+        "synctokens", "orphans", "leaving", "forwards", "lettersleaving",
+        "changes", "changed",
     }
 )  # fmt: skip

@@ -16,7 +16,8 @@ RENUMBERED: Final = "renumbered:"
 """The beginning of the token of the lease of a partition that has a former number: nobody takes it
 any more, and the scripts that add something refuse."""
 _DECIDING_BYTES: Final = 4
-"""The last bytes of a digest decide; the first ones order the sample of `verify`."""
+"""The last bytes of a digest decide; the first ones order the sample of `verify`. Before the first
+change, those of a stable id's digest do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,12 @@ class Numbering:
         if len(self.counts) == 1:
             raise ValueError("a digest tells no partition before the count has changed")
         return self.first + int.from_bytes(digest[-_DECIDING_BYTES:]) % self.count
+
+    def of_stable(self, digest: bytes) -> int:
+        """Return the partition in which a stable id is kept, by its digest."""
+        if len(self.counts) == 1:
+            return int.from_bytes(digest[:_DECIDING_BYTES]) % self.count
+        return self.of_digest(digest)
 
     def dumps(self) -> str:
         """Return it as Redis keeps it: `16`, `16>5` during a change, `16,5` after it."""

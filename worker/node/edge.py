@@ -17,7 +17,7 @@ import structlog
 from celery import Celery, signals
 
 from worker import logs
-from worker.contract.celery.errands import TASKS_MODULE, Errand, Turn
+from worker.contract.celery.errands import TASKS_MODULES, Errand, Turn
 from worker.contract.celery.options import VERSION_KEY, broker_options
 from worker.contract.processes.processors import processors
 from worker.contract.settings import Settings
@@ -44,7 +44,7 @@ _WORKER_OPTIONS: Final = {
     "task_time_limit": _HARD_LIMIT_SECONDS,
     "worker_consumer": f"{PatientConsumer.__module__}:{PatientConsumer.__qualname__}",
     "worker_redirect_stdouts": False,
-    "imports": (TASKS_MODULE,),
+    "imports": TASKS_MODULES,
     "worker_enable_prefetch_count_reduction": False,
     "broker_connection_max_retries": None,
     "broker_channel_error_retry": True,
@@ -160,8 +160,9 @@ def build_app(
     Raises:
         RedisUnavailable: The embedded Redis can't be started.
     """
-    # Celery would look for it in the current folder first, where somebody else's may lie.
-    import_module(TASKS_MODULE)
+    # Celery would look for them in the current folder first, where somebody else's may lie.
+    for name in TASKS_MODULES:
+        import_module(name)
     app = Celery("segrelay")
     app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
     app.conf[VERSION_KEY] = version("segrelay")

@@ -245,7 +245,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
             engine_use=node.templates.engine_use,
             files=UsedFiles(settings.templates_folder, _template_names(settings)).digests,
             alive_file=_alive_file(),
-            watch=BirthWatch(client, settings, node.known_birth).look,
+            watch=BirthWatch(client, settings, node.known_births).look,
         ),
     )
 

@@ -32,7 +32,7 @@ AUDIENCE: Final = "aborted"
 CONFIGURATION: Final = trigger_pairs([AUDIENCE])
 _ROW_BYTES: Final = 900
 """About a thousand rows make a block, and a reader waits for room between two blocks."""
-_WAITS_SECONDS: Final = 45.0
+_WAITS_SECONDS: Final = 180.0
 _FROZEN_SECONDS: Final = 3.0
 _ENDS_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.05

@@ -56,7 +56,8 @@ class PatientOperator:
 
     def _insist(self, *arguments: str) -> bytes:
         while True:
-            done = self.rig.command(*arguments)
+            left_seconds = max(1.0, self.stop_at - time.monotonic())
+            done = self.rig.command(*arguments, timeout=left_seconds)
             if not done.returncode:
                 return done.stdout
             said = done.stderr.decode(errors="replace")

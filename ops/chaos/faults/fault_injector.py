@@ -29,7 +29,8 @@ STOP_SECONDS: Final = 5.0
 """A worker that was told to stop ends within this time."""
 _STOP_SECONDS_AT_MOST: Final = 20.0
 _LOGS_SECONDS: Final = 1.0
-_READY_SECONDS: Final = 60.0
+_READY_SECONDS: Final = 180.0
+"""A busy machine takes long to start a worker."""
 _LOOK_SECONDS: Final = 0.05
 
 

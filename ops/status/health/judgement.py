@@ -40,6 +40,8 @@ RULES: Final[tuple[Callable[[Facts], Iterable[HealthProblem]], ...]] = (
     progress.dead_letters,
     progress.quarantine,
     progress.stopped_renamings,
+    progress.not_renamed,
+    progress.renaming_waits,
     intake.receivers,
     intake.refusals,
     intake.silence,

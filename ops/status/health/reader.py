@@ -14,6 +14,7 @@ from ops.status.health.facts import Facts, RedisFacts, SyncFacts
 from ops.status.status import read_status
 from producer.publishing.room import NoRoom, RoomMeter
 from producer.sync.book import SyncBook
+from worker.contract.keys import PartitionKeys
 from worker.contract.processes.companions import FLOWER, METRICS, read_seen
 from worker.contract.processes.progress import read_samples
 from worker.contract.processes.receivers import read_receivers
@@ -30,8 +31,13 @@ _DISK: Final = {
 }
 
 
-def read_facts(client: Redis, settings: Settings) -> Facts:
+def read_facts(client: Redis, settings: Settings, places: Sequence[PartitionKeys] = ()) -> Facts:
     """Return the facts.
+
+    Args:
+        client: Redis.
+        settings: The configuration.
+        places: All partitions, if they are known already.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -41,7 +47,7 @@ def read_facts(client: Redis, settings: Settings) -> Facts:
     at_ms = at_us // 1_000
     audiences = {name for one in settings.triggers.values() for name in one.audiences}
     return Facts(
-        status=read_status(client, settings),
+        status=read_status(client, settings, places),
         now_ms=at_ms,
         live_within_seconds=settings.operate.live_within_seconds,
         events_within_seconds=settings.operate.events_within_seconds,

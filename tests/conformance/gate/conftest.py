@@ -245,18 +245,21 @@ def cluster_commands(local_cluster: LocalCluster) -> Iterator[Any]:
         yield client
 
 
-@pytest.fixture
+@pytest.fixture(params=["redis", pytest.param("cluster", marks=pytest.mark.nightly)])
 def two_worlds(
-    runner: asyncio.Runner, redis_client: Any, redis_commands: Any
+    request: pytest.FixtureRequest, runner: asyncio.Runner
 ) -> Callable[[], tuple[FakeWorld, RedisWorld]]:
-    """Return fresh gates of both kinds at each call."""
-    return lambda: (FakeWorld(runner), RedisWorld(runner, redis_client, redis_commands))
+    """Return a fresh gate in memory and a real one at each call."""
+    client, commands = real_clients(request, request.param)
+    return lambda: (FakeWorld(runner), RedisWorld(runner, client, commands))
+
+
+def real_clients(request: pytest.FixtureRequest, kind: str) -> tuple[Any, Any]:
+    return tuple(map(request.getfixturevalue, (f"{kind}_client", f"{kind}_commands")))
 
 
 @pytest.fixture(params=["fake", "redis", "cluster"])
 def bench(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Bench:
     if request.param == "fake":
         return Bench(FakeWorld(runner))
-    of = request.param
-    clients = map(request.getfixturevalue, (f"{of}_client", f"{of}_commands"))
-    return Bench(RedisWorld(runner, *clients))
+    return Bench(RedisWorld(runner, *real_clients(request, request.param)))

@@ -308,10 +308,11 @@ def cluster_client(local_cluster: LocalCluster, runner: asyncio.Runner) -> Itera
     runner.run(client.aclose())
 
 
-@pytest.fixture
-def two_worlds(runner: asyncio.Runner, redis_client: Any) -> Any:
-    """Return fresh partitions of both kinds at each call."""
-    return lambda: (FakeWorld(runner), RedisWorld(runner, redis_client))
+@pytest.fixture(params=["redis", pytest.param("cluster", marks=pytest.mark.nightly)])
+def two_worlds(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Any:
+    """Return a fresh partition in memory and a real one at each call."""
+    client = request.getfixturevalue(f"{request.param}_client")
+    return lambda: (FakeWorld(runner), RedisWorld(runner, client))
 
 
 @pytest.fixture(params=["fake", "redis", "cluster"])

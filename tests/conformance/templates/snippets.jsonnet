@@ -2,6 +2,8 @@
 local event = import "lytemplates.libsonnet";
 local big = 9007199254740993;
 local f(x, y=2) = x + y;
+local dollar = { d: { ["x" + k]: if k == 1 then $.n else { deep: $.n } for k in [1, 2] }, n: 3 };
+local dollars = { ["x" + k]: if k == 1 then $.x2 else { deep: k } for k in [1, 2] };
 local o = { a: 1, b:: 2, c: self.a + 1, d(x):: x * 2 };
 
 local all = {
@@ -139,6 +141,17 @@ local all = {
   deep_join: std.deepJoin(["a", ["b", ["c"]]]),
   resolve: std.resolvePath("a/b", "c"),
   prims: std.primitiveEquals(1, 1),
+
+  strict_call: [f(1) tailstrict, std.length([1, error "no"]) tailstrict],
+  computed_name_adds: { a: { x: 1 }, b: [1] } + { ["" + "a"]+: { y: 2 }, ["b"]+: [2], [null]+: 1 },
+  self_in_comprehension: {
+    [k]: if k == "a" then 1 else self.a + std.length(self)
+    for k in ["a", "b"]
+  },
+  super_in_comprehension: { a: 1, b: 2 } + { [k]: super[k] + 1 for k in ["a"] },
+  dollar_in_comprehension: [dollar, dollars],
+  comprehension_extended: { [k]: self.own for k in ["a", "b"] } + { own: 7, b: 8 },
+  own_bytes: importbin "bytes.txt",
 
   // What fails, in every engine.
   fails_error: error "wrong",

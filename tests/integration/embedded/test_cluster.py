@@ -3,7 +3,6 @@
 import asyncio
 import time
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,11 @@ from redis.crc import key_slot
 
 from ops.embedded.cluster import LocalCluster
 from ops.embedded.lifecycle import ensure_running, stop
-from producer.sync.book import SyncBook
+from tests.configuration import configuration, insider
 from tests.waiting import allowed
 from worker.adapters.redis import scripts
-from worker.contract.keys import PartitionKeys
-from worker.contract.numbering import Numbering
+from worker.contract import keys
+from worker.contract.redis.birth import BirthWatch, read_losses
 from worker.contract.redis.connection import (
     ask_how_it_is,
     connect,
@@ -25,6 +24,7 @@ from worker.contract.redis.connection import (
     wait_ready,
 )
 from worker.contract.redis.scripts import ScriptCall, run_each, run_script
+from worker.contract.settings import load_settings
 from worker.errors import RedisMismatch, RedisUnavailable
 
 COUNT_UP = "#!lua\nreturn redis.call('INCRBY', KEYS[1], ARGV[1])"
@@ -76,16 +76,6 @@ def test_an_asynchronous_client_does_the_same(cluster, client):
     answers = asyncio.run(doing())
 
     assert answers == [9, b"9", *([2, b"2"] * 15)]
-
-
-def test_all_keys_are_found_by_scanning(client):
-    names = {f"{{insider:{number % 16}}}l{number}".encode() for number in range(3_000)}
-    pipe = client.pipeline(transaction=False)
-    for name in names:
-        pipe.set(name, 1)
-    pipe.execute()
-
-    assert set(client.scan_iter(match="{*}l*", count=500)) == names
 
 
 def test_all_masters_are_judged(cluster):
@@ -235,14 +225,47 @@ def test_the_folder_of_a_cluster_goes_on_where_it_ended(tmp_path: Path):
         assert set(again.nodes) == set(first.nodes)
 
 
-def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(cluster, client):
-    place = PartitionKeys("insider", 0)
-    assert key_slot(place.members("vip").encode()) == SLOT
-    everybody = {f"person{number}@example.com" for number in range(20_000)}
-    client.hset(place.members("vip"), mapping=dict.fromkeys(everybody, b"mark"))
-    reading = SyncBook(client, "vip", Numbering((16,))).members(place)
-    begun = {key for key, _ in islice(reading, 9_500)}
+def test_a_master_that_lost_all_that_it_held_is_noticed_with_its_address(cluster, client, tmp_path):
+    settings = settings_of(cluster, tmp_path)
+    watch = BirthWatch(client, settings)
+    watch.look()
+    home = cluster.owner(key_slot(keys.BIRTH.encode()))
+    [emptied] = [one for node, one in client.masters() if node.port == elsewhere_than(home, client)]
 
-    cluster.move_slot(SLOT, elsewhere(cluster))
+    emptied.flushall()
+    watch.look()
+    watch.look()
 
-    assert begun | {key for key, _ in reading} == everybody
+    [loss] = read_losses(client)
+    assert loss.node == f"127.0.0.1:{elsewhere_than(home, client)}"
+    assert loss.last_seen_ms <= loss.noticed_ms
+
+
+def elsewhere_than(port: int, client) -> int:
+    return next(node.port for node, _ in client.masters() if node.port != port)
+
+
+def settings_of(cluster, folder):
+    (folder / "templates").mkdir()
+    path = folder / "segrelay.toml"
+    path.write_text(configuration(insider(), redis=cluster.url, broker_url="redis://127.0.0.1:1/0"))
+    return load_settings(path, environ={})
+
+
+def test_a_move_and_a_failover_are_no_loss(cluster, client, tmp_path):
+    watch = BirthWatch(client, settings_of(cluster, tmp_path))
+    watch.look()
+    for slot in {key_slot(key.encode()) for key in watch.known.seen}:
+        cluster.move_slot(slot, next(p for p in cluster.masters() if p != cluster.owner(slot)))
+    watch.look()
+    port = cluster.owner(SLOT)
+
+    cluster.kill_node(port)
+    watch.look()
+    cluster.await_other_owner(SLOT, port)
+    cluster.start_node(port)
+    watch.look()
+    cluster.await_replicas()
+
+    assert read_losses(client) == []
+    assert len({cluster.owner(key_slot(key.encode())) for key in watch.known.seen}) == 3

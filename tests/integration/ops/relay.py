@@ -30,6 +30,7 @@ api = "insider"
 base_url = "{sandbox}"
 authorization = "insider"
 rate = "25000/min"
+{stable}
 {more}
 """
 ENTER = trigger("vip-enter", audiences=["*"], template="enter.jsonnet")
@@ -82,9 +83,14 @@ class Relay:
         (self._folder / "templates" / name).write_text(text)
         self.close()
 
-    def configure(self, more="", *, late='late = "1s"', triggers=ENTER, other=False):
+    def configure(self, more="", *, late='late = "1s"', triggers=ENTER, other=False, stable=""):
         more += OTHER.format(**self._urls) if other else ""
-        text = CONFIGURATION.format(more=triggers + more, late=late, **self._urls)
+        text = CONFIGURATION.format(
+            more=triggers + more,
+            late=late,
+            stable=f'stable = "{stable}"' if stable else "",
+            **self._urls,
+        )
         path = self._folder / "segrelay.toml"
         path.write_text(text)
         self.settings = load_settings(path, environ={})

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.bench.ledger_size import CASES, packed
+from ops.bench.redis.ledger_size import CASES, packed
 from ops.main import app
 from ops.status import capacity
 from tests.integration.ops.relay import payload

@@ -9,8 +9,12 @@ from producer.shipping import shipping_for
 from tests.configuration import lytics, trigger
 from tests.integration.ops.relay import payload
 from worker.adapters.redis.partition import RedisPartition
-from worker.batch.partition import Note, Settlement
+from worker.batch.concluding.responses import Responses, ResponseStream
+from worker.batch.partition import Delivery, Note, Settled, Settlement
+from worker.contract.events import Header, encode_profile
 from worker.contract.redis.connection import connect_async
+from worker.contract.words import Direction
+from worker.destinations.api import Answer
 
 TRIGGER = trigger("vip-enter", audiences=["*"], template="enter.jsonnet", response_stream="answers")
 
@@ -153,3 +157,30 @@ def test_lytics_gets_the_answer_with_named_headers_and_fields(relay, sandbox):
     assert record["origin"] == {"email": "ann@example.com", "first_name": "Ann"}
     assert record["response"]["headers"] == {"Content-Type": "application/json"}
     assert record["response"]["body"] == {"data": {"successful": {"count": 1}, "fail": {}}}
+
+
+def test_a_body_of_60_kb_arrives_parsed(told, sandbox):
+    people = [{"id": number, "name": f"Jörg {number}"} for number in range(2_000)]
+    body = orjson.dumps({"people": people})
+    assert 60_000 < len(body) < 64_000
+    header = Header(b"", "vip", Direction.ENTER, 1, state=False, skip_hook=False, repair=False,
+                    accepted_ms=0)  # fmt: skip
+    profile = encode_profile({"email": "ann@example.com"})
+    delivery = Delivery("live|vip", "vip", "1-0", header, profile, b"")
+    responses = Responses({"vip": ResponseStream("answers")}, "email")
+    place = told.places()[0]
+    for record in responses.of(
+        Settlement(settled=[Settled(delivery, answer=Answer(200, body))]), 1
+    ):
+        told.client.xadd(place.responses, {"r": record})
+
+    shipping(told).step()
+
+    records = [record["response"] for record in collected(sandbox)]
+    assert [one["body_part"] for one in records] == list(range(1, records[0]["body_parts"] + 1))
+    found = {}
+    for one in records:
+        for at, person in one["body"]["people"].items():
+            found[at] = found.get(at, {}) | person
+    assert [found[str(number)] for number in range(2_000)] == people
+    assert sandbox.get("lytics/collect")["rejected"] == 0

@@ -17,6 +17,7 @@ from typing import Any, Self
 import orjson
 
 from tests.fakes.fake_partition import FakePartition
+from tests.fakes.fake_recognizer import FakeRecognizer
 from tests.fakes.fake_sender import FakeSender
 from tests.fakes.gate import FakeGate
 from tests.fakes.gate_record import GateRecord
@@ -119,6 +120,7 @@ class World:
         self.by_place: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []
         self.canary_shares = CanaryShares()
+        self.recognizer: FakeRecognizer | None = None
         self.limits = Limits(1.0, DEADLINE_SECONDS, LATE_SECONDS, in_flight=4)
         self.api = api or InsiderApi()
         self.routes = {
@@ -227,6 +229,7 @@ class World:
             limits=self.limits,
             stop=stop,
             canary_shares=self.canary_shares,
+            recognizer=self.recognizer,
         )
 
     # Insider.

@@ -5,13 +5,14 @@ A record is at most 16 KB in a batch and holds no objects within arrays (lytics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import orjson
 
+from worker.batch.concluding.answer_body import body_parts
 from worker.batch.partition import Settled, Settlement
 from worker.contract.events import decode_profile
 from worker.contract.words import Skip
@@ -25,10 +26,12 @@ _TEXT_CHARACTERS: Final = 500
 _FIELDS_AT_MOST: Final = 8
 """Values in `origin`, of at most 500 characters each."""
 _HEADERS_AT_MOST: Final = 8
-BODY_BYTES: Final = 8_000
+PART_BYTES: Final = 8_000
 """Bytes of an answer in one record, which then stays below what Lytics takes."""
 REQUEST_BYTES: Final = 64_000
 """Bytes of an answer in all records of its request."""
+_OF_EACH_PART: Final = ("trigger", "audience", "event", "event_time", "time")
+"""Fields of all records of one answer. The outcome is told once, so that it is counted once."""
 _UNTOLD: Final = frozenset({Skip.DUPLICATE, Skip.SUPERSEDED, Skip.ALREADY_THERE})
 """Outcomes that are not told, because no request was needed."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,19 +73,20 @@ class Responses:
             if (stream := self.streams.get(settled.delivery.trigger))
             and settled.reason not in _UNTOLD
         ]
-        room = min(BODY_BYTES, REQUEST_BYTES // max(1, len(told)))
+        room = REQUEST_BYTES // max(1, len(told))
         return tuple(
             orjson.dumps([stream.name, record])
             for stream, settled in told
-            if (record := self._record(settled, stream, room, now_ms))
+            for record in self._records(settled, stream, room, now_ms)
         )
 
-    def _record(
+    def _records(
         self, settled: Settled, stream: ResponseStream, room: int, now_ms: int
-    ) -> dict[str, Any] | None:
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the records of a delivery: one, or several if the answer's body is long."""
         origin = self._origin(settled.delivery.profile, stream.fields)
         if not origin:
-            return None
+            return
         header = settled.delivery.header
         response: dict[str, Any] = {
             "outcome": settled.kind,
@@ -97,8 +101,11 @@ class Responses:
         if settled.letter:
             response |= _why(settled.letter.sample)
         if settled.answer:
-            response |= _answered(settled.answer, stream, room)
-        return {"origin": origin, "response": response}
+            response |= _answered(settled.answer, stream)
+        parts = list(_told_body(settled.answer, room)) if settled.answer else []
+        yield {"origin": origin, "response": response | (parts[0] if parts else {})}
+        for part in parts[1:]:
+            yield {"origin": origin, "response": {n: response[n] for n in _OF_EACH_PART} | part}
 
     def _origin(self, packed: bytes, fields: tuple[str, ...]) -> dict[str, Any]:
         """Return the named fields of a profile, or its identity; {} where it can't be read."""
@@ -128,8 +135,8 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _answered(answer: Answer, stream: ResponseStream, room: int) -> dict[str, Any]:
-    """Return status, named headers and body of an answer; a long body is a cut text."""
+def _answered(answer: Answer, stream: ResponseStream) -> dict[str, Any]:
+    """Return status and named headers of an answer."""
     told: dict[str, Any] = {"status": answer.status}
     headers = {
         name: text[:_TEXT_CHARACTERS]
@@ -138,27 +145,18 @@ def _answered(answer: Answer, stream: ResponseStream, room: int) -> dict[str, An
     }
     if headers:
         told["headers"] = headers
+    return told
+
+
+def _told_body(answer: Answer, room: int) -> Iterator[dict[str, Any]]:
+    """Yield what each record of an answer tells of its body."""
     if not answer.body:
-        return told
-    if len(answer.body) > room or answer.truncated:
-        cut = answer.body[:room].decode(errors="ignore")
-        return told | {"body": cut, "body_is_cut": True}
-    try:
-        return told | {"body": _flat(orjson.loads(answer.body))}
-    except orjson.JSONDecodeError:
-        return told | {"body": answer.body.decode(errors="replace")}
-
-
-def _flat(value: Any) -> Any:
-    """Return a value without objects in arrays: an array of them becomes an object by positions."""
-    if isinstance(value, dict):
-        return {name: _flat(each) for name, each in value.items()}
-    if isinstance(value, list):
-        inner = [_flat(each) for each in value]
-        if any(isinstance(each, dict | list) for each in inner):
-            return {str(at): each for at, each in enumerate(inner)}
-        return inner
-    return value
+        return
+    found = body_parts(answer.body, PART_BYTES, whole=room, is_truncated=answer.truncated)
+    cut = {"body_cut": True} if found.is_cut else {}
+    count = len(found.parts)
+    for at, part in enumerate(found.parts, start=1):
+        yield {"body": part} | ({"body_part": at, "body_parts": count} if count > 1 else {}) | cut
 
 
 def _why(sample: bytes) -> dict[str, Any]:

@@ -74,10 +74,14 @@ def _replaced(
 ) -> list[NewDelivery]:
     """Return what takes a delivery's place; nothing if its profile can't be read.
 
-    What leaves the audience has to leave the former slug too, if the person still has it at the
+    An entrance stays under the former slug if the ledger knows an exit there that beats it. What
+    leaves the audience has to leave the former slug too, if the person still has it at the
     destination. So does what may have entered it by a request without a sure answer.
     """
     header, former = delivery.header, delivery.header.audience
+    record = records.get(header.digest, Record())
+    if header.direction is Direction.ENTER and _has_left(record, header, numbers.audience(former)):
+        return []
     slug = renames.slugs[former]
     lane, _ = split_stream_name(delivery.stream)
     try:
@@ -90,7 +94,6 @@ def _replaced(
     replaced = [
         NewDelivery(lane, trigger, new, told) for trigger in renames.wanting[slug, header.direction]
     ]
-    record = records.get(header.digest, Record())
     if header.direction is Direction.EXIT:
         own = header._replace(former=True)
         replaced.append(NewDelivery(lane, delivery.trigger, own, delivery.profile))
@@ -101,6 +104,13 @@ def _replaced(
             for trigger in renames.wanting.get((former, Direction.EXIT), ())
         ]
     return replaced
+
+
+def _has_left(record: Record, header: Header, audience: int) -> bool:
+    return any(
+        item.delivered_us >= header.time_us and item.direction is Direction.EXIT
+        for _, item in record.about(audience)
+    )
 
 
 def _was_tried(record: Record, header: Header, audience: int) -> bool:

@@ -13,6 +13,7 @@ from typing import Final
 
 from worker.batch.partition import Delivery, Partition, Replacement
 from worker.batch.preparing.read import StreamReader
+from worker.batch.preparing.recognize import Recognized, recognize
 from worker.batch.state import State
 from worker.contract.keys import digest_of, split_stream_name
 from worker.contract.people.forwards import Forward, Moving, profile_about
@@ -30,22 +31,36 @@ async def hand_on(deliveries: Sequence[Delivery], partition: Partition, state: S
         Whether the batch has to be read again.
     """
     forwards = await forwards_of(deliveries, partition, state)
+    recognized = await recognize(deliveries, forwards, state.recognizer)
+    if not forwards and recognized.is_quiet:
+        return False
     moving = {digest for digest, each in forwards.items() if each.moving is not Moving.DONE}
+    moving |= {each.header.digest for each in deliveries if recognized.waits(each)}
     for digest in moving:
         state.hold_back(digest, HELD_MS)
     gone: list[Replacement] = []
     arriving: dict[int, list[NewDelivery]] = {}
     for delivery in deliveries:
-        forward = forwards.get(delivery.header.digest)
-        new = _handed_on(delivery, forward) if forward else None
-        if forward and new:
+        digest = delivery.header.digest
+        key, number = _belongs_to(delivery, forwards.get(digest), recognized, state)
+        new = _handed_on(delivery, key) if key and digest not in moving else None
+        if new:
             gone.append(Replacement(delivery, ()))
-            arriving.setdefault(forward.partition, []).append(new)
+            arriving.setdefault(number, []).append(new)
     for number, some in arriving.items():
         await partition.accept_in(number, some)
     if gone:
         await partition.carry_over(gone)
     return bool(moving or gone)
+
+
+async def is_concerned(
+    deliveries: Sequence[Delivery], partition: StreamReader, state: State
+) -> bool:
+    """Say whether any of these deliveries may have to be handed on or held back."""
+    if await forwards_of(deliveries, partition, state):
+        return True
+    return not (await recognize(deliveries, {}, state.recognizer)).is_quiet
 
 
 async def forwards_of(
@@ -63,14 +78,29 @@ async def forwards_of(
     }
 
 
-def _handed_on(delivery: Delivery, forward: Forward) -> NewDelivery | None:
-    """Return the delivery under the new identity; None if it stays, or can't be read."""
-    if forward.moving is not Moving.DONE:
-        return None
+def _belongs_to(
+    delivery: Delivery, forward: Forward | None, recognized: Recognized, state: State
+) -> tuple[str, int]:
+    """Return key and partition of the identity that a delivery goes to; "" = it stays.
+
+    Where a stable id has moved, events with another one stay: the address is another person's now.
+    """
+    key = recognized.key_for(delivery)
+    if key and state.recognizer:
+        return key, state.recognizer.numbering.of(key)
+    if forward is None or forward.moving is not Moving.DONE:
+        return "", 0
+    stable = recognized.stable_of(delivery)
+    is_anothers = bool(stable and forward.stable) and stable != forward.stable
+    return ("", 0) if is_anothers else (forward.to, forward.partition)
+
+
+def _handed_on(delivery: Delivery, key: str) -> NewDelivery | None:
+    """Return the delivery under another identity; None if it can't be read."""
     try:
-        profile = profile_about(delivery.profile, forward.to)
+        profile = profile_about(delivery.profile, key)
     except (PayloadRefused, ValueError, AttributeError, TypeError):
         return None
     lane, trigger = split_stream_name(delivery.stream)
-    header = delivery.header._replace(digest=digest_of(forward.to))
+    header = delivery.header._replace(digest=digest_of(key))
     return NewDelivery(lane, trigger, header, profile)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from worker.batch.batch import Batch
-from worker.batch.preparing.forward import forwards_of
+from worker.batch.preparing.forward import is_concerned
 from worker.batch.preparing.judge import decode_batch, decode_deliveries
 from worker.batch.preparing.read import StreamReader, order_of, read_on
 from worker.batch.preparing.render import RowRenderer, render_ahead
@@ -90,7 +90,7 @@ class NextBatch:
         renames = this.state.renames
         if any(renames.concern(d.header) or renames.undid(d.header) for d in deliveries):
             return  # Its turn carries them over before anything is rendered.
-        if await forwards_of(deliveries, self.reader, this.state):
+        if await is_concerned(deliveries, self.reader, this.state):
             return  # Its turn hands them on, or holds them back.
         batch = Batch(this.state, this.numbers, this.routes, this.kind, this.streams)
         await decode_batch(batch, deliveries, entries=self.entries)

@@ -1,7 +1,7 @@
 """Errands: what workers do beside drains, in steps of at most ten seconds, e.g. those of a sync.
 
-The tasks are the producer's; whoever runs them has to be a node of the worker. This is what the two
-know of each other.
+The tasks are those of producers, and of renaming people; whoever runs them has to be a node of the
+worker. This is what they know of each other.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from worker.contract.settings import Settings
 
-TASKS_MODULE: Final = "producer.tasks"
-"""The module of the producers' tasks, by its name: the worker knows no producer."""
+TASKS_MODULES: Final = ("producer.tasks", "ops.person.tasks")
+"""The modules of the tasks, by their names: the worker knows neither producers nor commands."""
 SYNC_TASK: Final = "segrelay.sync"
 RESPONSES_TASK: Final = "segrelay.responses"
+RENAMES_TASK: Final = "segrelay.renames"
 
 
 class Errand(NamedTuple):

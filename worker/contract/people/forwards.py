@@ -8,6 +8,7 @@ everybody has gone who took a lease before the record was there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Self
@@ -15,6 +16,7 @@ from typing import Any, Self
 import orjson
 
 from worker.contract.events import decode_profile, pack_profile
+from worker.contract.keys import digest_of
 
 
 class Moving(StrEnum):
@@ -41,22 +43,40 @@ class Forward:
         to: The key of the profile from now on; for somebody who arrives, the former digest (hex).
         partition: Of that profile.
         begun_ms: By Redis' clock; it tells one renaming from another.
+        stable: The digest (hex) of the stable id that has changed its identity; "" = a person
+            renamed them. Events with other stable ids are not handed on then.
+        trigger: Of the event that showed it.
     """
 
     moving: Moving
     to: str
     partition: int = 0
     begun_ms: int = 0
+    stable: str = ""
+    trigger: str = ""
 
     def dumps(self) -> bytes:
-        """Return it as Redis keeps it."""
-        return orjson.dumps(asdict(self))
+        """Return it as Redis keeps it; earlier versions know nothing of stable ids."""
+        row = asdict(self)
+        if not self.stable:
+            del row["stable"], row["trigger"]
+        return orjson.dumps(row)
 
     @classmethod
     def loads(cls, text: bytes) -> Self:
         """Read what `dumps` has written."""
         stored: dict[str, Any] = orjson.loads(text)
         return cls(**{**stored, "moving": Moving(stored["moving"])})
+
+
+def key_of(profile: dict[str, Any], identity: str, digest: bytes) -> str | None:
+    """Return the key of a profile that was accepted under this digest; None if it is another."""
+    value = profile.get(identity)
+    text = str(value).strip() if isinstance(value, str | int) else ""
+    for each in (text, text.lower()):
+        if digest_of(f"{identity}:{each}") == digest:
+            return f"{identity}:{each}"
+    return None
 
 
 def profile_about(text: bytes, profile_key: str) -> bytes:
@@ -67,7 +87,16 @@ def profile_about(text: bytes, profile_key: str) -> bytes:
         ValueError, AttributeError: It is no JSON object.
     """
     profile = orjson.loads(decode_profile(text))
+    return pack_profile(orjson.dumps(with_identity(profile, profile_key)))
+
+
+def with_identity(profile: Mapping[str, Any], profile_key: str) -> dict[str, Any]:
+    """Return a profile with another identity.
+
+    Raises:
+        AttributeError, TypeError: It is no JSON object.
+    """
     identity, _, value = profile_key.partition(":")
     names = ("_id", "payload_id") if identity == "id" else (identity,)
     known = next((name for name in names if profile.get(name) not in (None, "")), names[0])
-    return pack_profile(orjson.dumps({**profile, known: value}))
+    return {**profile, known: value}

@@ -18,7 +18,7 @@ KEPT: Final = 360
 """The number of samples that are kept: an hour of them."""
 _RECENT: Final = 15
 """The number of newest samples that are read: more than two minutes of them."""
-_OLDER: Final = (80, 85, 89, -1)
+_OLDER: Final = (80, 89, -1)
 """The places of the others that are read: around a quarter of an hour ago, and the oldest. One has
 30 KB where there are 400 triggers, and a scrape of the metrics would take 90 of them."""
 

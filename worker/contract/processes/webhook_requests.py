@@ -81,6 +81,23 @@ def keep_requests(client: redis.Redis, requests: Iterable[WebhookRequest]) -> No
             run_script(client, _KEEP, (keys.REQUESTS,), (MOST_REQUESTS, *flat))
 
 
+def forget_requests(client: redis.Redis, digests: Iterable[bytes]) -> int:
+    """Forget the requests that were about one of these people; returns how many there were.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    wanted = set(digests)
+    with redis_errors():
+        rows: Any = client.xrange(keys.REQUESTS)
+        gone = [name for name, fields in rows if wanted & set(_people(fields[b"people"]))]
+        return int(client.xdel(keys.REQUESTS, *gone)) if gone else 0
+
+
+def _people(text: bytes) -> list[bytes]:
+    return [text[at : at + DIGEST_BYTES] for at in range(0, len(text), DIGEST_BYTES)]
+
+
 def read_requests(client: redis.Redis) -> Iterator[WebhookRequest]:
     """Yield the requests that are kept, the newest first.
 
@@ -90,12 +107,11 @@ def read_requests(client: redis.Redis) -> Iterator[WebhookRequest]:
     with redis_errors():
         rows: Any = client.xrevrange(keys.REQUESTS)
     for entry_id, fields in rows:
-        people = fields[b"people"]
         yield WebhookRequest(
             fields[b"id"].decode(),
             int(fields[b"status"]),
             int(fields[b"accepted"]),
             int(fields[b"quarantined"]),
-            [people[at : at + DIGEST_BYTES] for at in range(0, len(people), DIGEST_BYTES)],
+            _people(fields[b"people"]),
             int(entry_id.partition(b"-")[0]),
         )

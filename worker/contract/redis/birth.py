@@ -2,42 +2,55 @@
 
 It is written once, at first use. Each process that runs for long remembers it and compares; where
 it has changed, all that the Redis held before is gone, and that is kept until somebody has seen it.
+In a Cluster, every master has a certificate, which goes with its slot to whoever has that.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Final
 
 import redis
 import structlog
+from redis.crc import key_slot
 
 from worker.contract import keys
 from worker.contract.redis.acts import Act, carry_out
 from worker.contract.redis.claim import claim
+from worker.contract.redis.cluster import ClusterClient
 from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import run_script
+from worker.contract.redis.scripts import ScriptCall, run_each, run_script
 from worker.contract.settings import Settings
+from worker.errors import RedisUnavailable
 
 LOG: Final = structlog.get_logger()
+_BIRTHS: Final = 1_024
+"""Keys for the certificates of nodes: a master with a hundredth of the slots has ten of them."""
 _LOOK: Final = """\
 #!lua flags=allow-oom
--- Writes the certificate where there is none, and keeps that a remembered one is gone.
--- KEYS[1] birth  [2] lost
--- ARGV[1] as remembered; '' = nothing is  [2] a new one  [3] when it was last seen (ms)
+-- Writes a certificate where there is none.
+-- KEYS[1] birth
+-- ARGV[1] a new one
 -- Returns {the certificate, now (ms)}.
 local clock = redis.call('TIME')
 local now = string.format('%.0f', tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000))
 local id = redis.call('HGET', KEYS[1], 'id')
 if not id then
-  id = ARGV[2]
+  id = ARGV[1]
   redis.call('HSET', KEYS[1], 'id', id, 'at', now)
 end
-if ARGV[1] ~= '' and ARGV[1] ~= id then
-  redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[3] .. '|' .. now)
-end
 return {id, now}
+"""
+_LOST: Final = """\
+#!lua flags=allow-oom
+-- Keeps that a certificate is gone.
+-- KEYS[1] lost
+-- ARGV[1] the certificate, with @NODE if it was that of one node  [2] last seen (ms)  [3] now (ms)
+return redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2] .. '|' .. ARGV[3])
 """
 
 
@@ -48,18 +61,22 @@ class Loss:
     Args:
         last_seen_ms: When what it held was last seen, by its own clock.
         noticed_ms: When it was noticed.
+        node: The address of the node, in a Cluster; "" = all of it.
     """
 
     last_seen_ms: int
     noticed_ms: int
+    node: str = ""
 
 
 @dataclass(slots=True)
-class KnownBirth:
-    """The certificate that a process has seen last, and when (ms); it outlives connections."""
+class KnownBirths:
+    """The certificates that a process has seen last, and when (ms), by key.
 
-    name: str = ""
-    seen_ms: int = 0
+    They outlive connections.
+    """
+
+    seen: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -74,27 +91,57 @@ class BirthWatch:
 
     client: redis.Redis
     settings: Settings
-    known: KnownBirth = field(default_factory=KnownBirth)
+    known: KnownBirths = field(default_factory=KnownBirths)
 
     def look(self) -> None:
-        """Compare the certificate with what is remembered.
+        """Compare the certificates with what is remembered.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
             RedisMismatch: It is another one, and in use with another configuration.
         """
-        with redis_errors():
-            answer: Any = run_script(
-                self.client,
-                _LOOK,
-                (keys.BIRTH, keys.LOST),
-                (self.known.name, secrets.token_hex(8), self.known.seen_ms),
-            )
-        before = self.known.name
-        self.known.name, self.known.seen_ms = answer[0].decode(), int(answer[1])
-        if before and before != self.known.name:
-            LOG.error("redis.emptied", message="Redis lost all that it held: segrelay status")
+        self._look({keys.BIRTH: ""})
+        with suppress(RedisUnavailable):  # a master that is away has lost nothing yet
+            self._look(dict(_births_of_nodes(self.client)))
+
+    def _look(self, nodes: Mapping[str, str]) -> None:
+        calls = [ScriptCall((key,), (secrets.token_hex(8),)) for key in nodes]
+        answers = run_each(self.client, _LOOK, calls)
+        for (key, node), (name, now_ms) in zip(nodes.items(), answers, strict=True):
+            self._compare(key, node, name.decode(), int(now_ms))
+
+    def _compare(self, key: str, node: str, name: str, now_ms: int) -> None:
+        before, seen_ms = self.known.seen.get(key, (name, now_ms))
+        if before != name:
+            lost = f"{before}@{node}" if node else before
+            with redis_errors():
+                run_script(self.client, _LOST, (keys.LOST,), (lost, seen_ms, now_ms))
+            told = f"Redis{node and f' at {node}'} lost all that it held: segrelay status"
+            LOG.error("redis.emptied", message=told)
+        self.known.seen[key] = (name, now_ms)
+        if before != name and not node:
             claim(self.client, self.settings)
+
+
+def _births_of_nodes(client: redis.Redis) -> Iterator[tuple[str, str]]:
+    """Yield a key at each master of a Cluster, and the master; where Redis is one server, none."""
+    if not isinstance(client, ClusterClient):
+        return
+    with redis_errors():
+        known = client.slots()
+    left = set(known.masters)
+    for key, slot in _slots_of_births():
+        owner = known.owners[slot]
+        if owner in left:
+            left.remove(owner)
+            yield key, str(owner)
+
+
+@cache
+def _slots_of_births() -> tuple[tuple[str, int], ...]:
+    """Return keys, with their slots, that are spread over all masters."""
+    names = map(keys.node_birth, range(_BIRTHS))
+    return tuple((name, key_slot(name.encode())) for name in names)
 
 
 def read_losses(client: redis.Redis) -> list[Loss]:
@@ -105,8 +152,13 @@ def read_losses(client: redis.Redis) -> list[Loss]:
     """
     with redis_errors():
         stored: Any = client.hgetall(keys.LOST)
-    found = [Loss(*(int(part) for part in text.split(b"|"))) for text in stored.values()]
+    found = [_loss(*pair) for pair in stored.items()]
     return sorted(found, key=lambda loss: loss.noticed_ms)
+
+
+def _loss(name: bytes, text: bytes) -> Loss:
+    last_seen_ms, noticed_ms = map(int, text.split(b"|"))
+    return Loss(last_seen_ms, noticed_ms, name.decode().partition("@")[2])
 
 
 def forget_losses(client: redis.Redis, act: Act) -> int:

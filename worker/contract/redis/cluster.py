@@ -32,11 +32,11 @@ _REFERRED_SECONDS: Final = 5.0
 """The time in which commands that no node has run are tried again, while a slot moves."""
 _PAUSE_SECONDS: Final = 0.05
 _LOOK_SECONDS: Final = 0.2
-_MOST_NODES: Final = 1_024
 _LOST: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, NoOwner)
 
 _ASKING: Final = ("ASKING",)
 _NO_TRANSACTION: Final = "A Cluster has no transactions over keys of several slots: use a script."
+_NO_SCAN: Final = "A cursor counts in one server only: see worker/contract/redis/scanning.py."
 
 
 class _ClusterPipeline(redis.client.Pipeline):
@@ -91,15 +91,9 @@ class ClusterClient(redis.Redis):
             raise NotImplementedError(_NO_TRANSACTION)
         return _ClusterPipeline(self)
 
-    def scan(self, cursor: int = 0, *rest: Any, **options: Any) -> Any:
-        """Scan the masters one after the other; the cursor says which one."""
-        masters = (self.slots() if cursor else self._asked_slots()).masters
-        inner, at = divmod(int(cursor), _MOST_NODES)
-        if at >= len(masters):
-            return 0, []
-        inner, found = self.server(masters[at]).scan(inner, *rest, **options)
-        at += not inner
-        return (inner * _MOST_NODES + at if at < len(masters) else 0), found
+    def scan(self, *_words: Any, **_options: Any) -> Any:
+        """Refuse to scan: a cursor counts in one server only."""
+        raise NotImplementedError(_NO_SCAN)
 
     def masters(self) -> list[tuple[RedisNode, redis.Redis]]:
         """Return all masters as they are now, each with a client of its own."""

@@ -282,13 +282,9 @@ def ask_how_it_is(client: redis.Redis, where: str = "") -> list[ServerState]:
         RedisUnavailable: Redis can't be asked.
     """
     with redis_errors(where):
-        if isinstance(client, ClusterClient):
-            servers = [(str(node), one) for node, one in client.masters()]
-        else:
-            servers = [("", client)]
         return [
             ServerState(name, one.info(), _appendfsync(one), takes_writes(one))
-            for name, one in servers
+            for name, one in servers_of(client)
         ]
 
 
@@ -304,6 +300,13 @@ def takes_writes(client: redis.Redis) -> bool:
         if str(error).startswith("MISCONF"):
             return False
         raise
+
+
+def servers_of(client: redis.Redis) -> list[tuple[str, redis.Redis]]:
+    """Return a client of each master, with its address; of the only one, the address is empty."""
+    if isinstance(client, ClusterClient):
+        return [(str(node), one) for node, one in client.masters()]
+    return [("", client)]
 
 
 def _look(

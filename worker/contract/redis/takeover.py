@@ -5,6 +5,7 @@ In it, the keys that all have in common began with `segrelay:`, without a hash t
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Final
 
 import redis
@@ -12,6 +13,7 @@ import structlog
 
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import ScanPart, read_keys, until_whole
 from worker.errors import RedisMismatch
 
 LOG: Final = structlog.get_logger()
@@ -48,8 +50,9 @@ def take_over(client: redis.Redis) -> None:
         RedisUnavailable: Redis can't be asked.
     """
     _refuse_running(client)
-    with redis_errors():
-        names = [one.decode() for one in client.scan_iter(match=keys.FORMER, count=1_000)]
+    part = ScanPart(keys.FORMER_FORMAT, keys.FORMER)
+    found = until_whole(lambda: read_keys(client, part))
+    names = sorted({one.decode() for one in chain.from_iterable(found)})
     for name in names:
         if name != keys.FORMER_FORMAT:
             _rename(client, name, keys.present_name(name))

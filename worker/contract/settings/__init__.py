@@ -223,7 +223,8 @@ def _build(
     redis = reader.table(RedisSettings, document, "redis")
     delivery = reader.table(DeliverySettings, document, "delivery")
     operate = reader.table(OperateSettings, document, "operate")
-    draft = _draft(folder, document, reader, operate)
+    identity = delivery.identity if delivery else ""
+    draft = _draft(folder, document, reader, operate, identity)
     reader.problems.extend(misplaced_references(document))
     reader.problems.extend(problems_of(draft))
     if reader.problems or redis is None or delivery is None or operate is None:
@@ -265,9 +266,11 @@ def _draft(
     document: dict[str, Any],
     reader: SectionReader,
     operate: OperateSettings | None,
+    identity: str,
 ) -> DraftSettings:
     return DraftSettings(
         folder=folder,
+        identity=identity,
         templates_folder=folder / reader.text(document, "templates", "templates"),
         authorizations=reader.named(Authorization, document, "authorizations"),
         destinations=reader.named(Destination, document, "destinations"),

@@ -192,6 +192,10 @@ class Destination(Section):
     """The treatment of a request that may have taken effect: send it again, or ask a person."""
     unite: Switch = True
     """Insider only: deliveries of one person that meet in a batch share one user object."""
+    stable: str = ""
+    """Insider only: the field of a profile that stays the same when the identity changes, such as
+    `_uid`. When an event brings another identity for a value of it, the person is renamed, at
+    Insider and in Redis: [how](operating.md#people-are-renamed-by-themselves)."""
     http: HttpDestination = HttpDestination()
 
     @property

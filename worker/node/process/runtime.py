@@ -29,6 +29,7 @@ from worker.adapters.redis.partition import RedisPartition
 from worker.adapters.redis.pausing.canaries import Canaries
 from worker.adapters.redis.pausing.letter_limit import LetterLimit
 from worker.adapters.redis.pausing.streaks import RedisStreaks
+from worker.adapters.redis.recognizer import RedisRecognizer
 from worker.adapters.redis.renames import RedisRenames
 from worker.adapters.redis.tokens import ASKING_SECONDS, RedisTokens
 from worker.adapters.sender import HttpSender
@@ -219,6 +220,7 @@ class Runtime:
             responses=self.responses,
             canary_shares=canary_shares,
             meanings=lambda: self.meanings.of(place.destination),
+            recognizer=self._recognizer(place),
         )
         try:
             return await adapt(drain).run()
@@ -244,6 +246,19 @@ class Runtime:
             request_deadline_seconds=delivery.request_deadline_seconds,
             late_seconds=delivery.late_seconds,
             in_flight=delivery.in_flight,
+        )
+
+    def _recognizer(self, place: PartitionKeys) -> RedisRecognizer | None:
+        field = self.settings.destinations[place.destination].stable
+        if not field:
+            return None
+        return RedisRecognizer(
+            self.client,
+            place,
+            field=field,
+            identity=self.settings.delivery.identity,
+            numbering=self.settings.redis.numbering,
+            retention_seconds=self.settings.delivery.ledger_retention_seconds,
         )
 
     async def _paused(self, destination: str) -> frozenset[str] | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-from worker.contract.redis.birth import KnownBirth
+from worker.contract.redis.birth import KnownBirths
 from worker.node.shared.memory import locked, read_all, unnamed_file, write_all
 from worker.node.shared.slots import Slots
 from worker.node.shared.stop import Board
@@ -157,7 +157,7 @@ class NodeMemory:
     stopped: StoppedTriggers = field(default_factory=StoppedTriggers)
     doubted: DoubtedTemplates = field(default_factory=DoubtedTemplates)
     templates: TemplateVersions = field(default_factory=TemplateVersions)
-    known_birth: KnownBirth = field(default_factory=KnownBirth)
+    known_births: KnownBirths = field(default_factory=KnownBirths)
 
     @classmethod
     def of(cls, processes: int, destinations: Iterable[str]) -> Self:

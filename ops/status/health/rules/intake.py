@@ -99,7 +99,8 @@ def syncs(facts: Facts) -> Iterator[HealthProblem]:
             mend = f"segrelay sync confirm {name}"
             yield HealthProblem("sync_waits", ILL, name, told, mend)
         elif run.failures:
-            severity = ILL if run.failures >= FAILED_STEPS else ATTENTION
+            is_ill = run.refused or run.failures >= FAILED_STEPS
+            severity = ILL if is_ill else ATTENTION
             told = f"failed {run.failures:,} times in a row: {run.problem}"
             yield HealthProblem("sync_fails", severity, name, told, show)
         elif _is_overdue(one, facts.now_ms):

@@ -112,10 +112,11 @@ def emptied(facts: Facts) -> Iterator[HealthProblem]:
     loss = facts.redis.losses[0]
     last = datetime.fromtimestamp(loss.last_seen_ms / 1_000, UTC).isoformat(timespec="seconds")
     audiences = ", ".join(facts.audiences)
+    name = f"The node {loss.node} of Redis" if loss.node else "Redis"
     told = (
-        f"Redis came back empty: what waited, the dead letters, the ledger, jobs and members of"
-        f" syncs as of {last} are gone. Bring back the audiences ({audiences}) by a backfill of"
-        " each, then say that it was seen"
+        f"{name} came back empty: what waited, the dead letters, the ledger, jobs and members of"
+        f" syncs as of {last} are gone there. Bring back the audiences ({audiences}) by a backfill"
+        " of each, then say that it was seen"
     )
     mend = "segrelay backfill start …; segrelay redis acknowledge"
     yield HealthProblem("redis_emptied", ILL, "", told, mend, loss.noticed_ms)

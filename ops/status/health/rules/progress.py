@@ -28,6 +28,8 @@ SLOWER_TIMES: Final = 3.0
 SLOW_SECONDS: Final = 0.5
 SLOW_ILL_SECONDS: Final = 2.0
 OLD_SAMPLE_MS: Final = 60_000
+NOT_RENAMED_MS: Final = 86_400_000
+"""Milliseconds for which it is a problem that somebody was not renamed."""
 _CLOSED: Final = frozenset({"paused", "broken", "renamed", "orphaned"})
 
 
@@ -165,3 +167,25 @@ def stopped_renamings(facts: Facts) -> Iterator[HealthProblem]:
     )
     mend = "segrelay person rename OLD NEW, or --file CSV"
     yield HealthProblem("rename_stopped", ATTENTION, "", told, mend, since_ms)
+
+
+def not_renamed(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield destinations where people could not be renamed in the last day."""
+    for name, one in facts.status["renamed_people"].items():
+        since_ms = one["refused_ms"]
+        if facts.now_ms - since_ms < NOT_RENAMED_MS:
+            told = (
+                f"{one['refused']:,} people came with an identity that they could not get: another"
+                " person has it, or their stable id changes too often; each goes on as two people"
+            )
+            mend = "segrelay audit, and segrelay person rename OLD NEW"
+            yield HealthProblem("not_renamed", ATTENTION, name, told, mend, since_ms)
+
+
+def renaming_waits(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield destinations where nobody is renamed although somebody should be."""
+    for name, one in facts.status["renamed_people"].items():
+        if one["waiting"] and one["problem"]:
+            told = f"{one['waiting']:,} people wait to be renamed: {one['problem']}"
+            mend = "segrelay config check --live"
+            yield HealthProblem("renaming_waits", ATTENTION, name, told, mend)

@@ -108,6 +108,35 @@ def test_an_exit_that_comes_late_and_is_older_than_the_entrance_changes_nothing(
     assert members(sandbox, "gold") == set(EVERYBODY)
 
 
+@pytest.mark.parametrize("minute", [3, 5])
+def test_an_entrance_that_comes_late_does_not_pass_an_exit_from_before_the_renaming(
+    inside, call, sandbox, minute
+):
+    leave(inside, minute=5)
+    drain_all(inside)
+    rename(inside, call)
+    drain_all(inside)
+
+    enter(inside, LEAVERS, minute=minute)
+    drain_all(inside)
+
+    assert members(sandbox, "gold") == set(STAYERS)
+    assert members(sandbox, "vip") == set()
+
+
+def test_an_entrance_that_is_newer_than_an_exit_from_before_the_renaming_counts(
+    inside, call, sandbox
+):
+    leave(inside, minute=5)
+    drain_all(inside)
+    rename(inside, call)
+
+    enter(inside, LEAVERS, minute=6)
+    drain_all(inside)
+
+    assert members(sandbox, "gold") == set(EVERYBODY)
+
+
 def test_a_producer_that_has_not_heard_of_the_renaming_harms_nobody(inside, call, sandbox):
     stale = Publisher(inside.client, inside.settings, doorbell=SilentDoorbell())
     stale.publish([orjson.dumps(payload("new@example.com"))])

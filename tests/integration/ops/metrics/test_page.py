@@ -146,7 +146,8 @@ def commands_of_a_scrape(relay):
         relay.client.echo("the end")
         while not (sent and sent[-1].startswith("ECHO")):
             found = monitor.next_command()
-            if found["client_type"] != "lua" and not found["command"].startswith("CLIENT"):
+            connects = found["command"].startswith(("AUTH", "CLIENT"))
+            if found["client_type"] != "lua" and not connects:
                 sent.append(found["command"])
     tags = [place.tag for place in relay.places()]
     return sum(not any(tag in command for tag in tags) for command in sent)

@@ -18,7 +18,7 @@ from tests.integration.ops.relay import payload
 from tests.nightly import amount
 from worker.adapters.redis.addresses import former_names, note_addresses
 from worker.batch.sending.interrupt_watch import Stop
-from worker.contract.keys import PartitionKeys
+from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.settings import load_settings
 from worker.errors import OperationsMustAct, UsageWrong
 from worker.node.process.runtime import runtime_for
@@ -101,6 +101,27 @@ def test_a_move_to_another_destination_asks_the_old_ledger(renamed, call):
     assert orjson.loads(result.stdout) == {"moved": PEOPLE + 1, "left": 0}
     drain(renamed)
     assert renamed.status()["skipped_by_reason"] == {"superseded": PEOPLE}
+
+
+def test_late_events_of_former_identities_still_go_to_the_present_ones(relay, call):
+    old, new = "ann@example.com", "ann.lee@example.com"
+    relay.publish(payload(old))
+    relay.drain()
+    call(app, "person", "rename", old, new)
+    rename(relay)
+
+    run(call)
+    relay.publish(payload(old, "gold", minute=1))
+    drain(relay)
+
+    digests = {who: digest_of(f"email:{who}") for who in (old, new)}
+    places = [PartitionKeys("insider-eu", number) for number in range(4)]
+    ledgers = {
+        who: [place for place in places if relay.client.exists(place.ledger(digest))]
+        for who, digest in digests.items()
+    }
+    assert ledgers == {old: [], new: [places[partition_of(f"email:{new}", 4)]]}
+    assert relay.status()["waiting"] == 0
 
 
 def test_a_rename_that_is_run_again_changes_nothing_and_takes_what_came_meanwhile(renamed, call):

@@ -357,6 +357,18 @@ def test_nothing_is_changed_while_a_worker_goes_on_draining(used):
     assert change(used.client, used, 3).deliveries == PEOPLE + 1
 
 
+def test_a_destination_that_is_half_renamed_is_renamed_first(used):
+    place = PartitionKeys("insider", 2)
+    used.client.hset(place.carried("insider-eu"), "live|vip-enter|1-1", "1")
+
+    with pytest.raises(OperationsMustAct, match="destination rename insider-eu insider"):
+        change(used.client, used, 3)
+
+    assert used.client.get(keys.PARTITIONS) == b"4"
+    used.client.delete(place.carried("insider-eu"))
+    assert change(used.client, used, 3).deliveries == PEOPLE + 1
+
+
 def test_other_commands_wait_until_it_is_done(used, call):
     used.client.set(keys.PARTITIONS, "4>3")
 

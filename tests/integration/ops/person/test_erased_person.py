@@ -8,12 +8,14 @@ from ops.person.erasing import Erasing
 from tests.integration.ops.person.test_renamed_person import (
     STOPS,
     KilledError,
+    MortalClient,
     rename_and_die,
     wait_out_holds,
 )
 from tests.integration.ops.relay import payload
 from worker.contract import keys
 from worker.contract.keys import digest_of, partition_of
+from worker.contract.processes.webhook_requests import WebhookRequest, keep_requests
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 OLD, WHO, ELSE = "ann@example.com", "ann.lee@example.com", "bob@example.com"
@@ -70,17 +72,27 @@ def known(call, relay):
     relay.spoil_profiles()
     relay.drain()
     relay.publish(payload(OLD, "late", minute=3), payload(WHO, "waits", minute=4))
-    broken = payload(WHO)
-    broken["data"]["segment_events"][0]["enter"] = "no time"
-    relay.publish(broken)
+    for who in (WHO, OLD):
+        broken = payload(who)
+        broken["data"]["segment_events"][0]["enter"] = "no time"
+        relay.publish(broken)
+    people = [digest_of(f"email:{email}") for email in (OLD, WHO)]
+    keep_requests(
+        relay.client,
+        [
+            WebhookRequest("req-0000000000000001", 200, people=people),
+            WebhookRequest("req-0000000000000002", 200, people=[digest_of(f"email:{ELSE}")]),
+        ],
+    )
     return relay
 
 
-def test_nothing_is_left_of_a_person_and_of_nobody_else_anything_is_gone(call, known):
+@pytest.mark.parametrize("who", [WHO, OLD])
+def test_nothing_is_left_of_a_person_and_of_nobody_else_anything_is_gone(call, known, who):
     assert traces(known.client, WHO, OLD)
     of_others = traces(known.client, ELSE)
 
-    receipt = erase(call, WHO)
+    receipt = erase(call, who)
 
     assert traces(known.client, WHO, OLD) == []
     assert traces(known.client, ELSE) == of_others
@@ -91,7 +103,7 @@ def test_nothing_is_left_of_a_person_and_of_nobody_else_anything_is_gone(call, k
     assert receipt["erased"]["waiting"] == 2
     assert receipt["erased"]["letters"] == 1
     assert receipt["erased"]["ledgers"] == 1
-    assert receipt["erased"]["quarantine"] == 1
+    assert receipt["erased"]["quarantine"] == 2
     known.status()
 
 
@@ -114,6 +126,14 @@ def test_a_person_is_anonymous_at_insider_only_if_that_is_asked_for(call, sandbo
     assert sandbox.get("summary")["profiles"]["erased"] == 0
 
 
+@pytest.mark.usefixtures("known")
+def test_a_former_identity_is_anonymous_under_the_one_that_insider_knows(call, sandbox):
+    receipt = erase(call, OLD, "--anonymize")
+
+    assert receipt["insider"] == {"insider": "anonymized"}
+    assert WHO not in sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+
+
 @pytest.mark.usefixtures("relay")
 def test_somebody_whom_insider_does_not_know_is_told(call):
     receipt = erase(call, WHO, "--anonymize", code=1)
@@ -127,19 +147,6 @@ def test_members_that_syncs_know_are_erased(call, relay_of_a_sync):
     assert erase(call, who)["erased"]["sync members"] == 1
 
     assert traces(relay.client, who) == []
-
-
-class MortalClient:
-    """A client of a command that is killed before a certain one of its calls."""
-
-    def __init__(self, client, calls):
-        self.client, self.calls = client, calls
-
-    def __getattr__(self, name):
-        if not self.calls:
-            raise KilledError
-        self.calls -= 1
-        return getattr(self.client, name)
 
 
 def erase_and_die(relay, who, calls):
@@ -194,14 +201,15 @@ def test_what_is_handed_on_while_a_person_is_erased_is_erased_too(call, relay):
     assert traces(relay.client, old, new) == []
 
 
-def test_all_identities_of_somebody_who_was_renamed_twice_are_erased(call, relay):
+@pytest.mark.parametrize("who", [OLD, "b@example.com", WHO])
+def test_all_identities_of_somebody_who_was_renamed_twice_are_erased(call, relay, who):
     relay.publish(payload(OLD))
     relay.drain()
     call(app, "rename", OLD, "b@example.com")
     call(app, "rename", "b@example.com", WHO)
     relay.publish(payload(OLD, "late", minute=3))
 
-    receipt = erase(call, WHO)
+    receipt = erase(call, who)
 
     assert traces(relay.client, WHO, OLD, "b@example.com") == []
     assert receipt["erased"]["waiting"] == 1

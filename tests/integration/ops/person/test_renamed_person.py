@@ -1,5 +1,7 @@
 """People who get another identity: Insider and the ledger agree, and late events follow them."""
 
+import re
+
 import orjson
 import pytest
 import typer
@@ -8,7 +10,9 @@ from ops.insider.identities import InsiderIdentities
 from ops.main import app as main
 from ops.person.command import why
 from ops.person.commands import app
-from ops.person.renaming import IdentityChange, PersonRenaming
+from ops.person.letters import LetterMove, move_letters
+from ops.person.moves import IdentityChange
+from ops.person.renaming import PersonRenaming
 from ops.state.ledger import Names, read_records
 from ops.status.health.judgement import read_judged
 from tests.integration.ops.relay import payload
@@ -16,6 +20,7 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from worker.errors import OperationsMustAct, UsageWrong
 
 OLD, NEW = "ann@example.com", "ann.lee@example.com"
 
@@ -140,7 +145,34 @@ def test_a_chain_of_a_file_ends_at_the_last_identity(call, relay, at_insider, tm
     assert relay.status()["waiting"] == 0
 
 
-STAGES = ("_announce", "_await_answers", "_ask", "_merge", "_end", "_arrive")
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (b"b@example.com\n", "csv:2: there have to be two columns"),
+        (b"b@example.com,c@example.com,d@example.com\n", "csv:2: there have to be two columns"),
+        (b"b@example.com,N/A\n", "Line 2: the new identity is nothing that Insider takes"),
+        (b"b@example.com,not an address\n", "Line 2: the new identity is nothing"),
+        (b"b@example.com, \n", "Line 2: This can't be anybody's identity"),
+        (b"b@example.com,B@example.com\n", "Line 2: the former identity and the new one"),
+        (b'"b@example.com,c@example.com\n', "csv:2: there have to be two columns"),
+        (b"\xff\xfe,c@example.com\n", "can't be read"),
+        (b"b@example.com,\x00\n", "Line 2"),
+    ],
+)
+def test_a_file_with_a_bad_row_renames_nobody(call, relay, at_insider, tmp_path, *, rows, said):
+    relay.publish(payload(OLD))
+    relay.drain()
+    (tmp_path / "changes.csv").write_bytes(f"{OLD},{NEW}\n".encode() + rows)
+
+    with pytest.raises(UsageWrong, match=re.escape(said)) as refused:
+        call(app, "rename", "--file", tmp_path / "changes.csv")
+
+    assert "@" not in str(refused.value)
+    assert at_insider() == {OLD: ["vip"]}
+    assert not any(relay.client.exists(place.forwards) for place in relay.places())
+
+
+STAGES = ("_announce", "_await_answers", "_ask", "_merge", "_take_letters", "_end", "_arrive")
 STOPS = [("_announce", True), *((stage, after) for stage in STAGES[1:] for after in (False, True))]
 """Before the first step nothing has happened that a command could go on with."""
 
@@ -167,13 +199,13 @@ class KilledError(Exception):
     """In the place of a kill."""
 
 
-def rename_and_die(relay, stage, after, new=NEW):
+def rename_and_die(relay, stage, after, new=NEW, old=OLD):
     """Rename, and end before a step is done, or right after it."""
     own = getattr(PersonRenaming, stage)
 
-    def dying(self, *arguments):
+    def dying(self, *arguments, **options):
         if after:
-            own(self, *arguments)
+            own(self, *arguments, **options)
         raise KilledError
 
     mortal = type("Mortal", (PersonRenaming,), {stage: dying})
@@ -183,7 +215,7 @@ def rename_and_die(relay, stage, after, new=NEW):
             relay.client, relay.settings, {"insider": insider}, lambda key: {"email": key[6:]}
         )
         with pytest.raises(KilledError):
-            renaming.run([IdentityChange(f"email:{OLD}", f"email:{new}")])
+            renaming.run([IdentityChange(f"email:{old}", f"email:{new}")])
 
 
 def wait_out_holds(relay):
@@ -215,12 +247,69 @@ def test_a_sync_takes_the_new_identity_for_the_member_it_knew(call, relay_of_a_s
     assert relay.client.hexists(place_of(new).members("vip"), f"email:{new}")
 
 
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_sync_knows_the_member_whatever_was_killed(call, relay_of_a_sync, stop):
+    relay = relay_of_a_sync
+    old, new = "p3@example.com", "q3@example.com"
+    mark = relay.client.hget(place_of(old).members("vip"), f"email:{old}")
+    rename_and_die(relay, *stop, new=new, old=old)
+
+    rename(call, old, new)
+
+    assert relay.client.hget(place_of(new).members("vip"), f"email:{new}") == mark
+    assert not relay.client.hexists(place_of(old).members("vip"), f"email:{old}")
+
+
+def test_letters_of_somebody_who_is_erased_meanwhile_come_nowhere(call, with_a_letter):
+    """The process that renames stands still before a letter arrives, and the person is erased."""
+    relay = with_a_letter
+    assert letters_taken_and_die(relay, NEW, MortalClient(relay.client, before="hkeys"))
+    (letter,) = [
+        text for place in relay.places() for text in relay.client.hvals(place.lettersleaving)
+    ]
+    call(main, "person", "erase", OLD, "--yes")
+    relay.client.hset(place_of(OLD).lettersleaving, orjson.loads(letter)["id"], letter)
+
+    digest = digest_of(f"email:{OLD}")
+    arriving = Forward(Moving.ARRIVING, digest.hex()).dumps()
+    move = LetterMove(place_of(OLD), place_of(NEW), digest, f"email:{NEW}", arriving)
+    with pytest.raises(OperationsMustAct, match="run this again"):
+        move_letters(relay.client, [move])
+
+    assert kept_letters(relay) == []
+
+
 def test_why_tells_of_the_person_under_the_new_identity(call, relay):
     relay.publish(payload(OLD))
     relay.drain()
     rename(call, OLD, NEW)
 
     assert "vip-enter" in call_why(call, NEW)
+
+
+def test_why_tells_what_waits_under_the_former_identity(call, relay):
+    relay.publish(payload(OLD))
+    relay.drain()
+    rename(call, OLD, NEW)
+    relay.publish(payload(OLD, "gold", minute=1))
+
+    for who in (NEW, OLD):
+        told = orjson.loads(call(main, "why", who, "--json").stdout)
+        (waits,) = told["waiting"]
+        assert waits["audience"] == "gold"
+        assert "came under a former identity" in waits["detail"]
+        assert [line["audience"] for line in told["ledger"]] == ["vip"]
+
+
+def test_why_tells_of_a_renaming_that_was_stopped(call, relay):
+    relay.publish(payload(OLD))
+    relay.drain()
+    rename_and_die(relay, "_ask", False)
+    relay.publish(payload(OLD, "gold", minute=1), payload(NEW, "gold", minute=1))
+
+    for who in (NEW, OLD):
+        (waits,) = orjson.loads(call(main, "why", who, "--json").stdout)["waiting"]
+        assert "is being renamed" in waits["detail"]
 
 
 def call_why(call, who):
@@ -258,8 +347,7 @@ def letters(call, *arguments):
     return orjson.loads(call(main, "dlq", "list", "--json", *arguments).stdout)
 
 
-@pytest.mark.usefixtures("with_a_letter")
-def test_letters_are_found_under_the_new_identity(call):
+def test_letters_move_to_the_new_identity(call, with_a_letter):
     rename(call, OLD, "b@example.com")
     rename(call, "b@example.com", NEW)
 
@@ -268,6 +356,113 @@ def test_letters_are_found_under_the_new_identity(call):
 
     assert told["letters"] == [letter["id"]]
     assert letters(call, "--profile", "else@example.com") == []
+    (kept,) = kept_letters(with_a_letter)
+    assert kept["partition"] == place_of(NEW).partition
+    assert kept["header"][1] == digest_of(f"email:{NEW}").hex()
+    assert kept["profile"]["email"] == NEW
+    causes = orjson.loads(call(main, "dlq", "causes", "--json").stdout)
+    assert [cause["count"] for cause in causes] == [1]
+
+
+def kept_letters(relay):
+    """Return the letters as they are in their partitions; each names its own."""
+    found = [
+        (place, orjson.loads(text))
+        for place in relay.places()
+        for text in relay.client.hvals(place.letters)
+    ]
+    for place, letter in found:
+        assert letter["id"].startswith(f"{place.destination}.{place.partition}.")
+        assert letter["partition"] == place.partition
+        assert relay.client.zscore(place.lettertimes, letter["id"])
+    return [letter for _, letter in found]
+
+
+def in_partition(number):
+    emails = (f"p{n}@example.com" for n in range(100))
+    return next(each for each in emails if partition_of(f"email:{each}", 4) == number)
+
+
+@pytest.mark.parametrize("new", [in_partition(number) for number in range(4)])
+def test_letters_survive_a_kill_between_any_two_calls(with_a_letter, new):
+    relay = with_a_letter
+    before = {name: relay.client.dump(name) for name in relay.client.scan_iter()}
+    deaths = 0
+    while letters_taken_and_die(relay, new, MortalClient(relay.client, deaths)):
+        deaths += 1
+        relay.status()
+        letters_taken_and_die(relay, new, relay.client)
+        (letter,) = kept_letters(relay)
+        assert letter["header"][1] == digest_of(f"email:{new}").hex(), deaths
+        assert relay.status()["dead"] == 1
+        assert not any(relay.client.exists(place.lettersleaving) for place in relay.places())
+        assert not list(relay.client.scan_iter("*}carried:*"))
+        relay.client.flushall()
+        for name, text in before.items():
+            relay.client.restore(name, 0, text)
+
+    assert deaths > 5
+
+
+def letters_taken_and_die(relay, new, client):
+    """Move letters alone; return whether the client has died."""
+    left, key = place_of(OLD), f"email:{new}"
+    digest = digest_of(f"email:{OLD}")
+    arriving = Forward(Moving.ARRIVING, digest.hex()).dumps()
+    relay.client.hset(place_of(new).forwards, digest_of(key).hex(), arriving)
+    move = LetterMove(left, place_of(new), digest, key, arriving)
+    try:
+        move_letters(client, [move])
+    except KilledError:
+        return True
+    finally:
+        for place in relay.places():
+            relay.client.delete(place.lease)
+    return False
+
+
+class MortalClient:
+    """A client of a command that is killed before a certain one of its calls."""
+
+    def __init__(self, client, calls=1_000, before=""):
+        self.client, self.calls, self.before = client, calls, before
+
+    def __getattr__(self, name):
+        if not self.calls or name == self.before:
+            raise KilledError
+        self.calls -= 1
+        return getattr(self.client, name)
+
+
+def test_a_letter_that_is_replayed_while_it_is_moved_is_delivered_once(
+    call, with_a_letter, at_insider
+):
+    """The command dies once the letter has arrived; it is replayed, and the command repeated."""
+    relay = with_a_letter
+    assert letters_taken_and_die(relay, NEW, MortalClient(relay.client, before="hdel"))
+    (letter,) = kept_letters(relay)
+    assert letter["profile"]["email"] == NEW
+    call(main, "dlq", "replay", "--all", "--yes")
+
+    letters_taken_and_die(relay, NEW, relay.client)
+    relay.client.delete(place_of(NEW).forwards)
+    relay.drain()
+
+    assert kept_letters(relay) == []
+    assert relay.status()["accepted"] == 1
+    assert at_insider() == {NEW: ["vip"]}
+
+
+def test_a_letter_that_cannot_be_read_stays_and_is_found(call, relay):
+    relay.publish(payload(OLD))
+    relay.spoil_profiles()
+    relay.drain()
+    (before,) = kept_letters(relay)
+
+    rename(call, OLD, NEW)
+
+    assert kept_letters(relay) == [before]
+    assert [letter["id"] for letter in letters(call, "--profile", NEW)] == [before["id"]]
 
 
 @pytest.mark.usefixtures("with_a_letter")

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import redis
 
 from worker.contract import keys
-from worker.contract.celery.errands import RESPONSES_TASK, SYNC_TASK, Errand
+from worker.contract.celery.errands import RENAMES_TASK, RESPONSES_TASK, SYNC_TASK, Errand
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
@@ -27,8 +27,21 @@ class _Kept(NamedTuple):
     bell: str
 
 
+class _Needing(NamedTuple):
+    """An errand that there is only while this part of some partition holds anything.
+
+    Attributes:
+        length: The command that says how much it holds.
+    """
+
+    kept: _Kept
+    length: str
+    destination: str
+    part: str
+
+
 class RedisSchedule:
-    """Looks at what the configuration names: syncs, and destinations with response streams.
+    """Looks at what the configuration names: syncs, response streams, and stable ids.
 
     Args:
         client: With short timeouts: whoever asks must not wait for long.
@@ -41,14 +54,29 @@ class RedisSchedule:
             _Kept(Errand(SYNC_TASK, name), keys.sync(name), keys.sync_bell(name))
             for name in settings.sync
         ]
-        self._shippings = {
-            _Kept(
-                Errand(RESPONSES_TASK, name), keys.responses(name), keys.responses_bell(name)
-            ): name
+        self._needing = [
+            _Needing(
+                _Kept(
+                    Errand(RESPONSES_TASK, name), keys.responses(name), keys.responses_bell(name)
+                ),
+                "XLEN",
+                name,
+                "responses",
+            )
             for name in sorted(
                 {each.destination for each in settings.triggers.values() if each.response_stream}
             )
-        }
+        ]
+        self._needing += [
+            _Needing(
+                _Kept(Errand(RENAMES_TASK, name), keys.changes(name), keys.changes_bell(name)),
+                "HLEN",
+                name,
+                "changes",
+            )
+            for name, destination in settings.destinations.items()
+            if destination.stable
+        ]
 
     def due(self) -> list[Errand]:
         """Return the steps that are due, nobody does, and nobody was rung for; rings their bells.
@@ -56,25 +84,26 @@ class RedisSchedule:
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
-        if not self._syncs and not self._shippings:
+        if not self._syncs and not self._needing:
             return []
         with redis_errors():
             return [kept.errand for kept in self._rung(self._due())]
 
     def _due(self) -> list[_Kept]:
-        everything = [*self._syncs, *self._shippings]
+        everything = [*self._syncs, *(one.kept for one in self._needing)]
         pipe = self._client.pipeline(transaction=False)
         pipe.time()
         for kept in everything:
             pipe.hmget(kept.key, "next", "until")
         numbers = self._settings.redis.numbering.numbers
-        for destination in self._shippings.values():
+        for one in self._needing:
             for number in numbers:
-                pipe.xlen(PartitionKeys(destination, number).responses)
+                key = getattr(PartitionKeys(one.destination, number), one.part)
+                pipe.execute_command(one.length, key)  # type: ignore[no-untyped-call]
         (seconds, micros), *answers = pipe.execute()
         now_ms = int(seconds) * 1_000 + int(micros) // 1_000
         rows, lengths = answers[: len(everything)], iter(answers[len(everything) :])
-        empty = {kept for kept in self._shippings if not sum(next(lengths) for _ in numbers)}
+        empty = {one.kept for one in self._needing if not sum(next(lengths) for _ in numbers)}
         return [
             kept
             for kept, (next_ms, until_ms) in zip(everything, rows, strict=True)

@@ -21,6 +21,7 @@ from worker.contract.settings.checks.requests import (
     problems_of_requests,
     problems_of_templates,
 )
+from worker.contract.settings.checks.stable_ids import problems_of_stable_id
 from worker.contract.settings.operating import NotifySettings
 from worker.contract.settings.schedules import SyncSchedule
 from worker.contract.settings.sections import (
@@ -57,6 +58,7 @@ class DraftSettings:
 
     folder: Path
     templates_folder: Path
+    identity: str
     authorizations: Mapping[str, Authorization]
     destinations: Mapping[str, Destination]
     triggers: Mapping[str, Trigger]
@@ -83,6 +85,7 @@ def problems_of(draft: DraftSettings) -> Iterator[Problem]:
             place_of(("destinations", destination.name, "authorization")),
         )  # fmt: skip
         yield from _problems_of_http(draft, destination)
+        yield from problems_of_stable_id(destination, draft.triggers, draft.identity)
     for trigger in draft.triggers.values():
         yield from _problems_of_trigger(draft, trigger)
     for schedule in draft.sync.values():

@@ -7,7 +7,7 @@ it), and deep: as the JSON value that leaves the template, which needs no lazine
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from worker.jsonnet.compiled.compiling.analysis import MANY, Analysis
@@ -36,9 +36,8 @@ from worker.jsonnet.compiled.compiling.emitter import (
     Emitter,
     left_to_jsonnet,
     parameter,
-    refuse,
 )
-from worker.jsonnet.compiled.compiling.loops import array_of, object_of
+from worker.jsonnet.compiled.compiling.loops import array_of, comprehended, object_of
 from worker.jsonnet.compiled.compiling.objects import (
     deep_object,
     literal_array,
@@ -132,7 +131,8 @@ class Compiler:
         if node.word == "importstr":
             return literal(self.sources.texts[target])
         if node.word == "importbin":
-            refuse("importbin", scope, node.at)
+            text = self.emitter.hoisted(f"[*{self.sources.texts[target].encode()!r}]")
+            return Code(text, "array", total=True, constant=True)
         if target == self.sources.library:
             return Code("library.get()", "object")
         return Code(f"{self._file(target)}.get()")
@@ -222,7 +222,9 @@ class Compiler:
             case tree.ArrayOf(_, item):
                 return array_of(self, node, scope, lambda inner: self._deep_code(item, inner)).text
             case tree.ObjectOf():
-                return object_of(self, node, scope, self.deep)
+                found = object_of(self, node, scope, self.deep)
+                if found is not None:
+                    return found
             case tree.Object():
                 made = deep_object(self, node, scope)
                 if made is not None:
@@ -287,8 +289,7 @@ class Compiler:
             case tree.Object():
                 return literal_object(self, node, scope)
             case tree.ObjectOf():
-                made = object_of(self, node, scope, lambda each, to: self.handle(each, to).text)
-                return Code(made, "object")
+                return Code(comprehended(self, node, scope), "object")
             case tree.Index() | tree.Call():
                 return self._access(node, scope)
             case tree.Function():
@@ -377,7 +378,7 @@ class Compiler:
     def function(self, node: tree.Function, scope: Scope) -> str:
         """Return a Python function of handles."""
         names = {each.name: self.emitter.fresh("p") for each in node.parameters}
-        scope = scope.having({each: parameter(name) for each, name in names.items()})
+        scope = replace(scope, repeats=True).having({n: parameter(v) for n, v in names.items()})
         first: list[str] = []
         for each in node.parameters:
             name = names[each.name]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from worker.jsonnet.compiled.compiling.binds import bound, in_front
 from worker.jsonnet.compiled.compiling.code import Code, Scope
-from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler, parameter, refuse
+from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler, parameter
 from worker.jsonnet.syntax import tree
 
 ItemCode = Callable[[Scope], Code]
@@ -26,11 +27,11 @@ def object_of(
     node: tree.ObjectOf,
     scope: Scope,
     value: Callable[[tree.Node, Scope], str],
-) -> str:
-    """Return the code of an object."""
+) -> str | None:
+    """Return the code of an object; None if it refers to itself, so that a `dict` won't do."""
     literal = tree.Object(node.at, (node.field,), node.binds, ())
     if compiles.analysis.refers_to_object(literal, dollar=not scope.outermost):
-        refuse("self, super or $ in an object with for", scope, node.at)
+        return None
 
     def pair(inner: Scope) -> Code:
         name = compiles.value(node.field.name, inner).text
@@ -38,6 +39,23 @@ def object_of(
         return Code(f"({name}, lambda: {in_front(assigned, value(node.field.value, body))})")
 
     return f"joined({{}}, {_nested(compiles, node.specs, scope, pair).text})"
+
+
+def comprehended(compiles: ExpressionCompiler, node: tree.ObjectOf, scope: Scope) -> str:
+    """Return the code of an object, its fields untouched."""
+    made = object_of(compiles, node, scope, lambda each, to: compiles.handle(each, to).text)
+    if made is not None:
+        return made
+    this, base = compiles.emitter.fresh("s"), compiles.emitter.fresh("b")
+
+    def pair(inner: Scope) -> Code:
+        name = compiles.value(node.field.name, inner).text
+        inner = replace(inner, this=this, base=base, outermost=inner.outermost or this)
+        assigned, body = bound(compiles, node.binds, inner, [(node.field.value, False)] * 2)
+        value = in_front(assigned, compiles.handle(node.field.value, body).text)
+        return Code(f"({name}, lambda {this}, {base}: {value})")
+
+    return f"composed({_nested(compiles, node.specs, scope, pair).text})"
 
 
 def _nested(

@@ -10,7 +10,6 @@ from worker.jsonnet.compiled.compiling.code import Code, Scope
 from worker.jsonnet.compiled.compiling.emitter import (
     ExpressionCompiler,
     left_to_jsonnet,
-    refuse,
     tupled,
 )
 from worker.jsonnet.compiled.running.limits import FAILED
@@ -97,11 +96,12 @@ def _composite(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) ->
     # Fields are evaluated later, each by itself: a local of the object is used by many.
     users = _users(node, deep=False) * 2
     assigned, inner = bound(compiles, node.binds, inner, users)
-    handles = [_field(compiles, field, inner) for field in [*written, *computed]]
+    named = [(field, emitter.fresh("v")) for field in computed]
+    handles = [_field(compiles, field, inner, repr(_name_of(field))) for field in written]
+    handles += [_field(compiles, field, inner, variable) for field, variable in named]
     names = emitter.hoisted(repr({_name_of(f): (at, f.visibility) for at, f in enumerate(written)}))
     if computed:
-        named = [f"({compiles.value(f.name, scope).text}, {f.visibility!r})" for f in computed]
-        names = f"layer_names({names}, {tupled(named)})"
+        names = f"layer_names({names}, {_computed_names(compiles, named, scope)})"
     checked = ""
     if node.checks:
         holds = _checks(compiles, node, inner)
@@ -111,10 +111,19 @@ def _composite(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) ->
     return f"Composite((Layer({names}, {make}{checked}),))"
 
 
-def _field(compiles: ExpressionCompiler, field: tree.Field, scope: Scope) -> str:
+def _computed_names(
+    compiles: ExpressionCompiler, named: Sequence[tuple[tree.Field, str]], scope: Scope
+) -> str:
+    """Return names that are evaluated once, and known to the fields that add to them."""
+    return tupled(
+        f"(({variable} := {compiles.value(field.name, scope).text}), {field.visibility!r})"
+        for field, variable in named
+    )
+
+
+def _field(compiles: ExpressionCompiler, field: tree.Field, scope: Scope, name: str) -> str:
+    """Return the code of a field; `name` is that of its name."""
     if not field.adds:
         return compiles.handle(field.value, scope).text
-    if field.is_computed:
-        refuse("+: behind a computed name", scope, field.at)
     value = compiles.value(field.value, scope).text
-    return f"Lazy(lambda: add_to_base({scope.base}, {_name_of(field)!r}, lambda: {value}))"
+    return f"Lazy(lambda: add_to_base({scope.base}, {name}, lambda: {value}))"

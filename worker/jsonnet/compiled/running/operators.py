@@ -21,6 +21,7 @@ from worker.jsonnet.compiled.running.values import (
     EXACT,
     Composite,
     Func,
+    Layer,
     Super,
     array,
     field_names,
@@ -240,6 +241,14 @@ def layer_names(
             raise Doubtful
         all_names[name] = (at, colons)
     return all_names
+
+
+def composed(fields: Iterable[tuple[Any, Callable[[Composite, Super], Any]]]) -> Composite:
+    """Return an object of fields whose names are computed and whose values refer to it."""
+    named = [(name, make) for name, make in fields if name is not None]
+    names = layer_names({}, ((name, ":") for name, _ in named))
+    makers = [make for _, make in named]
+    return Composite((Layer(names, lambda this, base: tuple(m(this, base) for m in makers)),))
 
 
 def failed(message: Any = None) -> NoReturn:

@@ -26,7 +26,13 @@ def names_of_the_runtime() -> dict[str, Any]:
             operators.sliced,
             operators.add_to_base,
         ),
-        *(operators.each, operators.over, operators.joined, operators.layer_names),
+        *(
+            operators.each,
+            operators.over,
+            operators.joined,
+            operators.composed,
+            operators.layer_names,
+        ),
         *(
             operators.failed,
             operators.failing,

@@ -48,6 +48,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "orphans_mended_by": {},
         "former_names": {},
         "partitions": {"count": 16, "first": 0},
+        "renamed_people": {},
         "quarantined": 0,
         "template_files": {},
     } | changes
@@ -63,6 +64,11 @@ def destination(**changes: Any) -> dict[str, Any]:
 
 def trigger(**changes: Any) -> dict[str, Any]:
     return {"triggers": {"vip": TRIGGER | changes}}
+
+
+def renamed(**changes: Any) -> dict[str, Any]:
+    found = {"renamed": 0, "refused": 0, "refused_ms": 0, "waiting": 0, "problem": ""}
+    return {"renamed_people": {"insider": found | changes}}
 
 
 def job(state: str) -> dict[str, Any]:
@@ -118,6 +124,7 @@ STILL = samples(*[{"waits": 9, "settled": 4, "waits|load": 5, "job|load": 3}] * 
 WELL = facts()
 
 CASES = [
+    (facts(**sync(failures=1, refused=True)), "sync_fails", ILL),
     (facts({"processes": []}), "no_worker", ILL),
     (facts(worker(current=False)), "worker_configuration", ILL),
     (facts(worker(version="0.9")), "worker_version", ATTENTION),
@@ -146,6 +153,8 @@ CASES = [
     (facts(samples=answers((104, 23_200), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ATTENTION),
     (facts(samples=answers((3, 9_000), (0, 0), (0, 0), (0, 0))), "answers_slow", ILL),
     (facts(stopped_renamings={"0a": NOW - 130_000}), "rename_stopped", ATTENTION),
+    (facts(renamed(refused=1, refused_ms=NOW - 1_000)), "not_renamed", ATTENTION),
+    (facts(renamed(waiting=1, problem="401")), "renaming_waits", ATTENTION),
     (facts(workers_wanted=2), "too_few_workers", ATTENTION),
     (facts(changing(seen_ms=NOW - 5_000)), "partitions_change", ATTENTION),
     (facts(changing(seen_ms=NOW - 31_000)), "partitions_change", ILL),
@@ -191,6 +200,12 @@ def test_a_message_that_was_a_sentence_goes_on_with_the_command() -> None:
     (found,) = problems_of(facts(**redis(full="Redis is full. Raise its maxmemory.")))
 
     assert "maxmemory; segrelay" in line_of(found.document())
+
+
+def test_a_node_that_came_back_empty_is_named() -> None:
+    (found,) = problems_of(facts(**redis(losses=[Loss(NOW - 9_000, NOW, "10.0.0.7:6379")])))
+
+    assert found.message.startswith("The node 10.0.0.7:6379 of Redis came back empty: ")
 
 
 @pytest.mark.parametrize(("found", "name", "severity"), CASES)

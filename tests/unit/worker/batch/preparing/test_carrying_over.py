@@ -18,7 +18,7 @@ from worker.contract.keys import digest_of
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.triggers.renames import Renames
 from worker.contract.words import Direction
-from worker.core.ledger import Fact, Record, with_tried
+from worker.core.ledger import Fact, Record, with_delivered, with_tried
 
 DIGEST = digest_of("email:ada@example.com")
 ENTER, EXIT = Direction.ENTER, Direction.EXIT
@@ -67,6 +67,19 @@ def _told(stream: str, entry: Entry) -> tuple[str, str, str, str, bool]:
 
 def test_an_entrance_becomes_one_of_the_new_slug() -> None:
     assert carried(event("ada")) == {("gold-enter", "gold", "gold", "enter", False)}
+
+
+@pytest.mark.parametrize(("later_us", "stays"), [(-1, False), (0, True), (1, True)])
+def test_an_entrance_stays_where_the_former_slug_knows_an_exit_that_beats_it(
+    later_us: int, stays: bool
+) -> None:
+    entered = event("ada")
+    fact = Fact(1, 2, EXIT, entered.header.time_us + later_us)
+    left = with_delivered(Record(), fact)
+
+    (found,) = carried(entered, record=left)
+
+    assert found[1] == ("vip" if stays else "gold")
 
 
 def test_an_exit_leaves_both_slugs() -> None:

@@ -123,9 +123,9 @@ def count(arr: Any, x: Any) -> int:
     return sum(equal(value, x) for value in items(arr))
 
 
-@native("value arr", gives="array")
+@native("value arr", lazy="value", gives="array")
 def find(value: Any, arr: Any) -> list[int]:
-    return [at for at, each in enumerate(items(arr)) if equal(each, value)]
+    return [at for at, each in enumerate(items(arr)) if equal(each, take(value))]
 
 
 @native("arrs", gives="array", name="flattenArrays")

@@ -9,7 +9,7 @@ from typing import Any
 from worker.jsonnet.compiled.running.limits import Doubtful
 from worker.jsonnet.compiled.running.logarithms import natural_logarithm
 from worker.jsonnet.compiled.running.natives import native
-from worker.jsonnet.compiled.running.operators import modulo, remainder
+from worker.jsonnet.compiled.running.operators import modulo, negated, remainder
 from worker.jsonnet.compiled.running.values import number, numeric, string, whole
 
 
@@ -21,7 +21,8 @@ def _rounded(x: Any, how: Callable[[float], int]) -> int | float:
 
 @native("n", gives="number", name="abs")
 def absolute(n: Any) -> int | float:
-    return number(abs(numeric(n)))
+    # The standard library negates what is not above zero, and so a zero.
+    return numeric(n) if numeric(n) > 0 else negated(n)
 
 
 @native("n", gives="number")

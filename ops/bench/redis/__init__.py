@@ -1,0 +1,1 @@
+"""Benchmarks of Redis itself: its memory, its processor time, its commands."""

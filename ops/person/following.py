@@ -1,0 +1,328 @@
+"""Renames people whose stable id came with another identity, in steps that workers do.
+
+It is the renaming of `segrelay person rename`, begun by an event in the place of a person. A change
+stays in Redis until all of it is done, so a step that was killed is done again, and goes on where
+the person's record stands. A step that stood still while others went on changes nothing more: the
+change that it knows is gone, and each script compares what it found before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+import orjson
+import structlog
+from redis import Redis
+
+from ops.insider.identities import RENAMES_A_MINUTE, InsiderIdentities
+from ops.insider.reader import InsiderUnreadable
+from ops.person.moves import IdentityChange, PersonMove
+from ops.person.renaming import PersonRenaming
+from ops.state.identity_changes import Ending, IdentityChanges, destinations_with_stable_ids
+from producer.steps import STEP_SECONDS, Step, StepBook, wait_seconds
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.people.forwards import Forward, Moving
+from worker.contract.people.stable import StableIdChange
+from worker.contract.redis.acts import DONE, Act, note_act
+from worker.contract.redis.claim import settled_numbering
+from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Settings
+from worker.contract.triggers.pauses import read_pauses
+from worker.errors import LeaseLost, OperationsMustAct
+
+LOG: Final = structlog.get_logger()
+PEOPLE_A_STEP: Final = 60
+"""People who are renamed together: Insider takes 30 a second."""
+_LOOKED_AT: Final = 1_000
+_AGAIN_SECONDS: Final = 1.0
+_PAUSED_SECONDS: Final = 10.0
+_REFUSED_SECONDS: Final = 60.0
+_LONGEST_SLEEP_SECONDS: Final = 2.0
+_RENEWED_SECONDS: Final = 2.0
+_HOLDERS_SECONDS: Final = 25.0
+"""The longest wait for those who hold leases: a drain with hanging requests ends at their deadline.
+Drains that wait for a process do not end a step early, or nobody would be renamed under load."""
+_ACT: Final = Act(
+    "person rename", "segrelay worker", reason="a stable id has another identity", outcome=DONE
+)
+
+
+class StepEnds(OperationsMustAct):
+    """A step has used up its time; the next one goes on."""
+
+
+@dataclass(slots=True)
+class Following:
+    """The progress of renaming people of one destination.
+
+    Args:
+        failures: Steps in a row that came to nothing.
+        problem: The reason of the last of them.
+    """
+
+    failures: int = 0
+    problem: str = ""
+
+    def dumps(self) -> bytes:
+        """Return the text that Redis keeps."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: bytes) -> Following:
+        """Read what `dumps` wrote; b"" is one that has never begun."""
+        return cls(**orjson.loads(text or b"{}"))
+
+
+@dataclass(slots=True)
+class StepRenaming(PersonRenaming):
+    """Renames within one step: it waits for nobody, and asks Insider only for what still stands.
+
+    Args:
+        stands: Says whether a change is still to be made.
+        tells: Called before each person; raises if the step is over.
+
+    Attributes:
+        refused: Changes that Insider has refused.
+    """
+
+    stands: Callable[[IdentityChange], bool] = lambda _: False
+    tells: Callable[[], None] = lambda: None
+    refused: list[IdentityChange] = field(default_factory=list, init=False)
+
+    def _tell(self) -> None:
+        PersonRenaming._tell(self)  # noqa: SLF001 - super() does not work with slots
+        self.tells()
+
+    def _begin(self, move: PersonMove) -> None:
+        if self.stands(move.change):
+            PersonRenaming._begin(self, move)  # noqa: SLF001 - as above
+        else:
+            move.refuse("somebody else has ended the change")
+
+    def _await_answers(self, moves: Sequence[PersonMove]) -> None:
+        """Leave whoever has an open request for a later step: a drain has to end it."""
+        for move in moves:
+            if self._is_unanswered(move):
+                move.refuse("a request about this person has got no sure answer yet")
+
+    def _ask(self, move: PersonMove) -> None:
+        if move.outcome is not None:
+            return
+        if not self.stands(move.change):
+            self._withdraw(move, "somebody else has ended the change")
+            return
+        PersonRenaming._ask(self, move)  # noqa: SLF001 - as above
+
+    def _undo(self, move: PersonMove, message: str) -> None:
+        PersonRenaming._undo(self, move, message)  # noqa: SLF001 - as above
+        self.refused.append(move.change)
+
+    def _withdraw(self, move: PersonMove, message: str) -> None:
+        PersonRenaming._undo(self, move, message)  # noqa: SLF001 - as above
+
+
+class FollowingSteps:
+    """Renames people of one destination, step by step.
+
+    Args:
+        open_insider: Opens Insider's API for one step.
+        make_renaming: Makes what renames a group.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        settings: Settings,
+        destination: str,
+        open_insider: Callable[[], InsiderIdentities],
+        *,
+        make_renaming: type[StepRenaming] = StepRenaming,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._destination = destination
+        self._open_insider = open_insider
+        self._make_renaming = make_renaming
+        self._monotonic = monotonic
+        self._numbering = settled_numbering(client, settings)
+        self.changes = IdentityChanges(client, destination, self._numbering)
+        self.book = StepBook(
+            client,
+            keys.changes(destination),
+            keys.changes_bell(destination),
+            f"the renaming of people of '{destination}'",
+        )
+        self._state = Following()
+        self._saved_at = 0.0
+        self._began_at = 0.0
+        self._is_over: Callable[[], bool] = lambda: False
+
+    def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
+        """Do one step; who is not renamed by then is by a later one.
+
+        Raises:
+            RedisUnavailable: The next step goes on.
+        """
+        taken = self.book.take()
+        if taken is None:
+            return Step("another step of it is under way", taken=False)
+        self._state = Following.loads(taken[0])
+        self._saved_at = self._monotonic()
+        self._began_at, self._is_over = self._saved_at, is_over
+        try:
+            step = self._do()
+            wait_ms = round(1_000 * step.wait_seconds)
+            next_ms = self.book.now_ms() + wait_ms if wait_ms else 0
+            self.book.save(self._state.dumps(), next_ms=next_ms, ends=True)
+        except LeaseLost as error:
+            return Step(error.message, taken=False)
+        return step
+
+    def _do(self) -> Step:
+        if self._destination in read_pauses(self._client).destinations:
+            return Step("the destination is paused", wait_seconds=_PAUSED_SECONDS)
+        try:
+            ended = self._rename()
+        except StepEnds:
+            return Step("more to do", more=True)
+        except OperationsMustAct as error:
+            self._state.failures += 1
+            self._state.problem = error.message
+            LOG.warning("renames.wait", failures=self._state.failures, reason=error.message)
+            return Step(error.message, wait_seconds=wait_seconds(self._state.failures))
+        self._state = Following()
+        more = bool(self.changes.waiting(1))
+        wait = 0.0 if ended or not more else _AGAIN_SECONDS
+        return Step(
+            f"{ended:,} changes of identity ended", more=more and not wait, wait_seconds=wait
+        )
+
+    def _rename(self) -> int:
+        """Make some of the changes; returns how many have ended."""
+        waiting = self.changes.waiting(_LOOKED_AT)
+        going: dict[IdentityChange, tuple[bytes, StableIdChange]] = {}
+        named: set[str] = set()
+        ended = 0
+        for stable, change in waiting.items():
+            if len(going) == PEOPLE_A_STEP:
+                break
+            verdict = self.changes.judge(stable, change)
+            if verdict in ("refused", "left"):
+                ended += self.changes.end(stable, change, verdict, self._kept_ms)
+            elif verdict == "go":
+                one = self._identity_change(stable, change)
+                if one and not named & {one.old, one.new, change.old}:
+                    going[one] = (stable, change)
+                    named |= {one.old, one.new, change.old}
+        return ended + (self._rename_all(going) if going else 0)
+
+    def _rename_all(self, going: Mapping[IdentityChange, tuple[bytes, StableIdChange]]) -> int:
+        ended = renamed = 0
+        with self._open_insider() as insider:
+            renaming = self._make_renaming(
+                self._client,
+                self._settings,
+                {self._destination: insider},
+                self._identifier,
+                sleep=self._sleep,
+                destinations=(self._destination,),
+                stands=lambda one: self._stands(*going[one]),
+                tells=self._tell,
+            )
+            for receipt in renaming.run(list(going)):
+                is_refused = receipt.change in renaming.refused
+                if receipt.outcome == "refused" and not is_refused:
+                    continue
+                stable, change = going[receipt.change]
+                ending: Ending = "refused" if is_refused else "renamed"
+                if self.changes.end(stable, change, ending, self._kept_ms):
+                    ended += 1
+                    renamed += not is_refused
+        if renamed:
+            note_act(self._client, replace(_ACT, subject=self._destination, count=renamed))
+        return ended
+
+    def _identity_change(self, stable: bytes, change: StableIdChange) -> IdentityChange | None:
+        """Return what is to be renamed; None if that is being renamed by somebody else.
+
+        Where a person has renamed the former identity meanwhile, its present one is renamed.
+        """
+        old, passed = change.old, set[str]()
+        while (forward := self._forward(old)) and forward.to != change.new:
+            if forward.moving is not Moving.DONE or old in passed:
+                return None
+            passed.add(old)
+            old = forward.to
+        if old == change.new:
+            return None
+        return IdentityChange(old, change.new, stable=stable.hex(), trigger=change.trigger)
+
+    def _forward(self, key: str) -> Forward | None:
+        place = PartitionKeys(self._destination, self._numbering.of(key))
+        with redis_errors():
+            text: Any = self._client.hget(place.forwards, digest_of(key).hex())
+        return Forward.loads(text) if text else None
+
+    def _stands(self, stable: bytes, change: StableIdChange) -> bool:
+        return self.changes.change_of(stable) == change
+
+    @property
+    def _kept_ms(self) -> int:
+        return round(1_000 * self._settings.delivery.ledger_retention_seconds)
+
+    def _identifier(self, key: str) -> Mapping[str, Any]:
+        kind, _, value = key.partition(":")
+        return {kind: value}
+
+    def _tell(self) -> None:
+        """Keep the lock.
+
+        Raises:
+            LeaseLost: Another step has begun.
+        """
+        if self._monotonic() - self._saved_at >= _RENEWED_SECONDS:
+            self.book.save(self._state.dumps(), next_ms=0)
+            self._saved_at = self._monotonic()
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait for somebody who holds a lease, while the step has time."""
+        waited = self._monotonic() - self._began_at
+        if waited > _HOLDERS_SECONDS or (waited > STEP_SECONDS and self._is_over()):
+            raise StepEnds("The step is over.")
+        time.sleep(seconds)
+
+
+def _short_sleep(seconds: float) -> None:
+    """Wait for the rate; a longer wait ends the step.
+
+    Raises:
+        InsiderUnreadable: Insider wants a longer wait.
+    """
+    if seconds > _LONGEST_SLEEP_SECONDS:
+        raise InsiderUnreadable("Insider takes no more requests at the moment.")
+    time.sleep(seconds)
+
+
+def following_for(
+    client: Redis,
+    settings: Settings,
+    destination: str,
+    make_renaming: type[StepRenaming] = StepRenaming,
+) -> FollowingSteps:
+    """Return what renames people of a destination."""
+    shares = len(destinations_with_stable_ids(settings))
+
+    def opened() -> InsiderIdentities:
+        return InsiderIdentities(
+            settings,
+            settings.destinations[destination],
+            a_minute=RENAMES_A_MINUTE / shares,
+            sleep=_short_sleep,
+        )
+
+    return FollowingSteps(client, settings, destination, opened, make_renaming=make_renaming)

@@ -1,0 +1,286 @@
+"""Stable ids that came with another identity: what is to be renamed, and who else is there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Any, Final, Literal, NamedTuple
+
+import orjson
+from redis import Redis
+
+from ops.state import scripts
+from ops.state.renaming import ForwardedPerson, former_identities, read_forwards
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.numbering import Numbering
+from worker.contract.people.forwards import Moving
+from worker.contract.people.stable import StableIdChange, StableRecord
+from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_fields
+from worker.contract.redis.scripts import ScriptCall
+from worker.contract.settings import Settings
+from worker.errors import OperationsMustAct, PartitionsChange
+
+Ending = Literal["renamed", "refused", "left"]
+"""`left`: somebody else has the former identity now; late events under it go to the new one."""
+ChangeVerdict = Literal["go", "wait", "refused", "left"]
+_RENUMBERED: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class RenamedPeople:
+    """The number of people of a destination who were renamed by themselves.
+
+    Args:
+        renamed: How many were.
+        refused: How many could not be: they went on as other people.
+        refused_ms: When that happened last; 0 = never.
+        waiting: How many changes are not done yet.
+        problem: The reason why the last step came to nothing; "" = it did not.
+    """
+
+    renamed: int = 0
+    refused: int = 0
+    refused_ms: int = 0
+    waiting: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityChanges:
+    """The changes of one destination that wait to be made.
+
+    Args:
+        numbering: The numbers of the partitions.
+    """
+
+    client: Redis
+    destination: str
+    numbering: Numbering
+
+    def waiting(self, most: int) -> dict[bytes, StableIdChange]:
+        """Return changes by the digest of their stable id.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        return dict(islice(self._all(), most))
+
+    def _all(self) -> Iterator[tuple[bytes, StableIdChange]]:
+        for number in self.numbering.numbers:
+            place = PartitionKeys(self.destination, number)
+            for name, text in chain.from_iterable(scan_fields(self.client, place.changes)):
+                yield bytes.fromhex(name.decode()), StableIdChange.loads(text)
+
+    def change_of(self, stable: bytes) -> StableIdChange | None:
+        """Return the change of a stable id, if it has one now.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        with redis_errors():
+            text: Any = self.client.hget(self._home(stable).changes, stable.hex())
+        return StableIdChange.loads(text) if text else None
+
+    def judge(self, stable: bytes, change: StableIdChange) -> ChangeVerdict:
+        """Say whether a change may be made: nobody else may have the former or the new identity.
+
+        Somebody who is about to leave the new identity is waited for. People who exchange their
+        identities are refused.
+        """
+        if self._holders(change.old) - {stable}:
+            return "left"
+        for other in self._holders(change.new) - {stable}:
+            theirs = self.change_of(other)
+            is_leaving = theirs is not None and theirs.old == change.new
+            if not (theirs and is_leaving) or self._returns(theirs, change.old):
+                return "refused"
+            return "wait"
+        return "go"
+
+    def _returns(self, change: StableIdChange, old: str) -> bool:
+        """Say whether a chain of changes ends where another one begins."""
+        passed: set[str] = set()
+        while change.new != old:
+            if change.new in passed:
+                return True
+            passed.add(change.new)
+            found = (self.change_of(other) for other in self._holders(change.new))
+            following = next((each for each in found if each and each.old == change.new), None)
+            if following is None:
+                return False
+            change = following
+        return True
+
+    def _holders(self, key: str) -> set[bytes]:
+        """Return the stable ids that are known under an identity now."""
+        digest = digest_of(key)
+        return {each for each in self.claims(key) if self._holds(each, key, digest)}
+
+    def _holds(self, stable: bytes, key: str, digest: bytes) -> bool:
+        with redis_errors():
+            text: Any = self.client.get(self._home(stable).stable(stable))
+        if not text:
+            return False
+        record = StableRecord.loads(text)
+        return record.key == key or record.refused == digest.hex()
+
+    def claims(self, key: str) -> list[bytes]:
+        """Return the stable ids that ever came with an identity.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        return self._listed(self._place(key).claims(digest_of(key)))
+
+    def _listed(self, claims: bytes) -> list[bytes]:
+        with redis_errors():
+            text: Any = self.client.get(claims)
+        return [bytes.fromhex(each) for each in (text or b"").decode().split()]
+
+    def end(self, stable: bytes, change: StableIdChange, ending: Ending, kept_ms: int) -> bool:
+        """End a change; returns False if it was another one by now.
+
+        Raises:
+            PartitionsChange: It may have ended.
+            RedisUnavailable: It may have ended.
+        """
+        home = self._home(stable)
+        names = (home.changes, home.changed, home.stable(stable), home.lease)
+        args = (
+            stable.hex(),
+            change.text,
+            ending,
+            digest_of(change.old).hex(),
+            digest_of(change.new).hex(),
+            kept_ms,
+        )
+        (ended,) = self._run("stable_done", [ScriptCall(names, args)])
+        if ended and ending != "refused":
+            place = self._place(change.old)
+            listed = (place.claims(digest_of(change.old)), place.lease)
+            self._run("unclaim", [ScriptCall(listed, (stable.hex(),))])
+        return bool(ended)
+
+    def forget(self, digest: bytes, partition: int, profile_keys: Sequence[str]) -> int:
+        """Forget an identity; returns the number of stable ids that are not known any more.
+
+        Raises:
+            OperationsMustAct: The person is to be renamed, or to get this identity.
+            PartitionsChange: Do it again.
+        """
+        self.refuse_changing(digest, partition)
+        claims = PartitionKeys(self.destination, partition).claims(digest)
+        stables = self._listed(claims)
+        calls = [
+            ScriptCall((home.stable(stable), home.lease), (digest.hex(), *profile_keys))
+            for stable in stables
+            for home in (self._home(stable),)
+        ]
+        answers = self._run("stable_forget", calls)
+        with redis_errors():
+            self.client.unlink(claims)
+        return len([answer for answer in answers if answer == 1])
+
+    def refuse_changing(self, digest: bytes, partition: int) -> None:
+        """Refuse an identity that somebody is about to leave or to get.
+
+        Raises:
+            OperationsMustAct: Somebody is.
+        """
+        claims = PartitionKeys(self.destination, partition).claims(digest)
+        for stable in self._listed(claims):
+            change = self.change_of(stable)
+            if change and digest in (digest_of(change.old), digest_of(change.new)):
+                raise OperationsMustAct(
+                    "This person is being renamed, because their stable id came with another"
+                    " identity. A worker has to run; run this again in a few seconds."
+                )
+
+    def _run(self, name: str, calls: Sequence[ScriptCall]) -> list[Any]:
+        answers = scripts.run(self.client, name, calls)
+        if _RENUMBERED in answers:
+            raise PartitionsChange
+        return answers
+
+    def _home(self, stable: bytes) -> PartitionKeys:
+        return PartitionKeys(self.destination, self.numbering.of_stable(stable))
+
+    def _place(self, key: str) -> PartitionKeys:
+        return PartitionKeys(self.destination, self.numbering.of(key))
+
+
+class PastRenaming(NamedTuple):
+    """A renaming of a person that is done.
+
+    Attributes:
+        at_ms: When it began.
+        trigger: Of the event that showed it; "" = a person gave the command.
+    """
+
+    destination: str
+    at_ms: int
+    trigger: str
+
+
+def read_renamings(
+    client: Redis, places: Iterable[PartitionKeys], digest: bytes
+) -> Iterator[PastRenaming]:
+    """Yield the renamings by which somebody got the identity that they have.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    by_destination: defaultdict[str, list[ForwardedPerson]] = defaultdict(list)
+    for place in places:
+        by_destination[place.destination] += read_forwards(client, [place])
+    for destination, found in by_destination.items():
+        done = [each for each in found if each.forward.moving is Moving.DONE]
+        former = {person.digest for person in former_identities(done, digest)}
+        for each in done:
+            if each.person.digest in former:
+                yield PastRenaming(destination, each.forward.begun_ms, each.forward.trigger)
+
+
+def destinations_with_stable_ids(settings: Settings) -> list[str]:
+    """Return the destinations that know people by stable ids."""
+    return [name for name, each in settings.destinations.items() if each.stable]
+
+
+def read_renamed_people(
+    client: Redis, places: Sequence[PartitionKeys], names: Iterable[str]
+) -> Mapping[str, RenamedPeople]:
+    """Return by destination how many people were renamed by themselves.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    wanted = set(names)
+    own = [place for place in places if place.destination in wanted]
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for place in own:
+            pipe.hmget(place.changed, "renamed", "refused", "refused_ms")
+            pipe.hlen(place.changes)
+        for name in sorted(wanted):
+            pipe.hget(keys.changes(name), "state")
+        told: list[Any] = pipe.execute()
+    told, states = told[: 2 * len(own)], told[2 * len(own) :]
+    found = {
+        name: RenamedPeople(problem=orjson.loads(state or b"{}").get("problem", ""))
+        for name, state in zip(sorted(wanted), states, strict=True)
+    }
+    for place, counts, waiting in zip(own, told[::2], told[1::2], strict=True):
+        renamed, refused, refused_ms = (int(each or 0) for each in counts)
+        before = found[place.destination]
+        found[place.destination] = RenamedPeople(
+            before.renamed + renamed,
+            before.refused + refused,
+            max(before.refused_ms, refused_ms),
+            before.waiting + waiting,
+            before.problem,
+        )
+    return found

@@ -1,0 +1,220 @@
+"""Reading many keys or fields to their end while slots move and masters die, in a real Cluster."""
+
+import threading
+from contextlib import closing
+from itertools import chain, cycle, islice
+
+import pytest
+from redis.crc import key_slot
+
+from ops.audiences.membership import Count, count_all, standings
+from ops.embedded.cluster import LocalCluster
+from ops.embedded.lifecycle import ensure_running, stop
+from ops.moving.renaming import Renaming
+from producer.sync.book import SyncBook
+from tests.configuration import configuration, insider
+from worker.batch.partition import LedgerText
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.numbering import Numbering
+from worker.contract.redis.connection import connect
+from worker.contract.redis.scanning import scan_fields, scan_keys
+from worker.contract.settings import load_settings
+from worker.contract.words import Direction
+from worker.core.ledger import Fact, Record, with_delivered
+
+PLACE = PartitionKeys("insider", 0)
+SLOT = key_slot(PLACE.tag.encode())
+MANY = 20_000
+PARTITIONS = 6
+RECORD = LedgerText.of(with_delivered(Record(), Fact(1, 1, Direction.ENTER, 1_000))).text
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with LocalCluster(tmp_path_factory.mktemp("cluster"), node_ms=2_000) as started:
+        yield started
+
+
+@pytest.fixture
+def client(cluster: LocalCluster):
+    cluster.await_replicas()
+    with closing(connect(cluster.url, away_seconds=30)) as found:
+        found.flushall()
+        yield found
+
+
+@pytest.fixture
+def settings(cluster, tmp_path):
+    (tmp_path / "templates").mkdir()
+    path = tmp_path / "segrelay.toml"
+    more = {"broker_url": "redis://127.0.0.1:1/0", "partitions": PARTITIONS}
+    path.write_text(configuration(insider(), redis=cluster.url, **more))
+    return load_settings(path, environ={})
+
+
+def elsewhere(cluster, slot=SLOT):
+    """Return a master that does not have a slot."""
+    return next(port for port in cluster.masters() if port != cluster.owner(slot))
+
+
+def put_ledgers(client, count, partitions=range(1)):
+    """Write the ledgers of people who are in the audience `vip`, and return their keys."""
+    client.hset(keys.NAMES, mapping={"a|vip": 1, "t|enter": 2})
+    client.sadd(keys.DESTINATIONS, "insider")
+    places = [PartitionKeys("insider", number) for number in partitions]
+    pipe = client.pipeline(transaction=False)
+    names = set()
+    for number, place in zip(range(count), cycle(places), strict=False):
+        names.add(place.ledger(digest_of(f"person{number}")))
+    for name in names:
+        pipe.set(name, RECORD)
+    pipe.execute()
+    return names
+
+
+class MovingSlots(threading.Thread):
+    """Moves the slots of partitions from node to node, one after the other, until it is told."""
+
+    def __init__(self, cluster, places):
+        super().__init__()
+        self.cluster, self.is_over, self.moves = cluster, threading.Event(), 0
+        self.slots = [key_slot(place.tag.encode()) for place in places]
+
+    def run(self):
+        for slot in cycle(self.slots):
+            if self.is_over.is_set():
+                return
+            self.cluster.move_slot(slot, elsewhere(self.cluster, slot))
+            self.moves += 1
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.is_over.set()
+        self.join()
+
+
+def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(cluster, client):
+    everybody = {f"person{number}@example.com" for number in range(MANY)}
+    client.hset(PLACE.members("vip"), mapping=dict.fromkeys(everybody, b"mark"))
+    reading = SyncBook(client, "vip", Numbering((16,))).members(PLACE)
+    begun = {key for key, _ in islice(reading, 9_500)}
+
+    cluster.move_slot(SLOT, elsewhere(cluster))
+
+    assert begun | {key for key, _ in reading} == everybody
+
+
+def test_fields_are_read_whole_though_a_replica_takes_over_meanwhile(cluster, client):
+    everything = {f"field{number}".encode() for number in range(MANY)}
+    pipe = client.pipeline(transaction=False)
+    pipe.hset(PLACE.forwards, mapping=dict.fromkeys(everything, b"text"))
+    pipe.execute_command("WAITAOF", 0, 1, 5_000)
+    pipe.execute()
+    reading = chain.from_iterable(scan_fields(client, PLACE.forwards))
+    begun = {name for name, _ in islice(reading, 9_500)}
+
+    port = cluster.owner(SLOT)
+    cluster.kill_node(port)
+    cluster.await_other_owner(SLOT, port)
+    cluster.start_node(port)
+    client.get(PLACE.tag)
+
+    assert begun | {name for name, _ in reading} == everything
+
+
+@pytest.mark.parametrize("target_was_read", [True, False])
+def test_keys_are_read_whole_though_their_slot_moves_to_another_node(
+    cluster, client, target_was_read
+):
+    names = put_ledgers(client, MANY)
+    others = [port for port in cluster.masters() if port != cluster.owner(SLOT)]
+    reading = chain.from_iterable(scan_keys(client, [PLACE], "l*", "string"))
+    begun = set(islice(reading, 9_500))
+
+    cluster.move_slot(SLOT, others[0] if target_was_read else others[-1])
+
+    assert begun | set(reading) == names
+
+
+def test_a_slot_that_is_half_moved_is_waited_for(cluster, client):
+    names = put_ledgers(client, 3_000)
+    found = set()
+
+    with cluster.moving(SLOT, elsewhere(cluster)) as move_some:
+        move_some(1_000)
+        reader = threading.Thread(
+            target=lambda: found.update(chain.from_iterable(scan_keys(client, [PLACE], "l*")))
+        )
+        reader.start()
+        reader.join(0.5)
+        waited = reader.is_alive() and not found
+        while move_some(1_000):
+            pass
+    reader.join()
+
+    assert waited
+    assert found == names
+
+
+def test_nobody_is_counted_twice_or_missed_while_slots_move(cluster, client, settings):
+    put_ledgers(client, MANY, range(PARTITIONS))
+    places = [PartitionKeys("insider", number) for number in range(PARTITIONS)]
+
+    with MovingSlots(cluster, places) as moving:
+        counts = [count_all(client, settings) for _ in range(3)]
+        inside = standings(client, settings, "vip")["insider"]
+
+    assert moving.moves > 3
+    expected = {("vip", "insider"): Count(MANY, MANY, 0, 1_000)}
+    assert [each.found for each in counts] == [expected] * 3
+    assert len(inside) == MANY
+
+
+def test_a_destination_is_renamed_whole_while_slots_move(cluster, client, settings):
+    names = put_ledgers(client, 6_000, range(PARTITIONS))
+    old = [PartitionKeys("before", number) for number in range(PARTITIONS)]
+    new = [PartitionKeys("insider", number) for number in range(PARTITIONS)]
+    pipe = client.pipeline(transaction=False)
+    for name in names:
+        pipe.delete(name)
+        pipe.set(name.replace(b"insider", b"before"), RECORD)
+    for place in old:
+        pipe.hset(place.members("vip"), mapping={f"person{n}": b"mark" for n in range(2_000)})
+    pipe.execute()
+
+    with MovingSlots(cluster, [*old, *new]) as moving:
+        carried = Renaming(client, settings, "before", "insider").run()
+
+    assert moving.moves
+    assert carried.profiles == 6_000
+    assert set(chain.from_iterable(scan_keys(client, new, "l??????????"))) == names
+    assert [client.hlen(place.members("vip")) for place in new] == [2_000] * PARTITIONS
+    assert set(chain.from_iterable(scan_keys(client, old, "*"))) == {
+        place.lease.encode() for place in old
+    }
+
+
+def test_a_scan_over_all_nodes_is_refused(client):
+    with pytest.raises(NotImplementedError, match="one server only"):
+        next(client.scan_iter())
+
+
+def test_fields_of_a_single_redis_are_read_whole_though_it_is_started_again(tmp_path):
+    everything = {f"field{number}".encode() for number in range(MANY)}
+    try:
+        with closing(connect(ensure_running(tmp_path).url)) as one:
+            one.hset(PLACE.forwards, mapping=dict.fromkeys(everything, b"text"))
+            reading = chain.from_iterable(scan_fields(one, PLACE.forwards))
+            begun = {name for name, _ in islice(reading, 9_500)}
+
+            stop(tmp_path)
+            ensure_running(tmp_path)
+            one.connection_pool.disconnect()
+
+            assert begun | {name for name, _ in reading} == everything
+    finally:
+        stop(tmp_path)

@@ -1,0 +1,231 @@
+"""`segrelay redis partitions N`, and people who are renamed, erased, or known by stable ids."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from ops.moving.renumbering import Renumbering
+from ops.person.erasing import Erasing
+from ops.person.following import following_for
+from ops.state.identity_changes import IdentityChanges, read_renamed_people
+from ops.state.partitions import all_partitions
+from tests.integration.ops.moving.test_renaming import (
+    MOST_TRIPS,
+    DyingRedis,
+    Killed,
+    everything,
+    restore,
+)
+from tests.integration.ops.moving.test_renumbering import drain, lapse
+from tests.integration.ops.relay import EXIT, payload
+from tests.nightly import amount
+from worker.adapters.redis.recognizer import RedisRecognizer
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.numbering import Numbering
+from worker.contract.people.stable import Sighting, stable_digest
+from worker.contract.redis.claim import learn_numbering
+from worker.contract.redis.connection import connect_async
+from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from worker.errors import PartitionsChange
+
+PEOPLE = 9
+EVERY_TRIP = amount(17, nightly=1)
+FORMER = Numbering((4,))
+
+
+def of(number, audience="vip", minute=0, *, is_new=False, direction="enter"):
+    address = f"{'new' if is_new else 'old'}{number}@example.com"
+    return payload(address, audience, direction, minute, _uid=f"u{number}")
+
+
+@pytest.fixture
+def relay(relay):
+    relay.configure(EXIT, stable="_uid")
+    return relay
+
+
+@pytest.fixture
+def changing(relay):
+    """Everybody is known by a stable id; one was renamed, and the changes of others wait."""
+    relay.publish(*(of(number) for number in range(PEOPLE)))
+    relay.drain()
+    relay.publish(of(0, "gold", 1, is_new=True))
+    settle(relay)
+    relay.publish(of(PEOPLE, minute=1, direction="exit"))
+    relay.publish(*(of(number, "gold", 1, is_new=True) for number in range(1, 4)))
+    drain(relay)
+    assert told(relay).waiting == 3
+    relay.close()
+    return relay
+
+
+def settle(relay):
+    for _ in range(6):
+        drain(relay)
+        following_for(relay.client, relay.settings, "insider").step()
+        for place in all_partitions(relay.client, relay.settings):
+            relay.client.delete(place.holds)
+    drain(relay)
+    assert relay.status()["waiting"] == 0
+
+
+def told(relay):
+    places = all_partitions(relay.client, relay.settings)
+    return read_renamed_people(relay.client, places, ["insider"])["insider"]
+
+
+def change(client, relay, count):
+    return Renumbering(client, relay.settings, count).run()
+
+
+@pytest.mark.parametrize("counts", [(3,), (1,), (7, 2)])
+def test_people_are_followed_as_before(changing, sandbox, counts):
+    before = told(changing)
+
+    for count in counts:
+        change(changing.client, changing, count)
+
+    assert told(changing) == before
+    settle(changing)
+    assert (told(changing).renamed, told(changing).refused) == (4, 0)
+    changing.publish(*(of(number, "late", 0) for number in range(4)))
+    changing.publish(*(of(number, "gold", 2, is_new=True) for number in range(4, PEOPLE)))
+    settle(changing)
+    assert (told(changing).renamed, told(changing).refused) == (PEOPLE, 0)
+    found = sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+    for number in range(PEOPLE):
+        wanted = ["gold", "late", "vip"] if number < 4 else ["gold", "vip"]
+        assert found[f"new{number}@example.com"] == wanted
+        assert f"old{number}@example.com" not in found
+
+
+def test_each_stable_id_is_where_its_digest_says(changing):
+    client = changing.client
+    change(client, changing, 3)
+
+    numbering = learn_numbering(client, changing.settings)
+    changes = IdentityChanges(client, "insider", numbering)
+    for number in range(PEOPLE + 1):
+        stable = stable_digest("_uid", f"u{number}")
+        home = PartitionKeys("insider", numbering.of_stable(stable))
+        assert client.get(home.stable(stable))
+        assert (client.pttl(home.stable(stable)) > 0) == (number == PEOPLE)
+        assert bool(changes.change_of(stable)) == (number in {1, 2, 3})
+        address = "new" if number == 0 else "old"
+        assert stable in changes.claims(f"email:{address}{number}@example.com")
+    assert not [key for key in client.keys("{insider:[0-3]}*") if b"lease" not in key]
+
+
+def test_a_change_that_is_killed_anywhere_keeps_what_is_known_of_people(changing, redis_url):
+    client = changing.client
+    put_letters_on_their_way(client)
+    dumps = {name: client.dump(name) for name in client.keys("*")}
+    dying = DyingRedis.from_url(redis_url)
+    change(dying, changing, 3)
+    wanted = kept(client)
+    restore(client, dumps)
+    dying.left = MOST_TRIPS  # all scripts are known now
+    change(dying, changing, 3)
+    trips = MOST_TRIPS - dying.left
+
+    for number in range(1, trips, EVERY_TRIP):
+        restore(client, dumps)
+        dying.left, dying.only_then = number, number % 2 == 0
+        with pytest.raises(Killed):
+            change(dying, changing, 3)
+        lapse(changing)
+        change(client, changing, 3)
+
+        assert kept(client) == wanted, number
+    dying.close()
+
+
+def kept(client):
+    """Return all that Redis holds but the time of the last step."""
+    found = everything(client)
+    del found[b"{changes:insider}"]
+    return found
+
+
+def put_letters_on_their_way(client):
+    """Leave what a renaming leaves that was killed while it moved letters."""
+    digest = digest_of("email:moving@example.com")
+    place = PartitionKeys("insider", FORMER.of("email:moving@example.com"))
+    letter = {"id": f"insider.{place.partition}.a1", "header": [1, digest.hex()], "profile": {}}
+    client.hset(place.lettersleaving, letter["id"], orjson.dumps(letter))
+    client.hset(PartitionKeys("insider", 2).carried(digest.hex()), "letter|insider.2.a1", "1")
+    return digest, letter
+
+
+def test_letters_on_their_way_to_a_new_identity_are_still_found_there(changing):
+    digest, letter = put_letters_on_their_way(changing.client)
+
+    change(changing.client, changing, 3)
+
+    numbering = learn_numbering(changing.client, changing.settings)
+    left = PartitionKeys("insider", numbering.of_digest(digest))
+    assert changing.client.hkeys(left.lettersleaving) == [letter["id"].encode()]
+    for number in numbering.numbers:
+        marks = PartitionKeys("insider", number).carried(digest.hex())
+        assert changing.client.hgetall(marks) == {b"letter|insider.%d.a1" % number: b"1"}
+        assert changing.client.pttl(marks) > 0
+
+
+def test_who_still_knows_the_former_number_writes_nothing_there(changing):
+    client = changing.client
+    former = IdentityChanges(client, "insider", FORMER)
+    stable = stable_digest("_uid", "u1")
+    known = former.change_of(stable)
+    change(client, changing, 3)
+    before = everything(client)
+
+    with pytest.raises(PartitionsChange):
+        former.end(stable, known, "renamed", 1_000)
+    with pytest.raises(PartitionsChange):
+        asyncio.run(see_in_former(changing.settings))
+
+    assert everything(client) == before
+
+
+async def see_in_former(settings):
+    client = connect_async(settings.redis.url)
+    key = "email:late@example.com"
+    recognizer = RedisRecognizer(
+        client,
+        PartitionKeys("insider", 1),
+        field="_uid",
+        identity="email",
+        numbering=FORMER,
+        retention_seconds=1_000.0,
+    )
+    sighting = Sighting(stable_digest("_uid", "late"), digest_of(key), key, 1, lasts=True)
+    try:
+        await recognizer.see([sighting], ["vip-enter"])
+    finally:
+        await client.aclose()
+
+
+def test_no_step_renames_anybody_while_the_number_changes(changing):
+    changing.client.set(keys.PARTITIONS, "4>3")
+
+    with pytest.raises(PartitionsChange):
+        following_for(changing.client, changing.settings, "insider").step()
+
+
+def test_whoever_is_erased_meanwhile_is_erased_by_the_next_attempt(changing):
+    client, settings = changing.client, changing.settings
+    key = "email:old5@example.com"
+
+    def change_now(_):
+        change(client, changing, 3)
+
+    with pytest.raises(PartitionsChange):
+        Erasing(client, settings, key, change_now).run()
+    erasing = Erasing(client, settings, key)
+    erasing.run()
+
+    stable, digest = stable_digest("_uid", "u5"), digest_of(key)
+    left = [name for name in client.keys("*") if stable in name or digest in name]
+    assert left == []

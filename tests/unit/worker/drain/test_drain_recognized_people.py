@@ -1,0 +1,102 @@
+"""Events of people who are known by stable ids, in a world without a network."""
+
+from typing import Any
+
+import pytest
+
+from tests.fakes.fake_recognizer import FakeRecognizer
+from tests.unit.worker.drain_world import event, members
+from worker.batch.preparing.forward import HELD_MS
+from worker.contract.keys import digest_of
+from worker.contract.people.forwards import Forward, Moving
+from worker.contract.people.stable import stable_digest
+
+ADA, LOVELACE = "email:ada@example.com", "email:lovelace@example.com"
+
+
+@pytest.fixture
+def world(make_world) -> Any:
+    world = make_world()
+    world.recognizer = FakeRecognizer(world.now_ms)
+    return world
+
+
+def test_somebody_who_comes_with_another_identity_waits_and_others_go(world) -> None:
+    world.put(event("ada", at=1, _uid="u1"))
+    world.drain()
+    world.put(event("lovelace", at=2, _uid="u1"), event("bob", at=2, _uid="u2"))
+
+    world.drain()
+
+    assert members(world) == {"ada@example.com", "bob@example.com"}
+    assert world.store.waiting() == 1
+    (change,) = world.recognizer.changes.values()
+    assert (change.old, change.new) == (ADA, LOVELACE)
+
+
+def test_what_waited_goes_on_once_the_person_is_renamed(world) -> None:
+    world.put(event("ada", at=1, _uid="u1"))
+    world.drain()
+    world.put(event("lovelace", at=2, _uid="u1"))
+    world.drain()
+    ((stable, change),) = world.recognizer.changes.items()
+    world.recognizer.end(stable, change, "renamed")
+
+    world.pass_seconds(HELD_MS / 1000 + 0.1)
+    world.drain()
+
+    assert "lovelace@example.com" in members(world)
+    assert world.store.waiting() == 0
+
+
+def test_a_late_event_goes_to_the_present_identity(world) -> None:
+    world.put(event("lovelace", at=2, _uid="u1"))
+    world.drain()
+    stable = stable_digest("_uid", "u1")
+    forward = Forward(Moving.DONE, LOVELACE, 3, 1, stable.hex(), "enter")
+    world.store.forwards[digest_of(ADA)] = forward.dumps()
+    world.put(event("ada", at=1, _uid="u1"))
+
+    world.drain()
+
+    (moved,) = world.store.elsewhere[world.recognizer.numbering.of(LOVELACE)]
+    assert moved.header.digest == digest_of(LOVELACE)
+    assert members(world) == {"lovelace@example.com"}
+
+
+def test_an_address_that_another_stable_id_has_now_is_not_handed_on(world) -> None:
+    forward = Forward(Moving.DONE, LOVELACE, 3, 1, stable_digest("_uid", "u1").hex(), "enter")
+    world.store.forwards[digest_of(ADA)] = forward.dumps()
+    world.put(event("ada", at=5, _uid="u2"))
+
+    world.drain()
+
+    assert members(world) == {"ada@example.com"}
+    assert world.store.elsewhere == {}
+
+
+@pytest.mark.parametrize("uid", ["", " ", "0", "null", None, True, 1.5, ["u1"], "x" * 600])
+def test_what_tells_nobody_apart_is_no_stable_id(world, uid) -> None:
+    world.put(event("ada", at=1, _uid=uid), event("lovelace", at=2, _uid=uid))
+
+    world.drain()
+
+    assert members(world) == {"ada@example.com", "lovelace@example.com"}
+    assert world.recognizer.records == {}
+
+
+def test_a_batch_asks_once_whatever_it_holds(world) -> None:
+    world.put(*(event(f"p{number}", at=1, _uid=f"u{number}") for number in range(50)))
+
+    world.drain()
+
+    assert world.recognizer.asked == 1
+    assert len(world.recognizer.records) == 50
+
+
+def test_what_cannot_be_read_dies_as_ever(world) -> None:
+    world.put(event("ada")._replace(profile=b"{no json"))
+
+    world.drain()
+
+    assert len(world.store.letters) == 1

@@ -1,0 +1,124 @@
+"""`RedisRecognizer`: which stable ids came with which identities, as Redis keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import redis.asyncio
+from redis.exceptions import NoScriptError
+
+from worker.adapters.redis import scripts
+from worker.contract.keys import PartitionKeys
+from worker.contract.numbering import Numbering
+from worker.contract.people.stable import (
+    CLAIMS_OUTLIVE_MS,
+    MOST_CHANGES,
+    Sighting,
+    time_text,
+)
+from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall, digest
+from worker.errors import PartitionsChange
+
+SEEN: Final = "stable_seen"
+CLAIMS: Final = "stable_claims"
+_RENUMBERED: Final = -1
+
+
+class RedisRecognizer:
+    """Keeps the stable ids of one destination; see `worker.contract.people.stable.Recognizer`.
+
+    Args:
+        client: Repeats nothing by itself.
+        place: The partition in which the identities are.
+        field: The profile's field with the stable id.
+        identity: The profile's field with the identity.
+        numbering: The numbers of the partitions.
+        retention_seconds: How long somebody is remembered whose newest event is no entrance.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        place: PartitionKeys,
+        *,
+        field: str,
+        identity: str,
+        numbering: Numbering,
+        retention_seconds: float,
+    ) -> None:
+        self._client = client
+        self._place = place
+        self.field = field
+        self.identity = identity
+        self.numbering = numbering
+        self._retention_ms = round(1_000 * retention_seconds)
+
+    async def see(self, sightings: Sequence[Sighting], triggers: Sequence[str]) -> list[str]:
+        """Remember sightings, in one round trip; returns what becomes of their events.
+
+        Args:
+            sightings: Those of a batch.
+            triggers: Of each the trigger of its newest event.
+
+        Raises:
+            PartitionsChange: Some may be remembered, and are carried over.
+            RedisUnavailable: Some may be remembered.
+        """
+        at: dict[int, list[int]] = {}
+        for number, each in enumerate(sightings):
+            at.setdefault(self.numbering.of_stable(each.stable), []).append(number)
+        calls = [
+            (SEEN, self._seen(partition, [(sightings[i], triggers[i]) for i in numbers]))
+            for partition, numbers in at.items()
+        ]
+        # Who erases a person finds their stable ids by the lists: they are written first.
+        listed, *answers = await self._run([(CLAIMS, self._claims(sightings)), *calls])
+        if _RENUMBERED in (listed, *answers):
+            raise PartitionsChange
+        found = [""] * len(sightings)
+        for numbers, answer in zip(at.values(), answers, strict=True):
+            for number, told in zip(numbers, answer, strict=True):
+                found[number] = told.decode()
+        return found
+
+    def _seen(self, partition: int, rows: Sequence[tuple[Sighting, str]]) -> ScriptCall:
+        place = PartitionKeys(self._place.destination, partition)
+        args: list[str | int] = [self._retention_ms, MOST_CHANGES]
+        args += [
+            f"{each.stable.hex()}\n{each.identity.hex()}\n{each.key}\n{time_text(each.time_us)}\n"
+            f"{each.lasts:d}\n{each.forward}\n{each.by_person:d}\n{trigger}"
+            for each, trigger in rows
+        ]
+        records = [place.stable(each.stable) for each, _ in rows]
+        return ScriptCall([place.changes, place.changed, place.lease, *records], args)
+
+    def _claims(self, sightings: Sequence[Sighting]) -> ScriptCall:
+        told = "".join([f"{each.stable.hex()}{each.lasts:d}" for each in sightings])
+        args = (self._retention_ms + CLAIMS_OUTLIVE_MS, told)
+        lists = [self._place.claims(each.identity) for each in sightings]
+        return ScriptCall([self._place.lease, *lists], args)
+
+    async def _run(self, calls: Sequence[tuple[str, ScriptCall]]) -> list[Any]:
+        """Run scripts in one round trip; those that Redis does not know, once more as a whole."""
+        answers = await self._pipelined([("EVALSHA", *each) for each in calls])
+        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            again = await self._pipelined([("EVAL", *calls[i]) for i in unknown])
+            for i, answer in zip(unknown, again, strict=True):
+                answers[i] = answer
+        with redis_errors():
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        return answers
+
+    async def _pipelined(self, calls: Sequence[tuple[str, str, ScriptCall]]) -> list[Any]:
+        with redis_errors():
+            async with self._client.pipeline(transaction=False) as pipe:
+                for command, name, call in calls:
+                    text = scripts.source(name)
+                    told = digest(text) if command == "EVALSHA" else text
+                    pipe.execute_command(command, told, len(call.keys), *call.keys, *call.args)
+                return list(await pipe.execute(raise_on_error=False))
