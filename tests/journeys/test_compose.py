@@ -59,6 +59,7 @@ class Containers:
             "SEGRELAY_WEBHOOK_SECRET": SECRET,
             "SEGRELAY_FLOWER_PASSWORD": SECRET,
             "SEGRELAY_METRICS_TOKEN": SECRET,
+            "SEGRELAY_NOTIFY_URL": "",
             "CELERY_WORKER_CONCURRENCY": "",
         }
         self._path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -191,7 +192,7 @@ def test_a_container_can_change_nothing_and_has_limits(name: str) -> None:
 def test_of_the_env_file_a_service_sees_its_own_secret_only(name: str, secrets: set[str]) -> None:
     service = SERVICES[name]
 
-    common = {"SEGRELAY_CONFIG", "SEGRELAY_REDIS_URL"}
+    common = {"SEGRELAY_CONFIG", "SEGRELAY_REDIS_URL", "SEGRELAY_NOTIFY_URL"}
     assert service["environment"].keys() == common | secrets
     assert "/dev/null:/etc/segrelay/.env:ro" in service["volumes"]
     assert "env_file" not in service
