@@ -187,6 +187,11 @@ def test_who_still_knows_the_former_number_writes_nothing_there(changing):
         asyncio.run(see_in_former(changing.settings))
 
     assert everything(client) == before
+    key = "email:old1@example.com"
+    place = PartitionKeys("insider", FORMER.of(key))
+    client.set(place.claims(digest_of(key)), stable.hex())
+    with pytest.raises(PartitionsChange):
+        former.forget(digest_of(key), place.partition, [key])
 
 
 async def see_in_former(settings):
