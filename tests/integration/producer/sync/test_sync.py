@@ -82,7 +82,7 @@ def test_later_runs_are_newer_even_within_a_second(world):
 
 def test_a_step_that_dies_behind_its_write_tells_nothing_twice(world):
     world.people(*(person(n, "vip") for n in range(250)))
-    syncing = world.syncing(book=DyingBook(world.client, "vip", 4))
+    syncing = world.syncing(book=DyingBook(world.client, "vip", world.settings.redis.numbering))
     with pytest.raises(KeyboardInterrupt):
         syncing.step(forced=True)
     assert len(world.deliveries()) == 250
@@ -98,7 +98,7 @@ def test_a_step_that_was_replaced_changes_nothing(world):
     world.people(*(person(n, "vip") for n in range(50)))
     for place in world.places():
         world.client.hset(place.synctokens, "vip", "of another step")
-    syncing = world.syncing(book=SilentBook(world.client, "vip", 4))
+    syncing = world.syncing(book=SilentBook(world.client, "vip", world.settings.redis.numbering))
 
     step = syncing.step(forced=True)
 

@@ -50,7 +50,7 @@ StandingPublisher = standing(Publisher, ("publish_members",))
 def frozen_step(world, line, meanwhile):
     """Do the steps of a process that stands still at a line; returns how many it came to."""
     stand = Stand(line, meanwhile)
-    book = StandingBook(world.client, "vip", 4)
+    book = StandingBook(world.client, "vip", world.settings.redis.numbering)
     publisher = StandingPublisher(world.client, world.settings, doorbell=SilentDoorbell())
     book.stand = publisher.stand = stand
     syncing = replace(world.syncing(), book=book, publisher=publisher)
