@@ -166,11 +166,13 @@ def test_nobody_is_counted_twice_or_missed_while_slots_move(cluster, client, set
 
     with MovingSlots(cluster, places) as moving:
         counts = [count_all(client, settings) for _ in range(3)]
+        while moving.moves <= 3 and len(counts) < 100:
+            counts.append(count_all(client, settings))
         inside = standings(client, settings, "vip")["insider"]
 
     assert moving.moves > 3
     expected = {("vip", "insider"): Count(MANY, MANY, 0, 1_000)}
-    assert [each.found for each in counts] == [expected] * 3
+    assert [each.found for each in counts] == [expected] * len(counts)
     assert len(inside) == MANY
 
 
