@@ -39,12 +39,12 @@ class RowFamily(Metric):
         self.rows = list(rows)
 
 
-def gauge(name: str, meaning: str, labels: Sequence[str], rows: MetricRows) -> Metric:
+def gauge(name: str, meaning: str, labels: Sequence[str], rows: MetricRows) -> RowFamily:
     """Return a family of numbers that rise and fall."""
     return RowFamily(name, meaning, labels, rows, kind="gauge")
 
 
-def counter(name: str, meaning: str, labels: Sequence[str], rows: MetricRows) -> Metric:
+def counter(name: str, meaning: str, labels: Sequence[str], rows: MetricRows) -> RowFamily:
     """Return a family of numbers that only rise; `_total` is added to its name."""
     return RowFamily(name, meaning, labels, rows, kind="counter", suffix="_total")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client import Metric
 
-from ops.metrics.families import gauge
+from ops.metrics.families import RowFamily, gauge
 from ops.status.health.facts import Facts
 from ops.status.health.problem import HealthProblem
 from worker.contract.processes.workers import WORKER
@@ -18,7 +18,7 @@ def up(*, is_up: bool) -> Metric:
     return gauge("segrelay_up", "1 if Redis could be asked.", (), [((), float(is_up))])
 
 
-def problems(found: Sequence[HealthProblem]) -> Metric:
+def problems(found: Sequence[HealthProblem]) -> RowFamily:
     """Return how many problems there are of each name and severity."""
     counts = Counter((one.name, one.severity) for one in found)
     return gauge(

@@ -48,10 +48,12 @@ FIGURES: dict[str, list[dict[str, str]]] = {
 def series_of(found: list[HealthProblem]) -> list[dict[str, str]]:
     """Return the series that Prometheus reads while these problems last, from the fifth scrape."""
     rows: list[dict[str, str]] = []
-    for one in problems(found).samples:
-        labels = ", ".join(f"{name}={value!r}" for name, value in one.labels.items())
-        series = f"segrelay_problems{{{labels}}}"
-        rows.append({"series": series, "values": f"_x4 {one.value}x40 _x40"})
+    family = problems(found)
+    for values, count in family.rows:
+        named = zip(family.labels, values, strict=True)
+        labels = ", ".join(f"{name}={value!r}" for name, value in named)
+        series = f"{family.sample}{{{labels}}}"
+        rows.append({"series": series, "values": f"_x4 {count}x40 _x40"})
     return rows
 
 
