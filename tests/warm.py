@@ -25,6 +25,7 @@ from functools import cache
 from ops.main import COMMANDS
 
 LENGTH = struct.Struct("!I")
+_ASKING = threading.Lock()
 STARTED_MODULE = (sys.executable, "-P", "-m")
 ALSO_LOADED = (
     "celery.apps.worker",
@@ -170,9 +171,10 @@ def run(command, given=b"", *, env=None, timeout=120):
 
 def _ask(request, descriptors):
     text = json.dumps(request).encode()
-    control = _server()
-    socket.send_fds(control, [LENGTH.pack(len(text))], descriptors)
-    control.sendall(text)
+    with _ASKING:  # a request whose parts stood between those of another ended the server
+        control = _server()
+        socket.send_fds(control, [LENGTH.pack(len(text))], descriptors)
+        control.sendall(text)
 
 
 @cache
