@@ -214,7 +214,7 @@ def test_waiting_is_for_what_was_sent_and_not_for_the_others(
 
     settling.join()
     assert result.exit_code == 0
-    assert re.search(r"settled: (\d+) of \1, \d+ a second\n", result.stderr)
+    assert re.search(r"settled: (\d+) of \1, [\d,]+ a second\n", result.stderr)
     assert len(entries(client)) == 20
 
 
