@@ -1,5 +1,6 @@
 """What all tests share: a real Valkey for each pytest process, and how much is tried."""
 
+import logging
 import os
 import signal
 import sys
@@ -43,6 +44,8 @@ def _own_log() -> Iterator[None]:
     """A command that a test calls sets up its log; the next test has one of its own."""
     yield
     structlog.reset_defaults()
+    root = logging.getLogger()
+    root.handlers = [one for one in root.handlers if type(one) is not logging.StreamHandler]
 
 
 @pytest.fixture(scope="session")

@@ -102,6 +102,13 @@ class WarmProcess:
             return os.fdopen(ours, "wb" if number == 0 else "rb"), descriptor
         return None, wanted if isinstance(wanted, int) else wanted.fileno()
 
+    def __del__(self):
+        """Close what a test that failed has left open, or a later test fails by the warning."""
+        for name in ("stdin", "stdout", "stderr", "_told", "_state"):
+            if stream := getattr(self, name, None):
+                with suppress(OSError):
+                    stream.close()
+
     def poll(self):
         with suppress(subprocess.TimeoutExpired):
             self.wait(0)
