@@ -31,7 +31,7 @@ from worker.errors import PayloadRefused
 
 
 class Person(NamedTuple):
-    """A person whose profile key is known, while a ledger holds only a digest of it.
+    """A person with the key of their profile; a ledger holds only the digest of that key.
 
     Attributes:
         row: The profile as the source has it; of a sync's member the identity alone.

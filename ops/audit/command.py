@@ -59,7 +59,7 @@ def audit(
     limit: Annotated[int, typer.Option(help="Show at most this many.", min=1)] = _SHOWN,
     as_json: Json = False,
 ) -> None:
-    """Show who did what, when and why: pauses, replays, renamings and changed configurations.
+    """List the acts of people, such as pauses, replays and renamings, with who, when and why.
 
     The newest comes first.
 

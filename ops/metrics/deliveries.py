@@ -28,7 +28,7 @@ _REASONED: Final = {
 
 
 def outcomes(facts: Facts) -> Iterator[Metric]:
-    """Yield what became of deliveries, by trigger and kind of lane."""
+    """Yield the counts of deliveries by outcome, for each trigger and kind of lane."""
     triggers = facts.status["triggers"].items()
     lanes = [
         ((*_labels(name, one), lane), counts)

@@ -70,19 +70,19 @@ class Carrier:
         return self.choose(bytes.fromhex(digest)) if digest else self.home
 
     def by_digest(self, field: bytes, _: bytes) -> Iterable[int]:
-        """Route what begins with the digest (hex) of a profile."""
+        """Return the target of a field whose name begins with the digest (hex) of a profile."""
         return (self.target_of(field[: 2 * DIGEST_BYTES].decode()),)
 
     def by_key(self, profile_key: bytes, _: bytes) -> Iterable[int]:
-        """Route what is about the profile of this key."""
+        """Return the target of a field whose name is the key of a profile."""
         return (self.target_of(profile_digest(profile_key.decode()).hex()),)
 
     def by_letter(self, _: bytes, text: bytes) -> Iterable[int]:
-        """Route a letter by the profile that it is about."""
+        """Return the target of a dead letter, by the profile that it is about."""
         return (self.target_of(digest_of(parse_letter(text))),)
 
     def everywhere(self, *_: bytes) -> Iterable[int]:
-        """Route what every target needs."""
+        """Return all targets, for a field that each of them needs."""
         return range(len(self.targets))
 
     def merge_ledgers(self, digests: Iterable[bytes]) -> None:

@@ -26,7 +26,7 @@ _TOLD_SECONDS: Final = 2.0
 _LEDGERS: Final = "l*"
 _NAMED: Final = ("sync:*", "jobs:*", "carried:*")
 _OF_PROFILES: Final = ("who", "forwards")
-"""Hashes whose fields begin with a digest (hex)."""
+"""Suffixes of the keys of hashes in which a field's name begins with a profile's digest (hex)."""
 _OF_ALL: Final = ("retry", "synctokens")
 """Hashes that every target gets whole."""
 TRACES: Final = ("bell", "rendering", "holds", "orphans", "streams", "causes", "leaving")
@@ -36,7 +36,7 @@ _OF_PERSON: Final = re.compile(rf"carried:[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 
 @dataclass(slots=True)
 class Contents:
-    """Moves what the partitions of one destination hold; their leases are held.
+    """The mover of all data in the partitions of one destination, whose leases are held.
 
     Args:
         destination: Of the partitions that are emptied.
