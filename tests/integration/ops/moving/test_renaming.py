@@ -14,6 +14,7 @@ from ops.pause.commands import chosen, known_names
 from ops.pause.probe import Probe
 from ops.status.status import read_status
 from ops.status.totals import KINDS
+from tests.integration.ops.moving.stock import stock
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
 from worker.adapters.redis.addresses import former_names, note_addresses
@@ -32,16 +33,7 @@ EVERY_TRIP = amount(5, nightly=1)
 def renamed(relay):
     """Exits were delivered, older enters and others wait, some lie dead; then the name changes."""
     note_addresses(relay.client, relay.settings)
-    relay.publish(
-        *(payload(f"p{n}@example.com", direction="exit", minute=9) for n in range(PEOPLE)),
-    )
-    relay.drain()
-    relay.publish(payload("dead@example.com"), job="load")
-    relay.spoil_profiles()
-    relay.drain()
-    relay.publish(*(payload(f"p{n}@example.com", minute=1) for n in range(PEOPLE)))
-    relay.publish(payload("new@example.com", minute=2), job="load")
-    relay.before = relay.status()
+    stock(relay, PEOPLE)
     rename(relay)
     return relay
 

@@ -14,6 +14,7 @@ from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.publishing.options import PublishOptions
 from producer.sync.book import SyncBook
+from tests.integration.ops.moving.stock import stock
 from tests.integration.ops.moving.test_renaming import (
     MOST_TRIPS,
     DyingRedis,
@@ -48,16 +49,7 @@ def key_of(email):
 @pytest.fixture
 def used(relay):
     """Exits were delivered, older enters and others wait, and some lie dead."""
-    relay.publish(
-        *(payload(f"p{n}@example.com", direction="exit", minute=9) for n in range(PEOPLE))
-    )
-    relay.drain()
-    relay.publish(payload("dead@example.com"), job="load")
-    relay.spoil_profiles()
-    relay.drain()
-    relay.publish(*(payload(f"p{n}@example.com", minute=1) for n in range(PEOPLE)))
-    relay.publish(payload("new@example.com", minute=2), job="load")
-    relay.before = relay.status()
+    stock(relay, PEOPLE)
     relay.close()
     return relay
 

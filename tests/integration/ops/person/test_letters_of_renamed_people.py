@@ -1,0 +1,193 @@
+"""Dead letters of people who get another identity: they follow, and are never in two places."""
+
+import orjson
+import pytest
+
+from ops.main import app as main
+from ops.person.letters import LetterMove, move_letters
+from tests.integration.ops.person.test_renamed_person import (
+    NEW,
+    OLD,
+    KilledError,
+    ledger_of,
+    place_of,
+    rename,
+)
+from tests.integration.ops.relay import payload
+from worker.contract.keys import digest_of, partition_of
+from worker.contract.people.forwards import Forward, Moving
+from worker.errors import OperationsMustAct
+
+
+def test_letters_of_somebody_who_is_erased_meanwhile_come_nowhere(call, with_a_letter):
+    """The process that renames stands still before a letter arrives, and the person is erased."""
+    relay = with_a_letter
+    assert letters_taken_and_die(relay, NEW, MortalClient(relay.client, before="hkeys"))
+    (letter,) = [
+        text for place in relay.places() for text in relay.client.hvals(place.lettersleaving)
+    ]
+    call(main, "person", "erase", OLD, "--yes")
+    relay.client.hset(place_of(OLD).lettersleaving, orjson.loads(letter)["id"], letter)
+
+    digest = digest_of(f"email:{OLD}")
+    arriving = Forward(Moving.ARRIVING, digest.hex()).dumps()
+    move = LetterMove(place_of(OLD), place_of(NEW), digest, f"email:{NEW}", arriving)
+    with pytest.raises(OperationsMustAct, match="run this again"):
+        move_letters(relay.client, [move])
+
+    assert kept_letters(relay) == []
+
+
+@pytest.fixture
+def with_a_letter(relay, sandbox):
+    """An event of the former identity died; it would be delivered by now."""
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(payload(OLD, status="poisoned"))
+    relay.drain()
+    sandbox.settings(poison="", poison_status=400)
+    assert relay.status()["dead"] == 1
+    return relay
+
+
+def letters(call, *arguments):
+    return orjson.loads(call(main, "dlq", "list", "--json", *arguments).stdout)
+
+
+def test_letters_move_to_the_new_identity(call, with_a_letter):
+    rename(call, OLD, "b@example.com")
+    rename(call, "b@example.com", NEW)
+
+    (letter,) = letters(call, "--profile", NEW)
+    told = orjson.loads(call(main, "why", NEW, "--json").stdout)
+
+    assert told["letters"] == [letter["id"]]
+    assert letters(call, "--profile", "else@example.com") == []
+    (kept,) = kept_letters(with_a_letter)
+    assert kept["partition"] == place_of(NEW).partition
+    assert kept["header"][1] == digest_of(f"email:{NEW}").hex()
+    assert kept["profile"]["email"] == NEW
+    causes = orjson.loads(call(main, "dlq", "causes", "--json").stdout)
+    assert [cause["count"] for cause in causes] == [1]
+
+
+def kept_letters(relay):
+    """Return the letters as they are in their partitions; each names its own."""
+    found = [
+        (place, orjson.loads(text))
+        for place in relay.places()
+        for text in relay.client.hvals(place.letters)
+    ]
+    for place, letter in found:
+        assert letter["id"].startswith(f"{place.destination}.{place.partition}.")
+        assert letter["partition"] == place.partition
+        assert relay.client.zscore(place.lettertimes, letter["id"])
+    return [letter for _, letter in found]
+
+
+def in_partition(number):
+    emails = (f"p{n}@example.com" for n in range(100))
+    return next(each for each in emails if partition_of(f"email:{each}", 4) == number)
+
+
+@pytest.mark.parametrize("new", [in_partition(number) for number in range(4)])
+def test_letters_survive_a_kill_between_any_two_calls(with_a_letter, new):
+    relay = with_a_letter
+    before = {name: relay.client.dump(name) for name in relay.client.scan_iter()}
+    deaths = 0
+    while letters_taken_and_die(relay, new, MortalClient(relay.client, deaths)):
+        deaths += 1
+        relay.status()
+        letters_taken_and_die(relay, new, relay.client)
+        (letter,) = kept_letters(relay)
+        assert letter["header"][1] == digest_of(f"email:{new}").hex(), deaths
+        assert relay.status()["dead"] == 1
+        assert not any(relay.client.exists(place.lettersleaving) for place in relay.places())
+        assert not list(relay.client.scan_iter("*}carried:*"))
+        relay.client.flushall()
+        for name, text in before.items():
+            relay.client.restore(name, 0, text)
+
+    assert deaths > 5
+
+
+def letters_taken_and_die(relay, new, client):
+    """Move letters alone; return whether the client has died."""
+    left, key = place_of(OLD), f"email:{new}"
+    digest = digest_of(f"email:{OLD}")
+    arriving = Forward(Moving.ARRIVING, digest.hex()).dumps()
+    relay.client.hset(place_of(new).forwards, digest_of(key).hex(), arriving)
+    move = LetterMove(left, place_of(new), digest, key, arriving)
+    try:
+        move_letters(client, [move])
+    except KilledError:
+        return True
+    finally:
+        for place in relay.places():
+            relay.client.delete(place.lease)
+    return False
+
+
+class MortalClient:
+    """A client of a command that is killed before a certain one of its calls."""
+
+    def __init__(self, client, calls=1_000, before=""):
+        self.client, self.calls, self.before = client, calls, before
+
+    def __getattr__(self, name):
+        if not self.calls or name == self.before:
+            raise KilledError
+        self.calls -= 1
+        return getattr(self.client, name)
+
+
+def test_a_letter_that_is_replayed_while_it_is_moved_is_delivered_once(
+    call, with_a_letter, at_insider
+):
+    """The command dies once the letter has arrived; it is replayed, and the command repeated."""
+    relay = with_a_letter
+    assert letters_taken_and_die(relay, NEW, MortalClient(relay.client, before="hdel"))
+    (letter,) = kept_letters(relay)
+    assert letter["profile"]["email"] == NEW
+    call(main, "dlq", "replay", "--all", "--yes")
+
+    letters_taken_and_die(relay, NEW, relay.client)
+    relay.client.delete(place_of(NEW).forwards)
+    relay.drain()
+
+    assert kept_letters(relay) == []
+    assert relay.status()["accepted"] == 1
+    assert at_insider() == {NEW: ["vip"]}
+
+
+def test_a_letter_that_cannot_be_read_stays_and_is_found(call, relay):
+    relay.publish(payload(OLD))
+    relay.spoil_profiles()
+    relay.drain()
+    (before,) = kept_letters(relay)
+
+    rename(call, OLD, NEW)
+
+    assert kept_letters(relay) == [before]
+    assert [letter["id"] for letter in letters(call, "--profile", NEW)] == [before["id"]]
+
+
+@pytest.mark.usefixtures("with_a_letter")
+def test_letters_of_somebody_whom_insider_refuses_stay_theirs(call, relay):
+    relay.publish(payload(NEW))
+    relay.publish(payload(OLD, "gold", minute=1))
+    relay.drain()
+    rename(call, OLD, NEW, code=1)
+
+    assert letters(call, "--profile", NEW) == []
+    assert len(letters(call, "--profile", OLD)) == 1
+
+
+def test_a_replay_goes_to_the_new_identity(call, with_a_letter, at_insider):
+    rename(call, OLD, NEW)
+
+    assert call(main, "dlq", "replay", "--profile", NEW, "--yes").exit_code == 0
+    with_a_letter.drain()
+
+    assert at_insider() == {NEW: ["vip"]}
+    assert ledger_of(with_a_letter.client, NEW) == {("vip", "enter")}
+    assert letters(call) == []
