@@ -124,6 +124,8 @@ class State:
         late_seconds: float,
         paused: Iterable[str] = (),
         meanings: Mapping[str, Meaning] = MappingProxyType({}),
+        *,
+        recognizer: Recognizer | None = None,
     ) -> State:
         """Return the state of a fresh holder; what ends later than it can have been set has ended.
 
@@ -133,6 +135,7 @@ class State:
             late_seconds: For how long a note is open.
             paused: See `State`.
             meanings: See `State`.
+            recognizer: See `State`.
         """
         latest_ms = holding.now_ms + longest_ms(late_seconds)
         state = cls(
@@ -149,6 +152,7 @@ class State:
             reached_up_to=holding.reached_up_to,
             orphans=dict(holding.orphans),
             has_forwards=holding.has_forwards,
+            recognizer=recognizer,
         )
         for note in holding.notes:
             if note.open_until_ms:
