@@ -140,10 +140,8 @@ class Drain:
                 return Tally(ended="held by another worker"), ""
             stopped = {name for name, route in self.routes.items() if route.stopped}
             held = {*paused, *stopped, *self.canary_shares.held}
-            late_seconds = self.limits.late_seconds
-            state = State.of(
-                holding, self.clock, late_seconds, held, meanings, recognizer=self.recognizer
-            )
+            late = self.limits.late_seconds
+            state = State.of(holding, self.clock, late, held, meanings, recognizer=self.recognizer)
             state.obey(looks)
             return await self._hold(holding, state)
         except Exception:
