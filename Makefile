@@ -19,7 +19,7 @@ SECOND_RUN := -p tests.second_run
 # Tests start hundreds of processes of ours, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up docs check style ruff types layers bytecode unit test nightly test-system newest bench bench-peers chaos fuzz clean
+.PHONY: help setup demo up docs check style ruff types layers collect unit test nightly test-system newest bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List these commands
@@ -43,8 +43,8 @@ up: setup ## Run Redis, a worker, and the receiver and Flower if configured
 docs: setup ## Write the pages in docs/ that are made from the code anew
 	$(BIN)/python -m ops.reference
 
-check: setup ## Check style, types and imports: seconds
-	@$(MAKE) --no-print-directory --jobs 3 ruff types layers
+check: setup ## Check style, types and imports, and that all tests can be collected: seconds
+	@$(MAKE) --no-print-directory --jobs 4 ruff types layers collect
 
 ruff:
 	$(BIN)/ruff check .
@@ -62,13 +62,12 @@ unit: setup ## Run the unit tests, and the rules about the code itself (no servi
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/house
 
 test: setup ## Check everything and run all tests; each service that they need is started by itself
-	@$(MAKE) --no-print-directory --jobs 4 ruff types layers bytecode
+	@$(MAKE) --no-print-directory check
 	$(PYTEST) $(SECOND_RUN) $(ALL_SIDE_BY_SIDE) $(TESTS)
 
-# Once, and beside the checks, so that not each of the processes compiles all tests. What is wrong
-# with a test, the tests themselves tell.
-bytecode:
-	@$(PYTEST) --collect-only $(TESTS) > /dev/null 2>&1 || true
+# It also compiles all tests once, so that not each of the processes that run them does it anew.
+collect:
+	@collected=$$($(PYTEST) --collect-only $(TESTS) 2>&1) || { echo "$$collected" | tail -40; exit 1; }
 
 nightly: ## Run all tests with the full number of examples, kills and events: hours
 	SEGRELAY_TESTS=nightly $(MAKE) test
