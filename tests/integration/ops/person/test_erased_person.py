@@ -5,10 +5,10 @@ import pytest
 
 from ops.person.commands import app
 from ops.person.erasing import Erasing
+from tests.integration.ops.person.test_letters_of_renamed_people import MortalClient
 from tests.integration.ops.person.test_renamed_person import (
     STOPS,
     KilledError,
-    MortalClient,
     rename_and_die,
     wait_out_holds,
 )
