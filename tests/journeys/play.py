@@ -109,13 +109,13 @@ def sent_twice(rig):
 
 
 @contextmanager
-def watched(rig):
-    """Check the sum all along."""
-    watch = Watch(rig)
+def watched(rig, **options):
+    """Check the sum all along; options are those of `Watch`."""
+    watch = Watch(rig, **options)
     watch.start()
     try:
         yield watch
     finally:
         watch.stop()
-    assert watch.broken == []
+    assert not watch.broken, watch.broken
     assert watch.looks > 0

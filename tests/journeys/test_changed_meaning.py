@@ -76,7 +76,10 @@ def test_triggers_that_swap_their_names_make_nobody_wrong(tmp_path):
 
 
 def test_a_destination_that_is_renamed_makes_nobody_wrong(tmp_path):
-    with Rig(tmp_path, delivery_lines=SHORT, exit_events=False) as rig, watched(rig):
+    with (
+        Rig(tmp_path, delivery_lines=SHORT, exit_events=False) as rig,
+        watched(rig, are_moved=True),
+    ):
         old = start_worker(rig)
         publish(rig, lines(happened(is_exit=True, seconds=60)))
         until(lambda: status_of(rig)["waiting"] == 0, 60)
