@@ -112,6 +112,18 @@ def test_bodies_that_do_not_simply_add_to_each_other_go_one_after_the_other(
         assert counted(world) == (2, 2)
 
 
+def test_requests_that_act_on_objects_hold_one_delivery_of_a_person() -> None:
+    objects = {"object_attributes": [{"name": "cart"}]}
+    with World() as world:
+        world.put(
+            *(event("ann", f"a{at}", at=at, root=objects, **tells(at)) for at in (1, 2)),
+        )
+
+        world.drain()
+
+        assert counted(world) == (2, 2)
+
+
 def test_a_body_that_overwrites_the_list_goes_by_itself() -> None:
     with World() as world:
         world.put(
