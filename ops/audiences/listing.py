@@ -33,14 +33,7 @@ def slugs(settings: Settings, client: Redis, counts: AudienceCounts) -> set[str]
 def row_of(
     settings: Settings, slug: str, known: Mapping[str, str], counts: AudienceCounts
 ) -> dict[str, Any]:
-    """Return the row of one audience.
-
-    Args:
-        settings: The configuration.
-        slug: The audience's.
-        known: The slug of each id.
-        counts: The counts of the ledger.
-    """
+    """Return the row of one audience."""
     ids = sorted(audience_id for audience_id, stands_for in known.items() if stands_for == slug)
     return {
         "slug": slug,

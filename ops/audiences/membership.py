@@ -41,7 +41,6 @@ class Count:
         members: People whose newest event, by any trigger, is an entrance.
         entered: People who ever entered, as far back as the ledger goes.
         left: People whose newest event is an exit.
-        last_us: The newest time delivered; 0 = none.
     """
 
     members: int = 0
@@ -81,9 +80,6 @@ def every_record(
     """Yield partition, digest and record of each profile; None for a record that can't be read.
 
     Some may come twice. What is delivered meanwhile may be missing.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
     """
     for part in scan_parts(client, all_partitions(client, settings), _PATTERN):
         yield from until_whole(partial(_records, client, part, advance))

@@ -56,7 +56,6 @@ class LeavingPeople:
 
     Args:
         named: The number of people who were named, whether they are members or not.
-        groups: The people of each destination.
     """
 
     named: int
@@ -110,14 +109,8 @@ def find_leaving(
 ) -> LeavingPeople:
     """Find the people to remove from an audience, by the ledgers as they are now.
 
-    Args:
-        client: A connection to Redis.
-        settings: The configuration.
-        slug: The audience.
-        destinations: The destinations that people leave.
-        named: People who are known by name, whether they are in it or not.
-        waiting: People whose entrance waits: they go, too.
-        advance: A callback that takes the number of ledgers that were read.
+    `named` are people who are known by name, whether they are in it or not. The people of
+    `waiting`, whose entrance waits, leave too.
     """
     found = standings(client, settings, slug, advance)
     groups = [_group(each, found.get(each, {}), named, waiting) for each in destinations]
@@ -188,12 +181,6 @@ def moved(
     Both have the time of the entrance that they replace, so that whatever is newer still counts. An
     exit of the new slug at the very same time is what an earlier renaming, back to the former slug,
     has left: it is older.
-
-    Args:
-        people: Each with the time of the entrance.
-        old: The former slug.
-        new: The new one.
-        elsewhere: The newest deliveries under the new slug, by digest.
     """
     for person, at_us in people:
         is_mark = elsewhere.get(person.digest) == (Direction.EXIT, at_us)
@@ -248,12 +235,7 @@ def publish_all(
 ) -> Iterator[int]:
     """Publish into the backfill lane as there is room; yield the number of each call.
 
-    Args:
-        publisher: Publishes.
-        events: All that are published.
-        destination: The only one that gets them; "" = all that want them.
-        again: See `PublishOptions`.
-        sleep: Waits for room.
+    Without a destination all get the events that want them.
 
     Raises:
         RedisUnavailable: Some may be published; doing it again is safe.

@@ -57,7 +57,6 @@ def read_first_people(client: Redis, settings: Settings, spec: Spec) -> Iterator
 
     Raises:
         UsageWrong: The source is not what it was.
-        RedisUnavailable: Redis can't be asked.
     """
     if STANDARD_INPUT in spec.sources:
         return

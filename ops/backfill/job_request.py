@@ -67,11 +67,6 @@ class WantedJob:
 def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
     """Return the specification of a job from its description.
 
-    Args:
-        wanted: The description of the job.
-        settings: The configuration.
-        book: The book of existing jobs.
-
     Raises:
         UsageWrong: A file is missing or holds no rows, a time or a trigger can't be right.
         LyticsRefused, LyticsUnavailable: An audience can't be scanned.

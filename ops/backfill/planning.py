@@ -82,7 +82,6 @@ class JobPlan:
 
     Args:
         people: Deliveries of people about whom the ledger knows nothing.
-        entry_bytes: The size of all entries.
         redis_bytes: The most memory that Redis would need in addition.
         free_bytes: The memory that producers may still use; None = there is no limit.
         seconds: The duration at the allowed rate; a machine may need longer.
@@ -152,7 +151,6 @@ class Planner:
 
         Raises:
             UsageWrong: A file can't be read.
-            RedisUnavailable: Redis can't be asked.
         """
         plan = JobPlan(spec)
         for piece in pieces_of(spec, self._settings):

@@ -29,7 +29,6 @@ class Span:
     """The deliveries of a job that were settled within one minute.
 
     Args:
-        minute: The minute since 1970.
         counts: The counts by kind, see OUTCOMES.
     """
 
@@ -74,7 +73,6 @@ def read_report(client: Redis, settings: Settings, name: str) -> JobReport:
 
     Raises:
         UsageWrong: There is no such job.
-        RedisUnavailable: Redis can't be asked.
     """
     book = JobBook(client)
     view = read_view(client, settings, book.named(name))

@@ -82,11 +82,7 @@ class JobView:
 
 
 def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
-    """Return the state of a job.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the state of a job."""
     name = job.spec.name
     counts: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {"skipped": Counter(), "dead": Counter()}

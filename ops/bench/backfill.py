@@ -46,7 +46,6 @@ class ProcessTree:
     """The memory and processor time of a process and all that it has started.
 
     Args:
-        pid: Id of the process.
         most_bytes: Most memory of all at one moment; shared pages are counted once.
         seconds: Processor time by process id, as last seen.
     """
@@ -87,12 +86,9 @@ def _bytes_of(pid: int) -> int:
 
 
 def backfill(events: int) -> dict[str, Any]:
-    """Measure the command from its start to its end, with all processes that it starts.
+    """Measure the command for rows of 1 KB, with all processes that it starts.
 
     Redis, on the same machine, writes each entry to its disk. Nothing is delivered meanwhile.
-
-    Args:
-        events: Rows of 1 KB.
     """
     with redis_alone(_TOP + CONFIGURATION) as on:
         write_rows(on.folder / "rows.ndjson", events)

@@ -67,14 +67,9 @@ def drain(
 
 
 def drain_many_audiences(*, events: int, audiences: int, unite: bool = True) -> dict[str, Any]:
-    """Measure entrances of the same people into many audiences at about the same time.
+    """Measure entrances of the same people into this many audiences at about the same time.
 
     This happens after a re-evaluation at Lytics and in a first backfill.
-
-    Args:
-        events: Entrances in all.
-        audiences: Number of audiences that each person enters.
-        unite: Value of the destination's `unite`.
     """
     slugs = [f"bench-{number}" for number in range(audiences)]
     start_us = int(datetime.now(UTC).timestamp() * 1_000_000) - _HOUR_US

@@ -37,8 +37,7 @@ def memory(events: int) -> dict[str, Any]:
 
     Nobody comes twice, so that everything that a process keeps of a person shows.
 
-    Args:
-        events: Number of people; a million take ten minutes on two cores.
+    A million people take ten minutes on two cores.
 
     Raises:
         OperationsMustAct: A process grew by more than 25 MB, or was replaced.

@@ -91,14 +91,10 @@ async def _send_all(port: int, requests: list[bytes]) -> list[Connection]:
 
 
 def receive(events: int, array: int) -> dict[str, Any]:
-    """Measure the requests that one receiver process takes; nothing is delivered meanwhile.
+    """Measure the requests that one receiver takes, each with `array` events; none is delivered.
 
     The load comes from this process: each connection sends a request as soon as the one before is
     answered.
-
-    Args:
-        events: Events in all requests.
-        array: Events in one request.
     """
     chance = Random(1)  # noqa: S311 - invented people
     made = [payload(number, chance, _AUDIENCES) for number in range(events)]

@@ -33,11 +33,6 @@ _FAILING: Final = Path(__file__).parent / "failing.jsonnet"
 def render(events: int, template: str, folder: str = "templates") -> dict[str, dict[str, float]]:
     """Measure whole results, JSON in and out, in groups of 50; and a body alone, without JSON.
 
-    Args:
-        events: Number of profiles of each kind.
-        template: Name of the template.
-        folder: Its folder in the repository.
-
     Returns:
         µs an event, by the way of rendering and the kind of profiles.
     """
@@ -83,13 +78,7 @@ def render_failing(events: int, engine: Engine) -> dict[str, float]:
 
 
 def _profiles(fields: int, events: int, *, fails_every: int = 0) -> list[Row]:
-    """Return rows of invented people.
-
-    Args:
-        fields: How many fields each profile has.
-        events: How many rows.
-        fails_every: Distance between rows without a readable profile; 0 for none.
-    """
+    """Return rows of invented people; one of `fails_every` has no readable profile."""
     rows = [Row(orjson.dumps(_profile(fields, number))) for number in range(events)]
     if fails_every:
         rows[fails_every - 1 :: fails_every] = [Row(b'{"_id":')] * (events // fails_every)

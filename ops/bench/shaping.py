@@ -32,8 +32,7 @@ NOW_US: Final = _EVENT_US + _DAY_US
 def shape(events: int) -> dict[str, float]:
     """Measure the steps from a body's text to the request, in µs a body.
 
-    Args:
-        events: Bodies of the template of the page that describes Lytics' workflow for Insider.
+    The bodies are those of the template of the page that describes Lytics' workflow for Insider.
     """
     bodies = [body(number) for number in range(events)]
     api, event = InsiderApi(), (HEADER, RULES)

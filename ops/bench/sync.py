@@ -43,9 +43,6 @@ def sync(events: int) -> dict[str, Any]:
     """Measure a first run, which learns of all members, and a second one that finds no change.
 
     The members are generated in this process; nothing is published.
-
-    Args:
-        events: Members of the audience.
     """
     audience = GeneratedAudience(events)
 

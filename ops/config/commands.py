@@ -26,7 +26,6 @@ class CheckReport:
 
     Args:
         valid: Everything can be started with it.
-        problems: Reasons why nothing can be started.
         warnings: Settings that do not work, or are probably not meant.
         notes: Parts that could not be checked.
     """

@@ -59,7 +59,6 @@ class LocalCluster:
         folder: Where the nodes keep their files; what an earlier one left there goes on.
         node_ms: How long a node may be silent before it counts as lost.
         password: Of all nodes; where an earlier one left its files, it is the one of then.
-        replicas: Whether there are any.
     """
 
     folder: Path

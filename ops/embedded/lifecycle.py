@@ -50,7 +50,6 @@ class EmbeddedRedis:
     """An embedded Redis that runs.
 
     Args:
-        url: The URL, with the password.
         started_by_us: The call that returned this has started it, and may stop it.
     """
 

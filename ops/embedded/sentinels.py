@@ -66,9 +66,7 @@ class Sentinels:
     """The servers of one service; they end with the `with` block.
 
     Args:
-        folder: Empty.
         lines: Further lines of the configuration of all three servers.
-        sentinels: How many there are.
     """
 
     folder: Path

@@ -12,12 +12,7 @@ _LOOK_SECONDS: Final = 0.05
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until a condition is true.
-
-    Args:
-        condition: Asked again and again.
-        seconds: The longest wait.
-        what: The thing that is waited for, for the message.
+    """Wait until a condition is true; the error of a wait in vain names `what`.
 
     Raises:
         RedisUnavailable: It did not come true in time.

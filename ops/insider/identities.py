@@ -37,22 +37,12 @@ class InsiderIdentities(InsiderReader):
         return cls(settings, destination, a_minute=a_minute)
 
     def rename(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-        """Rename a person; returns None, or what Insider said to refuse it.
-
-        Raises:
-            InsiderUnreadable: It gives no answer, or another than Insider does.
-            InsiderRefuses: Of our credentials.
-        """
+        """Rename a person; returns None, or what Insider said to refuse it."""
         body = {"old_identifier": dict(old), "new_identifier": dict(new)}
         return self._done(IDENTITY_PATH, body, "PATCH")
 
     def anonymize(self, who: Mapping[str, Any]) -> str | None:
-        """Make a person anonymous; returns None, or what Insider said to refuse it.
-
-        Raises:
-            InsiderUnreadable: It gives no answer, or another than Insider does.
-            InsiderRefuses: Of our credentials.
-        """
+        """Make a person anonymous; returns None, or what Insider said to refuse it."""
         return self._done(ANONYMIZE_PATH, {"identifiers": dict(who)}, "POST")
 
     def is_known(self, who: Mapping[str, Any]) -> bool:

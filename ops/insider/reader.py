@@ -68,6 +68,9 @@ class Column:
 class InsiderReader:
     """Reads from one destination, within the quota. To be closed.
 
+    Every request raises `InsiderUnreadable` if there is no answer, or one that Insider does not
+    give, and `InsiderRefuses` if it does not accept our credentials.
+
     Args:
         a_minute: How many requests it makes at most.
         sleep: Waits so many seconds, for the quota.
@@ -105,10 +108,6 @@ class InsiderReader:
         Args:
             who: `identifiers` or `insider_id`, as they were sent.
             attributes: Names; custom ones begin with `c_`.
-
-        Raises:
-            InsiderUnreadable: It is not there, or answers something else.
-            InsiderRefuses: Of our credentials.
         """
         body = {**who, "attributes": list(attributes), "quota": True}
         status, answer = self._ask(PROFILE_PATH, body)
@@ -123,15 +122,7 @@ class InsiderReader:
         return found
 
     def columns(self, table: str) -> dict[str, Column]:
-        """Return the columns that the panel defines, by key.
-
-        Args:
-            table: `contacts` or `events`.
-
-        Raises:
-            InsiderUnreadable: It is not there, or answers something else.
-            InsiderRefuses: Of our credentials.
-        """
+        """Return what the panel defines in the table `contacts` or `events`, by key."""
         status, answer = self._ask(COLUMNS_PATH, {"table": table})
         rows = answer.get("data") if isinstance(answer, dict) else answer
         if status != _OK or not isinstance(rows, list):

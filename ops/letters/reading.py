@@ -60,12 +60,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """A cause of death, and the letters that died of it.
-
-    Args:
-        triggers: How many of each.
-        sample: Id of one of them.
-    """
+    """A cause of death, and the letters that died of it."""
 
     cause: str
     count: int
@@ -104,11 +99,7 @@ def is_exhausted(letter: StoredLetter) -> bool:
 def find_letters(
     client: Redis, places: Sequence[PartitionKeys], wanted: Filter = Filter()
 ) -> Iterator[StoredLetter]:
-    """Yield letters, the newest death first; letters that are added meanwhile may be missing.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Yield letters, the newest death first; letters that are added meanwhile may be missing."""
     if wanted.ids:
         yield from _named(client, places, wanted)
         return
@@ -176,22 +167,14 @@ def parse_letter(text: bytes) -> StoredLetter:
 
 
 def read_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
-    """Return the causes of all letters, the most frequent first.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the causes of all letters, the most frequent first."""
     counts, samples = _stored_causes(client, places)
     _refresh(client, places, samples)
     return _causes(counts, samples)
 
 
 def count_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
-    """Return the same without looking at letters: a sample may have been taken away.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the causes without looking at letters: a sample may have been taken away."""
     return _causes(*_stored_causes(client, places))
 
 

@@ -19,7 +19,6 @@ class RowFamily(Metric):
 
     Args:
         suffix: Ends the name of each number; that of a counter does so with `_total`.
-        labels: Their names.
         rows: The values of the labels, and the number.
     """
 

@@ -30,11 +30,7 @@ ProbeOutcome = Literal["taken", "failed", "not_sent"]
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """The outcome of a first request.
-
-    Args:
-        message: The text for a person.
-    """
+    """The outcome of a first request."""
 
     outcome: ProbeOutcome
     message: str

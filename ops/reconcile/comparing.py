@@ -32,8 +32,6 @@ class AudienceComparison:
     """The difference between an audience's source and the ledger of one destination.
 
     Args:
-        source: The number of members by the source.
-        ledger: The number of members by the ledger.
         missing: People in the source and not in the ledger.
         stale: In the ledger, not in the source, by digest; None where nobody knows who it is. Also
             people who are named as members and of whom the ledger knows nothing.
@@ -70,14 +68,8 @@ def compare(
 ) -> list[AudienceComparison]:
     """Compare the source with the ledgers of the destinations.
 
-    Args:
-        client: A connection to Redis.
-        settings: The configuration.
-        audience: The slug.
-        destinations: The destinations that want the audience.
-        source: Its members by digest.
-        scan_us: The time of the scan, by the clock of the source.
-        advance: A callback that takes the number of ledgers that were read.
+    `source` has the members by digest; `scan_us` is the time of the scan, by the clock of the
+    source.
     """
     inside: dict[str, set[bytes]] = {name: set() for name in destinations}
     newer: dict[str, set[bytes]] = {name: set() for name in destinations}
@@ -128,7 +120,6 @@ class SampleResult:
     """The result of reading a sample of people back from Insider.
 
     Args:
-        read: People who were read back.
         wrong: Those of them whom Insider has otherwise than the source: `missing` there, or
             `stale`.
         unknown: People whom Redis no longer knows by what Insider calls them.

@@ -42,7 +42,6 @@ class AudienceSource:
 
     Args:
         scan_us: The beginning of the scan, by the clock of Lytics.
-        members: The members by digest.
     """
 
     scan_us: int
@@ -67,8 +66,6 @@ class Drift:
 
     Args:
         name: The slug or id with which Lytics is asked.
-        slug: The audience's.
-        show: Shows how far each part has come.
     """
 
     client: Redis
@@ -91,9 +88,7 @@ class Drift:
     def compare(self, source: AudienceSource, people: Sequence[str]) -> list[AudienceComparison]:
         """Compare the source with the ledger of every destination that wants the audience.
 
-        Args:
-            source: The members at Lytics.
-            people: Sources of people who may be stale, beside the syncs.
+        People who may be stale come from the syncs, and from `people`.
         """
         destinations = sorted(
             {

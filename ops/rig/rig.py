@@ -48,17 +48,10 @@ class Rig:
 
     Args:
         folder: Empty; holds the configuration, Redis' files and the logs.
-        rate: The rate of the destination.
-        delivery_lines: Lines of `[delivery]`.
-        redis_lines: Lines of `[redis]`.
         redis_url: The URL of a Redis that somebody else starts and ends.
-        destination_lines: Further lines of the destination.
         more: Further tables of the configuration; SANDBOX stands for the sandbox's URL.
-        sandbox_settings: Switches of the sandbox at its start.
         templates: Texts that replace shipped ones, by their names.
-        enter_lines: Further lines of the trigger `enter`.
         exit_events: There is a third trigger, for the event of an exit.
-        audiences: Those that its triggers want.
         max_memory: The memory of the embedded Redis, such as "64mb".
         launch: Starts our commands, workers and the sandbox, as `Popen` does.
     """
@@ -184,12 +177,7 @@ class Rig:
         return self.folder / f"worker-{number}.log"
 
     def start_worker(self, *options: str, number: int = -1) -> subprocess.Popen[bytes]:
-        """Start one more worker, in a process group of its own; its output goes to a log.
-
-        Args:
-            options: Celery's.
-            number: The number of an ended worker that is replaced; -1 = none.
-        """
+        """Start one more worker, or replace the ended one of this number; it writes to a log."""
         replaces = number >= 0
         number = number if replaces else len(self.workers)
         with self.worker_log(number).open("ab") as log:
@@ -208,11 +196,7 @@ class Rig:
         return worker
 
     def wait_until_ready(self, seconds: float = 60.0, *, since: int = 0) -> None:
-        """Wait until the workers say that they are ready.
-
-        Args:
-            seconds: The longest wait.
-            since: The number of the first one that is waited for.
+        """Wait until the workers from this number on say that they are ready.
 
         Raises:
             OperationsMustAct: One ends, or takes longer.

@@ -36,9 +36,6 @@ def note_configuration(client: Redis, settings: Settings) -> None:
     """Keep it as an act if a process starts with another configuration than the one before.
 
     The act names the tables that differ, and no value.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
     """
     new = dict(sorted(_digests(settings)))
     text = orjson.dumps(new)

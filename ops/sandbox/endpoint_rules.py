@@ -20,9 +20,6 @@ class AnswerRule(SandboxTable):
 
     Attributes:
         endpoint: The destination's name; "" is every one.
-        method: "" is every one.
-        path: A text that the path must contain.
-        contains: A text that the body must contain.
         times: How many requests it is for; 0 = all.
     """
 

@@ -52,10 +52,8 @@ class Target:
     """The lane, job and publisher that payloads are sent with.
 
     Args:
-        name: The name of the source, for messages.
         digest: Of the source, with which an interrupted job goes on where it stopped; "" = it
             can't.
-        skip_hook: See `Publisher.publish`.
         dry_run: Nothing is written, so there need be no room.
         away_seconds: The longest wait for a Redis that is away.
     """

@@ -35,11 +35,7 @@ NO_WORKER: Final = (
 
 
 def waiting_of_job(client: Redis, settings: Settings, job: str) -> int:
-    """Return the number of deliveries of a job that wait.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the number of deliveries of a job that wait."""
     places = all_partitions(client, settings)
     return sum(stream.length for stream in find_streams(client, places, Choice(job=job)))
 
@@ -48,9 +44,6 @@ def waiting_of(client: Redis, published: Published) -> int:
     """Estimate how many of these deliveries wait; 0 if and only if none does.
 
     Others in their streams may be counted, as long as one of them is there.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
     """
     with redis_errors():
         pipe = client.pipeline(transaction=False)
@@ -66,11 +59,7 @@ def waiting_of(client: Redis, published: Published) -> int:
 def hindrances(
     client: Redis, settings: Settings, triggers: Collection[str], job: str = ""
 ) -> list[str]:
-    """Return the reasons why deliveries of these triggers or of a job are not made.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the reasons why deliveries of these triggers or of a job are not made."""
     document = read_status(client, settings)
     named = {settings.triggers[name].destination for name in triggers if name in settings.triggers}
     concerned = {
@@ -106,11 +95,7 @@ def triggers_of(streams: Iterable[str]) -> frozenset[str]:
 
 
 def triggers_of_job(client: Redis, settings: Settings, job: str) -> frozenset[str]:
-    """Return the triggers for which deliveries of a job wait.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the triggers for which deliveries of a job wait."""
     places = all_partitions(client, settings)
     return frozenset(one.trigger for one in find_streams(client, places, Choice(job=job)))
 
@@ -157,7 +142,6 @@ class DeliveryWait:
         """Look until nothing waits, and show how far it is; return False if it takes too long.
 
         Raises:
-            RedisUnavailable: Redis can't be asked.
             KeyboardInterrupt, SystemExit: It was interrupted.
         """
         left = self.waiting()

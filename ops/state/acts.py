@@ -61,11 +61,7 @@ Because = Annotated[str, _reason_option("--because")]
 
 @dataclass(slots=True)
 class Doing:
-    """An act of many steps while it goes on.
-
-    Args:
-        count: How many it has reached so far.
-    """
+    """An act of many steps while it goes on."""
 
     count: int = 0
 
@@ -117,10 +113,7 @@ def act_of(
 def acting(client: Redis, act: Act, *, is_counted: bool = True) -> Iterator[Doing]:
     """Keep an act of many steps: before the first of them, and at the end with its count.
 
-    Args:
-        client: Redis.
-        act: The act.
-        is_counted: It says to how many it was done.
+    An act that is not counted does not say to how many it was done.
 
     Raises:
         RedisUnavailable: Redis can't be asked; then nothing was done.

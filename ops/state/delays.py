@@ -19,7 +19,6 @@ class Delays:
     """The delayed triggers and deliveries of one partition.
 
     Args:
-        waits: The waits by trigger.
         setbacks: The setbacks by `lane|trigger|id`.
     """
 
@@ -28,11 +27,7 @@ class Delays:
 
 
 def read_delays(client: Redis, places: Sequence[PartitionKeys]) -> list[Delays]:
-    """Return the delayed work of each partition.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the delayed work of each partition."""
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for place in places:
@@ -58,10 +53,8 @@ def state_of_delayed(
 ) -> dict[str, Any] | None:
     """Return the state of a trigger with delayed work; None = it has none.
 
-    Args:
-        trigger: Its name.
-        found: The delayed work of each partition.
-        waiting: Indices of the partitions in which deliveries of the trigger wait.
+    `found` has the delayed work of each partition, and `waiting` the indices of the partitions in
+    which deliveries of the trigger wait.
     """
     here = [found[at] for at in sorted(waiting)]
     refused = [

@@ -35,7 +35,6 @@ class RenamedPeople:
     """The number of people of a destination who were renamed by themselves.
 
     Args:
-        renamed: How many were.
         refused: How many could not be: they went on as other people.
         refused_ms: When that happened last; 0 = never.
         waiting: How many changes are not done yet.
@@ -51,22 +50,14 @@ class RenamedPeople:
 
 @dataclass(frozen=True, slots=True)
 class IdentityChanges:
-    """The changes of one destination that wait to be made.
-
-    Args:
-        numbering: The numbers of the partitions.
-    """
+    """The changes of one destination that wait to be made."""
 
     client: Redis
     destination: str
     numbering: Numbering
 
     def waiting(self, most: int) -> dict[bytes, StableIdChange]:
-        """Return changes by the digest of their stable id.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return changes by the digest of their stable id."""
         return dict(islice(self._all(), most))
 
     def _all(self) -> Iterator[tuple[bytes, StableIdChange]]:
@@ -76,11 +67,7 @@ class IdentityChanges:
                 yield bytes.fromhex(name.decode()), StableIdChange.loads(text)
 
     def change_of(self, stable: bytes) -> StableIdChange | None:
-        """Return the change of a stable id, if it has one now.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return the change of a stable id, if it has one now."""
         with redis_errors():
             text: Any = self.client.hget(self._home(stable).changes, stable.hex())
         return StableIdChange.loads(text) if text else None
@@ -129,11 +116,7 @@ class IdentityChanges:
         return record.key == key or record.refused == digest.hex()
 
     def claims(self, key: str) -> list[bytes]:
-        """Return the stable ids that ever came with an identity.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return the stable ids that ever came with an identity."""
         return self._listed(self._place(key).claims(digest_of(key)))
 
     def _listed(self, claims: bytes) -> list[bytes]:
@@ -229,11 +212,7 @@ class PastRenaming(NamedTuple):
 def read_renamings(
     client: Redis, places: Iterable[PartitionKeys], digest: bytes
 ) -> Iterator[PastRenaming]:
-    """Yield the renamings by which somebody got the identity that they have.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Yield the renamings by which somebody got the identity that they have."""
     by_destination: defaultdict[str, list[ForwardedPerson]] = defaultdict(list)
     for place in places:
         by_destination[place.destination] += read_forwards(client, [place])
@@ -253,11 +232,7 @@ def destinations_with_stable_ids(settings: Settings) -> list[str]:
 def read_renamed_people(
     client: Redis, places: Sequence[PartitionKeys], names: Iterable[str]
 ) -> Mapping[str, RenamedPeople]:
-    """Return by destination how many people were renamed by themselves.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return by destination how many people were renamed by themselves."""
     wanted = set(names)
     own = [place for place in places if place.destination in wanted]
     with redis_errors():

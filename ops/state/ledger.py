@@ -83,11 +83,7 @@ class Names:
 
 
 def read_records(client: Redis, place: PartitionKeys, digests: Sequence[bytes]) -> list[Record]:
-    """Return the records of profiles of one partition; an unknown profile has an empty one.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the records of profiles of one partition; an unknown profile has an empty one."""
     if not digests:
         return []
     with redis_errors():

@@ -40,11 +40,7 @@ def mending_commands(
     found: Iterable[PartitionSnapshot],
     meanings: Mapping[str, Meaning],
 ) -> dict[str, str]:
-    """Return the command that moves orphaned deliveries, by trigger.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the command that moves orphaned deliveries, by trigger."""
     names = {old: new for new, old in former_names(client, settings).items()}
     names |= read_renamed(client)
     samples: dict[str, tuple[PartitionKeys, str]] = {}

@@ -34,11 +34,7 @@ class ForwardedPerson:
 
 
 def read_forwards(client: Redis, places: Iterable[PartitionKeys]) -> Iterator[ForwardedPerson]:
-    """Yield the records of all who are being renamed or were.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Yield the records of all who are being renamed or were."""
     for place in places:
         for name, text in chain.from_iterable(scan_fields(client, place.forwards)):
             if b"|" not in name:
@@ -79,44 +75,28 @@ def present_key(forwards: Iterable[ForwardedPerson], digest: bytes) -> str:
 def read_former_identities(
     client: Redis, places: Iterable[PartitionKeys], digest: bytes
 ) -> list[KnownPerson]:
-    """Return the identities that a person has had, if their renaming has ended.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the identities that a person has had, if their renaming has ended."""
     forwards = read_forwards(client, places)
     done = (each for each in forwards if each.forward.moving is Moving.DONE)
     return former_identities(done, digest)
 
 
 def tell_renaming(client: Redis, digests: Sequence[bytes]) -> None:
-    """Write that the command which renames these people runs.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Write that the command which renames these people runs."""
     if digests:
         call = ScriptCall((keys.RENAMING,), [digest.hex() for digest in digests])
         scripts.run(client, "renaming_seen", [call])
 
 
 def end_renaming(client: Redis, digests: Iterable[bytes]) -> None:
-    """Write that nobody renames these people any more.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Write that nobody renames these people any more."""
     if gone := [digest.hex() for digest in digests]:
         with redis_errors():
             client.zrem(keys.RENAMING, *gone)
 
 
 def read_stopped_renamings(client: Redis, now_ms: int) -> Mapping[str, int]:
-    """Return whose renaming was stopped: digest (hex) → when the command was last seen (ms).
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return whose renaming was stopped: digest (hex) → when the command was last seen (ms)."""
     with redis_errors():
         rows: Any = client.zrangebyscore(keys.RENAMING, 0, now_ms - STOPPED_MS, withscores=True)
     return {digest.decode(): int(seen_ms) for digest, seen_ms in rows}

@@ -17,11 +17,9 @@ _TIMEOUT_SECONDS: Final = 2.0
 
 @contextmanager
 def seen_as(kind: str, url: str) -> Iterator[None]:
-    """Tell it from a thread until the end.
+    """Tell Redis from a thread, until the end, that a companion of this kind runs.
 
-    Args:
-        kind: See `worker.contract.processes.companions`.
-        url: Of Redis; while it can't be reached, nothing is told.
+    While Redis can't be reached, nothing is told.
     """
     ended = threading.Event()
     thread = threading.Thread(target=_tell, args=(kind, url, ended), daemon=True)

@@ -54,11 +54,7 @@ class PartitionSnapshot:
 
 
 def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[PartitionSnapshot]:
-    """Return a snapshot of each partition; each is atomic.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return a snapshot of each partition; each is atomic."""
     text = scripts.source("look")
     with redis_errors():
         pipe = client.pipeline(transaction=False)

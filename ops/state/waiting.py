@@ -87,11 +87,7 @@ class Choice:
 def find_streams(
     client: Redis, places: Sequence[PartitionKeys], choice: Choice = Choice()
 ) -> list[Stream]:
-    """Return the streams whose entries may be chosen.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the streams whose entries may be chosen."""
     found = [
         Stream(one.place, waiting.lane, waiting.trigger, waiting.length)
         for one in snapshots(client, places)
@@ -101,11 +97,7 @@ def find_streams(
 
 
 def read_entries(client: Redis, stream: Stream) -> Iterator[WaitingEntry]:
-    """Yield the entries of a stream, the oldest first, with those that are added meanwhile.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Yield the entries of a stream, the oldest first, with those that are added meanwhile."""
     first = "-"
     key = stream.place.stream(stream.name)
     while True:
@@ -173,12 +165,7 @@ def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[str]]
 
 
 def is_unwanted(entry: WaitingEntry, meaning: Meaning | None) -> bool:
-    """Say whether no worker delivers an entry.
-
-    Args:
-        entry: A waiting entry.
-        meaning: The meaning of its trigger; None = no worker knows the trigger here.
-    """
+    """Say whether no worker delivers an entry; without a meaning no worker knows its trigger."""
     return meaning is None or (entry.header is not None and not meaning.wants(entry.header))
 
 

@@ -43,8 +43,6 @@ class RedisObjects:
     """Objects of one kind in Redis.
 
     Args:
-        count: How many there are.
-        bytes_each: Of memory.
         counted: False = the number is an estimate.
         measured: False = the bytes are those of a benchmark.
     """
@@ -70,11 +68,7 @@ class RedisObjects:
 
 
 def read_capacity(client: Redis, settings: Settings, status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document of `segrelay status --capacity`.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the document of `segrelay status --capacity`."""
     with redis_errors():
         used: Any = client.info("memory")
         ledgers, stable = _keyed(client, settings)

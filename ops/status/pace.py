@@ -16,7 +16,6 @@ class Pace:
     Args:
         requests: That were answered, or failed.
         asked_ms: The sum of the times that this took.
-        span_ms: Between the samples.
     """
 
     requests: int

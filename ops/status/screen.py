@@ -39,8 +39,6 @@ class StatusScreen:
 
     Args:
         document: As of `segrelay status --json`.
-        pace: That has seen it.
-        height: How many lines there are.
     """
 
     document: Mapping[str, Any]

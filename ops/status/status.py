@@ -42,16 +42,7 @@ _STOPPED: Final = "its template or a secret was wrong when a worker started: seg
 def read_status(
     client: Redis, settings: Settings, places: Sequence[PartitionKeys] = ()
 ) -> dict[str, Any]:
-    """Return the document of `segrelay status`.
-
-    Args:
-        client: Redis.
-        settings: The configuration.
-        places: All partitions, if they are known already.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the document of `segrelay status`; `places` are all partitions, if they are known."""
     places = places or all_partitions(client, settings)
     found = snapshots(client, places)
     meanings = read_meanings(client, settings) if any(one.waiting for one in found) else {}

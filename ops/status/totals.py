@@ -56,9 +56,7 @@ class Totals:
     Args:
         reasons: By `skipped` or `dead`, and by trigger: the counts by reason.
         by_lane_of: By trigger and kind of lane: the counts of outcomes, e.g. `skipped|asserted`.
-        waits: By trigger and kind of lane.
         measures: By destination, the counts as `worker.contract.measures` names them.
-        letters: By destination.
     """
 
     now_ms: int = 0

@@ -87,7 +87,6 @@ class Example:
 
     Args:
         profile: The profile of the event, without `segment_events`.
-        settings: The trigger's.
         result: The value as JSON.
     """
 
@@ -111,7 +110,6 @@ class LibraryMember:
     """A function or value of a library.
 
     Args:
-        call: The call with its parameters.
         text: Paragraphs, in Markdown.
     """
 

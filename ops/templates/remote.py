@@ -34,7 +34,6 @@ class RemoteResult:
 
     Args:
         problem: The difference or failure; "" = none. Lytics answers 200 in any case.
-        theirs: The answer of Lytics.
     """
 
     problem: str
@@ -112,14 +111,7 @@ def try_there(
     settings: Mapping[str, Any],
     ours: Rehearsed,
 ) -> RemoteResult:
-    """Have Lytics render an event, and compare the result with ours.
-
-    Args:
-        api: A client.
-        name: The name of the template at Lytics.
-        profile: The profile of the event.
-        settings: The trigger's.
-        ours: Our result for the same event.
+    """Have Lytics render an event, and compare the result with ours (`ours`).
 
     Raises:
         UsageWrong: The template was never pushed.

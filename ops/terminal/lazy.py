@@ -22,8 +22,6 @@ class LazyCommand:
 
     Args:
         target: `module:attribute`; a function is one command, a `typer.Typer` a group.
-        summary: The line in `segrelay --help`.
-        part: The heading under which it stands there.
         passes_options: A function takes options that it does not declare (`ctx.args`).
         examples: Command lines, shown at the end of its help.
     """

@@ -155,12 +155,7 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
 def with_completion(
     command: Callable[..., None], completion: Callable[[str], Callable[[str], list[str]] | None]
 ) -> Callable[..., None]:
-    """Give the arguments and options of a command their completions in the shell.
-
-    Args:
-        command: The function of the command.
-        completion: Returns how a parameter is completed, by its name.
-    """
+    """Give arguments and options their completions in the shell, found by their names."""
     hints = get_type_hints(command, include_extras=True)
     for name, hint in hints.items():
         for info in getattr(hint, "__metadata__", ()):

@@ -29,7 +29,6 @@ class TableColumn:
     """A column of a table.
 
     Args:
-        title: The text in the header.
         kind: `name` is never broken; a `number` is set to the right; a `count` too, and left out
             if it is zero in every row; `words` may be wrapped.
     """

@@ -40,7 +40,6 @@ class OneEvent:
     """The real partition, with one event instead of its streams.
 
     Args:
-        partition: The real one.
         settled: The outcome of the event; None = it has none yet.
     """
 

@@ -47,7 +47,6 @@ class TrialSent:
 
     Args:
         status: 0 = there was no answer.
-        answer: The body of the answer.
     """
 
     url: str
@@ -77,7 +76,6 @@ def send(
 
     Raises:
         LeaseLost: The partition stayed busy, or an earlier request about the person unsure.
-        RedisUnavailable: Redis can't be asked.
     """
     trigger = settings.triggers[candidate.trigger]
     # Only this trigger's template is loaded and checked.

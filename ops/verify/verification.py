@@ -46,11 +46,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """The membership of a person in one audience by the ledger.
-
-    Args:
-        attribute: The attribute that holds the list.
-    """
+    """The membership of a person in one audience by the ledger."""
 
     audience: str
     attribute: str
@@ -94,7 +90,6 @@ class Reached:
     """The people to whom something was delivered, as far as Redis remembers them.
 
     Args:
-        people: Everybody, or an even sample.
         about: The number of all people, estimated if `people` is a sample.
     """
 
@@ -107,9 +102,6 @@ def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: in
 
     Of a partition with many people Redis keeps those with the smallest digests. Over all
     partitions those up to the smallest of these bounds are an even sample.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
     """
     found: list[Delivered] = []
     bounds = [_LARGEST]

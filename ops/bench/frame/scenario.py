@@ -34,7 +34,6 @@ class Scenario:
 
     Args:
         title: Says what is compared; stands above the table and the plot.
-        unit: Unit of the values.
         measure: Function that measures one variant and returns a document; runs in its own process.
         variants: Measured one right after the other in each run.
         events: Default of `--events`: how many events, rows, people or requests `measure` is

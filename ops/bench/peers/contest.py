@@ -58,12 +58,9 @@ class Contestant:
 
     Args:
         module: Module whose `enqueue(events)` fills the queue; "" if another program fills it.
-        command: Command that starts its workers.
         share: Share of the events that it gets; with all of them a slow one would take hours.
         engine: Jsonnet engine, if the contestant can use several.
         processes: Number of times that the command is started.
-        needs_node: It runs on Node.
-        is_ours: It runs with our own interpreter.
     """
 
     name: str

@@ -59,12 +59,7 @@ class Size(NamedTuple):
 
 
 def ledger_size(events: int, case: str) -> dict[str, float]:
-    """Measure the ledgers of many profiles.
-
-    Args:
-        events: Number of profiles.
-        case: One of `CASES`.
-    """
+    """Measure the ledgers of this many profiles; a case is one of `CASES`."""
     size = measure(CASES[case], events)
     return {"bytes_a_profile": round(size.memory), "packed_bytes": size.packed}
 

@@ -39,10 +39,8 @@ class CaughtRequest:
 
     Attributes:
         endpoint: The destination's name.
-        path: Behind it.
         headers: Without the values of those that hold credentials.
         body: Parsed, where it is JSON or a form.
-        status: Of the answer.
         problem: Why it was refused; "" = it was not.
     """
 

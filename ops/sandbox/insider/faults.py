@@ -20,7 +20,6 @@ class Fault:
 
     Attributes:
         name: The name in the log; "" = no fault.
-        takes_effect: Whether and when it is applied.
         answer: Instead of Insider's own.
         delivery: The way in which the answer reaches the client, if at all.
     """

@@ -48,15 +48,7 @@ class Repeats:
         self._old: dict[int, _LastFate] = {}
 
     def receive(self, hashes: Iterable[int], number: int = 0) -> RepeatedFate | None:
-        """Record that these hashes were received.
-
-        Args:
-            hashes: The hashes of the bodies or users that were received.
-            number: The number of their request.
-
-        Returns:
-            The highest fate that one of them had before, None if all are new.
-        """
+        """Record the hashes of a request; returns the highest fate of one of them before."""
         highest: RepeatedFate | None = None
         past, fates = _LastFate(RepeatedFate.IN_FLIGHT, number), self._young
         for each in hashes:

@@ -22,7 +22,6 @@ class RedisFacts:
         weak: Reasons why it is less durable than promised.
         failing: Failed writes to its disk.
         takes_writes: False while it refuses them because of that.
-        losses: The times when it came back empty.
         clock_ahead_seconds: The lead of this machine's clock over that of Redis.
         keys: The keys in its database; nearly all are ledgers.
     """
@@ -40,12 +39,7 @@ class RedisFacts:
 
 @dataclass(frozen=True, slots=True)
 class SyncFacts:
-    """The facts about one sync.
-
-    Args:
-        run: Its state.
-        every_seconds: The configured interval.
-    """
+    """The facts about one sync."""
 
     run: Run
     every_seconds: float
@@ -57,10 +51,6 @@ class Facts:
 
     Args:
         status: The document of `segrelay status`.
-        now_ms: Redis' clock.
-        live_within_seconds, events_within_seconds: As configured.
-        has_webhook: A receiver is configured.
-        audiences: The audiences that triggers name.
         samples: Samples of the progress, the newest first.
         workers_wanted: The configured number of workers; 0 = one is enough.
         limits: The configured requests of a minute, by destination.

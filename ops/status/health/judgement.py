@@ -57,11 +57,7 @@ def problems_of(facts: Facts) -> list[HealthProblem]:
 
 
 def read_judged(client: Redis, settings: Settings) -> dict[str, Any]:
-    """Return the document of `segrelay status`, with its problems.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the document of `segrelay status`, with its problems."""
     facts = read_facts(client, settings)
     return {**facts.status, "problems": [one.document() for one in problems_of(facts)]}
 

@@ -20,10 +20,8 @@ class HealthProblem:
 
     Args:
         name: Stable, the same in every output; docs/operating.md lists them.
-        severity: `ill` or `attention`.
         subject: The destination, trigger, job … that has it; "" = all of segrelay.
         message: The cause, in words; more follows it in the same sentence.
-        command: Shows or mends it.
         since_ms: The beginning, by Redis' clock; None = not known.
     """
 

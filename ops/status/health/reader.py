@@ -32,16 +32,7 @@ _DISK: Final = {
 
 
 def read_facts(client: Redis, settings: Settings, places: Sequence[PartitionKeys] = ()) -> Facts:
-    """Return the facts.
-
-    Args:
-        client: Redis.
-        settings: The configuration.
-        places: All partitions, if they are known already.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the facts; `places` are all partitions, if they are known already."""
     at_us = now_us(client)
     ahead_seconds = time.time() - at_us / 1_000_000
     at_ms = at_us // 1_000

@@ -97,8 +97,6 @@ class Announcer:
 
     Args:
         client: Of its own, with short timeouts.
-        settings: With `[operate.notify]`.
-        outage: Announces that Redis can't be reached.
     """
 
     client: Redis
@@ -130,11 +128,7 @@ class Announcer:
         return ""
 
     def round(self) -> None:
-        """Judge, if it is this process' turn, and send what is to be sent.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Judge, if it is this process' turn, and send what is to be sent."""
         if self.book.may_look():
             facts = read_facts(self.client, self.settings)
             self.book.observe(problems_of(facts), facts.now_ms)

@@ -45,10 +45,7 @@ class Notice:
     """A message: that a problem begins, or that it is over.
 
     Args:
-        is_over: The problem is over.
         at_ms: When that was noticed, by Redis' clock.
-        first_ms: When the problem was first seen.
-        is_restless: The problem comes and goes.
         problem: Its document, as in `segrelay status --json`.
     """
 
@@ -64,8 +61,6 @@ class TakenNotice:
     """A message that this process may send, for a while.
 
     Args:
-        number: In the outbox.
-        tries: Including this one.
         fresh_until: By this process' clock; later somebody else may be sending it.
     """
 
@@ -85,7 +80,6 @@ class NoticeBook:
 
     Args:
         client: With short timeouts.
-        settings: Which problems are announced, and when.
     """
 
     client: Redis
@@ -93,11 +87,7 @@ class NoticeBook:
     _token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def may_look(self) -> bool:
-        """Say whether it is this process' turn to judge: every two seconds it is somebody's.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Say whether it is this process' turn to judge: every two seconds it is somebody's."""
         lock_ms = round(LOOK_SECONDS * 1_000) - 100
         with redis_errors():
             return bool(
@@ -110,9 +100,6 @@ class NoticeBook:
         Args:
             problems: All of them.
             read_ms: Redis' clock when they were read.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
         """
         announced = {ILL} | ({ATTENTION} if self.settings.severity == ATTENTION else set())
         documents = joined(one for one in problems if one.severity in announced)
@@ -127,11 +114,7 @@ class NoticeBook:
         return int(self._run("notices_observe", (keys.NOTICES, keys.NOTICES_OUTBOX), args))
 
     def take(self) -> TakenNotice | None:
-        """Return the oldest message, unless it is not due or somebody else is sending it.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return the oldest message, unless it is not due or somebody else is sending it."""
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         claim_ms = round(CLAIM_SECONDS * 1_000)
         found = self._run("notices_take", (keys.NOTICES_OUTBOX,), (self._token, claim_ms))
@@ -141,11 +124,7 @@ class NoticeBook:
         return TakenNotice(_loads(text), number.decode(), int(tries), now + FRESH_SECONDS)
 
     def conclude(self, taken: TakenNotice, fate: NoticeFate) -> None:
-        """Note what became of a message; it is tried again unless it was sent, or tried too often.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Note the fate of a message: it is tried again unless it was sent, or tried too often."""
         is_over = fate == SENT or taken.tries >= MOST_TRIES
         again_ms = -1 if is_over else round(wait_seconds(taken.tries) * 1_000)
         args = (taken.number, self._token, again_ms, int(fate == IN_DOUBT))

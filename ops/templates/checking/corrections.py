@@ -56,7 +56,6 @@ class Corrected:
 
     Args:
         problem: The reason why it still does not parse; "" = it does.
-        line: The line of the problem.
     """
 
     text: str

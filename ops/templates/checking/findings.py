@@ -91,10 +91,7 @@ def where(finding: Finding) -> str:
 def lines_of(finding: Finding, source: Callable[[str], str], *, colour: bool) -> Iterator[str]:
     """Yield a finding's lines; on a terminal with the line of the source and a mark below.
 
-    Args:
-        finding: A finding with its place.
-        source: Returns a file's text; "" where it can't be read.
-        colour: Whether a terminal shows it.
+    `source` returns the text of a file, or "" where it can't be read.
     """
     if not colour:
         yield f"{where(finding)}: {finding.severity}: {finding.message}"

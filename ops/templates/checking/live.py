@@ -23,7 +23,6 @@ class LiveCheck:
     """The findings of the panels.
 
     Args:
-        findings: The findings by template.
         unanswered: The reasons why panels could not be asked, by destination.
         unused: Templates that no trigger of Insider uses: there is no panel to ask about them.
     """
@@ -35,10 +34,6 @@ class LiveCheck:
 
 def check_live(workspace: Workspace, names: Iterable[str]) -> LiveCheck:
     """Ask the panel of each destination of Insider about the templates of its triggers.
-
-    Args:
-        workspace: A workspace with a configuration.
-        names: The names of templates that load.
 
     Raises:
         UsageWrong: No configuration is read.

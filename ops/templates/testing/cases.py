@@ -35,8 +35,6 @@ class TestCase:
     """A test case of a template.
 
     Args:
-        path: The file that holds it.
-        index: The position in the file.
         expected: Exactly one of `body`, `skip`, `error`; none in one that is to be filled in.
     """
 

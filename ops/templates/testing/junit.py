@@ -9,11 +9,7 @@ from ops.templates.testing.cases import CaseResult
 
 
 def junit(results: Mapping[str, Sequence[CaseResult]]) -> bytes:
-    """Return an XML document with a suite for each template.
-
-    Args:
-        results: The results by template.
-    """
+    """Return an XML document with a suite for each template."""
     root = Element("testsuites")
     for template, verdicts in results.items():
         failed = sum(not one.passed for one in verdicts)

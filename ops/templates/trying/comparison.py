@@ -35,8 +35,6 @@ class Comparison:
     """The result of a comparison.
 
     Args:
-        events: The number of events that were compared.
-        different: The number of events whose result differs.
         outcomes: `before → after`, where an event ends otherwise.
         rendered: The differences in the rendered bodies, by field.
         sent: The differences in the bodies of requests, by field; empty without a trigger.

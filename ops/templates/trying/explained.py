@@ -54,8 +54,6 @@ class Change:
 
     Args:
         path: The path in the body, such as `users[0].attributes.age`.
-        did: The kind of the change.
-        why: The reason in words.
         before: The rendered value; None if it was added.
         after: The sent value; None if it was left out.
     """
@@ -97,10 +95,7 @@ def changes_of_rehearsed(one: Rehearsed) -> list[Change]:
 def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:
     """Compare a rendered body with the body that would be sent.
 
-    Args:
-        body: The rendered body.
-        sent: The request's body.
-        dropped: Names of what shaping found to be wrong.
+    `dropped` names what shaping found to be wrong.
     """
     before, after = dict(leaves(body)), dict(leaves(sent))
     gone = [

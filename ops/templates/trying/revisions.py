@@ -22,7 +22,6 @@ class Revision:
     Args:
         said: The name that was typed.
         folder: The templates folder as it is, or was.
-        template: The path below the folder.
     """
 
     said: str
@@ -34,10 +33,7 @@ class Revision:
 def version(text: str, folder: Path, other: str = "") -> Iterator[Revision]:
     """Open the named version: a template, `REVISION:TEMPLATE`, or a revision alone.
 
-    Args:
-        text: The name that was typed.
-        folder: The templates folder.
-        other: The other side, whose template a revision alone means.
+    A revision alone means the template of the other side.
 
     Raises:
         UsageWrong: There is no such template or revision.
