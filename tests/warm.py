@@ -34,7 +34,7 @@ ALSO_LOADED = (
     "celery.fixups.django",
     "celery.worker.consumer",
     "kombu.transport.redis",
-    "ops.run.celery_command",
+    "ops.run.worker",
     "ops.sandbox.lytics.remote_templates",
     "worker.checks.rehearsal",
     "producer.tasks",

@@ -30,8 +30,7 @@ from ops.state.acts import Reason, act_of, acting
 from ops.state.holders import await_holders
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
-from ops.terminal.asking import confirmed, counted
-from ops.terminal.console import mention, print_json, progress, say, table
+from ops.terminal.console import confirmed, counted, mention, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import count_columns, number_columns, text_columns
 from producer.publish import Publisher

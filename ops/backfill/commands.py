@@ -22,8 +22,17 @@ from ops.state.acts import Reason, act_of, acting, actor
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams, take_back
-from ops.terminal.asking import confirmed, counted
-from ops.terminal.console import Progress, mention, print_json, print_result, progress, say, table
+from ops.terminal.console import (
+    Progress,
+    confirmed,
+    counted,
+    mention,
+    print_json,
+    print_result,
+    progress,
+    say,
+    table,
+)
 from ops.terminal.interrupts import Interruption, interruptible_between_steps
 from ops.terminal.options import Json, Yes, spread
 from ops.terminal.tables import count_columns, number_columns, text_columns

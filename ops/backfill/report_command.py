@@ -1,18 +1,141 @@
-"""`segrelay backfill report`: what became of a job, as JSON, as a page, and the rows to mend."""
+"""`segrelay backfill report`: what became of a job, as JSON or as a page, and the rows to mend."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from ops.backfill.page import page_of
-from ops.backfill.report import JobReport, read_report, write_bad_rows
+from ops.backfill.report import (
+    BAD_ROWS_TOLD,
+    OUTCOMES,
+    JobReport,
+    Span,
+    read_report,
+    write_bad_rows,
+)
+from ops.backfill.view import KINDS
 from ops.state.opened import opened
 from ops.terminal.console import mention, print_json
 from ops.terminal.private_files import private_file
 from worker.errors import UsageWrong
+
+_COLOURS: Final = {"delivered": "#2e7d32", "skipped": "#90a4ae", "dead": "#c62828"}
+_WIDTH, _HEIGHT = 960, 220
+_MOST_BARS: Final = 240
+_PAGE: Final = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Backfill {name}</title>
+<style>
+ body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem;
+   color: #1b1b1b; }}
+ table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; }}
+ td, th {{ border-bottom: 1px solid #ddd; padding: .25rem .8rem .25rem 0; text-align: left; }}
+ td.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
+ svg {{ width: 100%; height: auto; background: #fafafa; }}
+ code {{ background: #f2f2f2; padding: 0 .25rem; }}
+</style>
+<h1>Backfill <code>{name}</code>: {state}</h1>
+{body}
+</html>
+"""
+
+
+def page_of(report: JobReport) -> str:
+    """Return the HTML page of a report."""
+    name, state = report.view.job.spec.name, report.view.state
+    body = "\n".join(_parts(report))
+    return _PAGE.format(name=escape(name), state=escape(state), body=body)
+
+
+def _parts(report: JobReport) -> Iterator[str]:
+    found = report.document()
+    yield f"<p>From {escape(', '.join(found['sources']))}, begun {found['started_at']}.</p>"
+    if found["audience"]:
+        what = f"{found['on']} of {found['audience']} as of {found['as_of']}"
+        yield f"<p>{escape(what)}. Journeys: {'no' if found['skip_hook'] else 'yes'}.</p>"
+    if found["problem"]:
+        yield f"<p>{escape(found['problem'])}</p>"
+    if found["next"]:
+        yield f"<p>Next: <code>{escape(found['next'])}</code></p>"
+    yield "<h2>Rows</h2>"
+    yield _table((kind, found[kind]) for kind in ("rows", "events", "unmatched", "refused"))
+    yield "<h2>Deliveries</h2>"
+    yield _table((kind, found[kind]) for kind in KINDS)
+    for kind in ("skipped", "dead"):
+        if found[f"{kind}_by_reason"]:
+            yield f"<h3>{kind} because of</h3>"
+            yield _table(found[f"{kind}_by_reason"].items())
+    if report.spans:
+        yield "<h2>Over time</h2>"
+        yield _chart(report.spans)
+    yield from _bad_rows(report)
+
+
+def _table(rows: Iterable[tuple[str, int]]) -> str:
+    cells = (
+        f'<tr><td>{escape(name)}</td><td class="n">{count:,}</td></tr>' for name, count in rows
+    )
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _chart(spans: Sequence[Span]) -> str:
+    """Return bars, one for each minute, or for a few where there are many."""
+    first, last = spans[0].minute, spans[-1].minute
+    minutes = (last - first) // _MOST_BARS + 1
+    bars: dict[int, dict[str, int]] = {}
+    for span in spans:
+        bar = bars.setdefault((span.minute - first) // minutes, dict.fromkeys(OUTCOMES, 0))
+        for kind in OUTCOMES:
+            bar[kind] += span.counts[kind]
+    highest = max(sum(bar.values()) for bar in bars.values()) or 1
+    width = min(40.0, _WIDTH / ((last - first) // minutes + 1))
+    drawn = "".join(_bar(at * width, width, bar, highest) for at, bar in sorted(bars.items()))
+    legend = ", ".join(f'<span style="color:{_COLOURS[kind]}">{kind}</span>' for kind in OUTCOMES)
+    each = "minute" if minutes == 1 else f"{minutes} minutes"
+    return (
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="outcomes over time">'
+        f"{drawn}</svg><p>{legend} for each {each}, from {spans[0].begins_at} to "
+        f"{spans[-1].begins_at}; the highest bar is {highest:,}.</p>"
+    )
+
+
+def _bar(x: float, width: float, bar: dict[str, int], highest: int) -> str:
+    parts, y = [], float(_HEIGHT)
+    for kind, count in bar.items():
+        height = _HEIGHT * count / highest
+        y -= height
+        parts.append(
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(1.0, width - 1):.1f}" '
+            f'height="{height:.1f}" fill="{_COLOURS[kind]}"><title>{kind} {count:,}</title></rect>'
+        )
+    return "".join(parts)
+
+
+def _bad_rows(report: JobReport) -> Iterator[str]:
+    if not report.bad_rows:
+        return
+    name = escape(report.view.job.spec.name)
+    yield "<h2>Rows that could not be placed</h2>"
+    yield (
+        f"<p>{report.view.job.tally.refused:,} in all, {len(report.bad_rows):,} are kept: "
+        f"<code>segrelay backfill report {name} --bad-rows FILE</code> writes them, to be mended "
+        "and sent again.</p>"
+    )
+    rows = "".join(
+        f'<tr><td>{escape(row.file)}</td><td class="n">{row.line}</td>'
+        f"<td>{escape(row.reason)}</td><td>{escape(row.message)}</td></tr>"
+        for row in report.bad_rows[:BAD_ROWS_TOLD]
+    )
+    yield f"<table><tr><th>file<th>line<th>reason<th>message</tr>{rows}</table>"
+    if len(report.bad_rows) > BAD_ROWS_TOLD:
+        yield f"<p>The first {BAD_ROWS_TOLD} are shown.</p>"
 
 
 def report(

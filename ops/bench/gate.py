@@ -6,22 +6,81 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import orjson
 
-from ops.bench.frame.crowd import crowd_email, crowd_payloads, crowd_rig
 from ops.bench.frame.rigs import requests_of, start_workers, wait_until
-from ops.rig.rig import Rig
+from ops.rig.rig import Rig, free_port
 from ops.status.status import read_status
 from producer.publish import Publisher
 from producer.publishing.options import PublishOptions
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.words import BACKFILL
+
+CROWD: Final = "crowd"
+"""Name of the destination, of its trigger, and of its audience."""
+
+TEMPLATE: Final = """\
+local insider = import "insider.libsonnet";
+
+{ users: [{ identifiers: insider.identifiers, attributes: { name: "Somebody" } }] }
+"""
+_TABLES: Final = """\
+[destinations.crowd]
+api = "http"
+base_url = "{sandbox}"
+authorization = "insider"
+rate = "{rate}"
+
+[destinations.crowd.http]
+networks = ["127.0.0.0/8"]
+
+[triggers.crowd]
+destination = "crowd"
+audiences = ["crowd"]
+on = "enter"
+template = "crowd.jsonnet"
+url = "/api/user/v1/upsert"
+"""
+
+
+def crowd_rig(
+    folder: Path, *, rate: str, sandbox_settings: dict[str, Any], delivery_lines: str = ""
+) -> Rig:
+    """Return a rig that also has the destination `crowd`."""
+    port = free_port()
+    return Rig(
+        folder,
+        rate=rate,
+        delivery_lines=delivery_lines,
+        more=_TABLES.format(sandbox=f"http://127.0.0.1:{port}", rate=rate),
+        templates={"crowd.jsonnet": TEMPLATE},
+        sandbox_settings={"port": port, **sandbox_settings},
+    )
+
+
+def crowd_payloads(numbers: Iterable[int], name: str = "crowd") -> Iterator[bytes]:
+    """Yield one entrance for each number; equal names and numbers stand for the same person."""
+    at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "000Z")
+    for number in numbers:
+        email = crowd_email(number, name)
+        entry = {"id": "c" * 32, "slug": CROWD, "event": "enter", "enter": at}
+        data = {"_id": f"{name}-{number}", "email": email, "segment_events": [entry]}
+        stamp = {"object": "user", "subscription_id": "f" * 32, "timestamp": at}
+        yield orjson.dumps({"id": f"{name}-{number}", "data": data, "meta": stamp})
+
+
+def crowd_email(number: int, name: str = "crowd") -> str:
+    """Return the email of a person of the crowd."""
+    return f"{name}{number}@example.com"
+
 
 _LIMIT: Final = 600
 """Requests a minute."""

@@ -63,8 +63,7 @@ def _credentials(section: FlowerSettings, file: str) -> str:
 
 def _run(app: Any, section: FlowerSettings, credentials: str) -> None:
     """Run Flower in this process: no password stands on a command line."""
-    from ops.flower.server import serve  # noqa: PLC0415 - takes a while
-    from ops.flower.variables import apply_variables  # noqa: PLC0415 - see above
+    from ops.flower.server import apply_variables, serve  # noqa: PLC0415 - takes a while
 
     logs.configure(logging.INFO)
     # It warns of each question that no worker answers; `segrelay status` says that none runs.

@@ -9,18 +9,20 @@ executed from whatever folder is the current one.
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from functools import partial
 from typing import Any, Final
 
 from flower.api.workers import ListWorkers
 from flower.app import Flower
-from flower.command import extract_settings, setup_logging
+from flower.command import apply_env_options, extract_settings, setup_logging
 from flower.events import Events
+from flower.options import default_options
 from flower.urls import settings as page_settings
 from flower.views import BaseHandler
 from flower.views.monitor import Metrics
@@ -30,7 +32,76 @@ from tornado.escape import xhtml_escape
 from tornado.options import options
 
 from worker.contract.celery.options import VERSION_KEY
+from worker.errors import ConfigurationInvalid
 from worker.node.task import NO_FREE_SLOT
+
+PREFIX: Final = "FLOWER_"
+_COLUMNS: Final = "name,args,state,result,received,runtime,worker,uuid"
+"""The columns of the list of tasks, where Flower's own tell neither place nor outcome."""
+_USED: Final = frozenset(
+    {
+        "auto_refresh",
+        "ca_certs",
+        "certfile",
+        "cookie_secret",
+        "db",
+        "enable_events",
+        "inspect_timeout",
+        "keyfile",
+        "max_tasks",
+        "max_workers",
+        "natural_time",
+        "persistent",
+        "purge_offline_workers",
+        "state_save_interval",
+        "task_runtime_metric_buckets",
+        "tasks_columns",
+        "xheaders",
+    }
+)
+_LISTEN: Final = "set flower.listen in segrelay.toml"
+_SIGN_IN: Final = "set flower.user and flower.password in segrelay.toml"
+_INSTEAD: Final = {
+    "address": _LISTEN,
+    "port": _LISTEN,
+    "unix_socket": _LISTEN,
+    "basic_auth": _SIGN_IN,
+    "auth": _SIGN_IN,
+    "auth_provider": _SIGN_IN,
+    "oauth2_key": _SIGN_IN,
+    "oauth2_secret": _SIGN_IN,
+    "oauth2_redirect_uri": _SIGN_IN,
+    "unauthenticated_api": _SIGN_IN,
+    "read_only": "set flower.actions in segrelay.toml",
+    "url_prefix": "let your proxy serve Flower under a host name of its own",
+}
+
+
+def apply_variables(environ: MutableMapping[str, str] = os.environ) -> Iterator[str]:
+    """Set Flower's options from the environment; yield a note for each variable that is ignored.
+
+    Raises:
+        ConfigurationInvalid: A variable has a value that the option can't have.
+    """
+    for variable in sorted(environ):
+        name = variable.removeprefix(PREFIX).lower()
+        if variable == PREFIX + name.upper() and name not in _USED and _is_option(name):
+            del environ[variable]
+            advice = _INSTEAD.get(name, "segrelay does not use this option of Flower")
+            yield f"{variable} is ignored: {advice}"
+    environ.setdefault(f"{PREFIX}TASKS_COLUMNS", _COLUMNS)
+    try:
+        apply_env_options()
+    except ValueError as error:
+        names = ", ".join(v for v in sorted(environ) if v.removeprefix(PREFIX).lower() in _USED)
+        raise ConfigurationInvalid(
+            f"One of {names} has a value that Flower can't read: {error}."
+        ) from error
+
+
+def _is_option(name: str) -> bool:
+    return name in default_options or name in _INSTEAD
+
 
 _ANY_HOST: Final = r".*"
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})

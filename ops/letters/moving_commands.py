@@ -17,15 +17,13 @@ from redis import Redis
 from ops.letters.files import import_letters
 from ops.letters.options import LetterOptions
 from ops.letters.reading import find_letters
-from ops.letters.rehearsal import rehearse_letters
-from ops.letters.replay import ReplayPlan, ReplayPolicy, plan_replay
+from ops.letters.replay import ReplayPlan, ReplayPolicy, plan_replay, rehearse_letters
 from ops.letters.replay import discard as discard_letters
 from ops.letters.replay import replay as replay_letters
 from ops.state.acts import Because, act_of, acting
 from ops.state.clock import now_ms
 from ops.state.opened import opened
-from ops.terminal.asking import confirmed, counted
-from ops.terminal.console import mention, print_json, print_result, say, table
+from ops.terminal.console import confirmed, counted, mention, print_json, print_result, say, table
 from ops.terminal.options import All, Force, Ids, Json, Yes, spread
 from ops.terminal.tables import text_columns
 from producer.doorbell import CeleryDoorbell

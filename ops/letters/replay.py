@@ -22,12 +22,14 @@ from ops.letters.reading import Filter, StoredLetter, find_letters, is_exhausted
 from ops.state import scripts
 from producer.doorbell import Doorbell
 from producer.retrying import TOO_OLD, LedgerReach
+from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
 from worker.contract.events import Header, decode_header, encode_header, pack_profile
 from worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
 from worker.contract.triggers.meaning import Meaning
-from worker.contract.words import BACKFILL, job_of_lane
+from worker.contract.words import BACKFILL, Death, job_of_lane
+from worker.destinations.api import NotSendable
 from worker.errors import FormatUnknown, PartitionsChange, PayloadRefused
 
 STEP: Final = 200
@@ -214,3 +216,36 @@ def letter_header(letter: StoredLetter) -> Header | None:
     except (PayloadRefused, FormatUnknown):
         return None
     return header if header.digest and header.time_us else None
+
+
+_READ_AT_ONCE: Final = 100
+"""Letters read in one call; one may hold a profile of a megabyte."""
+_UNREADABLE: Final = NotSendable(
+    Death.UNREADABLE, "The entry can't be read by this version of segrelay."
+)
+
+
+def candidate_of(letter: StoredLetter) -> Candidate | None:
+    """Return the event of a letter; None if this version can't read its entry."""
+    if "entry" in letter or not letter["header"]:
+        return None
+    header = decode_header(orjson.dumps(letter["header"]))
+    return Candidate(letter["id"], letter["trigger"], header, orjson.dumps(letter["profile"]))
+
+
+def rehearse_letters(
+    client: Redis,
+    settings: Settings,
+    places: Sequence[PartitionKeys],
+    ids: Sequence[str],
+    now_ms: int,
+) -> Iterator[Rehearsed]:
+    """Rehearse letters that could be replayed."""
+    for first in range(0, len(ids), _READ_AT_ONCE):
+        part = Filter(frozenset(ids[first : first + _READ_AT_ONCE]))
+        letters = {one["id"]: candidate_of(one) for one in find_letters(client, places, part)}
+        readable = [candidate for candidate in letters.values() if candidate]
+        yield from rehearse(readable, settings, now_us=1000 * now_ms)
+        for letter_id, candidate in letters.items():
+            if candidate is None:
+                yield Rehearsed(letter_id, None, _UNREADABLE)

@@ -1,12 +1,14 @@
-"""Families of metrics, and the bounds of their labels."""
+"""Families of metrics, the bounds of their labels, and the text that Prometheus reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from prometheus_client import Metric
 from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
 
 OTHER: Final = "other"
 """A label's value for everything beyond a bound."""
@@ -67,3 +69,41 @@ def bounded(counts: Mapping[str, int], most: int) -> list[tuple[str, int]]:
     ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     rest = sum(count for _, count in ordered[most:])
     return ordered[:most] + ([(OTHER, rest)] if rest else [])
+
+
+_PAIRS_KEPT: Final = 4_096
+"""Labels with their values that are kept as text; there are as many as triggers, and a few."""
+
+
+def text_of(families: Iterable[Metric]) -> bytes:
+    """Return the page: counters, gauges and histograms without timestamps."""
+    lines: list[str] = []
+    for family in families:
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        lines.append(f"# HELP {name} {_of_help(family.documentation)}\n")
+        lines.append(f"# TYPE {name} {family.type}\n")
+        if isinstance(family, RowFamily):
+            lines += _rows(family)
+        lines += (_line(one.name, one.labels.items(), one.value) for one in family.samples)
+    return "".join(lines).encode()
+
+
+def _rows(family: RowFamily) -> Iterator[str]:
+    for values, number in family.rows:
+        yield _line(family.sample, zip(family.labels, values, strict=True), number)
+
+
+def _line(name: str, labels: Iterable[tuple[str, str]], number: float) -> str:
+    written = ",".join([_pair(*pair) for pair in sorted(labels)])
+    shown = floatToGoString(number)  # type: ignore[no-untyped-call]
+    return f"{name}{{{written}}} {shown}\n" if written else f"{name} {shown}\n"
+
+
+@lru_cache(_PAIRS_KEPT)
+def _pair(name: str, value: str) -> str:
+    escaped = _of_help(value).replace('"', r"\"")
+    return f'{name}="{escaped}"'
+
+
+def _of_help(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n")

@@ -3,28 +3,78 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import Metric
 from redis import Redis
 
 from ops.letters.reading import Cause, count_causes
-from ops.metrics import deliveries, machines, requests, sources
-from ops.metrics.text import text_of
+from ops.metrics import deliveries, requests, sources
+from ops.metrics.families import RowFamily, gauge, text_of
 from ops.state.partitions import all_partitions
 from ops.status.health.facts import Facts
 from ops.status.health.judgement import UNREACHABLE, problems_of
 from ops.status.health.problem import ILL, HealthProblem
 from ops.status.health.reader import read_facts
+from worker.contract.processes.workers import WORKER
 from worker.contract.settings import Settings
 from worker.errors import RedisUnavailable
 
 
+def up(*, is_up: bool) -> Metric:
+    """Return whether Redis could be asked."""
+    return gauge("segrelay_up", "1 if Redis could be asked.", (), [((), float(is_up))])
+
+
+def count_problems(found: Sequence[HealthProblem]) -> RowFamily:
+    """Return how many problems there are of each name and severity."""
+    counts = Counter((one.name, one.severity) for one in found)
+    return gauge(
+        "segrelay_problems",
+        "What is wrong: the subjects of each problem that `segrelay status` names.",
+        ("name", "severity"),
+        sorted(counts.items()),
+    )
+
+
+def workers(facts: Facts) -> Iterator[Metric]:
+    """Yield how many workers run."""
+    processes = [one for one in facts.status["processes"] if one["kind"] == WORKER]
+    yield gauge("segrelay_workers", "Workers that were seen lately.", (), [((), len(processes))])
+    yield gauge(
+        "segrelay_responses_waiting",
+        "Records that wait for response streams.",
+        (),
+        [((), facts.status["responses"]["waiting"])],
+    )
+
+
+def redis(facts: Facts) -> Iterator[Metric]:
+    """Yield how much memory Redis uses, and whether it keeps what it is given."""
+    found = facts.redis
+    numbers = {
+        "memory_used_bytes": ("Memory that Redis uses.", found.used),
+        "memory_max_bytes": ("Redis' maxmemory; 0 = it has none.", found.most),
+        "keys": (
+            "Keys in Redis; nearly all are ledgers, one for each profile of a destination.",
+            found.keys,
+        ),
+        "full": ("1 if Redis takes no more events.", bool(found.full)),
+        "durable": ("1 if Redis is as durable as promised.", not found.weak),
+        "disk_writable": ("1 if Redis can write to its disk.", not found.failing),
+        "emptied": ("How often Redis came back empty, and nobody has acknowledged it.",
+                    len(found.losses)),
+    }  # fmt: skip
+    for name, (meaning, number) in numbers.items():
+        yield gauge(f"segrelay_redis_{name}", meaning, (), [((), float(number))])
+
+
 def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
     """Yield all metrics."""
-    yield machines.up(is_up=True)
-    yield machines.problems(problems_of(facts))
+    yield up(is_up=True)
+    yield count_problems(problems_of(facts))
     for family in (
         deliveries.outcomes,
         deliveries.waiting,
@@ -37,8 +87,8 @@ def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
         sources.receivers,
         sources.jobs,
         sources.syncs,
-        machines.workers,
-        machines.redis,
+        workers,
+        redis,
     ):
         yield from family(facts)
     yield from deliveries.letters(facts, causes)
@@ -63,7 +113,7 @@ class MetricsPage:
                 families = self._read()
             except RedisUnavailable as error:
                 found = HealthProblem(UNREACHABLE, ILL, "", error.message, "segrelay redis status")
-                families = [machines.up(is_up=False), machines.problems([found])]
+                families = [up(is_up=False), count_problems([found])]
         return text_of(families)
 
     def _read(self) -> Iterable[Metric]:

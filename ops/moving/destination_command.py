@@ -12,8 +12,7 @@ from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import Carried, known_destinations
 from ops.state.waiting import refuse_other_configurations
-from ops.terminal.asking import confirmed
-from ops.terminal.console import mention, print_result
+from ops.terminal.console import confirmed, mention, print_result
 from ops.terminal.options import Json, Yes, configured
 from worker.contract.settings import Settings
 from worker.errors import UsageWrong

@@ -11,8 +11,7 @@ from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, count_chosen, find_streams, take_back
-from ops.terminal.asking import confirmed, counted
-from ops.terminal.console import print_result
+from ops.terminal.console import confirmed, counted, print_result
 from ops.terminal.options import All, Json, Yes
 from worker.errors import UsageWrong
 

@@ -21,8 +21,7 @@ from ops.state.partitions import (
     read_carried,
 )
 from ops.state.snapshots import PartitionSnapshot, snapshots
-from ops.terminal.asking import confirmed
-from ops.terminal.console import mention, print_result
+from ops.terminal.console import confirmed, mention, print_result
 from ops.terminal.options import Json, Yes
 from worker.contract.numbering import Numbering
 from worker.contract.processes.workers import read_processes

@@ -12,8 +12,7 @@ from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, Stream, find_streams, refuse_other_configurations
-from ops.terminal.asking import confirmed
-from ops.terminal.console import mention, print_json, progress, say
+from ops.terminal.console import confirmed, mention, print_json, progress, say
 from ops.terminal.options import Json, Yes, configured
 from producer.doorbell import CeleryDoorbell
 from worker.adapters.redis.addresses import read_renamed

@@ -17,8 +17,7 @@ from ops.person.renaming import AT_ONCE, PersonRenaming
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.person import key_named
-from ops.terminal.asking import confirmed
-from ops.terminal.console import mention, print_json, progress, say
+from ops.terminal.console import confirmed, mention, print_json, progress, say
 from ops.terminal.options import Json, Yes
 from worker.contract.keys import digest_of
 from worker.contract.settings import Settings

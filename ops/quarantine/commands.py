@@ -15,8 +15,15 @@ import typer
 from ops.letters.masking import MASK, masked_profile, public_only
 from ops.state.acts import Because, act_of, acting
 from ops.state.opened import opened
-from ops.terminal.asking import confirmed
-from ops.terminal.console import mention, print_json, print_result, say, say_fields, table
+from ops.terminal.console import (
+    confirmed,
+    mention,
+    print_json,
+    print_result,
+    say,
+    say_fields,
+    table,
+)
 from ops.terminal.moments import parse_moment_ms, shown_ms
 from ops.terminal.options import All, FilterOptions, Force, Ids, Json, Reveal, Yes, spread
 from ops.terminal.tables import number_columns, text_columns

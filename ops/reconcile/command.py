@@ -11,8 +11,7 @@ from ops.reconcile.comparing import AudienceComparison, SampleResult
 from ops.reconcile.drift import Drift, RepairEvent
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
-from ops.terminal.asking import confirmed
-from ops.terminal.console import mention, print_json, progress, say, table
+from ops.terminal.console import confirmed, mention, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import number_columns
 from producer.publish import Publisher

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from contextlib import closing, suppress
-from typing import Final
+from typing import Any, Final, NoReturn
 
 import typer
 from celery import signals
+from celery.bin.celery import celery
+from celery.exceptions import ImproperlyConfigured
 
-from ops.run.celery_command import run_celery
 from ops.run.configuration import note_configuration
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
@@ -19,7 +21,34 @@ from worker import logs
 from worker.contract.own_processes import own_module
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import Settings
+from worker.contract.words import BACKFILL, LIVE
 from worker.errors import RedisUnavailable, UsageWrong
+
+
+def run_celery(app: Any, arguments: Sequence[str]) -> NoReturn:
+    """Run a command for an app, as `celery -A` would, and end with its exit code.
+
+    `Celery.start` would not do: it loses the exit code.
+
+    Raises:
+        UsageWrong: Celery can't start with these arguments.
+    """
+    celery.params[0].default = app
+    try:
+        celery.main(args=list(arguments), prog_name="segrelay", auto_envvar_prefix="CELERY")
+    except ImproperlyConfigured as error:
+        # What Celery finds only when it starts, e.g. a queue of another name.
+        raise UsageWrong(
+            f"Celery can't start with these options: {_first_sentence(str(error))}."
+            f" The queues are {LIVE} and {BACKFILL}."
+        ) from error
+    raise SystemExit(0)
+
+
+def _first_sentence(text: str) -> str:
+    """Return the first sentence; the others are about settings that we do not have."""
+    return " ".join(text.split()).partition(". ")[0].rstrip(".")
+
 
 _BEGIN_SECONDS: Final = 2.0
 

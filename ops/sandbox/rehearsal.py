@@ -8,7 +8,7 @@ from typing import Final
 
 from redis import Redis
 
-from ops.sandbox.endpoint_rules import EndpointRules
+from ops.sandbox.settings import EndpointRules
 from ops.state.partitions import all_partitions
 from worker.contract.redis.connection import connect, redis_errors, resolve_url, wait_ready
 from worker.contract.redis.scanning import scan_keys

@@ -15,8 +15,7 @@ from redis import Redis
 
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
-from ops.terminal.asking import confirmed
-from ops.terminal.console import mention, print_json, print_result, table
+from ops.terminal.console import confirmed, mention, print_json, print_result, table
 from ops.terminal.interrupts import interrupted_once
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json, Yes

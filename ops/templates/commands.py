@@ -13,11 +13,10 @@ from ops.templates.checking.findings import lines_of, source_below
 from ops.templates.checking.live import LiveCheck, check_live
 from ops.templates.checking.remembered import LastCheck, RememberedChecks
 from ops.templates.new_template import write_new
-from ops.templates.options import Folder
 from ops.templates.remote_commands import add_remote
 from ops.templates.testing.commands import diff, run_cases
 from ops.templates.trying.commands import render, watch
-from ops.templates.workspace import Workspace, shipped_models, workspace_of
+from ops.templates.workspace import Folder, Workspace, shipped_models, workspace_of
 from ops.terminal.console import mention, print_json, say, table, wants_colour
 from ops.terminal.moments import shown_ms
 from ops.terminal.options import Json, Strict

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from ops.templates.options import TemplateArgument
 from ops.templates.remote import (
     opened_api,
     push,
@@ -16,7 +15,7 @@ from ops.templates.remote import (
     source_for_lytics,
     try_there,
 )
-from ops.templates.workspace import Workspace, full_name, names_in, workspace_of
+from ops.templates.workspace import TemplateArgument, Workspace, full_name, names_in, workspace_of
 from ops.terminal.console import mention, print_json, print_result, say, table
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns

@@ -1,4 +1,4 @@
-"""The templates folder of a command, and the triggers that use its templates."""
+"""The templates folder of a command, the triggers that use its templates, and shared options."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import typer
 
 from ops.terminal.options import configured
 from worker.checks.samples import profile_for, sample_profile
@@ -15,6 +17,22 @@ from worker.contract.settings import Settings, Trigger, load_settings
 from worker.contract.words import Direction
 from worker.errors import UsageWrong
 from worker.jsonnet.files import SHIPPED_FOLDER
+
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--templates", help="This folder; the configuration is not read then.", metavar="DIR"
+    ),
+]
+TriggerName = Annotated[
+    str, typer.Option("--trigger", help="As a delivery of this trigger.", metavar="TRIGGER")
+]
+Given = Annotated[
+    str,
+    typer.Option("--settings", help="The trigger's settings, a JSON object.", metavar="JSON"),
+]
+TemplateArgument = Annotated[str, typer.Argument(help="Below the templates folder.")]
+
 
 SUFFIX: Final = ".jsonnet"
 _PATTERN: Final = f"*{SUFFIX}"

@@ -1,4 +1,4 @@
-"""The output of commands: errors as one paragraph, JSON, lines, tables and progress."""
+"""The output of commands, and their questions: errors, JSON, lines, tables, progress."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
+import typer
+
 from ops.terminal.tables import TableColumns, laid_out, wrapped
 from worker.contract.printable import LAYOUT, json_text, printable
-from worker.errors import SegrelayError
+from worker.errors import SegrelayError, UsageWrong
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -268,3 +270,34 @@ def progress(label: str, total: int | None = None) -> Iterator[Progress]:
     columns = (*Bars.get_default_columns(), Pace())
     with Bars(*columns, console=Console(stderr=True)) as bars:
         yield _BarProgress(bars, bars.add_task(label, total=total))
+
+
+def confirmed(question: str, *, yes: bool) -> None:
+    """Ask, unless `--yes` was given.
+
+    Raises:
+        UsageWrong: Nobody is there to be asked.
+        Abort: The answer is no.
+    """
+    if yes:
+        return
+    if not is_terminal():
+        raise UsageWrong(f"{question} There is no terminal on which to ask; --yes agrees.")
+    typer.confirm(question, abort=True, err=True)
+
+
+def is_terminal() -> bool:
+    """Say whether stdin is a terminal."""
+    return sys.stdin.isatty()
+
+
+def counted(label: str, steps: Iterable[int], total: int) -> int:
+    """Run the steps, show their progress, and return their sum."""
+    done = 0
+    if not total:
+        return done
+    with progress(label, total) as shown:
+        for step in steps:
+            done += step
+            shown.advance(step)
+    return done

@@ -4,9 +4,8 @@ import time
 
 import pytest
 
-from ops.bench.frame.crowd import crowd_rig
 from ops.bench.frame.rigs import start_workers
-from ops.bench.gate import LimitPhase, LiveEvents, figures, publish_crowd
+from ops.bench.gate import LimitPhase, LiveEvents, crowd_rig, figures, publish_crowd
 from tests.journeys.play import Rig, invent, lines, nothing_is_wrong, send, status_of, watched
 from tests.nightly import amount
 from tests.waiting import allowed, patient, until

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.metrics.machines import problems
+from ops.metrics.page import problems
 from ops.status.health.judgement import UNREACHABLE, problems_of
 from ops.status.health.problem import ILL, HealthProblem
 from tests.unit.ops.status.health.test_judgement import CASES

@@ -17,10 +17,9 @@ from urllib.parse import parse_qs
 import orjson
 
 from ops.sandbox.answer import Reply, json_answer
-from ops.sandbox.endpoint_rules import AnswerRule, EndpointRules
 from ops.sandbox.endpoints.issuer import Issuer
 from ops.sandbox.insider.limit import SlidingWindow
-from ops.sandbox.settings import SandboxSettings
+from ops.sandbox.settings import AnswerRule, EndpointRules, SandboxSettings
 from worker.contract.settings.http import Signature
 from worker.contract.settings.sandboxed import ENDPOINTS_PATH, TOKEN_PATH
 from worker.destinations.signing import signature_of

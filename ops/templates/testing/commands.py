@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import orjson
 import typer
 
 from ops.state.opened import opened
-from ops.templates.options import Folder, TriggerName
 from ops.templates.testing import cases as testing
-from ops.templates.testing.junit import junit
+from ops.templates.testing.cases import CaseResult
 from ops.templates.trying.comparison import Comparison, FieldDifference, compared
 from ops.templates.trying.events import WantedEvents, from_file, from_payload, kept
 from ops.templates.trying.revisions import Revision, version
-from ops.templates.workspace import Workspace, workspace_of
+from ops.templates.workspace import Folder, TriggerName, Workspace, workspace_of
 from ops.terminal.console import mention, print_json, say, table
 from ops.terminal.options import Json
 from ops.terminal.tables import count_columns, text_columns
@@ -26,6 +26,22 @@ from worker.checks.rehearsal import Candidate, Rehearsed, rehearse_rendering, re
 from worker.checks.samples import load_profiles, profile_for
 from worker.contract.settings import Trigger
 from worker.errors import UsageWrong
+
+
+def junit(results: Mapping[str, Sequence[CaseResult]]) -> bytes:
+    """Return an XML document with a suite for each template."""
+    root = Element("testsuites")
+    for template, verdicts in results.items():
+        failed = sum(not one.passed for one in verdicts)
+        suite = SubElement(
+            root, "testsuite", name=template, tests=str(len(verdicts)), failures=str(failed)
+        )
+        for one in verdicts:
+            case = SubElement(suite, "testcase", classname=template, name=one.case.name)
+            if not one.passed:
+                failure = SubElement(case, "failure", message="it is not as expected")
+                failure.text = "\n".join(one.difference)
+    return b'<?xml version="1.0" encoding="utf-8"?>\n' + tostring(root) + b"\n"
 
 
 def run_cases(

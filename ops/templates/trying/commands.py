@@ -14,10 +14,17 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ops.templates.options import Folder, Given, TemplateArgument, TriggerName
+from ops.templates.trying.events import rehearse_named
 from ops.templates.trying.explained import changes_of_rehearsed, document_of
-from ops.templates.trying.named_events import rehearse_named
-from ops.templates.workspace import Workspace, full_name, workspace_of
+from ops.templates.workspace import (
+    Folder,
+    Given,
+    TemplateArgument,
+    TriggerName,
+    Workspace,
+    full_name,
+    workspace_of,
+)
 from ops.terminal.console import mention, print_json, say
 from ops.terminal.options import Json, object_of
 from worker.checks.rehearsal import Rehearsed

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 import ops.chaos
-from ops.fuzz.people import person
+from ops.fuzz.__main__ import person
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
 from worker.jsonnet.accelerated import sources_of

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import redis
 import structlog
 
-from ops.run.celery_command import run_celery
+from ops.run.worker import run_celery
 from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract.settings import Settings, load_settings

@@ -6,9 +6,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from ops.bench.frame.plot import bars
-from ops.bench.frame.runs import Runs, summed_up
-from ops.bench.frame.scenario import Scenario, Variant
+from ops.bench.__main__ import bars
+from ops.bench.frame.scenario import Runs, Scenario, Variant, summed_up
 from ops.bench.scenarios import SCENARIOS
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -9,8 +9,7 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from ops.metrics.families import counter, gauge, histogram
-from ops.metrics.text import text_of
+from ops.metrics.families import counter, gauge, histogram, text_of
 from worker.contract.measures import REQUEST_BOUNDS, Histogram
 
 NUMBERS = [0, 1, 7.0, 0.1, 1e-9, 1_234_567, 123_456_789.5, 1e21, float("inf"), float("-inf")]
