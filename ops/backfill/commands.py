@@ -11,8 +11,7 @@ import typer
 from redis import Redis
 
 from ops.backfill.first_people import FirstPerson, read_first_people
-from ops.backfill.job_request import read_anew, spec_of
-from ops.backfill.options import RowOptions
+from ops.backfill.job_request import RowOptions, read_anew, spec_of
 from ops.backfill.plan_command import plan
 from ops.backfill.report_command import report
 from ops.backfill.view import JobView, read_all, read_view
@@ -85,10 +84,9 @@ def start(
     them unless you say --hooks. With --canary the first rows are delivered, a few of these people
     are read back from Insider, and the job waits until it is resumed.
     """
-    wanted = options.wanted(name=name, canary=canary)
     with opened() as (settings, client):
         book = JobBook(client)
-        spec = spec_of(wanted, settings, book)
+        spec = spec_of(options, settings, book, name=name, canary=canary)
         book.create(spec)
         mention(
             f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
@@ -262,11 +260,7 @@ def _refuse_to_pause(job: str, phase: JobPhase, *, reading_only: bool) -> None:
 
 
 def _refuse_changes(job: Job, settings: Settings) -> None:
-    """Refuse to resume a job if triggers, identity or partitions have changed since it began.
-
-    Raises:
-        UsageWrong: Triggers, identity or partitions have changed.
-    """
+    """Refuse to resume a job if triggers, identity or partitions have changed since it began."""
     if routing_digest(settings) != job.spec.routing:
         raise UsageWrong(
             f"Triggers, identity or partitions have changed since job '{job.spec.name}' began, so "

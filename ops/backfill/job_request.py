@@ -1,4 +1,4 @@
-"""Making a job from the options of `backfill start`: finds files, reads times, checks triggers."""
+"""Making a job from the options of a backfill: finds files, reads times, checks triggers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from glob import glob
 from itertools import count
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+import typer
 
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job, Spec
@@ -37,34 +39,60 @@ _TIME_IN_NAME: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WantedJob:
-    """A backfill as a person describes it on the command line.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowOptions:
+    """Options that name the rows and say what they mean."""
 
-    Args:
-        sources: Files, globs, `-`, or `lytics:SLUG`.
-        audience: "" where every row brings its own events; a scan's own if it is not said.
-        as_of: RFC 3339, `now`, `file`, `name`, `column:FIELD`, or "" where it was not said; a
-            scan has Lytics' time.
-        columns: The names of the columns of a file without a header.
-        stripes: Processes that read; 0 = one for each core.
-    """
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE…", help="Files, patterns in quotes, -, or lytics:SLUG."),
+    ]
+    audience: Annotated[
+        str, typer.Option(help="Slug of the audience that the people in the rows belong to.")
+    ] = ""
+    audience_id: Annotated[
+        str, typer.Option(help="The id of the audience, for templates that read it.")
+    ] = ""
+    on: Annotated[
+        Literal["enter", "exit"],
+        typer.Option(help="Whether the rows entered or left the audience."),
+    ] = "enter"
+    as_of: Annotated[
+        str,
+        typer.Option(
+            help="When the rows were true: a time; name = as the file's name says, in UTC; "
+            "column:NAME = as each row says; file = when the file was last written to, which is "
+            "the end of its writing; or now.",
+            metavar="TIME",
+        ),
+    ] = ""
+    trigger: Annotated[
+        list[str] | None, typer.Option(help="Deliver for these triggers only; repeatable.")
+    ] = None
+    columns: Annotated[
+        str, typer.Option(help="Names for a CSV without a header: email,first_name,…")
+    ] = ""
+    hooks: Annotated[
+        bool, typer.Option("--hooks", help="Let Insider start journeys for these people.")
+    ] = False
+    again: Annotated[
+        bool, typer.Option("--again", help="Also deliver what was delivered before.")
+    ] = False
 
-    sources: Sequence[str]
-    audience: str = ""
-    audience_id: str = ""
-    on: Literal["enter", "exit"] = "enter"
-    as_of: str = ""
-    triggers: tuple[str, ...] = ()
-    name: str = ""
-    columns: tuple[str, ...] = ()
-    hooks: bool = False
-    again: bool = False
-    canary: int = 0
-    stripes: int = 0
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Return the names of the only triggers that deliver; none = all."""
+        return tuple(self.trigger or ())
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Return the names of the columns of a file without a header."""
+        return tuple(each.strip() for each in self.columns.split(",") if each.strip())
 
 
-def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
+def spec_of(
+    wanted: RowOptions, settings: Settings, book: JobBook, *, name: str = "", canary: int = 0
+) -> Spec:
     """Return the specification of a job from its description.
 
     Raises:
@@ -79,7 +107,7 @@ def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
     columns = _columns(wanted, settings)
     measured = [_measured(name, columns, membership) for name in files]
     return Spec(
-        name=_name(wanted, files, book.names()),
+        name=_name(name, wanted.audience, files, book.names()),
         sources=tuple(files),
         digests=tuple(digest for digest, _ in measured),
         size=sum(size for _, size in measured),
@@ -89,8 +117,8 @@ def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
         triggers=triggers,
         skip_hook=not wanted.hooks,
         again=wanted.again,
-        canary=wanted.canary,
-        stripes=wanted.stripes or min(_MOST_STRIPES, processors()),
+        canary=canary,
+        stripes=min(_MOST_STRIPES, processors()),
         routing=routing_digest(settings),
         started_at=_now(),
     )
@@ -154,11 +182,11 @@ def _measured(name: str, columns: Columns, membership: RowMeaning | None) -> tup
         return found.digest, found.size
 
 
-def _columns(wanted: WantedJob, settings: Settings) -> Columns:
+def _columns(wanted: RowOptions, settings: Settings) -> Columns:
     known = settings.producer.backfill
     return Columns(
         identity=settings.delivery.identity,
-        names=wanted.columns,
+        names=wanted.column_names,
         renamed=dict(known.columns),
         lists=known.lists,
         maps=known.maps,
@@ -166,7 +194,7 @@ def _columns(wanted: WantedJob, settings: Settings) -> Columns:
 
 
 def _membership(
-    wanted: WantedJob, files: Sequence[str], looked: FirstLook | None, now_us: int
+    wanted: RowOptions, files: Sequence[str], looked: FirstLook | None, now_us: int
 ) -> RowMeaning | None:
     if not wanted.audience:
         return None
@@ -190,11 +218,7 @@ def _membership(
 
 
 def _time_us(as_of: str, files: Sequence[str]) -> int:
-    """Return when the rows were true, in µs since 1970.
-
-    Raises:
-        UsageWrong: It was not said, or can't be read.
-    """
+    """Return when the rows were true, in µs since 1970."""
     if as_of in {"file", "name"} and STANDARD_INPUT in files:
         raise UsageWrong(f"--as-of {as_of}: standard input has none; write the time.")
     match as_of:
@@ -222,11 +246,7 @@ def _time_us(as_of: str, files: Sequence[str]) -> int:
 
 
 def _named_us(file: str) -> int:
-    """Return the time in a file's name, in µs since 1970; a date means the begin of that day.
-
-    Raises:
-        UsageWrong: It tells none, or several.
-    """
+    """Return the time in a file's name, in µs since 1970; a date means the begin of that day."""
     found = list(_TIME_IN_NAME.finditer(Path(file).name))
     if len(found) != 1:
         raise UsageWrong(
@@ -241,7 +261,7 @@ def _named_us(file: str) -> int:
         raise UsageWrong(f"--as-of name: {file}: {refusal.message}") from refusal
 
 
-def _checked_triggers(wanted: WantedJob, settings: Settings) -> tuple[str, ...]:
+def _checked_triggers(wanted: RowOptions, settings: Settings) -> tuple[str, ...]:
     for name in wanted.triggers:
         if name not in settings.triggers:
             raise UsageWrong(
@@ -255,7 +275,7 @@ def _checked_triggers(wanted: WantedJob, settings: Settings) -> tuple[str, ...]:
     return wanted.triggers
 
 
-def _someone_wants(wanted: WantedJob, settings: Settings) -> bool:
+def _someone_wants(wanted: RowOptions, settings: Settings) -> bool:
     return any(
         trigger.on == wanted.on
         and (
@@ -267,13 +287,13 @@ def _someone_wants(wanted: WantedJob, settings: Settings) -> bool:
     )
 
 
-def _name(wanted: WantedJob, files: Sequence[str], taken: Sequence[str]) -> str:
-    if wanted.name:
-        if NAME_PATTERN.fullmatch(wanted.name):
-            return wanted.name
-        raise UsageWrong(f"A job's name has only a to z, 0 to 9 and -; '{wanted.name}' has others.")
+def _name(wanted: str, audience: str, files: Sequence[str], taken: Sequence[str]) -> str:
+    if wanted:
+        if NAME_PATTERN.fullmatch(wanted):
+            return wanted
+        raise UsageWrong(f"A job's name has only a to z, 0 to 9 and -; '{wanted}' has others.")
     first = "input" if files[0] == STANDARD_INPUT else Path(files[0]).name.partition(".")[0]
-    stem = _NOT_IN_NAMES.sub("-", f"{wanted.audience or first}".lower()).strip("-") or "job"
+    stem = _NOT_IN_NAMES.sub("-", (audience or first).lower()).strip("-") or "job"
     free = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     return next(name for name in free if name not in taken)
 

@@ -8,8 +8,7 @@ from typing import Final
 import orjson
 from redis import Redis
 
-from ops.backfill.job_request import spec_of
-from ops.backfill.options import RowOptions
+from ops.backfill.job_request import RowOptions, spec_of
 from ops.backfill.planning import JobPlan, Planner
 from ops.state.opened import opened
 from ops.terminal.console import print_result, progress, say, table
@@ -42,7 +41,7 @@ def plan(options: RowOptions, *, as_json: Json = False) -> None:
 
 
 def _planned(options: RowOptions, settings: Settings, client: Redis) -> JobPlan:
-    spec = spec_of(options.wanted(), settings, JobBook(client))
+    spec = spec_of(options, settings, JobBook(client))
     result = JobPlan(spec)
     shown = 0
     with progress("read, in bytes" if spec.size else "read, in rows", spec.size or None) as bar:
