@@ -16,7 +16,7 @@ from ops.state.opened import already_there, opened
 from ops.status.capacity import capacity_lines, read_capacity
 from ops.status.health.judgement import read_judged
 from ops.status.health.problem import ILL, line_of
-from ops.status.meter import Meter, ProgressMeter
+from ops.status.meter import LOOKS, ProgressMeter
 from ops.status.screen import StatusScreen
 from ops.status.text import sum_of, tell
 from ops.terminal.console import mention, print_json, print_result, say, say_wrapped
@@ -105,12 +105,7 @@ def status(
 
 
 def _test_messages(*, as_json: bool) -> None:
-    """Send a test message.
-
-    Raises:
-        ConfigurationInvalid: Nothing says where to.
-        OperationsMustAct: It was not taken.
-    """
+    """Send a test message."""
     from ops.status.notices.announcer import post  # noqa: PLC0415 - only this needs an HTTP client
     from ops.status.notices.wording import TEST  # noqa: PLC0415 - see above
 
@@ -168,7 +163,8 @@ def _watch(read: Read, *, as_json: bool) -> None:
 
 
 def _tell_again(read: Read, *, as_json: bool) -> None:
-    for document, rates in _readings(read):
+    for document, pace in _readings(read, looks=2):
+        rates = pace.rates()
         if as_json:
             line = json_text(orjson.dumps({**document, "per_second": rates}))
             sys.stdout.write(line + "\n")
@@ -181,26 +177,25 @@ def _draw_again(read: Read) -> None:
     from rich.console import Console, Group  # noqa: PLC0415 - `--help` has to be quick
     from rich.live import Live  # noqa: PLC0415 - see above
 
-    pace = ProgressMeter()
     with Live(console=Console(), auto_refresh=False, vertical_overflow="crop") as live:
-        for document, _ in _readings(read):
-            pace.look(document, time.monotonic())
+        for document, pace in _readings(read, looks=LOOKS):
             # The line below the last one is the cursor's.
             screen = StatusScreen(document, pace, live.console.height - 1)
             live.update(Group(*screen.drawn()), refresh=True)
 
 
-def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | None]]:
-    """Yield the status every second, with the growth of its counts a second; None at first.
+def _readings(read: Read, looks: int) -> Iterator[tuple[dict[str, Any], ProgressMeter]]:
+    """Yield the status every second, with the pace of its counts over the last looks.
 
     A Redis that is away for a while does not end the watching.
     """
-    meter = Meter()
+    meter = ProgressMeter(looks)
     while True:
         try:
             document = read()
         except RedisUnavailable as error:
             mention(error.message)
         else:
-            yield document, meter.rates(document, time.monotonic())
+            meter.look(document, time.monotonic())
+            yield document, meter
         time.sleep(_EVERY_SECONDS)

@@ -9,26 +9,9 @@ from typing import Any, Final, NamedTuple
 
 from ops.status.totals import KINDS
 
-_LOOKS: Final = 11
+LOOKS: Final = 11
 """Rates of triggers and jobs are those of the last ten seconds."""
 _SETTLED: Final = ("delivered", "skipped", "dead", "discarded")
-
-
-@dataclass(slots=True)
-class Meter:
-    """Measures how quickly the counts grow, from one look to the next."""
-
-    _last: Mapping[str, int] | None = None
-    _at_seconds: float = 0.0
-
-    def rates(self, document: Mapping[str, Any], now_seconds: float) -> dict[str, float] | None:
-        """Return how much each count grew a second since the last look; None at the first."""
-        counts = {kind: document[kind] for kind in KINDS}
-        last, since = self._last, now_seconds - self._at_seconds
-        self._last, self._at_seconds = counts, now_seconds
-        if last is None or since <= 0:
-            return None
-        return {kind: round((counts[kind] - last[kind]) / since, 1) for kind in KINDS}
 
 
 class _Look(NamedTuple):
@@ -38,13 +21,25 @@ class _Look(NamedTuple):
 
 @dataclass(slots=True)
 class ProgressMeter:
-    """Measures by the last ten seconds how quickly totals, triggers and jobs go on."""
+    """Measures how quickly totals, triggers and jobs go on, by the last looks at the status.
 
-    _looks: deque[_Look] = field(default_factory=lambda: deque(maxlen=_LOOKS))
+    Args:
+        most_looks: Two of them measure the time since the last look.
+    """
+
+    most_looks: int = LOOKS
+    _looks: deque[_Look] = field(default_factory=deque)
 
     def look(self, document: Mapping[str, Any], now_seconds: float) -> None:
         """Take a look."""
         self._looks.append(_Look(now_seconds, dict(_counts(document))))
+        if len(self._looks) > self.most_looks:
+            self._looks.popleft()
+
+    def rates(self) -> dict[str, float] | None:
+        """Return how much each kind of count grows a second; None until there are two looks."""
+        found = {kind: self.of(kind) for kind in KINDS}
+        return {kind: round(rate, 1) for kind, rate in found.items() if rate is not None} or None
 
     def of(self, name: str) -> float | None:
         """Return how much a count grows a second; None until there are two looks.

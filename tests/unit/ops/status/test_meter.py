@@ -1,36 +1,43 @@
 """How quickly the counts grow."""
 
-from ops.status.meter import Meter, ProgressMeter
+from ops.status.meter import ProgressMeter
 
 KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 
 
 def counts(**given):
-    return dict.fromkeys(KINDS, 0) | given
+    return dict.fromkeys(KINDS, 0) | {"requests": 0, "triggers": {}, "jobs": {}} | given
 
 
 def test_the_first_look_measures_nothing():
-    assert Meter().rates(counts(accepted=100), 5.0) is None
+    meter = ProgressMeter(2)
+    meter.look(counts(accepted=100), 5.0)
+
+    assert meter.rates() is None
 
 
 def test_a_rate_is_what_was_added_a_second_since_the_last_look():
-    meter = Meter()
-    meter.rates(counts(accepted=100), 5.0)
+    meter = ProgressMeter(2)
+    meter.look(counts(accepted=10_000), 1.0)
+    meter.look(counts(accepted=100), 5.0)
+    meter.look(counts(accepted=400, delivered=50), 7.0)
 
-    found = meter.rates(counts(accepted=400, delivered=50), 7.0)
+    found = meter.rates()
 
+    assert found
     assert (found["accepted"], found["delivered"], found["dead"]) == (150.0, 25.0, 0.0)
 
 
 def test_a_look_that_failed_in_between_is_bridged():
-    meter = Meter()
-    meter.rates(counts(), 0.0)
+    meter = ProgressMeter(2)
+    meter.look(counts(), 0.0)
+    meter.look(counts(accepted=100), 10.0)
 
-    assert meter.rates(counts(accepted=100), 10.0)["accepted"] == 10.0
+    assert meter.rates() == dict.fromkeys(KINDS, 0.0) | {"accepted": 10.0}
 
 
 def with_job(**given):
-    return counts() | {"requests": 0, "triggers": {}, "jobs": {"load": counts(**given)}}
+    return counts() | {"jobs": {"load": counts(**given)}}
 
 
 def test_the_pace_of_a_job_is_that_of_the_last_ten_seconds():
