@@ -13,7 +13,7 @@ from redis import Redis
 
 from ops.backfill.view import JobView, read_view
 from ops.state.partitions import all_partitions
-from ops.terminal.private_files import private_file
+from ops.terminal.files import private_file
 from producer.backfill.book import JobBook
 from producer.backfill.job import BadRow
 from worker.contract.redis.connection import redis_errors

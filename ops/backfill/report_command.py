@@ -20,7 +20,7 @@ from ops.backfill.report import (
 from ops.backfill.view import KINDS
 from ops.state.opened import opened
 from ops.terminal.console import mention, print_json
-from ops.terminal.private_files import private_file
+from ops.terminal.files import private_file
 from worker.errors import UsageWrong
 
 _COLOURS: Final = {"delivered": "#2e7d32", "skipped": "#90a4ae", "dead": "#c62828"}

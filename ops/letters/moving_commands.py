@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, BinaryIO, Final
 
 import orjson
@@ -24,6 +24,7 @@ from ops.state.acts import Because, act_of, acting
 from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.terminal.console import confirmed, counted, mention, print_json, print_result, say, table
+from ops.terminal.files import private_file
 from ops.terminal.options import All, Force, Ids, Json, Yes, spread
 from ops.terminal.tables import text_columns
 from producer.doorbell import CeleryDoorbell
@@ -33,7 +34,6 @@ from worker.adapters.redis.meanings import read_meanings
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.claim import claim, learn_numbering
 from worker.contract.settings import Settings
-from worker.errors import UsageWrong
 
 _MESSAGE_CHARACTERS: Final = 80
 _FATES: Final = ("sent", "skipped", "dead")
@@ -138,18 +138,11 @@ def export(
     mention(f"{written:,} letters exported")
 
 
-@contextmanager
-def _created(file: str) -> Iterator[BinaryIO]:
+def _created(file: str) -> AbstractContextManager[BinaryIO]:
     """Open a file that nobody else may read, or stdout."""
     if file == "-":
-        yield sys.stdout.buffer
-        return
-    try:
-        number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise UsageWrong(f"{file}: is there already; name a new file.") from None
-    with os.fdopen(number, "wb") as stream:
-        yield stream
+        return nullcontext(sys.stdout.buffer)
+    return private_file(Path(file), must_be_new=True)
 
 
 def import_file(

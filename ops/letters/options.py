@@ -51,11 +51,7 @@ class LetterOptions(FilterOptions):
     def chosen(
         self, client: Redis, settings: Settings, ids: Iterable[str] = ()
     ) -> tuple[list[PartitionKeys], Filter]:
-        """Return the partitions and the filter that these options stand for.
-
-        Raises:
-            UsageWrong: A filter names what there can't be.
-        """
+        """Return the partitions and the filter that these options stand for."""
         if self.reason and self.reason not in {known.value for known in Death}:
             known = ", ".join(death.value for death in Death)
             raise UsageWrong(f"There is no reason '{self.reason}': {known}.")

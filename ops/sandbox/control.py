@@ -12,7 +12,8 @@ import orjson
 import typer
 
 from ops.sandbox.command import sandbox
-from ops.terminal.console import print_json, say
+from ops.terminal.console import json_or_text, print_json, say
+from ops.terminal.files import read_json, read_json_values
 from ops.terminal.options import Json
 from worker.contract.settings.sandboxed import DEFAULT_SANDBOX, sandbox_url
 from worker.contract.settings.values.durations import format_duration, parse_duration
@@ -42,7 +43,7 @@ def add_people(
 
     Each is an object with `_uid`, `segments` (the slugs of its audiences) and any fields.
     """
-    given = _profiles(file)
+    given = read_json_values(file)
     say(f"{_posted(url, 'lytics/profiles', given)['profiles']} people added")
 
 
@@ -97,7 +98,12 @@ def answer(
     rules: list[Any] = []
     if not forget:
         rule: dict[str, Any] = {"endpoint": to, "method": method, "path": path}
-        rule |= {"contains": contains, "status": status, "body": _value(body), "times": times}
+        rule |= {
+            "contains": contains,
+            "status": status,
+            "body": json_or_text(body or None),
+            "times": times,
+        }
         rules = [rule, *_got(url, "settings")["answers"]]
     _posted(url, "settings", {"answers": rules})
     say(f"{len(rules)} rules for answers")
@@ -117,7 +123,9 @@ def columns(
         _posted(url, "settings", {"accept_anything": True})
         say("every attribute is taken")
         return
-    known = _read(file)
+    known = read_json(file)
+    if not isinstance(known, dict):
+        raise UsageWrong(f"{file}: an object of names and types is needed.")
     _posted(url, "settings", {"panel_attributes": known, "accept_anything": False})
     say(f"{len(known)} attributes are defined, and no others are taken")
 
@@ -151,48 +159,11 @@ def profile(
     print_json(_got(url, "profile", email=name))
 
 
-def _value(text: str) -> Any:
-    try:
-        return orjson.loads(text) if text else None
-    except orjson.JSONDecodeError:
-        return text
-
-
 def _seconds(duration: str) -> float:
     try:
         return parse_duration(duration)
     except ValueError as error:
         raise UsageWrong(f'{error}; write it as "5s" or "5m".') from None
-
-
-def _profiles(file: Path) -> list[Any]:
-    text = _bytes(file)
-    try:
-        whole = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        whole = [_line(file, at, line) for at, line in enumerate(text.splitlines(), 1) if line]
-    return whole if isinstance(whole, list) else [whole]
-
-
-def _line(file: Path, at: int, line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise UsageWrong(f"{file}:{at}: is not JSON ({error.msg}).") from None
-
-
-def _read(file: Path) -> dict[str, Any]:
-    found = _line(file, 1, _bytes(file).replace(b"\n", b" "))
-    if not isinstance(found, dict):
-        raise UsageWrong(f"{file}: an object of names and types is needed.")
-    return found
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UsageWrong(f"{file}: can't be read ({error.strerror}).") from error
 
 
 def _posted(url: str, path: str, value: Any) -> Any:

@@ -52,9 +52,6 @@ def write_new(folder: Path, name: str, model: str) -> Path:
         folder: The templates folder.
         name: The path below the folder; its suffix may be left out.
         model: A shipped template; "" = the commented start.
-
-    Raises:
-        UsageWrong: There is one of that name, the name leads outside, or there is no such model.
     """
     path = folder / full_name(name)
     if not path.resolve().is_relative_to(folder.resolve()):

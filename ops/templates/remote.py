@@ -41,11 +41,7 @@ class RemoteResult:
 
 
 def opened_api(settings: Settings) -> LyticsApi:
-    """Return a client of Lytics' API.
-
-    Raises:
-        UsageWrong: `[lytics]` is not configured.
-    """
+    """Return a client of Lytics' API."""
     if settings.lytics is None:
         raise UsageWrong("[lytics] is missing in the configuration: it has the token for this.")
     return LyticsApi(settings.lytics)
@@ -60,7 +56,6 @@ def source_for_lytics(folder: TemplateFolder, template: str) -> str:
     """Return the text of a template that Lytics can render.
 
     Raises:
-        UsageWrong: It imports files, which Lytics does not have.
         TemplateBroken: It does not load.
     """
     bundle = folder.bundle(template)
@@ -81,11 +76,7 @@ def source_for_lytics(folder: TemplateFolder, template: str) -> str:
 
 
 def find_remote(api: LyticsApi, name: str) -> str:
-    """Return the id of a template at Lytics; "" = there is none of that name.
-
-    Raises:
-        UsageWrong: There are several.
-    """
+    """Return the id of a template at Lytics; "" = there is none of that name."""
     ids = [str(one.get("id", "")) for one in api.list_templates() if one.get("name") == name]
     if len(ids) > 1:
         raise UsageWrong(
@@ -111,12 +102,7 @@ def try_there(
     settings: Mapping[str, Any],
     ours: Rehearsed,
 ) -> RemoteResult:
-    """Have Lytics render an event, and compare the result with ours (`ours`).
-
-    Raises:
-        UsageWrong: The template was never pushed.
-        LyticsUnavailable: Lytics does not test it.
-    """
+    """Have Lytics render an event, and compare the result with ours (`ours`)."""
     known = find_remote(api, name)
     if not known:
         raise UsageWrong(f"Lytics has no template {name}; `segrelay template push` puts it there.")

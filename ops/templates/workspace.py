@@ -50,11 +50,7 @@ class Workspace:
     settings: Settings | None
 
     def names(self, wanted: Sequence[str] = ()) -> list[str]:
-        """Return the names of templates, all by default.
-
-        Raises:
-            UsageWrong: There is none.
-        """
+        """Return the names of templates, all by default."""
         found = [full_name(name) for name in wanted] or names_in(self.folder)
         if not found:
             raise UsageWrong(
@@ -70,11 +66,7 @@ class Workspace:
         return [one for one in self.settings.triggers.values() if one.template == template]
 
     def trigger(self, name: str) -> Trigger:
-        """Return the trigger of this name.
-
-        Raises:
-            UsageWrong: There is none, or no configuration is read.
-        """
+        """Return the trigger of this name."""
         if self.settings is None:
             raise UsageWrong("--trigger needs the configuration, which --templates leaves out.")
         return configured("trigger", name, self.settings.triggers)
@@ -96,7 +88,6 @@ def workspace_of(named: Path | None) -> Workspace:
     """Return the named folder, or else the configured one.
 
     Raises:
-        UsageWrong: There is no such folder.
         ConfigurationInvalid: None was named, and the configuration is not right.
     """
     if named is None:

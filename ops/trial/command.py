@@ -12,8 +12,9 @@ import typer
 from ops.insider.read_back import read_sent
 from ops.state.opened import opened
 from ops.terminal.console import json_or_text, mention, print_json, say
+from ops.terminal.files import read_json_values
 from ops.terminal.options import Json, configured
-from ops.trial.event import candidate_of, events_for, payloads_of, slug_or_id
+from ops.trial.event import candidate_of, events_for, slug_or_id
 from ops.trial.trial_drain import NotSent, send
 from producer.doorbell import CeleryDoorbell
 from producer.events.payloads import ResolveAudience
@@ -101,7 +102,7 @@ def _event(file: Path, trigger: Trigger, settings: Settings, resolve: ResolveAud
     """Return the first event of a file that a trigger wants, or else the first one at all."""
     now_us = time.time_ns() // 1000
     found = events_for(
-        file, payloads_of(file), trigger, settings, now_us=now_us, resolve_audience=resolve
+        file, read_json_values(file), trigger, settings, now_us=now_us, resolve_audience=resolve
     )
     return next((event for event in found if trigger.wants(event.audience)), found[0])
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-
-import orjson
 
 from producer.events.payloads import ReadingRules, Refused, ResolveAudience, events_of
 from producer.publishing.matching import export
@@ -32,9 +29,6 @@ def events_for(
     """Return the events of a payload that have the direction of a trigger; there is at least one.
 
     Messages name the source of the payload.
-
-    Raises:
-        UsageWrong: There is none.
     """
     reading = ReadingRules(
         now_us,
@@ -53,35 +47,6 @@ def events_for(
     if refused and not events:
         raise UsageWrong(f"{source}: {refused.reason.value}: {refused.message}")
     raise UsageWrong(f"{source}: holds no {trigger.on} event, which {trigger.name} is for.")
-
-
-def payloads_of(path: Path) -> list[Any]:
-    """Return the payloads of a file: one, an array of them, or one a line.
-
-    Raises:
-        UsageWrong: It can't be read, or is not JSON.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageWrong(f"{path}: can't be read ({error.strerror}).") from error
-    try:
-        value = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        lines = [line for line in content.splitlines() if line.strip()]
-        if len(lines) < 2:  # noqa: PLR2004 - of one line the whole was tried
-            raise UsageWrong(
-                f"{path}:{error.lineno}:{error.colno}: is not JSON ({error.msg})."
-            ) from error
-        return [_line(path, number, line) for number, line in enumerate(lines, 1)]
-    return value if isinstance(value, list) else [value]
-
-
-def _line(path: Path, number: int, line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise UsageWrong(f"{path}:{number}: is not JSON ({error.msg}).") from error
 
 
 def candidate_of(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import Final, Literal
 
 import redis
 
+from ops.terminal.waiting import awaited
 from ops.trial.one_event import NoStreaks, OneEvent, Recording
 from producer.doorbell import Doorbell
 from worker.adapters.redis.gate import read_state
@@ -98,12 +98,9 @@ class _Trial:
     def sent(self) -> TrialSent | NotSent:
         """Drain until the event is sent or settled."""
         seconds = _WAIT_SECONDS + self.settings.delivery.late_seconds
-        gives_up_at = time.monotonic() + seconds
-        while time.monotonic() < gives_up_at:
-            result = self._once()
-            if result:
-                return result
-            time.sleep(_LOOK_SECONDS)
+        result = awaited(self._once, seconds, _LOOK_SECONDS)
+        if result:
+            return result
         raise LeaseLost(
             f"The person's partition was busy for {seconds:.0f} s, or an earlier request about them"
             " is unsure; nothing was sent."

@@ -8,12 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from ops.templates.checking.fields import walked
+from ops.templates.checking.fields import tree_of, walked
 from worker.checks.finding import Finding
 from worker.jsonnet.files import Bundle, shown
 from worker.jsonnet.syntax import tree
-from worker.jsonnet.syntax.cursor import SyntaxWrong
-from worker.jsonnet.syntax.parser import parse
 from worker.jsonnet.syntax.room import room
 from worker.jsonnet.syntax.tokens import place
 
@@ -61,9 +59,8 @@ def _looked_up(finding: Finding, bundle: Bundle, names: Sequence[str]) -> Findin
     for file in bundle.files.values():
         if shown(file.name) != finding.file or not wanted:
             continue
-        try:
-            root = parse(file.text)
-        except SyntaxWrong:
+        root = tree_of(file)
+        if root is None:
             continue
         with room():
             at = dict(_fields(root))

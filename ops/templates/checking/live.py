@@ -33,11 +33,7 @@ class LiveCheck:
 
 
 def check_live(workspace: Workspace, names: Iterable[str]) -> LiveCheck:
-    """Ask the panel of each destination of Insider about the templates of its triggers.
-
-    Raises:
-        UsageWrong: No configuration is read.
-    """
+    """Ask the panel of each destination of Insider about the templates of its triggers."""
     settings = workspace.settings
     if settings is None:
         raise UsageWrong("--live needs the configuration, which --templates leaves out.")

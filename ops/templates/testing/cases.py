@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import orjson
 
+from ops.terminal.files import read_json
 from worker.checks.rehearsal import Rehearsed, rehearse_rendering
 from worker.checks.samples import profiles_of
 from worker.errors import TemplateBroken, UsageWrong
@@ -84,25 +85,9 @@ def cases_of(folder: Path, template: str) -> list[TestCase]:
 
 def read_cases(path: Path) -> list[TestCase]:
     """Return the cases of a file."""
-    content = load(path)
+    content = read_json(path)
     documents = content if isinstance(content, list) else [content]
     return [_case(path, index, each) for index, each in enumerate(documents)]
-
-
-def load(path: Path) -> Any:
-    """Parse a JSON file.
-
-    Raises:
-        UsageWrong: It can't be read, or is not JSON.
-    """
-    try:
-        return orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageWrong(f"{path}: can't be read ({error.strerror}).") from error
-    except orjson.JSONDecodeError as error:
-        raise UsageWrong(
-            f"{path}:{error.lineno}:{error.colno}: is not JSON ({error.msg})."
-        ) from error
 
 
 def _case(path: Path, index: int, document: Any) -> TestCase:
@@ -184,7 +169,7 @@ def update(verdicts: Sequence[CaseResult]) -> list[Path]:
     """Write the results of failed cases into their files as expected; return the files."""
     wrong = [one for one in verdicts if not one.passed]
     for path in (paths := sorted({one.case.path for one in wrong})):
-        content = load(path)
+        content = read_json(path)
         documents = content if isinstance(content, list) else [content]
         for one in wrong:
             if one.case.path == path:

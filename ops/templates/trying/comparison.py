@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops.templates.trying.explained import field_of, leaves
+from ops.templates.trying.explained import are_equal, field_of, leaves
 from worker.checks.rehearsal import Rehearsed
 
 _KINDS: Final = {
@@ -101,7 +101,7 @@ def _add(old: Any, new: Any, into: defaultdict[str, FieldDifference]) -> bool:
     before, after = dict(leaves(old)), dict(leaves(new))
     differs = False
     for path in before.keys() | after.keys():
-        if path in before and path in after and _same(before[path], after[path]):
+        if path in before and path in after and are_equal(before[path], after[path]):
             continue
         differs = True
         one = into[field_of(path)]
@@ -113,10 +113,6 @@ def _add(old: Any, new: Any, into: defaultdict[str, FieldDifference]) -> bool:
             one.changed += 1
             one.kinds[f"{_kind(before[path])} → {_kind(after[path])}"] += 1
     return differs
-
-
-def _same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and bool(one == other)
 
 
 def _kind(value: Any) -> str:

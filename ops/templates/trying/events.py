@@ -20,7 +20,8 @@ from ops.state.partitions import all_partitions
 from ops.state.person import person_named
 from ops.state.waiting import Choice, WaitingEntry, find_streams, read_entries
 from ops.templates.workspace import Workspace
-from ops.trial.event import candidate_of, events_for, payloads_of
+from ops.terminal.files import read_json_values
+from ops.trial.event import candidate_of, events_for
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse_rendering, rehearse_template
 from worker.checks.samples import entry_of, load_profiles
 from worker.contract.events import decode_profile
@@ -142,7 +143,7 @@ def from_file(path: Path, trigger: Trigger, settings: Settings, *, now_us: int) 
     Raises:
         UsageWrong: The file can't be read, or has none.
     """
-    return from_payload(path, payloads_of(path), trigger, settings, now_us=now_us)
+    return from_payload(path, read_json_values(path), trigger, settings, now_us=now_us)
 
 
 def from_payload(
@@ -168,11 +169,7 @@ def is_letter(text: str) -> bool:
 
 
 def of_letter(client: Redis, settings: Settings, letter_id: str) -> Candidate:
-    """Return the event of a dead letter.
-
-    Raises:
-        UsageWrong: There is no such letter, or its event can't be read.
-    """
+    """Return the event of a dead letter."""
     places = all_partitions(client, settings)
     letters = list(find_letters(client, places, Filter(frozenset({letter_id}))))
     if not letters:
@@ -184,11 +181,7 @@ def of_letter(client: Redis, settings: Settings, letter_id: str) -> Candidate:
 
 
 def of_person(client: Redis, settings: Settings, text: str) -> list[Candidate]:
-    """Return the events that wait for a person, named by the identity.
-
-    Raises:
-        UsageWrong: Nothing of the person waits.
-    """
+    """Return the events that wait for a person, named by the identity."""
     person = person_named(text, settings, learn_numbering(client, settings))
     places = [one for one in all_partitions(client, settings) if one.partition == person.partition]
     found = [

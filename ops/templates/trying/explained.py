@@ -106,7 +106,7 @@ def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:
     other = [
         Change(path, "changed", _why_changed(path), before[path], value)
         for path, value in after.items()
-        if path in before and not _same(before[path], value)
+        if path in before and not are_equal(before[path], value)
     ]
     more = [
         Change(path, "added", "shaping puts it in", None, value)
@@ -133,7 +133,8 @@ def field_of(path: str) -> str:
     return _INDEX.sub("[]", path)
 
 
-def _same(one: Any, other: Any) -> bool:
+def are_equal(one: Any, other: Any) -> bool:
+    """Say whether two values of JSON are equal and of one type."""
     return type(one) is type(other) and bool(one == other)
 
 

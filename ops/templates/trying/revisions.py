@@ -34,9 +34,6 @@ def version(text: str, folder: Path, other: str = "") -> Iterator[Revision]:
     """Open the named version: a template, `REVISION:TEMPLATE`, or a revision alone.
 
     A revision alone means the template of the other side.
-
-    Raises:
-        UsageWrong: There is no such template or revision.
     """
     revision, colon, name = text.rpartition(":")
     if colon:
