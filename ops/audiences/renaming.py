@@ -8,12 +8,12 @@ and a command that is killed in between is simply given again.
 
 from __future__ import annotations
 
-import time
 from typing import Any, Final
 
 from redis import Redis
 
 from ops.state import scripts
+from ops.terminal.waiting import awaited
 from producer.sync.book import SyncBook
 from worker.contract import keys
 from worker.contract.numbering import Numbering
@@ -63,11 +63,9 @@ def give_syncs(
 
 def _give(book: SyncBook, audience: str) -> None:
     """Give a sync's members to another slug; a run in progress starts again."""
-    ends_at = time.monotonic() + _LOCK_SECONDS
-    while (taken := book.take()) is None:
-        if time.monotonic() > ends_at:
-            raise OperationsMustAct(f"A step of sync '{book.name}' does not end; try again.")
-        time.sleep(_LOOK_SECONDS)
+    taken = awaited(book.take, _LOCK_SECONDS, _LOOK_SECONDS)
+    if taken is None:
+        raise OperationsMustAct(f"A step of sync '{book.name}' does not end; try again.")
     run, _ = taken
     run.give_to(audience)
     book.save(run, ends=True)

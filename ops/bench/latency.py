@@ -139,11 +139,7 @@ def _live_streams(rig: Rig) -> bool:
 
 
 def _summary(seconds: list[float]) -> dict[str, Any]:
-    """Return percentiles and the slowest events.
-
-    Raises:
-        SegrelayError: There are fewer than two events.
-    """
+    """Return percentiles and the slowest events."""
     if len(seconds) < 2:  # noqa: PLR2004 - quantiles need two
         raise SegrelayError("The backfill ended before two live events were measured.")
     percentiles = statistics.quantiles(seconds, n=100, method="inclusive")

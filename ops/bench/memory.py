@@ -38,9 +38,6 @@ def memory(events: int) -> dict[str, Any]:
     Nobody comes twice, so that everything that a process keeps of a person shows.
 
     A million people take ten minutes on two cores.
-
-    Raises:
-        OperationsMustAct: A process grew by more than 25 MB, or was replaced.
     """
     sandbox = {"keep_scalars": False, "limit_per_minute": _LIMIT}
     with bench_rig(rate=f"{_LIMIT}/min", sandbox_settings=sandbox) as rig:
@@ -75,11 +72,7 @@ def _memory_of(parent: int) -> NodeMegabytes:
 
 
 def _run(rig: Rig, people: int) -> list[tuple[int, NodeMegabytes]]:
-    """Publish people while they are drained; returns samples of the people drained and the memory.
-
-    Raises:
-        OperationsMustAct: Nothing is drained any more.
-    """
+    """Publish people while they are drained; return samples of the drained and the memory."""
     publisher = Publisher(rig.client, rig.settings)
     chunks = _entrances(people)
     samples: list[tuple[int, NodeMegabytes]] = []

@@ -19,11 +19,7 @@ _VERSION_SECONDS: Final = 5.0
 
 
 def find_server() -> Path:
-    """Return the first server binary that runs here and is new enough.
-
-    Raises:
-        OperationsMustAct: There is none; says what to install.
-    """
+    """Return the first server binary that runs here and is new enough."""
     reasons = []
     for binary in _candidates():
         reason = why_unfit(binary)

@@ -15,10 +15,9 @@ from typing import Any, Final, Self
 import redis
 import redis.exceptions
 
-from ops.embedded.binary import find_server
 from ops.embedded.config import LOOPBACK
 from ops.embedded.launch import free_port, write_private
-from ops.embedded.waiting import until
+from ops.embedded.local_servers import answers, ask, start, until
 from worker.contract.redis.slots import SLOTS
 from worker.errors import RedisUnavailable
 
@@ -99,14 +98,7 @@ class LocalCluster:
         config = folder / "server.conf"
         if not config.exists():
             write_private(config, self._config(port, folder).encode())
-        self.nodes[port] = subprocess.Popen(
-            [find_server(), config],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            umask=0o077,
-        )
+        self.nodes[port] = start(config)
 
     def kill_node(self, port: int) -> None:
         """End a node with SIGKILL."""
@@ -178,13 +170,13 @@ class LocalCluster:
         self.await_replicas()
 
     def _started(self, port: int, *, tries: int) -> int:
-        """Wait for a node, and return its port: a new one if somebody else had taken a port of it.
-
-        Raises:
-            RedisUnavailable: It does not start.
-        """
+        """Wait for a node, and return its port: a new one if somebody else has taken its port."""
         node = self.nodes[port]
-        until(lambda: self._answers(port) or node.poll() is not None, _READY_SECONDS, "a node")
+        until(
+            lambda: answers(port, self.password) or node.poll() is not None,
+            _READY_SECONDS,
+            "a node",
+        )
         if node.poll() is None:
             return port
         if tries <= 1:
@@ -229,7 +221,9 @@ class LocalCluster:
 
     def _running(self) -> list[int]:
         return [
-            port for port, node in self.nodes.items() if node.poll() is None and self._answers(port)
+            port
+            for port, node in self.nodes.items()
+            if node.poll() is None and answers(port, self.password)
         ]
 
     def _owner_told_by(self, port: int, slot: int) -> int:
@@ -254,19 +248,5 @@ class LocalCluster:
     def _knows(self, port: int) -> int:
         return len(self._ask(port, "CLUSTER", "NODES").splitlines())
 
-    def _answers(self, port: int) -> bool:
-        try:
-            return bool(self._ask(port, "PING"))
-        except redis.exceptions.RedisError:
-            return False
-
     def _ask(self, port: int, *words: Any) -> Any:
-        """Return the answer as it comes; the client would turn it into something else."""
-        connection: Any = redis.Connection(  # type: ignore[no-untyped-call]
-            LOOPBACK, port, password=self.password, socket_timeout=5.0, protocol=2
-        )
-        try:
-            connection.send_command(*words)
-            return connection.read_response()
-        finally:
-            connection.disconnect()
+        return ask(port, self.password, *words)

@@ -7,7 +7,6 @@ import os
 import secrets
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Final
 
 from ops.embedded.binary import find_server
 from ops.embedded.config import LOOPBACK, Launch, config_text
+from ops.terminal.waiting import awaited
 from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.redis.url import parse_redis_url
 from worker.errors import ConfigurationInvalid, OperationsMustAct, RedisUnavailable
@@ -153,12 +153,7 @@ def free_port() -> int:
 
 def _gets_free(port: int) -> bool:
     """Say whether a port is free soon: a killed server gives up its lock before its port."""
-    gives_up_at = time.monotonic() + _PORT_SECONDS
-    while not _is_free(port):
-        if time.monotonic() >= gives_up_at:
-            return False
-        time.sleep(_LOOK_SECONDS)
-    return True
+    return awaited(lambda: _is_free(port), _PORT_SECONDS, _LOOK_SECONDS)
 
 
 def _is_free(port: int) -> bool:

@@ -29,6 +29,7 @@ from ops.embedded.launch import (
     tail,
     usable,
 )
+from ops.terminal.waiting import awaited
 from worker.contract.redis.connection import READY_SECONDS, connect, takes_writes
 from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.redis.url import parse_redis_url
@@ -131,9 +132,6 @@ def stop(data_dir: Path, *, wait_seconds: float = STOP_SECONDS) -> bool:
 
     Returns:
         False if none was running.
-
-    Raises:
-        RedisUnavailable: It does not end, and can't be proved to be ours to be killed.
     """
     files = EmbeddedFiles(data_dir.absolute())
     if not files.is_locked():
@@ -190,12 +188,7 @@ def _ask_to_end(files: EmbeddedFiles) -> None:
 
 
 def _ends_within(files: EmbeddedFiles, seconds: float) -> bool:
-    gives_up_at = time.monotonic() + seconds
-    while files.is_locked():
-        if time.monotonic() >= gives_up_at:
-            return False
-        time.sleep(_LOOK_EVERY_SECONDS)
-    return True
+    return awaited(lambda: not files.is_locked(), seconds, _LOOK_EVERY_SECONDS)
 
 
 def _pid_on_file(files: EmbeddedFiles) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,9 +13,8 @@ from typing import Any, Final, Self
 import redis
 import redis.exceptions
 
-from ops.embedded.binary import find_server
 from ops.embedded.launch import free_port
-from ops.embedded.waiting import until
+from ops.embedded.local_servers import answers, ask, start, until
 
 SERVICE: Final = "main"
 USER: Final = "events"
@@ -151,7 +150,7 @@ class Sentinels:
         self.start_server(master)
         for port in replicas:
             self.start_server(port, master)
-        until(lambda: self._answers(master), _WAIT_SECONDS, "the master")
+        until(lambda: answers(master, PASSWORD), _WAIT_SECONDS, "the master")
         text = _SENTINEL.format(
             guard=GUARD, service=SERVICE, master=master, password=PASSWORD, down_ms=DOWN_MS
         )
@@ -174,13 +173,7 @@ class Sentinels:
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "server.conf"
         config.write_text(_BASE.format(port=port, folder=folder) + text)
-        return subprocess.Popen(
-            [find_server(), config, *options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        return start(config, *options)
 
     def _begins_failover(self) -> bool:
         try:
@@ -197,12 +190,6 @@ class Sentinels:
         except redis.exceptions.ConnectionError:
             return False
         return True
-
-    def _answers(self, port: int) -> bool:
-        try:
-            return bool(self._ask_server(port, "PING"))
-        except redis.exceptions.RedisError:
-            return False
 
     def _all_name(self, wanted: Callable[[int], bool]) -> bool:
         said = [
@@ -221,19 +208,7 @@ class Sentinels:
         return int(self._fields(guard)[b"num-other-sentinels"])
 
     def _ask(self, guard: int, *words: Any) -> Any:
-        return _asked(guard, GUARD, words)
+        return ask(guard, GUARD, *words)
 
     def _ask_server(self, port: int, *words: Any) -> Any:
-        return _asked(port, PASSWORD, words)
-
-
-def _asked(port: int, password: str, words: Sequence[Any]) -> Any:
-    """Return the answer as it comes; the client would turn it into something else."""
-    connection: Any = redis.Connection(  # type: ignore[no-untyped-call]
-        "127.0.0.1", port, password=password, socket_timeout=5.0, protocol=2, driver_info=None
-    )
-    try:
-        connection.send_command(*words)
-        return connection.read_response()
-    finally:
-        connection.disconnect()
+        return ask(port, PASSWORD, *words)

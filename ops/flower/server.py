@@ -78,11 +78,7 @@ _INSTEAD: Final = {
 
 
 def apply_variables(environ: MutableMapping[str, str] = os.environ) -> Iterator[str]:
-    """Set Flower's options from the environment; yield a note for each variable that is ignored.
-
-    Raises:
-        ConfigurationInvalid: A variable has a value that the option can't have.
-    """
+    """Set Flower's options from the environment; yield a note for each variable that is ignored."""
     for variable in sorted(environ):
         name = variable.removeprefix(PREFIX).lower()
         if variable == PREFIX + name.upper() and name not in _USED and _is_option(name):

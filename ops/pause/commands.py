@@ -189,9 +189,6 @@ def chosen(
         names: As typed; `destination:NAME` and `trigger:NAME` tell two of one name apart.
         kinds: The kinds that `--all` stands for.
         everything: `--all`.
-
-    Raises:
-        UsageWrong: Nothing is named, or something that is not known, or that is both.
     """
     if everything == bool(names):
         raise UsageWrong("Name a destination or a trigger, or say --all.")

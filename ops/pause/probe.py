@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -12,6 +11,7 @@ from redis import Redis
 from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams
+from ops.terminal.waiting import awaited
 from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.adapters.redis.gate import read_probes, read_state
 from worker.contract.processes.workers import read_processes
@@ -58,13 +58,8 @@ class Probe:
         why_not = self._why_nothing_goes(destination)
         if why_not:
             return ProbeResult("not_sent", why_not)
-        gives_up_at = time.monotonic() + timeout_seconds
-        while time.monotonic() < gives_up_at:
-            found = self._seen(destination)
-            if found:
-                return found
-            time.sleep(_LOOK_SECONDS)
-        return ProbeResult(
+        found = awaited(lambda: self._seen(destination), timeout_seconds, _LOOK_SECONDS)
+        return found or ProbeResult(
             "not_sent",
             f"no request has gone for {timeout_seconds:.0f} s: `segrelay status` tells what waits"
             " for what",

@@ -52,11 +52,7 @@ class RecordOptions(FilterOptions):
     until: Annotated[str, typer.Option(help="Last seen before; written like --since.")] = ""
 
     def selection(self, ids: Iterable[str] = ()) -> Selection:
-        """Return the filter that these options stand for.
-
-        Raises:
-            UsageWrong: There is no such reason or moment.
-        """
+        """Return the filter that these options stand for."""
         known = {reason.value for reason in Refusal}
         if self.reason and self.reason not in known:
             raise UsageWrong(f"There is no reason '{self.reason}': {', '.join(sorted(known))}.")

@@ -25,6 +25,8 @@ from ops.invented.events import AUDIENCES
 from ops.rig.configuration import CONFIGURATION, EXIT_EVENT
 from ops.run.supervisor import own_command
 from ops.sandbox.process import ProcessStarter, SandboxProcess
+from ops.state.waiting import find_streams
+from ops.terminal.waiting import awaited
 from worker.contract.keys import PartitionKeys, without_lane
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import connect, patience_seconds
@@ -196,11 +198,7 @@ class Rig:
         return worker
 
     def wait_until_ready(self, seconds: float = 60.0, *, since: int = 0) -> None:
-        """Wait until the workers from this number on say that they are ready.
-
-        Raises:
-            OperationsMustAct: One ends, or takes longer.
-        """
+        """Wait until the workers from this number on say that they are ready."""
         end = time.monotonic() + seconds
         for number in range(since, len(self.workers)):
             log = self.worker_log(number)
@@ -259,30 +257,15 @@ class Rig:
 
     def waiting(self) -> int:
         """Return how many deliveries wait."""
-        pipe = self.client.pipeline(transaction=False)
-        for keys in self.partitions():
-            pipe.smembers(keys.streams)
-        names = pipe.execute()
-        pipe = self.client.pipeline(transaction=False)
-        for keys, streams in zip(self.partitions(), names, strict=True):
-            for name in streams:
-                pipe.xlen(keys.stream(name.decode()))
-        return sum(pipe.execute())
+        return sum(stream.length for stream in find_streams(self.client, self.partitions()))
 
     def wait_until_empty(self, seconds: float) -> None:
-        """Wait until nothing waits.
-
-        Raises:
-            OperationsMustAct: It takes longer.
-        """
-        end = time.monotonic() + seconds
-        while self._has_streams():
-            if time.monotonic() > end:
-                raise OperationsMustAct(
-                    f"After {seconds:.0f} s {self.waiting()} deliveries still wait;"
-                    f" see the workers' logs in {self.folder}."
-                )
-            time.sleep(_LOOK_SECONDS)
+        """Wait until nothing waits."""
+        if not awaited(lambda: not self._has_streams(), seconds, _LOOK_SECONDS):
+            raise OperationsMustAct(
+                f"After {seconds:.0f} s {self.waiting()} deliveries still wait;"
+                f" see the workers' logs in {self.folder}."
+            )
 
     def _has_streams(self) -> bool:
         """Say whether any partition has a stream that is not empty.
@@ -320,11 +303,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for_receiver(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the receiver of webhooks takes connections.
-
-    Raises:
-        OperationsMustAct: It ends, or takes longer than a minute.
-    """
+    """Wait until the receiver of webhooks takes connections."""
     gives_up_at = time.monotonic() + _RECEIVER_SECONDS
     while True:
         try:

@@ -29,9 +29,6 @@ def run_celery(app: Any, arguments: Sequence[str]) -> NoReturn:
     """Run a command for an app, as `celery -A` would, and end with its exit code.
 
     `Celery.start` would not do: it loses the exit code.
-
-    Raises:
-        UsageWrong: Celery can't start with these arguments.
     """
     celery.params[0].default = app
     try:

@@ -86,11 +86,7 @@ class SandboxProcess:
         self._end()
 
     def post(self, path: str, value: Any) -> Any:
-        """Post a value below `/_sandbox/`, and return the answer.
-
-        Raises:
-            ValueError: The sandbox refuses it; its message says why.
-        """
+        """Post a value below `/_sandbox/`, and return the answer."""
         answer = self._client.post(f"/_sandbox/{path}", content=orjson.dumps(value))
         if answer.is_error:
             raise ValueError(answer.json()["error"])

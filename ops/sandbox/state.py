@@ -70,7 +70,7 @@ class SandboxState:
                 "merged": insider.profiles.merged,
                 "erased": insider.profiles.erased,
             },
-            "events": self._event_counts(),
+            "events": self.events(),
             "drops": _by_reason(insider.drops.counts),
             "overlaps": self._overlap_counts(),
             "repeats": self.repeats(),
@@ -128,16 +128,13 @@ class SandboxState:
             ],
         }
 
-    def events(self) -> dict[str, Any]:
-        """Return counts of the event log."""
-        return self._event_counts()
-
     def profiles(self, limit: int, offset: int) -> list[dict[str, Any]]:
         """Return profiles, the oldest first; a limit of 0 means all."""
         found = sorted(self.insider.profiles, key=lambda profile: profile.serial)
         return [profile.shown() for profile in found[offset : offset + limit if limit else None]]
 
-    def _event_counts(self) -> dict[str, Any]:
+    def events(self) -> dict[str, Any]:
+        """Return counts of the event log."""
         profiles = self.insider.profiles
         return {
             "total": profiles.events_written.total(),

@@ -146,9 +146,6 @@ class Sending:
 
         It is for a job, by its positions, and for events, since what is there twice is delivered
         once. Changes without a time are as new each time.
-
-        Raises:
-            RedisUnavailable: With what is sure.
         """
         target = self._target
         begun = time.monotonic()
@@ -174,11 +171,7 @@ class Sending:
         return bool(self._target.digest) or not any(is_timeless(each.value) for each in batch)
 
     def _await_room(self) -> None:
-        """Wait until Redis has room, and print what is waited for.
-
-        Raises:
-            RedisUnavailable: Redis was full for too long, or is not there.
-        """
+        """Wait until Redis has room, and print what is waited for."""
         if self._target.dry_run:
             return
         begun = time.monotonic()

@@ -35,11 +35,7 @@ _PERSONAL: Final = frozenset({"profile"})
 
 
 def _reason(given: str) -> str:
-    """Return a reason without the addresses and the control characters that stand in it.
-
-    Raises:
-        UsageWrong: It is too long.
-    """
+    """Return a reason without the addresses and the control characters that stand in it."""
     if len(given) > LONGEST_REASON:
         raise UsageWrong(
             f"The reason has {len(given):,} characters; at most {LONGEST_REASON} are kept."

@@ -24,11 +24,7 @@ def await_holders(
     places: Sequence[PartitionKeys],
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Wait until all present holders of leases of these partitions have given them back.
-
-    Raises:
-        OperationsMustAct: Somebody keeps a lease.
-    """
+    """Wait until all present holders of leases of these partitions have given them back."""
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for place in places:

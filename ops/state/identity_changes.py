@@ -169,11 +169,7 @@ class IdentityChanges:
         return len([answer for answer in answers if answer == 1])
 
     def refuse_changing(self, digest: bytes, partition: int) -> None:
-        """Refuse an identity that somebody is about to leave or to get.
-
-        Raises:
-            OperationsMustAct: Somebody is.
-        """
+        """Refuse an identity that somebody is about to leave or to get."""
         claims = PartitionKeys(self.destination, partition).claims(digest)
         for stable in self._listed(claims):
             change = self.change_of(stable)

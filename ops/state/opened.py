@@ -50,7 +50,6 @@ def already_there() -> Iterator[tuple[Settings, Redis]]:
 
     Raises:
         ConfigurationInvalid: With every problem.
-        RedisUnavailable: Redis is not there, or not ready.
         RedisMismatch: See `opened`.
     """
     settings = load_settings()

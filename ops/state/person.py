@@ -34,11 +34,7 @@ def person_named(text: str, settings: Settings, partitions: Numbering) -> KnownP
 
 
 def key_named(text: str, settings: Settings) -> str:
-    """Return the key of the profile that is meant by a value of the identity, or `field:value`.
-
-    Raises:
-        UsageWrong: It can't be the value of an identity field.
-    """
+    """Return the key of the profile that is meant by a value of the identity, or `field:value`."""
     identity = settings.delivery.identity
     value = text.removeprefix(f"{identity}:")
     name = "_id" if identity == "id" else identity

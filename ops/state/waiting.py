@@ -170,11 +170,7 @@ def is_unwanted(entry: WaitingEntry, meaning: Meaning | None) -> bool:
 
 
 def refuse_other_configurations(client: Redis, settings: Settings) -> None:
-    """Refuse to move deliveries while a worker runs that may still deliver them.
-
-    Raises:
-        OperationsMustAct: Some worker was started with another configuration than ours.
-    """
+    """Refuse to move deliveries while a worker runs that may still deliver them."""
     others = [one for one in read_processes(client) if one.config != settings.fingerprint]
     if others:
         raise OperationsMustAct(BESIDE.format(", ".join(f"{o.host}:{o.pid}" for o in others)))

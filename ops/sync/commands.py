@@ -20,6 +20,7 @@ from ops.terminal.interrupts import interrupted_once
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import number_columns, text_columns
+from ops.terminal.waiting import awaited
 from producer.publish import Publisher
 from producer.steps import Step
 from producer.sync.book import SyncBook
@@ -169,16 +170,11 @@ def _wait(step: Step) -> None:
 @contextmanager
 def _locked(book: SyncBook) -> Iterator[Run]:
     """Hold the lock of a sync; a step in progress is waited for."""
-    end = time.monotonic() + _LOCK_SECONDS
-    while True:
-        taken = book.take()
-        if taken:
-            break
-        if time.monotonic() > end:
-            raise OperationsMustAct(
-                f"A step of sync '{book.name}' has been under way for long; try again."
-            )
-        time.sleep(_LOOK_SECONDS)
+    taken = awaited(book.take, _LOCK_SECONDS, _LOOK_SECONDS)
+    if not taken:
+        raise OperationsMustAct(
+            f"A step of sync '{book.name}' has been under way for long; try again."
+        )
     try:
         yield taken[0]
     except UsageWrong:

@@ -276,7 +276,6 @@ def confirmed(question: str, *, yes: bool) -> None:
     """Ask, unless `--yes` was given.
 
     Raises:
-        UsageWrong: Nobody is there to be asked.
         Abort: The answer is no.
     """
     if yes:

@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Final, NoReturn
 
 PARENT_VARIABLE: Final = "SEGRELAY_ENDS_WITH_STDIN"
@@ -23,12 +23,18 @@ def interrupted_once() -> Iterator[None]:
 
     Only in the main thread.
     """
-    before = {number: signal.signal(number, _unwind) for number in _NUMBERS}
+    with _handled_by(_unwind):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in _NUMBERS}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 def end_with_parent() -> None:
@@ -86,12 +92,6 @@ def interruptible_between_steps() -> Iterator[Interruption]:
     Only the main thread is interrupted.
     """
     interruption = Interruption()
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    with _handled_by(interruption.record) if is_main else nullcontext():
         yield interruption
-        return
-    before = {number: signal.signal(number, interruption.record) for number in _NUMBERS}
-    try:
-        yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

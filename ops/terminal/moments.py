@@ -31,9 +31,6 @@ def parse_moment_ms(text: str, option: str, *, now_ms: int) -> int:
         text: `2026-11-24T10:00:00Z`, `2026-11-24` (UTC), or `2h`; "" is read as 0.
         option: The name of the option, for the message.
         now_ms: The present time, since 1970.
-
-    Raises:
-        UsageWrong: It is none of these.
     """
     if not text:
         return 0
@@ -53,11 +50,7 @@ def parse_moment_ms(text: str, option: str, *, now_ms: int) -> int:
 
 
 def parse_seconds(text: str, option: str) -> float:
-    """Read a duration like 90s, 15m or 2h.
-
-    Raises:
-        UsageWrong: It is none.
-    """
+    """Read a duration like 90s, 15m or 2h."""
     try:
         return parse_duration(text)
     except ValueError as error:

@@ -60,22 +60,14 @@ class FilterOptions:
     """Options that narrow each other; without any of them everything is meant."""
 
     def refuse_accidental_all(self, ids: Iterable[str] | None, *, everything: bool) -> None:
-        """Refuse a command that names neither ids nor a filter, unless it has --all.
-
-        Raises:
-            UsageWrong: It would take everything, and does not say so.
-        """
+        """Refuse a command that names neither ids nor a filter, unless it has --all."""
         if not (everything or ids) and self == type(self)():
             examples = ", ".join(f"--{field.name}" for field in fields(self)[:2])
             raise UsageWrong(f"Name ids, a filter ({examples}, …), or --all.")
 
 
 def listening_at(section: _Listening, address: str) -> _Listening:
-    """Return a section that listens at another address; "" = its own address.
-
-    Raises:
-        UsageWrong: It is none.
-    """
+    """Return a section that listens at another address; "" = its own address."""
     if not address:
         return section
     host, colon, port = address.rpartition(":")
@@ -85,11 +77,7 @@ def listening_at(section: _Listening, address: str) -> _Listening:
 
 
 def configured(kind: str, name: str, known: Mapping[str, _Configured]) -> _Configured:
-    """Return the trigger or destination that a name in an option stands for.
-
-    Raises:
-        UsageWrong: The configuration has none of this name.
-    """
+    """Return the trigger or destination that a name in an option stands for."""
     if name not in known:
         there = ", ".join(known) or "none"
         raise UsageWrong(f"The configuration has no {kind} {name}; it has: {there}.")
@@ -97,11 +85,7 @@ def configured(kind: str, name: str, known: Mapping[str, _Configured]) -> _Confi
 
 
 def object_of(text: str, option: str) -> dict[str, Any]:
-    """Return the JSON object in the value of an option.
-
-    Raises:
-        UsageWrong: It is none.
-    """
+    """Return the JSON object in the value of an option."""
     import orjson  # noqa: PLC0415 - `--help` has to be quick
 
     try:
@@ -142,14 +126,10 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
         use_config(named.pop(_CONFIG))
         command(*given, **named)
 
-    parameters = [
-        parameter.replace(annotation=hints[parameter.name])
-        for parameter in inspect.signature(command).parameters.values()
-    ]
     own = inspect.Parameter(
         _CONFIG, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile
     )
-    return _signed(called, [*parameters, own])
+    return _signed(called, [*_annotated(command, hints), own])
 
 
 def with_completion(
@@ -166,11 +146,7 @@ def with_completion(
     def called(*given: Any, **named: Any) -> None:
         command(*given, **named)
 
-    parameters = [
-        parameter.replace(annotation=hints[parameter.name])
-        for parameter in inspect.signature(command).parameters.values()
-    ]
-    return _signed(called, parameters)
+    return _signed(called, _annotated(command, hints))
 
 
 def use_config(path: Path | None) -> None:
@@ -192,6 +168,11 @@ def _signed(
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     return command
+
+
+def _annotated(command: Callable[..., None], hints: Mapping[str, Any]) -> list[inspect.Parameter]:
+    parameters = inspect.signature(command).parameters.values()
+    return [parameter.replace(annotation=hints[parameter.name]) for parameter in parameters]
 
 
 def _is_group(kind: Any) -> bool:

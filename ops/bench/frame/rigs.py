@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ops.rig.rig import Rig
+from ops.terminal.waiting import awaited
 from worker.errors import OperationsMustAct
 
 _WORKERS: Final = 2
@@ -41,11 +42,7 @@ def start_workers(rig: Rig, workers: int = _WORKERS, processes: int = _PROCESSES
 
 
 def send(rig: Rig, payloads: Iterable[bytes]) -> float:
-    """Accept payloads with `segrelay send`; returns the seconds that it took.
-
-    Raises:
-        OperationsMustAct: The command fails.
-    """
+    """Accept payloads with `segrelay send`; returns the seconds that it took."""
     source = rig.folder / "events.ndjson"
     with source.open("wb") as file:
         file.writelines(payload + b"\n" for payload in payloads)
@@ -62,13 +59,6 @@ def requests_of(rig: Rig) -> int:
 
 
 def wait_until(is_true: Callable[[], object], seconds: float, otherwise: str) -> None:
-    """Wait until a condition holds.
-
-    Raises:
-        OperationsMustAct: It does not hold within these seconds; `otherwise` is the message.
-    """
-    ends_at = time.monotonic() + seconds
-    while not is_true():
-        if time.monotonic() > ends_at:
-            raise OperationsMustAct(otherwise)
-        time.sleep(_LOOK_SECONDS)
+    """Wait until a condition holds."""
+    if not awaited(is_true, seconds, _LOOK_SECONDS):
+        raise OperationsMustAct(otherwise)

@@ -108,11 +108,7 @@ def _publish(rig: Rig, rows: list[bytes]) -> None:
 
 
 def _drain(rig: Rig, partitions: int) -> None:
-    """Drain all partitions, one after the other.
-
-    Raises:
-        OperationsMustAct: Something still waits after many rounds.
-    """
+    """Drain all partitions, one after the other."""
     runtime = runtime_for(rig.settings)
     try:
         for _ in range(_ROUNDS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any, Final
 
@@ -91,7 +91,7 @@ class Overlap:
 
     def shown(self) -> dict[str, Any]:
         """Return the overlap as JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return asdict(self)
 
 
 class Journal:

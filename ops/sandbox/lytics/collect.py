@@ -24,11 +24,9 @@ class Collect:
         self.switches = switches
         self.records: dict[str, deque[dict[str, Any]]] = {}
         self.rejected = 0
-        self.requests = 0
 
     def take(self, stream: str, body: bytes) -> Reply:
         """Accept a record, or an array of them."""
-        self.requests += 1
         if self.switches.collect_status != 200:  # noqa: PLR2004 - HTTP
             status = self.switches.collect_status
             return json_answer(status, {"status": status, "message": "unavailable"})
