@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
@@ -231,7 +231,6 @@ def publish_all(
     *,
     destination: str = "",
     again: bool = False,
-    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[int]:
     """Publish into the backfill lane as there is room; yield the number of each call.
 
@@ -243,7 +242,7 @@ def publish_all(
     remaining = iter(events)
     while part := list(islice(remaining, _EVENTS_A_CALL)):
         while not isinstance(publisher.room(BACKFILL), Room):
-            sleep(_LOOK_SECONDS)
+            time.sleep(_LOOK_SECONDS)
         triggers = _triggers(publisher, part, destination) if destination else ()
         publisher.publish(part, PublishOptions(BACKFILL, triggers=triggers, again=again))
         yield len(part)

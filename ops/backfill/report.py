@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from redis import Redis
 from ops.backfill.view import JobView, read_view
 from ops.state.partitions import all_partitions
 from ops.terminal.files import private_file
+from ops.terminal.moments import shown_ms
 from producer.backfill.book import JobBook
 from producer.backfill.job import BadRow
 from worker.contract.redis.connection import redis_errors
@@ -21,7 +21,7 @@ from worker.contract.settings import Settings
 
 OUTCOMES: Final = ("delivered", "skipped", "dead")
 BAD_ROWS_TOLD: Final = 200
-_MINUTE: Final = 60
+_MINUTE_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,7 @@ class Span:
     @property
     def begins_at(self) -> str:
         """Return when it began, as RFC 3339."""
-        at = datetime.fromtimestamp(self.minute * _MINUTE, UTC)
-        return at.isoformat(timespec="minutes").replace("+00:00", "Z")
+        return shown_ms(self.minute * _MINUTE_MS, "minutes")
 
 
 @dataclass(frozen=True, slots=True)

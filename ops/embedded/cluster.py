@@ -115,14 +115,14 @@ class LocalCluster:
         told = self._ask(self._running()[0], "CLUSTER", "SLOTS")
         return sorted({int(servers[0][1]) for _, _, *servers in told})
 
-    def await_other_owner(self, slot: int, before: int, seconds: float = _READY_SECONDS) -> int:
+    def await_other_owner(self, slot: int, before: int) -> int:
         """Wait until all nodes that run name another master of a slot; returns its port."""
 
         def named() -> bool:
             said = {self._owner_told_by(port, slot) for port in self._running()}
             return len(said) == 1 and before not in said
 
-        until(named, seconds, "another master")
+        until(named, _READY_SECONDS, "another master")
         return self.owner(slot)
 
     def await_replicas(self, seconds: float = _READY_SECONDS) -> None:

@@ -123,14 +123,14 @@ class Sentinels:
         """Have the Sentinels put a replica in the place of a master that runs."""
         until(self._begins_failover, _WAIT_SECONDS, "the beginning of a failover")
 
-    def await_other_master(self, before: int, seconds: float = _WAIT_SECONDS) -> int:
+    def await_other_master(self, before: int) -> int:
         """Wait until all Sentinels name another master, and it is one; returns its port."""
-        until(lambda: self._all_name(lambda port: port != before), seconds, "another master")
+        until(lambda: self._all_name(lambda port: port != before), _WAIT_SECONDS, "another master")
         port = self.master()
-        until(lambda: self._is_master(port), seconds, "the new master")
+        until(lambda: self._is_master(port), _WAIT_SECONDS, "the new master")
         return port
 
-    def await_replicas(self, count: int, seconds: float = _WAIT_SECONDS) -> None:
+    def await_replicas(self, count: int) -> None:
         """Wait until the master has this many replicas that follow it, and all Sentinels know."""
 
         def there() -> bool:
@@ -143,7 +143,7 @@ class Sentinels:
                 )
             return False
 
-        until(there, seconds, "the replicas")
+        until(there, _WAIT_SECONDS, "the replicas")
 
     def _start(self) -> None:
         master, *replicas = (free_port() for _ in range(3))

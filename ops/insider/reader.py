@@ -83,7 +83,6 @@ class InsiderReader:
         *,
         a_minute: float = READS_A_MINUTE,
         sleep: Callable[[float], None] = time.sleep,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         authorization = settings.authorization_of(destination)
         self.name = destination.name
@@ -92,7 +91,6 @@ class InsiderReader:
         self._base_url = destination.base_url
         self._authorization = destination.authorization
         self._sleep = sleep
-        self._monotonic = monotonic
         self._next_at = 0.0
         self._client = _client(authorization, ipv4_only=settings.delivery.ipv4_only)
 
@@ -169,7 +167,7 @@ class InsiderReader:
             ) from None
 
     def _pace(self) -> None:
-        now = self._monotonic()
+        now = time.monotonic()
         if now < self._next_at:
             self._sleep(self._next_at - now)
         self._next_at = max(now, self._next_at) + 60 / self.a_minute
@@ -184,7 +182,7 @@ class InsiderReader:
             return
         cost, used, total = told
         if used + 2 * cost > total > 0:  # the next reading, and one of somebody else
-            self._next_at = self._monotonic() + _LONGEST_WAIT_SECONDS
+            self._next_at = time.monotonic() + _LONGEST_WAIT_SECONDS
 
     def _unreadable(self, path: str, status: int, answer: Any) -> InsiderUnreadable:
         told = message_of(answer)

@@ -172,7 +172,7 @@ def payloads(
 
 
 def snapshot_payloads(
-    seen: list[MembershipSnapshot], *, profile_bytes: int = 1_000, with_segments: bool = False
+    seen: list[MembershipSnapshot], *, with_segments: bool = False
 ) -> Iterator[bytes]:
     """Yield the payload of each snapshot, with an event for each of its audiences."""
     for number, snapshot in enumerate(seen):
@@ -180,7 +180,7 @@ def snapshot_payloads(
             Happening(snapshot.email, audience, not is_inside, snapshot.time_us)
             for audience, is_inside in snapshot.inside.items()
         ]
-        payload = _payload(number, told[0], profile_bytes)
+        payload = _payload(number, told[0])
         payload["data"]["segment_events"] = [_segment_event(event) for event in told]
         if with_segments:
             inside = sorted(audience for audience, held in snapshot.inside.items() if held)
@@ -209,7 +209,9 @@ def people_at_lytics(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def _payload(number: int, event: Happening, profile_bytes: int, fields: int = 0) -> dict[str, Any]:
+def _payload(
+    number: int, event: Happening, profile_bytes: int = 1_000, fields: int = 0
+) -> dict[str, Any]:
     person = int(event.email.removeprefix("person").partition("@")[0])
     data = {**invented_person(person), "segment_events": [_segment_event(event)]}
     missing = range(len(data), fields)

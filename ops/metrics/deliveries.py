@@ -8,7 +8,7 @@ from typing import Any, Final
 from prometheus_client import Metric
 
 from ops.letters.reading import Cause
-from ops.metrics.families import OTHER, bounded, counter, gauge, histogram
+from ops.metrics.families import OTHER, bounded, counter, gauge, histogram, number
 from ops.status.health.facts import Facts
 
 MOST_CAUSES: Final = 20
@@ -68,11 +68,10 @@ def waiting(facts: Facts) -> Iterator[Metric]:
         _OF_LANE,
         ((values, _age(facts, wait["oldest_ms"])) for values, wait in waits),
     )
-    yield gauge(
+    yield number(
         "segrelay_deliveries_orphaned",
         "Deliveries that wait where no worker delivers them.",
-        (),
-        [((), facts.status["orphaned"])],
+        facts.status["orphaned"],
     )
 
 
@@ -134,11 +133,10 @@ def letters(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
 
 def left_out(facts: Facts) -> Iterator[Metric]:
     """Yield the quarantine, and the fields that a destination would not have taken."""
-    yield gauge(
+    yield number(
         "segrelay_quarantine_records",
         "Events that could not be placed.",
-        (),
-        [((), facts.status["quarantined"])],
+        facts.status["quarantined"],
     )
     yield counter(
         "segrelay_dropped_fields",

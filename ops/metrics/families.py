@@ -45,6 +45,11 @@ def gauge(name: str, meaning: str, labels: Sequence[str], rows: MetricRows) -> R
     return RowFamily(name, meaning, labels, rows, kind="gauge")
 
 
+def number(name: str, meaning: str, value: float) -> RowFamily:
+    """Return a family of one number that rises and falls."""
+    return gauge(name, meaning, (), [((), value)])
+
+
 def counter(name: str, meaning: str, labels: Sequence[str], rows: MetricRows) -> RowFamily:
     """Return a family of numbers that only rise; `_total` is added to its name."""
     return RowFamily(name, meaning, labels, rows, kind="counter", suffix="_total")

@@ -12,7 +12,7 @@ from redis import Redis
 
 from ops.letters.reading import Cause, count_causes
 from ops.metrics import deliveries, requests, sources
-from ops.metrics.families import RowFamily, gauge, text_of
+from ops.metrics.families import RowFamily, gauge, number, text_of
 from ops.state.partitions import all_partitions
 from ops.status.health.facts import Facts
 from ops.status.health.judgement import UNREACHABLE, problems_of
@@ -25,7 +25,7 @@ from worker.errors import RedisUnavailable
 
 def up(*, is_up: bool) -> Metric:
     """Return whether Redis could be asked."""
-    return gauge("segrelay_up", "1 if Redis could be asked.", (), [((), float(is_up))])
+    return number("segrelay_up", "1 if Redis could be asked.", float(is_up))
 
 
 def count_problems(found: Sequence[HealthProblem]) -> RowFamily:
@@ -42,12 +42,11 @@ def count_problems(found: Sequence[HealthProblem]) -> RowFamily:
 def workers(facts: Facts) -> Iterator[Metric]:
     """Yield how many workers run."""
     processes = [one for one in facts.status["processes"] if one["kind"] == WORKER]
-    yield gauge("segrelay_workers", "Workers that were seen lately.", (), [((), len(processes))])
-    yield gauge(
+    yield number("segrelay_workers", "Workers that were seen lately.", len(processes))
+    yield number(
         "segrelay_responses_waiting",
         "Records that wait for response streams.",
-        (),
-        [((), facts.status["responses"]["waiting"])],
+        facts.status["responses"]["waiting"],
     )
 
 
@@ -67,8 +66,8 @@ def redis(facts: Facts) -> Iterator[Metric]:
         "emptied": ("How often Redis came back empty, and nobody has acknowledged it.",
                     len(found.losses)),
     }  # fmt: skip
-    for name, (meaning, number) in numbers.items():
-        yield gauge(f"segrelay_redis_{name}", meaning, (), [((), float(number))])
+    for name, (meaning, value) in numbers.items():
+        yield number(f"segrelay_redis_{name}", meaning, float(value))
 
 
 def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:

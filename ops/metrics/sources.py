@@ -8,7 +8,7 @@ from typing import Final
 
 from prometheus_client import Metric
 
-from ops.metrics.families import counter, gauge
+from ops.metrics.families import counter, gauge, number
 from ops.status.health.facts import Facts
 from ops.status.totals import KINDS
 from producer.sync.run import Phase
@@ -33,11 +33,10 @@ def receivers(facts: Facts) -> Iterator[Metric]:
     for name, (meaning, at_ms) in moments.items():
         rows = [((), at_ms / 1_000)] if at_ms else []
         yield gauge(f"segrelay_receiver_{name}_timestamp_seconds", meaning, (), rows)
-    yield gauge(
+    yield number(
         "segrelay_receiver_lag_seconds",
         "How late the timers of a receiver are: a starved one is late.",
-        (),
-        [((), max(found.lag_ms.values(), default=0) / 1_000)],
+        max(found.lag_ms.values(), default=0) / 1_000,
     )
     yield counter(
         "segrelay_receiver_too_large",

@@ -13,11 +13,10 @@ from typing import Any, Final, Literal
 import orjson
 from redis import Redis
 
-from ops.audiences.membership import Advance, every_record, standing
+from ops.audiences.membership import Advance, LastDelivered, standings
 from ops.audiences.people import Person
 from ops.insider.read_back import read_lists
 from ops.insider.reader import ProfileReader
-from ops.state.ledger import Names
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import redis_errors
@@ -71,33 +70,25 @@ def compare(
     `source` has the members by digest; `scan_us` is the time of the scan, by the clock of the
     source.
     """
-    inside: dict[str, set[bytes]] = {name: set() for name in destinations}
-    newer: dict[str, set[bytes]] = {name: set() for name in destinations}
-    known: dict[str, set[bytes]] = {name: set() for name in destinations}
-    number = Names(client).number_of(audience)
-    for place, digest, record in every_record(client, settings, advance):
-        now = standing(record, number) if record and place.destination in inside else None
-        if now is None:
-            continue
-        known[place.destination].add(digest)
-        if now[1] > scan_us:
-            newer[place.destination].add(digest)
-        if now[0] is Direction.ENTER:
-            inside[place.destination].add(digest)
-    return [
-        replace(_compared(name, source, inside[name], newer[name]), known=frozenset(known[name]))
-        for name in destinations
-    ]
+    found = standings(client, settings, audience, advance)
+    return [_compared(name, source, found.get(name, {}), scan_us) for name in destinations]
 
 
 def _compared(
-    destination: str, source: Mapping[bytes, Person], inside: set[bytes], newer: set[bytes]
+    destination: str,
+    source: Mapping[bytes, Person],
+    known: Mapping[bytes, LastDelivered],
+    scan_us: int,
 ) -> AudienceComparison:
+    inside = {digest for digest, (now, _) in known.items() if now is Direction.ENTER}
+    newer = {digest for digest, (_, at_us) in known.items() if at_us > scan_us}
     missing = [
         person for digest, person in source.items() if digest not in inside and digest not in newer
     ]
     stale: dict[bytes, Person | None] = dict.fromkeys(inside - source.keys() - newer)
-    return AudienceComparison(destination, len(source), len(inside), missing, stale)
+    return AudienceComparison(
+        destination, len(source), len(inside), missing, stale, frozenset(known)
+    )
 
 
 def with_names(

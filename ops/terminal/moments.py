@@ -10,9 +10,9 @@ from worker.errors import UsageWrong
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def shown_ms(milliseconds: int) -> str:
+def shown_ms(milliseconds: int, precision: str = "milliseconds") -> str:
     """Format milliseconds since 1970 as RFC 3339, in UTC."""
-    return _rfc_3339(_EPOCH + timedelta(milliseconds=milliseconds), "milliseconds")
+    return _rfc_3339(_EPOCH + timedelta(milliseconds=milliseconds), precision)
 
 
 def shown_us(microseconds: int) -> str:

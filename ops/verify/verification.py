@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -179,14 +179,12 @@ class Verifier:
         *,
         until_us: int,
         again_seconds: float,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
         self._reader = reader
         self._lists = lists
         self._until_us = until_us
         self._again_seconds = again_seconds
-        self._sleep = sleep
         self._names = Names(client)
 
     def verify(self, people: Sequence[Delivered]) -> Iterator[Verified]:
@@ -198,7 +196,7 @@ class Verifier:
                 suspects.append(person)
             yield Verified(1, memberships)
         if suspects:
-            self._sleep(self._again_seconds)
+            time.sleep(self._again_seconds)
         for person in suspects:
             _, differences = self._compare(person)
             if differences:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Final
+from typing import Final
 
 import httpx
 from celery import Celery
@@ -33,8 +33,7 @@ def enqueue(events: list[bytes]) -> None:
     """Send a task for each event."""
     with app.producer_pool.acquire(block=True) as producer:
         for event in events:
-            options: dict[str, Any] = {"producer": producer}
-            deliver.apply_async((event.decode(),), **options)
+            deliver.apply_async((event.decode(),), producer=producer)
 
 
 if __name__ == "__main__":

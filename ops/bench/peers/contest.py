@@ -8,11 +8,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from ops.bench.frame.rigs import send
 from ops.bench.peers.bare import FEED
 from ops.embedded import lifecycle as embedded
 from ops.rig.rig import Rig
@@ -122,11 +123,7 @@ class Ourselves(Contestant):
             sandbox_settings={"limit_per_minute": limit},
         )
         with rig:
-            source = folder / "events.ndjson"
-            source.write_bytes(b"\n".join(events) + b"\n")
-            sent = rig.command("send", str(source), "--json", timeout=600)
-            if sent.returncode:
-                raise OperationsMustAct(sent.stderr.decode())
+            send(rig, events)
             command = own_command("worker", "--loglevel=WARNING")
             workers = _PeerWorkers([command], rig.environment, folder)
             with workers:
@@ -180,7 +177,7 @@ class _PeerWorkers:
 
     def _kill(self) -> None:
         for each in self._running:
-            with _gone():
+            with suppress(ProcessLookupError):
                 os.killpg(each.pid, signal.SIGKILL)
             each.wait()
         self._running = []
@@ -250,20 +247,11 @@ def _cpu_seconds_of_group(group: int) -> float:
     """Return the processor time of a process group, with children that have ended."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with _gone():
+        with suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()
             if int(fields[2]) == group:
                 ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def _gone() -> Iterator[None]:
-    """Ignore that a process has ended meanwhile."""
-    try:
-        yield
-    except (ProcessLookupError, FileNotFoundError):
-        return
 
 
 def _python_of_peers() -> str:

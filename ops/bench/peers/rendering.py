@@ -41,9 +41,8 @@ def direction_of(event: bytes) -> str:
 
 def rendered(event: bytes) -> tuple[str, bytes]:
     """Return path and body of one event, with the engine that $PEER_ENGINE names."""
-    direction = direction_of(event)
-    body = orjson.loads(_evaluated(direction, event))
-    return PATHS[direction], orjson.dumps({"users": [corrected(user) for user in body["users"]]})
+    [request] = rendered_together([event])
+    return request
 
 
 def rendered_together(events: Sequence[bytes]) -> list[tuple[str, bytes]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
+
+from ops.terminal.moments import shown_ms
 
 ProblemSeverity = Literal["ill", "attention"]
 ILL: Final[ProblemSeverity] = "ill"
@@ -42,16 +43,10 @@ class HealthProblem:
             "name": self.name,
             "severity": self.severity,
             "subject": self.subject,
-            "since": self._since(),
+            "since": shown_ms(self.since_ms, "seconds") if self.since_ms else None,
             "message": self.message,
             "command": self.command,
         }
-
-    def _since(self) -> str | None:
-        if not self.since_ms:
-            return None
-        at = datetime.fromtimestamp(self.since_ms / 1_000, UTC)
-        return at.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def line_of(problem: Mapping[str, Any]) -> str:
