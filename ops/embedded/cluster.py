@@ -15,8 +15,7 @@ from typing import Any, Final, Self
 import redis
 import redis.exceptions
 
-from ops.embedded.config import LOOPBACK
-from ops.embedded.launch import free_port, write_private
+from ops.embedded.launch import LOOPBACK, free_port, write_private
 from ops.embedded.local_servers import answers, ask, start, until
 from worker.contract.redis.slots import SLOTS
 from worker.errors import RedisUnavailable

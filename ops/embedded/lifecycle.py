@@ -18,8 +18,8 @@ from typing import Final
 
 import redis.exceptions
 
-from ops.embedded.config import LOOPBACK
 from ops.embedded.launch import (
+    LOOPBACK,
     begin_log,
     locked,
     log_since,

@@ -11,7 +11,7 @@ import redis
 import redis.exceptions
 
 from ops.embedded.binary import find_server
-from ops.embedded.config import LOOPBACK
+from ops.embedded.launch import LOOPBACK
 from ops.terminal.waiting import awaited
 from worker.errors import RedisUnavailable
 

@@ -14,10 +14,9 @@ from ops.letters.reading import Cause, count_causes
 from ops.metrics import deliveries, requests, sources
 from ops.metrics.families import RowFamily, gauge, number, text_of
 from ops.state.partitions import all_partitions
-from ops.status.health.facts import Facts
+from ops.status.health.facts import Facts, read_facts
 from ops.status.health.judgement import UNREACHABLE, problems_of
 from ops.status.health.problem import ILL, HealthProblem
-from ops.status.health.reader import read_facts
 from worker.contract.processes.workers import WORKER
 from worker.contract.settings import Settings
 from worker.errors import RedisUnavailable

@@ -9,7 +9,7 @@ from prometheus_client import Metric
 
 from ops.metrics.families import counter, gauge, histogram
 from ops.status.health.facts import Facts
-from ops.status.pace import Pace
+from ops.status.meter import Pace
 from worker.contract.processes.progress import sample_before
 
 STATES: Final = ("ok", "slowed", "broken", "paused", "renamed", "orphaned")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Final
@@ -86,45 +87,51 @@ def serve(
 
 def _serve(settings: Settings, webhook: WebhookSettings) -> None:
     logs.configure(logging.INFO)
-    secrets = [secret.reveal().encode() for secret in webhook.secrets]
     address = resolve_url(settings.redis)
     for warning in wait_ready(address, replicas=settings.redis.replicas):
         LOG.warning("redis.weak", message=warning)
-    with (
-        closing(connect(address, replicas=settings.redis.replicas)) as client,
-        closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as looking,
-        closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as judging,
-        closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as telling,
-        closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as measuring,
-    ):
+    with ExitStack() as ending:
+        client = ending.enter_context(closing(connect(address, replicas=settings.redis.replicas)))
+        quick = [
+            ending.enter_context(closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)))
+            for _ in range(4)
+        ]
         claim(client, settings)
         note_configuration(client, settings)
         start_announcer(settings)
-        inspector = Inspector(looking, settings)
         # Its bells are rung by a thread, never by a request.
         publisher = Publisher(client, settings, doorbell=BackgroundDoorbell(settings))
-        receiver = Receiver(
-            secrets=secrets,
-            intake=Intake(partial(store_bodies, publisher)),
-            ready=inspector.why_not_ready,
-            inspect=inspector.inspect,
-            count_too_large=inspector.count_too_large,
-            max_bytes=webhook.max_bytes,
-            problems=ProblemNames(judging, settings).read,
-            record=AnswerRecord(
-                partial(report_receiver, telling, max_bytes=webhook.max_bytes),
-                look=BirthWatch(telling, settings).look,
-                keep=partial(keep_requests, telling),
-            ),
-        )
+        receiver = _receiver(settings, webhook, publisher, quick[:3])
         serve_app(
-            build_app(receiver, webhook.path, _metrics(settings, measuring)),
+            build_app(receiver, webhook.path, _metrics(settings, quick[3])),
             webhook.host,
             webhook.port,
             on_ready=lambda url: LOG.info(
                 "receiver.ready", message=f"receiving at {url}{webhook.path}"
             ),
         )
+
+
+def _receiver(
+    settings: Settings, webhook: WebhookSettings, publisher: Publisher, quick: Sequence[Redis]
+) -> Receiver:
+    """Return the receiver; its parts have connections of their own, with short timeouts."""
+    looking, judging, telling = quick
+    inspector = Inspector(looking, settings)
+    return Receiver(
+        secrets=[secret.reveal().encode() for secret in webhook.secrets],
+        intake=Intake(partial(store_bodies, publisher)),
+        ready=inspector.why_not_ready,
+        inspect=inspector.inspect,
+        count_too_large=inspector.count_too_large,
+        max_bytes=webhook.max_bytes,
+        problems=ProblemNames(judging, settings).read,
+        record=AnswerRecord(
+            partial(report_receiver, telling, max_bytes=webhook.max_bytes),
+            look=BirthWatch(telling, settings).look,
+            keep=partial(keep_requests, telling),
+        ),
+    )
 
 
 def _metrics(settings: Settings, client: Redis) -> list[Route]:

@@ -90,13 +90,14 @@ def up(
         ending.enter_context(supervisor)
         if rehearsal:
             _start_sandbox(settings, supervisor, rehearsal)
-        supervisor.start("worker", own_command("worker"))
-        if settings.producer.webhook:
-            supervisor.start("serve", own_command("serve"))
-        if settings.flower:
-            supervisor.start("flower", own_command("flower"))
-        if settings.metrics:
-            supervisor.start("metrics", own_command("metrics"))
+        beside = {
+            "worker": True,
+            "serve": settings.producer.webhook,
+            "flower": settings.flower,
+            "metrics": settings.metrics,
+        }
+        for name in (name for name, section in beside.items() if section):
+            supervisor.start(name, own_command(name))
         start_announcer(settings)
         code = supervisor.run(look)
         _line("up", "stopping")

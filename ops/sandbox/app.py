@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from ops.sandbox.answer import Reply, error
-from ops.sandbox.endpoints.catch_all import caught, is_for_us
+from ops.sandbox.catch_all import caught, is_for_us
 from ops.sandbox.exchange import AsgiScope, Exchange, Receive, Send
 from ops.sandbox.insider import identities
 from ops.sandbox.insider.api import ArrivedRequest

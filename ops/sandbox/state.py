@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ops.sandbox.endpoints.catch_all import CatchAll
+from ops.sandbox.catch_all import CatchAll
 from ops.sandbox.insider.api import Insider
 from ops.sandbox.insider.faults import Faults
 from ops.sandbox.insider.journal import Journal

@@ -49,6 +49,7 @@ def read_status(
     totals = add_up(found, settings, meanings)
     delayed = _delayed(found, read_delays(client, places))
     pauses, renamed = read_pauses(client), read_renamed(client)
+    people = read_renamed_people(client, places, destinations_with_stable_ids(settings))
     processes = read_processes(client)
     oldest = None if totals.oldest_ms is None else (totals.now_ms - totals.oldest_ms) / 1000
     return {
@@ -65,20 +66,10 @@ def read_status(
             name: _destination(
                 client, settings, name, pauses.destinations.get(name), renamed.get(name, "")
             )
-            | {
-                "requests": totals.requests_of(name),
-                "delivery_seconds": totals.times_of(name),
-                "letters": totals.letters[name],
-            }
+            | totals.of_destination(name)
             for name in destinations_of(places)
         },
-        "lanes": {
-            name: {
-                "waiting": count,
-                "oldest_seconds": max(0, totals.now_ms - totals.oldest_of_lane_ms[name]) / 1000,
-            }
-            for name, count in sorted(totals.by_lane.items())
-        },
+        "lanes": totals.of_lanes(),
         "oldest_waiting_seconds": None if oldest is None else max(0.0, oldest),
         "open_notes": totals.open_notes,
         "orphaned": totals.orphans.total(),
@@ -94,12 +85,7 @@ def read_status(
         "dropped_fields": _sorted(totals.dropped_fields),
         "responses": _responses(client, places),
         "template_files": _differing_files(processes, settings),
-        "renamed_people": {
-            name: asdict(one)
-            for name, one in read_renamed_people(
-                client, places, destinations_with_stable_ids(settings)
-            ).items()
-        },
+        "renamed_people": {name: asdict(one) for name, one in people.items()},
         "processes": [_process(one, settings) for one in processes],
     }
 

@@ -63,9 +63,9 @@ def _ill(document: Mapping[str, Any], *kinds: str) -> frozenset[str]:
     return frozenset(p["subject"] for p in document["problems"] if p["name"].startswith(kinds))
 
 
-def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> Iterator[str]:
+def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines above the tables."""
-    yield sum_of(document, rates)
+    yield sum_of(document)
     for kind in ("skipped", "dead"):
         if document[f"{kind}_by_reason"]:
             yield f"{kind}: {counted(document[f'{kind}_by_reason'])}"
@@ -83,13 +83,7 @@ def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None)
             f"requests refused as too large {document['too_large_requests']:,}: Lytics dropped "
             "their events; make its batches smaller, or raise producer.webhook.max_bytes"
         )
-    changing = document["partitions"]
-    if "changing_to" in changing:
-        yield (
-            f"partitions {changing['count']:,}, being changed to {changing['changing_to']:,}:"
-            f" {changing['profiles']:,} profiles, {changing['deliveries']:,} deliveries and"
-            f" {changing['letters']:,} letters carried over so far"
-        )
+    yield from _changing_partitions(document["partitions"])
     for name, people in document["renamed_people"].items():
         yield (
             f"people of {name} renamed by themselves {people['renamed']:,}, waiting"
@@ -99,50 +93,70 @@ def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None)
         yield f"fields left out: {counted(document['dropped_fields'])}"
 
 
+def _changing_partitions(changing: Mapping[str, Any]) -> Iterator[str]:
+    if "changing_to" in changing:
+        yield (
+            f"partitions {changing['count']:,}, being changed to {changing['changing_to']:,}:"
+            f" {changing['profiles']:,} profiles, {changing['deliveries']:,} deliveries and"
+            f" {changing['letters']:,} letters carried over so far"
+        )
+
+
 def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
     """Yield the tables."""
-    ill = _ill(document, "destination_")
-    yield StatusTable(
-        ("destination", "state", *number_columns("rate/min", "factor"), *text_columns("reason")),
-        [
-            TableRow(
-                (name, d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", reason_of(d)),
-                name in ill,
-            )
-            for name, d in document["destinations"].items()
-        ],
-    )
-    ill = _ill(document, "trigger_", "template_", "live_", "dead_")
-    yield StatusTable(
-        ("trigger", *text_columns("state"), *count_columns(*KINDS), *text_columns("template")),
-        [
-            TableRow(
-                (name, _state(t), *(f"{t[kind]:,}" for kind in KINDS), _template(t)),
-                name in ill or t["state"] == "orphaned",
-            )
-            for name, t in document["triggers"].items()
-        ],
-    )
-    ill = _ill(document, "job_")
+    yield _destinations(document)
+    yield _triggers(document)
     if document["jobs"]:
-        yield StatusTable(
-            ("job", *text_columns("state"), *count_columns(*KINDS)),
-            [
-                TableRow((name, _state(job), *(f"{job[kind]:,}" for kind in KINDS)), name in ill)
-                for name, job in document["jobs"].items()
-            ],
-        )
+        yield _jobs(document)
     if document["processes"]:
-        yield StatusTable(
-            ("worker", "version", *text_columns("configuration")),
-            [
-                TableRow(
-                    (f"{p['host']}:{p['pid']}", p["version"] or "-", _config(p)),
-                    not p["current"] or bool(p["doubted"]),
-                )
-                for p in document["processes"]
-            ],
+        yield _processes(document)
+
+
+def _destinations(document: Mapping[str, Any]) -> StatusTable:
+    ill = _ill(document, "destination_")
+    rows = [
+        TableRow(
+            (name, d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", reason_of(d)),
+            name in ill,
         )
+        for name, d in document["destinations"].items()
+    ]
+    numbers = number_columns("rate/min", "factor")
+    return StatusTable(("destination", "state", *numbers, *text_columns("reason")), rows)
+
+
+def _triggers(document: Mapping[str, Any]) -> StatusTable:
+    ill = _ill(document, "trigger_", "template_", "live_", "dead_")
+    rows = [
+        TableRow((name, _state(t), *_six(t), _template(t)), name in ill or t["state"] == "orphaned")
+        for name, t in document["triggers"].items()
+    ]
+    columns = (*text_columns("state"), *count_columns(*KINDS), *text_columns("template"))
+    return StatusTable(("trigger", *columns), rows)
+
+
+def _jobs(document: Mapping[str, Any]) -> StatusTable:
+    ill = _ill(document, "job_")
+    rows = [
+        TableRow((name, _state(job), *_six(job)), name in ill)
+        for name, job in document["jobs"].items()
+    ]
+    return StatusTable(("job", *text_columns("state"), *count_columns(*KINDS)), rows)
+
+
+def _processes(document: Mapping[str, Any]) -> StatusTable:
+    rows = [
+        TableRow(
+            (f"{p['host']}:{p['pid']}", p["version"] or "-", _config(p)),
+            not p["current"] or bool(p["doubted"]),
+        )
+        for p in document["processes"]
+    ]
+    return StatusTable(("worker", "version", *text_columns("configuration")), rows)
+
+
+def _six(counts: Mapping[str, Any]) -> Iterator[str]:
+    return (f"{counts[kind]:,}" for kind in KINDS)
 
 
 def _config(process: Mapping[str, Any]) -> str:

@@ -106,6 +106,24 @@ class Totals:
         lanes = [LIVE, *([BACKFILL] if any(counted[BACKFILL].values()) else [])]
         return {lane: _outcomes(counted[lane]) for lane in lanes}
 
+    def of_lanes(self) -> dict[str, Any]:
+        """Return how many deliveries wait in each lane, and for how long."""
+        return {
+            name: {
+                "waiting": count,
+                "oldest_seconds": max(0, self.now_ms - self.oldest_of_lane_ms[name]) / 1000,
+            }
+            for name, count in sorted(self.by_lane.items())
+        }
+
+    def of_destination(self, destination: str) -> dict[str, Any]:
+        """Return the requests, times and letters of a destination."""
+        return {
+            "requests": self.requests_of(destination),
+            "delivery_seconds": self.times_of(destination),
+            "letters": self.letters[destination],
+        }
+
     def requests_of(self, destination: str) -> dict[str, Any]:
         """Return how the requests of a destination were answered, and how long that took."""
         counts = self.measures.get(destination, {})

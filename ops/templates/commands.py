@@ -8,10 +8,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ops.templates.checking.check import Checked, checked, fields_seen
+from ops.templates.checking.check import Checked, LastCheck, RememberedChecks, checked, fields_seen
 from ops.templates.checking.findings import lines_of, source_below
 from ops.templates.checking.live import LiveCheck, check_live
-from ops.templates.checking.remembered import LastCheck, RememberedChecks
 from ops.templates.new_template import write_new
 from ops.templates.remote_commands import add_remote
 from ops.templates.testing.commands import diff, run_cases

@@ -158,21 +158,25 @@ class Journal:
             touched=touched,
         )
         if self._tracks_events:
-            flight.events = _events_of(request)
-            flight.parts = {
-                entry: frozenset(events) or _removals_of(user)
-                for entry, events, user in zip(entries, flight.events, request.users, strict=True)
-            }
+            self._track_events(flight, request)
         self._find_overlaps(flight, now)
         self._in_flight.append(flight)
         self.bodies[path].receive((flight.body_hash,), flight.number)
-        if self._tracks_events:
-            self.users_with_several_events += sum(len(events) > 1 for events in flight.events)
-            self.events.receive(chain.from_iterable(flight.events), flight.number)
         before = self.entries[path].receive(entries, flight.number)
         if before is not None:
             self.requests_again[path, before] += 1
         return flight
+
+    def _track_events(self, flight: Flight, request: Write) -> None:
+        flight.events = _events_of(request)
+        flight.parts = {
+            entry: frozenset(events) or _removals_of(user)
+            for entry, events, user in zip(
+                flight.entries, flight.events, request.users, strict=True
+            )
+        }
+        self.users_with_several_events += sum(len(events) > 1 for events in flight.events)
+        self.events.receive(chain.from_iterable(flight.events), flight.number)
 
     def took_effect(self, flight: Flight, refused: frozenset[int], now: float) -> None:
         """Log that a request was applied, except for refused users."""

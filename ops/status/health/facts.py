@@ -1,15 +1,29 @@
-"""The facts by which health is judged, read from Redis at one moment."""
+"""The facts by which health is judged, and their reading from Redis and the configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from redis import Redis
+
+from ops.state.clock import now_us
+from ops.state.renaming import read_stopped_renamings
+from ops.status.status import read_status
+from producer.publishing.room import NoRoom, RoomMeter
+from producer.sync.book import SyncBook
 from producer.sync.run import Run
-from worker.contract.processes.progress import Sample
-from worker.contract.processes.receivers import Receivers
-from worker.contract.redis.birth import Loss
+from worker.contract.keys import PartitionKeys
+from worker.contract.processes.companions import FLOWER, METRICS, read_seen
+from worker.contract.processes.progress import Sample, read_samples
+from worker.contract.processes.receivers import Receivers, read_receivers
+from worker.contract.redis.birth import Loss, read_losses
+from worker.contract.redis.connection import ServerState, ask_how_it_is
+from worker.contract.redis.judgement import Usable, judge
+from worker.contract.redis.url import found_by
+from worker.contract.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +86,95 @@ class Facts:
     limits: Mapping[str, float] = field(default_factory=dict)
     companions: Mapping[str, int] = field(default_factory=dict)
     stopped_renamings: Mapping[str, int] = field(default_factory=dict)
+
+
+_DISK: Final = {
+    "aof_last_write_status": "the last write to the append-only file failed",
+    "aof_last_bgrewrite_status": "the last rewrite of the append-only file failed",
+    "rdb_last_bgsave_status": "the last snapshot failed",
+}
+
+
+def read_facts(client: Redis, settings: Settings, places: Sequence[PartitionKeys] = ()) -> Facts:
+    """Return the facts; `places` are all partitions, if they are known already."""
+    at_us = now_us(client)
+    ahead_seconds = time.time() - at_us / 1_000_000
+    at_ms = at_us // 1_000
+    audiences = {name for one in settings.triggers.values() for name in one.audiences}
+    return Facts(
+        status=read_status(client, settings, places),
+        now_ms=at_ms,
+        live_within_seconds=settings.operate.live_within_seconds,
+        events_within_seconds=settings.operate.events_within_seconds,
+        has_webhook=settings.producer.webhook is not None,
+        audiences=sorted(audiences),
+        redis=_redis(client, settings, ahead_seconds),
+        syncs={
+            name: SyncFacts(
+                SyncBook(client, name, settings.redis.numbering).peek(), one.every_seconds
+            )
+            for name, one in settings.sync.items()
+        },
+        receivers=read_receivers(client, at_ms),
+        samples=read_samples(client),
+        workers_wanted=settings.operate.workers,
+        limits={name: one.rate_per_minute for name, one in settings.destinations.items()},
+        companions=_companions(client, settings),
+        stopped_renamings=read_stopped_renamings(client, at_ms),
+    )
+
+
+def _companions(client: Redis, settings: Settings) -> dict[str, int]:
+    configured = {FLOWER: settings.flower, METRICS: settings.metrics}
+    seen = read_seen(client)
+    return {kind: seen[kind] for kind, section in configured.items() if section and kind in seen}
+
+
+def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisFacts:
+    states = ask_how_it_is(client)
+    room = RoomMeter(client, settings).memory()
+    used, most = _fullest(states)
+    return RedisFacts(
+        full=room.message if isinstance(room, NoRoom) else "",
+        used=used,
+        most=most,
+        weak=tuple(weak for state in states for weak in _weak(state, settings)),
+        failing=tuple(failing for state in states for failing in _failing(state)),
+        takes_writes=all(state.takes_writes for state in states),
+        losses=read_losses(client),
+        clock_ahead_seconds=ahead_seconds,
+        keys=_keys(client, states),
+    )
+
+
+def _keys(client: Redis, states: Sequence[ServerState]) -> int:
+    """Return how many keys all masters hold."""
+    database = client.connection_pool.connection_kwargs.get("db", 0)
+    return sum(int(one.info.get(f"db{database}", {}).get("keys", 0)) for one in states)
+
+
+def _fullest(states: Sequence[ServerState]) -> tuple[int, int]:
+    """Return the memory that is used and allowed at the fullest master."""
+    memory = [(int(one.info["used_memory"]), int(one.info["maxmemory"])) for one in states]
+    return max(memory, key=lambda pair: pair[0] / (pair[1] or float("inf")))
+
+
+def _weak(state: ServerState, settings: Settings) -> Iterator[str]:
+    verdict = judge(
+        state.info,
+        state.appendfsync,
+        found_by=found_by(settings.redis.url),
+        replicas=settings.redis.replicas,
+    )
+    for reason in verdict.warnings if isinstance(verdict, Usable) else (verdict.reason,):
+        yield _at(state, reason)
+
+
+def _failing(state: ServerState) -> Iterator[str]:
+    for name, told in _DISK.items():
+        if state.info.get(name, "ok") != "ok":
+            yield _at(state, told)
+
+
+def _at(state: ServerState, told: str) -> str:
+    return f"{state.where}: {told}" if state.where else told

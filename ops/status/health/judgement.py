@@ -10,9 +10,8 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.status.health.facts import Facts
+from ops.status.health.facts import Facts, read_facts
 from ops.status.health.problem import ILL, HealthProblem
-from ops.status.health.reader import read_facts
 from ops.status.health.rules import deliveries, intake, machines, progress
 from worker.contract.settings import Settings
 from worker.errors import RedisUnavailable

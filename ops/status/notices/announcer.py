@@ -11,8 +11,8 @@ import httpx
 import structlog
 from redis import Redis
 
+from ops.status.health.facts import read_facts
 from ops.status.health.judgement import problems_of
-from ops.status.health.reader import read_facts
 from ops.status.notices.book import (
     IN_DOUBT,
     MOST_TRIES,

@@ -9,7 +9,7 @@ from typing import Final
 
 from ops.status.health.facts import Facts
 from ops.status.health.problem import ATTENTION, ILL, HealthProblem
-from ops.status.pace import Pace
+from ops.status.meter import Pace
 from worker.contract.processes.progress import sample_before
 
 STANDS_STILL_MS: Final = 120_000
@@ -30,6 +30,9 @@ SLOW_ILL_SECONDS: Final = 2.0
 OLD_SAMPLE_MS: Final = 60_000
 NOT_RENAMED_MS: Final = 86_400_000
 """Milliseconds for which it is a problem that somebody was not renamed."""
+_NONE_SETTLED: Final = (
+    "wait and workers run, but for two minutes none was settled: look at the workers' logs"
+)
 _CLOSED: Final = frozenset({"paused", "broken", "renamed", "orphaned"})
 
 
@@ -42,30 +45,26 @@ def standing_still(facts: Facts) -> Iterator[HealthProblem]:
         known = status["destinations"].get(destination)
         if known is None or known["state"] in _CLOSED:
             continue
-        since = _still_since(facts, destination, "waits", _live_settled)
-        held = {
-            one["state"] for one in status["triggers"].values() if one["destination"] == destination
-        }
-        if since is not None and held <= {"ok"}:
-            told = (
-                f"{newest['waits']:,} live deliveries wait and workers run, but for two minutes"
-                " none was settled: look at the workers' logs"
-            )
-            yield HealthProblem(
-                "live_stands_still", ILL, destination, told, "segrelay status", since
-            )
-        for job, one in status["jobs"].items():
-            if one["state"] not in {"delivering", "canary under way"}:
-                continue
-            since = _still_since(facts, destination, f"waits|{job}", partial(_job_settled, job))
-            if since is not None and held <= {"ok"}:
-                told = (
-                    f"{one['waiting']:,} of its deliveries wait and workers run, but for two"
-                    " minutes none was settled: look at the workers' logs"
-                )
-                yield HealthProblem(
-                    "job_stands_still", ILL, job, told, f"segrelay backfill status {job}", since
-                )
+        of_triggers = status["triggers"].values()
+        if all(one["state"] == "ok" for one in of_triggers if one["destination"] == destination):
+            yield from _live_stands_still(facts, destination, newest.get("waits", 0))
+            yield from _jobs_stand_still(facts, destination)
+
+
+def _live_stands_still(facts: Facts, destination: str, waiting: int) -> Iterator[HealthProblem]:
+    since = _still_since(facts, destination, "waits", _live_settled)
+    if since is not None:
+        told = f"{waiting:,} live deliveries {_NONE_SETTLED}"
+        yield HealthProblem("live_stands_still", ILL, destination, told, "segrelay status", since)
+
+
+def _jobs_stand_still(facts: Facts, destination: str) -> Iterator[HealthProblem]:
+    for job, one in facts.status["jobs"].items():
+        since = _still_since(facts, destination, f"waits|{job}", partial(_job_settled, job))
+        if since is not None and one["state"] in {"delivering", "canary under way"}:
+            told = f"{one['waiting']:,} of its deliveries {_NONE_SETTLED}"
+            show = f"segrelay backfill status {job}"
+            yield HealthProblem("job_stands_still", ILL, job, told, show, since)
 
 
 def _live_settled(counts: Mapping[str, int]) -> int:

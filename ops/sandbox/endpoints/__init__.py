@@ -1,1 +1,0 @@
-"""The stand-in for every destination that is not Insider: it takes whatever comes."""
