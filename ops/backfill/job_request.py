@@ -120,7 +120,7 @@ def spec_of(
         canary=canary,
         stripes=min(_MOST_STRIPES, processors()),
         routing=routing_digest(settings),
-        started_at=_now(),
+        started_at=format_time(_now_us()),
     )
 
 
@@ -296,10 +296,6 @@ def _name(wanted: str, audience: str, files: Sequence[str], taken: Sequence[str]
     stem = _NOT_IN_NAMES.sub("-", (audience or first).lower()).strip("-") or "job"
     free = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
     return next(name for name in free if name not in taken)
-
-
-def _now() -> str:
-    return format_time(_now_us())
 
 
 def _now_us() -> int:

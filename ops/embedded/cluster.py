@@ -195,7 +195,9 @@ class LocalCluster:
             begin, end = (SLOTS * edge // _MASTERS for edge in (at, at + 1))
             self._ask(port, "CLUSTER", "ADDSLOTSRANGE", begin, end - 1)
         for port in others:
-            self._ask(port, "CLUSTER", "MEET", LOOPBACK, first, self._bus(first))
+            self._ask(
+                port, "CLUSTER", "MEET", LOOPBACK, first, int(self._written(first, "cluster-port"))
+            )
         for port in ports:
             until(lambda port=port: self._knows(port) == len(ports), _READY_SECONDS, "the nodes")  # type: ignore[misc]
         for master, port in zip(masters, ports[_MASTERS:], strict=False):
@@ -210,9 +212,6 @@ class LocalCluster:
             password=self.password,
             folder=folder,
         )
-
-    def _bus(self, port: int) -> int:
-        return int(self._written(port, "cluster-port"))
 
     def _written(self, port: int, name: str) -> str:
         config = (self.folder / str(port) / "server.conf").read_text()

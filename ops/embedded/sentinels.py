@@ -127,7 +127,9 @@ class Sentinels:
         """Wait until all Sentinels name another master, and it is one; returns its port."""
         until(lambda: self._all_name(lambda port: port != before), _WAIT_SECONDS, "another master")
         port = self.master()
-        until(lambda: self._is_master(port), _WAIT_SECONDS, "the new master")
+        until(
+            lambda: self._ask_server(port, "ROLE")[0] == b"master", _WAIT_SECONDS, "the new master"
+        )
         return port
 
     def await_replicas(self, count: int) -> None:
@@ -160,13 +162,11 @@ class Sentinels:
         for port in self.guards:
             until(partial(self._tuned, port), _WAIT_SECONDS, f"Sentinel {port}")
         self.await_replicas(len(replicas))
-        until(self._know_each_other, _WAIT_SECONDS, "the other Sentinels")
-
-    def _know_each_other(self) -> bool:
-        return all(self._peers_of(port) == self.sentinels - 1 for port in self.guards)
-
-    def _is_master(self, port: int) -> bool:
-        return bool(self._ask_server(port, "ROLE")[0] == b"master")
+        until(
+            lambda: all(self._peers_of(port) == self.sentinels - 1 for port in self.guards),
+            _WAIT_SECONDS,
+            "the other Sentinels",
+        )
 
     def _started(self, port: int, text: str, *options: str) -> subprocess.Popen[bytes]:
         folder = self.folder / str(port)

@@ -66,7 +66,7 @@ def waiting(facts: Facts) -> Iterator[Metric]:
         "segrelay_oldest_waiting_seconds",
         "The time for which the oldest delivery has waited.",
         _OF_LANE,
-        ((values, _age(facts, wait["oldest_ms"])) for values, wait in waits),
+        ((values, max(0.0, (facts.now_ms - wait["oldest_ms"]) / 1_000)) for values, wait in waits),
     )
     yield number(
         "segrelay_deliveries_orphaned",
@@ -148,7 +148,3 @@ def left_out(facts: Facts) -> Iterator[Metric]:
 
 def _labels(name: str, trigger: Mapping[str, Any]) -> tuple[str, str]:
     return trigger["destination"], name
-
-
-def _age(facts: Facts, since_ms: int) -> float:
-    return max(0.0, (facts.now_ms - since_ms) / 1_000)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -11,24 +10,18 @@ import structlog
 from ops.sandbox.answer import Reply, error
 from ops.sandbox.catch_all import caught, is_for_us
 from ops.sandbox.exchange import AsgiScope, Exchange, Receive, Send
-from ops.sandbox.insider import identities
+from ops.sandbox.insider import identities, rules
 from ops.sandbox.insider.api import ArrivedRequest
 from ops.sandbox.insider.faults import Fault
 from ops.sandbox.insider.passage import AdmittedWrite, pause
-from ops.sandbox.insider.rules import ANONYMIZE, COLUMNS, ERASE, IDENTITY, PROFILE, WRITES
+from ops.sandbox.insider.rules import CHANGES, COLUMNS, IDENTITY, PROFILE, WRITES
 from ops.sandbox.inspection import PREFIX, inspect
 from ops.sandbox.lytics.api import API_PREFIXES
 from ops.sandbox.settings import SandboxSettings
 from ops.sandbox.state import SandboxState
 from worker.contract.settings.sandboxed import TOKEN_PATH
 
-App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 _log: Final = structlog.get_logger("sandbox")
-
-
-def build_app(settings: SandboxSettings) -> App:
-    """Return the sandbox as an ASGI application."""
-    return Sandbox(settings)
 
 
 class Sandbox:
@@ -92,19 +85,23 @@ class Sandbox:
 
     def _other(self, call: ArrivedRequest) -> Reply:
         insider, now = self.state.insider, time.time()
-        if call.path == PROFILE:
-            return insider.read_profile(call, now)
-        if call.path == IDENTITY:
-            return identities.rename(insider, call, now)
-        if call.path == ANONYMIZE:
-            return identities.anonymize(insider, call, now)
-        if call.path == COLUMNS:
-            return insider.read_columns(call)
-        if call.path == ERASE:
-            answer = insider.erase(call, now)
-            _log.error("erasure.received", path=call.path, erased=insider.profiles.erased)
-            return answer
-        return error(404, "not found")
+        if call.path not in {PROFILE, COLUMNS, *CHANGES}:
+            return error(404, "not found")
+        refusal = insider.denied(call.headers)
+        if call.path in CHANGES and not refusal:
+            insider.received.add(now, insider.settings.window_seconds)
+        match call.path:
+            case rules.PROFILE:
+                return refusal or insider.read_profile(call, now)
+            case rules.COLUMNS:
+                return refusal or insider.read_columns(call)
+            case rules.IDENTITY:
+                return refusal or identities.rename(insider, call)
+            case rules.ANONYMIZE:
+                return refusal or identities.anonymize(insider, call)
+        answer = refusal or insider.erase(call)
+        _log.error("erasure.received", path=call.path, erased=insider.profiles.erased)
+        return answer
 
     async def _turn_away(self, exchange: Exchange, call: ArrivedRequest, answer: Reply) -> None:
         self.state.journal.turned_away(call.path, len(call.body), answer.status, time.time())

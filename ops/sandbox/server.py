@@ -13,7 +13,7 @@ from typing import Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ops.sandbox.app import build_app
+from ops.sandbox.app import Sandbox
 from ops.sandbox.exchange import CONNECTION
 from ops.sandbox.settings import SandboxSettings
 from producer.webhook.server import PLAIN, OrderlyServer, listening
@@ -56,7 +56,7 @@ def serve(
         print(f"http://{shown_host}:{shown_port}", flush=True)  # noqa: T201 - the interface
         print(_OFFERS, flush=True)  # noqa: T201 - the interface
         config = uvicorn.Config(
-            build_app(settings),
+            Sandbox(settings),
             http=_ClosableProtocol,
             lifespan="off",
             date_header=False,

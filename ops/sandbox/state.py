@@ -100,7 +100,11 @@ class SandboxState:
             "bodies": {path: found.shown() for path, found in journal.bodies.items()},
             "users": {path: found.shown() for path, found in journal.entries.items()},
             "requests_with_a_user_again": {
-                path: _again(journal.requests_again, path) for path in journal.bodies
+                path: {
+                    f"again_after_{f.name.lower()}": journal.requests_again[path, f]
+                    for f in RepeatedFate
+                }
+                for path in journal.bodies
             },
             "bodies_again": _total(journal.bodies),
             "users_again": _total(journal.entries),
@@ -158,10 +162,6 @@ def _by_reason(counts: Counter[tuple[str, str]]) -> dict[str, int]:
     for (reason, _), count in counts.items():
         found[reason] += count
     return dict(found)
-
-
-def _again(counts: Counter[tuple[str, RepeatedFate]], path: str) -> dict[str, int]:
-    return {f"again_after_{fate.name.lower()}": counts[path, fate] for fate in RepeatedFate}
 
 
 def _total(of_paths: dict[str, Repeats]) -> int:

@@ -10,7 +10,7 @@ import typer
 
 from ops.templates.checking.check import Checked, LastCheck, RememberedChecks, checked, fields_seen
 from ops.templates.checking.findings import lines_of, source_below
-from ops.templates.checking.live import LiveCheck, check_live
+from ops.templates.checking.live import check_live
 from ops.templates.new_template import write_new
 from ops.templates.remote_commands import add_remote
 from ops.templates.testing.commands import diff, run_cases
@@ -139,7 +139,11 @@ def check(
         for name in workspace.names(names or ())
         for one in checked(workspace, name, seen, fixes=fix)
     ]
-    asked = _ask_panels(workspace, found) if live else None
+    asked = (
+        check_live(workspace, (one.report.template for one in found if one.report.content_hash))
+        if live
+        else None
+    )
     if asked:
         found = [one.with_findings(asked.findings.get(one.report.template, ())) for one in found]
     _memory(workspace).write({one.report.template: one.last for one in found})
@@ -156,22 +160,14 @@ def check(
         mention(f"{name}: no trigger of Insider uses it, so there is no panel to ask about it.")
     for destination, problem in asked.unanswered.items() if asked else ():
         mention(f"{destination}: what it drops is not known: {problem}")
-    if not all(_passes(one.report, strict=strict) for one in found):
+    if not all(one.report.is_fit and not (strict and one.report.findings) for one in found):
         raise typer.Exit(TemplateBroken.exit_code)
     if asked and asked.unanswered:
         raise typer.Exit(1)
 
 
-def _ask_panels(workspace: Workspace, found: Sequence[Checked]) -> LiveCheck:
-    return check_live(workspace, [one.report.template for one in found if one.report.content_hash])
-
-
 def _memory(workspace: Workspace) -> RememberedChecks:
     return RememberedChecks(workspace.settings.redis.data_dir if workspace.settings else None)
-
-
-def _passes(report: TemplateReport, *, strict: bool) -> bool:
-    return report.is_fit and not (strict and report.findings)
 
 
 def _document(one: Checked) -> dict[str, Any]:

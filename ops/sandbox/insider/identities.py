@@ -7,12 +7,8 @@ from ops.sandbox.insider.api import ArrivedRequest, Insider, object_of
 from ops.sandbox.insider.rules import identity_keys
 
 
-def rename(insider: Insider, call: ArrivedRequest, now: float) -> Reply:
+def rename(insider: Insider, call: ArrivedRequest) -> Reply:
     """Give a profile another identifier of the same kind."""
-    refusal = insider.denied(call.headers)
-    if refusal:
-        return refusal
-    insider.received.add(now, insider.settings.window_seconds)
     body = object_of(call.body)
     old, new = (
         identity_keys({"identifiers": body.get(f"{which}_identifier")}) for which in ("old", "new")
@@ -26,12 +22,8 @@ def rename(insider: Insider, call: ArrivedRequest, now: float) -> Reply:
     return json_answer(200, {"success": True})
 
 
-def anonymize(insider: Insider, call: ArrivedRequest, now: float) -> Reply:
+def anonymize(insider: Insider, call: ArrivedRequest) -> Reply:
     """Remove all that names a person from a profile."""
-    refusal = insider.denied(call.headers)
-    if refusal:
-        return refusal
-    insider.received.add(now, insider.settings.window_seconds)
     if not insider.profiles.anonymize(identity_keys(object_of(call.body))):
         return error(404, "no such user for these identifiers: no data")
     return json_answer(200, {"success": True})

@@ -19,6 +19,7 @@ ANONYMIZE: Final = "/api/user/v1/anonymize"
 COLUMNS: Final = "/api/user/v3/metadata/columns"
 OBJECT_ATTRIBUTES: Final = "object_attributes"
 WRITES: Final = frozenset({UPSERT, ATTRIBUTE_DELETE})
+CHANGES: Final = frozenset({IDENTITY, ANONYMIZE, ERASE})
 
 _EMAIL: Final = re.compile(r"^.+@.+\..+$")
 _PHONE: Final = re.compile(r"^\+[1-9]\d{6,14}$")

@@ -69,7 +69,10 @@ def run_cases(
     workspace = workspace_of(templates)
     if update:
         _begin(workspace, names or ())
-    results = {name: _run(workspace, name) for name in workspace.names(names or ())}
+    results = {
+        name: testing.run(workspace.folder, name, testing.cases_of(workspace.folder, name))
+        for name in workspace.names(names or ())
+    }
     if names and not any(results.values()):
         raise UsageWrong(
             f"{', '.join(results)}: there are no cases; `segrelay template test NAME --update`"
@@ -84,10 +87,6 @@ def run_cases(
         _tell(results, written, workspace, updates=update)
     if not update and not all(one.passed for verdicts in results.values() for one in verdicts):
         raise typer.Exit(1)
-
-
-def _run(workspace: Workspace, name: str) -> list[testing.CaseResult]:
-    return testing.run(workspace.folder, name, testing.cases_of(workspace.folder, name))
 
 
 def _begin(workspace: Workspace, names: Sequence[str]) -> None:

@@ -210,7 +210,7 @@ def test_the_erasing_path_erases_and_is_counted():
     post(insider, person("ann@example.com"), person("bob@example.com"))
     users = {"users": [{"identifiers": {"email": "ann@example.com"}}]}
 
-    answer = insider.erase(ArrivedRequest(ERASE, HEADERS, orjson.dumps(users)), NOW)
+    answer = insider.erase(ArrivedRequest(ERASE, HEADERS, orjson.dumps(users)))
 
     assert answer.status == 200
     assert insider.profiles.erased == 1
