@@ -94,8 +94,8 @@ COMPLETED: Final[Mapping[str, Callable[[str], list[str]]]] = {
     "destination old": destinations,
     "destination new": destinations,
 }
-"""By the name of an argument or option; before it the section of commands, where only they mean
-that."""
+"""Functions by the name of the argument or option that they complete. Before the name stands the
+section of commands, if only its commands mean that."""
 
 
 def _configured_audiences() -> set[str]:

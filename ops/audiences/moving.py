@@ -68,17 +68,17 @@ class LeavingPeople:
 
     @property
     def known(self) -> int:
-        """Return how many members of the audience have a known profile key."""
+        """Return the number of members of the audience whose profile key is known."""
         return len({person.key for group in self.groups for person, _ in group.known})
 
     @property
     def unknown(self) -> int:
-        """Return how many of the given people have no ledger entry about the audience."""
+        """Return the number of given people without a ledger entry about the audience."""
         return len({person.key for group in self.groups for person, _ in group.unknown})
 
     @property
     def published(self) -> int:
-        """Return how many people events are published about."""
+        """Return the number of people about whom events are published."""
         return len({person.key for group in self.groups for person, _ in group.people})
 
     @property

@@ -42,7 +42,7 @@ class FirstPerson:
     found: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def document(self, *, reveal: bool) -> dict[str, Any]:
-        """Return it for machines; values only if they are wanted."""
+        """Return the JSON document; values only if they are to be revealed."""
         told: dict[str, Any] = {
             "trigger": self.trigger,
             "outcome": self.outcome,

@@ -218,7 +218,7 @@ def _membership(
 
 
 def _time_us(as_of: str, files: Sequence[str]) -> int:
-    """Return when the rows were true, in µs since 1970."""
+    """Return the time at which the rows were true, in µs since 1970."""
     if as_of in {"file", "name"} and STANDARD_INPUT in files:
         raise UsageWrong(f"--as-of {as_of}: standard input has none; write the time.")
     match as_of:

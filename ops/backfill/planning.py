@@ -65,7 +65,7 @@ class TriggerPlan:
         return self.by_partition.total()
 
     def document(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return the JSON document."""
         fates = Counter(f"{one.fate} {one.reason}".strip() for one in self.rehearsed)
         return {
             "deliveries": self.deliveries,
@@ -104,7 +104,7 @@ class JobPlan:
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return the JSON document."""
         membership = self.spec.membership
         return {
             "sources": list(self.spec.sources),

@@ -37,13 +37,13 @@ class Span:
 
     @property
     def begins_at(self) -> str:
-        """Return when it began, as RFC 3339."""
+        """Return the beginning of the minute, as RFC 3339."""
         return shown_ms(self.minute * _MINUTE_MS, "minutes")
 
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """See the module.
+    """The report of a job.
 
     Args:
         bad_rows: At most as many as Redis keeps; `view.job.tally.refused` has the number of all.
@@ -54,7 +54,7 @@ class JobReport:
     bad_rows: Sequence[BadRow]
 
     def document(self) -> dict[str, Any]:
-        """Return it for machines; texts of rows stay out, `write_bad_rows` writes them."""
+        """Return the JSON document; texts of rows stay out, `write_bad_rows` writes them."""
         reasons = Counter(row.reason for row in self.bad_rows)
         return self.view.document() | {
             "over_time": [{"minute": span.begins_at, **span.counts} for span in self.spans],

@@ -43,7 +43,7 @@ class JobView:
 
     @property
     def next_step(self) -> str:
-        """Return what a person can do about it; "" = nothing needs to be done."""
+        """Return the command that goes on with the job; "" = nothing needs to be done."""
         name = self.job.spec.name
         match self.state:
             case "interrupted" | "paused" | "failed":
@@ -54,7 +54,7 @@ class JobView:
                 return ""
 
     def document(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return the JSON document."""
         spec, tally = self.job.spec, self.job.tally
         membership = spec.membership
         return {

@@ -17,7 +17,7 @@ _SECONDS: Final = 10.0
 
 
 def check_tokens(settings: Settings) -> Iterator[LiveFinding]:
-    """Yield which authorizations get no token; those that are got are not kept."""
+    """Yield a finding for each authorization that gets no token; the tokens are not kept."""
     for authorization in settings.authorizations.values():
         if not authorization.uses_token:
             continue

@@ -110,7 +110,7 @@ class _Outcome:
         )
 
     def document(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return the JSON document."""
         return {
             "agrees": self.agrees,
             "seconds": round(self.seconds, 2),
@@ -162,7 +162,7 @@ class _Play:
         return self._compared(seconds)
 
     def _invent(self) -> None:
-        """RoomMeter Lytics with people, most of whom are in the first audience."""
+        """Give Lytics invented people, two thirds of whom are in the first audience."""
         invented = people_at_lytics(self.people)
         for row in invented[: self.people * 2 // 3]:
             row["segments"] = [_SYNCED]

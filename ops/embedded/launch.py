@@ -166,7 +166,7 @@ def start_server(files: EmbeddedFiles, lock: int, launch: Launch) -> None:
 
 
 def begin_log(files: EmbeddedFiles) -> int:
-    """Return where this start's lines begin; a long log is put aside first."""
+    """Return the position of this start's first line; a long log is put aside first."""
     try:
         size = files.log.stat().st_size
     except FileNotFoundError:

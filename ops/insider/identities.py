@@ -33,7 +33,7 @@ class InsiderIdentities(InsiderReader):
     def at(
         cls, settings: Settings, destination: Destination, a_minute: float = RENAMES_A_MINUTE
     ) -> InsiderIdentities:
-        """Return what talks to one destination."""
+        """Return a client for one destination."""
         return cls(settings, destination, a_minute=a_minute)
 
     def rename(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

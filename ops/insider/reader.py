@@ -120,7 +120,7 @@ class InsiderReader:
         return found
 
     def columns(self, table: str) -> dict[str, Column]:
-        """Return what the panel defines in the table `contacts` or `events`, by key."""
+        """Return the definitions of the panel in the table `contacts` or `events`, by key."""
         status, answer = self._ask(COLUMNS_PATH, {"table": table})
         rows = answer.get("data") if isinstance(answer, dict) else answer
         if status != _OK or not isinstance(rows, list):
@@ -204,7 +204,7 @@ def _advice(status: int, destination: str) -> str:
 
 
 def _cause(error: httpx.HTTPError) -> str:
-    """Return what went wrong; httpx' own text only where it can't hold a header."""
+    """Return the cause of an error; httpx' own text only where it can't hold a header."""
     if isinstance(error, httpx.TimeoutException):
         return f"nothing came within {_TIMEOUT_SECONDS:g} s"
     if isinstance(error, httpx.ConnectError):
@@ -220,7 +220,7 @@ def _json(content: bytes) -> Any:
 
 
 def message_of(answer: Any) -> str:
-    """Return what an answer says in words; "" if it says nothing."""
+    """Return the message of an answer; "" if it has none."""
     if not isinstance(answer, dict):
         return ""
     text = next((answer[key] for key in _MESSAGES if isinstance(answer.get(key), str)), "")

@@ -181,7 +181,7 @@ def count_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
 def _stored_causes(
     client: Redis, places: Sequence[PartitionKeys]
 ) -> tuple[Counter[str], dict[str, dict[str, Any]]]:
-    """Return how many letters each cause has, and what is known of it."""
+    """Return the number of letters of each cause, and a sample of each."""
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for place in places:

@@ -32,7 +32,7 @@ def sum_metric(samples: MetricSamples, metric: str, /, **labels: str) -> float:
 
 
 def differences(samples: MetricSamples, status: Mapping[str, Any]) -> list[str]:
-    """Return in which numbers the metrics differ from a status; none = they are equal."""
+    """Return the numbers in which the metrics differ from a status; none = they are equal."""
     pairs = {
         **_deliveries(samples, status),
         **_lanes(samples, status),

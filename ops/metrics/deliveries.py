@@ -50,7 +50,7 @@ def outcomes(facts: Facts) -> Iterator[Metric]:
 
 
 def waiting(facts: Facts) -> Iterator[Metric]:
-    """Yield what waits, by trigger and kind of lane, and since when."""
+    """Yield the waiting deliveries by trigger and kind of lane, and the age of the oldest."""
     waits = [
         ((*_labels(name, one), lane), wait)
         for name, one in facts.status["triggers"].items()
@@ -76,7 +76,7 @@ def waiting(facts: Facts) -> Iterator[Metric]:
 
 
 def times(facts: Facts) -> Iterator[Metric]:
-    """Yield how long deliveries took."""
+    """Yield the times that deliveries took."""
     yield histogram(
         "segrelay_delivery_seconds",
         "The time of a delivery since its event occurred, or since it was accepted.",
@@ -91,7 +91,7 @@ def times(facts: Facts) -> Iterator[Metric]:
 
 
 def renamed_people(facts: Facts) -> Iterator[Metric]:
-    """Yield how many people were renamed by themselves, could not be, or are still to be."""
+    """Yield the numbers of people who were renamed by themselves, could not be, or still wait."""
     found = facts.status["renamed_people"]
     yield counter(
         "segrelay_people_renamed",

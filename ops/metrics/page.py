@@ -23,12 +23,12 @@ from worker.errors import RedisUnavailable
 
 
 def up(*, is_up: bool) -> Metric:
-    """Return whether Redis could be asked."""
+    """Return the metric that is 1 if Redis could be asked."""
     return number("segrelay_up", "1 if Redis could be asked.", float(is_up))
 
 
 def count_problems(found: Sequence[HealthProblem]) -> RowFamily:
-    """Return how many problems there are of each name and severity."""
+    """Return the number of problems of each name and severity."""
     counts = Counter((one.name, one.severity) for one in found)
     return gauge(
         "segrelay_problems",
@@ -39,7 +39,7 @@ def count_problems(found: Sequence[HealthProblem]) -> RowFamily:
 
 
 def workers(facts: Facts) -> Iterator[Metric]:
-    """Yield how many workers run."""
+    """Yield the number of workers, and of records that wait for response streams."""
     processes = [one for one in facts.status["processes"] if one["kind"] == WORKER]
     yield number("segrelay_workers", "Workers that were seen lately.", len(processes))
     yield number(
@@ -50,7 +50,7 @@ def workers(facts: Facts) -> Iterator[Metric]:
 
 
 def redis(facts: Facts) -> Iterator[Metric]:
-    """Yield how much memory Redis uses, and whether it keeps what it is given."""
+    """Yield the memory that Redis uses, and whether it is durable."""
     found = facts.redis
     numbers = {
         "memory_used_bytes": ("Memory that Redis uses.", found.used),

@@ -18,7 +18,7 @@ _OF: Final = ("destination",)
 
 
 def answers(facts: Facts) -> Iterator[Metric]:
-    """Yield how requests were answered, how many users they held, and how long they took."""
+    """Yield the answers to requests, the users in them, and the times that they took."""
     destinations = facts.status["destinations"].items()
     yield counter(
         "segrelay_requests",

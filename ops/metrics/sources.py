@@ -18,7 +18,7 @@ _ENDED: Final = frozenset({"done", "aborted"})
 
 
 def receivers(facts: Facts) -> Iterator[Metric]:
-    """Yield what the receivers answered, and when they were there."""
+    """Yield the answers of the receivers, and when they were last seen."""
     found = facts.receivers
     yield counter(
         "segrelay_receiver_requests",
@@ -66,7 +66,7 @@ def jobs(facts: Facts) -> Iterator[Metric]:
 
 
 def syncs(facts: Facts) -> Iterator[Metric]:
-    """Yield how each sync stands."""
+    """Yield the failures of each sync, and the end of its last run."""
     runs = {name: one.run for name, one in facts.syncs.items()}
     yield gauge(
         "segrelay_sync_failures",

@@ -132,7 +132,7 @@ class Rig:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return what our commands need to find this rig."""
+        """Return the environment in which our commands find this rig."""
         return {**os.environ, "SEGRELAY_CONFIG": str(self.settings.source)}
 
     def start_redis(self) -> None:
@@ -256,7 +256,7 @@ class Rig:
         return [PartitionKeys(DESTINATION, p) for p in numbers]
 
     def waiting(self) -> int:
-        """Return how many deliveries wait."""
+        """Return the number of waiting deliveries."""
         return sum(stream.length for stream in find_streams(self.client, self.partitions()))
 
     def wait_until_empty(self, seconds: float) -> None:

@@ -40,7 +40,7 @@ def forget_people(settings: Settings) -> int:
 
 
 def endpoints_of(settings: Settings) -> dict[str, EndpointRules]:
-    """Return what the destinations of a rehearsal demand of their requests."""
+    """Return the demands of the destinations of a rehearsal on their requests."""
     return {
         name: EndpointRules(token=_uses_token(settings, one), sign=_signatures(settings, one))
         for name, one in settings.destinations.items()

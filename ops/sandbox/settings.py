@@ -209,11 +209,11 @@ class SandboxSettings(BaseModel):
     """Seconds after which even an endless answer ends."""
 
     outage_until: float = 0.0
-    """Until then, in Unix seconds, every request is answered 503 and not applied."""
+    """The end, in Unix seconds, of an outage in which every request is answered 503."""
     endpoints: dict[str, EndpointRules] = Field(default_factory=dict)
     """The demands of other destinations than Insider, by their names."""
     answers: tuple[AnswerRule, ...] = ()
-    """Their answers; without a rule that fits, 200."""
+    """Rules for the answers of these destinations; without a rule that fits it is 200."""
     token_seconds: float = Field(default=3_600.0, gt=0)
     """The life of a token that the sandbox issues."""
 

@@ -199,7 +199,7 @@ class Sending:
         time.sleep(_POLL_SECONDS)
 
     def _how_to_go_on(self) -> str:
-        """Return what is surely in Redis, and how to send the rest.
+        """Return a message that says which lines are surely in Redis, and how to send the rest.
 
         The last line that was published may hold more payloads, or be the first of many that
         belong to one: it is named as the first one to send again.

@@ -1,4 +1,4 @@
-"""Keeping what the person at this terminal does: their name, and arguments without addresses."""
+"""Records of what an operator does: their name, and arguments without addresses."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _reason_option(name: str) -> Any:
 
 Reason = Annotated[str, _reason_option("--reason")]
 Because = Annotated[str, _reason_option("--because")]
-"""In the place of `Reason`, where `--reason` is a filter."""
+"""The option instead of `Reason` for commands of which `--reason` is a filter."""
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Doing:
 
 
 def actor() -> str:
-    """Return who is at this terminal: $SEGRELAY_ACTOR, or user and host."""
+    """Return the name of the person at this terminal: $SEGRELAY_ACTOR, or user and host."""
     named = actor_named(os.environ.get(ACTOR_VARIABLE, ""))
     if named:
         return named
@@ -80,7 +80,7 @@ def actor() -> str:
 
 
 def actor_named(text: str) -> str:
-    """Return a name as it is kept: of an address of mail only what stands before the @.
+    """Return a name as it is kept: of a mail address only the part before the @.
 
     It still tells colleagues apart, and is shown in chats and tables.
     """
@@ -107,7 +107,7 @@ def act_of(
 
 @contextmanager
 def acting(client: Redis, act: Act, *, is_counted: bool = True) -> Iterator[Doing]:
-    """Keep an act of many steps: before the first of them, and at the end with its count.
+    """Record an act of many steps before the first one, and again at the end with its count.
 
     An act that is not counted does not say to how many it was done.
 

@@ -1,4 +1,4 @@
-"""Waiting for those who hold leases: whoever comes after them knows what was written before."""
+"""Waiting until the present holders of leases have given them back."""
 
 from __future__ import annotations
 

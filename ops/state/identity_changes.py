@@ -1,4 +1,4 @@
-"""Stable ids that came with another identity: what is to be renamed, and who else is there."""
+"""Changes of identity that stable ids have shown: which are to be made, and which are refused."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def destinations_with_stable_ids(settings: Settings) -> list[str]:
 def read_renamed_people(
     client: Redis, places: Sequence[PartitionKeys], names: Iterable[str]
 ) -> Mapping[str, RenamedPeople]:
-    """Return by destination how many people were renamed by themselves."""
+    """Return the number of people who were renamed by themselves, by destination."""
     wanted = set(names)
     own = [place for place in places if place.destination in wanted]
     with redis_errors():

@@ -63,7 +63,7 @@ class Carried:
 
 
 def note_carried(client: Redis, carried: Carried) -> None:
-    """Write down how far a change is, and that it goes on."""
+    """Record the progress of a change, and the time."""
     with redis_errors():
         seconds, micros = client.time()
         seen_ms = seconds * _MS + micros // _MS
@@ -72,14 +72,14 @@ def note_carried(client: Redis, carried: Carried) -> None:
 
 
 def read_carried(client: Redis) -> Carried:
-    """Return how far a change was when it was last seen."""
+    """Return the progress of a change when it was last seen."""
     with redis_errors():
         found: Any = client.hgetall(keys.RENUMBERING)
     return Carried(**{name: int(found.get(name.encode(), 0)) for name in asdict(Carried())})
 
 
 def partitions_document(client: Redis, numbering: Numbering) -> dict[str, Any]:
-    """Return what documents say of the partitions: their number, and how far a change of it is."""
+    """Return the number of partitions and the progress of a change of it, for JSON documents."""
     document = {"count": numbering.count, "first": numbering.first}
     if not numbering.target:
         return document

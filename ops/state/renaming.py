@@ -43,7 +43,7 @@ def read_forwards(client: Redis, places: Iterable[PartitionKeys]) -> Iterator[Fo
 
 
 def former_identities(forwards: Iterable[ForwardedPerson], digest: bytes) -> list[KnownPerson]:
-    """Return whose events go to this person, over any number of renamings; the latest first."""
+    """Return the identities whose events go to this person, after any number of renamings."""
     left: defaultdict[bytes, list[KnownPerson]] = defaultdict(list)
     for each in forwards:
         if each.forward.moving is not Moving.ARRIVING:
@@ -82,21 +82,21 @@ def read_former_identities(
 
 
 def tell_renaming(client: Redis, digests: Sequence[bytes]) -> None:
-    """Write that the command which renames these people runs."""
+    """Record that a command is renaming these people."""
     if digests:
         call = ScriptCall((keys.RENAMING,), [digest.hex() for digest in digests])
         scripts.run(client, "renaming_seen", [call])
 
 
 def end_renaming(client: Redis, digests: Iterable[bytes]) -> None:
-    """Write that nobody renames these people any more."""
+    """Record that nobody renames these people any more."""
     if gone := [digest.hex() for digest in digests]:
         with redis_errors():
             client.zrem(keys.RENAMING, *gone)
 
 
 def read_stopped_renamings(client: Redis, now_ms: int) -> Mapping[str, int]:
-    """Return whose renaming was stopped: digest (hex) → when the command was last seen (ms)."""
+    """Return the stopped renamings: digest (hex) → when the command was last seen (ms)."""
     with redis_errors():
         rows: Any = client.zrangebyscore(keys.RENAMING, 0, now_ms - STOPPED_MS, withscores=True)
     return {digest.decode(): int(seen_ms) for digest, seen_ms in rows}

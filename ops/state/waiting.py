@@ -65,7 +65,7 @@ class WaitingEntry(NamedTuple):
 
     @property
     def since_ms(self) -> int:
-        """Return when the entry was added to its stream, by Redis' clock."""
+        """Return the time at which the entry was added to its stream, by Redis' clock."""
         return int(self.entry_id.partition("-")[0])
 
 

@@ -58,7 +58,7 @@ class RedisObjects:
         return self.count * self.bytes_each
 
     def document(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the JSON document."""
         return {
             "count": self.count,
             "bytes_each": round(self.bytes_each, 1),
@@ -181,7 +181,7 @@ def _sized(client: Redis, names: Sequence[str], length: str, typical: float) -> 
 
 
 def _time(status: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:
-    """Return how quickly deliveries go out, by what it is limited, and when the backlog is over."""
+    """Return the pace of deliveries, its limit, and the time that the backlog takes."""
     measured = _settled_per_second(samples)
     per_second = measured or float(BENCHMARK_PER_SECOND)
     requests = int(status["requests"])

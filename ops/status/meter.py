@@ -36,7 +36,7 @@ class Pace:
 
     @property
     def mean_seconds(self) -> float:
-        """Return how long a request took."""
+        """Return the mean time of a request."""
         return self.asked_ms / self.requests / 1_000 if self.requests else 0.0
 
     @property
@@ -73,12 +73,12 @@ class ProgressMeter:
             self._looks.popleft()
 
     def rates(self) -> dict[str, float] | None:
-        """Return how much each kind of count grows a second; None until there are two looks."""
+        """Return the growth of each kind of count a second; None until there are two looks."""
         found = {kind: self.of(kind) for kind in KINDS}
         return {kind: round(rate, 1) for kind, rate in found.items() if rate is not None} or None
 
     def of(self, name: str) -> float | None:
-        """Return how much a count grows a second; None until there are two looks.
+        """Return the growth of a count a second; None until there are two looks.
 
         Args:
             name: `requests`, a kind of count, `trigger|NAME` or `job|NAME`.

@@ -217,7 +217,7 @@ def _differing_files(processes: Iterable[Process], settings: Settings) -> dict[s
 
 
 def _engine_use(trigger: Trigger | None, processes: Sequence[Process]) -> dict[str, Any]:
-    """Return how many of the last events of a trigger's template needed the engine, and why."""
+    """Return the number of a template's last events that needed the engine, by reason."""
     counts: Counter[str] = Counter()
     template = trigger.template if trigger else ""
     for process in processes:

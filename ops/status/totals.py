@@ -94,7 +94,7 @@ class Totals:
         return found
 
     def lanes_of(self, trigger: str) -> dict[str, Any]:
-        """Return what became of a trigger's deliveries in each kind of lane.
+        """Return the outcomes of a trigger's deliveries in each kind of lane.
 
         What an earlier version has counted without its lane is live, also where it is taken off
         again as backfill.
@@ -107,7 +107,7 @@ class Totals:
         return {lane: _outcomes(counted[lane]) for lane in lanes}
 
     def of_lanes(self) -> dict[str, Any]:
-        """Return how many deliveries wait in each lane, and for how long."""
+        """Return the number and the age of the deliveries that wait in each lane."""
         return {
             name: {
                 "waiting": count,
@@ -125,7 +125,7 @@ class Totals:
         }
 
     def requests_of(self, destination: str) -> dict[str, Any]:
-        """Return how the requests of a destination were answered, and how long that took."""
+        """Return the answers to the requests of a destination, and the times that they took."""
         counts = self.measures.get(destination, {})
         statuses = {
             name.partition("|")[2]: count
@@ -139,7 +139,7 @@ class Totals:
         }
 
     def times_of(self, destination: str) -> dict[str, Any]:
-        """Return how long the deliveries of a destination took, by kind of lane and since when."""
+        """Return the times that deliveries of a destination took, by kind of lane and beginning."""
         counts = self.measures.get(destination, {})
         return {
             kind: {

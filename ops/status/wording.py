@@ -7,7 +7,7 @@ from typing import Any
 
 
 def reason_of(one: Mapping[str, Any]) -> str:
-    """Return why a destination, a trigger or a job is in its state, and who brought it there."""
+    """Return the reason for the state of a destination, trigger or job, and who caused it."""
     reason = str(one.get("message") or one["reason"])
     by = one.get("by")
     return f"{reason} (by {by})" if by and by != "segrelay" else reason

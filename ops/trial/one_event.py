@@ -151,7 +151,7 @@ class NoStreaks:
     """A fake of the failure counts: an event that is tried pauses no trigger."""
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:  # noqa: ARG002
-        """Return that all may die."""
+        """Allow all to die."""
         return count
 
     async def broken(self, trigger: str) -> None:

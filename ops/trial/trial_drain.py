@@ -154,7 +154,7 @@ class _Trial:
         return look
 
     def _closed(self) -> NotSent | None:
-        """Return why the gate is closed; None = it may open a moment later."""
+        """Return the reason why the gate is closed; None = it may open a moment later."""
         destination = self.settings.destinations[self.trigger.destination]
         gate = read_state(self.client, gate_id(destination.base_url, destination.gate_scope))
         if gate.state not in _CLOSED:

@@ -30,5 +30,5 @@ def anonymize(insider: Insider, call: ArrivedRequest) -> Reply:
 
 
 def _kind(key: str) -> str:
-    """Return of which kind an identifier `kind:value` is; custom ones by their name."""
+    """Return the kind of an identifier `kind:value`; that of a custom one is its name."""
     return key.rpartition(":")[0]

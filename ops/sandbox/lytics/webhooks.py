@@ -41,7 +41,7 @@ class WebhookJob(BaseModel):
     batch_requests: bool = False
     batch_size: int = Field(default=10, ge=1, le=1_000)
     batch_flush_duration: float = Field(default=0.2, ge=0)
-    """In seconds."""
+    """Seconds for which a batch that is not full waits."""
     worker_count: int = Field(default=5, ge=1, le=32)
     cloud_events: bool = False
     compressed: bool = False

@@ -148,7 +148,7 @@ def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisFact
 
 
 def _keys(client: Redis, states: Sequence[ServerState]) -> int:
-    """Return how many keys all masters hold."""
+    """Return the number of keys of all masters."""
     database = client.connection_pool.connection_kwargs.get("db", 0)
     return sum(int(one.info.get(f"db{database}", {}).get("keys", 0)) for one in states)
 

@@ -38,7 +38,7 @@ class HealthProblem:
         object.__setattr__(self, "message", self.message.removesuffix("."))
 
     def document(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the JSON document."""
         return {
             "name": self.name,
             "severity": self.severity,

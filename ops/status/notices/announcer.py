@@ -45,7 +45,7 @@ class PostResult:
 
     @property
     def fate(self) -> NoticeFate:
-        """Return it as the book notes it."""
+        """Return the fate of the message, as the book notes it."""
         if not self.failure:
             return SENT
         return IN_DOUBT if self.is_in_doubt else NOT_SENT
@@ -93,7 +93,7 @@ def send(notice: Notice, settings: NotifySettings, *, tries: int) -> NoticeFate:
 
 @dataclass(slots=True)
 class Announcer:
-    """Does one round after the other, in a thread of its own.
+    """Judges health and sends messages, round after round, in a thread of its own.
 
     Args:
         client: Of its own, with short timeouts.

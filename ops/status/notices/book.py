@@ -27,14 +27,14 @@ QUIET_SECONDS: Final = 600.0
 """A problem that comes back within this time comes and goes: its end is announced after the same
 time without it."""
 CLAIM_SECONDS: Final = 60.0
-"""After which a message of a process that vanished is sent by another one."""
+"""Seconds after which a message of a process that vanished is sent by another one."""
 FRESH_SECONDS: Final = 30.0
 """The part of that time in which the process that took it may begin to send it."""
 NoticeFate = Literal["sent", "not_sent", "in_doubt"]
 SENT: Final[NoticeFate] = "sent"
 NOT_SENT: Final[NoticeFate] = "not_sent"
 IN_DOUBT: Final[NoticeFate] = "in_doubt"
-"""There was no answer: it is sent once more at most."""
+"""The fate of a message without an answer, which is sent once more at most."""
 MOST_MESSAGES: Final = 200
 MOST_TRIES: Final = 8
 LONGEST_WAIT_SECONDS: Final = 60.0
@@ -135,7 +135,7 @@ class NoticeBook:
 
 
 def wait_seconds(tries: int) -> float:
-    """Return after how many seconds a message is tried again."""
+    """Return the seconds after which a message is tried again."""
     return min(2.0 ** (tries - 1), LONGEST_WAIT_SECONDS)
 
 

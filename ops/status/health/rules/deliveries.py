@@ -22,7 +22,7 @@ _HELD: Final = frozenset({"paused", "stopped", "refused", "waits", "orphaned"})
 
 
 def since_of(one: Mapping[str, Any]) -> int | None:
-    """Return since when a destination or trigger is in its state, in ms."""
+    """Return the time, in ms, since which a destination or trigger has been in its state."""
     if one.get("since"):
         return int(datetime.fromisoformat(one["since"]).timestamp() * 1_000)
     return int(one["since_ms"]) if one.get("since_ms") else None
@@ -37,18 +37,18 @@ def destinations(facts: Facts) -> Iterator[HealthProblem]:
             mend = f"segrelay resume {name}"
             yield HealthProblem("destination_paused", ILL, name, reason, mend, since)
         elif state == "broken":
-            told = (
+            message = (
                 f"it answers with errors or not at all: {reason}. segrelay tries again by itself"
                 " and loses nothing; if it lasts, look at the destination and at the network"
             )
-            yield HealthProblem("destination_broken", ILL, name, told, "segrelay status", since)
+            yield HealthProblem("destination_broken", ILL, name, message, "segrelay status", since)
         elif state not in _CLOSED and one["factor"] <= SLOW_FACTOR:
-            told = (
+            message = (
                 f"it answered 429 (too many requests), so segrelay sends {one['factor']:.0%} of the"
                 " configured rate and raises that by itself; if it lasts, something else uses the"
                 " same key, or `rate` is too high"
             )
-            yield HealthProblem("destination_slowed", ATTENTION, name, told, "segrelay status")
+            yield HealthProblem("destination_slowed", ATTENTION, name, message, "segrelay status")
 
 
 def triggers(facts: Facts) -> Iterator[HealthProblem]:
@@ -72,15 +72,15 @@ def templates(facts: Facts) -> Iterator[HealthProblem]:
     check = "segrelay template check"
     for name, one in facts.status["triggers"].items():
         if one["refused"]:
-            told = f"its file was changed and is not used: {one['refused']}"
-            yield HealthProblem("template_refused", ILL, name, told, check)
+            message = f"its file was changed and is not used: {one['refused']}"
+            yield HealthProblem("template_refused", ILL, name, message, check)
     for one in facts.status["processes"]:
         for name, count in one["doubted"].items():
-            told = (
+            message = (
                 f"its compiled form is off in {one['host']}:{one['pid']}: it differed {count:,}"
                 " times from Jsonnet, which renders now"
             )
-            yield HealthProblem("template_doubted", ATTENTION, name, told, check)
+            yield HealthProblem("template_doubted", ATTENTION, name, message, check)
 
 
 def template_files(facts: Facts) -> Iterator[HealthProblem]:
@@ -89,7 +89,7 @@ def template_files(facts: Facts) -> Iterator[HealthProblem]:
         if facts.now_ms - one["since_ms"] < FILES_WITHIN_MS:
             continue
         holders = one["workers_by_digest"].items()
-        told = "; ".join(
+        holders_told = "; ".join(
             f"{', '.join(workers)} {f'has {digest}' if digest else 'lacks it'}"
             for digest, workers in holders
         )
@@ -97,7 +97,7 @@ def template_files(facts: Facts) -> Iterator[HealthProblem]:
             "template_differs",
             ILL,
             name,
-            f"the file differs between workers, so it depends on chance what is sent: {told}",
+            f"the file differs between workers, so it depends on chance what is sent: {holders_told}",
             "copy the same templates folder to all workers",
             one["since_ms"],
         )
@@ -107,12 +107,12 @@ def orphans(facts: Facts) -> Iterator[HealthProblem]:
     """Yield deliveries that no worker wants, and destinations that seem to be renamed."""
     status = facts.status
     if status["orphaned"]:
-        told = (
+        message = (
             f"{status['orphaned']:,} deliveries wait ({counted(status['orphans'])}), but their"
             " trigger is gone, or means something else now"
         )
         commands = dict.fromkeys(status["orphans_mended_by"].values())
-        yield HealthProblem("orphaned", ILL, "", told, "; ".join(commands) or "segrelay status")
+        yield HealthProblem("orphaned", ILL, "", message, "; ".join(commands) or "segrelay status")
     for new, old in status["former_names"].items():
         mend = f"segrelay destination rename {old} {new}"
         yield HealthProblem("destination_renamed", ILL, new, rename_hint(old, new), mend)
@@ -125,13 +125,13 @@ def live_late(facts: Facts) -> Iterator[HealthProblem]:
         if one["state"] in _HELD or one["destination"] in closed or not _is_late(facts, one):
             continue
         seconds = (facts.now_ms - one["oldest_live_ms"]) / 1_000
-        told = (
+        message = (
             f"its oldest live delivery has waited for {seconds:,.0f} s, and at most"
             f" {facts.live_within_seconds:,.0f} s is meant to be (operate.live_within): workers are"
             " too few or hang, or the rate of its destination is used up"
         )
         show = "segrelay status --watch"
-        yield HealthProblem("live_late", ILL, name, told, show, one["oldest_live_ms"])
+        yield HealthProblem("live_late", ILL, name, message, show, one["oldest_live_ms"])
 
 
 def _is_late(facts: Facts, one: Mapping[str, Any]) -> bool:

@@ -33,13 +33,15 @@ def receivers(facts: Facts) -> Iterator[HealthProblem]:
         return
     unseen_ms = facts.now_ms - found.seen_ms
     if unseen_ms > SEEN_WITHIN_MS:
-        told = f"no receiver has been seen for {unseen_ms // 1_000:,} s: it is down, or starved"
-        yield HealthProblem("receiver_down", ILL, "", told, "segrelay serve", found.seen_ms)
+        message = f"no receiver has been seen for {unseen_ms // 1_000:,} s: it is down, or starved"
+        yield HealthProblem("receiver_down", ILL, "", message, "segrelay serve", found.seen_ms)
         return
     for name, lag_ms in found.lag_ms.items():
         if lag_ms >= LAG_MS:
-            told = f"it is starved: its timers are {lag_ms:,} ms late; give it more of a processor"
-            yield HealthProblem("receiver_starved", ILL, name, told, _CHECK)
+            message = (
+                f"it is starved: its timers are {lag_ms:,} ms late; give it more of a processor"
+            )
+            yield HealthProblem("receiver_starved", ILL, name, message, _CHECK)
 
 
 def refusals(facts: Facts) -> Iterator[HealthProblem]:
@@ -48,23 +50,26 @@ def refusals(facts: Facts) -> Iterator[HealthProblem]:
     count = found.answers.get(_UNAUTHORIZED)
     if count and not _is_over(facts, _UNAUTHORIZED):
         is_ill = _takes_none(facts, _UNAUTHORIZED)
-        told = f"401 for {count:,} requests in the last hour: their secret is missing or wrong" + (
-            ", and none was taken since. Was it changed at one end only?" if is_ill else ""
+        message = (
+            f"401 for {count:,} requests in the last hour: their secret is missing or wrong"
+            + (", and none was taken since. Was it changed at one end only?" if is_ill else "")
         )
         severity = ILL if is_ill else ATTENTION
-        yield HealthProblem("receiver_unauthorized", severity, "", told, _CHECK)
+        yield HealthProblem("receiver_unauthorized", severity, "", message, _CHECK)
     count = found.answers.get(_TOO_LARGE)
     if count and not found.is_limit_raised:
         severity = ATTENTION if _is_over(facts, _TOO_LARGE) else ILL
-        told = f"413 for {count:,} requests in the last hour: Lytics dropped their events for good"
+        message = (
+            f"413 for {count:,} requests in the last hour: Lytics dropped their events for good"
+        )
         mend = "raise producer.webhook.max_bytes, or make Lytics' batches smaller"
-        yield HealthProblem("receiver_too_large", severity, "", told, mend)
+        yield HealthProblem("receiver_too_large", severity, "", message, mend)
     count = found.answers.get(_UNAVAILABLE)
     if count and not _is_over(facts, _UNAVAILABLE):
         is_ill = _takes_none(facts, _UNAVAILABLE)
-        told = f"503 for {count:,} requests in the last hour: Redis could not store them"
+        message = f"503 for {count:,} requests in the last hour: Redis could not store them"
         severity = ILL if is_ill else ATTENTION
-        yield HealthProblem("receiver_unavailable", severity, "", told, "segrelay redis status")
+        yield HealthProblem("receiver_unavailable", severity, "", message, "segrelay redis status")
 
 
 def _takes_none(facts: Facts, status: int) -> bool:
@@ -86,8 +91,8 @@ def silence(facts: Facts) -> Iterator[HealthProblem]:
     event_ms, within = facts.receivers.event_ms, facts.events_within_seconds
     if within and event_ms and facts.now_ms - event_ms > within * 1_000:
         seconds = (facts.now_ms - event_ms) / 1_000
-        told = f"the receiver got no event for {seconds:,.0f} s: does Lytics' job still run?"
-        yield HealthProblem("no_events", ILL, "", told, _CHECK, event_ms)
+        message = f"the receiver got no event for {seconds:,.0f} s: does Lytics' job still run?"
+        yield HealthProblem("no_events", ILL, "", message, _CHECK, event_ms)
 
 
 def syncs(facts: Facts) -> Iterator[HealthProblem]:
@@ -95,17 +100,19 @@ def syncs(facts: Facts) -> Iterator[HealthProblem]:
     for name, one in facts.syncs.items():
         run, show = one.run, f"segrelay sync status {name}"
         if run.phase is Phase.CONFIRM:
-            told = f"it waits for a person: {run.doubt}"
+            message = f"it waits for a person: {run.doubt}"
             mend = f"segrelay sync confirm {name}"
-            yield HealthProblem("sync_waits", ILL, name, told, mend)
+            yield HealthProblem("sync_waits", ILL, name, message, mend)
         elif run.failures:
             is_ill = run.refused or run.failures >= FAILED_STEPS
             severity = ILL if is_ill else ATTENTION
-            told = f"failed {run.failures:,} times in a row: {run.problem}"
-            yield HealthProblem("sync_fails", severity, name, told, show)
+            message = f"failed {run.failures:,} times in a row: {run.problem}"
+            yield HealthProblem("sync_fails", severity, name, message, show)
         elif _is_overdue(one, facts.now_ms):
-            told = "a run should have begun, or lasts for too long: look at the workers' logs"
-            yield HealthProblem("sync_overdue", ILL, name, told, show, run.next_ms or run.begun_ms)
+            message = "a run should have begun, or lasts for too long: look at the workers' logs"
+            yield HealthProblem(
+                "sync_overdue", ILL, name, message, show, run.next_ms or run.begun_ms
+            )
 
 
 def _is_overdue(one: SyncFacts, now_ms: int) -> bool:

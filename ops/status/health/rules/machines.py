@@ -15,7 +15,7 @@ NEARLY_FULL: Final = 0.7
 CLOCK_SECONDS: Final = 5.0
 CLOCK_ILL_SECONDS: Final = 60.0
 UNSEEN_MS: Final = 30_000
-"""Whoever runs beside the workers tells that it is there every five seconds."""
+"""Milliseconds after which a process counts as gone; each says every five seconds that it runs."""
 _SHOW: Final = "segrelay redis status"
 _CUSTOMERS_NOTICE: Final = ("appendonly is off", "throws events away", "nothing is accepted")
 """Words in the weaknesses of Redis that soon lose data, or hold everything up."""
@@ -25,48 +25,50 @@ def workers(facts: Facts) -> Iterator[HealthProblem]:
     """Yield a problem if no worker runs, or workers differ in configuration or version."""
     processes = [one for one in facts.status["processes"] if one["kind"] == WORKER]
     if not processes and facts.redis.takes_writes:  # else they can't say that they run
-        told = "no worker has been seen for 10 s, so nothing is delivered"
-        yield HealthProblem("no_worker", ILL, "", told, "segrelay up, or segrelay worker")
+        message = "no worker has been seen for 10 s, so nothing is delivered"
+        yield HealthProblem("no_worker", ILL, "", message, "segrelay up, or segrelay worker")
     older = [f"{one['host']}:{one['pid']}" for one in processes if not one["current"]]
     if older:
-        told = f"workers were started with another configuration: {', '.join(older)}"
-        yield HealthProblem("worker_configuration", ILL, "", told, "restart these workers")
+        message = f"workers were started with another configuration: {', '.join(older)}"
+        yield HealthProblem("worker_configuration", ILL, "", message, "restart these workers")
     versions = {one["version"] or "an older one" for one in processes}
     if len(versions) > 1:
-        told = f"workers have different versions of segrelay: {', '.join(sorted(versions))}"
-        yield HealthProblem("worker_version", ATTENTION, "", told, "restart the older workers")
+        message = f"workers have different versions of segrelay: {', '.join(sorted(versions))}"
+        yield HealthProblem("worker_version", ATTENTION, "", message, "restart the older workers")
 
 
 def too_few_workers(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that fewer run than are configured; that none runs is another problem."""
+    """Yield a problem if fewer workers run than are configured, unless none runs."""
     count = sum(one["kind"] == WORKER for one in facts.status["processes"])
     if 0 < count < facts.workers_wanted:
-        told = f"{count:,} of {facts.workers_wanted:,} workers run (operate.workers)"
-        yield HealthProblem("too_few_workers", ATTENTION, "", told, "segrelay worker")
+        message = f"{count:,} of {facts.workers_wanted:,} workers run (operate.workers)"
+        yield HealthProblem("too_few_workers", ATTENTION, "", message, "segrelay worker")
 
 
 def companions(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that Flower or the metrics are down; one that has never run is not missed."""
+    """Yield a problem if Flower or the metrics are down; one that has never run is not missed."""
     for kind, seen_ms in facts.companions.items():
         unseen_ms = facts.now_ms - seen_ms
         if unseen_ms > UNSEEN_MS:
-            told = f"configured, but not seen for {unseen_ms // 1_000:,} s"
+            message = f"configured, but not seen for {unseen_ms // 1_000:,} s"
             mend = f"segrelay {kind}"
-            yield HealthProblem(f"{kind}_down", ATTENTION, "", told, mend, seen_ms)
+            yield HealthProblem(f"{kind}_down", ATTENTION, "", message, mend, seen_ms)
 
 
 def partitions(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that the number of partitions is being changed, and whether anybody goes on with it."""
+    """Yield a problem while the number of partitions is changed; it is ill if nobody goes on."""
     document = facts.status["partitions"]
     target = document.get("changing_to")
     if not target:
         return
-    told = f"being changed from {document['count']:,} to {target:,}; nothing is delivered meanwhile"
+    message = (
+        f"being changed from {document['count']:,} to {target:,}; nothing is delivered meanwhile"
+    )
     severity, mend = ATTENTION, "wait until it is done"
     if facts.now_ms - document["seen_ms"] > UNSEEN_MS:
-        told += ", and nobody goes on with it"
+        message += ", and nobody goes on with it"
         severity, mend = ILL, f"segrelay redis partitions {target}"
-    yield HealthProblem("partitions_change", severity, "", told, mend, document["seen_ms"])
+    yield HealthProblem("partitions_change", severity, "", message, mend, document["seen_ms"])
 
 
 def clocks(facts: Facts) -> Iterator[HealthProblem]:
@@ -77,8 +79,8 @@ def clocks(facts: Facts) -> Iterator[HealthProblem]:
         if abs(seconds) >= CLOCK_SECONDS:
             severity = ILL if abs(seconds) >= CLOCK_ILL_SECONDS else ATTENTION
             word = "ahead of" if seconds > 0 else "behind"
-            told = f"its clock is {abs(seconds):,.0f} s {word} that of Redis"
-            yield HealthProblem("clock_differs", severity, host, told, "set the clock by NTP")
+            message = f"its clock is {abs(seconds):,.0f} s {word} that of Redis"
+            yield HealthProblem("clock_differs", severity, host, message, "set the clock by NTP")
 
 
 def memory(facts: Facts) -> Iterator[HealthProblem]:
@@ -87,22 +89,22 @@ def memory(facts: Facts) -> Iterator[HealthProblem]:
     if redis.full:
         yield HealthProblem("redis_full", ILL, "", redis.full, _SHOW)
     elif redis.most and redis.used >= NEARLY_FULL * redis.most:
-        told = (
+        message = (
             f"Redis uses {redis.used // 1_000_000:,} of {redis.most // 1_000_000:,} MB; producers"
             " stop at 80%: raise its maxmemory"
         )
-        yield HealthProblem("redis_nearly_full", ATTENTION, "", told, _SHOW)
+        yield HealthProblem("redis_nearly_full", ATTENTION, "", message, _SHOW)
 
 
 def durability(facts: Facts) -> Iterator[HealthProblem]:
     """Yield a problem if Redis can't write to its disk, or is less durable than it has to be."""
     refuses = "" if facts.redis.takes_writes else ", so it refuses writes and nothing is delivered"
-    for told in facts.redis.failing:
-        message = f"{told}{refuses}: make room on its disk, and look at its log"
+    for failure in facts.redis.failing:
+        message = f"{failure}{refuses}: make room on its disk, and look at its log"
         yield HealthProblem("redis_disk_fails", ILL, "", message, _SHOW)
-    for told in facts.redis.weak:
-        severity = ILL if any(words in told for words in _CUSTOMERS_NOTICE) else ATTENTION
-        yield HealthProblem("redis_not_durable", severity, "", told, _SHOW)
+    for weakness in facts.redis.weak:
+        severity = ILL if any(words in weakness for words in _CUSTOMERS_NOTICE) else ATTENTION
+        yield HealthProblem("redis_not_durable", severity, "", weakness, _SHOW)
 
 
 def emptied(facts: Facts) -> Iterator[HealthProblem]:
@@ -113,10 +115,10 @@ def emptied(facts: Facts) -> Iterator[HealthProblem]:
     last = datetime.fromtimestamp(loss.last_seen_ms / 1_000, UTC).isoformat(timespec="seconds")
     audiences = ", ".join(facts.audiences)
     name = f"The node {loss.node} of Redis" if loss.node else "Redis"
-    told = (
+    message = (
         f"{name} came back empty: what waited, the dead letters, the ledger, jobs and members of"
         f" syncs as of {last} are gone there. Bring back the audiences ({audiences}) by a backfill"
         " of each, then say that it was seen"
     )
     mend = "segrelay backfill start …; segrelay redis acknowledge"
-    yield HealthProblem("redis_emptied", ILL, "", told, mend, loss.noticed_ms)
+    yield HealthProblem("redis_emptied", ILL, "", message, mend, loss.noticed_ms)

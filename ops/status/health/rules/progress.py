@@ -54,17 +54,19 @@ def standing_still(facts: Facts) -> Iterator[HealthProblem]:
 def _live_stands_still(facts: Facts, destination: str, waiting: int) -> Iterator[HealthProblem]:
     since = _still_since(facts, destination, "waits", _live_settled)
     if since is not None:
-        told = f"{waiting:,} live deliveries {_NONE_SETTLED}"
-        yield HealthProblem("live_stands_still", ILL, destination, told, "segrelay status", since)
+        message = f"{waiting:,} live deliveries {_NONE_SETTLED}"
+        yield HealthProblem(
+            "live_stands_still", ILL, destination, message, "segrelay status", since
+        )
 
 
 def _jobs_stand_still(facts: Facts, destination: str) -> Iterator[HealthProblem]:
     for job, one in facts.status["jobs"].items():
         since = _still_since(facts, destination, f"waits|{job}", partial(_job_settled, job))
         if since is not None and one["state"] in {"delivering", "canary under way"}:
-            told = f"{one['waiting']:,} of its deliveries {_NONE_SETTLED}"
+            message = f"{one['waiting']:,} of its deliveries {_NONE_SETTLED}"
             show = f"segrelay backfill status {job}"
-            yield HealthProblem("job_stands_still", ILL, job, told, show, since)
+            yield HealthProblem("job_stands_still", ILL, job, message, show, since)
 
 
 def _live_settled(counts: Mapping[str, int]) -> int:
@@ -79,7 +81,7 @@ def _job_settled(job: str, counts: Mapping[str, int]) -> int:
 def _still_since(
     facts: Facts, destination: str, waits: str, settled: Callable[[Mapping[str, int]], int]
 ) -> int | None:
-    """Return since when nothing was settled; None = the work has not stalled."""
+    """Return the time since which nothing was settled; None = the work has not stalled."""
     since = None
     first = settled(facts.samples[0].counts[destination])
     for sample in facts.samples:
@@ -107,12 +109,14 @@ def slow_answers(facts: Facts) -> Iterator[HealthProblem]:
         if now.mean_seconds < max(least, SLOWER_TIMES * before.mean_seconds if is_known else 0.0):
             continue
         usual = f"; {before.mean_seconds:,.2f} s is usual" if is_known else ""
-        told = (
+        message = (
             f"an answer takes {now.mean_seconds:,.1f} s now{usual}. Deliveries wait for longer and"
             " none is lost; look at the destination's status page and at the network"
         )
         severity = ILL if now.mean_seconds >= SLOW_ILL_SECONDS else ATTENTION
-        yield HealthProblem("answers_slow", severity, name, told, "segrelay status", recent.at_ms)
+        yield HealthProblem(
+            "answers_slow", severity, name, message, "segrelay status", recent.at_ms
+        )
 
 
 def dead_letters(facts: Facts) -> Iterator[HealthProblem]:
@@ -136,10 +140,10 @@ def dead_letters(facts: Facts) -> Iterator[HealthProblem]:
         share = dead / (dead + delivered)
         is_ill = dead >= MANY_DEAD and share >= DEAD_SHARE
         listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
-        told = f"{dead:,} of its last {dead + delivered:,} deliveries died: {listed}"
+        message = f"{dead:,} of its last {dead + delivered:,} deliveries died: {listed}"
         severity = ILL if is_ill else ATTENTION
         mend = "segrelay dlq causes"
-        yield HealthProblem("dead_letters_grow", severity, trigger, told, mend, before.at_ms)
+        yield HealthProblem("dead_letters_grow", severity, trigger, message, mend, before.at_ms)
 
 
 def quarantine(facts: Facts) -> Iterator[HealthProblem]:
@@ -148,9 +152,9 @@ def quarantine(facts: Facts) -> Iterator[HealthProblem]:
     grown = facts.status["quarantined"] - before.quarantined if before else 0
     if before and grown > 0:
         severity = ILL if grown >= MANY_QUARANTINED else ATTENTION
-        told = f"{grown:,} events came that could not be placed"
+        message = f"{grown:,} events came that could not be placed"
         mend = "segrelay quarantine list"
-        yield HealthProblem("quarantine_grows", severity, "", told, mend, before.at_ms)
+        yield HealthProblem("quarantine_grows", severity, "", message, mend, before.at_ms)
 
 
 def stopped_renamings(facts: Facts) -> Iterator[HealthProblem]:
@@ -160,12 +164,12 @@ def stopped_renamings(facts: Facts) -> Iterator[HealthProblem]:
         return
     since_ms = min(found.values())
     first = min(found, key=lambda digest: (found[digest], digest))
-    told = (
+    message = (
         f"a command that gives people another identity was stopped: {len(found):,} are on their"
         f" way, and nothing is delivered to them ({first} is one); give the same command again"
     )
     mend = "segrelay person rename OLD NEW, or --file CSV"
-    yield HealthProblem("rename_stopped", ATTENTION, "", told, mend, since_ms)
+    yield HealthProblem("rename_stopped", ATTENTION, "", message, mend, since_ms)
 
 
 def not_renamed(facts: Facts) -> Iterator[HealthProblem]:
@@ -173,18 +177,18 @@ def not_renamed(facts: Facts) -> Iterator[HealthProblem]:
     for name, one in facts.status["renamed_people"].items():
         since_ms = one["refused_ms"]
         if facts.now_ms - since_ms < NOT_RENAMED_MS:
-            told = (
+            message = (
                 f"{one['refused']:,} people came with an identity that they could not get: another"
                 " person has it, or their stable id changes too often; each goes on as two people"
             )
             mend = "segrelay audit, and segrelay person rename OLD NEW"
-            yield HealthProblem("not_renamed", ATTENTION, name, told, mend, since_ms)
+            yield HealthProblem("not_renamed", ATTENTION, name, message, mend, since_ms)
 
 
 def renaming_waits(facts: Facts) -> Iterator[HealthProblem]:
     """Yield destinations where nobody is renamed although somebody should be."""
     for name, one in facts.status["renamed_people"].items():
         if one["waiting"] and one["problem"]:
-            told = f"{one['waiting']:,} people wait to be renamed: {one['problem']}"
+            message = f"{one['waiting']:,} people wait to be renamed: {one['problem']}"
             mend = "segrelay config check --live"
-            yield HealthProblem("renaming_waits", ATTENTION, name, told, mend)
+            yield HealthProblem("renaming_waits", ATTENTION, name, message, mend)
