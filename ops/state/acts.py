@@ -1,4 +1,4 @@
-"""Records of what an operator does: their name, and arguments without addresses."""
+"""Records of an operator's acts, with the operator's name, and arguments without addresses."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def template_files(facts: Facts) -> Iterator[HealthProblem]:
         if facts.now_ms - one["since_ms"] < FILES_WITHIN_MS:
             continue
         holders = one["workers_by_digest"].items()
-        holders_told = "; ".join(
+        versions = "; ".join(
             f"{', '.join(workers)} {f'has {digest}' if digest else 'lacks it'}"
             for digest, workers in holders
         )
@@ -97,7 +97,7 @@ def template_files(facts: Facts) -> Iterator[HealthProblem]:
             "template_differs",
             ILL,
             name,
-            f"the file differs between workers, so it depends on chance what is sent: {holders_told}",
+            f"the file differs between workers, so it depends on chance what is sent: {versions}",
             "copy the same templates folder to all workers",
             one["since_ms"],
         )
