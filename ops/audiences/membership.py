@@ -11,9 +11,8 @@ from typing import Final
 from redis import Redis
 
 from ops.state.ledger import Names
-from ops.state.partitions import all_partitions
+from ops.state.partitions import all_partitions, ask_each
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
-from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scanning import ScanPart, read_keys, scan_parts, until_whole
 from worker.contract.settings import Settings
 from worker.contract.words import Direction
@@ -93,11 +92,7 @@ def _records(client: Redis, part: ScanPart, advance: Advance) -> Iterator[FoundR
 
 
 def _read(client: Redis, names: list[bytes]) -> Iterator[FoundRecord]:
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for name in names:
-            pipe.get(name)
-        texts = pipe.execute()
+    texts = ask_each(client, names, lambda pipe, name: pipe.get(name))
     known = {name: text for name, text in zip(names, texts, strict=True) if text}
     records, _ = unpack_all(known)
     for name in known:

@@ -11,12 +11,11 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.backfill.view import JobView, read_view
-from ops.state.partitions import all_partitions
+from ops.state.partitions import all_partitions, ask_each
 from ops.terminal.files import private_file
 from ops.terminal.moments import shown_ms
 from producer.backfill.book import JobBook
 from producer.backfill.job import BadRow
-from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 
 OUTCOMES: Final = ("delivered", "skipped", "dead")
@@ -79,11 +78,8 @@ def read_report(client: Redis, settings: Settings, name: str) -> JobReport:
 
 
 def _spans(client: Redis, settings: Settings, name: str) -> Iterator[Span]:
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for place in all_partitions(client, settings):
-            pipe.hgetall(place.jobtimes)
-        answers = pipe.execute()
+    places = all_partitions(client, settings)
+    answers = ask_each(client, places, lambda pipe, place: pipe.hgetall(place.jobtimes))
     found: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for answer in answers:
         for raw, count in answer.items():

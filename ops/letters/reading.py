@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
+from ops.state.partitions import ask_each
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import redis_errors
 from worker.core.messages import normalise_message
@@ -182,11 +183,7 @@ def _stored_causes(
     client: Redis, places: Sequence[PartitionKeys]
 ) -> tuple[Counter[str], dict[str, dict[str, Any]]]:
     """Return the number of letters of each cause, and a sample of each."""
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for place in places:
-            pipe.hgetall(place.causes)
-        answers = pipe.execute()
+    answers = ask_each(client, places, lambda pipe, place: pipe.hgetall(place.causes))
     counts: Counter[str] = Counter()
     samples: dict[str, dict[str, Any]] = {}
     for answer in answers:
@@ -241,8 +238,4 @@ def _cause(cause: str, count: int, sample: dict[str, Any]) -> Cause:
 
 def letters_kept(client: Redis, places: Iterable[PartitionKeys]) -> int:
     """Count the letters in these partitions, in one round trip."""
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for place in places:
-            pipe.hlen(place.letters)
-        return sum(pipe.execute())
+    return sum(ask_each(client, places, lambda pipe, place: pipe.hlen(place.letters)))

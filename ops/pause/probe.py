@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import orjson
 from redis import Redis
 
 from ops.state.orphans import is_orphan
-from ops.state.partitions import all_partitions
+from ops.state.partitions import all_partitions, ask_each
 from ops.state.waiting import Choice, find_streams
 from ops.terminal.waiting import awaited
 from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.adapters.redis.gate import read_probes, read_state
 from worker.contract.processes.workers import read_processes
-from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Destination, Settings
 from worker.contract.triggers.pauses import DESTINATION, Paused, read_pauses
 from worker.core.gate import gate_id
@@ -123,11 +122,11 @@ class Probe:
 
     def _failure(self, destination: Destination) -> ProbeResult | None:
         """Search the history for a failure of the trigger."""
-        with redis_errors():
-            pipe = self.client.pipeline(transaction=False)
-            for place in all_partitions(self.client, self.settings, [destination.name]):
-                pipe.xrevrange(place.history, "+", self.since_ms, count=_NEWEST)
-            answers: Any = pipe.execute()
+        answers = ask_each(
+            self.client,
+            all_partitions(self.client, self.settings, [destination.name]),
+            lambda pipe, place: pipe.xrevrange(place.history, "+", self.since_ms, count=_NEWEST),
+        )
         for rows in answers:
             for _, fields in rows:
                 _, _, _, trigger, _, _, outcome, remark = orjson.loads(fields[b"e"])

@@ -17,9 +17,9 @@ from ops.audiences.membership import Advance, LastDelivered, standings
 from ops.audiences.people import Person
 from ops.insider.read_back import read_lists
 from ops.insider.reader import ProfileReader
+from ops.state.partitions import ask_each
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
-from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.contract.words import Direction
 
@@ -175,12 +175,13 @@ def _known_as(
     known: dict[bytes, dict[str, Any]] = {}
     for first in range(0, len(people), _PEOPLE_A_CALL):
         part = people[first : first + _PEOPLE_A_CALL]
-        with redis_errors():
-            pipe = client.pipeline(transaction=False)
-            for person in part:
-                place = PartitionKeys(destination, partitions.of(person.key))
-                pipe.hget(place.who, person.digest.hex())
-            answers = pipe.execute()
+        answers = ask_each(
+            client,
+            part,
+            lambda pipe, person: pipe.hget(
+                PartitionKeys(destination, partitions.of(person.key)).who, person.digest.hex()
+            ),
+        )
         for person, text in zip(part, answers, strict=True):
             who = orjson.loads(text)[1] if text else None
             if who:

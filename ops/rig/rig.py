@@ -25,6 +25,7 @@ from ops.invented.events import AUDIENCES
 from ops.rig.configuration import CONFIGURATION, EXIT_EVENT
 from ops.run.supervisor import own_command
 from ops.sandbox.process import ProcessStarter, SandboxProcess
+from ops.state.partitions import ask_each
 from ops.state.waiting import find_streams
 from ops.terminal.waiting import awaited
 from worker.contract.keys import PartitionKeys, without_lane
@@ -272,18 +273,17 @@ class Rig:
 
         However many triggers there are, asking takes no time that the workers would miss.
         """
-        pipe = self.client.pipeline(transaction=False)
-        for keys in self.partitions():
-            pipe.scard(keys.streams)
-        return any(pipe.execute())
+        return any(
+            ask_each(self.client, self.partitions(), lambda pipe, keys: pipe.scard(keys.streams))
+        )
 
     def counts(self) -> dict[str, int]:
         """Return the counts of all partitions and lanes, added up, by their field."""
-        pipe = self.client.pipeline(transaction=False)
-        for keys in self.partitions():
-            pipe.hgetall(keys.counts)
         total: dict[str, int] = {}
-        for counts in pipe.execute():
+        found = ask_each(
+            self.client, self.partitions(), lambda pipe, keys: pipe.hgetall(keys.counts)
+        )
+        for counts in found:
             for stored, count in counts.items():
                 _, name = without_lane(stored.decode())
                 total[name] = total.get(name, 0) + int(count)

@@ -9,7 +9,7 @@ from typing import Final
 from redis import Redis
 
 from ops.sandbox.settings import EndpointRules
-from ops.state.partitions import all_partitions
+from ops.state.partitions import all_partitions, ask_each
 from worker.contract.redis.connection import connect, redis_errors, resolve_url, wait_ready
 from worker.contract.redis.scanning import scan_keys
 from worker.contract.settings import Destination, Settings
@@ -36,7 +36,11 @@ def forget_people(settings: Settings) -> int:
     url = resolve_url(settings.redis)
     wait_ready(url)
     with closing(connect(url)) as client, redis_errors():
-        return sum(_unlink(client, keys) for keys in _keys(client, settings))
+        unlinked = (
+            ask_each(client, keys, lambda pipe, key: pipe.unlink(key))
+            for keys in _keys(client, settings)
+        )
+        return sum(map(sum, unlinked))
 
 
 def endpoints_of(settings: Settings) -> dict[str, EndpointRules]:
@@ -64,10 +68,3 @@ def _keys(client: Redis, settings: Settings) -> Iterator[list[bytes]]:
     places = all_partitions(client, settings)
     for pattern, kind in _PATTERNS:
         yield from scan_keys(client, places, pattern, kind)
-
-
-def _unlink(client: Redis, keys: list[bytes]) -> int:
-    pipe = client.pipeline(transaction=False)
-    for key in keys:
-        pipe.unlink(key)
-    return sum(pipe.execute())

@@ -11,7 +11,7 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.send.sending import Deadline
-from ops.state.partitions import all_partitions
+from ops.state.partitions import all_partitions, ask_each
 from ops.state.waiting import Choice, find_streams
 from ops.status.health.facts import Facts
 from ops.status.health.judgement import problems_of
@@ -21,7 +21,7 @@ from ops.terminal.console import progress
 from ops.terminal.interrupts import Interruption
 from producer.publishing.published import Published
 from worker.contract.processes.workers import WORKER, read_processes
-from worker.contract.redis.connection import READY_SECONDS, redis_errors
+from worker.contract.redis.connection import READY_SECONDS
 from worker.contract.settings import Settings
 from worker.errors import RedisUnavailable
 
@@ -45,12 +45,12 @@ def waiting_of(client: Redis, published: Published) -> int:
 
     Others in their streams may be counted, as long as one of them is there.
     """
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for stream, ids in published.entries.items():
-            pipe.xlen(stream)
-            pipe.xrange(stream, ids.first, ids.last, count=1)
-        answers = pipe.execute()
+    answers = ask_each(
+        client,
+        published.entries.items(),
+        lambda pipe, entry: pipe.xlen(entry[0]),
+        lambda pipe, entry: pipe.xrange(entry[0], entry[1].first, entry[1].last, count=1),
+    )
     looks = zip(answers[::2], answers[1::2], strict=True)
     waiting: int = sum(length for length, found in looks if found)
     return min(waiting, published.accepted)

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 from redis import Redis
 
+from ops.state.partitions import ask_each
 from worker.contract.keys import PartitionKeys
-from worker.contract.redis.connection import redis_errors
 from worker.core.backoff import TRIES_ALONE, Setback, Wait
 
 
@@ -28,12 +28,12 @@ class Delays:
 
 def read_delays(client: Redis, places: Sequence[PartitionKeys]) -> list[Delays]:
     """Return the delayed work of each partition."""
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for place in places:
-            pipe.hgetall(place.retry)
-            pipe.hgetall(place.aside)
-        answers: Any = pipe.execute()
+    answers = ask_each(
+        client,
+        places,
+        lambda pipe, place: pipe.hgetall(place.retry),
+        lambda pipe, place: pipe.hgetall(place.aside),
+    )
     return [
         Delays(
             {name.decode(): Wait(*orjson.loads(text)) for name, text in waits.items()},

@@ -9,8 +9,8 @@ from typing import Final
 from redis import Redis
 
 from ops.state import scripts
+from ops.state.partitions import ask_each
 from worker.contract.keys import PartitionKeys
-from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.errors import OperationsMustAct
 
@@ -25,11 +25,7 @@ def await_holders(
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Wait until all present holders of leases of these partitions have given them back."""
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for place in places:
-            pipe.hget(place.lease, "token")
-        tokens = pipe.execute()
+    tokens = ask_each(client, places, lambda pipe, place: pipe.hget(place.lease, "token"))
     left = [
         (place, token) for place, token in zip(places, tokens, strict=True) if token is not None
     ]

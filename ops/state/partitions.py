@@ -5,9 +5,9 @@ Those of destinations that are not configured any more are among them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from redis import Redis
 
@@ -17,6 +17,8 @@ from worker.contract.numbering import Numbering
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
+
+_Asked = TypeVar("_Asked")
 
 _MS: Final = 1_000
 _SEEN: Final = "seen_ms"
@@ -39,6 +41,18 @@ def all_partitions(
     numbering = learn_numbering(client, settings)
     names = list(destinations) or known_destinations(client, settings)
     return [PartitionKeys(name, number) for name in names for number in numbering.all_numbers]
+
+
+def ask_each(
+    client: Redis, asked: Iterable[_Asked], *questions: Callable[[Any, _Asked], object]
+) -> list[Any]:
+    """Ask Redis these questions about each of them, in one round trip; returns all answers."""
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for each in asked:
+            for question in questions:
+                question(pipe, each)
+        return pipe.execute()
 
 
 def destinations_of(places: Iterable[PartitionKeys]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.state.partitions import all_partitions
+from ops.state.partitions import all_partitions, ask_each
 from worker.contract.keys import DIGEST_BYTES
 from worker.contract.processes.progress import Sample, read_samples
 from worker.contract.redis.connection import redis_errors
@@ -121,11 +121,12 @@ def _keyed(client: Redis, settings: Settings) -> tuple[RedisObjects, RedisObject
 
 
 def _measured(client: Redis, found: Sequence[bytes], share: float, typical: float) -> RedisObjects:
-    pipe = client.pipeline(transaction=False)
-    for key in found[:_SAMPLED]:
-        pipe.memory_usage(key)
-        pipe.pttl(key)
-    told: list[Any] = pipe.execute()
+    told = ask_each(
+        client,
+        found[:_SAMPLED],
+        lambda pipe, key: pipe.memory_usage(key),
+        lambda pipe, key: pipe.pttl(key),
+    )
     sizes = [
         size + TABLE_BYTES + EXPIRY_BYTES * (left > 0)
         for size, left in zip(told[::2], told[1::2], strict=True)
@@ -138,10 +139,9 @@ def _measured(client: Redis, found: Sequence[bytes], share: float, typical: floa
 
 
 def _random_keys(client: Redis) -> list[bytes]:
-    pipe = client.pipeline(transaction=False)
-    for _ in range(_SAMPLED):
-        pipe.randomkey()
-    return [key for key in pipe.execute() if key]
+    return [
+        key for key in ask_each(client, range(_SAMPLED), lambda pipe, _: pipe.randomkey()) if key
+    ]
 
 
 def _members(client: Redis, settings: Settings) -> RedisObjects:
@@ -154,11 +154,7 @@ def _members(client: Redis, settings: Settings) -> RedisObjects:
 def _waiting(client: Redis, settings: Settings, count: int) -> RedisObjects:
     """Return the waiting deliveries."""
     places = all_partitions(client, settings)
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for place in places:
-            pipe.smembers(place.streams)
-        streams: list[set[bytes]] = pipe.execute()
+    streams = ask_each(client, places, lambda pipe, place: pipe.smembers(place.streams))
     names = [
         place.stream(name.decode())
         for place, found in zip(places, streams, strict=True)
@@ -169,12 +165,12 @@ def _waiting(client: Redis, settings: Settings, count: int) -> RedisObjects:
 
 
 def _sized(client: Redis, names: Sequence[str], length: str, typical: float) -> RedisObjects:
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for name in names:
-            getattr(pipe, length)(name)
-            pipe.memory_usage(name, samples=_MEMBER_SAMPLES)
-        told: list[Any] = pipe.execute()
+    told = ask_each(
+        client,
+        names,
+        lambda pipe, name: getattr(pipe, length)(name),
+        lambda pipe, name: pipe.memory_usage(name, samples=_MEMBER_SAMPLES),
+    )
     count = sum(told[::2])
     size = sum(one or 0 for one in told[1::2])
     return RedisObjects(count, size / count) if count else RedisObjects(0, typical, measured=False)

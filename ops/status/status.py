@@ -17,7 +17,7 @@ from ops.state.delays import Delays, read_delays, state_of_delayed
 from ops.state.identity_changes import destinations_with_stable_ids, read_renamed_people
 from ops.state.jobs import reason_of_state, state_of
 from ops.state.orphans import mending_commands
-from ops.state.partitions import all_partitions, destinations_of, partitions_document
+from ops.state.partitions import all_partitions, ask_each, destinations_of, partitions_document
 from ops.state.snapshots import PartitionSnapshot, snapshots
 from ops.status.totals import KINDS, OF_REQUESTS, REASONED, Totals, add_up
 from producer.backfill.book import JobBook
@@ -29,7 +29,6 @@ from worker.adapters.redis.meanings import read_meanings
 from worker.contract.keys import PartitionKeys
 from worker.contract.processes.refused_requests import too_large
 from worker.contract.processes.workers import Process, read_processes
-from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Destination, Settings, Trigger
 from worker.contract.triggers.pauses import Pause, Pauses, read_pauses
 from worker.contract.triggers.versions import UNMADE, TemplateVersion, read_versions
@@ -92,12 +91,12 @@ def read_status(
 
 def _responses(client: Redis, places: Sequence[PartitionKeys]) -> dict[str, int]:
     """Return the numbers of records that wait for response streams, and that were dropped."""
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for place in places:
-            pipe.xlen(place.responses)
-            pipe.get(place.responseslost)
-        answers = pipe.execute()
+    answers = ask_each(
+        client,
+        places,
+        lambda pipe, place: pipe.xlen(place.responses),
+        lambda pipe, place: pipe.get(place.responseslost),
+    )
     return {"waiting": sum(answers[::2]), "lost": sum(int(lost or 0) for lost in answers[1::2])}
 
 
