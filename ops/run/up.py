@@ -90,18 +90,22 @@ def up(
         ending.enter_context(supervisor)
         if rehearsal:
             _start_sandbox(settings, supervisor, rehearsal)
-        beside = {
-            "worker": True,
-            "serve": settings.producer.webhook,
-            "flower": settings.flower,
-            "metrics": settings.metrics,
-        }
-        for name in (name for name, section in beside.items() if section):
-            supervisor.start(name, own_command(name))
+        _start_processes(settings, supervisor)
         start_announcer(settings)
         code = supervisor.run(look)
         _line("up", "stopping")
     raise typer.Exit(code)
+
+
+def _start_processes(settings: Settings, supervisor: Supervisor) -> None:
+    beside = {
+        "worker": True,
+        "serve": settings.producer.webhook,
+        "flower": settings.flower,
+        "metrics": settings.metrics,
+    }
+    for name in (name for name, section in beside.items() if section):
+        supervisor.start(name, own_command(name))
 
 
 def _start_sandbox(settings: Settings, supervisor: Supervisor, url: str) -> None:

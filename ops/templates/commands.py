@@ -139,11 +139,8 @@ def check(
         for name in workspace.names(names or ())
         for one in checked(workspace, name, seen, fixes=fix)
     ]
-    asked = (
-        check_live(workspace, (one.report.template for one in found if one.report.content_hash))
-        if live
-        else None
-    )
+    loaded = [one.report.template for one in found if one.report.content_hash]
+    asked = check_live(workspace, loaded) if live else None
     if asked:
         found = [one.with_findings(asked.findings.get(one.report.template, ())) for one in found]
     _memory(workspace).write({one.report.template: one.last for one in found})
