@@ -15,12 +15,11 @@ from ops.letters.reading import NUMBERS_CHANGED, StoredLetter, digest_of, letter
 from ops.letters.replay import entry_of
 from ops.state import scripts
 from producer.events.identity import profile_key
-from worker.contract import keys
 from worker.contract.events import decode_header
 from worker.contract.keys import PartitionKeys, split_stream_name
 from worker.contract.keys import digest_of as profile_digest
 from worker.contract.numbering import Numbering
-from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.claim import name_destinations
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
 from worker.contract.words import NAME_PATTERN, Death
@@ -70,14 +69,14 @@ def import_letters(
             else:
                 groups[PartitionKeys(letter["destination"], letter["partition"])].append(letter)
         imported.lines += len(part)
-        imported.added += _write(client, groups)
+        imported.added += _write(client, groups, partitions)
     return imported
 
 
-def _write(client: Redis, groups: dict[PartitionKeys, list[StoredLetter]]) -> int:
-    if groups:
-        with redis_errors():
-            client.sadd(keys.DESTINATIONS, *{place.destination for place in groups})
+def _write(
+    client: Redis, groups: dict[PartitionKeys, list[StoredLetter]], partitions: Numbering
+) -> int:
+    name_destinations(client, partitions, {place.destination for place in groups})
     calls = [
         ScriptCall(
             (place.counts, place.letters, place.lettertimes, place.causes, place.lease),

@@ -28,6 +28,9 @@ from worker.errors import PartitionsChange
 
 _T = TypeVar("_T")
 STEP: Final = 500
+COUNTS: Final = "counts"
+LETTER: Final = "letter"
+"""Marks of what has arrived, beside those of entries: `stream|id`."""
 _LETTERS: Final = 50
 """Letters moved in one call; one may hold a profile of a megabyte."""
 Routing = Callable[[bytes, bytes], Iterable[int]]
@@ -264,7 +267,6 @@ class Carrier:
         return count
 
     def _carry_letters(self, letters: Sequence[dict[str, Any]]) -> None:
-        old = self.old.place
         groups: dict[int, list[dict[str, Any]]] = {}
         for letter in letters:
             groups.setdefault(self.target_of(digest_of(letter)), []).append(letter)
@@ -272,16 +274,20 @@ class Carrier:
             new = self.place(target)
             keys = (new.counts, new.letters, new.lettertimes, new.causes, new.lease)
             call = ScriptCall((*keys, self.carried(target)), self._arrived(group, new))
-            if NUMBERS_CHANGED in scripts.run(self.client, "import", [call]):
+            if NUMBERS_CHANGED in scripts.run(self.client, "import", [call], replicated=True):
                 raise PartitionsChange
+        self.letters_left(letters)
+        for target, group in groups.items():
+            ids = [letter_id_in(self.place(target), letter["id"]) for letter in group]
+            self.forget(target, [f"{LETTER}|{one}" for one in ids])
+
+    def letters_left(self, letters: Iterable[dict[str, Any]]) -> None:
+        """Remove letters that have arrived, with their counts."""
+        old = self.old.place
         gone: list[Value] = []
         for letter in letters:
             gone += (letter["id"], letter["cause"], letter["stream"], letter["reason"])
-        where: list[str | bytes] = [old.counts, old.letters, old.lettertimes, old.causes]
-        self.old.run("letters_out", where, gone)
-        for target, group in groups.items():
-            ids = [letter_id_in(self.place(target), letter["id"]) for letter in group]
-            self.forget(target, [f"letter|{one}" for one in ids])
+        self.old.run("letters_out", [old.counts, old.letters, old.lettertimes, old.causes], gone)
 
     def _arrived(self, letters: Sequence[dict[str, Any]], new: PartitionKeys) -> list[Value]:
         """Return the arguments of the script that adds letters."""
@@ -309,7 +315,8 @@ class Carrier:
         old, new = self.old.place, self.place(self.home)
         names = (old.lease, old.counts, old.streams, old.leaving, old.jobtimes, old.responseslost)
         args = (self.old.token, old.tag, secrets.token_hex(8))
-        (answer,) = scripts.run(self.client, "counts_leave", [ScriptCall(names, args)])
+        call = ScriptCall(names, args)
+        (answer,) = scripts.run(self.client, "counts_leave", [call], replicated=True)
         leaving = _pairs(answer)
         mark = leaving.pop(b"id", b"")
         if not leaving:
@@ -318,12 +325,16 @@ class Carrier:
         self.targets[self.home].run(
             "counts_in",
             [new.counts, new.jobtimes, new.responseslost, self.carried(self.home)],
-            [f"{self.prefix}counts", mark, self.retention_ms, *pairs],
+            [f"{self.prefix}{COUNTS}", mark, self.retention_ms, *pairs],
         )
-        self.old.run(
-            "counts_out", [old.counts, old.leaving, old.jobtimes, old.responseslost], [mark]
-        )
-        self.forget(self.home, [f"{self.prefix}counts"])
+        self.counts_left(mark)
+        self.forget(self.home, [f"{self.prefix}{COUNTS}"])
+
+    def counts_left(self, mark: bytes) -> None:
+        """Take the counts away that have arrived under this mark."""
+        old = self.old.place
+        keys: list[str | bytes] = [old.counts, old.leaving, old.jobtimes, old.responseslost]
+        self.old.run("counts_out", keys, [mark])
 
     def forget(self, target: int, marks: Sequence[str]) -> None:
         """Delete the marks of moved parts, once they are gone from the old partition."""

@@ -67,7 +67,7 @@ class HeldLease:
 
     def _try(self) -> str | None:
         """Try to take the lease; return its holder, or None if it was taken."""
-        ((is_ours, other),) = scripts.run(self.client, "hold", [self.call])
+        ((is_ours, other),) = scripts.run(self.client, "hold", [self.call], replicated=True)
         return None if is_ours else other.decode()
 
     @property
@@ -109,7 +109,7 @@ def hold_all(client: Redis, leases: Sequence[HeldLease]) -> None:
     Raises:
         OperationsMustAct: Somebody else goes on holding one.
     """
-    answers = scripts.run(client, "hold", [lease.call for lease in leases])
+    answers = scripts.run(client, "hold", [lease.call for lease in leases], replicated=True)
     for lease, (is_ours, _) in zip(leases, answers, strict=True):
         if not is_ours:
             lease.hold()
@@ -118,8 +118,12 @@ def hold_all(client: Redis, leases: Sequence[HeldLease]) -> None:
 def run_held(client: Redis, name: str, calls: Sequence[HeldCall]) -> list[int]:
     """Run a script for each of these leases, in one round trip, and return the answers.
 
+    What was copied is on the disks of as many replicas as are demanded before it is removed: a
+    failover between the two would lose it otherwise.
+
     Raises:
         OperationsMustAct: A lease was taken over; for the others it was run.
+        NotReplicated: It was run for all, and too few replicas have confirmed it.
     """
     answers = scripts.run(
         client,
@@ -128,6 +132,7 @@ def run_held(client: Redis, name: str, calls: Sequence[HeldCall]) -> list[int]:
             ScriptCall((lease.place.lease, *keys), (lease.token, *args))
             for lease, keys, args in calls
         ],
+        replicated=True,
     )
     for call, answer in zip(calls, answers, strict=True):
         if answer == -1 or (answer == 0 and name not in _COUNTING):

@@ -8,12 +8,12 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.moving.contents import TRACES, number_in
+from ops.moving.rows import LOGS
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scanning import scan_keys
 
 _LEFT_ALONE: Final = frozenset({"lease", *TRACES})
-_LOGS: Final = frozenset({"history", "responses"})
 _COUNTS: Final = frozenset({"counts", "jobtimes"})
 _STREAM: Final = "s:"
 
@@ -45,7 +45,7 @@ def leftovers(
 
 def _is_empty(client: Redis, name: bytes, part: str) -> bool:
     with redis_errors():
-        if part in _LOGS or part.startswith(_STREAM):
+        if part in LOGS or part.startswith(_STREAM):
             return not client.xlen(name)
         if part in _COUNTS:
             counts: Any = client.hvals(name)

@@ -18,14 +18,14 @@ from redis import Redis
 
 from ops.moving.carrying import Carrier
 from ops.moving.contents import Contents
-from ops.moving.held import FOR_EVER_MS, RENAMED, HeldLease, hold_all, taken_turn
+from ops.moving.held import FOR_EVER_MS, PATIENCE_SECONDS, RENAMED, HeldLease, hold_all, taken_turn
 from ops.state.partitions import Carried
 from producer.steps import StepBook
 from producer.sync.book import SyncBook
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
-from worker.contract.redis.claim import settled_numbering
+from worker.contract.redis.claim import name_destinations, settled_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.contract.triggers.pauses import DESTINATION, field_of
@@ -42,6 +42,7 @@ class Renaming:
         old: A name that the configuration does not have.
         new: One that it has.
         tell: A callback that takes the counts so far, now and then.
+        patience_seconds: The longest wait for a worker.
     """
 
     client: Redis
@@ -49,6 +50,7 @@ class Renaming:
     old: str
     new: str
     tell: Callable[[Carried], None] = lambda _: None
+    patience_seconds: float = PATIENCE_SECONDS
     carried: Carried = field(default_factory=Carried)
     _carriers: dict[int, Carrier] = field(default_factory=dict)
     _numbering: Numbering = field(init=False)
@@ -59,6 +61,7 @@ class Renaming:
 
         Raises:
             OperationsMustAct: A worker goes on draining one of them, or a step of a sync goes on.
+            PartitionsChange: The number of partitions is being changed.
             RedisUnavailable: What is done stays done.
         """
         retention_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
@@ -67,11 +70,19 @@ class Renaming:
         for number in self._numbering.numbers:
             old, new = PartitionKeys(self.old, number), PartitionKeys(self.new, number)
             kept = HeldLease(
-                self.client, old, owner, token=RENAMED + self.new, length_ms=FOR_EVER_MS
+                self.client,
+                old,
+                owner,
+                token=RENAMED + self.new,
+                length_ms=FOR_EVER_MS,
+                patience_seconds=self.patience_seconds,
             )
-            taken = HeldLease(self.client, new, owner, takes=RENAMED)
+            taken = HeldLease(
+                self.client, new, owner, takes=RENAMED, patience_seconds=self.patience_seconds
+            )
             self._carriers[number] = Carrier(self.client, kept, (taken,), retention_ms)
         try:
+            name_destinations(self.client, self._numbering, (self.old, self.new))
             self._hold_all()
             self._mark()
             self._carry()
@@ -97,7 +108,6 @@ class Renaming:
         with redis_errors():
             pause: Any = self.client.hget(keys.PAUSED, paused)
             pipe = self.client.pipeline(transaction=False)
-            pipe.sadd(keys.DESTINATIONS, self.old, self.new)
             pipe.hdel(keys.MOVED, self.new)
             pipe.hset(keys.MOVED, self.old, self.new)
             if pause:

@@ -20,7 +20,8 @@ from typing import Final
 from redis import Redis
 
 from ops.moving.carrying import Carrier
-from ops.moving.contents import Contents, is_of_person
+from ops.moving.contents import Contents
+from ops.moving.halves import end_halves
 from ops.moving.held import (
     FOR_EVER_MS,
     PATIENCE_SECONDS,
@@ -42,7 +43,6 @@ from worker.contract.numbering import RENUMBERED, Numbering
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scanning import scan_keys
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
 from worker.errors import OperationsMustAct
@@ -79,7 +79,7 @@ class Renumbering:
 
         Raises:
             OperationsMustAct: A worker goes on draining, a step of a sync goes on, or it is being
-                changed to another number, or a destination is half renamed.
+                changed to another number.
             FormatUnknown: Another version of segrelay wrote some of it.
             RedisUnavailable: What is done stays done.
         """
@@ -92,7 +92,6 @@ class Renumbering:
 
     def _change(self, numbering: Numbering) -> None:
         if not numbering.target:
-            self._refuse_half_renamed(numbering.numbers)
             begun = replace(numbering, target=self.count)
             self._write(numbering, begun)
             note_carried(self.client, self.carried)
@@ -108,21 +107,6 @@ class Renumbering:
         learn_numbering(self.client, self.settings)
         self._let_go()
 
-    def _refuse_half_renamed(self, numbers: Iterable[int]) -> None:
-        """Refuse while marks of a broken renaming of a destination name entries by partition."""
-        for name in self._destinations():
-            places = [PartitionKeys(name, number) for number in numbers]
-            own = f"carried:{name}"
-            for found in scan_keys(self.client, places, "carried:*"):
-                suffixes = {key.decode().partition("}")[2] for key in found}
-                others = sorted(one for one in suffixes - {own} if not is_of_person(one))
-                if others:
-                    old = others[0].removeprefix("carried:")
-                    raise OperationsMustAct(
-                        f"`segrelay destination rename {old} {name}` was broken off: give it once"
-                        " more, and change the number of partitions then."
-                    )
-
     def _sweep(self, numbering: Numbering) -> None:
         """Carry over what was written into former partitions after they were left."""
         left = sorted(self._left(range(numbering.first))) if numbering.first else []
@@ -134,7 +118,7 @@ class Renumbering:
 
     def _write(self, before: Numbering, after: Numbering) -> None:
         call = ScriptCall((keys.PARTITIONS, keys.RENUMBERING), (before.dumps(), after.dumps()))
-        if not scripts.run(self.client, "renumber", [call])[0]:
+        if not scripts.run(self.client, "renumber", [call], replicated=True)[0]:
             raise OperationsMustAct(
                 "Somebody else changes the number of partitions at this moment; `segrelay redis"
                 " partitions` tells how far it is."
@@ -149,6 +133,7 @@ class Renumbering:
             self._renew()
             if begins:
                 self._end_steps(into)
+            end_halves(everything)
             self._move(everything, numbers)
         except BaseException:
             self._let_go()

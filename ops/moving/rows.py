@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ops.moving.carrying import STEP, Carrier, in_parts
 from ops.moving.held import HeldCall, run_held
@@ -13,6 +13,8 @@ from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import Value
 from worker.errors import PayloadRefused
 
+LOGS: Final = frozenset({"history", "responses"})
+"""Streams whose entries are no deliveries."""
 DigestOf = Callable[[bytes], str]
 """Returns the digest (hex) of the profile that a line is about; "" = of none."""
 
@@ -114,7 +116,7 @@ def _carry(
     _add_rows(name, target, mark, into)
     removed = 0
     for own in _by_carrier(rows):
-        removed += _remove_rows(own[0].carrier, name, mark, [row.entry_id.decode() for row in own])
+        removed += remove_rows(own[0].carrier, mark, [row.entry_id.decode() for row in own])
     for at, group in into:
         marks = [_mark(row, mark) for row in group]
         group[0].carrier.forget(at, marks)
@@ -153,8 +155,16 @@ def _setbacks(name: str, rows: Sequence[SourceRow]) -> list[bytes]:
         return [found or b"" for found in pipe.execute()]
 
 
-def _remove_rows(carrier: Carrier, name: str, part: str, ids: Sequence[str]) -> int:
+def remove_rows(carrier: Carrier, part: str, ids: Sequence[str]) -> int:
+    """Remove entries that have arrived; returns how many were still there.
+
+    Args:
+        carrier: Of the partition in which they stand.
+        part: The name of their stream, or the part of the partition, e.g. `history`.
+        ids: Of the entries.
+    """
     old = carrier.old.place
+    name = "" if part in LOGS else part
     key = old.stream(name) if name else getattr(old, part)
     out: list[str | bytes] = [old.counts, old.streams, old.holds, old.aside, old.orphans, key]
     return carrier.old.run("entries_out", out, [name, *ids])

@@ -21,10 +21,19 @@ def source(name: str) -> str:
     return scripts.included((FOLDER / f"{name}.lua").read_text())
 
 
-def run(client: Redis, name: str, calls: Sequence[ScriptCall]) -> list[Any]:
+def run(
+    client: Redis, name: str, calls: Sequence[ScriptCall], *, replicated: bool = False
+) -> list[Any]:
     """Run a script once for each call; each call is atomic, all together are not.
+
+    Args:
+        client: Redis.
+        name: The script's.
+        calls: They may be of different slots.
+        replicated: See `run_each`.
 
     Raises:
         RedisUnavailable: Some calls may have been made, others not.
+        NotReplicated: All were made, and too few replicas have confirmed them.
     """
-    return run_each(client, source(name), calls)
+    return run_each(client, source(name), calls, replicated=replicated)

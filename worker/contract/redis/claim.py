@@ -7,7 +7,7 @@ redis partitions` changes the count; a configuration that names a former one is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, cast
 
 from redis import Redis
@@ -15,12 +15,24 @@ from redis import Redis
 from worker.contract import keys
 from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall, run_each
 from worker.contract.redis.takeover import close_to_former, is_former, take_over
 from worker.contract.settings import Settings
 from worker.errors import PartitionsChange, RedisMismatch
 
 FORMAT_NUMBER: Final = 2
 """1 was that of the first version, see `takeover`."""
+_NAME_DESTINATIONS: Final = """\
+#!lua flags=allow-oom
+-- Adds names to the destinations that have anything, unless the number of partitions has changed
+-- since the caller looked: a change closes the partitions of all that are named when it begins.
+-- KEYS[1] partitions  [2] destinations
+-- ARGV[1] the numbering as the caller knows it  [2..] names
+-- Returns 1, or 0 if it is another one by now.
+if (redis.call('GET', KEYS[1]) or ARGV[1]) ~= ARGV[1] then return 0 end
+redis.call('SADD', KEYS[2], unpack(ARGV, 2))
+return 1
+"""
 
 
 def claim(client: Redis, settings: Settings) -> None:
@@ -44,8 +56,8 @@ def claim(client: Redis, settings: Settings) -> None:
                 pipe.set(key, text, nx=True)
             pipe.execute()
         _is_new(client, wanted)
-    learn_numbering(client, settings)
-    _name_destinations(client, settings)
+    while not _named(client, learn_numbering(client, settings), settings.destinations):
+        pass
 
 
 def compare(client: Redis, settings: Settings) -> None:
@@ -87,6 +99,17 @@ def settled_numbering(client: Redis, settings: Settings) -> Numbering:
     if numbering.target:
         raise PartitionsChange
     return numbering
+
+
+def name_destinations(client: Redis, numbering: Numbering, names: Collection[str]) -> None:
+    """Write down that there is something of these destinations, before it is written.
+
+    Raises:
+        PartitionsChange: The number of partitions is being changed, or is another one by now.
+        RedisUnavailable: Redis can't be asked.
+    """
+    if numbering.target or not _named(client, numbering, names):
+        raise PartitionsChange
 
 
 def mismatches(client: Redis, settings: Settings) -> list[str]:
@@ -142,12 +165,12 @@ def _read(client: Redis, names: Iterable[str]) -> dict[str, str | None]:
     return dict(zip(names, texts, strict=True))
 
 
-def _name_destinations(client: Redis, settings: Settings) -> None:
-    with redis_errors():
-        known = cast("set[bytes]", client.smembers(keys.DESTINATIONS))
-        new = [name for name in settings.destinations if name.encode() not in known]
-        if new:
-            client.sadd(keys.DESTINATIONS, *new)
+def _named(client: Redis, numbering: Numbering, names: Collection[str]) -> bool:
+    if not names:
+        return True
+    args = (numbering.dumps(), *names)
+    call = ScriptCall((keys.PARTITIONS, keys.DESTINATIONS), args)
+    return bool(run_each(client, _NAME_DESTINATIONS, [call])[0])
 
 
 def _complaint(key: str, *, found: str, wanted: str) -> str:
