@@ -8,6 +8,7 @@
 --
 -- Returns {state, reason, message}.
 --@include _gate
+--@include _calls
 --@include _counts
 
 local what, about, wait, fingerprint = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[8]
@@ -102,13 +103,16 @@ end
 
 function hears.unsent() end
 
+local went, taken = {}, {}
 for i = TRIGGERS, #ARGV, 2 do
   if ARGV[i + 1] ~= '0' then
     count('ok|' .. ARGV[i], tonumber(ARGV[i + 1]))
-    redis.call('HSET', KEYS[1], 'went|' .. ARGV[i], whole(now))
-    redis.call('HDEL', KEYS[1], 'no|' .. ARGV[i])
+    went[#went + 1], went[#went + 2] = 'went|' .. ARGV[i], whole(now)
+    taken[#taken + 1] = 'no|' .. ARGV[i]
   end
 end
+call_with_all('HSET', KEYS[1], went)
+call_with_all('HDEL', KEYS[1], taken)
 write_counts(KEYS[1])
 local is_probe = ARGV[6] == '1' and current and g.probing > 0
 if is_probe then g.probing = 0 end

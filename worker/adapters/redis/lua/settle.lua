@@ -24,6 +24,7 @@
 -- written again.
 -- Returns {1, removed, end of the note (ms, 0 = closed)}; {2, 0, that end} if it had been settled already; {0, 0, 0} if somebody
 -- else holds the lease.
+--@include _calls
 --@include _clock
 --@include _counts
 --@include _orphans
@@ -47,16 +48,6 @@ local function list(width)
   end
 end
 local function stream_of(index) return KEYS[FIXED + tonumber(index)], ARGV[5 + tonumber(index)] end
-
--- Calls a command with many values, as often as Lua's `unpack` asks for; returns the sum of its answers.
-local MOST_VALUES = 4000
-local function call_with_all(command, key, values)
-  local sum = 0
-  for first = 1, #values, MOST_VALUES do
-    sum = sum + redis.call(command, key, unpack(values, first, math.min(first + MOST_VALUES - 1, #values)))
-  end
-  return sum
-end
 
 local removed, touched, told = 0, {}, {}
 local any_aside, any_orphans = redis.call('EXISTS', KEYS[9]) == 1, redis.call('EXISTS', KEYS[18]) == 1
@@ -118,15 +109,22 @@ end
 call_with_all('SREM', KEYS[10], empty)
 
 -- A request that was made is told to the ledger even if somebody took its deliveries back meanwhile.
-local first, number = 1, 0
+local first, number, lasting_texts = 1, 0, {}
 for lasting, length in string.gmatch(ARGV[6 + s], '(%-?)(%d+)') do
   number = number + 1
   local after = first + tonumber(length)
   if note ~= '' or told[number] then
     local key, text = KEYS[FIXED + s + number], string.sub(ARGV[7 + s], first, after - 1)
-    if lasting == '' then redis.call('SET', key, text, 'PX', retention) else redis.call('SET', key, text) end
+    if lasting == '' then
+      redis.call('SET', key, text, 'PX', retention)
+    else
+      lasting_texts[#lasting_texts + 1], lasting_texts[#lasting_texts + 2] = key, text
+    end
   end
   first = after
+end
+for from = 1, #lasting_texts, MOST_VALUES do
+  redis.call('MSET', unpack(lasting_texts, from, math.min(from + MOST_VALUES - 1, #lasting_texts)))
 end
 
 local till = 0
