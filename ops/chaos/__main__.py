@@ -34,6 +34,7 @@ _HELP: Final = {
     "receiver_kills": "SIGKILLs of the receiver of webhooks",
     "reader_kills": "SIGKILLs of readers of backfills",
     "stops": "SIGSTOPs for longer than a lease",
+    "master_stopped_seconds": "duration of each SIGSTOP of a master",
     "orderly_stops": "SIGTERMs of workers",
     "restarts": "restarts of everything",
     "limit_changes": "changes of the sandbox's limit",

@@ -24,7 +24,6 @@ SENTINEL: Final = "sentinel"
 CLUSTER: Final = "cluster"
 NODE_MS: Final = 2_000
 """The time after which a silent node of the Cluster counts as lost."""
-MASTER_STOPPED_SECONDS: Final = 15.0
 RATE_PER_MINUTE: Final = 6_000
 LIMITS_PER_MINUTE: Final = (6_000, 3_000, 1_500, 900)
 
@@ -43,7 +42,7 @@ class Disruption(StrEnum):
     KILL_REDIS = "kill_redis"
     """SIGKILL of Redis, or of a master; started again on the same files."""
     STOP_MASTER = "stop_master"
-    """SIGSTOP of a master for 15 s, so that a replica takes over."""
+    """SIGSTOP of a master for so long that a replica takes over."""
     MOVE_SLOT = "move_slot"
     """A slot with work is moved to another master, key by key."""
     STOP = "stop"
@@ -74,6 +73,7 @@ class Plan:
             same person are still to come.
         worker_kills: The kills of whole process groups and single children, in turn.
         stops: SIGSTOPs longer than a lease.
+        master_stopped_seconds: The duration of each stop of a master.
         error_share: Of requests answered with 5xx, of which a third take effect; changing limits
             add answers of 429.
         lost_share: The share of requests that take effect and get no answer.
@@ -101,6 +101,7 @@ class Plan:
     receiver_kills: int = 5
     reader_kills: int = 5
     stops: int = 6
+    master_stopped_seconds: float = 15.0
     orderly_stops: int = 6
     restarts: int = 2
     limit_changes: int = 4

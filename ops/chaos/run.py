@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -43,6 +44,7 @@ from ops.invented.events import (
     snapshots,
 )
 from ops.rig.rig import DESTINATION, Rig, free_port
+from ops.sandbox.process import ProcessStarter
 from worker.contract.settings.values.fields import EMBEDDED
 
 AHEAD: Final = 2
@@ -69,11 +71,17 @@ Tell = Callable[[str], None]
 
 @dataclass(slots=True)
 class ChaosRun:
-    """One run in an empty folder; `tell` is given a line of progress now and then."""
+    """One run in an empty folder.
+
+    Args:
+        tell: A callback that takes a line of progress now and then.
+        launch: Starts the processes, as `subprocess.Popen` does.
+    """
 
     plan: Plan
     folder: Path
     tell: Tell
+    launch: ProcessStarter = subprocess.Popen
     rng: random.Random = field(init=False)
     happened: list[Happening] = field(init=False)
     _units: list[list[Happening]] = field(init=False)
@@ -152,6 +160,7 @@ class ChaosRun:
             templates=texts,
             more=RECEIVER.format(port=self._port) + "".join(_CONFIGURATIONS),
             audiences=(*AUDIENCES, *MANY_AUDIENCES, renamed_audience.NEW),
+            launch=self.launch,
         )
 
     @contextmanager

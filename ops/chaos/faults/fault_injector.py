@@ -161,7 +161,7 @@ class FaultInjector:
     def _stop_master(self, _number: int) -> None:
         if self.masters:
             self.drains_hit += self.plan.concurrency * self.plan.workers
-            self.masters.stop_one()
+            self.masters.stop_one(self.plan.master_stopped_seconds)
 
     def _move_slot(self, _number: int) -> None:
         if self.masters:

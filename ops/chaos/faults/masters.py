@@ -14,7 +14,6 @@ from typing import Protocol
 
 from redis.crc import key_slot
 
-from ops.chaos.plan import MASTER_STOPPED_SECONDS
 from ops.embedded.cluster import LocalCluster
 from ops.embedded.sentinels import Sentinels
 from ops.rig.rig import Rig
@@ -28,7 +27,7 @@ class Masters(Protocol):
     def kill_one(self) -> None:
         """End a master with SIGKILL, and start it again when a replica has taken over."""
 
-    def stop_one(self) -> None:
+    def stop_one(self, seconds: float) -> None:
         """Stop a master for so long that a replica takes over."""
 
     def move_slot(self) -> None:
@@ -47,10 +46,10 @@ class SentinelMasters:
         self.sentinels.start_server(before, self.sentinels.await_other_master(before))
         self.sentinels.await_replicas(_REPLICAS)
 
-    def stop_one(self) -> None:
+    def stop_one(self, seconds: float) -> None:
         """See `Masters`."""
         before = self.sentinels.master()
-        _stop(self.sentinels.servers[before])
+        _stop(self.sentinels.servers[before], seconds)
         self.sentinels.await_other_master(before)
         self.sentinels.await_replicas(_REPLICAS)
 
@@ -75,9 +74,9 @@ class ClusterMasters:
         self.cluster.start_node(port)
         self.cluster.await_replicas()
 
-    def stop_one(self) -> None:
+    def stop_one(self, seconds: float) -> None:
         """See `Masters`."""
-        _stop(self.cluster.nodes[self.cluster.owner(self._slot())])
+        _stop(self.cluster.nodes[self.cluster.owner(self._slot())], seconds)
         self.cluster.await_replicas()
 
     def move_slot(self) -> None:
@@ -92,9 +91,9 @@ class ClusterMasters:
         return key_slot(self.rng.choice(self.rig.partitions()).streams.encode())
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
     process.send_signal(signal.SIGSTOP)
     try:
-        time.sleep(MASTER_STOPPED_SECONDS)
+        time.sleep(seconds)
     finally:
         process.send_signal(signal.SIGCONT)
