@@ -40,6 +40,7 @@ def drain(
     profile_bytes: int = 1_000,
     fields: int = 0,
     latency_ms: int = 0,
+    partitions: int = 16,
     while_draining: bool = False,
 ) -> dict[str, Any]:
     """Measure how fast events of invented people are accepted and drained.
@@ -52,6 +53,7 @@ def drain(
         profile_bytes: Size of a profile.
         fields: Least number of fields of a profile.
         latency_ms: Time that the sandbox takes for an answer.
+        partitions: Of the destination.
         while_draining: Start the worker first; otherwise it starts when all events are accepted.
     """
     audiences = audiences_of(triggers) or AUDIENCES
@@ -59,6 +61,7 @@ def drain(
     happened = happenings(chance, events=events, people=people, audiences=audiences)
     with bench_rig(
         exit_events=exit_events,
+        redis_lines=f"partitions = {partitions}",
         more=trigger_pairs(audiences_of(triggers)),
         sandbox_settings={"latency_seconds": latency_ms / 1000},
     ) as rig:

@@ -71,6 +71,14 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         tuple(_drained(f"{count} triggers", triggers=count) for count in (2, 40, 400)),
         events=50_000,
     ),
+    "partitions": Scenario(
+        "The number of partitions",
+        _RATE,
+        drain,
+        tuple(_drained(f"{count} partitions", partitions=count) for count in (16, 32, 64)),
+        events=50_000,
+        takes_long=True,
+    ),
     "requests": Scenario(
         "Requests for 1,000 events",
         _REQUESTS,
