@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 STEP: Final = 500
 COUNTS: Final = "counts"
 LETTER: Final = "letter"
-"""Marks of what has arrived, beside those of entries: `stream|id`."""
+"""Marks beside those of entries, which are `stream|id`."""
 _LETTERS: Final = 50
 """Letters moved in one call; one may hold a profile of a megabyte."""
 Routing = Callable[[bytes, bytes], Iterable[int]]
