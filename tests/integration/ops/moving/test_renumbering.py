@@ -50,6 +50,7 @@ from worker.node.process.runtime import runtime_for
 
 PEOPLE = 12
 EVERY_TRIP = amount(9, nightly=1)
+EVERY_TRIP_OF_RENAMING = amount(23, nightly=1)
 ELSEWHERE = trigger("vip-other", destination="other", audiences=["*"], template="enter.jsonnet")
 PROFILES = amount(50_000, nightly=1_000_000)
 
@@ -384,7 +385,7 @@ def test_a_broken_renaming_of_a_destination_does_not_keep_the_number_from_changi
         Renaming(dying, settings, "insider", "insider-eu").run()
     trips = MOST_TRIPS - dying.left
 
-    for number in range(1, trips, EVERY_TRIP):
+    for number in range(1, trips, EVERY_TRIP_OF_RENAMING):
         restore(client, dumps)
         dying.left, dying.only_then = number, number % 2 == 0
         with pytest.raises(Killed):
