@@ -64,12 +64,14 @@ BROKEN = Counter(
 )
 
 
+@pytest.mark.nightly
 def test_a_short_chaos_behind_sentinels_breaks_no_promise(tmp_path):
     verdict = short_run(tmp_path, redis="sentinel")
 
     assert verdict.disruptions == BROKEN
 
 
+@pytest.mark.nightly
 def test_a_short_chaos_in_a_cluster_breaks_no_promise(tmp_path):
     verdict = short_run(tmp_path, redis="cluster")
 
