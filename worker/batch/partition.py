@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol, Self
 
 import orjson
 
-from worker.contract.events import Header
+from worker.contract.events import Header, read_header
 from worker.contract.keys import outcome_field, split_stream_name
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Death, Direction, Skip
@@ -33,14 +33,6 @@ class LedgerText(NamedTuple):
         return cls(pack(record), may_be_member(record))
 
 
-class Entry(NamedTuple):
-    """An entry of a stream as Redis returns it."""
-
-    entry_id: str
-    header: bytes
-    profile: bytes
-
-
 class ReadRange(NamedTuple):
     """A range to read: a number of entries of a stream behind an id ("" = its beginning)."""
 
@@ -56,7 +48,7 @@ class ReadEntries(NamedTuple):
         is_all: The stream ends with these entries.
     """
 
-    entries: list[Entry]
+    entries: list[Delivery]
     is_all: bool
 
 
@@ -76,6 +68,17 @@ class Delivery(NamedTuple):
     header: Header
     profile: bytes
     header_text: bytes = b""
+
+    @classmethod
+    def of(cls, stream: str, entry_id: str, header_text: bytes, profile: bytes) -> Self:
+        """Return the delivery that an entry of a stream holds."""
+        trigger, header = split_stream_name(stream)[1], read_header(header_text)
+        return cls(stream, trigger, entry_id, header, profile, header_text)
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of its entry."""
+        return len(self.header_text) + len(self.profile)
 
     @property
     def place(self) -> str:

@@ -15,7 +15,7 @@ from worker.adapters.redis.partition_calls import carry_call, settle_call
 from worker.adapters.redis.renumbered import places_of
 from worker.adapters.redis.repeating import until_confirmed
 from worker.batch.partition import (
-    Entry,
+    Delivery,
     Hold,
     LedgerText,
     Note,
@@ -123,7 +123,7 @@ class RedisPartition:
                 group.append(wanted.popleft())
             rows = await self._next_entries(group, most if left > 0 else 1)
             found.update(zip(group, rows, strict=True))
-            left -= sum(len(e.header) + len(e.profile) for each in rows for e in each.entries)
+            left -= sum(e.size for each in rows for e in each.entries)
             at_once *= 2
         return [found[wanted] for wanted in ranges]
 
@@ -135,9 +135,10 @@ class RedisPartition:
                 self._client, "XREAD", "COUNT", most, "STREAMS", *keys, *after
             )
         rows = dict(answer)  # a stream with nothing behind the id is missing
+        found = [(each.stream, rows.get(key, ())) for each, key in zip(ranges, keys, strict=True)]
         return [
-            ReadEntries([_entry(*row) for row in rows.get(key, ())], len(rows.get(key, ())) < most)
-            for key in keys
+            ReadEntries([_delivery(stream, *row) for row in some], len(some) < most)
+            for stream, some in found
         ]
 
     async def ledgers(
@@ -310,8 +311,8 @@ def _most(wanted: ReadRange) -> int:
     return wanted.most
 
 
-def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-    return Entry(entry_id.decode(), fields.get(b"h", b""), fields.get(b"p", b""))
+def _delivery(stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Delivery:
+    return Delivery.of(stream, entry_id.decode(), fields.get(b"h", b""), fields.get(b"p", b""))
 
 
 def _hold(text: bytes) -> Hold:

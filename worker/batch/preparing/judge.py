@@ -10,8 +10,8 @@ from worker.batch.batch import Batch, Numbers
 from worker.batch.letters import Obituary
 from worker.batch.parcel import Contender
 from worker.batch.partition import Delivery, LedgerText, Note, Settled
-from worker.batch.preparing.read import UNKNOWN_FORMAT, UNREADABLE, is_full
-from worker.contract.events import decode_header, decode_profile
+from worker.batch.preparing.read import is_full
+from worker.contract.events import UNKNOWN_FORMAT, UNREADABLE, decode_header, decode_profile
 from worker.contract.words import Death, Direction, Skip
 from worker.core.contest import contest
 from worker.core.ledger import (
