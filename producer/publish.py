@@ -45,12 +45,7 @@ from worker.contract.redis.claim import claim, learn_numbering, settled_numberin
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.redis.scripts import Value
 from worker.contract.settings import Settings, load_settings
-from worker.contract.words import (
-    LIVE,
-    Direction,
-    job_of_lane,
-    kind_of_lane,
-)
+from worker.contract.words import LIVE, Direction, job_of_lane, kind_of_lane
 from worker.errors import PartitionsChange, PayloadRefused, RedisUnavailable
 
 

@@ -41,7 +41,6 @@ class Lines(Protocol):
 
     def readline(self, limit: int, /) -> bytes | None:
         """Return the next line or piece of one, b"" at the end; None if none came for a while."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,27 +25,21 @@ class Numbers(Protocol):
 
     async def read(self) -> None:
         """Read all numbers anew; they replace what was known."""
-        ...
 
     async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
         """Make sure that these have numbers."""
-        ...
 
     def audience(self, slug: str) -> int:
         """Return an audience's number."""
-        ...
 
     def trigger(self, name: str) -> int:
         """Return a trigger's number."""
-        ...
 
     def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
         """Return the audiences with these numbers; a number whose name was lost has none."""
-        ...
 
     def triggers(self) -> dict[int, str]:
         """Return the triggers by their numbers."""
-        ...
 
 
 class Kind(NamedTuple):

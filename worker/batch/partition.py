@@ -288,62 +288,49 @@ class Partition(Protocol):
 
     async def take(self) -> TakenPartition | None:
         """Take the lease if it is free, and clear the bell."""
-        ...
 
     async def streams(self) -> tuple[str, ...]:
         """Return the names of the streams that are not empty, now."""
-        ...
 
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams; of many in one round trip.
 
         After large entries, fewer are returned of the next streams than were asked for.
         """
-        ...
 
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()
     ) -> list[bytes | None]:
         """Read packed records, and write down which deliveries will be rendered."""
-        ...
 
     async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Read packed records without holding the lease."""
-        ...
 
     async def note(self, note: Note) -> int:
         """Write a note and renew the lease; returns now (ms, Redis' clock)."""
-        ...
 
     async def open_notes(
         self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
         """Open the notes of a holder that vanished; returns their end (ms)."""
-        ...
 
     async def settle(self, settlement: Settlement) -> int:
         """Settle, repeated until Redis confirms it; returns the end of an open note (ms), or 0."""
-        ...
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
         """Put deliveries in the place of others that are still there; needs the lease."""
-        ...
 
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Return the records of people who are being renamed, or were."""
-        ...
 
     async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries to another partition of the destination; needs no lease."""
-        ...
 
     async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
         """Write down up to which entry a trigger that means this wants nothing of its stream."""
-        ...
 
     async def hold_back(self, note: Note, seconds: float) -> None:
         """Open a note without the lease, so that its profiles wait for these seconds."""
-        ...
 
     async def release(
         self,
@@ -363,11 +350,9 @@ class Partition(Protocol):
             meanings: What triggers mean, as `trigger|MEANING`: what one does not want is not due.
             keep_if_due: Keep the lease if some work may be done now.
         """
-        ...
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, for example repairs; this needs no lease."""
-        ...
 
 
 class Release(NamedTuple):

@@ -26,11 +26,9 @@ class Clock(Protocol):
 
     def seconds(self) -> float:
         """Return seconds that never stop nor go back (CLOCK_BOOTTIME)."""
-        ...
 
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
-        ...
 
 
 @dataclass(slots=True)

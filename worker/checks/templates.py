@@ -19,12 +19,7 @@ from worker.checks.finding import Finding
 from worker.checks.rendering import render_apart
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.errors import TemplateBroken
-from worker.jsonnet.accelerated import (
-    Accelerator,
-    CompiledAnswer,
-    can_be_compared,
-    is_same,
-)
+from worker.jsonnet.accelerated import Accelerator, CompiledAnswer, can_be_compared, is_same
 from worker.jsonnet.engines.choice import engine_for
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.judge import EngineModule, judge, judges

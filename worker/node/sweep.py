@@ -28,12 +28,7 @@ from worker.adapters.redis.node.schedule import RedisSchedule
 from worker.adapters.redis.node.survey import RedisSurvey
 from worker.contract.celery.errands import Errand
 from worker.contract.redis.birth import BirthWatch
-from worker.contract.redis.connection import (
-    connect,
-    redis_errors,
-    resolve_broker_url,
-    resolve_url,
-)
+from worker.contract.redis.connection import connect, redis_errors, resolve_broker_url, resolve_url
 from worker.contract.settings import Settings
 from worker.contract.settings.http import TemplateChoice
 from worker.contract.words import BACKFILL, LIVE
@@ -63,11 +58,9 @@ class Presence(Protocol):
 
     def announce(self) -> None:
         """Announce that this node runs, if that has not been done lately."""
-        ...
 
     def leave(self) -> None:
         """Take the announcement back."""
-        ...
 
 
 class Survey(Protocol):
@@ -75,11 +68,9 @@ class Survey(Protocol):
 
     def may_sweep(self) -> bool:
         """Say whether this node has to do the round."""
-        ...
 
     def look(self) -> list[Sight]:
         """Return the partitions with due work, and ring their bells."""
-        ...
 
 
 class Schedule(Protocol):
@@ -87,7 +78,6 @@ class Schedule(Protocol):
 
     def due(self) -> list[Errand]:
         """Return the due errands that nobody does, and for which nobody was rung lately."""
-        ...
 
 
 @dataclass(slots=True)

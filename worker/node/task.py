@@ -45,7 +45,6 @@ class Drains(Protocol):
             stop: Set when this process was told to stop.
             live_waits: Says whether a live call waits in this node for a slot.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,7 @@ from redis.exceptions import NoScriptError
 from worker.adapters.redis import scripts
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
-from worker.contract.people.stable import (
-    CLAIMS_OUTLIVE_MS,
-    MOST_CHANGES,
-    Sighting,
-    time_text,
-)
+from worker.contract.people.stable import CLAIMS_OUTLIVE_MS, MOST_CHANGES, Sighting, time_text
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, digest
 from worker.errors import PartitionsChange

@@ -25,19 +25,15 @@ class Streaks(Protocol):
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
         """Return how many may; the trigger is paused where that is fewer."""
-        ...
 
     async def broken(self, trigger: str) -> None:
         """Begin to count anew: something of the trigger was delivered."""
-        ...
 
     async def pause(self, trigger: str, obituary: Obituary) -> None:
         """Pause a trigger all of whose deliveries die like this."""
-        ...
 
     async def stop(self, trigger: str, reason: str) -> None:
         """Pause a trigger for another reason than a cause of death."""
-        ...
 
 
 @dataclass(slots=True)

@@ -38,15 +38,12 @@ class StreamReader(Protocol):
 
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams; of many in one round trip."""
-        ...
 
     async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
         """Write down up to which entry a trigger that means this wants nothing of its stream."""
-        ...
 
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Return the records of people who are being renamed, or were."""
-        ...
 
 
 @dataclass(slots=True, eq=False)

@@ -46,7 +46,6 @@ class RowRenderer(Protocol):
         Isolated rows are rendered in a throw-away process with limits. There may be fewer results
         than isolated rows; the other rows are left for another time.
         """
-        ...
 
     async def render_safely(
         self, template: Template, engine: Engine, rows: Sequence[Row]
@@ -56,11 +55,9 @@ class RowRenderer(Protocol):
         Other work has its turn all the time. If rows take so long that it would have to wait, there
         are fewer results.
         """
-        ...
 
     def doubts(self, template: Template) -> bool:
         """Say whether what `render_safely` made of a template can't be trusted any more."""
-        ...
 
 
 class _Group(NamedTuple):

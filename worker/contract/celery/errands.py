@@ -36,7 +36,6 @@ class Turn(Protocol):
 
     def is_over(self) -> bool:
         """Say whether the step should end: the node was told to, or a drain waits."""
-        ...
 
 
 class Turns(Hashable, Protocol):
@@ -46,8 +45,6 @@ class Turns(Hashable, Protocol):
 
     def turn(self) -> AbstractContextManager[Turn | None]:
         """Return the node's one turn for errands; None if it is taken, or no slot is free."""
-        ...
 
     def ring(self, errands: Iterable[Errand]) -> Any:
         """Send messages for errands; what can't be sent, the sweep finds."""
-        ...

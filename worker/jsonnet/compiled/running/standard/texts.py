@@ -14,13 +14,7 @@ from worker.jsonnet.compiled.running.formats import formatted
 from worker.jsonnet.compiled.running.limits import Doubtful, spend, spend_text
 from worker.jsonnet.compiled.running.natives import native
 from worker.jsonnet.compiled.running.printing import indented, printed, quoted, text_of
-from worker.jsonnet.compiled.running.values import (
-    array,
-    items,
-    string,
-    take,
-    whole,
-)
+from worker.jsonnet.compiled.running.values import array, items, string, take, whole
 
 _UPPER: Final = str.maketrans(alphabet.ascii_lowercase, alphabet.ascii_uppercase)
 _LOWER: Final = str.maketrans(alphabet.ascii_uppercase, alphabet.ascii_lowercase)

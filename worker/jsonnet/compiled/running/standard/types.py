@@ -8,13 +8,7 @@ from worker.jsonnet.compiled.running.limits import Doubtful
 from worker.jsonnet.compiled.running.natives import native
 from worker.jsonnet.compiled.running.operators import equal
 from worker.jsonnet.compiled.running.printing import text_of
-from worker.jsonnet.compiled.running.values import (
-    Func,
-    boolean,
-    field_names,
-    is_object,
-    kind_of,
-)
+from worker.jsonnet.compiled.running.values import Func, boolean, field_names, is_object, kind_of
 
 
 @native("x", gives="string", name="type")
