@@ -89,7 +89,6 @@ class LyticsApi:
     """A client of one account; used in a `with` block, by one thread.
 
     Args:
-        settings: Address and token.
         timeout_seconds: Of one try, for connecting and for each read.
 
     Raises:

@@ -49,13 +49,6 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then answer what is under way and end.
 
-    Args:
-        app: The ASGI application.
-        host: Address to listen on.
-        port: 0 takes a free one.
-        on_ready: Called with the URL once connections are taken.
-        hint: What a person can do where the port is taken.
-
     Raises:
         PortTaken: Somebody listens there already.
     """

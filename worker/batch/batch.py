@@ -87,11 +87,9 @@ class Batch:
     whichever trigger. A trigger that is in trouble goes alone, so that it costs the others nothing.
 
     Args:
-        state: The state that the holder of the lease keeps.
         routes: By trigger's name.
         kind: Of the lanes that it was read from.
         streams: All of this kind that could be read.
-        deliveries: All that was read.
         contenders: The deliveries that could be decoded.
         is_last: Nothing is behind it.
         skipped: Outcomes of deliveries that need no request, until they are settled.
@@ -252,14 +250,7 @@ class Batch:
     def not_sendable(
         self, delivery: Delivery, why: NotSendable, template: str, body: bytes
     ) -> None:
-        """Remember a delivery of which nothing valid can be sent until it is settled.
-
-        Args:
-            delivery: It is skipped or dead.
-            why: The reason.
-            template: Content hash of the template.
-            body: What it rendered.
-        """
+        """Remember a delivery of which nothing valid can be sent until it is settled."""
         match why.reason:
             case Skip() as reason:
                 remark = f"{reason.value}: {why.message}"

@@ -29,7 +29,6 @@ class Obituary:
 
     Args:
         message: For a person; it holds no field of the profile.
-        template: Content hash of the template.
         body: What was rendered, if the delivery came that far.
         status: The last answer's; 0 = there was none.
         answer: The beginning of the last answer's body.

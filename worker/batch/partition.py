@@ -57,7 +57,6 @@ class Delivery(NamedTuple):
 
     Attributes:
         stream: `lane|trigger`.
-        trigger: The trigger's name.
         profile: What the trigger exports, packed; see `events.decode_profile`.
         header_text: The header as it stands in the stream.
     """
@@ -118,7 +117,6 @@ class Note:
     """The note that is written before a request.
 
     Args:
-        note_id: Unique.
         deliveries: All that the request carries, of whichever triggers.
         open_until_ms: Its end, if it is open (Redis' clock); 0 = the request is under way.
     """
@@ -199,7 +197,6 @@ class Letter:
     Args:
         cause: Fingerprint of reason, status and normalised message.
         sample: One line of JSON about the cause; it holds no field of a profile.
-        text: The whole letter, as Redis keeps it.
     """
 
     letter_id: str
@@ -218,7 +215,6 @@ class Settled(NamedTuple):
     Attributes:
         reason: Why it was skipped or is dead; None = it was delivered.
         tells: The profile's ledger tells of it; see `Settlement.ledgers`.
-        letter: The dead letter, if it is dead.
         remark: What the history says of it; "" = nothing.
         answer: What the destination answered to its request; None = nothing, or there was none.
     """
@@ -257,7 +253,6 @@ class Settlement:
     """All that the settling script writes at once.
 
     Args:
-        settled: The outcomes.
         note_id: The note of the request; "" = no request was made.
         open_seconds: For how long the note stays open; 0 = it is closed.
         ledgers: By digest, one text per profile: its packed record at the moment of writing. It is
@@ -266,7 +261,6 @@ class Settlement:
         setbacks: By place. Setbacks of deliveries that are gone are not kept.
         counts: What is added to further fields of `counts`.
         history: Lines about deliveries that were skipped, are dead, or are tried again.
-        responses: Records for response streams.
         reached: For `verify`, by digest (hex) of each person to whom something was delivered: JSON
             of now (ms) and of the identifiers by which the destination knows the person.
     """

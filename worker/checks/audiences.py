@@ -47,12 +47,7 @@ class _Keeper:
 
 
 def list_of(trigger: Trigger, body: Any) -> str:
-    """Return the attribute that a trigger's deliveries keep a list of audiences in; "" = none.
-
-    Args:
-        trigger: Whose direction and path decide where there is no body.
-        body: What its template makes of its sample; None where it does not render.
-    """
+    """Return the attribute in which a trigger keeps its list of audiences; "" = none."""
     attribute = str(trigger.settings[AUDIENCE_ATTRIBUTE])
     if body is None:
         is_kept = trigger.on == "enter" or deletes(trigger.url.text)

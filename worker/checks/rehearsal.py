@@ -49,7 +49,6 @@ class Rehearsed:
     """The result of a rehearsal: the outcome that an event would have now.
 
     Args:
-        name: The event's.
         result: What rendering came to; None where the event can't be read.
         shaping: What shaping the body came to; None where it did not render, or for no trigger.
         request: The body that would be sent.

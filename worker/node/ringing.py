@@ -20,11 +20,7 @@ LOG: Final = structlog.get_logger()
 
 
 class Ringer:
-    """Sends `drain` messages; a process that was forked connects anew.
-
-    Args:
-        app: The Celery app.
-    """
+    """Sends `drain` messages; a process that was forked connects anew."""
 
     def __init__(self, app: Any) -> None:
         self._app = app

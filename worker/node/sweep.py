@@ -205,14 +205,7 @@ class SweepStep(bootsteps.StartStopStep):
 
 
 def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) -> Sweep:
-    """Return the sweep of a node.
-
-    Args:
-        settings: Of the node.
-        node: What its processes share.
-        ringer: Sends messages.
-        pool: Celery's.
-    """
+    """Return the sweep of a node."""
     client = connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
     broker = connect(resolve_broker_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
     return Sweep(

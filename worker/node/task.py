@@ -98,12 +98,7 @@ class DrainResult:
 
 @dataclass(slots=True)
 class DrainTask:
-    """The task's work: one object, made before the fork and used in each child.
-
-    Args:
-        build: Builds what drains, once in each process.
-        node: What the processes share.
-    """
+    """The task's work: one object, made before the fork and used in each child."""
 
     settings: Settings
     build: Callable[[], Ready]
@@ -203,12 +198,7 @@ class DrainTask:
 
 
 def register(app: Any, task: Callable[[], DrainTask]) -> None:
-    """Make `drain` a task of the app, under its name and the former one.
-
-    Args:
-        app: The Celery app.
-        task: Returns what the task does.
-    """
+    """Make `drain` a task of the app, under its name and the former one."""
 
     def drain(self: Any, destination: str, partition: int) -> ResultLine:
         """Drain one partition of one destination for a slice."""

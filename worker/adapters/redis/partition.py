@@ -51,7 +51,6 @@ class RedisPartition:
 
     Args:
         client: Repeats nothing by itself.
-        lease_seconds: How long a lease holds without being renewed.
         retention_seconds: How long the ledger of somebody who is in no audience is kept after
             its last write.
         late_seconds: For how long a note is open.

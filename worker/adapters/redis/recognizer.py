@@ -27,9 +27,6 @@ class RedisRecognizer:
     Args:
         client: Repeats nothing by itself.
         place: The partition in which the identities are.
-        field: The profile's field with the stable id.
-        identity: The profile's field with the identity.
-        numbering: The numbers of the partitions.
         retention_seconds: How long somebody is remembered whose newest event is no entrance.
     """
 

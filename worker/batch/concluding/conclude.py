@@ -49,13 +49,10 @@ class _Outcomes:
 
     Args:
         now_ms: When the answer was read, by Redis' clock.
-        records: Ledgers after it, by digest.
-        reached: See `Settlement`.
         counts: What is added to the counts: fields that were left out, and measures.
         delivered: Deliveries by trigger.
         apart: Parcels that shared a user object which was refused.
         history: Lines about user objects that were shared.
-        answer: What the destination said; None = nothing.
     """
 
     now_ms: int

@@ -52,13 +52,7 @@ def ledgers_after(
 
 
 async def decode_batch(batch: Batch, deliveries: Sequence[Delivery], *, entries: int) -> None:
-    """Decode the deliveries that were read for a batch.
-
-    Args:
-        batch: It takes them in, also what can't be decoded.
-        deliveries: Of its streams.
-        entries: How many might be read.
-    """
+    """Decode the deliveries that were read for a batch."""
     audiences = {d.header.audience for d in deliveries if d.header.audience}
     await batch.numbers.learn(audiences, {d.trigger for d in deliveries})
     contenders = decode_deliveries(deliveries, batch)

@@ -135,14 +135,7 @@ async def _render_parts(
     render: Callable[[_Part], Awaitable[bool]],
     ends: Callable[[], Awaitable[bool]],
 ) -> None:
-    """Render deliveries, part after part, until it has to end.
-
-    Args:
-        contenders: The deliveries.
-        batch: Theirs.
-        render: Renders a part; returns whether to go on.
-        ends: Says whether to end before the next part.
-    """
+    """Render deliveries, part after part, until it has to end."""
     for part in _parts(contenders, batch):
         if await ends() or not await render(part):
             return

@@ -23,7 +23,6 @@ class Errand(NamedTuple):
     """The address of a step of background work.
 
     Attributes:
-        task: Name of the Celery task.
         name: Of what the step is of; it stands in Flower.
     """
 

@@ -29,12 +29,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 
 
 class SeenFields:
-    """Notes the names of the fields of some of the profiles that a producer publishes.
-
-    Args:
-        client: Of Redis.
-        clock: In seconds; only differences count.
-    """
+    """Notes the names of the fields of some of the profiles that a producer publishes."""
 
     def __init__(self, client: Redis, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client

@@ -30,7 +30,6 @@ class Sample:
     Args:
         at_ms: Redis' clock.
         counts: By destination, as `progress.lua` names them.
-        quarantined: Records in the quarantine.
     """
 
     at_ms: int

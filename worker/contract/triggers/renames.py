@@ -27,13 +27,7 @@ class Renames:
     def of(
         cls, slugs: Mapping[str, str], triggers: Sequence[Trigger], ids: Mapping[str, str]
     ) -> Self:
-        """Return the renames as they concern the triggers of a destination.
-
-        Args:
-            slugs: The new slug by the former one.
-            triggers: Of the destination.
-            ids: The slug of each known id, since triggers may name ids.
-        """
+        """Return the renames as they concern the triggers of a destination."""
 
         def wants(trigger: Trigger, slug: str) -> bool:
             return trigger.wants(slug) or any(ids.get(name) == slug for name in trigger.audiences)

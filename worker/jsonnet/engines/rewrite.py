@@ -46,8 +46,6 @@ class Rewritten:
     """A bundle whose root is a function of the library.
 
     Args:
-        root: The name of the template's file.
-        sources: Text of each file by name.
         headed: Files that begin with a line of ours: their line numbers are one too high.
     """
 

@@ -40,10 +40,6 @@ _NO_JSON: Final = Failure("failed to parse json")
 class TemplateEngines:
     """The engines of one template; the one that is right about it renders.
 
-    Args:
-        bundle: The template.
-        inner: From `inner_sources`.
-
     Raises:
         TemplateBroken: The engine does not parse it.
     """

@@ -33,8 +33,6 @@ class Token:
     """A piece of the source.
 
     Args:
-        kind: What it is.
-        text: The piece itself.
         start: Its offset in the source.
     """
 

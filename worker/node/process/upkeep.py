@@ -35,7 +35,6 @@ class Upkeep:
     """The routes of one process, kept up with the template files.
 
     Args:
-        renderer: Of this process.
         routes: By destination and trigger, as this process works with them now.
         clock: In seconds; only differences count.
     """
@@ -164,11 +163,7 @@ class Upkeep:
 
 @dataclass(slots=True)
 class _Versions:
-    """Content hashes of the templates of a folder; each is read once, however many triggers it has.
-
-    Args:
-        folder: As it is now.
-    """
+    """Content hashes of the templates of a folder; each template is read once."""
 
     folder: TemplateFolder
     _known: dict[str, str | TemplateBroken] = field(default_factory=dict)

@@ -30,7 +30,6 @@ class RedisPresence:
         client: With short timeouts.
         config: The configuration's fingerprint.
         stopped: Returns the names of triggers that this node can't work on.
-        clock: In seconds.
         doubted: Returns the templates whose compiled form is off in this node.
         versions: Returns the versions of templates that its processes work with, by trigger.
         refused: Returns why changed templates are not used, by trigger.

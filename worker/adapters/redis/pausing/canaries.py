@@ -48,8 +48,6 @@ class Canaries:
     """The canaries of changed templates, as one process takes part in them.
 
     Args:
-        client: Of the process.
-        settings: Of the node.
         share_ms: For how long a drain has its share.
     """
 
