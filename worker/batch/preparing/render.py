@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol, assert_never
-
-import orjson
+from typing import Final, NamedTuple, Protocol, assert_never
 
 from worker.batch.batch import Batch
 from worker.batch.letters import Obituary
@@ -254,10 +252,3 @@ def _parcel(contender: Contender, body: bytes, route: Route, now_us: int) -> Par
     known_by = map(route.api.identifiers, shaped.users)
     names = frozenset((delivery.header.digest,)).union(*known_by)
     return Parcel(delivery, fact, route, shaped, body, losers, names)
-
-
-def _loads(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None

@@ -123,7 +123,7 @@ def _as_function(file: SourceFile, needing: set[str]) -> tuple[str, str]:
             continue
         if target not in bound:
             bound[target] = next(names)
-            head += f"local {bound[target]} = (import {_quoted(target)})({library}); "
+            head += f"local {bound[target]} = (import {quoted(target)})({library}); "
         text = _replaced(text, found, bound[target])
     return head, text
 
@@ -140,5 +140,6 @@ def _replaced(text: str, found: Import, name: str) -> str:
     return text[: found.at] + name + kept + text[found.end :]
 
 
-def _quoted(target: str) -> str:
+def quoted(target: str) -> str:
+    """Return a text as a string of Jsonnet."""
     return "@'" + target.replace("'", "''") + "'"
