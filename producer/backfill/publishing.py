@@ -181,9 +181,9 @@ class Publishing:
             coming = ahead.submit(self._next)
             published = self._publish(drafted)
             if self._bad_rows or not coming.done():
-                self._insisting(self._note)
+                insisting(self._note, self._wait)
             self.say(published)
-        self._insisting(self._note)
+        insisting(self._note, self._wait)
 
     def say(self, word: Word) -> None:
         """Tell the other side, if it is still there."""
@@ -196,7 +196,7 @@ class Publishing:
         if task is None:
             return None
         rows = list(task.block.payloads())
-        draft = self._insisting(lambda: self._draft(rows))
+        draft = insisting(lambda: self._draft(rows), self._wait)
         bad_rows = tuple(bad_rows_of(task.file, rows, draft.problems))
         return _Drafted(task.number, draft, bad_rows)
 
@@ -212,7 +212,7 @@ class Publishing:
             RedisUnavailable: Redis was away or full for too long.
         """
         number, draft, bad_rows = drafted
-        published = self._insisting(lambda: self._write(number, draft))
+        published = insisting(lambda: self._write(number, draft), self._wait)
         self.tally += JobTally(
             number,
             published.payloads,
@@ -244,17 +244,6 @@ class Publishing:
             self._note()
             self._wait(room.message)
 
-    def _insisting(self, action: Callable[[], Answered]) -> Answered:
-        """Do something until Redis has confirmed it; all that we ask of it may be repeated."""
-        gives_up_at = time.monotonic() + AWAY_SECONDS
-        while True:
-            try:
-                return action()
-            except RedisUnavailable as error:
-                if time.monotonic() >= gives_up_at and not isinstance(error, PartitionsChange):
-                    raise
-                self._wait(error.message)
-
     def _wait(self, why: str) -> None:
         """Say now and then what is waited for, and wait a moment.
 
@@ -268,6 +257,22 @@ class Publishing:
         assert reader is not None, "stripes have processes of their own"
         if self._ends.wait(_LOOK_SECONDS) or not reader.is_alive():
             raise SystemExit
+
+
+def insisting(action: Callable[[], Answered], wait: Callable[[str], None]) -> Answered:
+    """Do something until Redis has confirmed it; all that we ask of it may be repeated.
+
+    Raises:
+        RedisUnavailable: It was away for too long.
+    """
+    gives_up_at = time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            return action()
+        except RedisUnavailable as error:
+            if time.monotonic() >= gives_up_at and not isinstance(error, PartitionsChange):
+                raise
+            wait(error.message)
 
 
 def bad_rows_of(

@@ -125,12 +125,9 @@ class Drafter:
 
     def _take_row(self, row: Payload, common: _CommonPart, draft: Draft) -> bool:
         """Add the deliveries of a row; returns False, and adds nothing, in any doubt."""
-        if (
-            row.error
-            or type(row.value) is not dict
-            or has_own_events(row.value)
-            or not common.recipients
-        ):
+        if row.error or type(row.value) is not dict or not common.recipients:
+            return False
+        if has_own_events(row.value):
             return False
         profile = {**row.value, SEGMENT_EVENTS: common.segment_events}
         as_text: set[str] = set()
@@ -145,13 +142,8 @@ class Drafter:
         draft.events += 1
         draft.numbers += 1
         for recipient, header, packed in zip(common.recipients, common.headers, packs, strict=True):
-            delivery = NewDelivery(
-                draft.lane,
-                recipient.trigger,
-                Header(digest, *header[1:]),
-                packed,
-                draft.numbers,
-            )
+            own = Header(digest, *header[1:])
+            delivery = NewDelivery(draft.lane, recipient.trigger, own, packed, draft.numbers)
             draft.deliveries.setdefault((recipient.destination, partition), []).append(delivery)
             draft.without_hook += header.skip_hook
         if as_text:

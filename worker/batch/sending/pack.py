@@ -115,25 +115,22 @@ class Packer:
             parcel = part.parcels.popleft()
             if not alone and self.batch.goes_alone(parcel.delivery.trigger):
                 in_trouble.append(parcel)
-                continue
-            if shares and builder.holds(parcel):
-                if not self._joins(parcel, builder):
-                    left.append(parcel)
-                continue
-            if (
-                builder.is_full
-                or not self.batch.may_go(parcel.delivery.trigger)
-                or self._is_blocked(parcel, builder.names)
-            ):
-                left.append(parcel)
-                continue
-            users = self._pack(parcel)
-            if users and not builder.add(parcel, users):
+            elif not self._takes(builder, parcel, shares=shares):
                 left.append(parcel)
         part.parcels.extendleft(reversed(left))
         loaded = builder.packed()
         request = self._request(loaded, is_part=part.is_refused) if loaded else None
         return request, in_trouble
+
+    def _takes(self, builder: RequestBuilder, parcel: Parcel, *, shares: bool) -> bool:
+        """Say whether a parcel is done with: in the request, or settled without one."""
+        if shares and builder.holds(parcel):
+            return self._joins(parcel, builder)
+        may_go = not builder.is_full and self.batch.may_go(parcel.delivery.trigger)
+        if not may_go or self._is_blocked(parcel, builder.names):
+            return False
+        users = self._pack(parcel)
+        return not users or builder.add(parcel, users)
 
     def _joins(self, parcel: Parcel, builder: RequestBuilder) -> bool:
         """Add a parcel to the user object of its profile if the ledger would let it pass then.
