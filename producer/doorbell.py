@@ -27,7 +27,7 @@ _QUIET_SECONDS: Final = 5.0
 
 
 class Doorbell(Protocol):
-    """Whoever can call a drain."""
+    """Asks workers to drain a partition."""
 
     def ring(self, destination: str, partition: int, *, queue: str) -> None:
         """Ask for a drain of the partition. Takes at most about a second, never fails."""

@@ -1,4 +1,4 @@
-"""A process that publishes one stripe of a job: blocks in, what became of them out.
+"""The process that publishes one stripe of a job and reports on each of its blocks.
 
 It is forked from a process that has loaded this module and nothing else (`STARTED_FROM`), hears
 nothing of Ctrl-C, which whoever starts it blocks, and ends when that one does. While Redis writes
@@ -152,7 +152,7 @@ class Publishing:
     _ends: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Publish what arrives, until the other side has ended."""
+        """Publish the tasks that arrive until the reader has ended."""
         threading.Thread(target=self._receive, daemon=True).start()
         with ThreadPoolExecutor(1) as ahead:
             try:
@@ -166,7 +166,7 @@ class Publishing:
                 self._tasks.put(None)
 
     def _receive(self) -> None:
-        """Take what arrives at any time: whoever sends should not wait."""
+        """Queue tasks as they arrive, so that the sender never waits."""
         try:
             while (task := self.connection.recv()) is not None:
                 self._tasks.put(task)
@@ -186,7 +186,7 @@ class Publishing:
         insisting(self._note, self._wait)
 
     def say(self, word: Word) -> None:
-        """Tell the other side, if it is still there."""
+        """Send a message to the reader, if it still runs."""
         with self._speaks, suppress(OSError):
             self.connection.send(word)
 
@@ -245,7 +245,7 @@ class Publishing:
             self._wait(room.message)
 
     def _wait(self, why: str) -> None:
-        """Say now and then what is waited for, and wait a moment.
+        """Wait a moment; every few seconds, tell the reader for what.
 
         If whoever reads has ended or is told to stop, end too: what is not published yet is read
         again when the job goes on.

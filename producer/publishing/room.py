@@ -96,7 +96,7 @@ class RoomMeter:
         self._waiting += deliveries
 
     def quarantine_bytes(self, most: int) -> int:
-        """Return how much the quarantine may take: not more than an eighth of the memory."""
+        """Return the bytes that the quarantine may take: at most an eighth of the memory."""
         self._look()
         return min(most, int(_QUARANTINE_SHARE * self._most)) if self._most else most
 

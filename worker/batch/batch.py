@@ -137,13 +137,13 @@ class Batch:
     def put_first(
         self, left: Sequence[Delivery], contenders: Sequence[Contender], streams: Sequence[str]
     ) -> None:
-        """Put what the batch before has left in the streams before what was read behind it."""
+        """Put deliveries that the batch before has left in front of those read after it."""
         self.streams = streams
         self.deliveries = [*left, *self.deliveries]
         self.contenders = [*contenders, *self.contenders]
 
     def follow(self, batch: Batch, prepared: Batch | None = None) -> None:
-        """Come after a batch; what that one leaves in the streams is not rendered again.
+        """Follow a batch: what it rendered and leaves in the streams is not rendered again.
 
         Args:
             batch: The one before.
@@ -156,13 +156,13 @@ class Batch:
         self.left_over = frozenset(left)
 
     def unread(self) -> list[Delivery]:
-        """Return what it has rendered, but leaves in the streams, with what was beaten by it."""
+        """Return rendered contenders that stay in the streams, with those that they beat."""
         parcels = [p for part in self.parts for p in part.parcels]
         beaten = [loser.delivery for p in parcels for loser in p.losers]
         return [*(p.delivery for p in parcels), *beaten]
 
     def left(self, contenders: Iterable[Contender]) -> list[Contender]:
-        """Return those whose triggers can go on; the others stay in their streams."""
+        """Return the contenders whose triggers can go on; the others stay in their streams."""
         return [c for c in contenders if c.delivery.trigger not in self.stopped]
 
     def add_rendered(self, contender: Contender) -> None:

@@ -40,7 +40,7 @@ class _Keeper:
 
     @property
     def way_out(self) -> str:
-        """Return how somebody leaves what this trigger enters."""
+        """Return the way out of the audience list that this trigger enters."""
         if self.attribute.endswith(_EACH):
             return "insider/flag-exit.jsonnet and /api/user/v1/upsert"
         return "insider/exit.jsonnet and /api/user/v1/attribute/delete"

@@ -1,4 +1,4 @@
-"""Checks a template on samples: does it render, and do all engines and ways agree about the value.
+"""Checks on samples that a template renders, and that all engines agree about its value.
 
 Samples are rendered in processes of their own: a template may kill the one that renders it.
 """

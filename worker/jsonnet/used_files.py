@@ -22,7 +22,7 @@ FolderStamp = frozenset[tuple[str, int, int, int]]
 
 
 def stamp_of(folder: Path) -> FolderStamp:
-    """Return what changes whenever a file of the folder does."""
+    """Return a stamp that changes whenever a file of the folder does."""
     found = set()
     for path in folder.rglob("*"):
         try:

@@ -142,7 +142,7 @@ class Sweep:
             self.ring_errands(errands)
 
     def _is_broken(self, now: float) -> bool:
-        """Say whether we ring and nobody comes, though one of our own processes is idle."""
+        """Say whether no drain begins though this node rings and has an idle process."""
         idle_seconds = now - self._idle_since if self._idle_since is not None else 0.0
         since_drain_seconds = now - self.board.began_at_seconds
         shortest = min(self.rounds.silent_for_seconds(now), idle_seconds, since_drain_seconds)

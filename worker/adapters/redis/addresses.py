@@ -1,4 +1,4 @@
-"""The addresses of destinations, by which one is known again that got another name."""
+"""The addresses of destinations, by which a renamed destination is recognised."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_renamed(client: Redis) -> dict[str, str]:
 
 
 def rename_hint(old: str, new: str) -> str:
-    """Return what to do about a destination that is known again under another name."""
+    """Return the advice for a destination that was recognised under another name."""
     return (
         f"destination {new} has the host and the credentials of {old}, which the configuration does"
         f" not name any more: if it is the same, `segrelay destination rename {old} {new}` carries"

@@ -24,7 +24,7 @@ class Streaks(Protocol):
     """Counts how many deliveries of a trigger died of one cause in a row, over all workers."""
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
-        """Return how many may; the trigger is paused where that is fewer."""
+        """Return how many of these deliveries may die; if not all may, the trigger is paused."""
 
     async def broken(self, trigger: str) -> None:
         """Begin to count anew: something of the trigger was delivered."""
@@ -89,7 +89,7 @@ class Settler:
         return end_ms
 
     async def buried(self, deaths: Sequence[tuple[Delivery, Obituary]]) -> list[Settled]:
-        """Return the settled deaths; those beyond a streak of one cause stay where they are."""
+        """Return the settled deaths; deliveries beyond the limit of a streak stay where they are."""
         groups: dict[tuple[str, str], list[tuple[Delivery, Obituary]]] = {}
         for delivery, obituary in deaths:
             groups.setdefault((delivery.trigger, obituary.cause), []).append((delivery, obituary))

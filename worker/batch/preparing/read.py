@@ -40,7 +40,7 @@ class StreamReader(Protocol):
         """Read the next entries of several streams; of many in one round trip."""
 
     async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
-        """Write down up to which entry a trigger that means this wants nothing of its stream."""
+        """Store the id up to which a trigger with this meaning wants nothing of its stream."""
 
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Return the records of people who are being renamed, or were."""
@@ -67,7 +67,7 @@ class _Source:
     step: int = 0
 
     def take_in(self, found: ReadEntries) -> None:
-        """Put what was found behind the entries that are there."""
+        """Append the entries that were found."""
         self.is_exhausted = found.is_all
         self.entries.extend(found.entries)
         if found.entries:

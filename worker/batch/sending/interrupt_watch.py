@@ -1,4 +1,4 @@
-"""Watches, while requests are under way: is the lease lost, was the process told to stop?"""
+"""Watches the lease and the signal to stop while requests are under way."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ class Packer:
             return False
 
     def _fewest_failures(self, part: Part) -> int:
-        """Return what orders the parts of a trigger that is tried; all others keep their order."""
+        """Return the sort key of a part: the fewest failures first, if its trigger is tried."""
         if part.kind.alone not in self.batch.state.waits:
             return 0
         return min(map(self._failures, part.parcels), default=0)
@@ -204,7 +204,7 @@ class Packer:
         return users
 
     def _shaped(self, parcel: Parcel, record: Record) -> Shaped | NotSendable:
-        """Return what is still true of a body, by what a record knows."""
+        """Return the body, corrected by the newer facts in a record."""
         # A repair carries the profile of an older event, so all that the ledger knows is newer.
         fact = parcel.fact._replace(time_us=0) if parcel.fact.repair else parcel.fact
         newer = knowledge(record, fact, self.batch.numbers.slugs)
@@ -234,7 +234,7 @@ class Packer:
         )
 
     def _share(self, parcel: Parcel) -> None:
-        """Count once that the destination takes this profile and another for the same person."""
+        """Count, once, that this profile shares an identifier with another profile."""
         if parcel not in self._sharing:
             self._sharing.add(parcel)
             self.batch.state.identities_shared[parcel.delivery.trigger] += 1

@@ -1,4 +1,4 @@
-"""Renamed audiences: what still comes under the former slug counts for the new one."""
+"""Renamed audiences: events under the former slug count for the new one."""
 
 from __future__ import annotations
 

@@ -332,7 +332,7 @@ def _responses(settings: Settings) -> Responses:
 
 
 def _sender(settings: Settings, client: redis.asyncio.Redis) -> Sender:
-    """Return what sends; where an authorization needs a token, it is got first."""
+    """Return the sender; it gets a token first where an authorization needs one."""
     sender = HttpSender(
         connections=max(16, settings.delivery.in_flight), ipv4_only=settings.delivery.ipv4_only
     )

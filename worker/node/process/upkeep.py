@@ -95,7 +95,7 @@ class Upkeep:
         self._stamp = stamp if self._take_over(now + AT_ONCE_SECONDS) else None
 
     def _take_over(self, until: float) -> bool:
-        """Return whether all triggers were looked at."""
+        """Use all changed templates that are right; return whether all triggers were looked at."""
         found = _Versions(TemplateFolder(self.settings.templates_folder))
         for trigger in self.settings.triggers.values():
             if self.clock() > until:
@@ -141,7 +141,7 @@ class Upkeep:
         )
 
     def _refuse(self, trigger: Trigger, route: Route, problem: str) -> None:
-        """Keep the template before; a trigger that had none stays stopped."""
+        """Keep the former template; a trigger that had none stays stopped."""
         if self.refused.get(trigger.name) == problem:
             return
         self.refused[trigger.name] = problem

@@ -138,12 +138,12 @@ class RedisSurvey:
         return [each.name for each in self._settings.triggers_of(destination.name)]
 
     def _open_triggers(self, destination: Destination, answers: Sequence[Any]) -> set[str]:
-        """Return for which a drain would find the gate open, by its own rules and credentials."""
+        """Return the triggers for which a drain would find the gate open."""
         found = looks(self._triggers_of(destination), answers)
         return {trigger for trigger, look in found.items() if isinstance(look, Open)}
 
     def _second_look(self, now_us: int, places: Sequence[_Place]) -> list[Sight]:
-        """Ask which of them are due, in one round trip; rings their bells."""
+        """Ask which partitions are due, in one round trip, and ring their bells."""
         if not places:
             return []
         pipe = self._client.pipeline(transaction=False)

@@ -136,7 +136,7 @@ class Canaries:
     async def end(
         self, owner: str, routes: Mapping[str, Route], canary_shares: CanaryShares
     ) -> None:
-        """Give back what a drain did not use; pause what is over.
+        """Give back the unused part of a drain's share, and pause triggers whose canary is over.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
@@ -153,7 +153,7 @@ class Canaries:
                     await self._finish(name, template.content_hash)
 
     async def _finish(self, name: str, version: str) -> None:
-        """Pause first: whoever dies in between leaves it paused, and not unwatched."""
+        """End a canary; its trigger is paused first, so that it is if this process dies."""
         one = (await self._versions())[name]
         if one.version != version:
             return

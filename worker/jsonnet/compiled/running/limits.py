@@ -55,7 +55,7 @@ class Exhausted(Exception):  # noqa: N818 - the event's fate, no error of ours
 
 
 FAILED: Final = "an assert that fails inside of an expression"
-"""Where an event has another fault, too, Jsonnet may meet that one first."""
+"""If the event has another fault too, Jsonnet may meet that one first."""
 ENDLESS: Final = "endless recursion: stack overflow"
 TOO_LONG: Final = "the evaluation takes too many steps: an endless loop"
 TOO_LARGE: Final = "a value is too large for memory"

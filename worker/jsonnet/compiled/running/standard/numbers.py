@@ -1,4 +1,4 @@
-"""Numbers. What depends on the last digit of a logarithm or a sine is left to Jsonnet."""
+"""The functions of `std` for numbers; logarithms and sines are left to Jsonnet if in doubt."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.jsonnet.compiled.running.values import number, numeric, string, whol
 
 
 def _rounded(x: Any, how: Callable[[float], int]) -> int | float:
-    """-0 and what becomes it keep their sign."""
+    """Round a number; -0, and a number that is rounded to it, keep their sign."""
     result = how(numeric(x))
     return number(math.copysign(0.0, x)) if result == 0 else number(result)
 

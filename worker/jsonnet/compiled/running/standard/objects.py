@@ -1,4 +1,4 @@
-"""Objects."""
+"""The functions of `std` for objects."""
 
 from __future__ import annotations
 
