@@ -89,7 +89,7 @@ class Settler:
         return end_ms
 
     async def buried(self, deaths: Sequence[tuple[Delivery, Obituary]]) -> list[Settled]:
-        """Return the settled deaths; deliveries beyond the limit of a streak stay where they are."""
+        """Return the settled deaths; deliveries beyond a streak stay in their streams."""
         groups: dict[tuple[str, str], list[tuple[Delivery, Obituary]]] = {}
         for delivery, obituary in deaths:
             groups.setdefault((delivery.trigger, obituary.cause), []).append((delivery, obituary))
