@@ -315,7 +315,8 @@ class Drain:
                     courier.batch.state
                 )
         finally:
-            await _ended(running)
+            # The other requests end before the error of one is raised.
+            await asyncio.gather(*running, return_exceptions=True)
 
     def _rendering_ends(self, courier: Courier) -> Callable[[], Awaitable[bool]]:
         """Return what says whether the rest of a batch stays in its streams, for now.
@@ -393,8 +394,3 @@ class Drain:
                 return release.ring if wanted else ""
             found = await self._work(state)
         return ""
-
-
-async def _ended(tasks: set[asyncio.Task[None]]) -> None:
-    """Wait until the other requests have ended before the error of one is raised."""
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -196,12 +196,12 @@ class Publishing:
         if task is None:
             return None
         rows = list(task.block.payloads())
-        draft = insisting(lambda: self._draft(rows), self._wait)
+        draft = insisting(
+            lambda: self.publisher.draft_rows(rows, self.spec.membership, self.spec.options),
+            self._wait,
+        )
         bad_rows = tuple(bad_rows_of(task.file, rows, draft.problems))
         return _Drafted(task.number, draft, bad_rows)
-
-    def _draft(self, rows: list[Payload]) -> Draft:
-        return self.publisher.draft_rows(rows, self.spec.membership, self.spec.options)
 
     def _publish(self, drafted: _Drafted) -> BlockPublished:
         """Publish one block, again and again until Redis has it.

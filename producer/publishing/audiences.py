@@ -54,7 +54,6 @@ class AudienceBook:
 
         Raises:
             PayloadRefused: `unknown_audience`, `audience_conflict`, `bad_event` without either.
-            RedisUnavailable: Redis can't be asked.
         """
         if not audience_id:
             if slug:

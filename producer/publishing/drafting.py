@@ -69,11 +69,7 @@ class Drafter:
         options: PublishOptions,
         portion: Portion | None = None,
     ) -> Draft:
-        """Return what becomes of payloads or events; with a portion, of as many as it allows.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return what becomes of payloads or events; with a portion, of as many as it allows."""
         draft = self._empty(options)
         for number, payload in enumerate(payloads, start=1):
             if isinstance(payload, Event):
@@ -92,9 +88,6 @@ class Drafter:
         """Return what becomes of rows that all say the same of the people in them.
 
         What is not a plain profile, or can't be placed, goes the way of all payloads.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
         """
         draft = self._empty(options)
         common = self._common_part(membership, draft)

@@ -117,7 +117,6 @@ class DrainTask:
 
         Raises:
             UsageWrong: There is no such destination or partition.
-            RedisUnavailable: Redis can't be asked.
         """
         self.node.board.begin()
         self._check(call)
@@ -223,11 +222,7 @@ def _run(task: DrainTask, call: Ring) -> DrainResult | None:
         raise
     except Exception as error:  # noqa: BLE001 - this is the edge
         # Its message may hold a profile's fields, and Flower would show it.
-        raise _bug(call, error) from None
-
-
-def _bug(call: Ring, error: Exception) -> Bug:
-    return Bug(log_bug(error, "drain.failed", **_named(call)))
+        raise Bug(log_bug(error, "drain.failed", **_named(call))) from None
 
 
 def _log_failure(call: Ring, error: SegrelayError) -> None:

@@ -114,7 +114,7 @@ class RedisPartition:
         """Read the next entries of several streams; many streams share a round trip."""
         found: dict[ReadRange, ReadEntries] = {}
         left, at_once = _READ_BYTES, _READ_AT_FIRST
-        wanted = deque(sorted(ranges, key=_most))
+        wanted = deque(sorted(ranges, key=lambda each: each.most))
         while wanted:
             most = wanted[0].most
             group = [wanted.popleft()]
@@ -304,10 +304,6 @@ class RedisPartition:
 
 def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
-
-
-def _most(wanted: ReadRange) -> int:
-    return wanted.most
 
 
 def _delivery(stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Delivery:

@@ -236,7 +236,9 @@ class Conclusion:
             for loser in parcel.losers
         )
         if state.is_sampled(parcel.digest):
-            to.reached[parcel.digest.hex()] = _reached(parcel, to.now_ms)
+            to.reached[parcel.digest.hex()] = orjson.dumps(
+                [to.now_ms, parcel.route.api.known_by(parcel.shaped)]
+            )
 
     def _shared(self, packed: Packed) -> bytes:
         """Return the line of history that says which deliveries shared a user object."""
@@ -337,8 +339,3 @@ class Conclusion:
         if possibly_applied and end_ms:
             opened = Note(note.note_id, note.deliveries, end_ms)
             self.batch.state.keep_open(opened)
-
-
-def _reached(parcel: Parcel, now_ms: int) -> bytes:
-    """Return by what the destination knows a person, as Redis keeps it."""
-    return orjson.dumps([now_ms, parcel.route.api.known_by(parcel.shaped)])

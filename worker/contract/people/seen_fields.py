@@ -65,11 +65,7 @@ class SeenFields:
 
 
 def seen_fields(client: Redis) -> frozenset[str]:
-    """Return the names of the fields that profiles had lately.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the names of the fields that profiles had lately."""
     with redis_errors():
         names: Any = client.zrange(keys.FIELDS, 0, -1)
     return frozenset(name.decode() for name in names)

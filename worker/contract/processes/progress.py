@@ -75,9 +75,6 @@ def read_samples(client: redis.Redis) -> Sequence[Sample]:
     """Return the samples of two minutes, some of a quarter of an hour ago, and the oldest.
 
     The newest stands first.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
     """
     with redis_errors():
         pipe = client.pipeline(transaction=False)

@@ -93,11 +93,7 @@ def _loads(text: bytes) -> Pause:
 
 
 def read_pauses(client: Redis) -> Pauses:
-    """Return what is paused.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return what is paused."""
     with redis_errors():
         stored: Any = client.hgetall(keys.PAUSED)
     return parse_pauses(stored)

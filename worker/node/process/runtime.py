@@ -114,7 +114,6 @@ class Runtime:
 
         Raises:
             UsageWrong: There is no such destination or partition.
-            RedisUnavailable: Redis can't be asked.
         """
         place = self._place(destination, partition)
         if place is None:

@@ -75,11 +75,7 @@ class RedisPresence:
         self._told: dict[bytes, None] = {}
 
     def announce(self) -> None:
-        """Write the line, if that has not been done lately.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Write the line, if that has not been done lately."""
         now = self._clock()
         if now < self._next_at:
             return
@@ -100,11 +96,7 @@ class RedisPresence:
         self._watch()
 
     def leave(self) -> None:
-        """Take back what was told lately, at an orderly end; the rest is forgotten already.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Take back what was told lately, at an orderly end; the rest is forgotten already."""
         if self._alive_file is not None:
             with suppress(OSError):
                 self._alive_file.unlink(missing_ok=True)

@@ -72,11 +72,7 @@ class RedisSurvey:
             return bool(scripts.call_sync(self._client, "once", [self._lock], [LOCK_MS]))
 
     def look(self) -> list[Sight]:
-        """Return the partitions that hold anything of a trigger that may be sent.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return the partitions that hold anything of a trigger that may be sent."""
         with redis_errors():
             return self._second_look(*self._first_look())
 

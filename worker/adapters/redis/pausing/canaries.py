@@ -69,9 +69,6 @@ class Canaries:
             routes: Of its destination.
             refused: Triggers whose changed template this process does not use. What it uses in its
                 place may be older than what others have: it is not adopted.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
         """
         versions = {
             name: route.template.content_hash
@@ -136,11 +133,7 @@ class Canaries:
     async def end(
         self, owner: str, routes: Mapping[str, Route], canary_shares: CanaryShares
     ) -> None:
-        """Give back the unused part of a drain's share, and pause triggers whose canary is over.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Give back the unused part of a drain's share, and pause triggers whose canary is over."""
         for name in canary_shares.shares:
             template = routes[name].template
             assert template is not None
