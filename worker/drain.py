@@ -287,7 +287,7 @@ class Drain:
         """
         over_at = max(end, self.clock.seconds()) + self.limits.slice_seconds
         running: set[asyncio.Task[None]] = set()
-        yields = False
+        batch, yields = courier.batch, False
         try:
             while True:
                 while len(running) < self.limits.in_flight:
@@ -311,9 +311,7 @@ class Drain:
                 if not done:
                     courier.packer.lose_patience()
                 await asyncio.gather(*done)
-                yields = courier.batch.kind == BACKFILL and await self._live_is_due(
-                    courier.batch.state
-                )
+                yields = batch.kind == BACKFILL and await self._live_is_due(batch.state)
         finally:
             # The other requests end before the error of one is raised.
             await asyncio.gather(*running, return_exceptions=True)

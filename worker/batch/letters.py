@@ -85,6 +85,11 @@ def letter_of(
         "header": orjson.Fragment(encode_header(header)),
         **_entry(delivery),
     }
+    sample = _sample(delivery, obituary, letter_id)
+    return Letter(letter_id, obituary.cause, sample, orjson.dumps(text))
+
+
+def _sample(delivery: Delivery, obituary: Obituary, letter_id: str) -> bytes:
     sample = {
         "reason": obituary.reason.value,
         "status": obituary.status,
@@ -92,7 +97,7 @@ def letter_of(
         "trigger": delivery.trigger,
         "letter": letter_id,
     }
-    return Letter(letter_id, obituary.cause, orjson.dumps(sample), orjson.dumps(text))
+    return orjson.dumps(sample)
 
 
 def _entry(delivery: Delivery) -> dict[str, Any]:

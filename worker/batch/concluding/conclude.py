@@ -271,11 +271,6 @@ class Conclusion:
         waits |= {
             p.delivery.trigger: outcome.wait for p, outcome in outcomes.items() if outcome.wait
         }
-        deaths = [
-            (parcel.delivery, self.settler.obituary(parcel, Death.FAILED, message, None))
-            for parcel, outcome in outcomes.items()
-            if outcome.setback is None
-        ]
         setbacks = {
             parcel.delivery.place: outcome.setback
             for parcel, outcome in outcomes.items()
@@ -285,7 +280,7 @@ class Conclusion:
         await self._settle_open(
             sent,
             Settlement(
-                settled=await self.settler.buried(deaths),
+                settled=await self._buried(outcomes, message),
                 waits=waits,
                 setbacks=setbacks,
                 history=[self.settler.line(p.delivery, "retry", remark) for p in request.parcels],
@@ -296,6 +291,12 @@ class Conclusion:
         for trigger, wait in waits.items():
             self.batch.state.set_wait(trigger, wait)
         self.batch.drop([trigger for trigger, wait in waits.items() if wait])
+
+    async def _buried(self, outcomes: Mapping[Parcel, AfterFailure], message: str) -> list[Settled]:
+        """Bury the parcels that may not be tried again."""
+        dead = [parcel for parcel, outcome in outcomes.items() if outcome.setback is None]
+        deaths = [(p.delivery, self.settler.obituary(p, Death.FAILED, message, None)) for p in dead]
+        return await self.settler.buried(deaths)
 
     def _after_failure(self, parcel: Parcel, sent: Sent, message: str) -> AfterFailure:
         return self.batch.state.after_failure(
