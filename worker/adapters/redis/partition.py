@@ -26,7 +26,8 @@ from worker.batch.partition import (
     Settlement,
     TakenPartition,
 )
-from worker.contract.keys import REACHED_KEPT, PartitionKeys
+from worker.contract.events import read_header
+from worker.contract.keys import REACHED_KEPT, PartitionKeys, split_stream_name
 from worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
 from worker.contract.redis.accept import SCRIPT as ACCEPT
 from worker.contract.redis.connection import redis_errors
@@ -135,10 +136,7 @@ class RedisPartition:
             )
         rows = dict(answer)  # a stream with nothing behind the id is missing
         found = [(each.stream, rows.get(key, ())) for each, key in zip(ranges, keys, strict=True)]
-        return [
-            ReadEntries([_delivery(stream, *row) for row in some], len(some) < most)
-            for stream, some in found
-        ]
+        return [ReadEntries(_deliveries(stream, some), len(some) < most) for stream, some in found]
 
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()
@@ -306,8 +304,10 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _delivery(stream: str, entry_id: bytes, fields: Mapping[bytes, bytes]) -> Delivery:
-    return Delivery.of(stream, entry_id.decode(), fields.get(b"h", b""), fields.get(b"p", b""))
+def _deliveries(stream: str, rows: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Delivery]:
+    _, trigger = split_stream_name(stream)
+    fields = ((i.decode(), each.get(b"h", b""), each.get(b"p", b"")) for i, each in rows)
+    return [Delivery(stream, trigger, i, read_header(h), p, h) for i, h, p in fields]
 
 
 def _hold(text: bytes) -> Hold:
