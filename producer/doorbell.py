@@ -63,11 +63,7 @@ class CeleryDoorbell:
 
 
 class BackgroundDoorbell:
-    """Rings from a thread of its own: whoever has events to take never waits for a broker.
-
-    Args:
-        doorbell: What the thread rings; Celery's if not given.
-    """
+    """Rings from a thread of its own: whoever has events to take never waits for a broker."""
 
     def __init__(self, settings: Settings, *, doorbell: Doorbell | None = None) -> None:
         self._doorbell = doorbell or CeleryDoorbell(settings)

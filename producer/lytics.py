@@ -256,10 +256,6 @@ def begun_us(page: Page, now_us: int) -> int:
     The rows of an answer may have been read when its request came: whoever left while it was made
     has an exit that is older than its `Date`. The rows of all pages are true as of this time.
 
-    Args:
-        page: The scan's first.
-        now_us: Redis' clock.
-
     Raises:
         LyticsUnavailable: Lytics does not say, or its clock is wrong.
     """

@@ -155,13 +155,6 @@ class Publisher:
     ) -> Published:
         """Publish a block of a job that was drafted.
 
-        Args:
-            draft: From `draft_rows`.
-            position: See `publish`.
-            source: See `publish`.
-            noted: See `JobPosition`.
-            epoch: See `JobPosition`.
-
         Raises:
             RedisUnavailable: As `publish`.
             JobHeld: The job was paused, aborted, or is read by somebody else.

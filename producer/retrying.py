@@ -50,12 +50,7 @@ class LedgerReach:
 
 @dataclass(slots=True)
 class Retried:
-    """The result of replaying records of the quarantine.
-
-    Args:
-        placed: Records that are deliveries now, and gone from the quarantine.
-        accepted: Deliveries.
-    """
+    """The result of replaying records of the quarantine."""
 
     tried: int = 0
     placed: int = 0

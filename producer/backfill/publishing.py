@@ -52,12 +52,7 @@ Answered = TypeVar("Answered")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A block to publish.
-
-    Args:
-        number: Of the block in the whole job.
-        file: As it was named.
-    """
+    """A block to publish."""
 
     number: int
     file: str
@@ -80,11 +75,7 @@ class BlockPublished:
 
 @dataclass(frozen=True, slots=True)
 class StripeWaits:
-    """Nothing can be published now.
-
-    Args:
-        message: What is waited for.
-    """
+    """Nothing can be published now."""
 
     message: str
 
@@ -116,11 +107,7 @@ def publish_stripe(  # noqa: PLR0917 - what a process is started with
 
 
 class _Drafted(NamedTuple):
-    """A block that was drafted.
-
-    Attributes:
-        number: Of the block in the whole job.
-    """
+    """A block that was drafted."""
 
     number: int
     draft: Draft

@@ -29,7 +29,6 @@ class AudienceBook:
 
     Args:
         learns: Whether what payloads tell is written; a dry run only keeps it in mind.
-        now: Monotonic clock in seconds.
     """
 
     def __init__(

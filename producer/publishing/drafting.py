@@ -148,11 +148,6 @@ class Drafter:
     ) -> list[bytes]:
         """Return what the deliveries of each recipient carry of a profile, packed.
 
-        Args:
-            profile: With its one segment event.
-            recipients: The triggers that want it.
-            as_text: Takes the names of fields whose integers are carried as text.
-
         Raises:
             PayloadRefused: One can't be packed.
         """

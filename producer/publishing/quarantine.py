@@ -65,11 +65,7 @@ class NewRecord:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRecord:
-    """A record of the quarantine without its text.
-
-    Args:
-        times: How often it came.
-    """
+    """A record of the quarantine without its text."""
 
     id: str
     reason: str

@@ -30,22 +30,14 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class NoRoom:
-    """Nothing more may be published now.
-
-    Args:
-        message: What is full, and what to do.
-    """
+    """Nothing more may be published now."""
 
     reason: Literal["memory", "high_water"]
     message: str
 
 
 class RoomMeter:
-    """The memory that is left in Redis, and its clock, read at most once a second.
-
-    Args:
-        now: Monotonic clock in seconds.
-    """
+    """The memory that is left in Redis, and its clock, read at most once a second."""
 
     def __init__(
         self, client: Redis, settings: Settings, *, now: Callable[[], float] = time.monotonic

@@ -22,12 +22,7 @@ _CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text()
 
 
 class SyncBook:
-    """The record of one sync in Redis.
-
-    Args:
-        name: The sync's.
-        partitions: Of each destination.
-    """
+    """The record of one sync in Redis."""
 
     def __init__(self, client: Redis, name: str, partitions: Numbering) -> None:
         self._client = client

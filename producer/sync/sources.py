@@ -49,9 +49,6 @@ class SyncSource(Protocol):
     def refuse_change(self, origin: str) -> None:
         """See that what was scanned still stands as it was; ask before its exits are published.
 
-        Args:
-            origin: Of its pages.
-
         Raises:
             ScanExpired: It was written to since: what was read may have been a part of it.
         """

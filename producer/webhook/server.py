@@ -172,11 +172,6 @@ class _ReceiverServer(OrderlyServer):
 def listening(host: str, port: int, *, hint: str) -> Iterator[socket.socket]:
     """Bind a socket; it is closed at the end.
 
-    Args:
-        host: An address of this machine.
-        port: 0 takes a free one.
-        hint: What a person can do where the port is taken.
-
     Raises:
         PortTaken: Somebody listens there already.
     """

@@ -143,12 +143,7 @@ class Batch:
         self.contenders = [*contenders, *self.contenders]
 
     def follow(self, batch: Batch, prepared: Batch | None = None) -> None:
-        """Follow a batch: what it rendered and leaves in the streams is not rendered again.
-
-        Args:
-            batch: The one before.
-            prepared: What was rendered of a batch in the place of this one.
-        """
+        """Follow a batch: what it rendered and leaves in the streams is not rendered again."""
         if prepared:
             self.before |= prepared.before
         left = {p.delivery.place: p for part in batch.parts for p in part.parcels}

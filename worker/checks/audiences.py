@@ -57,12 +57,7 @@ def list_of(trigger: Trigger, body: Any) -> str:
 
 
 def check_audiences(settings: Settings, bodies: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what does not fit together.
-
-    Args:
-        settings: Whose triggers are compared, per destination of Insider's.
-        bodies: By trigger, what its template makes of its sample; those that don't render lack.
-    """
+    """Yield what does not fit together."""
     for name, destination in settings.destinations.items():
         if destination.api != _INSIDER:
             continue

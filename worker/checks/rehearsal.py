@@ -158,13 +158,7 @@ class Rehearsed:
 def rehearse(
     candidates: Sequence[Candidate], settings: Settings, *, now_us: int
 ) -> list[Rehearsed]:
-    """Render and shape events of any triggers that are configured.
-
-    Args:
-        candidates: Their triggers are configured.
-        settings: Of today.
-        now_us: Redis' clock.
-    """
+    """Render and shape events of any triggers that are configured."""
     found: dict[int, Rehearsed] = {}
     for name in dict.fromkeys(candidate.trigger for candidate in candidates):
         numbers = [number for number, one in enumerate(candidates) if one.trigger == name]

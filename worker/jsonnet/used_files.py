@@ -37,7 +37,6 @@ class UsedFiles:
     """Digests of the files of a folder that templates use, kept up with the folder.
 
     Args:
-        folder: The templates folder.
         templates: Names of templates; one that is a JSON object names several.
     """
 

@@ -61,10 +61,7 @@ class NotCompiled:
     """A template that only Jsonnet renders.
 
     Args:
-        what: Of what in it.
         file: Where that is; "" if it is about no place.
-        line: From 1.
-        column: From 1.
     """
 
     what: str

@@ -57,13 +57,7 @@ class Rewritten:
 def rewrite(
     bundle: Bundle, std_file: str = RJSONNET_STD, lacks: frozenset[str] = RJSONNET_LACKS
 ) -> Rewritten:
-    """Make the root, and every file that needs the library, a function of the library.
-
-    Args:
-        bundle: The template with its imports.
-        std_file: What completes the engine's standard library.
-        lacks: What has to be completed.
-    """
+    """Make the root, and every file that needs the library, a function of the library."""
     needing = _needing_library(bundle) | {bundle.root}
     sources: dict[str, str] = {}
     headed: set[str] = set()

@@ -33,12 +33,7 @@ class SyntaxWrong(Exception):  # noqa: N818 - names what is wrong
 
 @dataclass(slots=True)
 class Cursor:
-    """A position among significant tokens.
-
-    Args:
-        end: Offset of the file's end.
-        position: Index of the next token.
-    """
+    """A position among significant tokens."""
 
     tokens: Sequence[Token]
     end: int

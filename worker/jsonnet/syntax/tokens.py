@@ -30,11 +30,7 @@ class TokenKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the source.
-
-    Args:
-        start: Its offset in the source.
-    """
+    """A piece of the source."""
 
     kind: TokenKind
     text: str
