@@ -27,7 +27,7 @@ _QUIET_SECONDS: Final = 5.0
 
 
 class Doorbell(Protocol):
-    """Whoever can call a drain."""
+    """Asks workers to drain a partition."""
 
     def ring(self, destination: str, partition: int, *, queue: str) -> None:
         """Ask for a drain of the partition. Takes at most about a second, never fails."""
@@ -63,11 +63,7 @@ class CeleryDoorbell:
 
 
 class BackgroundDoorbell:
-    """Rings from a thread of its own: whoever has events to take never waits for a broker.
-
-    Args:
-        doorbell: What the thread rings; Celery's if not given.
-    """
+    """Rings from a thread of its own: whoever has events to take never waits for a broker."""
 
     def __init__(self, settings: Settings, *, doorbell: Doorbell | None = None) -> None:
         self._doorbell = doorbell or CeleryDoorbell(settings)

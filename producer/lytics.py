@@ -89,7 +89,6 @@ class LyticsApi:
     """A client of one account; used in a `with` block, by one thread.
 
     Args:
-        settings: Address and token.
         timeout_seconds: Of one try, for connecting and for each read.
 
     Raises:
@@ -256,10 +255,6 @@ def begun_us(page: Page, now_us: int) -> int:
 
     The rows of an answer may have been read when its request came: whoever left while it was made
     has an exit that is older than its `Date`. The rows of all pages are true as of this time.
-
-    Args:
-        page: The scan's first.
-        now_us: Redis' clock.
 
     Raises:
         LyticsUnavailable: Lytics does not say, or its clock is wrong.

@@ -45,12 +45,7 @@ from worker.contract.redis.claim import claim, learn_numbering, settled_numberin
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.redis.scripts import Value
 from worker.contract.settings import Settings, load_settings
-from worker.contract.words import (
-    LIVE,
-    Direction,
-    job_of_lane,
-    kind_of_lane,
-)
+from worker.contract.words import LIVE, Direction, job_of_lane, kind_of_lane
 from worker.errors import PartitionsChange, PayloadRefused, RedisUnavailable
 
 
@@ -98,7 +93,7 @@ class Publisher:
         position: int | None = None,
         source: str = "",
     ) -> Published:
-        """Keep what can't be placed, write the deliveries of all else, ring.
+        """Write the deliveries of events into Redis, quarantine all other input, and ring.
 
         Args:
             payloads: JSON texts, payloads that were parsed, or events. A payload is what Lytics'
@@ -160,13 +155,6 @@ class Publisher:
     ) -> Published:
         """Publish a block of a job that was drafted.
 
-        Args:
-            draft: From `draft_rows`.
-            position: See `publish`.
-            source: See `publish`.
-            noted: See `JobPosition`.
-            epoch: See `JobPosition`.
-
         Raises:
             RedisUnavailable: As `publish`.
             JobHeld: The job was paused, aborted, or is read by somebody else.
@@ -178,7 +166,7 @@ class Publisher:
     def publish_each(
         self, groups: Iterable[Iterable[Payload]], *, portion: Portion, together: Portion
     ) -> list[Published]:
-        """Publish groups of payloads with one write, and tell of each what became of it.
+        """Publish groups of payloads with one write; return the outcome of each group.
 
         Args:
             groups: For example the bodies of requests that arrived together.
@@ -222,7 +210,7 @@ class Publisher:
     def publish_members(
         self, destination: str, changes: Sequence[MemberChange], lane: str, sync: str, token: str
     ) -> Published:
-        """Write what a step of a sync found at one destination: members and deliveries together.
+        """Write the members that a step of a sync has changed, together with their deliveries.
 
         Raises:
             RedisUnavailable: As `publish`; comparing and publishing it again is safe.
@@ -254,7 +242,7 @@ class Publisher:
     def read_again(
         self, content: bytes, options: PublishOptions, *, arrived_us: int
     ) -> list[Event | Refused]:
-        """Read a text from the quarantine as of today; see `Drafter.judged`."""
+        """Read a text from the quarantine by today's configuration; see `Drafter.judged`."""
         self._prepare()
         return self._drafter.judged(content, options, arrived_us=arrived_us)
 

@@ -1,4 +1,4 @@
-"""Trying again what is in the quarantine: after a new trigger, a mended identity, a learned id."""
+"""Replays of quarantined events: after a new trigger, a mended identity, or a learned id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RECORDS_A_CALL: Final = 500
 
 
 TOO_OLD: Final = "too_old"
-"""The reason for leaving out what the ledger no longer protects."""
+"""The reason for leaving out events that the ledger no longer protects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +44,13 @@ class LedgerReach:
         return cls(now_ms, round(1000 * settings.delivery.ledger_retention_seconds), force)
 
     def is_too_old(self, accepted_ms: int) -> bool:
-        """Say whether what was accepted then is left out."""
+        """Say whether an event that was accepted at this time is too old to be replayed."""
         return self.now_ms - accepted_ms > self.retention_ms and not self.force
 
 
 @dataclass(slots=True)
 class Retried:
-    """The result of replaying records of the quarantine.
-
-    Args:
-        placed: Records that are deliveries now, and gone from the quarantine.
-        accepted: Deliveries.
-    """
+    """The result of replaying records of the quarantine."""
 
     tried: int = 0
     placed: int = 0

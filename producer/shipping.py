@@ -71,7 +71,6 @@ class Shipping:
     """Ships the responses of one destination, step by step.
 
     Args:
-        partitions: Their numbers.
         open_api: Opens Lytics' API for one step.
     """
 

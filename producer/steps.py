@@ -53,8 +53,6 @@ class StepBook:
     """State and lock of one thing that is done in steps.
 
     Args:
-        key: Of the state.
-        bell: Key of its bell.
         shown: Its name for messages, e.g. `sync 'vip'`.
 
     Attributes:

@@ -39,7 +39,7 @@ class _Tools:
 
 @cache
 def _tools(node: Turns) -> _Tools:
-    """Make them at the first task: a process that was forked later has its own."""
+    """Return the tools of this process, made at its first task."""
     redis = node.settings.redis
     client = connect(resolve_url(redis), replicas=redis.replicas)
     return _Tools(client, Publisher(client, node.settings))

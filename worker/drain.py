@@ -287,7 +287,7 @@ class Drain:
         """
         over_at = max(end, self.clock.seconds()) + self.limits.slice_seconds
         running: set[asyncio.Task[None]] = set()
-        yields = False
+        batch, yields = courier.batch, False
         try:
             while True:
                 while len(running) < self.limits.in_flight:
@@ -311,11 +311,10 @@ class Drain:
                 if not done:
                     courier.packer.lose_patience()
                 await asyncio.gather(*done)
-                yields = courier.batch.kind == BACKFILL and await self._live_is_due(
-                    courier.batch.state
-                )
+                yields = batch.kind == BACKFILL and await self._live_is_due(batch.state)
         finally:
-            await _ended(running)
+            # The other requests end before the error of one is raised.
+            await asyncio.gather(*running, return_exceptions=True)
 
     def _rendering_ends(self, courier: Courier) -> Callable[[], Awaitable[bool]]:
         """Return what says whether the rest of a batch stays in its streams, for now.
@@ -393,8 +392,3 @@ class Drain:
                 return release.ring if wanted else ""
             found = await self._work(state)
         return ""
-
-
-async def _ended(tasks: set[asyncio.Task[None]]) -> None:
-    """Wait until the other requests have ended before the error of one is raised."""
-    await asyncio.gather(*tasks, return_exceptions=True)

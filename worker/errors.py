@@ -110,7 +110,10 @@ class OperationsMustAct(SegrelayError):  # noqa: N818
 
 
 class RedisUnavailable(OperationsMustAct):
-    """Redis is not there, is loading, is read-only or is full."""
+    """Redis is not there, is loading, is read-only or is full.
+
+    Whatever asks Redis may raise it; only docstrings that have more to say of it name it.
+    """
 
 
 class NotReplicated(RedisUnavailable):

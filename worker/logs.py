@@ -28,12 +28,7 @@ _SHARED: Final[list[Any]] = [
 
 
 def configure(level: int, file: str | None = None) -> None:
-    """Send everything that is logged in this process to one place.
-
-    Args:
-        level: Of `logging`.
-        file: Its name; None = stderr.
-    """
+    """Send everything that is logged in this process to one place."""
     output = logging.FileHandler(file) if file else logging.StreamHandler(sys.stderr)
     is_terminal = not file and sys.stderr.isatty()
     output.setFormatter(_formatter(is_text=_is_text(file), is_terminal=is_terminal))
@@ -55,12 +50,7 @@ def configure(level: int, file: str | None = None) -> None:
 
 
 def log_often(event: str, **named: Any) -> None:
-    """Log a line of which there may be thousands a second: as JSON, in a tenth of the time.
-
-    Args:
-        event: The name of the line.
-        named: Numbers, and texts of our own.
-    """
+    """Log a line of which there may be thousands a second: as JSON, in a tenth of the time."""
     root = logging.getLogger()
     output = root.handlers[0] if root.handlers else None
     if _is_text(None) or type(output) is not logging.StreamHandler:
@@ -77,12 +67,9 @@ def _is_text(file: str | None) -> bool:
 
 
 def log_bug(error: Exception, event: str, **named: Any) -> str:
-    """Log an error of our own, and say where it was raised; its text may hold a profile's fields.
+    """Log where an error of ours was raised, without its text, which may hold profile fields.
 
-    Args:
-        error: What was raised.
-        event: The name of the line.
-        named: What it is about.
+    Returns a message with the same.
     """
     frames = traceback.extract_tb(error.__traceback__)
     message = f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}"

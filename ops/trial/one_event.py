@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from worker.batch.letters import Obituary
 from worker.batch.partition import (
-    Entry,
+    Delivery,
     Hold,
     LedgerText,
     Note,
@@ -27,9 +27,7 @@ from worker.batch.partition import (
 )
 from worker.batch.preparing.read import order_of
 from worker.contract.events import encode_header
-from worker.contract.keys import stream_name
 from worker.contract.redis.accept import NewDelivery
-from worker.contract.words import LIVE
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Sender, granted
 from worker.errors import FormatUnknown, UsageWrong
@@ -44,8 +42,7 @@ class OneEvent:
     """
 
     partition: Partition
-    trigger: str
-    entry: Entry
+    delivery: Delivery
     settled: Settled | None = None
     _is_over: bool = False
 
@@ -56,15 +53,15 @@ class OneEvent:
 
     async def streams(self) -> tuple[str, ...]:
         """Return the one stream, until a request was made or the event is settled."""
-        return () if self._is_over else (stream_name(LIVE, self.trigger),)
+        return () if self._is_over else (self.delivery.stream,)
 
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Return the event if the id from which is read is before it."""
         return [ReadEntries(self._behind(each.after_id), is_all=True) for each in ranges]
 
-    def _behind(self, after_id: str) -> list[Entry]:
-        is_read = after_id and order_of(after_id) >= order_of(self.entry.entry_id)
-        return [] if is_read or self._is_over else [self.entry]
+    def _behind(self, after_id: str) -> list[Delivery]:
+        is_read = after_id and order_of(after_id) >= order_of(self.delivery.entry_id)
+        return [] if is_read or self._is_over else [self.delivery]
 
     async def ledgers(
         self,
@@ -99,14 +96,15 @@ class OneEvent:
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
         """Continue with the event under the new slug of its renamed audience."""
         for new in (new for each in replacements for new in each.new):
-            if new.trigger == self.trigger:
+            if new.trigger == self.delivery.trigger:
+                stream, entry_id = self.delivery.stream, self.delivery.entry_id
                 header = encode_header(new.header)
-                self.entry = Entry(self.entry.entry_id, header, new.profile)
+                self.delivery = Delivery.of(stream, entry_id, header, new.profile)
                 return
-        former = replacements[0].old.header.audience
+        former, trigger = replacements[0].old.header.audience, self.delivery.trigger
         raise UsageWrong(
-            f"'{former}' was renamed, and '{self.trigger}' does not want its new name: try the"
-            " event with a trigger that does."
+            f"'{former}' was renamed, and '{trigger}' does not want its new name: try the event"
+            " with a trigger that does."
         )
 
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:

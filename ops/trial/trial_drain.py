@@ -15,12 +15,14 @@ from ops.trial.one_event import NoStreaks, OneEvent, Recording
 from producer.doorbell import Doorbell
 from worker.adapters.redis.gate import read_state
 from worker.batch.canary_shares import CanaryShares
-from worker.batch.partition import Entry
+from worker.batch.partition import Delivery
 from worker.batch.sending.interrupt_watch import Stop
 from worker.checks.rehearsal import Candidate
 from worker.contract.events import encode_header, pack_profile
+from worker.contract.keys import stream_name
 from worker.contract.settings import Settings, Trigger
 from worker.contract.triggers.meaning import no_meanings
+from worker.contract.words import LIVE
 from worker.core.compact import parsed
 from worker.core.gate import gate_id
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
@@ -124,8 +126,9 @@ class _Trial:
         """Replace the entries of a drain's partition by this one event."""
         header = self.candidate.header
         entry_id = f"{header.accepted_ms}-{_SEQUENCE + secrets.randbelow(_SEQUENCE)}"
-        entry = Entry(entry_id, encode_header(header), pack_profile(self.candidate.profile))
-        one = OneEvent(drain.partition, self.trigger.name, entry)
+        stream, profile = stream_name(LIVE, self.trigger.name), pack_profile(self.candidate.profile)
+        delivery = Delivery.of(stream, entry_id, encode_header(header), profile)
+        one = OneEvent(drain.partition, delivery)
         recording = Recording(drain.sender)
         return replace(
             drain,

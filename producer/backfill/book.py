@@ -85,7 +85,7 @@ class JobBook:
         return self.found([name]).get(name)
 
     def found(self, names: Sequence[str]) -> dict[str, Job]:
-        """Return those of these jobs that there are."""
+        """Return the jobs that exist among these names."""
         with redis_errors():
             pipe = self._client.pipeline(transaction=False)
             for name in names:

@@ -61,7 +61,7 @@ def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
 
 
 def refuse_first_rows(name: str, block: Block | None, membership: RowMeaning | None) -> None:
-    """Look at the first rows of a source: without an audience they have to bring their own events.
+    """Refuse a source without an audience whose first rows bring no events of their own.
 
     Raises:
         UsageWrong: None of them does.

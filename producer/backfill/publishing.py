@@ -1,4 +1,4 @@
-"""A process that publishes one stripe of a job: blocks in, what became of them out.
+"""The process that publishes one stripe of a job and reports on each of its blocks.
 
 It is forked from a process that has loaded this module and nothing else (`STARTED_FROM`), hears
 nothing of Ctrl-C, which whoever starts it blocks, and ends when that one does. While Redis writes
@@ -52,12 +52,7 @@ Answered = TypeVar("Answered")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A block to publish.
-
-    Args:
-        number: Of the block in the whole job.
-        file: As it was named.
-    """
+    """A block to publish."""
 
     number: int
     file: str
@@ -80,11 +75,7 @@ class BlockPublished:
 
 @dataclass(frozen=True, slots=True)
 class StripeWaits:
-    """Nothing can be published now.
-
-    Args:
-        message: What is waited for.
-    """
+    """Nothing can be published now."""
 
     message: str
 
@@ -116,11 +107,7 @@ def publish_stripe(  # noqa: PLR0917 - what a process is started with
 
 
 class _Drafted(NamedTuple):
-    """A block that was drafted.
-
-    Attributes:
-        number: Of the block in the whole job.
-    """
+    """A block that was drafted."""
 
     number: int
     draft: Draft
@@ -152,7 +139,7 @@ class Publishing:
     _ends: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Publish what arrives, until the other side has ended."""
+        """Publish the tasks that arrive until the reader has ended."""
         threading.Thread(target=self._receive, daemon=True).start()
         with ThreadPoolExecutor(1) as ahead:
             try:
@@ -166,7 +153,7 @@ class Publishing:
                 self._tasks.put(None)
 
     def _receive(self) -> None:
-        """Take what arrives at any time: whoever sends should not wait."""
+        """Queue tasks as they arrive, so that the sender never waits."""
         try:
             while (task := self.connection.recv()) is not None:
                 self._tasks.put(task)
@@ -181,12 +168,12 @@ class Publishing:
             coming = ahead.submit(self._next)
             published = self._publish(drafted)
             if self._bad_rows or not coming.done():
-                self._insisting(self._note)
+                insisting(self._note, self._wait)
             self.say(published)
-        self._insisting(self._note)
+        insisting(self._note, self._wait)
 
     def say(self, word: Word) -> None:
-        """Tell the other side, if it is still there."""
+        """Send a message to the reader, if it still runs."""
         with self._speaks, suppress(OSError):
             self.connection.send(word)
 
@@ -196,12 +183,12 @@ class Publishing:
         if task is None:
             return None
         rows = list(task.block.payloads())
-        draft = self._insisting(lambda: self._draft(rows))
+        draft = insisting(
+            lambda: self.publisher.draft_rows(rows, self.spec.membership, self.spec.options),
+            self._wait,
+        )
         bad_rows = tuple(bad_rows_of(task.file, rows, draft.problems))
         return _Drafted(task.number, draft, bad_rows)
-
-    def _draft(self, rows: list[Payload]) -> Draft:
-        return self.publisher.draft_rows(rows, self.spec.membership, self.spec.options)
 
     def _publish(self, drafted: _Drafted) -> BlockPublished:
         """Publish one block, again and again until Redis has it.
@@ -212,7 +199,7 @@ class Publishing:
             RedisUnavailable: Redis was away or full for too long.
         """
         number, draft, bad_rows = drafted
-        published = self._insisting(lambda: self._write(number, draft))
+        published = insisting(lambda: self._write(number, draft), self._wait)
         self.tally += JobTally(
             number,
             published.payloads,
@@ -244,19 +231,8 @@ class Publishing:
             self._note()
             self._wait(room.message)
 
-    def _insisting(self, action: Callable[[], Answered]) -> Answered:
-        """Do something until Redis has confirmed it; all that we ask of it may be repeated."""
-        gives_up_at = time.monotonic() + AWAY_SECONDS
-        while True:
-            try:
-                return action()
-            except RedisUnavailable as error:
-                if time.monotonic() >= gives_up_at and not isinstance(error, PartitionsChange):
-                    raise
-                self._wait(error.message)
-
     def _wait(self, why: str) -> None:
-        """Say now and then what is waited for, and wait a moment.
+        """Wait a moment; every few seconds, tell the reader for what.
 
         If whoever reads has ended or is told to stop, end too: what is not published yet is read
         again when the job goes on.
@@ -268,6 +244,22 @@ class Publishing:
         assert reader is not None, "stripes have processes of their own"
         if self._ends.wait(_LOOK_SECONDS) or not reader.is_alive():
             raise SystemExit
+
+
+def insisting(action: Callable[[], Answered], wait: Callable[[str], None]) -> Answered:
+    """Do something until Redis has confirmed it; all that we ask of it may be repeated.
+
+    Raises:
+        RedisUnavailable: It was away for too long.
+    """
+    gives_up_at = time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            return action()
+        except RedisUnavailable as error:
+            if time.monotonic() >= gives_up_at and not isinstance(error, PartitionsChange):
+                raise
+            wait(error.message)
 
 
 def bad_rows_of(

@@ -24,19 +24,18 @@ from producer.backfill.book import JobBook
 from producer.backfill.job import Job, JobPhase, JobTally, Spec
 from producer.backfill.pieces import Piece, pieces_of
 from producer.backfill.publishing import (
-    AWAY_SECONDS,
     STARTED_FROM,
-    Answered,
     BlockPublished,
     StripeFailed,
     StripeWaits,
     Task,
+    insisting,
     publish_stripe,
 )
 from producer.doorbell import BackgroundDoorbell, Doorbell
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL
-from worker.errors import Bug, JobHeld, PartitionsChange, RedisUnavailable, SegrelayError
+from worker.errors import Bug, JobHeld, RedisUnavailable, SegrelayError
 
 _LOOK_SECONDS: Final = 1.0
 _HEAR_SECONDS: Final = 0.2
@@ -101,7 +100,7 @@ def read_job(
         if not epoch:
             return phase
         try:
-            job = _insisting(lambda: book.named(name), _saying(watch, job.tally))
+            job = insisting(lambda: book.named(name), _waiting(watch, job.tally))
             return _read(book, job, epoch, settings, watch, is_told_to_stop)
         except JobHeld:
             stopped = book.phase(name)
@@ -124,8 +123,8 @@ def _read(  # noqa: PLR0917 - the arguments of `read_job`, and the epoch
     watch: ReadingWatcher,
     is_told_to_stop: Callable[[], bool],
 ) -> JobPhase:
-    _insisting(
-        lambda: book.close(job.spec.name, epoch, book.places(settings)), _saying(watch, job.tally)
+    insisting(
+        lambda: book.close(job.spec.name, epoch, book.places(settings)), _waiting(watch, job.tally)
     )
     with ExitStack() as ending:
         stripes = [
@@ -184,9 +183,9 @@ class _JobReader:
             if self._stops():
                 return self._stop()
             self._hear()
-        return _insisting(
+        return insisting(
             lambda: self.book.conclude(self.spec.name, self.epoch, ends),
-            _saying(self.watch, self._tally()),
+            _waiting(self.watch, self._tally()),
         )
 
     def _stops(self) -> bool:
@@ -256,25 +255,12 @@ class _JobReader:
         return sum((stripe.tally for stripe in self.stripes), JobTally())
 
 
-def _saying(watch: ReadingWatcher, tally: JobTally) -> Callable[[str], None]:
-    return lambda message: watch(Reading(tally, waiting_for=message))
-
-
-def _insisting(ask: Callable[[], Answered], say: Callable[[str], None]) -> Answered:
-    """Ask Redis until it answers, what may be asked again though the answer was lost.
-
-    Raises:
-        RedisUnavailable: It was away for too long.
-    """
-    gives_up_at = time.monotonic() + AWAY_SECONDS
-    while True:
-        try:
-            return ask()
-        except RedisUnavailable as error:
-            if time.monotonic() >= gives_up_at and not isinstance(error, PartitionsChange):
-                raise
-            say(error.message)
+def _waiting(watch: ReadingWatcher, tally: JobTally) -> Callable[[str], None]:
+    def wait(message: str) -> None:
+        watch(Reading(tally, waiting_for=message))
         time.sleep(_HEAR_SECONDS)
+
+    return wait
 
 
 @contextmanager
@@ -284,14 +270,14 @@ def _claimed(book: JobBook, job: Job, watch: ReadingWatcher) -> Iterator[tuple[J
     The claim of a reader that was killed is waited for.
     """
     name = job.spec.name
-    say = _saying(watch, job.tally)
-    turn = _insisting(lambda: book.take(name), say)
+    wait = _waiting(watch, job.tally)
+    turn = insisting(lambda: book.take(name), wait)
     while turn.left_seconds:
-        say("another reader had it a moment ago")
+        watch(Reading(job.tally, waiting_for="another reader had it a moment ago"))
         asked_at = time.monotonic()
         time.sleep(min(turn.left_seconds, _RENEWED_SECONDS))
         before = turn.left_seconds - (time.monotonic() - asked_at)
-        turn = _insisting(lambda: book.take(name), say)
+        turn = insisting(lambda: book.take(name), wait)
         if turn.left_seconds > before + _LOOK_SECONDS / 2:
             raise JobHeld(f"Job '{name}' is being read by another process.")
     try:

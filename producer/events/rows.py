@@ -28,7 +28,7 @@ class RowMeaning:
 
     @property
     def as_of(self) -> str:
-        """Return the time as a person asked for it."""
+        """Return the time in the form in which an operator gave it."""
         return f"column:{self.column}" if self.column else self.at
 
     def entry(self, row: Mapping[str, Any]) -> dict[str, Any]:

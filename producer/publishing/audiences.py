@@ -29,7 +29,6 @@ class AudienceBook:
 
     Args:
         learns: Whether what payloads tell is written; a dry run only keeps it in mind.
-        now: Monotonic clock in seconds.
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class AudienceBook:
 
         Raises:
             PayloadRefused: `unknown_audience`, `audience_conflict`, `bad_event` without either.
-            RedisUnavailable: Redis can't be asked.
         """
         if not audience_id:
             if slug:

@@ -24,11 +24,7 @@ from producer.events.payloads import (
 )
 from producer.events.rows import RowMeaning, has_own_events, payloads_of
 from producer.publishing.audiences import AudienceBook
-from producer.publishing.matching import (
-    Recipient,
-    Recipients,
-    export,
-)
+from producer.publishing.matching import Recipient, Recipients, export
 from producer.publishing.options import PublishOptions
 from producer.publishing.published import Draft, MemberChange, PartitionAddress, Portion
 from producer.publishing.room import RoomMeter
@@ -73,11 +69,7 @@ class Drafter:
         options: PublishOptions,
         portion: Portion | None = None,
     ) -> Draft:
-        """Return what becomes of payloads or events; with a portion, of as many as it allows.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return what becomes of payloads or events; with a portion, of as many as it allows."""
         draft = self._empty(options)
         for number, payload in enumerate(payloads, start=1):
             if isinstance(payload, Event):
@@ -96,9 +88,6 @@ class Drafter:
         """Return what becomes of rows that all say the same of the people in them.
 
         What is not a plain profile, or can't be placed, goes the way of all payloads.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
         """
         draft = self._empty(options)
         common = self._common_part(membership, draft)
@@ -129,12 +118,9 @@ class Drafter:
 
     def _take_row(self, row: Payload, common: _CommonPart, draft: Draft) -> bool:
         """Add the deliveries of a row; returns False, and adds nothing, in any doubt."""
-        if (
-            row.error
-            or type(row.value) is not dict
-            or has_own_events(row.value)
-            or not common.recipients
-        ):
+        if row.error or type(row.value) is not dict or not common.recipients:
+            return False
+        if has_own_events(row.value):
             return False
         profile = {**row.value, SEGMENT_EVENTS: common.segment_events}
         as_text: set[str] = set()
@@ -149,13 +135,8 @@ class Drafter:
         draft.events += 1
         draft.numbers += 1
         for recipient, header, packed in zip(common.recipients, common.headers, packs, strict=True):
-            delivery = NewDelivery(
-                draft.lane,
-                recipient.trigger,
-                Header(digest, *header[1:]),
-                packed,
-                draft.numbers,
-            )
+            own = Header(digest, *header[1:])
+            delivery = NewDelivery(draft.lane, recipient.trigger, own, packed, draft.numbers)
             draft.deliveries.setdefault((recipient.destination, partition), []).append(delivery)
             draft.without_hook += header.skip_hook
         if as_text:
@@ -166,11 +147,6 @@ class Drafter:
         self, profile: dict[str, Any], recipients: Iterable[Recipient], as_text: set[str]
     ) -> list[bytes]:
         """Return what the deliveries of each recipient carry of a profile, packed.
-
-        Args:
-            profile: With its one segment event.
-            recipients: The triggers that want it.
-            as_text: Takes the names of fields whose integers are carried as text.
 
         Raises:
             PayloadRefused: One can't be packed.

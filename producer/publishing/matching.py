@@ -46,7 +46,7 @@ class Recipients:
         self._named: dict[tuple[str, str], list[int]] = {}
 
     def forget(self) -> None:
-        """Look again: ids may stand for other slugs now."""
+        """Forget all recipients found so far, since ids may stand for other slugs now."""
         self._found.clear()
         self._named.clear()
 
@@ -68,7 +68,7 @@ class Recipients:
         return tuple(self._recipients[number] for number in sorted(wanting))
 
     def _name(self) -> None:
-        """Put down which triggers name an audience; an id stands for its slug, too."""
+        """Note which triggers name an audience; an id also stands for its slug."""
         for number, trigger in enumerate(self._triggers):
             for name in trigger.audiences:
                 for slug in {name, self._slug_of(name)}:
@@ -82,7 +82,7 @@ def _recipient(trigger: Trigger) -> Recipient:
 
 
 def routing_digest(settings: Settings) -> str:
-    """Return what changes when the same payloads would become other deliveries."""
+    """Return a digest that changes when the same payloads would become other deliveries."""
     recipients = [
         [trigger.name, trigger.destination, trigger.audiences, trigger.on, trigger.export_fields]
         for _, trigger in sorted(settings.triggers.items())
@@ -96,7 +96,7 @@ def routing_digest(settings: Settings) -> str:
 def export(
     profile: dict[str, Any], fields: tuple[str, ...], identity: str
 ) -> tuple[bytes, frozenset[str]]:
-    """Return what a delivery carries, packed: the whole profile, or these fields of it.
+    """Return the packed profile of a delivery: all of it, or only these fields.
 
     The second result names the fields whose integers above 2^53 are carried as text.
 

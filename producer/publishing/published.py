@@ -99,14 +99,9 @@ class Published:
 
     def document(self) -> dict[str, Any]:
         """Return the result as a document: what `segrelay send --json` prints."""
+        counts = ("payloads", "events", "accepted", "unmatched", "refused", "repeated")
         return {
-            "payloads": self.payloads,
-            "events": self.events,
-            "accepted": self.accepted,
-            "unmatched": self.unmatched,
-            "refused": self.refused,
-            "repeated": self.repeated,
-            "without_hook": self.without_hook,
+            **{name: getattr(self, name) for name in (*counts, "without_hook")},
             "as_text": dict(self.as_text),
             "problems": [
                 {

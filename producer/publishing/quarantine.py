@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import orjson
 import structlog
@@ -65,11 +65,7 @@ class NewRecord:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRecord:
-    """A record of the quarantine without its text.
-
-    Args:
-        times: How often it came.
-    """
+    """A record of the quarantine without its text."""
 
     id: str
     reason: str
@@ -218,7 +214,8 @@ def _parts(records: Iterable[NewRecord]) -> Iterator[Sequence[str | bytes]]:
     part: list[str | bytes] = []
     size = 0
     for record in records:
-        packed = zlib.compress(_kept_text(record), 1)
+        text = record.content if len(record.content) <= LARGEST_TEXT_BYTES else b""
+        packed = zlib.compress(text, 1)
         part += (id_of(record), _about(record), packed)
         size += len(packed)
         if size > _BYTES_A_CALL or len(part) >= 3 * _RECORDS_A_CALL:
@@ -228,34 +225,13 @@ def _parts(records: Iterable[NewRecord]) -> Iterator[Sequence[str | bytes]]:
         yield part
 
 
-def _kept_text(record: NewRecord) -> bytes:
-    return record.content if len(record.content) <= LARGEST_TEXT_BYTES else b""
-
-
 def _about(record: NewRecord) -> bytes:
     """Return what the script puts behind `[first seen,`."""
-    fields: list[Any] = [
-        str(record.reason),
-        record.audience,
-        record.message,
-        record.lane,
-        record.state,
-        record.skip_hook,
-    ]
-    return orjson.dumps(fields)[1:]
+    said = (str(record.reason), record.audience, record.message)
+    return orjson.dumps([*said, record.lane, record.state, record.skip_hook])[1:]
 
 
 def _record(record_id: str, about: bytes, *, times: int, last_seen_ms: int) -> QuarantineRecord:
-    first_seen_ms, reason, audience, message, lane, state, skip_hook = orjson.loads(about)
-    return QuarantineRecord(
-        record_id,
-        reason,
-        audience,
-        message,
-        lane,
-        state,
-        skip_hook,
-        first_seen_ms,
-        last_seen_ms,
-        times,
-    )
+    first_seen_ms, *told = orjson.loads(about)
+    seen = {"first_seen_ms": first_seen_ms, "last_seen_ms": last_seen_ms, "times": times}
+    return QuarantineRecord(record_id, *told, **seen)

@@ -30,22 +30,14 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class NoRoom:
-    """Nothing more may be published now.
-
-    Args:
-        message: What is full, and what to do.
-    """
+    """Nothing more may be published now."""
 
     reason: Literal["memory", "high_water"]
     message: str
 
 
 class RoomMeter:
-    """The memory that is left in Redis, and its clock, read at most once a second.
-
-    Args:
-        now: Monotonic clock in seconds.
-    """
+    """The memory that is left in Redis, and its clock, read at most once a second."""
 
     def __init__(
         self, client: Redis, settings: Settings, *, now: Callable[[], float] = time.monotonic
@@ -96,7 +88,7 @@ class RoomMeter:
         self._waiting += deliveries
 
     def quarantine_bytes(self, most: int) -> int:
-        """Return how much the quarantine may take: not more than an eighth of the memory."""
+        """Return the bytes that the quarantine may take: at most an eighth of the memory."""
         self._look()
         return min(most, int(_QUARANTINE_SHARE * self._most)) if self._most else most
 

@@ -12,13 +12,7 @@ from redis import Redis
 from producer.publishing.published import Entries, PartitionAddress, Published
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis import accept
-from worker.contract.redis.accept import (
-    FIRST_STREAM,
-    RENUMBERED,
-    NewDelivery,
-    Roll,
-    accept_call,
-)
+from worker.contract.redis.accept import FIRST_STREAM, RENUMBERED, NewDelivery, Roll, accept_call
 from worker.contract.redis.scripts import ScriptCall, Value, run_each
 from worker.errors import JobHeld, LeaseLost, PartitionsChange
 

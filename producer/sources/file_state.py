@@ -13,14 +13,7 @@ from typing import NamedTuple, Self
 
 
 class FileState(NamedTuple):
-    """The identity of a file's content at one moment: inode, size and modification time.
-
-    Attributes:
-        device: Of the file system.
-        inode: The file's number there.
-        size: In bytes.
-        changed_ns: When it was written to last, in ns since 1970.
-    """
+    """The identity of a file's content at one moment: inode, size and modification time."""
 
     device: int
     inode: int

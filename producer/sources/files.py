@@ -41,7 +41,6 @@ class Lines(Protocol):
 
     def readline(self, limit: int, /) -> bytes | None:
         """Return the next line or piece of one, b"" at the end; None if none came for a while."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +74,6 @@ class OpenedSource:
 def opened(name: str) -> Iterator[OpenedSource]:
     """Open a source of payloads and look whether it can be JSON at all.
 
-    Args:
-        name: Path of a file, or `-` for standard input.
-
     Raises:
         UsageWrong: It is missing, a directory, unreadable, or no JSON.
     """
@@ -92,12 +88,7 @@ def opened(name: str) -> Iterator[OpenedSource]:
 
 
 class PipeLines:
-    """The lines of a pipe or a terminal; None where none was completed for a while.
-
-    Args:
-        descriptor: Of the pipe.
-        name: For the message, if it is no JSON.
-    """
+    """The lines of a pipe or a terminal; None where none was completed for a while."""
 
     def __init__(self, descriptor: int, name: str) -> None:
         self._descriptor = descriptor

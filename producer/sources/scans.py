@@ -58,11 +58,6 @@ def lytics_of(settings: Settings) -> LyticsSettings:
 def look_at(settings: Settings, audience: str, now_us: int) -> FirstLook:
     """Ask Lytics for its time and for the number of members.
 
-    Args:
-        settings: The configuration.
-        audience: Slug or id.
-        now_us: Redis' clock.
-
     Raises:
         LyticsRefused: There is no such audience, or the token may not read it.
         LyticsUnavailable: Lytics does not answer, or its clock is wrong.

@@ -22,12 +22,7 @@ _CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text()
 
 
 class SyncBook:
-    """The record of one sync in Redis.
-
-    Args:
-        name: The sync's.
-        partitions: Of each destination.
-    """
+    """The record of one sync in Redis."""
 
     def __init__(self, client: Redis, name: str, partitions: Numbering) -> None:
         self._client = client
@@ -58,7 +53,7 @@ class SyncBook:
 
     @property
     def token(self) -> str:
-        """Return what the partitions that the step has claimed know it by."""
+        """Return the name by which partitions know the step that has claimed them."""
         return f"step {self._steps.epoch}"
 
     def claim(self, destinations: Sequence[str]) -> None:
@@ -91,7 +86,7 @@ class SyncBook:
         ]
 
     def marks(self, destination: str, profile_keys: Sequence[str]) -> dict[str, bytes]:
-        """Return the marks of those of these people who are known."""
+        """Return the marks of the people among these who are known members."""
         parts: dict[int, list[str]] = {}
         for key in profile_keys:
             parts.setdefault(self._partitions.of(key), []).append(key)

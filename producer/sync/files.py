@@ -70,7 +70,6 @@ class FileSource:
 
     Args:
         pattern: With `*` and the like; absolute.
-        columns: How to read CSV.
         now: Seconds since 1970.
     """
 

@@ -82,9 +82,6 @@ class Leaving:
     def go_on(self, is_over: Callable[[], bool]) -> None:
         """Publish exits until the end, or until the step is over.
 
-        Args:
-            is_over: Says that the step should end.
-
         Raises:
             LyticsUnavailable: It can't be asked now; what was found out is written.
             ScanExpired: As `count`.

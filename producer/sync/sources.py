@@ -34,7 +34,6 @@ class SyncSource(Protocol):
     @property
     def is_live(self) -> bool:
         """Say whether the source is asked now, so that its clock has to be right."""
-        ...
 
     def page(self, start: str) -> Page:
         """Return a page; "" is the first.
@@ -43,22 +42,16 @@ class SyncSource(Protocol):
             ScanExpired: The scan has to begin anew.
             LyticsUnavailable: It can't be read now.
         """
-        ...
 
     def look(self, profile_key: str) -> Look:
         """Look at one person again; raises as `page`."""
-        ...
 
     def refuse_change(self, origin: str) -> None:
         """See that what was scanned still stands as it was; ask before its exits are published.
 
-        Args:
-            origin: Of its pages.
-
         Raises:
             ScanExpired: It was written to since: what was read may have been a part of it.
         """
-        ...
 
 
 OpenSource = Callable[[Callable[[float], None]], AbstractContextManager[SyncSource]]

@@ -50,10 +50,8 @@ class Syncing:
     """Does the steps of one sync.
 
     Args:
-        audience: The slug.
         every_seconds: From the begin of one run to the begin of the next.
         on_change: Changes of members are events.
-        open_source: See `OpenSource`.
         log: Of a worker; a terminal shows the lines of the steps instead.
     """
 

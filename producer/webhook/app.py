@@ -47,12 +47,7 @@ LOG: Final = structlog.get_logger()
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, no error of ours
-    """The request is answered without being stored.
-
-    Args:
-        status: Of the answer.
-        message: For whoever reads Lytics' log.
-    """
+    """The request is answered without being stored."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -61,11 +56,7 @@ class _Refused(Exception):  # noqa: N818 - an answer, no error of ours
 
 
 class _Checked(Exception):  # noqa: N818 - an answer, no error of ours
-    """The request was a check: nothing is stored.
-
-    Args:
-        found: What would become of it.
-    """
+    """The request was a check: nothing is stored."""
 
     def __init__(self, found: dict[str, object]) -> None:
         super().__init__()

@@ -42,7 +42,6 @@ class Inspector:
         """Return what would become of a body, or of its first 1,000 payloads.
 
         Raises:
-            RedisUnavailable: Redis can't be asked.
             BodyTooLarge: It holds more payloads than are taken.
         """
         with self._lock:

@@ -32,7 +32,7 @@ _TOGETHER: Final = Portion(2_000, 8 * 1024 * 1024)
 """The events and bytes of all bodies in one write."""
 
 StoreBodies = Callable[[Sequence[Body]], int]
-"""Stores a portion of each of the first bodies; returns of how many, at least one.
+"""Stores a portion of each of the first bodies; returns the number of these, at least one.
 
 Each body knows afterwards how much of it is stored. Raises RedisUnavailable if Redis is full or
 away; some of the portions may be stored.

@@ -34,7 +34,6 @@ class AnswerListener(Protocol):
         events: bool,
     ) -> None:
         """Add the answers since the last report, and those of them since one was a 200."""
-        ...
 
 
 @dataclass(slots=True)

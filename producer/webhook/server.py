@@ -49,13 +49,6 @@ def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM, then answer what is under way and end.
 
-    Args:
-        app: The ASGI application.
-        host: Address to listen on.
-        port: 0 takes a free one.
-        on_ready: Called with the URL once connections are taken.
-        hint: What a person can do where the port is taken.
-
     Raises:
         PortTaken: Somebody listens there already.
     """
@@ -99,14 +92,14 @@ class PromptProtocol(HttpToolsProtocol):
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
-        """Wait no longer; the last answer of a server that ends closes its connection."""
+        """Stop waiting for headers; a server that ends closes the connection with its answer."""
         self._wait_no_longer()
         super().on_headers_complete()
         if getattr(self.config, "is_stopping", False) and self.cycle is not None:
             self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Stop waiting for headers."""
         self._wait_no_longer()
         super().connection_lost(exc)
 
@@ -125,7 +118,7 @@ class PromptProtocol(HttpToolsProtocol):
 
 
 class _Config(uvicorn.Config):
-    """Known to every connection; says whether the server ends."""
+    """The settings of all connections, which also say whether the server ends."""
 
     is_stopping = False
 
@@ -178,11 +171,6 @@ class _ReceiverServer(OrderlyServer):
 @contextlib.contextmanager
 def listening(host: str, port: int, *, hint: str) -> Iterator[socket.socket]:
     """Bind a socket; it is closed at the end.
-
-    Args:
-        host: An address of this machine.
-        port: 0 takes a free one.
-        hint: What a person can do where the port is taken.
 
     Raises:
         PortTaken: Somebody listens there already.

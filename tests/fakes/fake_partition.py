@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tests.fakes.partition_store import PartitionStore
 from worker.batch.partition import (
-    Entry,
+    Delivery,
     Hold,
     LedgerText,
     Letter,
@@ -112,11 +112,11 @@ class FakePartition:
         for wanted in ranges:
             count = wanted.most if left > 0 else 1
             rows = self._behind(wanted)[:count]
-            left -= sum(len(b"hp") + len(row.header) + len(row.profile) for row in rows)
+            left -= sum(len(b"hp") + row.size for row in rows)
             found.append(ReadEntries(rows, len(rows) < count))
         return found
 
-    def _behind(self, wanted: ReadRange) -> list[Entry]:
+    def _behind(self, wanted: ReadRange) -> list[Delivery]:
         rows = list(self.store.streams.get(wanted.stream, {}).values())
         after = order_of(wanted.after_id) if wanted.after_id else (-1, 0)
         return [row for row in rows if order_of(row.entry_id) > after]
@@ -284,9 +284,13 @@ class FakePartition:
             self._count_accepted(old.stream, -1)
             for each in new:
                 name = stream_name(each.lane, each.trigger)
-                entry = Entry(self.store.next_id(), encode_header(each.header), each.profile)
-                self.store.streams.setdefault(name, {})[entry.entry_id] = entry
+                self._add(name, each)
                 self._count_accepted(name, 1)
+
+    def _add(self, stream: str, new: NewDelivery) -> None:
+        entry_id, header = self.store.next_id(), encode_header(new.header)
+        delivery = Delivery.of(stream, entry_id, header, new.profile)
+        self.store.streams.setdefault(stream, {})[entry_id] = delivery
 
     def _count_accepted(self, stream: str, amount: int) -> None:
         self.store.counts[outcome_field("accepted", stream)] += amount
@@ -304,9 +308,8 @@ class FakePartition:
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries; needs no lease."""
         for new in deliveries:
-            entry = Entry(self.store.next_id(), encode_header(new.header), new.profile)
             name = stream_name(new.lane, new.trigger)
-            self.store.streams.setdefault(name, {})[entry.entry_id] = entry
+            self._add(name, new)
             self.store.counts[outcome_field("accepted", name)] += 1
         live = any(new.lane == LIVE for new in deliveries)
         if deliveries and (not self.store.bell or (live and self.store.bell == RUNG_FOR_BACKFILL)):

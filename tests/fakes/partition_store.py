@@ -7,10 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from worker.batch.partition import (
-    Entry,
-    Hold,
-)
+from worker.batch.partition import Delivery, Hold
 from worker.batch.preparing.read import order_of
 from worker.contract.keys import split_stream_name
 from worker.contract.redis.accept import NewDelivery
@@ -28,7 +25,7 @@ class PartitionStore:
     """
 
     now_ms: Callable[[], int]
-    streams: dict[str, dict[str, Entry]] = field(default_factory=dict)
+    streams: dict[str, dict[str, Delivery]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     jobtimes: Counter[str] = field(default_factory=Counter)
     token: str = ""

@@ -33,12 +33,7 @@ async def resolved_by_the_system(
 
 
 class AddressRefusedError(Exception):
-    """A name leads only to addresses that may not be connected to.
-
-    Args:
-        host: As the URL names it.
-        reason: What the first address is.
-    """
+    """A name leads only to addresses that may not be connected to."""
 
     def __init__(self, host: str, reason: str) -> None:
         super().__init__(host, reason)

@@ -25,27 +25,21 @@ class Numbers(Protocol):
 
     async def read(self) -> None:
         """Read all numbers anew; they replace what was known."""
-        ...
 
     async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
         """Make sure that these have numbers."""
-        ...
 
     def audience(self, slug: str) -> int:
         """Return an audience's number."""
-        ...
 
     def trigger(self, name: str) -> int:
         """Return a trigger's number."""
-        ...
 
     def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
         """Return the audiences with these numbers; a number whose name was lost has none."""
-        ...
 
     def triggers(self) -> dict[int, str]:
         """Return the triggers by their numbers."""
-        ...
 
 
 class Kind(NamedTuple):
@@ -93,11 +87,9 @@ class Batch:
     whichever trigger. A trigger that is in trouble goes alone, so that it costs the others nothing.
 
     Args:
-        state: The state that the holder of the lease keeps.
         routes: By trigger's name.
         kind: Of the lanes that it was read from.
         streams: All of this kind that could be read.
-        deliveries: All that was read.
         contenders: The deliveries that could be decoded.
         is_last: Nothing is behind it.
         skipped: Outcomes of deliveries that need no request, until they are settled.
@@ -145,18 +137,13 @@ class Batch:
     def put_first(
         self, left: Sequence[Delivery], contenders: Sequence[Contender], streams: Sequence[str]
     ) -> None:
-        """Put what the batch before has left in the streams before what was read behind it."""
+        """Put deliveries that the batch before has left in front of those read after it."""
         self.streams = streams
         self.deliveries = [*left, *self.deliveries]
         self.contenders = [*contenders, *self.contenders]
 
     def follow(self, batch: Batch, prepared: Batch | None = None) -> None:
-        """Come after a batch; what that one leaves in the streams is not rendered again.
-
-        Args:
-            batch: The one before.
-            prepared: What was rendered of a batch in the place of this one.
-        """
+        """Follow a batch: what it rendered and leaves in the streams is not rendered again."""
         if prepared:
             self.before |= prepared.before
         left = {p.delivery.place: p for part in batch.parts for p in part.parcels}
@@ -164,13 +151,13 @@ class Batch:
         self.left_over = frozenset(left)
 
     def unread(self) -> list[Delivery]:
-        """Return what it has rendered, but leaves in the streams, with what was beaten by it."""
+        """Return rendered contenders that stay in the streams, with those that they beat."""
         parcels = [p for part in self.parts for p in part.parcels]
         beaten = [loser.delivery for p in parcels for loser in p.losers]
         return [*(p.delivery for p in parcels), *beaten]
 
     def left(self, contenders: Iterable[Contender]) -> list[Contender]:
-        """Return those whose triggers can go on; the others stay in their streams."""
+        """Return the contenders whose triggers can go on; the others stay in their streams."""
         return [c for c in contenders if c.delivery.trigger not in self.stopped]
 
     def add_rendered(self, contender: Contender) -> None:
@@ -258,14 +245,7 @@ class Batch:
     def not_sendable(
         self, delivery: Delivery, why: NotSendable, template: str, body: bytes
     ) -> None:
-        """Remember a delivery of which nothing valid can be sent until it is settled.
-
-        Args:
-            delivery: It is skipped or dead.
-            why: The reason.
-            template: Content hash of the template.
-            body: What it rendered.
-        """
+        """Remember a delivery of which nothing valid can be sent until it is settled."""
         match why.reason:
             case Skip() as reason:
                 remark = f"{reason.value}: {why.message}"

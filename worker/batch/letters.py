@@ -29,7 +29,6 @@ class Obituary:
 
     Args:
         message: For a person; it holds no field of the profile.
-        template: Content hash of the template.
         body: What was rendered, if the delivery came that far.
         status: The last answer's; 0 = there was none.
         answer: The beginning of the last answer's body.
@@ -86,6 +85,11 @@ def letter_of(
         "header": orjson.Fragment(encode_header(header)),
         **_entry(delivery),
     }
+    sample = _sample(delivery, obituary, letter_id)
+    return Letter(letter_id, obituary.cause, sample, orjson.dumps(text))
+
+
+def _sample(delivery: Delivery, obituary: Obituary, letter_id: str) -> bytes:
     sample = {
         "reason": obituary.reason.value,
         "status": obituary.status,
@@ -93,7 +97,7 @@ def letter_of(
         "trigger": delivery.trigger,
         "letter": letter_id,
     }
-    return Letter(letter_id, obituary.cause, orjson.dumps(sample), orjson.dumps(text))
+    return orjson.dumps(sample)
 
 
 def _entry(delivery: Delivery) -> dict[str, Any]:

@@ -38,7 +38,6 @@ class Parcel:
     As a frozen class it would take three times as long to make.
 
     Args:
-        losers: See `Contender`.
         body: The rendered text, which a dead letter shows.
         names: The profile's digest, and the identifiers by which the destination knows it.
         sent: The body as the ledger corrected it for the request that carries the parcel.
@@ -100,8 +99,6 @@ class Request:
     """One HTTP request: users of one destination, of different profiles.
 
     Args:
-        body: The whole body.
-        users: How many users it has.
         triggers: Whose deliveries it carries.
         is_part: It is a part of a body that was refused.
     """

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol, Self
 
 import orjson
 
-from worker.contract.events import Header
+from worker.contract.events import Header, read_header
 from worker.contract.keys import outcome_field, split_stream_name
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Death, Direction, Skip
@@ -33,14 +33,6 @@ class LedgerText(NamedTuple):
         return cls(pack(record), may_be_member(record))
 
 
-class Entry(NamedTuple):
-    """An entry of a stream as Redis returns it."""
-
-    entry_id: str
-    header: bytes
-    profile: bytes
-
-
 class ReadRange(NamedTuple):
     """A range to read: a number of entries of a stream behind an id ("" = its beginning)."""
 
@@ -56,7 +48,7 @@ class ReadEntries(NamedTuple):
         is_all: The stream ends with these entries.
     """
 
-    entries: list[Entry]
+    entries: list[Delivery]
     is_all: bool
 
 
@@ -65,7 +57,6 @@ class Delivery(NamedTuple):
 
     Attributes:
         stream: `lane|trigger`.
-        trigger: The trigger's name.
         profile: What the trigger exports, packed; see `events.decode_profile`.
         header_text: The header as it stands in the stream.
     """
@@ -76,6 +67,17 @@ class Delivery(NamedTuple):
     header: Header
     profile: bytes
     header_text: bytes = b""
+
+    @classmethod
+    def of(cls, stream: str, entry_id: str, header_text: bytes, profile: bytes) -> Self:
+        """Return the delivery that an entry of a stream holds."""
+        trigger, header = split_stream_name(stream)[1], read_header(header_text)
+        return cls(stream, trigger, entry_id, header, profile, header_text)
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of its entry."""
+        return len(self.header_text) + len(self.profile)
 
     @property
     def place(self) -> str:
@@ -115,7 +117,6 @@ class Note:
     """The note that is written before a request.
 
     Args:
-        note_id: Unique.
         deliveries: All that the request carries, of whichever triggers.
         open_until_ms: Its end, if it is open (Redis' clock); 0 = the request is under way.
     """
@@ -196,7 +197,6 @@ class Letter:
     Args:
         cause: Fingerprint of reason, status and normalised message.
         sample: One line of JSON about the cause; it holds no field of a profile.
-        text: The whole letter, as Redis keeps it.
     """
 
     letter_id: str
@@ -215,7 +215,6 @@ class Settled(NamedTuple):
     Attributes:
         reason: Why it was skipped or is dead; None = it was delivered.
         tells: The profile's ledger tells of it; see `Settlement.ledgers`.
-        letter: The dead letter, if it is dead.
         remark: What the history says of it; "" = nothing.
         answer: What the destination answered to its request; None = nothing, or there was none.
     """
@@ -254,7 +253,6 @@ class Settlement:
     """All that the settling script writes at once.
 
     Args:
-        settled: The outcomes.
         note_id: The note of the request; "" = no request was made.
         open_seconds: For how long the note stays open; 0 = it is closed.
         ledgers: By digest, one text per profile: its packed record at the moment of writing. It is
@@ -263,7 +261,6 @@ class Settlement:
         setbacks: By place. Setbacks of deliveries that are gone are not kept.
         counts: What is added to further fields of `counts`.
         history: Lines about deliveries that were skipped, are dead, or are tried again.
-        responses: Records for response streams.
         reached: For `verify`, by digest (hex) of each person to whom something was delivered: JSON
             of now (ms) and of the identifiers by which the destination knows the person.
     """
@@ -285,62 +282,49 @@ class Partition(Protocol):
 
     async def take(self) -> TakenPartition | None:
         """Take the lease if it is free, and clear the bell."""
-        ...
 
     async def streams(self) -> tuple[str, ...]:
         """Return the names of the streams that are not empty, now."""
-        ...
 
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams; of many in one round trip.
 
         After large entries, fewer are returned of the next streams than were asked for.
         """
-        ...
 
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()
     ) -> list[bytes | None]:
         """Read packed records, and write down which deliveries will be rendered."""
-        ...
 
     async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Read packed records without holding the lease."""
-        ...
 
     async def note(self, note: Note) -> int:
         """Write a note and renew the lease; returns now (ms, Redis' clock)."""
-        ...
 
     async def open_notes(
         self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
         """Open the notes of a holder that vanished; returns their end (ms)."""
-        ...
 
     async def settle(self, settlement: Settlement) -> int:
         """Settle, repeated until Redis confirms it; returns the end of an open note (ms), or 0."""
-        ...
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
         """Put deliveries in the place of others that are still there; needs the lease."""
-        ...
 
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Return the records of people who are being renamed, or were."""
-        ...
 
     async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries to another partition of the destination; needs no lease."""
-        ...
 
     async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
         """Write down up to which entry a trigger that means this wants nothing of its stream."""
-        ...
 
     async def hold_back(self, note: Note, seconds: float) -> None:
         """Open a note without the lease, so that its profiles wait for these seconds."""
-        ...
 
     async def release(
         self,
@@ -360,11 +344,9 @@ class Partition(Protocol):
             meanings: What triggers mean, as `trigger|MEANING`: what one does not want is not due.
             keep_if_due: Keep the lease if some work may be done now.
         """
-        ...
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, for example repairs; this needs no lease."""
-        ...
 
 
 class Release(NamedTuple):

@@ -26,11 +26,9 @@ class Clock(Protocol):
 
     def seconds(self) -> float:
         """Return seconds that never stop nor go back (CLOCK_BOOTTIME)."""
-        ...
 
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
-        ...
 
 
 @dataclass(slots=True)
@@ -127,16 +125,7 @@ class State:
         *,
         recognizer: Recognizer | None = None,
     ) -> State:
-        """Return the state of a fresh holder; what ends later than it can have been set has ended.
-
-        Args:
-            holding: What Redis has told.
-            clock: Ours.
-            late_seconds: For how long a note is open.
-            paused: See `State`.
-            meanings: See `State`.
-            recognizer: See `State`.
-        """
+        """Return the state of a new holder; what ends later than it can have been set has ended."""
         latest_ms = holding.now_ms + longest_ms(late_seconds)
         state = cls(
             clock=clock,

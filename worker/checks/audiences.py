@@ -40,19 +40,14 @@ class _Keeper:
 
     @property
     def way_out(self) -> str:
-        """Return how somebody leaves what this trigger enters."""
+        """Return the way out of the audience list that this trigger enters."""
         if self.attribute.endswith(_EACH):
             return "insider/flag-exit.jsonnet and /api/user/v1/upsert"
         return "insider/exit.jsonnet and /api/user/v1/attribute/delete"
 
 
 def list_of(trigger: Trigger, body: Any) -> str:
-    """Return the attribute that a trigger's deliveries keep a list of audiences in; "" = none.
-
-    Args:
-        trigger: Whose direction and path decide where there is no body.
-        body: What its template makes of its sample; None where it does not render.
-    """
+    """Return the attribute in which a trigger keeps its list of audiences; "" = none."""
     attribute = str(trigger.settings[AUDIENCE_ATTRIBUTE])
     if body is None:
         is_kept = trigger.on == "enter" or deletes(trigger.url.text)
@@ -62,12 +57,7 @@ def list_of(trigger: Trigger, body: Any) -> str:
 
 
 def check_audiences(settings: Settings, bodies: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what does not fit together.
-
-    Args:
-        settings: Whose triggers are compared, per destination of Insider's.
-        bodies: By trigger, what its template makes of its sample; those that don't render lack.
-    """
+    """Yield what does not fit together."""
     for name, destination in settings.destinations.items():
         if destination.api != _INSIDER:
             continue

@@ -72,13 +72,7 @@ def _takes_whole(user: Mapping[str, Any], attribute: str) -> bool:
 
 
 def warnings_of(body: object, attribute: str, profile: Mapping[str, Any]) -> Iterator[str]:
-    """Say what is wrong with a body, whichever trigger it is for.
-
-    Args:
-        body: As rendered.
-        attribute: The custom attribute that holds the list of audiences.
-        profile: From which it was rendered, with its one segment event.
-    """
+    """Say what is wrong with a body, whichever trigger it is for."""
     seen: set[str] = set()
     for message in _all(body, attribute, profile):
         if message not in seen:

@@ -26,11 +26,6 @@ def disagreements(
 
     Where only the reference implementation does, and go-jsonnet agrees with the worker, the
     template is fit: Lytics would get what the worker gets.
-
-    Args:
-        label: Of the sample.
-        result: What the worker rendered.
-        said: What each engine that was asked made of it.
     """
     ours = _value_of(result)
     different = {

@@ -49,7 +49,6 @@ class Rehearsed:
     """The result of a rehearsal: the outcome that an event would have now.
 
     Args:
-        name: The event's.
         result: What rendering came to; None where the event can't be read.
         shaping: What shaping the body came to; None where it did not render, or for no trigger.
         request: The body that would be sent.
@@ -159,13 +158,7 @@ class Rehearsed:
 def rehearse(
     candidates: Sequence[Candidate], settings: Settings, *, now_us: int
 ) -> list[Rehearsed]:
-    """Render and shape events of any triggers that are configured.
-
-    Args:
-        candidates: Their triggers are configured.
-        settings: Of today.
-        now_us: Redis' clock.
-    """
+    """Render and shape events of any triggers that are configured."""
     found: dict[int, Rehearsed] = {}
     for name in dict.fromkeys(candidate.trigger for candidate in candidates):
         numbers = [number for number, one in enumerate(candidates) if one.trigger == name]

@@ -44,11 +44,9 @@ class SampleRenderer(Protocol):
 
     def load(self, name: str) -> Template:
         """Read a template, or raise TemplateBroken."""
-        ...
 
     def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result | Killed]:
         """Render events; one result each."""
-        ...
 
 
 class IsolatedSampleRenderer:

@@ -68,9 +68,6 @@ def entry_of(profile: Mapping[str, Any]) -> Mapping[str, Any]:
 def load_profiles(path: Path) -> list[dict[str, Any]]:
     """Read payloads, wrapped or not, as profiles with exactly one entry in `segment_events` each.
 
-    Args:
-        path: A JSON object or an array of them.
-
     Raises:
         UsageWrong: The file can't be read, or holds no payload.
     """

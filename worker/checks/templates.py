@@ -1,4 +1,4 @@
-"""Checks a template on samples: does it render, and do all engines and ways agree about the value.
+"""Checks on samples that a template renders, and that all engines agree about its value.
 
 Samples are rendered in processes of their own: a template may kill the one that renders it.
 """
@@ -19,12 +19,7 @@ from worker.checks.finding import Finding
 from worker.checks.rendering import render_apart
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.errors import TemplateBroken
-from worker.jsonnet.accelerated import (
-    Accelerator,
-    CompiledAnswer,
-    can_be_compared,
-    is_same,
-)
+from worker.jsonnet.accelerated import Accelerator, CompiledAnswer, can_be_compared, is_same
 from worker.jsonnet.engines.choice import engine_for
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.judge import EngineModule, judge, judges

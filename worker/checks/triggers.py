@@ -102,15 +102,7 @@ def fails_where_another_renders(
     renderer: SampleRenderer,
     now: datetime,
 ) -> str:
-    """Say why a new template fails for the sample that the one before renders; "" = it does not.
-
-    Args:
-        settings: The configuration.
-        trigger: Whose template it is.
-        renders_before: Renders rows with the template before.
-        renderer: Of the new one, which loads.
-        now: To make the sample fresh.
-    """
+    """Say why a new template fails for a sample that the old one renders; "" = it does not."""
     rows = [Row(orjson.dumps(profile_for(settings, trigger, now)), trigger.settings)]
     [before] = renders_before(rows)
     if not isinstance(before, Rendered):

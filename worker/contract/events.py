@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from worker.contract.keys import digest_of
+from worker.contract.keys import DIGEST_BYTES, digest_of
 from worker.contract.words import Direction
 from worker.errors import FormatUnknown, PayloadRefused
 
@@ -87,6 +87,16 @@ class Header(NamedTuple):
     def is_placeholder(self) -> bool:
         """Say whether it stands for a header that can't be read: a real one has a time."""
         return self.time_us == 0
+
+
+UNREADABLE: Final = Header(
+    bytes(DIGEST_BYTES), "", Direction.CHANGE, 0, state=False, skip_hook=False, repair=False,
+    accepted_ms=0,
+)  # fmt: skip
+"""Stands for a header that can't be decoded."""
+UNKNOWN_FORMAT: Final = UNREADABLE._replace(accepted_ms=-1)
+"""Stands for a header of a format that another version knows."""
+_LATEST_US: Final = 1 << 56
 
 
 def header_of(event: Event, *, accepted_ms: int) -> Header:
@@ -170,6 +180,29 @@ def decode_header(text: bytes) -> Header:
         )
     except (ValueError, TypeError, KeyError) as error:
         raise PayloadRefused("unreadable", "An entry's header can't be read.") from error
+
+
+def read_header(text: bytes) -> Header:
+    """Read the entry's field `h`, or return a placeholder: `UNREADABLE` or `UNKNOWN_FORMAT`."""
+    try:
+        header = decode_header(text)
+    except PayloadRefused:
+        return UNREADABLE
+    except FormatUnknown:
+        return UNKNOWN_FORMAT
+    return header if _is_right(header) else UNREADABLE
+
+
+def _is_right(header: Header) -> bool:
+    """Say whether what follows can work with it: the ledger keeps times in seven bytes."""
+    return (
+        len(header.digest) == DIGEST_BYTES
+        and type(header.audience) is str
+        and type(header.time_us) is int
+        and 0 < header.time_us < _LATEST_US
+        and type(header.accepted_ms) is int
+        and type(header.replays) is int
+    )
 
 
 def encode_profile(profile: dict[str, Any]) -> bytes:

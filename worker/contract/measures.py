@@ -49,7 +49,7 @@ class Histogram:
 
     @classmethod
     def read(cls, counts: Mapping[str, int], prefix: str, bounds: tuple[float, ...]) -> Self:
-        """Return what counts say whose fields begin with a prefix."""
+        """Read the histogram whose fields in `counts` begin with a prefix."""
         buckets = tuple(counts.get(f"{prefix}|{n}", 0) for n in range(len(bounds) + 1))
         return cls(bounds, buckets, counts.get(f"{prefix}|{_MS}", 0) / 1_000)
 
@@ -65,7 +65,7 @@ class Histogram:
 def fields_of_times(
     prefix: str, bounds: tuple[float, ...], times: Iterable[float]
 ) -> dict[str, int]:
-    """Return what times, in seconds, add to the counts whose fields begin with a prefix."""
+    """Return what a list of times, in seconds, adds to the histogram with this prefix."""
     seconds = sorted(times)
     ends = [*(bisect_right(seconds, bound) for bound in bounds), len(seconds)]
     found = {
@@ -77,10 +77,10 @@ def fields_of_times(
 
 
 def prefix_of_delivery(kind: str, since: str) -> str:
-    """Return how the fields of times of deliveries begin."""
+    """Return the prefix of the fields that hold the times of deliveries."""
     return f"{TOOK}|{kind}|{since}"
 
 
 def label_of_status(status: int) -> str:
-    """Return a status as it is counted: of those that nobody has defined, only the class."""
+    """Return the label under which a status is counted; undefined ones share their class."""
     return str(status) if status in _KNOWN else f"{status // 100}xx"

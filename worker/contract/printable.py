@@ -19,10 +19,6 @@ def printable(text: str, *, keep: str = "") -> str:
     audience named with an escape sequence could otherwise rewrite the screen. `say`, `mention`,
     `table` and `print_json` of the command line and the workers' log do it by themselves; what is
     printed in another way calls it.
-
-    Args:
-        text: What may hold anything.
-        keep: Control characters that may stay, such as the line breaks of a text of ours.
     """
     return CONTROLS.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 

@@ -73,13 +73,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def problem_of(
     error: Mapping[str, Any], *, path: tuple[str | int, ...], known: Iterable[str]
 ) -> Problem:
-    """Return one of pydantic's errors as a problem.
-
-    Args:
-        error: One of `ValidationError.errors()`.
-        path: Of the table that was validated.
-        known: The keys that this table may have.
-    """
+    """Return one of pydantic's errors as a problem."""
     place = place_of((*path, *error["loc"]))
     context = error.get("ctx", {})
     if error["type"] == "extra_forbidden":

@@ -1,4 +1,4 @@
-"""JSON of bodies: compact text that is kept for a while, and reading what may be none."""
+"""JSON of bodies: writes compact text, and reads text that may be no JSON."""
 
 from __future__ import annotations
 

@@ -217,7 +217,6 @@ class Gate(Protocol):
 
         A breaker that one trigger alone has opened is closed for that one, and for no other.
         """
-        ...
 
     async def book(
         self,
@@ -238,7 +237,6 @@ class Gate(Protocol):
             horizon_seconds: At most 15 minutes.
             probe: The slot is a probe even if none is due.
         """
-        ...
 
     async def report(
         self, slot: Slot, verdict: Verdict, *, delivered: Mapping[str, int], batch: str = ""
@@ -251,23 +249,18 @@ class Gate(Protocol):
             delivered: By trigger: how many deliveries of it were made.
             batch: The place of the first delivery that was sent: a probe avoids it after a failure.
         """
-        ...
 
     async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:
         """Return how the last requests of each trigger were answered."""
-        ...
 
     async def cancel(self, slot: Slot) -> None:
         """Give a slot back because nothing was sent; another request may be the probe instead."""
-        ...
 
     async def pause(self, reason: str, by: str) -> None:
         """Close the gate until a person resumes."""
-        ...
 
     async def resume(self) -> None:
         """Open the gate again; one probe goes first, and all others wait for its result."""
-        ...
 
 
 def gate_id(base_url: str, authorization: str) -> str:

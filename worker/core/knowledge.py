@@ -33,7 +33,7 @@ _NOBODY: Final[frozenset[str]] = frozenset()
 def knowledge(
     record: Record, fact: Fact, slugs: Callable[[Iterable[int]], frozenset[str]]
 ) -> Knowledge:
-    """Return what is newer than an event; `slugs` names audiences by their numbers."""
+    """Return the facts newer than an event; `slugs` names audiences by their numbers."""
     since_us = max(fact.time_us, 1)
     ahead = [each for each in record.items.items() if each[1].delivered_us >= since_us]
     if not ahead and record.data_us <= fact.time_us:

@@ -1,4 +1,4 @@
-"""Messages without data: what differs from person to person is taken out of a message.
+"""Messages without personal data: everything that differs between people is taken out.
 
 Whatever is said about a delivery by a template, a destination or an engine goes through here
 before it is stored beside a cause, a pause or a moment of a person, or is printed.

@@ -35,7 +35,6 @@ class Sight:
     """A partition as the sweep found it.
 
     Args:
-        call: What to ring with.
         due: There is work that may be done now, and nobody holds the lease.
         ringing: Its bell rang already.
         held: Somebody holds its lease.

@@ -98,13 +98,7 @@ Verdict = (
 
 
 def quoting_nothing(verdict: Verdict, body: bytes, users: Sequence[bytes]) -> Verdict:
-    """Return a verdict with messages that quote nothing of the request.
-
-    Args:
-        verdict: Of the whole request.
-        body: What was sent.
-        users: Its users, in their order.
-    """
+    """Return a verdict with messages that quote nothing of the request."""
     match verdict:
         case Accepted(refused):
             return Accepted(

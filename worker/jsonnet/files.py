@@ -42,8 +42,6 @@ class SourceFile:
     """A file of a bundle.
 
     Args:
-        name: As the engines know it.
-        text: What it holds.
         is_code: It is evaluated; else it is imported as text only.
         tokens: Its significant tokens; none where it is text only.
         parsed: What they form; None where it is text only.
@@ -63,8 +61,6 @@ class Bundle:
     """A template and everything that it imports.
 
     Args:
-        root: The template's name as the engines know it.
-        files: By name.
         content_hash: Over names and texts; the library is not part of it unless imported.
     """
 
@@ -139,11 +135,7 @@ def _imports(parts: Mapping[str, Any]) -> str:
 
 
 class TemplateFolder:
-    """The folder of the user's templates, with the shipped `lib/` beside it.
-
-    Args:
-        folder: The configured templates folder.
-    """
+    """The folder of the user's templates, with the shipped `lib/` beside it."""
 
     def __init__(self, folder: Path) -> None:
         self._roots = {_TEMPLATES: folder.resolve(), _LIB: LIBRARY_FOLDER.resolve()}

@@ -22,7 +22,7 @@ FolderStamp = frozenset[tuple[str, int, int, int]]
 
 
 def stamp_of(folder: Path) -> FolderStamp:
-    """Return what changes whenever a file of the folder does."""
+    """Return a stamp that changes whenever a file of the folder does."""
     found = set()
     for path in folder.rglob("*"):
         try:
@@ -37,7 +37,6 @@ class UsedFiles:
     """Digests of the files of a folder that templates use, kept up with the folder.
 
     Args:
-        folder: The templates folder.
         templates: Names of templates; one that is a JSON object names several.
     """
 

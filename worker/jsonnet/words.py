@@ -59,10 +59,6 @@ def without_data(text: str, words: AbstractSet[str]) -> str:
     """Return a message as one line in which every word that is not known is hidden.
 
     A template's message may quote whatever the template knows of a person.
-
-    Args:
-        text: The message of a template, or an engine's message about it.
-        words: From `words_of`.
     """
     shown = "".join(each if each.isprintable() else " " for each in text)
     shown = _EMAIL.sub("<email>", shown)

@@ -52,7 +52,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc] # Celery is not typed
         return conn
 
     def on_connection_error_before_connected(self, exc: BaseException) -> None:
-        """Wait a moment: a master that was replaced, for example, refuses what a connection needs.
+        """Wait a moment before the next try, e.g. while a Redis that was replaced refuses commands.
 
         Celery tries again at once, and again and again.
         """

@@ -56,7 +56,6 @@ class Edge:
     """The node as the app's steps and tasks reach it: the app's attribute `segrelay`.
 
     Args:
-        build: Builds what drains, once in each process.
         load: Loads, before the first fork, what the processes share; returns the triggers that
             can't be worked on.
         silence_seconds: See `worker.node.sweep`.

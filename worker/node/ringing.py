@@ -13,24 +13,14 @@ import structlog
 from kombu.exceptions import KombuError
 
 from worker.contract.celery.errands import Errand
-from worker.contract.celery.messages import (
-    IMPATIENT,
-    Message,
-    drain_message,
-    errand_message,
-    send,
-)
+from worker.contract.celery.messages import IMPATIENT, Message, drain_message, errand_message, send
 from worker.core.rounds import Ring
 
 LOG: Final = structlog.get_logger()
 
 
 class Ringer:
-    """Sends `drain` messages; a process that was forked connects anew.
-
-    Args:
-        app: The Celery app.
-    """
+    """Sends `drain` messages; a process that was forked connects anew."""
 
     def __init__(self, app: Any) -> None:
         self._app = app

@@ -28,12 +28,7 @@ from worker.adapters.redis.node.schedule import RedisSchedule
 from worker.adapters.redis.node.survey import RedisSurvey
 from worker.contract.celery.errands import Errand
 from worker.contract.redis.birth import BirthWatch
-from worker.contract.redis.connection import (
-    connect,
-    redis_errors,
-    resolve_broker_url,
-    resolve_url,
-)
+from worker.contract.redis.connection import connect, redis_errors, resolve_broker_url, resolve_url
 from worker.contract.settings import Settings
 from worker.contract.settings.http import TemplateChoice
 from worker.contract.words import BACKFILL, LIVE
@@ -63,11 +58,9 @@ class Presence(Protocol):
 
     def announce(self) -> None:
         """Announce that this node runs, if that has not been done lately."""
-        ...
 
     def leave(self) -> None:
         """Take the announcement back."""
-        ...
 
 
 class Survey(Protocol):
@@ -75,11 +68,9 @@ class Survey(Protocol):
 
     def may_sweep(self) -> bool:
         """Say whether this node has to do the round."""
-        ...
 
     def look(self) -> list[Sight]:
         """Return the partitions with due work, and ring their bells."""
-        ...
 
 
 class Schedule(Protocol):
@@ -87,7 +78,6 @@ class Schedule(Protocol):
 
     def due(self) -> list[Errand]:
         """Return the due errands that nobody does, and for which nobody was rung lately."""
-        ...
 
 
 @dataclass(slots=True)
@@ -152,7 +142,7 @@ class Sweep:
             self.ring_errands(errands)
 
     def _is_broken(self, now: float) -> bool:
-        """Say whether we ring and nobody comes, though one of our own processes is idle."""
+        """Say whether no drain begins though this node rings and has an idle process."""
         idle_seconds = now - self._idle_since if self._idle_since is not None else 0.0
         since_drain_seconds = now - self.board.began_at_seconds
         shortest = min(self.rounds.silent_for_seconds(now), idle_seconds, since_drain_seconds)
@@ -215,14 +205,7 @@ class SweepStep(bootsteps.StartStopStep):
 
 
 def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) -> Sweep:
-    """Return the sweep of a node.
-
-    Args:
-        settings: Of the node.
-        node: What its processes share.
-        ringer: Sends messages.
-        pool: Celery's.
-    """
+    """Return the sweep of a node."""
     client = connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
     broker = connect(resolve_broker_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
     return Sweep(

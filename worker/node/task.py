@@ -45,7 +45,6 @@ class Drains(Protocol):
             stop: Set when this process was told to stop.
             live_waits: Says whether a live call waits in this node for a slot.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +98,7 @@ class DrainResult:
 
 @dataclass(slots=True)
 class DrainTask:
-    """The task's work: one object, made before the fork and used in each child.
-
-    Args:
-        build: Builds what drains, once in each process.
-        node: What the processes share.
-    """
+    """The task's work: one object, made before the fork and used in each child."""
 
     settings: Settings
     build: Callable[[], Ready]
@@ -123,7 +117,6 @@ class DrainTask:
 
         Raises:
             UsageWrong: There is no such destination or partition.
-            RedisUnavailable: Redis can't be asked.
         """
         self.node.board.begin()
         self._check(call)
@@ -204,12 +197,7 @@ class DrainTask:
 
 
 def register(app: Any, task: Callable[[], DrainTask]) -> None:
-    """Make `drain` a task of the app, under its name and the former one.
-
-    Args:
-        app: The Celery app.
-        task: Returns what the task does.
-    """
+    """Make `drain` a task of the app, under its name and the former one."""
 
     def drain(self: Any, destination: str, partition: int) -> ResultLine:
         """Drain one partition of one destination for a slice."""
@@ -234,11 +222,7 @@ def _run(task: DrainTask, call: Ring) -> DrainResult | None:
         raise
     except Exception as error:  # noqa: BLE001 - this is the edge
         # Its message may hold a profile's fields, and Flower would show it.
-        raise _bug(call, error) from None
-
-
-def _bug(call: Ring, error: Exception) -> Bug:
-    return Bug(log_bug(error, "drain.failed", **_named(call)))
+        raise Bug(log_bug(error, "drain.failed", **_named(call))) from None
 
 
 def _log_failure(call: Ring, error: SegrelayError) -> None:

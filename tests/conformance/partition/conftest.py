@@ -14,7 +14,7 @@ from worker.adapters.redis import scripts
 from worker.adapters.redis.partition import RedisPartition
 from worker.batch.partition import Delivery, Hold, Note, NotedDelivery, Partition, ReadRange
 from worker.contract.events import Header, decode_header
-from worker.contract.keys import PartitionKeys, digest_of, split_stream_name
+from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.redis.connection import connect_async, redis_errors
 from worker.contract.words import Direction
@@ -86,7 +86,7 @@ class FakeWorld:
         store = self.store
         return {
             "streams": {
-                name: [(decode_header(e.header), e.profile) for e in entries.values()]
+                name: [(e.header, e.profile) for e in entries.values()]
                 for name, entries in store.streams.items()
             },
             "counts": {name: n for name, n in store.counts.items() if n},
@@ -252,11 +252,7 @@ class Bench:
         self.run(self.one.accept([new(person, trigger, lane) for person in people]))
 
     def deliveries(self, stream: str = "live|vip-enter") -> list[Delivery]:
-        trigger = split_stream_name(stream)[1]
-        return [
-            Delivery(stream, trigger, e.entry_id, decode_header(e.header), e.profile)
-            for e in self.run(self.one.read([ReadRange(stream, "", 1_000)]))[0].entries
-        ]
+        return self.run(self.one.read([ReadRange(stream, "", 1_000)]))[0].entries
 
     def contents(self) -> dict[str, Any]:
         return self.world.contents()

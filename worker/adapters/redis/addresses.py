@@ -1,4 +1,4 @@
-"""The addresses of destinations, by which one is known again that got another name."""
+"""The addresses of destinations, by which a renamed destination is recognised."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ from worker.errors import WeMustAct
 
 
 def note_addresses(client: Redis, settings: Settings) -> None:
-    """Write down the address of each destination whose secrets are set.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Write down the address of each destination whose secrets are set."""
     known = {one.name: _address(settings, one) for one in settings.destinations.values()}
     with redis_errors():
         stored: Any = client.hgetall(keys.ADDRESSES)
@@ -33,9 +29,6 @@ def former_names(client: Redis, settings: Settings) -> dict[str, str]:
     """Return, by a destination's name, the name that it had before, if nothing was carried over.
 
     A destination is known again by its host and its credentials.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
     """
     with redis_errors():
         stored: Any = client.hgetall(keys.ADDRESSES)
@@ -50,18 +43,14 @@ def former_names(client: Redis, settings: Settings) -> dict[str, str]:
 
 
 def read_renamed(client: Redis) -> dict[str, str]:
-    """Return the new names of destinations that were renamed.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the new names of destinations that were renamed."""
     with redis_errors():
         stored: Any = client.hgetall(keys.MOVED)
     return {old.decode(): new.decode() for old, new in stored.items()}
 
 
 def rename_hint(old: str, new: str) -> str:
-    """Return what to do about a destination that is known again under another name."""
+    """Return the advice for a destination that was recognised under another name."""
     return (
         f"destination {new} has the host and the credentials of {old}, which the configuration does"
         f" not name any more: if it is the same, `segrelay destination rename {old} {new}` carries"

@@ -69,9 +69,7 @@ class RedisGate:
 
     Args:
         client: Repeats nothing by itself.
-        destination: Whose host and rate it is.
         authorization: What it sends; None = nothing.
-        script: Returns a script's text.
     """
 
     def __init__(

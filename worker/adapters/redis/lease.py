@@ -31,8 +31,6 @@ class ThreadedLease:
 
     Args:
         client: Of its own: used by the thread only.
-        token: What the partition was taken with.
-        lease_seconds: How long it holds without being renewed.
     """
 
     def __init__(

@@ -24,11 +24,7 @@ class RedisMeanings:
         self._known: dict[str, tuple[list[Any], Mapping[str, Meaning]]] = {}
 
     async def of(self, destination: str) -> Mapping[str, Meaning]:
-        """Return what the triggers of a destination mean, by their names.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return what the triggers of a destination mean, by their names."""
         triggers = self._triggers[destination]
         names = named_audiences(triggers)
         slugs: list[Any] = []
@@ -64,11 +60,7 @@ def meanings(
 
 
 def read_meanings(client: Redis, settings: Settings) -> dict[str, Meaning]:
-    """Return what all triggers mean, by their names.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return what all triggers mean, by their names."""
     triggers = list(settings.triggers.values())
     names = named_audiences(triggers)
     with redis_errors():

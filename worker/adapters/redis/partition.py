@@ -15,7 +15,7 @@ from worker.adapters.redis.partition_calls import carry_call, settle_call
 from worker.adapters.redis.renumbered import places_of
 from worker.adapters.redis.repeating import until_confirmed
 from worker.batch.partition import (
-    Entry,
+    Delivery,
     Hold,
     LedgerText,
     Note,
@@ -26,7 +26,8 @@ from worker.batch.partition import (
     Settlement,
     TakenPartition,
 )
-from worker.contract.keys import REACHED_KEPT, PartitionKeys
+from worker.contract.events import read_header
+from worker.contract.keys import REACHED_KEPT, PartitionKeys, split_stream_name
 from worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
 from worker.contract.redis.accept import SCRIPT as ACCEPT
 from worker.contract.redis.connection import redis_errors
@@ -51,7 +52,6 @@ class RedisPartition:
 
     Args:
         client: Repeats nothing by itself.
-        lease_seconds: How long a lease holds without being renewed.
         retention_seconds: How long the ledger of somebody who is in no audience is kept after
             its last write.
         late_seconds: For how long a note is open.
@@ -115,7 +115,7 @@ class RedisPartition:
         """Read the next entries of several streams; many streams share a round trip."""
         found: dict[ReadRange, ReadEntries] = {}
         left, at_once = _READ_BYTES, _READ_AT_FIRST
-        wanted = deque(sorted(ranges, key=_most))
+        wanted = deque(sorted(ranges, key=lambda each: each.most))
         while wanted:
             most = wanted[0].most
             group = [wanted.popleft()]
@@ -123,7 +123,7 @@ class RedisPartition:
                 group.append(wanted.popleft())
             rows = await self._next_entries(group, most if left > 0 else 1)
             found.update(zip(group, rows, strict=True))
-            left -= sum(len(e.header) + len(e.profile) for each in rows for e in each.entries)
+            left -= sum(e.size for each in rows for e in each.entries)
             at_once *= 2
         return [found[wanted] for wanted in ranges]
 
@@ -135,10 +135,8 @@ class RedisPartition:
                 self._client, "XREAD", "COUNT", most, "STREAMS", *keys, *after
             )
         rows = dict(answer)  # a stream with nothing behind the id is missing
-        return [
-            ReadEntries([_entry(*row) for row in rows.get(key, ())], len(rows.get(key, ())) < most)
-            for key in keys
-        ]
+        found = [(each.stream, rows.get(key, ())) for each, key in zip(ranges, keys, strict=True)]
+        return [ReadEntries(_deliveries(stream, some), len(some) < most) for stream, some in found]
 
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()
@@ -306,12 +304,10 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _most(wanted: ReadRange) -> int:
-    return wanted.most
-
-
-def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-    return Entry(entry_id.decode(), fields.get(b"h", b""), fields.get(b"p", b""))
+def _deliveries(stream: str, rows: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Delivery]:
+    _, trigger = split_stream_name(stream)
+    fields = ((i.decode(), each.get(b"h", b""), each.get(b"p", b"")) for i, each in rows)
+    return [Delivery(stream, trigger, i, read_header(h), p, h) for i, h, p in fields]
 
 
 def _hold(text: bytes) -> Hold:

@@ -11,12 +11,7 @@ from redis.exceptions import NoScriptError
 from worker.adapters.redis import scripts
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
-from worker.contract.people.stable import (
-    CLAIMS_OUTLIVE_MS,
-    MOST_CHANGES,
-    Sighting,
-    time_text,
-)
+from worker.contract.people.stable import CLAIMS_OUTLIVE_MS, MOST_CHANGES, Sighting, time_text
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, digest
 from worker.errors import PartitionsChange
@@ -32,9 +27,6 @@ class RedisRecognizer:
     Args:
         client: Repeats nothing by itself.
         place: The partition in which the identities are.
-        field: The profile's field with the stable id.
-        identity: The profile's field with the identity.
-        numbering: The numbers of the partitions.
         retention_seconds: How long somebody is remembered whose newest event is no entrance.
     """
 

@@ -19,11 +19,7 @@ class RedisRenames:
         self._triggers = {name: settings.triggers_of(name) for name in settings.destinations}
 
     async def of(self, destination: str) -> Renames:
-        """Return the renames that hold now.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return the renames that hold now."""
         with redis_errors():
             renamed = await scripts.pairs(self._client, keys.RENAMED)
             ids = await scripts.pairs(self._client, keys.AUDIENCES) if renamed else []

@@ -43,9 +43,7 @@ class RedisTokens:
     """Implements `worker.destinations.tokens.Tokens`.
 
     Args:
-        client: Of a worker process.
         authorization: Of the type `oauth2`; its secrets are set.
-        ask: Asks the endpoint for a token.
         monotonic: Seconds that never go back.
         turn_seconds: How long a process may take to ask.
     """

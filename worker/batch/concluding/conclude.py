@@ -49,13 +49,10 @@ class _Outcomes:
 
     Args:
         now_ms: When the answer was read, by Redis' clock.
-        records: Ledgers after it, by digest.
-        reached: See `Settlement`.
         counts: What is added to the counts: fields that were left out, and measures.
         delivered: Deliveries by trigger.
         apart: Parcels that shared a user object which was refused.
         history: Lines about user objects that were shared.
-        answer: What the destination said; None = nothing.
     """
 
     now_ms: int
@@ -239,7 +236,9 @@ class Conclusion:
             for loser in parcel.losers
         )
         if state.is_sampled(parcel.digest):
-            to.reached[parcel.digest.hex()] = _reached(parcel, to.now_ms)
+            to.reached[parcel.digest.hex()] = orjson.dumps(
+                [to.now_ms, parcel.route.api.known_by(parcel.shaped)]
+            )
 
     def _shared(self, packed: Packed) -> bytes:
         """Return the line of history that says which deliveries shared a user object."""
@@ -272,11 +271,6 @@ class Conclusion:
         waits |= {
             p.delivery.trigger: outcome.wait for p, outcome in outcomes.items() if outcome.wait
         }
-        deaths = [
-            (parcel.delivery, self.settler.obituary(parcel, Death.FAILED, message, None))
-            for parcel, outcome in outcomes.items()
-            if outcome.setback is None
-        ]
         setbacks = {
             parcel.delivery.place: outcome.setback
             for parcel, outcome in outcomes.items()
@@ -286,7 +280,7 @@ class Conclusion:
         await self._settle_open(
             sent,
             Settlement(
-                settled=await self.settler.buried(deaths),
+                settled=await self._buried(outcomes, message),
                 waits=waits,
                 setbacks=setbacks,
                 history=[self.settler.line(p.delivery, "retry", remark) for p in request.parcels],
@@ -297,6 +291,12 @@ class Conclusion:
         for trigger, wait in waits.items():
             self.batch.state.set_wait(trigger, wait)
         self.batch.drop([trigger for trigger, wait in waits.items() if wait])
+
+    async def _buried(self, outcomes: Mapping[Parcel, AfterFailure], message: str) -> list[Settled]:
+        """Bury the parcels that may not be tried again."""
+        dead = [parcel for parcel, outcome in outcomes.items() if outcome.setback is None]
+        deaths = [(p.delivery, self.settler.obituary(p, Death.FAILED, message, None)) for p in dead]
+        return await self.settler.buried(deaths)
 
     def _after_failure(self, parcel: Parcel, sent: Sent, message: str) -> AfterFailure:
         return self.batch.state.after_failure(
@@ -340,8 +340,3 @@ class Conclusion:
         if possibly_applied and end_ms:
             opened = Note(note.note_id, note.deliveries, end_ms)
             self.batch.state.keep_open(opened)
-
-
-def _reached(parcel: Parcel, now_ms: int) -> bytes:
-    """Return by what the destination knows a person, as Redis keeps it."""
-    return orjson.dumps([now_ms, parcel.route.api.known_by(parcel.shaped)])

@@ -1,4 +1,4 @@
-"""Repairs what a request may have broken whose lease was taken while it was under way.
+"""Publishes repairs after a request whose lease was taken while it was under way.
 
 Something newer may have been delivered meanwhile, and its own, older request may have taken
 effect after it. Then the newest direction is published once more.

@@ -41,7 +41,6 @@ class ResponseStream(NamedTuple):
     """The response stream of a trigger.
 
     Attributes:
-        name: As Lytics knows it.
         headers: Of the answer, that it is told.
         fields: Of the profile, that it is told; none = the identity.
     """

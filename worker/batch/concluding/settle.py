@@ -24,20 +24,16 @@ class Streaks(Protocol):
     """Counts how many deliveries of a trigger died of one cause in a row, over all workers."""
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
-        """Return how many may; the trigger is paused where that is fewer."""
-        ...
+        """Return how many of these deliveries may die; if not all may, the trigger is paused."""
 
     async def broken(self, trigger: str) -> None:
         """Begin to count anew: something of the trigger was delivered."""
-        ...
 
     async def pause(self, trigger: str, obituary: Obituary) -> None:
         """Pause a trigger all of whose deliveries die like this."""
-        ...
 
     async def stop(self, trigger: str, reason: str) -> None:
         """Pause a trigger for another reason than a cause of death."""
-        ...
 
 
 @dataclass(slots=True)
@@ -75,7 +71,8 @@ class Settler:
             settlement: Without ledgers: those of the profiles that it tells of are added.
             tried: Digests of the profiles of a request without a sure answer.
         """
-        lines = (*settlement.history, *self._lines(settlement.settled))
+        told_of = (s for s in settlement.settled if s.remark)
+        lines = (*settlement.history, *(self.line(s.delivery, s.kind, s.remark) for s in told_of))
         told = dict.fromkeys(s.delivery.header.digest for s in settlement.settled if s.tells)
         async with self._settling:
             ledgers = {
@@ -93,7 +90,7 @@ class Settler:
         return end_ms
 
     async def buried(self, deaths: Sequence[tuple[Delivery, Obituary]]) -> list[Settled]:
-        """Return the settled deaths; those beyond a streak of one cause stay where they are."""
+        """Return the settled deaths; those beyond a streak of one cause stay in their streams."""
         groups: dict[tuple[str, str], list[tuple[Delivery, Obituary]]] = {}
         for delivery, obituary in deaths:
             groups.setdefault((delivery.trigger, obituary.cause), []).append((delivery, obituary))
@@ -141,9 +138,6 @@ class Settler:
             (setback.failures if setback else 0) + 1,
             said.headers,
         )
-
-    def _lines(self, settled: Iterable[Settled]) -> list[bytes]:
-        return [self.line(s.delivery, s.kind, s.remark) for s in settled if s.remark]
 
     def line(self, delivery: Delivery, outcome: str, remark: str) -> bytes:
         """Return a line of the history."""

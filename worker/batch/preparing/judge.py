@@ -10,8 +10,8 @@ from worker.batch.batch import Batch, Numbers
 from worker.batch.letters import Obituary
 from worker.batch.parcel import Contender
 from worker.batch.partition import Delivery, LedgerText, Note, Settled
-from worker.batch.preparing.read import UNKNOWN_FORMAT, UNREADABLE, is_full
-from worker.contract.events import decode_header, decode_profile
+from worker.batch.preparing.read import is_full
+from worker.contract.events import UNKNOWN_FORMAT, UNREADABLE, decode_header, decode_profile
 from worker.contract.words import Death, Direction, Skip
 from worker.core.contest import contest
 from worker.core.ledger import (
@@ -52,13 +52,7 @@ def ledgers_after(
 
 
 async def decode_batch(batch: Batch, deliveries: Sequence[Delivery], *, entries: int) -> None:
-    """Decode the deliveries that were read for a batch.
-
-    Args:
-        batch: It takes them in, also what can't be decoded.
-        deliveries: Of its streams.
-        entries: How many might be read.
-    """
+    """Decode the deliveries that were read for a batch."""
     audiences = {d.header.audience for d in deliveries if d.header.audience}
     await batch.numbers.learn(audiences, {d.trigger for d in deliveries})
     contenders = decode_deliveries(deliveries, batch)

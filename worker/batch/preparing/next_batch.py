@@ -26,9 +26,7 @@ class NextBatch:
     """The next batch, prepared while the present one is delivered.
 
     Args:
-        present: The batch that is delivered.
         entries: How many a batch has at most.
-        prepared: The next one.
     """
 
     present: Batch
@@ -51,11 +49,7 @@ class NextBatch:
             await self._preparing
 
     def begin(self, ends: Callable[[], Awaitable[bool]]) -> None:
-        """Begin to prepare, if nothing is in trouble; called again, it does nothing.
-
-        Args:
-            ends: Says whether no more is to be rendered.
-        """
+        """Begin to prepare, if nothing is in trouble; called again, it does nothing."""
         if not self._has_begun:
             self._has_begun = True
             if self._is_worth_it():
@@ -98,11 +92,7 @@ class NextBatch:
         self.prepared = batch
 
     def turn(self, streams: Sequence[str]) -> Batch | None:
-        """Return the next batch, with what this one has left; None = it has to be read anew.
-
-        Args:
-            streams: Those that may be read now.
-        """
+        """Return the next batch, with what this one has left; None = it has to be read anew."""
         present, prepared = self.present, self.prepared
         if prepared is None:
             return None

@@ -11,12 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from worker.batch.partition import Delivery, Entry, Hold, ReadEntries, ReadRange
+from worker.batch.partition import Delivery, Hold, ReadEntries, ReadRange
 from worker.batch.state import State
-from worker.contract.events import Header, decode_header
-from worker.contract.keys import DIGEST_BYTES, split_stream_name
-from worker.contract.words import Direction
-from worker.errors import FormatUnknown, PayloadRefused
+from worker.contract.keys import split_stream_name
 
 BATCH_ENTRIES: Final = 2_000
 """The largest number of deliveries in a batch: a full request of 1,000 users for each direction."""
@@ -34,15 +31,6 @@ _FIRST_STEP: Final = 32
 _LARGEST_STEP: Final = 500
 _STEP_BYTES: Final = 2_000_000
 """The bytes that are read of all streams together in one round trip."""
-_LATEST_US: Final = 1 << 56
-
-UNREADABLE: Final = Header(
-    bytes(DIGEST_BYTES), "", Direction.CHANGE, 0, state=False, skip_hook=False, repair=False,
-    accepted_ms=0,
-)  # fmt: skip
-"""Stands for a header that can't be decoded."""
-UNKNOWN_FORMAT: Final = UNREADABLE._replace(accepted_ms=-1)
-"""Stands for a header of a format that another version knows."""
 
 
 class StreamReader(Protocol):
@@ -50,15 +38,12 @@ class StreamReader(Protocol):
 
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams; of many in one round trip."""
-        ...
 
     async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
-        """Write down up to which entry a trigger that means this wants nothing of its stream."""
-        ...
+        """Store the id up to which a trigger with this meaning wants nothing of its stream."""
 
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Return the records of people who are being renamed, or were."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -76,13 +61,13 @@ class _Source:
     hold: Hold | None
     unwanted_up_to: str = ""
     only_orphans: bool = True
-    entries: deque[Entry] = field(default_factory=deque)
+    entries: deque[Delivery] = field(default_factory=deque)
     is_exhausted: bool = False
     only_waiting: bool = True
     step: int = 0
 
     def take_in(self, found: ReadEntries) -> None:
-        """Put what was found behind the entries that are there."""
+        """Append the entries that were found."""
         self.is_exhausted = found.is_all
         self.entries.extend(found.entries)
         if found.entries:
@@ -140,7 +125,7 @@ class _BatchReader:
         for source, found in zip(wanted, await self.reader.read(ranges), strict=True):
             source.take_in(found)
             self.seen += len(found.entries)
-            self.seen_bytes += sum(len(e.profile) + len(e.header) for e in found.entries)
+            self.seen_bytes += sum(e.size for e in found.entries)
 
     def _step(self, streams: int) -> int:
         """Return the number of entries to read next of each stream."""
@@ -206,7 +191,7 @@ async def _read(
     while heads and len(batch) < entries and size < BATCH_BYTES:
         _, number = heapq.heappop(heads)
         source = sources[number]
-        delivery = _delivery(source, source.entries.popleft())
+        delivery = source.entries.popleft()
         if _is_left(state, source, delivery):
             passed_over += 1
             if passed_over >= PASSED_OVER_AT_MOST:
@@ -262,32 +247,6 @@ def _source(state: State, stream: str) -> _Source:
 def _push(heads: list[tuple[tuple[int, int], int]], number: int, source: _Source) -> None:
     if source.entries:
         heapq.heappush(heads, (order_of(source.entries[0].entry_id), number))
-
-
-def _delivery(source: _Source, entry: Entry) -> Delivery:
-    try:
-        header = decode_header(entry.header)
-    except PayloadRefused:
-        header = UNREADABLE
-    except FormatUnknown:
-        header = UNKNOWN_FORMAT
-    if header is not UNKNOWN_FORMAT and not _is_right(header):
-        header = UNREADABLE
-    return Delivery(
-        source.stream, source.trigger, entry.entry_id, header, entry.profile, entry.header
-    )
-
-
-def _is_right(header: Header) -> bool:
-    """Say whether what follows can work with it: the ledger keeps times in seven bytes."""
-    return (
-        len(header.digest) == DIGEST_BYTES
-        and type(header.audience) is str
-        and type(header.time_us) is int
-        and 0 < header.time_us < _LATEST_US
-        and type(header.accepted_ms) is int
-        and type(header.replays) is int
-    )
 
 
 async def _store_orphans(reader: StreamReader, state: State, source: _Source) -> None:

@@ -1,4 +1,4 @@
-"""Recognizes people by their stable ids: whose identity has changed, and whose events are late.
+"""Recognizes people by their stable ids, to find changed identities and late events.
 
 It is done with what the holder of the lease reads, before anything is decided: the events of
 somebody whose identity changes wait, and those under a former identity go to the present one.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol, assert_never
-
-import orjson
+from typing import Final, NamedTuple, Protocol, assert_never
 
 from worker.batch.batch import Batch
 from worker.batch.letters import Obituary
@@ -46,7 +44,6 @@ class RowRenderer(Protocol):
         Isolated rows are rendered in a throw-away process with limits. There may be fewer results
         than isolated rows; the other rows are left for another time.
         """
-        ...
 
     async def render_safely(
         self, template: Template, engine: Engine, rows: Sequence[Row]
@@ -56,11 +53,9 @@ class RowRenderer(Protocol):
         Other work has its turn all the time. If rows take so long that it would have to wait, there
         are fewer results.
         """
-        ...
 
     def doubts(self, template: Template) -> bool:
         """Say whether what `render_safely` made of a template can't be trusted any more."""
-        ...
 
 
 class _Group(NamedTuple):
@@ -138,14 +133,7 @@ async def _render_parts(
     render: Callable[[_Part], Awaitable[bool]],
     ends: Callable[[], Awaitable[bool]],
 ) -> None:
-    """Render deliveries, part after part, until it has to end.
-
-    Args:
-        contenders: The deliveries.
-        batch: Theirs.
-        render: Renders a part; returns whether to go on.
-        ends: Says whether to end before the next part.
-    """
+    """Render deliveries, part after part, until it has to end."""
     for part in _parts(contenders, batch):
         if await ends() or not await render(part):
             return
@@ -264,10 +252,3 @@ def _parcel(contender: Contender, body: bytes, route: Route, now_us: int) -> Par
     known_by = map(route.api.identifiers, shaped.users)
     names = frozenset((delivery.header.digest,)).union(*known_by)
     return Parcel(delivery, fact, route, shaped, body, losers, names)
-
-
-def _loads(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None

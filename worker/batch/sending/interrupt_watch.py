@@ -1,4 +1,4 @@
-"""Watches, while requests are under way: is the lease lost, was the process told to stop?"""
+"""Watches the lease and the signal to stop while requests are under way."""
 
 from __future__ import annotations
 
@@ -17,15 +17,12 @@ class Lease(Protocol):
 
     def is_valid(self) -> bool:
         """Say whether the lease holds, by a clock that runs on while the process is stopped."""
-        ...
 
     def __enter__(self) -> Self:
         """Begin to renew the lease."""
-        ...
 
     def __exit__(self, *_: object) -> None:
         """Stop renewing."""
-        ...
 
 
 @dataclass(slots=True)

@@ -115,25 +115,22 @@ class Packer:
             parcel = part.parcels.popleft()
             if not alone and self.batch.goes_alone(parcel.delivery.trigger):
                 in_trouble.append(parcel)
-                continue
-            if shares and builder.holds(parcel):
-                if not self._joins(parcel, builder):
-                    left.append(parcel)
-                continue
-            if (
-                builder.is_full
-                or not self.batch.may_go(parcel.delivery.trigger)
-                or self._is_blocked(parcel, builder.names)
-            ):
-                left.append(parcel)
-                continue
-            users = self._pack(parcel)
-            if users and not builder.add(parcel, users):
+            elif not self._takes(builder, parcel, shares=shares):
                 left.append(parcel)
         part.parcels.extendleft(reversed(left))
         loaded = builder.packed()
         request = self._request(loaded, is_part=part.is_refused) if loaded else None
         return request, in_trouble
+
+    def _takes(self, builder: RequestBuilder, parcel: Parcel, *, shares: bool) -> bool:
+        """Say whether a parcel is done with: in the request, or settled without one."""
+        if shares and builder.holds(parcel):
+            return self._joins(parcel, builder)
+        may_go = not builder.is_full and self.batch.may_go(parcel.delivery.trigger)
+        if not may_go or self._is_blocked(parcel, builder.names):
+            return False
+        users = self._pack(parcel)
+        return not users or builder.add(parcel, users)
 
     def _joins(self, parcel: Parcel, builder: RequestBuilder) -> bool:
         """Add a parcel to the user object of its profile if the ledger would let it pass then.
@@ -157,7 +154,7 @@ class Packer:
             return False
 
     def _fewest_failures(self, part: Part) -> int:
-        """Return what orders the parts of a trigger that is tried; all others keep their order."""
+        """Return the sort key of a part: the fewest failures first, if its trigger is tried."""
         if part.kind.alone not in self.batch.state.waits:
             return 0
         return min(map(self._failures, part.parcels), default=0)
@@ -207,7 +204,7 @@ class Packer:
         return users
 
     def _shaped(self, parcel: Parcel, record: Record) -> Shaped | NotSendable:
-        """Return what is still true of a body, by what a record knows."""
+        """Return the body, corrected by the newer facts in a record."""
         # A repair carries the profile of an older event, so all that the ledger knows is newer.
         fact = parcel.fact._replace(time_us=0) if parcel.fact.repair else parcel.fact
         newer = knowledge(record, fact, self.batch.numbers.slugs)
@@ -237,7 +234,7 @@ class Packer:
         )
 
     def _share(self, parcel: Parcel) -> None:
-        """Count once that the destination takes this profile and another for the same person."""
+        """Count, once, that this profile shares an identifier with another profile."""
         if parcel not in self._sharing:
             self._sharing.add(parcel)
             self.batch.state.identities_shared[parcel.delivery.trigger] += 1

@@ -64,12 +64,7 @@ class RequestBuilder:
         return True
 
     def record(self, parcel: Parcel, known: Record) -> Record:
-        """Return the ledger of a profile as if all that is here was delivered already.
-
-        Args:
-            parcel: Of a profile that has a user object here.
-            known: The ledger of that profile as it is.
-        """
+        """Return the ledger of a profile as if all that is here was delivered already."""
         record = self._records.get(parcel.digest)
         if record is None:
             (first,) = self._packed[self._at[parcel.digest]].members
@@ -77,13 +72,7 @@ class RequestBuilder:
         return record
 
     def join(self, parcel: Parcel, size: int, known: Record) -> bool:
-        """Add a parcel to its profile's user object; return whether it fits.
-
-        Args:
-            parcel: The parcel.
-            size: How many bytes it takes at most.
-            known: What `record` returned for it.
-        """
+        """Add a parcel to its profile's user object; return whether it fits."""
         at = self._at[parcel.digest]
         members = self._packed[at].members
         pair = sorted((members[0], parcel), key=_event_time)

@@ -111,41 +111,43 @@ class Courier:
                 return
             if slot.probe and len(request.parcels) > 1:
                 request = self.packer.reduce(request, slot.avoid)
-            whole = await enveloped(request, self.renderer)
-            if isinstance(whole, str):
-                await self.gate.cancel(slot)
-                self._refuse_unsent(request, whole)
-                return
-            request = whole
-            note = self._note(request)
-            noted_ms = await self.partition.note(note)
-            passage = SendGuard(self, request, slot, noted_ms)
-            begun = self.batch.state.clock.seconds()
-            try:
-                verdict, answer = await self._exchange(request, passage)
-            except ConfigurationInvalid as error:
-                await passage.give_back()
-                await self._unsendable(request, note, error.message)
-                return
-            elapsed = self.batch.state.clock.seconds() - begun
-            sent = Sent(request, note, answer, passage.slot, begun, elapsed)
-            if isinstance(answer, NoAnswer) and answer.is_ours:
-                await self._end(sent, answer, passage)
-                return
-            self.batch.state.tally.requests += 1
-            self._log(sent, verdict)
-            delivered = await self.conclusion.obey(sent, verdict)
-            await self.gate.report(
-                passage.slot,
-                verdict,
-                delivered=delivered,
-                batch=request.parcels[0].delivery.place,
-            )
-            if slot.probe and isinstance(verdict, Accepted):
-                # All others have waited for the probe, or share no request.
-                await self._look()
+            await self._carry_in(slot, request)
         finally:
             self.batch.done(request)
+
+    async def _carry_in(self, slot: Slot, request: Request) -> None:
+        """Note and send a request in its slot, and do what follows from the answer."""
+        whole = await enveloped(request, self.renderer)
+        if isinstance(whole, str):
+            await self.gate.cancel(slot)
+            self._refuse_unsent(request, whole)
+            return
+        note = self._note(whole)
+        passage = SendGuard(self, whole, slot, await self.partition.note(note))
+        begun = self.batch.state.clock.seconds()
+        try:
+            verdict, answer = await self._exchange(whole, passage)
+        except ConfigurationInvalid as error:
+            await passage.give_back()
+            await self._unsendable(whole, note, error.message)
+            return
+        elapsed = self.batch.state.clock.seconds() - begun
+        sent = Sent(whole, note, answer, passage.slot, begun, elapsed)
+        if isinstance(answer, NoAnswer) and answer.is_ours:
+            await self._end(sent, answer, passage)
+            return
+        await self._conclude(sent, verdict)
+        if slot.probe and isinstance(verdict, Accepted):
+            # All others have waited for the probe, or share no request.
+            await self._look()
+
+    async def _conclude(self, sent: Sent, verdict: Verdict) -> None:
+        """Settle a request that was answered, or whose answer failed to come, and tell the gate."""
+        self.batch.state.tally.requests += 1
+        self._log(sent, verdict)
+        delivered = await self.conclusion.obey(sent, verdict)
+        first = sent.request.parcels[0].delivery.place
+        await self.gate.report(sent.slot, verdict, delivered=delivered, batch=first)
 
     async def _end(self, sent: Sent, answer: NoAnswer, passage: SendGuard) -> None:
         """Settle a request that we ended ourselves, which says nothing about the destination."""

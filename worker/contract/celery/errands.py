@@ -23,7 +23,6 @@ class Errand(NamedTuple):
     """The address of a step of background work.
 
     Attributes:
-        task: Name of the Celery task.
         name: Of what the step is of; it stands in Flower.
     """
 
@@ -36,7 +35,6 @@ class Turn(Protocol):
 
     def is_over(self) -> bool:
         """Say whether the step should end: the node was told to, or a drain waits."""
-        ...
 
 
 class Turns(Hashable, Protocol):
@@ -46,8 +44,6 @@ class Turns(Hashable, Protocol):
 
     def turn(self) -> AbstractContextManager[Turn | None]:
         """Return the node's one turn for errands; None if it is taken, or no slot is free."""
-        ...
 
     def ring(self, errands: Iterable[Errand]) -> Any:
         """Send messages for errands; what can't be sent, the sweep finds."""
-        ...

@@ -56,7 +56,7 @@ class Forward:
     trigger: str = ""
 
     def dumps(self) -> bytes:
-        """Return it as Redis keeps it; earlier versions know nothing of stable ids."""
+        """Return the text that Redis keeps; older versions of segrelay know no stable ids."""
         row = asdict(self)
         if not self.stable:
             del row["stable"], row["trigger"]

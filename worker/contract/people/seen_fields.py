@@ -29,12 +29,7 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 
 
 class SeenFields:
-    """Notes the names of the fields of some of the profiles that a producer publishes.
-
-    Args:
-        client: Of Redis.
-        clock: In seconds; only differences count.
-    """
+    """Notes the names of the fields of some of the profiles that a producer publishes."""
 
     def __init__(self, client: Redis, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
@@ -70,11 +65,7 @@ class SeenFields:
 
 
 def seen_fields(client: Redis) -> frozenset[str]:
-    """Return the names of the fields that profiles had lately.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the names of the fields that profiles had lately."""
     with redis_errors():
         names: Any = client.zrange(keys.FIELDS, 0, -1)
     return frozenset(name.decode() for name in names)

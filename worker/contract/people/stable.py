@@ -71,7 +71,6 @@ class Recognizer(Protocol):
         Returns:
             Of each: "" = they go on, `WAITS`, or the key of the profile to which they belong.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,21 +23,13 @@ redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now))
 
 
 def tell_seen(client: redis.Redis, kind: str) -> None:
-    """Write that a process of this kind runs.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Write that a process of this kind runs."""
     with redis_errors():
         run_script(client, _TELL, (keys.SEEN,), (kind,))
 
 
 def read_seen(client: redis.Redis) -> Mapping[str, int]:
-    """Return when a process of each kind was last seen (ms, Redis' clock).
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return when a process of each kind was last seen (ms, Redis' clock)."""
     with redis_errors():
         stored: Any = client.hgetall(keys.SEEN)
     return {kind.decode(): int(at) for kind, at in stored.items()}

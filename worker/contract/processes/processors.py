@@ -19,9 +19,6 @@ def processors(root: Path = Path("/")) -> int:
 
     That is what it may run on, and no more than its container's share of time; of a share of one
     and a half, two.
-
-    Args:
-        root: Where /proc and /sys are.
     """
     return max(1, min([_may_run_on(), *map(ceil, _shares(root))]))
 

@@ -30,7 +30,6 @@ class Sample:
     Args:
         at_ms: Redis' clock.
         counts: By destination, as `progress.lua` names them.
-        quarantined: Records in the quarantine.
     """
 
     at_ms: int
@@ -76,9 +75,6 @@ def read_samples(client: redis.Redis) -> Sequence[Sample]:
     """Return the samples of two minutes, some of a quarter of an hour ago, and the oldest.
 
     The newest stands first.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
     """
     with redis_errors():
         pipe = client.pipeline(transaction=False)

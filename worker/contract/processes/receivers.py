@@ -109,9 +109,6 @@ def report_receiver(
         lag_ms: How late its timers are; -1 = it ends.
         events: Something was stored.
         max_bytes: The largest request that it takes.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
     flat = [
@@ -125,11 +122,7 @@ def report_receiver(
 
 
 def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
-    """Return the answers that the receivers have reported.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the answers that the receivers have reported."""
     with redis_errors():
         stored: Any = client.hgetall(keys.RECEIVER)
     bucket = now_ms // BUCKET_MS

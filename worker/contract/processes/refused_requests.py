@@ -16,20 +16,12 @@ _TOO_LARGE: Final = "too_large"
 
 
 def count_too_large(client: Redis) -> None:
-    """Count one more refused request.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Count one more refused request."""
     with redis_errors():
         client.hincrby(keys.REFUSALS, _TOO_LARGE, 1)
 
 
 def too_large(client: Redis) -> int:
-    """Return how many requests were refused.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return how many requests were refused."""
     with redis_errors():
         return int(cast("bytes | None", client.hget(keys.REFUSALS, _TOO_LARGE)) or 0)

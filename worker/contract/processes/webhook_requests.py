@@ -60,11 +60,7 @@ def new_request_id() -> str:
 
 
 def keep_requests(client: redis.Redis, requests: Iterable[WebhookRequest]) -> None:
-    """Keep requests, and forget the oldest ones.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Keep requests, and forget the oldest ones."""
     flat = [
         part
         for one in requests
@@ -82,11 +78,7 @@ def keep_requests(client: redis.Redis, requests: Iterable[WebhookRequest]) -> No
 
 
 def forget_requests(client: redis.Redis, digests: Iterable[bytes]) -> int:
-    """Forget the requests that were about one of these people; returns how many there were.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Forget the requests that were about one of these people; returns how many there were."""
     wanted = set(digests)
     with redis_errors():
         rows: Any = client.xrange(keys.REQUESTS)
@@ -99,11 +91,7 @@ def _people(text: bytes) -> list[bytes]:
 
 
 def read_requests(client: redis.Redis) -> Iterator[WebhookRequest]:
-    """Yield the requests that are kept, the newest first.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Yield the requests that are kept, the newest first."""
     with redis_errors():
         rows: Any = client.xrevrange(keys.REQUESTS)
     for entry_id, fields in rows:

@@ -67,11 +67,7 @@ class Process:
 
 
 def read_processes(client: redis.Redis) -> list[Process]:
-    """Return the processes that run, each as it was last seen.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the processes that run, each as it was last seen."""
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         pipe.time()

@@ -27,7 +27,6 @@ from worker.contract.settings.sections import (
     DeliverySettings,
     Destination,
     FlowerSettings,
-    Frozen,
     ListeningSettings,
     LyticsSettings,
     MetricsSettings,
@@ -36,7 +35,7 @@ from worker.contract.settings.sections import (
     Trigger,
     WebhookSettings,
 )
-from worker.contract.settings.values.fields import Surroundings
+from worker.contract.settings.values.fields import Frozen, Surroundings
 from worker.contract.settings.values.secrets import Secret
 from worker.contract.settings.values.urls import join
 from worker.errors import ConfigurationInvalid
@@ -235,15 +234,8 @@ def _build(
         templates_folder=draft.templates_folder,
         redis=redis.model_copy(update={"data_dir": folder / redis.data_dir.expanduser()}),
         delivery=delivery,
-        authorizations=draft.authorizations,
-        destinations=draft.destinations,
-        triggers=draft.triggers,
-        producer=draft.producer,
-        flower=draft.flower,
-        metrics=draft.metrics,
-        lytics=draft.lytics,
         operate=operate,
-        sync=draft.sync,
+        **{name: getattr(draft, name) for name in _AS_DRAFTED},
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
         warnings=tuple(
             problem.line(source.name)
@@ -255,10 +247,11 @@ def _build(
     )
 
 
-_TABLES: Final = (
-    "templates", "redis", "delivery", "authorizations", "destinations", "triggers", "producer",
-    "flower", "metrics", "lytics", "operate", "sync",
-)  # fmt: skip
+_AS_DRAFTED: Final = (
+    *("authorizations", "destinations", "triggers", "producer"),
+    *("flower", "metrics", "lytics", "sync"),
+)
+_TABLES: Final = ("templates", "redis", "delivery", "operate", *_AS_DRAFTED)
 
 
 def _draft(

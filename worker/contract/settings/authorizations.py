@@ -115,7 +115,7 @@ class Authorization(Section):
     """The certificate of the authority that signed the endpoint's, if it is a private one."""
 
     def secrets(self) -> Iterator[tuple[str, Secret]]:
-        """Yield every secret with its place in the table; not what only names the token."""
+        """Yield every secret with its place in the table, except values that name the token."""
         for table in ("headers", "parameters", "extra"):
             for key, secret in getattr(self, table).items():
                 if secret.origin != LITERAL or TOKEN not in (secret.value or ""):

@@ -6,17 +6,17 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo
 
 from worker.contract.settings.values.addresses import network
-from worker.contract.settings.values.fields import SecretValue, TemplateName, Text, Whole, wrong
+from worker.contract.settings.values.fields import (
+    Frozen,
+    SecretValue,
+    TemplateName,
+    Text,
+    Whole,
+    wrong,
+)
 from worker.contract.settings.values.urls import host_problem
 
 MOST_RESULTS: Final = 10_000
@@ -29,14 +29,6 @@ _OUR_HEADERS: Final = frozenset(
 )
 PATH: Final = re.compile(r"(?:[^.\[\]]+|\[[0-9]+\])(?:\.[^.\[\]]+|\[[0-9]+\])*")
 _SCALARS: Final = (str, int, float, bool)
-
-
-class HttpTable(BaseModel):
-    """Frozen, without unknown keys, and silent about its values in errors."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
-    )
 
 
 def _as_status(value: Any) -> str:
@@ -54,7 +46,7 @@ def _checked_header_name(name: str) -> str:
     return name
 
 
-class TemplateChoice(HttpTable):
+class TemplateChoice(Frozen):
     """A Jsonnet file that makes a value for each event."""
 
     template: TemplateName
@@ -116,7 +108,7 @@ NetworkText = Annotated[Text, AfterValidator(_checked_network)]
 Scalar = Annotated[Any, AfterValidator(_checked_scalar)]
 
 
-class Failures(HttpTable):
+class Failures(Frozen):
     """The form in which a successful answer names the results that it refuses.
 
     Either the answer lists what failed, each entry with the position of its result (`index`), or
@@ -136,7 +128,7 @@ class Failures(HttpTable):
     """The key that holds the reason; empty: the entry is a text, or there is no reason."""
 
 
-class Signature(HttpTable):
+class Signature(Frozen):
     """The signature of a request."""
 
     header: HeaderName = "X-Signature"
@@ -155,12 +147,12 @@ class Signature(HttpTable):
     """The header that carries the time, in Unix seconds; empty: none does."""
 
 
-class HttpRequests(HttpTable):
+class HttpRequests(Frozen):
     """The form of requests and of their answers; a trigger may change it for its own."""
 
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
     """The method of the requests."""
-    headers: Headers = {}
+    headers: Headers = {}  # noqa: RUF012 - pydantic copies it
     """Headers that go with every request, each a text or `{ template = "name.jsonnet" }`. Secrets
     belong in an authorization."""
     encoding: Literal["json", "form", "text"] = "json"

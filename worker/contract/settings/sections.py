@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationInfo,
@@ -23,6 +21,7 @@ from worker.contract.settings.target import TargetUrl, TriggerUrl
 from worker.contract.settings.values.fields import (
     EMBEDDED,
     BaseUrl,
+    Frozen,
     JsonTable,
     Listen,
     OptionalTemplate,
@@ -49,19 +48,6 @@ ALL_AUDIENCES: Final = "*"
 MOST_PARTITIONS: Final = 1_024
 MOST_REPLICAS: Final = 10
 _FLAG_PREFIX: Final = re.compile(r"[a-z0-9_]+")
-
-
-class Frozen(BaseModel):
-    """Frozen, without unknown keys, and silent about its values in errors."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        validate_by_name=True,
-        validate_by_alias=True,
-        hide_input_in_errors=True,
-        allow_inf_nan=False,
-    )
 
 
 class Section(Frozen):

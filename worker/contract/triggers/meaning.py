@@ -59,7 +59,7 @@ class Meaning:
 
     @cached_property
     def digest(self) -> str:
-        """Return a text that is another one for every other meaning."""
+        """Return a digest of the meaning."""
         audiences = None if self.audiences is None else sorted(self.audiences)
         text = orjson.dumps([self.on.value, audiences])
         return hashlib.sha256(text).hexdigest()[:_DIGEST_CHARACTERS]
@@ -71,7 +71,7 @@ class Meaning:
 
 
 def named_audiences(triggers: Iterable[Trigger]) -> list[str]:
-    """Return what triggers name: slugs, and ids whose slugs have to be asked for."""
+    """Return the audiences that triggers name: slugs, and ids whose slugs have to be looked up."""
     names = {name for trigger in triggers for name in trigger.audiences} - {ALL_AUDIENCES}
     return sorted(names)
 

@@ -93,11 +93,7 @@ def _loads(text: bytes) -> Pause:
 
 
 def read_pauses(client: Redis) -> Pauses:
-    """Return what is paused.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return what is paused."""
     with redis_errors():
         stored: Any = client.hgetall(keys.PAUSED)
     return parse_pauses(stored)
@@ -106,12 +102,7 @@ def read_pauses(client: Redis) -> Pauses:
 def set_pause(client: Redis, kind: Paused, name: str, pause: Pause, act: Act | None = None) -> bool:
     """Pause something, with the newest reason; returns whether it was not paused before.
 
-    Args:
-        client: Redis.
-        kind: The kind of what is paused.
-        name: Its name.
-        pause: The reason.
-        act: That is kept with it; None = it is paused by an act of many steps.
+    The act is kept with it; None = it is paused by an act of many steps.
     """
     if act is None:
         with redis_errors():
@@ -123,11 +114,7 @@ def set_pause(client: Redis, kind: Paused, name: str, pause: Pause, act: Act | N
 def clear_pause(client: Redis, kind: Paused, name: str, act: Act | None = None) -> bool:
     """End a pause; returns whether there was one.
 
-    Args:
-        client: Redis.
-        kind: The kind of what is paused.
-        name: Its name.
-        act: That is kept if there was one; None = the pause ends with an act of many steps.
+    The act is kept if there was one; None = the pause ends with an act of many steps.
     """
     if act is None:
         with redis_errors():

@@ -1,4 +1,4 @@
-"""Renamed audiences: what still comes under the former slug counts for the new one."""
+"""Renamed audiences: events under the former slug count for the new one."""
 
 from __future__ import annotations
 
@@ -27,13 +27,7 @@ class Renames:
     def of(
         cls, slugs: Mapping[str, str], triggers: Sequence[Trigger], ids: Mapping[str, str]
     ) -> Self:
-        """Return the renames as they concern the triggers of a destination.
-
-        Args:
-            slugs: The new slug by the former one.
-            triggers: Of the destination.
-            ids: The slug of each known id, since triggers may name ids.
-        """
+        """Return the renames as they concern the triggers of a destination."""
 
         def wants(trigger: Trigger, slug: str) -> bool:
             return trigger.wants(slug) or any(ids.get(name) == slug for name in trigger.audiences)

@@ -100,22 +100,14 @@ def parse_versions(stored: Mapping[bytes, bytes]) -> dict[str, TemplateVersion]:
 
 
 def read_versions(client: Redis) -> dict[str, TemplateVersion]:
-    """Return the versions, by trigger.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the versions, by trigger."""
     with redis_errors():
         stored: Any = client.hgetall(keys.VERSIONS)
     return parse_versions(stored)
 
 
 def has_canary(client: Redis, trigger: str) -> bool:
-    """Say whether the canary of a trigger's version goes on.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Say whether the canary of a trigger's version goes on."""
     with redis_errors():
         return bool(client.hexists(keys.VERSIONS, f"{trigger}|left"))
 
@@ -124,9 +116,6 @@ def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
     """Release a trigger's version from its canary's limit; return whether there was one.
 
     Of a trigger that was paused for another reason in the midst of its canary, the canary goes on.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
     """
     with redis_errors():
         return bool(client.eval(_LET_GO, 1, keys.VERSIONS, trigger, int(was_paused)))

@@ -61,10 +61,7 @@ class NotCompiled:
     """A template that only Jsonnet renders.
 
     Args:
-        what: Of what in it.
         file: Where that is; "" if it is about no place.
-        line: From 1.
-        column: From 1.
     """
 
     what: str
@@ -75,22 +72,13 @@ class NotCompiled:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A compiled template.
-
-    Args:
-        source: The Python that it became.
-        run: Gives the body for profile and settings.
-    """
+    """A compiled template."""
 
     source: str
     run: Callable[[Any, Any], Any]
 
     def render(self, profile: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
         """Return the template's JSON value; it shares no container with the profile.
-
-        Args:
-            profile: As the JSON library reads it.
-            settings: The trigger's.
 
         Raises:
             AssertFailed: An `assert` of the template failed.

@@ -8,14 +8,14 @@ implementation `jsonnet`, or where that is not installed by `gojsonnet`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from worker.jsonnet.engines.judge import EngineModule, judges
 from worker.jsonnet.files import Bundle
 from worker.jsonnet.syntax import tree
 from worker.jsonnet.syntax.room import room
-from worker.jsonnet.syntax.scopes import children
+from worker.jsonnet.syntax.scopes import walk
 from worker.jsonnet.syntax.tokens import Token, TokenKind
 
 _OURS: Final = "lib:/"
@@ -58,15 +58,9 @@ def _is_beyond(tokens: Sequence[Token], root: tree.Node) -> bool:
     ):
         return True
     with room():
-        nodes = list(_all(root))
+        nodes = list(walk(root))
     has_fractions = any(map(_makes_fractions, nodes))
     return any(_is_misread(node, has_fractions=has_fractions) for node in nodes)
-
-
-def _all(node: tree.Node) -> Iterator[tree.Node]:
-    yield node
-    for child, _, _ in children(node):
-        yield from _all(child)
 
 
 def _makes_fractions(node: tree.Node) -> bool:

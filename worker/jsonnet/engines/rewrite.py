@@ -46,8 +46,6 @@ class Rewritten:
     """A bundle whose root is a function of the library.
 
     Args:
-        root: The name of the template's file.
-        sources: Text of each file by name.
         headed: Files that begin with a line of ours: their line numbers are one too high.
     """
 
@@ -59,13 +57,7 @@ class Rewritten:
 def rewrite(
     bundle: Bundle, std_file: str = RJSONNET_STD, lacks: frozenset[str] = RJSONNET_LACKS
 ) -> Rewritten:
-    """Make the root, and every file that needs the library, a function of the library.
-
-    Args:
-        bundle: The template with its imports.
-        std_file: What completes the engine's standard library.
-        lacks: What has to be completed.
-    """
+    """Make the root, and every file that needs the library, a function of the library."""
     needing = _needing_library(bundle) | {bundle.root}
     sources: dict[str, str] = {}
     headed: set[str] = set()
@@ -125,7 +117,7 @@ def _as_function(file: SourceFile, needing: set[str]) -> tuple[str, str]:
             continue
         if target not in bound:
             bound[target] = next(names)
-            head += f"local {bound[target]} = (import {_quoted(target)})({library}); "
+            head += f"local {bound[target]} = (import {quoted(target)})({library}); "
         text = _replaced(text, found, bound[target])
     return head, text
 
@@ -142,5 +134,6 @@ def _replaced(text: str, found: Import, name: str) -> str:
     return text[: found.at] + name + kept + text[found.end :]
 
 
-def _quoted(target: str) -> str:
+def quoted(target: str) -> str:
+    """Return a text as a string of Jsonnet."""
     return "@'" + target.replace("'", "''") + "'"

@@ -21,7 +21,7 @@ import rjsonnet
 from worker.jsonnet.engines import failures as jsonnet_errors
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.natives import HASHES, MAX_STACK, Natives
-from worker.jsonnet.engines.rewrite import REFERENCE_STD, RJSONNET_STD, Rewritten
+from worker.jsonnet.engines.rewrite import REFERENCE_STD, RJSONNET_STD, Rewritten, quoted
 from worker.jsonnet.files import LIBRARY_FOLDER
 
 LARGE_PROFILE_BYTES: Final = 3_000
@@ -52,6 +52,7 @@ local more = std.native('more');
 _MORE_ARGUMENT: Final = "function(field) if field in known then null else more(i, field)"
 
 _IN_A_NATIVE: Final = "error invoking native extension"
+_NOT_JSON: Final = "the template yields a number that JSON does not have (inf or nan)"
 
 
 def inner_sources() -> dict[str, str]:
@@ -122,7 +123,7 @@ class RowsEvaluator:
     def driver(self, first: int, last: int, *, cut: bool) -> str:
         """Return the code that renders the profiles from first to last."""
         return _DRIVER % {
-            "root": _code_string(self._rewritten.root),
+            "root": quoted(self._rewritten.root),
             "more": _MORE if cut else "",
             "argument": _MORE_ARGUMENT if cut else "null",
             "printed": self._printed,
@@ -225,23 +226,17 @@ class _RowGroup:
 
 
 def checked(result: str | Failure) -> str | Failure:
-    """Return a value unchanged if it is JSON, else a failure."""
-    return result if isinstance(result, Failure) or _is_json(result) else Failure(_NOT_JSON)
+    """Return a value unchanged if it is JSON, else a failure: the engine prints `inf` and `NaN`."""
+    if isinstance(result, Failure):
+        return result
+    is_plain = "inf" not in result and "nan" not in result and "NaN" not in result
+    return result if is_plain or is_json(result) else Failure(_NOT_JSON)
 
 
-_NOT_JSON: Final = "the template yields a number that JSON does not have (inf or nan)"
-
-
-def _is_json(text: str) -> bool:
-    """Return whether it is: the engine prints `inf` and `NaN`; any other text it makes is JSON."""
-    if "inf" not in text and "nan" not in text and "NaN" not in text:
-        return True
+def is_json(text: str | bytes) -> bool:
+    """Say whether a text is JSON."""
     try:
         orjson.loads(text)
     except orjson.JSONDecodeError:
         return False
     return True
-
-
-def _code_string(text: str) -> str:
-    return "@'" + text.replace("'", "''") + "'"

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import cached_property
 from typing import Final
-
-import orjson
 
 from worker.jsonnet.engines import failures as jsonnet_errors
 from worker.jsonnet.engines import probe
@@ -17,11 +14,11 @@ from worker.jsonnet.engines.choice import engine_for, right_engine
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.judge import EngineModule, judge, judges
 from worker.jsonnet.engines.rewrite import REFERENCE_LACKS, REFERENCE_STD, rewrite
-from worker.jsonnet.engines.rows_evaluator import Input, RowsEvaluator
+from worker.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, is_json
 from worker.jsonnet.files import Bundle, resolutions, shown
 from worker.jsonnet.syntax import tree
 from worker.jsonnet.syntax.room import room
-from worker.jsonnet.syntax.scopes import children
+from worker.jsonnet.syntax.scopes import walk
 from worker.jsonnet.syntax.tokens import place
 
 EngineAnswer = bytes | Failure
@@ -39,10 +36,6 @@ _NO_JSON: Final = Failure("failed to parse json")
 
 class TemplateEngines:
     """The engines of one template; the one that is right about it renders.
-
-    Args:
-        bundle: The template.
-        inner: From `inner_sources`.
 
     Raises:
         TemplateBroken: The engine does not parse it.
@@ -83,7 +76,7 @@ class TemplateEngines:
 
     def _by_reference(self, events: Sequence[Input]) -> list[str | Failure]:
         """Render with the reference implementation, which crashes on invalid JSON such as 1e999."""
-        fit = [at for at, event in enumerate(events) if _is_json(event.profile)]
+        fit = [at for at, event in enumerate(events) if is_json(event.profile)]
         said = self._jsonnet.evaluate([events[at] for at in fit], _GROUP)
         values = (each[1:-1] if isinstance(each, str) else each for each in said)
         answers: dict[int, str | Failure] = dict(zip(fit, values, strict=True))
@@ -101,7 +94,7 @@ class TemplateEngines:
             rewritten,
             resolutions(self._bundle),
             self._inner,
-            reads_failure=self._read,
+            reads_failure=lambda text, headed: self._marked(jsonnet_errors.read(text, headed)),
             snippets=snippets,
             printed=_AS_TEXT,
         )
@@ -110,9 +103,6 @@ class TemplateEngines:
         """Render an event in another process: go-jsonnet must not be imported before a fork."""
         [said] = judge(self.name, self._bundle, [event.profile], event.settings, seconds=_SECONDS)
         return self._marked(said) if isinstance(said, Failure) else said or _NOBODY
-
-    def _read(self, text: str, headed: AbstractSet[str]) -> Failure:
-        return self._marked(jsonnet_errors.read(text, headed))
 
     def _marked(self, failure: Failure) -> Failure:
         """Mark a failure as a failed assert if its place is that of an assert."""
@@ -130,21 +120,12 @@ class TemplateEngines:
             )
 
 
-def _is_json(profile: bytes) -> bool:
-    try:
-        orjson.loads(profile)
-    except orjson.JSONDecodeError:
-        return False
-    return True
-
-
-def _places_of_asserts(node: tree.Node) -> Iterator[int]:
+def _places_of_asserts(root: tree.Node) -> Iterator[int]:
     """Yield the offsets at which engines report a failed assert: its word, or its message."""
-    match node:
-        case tree.Assert(at):
-            yield at
-        case tree.Object(_, _, _, checks):
-            for check in checks:
-                yield check.at if check.message is None else check.message.at
-    for child, _, _ in children(node):
-        yield from _places_of_asserts(child)
+    for node in walk(root):
+        match node:
+            case tree.Assert(at):
+                yield at
+            case tree.Object(_, _, _, checks):
+                for check in checks:
+                    yield check.at if check.message is None else check.message.at

@@ -23,12 +23,7 @@ Listed = TypeVar("Listed")
 
 
 class SyntaxWrong(Exception):  # noqa: N818 - names what is wrong
-    """The source does not parse.
-
-    Args:
-        message: What is wrong, without the place.
-        at: Offset in the source.
-    """
+    """The source does not parse."""
 
     def __init__(self, message: str, at: int) -> None:
         super().__init__(message, at)
@@ -38,13 +33,7 @@ class SyntaxWrong(Exception):  # noqa: N818 - names what is wrong
 
 @dataclass(slots=True)
 class Cursor:
-    """A position among significant tokens.
-
-    Args:
-        tokens: Of a file.
-        end: Offset of the file's end.
-        position: Index of the next token.
-    """
+    """A position among significant tokens."""
 
     tokens: Sequence[Token]
     end: int

@@ -19,12 +19,7 @@ _SEPARATORS: Final = frozenset(",;")
 
 @dataclass(frozen=True, slots=True)
 class TooDeep:
-    """An expression that an engine might not survive.
-
-    Args:
-        offset: Where the limit is passed.
-        message: What is too much.
-    """
+    """An expression that an engine might not survive."""
 
     offset: int
     message: str

@@ -38,10 +38,6 @@ _COLONS: Final = {":", "::", ":::", "+:", "+::", "+:::"}
 def parse(source: str, found: Sequence[Token] | None = None) -> tree.Node:
     """Return the tree of a file.
 
-    Args:
-        source: The file's text.
-        found: Its significant tokens, where they are at hand.
-
     Raises:
         SyntaxWrong: It is no Jsonnet, or nested too deep.
     """

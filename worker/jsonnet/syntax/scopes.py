@@ -1,9 +1,9 @@
-"""The children, free variables and imports of expressions, and a check for undefined names."""
+"""The children and imports of expressions, and a check for undefined names."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from typing import Final
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, Final
 
 from worker.jsonnet.syntax import tree
 from worker.jsonnet.syntax.cursor import SyntaxWrong, refuse_twice
@@ -45,8 +45,6 @@ def _check(node: tree.Node, known: VariableNames, *, in_object: bool) -> None:
 def children(node: tree.Node) -> Iterator[Scoped]:
     """Yield the expressions of which a node consists."""
     match node:
-        case tree.Array(_, items):
-            yield from ((item, _NONE, False) for item in items)
         case tree.ArrayOf(_, item, specs):
             bound = yield from _specs(specs)
             yield item, bound, False
@@ -58,17 +56,6 @@ def children(node: tree.Node) -> Iterator[Scoped]:
             names = bound | {bind.name for bind in binds}
             yield from ((bind.value, names, True) for bind in binds)
             yield field.value, names, True
-        case tree.Index(_, target, key):
-            yield target, _NONE, False
-            yield key, _NONE, False
-        case tree.SuperIndex(_, key) | tree.InSuper(_, key):
-            yield key, _NONE, False
-        case tree.Slice(_, target, start, end, step):
-            yield from ((part, _NONE, False) for part in (target, start, end, step) if part)
-        case tree.Call(_, target, arguments, named):
-            yield target, _NONE, False
-            yield from ((argument, _NONE, False) for argument in arguments)
-            yield from ((argument, _NONE, False) for _, argument in named)
         case tree.Function(_, parameters, body):
             bound = frozenset(parameter.name for parameter in parameters)
             yield from ((p.default, bound, False) for p in parameters if p.default)
@@ -77,18 +64,20 @@ def children(node: tree.Node) -> Iterator[Scoped]:
             bound = frozenset(bind.name for bind in binds)
             yield from ((bind.value, bound, False) for bind in binds)
             yield body, bound, False
-        case tree.If(_, condition, yes, no):
-            yield from ((part, _NONE, False) for part in (condition, yes, no) if part)
-        case tree.Unary(_, _, operand):
-            yield operand, _NONE, False
-        case tree.Binary(_, _, left, right):
-            yield left, _NONE, False
-            yield right, _NONE, False
-        case tree.Assert(_, check_, body):
-            yield from _parts(check_, _NONE, is_object=False)
-            yield body, _NONE, False
-        case tree.Error(_, message):
-            yield message, _NONE, False
+        case _:  # it binds no names
+            values = [getattr(node, name) for name in node.__match_args__]
+            yield from ((part, _NONE, False) for part in _within(values))
+
+
+def _within(values: Iterable[Any]) -> Iterator[tree.Node]:
+    for value in values:
+        match value:
+            case tree.Node():
+                yield value
+            case tuple():
+                yield from _within(value)
+            case tree.Check(_, condition, message):
+                yield from _within((condition, message))
 
 
 def _object(node: tree.Object) -> Iterator[Scoped]:
@@ -120,24 +109,15 @@ def _specs(specs: tree.Specs) -> Generator[Scoped, None, VariableNames]:
     return bound
 
 
-def free(node: tree.Node) -> VariableNames:
-    """Return the variables that an expression takes from around it."""
-    if isinstance(node, tree.Name):
-        return frozenset({node.name})
-    found = _NONE
-    for child, bound, _ in children(node):
-        found |= free(child) - bound
-    return found
+def walk(node: tree.Node) -> Iterator[tree.Node]:
+    """Yield a node and all expressions within it."""
+    yield node
+    for child, _, _ in children(node):
+        yield from walk(child)
 
 
 def imports(node: tree.Node) -> list[tree.Import]:
     """Return the imports of a file, in their order."""
     with room():
-        return sorted(_imports(node), key=lambda each: each.at)
-
-
-def _imports(node: tree.Node) -> Iterator[tree.Import]:
-    if isinstance(node, tree.Import):
-        yield node
-    for child, _, _ in children(node):
-        yield from _imports(child)
+        found = [each for each in walk(node) if isinstance(each, tree.Import)]
+        return sorted(found, key=lambda each: each.at)

@@ -30,13 +30,7 @@ class TokenKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of the source.
-
-    Args:
-        kind: What it is.
-        text: The piece itself.
-        start: Its offset in the source.
-    """
+    """A piece of the source."""
 
     kind: TokenKind
     text: str

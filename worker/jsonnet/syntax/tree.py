@@ -104,7 +104,6 @@ class Field:
     """A field of an object.
 
     Args:
-        at: Offset in the source.
         name: A constant where it is not computed.
         visibility: One to three colons.
         adds: It was written with `+:`.
@@ -236,8 +235,6 @@ class Import(Node):
     """`import "path"` and its kin.
 
     Args:
-        at: Offset of the word.
-        word: Which of the three.
         path: What the string stands for.
         end: Offset behind the string.
     """

@@ -8,7 +8,7 @@ import gc
 import os
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -33,7 +33,9 @@ from worker.adapters.redis.recognizer import RedisRecognizer
 from worker.adapters.redis.renames import RedisRenames
 from worker.adapters.redis.tokens import ASKING_SECONDS, RedisTokens
 from worker.adapters.sender import HttpSender
+from worker.batch.canary_shares import CanaryShares
 from worker.batch.concluding.responses import Responses, ResponseStream
+from worker.batch.route import Route
 from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract import keys
@@ -114,7 +116,6 @@ class Runtime:
 
         Raises:
             UsageWrong: There is no such destination or partition.
-            RedisUnavailable: Redis can't be asked.
         """
         place = self._place(destination, partition)
         if place is None:
@@ -188,17 +189,33 @@ class Runtime:
             return live_waits_here() or await self._live_is_queued()
 
         def may_repeat() -> bool:
-            return (
-                not stop.is_told or boottime_seconds() < stop.told_at_seconds + STOP_GRACE_SECONDS
-            )
+            grace_ends = stop.told_at_seconds + STOP_GRACE_SECONDS
+            return not stop.is_told or boottime_seconds() < grace_ends
 
         partition = self._partition(place, may_repeat)
-        routes = self.upkeep.routes[place.destination]
         streaks = RedisStreaks(self.client, may_repeat=may_repeat)
         await streaks.look()
+        routes = self.upkeep.routes[place.destination]
         # Nothing that may fail comes between taking shares of canaries and giving them back.
-        canary_shares = await self.canaries.begin(partition.token, routes, self.upkeep.refused)
-        drain = Drain(
+        shares = await self.canaries.begin(partition.token, routes, self.upkeep.refused)
+        drain = self._drain_of(place, partition, routes, streaks, shares, stop, live_waits)
+        try:
+            return await adapt(drain).run()
+        finally:
+            await self.canaries.end(partition.token, routes, shares)
+
+    def _drain_of(  # noqa: PLR0917 - what is made for this drain; the rest is the process'
+        self,
+        place: PartitionKeys,
+        partition: RedisPartition,
+        routes: Mapping[str, Route],
+        streaks: RedisStreaks,
+        shares: CanaryShares,
+        stop: Stop,
+        live_waits: Callable[[], Awaitable[bool]],
+    ) -> Drain:
+        lease_seconds = self.settings.delivery.lease_seconds
+        return Drain(
             tag=(place.destination, place.partition),
             partition=partition,
             gate=self._gate(self.settings.destinations[place.destination]),
@@ -206,9 +223,7 @@ class Runtime:
             renderer=replace(self.renderer, is_told_to_stop=lambda: stop.is_told),
             numbers=self.numbers,
             streaks=streaks,
-            lease=ThreadedLease(
-                self.lease_client, place, partition.token, self.settings.delivery.lease_seconds
-            ),
+            lease=ThreadedLease(self.lease_client, place, partition.token, lease_seconds),
             routes=routes,
             paused=lambda: self._paused(place.destination),
             live_waits=live_waits,
@@ -218,14 +233,10 @@ class Runtime:
             stop=stop,
             renames=lambda: self.renames.of(place.destination),
             responses=self.responses,
-            canary_shares=canary_shares,
+            canary_shares=shares,
             meanings=lambda: self.meanings.of(place.destination),
             recognizer=self._recognizer(place),
         )
-        try:
-            return await adapt(drain).run()
-        finally:
-            await self.canaries.end(partition.token, routes, canary_shares)
 
     def _partition(self, place: PartitionKeys, may_repeat: Callable[[], bool]) -> RedisPartition:
         delivery = self.settings.delivery
@@ -332,7 +343,7 @@ def _responses(settings: Settings) -> Responses:
 
 
 def _sender(settings: Settings, client: redis.asyncio.Redis) -> Sender:
-    """Return what sends; where an authorization needs a token, it is got first."""
+    """Return the sender; it gets a token first where an authorization needs one."""
     sender = HttpSender(
         connections=max(16, settings.delivery.in_flight), ipv4_only=settings.delivery.ipv4_only
     )

@@ -35,7 +35,6 @@ class Upkeep:
     """The routes of one process, kept up with the template files.
 
     Args:
-        renderer: Of this process.
         routes: By destination and trigger, as this process works with them now.
         clock: In seconds; only differences count.
     """
@@ -96,7 +95,7 @@ class Upkeep:
         self._stamp = stamp if self._take_over(now + AT_ONCE_SECONDS) else None
 
     def _take_over(self, until: float) -> bool:
-        """Return whether all triggers were looked at."""
+        """Use all changed templates that are right; return whether all triggers were looked at."""
         found = _Versions(TemplateFolder(self.settings.templates_folder))
         for trigger in self.settings.triggers.values():
             if self.clock() > until:
@@ -142,7 +141,7 @@ class Upkeep:
         )
 
     def _refuse(self, trigger: Trigger, route: Route, problem: str) -> None:
-        """Keep the template before; a trigger that had none stays stopped."""
+        """Keep the former template; a trigger that had none stays stopped."""
         if self.refused.get(trigger.name) == problem:
             return
         self.refused[trigger.name] = problem
@@ -164,11 +163,7 @@ class Upkeep:
 
 @dataclass(slots=True)
 class _Versions:
-    """Content hashes of the templates of a folder; each is read once, however many triggers it has.
-
-    Args:
-        folder: As it is now.
-    """
+    """Content hashes of the templates of a folder; each template is read once."""
 
     folder: TemplateFolder
     _known: dict[str, str | TemplateBroken] = field(default_factory=dict)

@@ -52,7 +52,7 @@ class DoubtedTemplates:
         self._descriptor = unnamed_file()
 
     def add(self, found: Mapping[str, int]) -> None:
-        """Add what one process found; of several processes the largest number counts."""
+        """Add the doubts of one process; of several processes the largest number counts."""
         with locked(self._descriptor):
             known = _stored(self._descriptor)
             most = {name: max(count, known.get(name, 0)) for name, count in found.items()}
@@ -132,7 +132,7 @@ class TemplateVersions:
 
 
 def _stored(descriptor: int) -> dict[str, Any]:
-    """Return what a file holds; nothing, if whoever wrote it was killed in the midst of that."""
+    """Return the JSON in a file; {} if its writer was killed while writing."""
     try:
         return dict(json.loads(read_all(descriptor) or "{}"))
     except ValueError:

@@ -45,7 +45,6 @@ class Slots:
     """The slots of one node; made before its processes are forked. A process holds one at most.
 
     Args:
-        processes: Of the node.
         destinations: Their names; the same in all processes.
     """
 

@@ -73,7 +73,7 @@ class BoardStop(Stop):
 
 @contextmanager
 def listening(board: Board) -> Iterator[BoardStop]:
-    """Return what tells a drain to stop; SIGTERM counts as being told, until the end."""
+    """Yield the signal to stop for a drain; meanwhile SIGTERM counts as one."""
     stop = BoardStop(board)
 
     def tell(*_: object) -> None:

@@ -29,12 +29,7 @@ def node_turn(settings: Settings, node: NodeMemory, stop: Stop) -> Iterator[Node
 
 @dataclass(frozen=True, slots=True)
 class NodeTurn:
-    """See `worker.contract.celery.errands.Turn`.
-
-    Args:
-        stop: Told where the node should end.
-        broker: Celery's Redis.
-    """
+    """See `worker.contract.celery.errands.Turn`."""
 
     node: NodeMemory
     stop: Stop

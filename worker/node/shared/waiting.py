@@ -22,9 +22,6 @@ class WaitingCalls:
     """One list for all processes of a node, in a file without a name; made before they are forked.
 
     It is not exact: an entry that a killed process has half written is left out.
-
-    Args:
-        descriptor: Of the file; a new one by default.
     """
 
     def __init__(self, descriptor: int | None = None) -> None:

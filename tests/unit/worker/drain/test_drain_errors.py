@@ -15,6 +15,7 @@ from tests.unit.worker.fake_insider import (
     holds_poison,
     taken,
 )
+from worker.batch.partition import Delivery
 from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.keys import digest_of
 from worker.destinations.insider.api import InsiderApi
@@ -43,7 +44,7 @@ def test_an_unreadable_entry_dies_and_costs_its_neighbours_nothing(
     world.put(event("ada"), event("bob"), event("cyd"))
     entries = world.store.streams["live|enter"]
     middle = list(entries)[1]
-    entries[middle] = entries[middle]._replace(header=header, profile=profile)
+    entries[middle] = Delivery.of("live|enter", middle, header, profile)
 
     tally, _ = world.drain()
 
@@ -58,7 +59,8 @@ def test_an_entry_of_another_version_pauses_its_trigger_and_stays(make_world) ->
     world.put(event("ada"), event("bob"), event("cyd", trigger="exit"))
     entries = world.store.streams["live|enter"]
     last = list(entries)[-1]
-    entries[last] = entries[last]._replace(header=b'[2,{"of":"another version"}]')
+    header = b'[2,{"of":"another version"}]'
+    entries[last] = Delivery.of("live|enter", last, header, entries[last].profile)
 
     world.drain_until_nothing_is_left(seconds=20)
 

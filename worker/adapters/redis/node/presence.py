@@ -30,7 +30,6 @@ class RedisPresence:
         client: With short timeouts.
         config: The configuration's fingerprint.
         stopped: Returns the names of triggers that this node can't work on.
-        clock: In seconds.
         doubted: Returns the templates whose compiled form is off in this node.
         versions: Returns the versions of templates that its processes work with, by trigger.
         refused: Returns why changed templates are not used, by trigger.
@@ -76,11 +75,7 @@ class RedisPresence:
         self._told: dict[bytes, None] = {}
 
     def announce(self) -> None:
-        """Write the line, if that has not been done lately.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Write the line, if that has not been done lately."""
         now = self._clock()
         if now < self._next_at:
             return
@@ -101,11 +96,7 @@ class RedisPresence:
         self._watch()
 
     def leave(self) -> None:
-        """Take back what was told lately, at an orderly end; the rest is forgotten already.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Take back what was told lately, at an orderly end; the rest is forgotten already."""
         if self._alive_file is not None:
             with suppress(OSError):
                 self._alive_file.unlink(missing_ok=True)

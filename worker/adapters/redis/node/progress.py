@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
 import orjson
 import redis
@@ -32,11 +32,7 @@ class RedisProgress:
         self._settings = settings
 
     def note(self) -> None:
-        """Keep a sample, if none was kept lately.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Keep a sample, if none was kept lately."""
         with redis_errors():
             if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):
                 return
@@ -58,9 +54,4 @@ class RedisProgress:
             pipe.hlen(keys.quarantine("about"))
             (quarantined,) = pipe.execute()
             sample = Sample(seconds * 1_000 + micros // 1_000, counts, quarantined)
-            _push(self._client, orjson.dumps(sample))
-
-
-def _push(client: redis.Redis, text: bytes) -> Any:
-    """Keep the newest samples, also in a full Redis."""
-    return scripts.call_sync(client, "sample", [keys.PROGRESS], [text, KEPT])
+            scripts.call_sync(self._client, "sample", [keys.PROGRESS], [orjson.dumps(sample), KEPT])

@@ -79,11 +79,7 @@ class RedisSchedule:
         ]
 
     def due(self) -> list[Errand]:
-        """Return the steps that are due, nobody does, and nobody was rung for; rings their bells.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return the due steps that nobody does and nobody was rung for, and ring their bells."""
         if not self._syncs and not self._needing:
             return []
         with redis_errors():

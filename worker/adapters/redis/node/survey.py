@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -72,11 +72,7 @@ class RedisSurvey:
             return bool(scripts.call_sync(self._client, "once", [self._lock], [LOCK_MS]))
 
     def look(self) -> list[Sight]:
-        """Return the partitions that hold anything of a trigger that may be sent.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return the partitions that hold anything of a trigger that may be sent."""
         with redis_errors():
             return self._second_look(*self._first_look())
 
@@ -88,6 +84,30 @@ class RedisSurvey:
             for destination in destinations
             for partition in self._settings.redis.numbering.numbers
         ]
+        answers = self._asked(destinations, all_keys)
+        partitions, (seconds, rest), stored, slugs, renamed, *looked = answers
+        self._settings.redis.learn(Numbering.loads(partitions) if partitions else None)
+        now_us = seconds * MICROSECONDS + rest
+        pauses = parse_pauses(stored)
+        labels = self._labels(slugs, renamed)
+        gates, streams = looked[: len(destinations)], looked[len(destinations) :]
+        paused = {*pauses.triggers, *self._stopped()}
+        ready = {
+            destination.name: self._open_triggers(destination, gate) - paused
+            for destination, gate in zip(destinations, gates, strict=True)
+            if destination.name not in pauses.destinations
+        }
+        looks = (
+            _place(place, names, ready[place.destination], pauses.lanes, labels)
+            for place, names in zip(all_keys, streams, strict=True)
+            if place.destination in ready
+        )
+        return now_us, [place for place in looks if place]
+
+    def _asked(
+        self, destinations: Sequence[Destination], places: Sequence[PartitionKeys]
+    ) -> list[Any]:
+        """Return what Redis says of all of them, and then of each destination and partition."""
         pipe = self._client.pipeline(transaction=False)
         pipe.script_load(scripts.source(LOOK))
         pipe.get(keys.PARTITIONS)
@@ -98,30 +118,9 @@ class RedisSurvey:
         for destination in destinations:
             authorization = self._settings.authorization_of(destination)
             ask_look(pipe, destination, authorization, self._triggers_of(destination))
-        for place in all_keys:
+        for place in places:
             pipe.smembers(place.streams)
-        _, partitions, (seconds, rest), stored, slugs, renamed, *answers = pipe.execute()
-        self._settings.redis.learn(Numbering.loads(partitions) if partitions else None)
-        now_us = seconds * MICROSECONDS + rest
-        pauses = parse_pauses(stored)
-        labels = self._labels(slugs, renamed)
-        gates, streams = answers[: len(destinations)], answers[len(destinations) :]
-        paused = {*pauses.triggers, *self._stopped()}
-        ready = {
-            destination.name: self._open_triggers(destination, gate) - paused
-            for destination, gate in zip(destinations, gates, strict=True)
-            if destination.name not in pauses.destinations
-        }
-        found = (
-            (place, [split_stream_name(name.decode()) for name in names])
-            for place, names in zip(all_keys, streams, strict=True)
-        )
-        looks = (
-            _place(place, names, ready[place.destination], pauses.lanes, labels)
-            for place, names in found
-            if place.destination in ready
-        )
-        return now_us, [place for place in looks if place]
+        return pipe.execute()[1:]
 
     def _labels(
         self, slugs: Sequence[bytes | None], renamed: Mapping[bytes, bytes]
@@ -135,12 +134,12 @@ class RedisSurvey:
         return [each.name for each in self._settings.triggers_of(destination.name)]
 
     def _open_triggers(self, destination: Destination, answers: Sequence[Any]) -> set[str]:
-        """Return for which a drain would find the gate open, by its own rules and credentials."""
+        """Return the triggers for which a drain would find the gate open."""
         found = looks(self._triggers_of(destination), answers)
         return {trigger for trigger, look in found.items() if isinstance(look, Open)}
 
     def _second_look(self, now_us: int, places: Sequence[_Place]) -> list[Sight]:
-        """Ask which of them are due, in one round trip; rings their bells."""
+        """Ask which partitions are due, in one round trip, and ring their bells."""
         if not places:
             return []
         pipe = self._client.pipeline(transaction=False)
@@ -184,20 +183,16 @@ class RedisSurvey:
 
 def _place(
     place: PartitionKeys,
-    streams: Sequence[tuple[str, str]],
+    names: Iterable[bytes],
     ready: Collection[str],
     paused_lanes: Collection[str],
     labels: Mapping[str, str],
 ) -> _Place | None:
-    """Return a partition with what of it is idle; None if all of it is.
+    """Return a partition with what of its streams is idle; None if all of it is.
 
-    Args:
-        place: Its keys.
-        streams: Lane and trigger of each.
-        ready: Triggers that are not paused, and whose gate is open.
-        paused_lanes: Lanes of jobs that are paused.
-        labels: `trigger|MEANING` by trigger.
+    Ready are triggers that are not paused, and whose gate is open.
     """
+    streams = [split_stream_name(name.decode()) for name in names]
     idle = {trigger for _, trigger in streams if trigger not in ready}
     paused = {lane for lane, _ in streams if lane in paused_lanes}
     if all(trigger in idle or lane in paused for lane, trigger in streams):

@@ -48,8 +48,6 @@ class Canaries:
     """The canaries of changed templates, as one process takes part in them.
 
     Args:
-        client: Of the process.
-        settings: Of the node.
         share_ms: For how long a drain has its share.
     """
 
@@ -71,9 +69,6 @@ class Canaries:
             routes: Of its destination.
             refused: Triggers whose changed template this process does not use. What it uses in its
                 place may be older than what others have: it is not adopted.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
         """
         versions = {
             name: route.template.content_hash
@@ -138,11 +133,7 @@ class Canaries:
     async def end(
         self, owner: str, routes: Mapping[str, Route], canary_shares: CanaryShares
     ) -> None:
-        """Give back what a drain did not use; pause what is over.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Give back the unused part of a drain's share, and pause triggers whose canary is over."""
         for name in canary_shares.shares:
             template = routes[name].template
             assert template is not None
@@ -155,7 +146,7 @@ class Canaries:
                     await self._finish(name, template.content_hash)
 
     async def _finish(self, name: str, version: str) -> None:
-        """Pause first: whoever dies in between leaves it paused, and not unwatched."""
+        """End a canary; its trigger is paused first, so that it is if this process dies."""
         one = (await self._versions())[name]
         if one.version != version:
             return

@@ -1,4 +1,4 @@
-"""`RedisStreaks`: a trigger of which everything dies of one cause pauses itself."""
+"""`RedisStreaks`: pauses a trigger whose deliveries all die of one cause."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RedisStreaks:
         self._running = {field.decode() for field in fields}
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
-        """Return how many may; the trigger is paused where that is fewer.
+        """Return how many of these deliveries may die; if not all may, the trigger is paused.
 
         It is asked between an answer and its settlement, so it is repeated like that.
         """
@@ -81,7 +81,7 @@ class RedisStreaks:
                 await scripts.command(self._client, "HDEL", keys.STREAKS, trigger)
 
     async def pause(self, trigger: str, obituary: Obituary) -> None:
-        """Pause a trigger of which nothing else comes."""
+        """Pause a trigger whose deliveries all die of this cause."""
         if await self._pause(trigger, _pause_text(obituary)):
             _log_paused(trigger, obituary)
 

@@ -15,7 +15,7 @@ _SECRET_PARTS: Final = ("{timestamp}", "{body}")
 
 
 def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
-    """Yield what can't be true of the requests of a trigger at the same time."""
+    """Yield the contradictions in how the requests of a trigger are made."""
     path = ("triggers", trigger.name)
     if destination.api != "http":
         if trigger.http.model_fields_set:

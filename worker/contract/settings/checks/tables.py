@@ -191,18 +191,14 @@ def _problem_of_url(trigger: Trigger, destination: Destination) -> Iterator[Prob
     url = join(destination.base_url, trigger.url.value)
     reason = refuse_reason(url, destination.api)
     if reason is not None:
-        yield Problem(place, _of_a_secret(secret) if secret else reason,
-                      _near_path(url, trigger, destination))  # fmt: skip
+        told = f"{secret.origin} holds no URL that may be sent to" if secret else reason
+        yield Problem(place, told, _near_path(url, trigger, destination))
     elif not is_same_origin(url, destination.base_url) and not (
         destination.api == "http" and is_listed(url, destination.http.hosts)
     ):
         yield Problem(place, f"leads to another host than {destination.base_url}",
                       "the authorization would go there too: make it a destination of its own"
                       )  # fmt: skip
-
-
-def _of_a_secret(secret: Secret) -> str:
-    return f"{secret.origin} holds no URL that may be sent to"
 
 
 def _near_path(url: str, trigger: Trigger, destination: Destination) -> str:

@@ -12,7 +12,9 @@ from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -52,6 +54,19 @@ class Surroundings:
 
     environ: Mapping[str, str]
     folder: Path
+
+
+class Frozen(BaseModel):
+    """Frozen, without unknown keys, and silent about its values in errors."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_by_name=True,
+        validate_by_alias=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+    )
 
 
 def wrong(message: str, hint: str = "") -> PydanticCustomError:

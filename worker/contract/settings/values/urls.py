@@ -77,7 +77,7 @@ def host_problem(text: str) -> str | None:
     bare = name.removeprefix("*.")
     if not _HOST.fullmatch(bare) or not 0 < int(port) <= _HIGHEST_PORT:
         return "is not a host"
-    if bare != name and ("." not in bare or _is_address(bare)):
+    if bare != name and ("." not in bare or literal_address(bare)):
         return "allows too much"
     return None
 
@@ -106,10 +106,6 @@ def _is_meant(host: str, port: int | None, listed: str) -> bool:
         return False
     listed = listed.strip("[]").rstrip(".")
     return host.endswith(listed[1:]) if listed.startswith("*.") else host == listed
-
-
-def _is_address(host: str) -> bool:
-    return literal_address(host) is not None
 
 
 def masked(url: str) -> str:

@@ -93,13 +93,7 @@ class Analysis:
         )
 
     def surely_uses(self, node: tree.Node | None, name: str, *, deep: bool) -> bool:
-        """Return whether whoever evaluates the expression evaluates the variable.
-
-        Args:
-            node: The expression.
-            name: Of the variable.
-            deep: The whole value is looked at.
-        """
+        """Return whether evaluating an expression, deep or not, evaluates the variable."""
         if node is None or name not in self.free(node):
             return False
 

@@ -1,4 +1,4 @@
-"""Compilation of locals: evaluated at once, later, or put in the place of their one use."""
+"""Compilation of locals: evaluated at once, evaluated lazily, or inlined at their only use."""
 
 from __future__ import annotations
 

@@ -10,13 +10,7 @@ from worker.jsonnet.syntax import tree
 
 
 class OutsideSubset(Exception):  # noqa: N818 - a fact about the template, no error
-    """A part of the template is outside of the subset that is compiled.
-
-    Args:
-        what: What it is.
-        file: In which file.
-        at: Its offset there.
-    """
+    """A part of the template is outside of the subset that is compiled."""
 
     def __init__(self, what: str, file: str, at: int) -> None:
         super().__init__(what, file, at)
@@ -30,7 +24,6 @@ class Code:
     """A Python expression that gives a value.
 
     Args:
-        text: The expression.
         kind: What kind of value comes out, if that is known.
         total: It cannot fail and costs little: it may be evaluated where Jsonnet would not.
         constant: It is the same for every event.
@@ -44,12 +37,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable of the generated code.
-
-    Args:
-        code: Gives its value.
-        handle: Gives what may be handed on without looking at it.
-    """
+    """A variable of the generated code."""
 
     code: Code
     handle: str
@@ -68,8 +56,6 @@ class KnownFunction:
     """A function whose definition is in sight: it is called without looking.
 
     Args:
-        name: In the generated code.
-        parameters: As the template has them.
         strict: For each parameter, whether every call looks at it.
         value: Gives it as a value.
     """
@@ -96,11 +82,7 @@ class Standard:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """An object whose fields are variables: it is only ever asked for them.
-
-    Args:
-        fields: By name.
-    """
+    """An object whose fields are variables: it is only ever asked for them."""
 
     fields: Mapping[str, Binding]
 
@@ -114,8 +96,6 @@ class Scope:
     """The meanings of the names that are visible at a place.
 
     Args:
-        file: The file's name.
-        names: Variables.
         this: The variable for `self`; "" outside of objects.
         base: The variable for `super`.
         outermost: The variable for `$`.

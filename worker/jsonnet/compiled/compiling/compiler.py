@@ -11,12 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from worker.jsonnet.compiled.compiling.analysis import MANY, Analysis
-from worker.jsonnet.compiled.compiling.binds import (
-    as_module,
-    function_value,
-    in_front,
-    local,
-)
+from worker.jsonnet.compiled.compiling.binds import as_module, function_value, in_front, local
 from worker.jsonnet.compiled.compiling.calls import called, looked_up, standard_value
 from worker.jsonnet.compiled.compiling.code import (
     Binding,
@@ -31,18 +26,9 @@ from worker.jsonnet.compiled.compiling.code import (
     Variable,
     literal,
 )
-from worker.jsonnet.compiled.compiling.emitter import (
-    NO_FIELD,
-    Emitter,
-    left_to_jsonnet,
-    parameter,
-)
+from worker.jsonnet.compiled.compiling.emitter import NO_FIELD, Emitter, left_to_jsonnet, parameter
 from worker.jsonnet.compiled.compiling.loops import array_of, comprehended, object_of
-from worker.jsonnet.compiled.compiling.objects import (
-    deep_object,
-    literal_array,
-    literal_object,
-)
+from worker.jsonnet.compiled.compiling.objects import deep_object, literal_array, literal_object
 from worker.jsonnet.compiled.compiling.operations import checked, choice, operation, said
 from worker.jsonnet.compiled.compiling.sources import Sources, Trees
 from worker.jsonnet.compiled.running import values

@@ -51,31 +51,24 @@ class ExpressionCompiler(Protocol):
 
     def value(self, node: tree.Node, scope: Scope) -> Code:
         """Return code that gives the value, its elements untouched."""
-        ...
 
     def deep(self, node: tree.Node, scope: Scope) -> str:
         """Return code that gives the whole JSON value, in containers of its own."""
-        ...
 
     def handle(self, node: tree.Node, scope: Scope) -> Code:
         """Return code that gives the value, or a Lazy of it."""
-        ...
 
     def truth(self, node: tree.Node, scope: Scope) -> Code:
         """Return code that gives a boolean."""
-        ...
 
     def static(self, node: tree.Node, scope: Scope) -> Static | None:
         """Return what an expression is known to be."""
-        ...
 
     def module(self, node: tree.Node, scope: Scope) -> tuple[list[str], Module] | None:
         """Return assignments for an object's fields, and the fields, if it can be seen so."""
-        ...
 
     def function(self, node: tree.Function, scope: Scope) -> str:
         """Return a Python function of handles."""
-        ...
 
 
 def refuse(what: str, scope: Scope, at: int) -> NoReturn:

@@ -7,11 +7,7 @@ from dataclasses import replace
 
 from worker.jsonnet.compiled.compiling.binds import bound, in_front
 from worker.jsonnet.compiled.compiling.code import Code, Scope
-from worker.jsonnet.compiled.compiling.emitter import (
-    ExpressionCompiler,
-    left_to_jsonnet,
-    tupled,
-)
+from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler, left_to_jsonnet, tupled
 from worker.jsonnet.compiled.running.limits import FAILED
 from worker.jsonnet.syntax import tree
 

@@ -29,8 +29,9 @@ def operation(
         case tree.Unary(_, operator, operand):
             return _unary(compiles, operator, operand, scope)
         case tree.Slice(_, target, start, end, step):
-            parts = [_part(compiles, part, scope) for part in (target, start, end, step)]
-            return Code(f"sliced({', '.join(part.text for part in parts)})")
+            given = (target, start, end, step)
+            parts = ["None" if part is None else compiles.value(part, scope).text for part in given]
+            return Code(f"sliced({', '.join(parts)})")
         case tree.Binary(_, "+"):
             return _sum(compiles, node, scope)
         case tree.Binary(_, "&&" | "||" as operator, left, right):
@@ -54,10 +55,6 @@ def operation(
             run = f"has_field({one.text}, {other.text})"
             return Code(run, "bool")
     return Code(f"bitwise({node.operator!r}, {one.text}, {other.text})", "number")
-
-
-def _part(compiles: ExpressionCompiler, node: tree.Node | None, scope: Scope) -> Code:
-    return literal(None) if node is None else compiles.value(node, scope)
 
 
 def _unary(compiles: ExpressionCompiler, operator: str, operand: tree.Node, scope: Scope) -> Code:

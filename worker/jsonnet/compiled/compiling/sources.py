@@ -15,8 +15,6 @@ class Sources:
     """A template and what it imports.
 
     Args:
-        root: The template's name.
-        texts: Of each file, by name.
         targets: What an import means: by the importer's name and the path it wrote.
         library: The name under which the library is imported.
         trees: Of files that were parsed and checked already.
@@ -31,11 +29,7 @@ class Sources:
 
 @dataclass(slots=True)
 class Trees:
-    """Parses files when they are asked for.
-
-    Args:
-        sources: The files.
-    """
+    """Parses files when they are asked for."""
 
     sources: Sources
     _parsed: dict[str, tree.Node] = field(default_factory=dict)

@@ -13,12 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from worker.jsonnet.compiled.running.limits import (
-    TOO_LARGE,
-    Doubtful,
-    Exhausted,
-    spend_text,
-)
+from worker.jsonnet.compiled.running.limits import TOO_LARGE, Doubtful, Exhausted, spend_text
 from worker.jsonnet.compiled.running.logarithms import decimal_exponent
 from worker.jsonnet.compiled.running.printing import text_of
 from worker.jsonnet.compiled.running.values import (

@@ -36,11 +36,7 @@ class Doubtful(Exception):  # noqa: N818 - no error: a question for the engine o
 
 
 class AssertFailed(Exception):  # noqa: N818 - the template's own word
-    """An `assert` of the template failed.
-
-    Args:
-        message: What the assert says.
-    """
+    """An `assert` of the template failed."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -51,9 +47,6 @@ class Exhausted(Exception):  # noqa: N818 - the event's fate, no error of ours
     """The evaluation does not end, or takes more than an event may.
 
     It is never handed on: what does not end here may kill the engine there.
-
-    Args:
-        message: Why.
     """
 
     def __init__(self, message: str) -> None:
@@ -62,7 +55,7 @@ class Exhausted(Exception):  # noqa: N818 - the event's fate, no error of ours
 
 
 FAILED: Final = "an assert that fails inside of an expression"
-"""Where an event has another fault, too, Jsonnet may meet that one first."""
+"""If the event has another fault too, Jsonnet may meet that one first."""
 ENDLESS: Final = "endless recursion: stack overflow"
 TOO_LONG: Final = "the evaluation takes too many steps: an endless loop"
 TOO_LARGE: Final = "a value is too large for memory"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -76,6 +76,14 @@ def native(
         return run
 
     return register
+
+
+def natives(
+    names: str, runs: Mapping[str, Implementation], *, gives: str, looks_at_all: bool = False
+) -> None:
+    """Register functions of `std` that have the same parameters and give the same kind."""
+    for name, run in runs.items():
+        native(names, gives=gives, looks_at_all=looks_at_all, name=name)(run)
 
 
 def doubtful(why: str) -> Any:

@@ -104,14 +104,7 @@ def shortest_digits(value: float) -> str:
 def printed(
     value: Any, comma: str, colon: str, digits: Callable[[float], str] = shortest_digits
 ) -> str:
-    """Return a value as JSON on one line.
-
-    Args:
-        value: The value.
-        comma: Between elements.
-        colon: Behind the name of a field.
-        digits: Writes a number that is no `int`.
-    """
+    """Return a value as JSON on one line; `digits` writes a number that is no `int`."""
     kind = value.__class__
     if kind is str:
         return quoted(value)

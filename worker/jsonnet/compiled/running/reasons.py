@@ -27,7 +27,7 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, Doubtful) and error.why:
         return error.why
     codes = _codes(error)
-    natives = _natives()
+    natives = {native.run.__code__: f"std.{name}" for name, native in NATIVES.items()}
     named = next((natives[code] for code in reversed(codes) if code in natives), "")
     room = codes[-1].co_filename.removesuffix(".py").rpartition("/")[2]
     return named or _ROOMS.get(room) or _FAULTS.get(type(error), _OTHER_KIND)
@@ -41,7 +41,3 @@ def _codes(error: BaseException) -> list[CodeType]:
         codes.append(at.tb_frame.f_code)
         at = at.tb_next
     return codes
-
-
-def _natives() -> dict[CodeType, str]:
-    return {native.run.__code__: f"std.{name}" for name, native in NATIVES.items()}

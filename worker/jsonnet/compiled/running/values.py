@@ -18,11 +18,7 @@ EXACT: Final = 2**53
 
 
 class Lazy:
-    """A value that is computed when it is asked for, once.
-
-    Args:
-        make: Computes it.
-    """
+    """A value that is computed when it is asked for, once."""
 
     __slots__ = ("_make", "_value")
 
@@ -53,7 +49,6 @@ class Func:
 
     Args:
         run: Takes a value or Lazy for each parameter, or MISSING.
-        names: Of the parameters.
         required: For each parameter, whether it has no default.
     """
 
@@ -133,11 +128,7 @@ class Layer:
 
 
 class Composite:
-    """An object whose fields may refer to `self` and `super`, or are hidden.
-
-    Args:
-        layers: From the first base to what was added last.
-    """
+    """An object whose fields may refer to `self` and `super`, or are hidden."""
 
     __slots__ = ("_made", "_unchecked", "layers")
 

@@ -8,9 +8,8 @@ from tests.fakes.partition_store import PartitionStore
 from tests.unit.worker.drain_world import START_MS, event
 from worker.batch.batch import Batch
 from worker.batch.concluding.settle import Settler
-from worker.batch.partition import Delivery, ReadRange, Settled, Settlement
+from worker.batch.partition import ReadRange, Settled, Settlement
 from worker.batch.state import State
-from worker.contract.events import decode_header
 from worker.contract.words import Direction, Skip
 from worker.core.ledger import Fact, Record, unpack, with_delivered, with_raised
 
@@ -42,10 +41,8 @@ async def _a_settlement_that_waits_for_another() -> tuple[Record, Record]:
     numbers: Any = None
     batch = Batch(state, numbers)
     settler = Settler(batch, partition, streaks, ("insider", 0))
-    [([entry], _)] = await partition.read([ReadRange("live|enter", "", 2)])
-    header = decode_header(entry.header)
-    skipped = Delivery("live|enter", "enter", entry.entry_id, header, entry.profile)
-    digest = header.digest
+    [([skipped], _)] = await partition.read([ReadRange("live|enter", "", 2)])
+    digest = skipped.header.digest
     known = with_delivered(Record(), Fact(1, 1, Direction.ENTER, 3))
     state.records[digest] = with_raised(known, Fact(1, 1, Direction.ENTER, 5))
     other = asyncio.ensure_future(settler.write(Settlement()))

@@ -10,10 +10,10 @@ from tests.fakes.partition_store import PartitionStore
 from tests.unit.worker.batch.preparing.test_reading_streams import NoClock
 from tests.unit.worker.drain_fakes import FakeNumbers
 from tests.unit.worker.drain_world import BEFORE_US, START_MS, event
-from worker.batch.partition import Entry, LedgerText
+from worker.batch.partition import Delivery, LedgerText
 from worker.batch.preparing.carry import read_and_carry
 from worker.batch.state import State
-from worker.contract.events import decode_header, decode_profile
+from worker.contract.events import decode_profile
 from worker.contract.keys import digest_of
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.triggers.renames import Renames
@@ -53,16 +53,16 @@ def carried(
 
     asyncio.run(drain())
     assert store.waiting() == sum(store.counts.values())
-    return {_told(name, entry) for name, row in store.streams.items() for entry in row.values()}
+    return {_told(each) for row in store.streams.values() for each in row.values()}
 
 
-def _told(stream: str, entry: Entry) -> tuple[str, str, str, str, bool]:
-    header = decode_header(entry.header)
-    (told,) = orjson.loads(decode_profile(entry.profile))["segment_events"]
+def _told(delivery: Delivery) -> tuple[str, str, str, str, bool]:
+    header = delivery.header
+    (told,) = orjson.loads(decode_profile(delivery.profile))["segment_events"]
     assert told["event"] == header.direction
     assert told[header.direction]
     slug = told.get("slug", told["segment"])
-    return stream.split("|")[1], header.audience, slug, header.direction.value, header.former
+    return delivery.trigger, header.audience, slug, header.direction.value, header.former
 
 
 def test_an_entrance_becomes_one_of_the_new_slug() -> None:

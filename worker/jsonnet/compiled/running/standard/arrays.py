@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from worker.jsonnet.compiled.running.limits import A_TURN, Doubtful, spend, tick
-from worker.jsonnet.compiled.running.natives import native
+from worker.jsonnet.compiled.running.natives import native, natives
 from worker.jsonnet.compiled.running.operators import equal, less, plus, sliced
 from worker.jsonnet.compiled.running.values import (
     MISSING,
@@ -101,11 +101,6 @@ def make_array(size: Any, func: Any) -> list[Any]:
     return [_later(func, at) for at in range(size)]
 
 
-@native("indexable index end step", name="slice")
-def slice_of(indexable: Any, start: Any, end: Any, step: Any) -> Any:
-    return sliced(indexable, start, end, step)
-
-
 @native("arr x", gives="bool")
 def member(arr: Any, x: Any) -> bool:
     if arr.__class__ is str:
@@ -141,21 +136,6 @@ def flatten_deep(value: Any) -> list[Any]:
     if value.__class__ is not list:
         return [value]
     return [each for element in items(value) for each in flatten_deep(element)]
-
-
-@native("arr", gives="array", name="reverse")
-def reverse_of(arr: Any) -> list[Any]:
-    return array(arr)[::-1]
-
-
-@native("arr", gives="bool", name="all", looks_at_all=True)
-def all_of(arr: Any) -> bool:
-    return all(boolean(value) for value in items(arr))
-
-
-@native("arr", gives="bool", name="any", looks_at_all=True)
-def any_of(arr: Any) -> bool:
-    return any(boolean(value) for value in items(arr))
 
 
 @native("arr", gives="number", name="sum", looks_at_all=True)
@@ -205,3 +185,20 @@ def smallest_of(arr: Any, key: Any = MISSING, on_empty: Any = MISSING) -> Any:
 @native("arr keyF? onEmpty?", lazy="onEmpty", name="maxArray", calls=True)
 def largest_of(arr: Any, key: Any = MISSING, on_empty: Any = MISSING) -> Any:
     return _extreme(arr, key, on_empty, largest=True)
+
+
+natives(
+    "arr",
+    {
+        "all": lambda arr: all(boolean(value) for value in items(arr)),
+        "any": lambda arr: any(boolean(value) for value in items(arr)),
+    },
+    gives="bool",
+    looks_at_all=True,
+)
+natives("arr", {"reverse": lambda arr: array(arr)[::-1]}, gives="array")
+
+
+@native("indexable index end step", name="slice")
+def slice_of(indexable: Any, start: Any, end: Any, step: Any) -> Any:
+    return sliced(indexable, start, end, step)

@@ -1,4 +1,4 @@
-"""Numbers. What depends on the last digit of a logarithm or a sine is left to Jsonnet."""
+"""The functions of `std` for numbers; logarithms and sines are left to Jsonnet if in doubt."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from worker.jsonnet.compiled.running.limits import Doubtful
 from worker.jsonnet.compiled.running.logarithms import natural_logarithm
-from worker.jsonnet.compiled.running.natives import native
+from worker.jsonnet.compiled.running.natives import native, natives
 from worker.jsonnet.compiled.running.operators import modulo, negated, remainder
 from worker.jsonnet.compiled.running.values import number, numeric, string, whole
 
 
 def _rounded(x: Any, how: Callable[[float], int]) -> int | float:
-    """-0 and what becomes it keep their sign."""
+    """Round a number; -0, and a number that is rounded to it, keep their sign."""
     result = how(numeric(x))
     return number(math.copysign(0.0, x)) if result == 0 else number(result)
 
@@ -51,30 +51,9 @@ def clamp(x: Any, low: Any, high: Any) -> int | float:
     return low if numeric(x) < low else min(x, high)  # type: ignore[no-any-return]
 
 
-@native("x", gives="number")
-def floor(x: Any) -> int | float:
-    return _rounded(x, math.floor)
-
-
-@native("x", gives="number")
-def ceil(x: Any) -> int | float:
-    return _rounded(x, math.ceil)
-
-
-@native("x", gives="number", name="round")
-def nearest(x: Any) -> int | float:
-    """Half a number goes away from zero; the reference implementation rounds it up."""
-    return _rounded(x, _half_away_from_zero)
-
-
 def _half_away_from_zero(x: float) -> int:
     whole_part = math.trunc(x)
     return whole_part + (1 if x > 0 else -1) if abs(x - whole_part) >= 0.5 else whole_part  # noqa: PLR2004
-
-
-@native("x", gives="number")
-def sqrt(x: Any) -> int | float:
-    return number(math.sqrt(numeric(x)))
 
 
 @native("x n", gives="number", name="pow")
@@ -111,26 +90,6 @@ def modulo_of(a: Any, b: Any) -> int | float:
     return modulo(a, b)  # type: ignore[no-any-return]
 
 
-@native("x", gives="bool", name="isEven")
-def is_even(x: Any) -> bool:
-    return whole(x) % 2 == 0
-
-
-@native("x", gives="bool", name="isOdd")
-def is_odd(x: Any) -> bool:
-    return whole(x) % 2 == 1
-
-
-@native("x", gives="bool", name="isInteger")
-def is_integer(x: Any) -> bool:
-    return float(numeric(x)).is_integer()
-
-
-@native("x", gives="bool", name="isDecimal")
-def is_decimal(x: Any) -> bool:
-    return not float(numeric(x)).is_integer()
-
-
 def _digits(text: Any, base: int, allowed: str) -> int | float:
     if not string(text) or not set(text) <= set(allowed):
         raise Doubtful
@@ -144,11 +103,32 @@ def parse_int(text: Any) -> int | float:
     return _digits(text, 10, "0123456789")
 
 
-@native("str", gives="number", name="parseOctal")
-def parse_octal(text: Any) -> int | float:
-    return _digits(text, 8, "01234567")
-
-
-@native("str", gives="number", name="parseHex")
-def parse_hex(text: Any) -> int | float:
-    return _digits(text, 16, "0123456789abcdefABCDEF")
+natives(
+    "x",
+    {
+        "floor": lambda x: _rounded(x, math.floor),
+        "ceil": lambda x: _rounded(x, math.ceil),
+        # Half a number goes away from zero; the reference implementation rounds it up.
+        "round": lambda x: _rounded(x, _half_away_from_zero),
+        "sqrt": lambda x: number(math.sqrt(numeric(x))),
+    },
+    gives="number",
+)
+natives(
+    "x",
+    {
+        "isEven": lambda x: whole(x) % 2 == 0,
+        "isOdd": lambda x: whole(x) % 2 == 1,
+        "isInteger": lambda x: float(numeric(x)).is_integer(),
+        "isDecimal": lambda x: not float(numeric(x)).is_integer(),
+    },
+    gives="bool",
+)
+natives(
+    "str",
+    {
+        "parseOctal": lambda text: _digits(text, 8, "01234567"),
+        "parseHex": lambda text: _digits(text, 16, "0123456789abcdefABCDEF"),
+    },
+    gives="number",
+)

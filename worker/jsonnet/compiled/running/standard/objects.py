@@ -1,4 +1,4 @@
-"""Objects."""
+"""The functions of `std` for objects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from worker.jsonnet.compiled.running.limits import Doubtful, tick
-from worker.jsonnet.compiled.running.natives import native
+from worker.jsonnet.compiled.running.natives import native, natives
 from worker.jsonnet.compiled.running.values import (
     Func,
     Lazy,
@@ -26,34 +26,9 @@ def _field(target: Any, name: str) -> Any:
     return target[name] if target.__class__ is dict else Lazy(partial(target.__getitem__, name))
 
 
-@native("o f", gives="bool", name="objectHas")
-def object_has(o: Any, f: Any) -> bool:
-    return string(f) in field_names(o)
-
-
-@native("o f", gives="bool", name="objectHasAll")
-def object_has_all(o: Any, f: Any) -> bool:
-    return has_field(f, o)
-
-
 @native("o", gives="array", name="objectFields")
 def object_fields(o: Any) -> list[str]:
     return field_names(o)
-
-
-@native("o", gives="array", name="objectFieldsAll")
-def object_fields_all(o: Any) -> list[str]:
-    return field_names(o, hidden=True)
-
-
-@native("o", gives="array", name="objectValues")
-def object_values(o: Any) -> list[Any]:
-    return [_field(o, name) for name in field_names(o)]
-
-
-@native("o", gives="array", name="objectKeysValues")
-def object_keys_values(o: Any) -> list[Any]:
-    return [{"key": name, "value": _field(o, name)} for name in field_names(o)]
 
 
 @native("o f default? inc_hidden?", lazy="default", name="get")
@@ -110,3 +85,24 @@ def merge_patch(target: Any, patch: Any) -> Any:
         else:
             merged[name] = merge_patch(take(merged.get(name)), value)
     return merged
+
+
+natives(
+    "o f",
+    {
+        "objectHas": lambda o, f: string(f) in field_names(o),
+        "objectHasAll": lambda o, f: has_field(f, o),
+    },
+    gives="bool",
+)
+natives(
+    "o",
+    {
+        "objectFieldsAll": lambda o: field_names(o, hidden=True),
+        "objectValues": lambda o: [_field(o, name) for name in field_names(o)],
+        "objectKeysValues": lambda o: [
+            {"key": name, "value": _field(o, name)} for name in field_names(o)
+        ],
+    },
+    gives="array",
+)

@@ -12,15 +12,9 @@ import orjson
 
 from worker.jsonnet.compiled.running.formats import formatted
 from worker.jsonnet.compiled.running.limits import Doubtful, spend, spend_text
-from worker.jsonnet.compiled.running.natives import native
+from worker.jsonnet.compiled.running.natives import native, natives
 from worker.jsonnet.compiled.running.printing import indented, printed, quoted, text_of
-from worker.jsonnet.compiled.running.values import (
-    array,
-    items,
-    string,
-    take,
-    whole,
-)
+from worker.jsonnet.compiled.running.values import array, items, string, take, whole
 
 _UPPER: Final = str.maketrans(alphabet.ascii_lowercase, alphabet.ascii_uppercase)
 _LOWER: Final = str.maketrans(alphabet.ascii_uppercase, alphabet.ascii_lowercase)
@@ -50,36 +44,6 @@ def substr(text: Any, start: Any, count: Any) -> str:
     if whole(start) < 0 or whole(count) < 0:
         raise Doubtful
     return string(text)[start : start + count]
-
-
-@native("a b", gives="bool", name="startsWith")
-def starts_with(a: Any, b: Any) -> bool:
-    return string(a).startswith(string(b))
-
-
-@native("a b", gives="bool", name="endsWith")
-def ends_with(a: Any, b: Any) -> bool:
-    return string(a).endswith(string(b))
-
-
-@native("str chars", gives="string", name="stripChars")
-def strip_chars(text: Any, chars: Any) -> str:
-    return string(text).strip(chars) if string(chars) else string(text)
-
-
-@native("str chars", gives="string", name="lstripChars")
-def left_strip_chars(text: Any, chars: Any) -> str:
-    return string(text).lstrip(chars) if string(chars) else string(text)
-
-
-@native("str chars", gives="string", name="rstripChars")
-def right_strip_chars(text: Any, chars: Any) -> str:
-    return string(text).rstrip(chars) if string(chars) else string(text)
-
-
-@native("str", gives="string")
-def trim(text: Any) -> str:
-    return string(text).strip(_BLANK)
 
 
 def _split(text: Any, by: Any, most: int) -> list[str]:
@@ -118,21 +82,6 @@ def replaced(text: Any, old: Any, new: Any) -> str:
 @native("str", gives="bool", name="isEmpty")
 def is_empty(text: Any) -> bool:
     return not string(text)
-
-
-@native("str", gives="string", name="asciiUpper")
-def upper(text: Any) -> str:
-    return string(text).translate(_UPPER)
-
-
-@native("str", gives="string", name="asciiLower")
-def lower(text: Any) -> str:
-    return string(text).translate(_LOWER)
-
-
-@native("str1 str2", gives="bool", name="equalsIgnoreCase")
-def equals_ignoring_case(one: Any, other: Any) -> bool:
-    return lower(one) == lower(other)  # type: ignore[no-any-return]
 
 
 @native("str", gives="array", name="stringChars")
@@ -186,21 +135,6 @@ def repeat(what: Any, count: Any) -> Any:
     return what * count
 
 
-@native("str", gives="string", name="escapeStringJson")
-def escape_json(text: Any) -> str:
-    return quoted(text_of(text))
-
-
-@native("str_", gives="string", name="escapeStringBash")
-def escape_bash(text: Any) -> str:
-    return "'" + text_of(text).replace("'", "'\"'\"'") + "'"
-
-
-@native("str_", gives="string", name="escapeStringXML")
-def escape_xml(text: Any) -> str:
-    return text_of(text).translate(_XML)
-
-
 @native("str", name="parseJson")
 def parse_json(text: Any) -> Any:
     return take(orjson.loads(string(text)))
@@ -211,34 +145,9 @@ def _separated(text: str) -> str:
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-@native("value", gives="string", name="manifestJsonMinified")
-def manifest_minified(value: Any) -> str:
-    return _separated(printed(value, ",", ":"))
-
-
-@native("value", gives="string", name="manifestJson")
-def manifest_json(value: Any) -> str:
-    return _separated(indented(value, "    "))
-
-
 @native("value indent", gives="string", name="manifestJsonEx")
 def manifest_json_ex(value: Any, indent: Any) -> str:
     return _separated(indented(value, string(indent)))
-
-
-@native("s", gives="string")
-def md5(text: Any) -> str:
-    return hashlib.md5(string(text).encode(), usedforsecurity=False).hexdigest()
-
-
-@native("str", gives="string")
-def sha1(text: Any) -> str:
-    return hashlib.sha1(string(text).encode(), usedforsecurity=False).hexdigest()
-
-
-@native("str", gives="string")
-def sha256(text: Any) -> str:
-    return hashlib.sha256(string(text).encode()).hexdigest()
 
 
 @native("input", gives="string", name="base64")
@@ -259,3 +168,56 @@ def from_base64(text: Any) -> str:
 @native("str", gives="array", name="encodeUTF8")
 def encode_utf8(text: Any) -> list[int]:
     return list(string(text).encode())
+
+
+natives(
+    "a b",
+    {
+        "startsWith": lambda a, b: string(a).startswith(string(b)),
+        "endsWith": lambda a, b: string(a).endswith(string(b)),
+    },
+    gives="bool",
+)
+natives(
+    "str1 str2",
+    {"equalsIgnoreCase": lambda a, b: string(a).translate(_LOWER) == string(b).translate(_LOWER)},
+    gives="bool",
+)
+natives(
+    "str chars",
+    {
+        "stripChars": lambda text, chars: string(text).strip(string(chars)),
+        "lstripChars": lambda text, chars: string(text).lstrip(string(chars)),
+        "rstripChars": lambda text, chars: string(text).rstrip(string(chars)),
+    },
+    gives="string",
+)
+natives(
+    "str",
+    {
+        "trim": lambda text: string(text).strip(_BLANK),
+        "asciiUpper": lambda text: string(text).translate(_UPPER),
+        "asciiLower": lambda text: string(text).translate(_LOWER),
+        "escapeStringJson": lambda text: quoted(text_of(text)),
+        "md5": lambda text: hashlib.md5(string(text).encode(), usedforsecurity=False).hexdigest(),
+        "sha1": lambda text: hashlib.sha1(string(text).encode(), usedforsecurity=False).hexdigest(),
+        "sha256": lambda text: hashlib.sha256(string(text).encode()).hexdigest(),
+    },
+    gives="string",
+)
+natives(
+    "str_",
+    {
+        "escapeStringBash": lambda text: "'" + text_of(text).replace("'", "'\"'\"'") + "'",
+        "escapeStringXML": lambda text: text_of(text).translate(_XML),
+    },
+    gives="string",
+)
+natives(
+    "value",
+    {
+        "manifestJsonMinified": lambda value: _separated(printed(value, ",", ":")),
+        "manifestJson": lambda value: _separated(indented(value, "    ")),
+    },
+    gives="string",
+)

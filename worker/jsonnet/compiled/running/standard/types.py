@@ -5,56 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from worker.jsonnet.compiled.running.limits import Doubtful
-from worker.jsonnet.compiled.running.natives import native
+from worker.jsonnet.compiled.running.natives import native, natives
 from worker.jsonnet.compiled.running.operators import equal
 from worker.jsonnet.compiled.running.printing import text_of
-from worker.jsonnet.compiled.running.values import (
-    Func,
-    boolean,
-    field_names,
-    is_object,
-    kind_of,
-)
+from worker.jsonnet.compiled.running.values import Func, boolean, field_names, is_object, kind_of
 
 
 @native("x", gives="string", name="type")
 def type_of(x: Any) -> str:
     return kind_of(x)
-
-
-@native("v", gives="bool", name="isString")
-def is_string(v: Any) -> bool:
-    return v.__class__ is str
-
-
-@native("v", gives="bool", name="isNumber")
-def is_number(v: Any) -> bool:
-    return v.__class__ is int or v.__class__ is float
-
-
-@native("v", gives="bool", name="isBoolean")
-def is_boolean(v: Any) -> bool:
-    return v.__class__ is bool
-
-
-@native("v", gives="bool", name="isObject")
-def is_an_object(v: Any) -> bool:
-    return is_object(v)
-
-
-@native("v", gives="bool", name="isArray")
-def is_array(v: Any) -> bool:
-    return v.__class__ is list
-
-
-@native("v", gives="bool", name="isFunction")
-def is_function(v: Any) -> bool:
-    return v.__class__ is Func
-
-
-@native("v", gives="bool", name="isNull")
-def is_null(v: Any) -> bool:
-    return v is None
 
 
 @native("x", gives="number")
@@ -83,11 +42,24 @@ def primitive_equals(a: Any, b: Any) -> bool:
     return equal(a, b)
 
 
-@native("x y", gives="bool")
-def xor(x: Any, y: Any) -> bool:
-    return boolean(x) is not boolean(y)
-
-
-@native("x y", gives="bool")
-def xnor(x: Any, y: Any) -> bool:
-    return boolean(x) is boolean(y)
+natives(
+    "v",
+    {
+        "isString": lambda v: v.__class__ is str,
+        "isNumber": lambda v: v.__class__ is int or v.__class__ is float,
+        "isBoolean": lambda v: v.__class__ is bool,
+        "isObject": is_object,
+        "isArray": lambda v: v.__class__ is list,
+        "isFunction": lambda v: v.__class__ is Func,
+        "isNull": lambda v: v is None,
+    },
+    gives="bool",
+)
+natives(
+    "x y",
+    {
+        "xor": lambda x, y: boolean(x) is not boolean(y),
+        "xnor": lambda x, y: boolean(x) is boolean(y),
+    },
+    gives="bool",
+)
