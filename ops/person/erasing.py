@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
@@ -23,12 +24,14 @@ from ops.letters.replay import discard
 from ops.moving.held import HeldLease, held
 from ops.person.mention import Mention, value_of
 from ops.state import scripts
+from ops.state.holders import RENAMED
 from ops.state.identity_changes import IdentityChanges
 from ops.state.partitions import all_partitions, destinations_of
 from ops.state.person import KnownPerson
 from ops.state.renaming import end_renaming, former_identities, present_key, read_forwards
 from ops.state.waiting import Stream, find_streams, read_entries, take_back_entries
 from producer.publishing.quarantine import Quarantine
+from worker.adapters.redis.addresses import read_renamed
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.numbering import Numbering
@@ -87,7 +90,7 @@ class Erasing:
             for place in places:
                 if place.partition == person.partition:
                     self._await_answers(place, person.digest)
-                    with held(HeldLease(self.client, place, _OWNER)) as lease:
+                    with self._leased(place) as lease:
                         self._erase_in(place, lease, person.digest)
         digests = [person.digest for person in people]
         wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
@@ -160,6 +163,14 @@ class Erasing:
                     " run this again in a minute."
                 )
             self.sleep(_LOOK_SECONDS)
+
+    def _leased(self, place: PartitionKeys) -> AbstractContextManager[HeldLease]:
+        """Hold a lease; that of a destination that has another name is never given back."""
+        new_name = read_renamed(self.client).get(place.destination)
+        if new_name:
+            token = RENAMED + new_name
+            return nullcontext(HeldLease(self.client, place, _OWNER, token=token))
+        return held(HeldLease(self.client, place, _OWNER))
 
     def _erase_in(self, place: PartitionKeys, lease: HeldLease, digest: bytes) -> None:
         for stream in find_streams(self.client, [place]):

@@ -31,6 +31,7 @@ from ops.state import scripts
 from ops.state.holders import await_holders
 from ops.state.partitions import known_destinations
 from ops.state.renaming import end_renaming, tell_renaming
+from worker.adapters.redis.addresses import read_renamed
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward, Moving
@@ -57,7 +58,8 @@ class PersonRenaming:
     Args:
         identities: By destination, of those at Insider.
         identifier: Gives Insider's identifier for the key of a profile.
-        destinations: Those at which people are renamed; by default all that are known.
+        destinations: Those at which people are renamed; by default all that are known, under their
+            present names.
     """
 
     client: Redis
@@ -69,10 +71,16 @@ class PersonRenaming:
     _going: list[PersonMove] = field(default_factory=list, init=False)
     _told_at: float = field(default=0.0, init=False)
     _numbering: Numbering = field(init=False)
+    _renamed: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._numbering = learn_numbering(self.client, self.settings)
-        self.destinations = self.destinations or known_destinations(self.client, self.settings)
+        self._renamed = read_renamed(self.client)
+        self.destinations = self.destinations or [
+            name
+            for name in known_destinations(self.client, self.settings)
+            if name not in self._renamed
+        ]
 
     def run(self, changes: Sequence[IdentityChange]) -> list[Receipt]:
         """Rename people, none of whom is named twice.
@@ -118,7 +126,12 @@ class PersonRenaming:
     def _begin(self, move: PersonMove) -> None:
         """Write the records of both identities, or find those that are there."""
         move.text = self._record(move.left, move.old_digest)
-        if move.text and move.forward.to != move.change.new:
+        former = self._known_under(move)
+        if former:
+            move.refuse(
+                f"give `segrelay destination rename {former} {move.left.destination}` again"
+            )
+        elif move.text and move.forward.to != move.change.new:
             move.refuse("the former identity was renamed to another one, or is being renamed")
         elif move.text and move.forward.moving is Moving.DONE:
             self._find_done(move)
@@ -133,6 +146,20 @@ class PersonRenaming:
                 move.change.trigger,
             )
             self._set(move, begun, takes_members=True)
+
+    def _known_under(self, move: PersonMove) -> str:
+        """Return a former name of the destination whose ledger still knows the person; "" = none.
+
+        Its renaming was broken off: carried over later, that ledger would follow nobody.
+        """
+        for former, name in self._renamed.items():
+            left = PartitionKeys(former, move.left.partition)
+            with redis_errors():
+                if name == move.left.destination and self.client.exists(
+                    left.ledger(move.old_digest)
+                ):
+                    return former
+        return ""
 
     def _find_done(self, move: PersonMove) -> None:
         """End what a command that was killed has left behind."""
