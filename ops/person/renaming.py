@@ -32,6 +32,7 @@ from ops.state.holders import await_holders
 from ops.state.partitions import known_destinations
 from ops.state.renaming import end_renaming, tell_renaming
 from worker.adapters.redis.addresses import read_renamed
+from worker.adapters.redis.lease import boottime_seconds
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward, Moving
@@ -48,6 +49,9 @@ _ANSWER_SECONDS: Final = 120.0
 """A request that got no answer is open for `delivery.late`, after its deadline."""
 _LOOK_SECONDS: Final = 0.2
 _TOLD_SECONDS: Final = 10.0
+_ASKED_SECONDS: Final = 10.0
+"""Seconds in which a request to Insider has to be sent after `asked` was written; shorter than the
+lock of a step. After that it has to be written again, which is refused if somebody went on."""
 _OWNER: Final = "segrelay person rename"
 
 
@@ -68,6 +72,7 @@ class PersonRenaming:
     identifier: Callable[[str], Mapping[str, Any]]
     sleep: Callable[[float], None] = time.sleep
     destinations: Sequence[str] = ()
+    boottime: Callable[[], float] = boottime_seconds
     _going: list[PersonMove] = field(default_factory=list, init=False)
     _told_at: float = field(default=0.0, init=False)
     _numbering: Numbering = field(init=False)
@@ -230,14 +235,24 @@ class PersonRenaming:
         if forward.moving is Moving.RENAMED:
             return
         if insider:
-            self._set(move, replace(forward, moving=Moving.ASKED))
             old, new = self.identifier(move.change.old), self.identifier(move.change.new)
-            said = insider.rename(old, new)
+            said = insider.rename(old, new, _Asking(self, move))
             # Whom Insider does not know (any more) under the former identity, it need not rename.
             if said is not None and insider.is_known(old):
                 self._undo(move, f"Insider refuses it ({said})")
                 return
         self._set(move, replace(forward, moving=Moving.RENAMED))
+
+    def claim(self, move: PersonMove) -> float:
+        """Write that Insider is about to be asked, and return until when it may be (boot time).
+
+        Raises:
+            OperationsMustAct: Somebody else has gone on.
+        """
+        self._tell()
+        began_at = self.boottime()
+        self._set(move, replace(move.forward, moving=Moving.ASKED))
+        return began_at + _ASKED_SECONDS
 
     def _merge(self, moves: Sequence[PersonMove]) -> None:
         """Write what both ledgers know into that of the new identity."""
@@ -337,6 +352,21 @@ class PersonRenaming:
         if move.arriving:
             self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
         move.refuse(message)
+
+
+@dataclass(slots=True)
+class _Asking:
+    """The claim to ask Insider about one person; see `ops.insider.reader.Claim`."""
+
+    renaming: PersonRenaming
+    move: PersonMove
+    _until: float = 0.0
+
+    def renew(self) -> None:
+        self._until = self.renaming.claim(self.move)
+
+    def holds(self) -> bool:
+        return self.renaming.boottime() < self._until
 
 
 def _arriving(move: PersonMove) -> bytes:
