@@ -141,3 +141,15 @@ def _imports(node: tree.Node) -> Iterator[tree.Import]:
         yield node
     for child, _, _ in children(node):
         yield from _imports(child)
+
+
+def has_assert(node: tree.Node) -> bool:
+    """Return whether an `assert` stands before an expression of a file."""
+    with room():
+        return _has_assert(node)
+
+
+def _has_assert(node: tree.Node) -> bool:
+    if isinstance(node, tree.Assert):
+        return True
+    return any(_has_assert(child) for child, _, _ in children(node))

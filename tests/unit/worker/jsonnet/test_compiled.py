@@ -198,6 +198,26 @@ def test_an_assert_inside_of_an_expression_fails_the_event_if_nothing_else_does(
     assert failed.value.message == "inner"
 
 
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "{ a: -(assert false : 'inner'; 1), b: 2 }",
+        "local check(x) = (assert x < 1 : 'inner'; x); { a: check(1), b: 2 }",
+    ],
+)
+def test_an_assert_of_an_imported_file_fails_each_event_that_meets_it(compile_text, helper):
+    text = EVENT + "local h = import 'h'; if event.has('x') then std.toString(h) + h.a else 1"
+    through = EVENT + "if event.has('x') then import 'through' else 1"
+    for template in (
+        compile_text(text, {"h": helper}),
+        compile_text(through, {"h": helper, "through": "std.toString((import 'h') + { d: 1 })"}),
+    ):
+        for _ in range(3):
+            with pytest.raises(AssertFailed, match="inner"):
+                template.render({"x": 1}, {})
+        assert template.render({}, {}) == 1
+
+
 def test_an_assert_that_jsonnet_never_meets_fails_nothing(evaluate):
     lazy = "local a = (assert false : 'inner'; true); if event.has('x') then a else 1"
     assert evaluate(EVENT + lazy) == 1
