@@ -23,6 +23,7 @@ from ops.letters.reading import Filter, find_letters, parse_letter
 from ops.letters.replay import discard
 from ops.moving.held import HeldLease, held
 from ops.person.mention import Mention, value_of
+from ops.person.traces import compact_streams, files_that_mention
 from ops.state import scripts
 from ops.state.holders import RENAMED
 from ops.state.identity_changes import IdentityChanges
@@ -58,6 +59,7 @@ class Erasing:
         anonymize: Takes the keys under which others may know the person, the present one first.
             It is called once nothing waits any more that would tell them of the person anew.
         counts: What was found and erased, by what it was.
+        too_long: Streams that may still hold bytes of deleted entries, see `traces`.
     """
 
     client: Redis
@@ -66,6 +68,7 @@ class Erasing:
     anonymize: Callable[[Sequence[str]], None] = lambda _: None
     sleep: Callable[[float], None] = time.sleep
     counts: Counter[str] = field(default_factory=Counter)
+    too_long: int = field(default=0, init=False)
     _keys: Sequence[str] = field(default=(), init=False)
     _mention: Mention = field(init=False)
     _coming: Sequence[bytes] = field(default=(), init=False)
@@ -99,6 +102,7 @@ class Erasing:
         self._erase_letters_on_their_way(places, wanted)
         self._erase_elsewhere(digests)
         self._erase_stable_ids(places, people)
+        self.too_long = compact_streams(self.client, places)
         self.anonymize(self._keys)
         # The records of former identities go last: whoever does it again finds the person by them.
         self._see_that_it_stands(numbering)
@@ -106,6 +110,14 @@ class Erasing:
         self._erase_forwards(places, digests)
         self._see_that_it_stands(numbering)
         return sorted(digest.hex() for digest in digests)
+
+    def files(self) -> list[str]:
+        """Return the files that were exported here, and still mention the person.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        return files_that_mention(self.client, self._mention)
 
     def _stop_arrivals(
         self, places: Iterable[PartitionKeys], people: Iterable[KnownPerson]
