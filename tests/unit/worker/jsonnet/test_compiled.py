@@ -23,6 +23,8 @@ SEMANTICS = {
     "std.all([false, error 'no'])": False,
     "local f(x) = f(x); std.any([if x == 1 then true else f(x) for x in [1, 2]])": True,
     "false && error 'no'": False,
+    "std.mergePatch(error 'no', 1)": 1,
+    "std.mergePatch({ a: error 'no', b: 1 }, { a: 2 })": {"a": 2, "b": 1},
     "local a = b, b = 1; a": 1,
     "local f(x, y=x) = y; f(2)": 2,
     "local f(x=y, y=3) = x; f()": 3,
@@ -224,6 +226,7 @@ def test_an_assert_that_jsonnet_never_meets_fails_nothing(evaluate):
     assert evaluate("std.any([x || (assert false; x) for x in [true, false]])") is True
     assert evaluate("std.length([(assert false; 1)])") == 1
     assert evaluate("std.find((assert false; 1), [])") == []
+    assert evaluate("std.mergePatch((assert false; {}), null)") is None
 
 
 def test_recursion_that_rjsonnet_manages_is_managed(evaluate):
