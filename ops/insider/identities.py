@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ops.insider.reader import Claim, InsiderReader, InsiderUnreadable, message_of
+from ops.insider.reader import InsiderReader, InsiderUnreadable, RequestClaim, message_of
 from worker.contract.settings import Destination, Settings
 
 IDENTITY_PATH: Final = "/api/user/v1/identity"
@@ -37,7 +37,7 @@ class InsiderIdentities(InsiderReader):
         return cls(settings, destination, a_minute=a_minute)
 
     def rename(
-        self, old: Mapping[str, Any], new: Mapping[str, Any], claim: Claim | None = None
+        self, old: Mapping[str, Any], new: Mapping[str, Any], claim: RequestClaim | None = None
     ) -> str | None:
         """Rename a person; returns None, or what Insider said to refuse it.
 
@@ -58,7 +58,7 @@ class InsiderIdentities(InsiderReader):
         return self.profile({"identifiers": dict(who)}, ["email"]) is not None
 
     def _done(
-        self, path: str, body: Mapping[str, Any], method: str, claim: Claim | None = None
+        self, path: str, body: Mapping[str, Any], method: str, claim: RequestClaim | None = None
     ) -> str | None:
         for tries_left in reversed(range(_TRIES)):
             try:

@@ -53,11 +53,11 @@ class ProfileReader(Protocol):
         ...
 
 
-class Claim(Protocol):
+class RequestClaim(Protocol):
     """The right to make a request that is wrong once somebody else has gone on."""
 
     def renew(self) -> None:
-        """Claim it for the next seconds.
+        """RequestClaim it for the next seconds.
 
         Raises:
             OperationsMustAct: Somebody else has gone on.
@@ -151,7 +151,7 @@ class InsiderReader:
         path: str,
         body: Mapping[str, Any],
         method: str = "POST",
-        claim: Claim | None = None,
+        claim: RequestClaim | None = None,
     ) -> tuple[int, Any]:
         status, answer = self._once(path, body, method, claim)
         if status == _TOO_MANY:
@@ -169,7 +169,7 @@ class InsiderReader:
         return status, answer
 
     def _once(
-        self, path: str, body: Mapping[str, Any], method: str, claim: Claim | None
+        self, path: str, body: Mapping[str, Any], method: str, claim: RequestClaim | None
     ) -> tuple[int, Any]:
         self._pace()
         if claim:
@@ -241,7 +241,7 @@ def _cause(error: httpx.HTTPError) -> str:
     return f"the connection broke: {type(error).__name__}"
 
 
-def _guard(claim: Claim) -> Callable[[str, object], None]:
+def _guard(claim: RequestClaim) -> Callable[[str, object], None]:
     """Return what httpcore calls before each of its steps: without the claim no byte is sent."""
 
     def trace(event: str, _: object) -> None:

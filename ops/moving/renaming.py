@@ -143,7 +143,7 @@ class Renaming:
             self.client.unlink(old, bell)
 
     def _end_changes(self) -> None:
-        """Let nobody be renamed under the old name any more."""
+        """End the renaming of people under the old name."""
         old, bell = keys.changes(self.old), keys.changes_bell(self.old)
         self._end_step(old, bell, "the renaming of people")
         with redis_errors():

@@ -356,7 +356,7 @@ class PersonRenaming:
 
 @dataclass(slots=True)
 class _Asking:
-    """The claim to ask Insider about one person; see `ops.insider.reader.Claim`."""
+    """The claim to ask Insider about one person; see `ops.insider.reader.RequestClaim`."""
 
     renaming: PersonRenaming
     move: PersonMove

@@ -1,4 +1,4 @@
-"""What is left of a person after they were erased: bytes of deleted entries, and exported files."""
+"""Traces of a person after they were erased: bytes of deleted entries, and exported files."""
 
 from __future__ import annotations
 
