@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Annotated, Final
@@ -18,9 +19,11 @@ from ops.backfill.report import (
     write_bad_rows,
 )
 from ops.backfill.view import KINDS
+from ops.state.acts import EXPORTED_FILE, act_of
 from ops.state.opened import opened
 from ops.terminal.console import mention, print_json
 from ops.terminal.files import private_file
+from worker.contract.redis.acts import note_act
 from worker.errors import UsageWrong
 
 _COLOURS: Final = {"delivered": "#2e7d32", "skipped": "#90a4ae", "dead": "#c62828"}
@@ -158,6 +161,10 @@ def report(
     """
     with opened() as (settings, client):
         found = read_report(client, settings, job)
+        if bad_rows is not None:
+            arguments = {EXPORTED_FILE: str(bad_rows.resolve())}
+            act = act_of("backfill report", job, arguments=arguments)
+            note_act(client, replace(act, count=len(found.bad_rows)))
     try:
         if html is not None:
             with private_file(html) as file:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ops.insider.reader import InsiderReader, InsiderUnreadable, message_of
+from ops.insider.reader import InsiderReader, InsiderUnreadable, RequestClaim, message_of
 from worker.contract.settings import Destination, Settings
 
 IDENTITY_PATH: Final = "/api/user/v1/identity"
@@ -36,10 +36,18 @@ class InsiderIdentities(InsiderReader):
         """Return a client for one destination."""
         return cls(settings, destination, a_minute=a_minute)
 
-    def rename(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-        """Rename a person; returns None, or what Insider said to refuse it."""
+    def rename(
+        self, old: Mapping[str, Any], new: Mapping[str, Any], claim: RequestClaim | None = None
+    ) -> str | None:
+        """Rename a person; returns None, or what Insider said to refuse it.
+
+        Args:
+            old: The identifier until now.
+            new: From now on.
+            claim: Renewed before each attempt.
+        """
         body = {"old_identifier": dict(old), "new_identifier": dict(new)}
-        return self._done(IDENTITY_PATH, body, "PATCH")
+        return self._done(IDENTITY_PATH, body, "PATCH", claim)
 
     def anonymize(self, who: Mapping[str, Any]) -> str | None:
         """Make a person anonymous; returns None, or what Insider said to refuse it."""
@@ -49,10 +57,12 @@ class InsiderIdentities(InsiderReader):
         """Say whether Insider has a profile with this identifier."""
         return self.profile({"identifiers": dict(who)}, ["email"]) is not None
 
-    def _done(self, path: str, body: Mapping[str, Any], method: str) -> str | None:
+    def _done(
+        self, path: str, body: Mapping[str, Any], method: str, claim: RequestClaim | None = None
+    ) -> str | None:
         for tries_left in reversed(range(_TRIES)):
             try:
-                status, answer = self._ask(path, body, method)
+                status, answer = self._ask(path, body, method, claim)
             except InsiderUnreadable:
                 if not tries_left:
                     raise

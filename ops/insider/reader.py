@@ -33,6 +33,8 @@ _LONGEST_WAIT_SECONDS: Final = 65.0
 _OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 200, 400, 401, 403, 404, 429
 _SERVER_ERROR: Final = 500
 _MESSAGES: Final = ("error", "message")
+_BYTES_GO: Final = ("send_request_headers.started", "send_request_body.started")
+"""The events of httpcore before each part of a request."""
 
 
 class InsiderUnreadable(OperationsMustAct):
@@ -48,6 +50,22 @@ class ProfileReader(Protocol):
 
     def profile(self, who: Mapping[str, Any], attributes: Sequence[str]) -> dict[str, Any] | None:
         """Return attributes of a profile; None if Insider does not know it."""
+        ...
+
+
+class RequestClaim(Protocol):
+    """The right to make a request that is wrong once somebody else has gone on."""
+
+    def renew(self) -> None:
+        """RequestClaim it for the next seconds.
+
+        Raises:
+            OperationsMustAct: Somebody else has gone on.
+        """
+        ...
+
+    def holds(self) -> bool:
+        """Say whether these seconds are not over."""
         ...
 
 
@@ -128,11 +146,17 @@ class InsiderReader:
         columns = [_column(row) for row in rows if isinstance(row, dict) and "key" in row]
         return {column.key: column for column in columns}
 
-    def _ask(self, path: str, body: Mapping[str, Any], method: str = "POST") -> tuple[int, Any]:
-        status, answer = self._once(path, body, method)
+    def _ask(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        method: str = "POST",
+        claim: RequestClaim | None = None,
+    ) -> tuple[int, Any]:
+        status, answer = self._once(path, body, method, claim)
         if status == _TOO_MANY:
             self._sleep(_LONGEST_WAIT_SECONDS)
-            status, answer = self._once(path, body, method)
+            status, answer = self._once(path, body, method, claim)
         if status in (_UNAUTHORIZED, _FORBIDDEN) or (
             status == _BAD_REQUEST and "partner" in message_of(answer).lower()
         ):
@@ -144,14 +168,19 @@ class InsiderReader:
             )
         return status, answer
 
-    def _once(self, path: str, body: Mapping[str, Any], method: str) -> tuple[int, Any]:
+    def _once(
+        self, path: str, body: Mapping[str, Any], method: str, claim: RequestClaim | None
+    ) -> tuple[int, Any]:
         self._pace()
+        if claim:
+            claim.renew()
         try:
             with self._client.stream(
                 method,
                 self._url(path),
                 content=orjson.dumps(body),
                 headers={"Content-Type": "application/json", "Accept": "application/json"},
+                extensions={"trace": _guard(claim)} if claim else None,
             ) as response:
                 content = bytearray()
                 for chunk in response.iter_bytes():
@@ -210,6 +239,19 @@ def _cause(error: httpx.HTTPError) -> str:
     if isinstance(error, httpx.ConnectError):
         return str(error) or "no connection"
     return f"the connection broke: {type(error).__name__}"
+
+
+def _guard(claim: RequestClaim) -> Callable[[str, object], None]:
+    """Return what httpcore calls before each of its steps: without the claim no byte is sent."""
+
+    def trace(event: str, _: object) -> None:
+        if event.endswith(_BYTES_GO) and not claim.holds():
+            raise InsiderUnreadable(
+                "This process stood still just before it asked Insider, and asks no more. Run this"
+                " again."
+            )
+
+    return trace
 
 
 def _json(content: bytes) -> Any:

@@ -20,7 +20,7 @@ from ops.letters.reading import find_letters
 from ops.letters.replay import ReplayPlan, ReplayPolicy, plan_replay, rehearse_letters
 from ops.letters.replay import discard as discard_letters
 from ops.letters.replay import replay as replay_letters
-from ops.state.acts import Because, act_of, acting
+from ops.state.acts import EXPORTED_FILE, Because, act_of, acting
 from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.terminal.console import confirmed, counted, mention, print_json, print_result, say, table
@@ -131,11 +131,13 @@ def export(
     """Write letters as NDJSON, whole: with the profiles' fields. They also stay where they are."""
     with opened() as (settings, client), _created(file) as stream:
         places, wanted = options.chosen(client, settings)
-        written = 0
-        for letter in find_letters(client, places, wanted):
-            stream.write(orjson.dumps(letter) + b"\n")
-            written += 1
-    mention(f"{written:,} letters exported")
+        where = "" if file == "-" else str(Path(file).resolve())
+        act = act_of("dlq export", arguments=asdict(options) | {EXPORTED_FILE: where})
+        with acting(client, act) as doing:
+            for letter in find_letters(client, places, wanted):
+                stream.write(orjson.dumps(letter) + b"\n")
+                doing.count += 1
+    mention(f"{doing.count:,} letters exported")
 
 
 def _created(file: str) -> AbstractContextManager[BinaryIO]:

@@ -144,16 +144,25 @@ class Carrier:
             route: Returns the targets of a field.
             change: Returns the value that a field has from now on.
         """
+        for part in scan_fields(self.client, f"{self.old.place.tag}{suffix}"):
+            self.fields(suffix, part, route, change)
+
+    def fields(
+        self,
+        suffix: str,
+        part: Sequence[tuple[bytes, bytes]],
+        route: Routing,
+        change: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        """Move some fields of a hash, see `hash`."""
         key = f"{self.old.place.tag}{suffix}"
-        kept_ms = self._kept_ms(key)
-        for part in scan_fields(self.client, key):
-            into: dict[int, list[Value]] = {}
-            for field, value in part:
-                for target in route(field, value):
-                    into.setdefault(target, []).extend((field, change(value) if change else value))
-            self._add(suffix, "hash", kept_ms, into)
-            pairs: list[Value] = [each for pair in part for each in pair]
-            self.old.run("fields_out", [key], ["hash", *pairs])
+        into: dict[int, list[Value]] = {}
+        for field, value in part:
+            for target in route(field, value):
+                into.setdefault(target, []).extend((field, change(value) if change else value))
+        self._add(suffix, "hash", self._kept_ms(key), into)
+        pairs: list[Value] = [each for pair in part for each in pair]
+        self.old.run("fields_out", [key], ["hash", *pairs])
 
     def arrival_marks(self, suffix: str) -> None:
         """Move the marks of a person's letters that have come from their former identity.

@@ -1,6 +1,7 @@
 """Carrying all that the partitions of a destination hold, in steps that can be repeated.
 
-The ledgers come first: they decide about every later delivery.
+The ledgers come first, and what is known of people before what waits: they decide about every
+later delivery.
 """
 
 from __future__ import annotations
@@ -17,6 +18,14 @@ from redis import Redis
 
 from ops.moving.carrying import STEP, Carrier, digest_in, in_parts
 from ops.moving.rows import carry_log, carry_stream
+from ops.moving.stable_ids import (
+    LISTS,
+    RECORDS,
+    carry_changes,
+    carry_counts,
+    carry_lists,
+    carry_records,
+)
 from ops.state.partitions import Carried
 from worker.contract.keys import DIGEST_BYTES
 from worker.contract.redis.connection import redis_errors
@@ -45,6 +54,7 @@ class Contents:
         tell: A callback that takes the counts so far, now and then.
         carried: The counts, which other destinations may have begun.
         follow: Returns the record of a person who was renamed as it is from now on.
+        staying: Stable ids that stay: a change of them waits where they belong.
     """
 
     client: Redis
@@ -54,6 +64,7 @@ class Contents:
     tell: Callable[[Carried], None]
     carried: Carried
     follow: Callable[[bytes], bytes] = lambda value: value
+    staying: int = field(default=0, init=False)
     _told_at: float = field(default_factory=time.monotonic)
 
     def move(self) -> None:
@@ -67,6 +78,7 @@ class Contents:
         self._carry_named_parts()
         for carrier in self.carriers.values():
             self._carry_parts(carrier)
+        self._carry_stable_ids()
         self._carry_streams()
         for carrier in self.carriers.values():
             self.step()
@@ -141,6 +153,19 @@ class Contents:
         carrier.positions("jobs")
         self.step()
         self.carried.letters += carrier.letters()
+
+    def _carry_stable_ids(self) -> None:
+        for carrier, names in self.found(LISTS):
+            self.step()
+            carry_lists(carrier, names)
+        self.staying = 0
+        for carrier, names in self.found(RECORDS):
+            self.step()
+            self.staying += carry_records(carrier, names)
+        for carrier in self.carriers.values():
+            self.step()
+            carry_changes(carrier)
+            carry_counts(carrier)
 
     def _carry_streams(self) -> None:
         carriers = list(self.carriers.values())

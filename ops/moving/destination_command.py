@@ -37,9 +37,9 @@ def rename(
     """Carry everything that is known of a destination over to its new name.
 
     Change the name in the configuration, restart the workers and the receivers, and run this:
-    what waits, the ledger, the dead letters, the counts, the members of syncs and the positions of
-    jobs go to the new name. Nothing is delivered under either name meanwhile. It can be
-    interrupted, and run again, as often as you like: a receiver that still knew the old name may
+    what waits, the ledger, the dead letters, the counts, the members of syncs, the positions of
+    jobs and stable ids go to the new name. Nothing is delivered under either name meanwhile. It can
+    be interrupted, and run again, as often as you like: a receiver that still knew the old name may
     have accepted more. No worker drains the old name afterwards; to go back to it, run this with
     the names exchanged.
     """

@@ -16,8 +16,6 @@ from worker.contract.keys import PartitionKeys
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.errors import OperationsMustAct
 
-RENAMED: Final = "renamed:"
-"""The prefix of the token of a lease that is never given back, after a renaming."""
 PATIENCE_SECONDS: Final = 20.0
 """The time in which a worker should have ended its slice."""
 FOR_EVER_MS: Final = 10 * 365 * 24 * 3_600_000

@@ -18,7 +18,8 @@ from redis import Redis
 
 from ops.moving.carrying import Carrier
 from ops.moving.contents import Contents
-from ops.moving.held import FOR_EVER_MS, PATIENCE_SECONDS, RENAMED, HeldLease, hold_all, taken_turn
+from ops.moving.held import FOR_EVER_MS, PATIENCE_SECONDS, HeldLease, hold_all, taken_turn
+from ops.state.holders import RENAMED
 from ops.state.partitions import Carried
 from producer.steps import StepBook
 from producer.sync.book import SyncBook
@@ -29,6 +30,7 @@ from worker.contract.redis.claim import name_destinations, settled_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.contract.triggers.pauses import DESTINATION, field_of
+from worker.errors import OperationsMustAct
 
 _RENEWED_SECONDS: Final = 5.0
 _STATE: Final = "state"
@@ -119,10 +121,17 @@ class Renaming:
         contents = Contents(
             self.client, self.old, self._carriers, self._renew, self.tell, self.carried
         )
+        self._end_changes()
         contents.move()
         self._carry_syncs()
         self._carry_responses()
         contents.forget_marks()
+        if contents.staying:
+            raise OperationsMustAct(
+                f"{contents.staying:,} people are being renamed under {self.new}, and under"
+                f" {self.old}. Everything else was carried over; a worker has to run. Give this"
+                " command again in a minute."
+            )
 
     def _carry_syncs(self) -> None:
         """Move the members that syncs know to the new name."""
@@ -136,13 +145,26 @@ class Renaming:
 
     def _carry_responses(self) -> None:
         """Move the positions up to which responses have been sent."""
-        old, new = keys.responses(self.old), keys.responses(self.new)
-        if not self.client.exists(old):
-            return
-        book = StepBook(self.client, old, keys.responses_bell(self.old), f"of '{self.old}'")
-        taken_turn(book.take, f"the responses of '{self.old}'", self._renew)
+        old, bell = keys.responses(self.old), keys.responses_bell(self.old)
+        state = self._end_step(old, bell, "the responses")
         with redis_errors():
-            state: Any = self.client.hget(old, _STATE)
             if state:
-                self.client.hsetnx(new, _STATE, state)
-            self.client.unlink(old, keys.responses_bell(self.old))
+                self.client.hsetnx(keys.responses(self.new), _STATE, state)
+            self.client.unlink(old, bell)
+
+    def _end_changes(self) -> None:
+        """End the renaming of people under the old name."""
+        old, bell = keys.changes(self.old), keys.changes_bell(self.old)
+        self._end_step(old, bell, "the renaming of people")
+        with redis_errors():
+            self.client.unlink(old, bell)
+
+    def _end_step(self, key: str, bell: str, shown: str) -> bytes:
+        """Wait until no step of the old name is under way, and return the state it had."""
+        with redis_errors():
+            is_there = self.client.exists(key)
+        if not is_there:
+            return b""
+        shown = f"{shown} of '{self.old}'"
+        state, _ = taken_turn(StepBook(self.client, key, bell, shown).take, shown, self._renew)
+        return state

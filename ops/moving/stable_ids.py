@@ -1,66 +1,123 @@
-"""Carrying what partitions know of stable ids to partitions with other numbers.
+"""Carrying what a partition knows of stable ids to other partitions.
 
 The home of a stable id follows from its own digest, and the list of an identity's stable ids
-belongs to the partition of that identity.
+belongs to the partition of that identity. Lists come first, then records, then changes: nobody is
+renamed to an identity of somebody else who is not there yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ops.moving.carrying import STEP, Carrier, in_parts
-from ops.moving.contents import Contents
 from ops.moving.held import HeldCall, run_held
-from worker.contract.keys import DIGEST_BYTES
+from worker.contract.keys import DIGEST_BYTES, digest_of
+from worker.contract.people.stable import StableRecord
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import Value
 
-_LISTS: Final = "lists"
-_RECORDS: Final = "records"
-_KINDS: Final = ((_LISTS, "i*"), (_RECORDS, "u*"))
+LISTS: Final = "i*"
+RECORDS: Final = "u*"
 _CHANGED: Final = "changed"
 
 
-def carry_stable_ids(contents: Contents) -> None:
-    """Move records, lists, changes that wait, and the counts of changes.
+def carry_lists(carrier: Carrier, names: Sequence[bytes]) -> None:
+    """Move lists of the stable ids that came with identities.
 
     Raises:
         OperationsMustAct: A lease was taken over.
-        RedisUnavailable: Do it again.
     """
-    for kind, pattern in _KINDS:
-        for carrier, names in contents.found(pattern):
-            for part in in_parts(names, STEP):
-                contents.step()
-                _carry(carrier, kind, part)
-    for carrier in contents.carriers.values():
-        contents.step()
-        carrier.hash("changes", carrier.by_digest)
-        _carry_counts(carrier)
+    for part in in_parts(names, STEP):
+        into: defaultdict[int, tuple[list[str | bytes], list[Value]]]
+        into = defaultdict(lambda: ([], []))
+        found = _texts(carrier, part)
+        for name, (text, kept_ms) in found.items():
+            target = carrier.choose(_digest_in(name))
+            keys, args = into[target]
+            keys.append(carrier.place(target).claims(_digest_in(name)))
+            args += (text, kept_ms)
+        calls = [HeldCall(carrier.targets[at], *write) for at, write in into.items()]
+        run_held(carrier.client, "claims_in", calls)
+        _remove(carrier, {name: text for name, (text, _) in found.items()})
 
 
-def _carry(carrier: Carrier, kind: str, names: Sequence[bytes]) -> None:
-    with redis_errors():
-        pipe = carrier.client.pipeline(transaction=False)
-        for name in names:
-            pipe.get(name)
-            pipe.pttl(name)
-        found: Any = pipe.execute()
-    into: dict[int, tuple[list[str | bytes], list[Value]]] = {}
-    for name, text, left_ms in zip(names, found[::2], found[1::2], strict=True):
-        if text is not None:
-            target = carrier.choose(name[-DIGEST_BYTES:])
-            keys, args = into.setdefault(target, ([], [kind]))
-            keys.append(carrier.place(target).tag.encode() + name[-DIGEST_BYTES - 1 :])
-            args += (text, max(0, left_ms))
-    calls = [HeldCall(carrier.targets[at], *write) for at, write in into.items()]
-    run_held(carrier.client, "stable_in", calls)
-    with redis_errors():
-        carrier.client.unlink(*names)
+def carry_records(carrier: Carrier, names: Sequence[bytes]) -> int:
+    """Move records of stable ids; returns how many stay, since a change of them waits there.
+
+    Raises:
+        OperationsMustAct: A lease was taken over.
+    """
+    staying = 0
+    for part in in_parts(names, STEP):
+        into: defaultdict[int, list[Value]] = defaultdict(list)
+        found = _texts(carrier, part)
+        changing = _changing(carrier, found)
+        for name, (text, kept_ms) in found.items():
+            stable = _digest_in(name)
+            identity = digest_of(StableRecord.loads(text).key).hex()
+            into[carrier.choose(stable)] += (
+                *(_mark(stable), stable.hex(), text, kept_ms, identity, int(name in changing)),
+            )
+        run_held(
+            carrier.client,
+            "stable_in",
+            [_arrival(carrier, target, args) for target, args in into.items()],
+        )
+        arrived = _leave_arrived(carrier, {name: text for name, (text, _) in found.items()})
+        staying += len(found) - arrived
+    return staying
 
 
-def _carry_counts(carrier: Carrier) -> None:
+def _arrival(carrier: Carrier, target: int, args: Sequence[Value]) -> HeldCall:
+    place = carrier.place(target)
+    records = [place.stable(bytes.fromhex(str(stable))) for stable in args[1::6]]
+    return HeldCall(
+        carrier.targets[target], [place.changes, carrier.carried(target), *records], args
+    )
+
+
+def _leave_arrived(carrier: Carrier, texts: Mapping[bytes, bytes]) -> int:
+    """Remove the records that have a mark where they belong, then the marks; returns how many."""
+    count = 0
+    marks: defaultdict[int, list[bytes]] = defaultdict(list)
+    for name in texts:
+        marks[carrier.choose(_digest_in(name))].append(name)
+    for target, names in marks.items():
+        with redis_errors():
+            found: Any = carrier.client.hmget(
+                carrier.carried(target), [_mark(_digest_in(name)) for name in names]
+            )
+        arrived = [name for name, is_there in zip(names, found, strict=True) if is_there]
+        if arrived:
+            _remove(carrier, {name: texts[name] for name in arrived})
+            carrier.forget(target, [_mark(_digest_in(name)) for name in arrived])
+            count += len(arrived)
+    return count
+
+
+def carry_changes(carrier: Carrier) -> None:
+    """Move changes that wait, but those of records that stay.
+
+    Raises:
+        OperationsMustAct: A lease was taken over.
+    """
+    for part in scan_fields(carrier.client, carrier.old.place.changes):
+        names = [carrier.old.place.stable(bytes.fromhex(name.decode())) for name, _ in part]
+        left = _texts(carrier, names)
+        going = [row for name, row in zip(names, part, strict=True) if name not in left]
+        if going:
+            carrier.fields("changes", going, carrier.by_digest)
+
+
+def carry_counts(carrier: Carrier) -> None:
+    """Move the counts of changes.
+
+    Raises:
+        OperationsMustAct: A lease was taken over.
+    """
     old, new = carrier.old.place.changed, carrier.place(carrier.home).changed
     with redis_errors():
         counts: Any = carrier.client.hgetall(old)
@@ -72,3 +129,42 @@ def _carry_counts(carrier: Carrier) -> None:
     carrier.targets[carrier.home].run("changed_in", [new, carried], [mark, *pairs])
     carrier.old.run("fields_out", [old], ["hash", *pairs])
     carrier.forget(carrier.home, [mark])
+
+
+def _texts(carrier: Carrier, names: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]]:
+    """Return texts, and for how long each is kept (ms; 0 = without an end)."""
+    with redis_errors():
+        pipe = carrier.client.pipeline(transaction=False)
+        for name in names:
+            pipe.get(name)
+            pipe.pttl(name)
+        found: Any = pipe.execute()
+    return {
+        name: (text, max(0, left_ms))
+        for name, text, left_ms in zip(names, found[::2], found[1::2], strict=True)
+        if text is not None
+    }
+
+
+def _changing(carrier: Carrier, records: Mapping[bytes, object]) -> set[bytes]:
+    """Return the records of stable ids whose change waits in the old partition."""
+    if not records:
+        return set()
+    with redis_errors():
+        found: Any = carrier.client.hmget(
+            carrier.old.place.changes, [_digest_in(name).hex() for name in records]
+        )
+    return {name for name, change in zip(records, found, strict=True) if change}
+
+
+def _remove(carrier: Carrier, texts: Mapping[bytes, bytes]) -> None:
+    if texts:
+        carrier.old.run("texts_out", list(texts), list(texts.values()))
+
+
+def _digest_in(name: bytes) -> bytes:
+    return name[-DIGEST_BYTES:]
+
+
+def _mark(stable: bytes) -> str:
+    return f"stable|{stable.hex()}"

@@ -118,9 +118,12 @@ def erase(
             digests = erasing.run()
             doing.count = erasing.counts.total()
             is_rewritten = rewrite_files(client)
+            files = erasing.files()
     counts = dict(sorted(erasing.counts.items()))
     document: dict[str, Any] = {"erased": counts, "digests": digests, "insider": said}
     document["files_rewritten"] = is_rewritten
+    document["streams_too_long"] = erasing.too_long
+    document["exported_files"] = files
     if as_json:
         print_json(document)
     else:
@@ -150,6 +153,13 @@ def _tell_erased(document: Mapping[str, Any]) -> None:
             say(f"  {what}: {count:,}")
     if not document["files_rewritten"]:
         mention("Redis' own file still has it: this user may not run BGREWRITEAOF, so have it run.")
+    if document["streams_too_long"]:
+        mention(
+            f"In {document['streams_too_long']:,} streams too much waits to write them anew: Redis'"
+            " memory and files keep bytes of deleted entries. Run this again once less waits."
+        )
+    for file in document["exported_files"]:
+        mention(f"{file} was exported and still has the person: delete it.")
     for destination, answer in document["insider"].items():
         say(f"  {destination}: {answer}")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
@@ -22,13 +23,16 @@ from ops.letters.reading import Filter, find_letters, parse_letter
 from ops.letters.replay import discard
 from ops.moving.held import HeldLease, held
 from ops.person.mention import Mention, value_of
+from ops.person.traces import compact_streams, files_that_mention
 from ops.state import scripts
+from ops.state.holders import RENAMED
 from ops.state.identity_changes import IdentityChanges
 from ops.state.partitions import all_partitions, destinations_of
 from ops.state.person import KnownPerson
 from ops.state.renaming import end_renaming, former_identities, present_key, read_forwards
 from ops.state.waiting import Stream, find_streams, read_entries, take_back_entries
 from producer.publishing.quarantine import Quarantine
+from worker.adapters.redis.addresses import read_renamed
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.numbering import Numbering
@@ -55,6 +59,7 @@ class Erasing:
         anonymize: Takes the keys under which others may know the person, the present one first.
             It is called once nothing waits any more that would tell them of the person anew.
         counts: What was found and erased, by what it was.
+        too_long: Streams that may still hold bytes of deleted entries, see `traces`.
     """
 
     client: Redis
@@ -63,6 +68,7 @@ class Erasing:
     anonymize: Callable[[Sequence[str]], None] = lambda _: None
     sleep: Callable[[float], None] = time.sleep
     counts: Counter[str] = field(default_factory=Counter)
+    too_long: int = field(default=0, init=False)
     _keys: Sequence[str] = field(default=(), init=False)
     _mention: Mention = field(init=False)
     _coming: Sequence[bytes] = field(default=(), init=False)
@@ -87,7 +93,7 @@ class Erasing:
             for place in places:
                 if place.partition == person.partition:
                     self._await_answers(place, person.digest)
-                    with held(HeldLease(self.client, place, _OWNER)) as lease:
+                    with self._leased(place) as lease:
                         self._erase_in(place, lease, person.digest)
         digests = [person.digest for person in people]
         wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
@@ -96,6 +102,7 @@ class Erasing:
         self._erase_letters_on_their_way(places, wanted)
         self._erase_elsewhere(digests)
         self._erase_stable_ids(places, people)
+        self.too_long = compact_streams(self.client, places)
         self.anonymize(self._keys)
         # The records of former identities go last: whoever does it again finds the person by them.
         self._see_that_it_stands(numbering)
@@ -103,6 +110,14 @@ class Erasing:
         self._erase_forwards(places, digests)
         self._see_that_it_stands(numbering)
         return sorted(digest.hex() for digest in digests)
+
+    def files(self) -> list[str]:
+        """Return the files that were exported here, and still mention the person.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        return files_that_mention(self.client, self._mention)
 
     def _stop_arrivals(
         self, places: Iterable[PartitionKeys], people: Iterable[KnownPerson]
@@ -160,6 +175,14 @@ class Erasing:
                     " run this again in a minute."
                 )
             self.sleep(_LOOK_SECONDS)
+
+    def _leased(self, place: PartitionKeys) -> AbstractContextManager[HeldLease]:
+        """Hold a lease; that of a destination that has another name is never given back."""
+        new_name = read_renamed(self.client).get(place.destination)
+        if new_name:
+            token = RENAMED + new_name
+            return nullcontext(HeldLease(self.client, place, _OWNER, token=token))
+        return held(HeldLease(self.client, place, _OWNER))
 
     def _erase_in(self, place: PartitionKeys, lease: HeldLease, digest: bytes) -> None:
         for stream in find_streams(self.client, [place]):

@@ -31,6 +31,8 @@ from ops.state import scripts
 from ops.state.holders import await_holders
 from ops.state.partitions import known_destinations
 from ops.state.renaming import end_renaming, tell_renaming
+from worker.adapters.redis.addresses import read_renamed
+from worker.adapters.redis.lease import boottime_seconds
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward, Moving
@@ -47,6 +49,9 @@ _ANSWER_SECONDS: Final = 120.0
 """A request that got no answer is open for `delivery.late`, after its deadline."""
 _LOOK_SECONDS: Final = 0.2
 _TOLD_SECONDS: Final = 10.0
+_ASKED_SECONDS: Final = 10.0
+"""Seconds in which a request to Insider has to be sent after `asked` was written; shorter than the
+lock of a step. After that it has to be written again, which is refused if somebody went on."""
 _OWNER: Final = "segrelay person rename"
 
 
@@ -57,7 +62,8 @@ class PersonRenaming:
     Args:
         identities: By destination, of those at Insider.
         identifier: Gives Insider's identifier for the key of a profile.
-        destinations: Those at which people are renamed; by default all that are known.
+        destinations: Those at which people are renamed; by default all that are known, under their
+            present names.
     """
 
     client: Redis
@@ -66,13 +72,20 @@ class PersonRenaming:
     identifier: Callable[[str], Mapping[str, Any]]
     sleep: Callable[[float], None] = time.sleep
     destinations: Sequence[str] = ()
+    boottime: Callable[[], float] = boottime_seconds
     _going: list[PersonMove] = field(default_factory=list, init=False)
     _told_at: float = field(default=0.0, init=False)
     _numbering: Numbering = field(init=False)
+    _renamed: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._numbering = learn_numbering(self.client, self.settings)
-        self.destinations = self.destinations or known_destinations(self.client, self.settings)
+        self._renamed = read_renamed(self.client)
+        self.destinations = self.destinations or [
+            name
+            for name in known_destinations(self.client, self.settings)
+            if name not in self._renamed
+        ]
 
     def run(self, changes: Sequence[IdentityChange]) -> list[Receipt]:
         """Rename people, none of whom is named twice.
@@ -118,7 +131,12 @@ class PersonRenaming:
     def _begin(self, move: PersonMove) -> None:
         """Write the records of both identities, or find those that are there."""
         move.text = self._record(move.left, move.old_digest)
-        if move.text and move.forward.to != move.change.new:
+        former = self._known_under(move)
+        if former:
+            move.refuse(
+                f"give `segrelay destination rename {former} {move.left.destination}` again"
+            )
+        elif move.text and move.forward.to != move.change.new:
             move.refuse("the former identity was renamed to another one, or is being renamed")
         elif move.text and move.forward.moving is Moving.DONE:
             self._find_done(move)
@@ -133,6 +151,20 @@ class PersonRenaming:
                 move.change.trigger,
             )
             self._set(move, begun, takes_members=True)
+
+    def _known_under(self, move: PersonMove) -> str:
+        """Return a former name of the destination whose ledger still knows the person; "" = none.
+
+        Its renaming was broken off: carried over later, that ledger would follow nobody.
+        """
+        for former, name in self._renamed.items():
+            left = PartitionKeys(former, move.left.partition)
+            with redis_errors():
+                if name == move.left.destination and self.client.exists(
+                    left.ledger(move.old_digest)
+                ):
+                    return former
+        return ""
 
     def _find_done(self, move: PersonMove) -> None:
         """End what a command that was killed has left behind."""
@@ -203,14 +235,24 @@ class PersonRenaming:
         if forward.moving is Moving.RENAMED:
             return
         if insider:
-            self._set(move, replace(forward, moving=Moving.ASKED))
             old, new = self.identifier(move.change.old), self.identifier(move.change.new)
-            said = insider.rename(old, new)
+            said = insider.rename(old, new, _Asking(self, move))
             # Whom Insider does not know (any more) under the former identity, it need not rename.
             if said is not None and insider.is_known(old):
                 self._undo(move, f"Insider refuses it ({said})")
                 return
         self._set(move, replace(forward, moving=Moving.RENAMED))
+
+    def claim(self, move: PersonMove) -> float:
+        """Write that Insider is about to be asked, and return until when it may be (boot time).
+
+        Raises:
+            OperationsMustAct: Somebody else has gone on.
+        """
+        self._tell()
+        began_at = self.boottime()
+        self._set(move, replace(move.forward, moving=Moving.ASKED))
+        return began_at + _ASKED_SECONDS
 
     def _merge(self, moves: Sequence[PersonMove]) -> None:
         """Write what both ledgers know into that of the new identity."""
@@ -310,6 +352,21 @@ class PersonRenaming:
         if move.arriving:
             self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
         move.refuse(message)
+
+
+@dataclass(slots=True)
+class _Asking:
+    """The claim to ask Insider about one person; see `ops.insider.reader.RequestClaim`."""
+
+    renaming: PersonRenaming
+    move: PersonMove
+    _until: float = 0.0
+
+    def renew(self) -> None:
+        self._until = self.renaming.claim(self.move)
+
+    def holds(self) -> bool:
+        return self.renaming.boottime() < self._until
 
 
 def _arriving(move: PersonMove) -> bytes:

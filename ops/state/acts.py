@@ -21,6 +21,8 @@ from worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, Act, note_act
 from worker.contract.redis.connection import redis_errors
 from worker.errors import PartitionsChange, UsageWrong
 
+EXPORTED_FILE: Final = "exported to"
+"""The argument of an act that wrote a file with people's data: its path."""
 ACTOR_VARIABLE: Final = "SEGRELAY_ACTOR"
 LONGEST_ACTOR: Final = 100
 LONGEST_REASON: Final = 500

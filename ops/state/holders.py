@@ -14,6 +14,9 @@ from worker.contract.keys import PartitionKeys
 from worker.contract.redis.scripts import ScriptCall
 from worker.errors import OperationsMustAct
 
+RENAMED: Final = "renamed:"
+"""The prefix of the token of a lease that is never given back, after a destination was renamed: the
+new name follows, and nobody works under the former one."""
 _LOOK_SECONDS: Final = 0.1
 _HELD_SECONDS: Final = 300.0
 """Seconds to wait for a lease to lapse; a drain with hanging requests ends at their deadline."""
@@ -27,7 +30,9 @@ def await_holders(
     """Wait until all present holders of leases of these partitions have given them back."""
     tokens = ask_each(client, places, lambda pipe, place: pipe.hget(place.lease, "token"))
     left = [
-        (place, token) for place, token in zip(places, tokens, strict=True) if token is not None
+        (place, token)
+        for place, token in zip(places, tokens, strict=True)
+        if token is not None and not token.startswith(RENAMED.encode())
     ]
     ends_at = time.monotonic() + _HELD_SECONDS
     while left:

@@ -21,7 +21,7 @@ SECONDS = amount(240, nightly=1_200)
 LINES = amount(SHORT, nightly='lease = "2s"\nlate = "10s"\nrequest_deadline = "20s"')
 """With many people the stand-in may take longer than 2 s to work on a request that was cut."""
 TOKEN_SECONDS = amount(4, nightly=20)
-REFUSED, REFUSED_IN_A_BATCH = "person7@example.com", "person8@example.com"
+SEED = 119
 SECRET = "a-secret-to-sign-with"
 
 PERSON = """
@@ -122,9 +122,16 @@ url = "/batch"
 
 
 class StandIn:
-    """Issues tokens, holds people, and checks all that comes."""
+    """Issues tokens, holds people, and checks all that comes.
 
-    def __init__(self):
+    Args:
+        refused: Somebody whose newest event of `vip` is an entrance: it takes none of theirs.
+        refused_in_a_batch: Somebody else, whom it takes in no batch.
+    """
+
+    def __init__(self, refused, refused_in_a_batch):
+        self.refused = refused
+        self.refused_in_a_batch = refused_in_a_batch
         self.issued = {}
         self.asked = []
         self.refused_once = ""
@@ -169,7 +176,7 @@ class StandIn:
             return 204, {}
         if came.headers.get("x-person") != came.body["email"]:
             self.wrong.append("another person in the header")
-        if came.body["email"] == REFUSED:
+        if came.body["email"] == self.refused:
             return 422, {"message": "bad", "problems": [{"text": "the plan of nobody is unknown"}]}
         self.people[person] = True
         return 200, {}
@@ -193,7 +200,7 @@ class StandIn:
             self.wrong.append(f"{len(events)} events")
         refused = []
         for at, event in enumerate(events):
-            if event["email"] == REFUSED_IN_A_BATCH:
+            if event["email"] == self.refused_in_a_batch:
                 refused.append({"index": at, "message": "this one is on no list of ours"})
             else:
                 inside = self.batches.setdefault(event["email"], {})
@@ -202,8 +209,8 @@ class StandIn:
 
 
 def test_an_endpoint_of_its_own_kind_gets_all_that_happened_whatever_is_killed(tmp_path):
-    happened, sent = invent(EVENTS, PEOPLE, seed=119)
-    stand_in = StandIn()
+    happened, sent = invent(EVENTS, PEOPLE, seed=SEED)
+    stand_in = StandIn(*_vips(happened)[:2])
     write_certificates(tmp_path)
     with Endpoint(stand_in.respond, server_context(tmp_path)) as endpoint:
         tables = TABLES.format(url=endpoint.url, secret=SECRET)
@@ -218,13 +225,19 @@ def test_an_endpoint_of_its_own_kind_gets_all_that_happened_whatever_is_killed(t
             until(lambda: status_of(rig)["waiting"] == 0, SECONDS)
 
             _everything_is_there(stand_in, endpoint, happened)
-            _refusals_are_told_in_their_own_words(rig)
+            _refusals_are_told_in_their_own_words(rig, stand_in)
     _tokens_were_renewed(stand_in)
 
 
+def _vips(happened):
+    """Return who is in the audience in the end."""
+    return sorted(who for who, audiences in truth(happened).items() if "vip" in audiences)
+
+
 def _kill_workers(rig):
+    rng = random.Random(SEED)
     for _ in range(KILLS):
-        time.sleep(random.Random(1).uniform(1.0, 2.0))
+        time.sleep(rng.uniform(1.0, 2.0))
         kill_group(rig.workers[0])
         rig.start_worker(number=0)
 
@@ -247,15 +260,15 @@ def _told_of(wrong, endpoint, happened):
 def _everything_is_there(stand_in, endpoint, happened):
     assert stand_in.wrong == []
     held = truth(happened)
-    vips = {who for who, audiences in held.items() if "vip" in audiences}
+    vips = set(_vips(happened))
     people = {f"{person}@example.com" for person, is_in in stand_in.people.items() if is_in}
-    wrong = people ^ (vips - {REFUSED})
+    wrong = people ^ (vips - {stand_in.refused})
     assert not wrong, _told_of(wrong, endpoint, happened)
     listed = {
         who: sorted(audience for audience, is_in in inside.items() if is_in)
         for who, inside in stand_in.batches.items()
     }
-    expected = {who: where for who, where in held.items() if who != REFUSED_IN_A_BATCH}
+    expected = {who: where for who, where in held.items() if who != stand_in.refused_in_a_batch}
     assert {who: where for who, where in listed.items() if where} == expected
     newest = {}
     for event in happened:
@@ -271,11 +284,14 @@ def _written(time_us):
     return moment.isoformat(timespec="microseconds").replace("+00:00", "000Z")
 
 
-def _refusals_are_told_in_their_own_words(rig):
-    why = {who: rig.command("why", who).stdout.decode() for who in (REFUSED, REFUSED_IN_A_BATCH)}
+def _refusals_are_told_in_their_own_words(rig, stand_in):
+    refused, in_a_batch = (
+        rig.command("why", who).stdout.decode()
+        for who in (stand_in.refused, stand_in.refused_in_a_batch)
+    )
 
-    assert "the plan of nobody is unknown" in why[REFUSED]
-    assert "this one is on no list of ours" in why[REFUSED_IN_A_BATCH]
+    assert "the plan of nobody is unknown" in refused
+    assert "this one is on no list of ours" in in_a_batch
     dead = status_of(rig)["dead_by_reason"]
     assert set(dead) == {"refused"}
 

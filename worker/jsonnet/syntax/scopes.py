@@ -121,3 +121,9 @@ def imports(node: tree.Node) -> list[tree.Import]:
     with room():
         found = [each for each in walk(node) if isinstance(each, tree.Import)]
         return sorted(found, key=lambda each: each.at)
+
+
+def has_assert(node: tree.Node) -> bool:
+    """Return whether an `assert` stands before an expression of a file."""
+    with room():
+        return any(isinstance(each, tree.Assert) for each in walk(node))

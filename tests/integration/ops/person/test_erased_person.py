@@ -3,6 +3,7 @@
 import orjson
 import pytest
 
+from ops.main import app as main
 from ops.person.commands import app
 from ops.person.erasing import Erasing
 from tests.integration.ops.person.test_letters_of_renamed_people import MortalClient
@@ -14,12 +15,22 @@ from tests.integration.ops.person.test_renamed_person import (
 )
 from tests.integration.ops.relay import payload
 from worker.contract import keys
-from worker.contract.keys import digest_of, partition_of
+from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.processes.webhook_requests import WebhookRequest, keep_requests
+from worker.contract.redis.connection import connect
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 OLD, WHO, ELSE = "ann@example.com", "ann.lee@example.com", "bob@example.com"
 LAST = "ann.doe@example.com"
+
+
+@pytest.fixture(autouse=True)
+def _plain(redis_url):
+    """What Redis dumps is not compressed, so that it can be searched."""
+    with connect(redis_url) as client:
+        client.config_set("rdbcompression", "no")
+        yield
+        client.config_set("rdbcompression", "yes")
 
 
 def everything(client):
@@ -45,12 +56,28 @@ def everything(client):
     return found
 
 
-def traces(client, *emails):
-    """Return what is left of people: by address, and by digest in both notations."""
+def dumps(client):
+    """Return all values as Redis writes them into its files, with bytes of deleted entries."""
+    return [client.dump(name) for name in client.scan_iter()]
+
+
+def needles(*emails):
+    """Return by what people are found: addresses, and digests in both notations."""
     digests = [digest_of(f"email:{email}") for email in emails]
-    needles = [email.encode() for email in emails]
-    needles += [part for digest in digests for part in (digest, digest.hex().encode())]
-    return [text for text in everything(client) for needle in needles if needle in text]
+    found = [email.encode() for email in emails]
+    return found + [part for digest in digests for part in (digest, digest.hex().encode())]
+
+
+def traces(client, *emails):
+    """Return what is known of people."""
+    wanted = needles(*emails)
+    return [text for text in everything(client) for needle in wanted if needle in text]
+
+
+def left_of(client, *emails):
+    """Return what is left of people, also where it can't be read any more."""
+    texts, wanted = everything(client) + dumps(client), needles(*emails)
+    return [text for text in texts for needle in wanted if needle in text]
 
 
 def erase(call, *arguments, code=0):
@@ -94,7 +121,7 @@ def test_nothing_is_left_of_a_person_and_of_nobody_else_anything_is_gone(call, k
 
     receipt = erase(call, who)
 
-    assert traces(known.client, WHO, OLD) == []
+    assert left_of(known.client, WHO, OLD) == []
     assert traces(known.client, ELSE) == of_others
     assert WHO not in str(receipt)
     assert sorted(receipt["digests"]) == sorted(
@@ -146,7 +173,7 @@ def test_members_that_syncs_know_are_erased(call, relay_of_a_sync):
 
     assert erase(call, who)["erased"]["sync members"] == 1
 
-    assert traces(relay.client, who) == []
+    assert left_of(relay.client, who) == []
 
 
 def erase_and_die(relay, who, calls):
@@ -171,14 +198,14 @@ def test_a_command_that_is_killed_before_any_call_to_redis_is_given_again(call, 
     while erase_and_die(known, LAST, deaths):
         deaths += 1
         Erasing(known.client, known.settings, f"email:{LAST}").run()
-        assert traces(known.client, LAST, WHO, OLD) == [], deaths
+        assert left_of(known.client, LAST, WHO, OLD) == [], deaths
         assert sorted(traces(known.client, ELSE)) == sorted(of_others)
         known.client.flushall()
         for name, text in before.items():
             known.client.restore(name, 0, text)
 
     assert deaths > 20
-    assert traces(known.client, LAST, WHO, OLD) == []
+    assert left_of(known.client, LAST, WHO, OLD) == []
 
 
 def test_what_is_handed_on_while_a_person_is_erased_is_erased_too(call, relay):
@@ -198,7 +225,7 @@ def test_what_is_handed_on_while_a_person_is_erased_is_erased_too(call, relay):
 
     BesideWorkers(relay.client, relay.settings, f"email:{new}").run()
 
-    assert traces(relay.client, old, new) == []
+    assert left_of(relay.client, old, new) == []
 
 
 @pytest.mark.parametrize("who", [OLD, "b@example.com", WHO])
@@ -211,7 +238,7 @@ def test_all_identities_of_somebody_who_was_renamed_twice_are_erased(call, relay
 
     receipt = erase(call, who)
 
-    assert traces(relay.client, WHO, OLD, "b@example.com") == []
+    assert left_of(relay.client, WHO, OLD, "b@example.com") == []
     assert receipt["erased"]["waiting"] == 1
     assert receipt["erased"]["former identities"] == 2
 
@@ -225,7 +252,7 @@ def test_somebody_whose_renaming_was_stopped_is_erased(call, relay, sandbox, sto
     of_others = traces(relay.client, ELSE)
 
     erase(call, who)
-    left = [*traces(relay.client, who), *relay.client.zrange(keys.RENAMING, 0, -1)]
+    left = [*left_of(relay.client, who), *relay.client.zrange(keys.RENAMING, 0, -1)]
     relay.publish(payload(WHO, "gold", minute=9))
     wait_out_holds(relay)
     relay.drain()
@@ -233,3 +260,51 @@ def test_somebody_whose_renaming_was_stopped_is_erased(call, relay, sandbox, sto
     assert left == []
     assert set(of_others) <= set(traces(relay.client, ELSE))
     assert "gold" in sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)[WHO]
+
+
+def test_entries_that_were_deleted_before_leave_no_bytes(call, relay):
+    """They stand between others that wait, so that Redis has not freed them yet."""
+    place = PartitionKeys("insider", partition_of(f"email:{WHO}", 4))
+    numbers = (f"p{n}@example.com" for n in range(100))
+    beside = [each for each in numbers if partition_of(f"email:{each}", 4) == place.partition][:4]
+    relay.publish(payload(beside[0]), payload(WHO), *map(payload, beside[1:]))
+    (stream,) = [place.stream(name.decode()) for name in relay.client.smembers(place.streams)]
+    mine, last = (relay.client.xrange(stream)[at][0] for at in (1, -1))
+    relay.client.xdel(stream, mine, last)
+    waiting, before = relay.client.xrange(stream), relay.client.xinfo_stream(stream)
+    assert left_of(relay.client, WHO) != []
+
+    receipt = erase(call, WHO)
+
+    assert left_of(relay.client, WHO) == []
+    assert receipt["streams_too_long"] == 0
+    assert relay.client.xrange(stream) == waiting
+    after = relay.client.xinfo_stream(stream)
+    for name in ("last-generated-id", "entries-added"):
+        assert after[name] == before[name]
+
+
+def test_streams_that_are_too_long_to_write_anew_are_told(call, relay):
+    place = PartitionKeys("insider", partition_of(f"email:{WHO}", 4))
+    with relay.client.pipeline() as pipe:
+        for number in range(5_001):
+            pipe.xadd(place.history, {"h": f"[{number}]"})
+        pipe.execute()
+    relay.client.xdel(place.history, relay.client.xrange(place.history, count=1)[0][0])
+    relay.client.xadd(place.history, {"h": "[0]"})
+
+    receipt = erase(call, WHO)
+
+    assert receipt["streams_too_long"] == 1
+
+
+def test_files_that_were_exported_and_have_the_person_are_named(call, known, tmp_path):
+    path = tmp_path / "letters.ndjson"
+    call(main, "dlq", "export", path)
+    call(main, "dlq", "export", tmp_path / "none.ndjson", "--trigger", "vip-exit")
+    assert digest_of(f"email:{WHO}").hex() in path.read_text()
+
+    assert erase(call, WHO)["exported_files"] == [str(path)]
+    path.unlink()
+    assert erase(call, WHO)["exported_files"] == []
+    assert known.status()["waiting"] == 0

@@ -23,6 +23,8 @@ SEMANTICS = {
     "std.all([false, error 'no'])": False,
     "local f(x) = f(x); std.any([if x == 1 then true else f(x) for x in [1, 2]])": True,
     "false && error 'no'": False,
+    "std.mergePatch(error 'no', 1)": 1,
+    "std.mergePatch({ a: error 'no', b: 1 }, { a: 2 })": {"a": 2, "b": 1},
     "local a = b, b = 1; a": 1,
     "local f(x, y=x) = y; f(2)": 2,
     "local f(x=y, y=3) = x; f()": 3,
@@ -198,12 +200,33 @@ def test_an_assert_inside_of_an_expression_fails_the_event_if_nothing_else_does(
     assert failed.value.message == "inner"
 
 
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "{ a: -(assert false : 'inner'; 1), b: 2 }",
+        "local check(x) = (assert x < 1 : 'inner'; x); { a: check(1), b: 2 }",
+    ],
+)
+def test_an_assert_of_an_imported_file_fails_each_event_that_meets_it(compile_text, helper):
+    text = EVENT + "local h = import 'h'; if event.has('x') then std.toString(h) + h.a else 1"
+    through = EVENT + "if event.has('x') then import 'through' else 1"
+    for template in (
+        compile_text(text, {"h": helper}),
+        compile_text(through, {"h": helper, "through": "std.toString((import 'h') + { d: 1 })"}),
+    ):
+        for _ in range(3):
+            with pytest.raises(AssertFailed, match="inner"):
+                template.render({"x": 1}, {})
+        assert template.render({}, {}) == 1
+
+
 def test_an_assert_that_jsonnet_never_meets_fails_nothing(evaluate):
     lazy = "local a = (assert false : 'inner'; true); if event.has('x') then a else 1"
     assert evaluate(EVENT + lazy) == 1
     assert evaluate("std.any([x || (assert false; x) for x in [true, false]])") is True
     assert evaluate("std.length([(assert false; 1)])") == 1
     assert evaluate("std.find((assert false; 1), [])") == []
+    assert evaluate("std.mergePatch((assert false; {}), null)") is None
 
 
 def test_recursion_that_rjsonnet_manages_is_managed(evaluate):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from worker.jsonnet.syntax import tree
 from worker.jsonnet.syntax.parser import parse
-from worker.jsonnet.syntax.scopes import check, imports
+from worker.jsonnet.syntax.scopes import check, has_assert, imports
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +48,20 @@ class Trees:
         return self._parsed[name]
 
     def are_about_events(self, name: str) -> bool:
-        """Return whether a file imports the library, itself or through another."""
-        return self._leads_to_library(name, set())
+        """Return whether a file has to be evaluated for each event, itself or through another.
 
-    def _leads_to_library(self, name: str, seen: set[str]) -> bool:
+        It imports the library, or has an `assert`, whose failing is noted for an event.
+        """
+        return self._leads_to_events(name, set())
+
+    def _leads_to_events(self, name: str, seen: set[str]) -> bool:
         if name == self.sources.library:
             return True
         if name in seen:
             return False
         seen.add(name)
-        return any(
-            self._leads_to_library(self.sources.targets[name, each.path], seen)
+        return has_assert(self.of(name)) or any(
+            self._leads_to_events(self.sources.targets[name, each.path], seen)
             for each in imports(self.of(name))
             if each.word == "import"
         )

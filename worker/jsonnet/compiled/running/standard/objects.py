@@ -71,11 +71,12 @@ def prune(a: Any) -> Any:
     return a
 
 
-@native("target patch", name="mergePatch")
+@native("target patch", lazy="target", name="mergePatch")
 def merge_patch(target: Any, patch: Any) -> Any:
     tick()
     if not is_object(patch):
         return patch
+    target = take(target)
     base = target if is_object(target) else {}
     merged = {name: _field(base, name) for name in field_names(base)}
     for name in field_names(patch):
@@ -83,7 +84,7 @@ def merge_patch(target: Any, patch: Any) -> Any:
         if value is None:
             merged.pop(name, None)
         else:
-            merged[name] = merge_patch(take(merged.get(name)), value)
+            merged[name] = merge_patch(merged.get(name), value)
     return merged
 
 
