@@ -96,14 +96,15 @@ class Renderer:
     def _try_both(self, template: Template) -> None:
         """Compare the compiled form with the engine on the shipped samples, before any event."""
         loaded = self._loaded[template]
-        for profile in shipped_profiles():
-            if not loaded.accelerator.is_trusted:
-                return
-            answer = loaded.accelerator.answer(profile, {})
-            if answer is not None and can_be_compared(answer):
-                event = Input(profile, b"{}")
-                [theirs] = loaded.engines.evaluate([event])
-                loaded.compared(answer, theirs, event)
+        accelerator = loaded.accelerator
+        if not accelerator.is_trusted:
+            return
+        answers = [(each, accelerator.answer(each, {})) for each in shipped_profiles()]
+        compared = [(Input(each, b"{}"), ours) for each, ours in answers if can_be_compared(ours)]
+        said = loaded.engines.evaluate([event for event, _ in compared])
+        for (event, ours), theirs in zip(compared, said, strict=True):
+            if accelerator.is_trusted and ours is not None:
+                loaded.compared(ours, theirs, event)
 
     @property
     def doubted(self) -> dict[str, int]:
