@@ -23,6 +23,9 @@ from contextlib import ExitStack, suppress
 from functools import cache
 
 from ops.main import COMMANDS
+from worker.destinations.normalise import load_tables
+from worker.jsonnet.files import SHIPPED_FOLDER
+from worker.jsonnet.renderer import Renderer
 
 LENGTH = struct.Struct("!I")
 _ASKING = threading.Lock()
@@ -274,6 +277,9 @@ def _load():
         importlib.import_module(name)
     for name in ALSO_LOADED:
         importlib.import_module(name)
+    load_tables()
+    for name in ("enter", "exit", "exit-event"):
+        Renderer(SHIPPED_FOLDER).load(f"insider/{name}.jsonnet")
     gc.collect()
     gc.freeze()
 
@@ -288,7 +294,22 @@ def _become(request):
     module = request["module"]
     sys.argv = [module, *request["arguments"]]
     sys.modules.pop(module, None)
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            raise
+        _end(end.code or 0)
+    _end(0)
+
+
+def _end(code):
+    """End as Python does, without taking apart all that is loaded: that is most of a command."""
+    threading._shutdown()  # noqa: SLF001 - as `multiprocessing` ends its processes
+    atexit._run_exitfuncs()  # noqa: SLF001 - see above
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

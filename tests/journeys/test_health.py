@@ -17,7 +17,7 @@ import pytest
 import templates as shipped
 from ops.rig.rig import free_port, kill_group
 from tests.journeys.channel import Channel
-from tests.journeys.judging import NAMED_SECONDS, WELL_SECONDS, entrances, ill_of, judged, well
+from tests.journeys.judging import NAMED_SECONDS, WELL_SECONDS, entrances, glimpsed, ill_of, well
 from tests.journeys.play import SHORT, Rig, send, start_worker, status_of, stop_worker
 from tests.nightly import amount
 from tests.waiting import until
@@ -244,12 +244,7 @@ def test_requests_that_are_too_large_are_told_until_the_limit_is_raised(tmp_path
 
 def well_but_for(rig, names):
     """Wait until nothing else is wrong, worth a look or not."""
-
-    def problems():
-        answer = rig.command("status", "--check", "--attention", "--json")
-        return {one["name"] for one in orjson.loads(answer.stdout)["problems"]}
-
-    until(lambda: problems() <= names, WELL_SECONDS)
+    until(lambda: glimpsed(rig, attention=True) <= names, WELL_SECONDS)
 
 
 def test_a_receiver_tells_that_redis_came_back_empty_though_no_worker_runs(tmp_path):
@@ -293,11 +288,11 @@ def test_a_receiver_that_stands_still_is_told_and_announces_nothing_when_it_wake
         until(lambda: rig.client.exists("{segrelay}:receiver"), 60)
 
         os.kill(receiver.pid, signal.SIGSTOP)
-        until(lambda: "receiver_down" in judged(rig)[1], 60)
+        until(lambda: "receiver_down" in glimpsed(rig), 60)
         channel.announced("receiver_down", "problem")
         os.kill(receiver.pid, signal.SIGCONT)
 
-        until(lambda: "receiver_down" not in judged(rig)[1], 30)
+        until(lambda: "receiver_down" not in glimpsed(rig), 30)
         channel.announced("receiver_down", "problem", "problem_over")
 
 
