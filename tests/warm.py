@@ -305,8 +305,8 @@ def _become(request):
 
 def _end(code):
     """End as Python does, without taking apart all that is loaded: that is most of a command."""
-    threading._shutdown()  # noqa: SLF001 - as `multiprocessing` ends its processes
-    atexit._run_exitfuncs()  # noqa: SLF001 - see above
+    threading._shutdown()  # as `multiprocessing` ends its processes
+    atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

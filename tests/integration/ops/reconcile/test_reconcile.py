@@ -120,9 +120,8 @@ def test_what_happened_after_the_scan_is_no_drift_and_is_told(relay_of_a_sync, c
     assert "1 people of 'vip' differ, but an event about them is newer than the scan" in told.stderr
 
 
-def test_a_sync_that_was_dated_after_the_scan_leaves_nothing_to_repair_unsaid(
-    relay_of_a_sync, call, sandbox
-):
+@pytest.mark.usefixtures("relay_of_a_sync")
+def test_who_is_left_out_of_a_repair_because_a_sync_is_newer_than_the_scan_is_told(call, sandbox):
     drift(sandbox)
     sandbox.settings(lytics={"date_offset_seconds": -120.0})
 
