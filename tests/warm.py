@@ -21,6 +21,7 @@ import sys
 import threading
 from contextlib import ExitStack, suppress
 from functools import cache
+from pathlib import Path
 
 from ops.main import COMMANDS
 from worker.destinations.normalise import load_tables
@@ -66,6 +67,7 @@ class WarmProcess:
         stdin=None,
         stdout=None,
         stderr=None,
+        cwd=None,
         process_group=None,
         start_new_session=False,
     ):
@@ -83,6 +85,7 @@ class WarmProcess:
                 "module": command[3],
                 "arguments": command[4:],
                 "env": dict(os.environ if env is None else env),
+                "folder": str(cwd or Path.cwd()),
                 "group": process_group == 0,
                 "session": start_new_session,
             }
@@ -289,6 +292,7 @@ def _become(request):
         os.setsid()
     elif request["group"]:
         os.setpgid(0, 0)
+    os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["env"])
     module = request["module"]

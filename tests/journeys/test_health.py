@@ -32,7 +32,7 @@ METRICS = """
 listen = "127.0.0.1:PORT"
 """
 MEMBERS = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)]
-HEALTHY_SECONDS = amount(60, nightly=3_600)
+HEALTHY_SECONDS = amount(30, nightly=3_600)
 TEMPLATE = "insider/enter.jsonnet"
 SHIPPED = (Path(shipped.__file__).parent / TEMPLATE).read_text()
 SYNC = """
