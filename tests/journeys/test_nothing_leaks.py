@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import orjson
 import pytest
 from celery import Celery
@@ -33,6 +32,7 @@ from tests.journeys.leaky_world import (
     planted,
 )
 from tests.journeys.play import await_ready, status_of
+from tests.journeys.receiver import answers
 from tests.waiting import until
 from worker.contract import keys
 from worker.contract.celery.options import broker_options
@@ -192,13 +192,6 @@ def found_in(seen: dict[str, bytes], markers) -> list[tuple[str, str]]:
     """Return where a marker stands."""
     texts = ((place, text.decode(errors="replace")) for place, text in seen.items())
     return [(place, one) for place, text in texts for one in markers if one in text]
-
-
-def answers(address: str) -> bool:
-    try:
-        return httpx.get(address).is_success
-    except httpx.TransportError:
-        return False
 
 
 def all_has_happened(rig) -> bool:
