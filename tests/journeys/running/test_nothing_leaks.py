@@ -18,7 +18,9 @@ from celery import Celery
 from ops.metrics.page import MetricsPage
 from tests.journeys.append_only_file import commands_of
 from tests.journeys.endpoint import Endpoint
-from tests.journeys.leaky_world import (
+from tests.journeys.play import await_ready, status_of
+from tests.journeys.receiver import answers
+from tests.journeys.running.leaky_world import (
     ACTING,
     AT_ONCE,
     EMAIL,
@@ -31,8 +33,6 @@ from tests.journeys.leaky_world import (
     payload,
     planted,
 )
-from tests.journeys.play import await_ready, status_of
-from tests.journeys.receiver import answers
 from tests.waiting import until
 from worker.contract import keys
 from worker.contract.celery.options import broker_options

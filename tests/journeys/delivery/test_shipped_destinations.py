@@ -11,7 +11,7 @@ from ops.invented.events import Happening
 from tests.journeys.play import SHORT, Rig, lines, send, start_worker, status_of, watched
 from tests.waiting import until
 
-PAGE = Path(__file__).parents[2] / "docs/shipped-templates.md"
+PAGE = Path(__file__).parents[3] / "docs/shipped-templates.md"
 NAMES = ("braze", "customerio", "members", "klaviyo", "meta", "segment", "slack", "hook", "ansira")
 PEOPLE = 80
 """More than Braze takes in a request; the sandbox keeps no more than 1,000 requests."""
