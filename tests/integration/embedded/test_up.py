@@ -17,7 +17,9 @@ import redis
 
 from ops.config.init import init
 from ops.embedded.lifecycle import ensure_running, find, stop
+from ops.rig.rig import free_port
 from ops.run.supervisor import own_command
+from tests.journeys.receiver import answers
 from tests.waiting import until
 from tests.warm import WarmProcess, run
 from worker.contract.processes.workers import read_processes
@@ -136,12 +138,6 @@ def test_a_redis_that_somebody_else_started_goes_on(folder):
     assert pid_of(folder) == before.pid
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture
 def rehearsal(folder):
     """The environment of whoever takes part in a rehearsal."""
@@ -238,19 +234,12 @@ def test_a_rehearsal_delivers_to_its_empty_sandbox_each_time_and_touches_nothing
             assert applied() == 1
             (sandbox,) = pids_of(up.pid, "sandbox")
             os.kill(sandbox, signal.SIGKILL)
-            until(lambda old=sandbox: not lives(old) and answered(summary))
+            until(lambda old=sandbox: not lives(old) and answers(summary))
             asked(rehearsal, "send", "-", "--json", given=payload)
             until(applied)
             until(lambda: asked(rehearsal, "status", "--json")["delivered"])
     assert not (folder / ".segrelay").exists()
     assert (folder / ".segrelay-sandbox").is_dir()
-
-
-def answered(url):
-    try:
-        return httpx.get(url, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
 
 
 def pids_of(parent, command):

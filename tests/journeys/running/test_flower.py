@@ -12,6 +12,7 @@ import httpx
 import pytest
 from celery import Celery
 
+from ops.rig.rig import free_port
 from ops.run.supervisor import own_command
 from producer.publish import Publisher
 from tests.configuration import configuration as settings_text
@@ -53,12 +54,6 @@ def configuration(tmp_path, redis_url):
         )
     )
     return path
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager
