@@ -240,18 +240,8 @@ def test_what_is_not_compiled_is_named_with_its_place(compile_text, source, what
 
 
 HOSTILE = [
-    "__import__",
-    "render",
-    "row",
-    "take",
-    "Lazy",
-    "lambda",
-    "None",
-    "exec",
-    "x1",
-    "v1",
-    "k1",
-]
+    "__import__", "render", "row", "take", "Lazy", "lambda", "None", "exec", "x1", "v1", "k1",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)
