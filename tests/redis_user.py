@@ -8,22 +8,9 @@ from redis import Redis
 USERS = Path(__file__).parents[1] / "ops/redis/users.conf"
 PASSWORD = "of-the-tests"
 MORE = (
-    "~drained",
-    "~a",
-    "~key",
-    "+blpop",
-    "+replicaof",
-    "+flushall",
-    "+flushdb",
-    "+keys",
-    "+config|set",
-    "+dump",
-    "+restore",
-    "+acl",
-    "+monitor",
-    "+client|kill",
-    "+script|flush",
-)
+    "~drained", "~a", "~key", "+blpop", "+replicaof", "+flushall", "+flushdb", "+keys",
+    "+config|set", "+dump", "+restore", "+acl", "+monitor", "+client|kill", "+script|flush",
+)  # fmt: skip
 """What tests do to Redis themselves: to empty it, to look at all of it, to break it."""
 
 

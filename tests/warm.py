@@ -21,8 +21,12 @@ import sys
 import threading
 from contextlib import ExitStack, suppress
 from functools import cache
+from pathlib import Path
 
 from ops.main import COMMANDS
+from worker.destinations.normalise import load_tables
+from worker.jsonnet.files import SHIPPED_FOLDER
+from worker.jsonnet.renderer import Renderer
 
 LENGTH = struct.Struct("!I")
 _ASKING = threading.Lock()
@@ -63,6 +67,7 @@ class WarmProcess:
         stdin=None,
         stdout=None,
         stderr=None,
+        cwd=None,
         process_group=None,
         start_new_session=False,
     ):
@@ -80,6 +85,7 @@ class WarmProcess:
                 "module": command[3],
                 "arguments": command[4:],
                 "env": dict(os.environ if env is None else env),
+                "folder": str(cwd or Path.cwd()),
                 "group": process_group == 0,
                 "session": start_new_session,
             }
@@ -274,6 +280,9 @@ def _load():
         importlib.import_module(name)
     for name in ALSO_LOADED:
         importlib.import_module(name)
+    load_tables()
+    for name in ("enter", "exit", "exit-event"):
+        Renderer(SHIPPED_FOLDER).load(f"insider/{name}.jsonnet")
     gc.collect()
     gc.freeze()
 
@@ -283,12 +292,28 @@ def _become(request):
         os.setsid()
     elif request["group"]:
         os.setpgid(0, 0)
+    os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["env"])
     module = request["module"]
     sys.argv = [module, *request["arguments"]]
     sys.modules.pop(module, None)
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            raise
+        _end(end.code or 0)
+    _end(0)
+
+
+def _end(code):
+    """End as Python does, without taking apart all that is loaded: that is most of a command."""
+    threading._shutdown()  # as `multiprocessing` ends its processes
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,9 @@ def reconcile(
     "missing" are people whom Lytics has in the audience and the ledger has not, "stale" the other
     way round. So are people whom a sync or --people names, and of whom neither knows. What waits is
     not in the ledger yet. Who is stale is looked up at Lytics once more before --repair publishes
-    the exit. The exit code is 1 if there is a difference that was not repaired.
+    the exit. People of whom an event is newer than the scan are neither missing nor stale; how many
+    of them differ is said, and is "changed_since_scan" of --json. The exit code is 1 if there is a
+    difference that was not repaired.
     """
     with opened() as (settings, client):
         slug = slug_of(AudienceBook(client, learns=False), audience)
@@ -105,6 +107,7 @@ def _document(compared: AudienceComparison, read: SampleResult | None) -> dict[s
         "missing": len(compared.missing),
         "stale": len(compared.stale),
         "stale_unnamed": len(compared.stale) - len(compared.named_stale),
+        "changed_since_scan": compared.changed,
     }
     if read is not None:
         document["insider"] = {
@@ -136,6 +139,12 @@ def _tell(slug: str, documents: Sequence[dict[str, Any]], repaired: int | None) 
             mention(
                 f"{each['stale_unnamed']:,} stale people of '{slug}' are known by a digest only:"
                 " --people says who they are."
+            )
+        if each["changed_since_scan"]:
+            mention(
+                f"{each['destination']}: {each['changed_since_scan']:,} people of '{slug}' differ,"
+                " but an event about them is newer than the scan: they were neither counted nor"
+                " repaired. Compare again in a minute to see whether they still differ."
             )
         if "insider" in each:
             read = each["insider"]

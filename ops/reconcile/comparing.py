@@ -31,6 +31,10 @@ class AudienceComparison:
     """The difference between an audience's source and the ledger of one destination.
 
     Args:
+        ledger: The number of members by the ledger.
+        both: The number of members by the source and by the ledger.
+        changed: The number of people who are in one of them only, and whose newest event is newer
+            than the scan: they are neither missing nor stale.
         missing: People in the source and not in the ledger.
         stale: In the ledger, not in the source, by digest; None where nobody knows who it is. Also
             people who are named as members and of whom the ledger knows nothing.
@@ -38,16 +42,12 @@ class AudienceComparison:
     """
 
     destination: str
-    source: int
     ledger: int
+    both: int
+    changed: int
     missing: Sequence[Person] = field(repr=False)
     stale: Mapping[bytes, Person | None] = field(repr=False)
     known: frozenset[bytes] = field(default=frozenset(), repr=False)
-
-    @property
-    def both(self) -> int:
-        """Return the number of people who are in both."""
-        return self.source - len(self.missing)
 
     @property
     def named_stale(self) -> list[Person]:
@@ -87,7 +87,13 @@ def _compared(
     ]
     stale: dict[bytes, Person | None] = dict.fromkeys(inside - source.keys() - newer)
     return AudienceComparison(
-        destination, len(source), len(inside), missing, stale, frozenset(known)
+        destination,
+        ledger=len(inside),
+        both=len(inside & source.keys()),
+        changed=len((inside ^ source.keys()) & newer),
+        missing=missing,
+        stale=stale,
+        known=frozenset(known),
     )
 
 

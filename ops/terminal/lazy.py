@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
@@ -59,8 +60,8 @@ class LazyGroup(TyperGroup):
         """Import and return a command; None if the table does not have it."""
         if self._only_names:
             return self.commands.get(cmd_name)
-        lazy = self.table.get(cmd_name)
-        return load(cmd_name, lazy, self.completed) if lazy else None
+        log_to_stderr()
+        return _loaded(type(self), cmd_name) if cmd_name in self.table else None
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """Complete the name of a command, without loading anything."""
@@ -76,6 +77,11 @@ class LazyGroup(TyperGroup):
             rows = [(name, lazy.summary) for name, lazy in self.table.items() if lazy.part == part]
             with formatter.section(part):
                 formatter.write_dl(rows)
+
+
+@cache
+def _loaded(group: type[LazyGroup], name: str) -> Any:
+    return load(name, group.table[name], group.completed)
 
 
 def _prepare(shell: typer.Typer, section: str, completed: Completed) -> None:
@@ -101,7 +107,6 @@ def _prepared(
 
 def load(name: str, lazy: LazyCommand, completed: Completed = MappingProxyType({})) -> Any:
     """Import the command of a line of the table."""
-    log_to_stderr()
     module, _, attribute = lazy.target.partition(":")
     found = getattr(import_module(module), attribute)
     shell = typer.Typer(add_completion=False, rich_markup_mode=None)

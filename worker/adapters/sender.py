@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import httpcore
@@ -79,7 +79,7 @@ class HttpSender:
         self._resolve = resolve
         self._connections = connections
         self._ipv4_only = ipv4_only
-        self._ssl_context = httpx.create_ssl_context(trust_env=False)
+        self._ssl_context = _usual_context()
         self._clients: dict[ConnectionRules, httpx.AsyncClient] = {}
 
     async def send(
@@ -144,6 +144,12 @@ class HttpSender:
             network_backend=CancellableNetwork(guarded),
         )
         return transport
+
+
+@cache
+def _usual_context() -> ssl.SSLContext:
+    """Return the context of connections without files of their own; making one takes 10 ms."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _secured(tls: Certificate) -> ssl.SSLContext:

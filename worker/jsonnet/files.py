@@ -20,7 +20,7 @@ from worker.errors import TemplateBroken
 from worker.jsonnet.syntax import scopes, tree
 from worker.jsonnet.syntax.cursor import SyntaxWrong
 from worker.jsonnet.syntax.damage import markdown_damage
-from worker.jsonnet.syntax.depth import too_deep
+from worker.jsonnet.syntax.depth import TooDeep, too_deep
 from worker.jsonnet.syntax.parser import parse
 from worker.jsonnet.syntax.tokens import Token, place, significant
 
@@ -93,8 +93,8 @@ def _read_again(name: str, text: str, is_code: bool, targets: Sequence[str]) -> 
     if not is_code:
         return SourceFile(name, text, is_code, (), None, ())
     found = _tokens(text)
-    node = _tree(name, text, found)
-    imports = tuple(zip(scopes.imports(node), targets, strict=True))
+    node, imported = _tree(name, text, found)
+    imports = tuple(zip(imported, targets, strict=True))
     return SourceFile(name, text, is_code, found, node, imports)
 
 
@@ -167,8 +167,8 @@ class TemplateFolder:
         """Add a file that renders several templates together; return its name."""
         text = _imports(json.loads(template))
         name = _TEMPLATES + _COMBINED
-        found = _tree(name, text, _tokens(text))
-        imports = tuple((one, self._root_name(one.path)) for one in scopes.imports(found))
+        found, imported = _tree(name, text, _tokens(text))
+        imports = tuple((one, self._root_name(one.path)) for one in imported)
         files[name] = SourceFile(
             name, text, is_code=True, tokens=_tokens(text), parsed=found, imports=imports
         )
@@ -189,9 +189,9 @@ class TemplateFolder:
         if not is_code:
             return SourceFile(name, text, is_code, (), None, ())
         found = _tokens(text)
-        _refuse_too_deep(name, text, found)
-        node = _tree(name, text, found)
-        targets = tuple((each, self._target(name, text, each)) for each in scopes.imports(node))
+        _refuse_too_deep(name, text)
+        node, imported = _tree(name, text, found)
+        targets = tuple((each, self._target(name, text, each)) for each in imported)
         return SourceFile(name, text, is_code, found, node, targets)
 
     def _text(self, name: str) -> str:
@@ -273,19 +273,21 @@ def _tokens(text: str) -> tuple[Token, ...]:
 
 
 @lru_cache(_FILES_KEPT)
-def _parsed(text: str) -> tree.Node:
-    """Return the tokens, tree and imports of a file, which depend on its text alone.
+def _parsed(text: str) -> tuple[tree.Node, tuple[tree.Import, ...]]:
+    """Return the tree and the imports of a file, which depend on its text alone.
 
     Raises:
         SyntaxWrong: It does not parse, or names what nobody knows.
     """
     node = parse(text, _tokens(text))
     scopes.check(node)
-    return node
+    return node, tuple(scopes.imports(node))
 
 
-def _tree(name: str, text: str, found: tuple[Token, ...]) -> tree.Node:
-    """Parse a file.
+def _tree(
+    name: str, text: str, found: tuple[Token, ...]
+) -> tuple[tree.Node, tuple[tree.Import, ...]]:
+    """Return the tree of a file, and its imports.
 
     Raises:
         TemplateBroken: It does not parse, or names what nobody knows.
@@ -312,8 +314,13 @@ def _broken(name: str, text: str, found: tuple[Token, ...], wrong: SyntaxWrong) 
     return TemplateBroken(message, shown(name), line, column)
 
 
-def _refuse_too_deep(name: str, text: str, found: tuple[Token, ...]) -> None:
-    problem = too_deep(found)
+@lru_cache(_FILES_KEPT)
+def _too_deep(text: str) -> TooDeep | None:
+    return too_deep(_tokens(text))
+
+
+def _refuse_too_deep(name: str, text: str) -> None:
+    problem = _too_deep(text)
     if problem is None:
         return
     line, column = place(text, problem.offset)

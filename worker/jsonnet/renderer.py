@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -85,7 +86,7 @@ class Renderer:
             engines = TemplateEngines(bundle, self._inner)
             accelerator = Accelerator.of(name, bundle) if self._compiles else Accelerator.off(name)
             accelerator.compare_with(engines.name)
-            self._loaded[template] = _Loaded(bundle, engines, accelerator, {}, words_of(bundle))
+            self._loaded[template] = _Loaded(bundle, engines, accelerator)
             self._try_both(template)
         return template
 
@@ -96,14 +97,15 @@ class Renderer:
     def _try_both(self, template: Template) -> None:
         """Compare the compiled form with the engine on the shipped samples, before any event."""
         loaded = self._loaded[template]
-        for profile in shipped_profiles():
-            if not loaded.accelerator.is_trusted:
-                return
-            answer = loaded.accelerator.answer(profile, {})
-            if answer is not None and can_be_compared(answer):
-                event = Input(profile, b"{}")
-                [theirs] = loaded.engines.evaluate([event])
-                loaded.compared(answer, theirs, event)
+        accelerator = loaded.accelerator
+        if not accelerator.is_trusted:
+            return
+        answers = [(each, accelerator.answer(each, {})) for each in shipped_profiles()]
+        compared = [(Input(each, b"{}"), ours) for each, ours in answers if can_be_compared(ours)]
+        said = loaded.engines.evaluate([event for event, _ in compared])
+        for (event, ours), theirs in zip(compared, said, strict=True):
+            if accelerator.is_trusted and ours is not None:
+                loaded.compared(ours, theirs, event)
 
     @property
     def doubted(self) -> dict[str, int]:
@@ -204,16 +206,15 @@ def _sized(body: bytes) -> Result:
     return TemplateFailed(f"the body has more than {MAX_BODY_BYTES} bytes", "", 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Loaded:
     """A loaded template with everything that renders it."""
 
     bundle: Bundle
     engines: TemplateEngines
     accelerator: Accelerator
-    places: dict[str, tuple[str, int] | None]
+    places: dict[str, tuple[str, int] | None] = field(default_factory=dict)
     """File and line for kinds of messages that rjsonnet gives without; None if nobody knows."""
-    words: frozenset[str]
 
     def compared(
         self, ours: CompiledAnswer, theirs: CompiledAnswer, event: Input
@@ -268,7 +269,11 @@ class _Loaded:
 
     def said(self, failure: Failure) -> str:
         """Return the message without data: a template may say whatever it knows of a person."""
-        return without_data(failure.message, self.words)
+        return without_data(failure.message, self._words)
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return words_of(self.bundle)
 
 
 class _Places:

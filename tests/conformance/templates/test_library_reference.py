@@ -95,24 +95,8 @@ def test_a_time_is_the_one_that_shaping_would_make(agreed_source):
 
 
 STATED = [
-    "t",
-    "F",
-    " yes ",
-    "No",
-    "on",
-    "off",
-    "1",
-    "0",
-    1,
-    0,
-    True,
-    False,
-    "",
-    "2",
-    2,
-    None,
-    "maybe",
-]
+    "t", "F", " yes ", "No", "on", "off", "1", "0", 1, 0, True, False, "", "2", 2, None, "maybe",
+]  # fmt: skip
 
 
 def test_a_boolean_is_the_one_that_shaping_would_make(agreed_source):

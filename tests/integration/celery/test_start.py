@@ -6,29 +6,31 @@ import sys
 
 import pytest
 
+from ops.run.supervisor import own_command
+from tests import warm
 from worker.contract import keys
 
-FORMS = {
-    "segrelay": [sys.executable, "-m", "ops.main", "worker"],
-    "celery": [sys.executable, "-m", "celery", "-A", "worker.app", "worker"],
-}
+CELERY = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
 
 
-@pytest.fixture(params=FORMS)
+@pytest.fixture(params=["segrelay", "celery"])
 def start(request, tmp_path):
     """Run a worker that should not come far; returns its exit code and what it said."""
 
     def run(configuration, *options, **environment):
-        done = subprocess.run(
-            [*FORMS[request.param], *options],
-            cwd=tmp_path,
-            env={**os.environ, "SEGRELAY_CONFIG": str(configuration), **environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        variables = {**os.environ, "SEGRELAY_CONFIG": str(configuration), **environment}
+        if request.param == "segrelay":
+            done = warm.run(own_command("worker", *options), env=variables)
+        else:
+            done = subprocess.run(
+                [*CELERY, *options],
+                cwd=tmp_path,
+                env=variables,
+                capture_output=True,
+                timeout=120,
+                check=False,
+            )
+        return done.returncode, (done.stdout + done.stderr).decode()
 
     return run
 
@@ -73,12 +75,10 @@ def test_a_redis_that_is_not_there_is_waited_for_and_told(start, configuration):
 def test_a_queue_that_there_is_not_is_a_wrong_option_and_no_bug(tmp_path, redis_url):
     (tmp_path / "templates").mkdir()
     (tmp_path / "segrelay.toml").write_text(f'[redis]\nurl = "{redis_url}"\n')
-    command = [sys.executable, "-P", "-m", "ops.main", "worker", "-Q", "foo"]
+    environment = {**os.environ, "SEGRELAY_CONFIG": str(tmp_path / "segrelay.toml")}
 
-    told = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
+    told = warm.run(own_command("worker", "-Q", "foo"), env=environment)
 
     assert told.returncode == 2
-    assert "The queues are live and backfill." in told.stderr
-    assert "should not have happened" not in told.stderr
+    assert b"The queues are live and backfill." in told.stderr
+    assert b"should not have happened" not in told.stderr

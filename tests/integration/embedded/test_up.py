@@ -17,7 +17,9 @@ import redis
 
 from ops.config.init import init
 from ops.embedded.lifecycle import ensure_running, find, stop
+from ops.rig.rig import free_port
 from ops.run.supervisor import own_command
+from tests.journeys.receiver import answers
 from tests.waiting import until
 from tests.warm import WarmProcess, run
 from worker.contract.processes.workers import read_processes
@@ -41,7 +43,6 @@ def up(folder):
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
         process_group=0,
     )
     yield process
@@ -52,8 +53,8 @@ def up(folder):
 
 def line_with(process, words):
     """Return the first line that holds these words; "" if it ended without one."""
-    assert process.stdout is not None
-    return next((line for line in process.stdout if words in line), "")
+    lines = (line.decode() for line in process.stdout)
+    return next((line for line in lines if words in line), "")
 
 
 def pid_of(folder):
@@ -72,15 +73,15 @@ def ctrl_c_ends(up, folder):
     rest, _ = up.communicate(timeout=SECONDS)
 
     assert up.returncode == 0
-    assert "redis   | stopped" in rest
-    assert "Traceback" not in rest
+    assert b"redis   | stopped" in rest
+    assert b"Traceback" not in rest
     assert pid_of(folder) == 0
 
 
 def test_a_cluster_for_trials_carries_the_events_and_ends_with_it(folder):
     command = own_command("--config", str(folder / "segrelay.toml"), "up", "--cluster")
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, process_group=0
+    process = WarmProcess(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
     )
     try:
         ready = line_with(process, "the Cluster is ready")
@@ -121,12 +122,11 @@ def test_a_redis_that_was_killed_is_started_again_and_ends_at_ctrl_c(up, folder)
 
 def test_a_redis_that_somebody_else_started_goes_on(folder):
     before = ensure_running(folder / ".segrelay")
-    process = subprocess.Popen(
+    process = WarmProcess(
         own_command("--config", str(folder / "segrelay.toml"), "up"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
         process_group=0,
     )
     told = line_with(process, "was running already")
@@ -136,12 +136,6 @@ def test_a_redis_that_somebody_else_started_goes_on(folder):
 
     assert told
     assert pid_of(folder) == before.pid
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -157,13 +151,12 @@ def rehearsal(folder):
 
 @contextmanager
 def running(environment, *arguments):
-    process = subprocess.Popen(
+    process = WarmProcess(
         own_command("up", *arguments),
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
         process_group=0,
     )
     try:
@@ -241,19 +234,12 @@ def test_a_rehearsal_delivers_to_its_empty_sandbox_each_time_and_touches_nothing
             assert applied() == 1
             (sandbox,) = pids_of(up.pid, "sandbox")
             os.kill(sandbox, signal.SIGKILL)
-            until(lambda old=sandbox: not lives(old) and answered(summary))
+            until(lambda old=sandbox: not lives(old) and answers(summary))
             asked(rehearsal, "send", "-", "--json", given=payload)
             until(applied)
             until(lambda: asked(rehearsal, "status", "--json")["delivered"])
     assert not (folder / ".segrelay").exists()
     assert (folder / ".segrelay-sandbox").is_dir()
-
-
-def answered(url):
-    try:
-        return httpx.get(url, trust_env=False).is_success
-    except httpx.TransportError:
-        return False
 
 
 def pids_of(parent, command):
@@ -321,14 +307,14 @@ def test_a_port_in_use_is_named_before_anything_starts(folder, rehearsal):
             said, _ = up.communicate(timeout=SECONDS)
 
     assert up.returncode == 1
-    assert "already" in said
+    assert b"already" in said
     assert not (folder / ".segrelay-sandbox").exists()
 
 
 @pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
 def test_up_has_colours_on_a_terminal_unless_it_wants_none(folder, no_color, is_coloured):
     mine, its = pty.openpty()
-    process = subprocess.Popen(
+    process = WarmProcess(
         own_command("--config", str(folder / "segrelay.toml"), "up"),
         env={**os.environ, "NO_COLOR": no_color},
         stdout=its,

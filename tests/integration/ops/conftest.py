@@ -29,6 +29,7 @@ CALM = {
     "credentials_status": 0,
     "error_shares": {},
     "failures": [],
+    "lytics": {"date_offset_seconds": 0.0},
 }
 """The sandbox's settings before each test, whatever the one before has changed."""
 
@@ -71,8 +72,9 @@ def call(relay, monkeypatch):
 
 @pytest.fixture
 def relay_of_a_sync(relay, sandbox):
-    """Twelve members came by a sync, and were delivered."""
+    """Twelve members came by a sync, a minute ago by the clock of Lytics, and were delivered."""
     relay.configure(EXIT + LYTICS.format(url=sandbox.url))
+    sandbox.settings(lytics={"date_offset_seconds": -60.0})
     rows = [
         {"_uid": f"u{n:03}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(12)
     ]
@@ -82,4 +84,5 @@ def relay_of_a_sync(relay, sandbox):
     while syncing.step(forced=not syncing.book.peek().number).more:
         pass
     relay.drain()
+    sandbox.settings(lytics={"date_offset_seconds": 0.0})
     return relay

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from ops.embedded import lifecycle as embedded
+from ops.rig.rig import free_port
 from ops.run.supervisor import own_command
 from ops.sandbox.process import SandboxProcess
 from tests.configuration import configuration, credentials, insider, table, trigger
@@ -26,12 +27,6 @@ SECRET = "a-secret-of-nobody"
 CONFIGURATION = configuration(
     credentials(), insider(authorization="insider"), trigger("vip-enter"), partitions=4
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Relay:

@@ -1,6 +1,7 @@
 """What all commands have in common."""
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from ops.main import COMMANDS, app
@@ -32,6 +33,12 @@ def test_every_command_takes_a_configuration_behind_its_name_and_has_help(comman
     assert "--config FILE" in told.stdout
     first = told.stdout.split("\n\n")[1].strip()
     assert first[0].isupper()
+
+
+def test_a_command_that_is_called_again_is_not_prepared_again():
+    first, second = (typer.main.get_command(app).get_command(None, "dlq") for _ in range(2))
+
+    assert first is second
 
 
 @pytest.mark.parametrize("name", COMMANDS)

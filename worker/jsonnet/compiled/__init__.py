@@ -10,6 +10,8 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
 from typing import Any, Final
 
 from worker.jsonnet.compiled.compiling.code import OutsideSubset
@@ -54,6 +56,8 @@ _UNSURE: Final = (
 )
 """Exceptions of compiled code that leave an event to the engine; a signal raises others."""
 _ONE_AT_A_TIME: Final = threading.Lock()
+_CODES_KEPT: Final = 32
+"""Templates whose code is kept in memory: whoever loads one again need not compile it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +117,9 @@ def compiled(sources: Sources) -> Compiled | NotCompiled:
     try:
         with room(), warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # templates do odd things with constants
-            source = Compiler(sources).source()
+            source, code = _code(sources)
             names = names_of_the_runtime()
-            exec(compile(source, sources.root, "exec"), names)  # noqa: S102 - only our own words
+            exec(code, names)  # noqa: S102 - only our own words
     except OutsideSubset as refused:
         line, column = place(sources.texts[refused.file], refused.at)
         return NotCompiled(refused.what, refused.file, line, column)
@@ -124,3 +128,10 @@ def compiled(sources: Sources) -> Compiled | NotCompiled:
     except (SyntaxError, RecursionError, MemoryError) as error:
         return NotCompiled(f"expressions that are nested too deep for Python ({error})")
     return Compiled(source, names["render"])
+
+
+@lru_cache(_CODES_KEPT)
+def _code(sources: Sources) -> tuple[str, CodeType]:
+    """Return the Python that a template becomes, and the same as code."""
+    source = Compiler(sources).source()
+    return source, compile(source, sources.root, "exec")

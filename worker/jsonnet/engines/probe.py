@@ -6,6 +6,7 @@ language: it evaluates nothing of a file here.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import rjsonnet
@@ -17,6 +18,8 @@ from worker.jsonnet.files import Bundle, SourceFile, shown
 _NOT_EVALUATED: Final = "if true then null else\n"
 """Text before a file that makes the engine parse the rest without evaluating it."""
 _PROBE: Final = "templates:/probe"
+_FILES_KEPT: Final = 64
+"""Files that were found to be parsed; templates share the library's files."""
 
 
 def check(bundle: Bundle) -> None:
@@ -32,7 +35,7 @@ def check(bundle: Bundle) -> None:
 
 def _check_file(file: SourceFile) -> None:
     try:
-        rjsonnet.evaluate_snippet(_PROBE, _NOT_EVALUATED + file.text)
+        _parse(file.text)
     except RuntimeError as error:
         # It puts the place of a syntax error in an indented line.
         failure = jsonnet_errors.read(str(error), frozenset({_PROBE}))
@@ -40,3 +43,8 @@ def _check_file(file: SourceFile) -> None:
         where = f"{name}:{failure.line}:{failure.column}" if failure.line else name
         message = f"{where}: the engine does not parse this: {failure.message}"
         raise TemplateBroken(message, name, failure.line, failure.column) from error
+
+
+@lru_cache(_FILES_KEPT)
+def _parse(text: str) -> None:
+    rjsonnet.evaluate_snippet(_PROBE, _NOT_EVALUATED + text)

@@ -1,6 +1,21 @@
-"""Something of each kind in the partitions that are to be moved."""
+"""Something of each kind in the partitions that are to be moved, and what moves and drains it."""
 
+import itertools
+
+import orjson
+
+from ops.moving.renumbering import Renumbering
+from ops.status.totals import KINDS
 from tests.integration.ops.relay import payload
+from worker.batch.partition import Note, NotedDelivery
+from worker.batch.sending.interrupt_watch import Stop
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.numbering import Numbering
+from worker.contract.people.forwards import Forward, Moving
+from worker.contract.redis.claim import learn_numbering
+from worker.contract.words import Direction
+from worker.node.process.runtime import runtime_for
 
 
 def stock(relay, people):
@@ -15,3 +30,68 @@ def stock(relay, people):
     relay.publish(*(payload(f"p{n}@example.com", minute=1) for n in range(people)))
     relay.publish(payload("new@example.com", minute=2), job="load")
     relay.before = relay.status()
+
+
+def key_of(email):
+    return f"email:{email}"
+
+
+def drain(relay, destination="insider"):
+    runtime = runtime_for(relay.settings)
+    learn_numbering(relay.client, relay.settings)
+    try:
+        for number in itertools.chain(*[relay.settings.redis.numbering.numbers] * 2):
+            runtime.drain(destination, number, Stop())
+    finally:
+        runtime.close()
+
+
+def change(client, relay, count):
+    return Renumbering(client, relay.settings, count).run()
+
+
+def lapse(relay):
+    """Let go of the new partitions: what a killed command leaves behind lapses."""
+    stored = Numbering.loads(relay.client.get(keys.PARTITIONS))
+    for number in stored.following.numbers if stored.target else stored.numbers:
+        relay.client.delete(PartitionKeys("insider", number).lease)
+
+
+def six(found):
+    return {kind: found[kind] for kind in KINDS}
+
+
+def enrich(relay, people):
+    """Add all that partitions hold besides."""
+    client, settings = relay.client, relay.settings
+    addresses = [f"p{n}@example.com" for n in range(people)]
+    for person in addresses:
+        digest = digest_of(key_of(person))
+        place = PartitionKeys("insider", settings.redis.numbering.of(key_of(person)))
+        forward = Forward(Moving.DONE, key_of("new@example.com"), 2, 5)
+        client.hset(place.forwards, digest.hex(), forward.dumps())
+        client.hset(place.forwards, f"{digest.hex()}|vip", b"mark")
+        client.hset(place.members("vip"), key_of(person), "1 x")
+        client.hset(place.who, digest.hex(), "{}")
+        client.zadd(place.reached, {digest.hex(): 0})
+        client.xadd(place.history, {"e": orjson.dumps([1, digest.hex(), "a", "t", "enter", 1])})
+        for note_id, end in ((f"open{place.partition}", 7), (f"lost{place.partition}", 0)):
+            known = client.hget(place.notes, note_id)
+            rows = Note.loads(note_id, known, 0).deliveries if known else ()
+            row = NotedDelivery("live|vip-enter|1-1", digest, "vip", Direction.ENTER, 5, 0)
+            client.hset(place.notes, note_id, Note(note_id, (*rows, row)).dumps())
+            if end:
+                client.hset(place.open, note_id, end)
+    for number, place in enumerate(relay.places()):
+        for name in sorted(client.smembers(place.streams)):
+            stream = name.decode()
+            ((first, _), *_) = client.xrange(place.stream(stream))
+            client.hset(place.aside, f"{stream}|{first.decode()}", "[1, 1, 0, 0, 0]")
+        client.hset(place.retry, "vip-enter", "[1, 0, 0]")
+        client.hset(place.jobs, mapping={"load": f"{6 + number // 2}", "load|chunk": f"{number}"})
+        client.hset(place.jobs, "load|epoch", f"{8 + number}")
+        client.hset(f"{place.jobs}:source", mapping={"load": "9", "load|chunk": f"{number},9"})
+        client.expire(f"{place.jobs}:source", 10_000)
+        client.xadd(place.responses, {"r": "[]"})
+        client.incrby(place.responseslost, 3)
+        client.hset(place.rendering, "x", "y") if number > 9 else client.set(place.rendering, "[]")

@@ -4,8 +4,6 @@ from contextlib import suppress
 
 import orjson
 import pytest
-from redis import Redis
-from redis.client import Pipeline
 
 from ops.main import app
 from ops.moving.held import HeldLease
@@ -14,18 +12,24 @@ from ops.pause.commands import chosen, known_names
 from ops.pause.probe import Probe
 from ops.status.status import read_status
 from ops.status.totals import KINDS
-from tests.integration.ops.moving.stock import stock
+from tests.integration.ops.moving.dying_redis import (
+    MOST_TRIPS,
+    DyingRedis,
+    Killed,
+    StalledRedis,
+    everything,
+    restore,
+)
+from tests.integration.ops.moving.stock import drain as drain_all
+from tests.integration.ops.moving.stock import six, stock
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
 from worker.adapters.redis.addresses import former_names, note_addresses
-from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.settings import load_settings
 from worker.errors import OperationsMustAct, UsageWrong
-from worker.node.process.runtime import runtime_for
 
 PEOPLE = 12
-MOST_TRIPS = 10**9
 EVERY_TRIP = amount(5, nightly=1)
 
 
@@ -47,24 +51,14 @@ def rename(relay, old="insider", new="insider-eu"):
     relay.close()
 
 
-def drain(relay, name="insider-eu"):
-    runtime = runtime_for(relay.settings)
-    try:
-        for _ in range(2):
-            for partition in range(relay.settings.redis.partitions):
-                runtime.drain(name, partition, Stop())
-    finally:
-        runtime.close()
+def drain(relay):
+    drain_all(relay, "insider-eu")
 
 
 def leave_held(relay):
     """Let go of nothing: what a killed command leaves behind lapses, and is not waited for."""
     for number in range(relay.settings.redis.partitions):
         relay.client.delete(PartitionKeys("insider-eu", number).lease)
-
-
-def six(found):
-    return {kind: found[kind] for kind in KINDS}
 
 
 def run(call):
@@ -206,50 +200,6 @@ def test_names_that_make_no_sense_are_refused(call):
             call(app, "destination", "rename", *names, "--yes")
 
 
-class Killed(BaseException):
-    """What a SIGKILL is to a test: nothing that handles errors handles it."""
-
-
-class DyingPipeline(Pipeline):
-    def execute(self, raise_on_error=True):
-        return self.life.lived(lambda: super(DyingPipeline, self).execute(raise_on_error))
-
-
-class DyingRedis(Redis):
-    """A client that dies before, or after, its n-th round trip, and is dead from then on."""
-
-    left, only_then = MOST_TRIPS, False
-
-    def lived(self, call):
-        self.left -= 1
-        if self.left < 0 or (self.left == 0 and not self.only_then):
-            raise Killed
-        answer = call()
-        if self.left == 0:
-            raise Killed
-        return answer
-
-    def execute_command(self, *args, **options):
-        return self.lived(lambda: super(DyingRedis, self).execute_command(*args, **options))
-
-    def pipeline(self, transaction=True, shard_hint=None):
-        pipe = DyingPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-        pipe.life = self
-        return pipe
-
-
-class StalledRedis(DyingRedis):
-    """A client whose process stands still before its n-th round trip, while others go on."""
-
-    meanwhile = None
-
-    def lived(self, call):
-        self.left -= 1
-        if self.left == 0:
-            self.meanwhile()
-        return call()
-
-
 def enrich(relay):
     """Add what the old name holds besides."""
     client, place = relay.client, PartitionKeys("insider", 1)
@@ -270,32 +220,6 @@ def enrich(relay):
     new = PartitionKeys("insider-eu", 1)
     client.hset(new.jobs, mapping={"load": "8", "load|chunk": "5"})
     client.hincrby(new.counts, "requests|vip-enter", 2)
-
-
-def decoded(client, name):
-    match client.type(name):
-        case b"hash":
-            return client.hgetall(name)
-        case b"stream":
-            return client.xrange(name)
-        case b"zset":
-            return client.zrange(name, 0, -1, withscores=True)
-        case b"set":
-            return client.smembers(name)
-        case _:
-            return client.get(name)
-
-
-def everything(client):
-    names = (name for name in client.keys("*") if not name.endswith((b"}lease", b"}bell")))
-    found = {name: decoded(client, name) for name in names}
-    return {name: value for name, value in found.items() if value}
-
-
-def restore(client, dumps):
-    client.flushdb()
-    for name, dump in dumps.items():
-        client.restore(name, 0, dump)
 
 
 def test_a_rename_that_is_killed_anywhere_is_ended_by_the_next(renamed, redis_url):

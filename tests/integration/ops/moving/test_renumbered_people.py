@@ -5,19 +5,18 @@ import asyncio
 import orjson
 import pytest
 
-from ops.moving.renumbering import Renumbering
 from ops.person.erasing import Erasing
 from ops.person.following import following_for
 from ops.state.identity_changes import IdentityChanges, read_renamed_people
 from ops.state.partitions import all_partitions
-from tests.integration.ops.moving.test_renaming import (
+from tests.integration.ops.moving.dying_redis import (
     MOST_TRIPS,
     DyingRedis,
     Killed,
     everything,
     restore,
 )
-from tests.integration.ops.moving.test_renumbering import drain, lapse
+from tests.integration.ops.moving.stock import change, drain, lapse
 from tests.integration.ops.relay import EXIT, payload
 from tests.nightly import amount
 from worker.adapters.redis.recognizer import RedisRecognizer
@@ -74,10 +73,6 @@ def settle(relay):
 def told(relay):
     places = all_partitions(relay.client, relay.settings)
     return read_renamed_people(relay.client, places, ["insider"])["insider"]
-
-
-def change(client, relay, count):
-    return Renumbering(client, relay.settings, count).run()
 
 
 @pytest.mark.parametrize("counts", [(3,), (1,), (7, 2)])

@@ -1,101 +1,30 @@
 """`segrelay redis partitions N`: everything that is kept by partition goes to new ones."""
 
-import itertools
-from contextlib import suppress
-
 import orjson
 import pytest
 
 from ops.main import app
-from ops.moving.held import HeldLease
-from ops.moving.renaming import Renaming
-from ops.moving.renumbering import Renumbering
 from ops.state.partitions import all_partitions
-from ops.status.totals import KINDS
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
-from producer.sync.book import SyncBook
-from tests.configuration import trigger
-from tests.integration.ops.moving.stock import stock
-from tests.integration.ops.moving.test_renaming import (
-    MOST_TRIPS,
-    DyingRedis,
-    Killed,
-    StalledRedis,
-    everything,
-    rename,
-    restore,
-)
-from tests.integration.ops.relay import ENTER, payload
+from tests.integration.ops.moving.stock import change, drain, enrich, key_of, six
+from tests.integration.ops.relay import payload
 from tests.nightly import amount
-from worker.batch.partition import Note, NotedDelivery
-from worker.batch.sending.interrupt_watch import Stop
+from worker.batch.partition import Note
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.numbering import Numbering
-from worker.contract.people.forwards import Forward, Moving
+from worker.contract.people.forwards import Forward
 from worker.contract.redis.claim import claim, learn_numbering
-from worker.contract.redis.replicas import SingleClient
 from worker.contract.settings import load_settings
-from worker.contract.words import Direction
-from worker.errors import (
-    NotReplicated,
-    OperationsMustAct,
-    PartitionsChange,
-    RedisMismatch,
-    UsageWrong,
-)
-from worker.node.process.runtime import runtime_for
+from worker.errors import PartitionsChange, RedisMismatch
 
 PEOPLE = 12
-EVERY_TRIP = amount(9, nightly=1)
-EVERY_TRIP_OF_RENAMING = amount(23, nightly=1)
-ELSEWHERE = trigger("vip-other", destination="other", audiences=["*"], template="enter.jsonnet")
-PROFILES = amount(50_000, nightly=1_000_000)
-
-
-def key_of(email):
-    return f"email:{email}"
-
-
-@pytest.fixture
-def used(relay):
-    """Exits were delivered, older enters and others wait, and some lie dead."""
-    stock(relay, PEOPLE)
-    relay.close()
-    return relay
-
-
-def drain(relay, name="insider"):
-    runtime = runtime_for(relay.settings)
-    learn_numbering(relay.client, relay.settings)
-    try:
-        for number in itertools.chain(*[relay.settings.redis.numbering.numbers] * 2):
-            runtime.drain(name, number, Stop())
-    finally:
-        runtime.close()
-
-
-def change(client, relay, count):
-    return Renumbering(client, relay.settings, count).run()
-
-
-def six(found):
-    return {kind: found[kind] for kind in KINDS}
+PROFILES = amount(20_000, nightly=1_000_000)
 
 
 def run(call, count, *options):
     return orjson.loads(
         call(app, "redis", "partitions", str(count), "--yes", "--json", *options).stdout
     )
-
-
-def lapse(relay):
-    """Let go of the new partitions: what a killed command leaves behind lapses."""
-    stored = Numbering.loads(relay.client.get(keys.PARTITIONS))
-    for number in stored.following.numbers if stored.target else stored.numbers:
-        relay.client.delete(PartitionKeys("insider", number).lease)
 
 
 @pytest.mark.parametrize("counts", [(3,), (1,), (7, 2), (4,)])
@@ -131,44 +60,8 @@ def test_a_letter_is_found_under_its_former_id_and_replayed(used, call):
     }  # fmt: skip
 
 
-def enrich(relay):
-    """Add all that partitions hold besides."""
-    client, settings = relay.client, relay.settings
-    people = [f"p{n}@example.com" for n in range(PEOPLE)]
-    for person in people:
-        digest = digest_of(key_of(person))
-        place = PartitionKeys("insider", settings.redis.numbering.of(key_of(person)))
-        forward = Forward(Moving.DONE, key_of("new@example.com"), 2, 5)
-        client.hset(place.forwards, digest.hex(), forward.dumps())
-        client.hset(place.forwards, f"{digest.hex()}|vip", b"mark")
-        client.hset(place.members("vip"), key_of(person), "1 x")
-        client.hset(place.who, digest.hex(), "{}")
-        client.zadd(place.reached, {digest.hex(): 0})
-        client.xadd(place.history, {"e": orjson.dumps([1, digest.hex(), "a", "t", "enter", 1])})
-        for note_id, end in ((f"open{place.partition}", 7), (f"lost{place.partition}", 0)):
-            known = client.hget(place.notes, note_id)
-            rows = Note.loads(note_id, known, 0).deliveries if known else ()
-            row = NotedDelivery("live|vip-enter|1-1", digest, "vip", Direction.ENTER, 5, 0)
-            client.hset(place.notes, note_id, Note(note_id, (*rows, row)).dumps())
-            if end:
-                client.hset(place.open, note_id, end)
-    for number, place in enumerate(relay.places()):
-        for name in sorted(client.smembers(place.streams)):
-            stream = name.decode()
-            ((first, _), *_) = client.xrange(place.stream(stream))
-            client.hset(place.aside, f"{stream}|{first.decode()}", "[1, 1, 0, 0, 0]")
-        client.hset(place.retry, "vip-enter", "[1, 0, 0]")
-        client.hset(place.jobs, mapping={"load": f"{6 + number // 2}", "load|chunk": f"{number}"})
-        client.hset(place.jobs, "load|epoch", f"{8 + number}")
-        client.hset(f"{place.jobs}:source", mapping={"load": "9", "load|chunk": f"{number},9"})
-        client.expire(f"{place.jobs}:source", 10_000)
-        client.xadd(place.responses, {"r": "[]"})
-        client.incrby(place.responseslost, 3)
-        client.hset(place.rendering, "x", "y") if number > 9 else client.set(place.rendering, "[]")
-
-
 def test_everything_goes_where_it_belongs(used):
-    enrich(used)
+    enrich(used, PEOPLE)
     client = used.client
 
     change(client, used, 3)
@@ -232,243 +125,6 @@ def test_deliveries_keep_their_order_and_their_times(relay):
     assert [fields[b"h"] for _, fields in rows] == [header for _, header in before]
     times = [int(entry_id.split(b"-")[0]) for entry_id, _ in rows]
     assert times == [entry_id[0] for entry_id, _ in before]
-
-
-def test_a_change_that_is_killed_anywhere_is_ended_by_the_next(used, redis_url):
-    client = used.client
-    enrich(used)
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    dying = DyingRedis.from_url(redis_url)
-    change(dying, used, 3)
-    wanted = everything(client)
-    assert not client.keys("*carried*")
-    restore(client, dumps)
-    dying.left = MOST_TRIPS  # all scripts are known now
-    change(dying, used, 3)
-    trips = MOST_TRIPS - dying.left
-    assert trips > 100
-
-    for number in range(1, trips, EVERY_TRIP):
-        restore(client, dumps)
-        dying.left, dying.only_then = number, number % 2 == 0
-        with pytest.raises(Killed):
-            change(dying, used, 3)
-        found = used.status()
-        assert found["accepted"] == sum(found[kind] for kind in KINDS[1:]), number
-        lapse(used)
-        change(client, used, 3)
-
-        assert everything(client) == wanted, number
-    dying.close()
-
-
-def test_a_change_that_stands_still_while_another_ends_it_changes_nothing(used, redis_url):
-    client = used.client
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    counting = DyingRedis.from_url(redis_url)
-    change(counting, used, 3)
-    trips = MOST_TRIPS - counting.left
-    stalled = StalledRedis.from_url(redis_url)
-
-    def another_ends_it():
-        lapse(used)
-        change(client, used, 3)
-        drain(used)
-
-    stalled.meanwhile = another_ends_it
-    for number in range(8, trips, max(1, trips // amount(5, nightly=60))):
-        restore(client, dumps)
-        stalled.left = number
-        try:
-            change(stalled, used, 3)
-        except OperationsMustAct:
-            lapse(used)
-            change(client, used, 3)
-        drain(used)
-
-        found = used.status()
-        assert (found["skipped_by_reason"], found["waiting"]) == ({"superseded": PEOPLE}, 0), number
-        assert found["delivered"] == PEOPLE + 1, number
-
-
-def test_who_still_knows_the_former_number_is_refused_and_goes_on(used):
-    client, settings = used.client, used.settings
-    publisher = Publisher(client, settings, doorbell=SilentDoorbell())
-    publisher.publish([orjson.dumps(payload("early@example.com"))], PublishOptions())
-    member = SyncBook(client, "vip", settings.redis.numbering)
-    assert member.take()
-    member.claim(["insider"])
-    stale = load_settings(settings.source, environ={})
-    Renumbering(client, stale, 3).run()
-    assert settings.redis.numbering == Numbering((4,))
-
-    with pytest.raises(PartitionsChange):
-        member.claim(["insider"])
-    with pytest.raises(PartitionsChange):
-        publisher.publish([orjson.dumps(payload("late@example.com"))], PublishOptions())
-    publisher.publish([orjson.dumps(payload("late@example.com"))], PublishOptions())
-
-    drain(used)
-    found = used.status()
-    assert (found["waiting"], found["delivered"]) == (0, PEOPLE + 3)
-    assert not [key for key in client.keys("{insider:[0-3]}*") if b"lease" not in key]
-
-
-def test_a_block_of_a_job_that_was_drafted_before_is_placed_anew_and_once(relay):
-    publisher = Publisher(relay.client, relay.settings, doorbell=SilentDoorbell())
-    rows = [payload(f"p{n}@example.com") for n in range(40)]
-    options = PublishOptions(job="load").resolved()
-    texts = [orjson.dumps(row) for row in rows]
-    draft = publisher._drafter.draft(texts, options)
-    half = draft.deliveries.copy()
-    draft.deliveries = dict(list(half.items())[:2])
-    publisher.write_draft(draft, position=1, source="file")
-    draft.deliveries = half
-    Renumbering(relay.client, load_settings(relay.settings.source, environ={}), 7).run()
-
-    with pytest.raises(PartitionsChange):
-        publisher.write_draft(draft, position=1, source="file")
-    published = publisher.write_draft(draft, position=1, source="file")
-
-    assert 0 < published.repeated < 40
-    assert relay.status()["accepted"] == 40
-
-
-def test_a_drain_of_a_former_partition_is_nothing_and_of_an_unknown_one_an_error(used):
-    runtime = runtime_for(used.settings)
-    Renumbering(used.client, load_settings(used.settings.source, environ={}), 3).run()
-
-    assert runtime.drain("insider", 2, Stop())[0].ended == "held by another worker"
-    runtime.drain("insider", 5, Stop())
-    tally, queue = runtime.drain("insider", 2, Stop())
-
-    assert (tally.ended, queue) == ("the number of partitions has changed", "")
-    with pytest.raises(UsageWrong, match="from 4 to 6"):
-        runtime.drain("insider", 7, Stop())
-    runtime.close()
-
-
-def test_nothing_is_changed_while_a_worker_goes_on_draining(used):
-    lease = HeldLease(used.client, PartitionKeys("insider", 1), "worker:7 x", length_ms=600_000)
-    lease.hold()
-    renumbering = Renumbering(used.client, used.settings, 3, patience_seconds=0.2)
-
-    with pytest.raises(OperationsMustAct, match="worker:7 goes on working on partition 1"):
-        renumbering.run()
-    lease.let_go()
-
-    with pytest.raises(OperationsMustAct, match="partitions 3"):
-        change(used.client, used, 5)
-    assert change(used.client, used, 3).deliveries == PEOPLE + 1
-
-
-def carry_on(used, counts):
-    """Change the number of partitions, end the renaming, and drain under the new name."""
-    client, settings = used.client, used.settings
-    for name in ("insider", "insider-eu"):
-        for number in learn_numbering(client, settings).numbers:
-            client.delete(PartitionKeys(name, number).lease)
-    for count in counts:
-        change(client, used, count)
-    Renaming(client, settings, "insider", "insider-eu").run()
-    drain(used, "insider-eu")
-
-
-def test_a_broken_renaming_of_a_destination_does_not_keep_the_number_from_changing(used, redis_url):
-    rename(used)
-    client, settings = used.client, used.settings
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    dying = DyingRedis.from_url(redis_url)
-    for _ in range(2):  # all scripts are known then
-        restore(client, dumps)
-        dying.left = MOST_TRIPS
-        Renaming(dying, settings, "insider", "insider-eu").run()
-    trips = MOST_TRIPS - dying.left
-
-    for number in range(1, trips, EVERY_TRIP_OF_RENAMING):
-        restore(client, dumps)
-        dying.left, dying.only_then = number, number % 2 == 0
-        with pytest.raises(Killed):
-            Renaming(dying, settings, "insider", "insider-eu").run()
-        carry_on(used, (3,))
-
-        found = used.status()
-        assert (found["skipped_by_reason"], found["waiting"]) == ({"superseded": PEOPLE}, 0), number
-        assert (found["delivered"], found["dead"]) == (PEOPLE + 1, 1), number
-        assert found["accepted"] == used.before["accepted"], number
-        assert not client.keys("*carried*")
-    dying.close()
-
-
-def test_a_renaming_that_stands_still_while_the_number_changes_makes_nobody_wrong(used, redis_url):
-    rename(used)
-    client, settings = used.client, used.settings
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    counting = DyingRedis.from_url(redis_url)
-    Renaming(counting, settings, "insider", "insider-eu").run()
-    trips = MOST_TRIPS - counting.left
-    stalled = StalledRedis.from_url(redis_url)
-    stalled.meanwhile = lambda: carry_on(used, (3,))
-
-    for number in range(2, trips, max(1, trips // amount(6, nightly=60))):
-        restore(client, dumps)
-        stalled.left = number
-        renaming = Renaming(stalled, load_settings(settings.source, environ={}), "insider",
-                            "insider-eu", patience_seconds=0.1)  # fmt: skip
-        with suppress(OperationsMustAct):
-            renaming.run()
-        carry_on(used, (3,))
-
-        found = used.status()
-        assert (found["skipped_by_reason"], found["waiting"]) == ({"superseded": PEOPLE}, 0), number
-        assert (found["delivered"], found["dead"]) == (PEOPLE + 1, 1), number
-        assert found["accepted"] == used.before["accepted"], number
-
-
-def test_a_destination_that_is_named_while_the_number_changes_gets_nothing_in_former_partitions(
-    relay, redis_url
-):
-    """A process with a newer configuration stands still between its start and its write."""
-    relay.publish(payload("early@example.com"))
-    older = load_settings(relay.settings.source, environ={})
-    relay.configure(other=True, triggers=ENTER + ELSEWHERE)
-    dumps = {name: relay.client.dump(name) for name in relay.client.keys("*")}
-    stalled = StalledRedis.from_url(redis_url)
-
-    def publish():
-        settings = load_settings(relay.settings.source, environ={})
-        publisher = Publisher(stalled, settings, doorbell=SilentDoorbell())
-        for _ in range(3):
-            with suppress(PartitionsChange):
-                publisher.publish([orjson.dumps(payload("late@example.com"))], PublishOptions())
-                return
-
-    stalled.meanwhile = lambda: None
-    stalled.left = MOST_TRIPS
-    publish()
-    trips = MOST_TRIPS - stalled.left
-    stalled.meanwhile = lambda: Renumbering(relay.client, older, 3).run()
-    for number in range(1, trips + 1):
-        restore(relay.client, dumps)
-        stalled.left = number
-        publish()
-
-        places = [PartitionKeys("other", number) for number in range(4)]
-        assert not [place for place in places if relay.client.exists(place.streams)], number
-        assert number == trips or relay.status()["waiting"] == 3
-
-
-def test_nothing_is_removed_before_replicas_have_what_was_copied(used):
-    demanding = SingleClient.from_url(used.settings.redis.url)
-    demanding.replicas = 1
-
-    with pytest.raises(NotReplicated):
-        change(demanding, used, 3)
-
-    assert six(used.status()) == six(used.before)
-    assert not [key for key in used.client.keys("{insider:[4-6]}*") if b"lease" not in key]
-    change(used.client, used, 3)
-    assert six(used.status()) == six(used.before)
 
 
 def test_other_commands_wait_until_it_is_done(used, call):

@@ -13,7 +13,6 @@ from tests.integration.ops.relay import EXIT, payload
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.numbering import Numbering
 from worker.contract.people.stable import MOST_CHANGES
-from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.errors import OperationsMustAct
 
 OLD, NEW, THIRD = "ann@example.com", "ann.lee@example.com", "ann.third@example.com"
@@ -24,15 +23,6 @@ BOB = "bob@example.com"
 def relay(relay):
     relay.configure(EXIT, stable="_uid")
     return relay
-
-
-@pytest.fixture
-def at_insider(sandbox):
-    def held():
-        found = sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
-        return {email: slugs for email, slugs in found.items() if email.endswith("example.com")}
-
-    return held
 
 
 def of_ann(email, audience="vip", direction="enter", minute=0, uid="u-ann"):

@@ -20,6 +20,7 @@ def app_of(command):
 
 
 APP = app_of(reconcile.reconcile)
+NO_DRIFT = {"missing": 0, "stale": 0, "stale_unnamed": 0}
 
 
 def members(sandbox):
@@ -48,14 +49,7 @@ def test_where_nothing_differs_the_exit_code_is_0(call):
         "audience": "vip",
         "source": 12,
         "destinations": [
-            {
-                "destination": "insider",
-                "ledger": 12,
-                "both": 12,
-                "missing": 0,
-                "stale": 0,
-                "stale_unnamed": 0,
-            }
+            {"destination": "insider", "ledger": 12, "both": 12, "changed_since_scan": 0} | NO_DRIFT
         ],
         "repaired": 0,
     }
@@ -111,14 +105,32 @@ def test_what_insider_has_lost_is_found_and_sent_again(relay_of_a_sync, call, sa
     assert members(sandbox) == at_lytics(sandbox)
 
 
-def test_what_happened_after_the_scan_is_no_drift(relay_of_a_sync, call):
+def test_what_happened_after_the_scan_is_no_drift_and_is_told(relay_of_a_sync, call):
     in_two_minutes = (datetime.now(UTC) - BEGUN_AT) / timedelta(minutes=1) + 2
     relay_of_a_sync.publish(payload("p3@example.com", direction="exit", minute=in_two_minutes))
     relay_of_a_sync.drain()
 
-    told = orjson.loads(call(APP, "vip", "--json").stdout)
+    told = call(APP, "vip", "--repair", "--yes")
+    document = orjson.loads(call(APP, "vip", "--json").stdout)
 
-    assert (told["destinations"][0]["missing"], told["destinations"][0]["ledger"]) == (0, 11)
+    assert document["destinations"] == [
+        {"destination": "insider", "ledger": 11, "both": 11, "changed_since_scan": 1} | NO_DRIFT
+    ]
+    assert (told.exit_code, document["repaired"]) == (0, 0)
+    assert "1 people of 'vip' differ, but an event about them is newer than the scan" in told.stderr
+
+
+@pytest.mark.usefixtures("relay_of_a_sync")
+def test_who_is_left_out_of_a_repair_because_a_sync_is_newer_than_the_scan_is_told(call, sandbox):
+    drift(sandbox)
+    sandbox.settings(lytics={"date_offset_seconds": -120.0})
+
+    told = call(APP, "vip", "--repair", "--yes")
+    document = orjson.loads(call(APP, "vip", "--json").stdout)
+
+    assert document["destinations"][0]["changed_since_scan"] == 2
+    assert "1 events published" in told.stdout
+    assert "2 people of 'vip' differ" in told.stderr
 
 
 def test_who_is_named_and_unknown_to_the_ledger_is_stale_unless_lytics_has_them(

@@ -263,18 +263,8 @@ def test_what_is_not_compiled_is_named_with_its_place(compile_text, source, what
 
 
 HOSTILE = [
-    "__import__",
-    "render",
-    "row",
-    "take",
-    "Lazy",
-    "lambda",
-    "None",
-    "exec",
-    "x1",
-    "v1",
-    "k1",
-]
+    "__import__", "render", "row", "take", "Lazy", "lambda", "None", "exec", "x1", "v1", "k1",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -347,3 +337,13 @@ def test_a_long_template_is_compiled_or_named(compile_text):
     assert isinstance(compile_text(chain), Compiled)
     assert compile_text(sums).render({}, {}) == "x" * 600
     assert isinstance(compile_text("[" * 150 + "]" * 150), Compiled | NotCompiled)
+
+
+def test_a_template_that_is_loaded_again_is_not_compiled_again(compile_text):
+    first, second = compile_text("local x = 1; x + 1"), compile_text("local x = 1; x + 1")
+
+    assert second.source is first.source
+    assert second.run is not first.run
+    assert compile_text("local x = 1; x + 2").source != first.source
+    assert compile_text("import 'h'", {"h": "1"}).render({}, {}) == 1
+    assert compile_text("import 'h'", {"h": "2"}).render({}, {}) == 2

@@ -24,7 +24,11 @@ class Sources:
     texts: Mapping[str, str]
     targets: Mapping[tuple[str, str], str]
     library: str
-    trees: Mapping[str, tree.Node] = field(default_factory=dict)
+    trees: Mapping[str, tree.Node] = field(default_factory=dict, compare=False)
+
+    def __hash__(self) -> int:
+        """Equal texts and imports compile to the same Python."""
+        return hash((self.root, *self.texts.items(), *self.targets.items()))
 
 
 @dataclass(slots=True)

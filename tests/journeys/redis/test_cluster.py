@@ -6,9 +6,9 @@ import pytest
 from redis.crc import key_slot
 
 from ops.embedded.cluster import LocalCluster
+from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
-from tests.journeys.test_backfill import AS_OF, rows_as_happenings, write_rows
-from tests.journeys.test_sentinel import beside, succeeds
+from tests.journeys.redis.test_sentinel import beside, succeeds
 from tests.waiting import until
 from worker.errors import RedisUnavailable
 

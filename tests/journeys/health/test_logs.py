@@ -8,6 +8,7 @@ import pytest
 from ops.invented.events import Happening
 from ops.rig.rig import free_port
 from tests.journeys.play import SHORT, Rig, lines, stop_worker
+from tests.journeys.receiver import answers
 from tests.waiting import until
 
 SAYS_CELERY = "worker: Warm shutdown (MainProcess)"
@@ -63,10 +64,3 @@ def test_worker_receiver_and_flower_log_in_the_chosen_form(
     assert any("drain.ended" in line for line in written["worker-0"])
     assert any("webhook.answered" in line for line in written["serve"])
     assert any("FLOWER_AUTH is ignored" in line for line in written["flower"])
-
-
-def answers(url):
-    try:
-        return httpx.get(url, trust_env=False).is_success
-    except httpx.TransportError:
-        return False

@@ -13,8 +13,8 @@ from ops.rig.rig import kill_group
 from ops.state.identity_changes import read_renamed_people
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
+from tests.journeys.people.test_renamed_people import members_by_ledger, new, old
 from tests.journeys.play import SHORT, Rig, start_worker, status_of
-from tests.journeys.test_renamed_people import members_by_ledger, new, old
 from tests.nightly import amount
 from worker.contract import keys
 

@@ -5,11 +5,11 @@ from collections import Counter
 from redis.crc import key_slot
 
 from ops.rig.rig import DESTINATION, kill_group
-from tests.journeys import test_cluster
 from tests.journeys.play import invent, lines, nothing_is_wrong
-from tests.journeys.test_cluster import lose_a_master
-from tests.journeys.test_partitions import change, numbering
-from tests.journeys.test_sentinel import beside, succeeds
+from tests.journeys.redis import test_cluster
+from tests.journeys.redis.test_cluster import lose_a_master
+from tests.journeys.redis.test_partitions import change, numbering
+from tests.journeys.redis.test_sentinel import beside, succeeds
 from tests.nightly import amount
 from tests.waiting import until
 from worker.contract import keys

@@ -9,8 +9,8 @@ import pytest
 from ops.embedded.sentinels import Sentinels
 from ops.invented.events import payloads
 from ops.rig.rig import free_port
+from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
-from tests.journeys.test_backfill import AS_OF, rows_as_happenings, write_rows
 from tests.waiting import until
 
 LATENCY = {"latency_seconds": 0.02}

@@ -18,7 +18,7 @@ from tests.waiting import until
 from worker.contract import keys
 from worker.core.ledger import RECORD_FORMAT
 
-RELEASES = sorted((Path(__file__).parents[1] / "releases").glob("*.json.gz"))
+RELEASES = sorted((Path(__file__).parents[2] / "releases").glob("*.json.gz"))
 WRITTEN_BY_ANOTHER = (
     r"has format 2, and this version of segrelay knows 1: (another|a newer) version"
 )

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import orjson
 import pytest
 from celery import Celery
@@ -19,7 +18,9 @@ from celery import Celery
 from ops.metrics.page import MetricsPage
 from tests.journeys.append_only_file import commands_of
 from tests.journeys.endpoint import Endpoint
-from tests.journeys.leaky_world import (
+from tests.journeys.play import await_ready, status_of
+from tests.journeys.receiver import answers
+from tests.journeys.running.leaky_world import (
     ACTING,
     AT_ONCE,
     EMAIL,
@@ -32,7 +33,6 @@ from tests.journeys.leaky_world import (
     payload,
     planted,
 )
-from tests.journeys.play import await_ready, status_of
 from tests.waiting import until
 from worker.contract import keys
 from worker.contract.celery.options import broker_options
@@ -192,13 +192,6 @@ def found_in(seen: dict[str, bytes], markers) -> list[tuple[str, str]]:
     """Return where a marker stands."""
     texts = ((place, text.decode(errors="replace")) for place, text in seen.items())
     return [(place, one) for place, text in texts for one in markers if one in text]
-
-
-def answers(address: str) -> bool:
-    try:
-        return httpx.get(address).is_success
-    except httpx.TransportError:
-        return False
 
 
 def all_has_happened(rig) -> bool:

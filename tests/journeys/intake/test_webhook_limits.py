@@ -14,6 +14,7 @@ import pytest
 
 from ops.rig.rig import free_port
 from tests.journeys.play import SHORT, Rig, start_worker, status_of
+from tests.journeys.receiver import answers
 from tests.waiting import allowed, until
 
 SECRET = {"x-segrelay-secret": "a-secret-of-nobody"}
@@ -37,13 +38,7 @@ class Relay:
         self.url = f"http://127.0.0.1:{port}/v1/lytics"
         start_worker(rig, "--concurrency=2")
         self.process = rig.start_beside("serve")
-        until(self._is_alive, 60)
-
-    def _is_alive(self) -> bool:
-        try:
-            return httpx.get(self.url.replace("/v1/lytics", "/healthz")).is_success
-        except httpx.TransportError:
-            return False
+        until(lambda: answers(f"http://127.0.0.1:{port}/healthz"), 60)
 
     def post(self, body: bytes, headers: dict[str, str] = SECRET) -> httpx.Response:
         return httpx.post(self.url, content=body, headers=headers, timeout=180)

@@ -22,7 +22,7 @@ from worker.contract.processes.workers import read_processes
 from worker.contract.redis.connection import connect
 from worker.contract.settings import load_settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 CONFIGURATION = """
 [redis]

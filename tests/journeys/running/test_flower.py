@@ -12,11 +12,13 @@ import httpx
 import pytest
 from celery import Celery
 
+from ops.rig.rig import free_port
 from ops.run.supervisor import own_command
 from producer.publish import Publisher
 from tests.configuration import configuration as settings_text
 from tests.configuration import endpoint, table, trigger
 from tests.waiting import until
+from tests.warm import WarmProcess, run
 from worker.contract.celery.options import broker_options
 from worker.contract.processes.workers import read_processes
 from worker.contract.redis.connection import connect
@@ -54,16 +56,10 @@ def configuration(tmp_path, redis_url):
     return path
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextmanager
-def running(configuration, *command):
+def running(configuration, *command, launch=WarmProcess):
     with configuration.with_name(f"{command[0]}.log").open("wb") as log:
-        process = subprocess.Popen(
+        process = launch(
             own_command(*command),
             env={
                 **os.environ,
@@ -95,8 +91,8 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
 
     with (
         api,
-        running(configuration, "flower") as flower,
-        running(configuration, "worker", "--concurrency=2") as worker,
+        running(configuration, "flower", launch=subprocess.Popen) as flower,
+        running(configuration, "worker", "--concurrency=2", launch=subprocess.Popen) as worker,
         connect(redis_url) as client,
     ):
         until(lambda: read_processes(client))
@@ -232,18 +228,14 @@ def test_without_a_password_flower_does_not_start(configuration, lines, password
         configuration.write_text(configuration.read_text().partition("[flower]")[0])
     environment = {**os.environ, "SEGRELAY_CONFIG": str(configuration)}
 
-    done = subprocess.run(
-        [sys.executable, "-m", "ops.main", "flower"],
+    done = run(
+        own_command("flower"),
         env=environment | ({"FLOWER_TEST_PASSWORD": password} if password else {}),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
     )
 
     assert done.returncode == 2
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    assert said in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
 
 
 class FlowerClient:
@@ -328,32 +320,32 @@ def queues_of(flower, name):
     return {queue["name"] for queue in workers[name]["active_queues"]}
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "advice"),
-    [
-        ("FLOWER_AUTH", ".*", "flower.password"),
-        ("FLOWER_BASIC_AUTH", "other:password", "flower.password"),
-        ("FLOWER_URL_PREFIX", "watch", "host name of its own"),
-        ("FLOWER_PORT", "tcp://10.0.0.1:5555", "flower.listen"),
-        ("FLOWER_UNIX_SOCKET", "flower.sock", "flower.listen"),
-        ("FLOWER_READ_ONLY", "false", "flower.actions"),
-        ("FLOWER_FORMAT_TASK", "x", "does not use"),
-    ],
-)
-def test_a_variable_that_would_break_flower_is_named_and_ignored(
-    configuration, monkeypatch, variable, value, advice
-):
-    monkeypatch.setenv(variable, value)
+MISLEADING = {
+    "FLOWER_AUTH": (".*", "flower.password"),
+    "FLOWER_BASIC_AUTH": ("other:password", "flower.password"),
+    "FLOWER_URL_PREFIX": ("watch", "host name of its own"),
+    "FLOWER_PORT": ("tcp://10.0.0.1:5555", "flower.listen"),
+    "FLOWER_UNIX_SOCKET": ("flower.sock", "flower.listen"),
+    "FLOWER_READ_ONLY": ("false", "flower.actions"),
+    "FLOWER_FORMAT_TASK": ("x", "does not use"),
+}
+
+
+def test_variables_that_would_break_flower_are_named_and_ignored(configuration, monkeypatch):
+    for variable, (value, _) in MISLEADING.items():
+        monkeypatch.setenv(variable, value)
     with running(configuration, "flower"), FlowerClient(configuration) as flower:
         assert flower.http.get("/tasks").status_code == 200
         assert flower.http.get("/tasks", auth=("other", "password")).status_code == 401
         assert flower.post("/api/worker/shutdown/(.+)", "any") == 403
 
-    said = configuration.with_name("flower.log").read_text()
-    (line,) = [line for line in map(json.loads, said.splitlines()) if "ignored" in line["event"]]
-    assert line["level"] == "warning"
-    assert line["message"].startswith(f"{variable} is ignored: ")
-    assert advice in said
+    said = map(json.loads, configuration.with_name("flower.log").read_text().splitlines())
+    ignored = [line for line in said if "ignored" in line["event"]]
+    assert {line["level"] for line in ignored} == {"warning"}
+    messages = {line["message"].partition(" is ignored: ")[0]: line["message"] for line in ignored}
+    assert messages.keys() == MISLEADING.keys()
+    for variable, (_, advice) in MISLEADING.items():
+        assert advice in messages[variable]
 
 
 def test_a_variable_with_a_wrong_value_is_named(configuration, monkeypatch):

@@ -1,0 +1,142 @@
+"""`redis partitions` beside a renaming that was broken off, a new name, and replicas that lag."""
+
+from contextlib import suppress
+
+import orjson
+import pytest
+
+from ops.moving.renaming import Renaming
+from ops.moving.renumbering import Renumbering
+from producer.doorbell import SilentDoorbell
+from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
+from tests.configuration import trigger
+from tests.integration.ops.moving.dying_redis import (
+    MOST_TRIPS,
+    DyingRedis,
+    Killed,
+    StalledRedis,
+    restore,
+)
+from tests.integration.ops.moving.stock import change, drain, six
+from tests.integration.ops.moving.test_renaming import rename
+from tests.integration.ops.relay import ENTER, payload
+from tests.nightly import amount
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.claim import learn_numbering
+from worker.contract.redis.replicas import SingleClient
+from worker.contract.settings import load_settings
+from worker.errors import NotReplicated, OperationsMustAct, PartitionsChange
+
+PEOPLE = 12
+EVERY_TRIP = amount(23, nightly=1)
+ELSEWHERE = trigger("vip-other", destination="other", audiences=["*"], template="enter.jsonnet")
+
+
+def carry_on(used, counts):
+    """Change the number of partitions, end the renaming, and drain under the new name."""
+    client, settings = used.client, used.settings
+    for name in ("insider", "insider-eu"):
+        for number in learn_numbering(client, settings).numbers:
+            client.delete(PartitionKeys(name, number).lease)
+    for count in counts:
+        change(client, used, count)
+    Renaming(client, settings, "insider", "insider-eu").run()
+    drain(used, "insider-eu")
+
+
+def test_a_broken_renaming_of_a_destination_does_not_keep_the_number_from_changing(used, redis_url):
+    rename(used)
+    client, settings = used.client, used.settings
+    dumps = {name: client.dump(name) for name in client.keys("*")}
+    dying = DyingRedis.from_url(redis_url)
+    for _ in range(2):  # all scripts are known then
+        restore(client, dumps)
+        dying.left = MOST_TRIPS
+        Renaming(dying, settings, "insider", "insider-eu").run()
+    trips = MOST_TRIPS - dying.left
+
+    for number in range(1, trips, EVERY_TRIP):
+        restore(client, dumps)
+        dying.left, dying.only_then = number, number % 2 == 0
+        with pytest.raises(Killed):
+            Renaming(dying, settings, "insider", "insider-eu").run()
+        carry_on(used, (3,))
+
+        found = used.status()
+        assert (found["skipped_by_reason"], found["waiting"]) == ({"superseded": PEOPLE}, 0), number
+        assert (found["delivered"], found["dead"]) == (PEOPLE + 1, 1), number
+        assert found["accepted"] == used.before["accepted"], number
+        assert not client.keys("*carried*")
+    dying.close()
+
+
+def test_a_renaming_that_stands_still_while_the_number_changes_makes_nobody_wrong(used, redis_url):
+    rename(used)
+    client, settings = used.client, used.settings
+    dumps = {name: client.dump(name) for name in client.keys("*")}
+    counting = DyingRedis.from_url(redis_url)
+    Renaming(counting, settings, "insider", "insider-eu").run()
+    trips = MOST_TRIPS - counting.left
+    stalled = StalledRedis.from_url(redis_url)
+    stalled.meanwhile = lambda: carry_on(used, (3,))
+
+    for number in range(2, trips, max(1, trips // amount(6, nightly=60))):
+        restore(client, dumps)
+        stalled.left = number
+        renaming = Renaming(stalled, load_settings(settings.source, environ={}), "insider",
+                            "insider-eu", patience_seconds=0.1)  # fmt: skip
+        with suppress(OperationsMustAct):
+            renaming.run()
+        carry_on(used, (3,))
+
+        found = used.status()
+        assert (found["skipped_by_reason"], found["waiting"]) == ({"superseded": PEOPLE}, 0), number
+        assert (found["delivered"], found["dead"]) == (PEOPLE + 1, 1), number
+        assert found["accepted"] == used.before["accepted"], number
+
+
+def test_a_destination_that_is_named_while_the_number_changes_gets_nothing_in_former_partitions(
+    relay, redis_url
+):
+    """A process with a newer configuration stands still between its start and its write."""
+    relay.publish(payload("early@example.com"))
+    older = load_settings(relay.settings.source, environ={})
+    relay.configure(other=True, triggers=ENTER + ELSEWHERE)
+    dumps = {name: relay.client.dump(name) for name in relay.client.keys("*")}
+    stalled = StalledRedis.from_url(redis_url)
+
+    def publish():
+        settings = load_settings(relay.settings.source, environ={})
+        publisher = Publisher(stalled, settings, doorbell=SilentDoorbell())
+        for _ in range(3):
+            with suppress(PartitionsChange):
+                publisher.publish([orjson.dumps(payload("late@example.com"))], PublishOptions())
+                return
+
+    stalled.meanwhile = lambda: None
+    stalled.left = MOST_TRIPS
+    publish()
+    trips = MOST_TRIPS - stalled.left
+    stalled.meanwhile = lambda: Renumbering(relay.client, older, 3).run()
+    for number in range(1, trips + 1):
+        restore(relay.client, dumps)
+        stalled.left = number
+        publish()
+
+        places = [PartitionKeys("other", number) for number in range(4)]
+        assert not [place for place in places if relay.client.exists(place.streams)], number
+        assert number == trips or relay.status()["waiting"] == 3
+
+
+def test_nothing_is_removed_before_replicas_have_what_was_copied(used):
+    demanding = SingleClient.from_url(used.settings.redis.url)
+    demanding.replicas = 1
+
+    with pytest.raises(NotReplicated):
+        change(demanding, used, 3)
+
+    assert six(used.status()) == six(used.before)
+    assert not [key for key in used.client.keys("{insider:[4-6]}*") if b"lease" not in key]
+    change(used.client, used, 3)
+    assert six(used.status()) == six(used.before)

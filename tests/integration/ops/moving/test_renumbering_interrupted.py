@@ -1,0 +1,160 @@
+"""`segrelay redis partitions N` that is killed, stands still, or meets others at work."""
+
+import orjson
+import pytest
+
+from ops.moving.held import HeldLease
+from ops.moving.renumbering import Renumbering
+from ops.status.totals import KINDS
+from producer.doorbell import SilentDoorbell
+from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
+from producer.sync.book import SyncBook
+from tests.integration.ops.moving.dying_redis import (
+    MOST_TRIPS,
+    DyingRedis,
+    Killed,
+    StalledRedis,
+    everything,
+    restore,
+)
+from tests.integration.ops.moving.stock import change, drain, enrich, lapse
+from tests.integration.ops.relay import payload
+from tests.nightly import amount
+from worker.batch.sending.interrupt_watch import Stop
+from worker.contract.keys import PartitionKeys
+from worker.contract.numbering import Numbering
+from worker.contract.settings import load_settings
+from worker.errors import OperationsMustAct, PartitionsChange, UsageWrong
+from worker.node.process.runtime import runtime_for
+
+EVERY_TRIP = amount(9, nightly=1)
+PEOPLE = 12
+
+
+def test_a_change_that_is_killed_anywhere_is_ended_by_the_next(used, redis_url):
+    client = used.client
+    enrich(used, PEOPLE)
+    dumps = {name: client.dump(name) for name in client.keys("*")}
+    dying = DyingRedis.from_url(redis_url)
+    change(dying, used, 3)
+    wanted = everything(client)
+    assert not client.keys("*carried*")
+    restore(client, dumps)
+    dying.left = MOST_TRIPS  # all scripts are known now
+    change(dying, used, 3)
+    trips = MOST_TRIPS - dying.left
+    assert trips > 100
+
+    for number in range(1, trips, EVERY_TRIP):
+        restore(client, dumps)
+        dying.left, dying.only_then = number, number % 2 == 0
+        with pytest.raises(Killed):
+            change(dying, used, 3)
+        found = used.status()
+        assert found["accepted"] == sum(found[kind] for kind in KINDS[1:]), number
+        lapse(used)
+        change(client, used, 3)
+
+        assert everything(client) == wanted, number
+    dying.close()
+
+
+def test_a_change_that_stands_still_while_another_ends_it_changes_nothing(used, redis_url):
+    client = used.client
+    dumps = {name: client.dump(name) for name in client.keys("*")}
+    counting = DyingRedis.from_url(redis_url)
+    change(counting, used, 3)
+    trips = MOST_TRIPS - counting.left
+    stalled = StalledRedis.from_url(redis_url)
+
+    def another_ends_it():
+        lapse(used)
+        change(client, used, 3)
+        drain(used)
+
+    stalled.meanwhile = another_ends_it
+    for number in range(8, trips, max(1, trips // amount(5, nightly=60))):
+        restore(client, dumps)
+        stalled.left = number
+        try:
+            change(stalled, used, 3)
+        except OperationsMustAct:
+            lapse(used)
+            change(client, used, 3)
+        drain(used)
+
+        found = used.status()
+        assert (found["skipped_by_reason"], found["waiting"]) == ({"superseded": PEOPLE}, 0), number
+        assert found["delivered"] == PEOPLE + 1, number
+
+
+def test_who_still_knows_the_former_number_is_refused_and_goes_on(used):
+    client, settings = used.client, used.settings
+    publisher = Publisher(client, settings, doorbell=SilentDoorbell())
+    publisher.publish([orjson.dumps(payload("early@example.com"))], PublishOptions())
+    member = SyncBook(client, "vip", settings.redis.numbering)
+    assert member.take()
+    member.claim(["insider"])
+    stale = load_settings(settings.source, environ={})
+    Renumbering(client, stale, 3).run()
+    assert settings.redis.numbering == Numbering((4,))
+
+    with pytest.raises(PartitionsChange):
+        member.claim(["insider"])
+    with pytest.raises(PartitionsChange):
+        publisher.publish([orjson.dumps(payload("late@example.com"))], PublishOptions())
+    publisher.publish([orjson.dumps(payload("late@example.com"))], PublishOptions())
+
+    drain(used)
+    found = used.status()
+    assert (found["waiting"], found["delivered"]) == (0, PEOPLE + 3)
+    assert not [key for key in client.keys("{insider:[0-3]}*") if b"lease" not in key]
+
+
+def test_a_block_of_a_job_that_was_drafted_before_is_placed_anew_and_once(relay):
+    publisher = Publisher(relay.client, relay.settings, doorbell=SilentDoorbell())
+    rows = [payload(f"p{n}@example.com") for n in range(40)]
+    options = PublishOptions(job="load").resolved()
+    texts = [orjson.dumps(row) for row in rows]
+    draft = publisher._drafter.draft(texts, options)
+    half = draft.deliveries.copy()
+    draft.deliveries = dict(list(half.items())[:2])
+    publisher.write_draft(draft, position=1, source="file")
+    draft.deliveries = half
+    Renumbering(relay.client, load_settings(relay.settings.source, environ={}), 7).run()
+
+    with pytest.raises(PartitionsChange):
+        publisher.write_draft(draft, position=1, source="file")
+    published = publisher.write_draft(draft, position=1, source="file")
+
+    assert 0 < published.repeated < 40
+    assert relay.status()["accepted"] == 40
+
+
+def test_a_drain_of_a_former_partition_is_nothing_and_of_an_unknown_one_an_error(used):
+    runtime = runtime_for(used.settings)
+    Renumbering(used.client, load_settings(used.settings.source, environ={}), 3).run()
+
+    assert runtime.drain("insider", 2, Stop())[0].ended == "held by another worker"
+    runtime.drain("insider", 5, Stop())
+    tally, queue = runtime.drain("insider", 2, Stop())
+
+    assert (tally.ended, queue) == ("the number of partitions has changed", "")
+    with pytest.raises(UsageWrong, match="from 4 to 6"):
+        runtime.drain("insider", 7, Stop())
+    runtime.close()
+
+
+def test_nothing_is_changed_while_a_worker_goes_on_draining(used):
+    lease = HeldLease(used.client, PartitionKeys("insider", 1), "worker:7 x", length_ms=600_000)
+    lease.hold()
+    renumbering = Renumbering(used.client, used.settings, 3, patience_seconds=0.2)
+
+    with pytest.raises(OperationsMustAct, match="worker:7 goes on working on partition 1"):
+        renumbering.run()
+    lease.let_go()
+
+    with pytest.raises(OperationsMustAct, match="partitions 3"):
+        change(used.client, used, 5)
+    assert change(used.client, used, 3).deliveries == PEOPLE + 1

@@ -1,0 +1,140 @@
+"""Failures that are staged, one after the other on a few systems: each is named, told, and over.
+
+Within 15 s `status --check` exits with 1 and names cause and remedy, the metric of the alert is
+there, and one message has come. After the cure all is well within 30 s, and one message says so.
+
+These are the failures, and the tests of this folder that stage them.
+
+| failure | problem | test |
+| --- | --- | --- |
+| all deliveries of a trigger die | `dead_letters_grow` | `…thirty_of_thirty…` |
+| Redis is full | `redis_full` | `…full_redis…` |
+| Redis comes back empty | `redis_emptied` | `…comes_back_empty…` |
+| a sync fails | `sync_fails` | `…sync_that_fails…` |
+| a sync waits for a person | `sync_waits` | `…waits_for_a_person…` |
+| two versions of a template are at work | `template_differs` | `…of_machines…` |
+| a changed template is refused | `template_refused` | `…of_templates…` |
+| a receiver is starved | `receiver_starved` | `…starved_receiver…` |
+| no worker runs, and nothing waits | `no_worker` | `test_no_worker…` |
+| Insider takes five seconds for each answer | `answers_slow` | `…take_long…` |
+| a secret was changed at one end | `receiver_unauthorized` | `…one_end_only…` |
+| events are accepted, and none is delivered | `live_late` | `…of_a_destination…` |
+| Insider refuses the credentials | `destination_paused` | `…of_a_destination…` |
+| Insider answers with errors | `destination_broken` | `…of_a_destination…` |
+| Insider refuses the bodies | `trigger_refused` | `…of_a_destination…` |
+| Redis is down | `redis_unreachable` (exit 3) | `…is_down…`; `…lost_redis` |
+| a secret is not set | `trigger_stopped` | `…of_secrets_and_backfills…` |
+
+And these were added:
+
+| failure | problem | test |
+| --- | --- | --- |
+| something before Insider takes no body (413) | `dead_letters_grow` | `…of_a_destination…` |
+| a person has paused a trigger | `trigger_paused` | `…of_a_destination…` |
+| a template fails for everybody | `trigger_paused` | `…of_templates…` |
+| a trigger was renamed in the configuration | `orphaned` | `…of_a_changed_configuration…` |
+| a worker has an older configuration | `worker_configuration` | `…of_a_changed_configuration…` |
+| the clock of a machine is ten minutes off | `clock_differs` | `…of_machines…` |
+| the reader of a backfill is killed | `job_interrupted` | `…of_secrets_and_backfills…` |
+| the file of a backfill was changed | `job_failed` | `…of_secrets_and_backfills…` |
+| events name an audience that no trigger has | `quarantine_grows` | `…of_what_comes_in…` |
+| the receiver is down | `receiver_down` | `…of_what_comes_in…` |
+| webhooks are too large (413) | `receiver_too_large` | `…too_large…` |
+| no event comes | `no_events` | `…silence…` |
+| Redis may throw keys away | `redis_not_durable` | `…of_redis…` |
+| Redis can't write to its disk | `redis_disk_fails` | `…of_redis…`, `…refuses_writes…` |
+| the receiver hangs | `receiver_down` | `…stands_still…` |
+"""
+
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import templates as shipped
+from tests.journeys.channel import OVER, PROBLEM, Channel
+from tests.journeys.judging import entrances, ill_of, well
+from tests.journeys.play import SHORT, Rig, publish, start_worker, stop_worker
+
+MEMBERS = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)]
+TEMPLATE = "insider/enter.jsonnet"
+SHIPPED = (Path(shipped.__file__).parent / TEMPLATE).read_text()
+SYNC = """
+[lytics]
+base_url = "SANDBOX"
+token = "a-token-of-nobody"
+[sync.vips]
+audience = "vip"
+every = "1s"
+"""
+QUICK = '[operate]\nlive_within = "3s"\n'
+
+
+class Stage:
+    """One system on which failures are staged, and the chat that is told of them."""
+
+    def __init__(self, rig, channel):
+        self.rig, self.channel = rig, channel
+        self._next, self._named = 0, []
+
+    def enter(self, count, audience="vip"):
+        """Publish people who enter, each of them once."""
+        publish(self.rig, entrances(count, self._next, audience))
+        self._next += count
+
+    def run(self, *words):
+        done = self.rig.command(*words)
+        assert done.returncode == 0, (words, done.stderr)
+
+    def named(self, name, message, command):
+        """Wait until a failure is named and told, with cause and remedy."""
+        problem = ill_of(self.rig, name)
+        assert message in problem["message"], problem
+        assert command in problem["command"], problem
+        self.channel.announced(name, PROBLEM)
+        [told] = self.channel.messages(name)
+        assert message in told["text"], told
+        assert command in told["text"], told
+        self._named.append(name)
+
+    def cured(self):
+        well(self.rig)
+
+    def all_over(self):
+        """Wait until each failure was said to be over, once."""
+        for name in self._named:
+            self.channel.announced(name, PROBLEM, OVER)
+
+    def start_beside_it(self, worker, *more):
+        """Start another worker in the place of one that is stopped; with files of its own."""
+        fresh = start_worker(self.rig, *more)
+        stop_worker(worker)
+        self.rig.workers.remove(worker)
+        return fresh
+
+
+@contextmanager
+def staged(tmp_path, more="", **options):
+    with Channel() as channel:
+        table = QUICK + channel.table() + more
+        with Rig(tmp_path, delivery_lines=SHORT, more=table, **options) as rig:
+            stage = Stage(rig, channel)
+            yield stage
+            stage.all_over()
+
+
+@contextmanager
+def again_and_again(act, seconds):
+    """Do something again and again beside the block."""
+    is_over = threading.Event()
+
+    def repeat():
+        while not is_over.wait(seconds):
+            act()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()

@@ -1,0 +1,150 @@
+"""Failures of configurations, machines, secrets and backfills, staged one after the other."""
+
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import orjson
+
+from ops.embedded import lifecycle as embedded
+from ops.rig.rig import kill_group
+from ops.run.supervisor import own_command
+from tests.journeys.health.staging import SHIPPED, TEMPLATE, staged
+from tests.journeys.judging import NAMED_SECONDS
+from tests.journeys.play import await_ready, start_worker, stop_worker
+from tests.waiting import until
+from tests.warm import WarmProcess
+
+OTHER = """
+[authorizations.other]
+headers = { X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "env:KEY_OF_THE_TEST" }
+[destinations.other]
+api = "insider"
+base_url = "SANDBOX"
+authorization = "other"
+rate = "600/min"
+[triggers.other]
+destination = "other"
+audiences = ["newsletter"]
+on = "enter"
+template = "insider/enter.jsonnet"
+url = "/api/user/v1/upsert"
+"""
+AHEAD = """
+import runpy, sys, time
+right = time.time
+time.time = lambda: right() + 600
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+"""Runs a module by a clock that is ten minutes ahead."""
+
+
+def test_failures_of_a_changed_configuration_are_named(tmp_path):
+    with staged(tmp_path) as stage:
+        rig = stage.rig
+        worker = start_worker(rig)
+        stage.run("pause", "enter")
+        stage.enter(2)
+
+        source = rig.settings.source
+        source.write_text(source.read_text().replace("[triggers.enter]", "[triggers.entered]"))
+        fresh = start_worker(rig)
+        stage.named("worker_configuration", "another configuration", "restart")
+        stop_worker(worker)
+        stage.named("orphaned", "2 deliveries wait", "segrelay trigger move enter entered")
+        stage.run("trigger", "move", "enter", "entered", "--yes")
+        stage.cured()
+        assert fresh.poll() is None
+
+
+@contextmanager
+def a_copy_elsewhere(rig):
+    """Yield the folder of a second machine: equal files, at places of the same names."""
+    source = rig.settings.source
+    url = embedded.find(rig.settings.redis.data_dir).url
+    own = source.read_text().replace(f'"{rig.folder}/templates"', '"templates"')
+    source.write_text(own.replace('"embedded"', f'"{url}"'))
+    other = rig.folder / "other"
+    other.mkdir()
+    shutil.copy(source, other)
+    shutil.copytree(rig.folder / "templates", other / "templates")
+    yield other
+
+
+def start_elsewhere(rig, folder):
+    """Start a worker with the files of another folder, and wait until it is ready."""
+    with (folder / "worker.log").open("ab") as log:
+        worker = WarmProcess(
+            own_command("worker", "--hostname=other@%h"),
+            env=rig.environment | {"SEGRELAY_CONFIG": str(folder / "segrelay.toml")},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+    until(lambda: b" ready." in (folder / "worker.log").read_bytes(), 60)
+    return worker
+
+
+def with_a_wrong_clock(command, **options):
+    """Start one of our commands by a clock that is ten minutes ahead."""
+    return subprocess.Popen([sys.executable, "-P", "-c", AHEAD, *command[3:]], **options)
+
+
+def test_failures_of_machines_that_differ_are_named(tmp_path):
+    with (
+        staged(tmp_path, templates={TEMPLATE: SHIPPED}) as stage,
+        a_copy_elsewhere(stage.rig) as folder,
+    ):
+        rig = stage.rig
+        start_worker(rig)
+        other = start_elsewhere(rig, folder)
+        try:
+            stage.cured()
+            changed = folder / "templates" / TEMPLATE
+            changed.write_text(f"{SHIPPED}\n// a newer version\n")
+            stage.named(
+                "template_differs", "differs between workers", "copy the same templates folder"
+            )
+            changed.write_text(SHIPPED)
+            stage.cured()
+        finally:
+            kill_group(other)
+
+        rig.launch = with_a_wrong_clock
+        wrong = rig.start_worker()
+        rig.launch = WarmProcess
+        await_ready(rig, wrong)
+        stage.named("clock_differs", "600 s ahead of", "set the clock by NTP")
+        stop_worker(wrong)
+        stage.cured()
+
+
+def test_failures_of_secrets_and_backfills_are_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("KEY_OF_THE_TEST", raising=False)
+    rows = b"\n".join(orjson.dumps({"email": f"p{n}@example.com"}) for n in range(20_000))
+    source = tmp_path / "rows.ndjson"
+    job = ("--audience", "vip", "--as-of", "now", "--name", "killed")
+    with staged(tmp_path, OTHER, redis_lines="high_water = 1000") as stage:
+        rig = stage.rig
+        worker = start_worker(rig)
+        stage.named("trigger_stopped", "a secret", "segrelay config check")
+        monkeypatch.setenv("KEY_OF_THE_TEST", "a key")
+        stop_worker(worker)
+        start_worker(rig)
+        stage.cured()
+
+        source.write_bytes(rows)
+        stage.run("pause", "insider")  # so that the reader waits for room
+        reader = rig.start_beside("backfill", "start", str(source), *job)
+        until(lambda: rig.client.exists("{job:killed}"), NAMED_SECONDS)
+        kill_group(reader)
+        stage.named("job_interrupted", "nobody reads it", "segrelay backfill resume killed")
+        source.write_bytes(rows[:-1])
+        assert rig.command("backfill", "resume", "killed").returncode != 0
+        stage.named("job_failed", "rows.ndjson", "segrelay backfill status killed")
+        stage.run("backfill", "abort", "killed", "--yes")
+        stage.run("resume", "insider")
+        stage.cured()

@@ -1,0 +1,102 @@
+"""A rig to which Lytics sends each audience in two of its forms, while things are killed."""
+
+import random
+from contextlib import contextmanager
+
+from ops.invented.events import AUDIENCES
+from ops.rig.rig import kill_group
+from tests.journeys.play import SHORT, Rig, await_ready, start_worker, status_of
+from tests.journeys.receiver import Receiver
+from tests.waiting import until
+
+FORMS = (
+    {},
+    {"batch_requests": True, "batch_size": 20},
+    {"batch_requests": True, "compressed": True},
+    {"cloud_events": True},
+    {"cloud_events": True, "batch_requests": True},
+    {"include_segs": True},
+)
+PEOPLE = 200
+MOVES = 30
+PROCESSES = 2
+QUICK = {"lytics": {"webhook_retry_seconds": 0.2, "webhook_sleep_seconds": 0.5}}
+
+
+class Relay:
+    """A rig with a worker and a receiver, to which Lytics sends each audience in two forms."""
+
+    def __init__(self, rig, receiver):
+        self.rig = rig
+        self.receiver = receiver
+        self.worker = start_worker(rig, f"--concurrency={PROCESSES}")
+        self.process = receiver.start(rig)
+        self.rng = random.Random(5)
+
+    def begin(self):
+        people = [{"_uid": f"u{n}", "email": f"p{n}@example.com"} for n in range(PEOPLE)]
+        self.rig.sandbox.post("lytics/profiles", people)
+        for number, form in enumerate(FORMS):
+            secret = self.receiver.secrets[number % 2]
+            in_url = number == 0
+            url = f"{self.receiver.url}/v1/lytics"
+            way = {
+                "webhook_url": f"{url}?secret={secret}" if in_url else url,
+                "headers": {} if in_url else {"X-Segrelay-Secret": secret},
+                "segment_ids": [AUDIENCES[number % len(AUDIENCES)]],
+                "batch_flush_duration": 0.1,
+            }
+            self.rig.sandbox.post("lytics/jobs", {"name": str(number), **way, **form})
+
+    def move(self):
+        moves = [
+            {"uid": f"u{self.rng.randrange(PEOPLE)}", "audience": audience, "change": change}
+            for audience in AUDIENCES
+            for change in ("enter", "enter", "exit")
+            for _ in range(MOVES)
+        ]
+        self.rig.sandbox.post("lytics/moves", moves)
+
+    def jobs(self):
+        return self.rig.sandbox.get("lytics/jobs").values()
+
+    def kill_receiver(self):
+        kill_group(self.process)
+        self.process = self.receiver.start(self.rig)
+
+    def kill_worker(self):
+        kill_group(self.worker)
+        self.worker = self.rig.start_worker(f"--concurrency={PROCESSES}", number=0)
+        await_ready(self.rig, self.worker)
+
+    def kill_redis(self):
+        self.rig.kill_redis()
+        self.rig.start_redis()
+
+    def truth(self):
+        """Return the audiences of each email, as Lytics has them."""
+        held = {}
+        for audience in AUDIENCES:
+            for row in self.rig.sandbox.get("lytics/members", audience=audience):
+                held.setdefault(row["email"], []).append(audience)
+        return {email: sorted(audiences) for email, audiences in held.items()}
+
+
+@contextmanager
+def relaying(folder):
+    """Yield a relay that has begun."""
+    receiver = Receiver("the-new-secret", "the-old-secret")
+    with Rig(folder, delivery_lines=SHORT, sandbox_settings=QUICK, more=receiver.table()) as rig:
+        relay = Relay(rig, receiver)
+        relay.begin()
+        yield relay
+
+
+def arrived(relay, seconds):
+    """Wait until all that Lytics has sent has been delivered, and is true."""
+    until(lambda: all(job["sent"] == job["events"] for job in relay.jobs()), seconds)
+    until(lambda: not relay.rig.waiting(), seconds)
+    assert relay.rig.memberships() == relay.truth()
+    status = status_of(relay.rig)
+    assert (status["dead"], status["quarantined"]) == (0, 0)
+    return status
