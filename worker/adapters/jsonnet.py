@@ -84,15 +84,15 @@ class ProcessRenderer:
         return results
 
     async def render_safely(
-        self, template: Template, engine: Engine, rows: Sequence[Row]
+        self, template: Template, engine: Engine, rows: Sequence[Row], *, compares: bool = False
     ) -> list[Rendered | None]:
-        """Render rows by the compiled form alone, until it becomes slow."""
+        """Render rows by the compiled form, until it becomes slow."""
         results: list[Rendered | None] = []
         goes_on = True
         while goes_on and len(results) < len(rows):
             try:
                 with _limited(AHEAD_SECONDS, self.group_bytes, _give_up):
-                    goes_on = self._take_turn(template, engine, rows, results)
+                    goes_on = self._take_turn(template, engine, rows, results, compares)
             except (_TookTooLongError, MemoryError):
                 break
             await asyncio.sleep(0)
@@ -104,12 +104,13 @@ class ProcessRenderer:
         engine: Engine,
         rows: Sequence[Row],
         results: list[Rendered | None],
+        compares: bool,  # noqa: FBT001 - private
     ) -> bool:
         """Render rows for one turn; return whether another turn may follow."""
         begun = looked = time.thread_time()
         while len(results) < len(rows) and looked < begun + AHEAD_TURN_SECONDS:
             few = rows[len(results) : len(results) + AHEAD_ROWS]
-            rendered = self.renderer.render_compiled(template, few, engine)
+            rendered = self.renderer.render_compiled(template, few, engine, compares=compares)
             results += rendered
             before, looked = looked, time.thread_time()
             if len(rendered) < len(few) or looked > before + AHEAD_SLOW_SECONDS:

@@ -169,14 +169,26 @@ class Renderer:
         ]
 
     def render_compiled(
-        self, template: Template, rows: Sequence[Row], engine: Engine = "auto"
+        self,
+        template: Template,
+        rows: Sequence[Row],
+        engine: Engine = "auto",
+        *,
+        compares: bool = False,
     ) -> list[Rendered | None]:
-        """Render events by the compiled form alone, without asking the engine about any.
+        """Render events by the compiled form; return None for what only `render` can tell.
 
-        It gives None for what `render` has to see: what it does not render, and what is to be
-        rendered by both. It ends where an event takes too much: there are fewer results then.
+        It ends where an event takes too much: there are fewer results then.
+
+        Args:
+            template: From this renderer's `load`.
+            rows: The events.
+            engine: As of `render`.
+            compares: What is to be rendered by both is given to the engine at once; otherwise it is
+                None. The engine then renders only what the compiled form has rendered.
         """
-        accelerator, texts = self._loaded[template].accelerator, _texts(rows)
+        loaded = self._loaded[template]
+        accelerator, texts = loaded.accelerator, _texts(rows)
         if engine != "auto" or not accelerator.is_trusted:
             return [None] * len(rows)
         results: list[Rendered | None] = []
@@ -186,9 +198,13 @@ class Renderer:
                 break
             result: Rendered | None = None
             if isinstance(answer, bytes) and len(answer) <= MAX_BODY_BYTES:
-                is_free = accelerator.is_free(texts[id(row.settings)])
-                result = Rendered(answer) if is_free else None
-                if is_free:
+                settings = texts[id(row.settings)]
+                if compares and accelerator.is_due(settings, answer):
+                    event = Input(row.profile, settings)
+                    [theirs] = loaded.engines.evaluate([event])
+                    answer = loaded.compared(answer, theirs, event)
+                if isinstance(answer, bytes) and (compares or accelerator.is_free(settings)):
+                    result = Rendered(answer)
                     accelerator.use.note()
             results.append(result)
         return results

@@ -46,12 +46,13 @@ class RowRenderer(Protocol):
         """
 
     async def render_safely(
-        self, template: Template, engine: Engine, rows: Sequence[Row]
+        self, template: Template, engine: Engine, rows: Sequence[Row], *, compares: bool = False
     ) -> list[Rendered | None]:
         """Render rows, but only what can't kill the process; None for all others.
 
         Other work has its turn all the time. If rows take so long that it would have to wait, there
-        are fewer results.
+        are fewer results. What an engine is to confirm is among the others, unless `compares` asks
+        for that at once.
         """
 
     def doubts(self, template: Template) -> bool:

@@ -21,7 +21,7 @@ async def enveloped(request: Request, renderer: RowRenderer) -> Request | str:
     if route.envelope is None:
         return request
     rows = [row_of(request.body, route.settings)]
-    safe = await renderer.render_safely(route.envelope, route.engine, rows)
+    safe = await renderer.render_safely(route.envelope, route.engine, rows, compares=True)
     result: Result | Killed | None = safe[0] if safe else None
     if result is None:
         found = await renderer.render(route.envelope, route.engine, rows, isolated=True)

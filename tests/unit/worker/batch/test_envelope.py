@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
+from worker.adapters.jsonnet import ProcessRenderer
 from worker.batch.parcel import Request
-from worker.batch.sending.envelope import enveloped
+from worker.batch.sending.envelope import enveloped, row_of
+from worker.jsonnet.accelerated import BOTH_EVERY
 from worker.jsonnet.rendered import Rendered
 from worker.jsonnet.renderer import Renderer
 
@@ -27,7 +29,8 @@ class Renders:
         self.is_safe = is_safe
         self.isolated = 0
 
-    async def render_safely(self, template, engine, rows):
+    async def render_safely(self, template, engine, rows, *, compares):
+        assert compares
         found = self.renderer.render(template, rows, engine)
         return [one if self.is_safe and isinstance(one, Rendered) else None for one in found]
 
@@ -76,3 +79,17 @@ def test_without_a_template_a_request_stays_as_it_is():
     made = asyncio.run(enveloped(request, None))
 
     assert made is request
+
+
+def test_a_compiled_template_needs_no_process_of_its_own_however_often_it_is_compared(tmp_path):
+    (tmp_path / "whole.jsonnet").write_text(WHOLE)
+    renderer = ProcessRenderer(Renderer(tmp_path))
+    template = renderer.renderer.load("whole.jsonnet")
+    rows = [row_of(b'[{"id":%d}]' % number, {"from": "us"}) for number in range(BOTH_EVERY + 9)]
+
+    found = [
+        asyncio.run(renderer.render_safely(template, "auto", [row], compares=True)) for row in rows
+    ]
+
+    assert [orjson.loads(one.body)["ids"] for (one,) in found] == [[n] for n in range(len(rows))]
+    assert renderer.renderer.doubted == {}
