@@ -115,8 +115,11 @@ class FakeRenderer:
         template: Template,
         engine: Engine,  # noqa: ARG002 - there is no engine
         rows: Sequence[Row],
+        *,
+        compares: bool = False,
     ) -> list[Any]:
         world = self._process.world
+        assert not compares  # only envelopes ask for it, and the world has none
         await asyncio.sleep(world.render_seconds)
         world.rendered_ahead[template.name] += len(rows)
         if world.ahead_error:
