@@ -40,6 +40,7 @@ class Count:
         members: People whose newest event, by any trigger, is an entrance.
         entered: People who ever entered, as far back as the ledger goes.
         left: People whose newest event is an exit.
+        last_us: The newest time that was delivered; 0 if none was.
     """
 
     members: int = 0

@@ -234,7 +234,7 @@ def publish_all(
 ) -> Iterator[int]:
     """Publish into the backfill lane as there is room; yield the number of each call.
 
-    Without a destination all get the events that want them.
+    If no destination is named, each one gets the events that its triggers want.
 
     Raises:
         RedisUnavailable: Some may be published; doing it again is safe.

@@ -28,6 +28,7 @@ class Span:
     """The deliveries of a job that were settled within one minute.
 
     Args:
+        minute: The minute, counted from 1970.
         counts: The counts by kind, see OUTCOMES.
     """
 
