@@ -11,18 +11,16 @@ from ops.person.following import following_for
 from ops.state.holders import await_holders
 from ops.state.identity_changes import IdentityChanges, read_renamed_people
 from ops.state.partitions import all_partitions
-from tests.integration.ops.moving.test_renaming import (
+from tests.integration.ops.moving.dying_redis import (
     MOST_TRIPS,
     DyingRedis,
     Killed,
     StalledRedis,
-    drain,
     everything,
-    leave_held,
-    rename,
     restore,
-    run,
 )
+from tests.integration.ops.moving.stock import drain
+from tests.integration.ops.moving.test_renaming import leave_held, rename, run
 from tests.integration.ops.moving.test_renumbered_people import of
 from tests.integration.ops.relay import EXIT
 from tests.nightly import amount
@@ -156,7 +154,7 @@ def test_workers_that_go_on_while_a_rename_stands_still_rename_nobody_wrongly(ch
 
     def leases_lapse_and_workers_go_on():
         leave_held(changing)
-        drain(changing)
+        drain(changing, NEW)
         following_for(client, changing.settings, NEW).step()
 
     stalled.meanwhile = leases_lapse_and_workers_go_on
@@ -181,7 +179,7 @@ def test_who_came_with_another_identity_under_the_new_name_first_is_renamed(
     changing, call, sandbox
 ):
     changing.publish(of(7, "gold", 5, is_new=True), of(8, "gold", -5))
-    drain(changing)
+    drain(changing, NEW)
 
     run(call)
     settle(changing)
@@ -197,9 +195,9 @@ def test_who_came_with_another_identity_under_the_new_name_first_is_renamed(
 
 def test_a_change_that_waits_under_the_new_name_comes_first(changing, call, sandbox):
     changing.publish(of(7, "gold", 5), of(1, "silver", 5))
-    drain(changing)
+    drain(changing, NEW)
     changing.publish(of(7, "silver", 6, is_new=True))
-    drain(changing)
+    drain(changing, NEW)
     assert told(changing).waiting == 1
 
     with pytest.raises(OperationsMustAct, match="1 people are being renamed under insider-eu"):

@@ -34,6 +34,7 @@ def raising(error):
         (UsageWrong("Not like this."), 2, "Not like this.\n"),
         (PortTaken("Port 80 is taken."), 1, "Port 80 is taken.\n"),
         (PermissionError(13, "Permission denied", "/x"), 1, "/x: Permission denied\n"),
+        (OSError("AF_UNIX path too long"), 1, "AF_UNIX path too long\n"),
         (KeyboardInterrupt(), 130, ""),
         (BrokenPipeError(), 1, ""),
         (SystemExit(3), 3, ""),
