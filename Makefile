@@ -11,7 +11,7 @@ PYTEST := $(BIN)/pytest -q
 SIDE_BY_SIDE := -n auto
 # Journeys and integration tests wait more than they compute: more of them than cores run at once.
 # Files are handed out in this order: the last ones are short, so that all processes end together.
-ALL_SIDE_BY_SIDE := -n 6 --dist loadfile --no-loadscope-reorder
+ALL_SIDE_BY_SIDE := -n 8 --dist loadfile --no-loadscope-reorder
 TESTS := tests/journeys tests/integration tests/conformance tests/unit tests/house
 # A failed test that starts processes runs once more, and is named; others never.
 SECOND_RUN := -p tests.second_run

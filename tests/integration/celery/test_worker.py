@@ -109,7 +109,9 @@ def test_told_to_stop_it_ends_within_5_seconds_with_code_0(configuration, broker
 
     assert code == 0
     assert seconds < allowed(5)
-    assert [row["told"] for row in broker.drained()] == [True, True]
+    told = [row["told"] for row in broker.drained()]
+    assert len(told) >= 2  # another one may have begun in the last moment
+    assert all(told)
 
 
 def test_what_hangs_does_not_keep_it_from_ending(configuration, app):
