@@ -67,7 +67,7 @@ test: setup ## Check everything and run all tests; each service that they need i
 
 # It also compiles all tests once, so that not each of the processes that run them does it anew.
 collect:
-	@collected=$$($(PYTEST) --collect-only $(TESTS) 2>&1) || { echo "$$collected" | tail -25; exit 1; }
+	@collected=$$($(PYTEST) --collect-only $(TESTS) tests/system 2>&1) || { echo "$$collected" | tail -25; exit 1; }
 
 nightly: ## Run all tests with the full number of examples, kills and events: hours
 	SEGRELAY_TESTS=nightly $(MAKE) test

@@ -37,6 +37,7 @@ from ops.terminal.options import Json, Yes, spread
 from ops.terminal.tables import count_columns, number_columns, text_columns
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job, JobPhase
+from producer.backfill.publishing import insisting
 from producer.backfill.reading import Reading, read_job
 from producer.publishing.matching import routing_digest
 from worker.contract.redis.connection import patience_seconds, resolve_url
@@ -45,6 +46,7 @@ from worker.contract.triggers.pauses import JOB, Pause, clear_pause, set_pause
 from worker.errors import UsageWrong
 
 _TOLD_AGAIN_SECONDS: Final = 10.0
+_AWAY_LOOK_SECONDS: Final = 1.0
 _COUNTS: Final = ("accepted", "delivered", "skipped", "dead", "waiting")
 
 app = typer.Typer(no_args_is_help=True)
@@ -289,7 +291,7 @@ def _run(
             interruption.obey()
         if wait or phase == "canary":
             _wait_for_deliveries(client, settings, name, interruption)
-    view = read_view(client, settings, book.named(name))
+    view = insisting(lambda: read_view(client, settings, book.named(name)), _wait_for_redis)
     people = list(read_first_people(client, settings, view.job.spec)) if phase == "canary" else []
     document = view.document()
     if phase == "canary":
@@ -301,6 +303,11 @@ def _run(
     if phase in {"paused", "aborted"}:
         mention(f"Job '{name}' was {phase} by a person before it was read to its end.")
         raise typer.Exit(1)
+
+
+def _wait_for_redis(message: str) -> None:
+    mention(f"waiting: {message}")
+    time.sleep(_AWAY_LOOK_SECONDS)
 
 
 def _read_back_lines(people: Sequence[FirstPerson], *, reveal: bool) -> Iterator[str]:

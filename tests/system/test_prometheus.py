@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.metrics.page import problems
+from ops.metrics.page import count_problems
 from ops.status.health.judgement import UNREACHABLE, problems_of
 from ops.status.health.problem import ILL, HealthProblem
 from tests.unit.ops.status.health.test_judgement import CASES
@@ -48,7 +48,7 @@ FIGURES: dict[str, list[dict[str, str]]] = {
 def series_of(found: list[HealthProblem]) -> list[dict[str, str]]:
     """Return the series that Prometheus reads while these problems last, from the fifth scrape."""
     rows: list[dict[str, str]] = []
-    family = problems(found)
+    family = count_problems(found)
     for values, count in family.rows:
         named = zip(family.labels, values, strict=True)
         labels = ", ".join(f"{name}={value!r}" for name, value in named)
