@@ -68,7 +68,7 @@ class LeavingPeople:
 
     @property
     def known(self) -> int:
-        """Return the number of members of the audience whose profile key is known."""
+        """Return how many members can be named: an event needs a person's key, not only the digest."""
         return len({person.key for group in self.groups for person, _ in group.known})
 
     @property
@@ -78,7 +78,7 @@ class LeavingPeople:
 
     @property
     def published(self) -> int:
-        """Return the number of people about whom events are published."""
+        """Return how many people get an event that says that they leave."""
         return len({person.key for group in self.groups for person, _ in group.people})
 
     @property

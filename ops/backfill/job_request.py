@@ -41,7 +41,7 @@ _TIME_IN_NAME: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowOptions:
-    """Options that name the rows and say what they mean."""
+    """Options of a backfill: its files or audiences, and who enters or leaves what by them."""
 
     sources: Annotated[
         list[str],

@@ -17,7 +17,7 @@ from worker.errors import RedisUnavailable
 
 
 def start(config: Path, *options: str) -> subprocess.Popen[bytes]:
-    """Start a server whose files only their owner may read."""
+    """Start a Redis server; only the user who starts it may read the files that it writes."""
     return subprocess.Popen(
         [find_server(), config, *options],
         stdin=subprocess.DEVNULL,
@@ -49,6 +49,10 @@ def answers(port: int, password: str) -> bool:
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until a condition is true; the error of a wait in vain names `what`."""
+    """Wait until a condition is true.
+
+    Raises:
+        RedisUnavailable: It did not become true in time; the message names `what`.
+    """
     if not awaited(condition, seconds):
         raise RedisUnavailable(f"Waited {seconds:g} s for {what} in vain.")

@@ -10,7 +10,7 @@ import structlog
 import typer
 from celery import Celery
 
-from ops.state.seen import seen_as
+from ops.state.presence import seen_as
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
 from ops.terminal.options import LogFormat, listening_at, use_log_format

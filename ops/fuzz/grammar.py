@@ -139,7 +139,7 @@ class Grammar(Base):
         return text
 
     def literal(self, depth: int) -> str:
-        """Return an object literal, whose fields may refer to `self` or `$`."""
+        """Return the text of a random Jsonnet object; its fields may use `self` and `$`."""
         before = self.names
         members: list[str] = []
         is_rich = self.chance(0.3)

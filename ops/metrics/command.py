@@ -11,7 +11,7 @@ import typer
 
 from ops.metrics.app import PATH, build_metrics_app
 from ops.metrics.page import MetricsPage
-from ops.state.seen import seen_as
+from ops.state.presence import seen_as
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
 from ops.terminal.options import LogFormat, listening_at, use_log_format

@@ -61,7 +61,7 @@ class Scenario:
 
 @dataclass(slots=True)
 class Runs:
-    """Runs scenarios; what two variants or scenarios have in common is measured once a run.
+    """Runs scenarios, and measures once in each run what several of them share.
 
     Args:
         count: How often each scenario is measured.

@@ -1,4 +1,4 @@
-"""Tells Redis every few seconds that Flower or the metrics run, so that `status` misses them."""
+"""The sign of life of Flower and of the metrics, by which `status` notices that they are gone."""
 
 from __future__ import annotations
 
