@@ -68,7 +68,7 @@ class LeavingPeople:
 
     @property
     def known(self) -> int:
-        """Return how many members can be named: an event needs a person's key, not only the digest."""
+        """Return how many members can be named; nothing can be sent about the others."""
         return len({person.key for group in self.groups for person, _ in group.known})
 
     @property

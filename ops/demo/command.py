@@ -162,7 +162,7 @@ class _Play:
         return self._compared(seconds)
 
     def _invent(self) -> None:
-        """Fill the stand-in for Lytics with invented people; two thirds are in the synced audience."""
+        """Fill the stand-in for Lytics with people; two thirds are in the synced audience."""
         invented = people_at_lytics(self.people)
         for row in invented[: self.people * 2 // 3]:
             row["segments"] = [_SYNCED]
