@@ -1,0 +1,31 @@
+"""The last report of `segrelay backfill start`, which is asked of Redis once all is read."""
+
+import orjson
+import redis
+
+from ops.backfill import commands
+from ops.main import app
+from tests.integration.ops.moving.dying_redis import StalledRedis
+
+
+def lose_the_connection():
+    raise redis.ConnectionError("Connection closed by server.")
+
+
+def test_a_connection_that_is_lost_before_the_report_is_waited_for(
+    relay, call, redis_url, tmp_path, capsys
+):
+    rows = tmp_path / "rows.ndjson"
+    rows.write_bytes(orjson.dumps({"email": "ann@example.com"}) + b"\n")
+    call(app, "backfill", "start", rows, "--audience", "vip", "--as-of", "now", "--name", "load")
+    client = StalledRedis.from_url(redis_url, protocol=2)
+    client.meanwhile = lose_the_connection
+
+    for trip in (2, 4):  # the first one asks for the phase
+        client.left = trip
+        commands._run(client, relay.settings, "load", wait=False, as_json=True)
+
+        out, err = capsys.readouterr()
+        assert orjson.loads(out)["accepted"] == 1
+        assert "waiting: Redis can't be reached" in err
+    client.close()
