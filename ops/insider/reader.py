@@ -57,7 +57,7 @@ class RequestClaim(Protocol):
     """The right to make a request that is wrong once somebody else has gone on."""
 
     def renew(self) -> None:
-        """RequestClaim it for the next seconds.
+        """Extend the claim by some seconds.
 
         Raises:
             OperationsMustAct: Somebody else has gone on.
@@ -65,7 +65,7 @@ class RequestClaim(Protocol):
         ...
 
     def holds(self) -> bool:
-        """Say whether these seconds are not over."""
+        """Say whether the claim has not run out yet."""
         ...
 
 

@@ -154,7 +154,7 @@ class Carrier:
         route: Routing,
         change: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        """Move some fields of a hash, see `hash`."""
+        """Move some fields of a hash to the targets that a function chooses."""
         key = f"{self.old.place.tag}{suffix}"
         into: dict[int, list[Value]] = {}
         for field, value in part:
