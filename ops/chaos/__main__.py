@@ -99,6 +99,10 @@ def _show(verdict: ChaosVerdict, document: dict[str, Any]) -> None:
     ]
     rows += [(disruption.replace("_", " "), n) for disruption, n in verdict.disruptions.items()]
     table(("what", "how many"), rows)
+    table(
+        ("seconds", "settled", "waiting", "a second", "worker MB", "receiver MB", "Redis MB"),
+        [tuple(sample.values()) for sample in document["course"]],
+    )
     for violation in document["violations"]:
         mention(f"VIOLATION: {violation}")
     say("Every promise was kept." if document["kept"] else "NOT every promise was kept.")

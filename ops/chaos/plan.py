@@ -120,10 +120,19 @@ class Plan:
 
     def disruptions(self, rng: random.Random) -> list[Disruption]:
         """Return all disruptions, in a random order."""
+        order = list(self._counts().elements())
+        rng.shuffle(order)
+        return order
+
+    def disruption_count(self) -> int:
+        """Return the number of all disruptions."""
+        return self._counts().total()
+
+    def _counts(self) -> Counter[Disruption]:
         groups = (self.worker_kills + 1) // 2
         stops = 0 if self.redis == SINGLE else self.redis_kills
         moves = self.redis_kills if self.redis == CLUSTER else 0
-        counts = Counter(
+        return Counter(
             {
                 Disruption.KILL_WORKER: groups,
                 Disruption.KILL_CHILD: self.worker_kills - groups,
@@ -138,9 +147,6 @@ class Plan:
                 Disruption.LIMIT: self.limit_changes,
             }
         )
-        order = list(counts.elements())
-        rng.shuffle(order)
-        return order
 
     def sandbox_settings(self) -> dict[str, object]:
         """Return the sandbox's switches."""

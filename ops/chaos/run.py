@@ -13,6 +13,7 @@ from typing import Final
 
 from ops.chaos.changes import aborted_jobs, renamed_audience, rewritten_file
 from ops.chaos.changes.histories import Histories
+from ops.chaos.course import Course
 from ops.chaos.faults.fault_injector import FaultInjector
 from ops.chaos.faults.masters import ClusterMasters, Masters, SentinelMasters
 from ops.chaos.feeding import Feeder
@@ -119,6 +120,7 @@ class ChaosRun:
         ):
             self._fight(participants)
             self._work_off(participants)
+            participants.course.sample()
             for number in range(self.plan.workers):
                 participants.injector.end(number)
             participants.watch.stop()
@@ -182,14 +184,15 @@ class ChaosRun:
         histories = Histories.of(rig, self.plan, self.happened, self._stop_at)
         histories.start()
         try:
-            yield Participants(feeder, injector, watch, regulars, histories)
+            course = Course(rig, injector, watch, self.plan.disruption_count())
+            yield Participants(feeder, injector, watch, regulars, histories, course)
         finally:
             histories.end()
             watch.stop()
             injector.end_receiver()
 
     def _fight(self, participants: Participants) -> None:
-        feeder, injector, watch, regulars, histories = participants
+        feeder, injector, watch, regulars, histories, course = participants
         disruptions = self.plan.disruptions(self.rng)
         count = len(disruptions) + AHEAD
         portions, states = self._portions(count), self._states(count)
@@ -206,6 +209,7 @@ class ChaosRun:
                 injector.problems.append(f"the time was over after {number - 1} disruptions")
                 break
             injector.inject(disruption)
+            course.after(number)
             self.tell(f"{number}/{len(disruptions)} {disruption.value}: {_line(watch)}")
         for portion in portions:
             feeder.give(portion)

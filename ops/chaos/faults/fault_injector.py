@@ -69,6 +69,10 @@ class FaultInjector:
         """Start the receiver of webhooks."""
         self._receiver = self.rig.start_beside("serve")
 
+    def receiver_pid(self) -> int:
+        """Return the process id of the receiver; 0 before it was started."""
+        return self._receiver.pid if self._receiver else 0
+
     def end_receiver(self) -> None:
         """End the receiver in good order."""
         if self._receiver is not None:

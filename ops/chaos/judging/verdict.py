@@ -11,6 +11,7 @@ import httpx
 from ops.chaos.changes import aborted_jobs, rewritten_file
 from ops.chaos.changes.renamed_audience import NEW, OLD, names_of
 from ops.chaos.changes.rewritten_file import EXIT_TRIGGER
+from ops.chaos.course import Sample
 from ops.chaos.judging.event_log import missing_events
 from ops.chaos.judging.ledgers import key_of, ledgers_of
 from ops.chaos.participants import Participants
@@ -48,6 +49,7 @@ class ChaosVerdict:
         events_missing: Newest events that Insider's log does not have.
         events_twice: Requests of which an event was logged again, by what had become of them.
         facts: Counts that say whether the histories happened; none of them is good or bad.
+        course: Deliveries a second and memory, at each tenth of the disruptions and at the end.
         evidence: About each wrong profile.
     """
 
@@ -74,6 +76,7 @@ class ChaosVerdict:
     events_missing: int
     events_twice: dict[str, int]
     facts: dict[str, int]
+    course: list[Sample] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     evidence: list[dict[str, Any]] = field(default_factory=list)
 
@@ -146,6 +149,7 @@ class ChaosVerdict:
             "accepted_from_sync": self.synced,
             "skipped_by_reason": self.status["skipped_by_reason"],
             "dead_by_reason": self.status["dead_by_reason"],
+            "course": [asdict(sample) for sample in self.course],
             "plan": asdict(self.plan),
             "evidence": self.evidence,
         }
@@ -159,7 +163,7 @@ def judge(
     seconds: float,
 ) -> ChaosVerdict:
     """Compare what there is with what must be."""
-    feeder, injector, watch, regulars, histories = participants
+    feeder, injector, watch, regulars, histories, course = participants
     status = read_status(rig.client, rig.settings)
     summary = rig.sandbox.get("summary")
     everybody = rig.memberships()
@@ -212,6 +216,7 @@ def judge(
             "exports_rewritten_while_read": histories.rewritten.met,
             "user_objects_with_several_events": summary["repeats"]["users_with_several_events"],
         },
+        course=course.samples,
         problems=[
             *watch.broken,
             *feeder.problems,
