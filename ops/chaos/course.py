@@ -20,7 +20,7 @@ _MEGABYTE: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class RunSample:
     """One measurement; a process or server that is away at that moment counts as 0.
 
     Args:
@@ -54,7 +54,7 @@ class Course:
     injector: FaultInjector
     watch: Watch
     disruptions: int
-    samples: list[Sample] = field(default_factory=list)
+    samples: list[RunSample] = field(default_factory=list)
     _begun: float = field(default_factory=time.monotonic)
 
     def after(self, number: int) -> None:
@@ -66,14 +66,14 @@ class Course:
         """Take a sample."""
         self.samples.append(self._measured())
 
-    def _measured(self) -> Sample:
+    def _measured(self) -> RunSample:
         seconds, settled = time.monotonic() - self._begun, self.watch.settled()
         before = self.samples[-1] if self.samples else None
         since, known = (before.seconds, before.settled) if before else (0.0, 0)
         workers = [each.pid for each in self.rig.workers]
         workers += [child for pid in workers for child in children(pid)]
         receiver = self.injector.receiver_pid()
-        return Sample(
+        return RunSample(
             seconds=round(seconds, 1),
             settled=settled,
             waiting=self.watch.status.get("waiting", 0),

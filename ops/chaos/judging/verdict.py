@@ -11,7 +11,7 @@ import httpx
 from ops.chaos.changes import aborted_jobs, rewritten_file
 from ops.chaos.changes.renamed_audience import NEW, OLD, names_of
 from ops.chaos.changes.rewritten_file import EXIT_TRIGGER
-from ops.chaos.course import Sample
+from ops.chaos.course import RunSample
 from ops.chaos.judging.event_log import missing_events
 from ops.chaos.judging.ledgers import key_of, ledgers_of
 from ops.chaos.participants import Participants
@@ -76,7 +76,7 @@ class ChaosVerdict:
     events_missing: int
     events_twice: dict[str, int]
     facts: dict[str, int]
-    course: list[Sample] = field(default_factory=list)
+    course: list[RunSample] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     evidence: list[dict[str, Any]] = field(default_factory=list)
 
