@@ -25,13 +25,14 @@ from producer.events.rows import RowMeaning
 from producer.publishing.audiences import AudienceBook
 from producer.publishing.drafting import Drafter
 from producer.publishing.matching import Recipient
-from producer.publishing.options import AS_USUAL, PublishOptions
 from producer.publishing.published import (
+    AS_USUAL,
     Draft,
     MemberChange,
     PartitionAddress,
     Portion,
     Published,
+    PublishOptions,
     joined,
     published_of,
 )

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from producer.events.payloads import Refused
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
 from worker.contract.events import Event
 from worker.contract.settings import Settings

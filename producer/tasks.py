@@ -1,8 +1,8 @@
 """The producer's Celery tasks: steps of syncs, and of shipping responses.
 
 They run in the workers, one at a time in a node. A worker imports this module by its name
-(`TASKS_MODULES` of `worker.contract.celery.errands`). Losing a message is harmless, since the sweep
-starts what is due; so is running two steps at once, since each has a lock.
+(`TASKS_MODULES` of `worker.contract.celery.messages`). Losing a message is harmless, since the
+sweep starts what is due; so is running two steps at once, since each has a lock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from redis import Redis
 from producer.publish import Publisher
 from producer.shipping import shipping_for
 from producer.sync.opening import syncing_for
-from worker.contract.celery.errands import RESPONSES_TASK, SYNC_TASK, Errand, Turn, Turns
+from worker.contract.celery.messages import RESPONSES_TASK, SYNC_TASK, Errand, Turn, Turns
 from worker.contract.celery.options import ResultLine
 from worker.contract.redis.connection import connect, resolve_url
 from worker.errors import Bug, SegrelayError

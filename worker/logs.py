@@ -12,8 +12,13 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from worker.contract.log_format import FORMAT_VARIABLE, JSON, TEXT
 from worker.contract.printable import LAYOUT, printable
+
+FORMAT_VARIABLE: Final = "SEGRELAY_LOG_FORMAT"
+"""`json` or `text`; without it, text is for terminals."""
+JSON: Final = "json"
+TEXT: Final = "text"
+
 
 _QUIET: Final = ("celery.worker.strategy", "celery.app.trace", "httpx", "httpcore", "uvicorn.error")
 """They tell of every task, request and start, whole URLs included; we have lines of our own."""

@@ -16,7 +16,7 @@ from ops.audiences.people import Person
 from producer.events.payloads import SEGMENT_EVENTS
 from producer.events.times import format_time
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from producer.publishing.room import Room
 from worker.contract.events import Event
 from worker.contract.settings import Settings

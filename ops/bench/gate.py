@@ -20,7 +20,7 @@ from ops.bench.frame.rigs import requests_of, start_workers, wait_until
 from ops.rig.rig import Rig, free_port
 from ops.status.status import read_status
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.words import BACKFILL
 

@@ -16,7 +16,7 @@ from ops.bench.receiver import RECEIVER, SECRET
 from ops.invented.events import happenings, payloads
 from ops.rig.rig import Rig, free_port, wait_for_receiver
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from producer.sources.files import batches
 from producer.sources.reading import read_payloads
 from worker.contract.words import BACKFILL

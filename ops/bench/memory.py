@@ -13,7 +13,7 @@ from ops.bench.frame.rigs import bench_rig, start_workers
 from ops.invented.events import AUDIENCES, Happening, payloads
 from ops.rig.rig import Rig
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from worker.contract.words import BACKFILL
 from worker.errors import OperationsMustAct
 

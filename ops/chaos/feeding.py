@@ -20,7 +20,7 @@ from redis import Redis
 from ops.chaos.ways import Bringer, Way
 from ops.rig.rig import Rig
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from worker.contract.words import BACKFILL
 
 _PRODUCERS: Final = 3

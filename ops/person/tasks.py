@@ -1,7 +1,7 @@
 """The Celery task that renames people whose stable id came with another identity.
 
-A worker imports this module by its name (`TASKS_MODULES` of `worker.contract.celery.errands`). What
-it needs is loaded at the first task: most workers never do it.
+A worker imports this module by its name (`TASKS_MODULES` of `worker.contract.celery.messages`).
+What it needs is loaded at the first task: most workers never do it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from celery import shared_task
 from redis import Redis
 
 from producer.tasks import do_errand
-from worker.contract.celery.errands import RENAMES_TASK, Errand, Turn, Turns
+from worker.contract.celery.messages import RENAMES_TASK, Errand, Turn, Turns
 from worker.contract.celery.options import ResultLine
 from worker.contract.redis.connection import connect, resolve_url
 from worker.errors import SegrelayError

@@ -27,7 +27,6 @@ from ops.status.notices.announcer import start_announcer
 from ops.terminal.console import mention, wants_colour
 from ops.terminal.options import LogFormat, LogFormatName, use_log_format
 from worker.checks.triggers import check_triggers
-from worker.contract.log_format import FORMAT_VARIABLE
 from worker.contract.printable import printable
 from worker.contract.processes.workers import WORKER, read_processes
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
@@ -40,6 +39,7 @@ from worker.contract.settings import (
 from worker.contract.settings.sandboxed import DEFAULT_SANDBOX, SANDBOX_VARIABLE, sandbox_url
 from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import ConfigurationInvalid, OperationsMustAct, PortTaken, UsageWrong
+from worker.logs import FORMAT_VARIABLE
 
 _COLOURS = ("36", "33", "35", "32", "34")
 _LOCK = threading.Lock()

@@ -23,7 +23,7 @@ from ops.sandbox.insider.limit import SlidingWindow
 from ops.sandbox.settings import AnswerRule, EndpointRules, SandboxSettings
 from worker.contract.settings.http import Signature
 from worker.contract.settings.sandboxed import ENDPOINTS_PATH, TOKEN_PATH
-from worker.destinations.signing import signature_of
+from worker.destinations.http import signature_of
 
 _GRANT: Final = "client_credentials"
 

@@ -20,8 +20,7 @@ from ops.terminal.console import mention, print_json, progress, say
 from ops.terminal.interrupts import Interruption, interruptible_between_steps
 from producer.publish import Publisher
 from producer.publishing.matching import routing_digest
-from producer.publishing.options import PublishOptions
-from producer.publishing.published import Published
+from producer.publishing.published import Published, PublishOptions
 from producer.sources.files import OpenedSource, batches, opened
 from producer.sources.reading import read_payloads
 from worker.contract.printable import printable

@@ -11,8 +11,7 @@ from ops.terminal.interrupts import Interruption
 from producer.events.payloads import Payload, is_timeless
 from producer.events.rows import is_row
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
-from producer.publishing.published import Published
+from producer.publishing.published import Published, PublishOptions
 from producer.publishing.room import Room
 from producer.sources.files import rows_hint
 from worker.contract.redis.connection import READY_SECONDS

@@ -27,13 +27,13 @@ from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.adapters.redis.gate import read_state
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.keys import PartitionKeys
-from worker.contract.processes.refused_requests import too_large
+from worker.contract.processes.receivers import too_large
 from worker.contract.processes.workers import Process, read_processes
 from worker.contract.settings import Destination, Settings, Trigger
 from worker.contract.triggers.pauses import Pause, Pauses, read_pauses
 from worker.contract.triggers.versions import UNMADE, TemplateVersion, read_versions
 from worker.core.gate import gate_id
-from worker.jsonnet.engine_use import COMPILED
+from worker.jsonnet.accelerated import COMPILED
 
 _STOPPED: Final = "its template or a secret was wrong when a worker started: segrelay config check"
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, TypeVar, get_type_hints
 import typer
 from typer.models import ParameterInfo
 
-from worker.contract import log_format
+from worker import logs
 from worker.contract.settings import ListeningSettings
 from worker.errors import UsageWrong
 
@@ -40,8 +40,8 @@ ConfigFile = Annotated[
 class LogFormatName(StrEnum):
     """The forms of a log."""
 
-    JSON = log_format.JSON
-    TEXT = log_format.TEXT
+    JSON = logs.JSON
+    TEXT = logs.TEXT
 
 
 LogFormat = Annotated[
@@ -158,7 +158,7 @@ def use_config(path: Path | None) -> None:
 def use_log_format(chosen: LogFormatName | None) -> None:
     """Write the logs of this process, and of those that it starts, in one form."""
     if chosen is not None:
-        os.environ[log_format.FORMAT_VARIABLE] = chosen.value
+        os.environ[logs.FORMAT_VARIABLE] = chosen.value
 
 
 def _signed(

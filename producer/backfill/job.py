@@ -14,7 +14,7 @@ from typing import Final, Literal
 import orjson
 
 from producer.events.rows import RowMeaning
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from producer.sources.csv_rows import Columns
 
 JobPhase = Literal["reading", "canary", "paused", "read", "failed", "aborted"]

@@ -22,7 +22,6 @@ from redis.exceptions import RedisError
 from producer.events.identity import PAYLOAD_ID, profile_key
 from producer.events.integers import loads_exactly
 from producer.events.times import format_time, parse_time, refuse_future
-from producer.events.weight import FEW_EVENTS, refuse_heavy
 from worker.contract.events import Event
 from worker.contract.words import Direction, Refusal
 from worker.errors import PayloadRefused, SegrelayError
@@ -102,37 +101,6 @@ class ReadingRules(NamedTuple):
     resolve_audience: ResolveAudience
     state: bool
     skip_hook: bool
-
-
-def parse(
-    payload: bytes | Any,
-    *,
-    received_at_us: int,
-    identity: str,
-    resolve_audience: ResolveAudience,
-    now_us: int | None = None,
-    state: bool = False,
-    skip_hook: bool = False,
-) -> list[Event | Refused]:
-    """Return the events of a payload, in its order, and what was refused of it.
-
-    Args:
-        payload: JSON text, or what was parsed from it.
-        received_at_us: When it arrived, by Redis' clock.
-        identity: Name of the identity field.
-        resolve_audience: See there.
-        now_us: Redis' clock now, where that is not when it arrived.
-        state: The events were made up by comparison.
-        skip_hook: The destination should not start journeys for them.
-    """
-    now_us = received_at_us if now_us is None else now_us
-    reading = ReadingRules(received_at_us, now_us, identity, resolve_audience, state, skip_hook)
-    if isinstance(payload, bytes):
-        try:
-            payload = load(payload)
-        except PayloadRefused as refusal:
-            return [_refused(0, refusal, content=payload)]
-    return list(events_of(payload, reading))
 
 
 def load(text: bytes) -> Any:
@@ -385,3 +353,22 @@ def _kind_of(value: Any) -> str:
 
 def _refused(index: int, refusal: PayloadRefused, *, content: bytes, audience: str = "") -> Refused:
     return Refused(index, Refusal(refusal.reason), refusal.message, audience, content)
+
+
+FEW_EVENTS: Final = 16
+"""The number of events that are never too heavy: an ordinary payload needs no look at its size."""
+_MOST_BYTES: Final = 16 * 1024 * 1024
+
+
+def refuse_heavy(events: int, profile_bytes: int) -> None:
+    """Refuse a payload whose events would take more than 16 MiB together.
+
+    Raises:
+        PayloadRefused: `too_large`.
+    """
+    if events * profile_bytes > _MOST_BYTES:
+        raise PayloadRefused(
+            Refusal.TOO_LARGE,
+            f"{events:,} segment events carry a profile of {profile_bytes:,} bytes each: "
+            "split the payload.",
+        )

@@ -25,8 +25,13 @@ from producer.events.payloads import (
 from producer.events.rows import RowMeaning, has_own_events, payloads_of
 from producer.publishing.audiences import AudienceBook
 from producer.publishing.matching import Recipient, Recipients, export
-from producer.publishing.options import PublishOptions
-from producer.publishing.published import Draft, MemberChange, PartitionAddress, Portion
+from producer.publishing.published import (
+    Draft,
+    MemberChange,
+    PartitionAddress,
+    Portion,
+    PublishOptions,
+)
 from producer.publishing.room import RoomMeter
 from worker.contract.events import Event, Header, header_of
 from worker.contract.keys import digest_of

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import os
+import stat
 import sys
 import zlib
 from collections.abc import Iterator
@@ -17,11 +18,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 import zstandard
 
-from producer.sources.file_state import FileState
 from worker.errors import SourceChanged, UsageWrong
 
 STANDARD_INPUT: Final = "-"
@@ -242,3 +242,23 @@ def _format(head: bytes) -> Format:
             return Format.ARRAY
         case _:
             return Format.CSV
+
+
+class FileState(NamedTuple):
+    """The identity of a file's content at one moment: inode, size and modification time."""
+
+    device: int
+    inode: int
+    size: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, file: str | os.PathLike[str] | int) -> Self | None:
+        """Return the state of a path or an open descriptor; None where it is no regular file."""
+        try:
+            found = os.stat(file)  # noqa: PTH116 - a descriptor has no Path
+        except OSError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

@@ -21,8 +21,7 @@ from producer.events.payloads import Payload
 from producer.lytics import Page
 from producer.sources.blocks import blocks_of
 from producer.sources.csv_rows import Columns
-from producer.sources.file_state import FileState
-from producer.sources.opening import Opened, opened
+from producer.sources.opening import FileState, Opened, opened
 from producer.sync.sources import Look
 from worker.errors import ScanExpired, SourceChanged, UsageWrong
 

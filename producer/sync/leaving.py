@@ -11,8 +11,7 @@ from producer.events.payloads import SEGMENT_EVENTS
 from producer.events.times import format_time
 from producer.publish import Publisher
 from producer.publishing.published import MemberChange
-from producer.sync.book import SyncBook
-from producer.sync.marks import Mark
+from producer.sync.book import Mark, SyncBook
 from producer.sync.run import Phase, Run
 from producer.sync.sources import Look, SyncSource
 from worker.contract.events import Event

@@ -12,8 +12,7 @@ from producer.events.times import FUTURE_TOLERANCE_US, MICROSECONDS, format_time
 from producer.lytics import Page, begun_us
 from producer.publish import Publisher
 from producer.publishing.published import MemberChange
-from producer.sync.book import SyncBook
-from producer.sync.marks import Mark, content_hash, uid_of
+from producer.sync.book import Mark, SyncBook, content_hash, uid_of
 from producer.sync.run import Phase, Run
 from producer.sync.sources import SyncSource
 from worker.contract.events import Event

@@ -23,9 +23,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from producer.publishing.published import Published
-from producer.webhook.bodies import SMALL_BYTES, Body
+from producer.webhook.bodies import SMALL_BYTES, Body, BodyMemory, HeldMemory, NoMemory
 from producer.webhook.intake import Intake
-from producer.webhook.memory import BodyMemory, HeldMemory, NoMemory
 from producer.webhook.record import AnswerRecord
 from producer.webhook.unpacking import BodyTooLarge, Unpacked, unpack
 from worker.contract.processes.webhook_requests import WebhookRequest, new_request_id

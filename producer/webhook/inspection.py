@@ -12,7 +12,7 @@ from producer.publish import Publisher
 from producer.publishing.room import NoRoom, RoomMeter
 from producer.webhook.bodies import Body
 from producer.webhook.intake import PORTION
-from worker.contract.processes.refused_requests import count_too_large, too_large
+from worker.contract.processes.receivers import count_too_large, too_large
 from worker.contract.settings import Settings
 from worker.errors import SegrelayError
 

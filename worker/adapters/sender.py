@@ -18,9 +18,9 @@ from typing import Any, Final
 import httpcore
 import httpx
 
-from worker.adapters.cancellable_network import CancellableNetwork
 from worker.adapters.guarded_network import (
     AddressRefusedError,
+    CancellableNetwork,
     GuardedNetwork,
     Resolve,
     resolved_by_the_system,

@@ -17,7 +17,7 @@ from worker.contract.settings import (
     Settings,
     Trigger,
 )
-from worker.destinations.insider.flags import flag_name
+from worker.destinations.insider.memberships import flag_name
 from worker.destinations.insider.shape import deletes
 
 _INSIDER: Final = "insider"

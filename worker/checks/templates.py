@@ -16,7 +16,7 @@ import orjson
 from worker.checks.bodies import misplaced_of, warnings_of
 from worker.checks.engines import Said, disagreements
 from worker.checks.finding import Finding
-from worker.checks.rendering import render_apart
+from worker.checks.rehearsal import render_apart
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.errors import TemplateBroken
 from worker.jsonnet.accelerated import Accelerator, CompiledAnswer, can_be_compared, is_same

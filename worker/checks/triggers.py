@@ -16,8 +16,14 @@ import orjson
 from worker.checks.audiences import check_audiences
 from worker.checks.bodies import warnings_of
 from worker.checks.finding import Finding, Severity
-from worker.checks.rehearsal import Rehearsed, sample_header, shape_result
-from worker.checks.rendering import RENDER_SECONDS, IsolatedSampleRenderer, SampleRenderer
+from worker.checks.rehearsal import (
+    RENDER_SECONDS,
+    IsolatedSampleRenderer,
+    Rehearsed,
+    SampleRenderer,
+    sample_header,
+    shape_result,
+)
 from worker.checks.samples import entry_of, profile_for
 from worker.contract.events import Header
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger

@@ -1,8 +1,10 @@
-"""The order of two events of one profile and audience: the one that beats the other."""
+"""The order of events of one profile and audience: which beats which, of two and within a batch."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 from worker.contract.words import Direction
 
@@ -43,3 +45,73 @@ def is_newer(
         other_time_us,
         other_direction is Direction.EXIT,
     )
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Contest(Generic[T]):
+    """The deliveries that go on, and those that each of them beat.
+
+    Args:
+        going: In the order given.
+        beaten_by: Position of the winner in `going` → those it beats, in the order given.
+    """
+
+    going: tuple[T, ...]
+    beaten_by: dict[int, tuple[T, ...]]
+
+
+def contest(entrants: Sequence[tuple[Hashable, Claim, T]]) -> Contest[T]:
+    """Find the entrants that go on. The first value of each is its profile and audience.
+
+    Linear in the number of entrants: of the deliveries about one thing only the newest of each
+    trigger can win.
+    """
+    rivals: dict[Hashable, list[int]] = {}
+    for position, (about, _, _) in enumerate(entrants):
+        rivals.setdefault(about, []).append(position)
+    winner_of: dict[int, int] = {}
+    for positions in rivals.values():
+        if len(positions) > 1:
+            winner_of.update(_winners(positions, entrants))
+    going = [position for position in range(len(entrants)) if position not in winner_of]
+    place = {position: number for number, position in enumerate(going)}
+    beaten: dict[int, list[T]] = {}
+    for position, winner in winner_of.items():
+        beaten.setdefault(place[winner], []).append(entrants[position][2])
+    return Contest(
+        going=tuple(entrants[position][2] for position in going),
+        beaten_by={number: tuple(losers) for number, losers in beaten.items()},
+    )
+
+
+def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]) -> dict[int, int]:
+    """Return for each beaten entrant one that goes on and beats it.
+
+    What is beaten only by something that is beaten itself goes on: it says what the newest says.
+    """
+    tops: dict[object, int] = {}
+    for position in positions:
+        claim = entrants[position][1]
+        top = tops.get((claim.trigger, claim.direction))
+        if top is None or beats(claim, entrants[top][1]):
+            tops[claim.trigger, claim.direction] = position
+    newest_first = sorted(tops.values(), key=lambda top: _moment(entrants[top][1]), reverse=True)
+    going: list[int] = []
+    for top in newest_first:
+        if not any(beats(entrants[other][1], entrants[top][1]) for other in going):
+            going.append(top)
+    winners: dict[int, int] = {}
+    for position in positions:
+        for top in going:
+            if beats(entrants[top][1], entrants[position][1]):
+                winners[position] = top
+                break
+    return winners
+
+
+def _moment(claim: Claim) -> tuple[int, bool]:
+    """Return what orders claims: nothing is beaten by what comes after it in this order."""
+    return claim.time_us, claim.direction is Direction.EXIT

@@ -6,15 +6,18 @@ yes, and where a successful answer names results that it refuses (see `http_answ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import base64
+import hmac
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
+from urllib.parse import urlencode
 
 import orjson
 
 from worker.contract.events import Header
-from worker.contract.settings.http import HttpRequests
+from worker.contract.settings.http import HttpRequests, Signature
 from worker.contract.settings.values.urls import is_listed, is_same_origin, join, refuse_reason
 from worker.contract.words import Death, Skip
 from worker.core.compact import parsed
@@ -22,9 +25,57 @@ from worker.core.knowledge import Knowledge
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.answers import classify_status
 from worker.destinations.api import Answer, NotSendable, Shaped, ShapingRules
-from worker.destinations.encodings import CONTENT_TYPES, encoded, misfit
 from worker.destinations.http_answers import is_status, refused_results, said_by
-from worker.destinations.signing import signed
+
+Encoding = Literal["json", "form", "text"]
+
+CONTENT_TYPES: Final[Mapping[Encoding, str]] = {
+    "json": "",  # what a sender says anyway
+    "form": "application/x-www-form-urlencoded",
+    "text": "text/plain; charset=utf-8",
+}
+_SCALARS: Final = (str, int, float, bool)
+
+
+def misfit(body: Any, encoding: Encoding) -> str | None:
+    """Say why a value can't be written in an encoding, or None where it can."""
+    if encoding == "json":
+        if isinstance(body, str):
+            return (
+                'the template yields a text, but the encoding is "json": write encoding = "text"'
+                " for a body, or url = { template = … } for a URL"
+            )
+        return None
+    if encoding == "text":
+        return None if isinstance(body, str) else (
+            'the template yields no text, but the encoding is "text"'
+        )  # fmt: skip
+    if not isinstance(body, dict):
+        return 'the template yields no object, but the encoding is "form"'
+    wrong = next((name for name, value in body.items() if not _fits_a_form(value)), None)
+    return wrong and f"{wrong} is neither a text, a number, true, false, nor a list of these"
+
+
+def encoded(user: bytes, encoding: Encoding) -> bytes:
+    """Return a body that is given as JSON in its encoding."""
+    if encoding == "json":
+        return user
+    body = orjson.loads(user)
+    return body.encode() if encoding == "text" else urlencode(list(_fields(body))).encode()
+
+
+def _fits_a_form(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return all(one is None or isinstance(one, _SCALARS) for one in values)
+
+
+def _fields(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a form; a list becomes one for each value, null none."""
+    for name, value in body.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                yield name, one if isinstance(one, str) else orjson.dumps(one).decode()
+
 
 _KEY_CHARACTERS: Final = 32
 _CLIENT_ERRORS: Final = range(400, 500)
@@ -235,3 +286,27 @@ def _holds(value: Any, wanted: str) -> bool:
     if isinstance(value, list):
         return any(_holds(item, wanted) for item in value)
     return str(value).strip().casefold() == wanted
+
+
+def signed(sign: Signature, body: bytes, unix_seconds: int) -> Mapping[str, str]:
+    """Return the headers that sign a body.
+
+    Args:
+        sign: How; its secret is set.
+        body: As it is sent.
+        unix_seconds: Now.
+    """
+    text = signature_of(sign, sign.secret.reveal(), body, str(unix_seconds))
+    value = sign.value.replace("{timestamp}", str(unix_seconds)).replace("{signature}", text)
+    headers = {sign.header: value}
+    return (
+        headers | {sign.timestamp_header: str(unix_seconds)} if sign.timestamp_header else headers
+    )
+
+
+def signature_of(sign: Signature, secret: str, body: bytes, timestamp: str) -> str:
+    """Return the signature of a body alone."""
+    before, marker, behind = sign.of.replace("{timestamp}", timestamp).partition("{body}")
+    message = before.encode() + (body if marker else b"") + behind.encode()
+    digest = hmac.digest(secret.encode(), message, sign.algorithm.removeprefix("hmac-"))
+    return digest.hex() if sign.encoding == "hex" else base64.b64encode(digest).decode()

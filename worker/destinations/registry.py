@@ -7,8 +7,7 @@ from urllib.parse import urlsplit
 
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.destinations.api import Api, ShapingRules
-from worker.destinations.encodings import misfit
-from worker.destinations.http import HttpApi, Parts
+from worker.destinations.http import HttpApi, Parts, misfit
 from worker.destinations.insider import shape as insider_shape
 from worker.destinations.insider.api import InsiderApi
 

@@ -19,8 +19,7 @@ import templates as shipped
 from worker.errors import TemplateBroken
 from worker.jsonnet.syntax import scopes, tree
 from worker.jsonnet.syntax.cursor import SyntaxWrong
-from worker.jsonnet.syntax.damage import markdown_damage
-from worker.jsonnet.syntax.depth import TooDeep, too_deep
+from worker.jsonnet.syntax.depth import TooDeep, markdown_damage, too_deep
 from worker.jsonnet.syntax.parser import parse
 from worker.jsonnet.syntax.tokens import Token, place, significant
 

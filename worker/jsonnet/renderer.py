@@ -18,6 +18,7 @@ import orjson
 
 from worker.errors import Bug
 from worker.jsonnet.accelerated import (
+    COMPILED,
     COSTLY,
     Accelerator,
     CompiledAnswer,
@@ -25,7 +26,6 @@ from worker.jsonnet.accelerated import (
     is_same,
     shipped_profiles,
 )
-from worker.jsonnet.engine_use import COMPILED
 from worker.jsonnet.engines import judge as jsonnet_judge
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.rows_evaluator import Input, inner_sources

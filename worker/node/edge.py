@@ -7,28 +7,31 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Final
 
 import billiard
+import redis
 import structlog
 from celery import Celery, signals
 
 from worker import logs
-from worker.contract.celery.errands import TASKS_MODULES, Errand, Turn
+from worker.batch.sending.interrupt_watch import Stop
+from worker.contract.celery.messages import TASKS_MODULES, Errand, Turn
 from worker.contract.celery.options import VERSION_KEY, broker_options
 from worker.contract.processes.processors import processors
+from worker.contract.redis.connection import connect, redis_errors, resolve_broker_url
 from worker.contract.settings import Settings
-from worker.contract.words import BACKFILL
+from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring
-from worker.errors import SegrelayError
+from worker.errors import RedisUnavailable, SegrelayError
 from worker.node.connecting import PatientConsumer
 from worker.node.ringing import Ringer
 from worker.node.shared.node import NodeMemory
 from worker.node.shared.stop import listening
-from worker.node.shared.turn import node_turn
 from worker.node.starting import StartingStep
 from worker.node.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
 from worker.node.task import DrainTask, Ready, register
@@ -179,3 +182,34 @@ def build_app(
 
 def _set_up_logging(loglevel: int, logfile: str | None, **_: Any) -> None:
     logs.configure(loglevel, logfile)
+
+
+_TIMEOUT_SECONDS: Final = 1.0
+
+
+@contextmanager
+def node_turn(settings: Settings, node: NodeMemory, stop: Stop) -> Iterator[NodeTurn]:
+    """Yield the turn of one errand."""
+    url = resolve_broker_url(settings.redis)
+    with closing(connect(url, timeout_seconds=_TIMEOUT_SECONDS)) as broker:
+        yield NodeTurn(node, stop, broker)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTurn:
+    """See `worker.contract.celery.messages.Turn`."""
+
+    node: NodeMemory
+    stop: Stop
+    broker: redis.Redis
+
+    def is_over(self) -> bool:
+        """Say whether the errand should end after what it is doing."""
+        return self.stop.is_told or self.node.waiting.holds_any() or self._live_is_queued()
+
+    def _live_is_queued(self) -> bool:
+        try:
+            with redis_errors():
+                return bool(self.broker.llen(LIVE))
+        except RedisUnavailable:
+            return True

@@ -12,8 +12,14 @@ from typing import Any, Final
 import structlog
 from kombu.exceptions import KombuError
 
-from worker.contract.celery.errands import Errand
-from worker.contract.celery.messages import IMPATIENT, Message, drain_message, errand_message, send
+from worker.contract.celery.messages import (
+    IMPATIENT,
+    Errand,
+    Message,
+    drain_message,
+    errand_message,
+    send,
+)
 from worker.core.rounds import Ring
 
 LOG: Final = structlog.get_logger()

@@ -26,7 +26,7 @@ from worker.adapters.redis.node.presence import RedisPresence
 from worker.adapters.redis.node.progress import RedisProgress
 from worker.adapters.redis.node.schedule import RedisSchedule
 from worker.adapters.redis.node.survey import RedisSurvey
-from worker.contract.celery.errands import Errand
+from worker.contract.celery.messages import Errand
 from worker.contract.redis.birth import BirthWatch
 from worker.contract.redis.connection import connect, redis_errors, resolve_broker_url, resolve_url
 from worker.contract.settings import Settings

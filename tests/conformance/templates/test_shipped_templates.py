@@ -10,7 +10,7 @@ from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
 from worker.core.knowledge import Knowledge
 from worker.destinations.insider.api import InsiderApi
-from worker.destinations.insider.flags import flag_name
+from worker.destinations.insider.memberships import flag_name
 from worker.jsonnet.files import SHIPPED_FOLDER
 
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)

@@ -8,7 +8,7 @@ import kombu
 import pytest
 
 from ops.embedded.binary import find_server
-from worker.contract.celery.broker import broker_transport_options, celery_broker_url
+from worker.contract.celery.options import broker_transport_options, celery_broker_url
 from worker.contract.redis.connection import connect, connect_async, wait_ready
 from worker.contract.redis.url import parse_redis_url
 from worker.contract.settings.sections import RedisSettings

@@ -8,7 +8,7 @@ from ops.status.status import read_status
 from ops.status.totals import KINDS
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from tests.configuration import trigger
 from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.keys import PartitionKeys

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from ops.send.command import send
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from producer.publishing.quarantine import Quarantine, Selection
 from producer.retrying import LedgerReach, retry_records
 from tests.integration.producer.cutting_proxy import CuttingProxy

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from producer.publish import Publisher, open_publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from producer.publishing.quarantine import Quarantine
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries

@@ -3,7 +3,7 @@
 import pytest
 
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from producer.publishing.room import NoRoom, Room, count_waiting
 from tests.integration.producer.redis_contents import counts, entries
 from tests.integration.producer.test_publish import payload

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from producer.publishing.quarantine import NewRecord, Quarantine, Selection
 from producer.retrying import LedgerReach, retry_records
 from tests.configuration import trigger

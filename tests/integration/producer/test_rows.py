@@ -9,7 +9,7 @@ import pytest
 from producer.events.payloads import Payload
 from producer.events.rows import RowMeaning, payloads_of
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import VIP, WRAPPED

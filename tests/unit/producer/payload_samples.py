@@ -2,7 +2,8 @@
 
 import copy
 
-from producer.events.payloads import parse
+from producer.events.payloads import ReadingRules, Refused, events_of, load
+from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
 
 NOW_US = 1_793_527_210_000_000
@@ -48,7 +49,10 @@ def resolve(audience_id, slug):
     raise PayloadRefused("bad_event", "A segment event names no audience: no slug, no id.")
 
 
-def read(payload, *, identity="email", **options):
-    return parse(
-        payload, received_at_us=NOW_US, identity=identity, resolve_audience=resolve, **options
-    )
+def read(payload, *, identity="email", now_us=NOW_US, state=False, skip_hook=False):
+    rules = ReadingRules(NOW_US, now_us, identity, resolve, state, skip_hook)
+    try:
+        value = load(payload) if isinstance(payload, bytes) else payload
+    except PayloadRefused as refusal:
+        return [Refused(0, Refusal(refusal.reason), refusal.message, "", payload)]
+    return list(events_of(value, rules))

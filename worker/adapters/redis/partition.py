@@ -13,7 +13,7 @@ import redis.asyncio
 from worker.adapters.redis import scripts
 from worker.adapters.redis.partition_calls import carry_call, settle_call
 from worker.adapters.redis.renumbered import places_of
-from worker.adapters.redis.repeating import until_confirmed
+from worker.adapters.redis.scripts import until_confirmed
 from worker.batch.partition import (
     Delivery,
     Hold,

@@ -1,17 +1,19 @@
-"""The Lua scripts, loaded once, called by their digest."""
+"""The Lua scripts, loaded once, called by their digest, and repeated until Redis has confirmed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
 from worker.contract.redis.replicas import replicas_of, require_confirmed, wait_commands
 from worker.contract.redis.scripts import digest, run_script
+from worker.errors import RedisUnavailable
 
 FOLDER: Final = Path(__file__).parent / "lua"
 _INCLUDE: Final = "--@include "
@@ -129,3 +131,31 @@ async def pairs(client: redis.asyncio.Redis, key: str) -> list[tuple[bytes, byte
     if isinstance(answer, dict):
         return list(answer.items())
     return list(zip(answer[::2], answer[1::2], strict=True))
+
+
+_Answer = TypeVar("_Answer")
+_PAUSE_SECONDS: Final = 0.05
+_PAUSE_SECONDS_AT_MOST: Final = 1.0
+
+
+async def until_confirmed(
+    ask: Callable[[], Awaitable[_Answer]], may_repeat: Callable[[], bool]
+) -> _Answer:
+    """Ask again until Redis answers.
+
+    Args:
+        ask: Does the same however often it is called.
+        may_repeat: Says whether it should still be repeated.
+
+    Raises:
+        RedisUnavailable: It does not answer, and time is up.
+    """
+    pause_seconds = _PAUSE_SECONDS
+    while True:
+        try:
+            return await ask()
+        except RedisUnavailable:
+            if not may_repeat():
+                raise
+        await asyncio.sleep(pause_seconds)
+        pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_AT_MOST)

@@ -13,7 +13,7 @@ from worker.batch.partition import Delivery, LedgerText, Note, Settled
 from worker.batch.preparing.read import is_full
 from worker.contract.events import UNKNOWN_FORMAT, UNREADABLE, decode_header, decode_profile
 from worker.contract.words import Death, Direction, Skip
-from worker.core.contest import contest
+from worker.core.beats import contest
 from worker.core.ledger import (
     Fact,
     Record,

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis
+from redis import Redis
 
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
@@ -177,3 +178,18 @@ def _since_taken(stored: Mapping[bytes, bytes]) -> dict[int, int]:
         for name, value in stored.items()
         if name.startswith(b"since:")
     }
+
+
+_TOO_LARGE: Final = "too_large"
+
+
+def count_too_large(client: Redis) -> None:
+    """Count one more refused request."""
+    with redis_errors():
+        client.hincrby(keys.REFUSALS, _TOO_LARGE, 1)
+
+
+def too_large(client: Redis) -> int:
+    """Return how many requests were refused."""
+    with redis_errors():
+        return int(cast("bytes | None", client.hget(keys.REFUSALS, _TOO_LARGE)) or 0)

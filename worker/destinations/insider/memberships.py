@@ -17,7 +17,9 @@ template did.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from worker.contract.events import Header
@@ -25,7 +27,6 @@ from worker.contract.words import Direction, Skip
 from worker.core.knowledge import Knowledge
 from worker.destinations.api import NotSendable, Shaped, ShapingRules
 from worker.destinations.insider.fields import OBJECT_ATTRIBUTES, OPT_INS
-from worker.destinations.insider.flags import flag_of
 from worker.destinations.insider.shape import TELLING, deletes, overwrites
 
 STALE_ATTRIBUTES: Final = "stale_attributes"
@@ -208,3 +209,20 @@ def _without_removals(
     if partial or rest:
         changed["custom"] = {**rest, "partial": partial} if partial else rest
     return changed if changed.keys() & {"whole", "partial", "custom"} else None
+
+
+_NOT_IN_A_NAME: Final = re.compile(r"[^a-z0-9_]")
+_CAPITALS: Final = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+
+
+@lru_cache(maxsize=1_024)
+def flag_name(prefix: str, slug: str) -> str:
+    """Return the attribute of an audience: what no name may hold becomes `_`."""
+    return prefix + _NOT_IN_A_NAME.sub("_", slug.translate(_CAPITALS))
+
+
+def flag_of(custom: Mapping[str, Any], header: Header, rules: ShapingRules) -> dict[str, Any]:
+    """Return what custom attributes say of the event's own audience; empty if nothing."""
+    name = flag_name(rules.audience_flag_prefix, header.audience)
+    value = custom.get(name)
+    return {name: value} if type(value) is bool else {}

@@ -17,6 +17,8 @@ from typing import Any, Final
 from worker.jsonnet.compiled.compiling.code import OutsideSubset
 from worker.jsonnet.compiled.compiling.compiler import Compiler
 from worker.jsonnet.compiled.compiling.sources import Sources
+from worker.jsonnet.compiled.running import library, operators, printing, values
+from worker.jsonnet.compiled.running.library import LIBRARY
 from worker.jsonnet.compiled.running.limits import (
     ENDLESS,
     FAILED,
@@ -26,9 +28,10 @@ from worker.jsonnet.compiled.running.limits import (
     Exhausted,
     begin,
     noted,
+    tick,
 )
-from worker.jsonnet.compiled.running.reasons import reason_of
-from worker.jsonnet.compiled.running.runtime import names_of_the_runtime
+from worker.jsonnet.compiled.running.natives import doubtful, reason_of
+from worker.jsonnet.compiled.running.standard import NATIVES
 from worker.jsonnet.syntax.cursor import SyntaxWrong
 from worker.jsonnet.syntax.room import room
 from worker.jsonnet.syntax.tokens import place
@@ -135,3 +138,18 @@ def _code(sources: Sources) -> tuple[str, CodeType]:
     """Return the Python that a template becomes, and the same as code."""
     source = Compiler(sources).source()
     return source, compile(source, sources.root, "exec")
+
+
+def names_of_the_runtime() -> dict[str, Any]:
+    """Return what generated code may refer to."""
+    shared = [each for module in (operators, printing, values) for each in vars(module).items()]
+    return {
+        **{name: value for name, value in shared if not name.startswith("_")},
+        **{f"std_{name}": native.run for name, native in NATIVES.items()},
+        **{f"val_{name}": native.as_value() for name, native in NATIVES.items()},
+        **{f"lib_{name}": entry.run for name, entry in LIBRARY.items()},
+        "function_of": library.function_of,
+        "library_of": library.library_of,
+        "doubtful": doubtful,
+        "tick": tick,
+    }

@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
+import rjsonnet
+
+from worker.errors import TemplateBroken
 from worker.jsonnet.engines import failures as jsonnet_errors
-from worker.jsonnet.engines import probe
 from worker.jsonnet.engines.choice import engine_for, right_engine
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.judge import EngineModule, judge, judges
 from worker.jsonnet.engines.rewrite import REFERENCE_LACKS, REFERENCE_STD, rewrite
 from worker.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, is_json
-from worker.jsonnet.files import Bundle, resolutions, shown
+from worker.jsonnet.files import Bundle, SourceFile, resolutions, shown
 from worker.jsonnet.syntax import tree
 from worker.jsonnet.syntax.room import room
 from worker.jsonnet.syntax.scopes import walk
@@ -46,7 +48,7 @@ class TemplateEngines:
         self._inner = inner
         self.name: EngineModule = engine_for(bundle)
         if self.name == "rjsonnet":
-            probe.check(bundle)
+            refuse_unparsed(bundle)
 
     def evaluate(self, events: Sequence[Input]) -> list[EngineAnswer]:
         """Render events with the engine; return the answers in their order."""
@@ -129,3 +131,38 @@ def _places_of_asserts(root: tree.Node) -> Iterator[int]:
             case tree.Object(_, _, _, checks):
                 for check in checks:
                     yield check.at if check.message is None else check.message.at
+
+
+_NOT_EVALUATED: Final = "if true then null else\n"
+"""Text before a file that makes the engine parse the rest without evaluating it."""
+_PROBE: Final = "templates:/probe"
+_FILES_KEPT: Final = 64
+"""Files that were found to be parsed; templates share the library's files."""
+
+
+def refuse_unparsed(bundle: Bundle) -> None:
+    """Parse the files of a bundle with the engine.
+
+    Raises:
+        TemplateBroken: One does not parse.
+    """
+    for file in bundle.files.values():
+        if file.is_code:
+            _check_file(file)
+
+
+def _check_file(file: SourceFile) -> None:
+    try:
+        _parse(file.text)
+    except RuntimeError as error:
+        # It puts the place of a syntax error in an indented line.
+        failure = jsonnet_errors.read(str(error), frozenset({_PROBE}))
+        name = shown(file.name)
+        where = f"{name}:{failure.line}:{failure.column}" if failure.line else name
+        message = f"{where}: the engine does not parse this: {failure.message}"
+        raise TemplateBroken(message, name, failure.line, failure.column) from error
+
+
+@lru_cache(_FILES_KEPT)
+def _parse(text: str) -> None:
+    rjsonnet.evaluate_snippet(_PROBE, _NOT_EVALUATED + text)

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from worker.batch.route import Route
-from worker.checks.rendering import IsolatedSampleRenderer
+from worker.checks.rehearsal import IsolatedSampleRenderer
 from worker.checks.triggers import check_trigger, fails_where_another_renders
 from worker.contract.settings import Settings, Trigger
 from worker.errors import TemplateBroken, WeMustAct

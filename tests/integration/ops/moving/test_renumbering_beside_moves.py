@@ -9,7 +9,7 @@ from ops.moving.renaming import Renaming
 from ops.moving.renumbering import Renumbering
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from tests.configuration import trigger
 from tests.integration.ops.moving.dying_redis import (
     MOST_TRIPS,

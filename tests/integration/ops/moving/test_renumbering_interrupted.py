@@ -8,7 +8,7 @@ from ops.moving.renumbering import Renumbering
 from ops.status.totals import KINDS
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
-from producer.publishing.options import PublishOptions
+from producer.publishing.published import PublishOptions
 from producer.sync.book import SyncBook
 from tests.integration.ops.moving.dying_redis import (
     MOST_TRIPS,

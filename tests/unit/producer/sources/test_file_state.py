@@ -8,8 +8,7 @@ import pytest
 
 from producer.sources.blocks import blocks_of
 from producer.sources.csv_rows import Columns
-from producer.sources.file_state import FileState
-from producer.sources.opening import opened
+from producer.sources.opening import FileState, opened
 from worker.errors import SourceChanged
 
 LINES = b'{"email":"ann@example.com"}\n{"email":"bob@example.com"}\n'

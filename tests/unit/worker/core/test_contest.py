@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.contract.words import Direction
-from worker.core.beats import Claim, beats
-from worker.core.contest import contest
+from worker.core.beats import Claim, beats, contest
 
 claims = st.builds(
     Claim, st.integers(1, 4), st.sampled_from(list(Direction)), st.sampled_from([1, 2, 3])

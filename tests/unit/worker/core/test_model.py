@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.nightly import amount
 from worker.contract.words import Direction
-from worker.core.contest import contest
+from worker.core.beats import contest
 from worker.core.knowledge import knowledge
 from worker.core.ledger import (
     Fact,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.jsonnet.engine_use import LAST_EVENTS, EngineUse
+from worker.jsonnet.accelerated import LAST_EVENTS, EngineUse
 from worker.jsonnet.rendered import Row
 from worker.jsonnet.renderer import Renderer
 

@@ -4,8 +4,7 @@ from hypothesis import strategies as st
 
 from worker.jsonnet.syntax import scopes
 from worker.jsonnet.syntax import tokens as lexer
-from worker.jsonnet.syntax.damage import markdown_damage
-from worker.jsonnet.syntax.depth import too_deep
+from worker.jsonnet.syntax.depth import markdown_damage, too_deep
 from worker.jsonnet.syntax.parser import parse
 from worker.jsonnet.syntax.tokens import TokenKind
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from structlog.testing import capture_logs
 
-from worker.contract.celery.errands import Errand
+from worker.contract.celery.messages import Errand
 from worker.core.rounds import Ring, Sight
 from worker.errors import RedisUnavailable
 from worker.node.shared.stop import Board

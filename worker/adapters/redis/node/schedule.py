@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import redis
 
 from worker.contract import keys
-from worker.contract.celery.errands import RENAMES_TASK, RESPONSES_TASK, SYNC_TASK, Errand
+from worker.contract.celery.messages import RENAMES_TASK, RESPONSES_TASK, SYNC_TASK, Errand
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings

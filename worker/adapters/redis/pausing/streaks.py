@@ -11,7 +11,7 @@ import redis.asyncio
 import structlog
 
 from worker.adapters.redis import scripts
-from worker.adapters.redis.repeating import until_confirmed
+from worker.adapters.redis.scripts import until_confirmed
 from worker.batch.letters import Obituary
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors

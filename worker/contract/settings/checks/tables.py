@@ -1,4 +1,4 @@
-"""Checks across the tables of the configuration: names, URLs, files and secrets."""
+"""Checks across the tables of the configuration: names, URLs, requests, files and secrets."""
 
 from __future__ import annotations
 
@@ -15,13 +15,7 @@ from worker.contract.settings.authorizations import (
     Authorization,
     problems_of_authorization,
 )
-from worker.contract.settings.checks.requests import (
-    HTTP_ONLY,
-    missing_templates,
-    problems_of_requests,
-    problems_of_templates,
-)
-from worker.contract.settings.checks.stable_ids import problems_of_stable_id
+from worker.contract.settings.http import HttpRequests, TemplateChoice
 from worker.contract.settings.operating import NotifySettings
 from worker.contract.settings.schedules import SyncSchedule
 from worker.contract.settings.sections import (
@@ -265,3 +259,97 @@ def other_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
         yield "metrics.token", draft.metrics.token
     if draft.lytics:
         yield "lytics.token", draft.lytics.token
+
+
+RENAMED_KINDS: Final = ("email", "phone_number", "uuid")
+"""Identifiers that Insider renames and that a profile's field of the same name holds."""
+
+
+def problems_of_stable_id(
+    destination: Destination, triggers: Mapping[str, Trigger], identity: str
+) -> Iterator[Problem]:
+    """Yield why people of a destination can't be renamed by themselves."""
+    field = destination.stable
+    if not field:
+        return
+    place = place_of(("destinations", destination.name, "stable"))
+    if destination.api != "insider":
+        yield Problem(
+            place, 'is for destinations with api = "insider" only: others can\'t rename anybody'
+        )
+        return
+    if field == identity:
+        yield Problem(
+            place,
+            f"is {field}, like delivery.identity: it changes together with the identity",
+            "name a field that stays the same for a person, such as _uid",
+        )
+    elif identity not in RENAMED_KINDS:
+        yield Problem(
+            place,
+            f"needs an identity that Insider can rename, and delivery.identity is {identity}",
+            f"with {', '.join(RENAMED_KINDS)} as the identity it works; else use"
+            " `segrelay person rename --identifier`",
+        )
+    for trigger in triggers.values():
+        fields = trigger.export_fields
+        if trigger.destination == destination.name and fields and field not in fields:
+            yield Problem(
+                place_of(("triggers", trigger.name, "export_fields")),
+                f"{field}, by which {destination.name} knows people, is not kept",
+                f'add "{field}"',
+            )
+
+
+HTTP_ONLY: Final = 'is for destinations with api = "http" only'
+_SECRET_PARTS: Final = ("{timestamp}", "{body}")
+
+
+def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
+    """Yield the contradictions in how the requests of a trigger are made."""
+    path = ("triggers", trigger.name)
+    if destination.api != "http":
+        if trigger.http.model_fields_set:
+            yield Problem(place_of((*path, "http")), HTTP_ONLY)
+        if trigger.url.template:
+            yield Problem(place_of((*path, "url")), f"as a template {HTTP_ONLY}")
+        return
+    http = destination.http.changed_by(trigger.http)
+    if http.encoding != "json" and (http.results > 1 or http.envelope):
+        yield Problem(place_of((*path, "http", "encoding")),
+                      f'"{http.encoding}" holds one result: results has to be 1, without envelope'
+                      )  # fmt: skip
+    if http.method == "GET" and trigger.template:
+        yield Problem(place_of((*path, "template")), "makes a body, and a GET has none",
+                      'leave it out, and write url = { template = "…" }')  # fmt: skip
+    if http.sign and not any(part in http.sign.of for part in _SECRET_PARTS):
+        yield Problem(place_of((*path, "http", "sign", "of")),
+                      "signs the same for every request", "write {timestamp}.{body}")  # fmt: skip
+
+
+def problems_of_templates(folder: Path, trigger: Trigger) -> Iterator[Problem]:
+    """Yield the templates of a trigger that are not there."""
+    path = ("triggers", trigger.name)
+    if not trigger.main_template:
+        yield Problem(place_of((*path, "template")), "is missing")
+    for key, template in (("template", trigger.template), ("url", trigger.url.template)):
+        if template:
+            yield from _missing(folder, template, place_of((*path, key)))
+    yield from missing_templates(folder, trigger.http, path)
+
+
+def missing_templates(folder: Path, http: HttpRequests, path: tuple[str, ...]) -> Iterator[Problem]:
+    """Yield the templates of an `http` table that are not there."""
+    for header, template in http.header_templates.items():
+        yield from _missing(folder, template, place_of((*path, "http", "headers", header)))
+    if isinstance(http.envelope, TemplateChoice):
+        place = place_of((*path, "http", "envelope"))
+        yield from _missing(folder, http.envelope.template, place)
+
+
+def _missing(folder: Path, template: str, place: str) -> Iterator[Problem]:
+    if (folder / template).is_file():
+        return
+    there = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*.jsonnet"))]
+    near = did_you_mean(template, there)
+    yield Problem(place, f"there is no {template} in {folder}", near if "mean" in near else "")

@@ -1,7 +1,7 @@
 import pytest
 import redis
 
-from worker.contract.celery.broker import broker_transport_options, celery_broker_url, celery_ssl
+from worker.contract.celery.options import broker_transport_options, celery_broker_url, celery_ssl
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.redis.url import broker_url_of, parse_redis_url
 from worker.contract.settings.sections import RedisSettings
