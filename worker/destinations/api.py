@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from worker.contract.events import Header
 from worker.contract.settings import DEFAULT_FLAG_PREFIX
@@ -72,42 +73,53 @@ class Answer:
     )
 
 
-class Api(Protocol):
-    """The rules of a destination: valid bodies, their combination, the reading of answers."""
+class Api(ABC):
+    """The rules of a destination: valid bodies, their combination, the reading of answers.
+
+    What a destination does not know stays as it is here: no headers of its own, and nothing known
+    of what a body tells.
+    """
+
+    __slots__ = ()
 
     @property
+    @abstractmethod
     def max_users(self) -> int:
         """Return how many users a request may have."""
-        ...
 
     @property
+    @abstractmethod
     def max_bytes(self) -> int:
         """Return how large a body may be."""
-        ...
 
     @property
+    @abstractmethod
     def method(self) -> str:
         """Return the method of every request."""
-        ...
 
     @property
+    @abstractmethod
     def networks(self) -> tuple[str, ...] | None:
         """Return what may be connected to beside public addresses; None = anything."""
-        ...
 
-    def headers(self, deliveries: Iterable[str], root: Mapping[str, Any]) -> Mapping[str, str]:
+    def headers(
+        self,
+        deliveries: Iterable[str],  # noqa: ARG002
+        root: Mapping[str, Any],  # noqa: ARG002
+    ) -> Mapping[str, str]:
         """Return what goes with a request beside the authorization.
 
         Args:
             deliveries: All that the request carries, each by a text that never changes.
             root: What its bodies have in common.
         """
-        ...
+        return {}
 
-    def signature(self, body: bytes, unix_seconds: int) -> Mapping[str, str]:
+    def signature(self, body: bytes, unix_seconds: int) -> Mapping[str, str]:  # noqa: ARG002
         """Return the headers that sign a request; none where it is not signed."""
-        ...
+        return {}
 
+    @abstractmethod
     def shape(
         self, body: Any, header: Header, rules: ShapingRules, now_us: int
     ) -> Shaped | NotSendable:
@@ -119,16 +131,21 @@ class Api(Protocol):
             rules: Of its trigger.
             now_us: Redis' clock.
         """
-        ...
 
     def correct(
-        self, shaped: Shaped, header: Header, rules: ShapingRules, knowledge: Knowledge
+        self,
+        shaped: Shaped,
+        header: Header,  # noqa: ARG002
+        rules: ShapingRules,  # noqa: ARG002
+        knowledge: Knowledge,  # noqa: ARG002
     ) -> Shaped | NotSendable:
         """Take back what something newer has made untrue; called right before sending."""
-        ...
+        return shaped
 
     def unite(
-        self, users: Sequence[dict[str, Any]], root: Mapping[str, Any]
+        self,
+        users: Sequence[dict[str, Any]],  # noqa: ARG002
+        root: Mapping[str, Any],  # noqa: ARG002
     ) -> dict[str, Any] | None:
         """Combine users of one person into one, or return None where each needs its own request.
 
@@ -136,32 +153,37 @@ class Api(Protocol):
             users: As `correct` returned them, the oldest event's first.
             root: Their common root options.
         """
-        ...
+        return None
 
+    @abstractmethod
     def assemble(self, users: Sequence[bytes], root: Mapping[str, Any]) -> bytes:
         """Combine users, each already JSON, into one body."""
-        ...
 
+    @abstractmethod
     def classify(self, answer: Answer, *, users: int, url: str) -> Verdict:
         """Return the meaning of an answer to a request with a number of users."""
-        ...
 
-    def tells_data(self, shaped: Shaped, header: Header, rules: ShapingRules) -> bool:
+    def tells_data(
+        self,
+        shaped: Shaped,  # noqa: ARG002
+        header: Header,  # noqa: ARG002
+        rules: ShapingRules,  # noqa: ARG002
+    ) -> bool:
         """Say whether a body tells something of the person beside memberships and events."""
-        ...
+        return False
 
-    def overwrites(self, shaped: Shaped) -> bool:
+    def overwrites(self, shaped: Shaped) -> bool:  # noqa: ARG002
         """Say whether a body replaces the whole list of audiences."""
-        ...
+        return False
 
-    def known_by(self, shaped: Shaped) -> Mapping[str, Any]:
+    def known_by(self, shaped: Shaped) -> Mapping[str, Any]:  # noqa: ARG002
         """Return by what the destination knows the person, to read the profile back."""
-        ...
+        return {}
 
-    def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:
+    def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG002
         """Return what would make the destination take two users for one person."""
-        ...
+        return frozenset()
 
+    @abstractmethod
     def identifies(self, body: Any, identity_value: str) -> bool:
         """Say whether a rendered body sends this value as an identifier."""
-        ...

@@ -21,10 +21,9 @@ from worker.contract.settings.http import HttpRequests, Signature
 from worker.contract.settings.values.urls import is_listed, is_same_origin, join, refuse_reason
 from worker.contract.words import Death, Skip
 from worker.core.compact import parsed
-from worker.core.knowledge import Knowledge
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.answers import classify_status
-from worker.destinations.api import Answer, NotSendable, Shaped, ShapingRules
+from worker.destinations.api import Answer, Api, NotSendable, Shaped, ShapingRules
 from worker.destinations.http_answers import is_status, refused_results, said_by
 
 Encoding = Literal["json", "form", "text"]
@@ -100,8 +99,10 @@ BODY_ALONE: Final = Parts()
 
 
 @dataclass(frozen=True, slots=True)
-class HttpApi:
+class HttpApi(Api):
     """An endpoint of which nothing is known but what the configuration says.
+
+    What a body tells is not known: nothing in it is corrected, united or read back.
 
     Args:
         requests: How requests are made and read; of the destination, changed by the trigger.
@@ -179,24 +180,6 @@ class HttpApi:
             return NotSendable(Death.INVALID, wrong)
         return Shaped((body,), root, url=url)
 
-    def correct(
-        self,
-        shaped: Shaped,
-        header: Header,  # noqa: ARG002 - nothing is known of the body
-        rules: ShapingRules,  # noqa: ARG002
-        knowledge: Knowledge,  # noqa: ARG002
-    ) -> Shaped | NotSendable:
-        """Leave a body as it is: nobody knows what in it a newer event replaces."""
-        return shaped
-
-    def unite(
-        self,
-        users: Sequence[dict[str, Any]],  # noqa: ARG002
-        root: Mapping[str, Any],  # noqa: ARG002
-    ) -> dict[str, Any] | None:
-        """Return nothing: nobody knows how two results of one person could become one."""
-        return None
-
     def assemble(self, users: Sequence[bytes], root: Mapping[str, Any]) -> bytes:  # noqa: ARG002
         """Return the one body, or the array of all, within its envelope."""
         if not self.parts.has_body:
@@ -216,27 +199,6 @@ class HttpApi:
         if is_status(answer.status, self.requests.retry):
             return Failed(str(answer.status), possibly_applied=answer.status not in _CLIENT_ERRORS)
         return classify_status(answer, said_by(answer, self.requests.reason))
-
-    def tells_data(
-        self,
-        shaped: Shaped,  # noqa: ARG002
-        header: Header,  # noqa: ARG002
-        rules: ShapingRules,  # noqa: ARG002
-    ) -> bool:
-        """Say no: what a body means is not known, and nothing in it is ever corrected."""
-        return False
-
-    def overwrites(self, shaped: Shaped) -> bool:  # noqa: ARG002
-        """Say no: no field is known to be a list of audiences."""
-        return False
-
-    def known_by(self, shaped: Shaped) -> Mapping[str, Any]:  # noqa: ARG002
-        """Return nothing: no profile can be read back."""
-        return {}
-
-    def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG002
-        """Return nothing: no field is known to identify a person."""
-        return frozenset()
 
     def identifies(self, body: Any, identity_value: str) -> bool:
         """Say whether the value stands anywhere in the body."""

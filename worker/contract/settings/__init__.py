@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from worker.contract.settings.authorizations import Authorization
 from worker.contract.settings.checks.exposure import exposures
 from worker.contract.settings.checks.references import misplaced_references
-from worker.contract.settings.checks.tables import DraftSettings, problems_of, warnings_of
+from worker.contract.settings.checks.tables import problems_of, warnings_of
 from worker.contract.settings.http import HttpRequests
 from worker.contract.settings.operating import NotifySettings, OperateSettings
 from worker.contract.settings.reading import SectionReader, merged_environment, parse, read_text
@@ -219,52 +219,16 @@ def _build(
         return None
     reader.refuse_unknown(document, _TABLES)
     folder = source.parent
-    redis = reader.table(RedisSettings, document, "redis")
-    delivery = reader.table(DeliverySettings, document, "delivery")
-    operate = reader.table(OperateSettings, document, "operate")
-    identity = delivery.identity if delivery else ""
-    draft = _draft(folder, document, reader, operate, identity)
-    reader.problems.extend(misplaced_references(document))
-    reader.problems.extend(problems_of(draft))
-    if reader.problems or redis is None or delivery is None or operate is None:
-        return None
-    return Settings(
+    redis = reader.table(RedisSettings, document, "redis") or RedisSettings()
+    delivery = reader.table(DeliverySettings, document, "delivery") or DeliverySettings()
+    operate = reader.table(OperateSettings, document, "operate") or OperateSettings()
+    settings = Settings(
         source=source,
         folder=folder,
-        templates_folder=draft.templates_folder,
+        templates_folder=folder / reader.text(document, "templates", "templates"),
         redis=redis.model_copy(update={"data_dir": folder / redis.data_dir.expanduser()}),
         delivery=delivery,
         operate=operate,
-        **{name: getattr(draft, name) for name in _AS_DRAFTED},
-        fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
-        warnings=tuple(
-            problem.line(source.name)
-            for problem in (
-                *warnings_of(draft),
-                *exposures(draft, document.get("redis", {}), reader.places),
-            )
-        ),
-    )
-
-
-_AS_DRAFTED: Final = (
-    *("authorizations", "destinations", "triggers", "producer"),
-    *("flower", "metrics", "lytics", "sync"),
-)
-_TABLES: Final = ("templates", "redis", "delivery", "operate", *_AS_DRAFTED)
-
-
-def _draft(
-    folder: Path,
-    document: dict[str, Any],
-    reader: SectionReader,
-    operate: OperateSettings | None,
-    identity: str,
-) -> DraftSettings:
-    return DraftSettings(
-        folder=folder,
-        identity=identity,
-        templates_folder=folder / reader.text(document, "templates", "templates"),
         authorizations=reader.named(Authorization, document, "authorizations"),
         destinations=reader.named(Destination, document, "destinations"),
         triggers=reader.named(Trigger, document, "triggers"),
@@ -272,11 +236,19 @@ def _draft(
         flower=reader.optional(FlowerSettings, document, "flower"),
         metrics=reader.optional(MetricsSettings, document, "metrics"),
         lytics=reader.optional(LyticsSettings, document, "lytics"),
-        has_lytics="lytics" in document,
-        notify=operate.notify if operate else None,
         sync=reader.named(SyncSchedule, document, "sync"),
-        named={
-            table: frozenset(rows) if isinstance(rows := document.get(table), dict) else frozenset()
-            for table in ("authorizations", "destinations")
-        },
+        fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
     )
+    reader.problems.extend(misplaced_references(document))
+    reader.problems.extend(problems_of(settings, document))
+    if reader.problems:
+        return None
+    exposed = exposures(settings, document.get("redis", {}), reader.places)
+    warnings = [problem.line(source.name) for problem in (*warnings_of(settings), *exposed)]
+    return settings.model_copy(update={"warnings": tuple(warnings)})
+
+
+_TABLES: Final = (
+    *("templates", "redis", "delivery", "authorizations", "destinations", "triggers"),
+    *("producer", "flower", "metrics", "lytics", "operate", "sync"),
+)

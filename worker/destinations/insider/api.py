@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import orjson
 from worker.contract.events import Header
 from worker.core.knowledge import Knowledge
 from worker.core.verdicts import Verdict
-from worker.destinations.api import Answer, NotSendable, Shaped, ShapingRules
+from worker.destinations.api import Answer, Api, NotSendable, Shaped, ShapingRules
 from worker.destinations.insider import answers as insider_answers
 from worker.destinations.insider import memberships as insider_memberships
 from worker.destinations.insider import shape as insider_shape
@@ -21,7 +21,7 @@ MAX_BYTES: Final = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class InsiderApi:
+class InsiderApi(Api):
     """Upsert and attribute delete, as Insider documents them.
 
     Args:
@@ -33,18 +33,6 @@ class InsiderApi:
     method: str = "POST"
     networks: tuple[str, ...] | None = None
     unites: bool = True
-
-    def headers(
-        self,
-        deliveries: Iterable[str],  # noqa: ARG002
-        root: Mapping[str, Any],  # noqa: ARG002
-    ) -> Mapping[str, str]:
-        """Return nothing: Insider knows no key for repetitions."""
-        return {}
-
-    def signature(self, body: bytes, unix_seconds: int) -> Mapping[str, str]:  # noqa: ARG002
-        """Return nothing: Insider knows no signatures."""
-        return {}
 
     def shape(
         self, body: Any, header: Header, rules: ShapingRules, now_us: int

@@ -5,13 +5,16 @@ from __future__ import annotations
 import stat
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from worker.contract.problems import Problem, place_of
 from worker.contract.settings.authorizations import PARTNER_NAME
-from worker.contract.settings.checks.tables import DraftSettings, other_secrets, sending_secrets
+from worker.contract.settings.checks.tables import other_secrets, sending_secrets
 from worker.contract.settings.values.secrets import LITERAL, Secret, is_reference
+
+if TYPE_CHECKING:
+    from worker.contract.settings import Settings
 
 _HINT: Final = (
     'write "env:NAME" or "file:PATH", and change the secret if others have seen this file'
@@ -22,7 +25,7 @@ _REDIS_URLS: Final = ("url", "broker_url")
 
 
 def exposures(
-    draft: DraftSettings, redis: Mapping[str, Any], overridden: Container[str]
+    draft: Settings, redis: Mapping[str, Any], overridden: Container[str]
 ) -> Iterator[Problem]:
     """Yield what exposes a secret.
 
@@ -52,7 +55,7 @@ def _others_can_read(file: Path) -> bool:
     return stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
 
 
-def _secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
+def _secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
     for authorization in draft.authorizations.values():
         path = place_of(("authorizations", authorization.name))
         for place, secret in authorization.secrets():

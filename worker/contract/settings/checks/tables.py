@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from worker.contract.problems import Problem, did_you_mean, place_of
 from worker.contract.settings.authorizations import (
     PARTNER_NAME,
     REQUEST_TOKEN,
-    Authorization,
     problems_of_authorization,
 )
 from worker.contract.settings.http import HttpRequests, TemplateChoice
-from worker.contract.settings.operating import NotifySettings
-from worker.contract.settings.schedules import SyncSchedule
-from worker.contract.settings.sections import (
-    Destination,
-    FlowerSettings,
-    LyticsSettings,
-    MetricsSettings,
-    ProducerSettings,
-    Trigger,
-)
+from worker.contract.settings.sections import Destination, Trigger
 from worker.contract.settings.values.addresses import literal_address, refuse_address_reason
 from worker.contract.settings.values.secrets import Secret
 from worker.contract.settings.values.urls import (
@@ -38,36 +27,19 @@ from worker.contract.settings.values.urls import (
     refuse_reason,
 )
 
+if TYPE_CHECKING:
+    from worker.contract.settings import Settings
+
 _LOCALHOST: Final = (literal_address("127.0.0.1"), literal_address("::1"))
 
 
-@dataclass(frozen=True, slots=True)
-class DraftSettings:
-    """A configuration whose tables were read one by one; those with problems are left out.
+def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what makes the configuration unusable.
 
     Args:
-        named: All names that the file has in `destinations` and `authorizations`, so that a table
-            with a problem of its own is not also reported as missing.
+        draft: The tables that were read one by one; those with a problem of their own are missing.
+        document: The file. It names also these, so that they are not reported a second time.
     """
-
-    folder: Path
-    templates_folder: Path
-    identity: str
-    authorizations: Mapping[str, Authorization]
-    destinations: Mapping[str, Destination]
-    triggers: Mapping[str, Trigger]
-    producer: ProducerSettings
-    flower: FlowerSettings | None
-    metrics: MetricsSettings | None
-    lytics: LyticsSettings | None
-    has_lytics: bool
-    notify: NotifySettings | None
-    sync: Mapping[str, SyncSchedule]
-    named: Mapping[str, frozenset[str]]
-
-
-def problems_of(draft: DraftSettings) -> Iterator[Problem]:
-    """Yield what makes the configuration unusable."""
     if not draft.templates_folder.is_dir():
         yield Problem("templates", f"there is no folder {draft.templates_folder}",
                       "relative paths start at the folder of this file")  # fmt: skip
@@ -75,24 +47,25 @@ def problems_of(draft: DraftSettings) -> Iterator[Problem]:
         yield from problems_of_authorization(authorization)
     for destination in draft.destinations.values():
         yield from _problem_of_name(
-            draft, "authorizations", destination.authorization,
+            document, "authorizations", destination.authorization,
             place_of(("destinations", destination.name, "authorization")),
         )  # fmt: skip
         yield from _problems_of_http(draft, destination)
-        yield from problems_of_stable_id(destination, draft.triggers, draft.identity)
+        yield from problems_of_stable_id(destination, draft.triggers, draft.delivery.identity)
     for trigger in draft.triggers.values():
-        yield from _problems_of_trigger(draft, trigger)
+        yield from _problems_of_trigger(draft, document, trigger)
     for schedule in draft.sync.values():
-        if not draft.has_lytics and not schedule.files:
+        if "lytics" not in document and not schedule.files:
             yield Problem(place_of(("sync", schedule.name)), "needs the table [lytics]")
-    if draft.notify and draft.notify.url.is_set:
-        url = draft.notify.url
+    notify = draft.operate.notify
+    if notify and notify.url.is_set:
+        url = notify.url
         reason = refuse_reason(url.reveal(), "http")
         if reason is not None:
             yield Problem("operate.notify.url", f"{url.origin} can't be posted to: {reason}")
 
 
-def warnings_of(draft: DraftSettings) -> Iterator[Problem]:
+def warnings_of(draft: Settings) -> Iterator[Problem]:
     """Yield what works but is probably not meant."""
     used = {trigger.destination for trigger in draft.triggers.values()}
     for name, destination in draft.destinations.items():
@@ -112,13 +85,17 @@ def warnings_of(draft: DraftSettings) -> Iterator[Problem]:
     yield from _unset_secrets(draft)
 
 
-def _problem_of_name(draft: DraftSettings, table: str, name: str, place: str) -> Iterator[Problem]:
-    if name and name not in draft.named[table]:
-        hint = did_you_mean(name, draft.named[table]) or f"add the table [{table}.{name}]"
+def _problem_of_name(
+    document: Mapping[str, Any], table: str, name: str, place: str
+) -> Iterator[Problem]:
+    rows = document.get(table)
+    named = rows if isinstance(rows, dict) else {}
+    if name and name not in named:
+        hint = did_you_mean(name, named) or f"add the table [{table}.{name}]"
         yield Problem(place, f"there is no [{table}.{name}]", hint)
 
 
-def _problems_of_http(draft: DraftSettings, destination: Destination) -> Iterator[Problem]:
+def _problems_of_http(draft: Settings, destination: Destination) -> Iterator[Problem]:
     path = ("destinations", destination.name)
     authorization = draft.authorizations.get(destination.authorization)
     if destination.api != "http":
@@ -149,12 +126,14 @@ def _refuse_host_reason(host: str, networks: Sequence[str]) -> str | None:
     return reasons[0] if reasons and all(reasons) else None
 
 
-def _problems_of_trigger(draft: DraftSettings, trigger: Trigger) -> Iterator[Problem]:
+def _problems_of_trigger(
+    draft: Settings, document: Mapping[str, Any], trigger: Trigger
+) -> Iterator[Problem]:
     path = ("triggers", trigger.name)
     if not trigger.destination:
         yield Problem(place_of((*path, "destination")), "must not be empty")
     yield from _problem_of_name(
-        draft, "destinations", trigger.destination, place_of((*path, "destination"))
+        document, "destinations", trigger.destination, place_of((*path, "destination"))
     )
     destination = draft.destinations.get(trigger.destination)
     if destination is not None:
@@ -170,7 +149,7 @@ def _problems_of_trigger(draft: DraftSettings, trigger: Trigger) -> Iterator[Pro
         if field not in kept:
             yield Problem(place_of((*path, "response_fields", at)),
                           f"{field} is not kept: it is missing in export_fields")  # fmt: skip
-    if trigger.response_stream and not draft.has_lytics:
+    if trigger.response_stream and "lytics" not in document:
         yield Problem(place_of((*path, "response_stream")), "needs the table [lytics]")
 
 
@@ -203,7 +182,7 @@ def _near_path(url: str, trigger: Trigger, destination: Destination) -> str:
     return near if "mean" in near else ""
 
 
-def _warnings_of_credentials(draft: DraftSettings, destination: Destination) -> Iterator[Problem]:
+def _warnings_of_credentials(draft: Settings, destination: Destination) -> Iterator[Problem]:
     if destination.api != "insider":
         return
     place = place_of(("destinations", destination.name))
@@ -219,7 +198,7 @@ def _warnings_of_credentials(draft: DraftSettings, destination: Destination) -> 
                           f"{header} is missing; Insider will refuse every request")  # fmt: skip
 
 
-def _unset_secrets(draft: DraftSettings) -> Iterator[Problem]:
+def _unset_secrets(draft: Settings) -> Iterator[Problem]:
     for authorization in draft.authorizations.values():
         path = place_of(("authorizations", authorization.name))
         for place, secret in authorization.secrets():
@@ -233,12 +212,13 @@ def _unset_secrets(draft: DraftSettings) -> Iterator[Problem]:
     for place, secret in other_secrets(draft):
         if not secret.is_set:
             yield Problem(place, f"{secret.origin} is not set; what needs it can't start")
-    if draft.notify and not draft.notify.url.is_set:
-        origin = draft.notify.url.origin
+    notify = draft.operate.notify
+    if notify and not notify.url.is_set:
+        origin = notify.url.origin
         yield Problem("operate.notify.url", f"{origin} is not set; no messages are sent")
 
 
-def sending_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
+def sending_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
     """Yield the secrets of requests outside of the authorizations, with their places."""
     for trigger in draft.triggers.values():
         if trigger.url.secret:
@@ -249,7 +229,7 @@ def sending_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
                 yield place_of((table, name, "http", "sign", "secret")), row.http.sign.secret
 
 
-def other_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
+def other_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
     """Yield the secrets outside of the authorizations, with their places."""
     for secret in draft.producer.webhook.secrets if draft.producer.webhook else ():
         yield "producer.webhook.secret", secret
