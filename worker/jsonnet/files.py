@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -19,7 +19,7 @@ import templates as shipped
 from worker.errors import TemplateBroken
 from worker.jsonnet.syntax import scopes, tree
 from worker.jsonnet.syntax.cursor import SyntaxWrong
-from worker.jsonnet.syntax.depth import TooDeep, markdown_damage, too_deep
+from worker.jsonnet.syntax.depth import markdown_damage, refuse_too_deep
 from worker.jsonnet.syntax.parser import parse
 from worker.jsonnet.syntax.tokens import Token, place, significant
 
@@ -32,7 +32,7 @@ _TEMPLATES: Final = "templates:/"
 _LIB: Final = "lib:/"
 _COMBINED: Final = "(combined)"
 _HASH_CHARACTERS: Final = 12
-_FILES_KEPT: Final = 64
+_FILES_KEPT: Final = 256
 """Parsed files kept in memory: templates share the library's files, so each is parsed once."""
 
 
@@ -42,22 +42,34 @@ class SourceFile:
 
     Args:
         is_code: It is evaluated; else it is imported as text only.
-        tokens: Its significant tokens; none where it is text only.
-        parsed: What they form; None where it is text only.
-        imports: What it imports, and the name under which the bundle holds that.
+        targets: The names under which the bundle holds its imports, in their order.
     """
 
     name: str
     text: str
     is_code: bool
-    tokens: tuple[Token, ...]
-    parsed: tree.Node | None
-    imports: tuple[tuple[tree.Import, str], ...]
+    targets: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """Return the significant tokens; none where it is text only."""
+        return _tokens(self.text) if self.is_code else ()
+
+    @property
+    def parsed(self) -> tree.Node | None:
+        """Return the tree that the tokens form; None where it is text only."""
+        return _parsed(self.text)[0] if self.is_code else None
+
+    @property
+    def imports(self) -> tuple[tuple[tree.Import, str], ...]:
+        """Return what it imports, each with the name under which the bundle holds that."""
+        found = _parsed(self.text)[1] if self.is_code else ()
+        return tuple(zip(found, self.targets, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A template and everything that it imports.
+    """A template and everything that it imports; `orjson` writes it, and `loads` reads it again.
 
     Args:
         content_hash: Over names and texts; the library is not part of it unless imported.
@@ -67,34 +79,14 @@ class Bundle:
     files: Mapping[str, SourceFile]
     content_hash: str
 
-    def dumps(self) -> dict[str, Any]:
-        """Return the bundle as JSON values, from which `loads` makes the same bundle elsewhere."""
-        return {
-            "root": self.root,
-            "content_hash": self.content_hash,
-            "texts": {name: [file.text, file.is_code] for name, file in self.files.items()},
-            "targets": {
-                name: [target for _, target in file.imports] for name, file in self.files.items()
-            },
-        }
-
 
 def loads(dumped: Mapping[str, Any]) -> Bundle:
-    """Read a bundle from the text that `Bundle.dumps` wrote."""
+    """Return a bundle from the values that JSON has of it."""
     files = {
-        name: _read_again(name, text, is_code, dumped["targets"][name])
-        for name, (text, is_code) in dumped["texts"].items()
+        name: SourceFile(**file | {"targets": tuple(file["targets"])})
+        for name, file in dumped["files"].items()
     }
     return Bundle(dumped["root"], files, dumped["content_hash"])
-
-
-def _read_again(name: str, text: str, is_code: bool, targets: Sequence[str]) -> SourceFile:  # noqa: FBT001
-    if not is_code:
-        return SourceFile(name, text, is_code, (), None, ())
-    found = _tokens(text)
-    node, imported = _tree(name, text, found)
-    imports = tuple(zip(imported, targets, strict=True))
-    return SourceFile(name, text, is_code, found, node, imports)
 
 
 def shown(name: str) -> str:
@@ -166,11 +158,8 @@ class TemplateFolder:
         """Add a file that renders several templates together; return its name."""
         text = _imports(json.loads(template))
         name = _TEMPLATES + _COMBINED
-        found, imported = _tree(name, text, _tokens(text))
-        imports = tuple((one, self._root_name(one.path)) for one in imported)
-        files[name] = SourceFile(
-            name, text, is_code=True, tokens=_tokens(text), parsed=found, imports=imports
-        )
+        targets = tuple(self._root_name(one.path) for one in _imported(name, text))
+        files[name] = SourceFile(name, text, is_code=True, targets=targets)
         return name
 
     def _root_name(self, template: str) -> str:
@@ -185,13 +174,9 @@ class TemplateFolder:
 
     def _source_file(self, name: str, *, is_code: bool) -> SourceFile:
         text = self._text(name)
-        if not is_code:
-            return SourceFile(name, text, is_code, (), None, ())
-        found = _tokens(text)
-        _refuse_too_deep(name, text)
-        node, imported = _tree(name, text, found)
-        targets = tuple((each, self._target(name, text, each)) for each in imported)
-        return SourceFile(name, text, is_code, found, node, targets)
+        imports = _imported(name, text) if is_code else ()
+        targets = tuple(self._target(name, text, each) for each in imports)
+        return SourceFile(name, text, is_code, targets)
 
     def _text(self, name: str) -> str:
         try:
@@ -276,27 +261,26 @@ def _parsed(text: str) -> tuple[tree.Node, tuple[tree.Import, ...]]:
     """Return the tree and the imports of a file, which depend on its text alone.
 
     Raises:
-        SyntaxWrong: It does not parse, or names what nobody knows.
+        SyntaxWrong: It does not parse, is nested too deep, or names what nobody knows.
     """
+    refuse_too_deep(_tokens(text))
     node = parse(text, _tokens(text))
     scopes.check(node)
     return node, tuple(scopes.imports(node))
 
 
-def _tree(
-    name: str, text: str, found: tuple[Token, ...]
-) -> tuple[tree.Node, tuple[tree.Import, ...]]:
-    """Return the tree of a file, and its imports.
+def _imported(name: str, text: str) -> tuple[tree.Import, ...]:
+    """Return the imports of a file.
 
     Raises:
         TemplateBroken: It does not parse, or names what nobody knows.
     """
-    if not found:
+    if not _tokens(text):
         raise TemplateBroken(f"{shown(name)}: is empty.", shown(name), 1, 1)
     try:
-        return _parsed(text)
+        return _parsed(text)[1]
     except SyntaxWrong as wrong:
-        raise _broken(name, text, found, wrong) from wrong
+        raise _broken(name, text, _tokens(text), wrong) from wrong
 
 
 def _broken(name: str, text: str, found: tuple[Token, ...], wrong: SyntaxWrong) -> TemplateBroken:
@@ -311,20 +295,6 @@ def _broken(name: str, text: str, found: tuple[Token, ...], wrong: SyntaxWrong) 
             f" this hint it would be: {message})"
         )
     return TemplateBroken(message, shown(name), line, column)
-
-
-@lru_cache(_FILES_KEPT)
-def _too_deep(text: str) -> TooDeep | None:
-    return too_deep(_tokens(text))
-
-
-def _refuse_too_deep(name: str, text: str) -> None:
-    problem = _too_deep(text)
-    if problem is None:
-        return
-    line, column = place(text, problem.offset)
-    message = f"{shown(name)}:{line}:{column}: {problem.message}; simplify the template."
-    raise TemplateBroken(message, shown(name), line, column)
 
 
 def _hash_of(files: Mapping[str, SourceFile]) -> str:

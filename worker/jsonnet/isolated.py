@@ -88,7 +88,7 @@ def render_isolated(
     """
     request = orjson.dumps(
         {
-            "bundle": bundle.dumps(),
+            "bundle": bundle,
             "rows": [[base64.b64encode(row.profile).decode(), dict(row.settings)] for row in rows],
             "seconds": seconds,
             "memory_bytes": memory_bytes,

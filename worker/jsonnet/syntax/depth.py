@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from worker.jsonnet.syntax.cursor import SyntaxWrong
 from worker.jsonnet.syntax.tokens import Token, TokenKind
 
 MAX_DEPTH: Final = 200
@@ -18,16 +18,12 @@ _CLOSING: Final = frozenset(")]}")
 _SEPARATORS: Final = frozenset(",;")
 
 
-@dataclass(frozen=True, slots=True)
-class TooDeep:
-    """An expression that an engine might not survive."""
+def refuse_too_deep(found: Sequence[Token]) -> None:
+    """Refuse expressions that are nested or chained beyond what the engines survive.
 
-    offset: int
-    message: str
-
-
-def too_deep(found: Sequence[Token]) -> TooDeep | None:
-    """Return the first expression that is nested or chained beyond what the engines survive."""
+    Raises:
+        SyntaxWrong: It names the first one.
+    """
     chains = [0]
     for token in found:
         if token.text in _OPENING:
@@ -36,10 +32,13 @@ def too_deep(found: Sequence[Token]) -> TooDeep | None:
             chains.pop()
         chains[-1] = 0 if token.text in _SEPARATORS else chains[-1] + 1
         if len(chains) - 1 > MAX_DEPTH:
-            return TooDeep(token.start, f"brackets are nested deeper than {MAX_DEPTH}")
+            raise _too_deep(f"brackets are nested deeper than {MAX_DEPTH}", token)
         if chains[-1] > MAX_CHAIN:
-            return TooDeep(token.start, f"one expression has more than {MAX_CHAIN} parts")
-    return None
+            raise _too_deep(f"one expression has more than {MAX_CHAIN} parts", token)
+
+
+def _too_deep(message: str, token: Token) -> SyntaxWrong:
+    return SyntaxWrong(f"{message}; simplify the template", token.start)
 
 
 _VALID_ESCAPES: Final = frozenset("\"'\\/bfnrtu")

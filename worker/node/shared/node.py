@@ -102,33 +102,24 @@ class TemplateVersions:
             others = {name: each for name, each in stored.items() if _runs(int(name))}
             write_all(self._descriptor, json.dumps({**others, str(pid): own}))
 
-    def versions(self) -> dict[str, list[str]]:
-        """Return all versions that are in use, by trigger."""
-        found: dict[str, set[str]] = {}
-        for pid, each in self._read().items():
-            for trigger, version in each["versions"].items() if _runs(int(pid)) else ():
-                found.setdefault(trigger, set()).add(version)
-        return {trigger: sorted(versions) for trigger, versions in sorted(found.items())}
-
-    def refused(self) -> dict[str, str]:
-        """Return why changed templates are not used, by trigger."""
-        return {
-            trigger: reason
-            for pid, each in sorted(self._read().items())
-            for trigger, reason in (each["refused"].items() if _runs(int(pid)) else ())
-        }
-
-    def engine_use(self) -> dict[str, dict[str, int]]:
-        """Return how many of the last events needed the engine, by template and by reason."""
-        found: dict[str, Counter[str]] = {}
-        for pid, each in self._read().items():
-            for template, counts in each["engine_use"].items() if _runs(int(pid)) else ():
-                found.setdefault(template, Counter()).update(counts)
-        return {template: dict(counts) for template, counts in sorted(found.items())}
-
-    def _read(self) -> dict[str, dict[str, dict[str, Any]]]:
+    def in_use(self) -> dict[str, Any]:
+        """Return what the running processes work with, as the fields of `Process` say it."""
+        versions: dict[str, set[str]] = {}
+        refused: dict[str, str] = {}
+        engine_use: dict[str, Counter[str]] = {}
         with locked(self._descriptor):
-            return _stored(self._descriptor)
+            stored = _stored(self._descriptor)
+        for each in (own for pid, own in sorted(stored.items()) if _runs(int(pid))):
+            refused |= each["refused"]
+            for trigger, version in each["versions"].items():
+                versions.setdefault(trigger, set()).add(version)
+            for template, counts in each["engine_use"].items():
+                engine_use.setdefault(template, Counter()).update(counts)
+        return {
+            "versions": {trigger: sorted(each) for trigger, each in sorted(versions.items())},
+            "refused": refused,
+            "engine_use": {template: dict(each) for template, each in sorted(engine_use.items())},
+        }
 
 
 def _stored(descriptor: int) -> dict[str, Any]:
@@ -158,6 +149,10 @@ class NodeMemory:
     doubted: DoubtedTemplates = field(default_factory=DoubtedTemplates)
     templates: TemplateVersions = field(default_factory=TemplateVersions)
     known_births: KnownBirths = field(default_factory=KnownBirths)
+
+    def about_templates(self) -> dict[str, Any]:
+        """Return what its processes tell of templates, as the fields of `Process` say it."""
+        return {"doubted": self.doubted.read(), **self.templates.in_use()}
 
     @classmethod
     def of(cls, processes: int, destinations: Iterable[str]) -> Self:

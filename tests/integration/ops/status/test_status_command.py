@@ -160,7 +160,7 @@ def test_a_template_whose_compiled_form_was_turned_off_is_named(call, relay):
         relay.settings.fingerprint,
         stopped=tuple,
         clock=lambda: 1.0,
-        doubted=lambda: {"insider/enter.jsonnet": 1},
+        templates=lambda: {"doubted": {"insider/enter.jsonnet": 1}},
     ).announce()
 
     (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
@@ -182,7 +182,7 @@ def test_how_many_events_needed_the_engine_is_told_with_the_reason(call, relay):
         relay.settings.fingerprint,
         stopped=tuple,
         clock=lambda: 1.0,
-        engine_use=lambda: used,
+        templates=lambda: {"engine_use": used},
     ).announce()
 
     triggers = orjson.loads(call(app, "status", "--json").stdout)["triggers"]

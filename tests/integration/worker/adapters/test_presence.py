@@ -29,7 +29,7 @@ class Node:
             config,
             stopped=lambda: self.stopped,
             clock=lambda: self.now,
-            engine_use=lambda: self.engine_use,
+            templates=lambda: {"engine_use": self.engine_use},
         )
 
 

@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from worker.jsonnet.syntax import scopes
 from worker.jsonnet.syntax import tokens as lexer
-from worker.jsonnet.syntax.depth import markdown_damage, too_deep
+from worker.jsonnet.syntax.cursor import SyntaxWrong
+from worker.jsonnet.syntax.depth import markdown_damage, refuse_too_deep
 from worker.jsonnet.syntax.parser import parse
 from worker.jsonnet.syntax.tokens import TokenKind
 
@@ -86,31 +87,29 @@ def test_a_place_counts_lines_and_columns_from_one():
 
 
 def test_two_hundred_brackets_are_allowed_and_one_more_is_not():
-    assert too_deep(lexer.significant("[" * 200 + "]" * 200)) is None
+    refuse_too_deep(lexer.significant("[" * 200 + "]" * 200))
 
-    problem = too_deep(lexer.significant("[" * 201 + "]" * 201))
+    with pytest.raises(SyntaxWrong, match="200") as problem:
+        refuse_too_deep(lexer.significant("[" * 201 + "]" * 201))
 
-    assert problem is not None
-    assert problem.offset == 200
-    assert "200" in problem.message
+    assert problem.value.at == 200
 
 
 def test_a_chain_that_kills_the_reference_engine_is_refused():
-    problem = too_deep(lexer.significant("1" + "+1" * 20_000))
-
-    assert problem is not None
+    with pytest.raises(SyntaxWrong, match="parts"):
+        refuse_too_deep(lexer.significant("1" + "+1" * 20_000))
 
 
 def test_many_fields_are_no_chain():
     source = "{" + "".join(f"f{i}: 'a' + 'b',\n" for i in range(3_000)) + "}"
 
-    assert too_deep(lexer.significant(source)) is None
+    refuse_too_deep(lexer.significant(source))
 
 
 def test_brackets_in_strings_and_comments_are_not_counted():
     source = f"'{'[' * 300}' + \"{'{' * 300}\" // {'(' * 300}"
 
-    assert too_deep(lexer.significant(source)) is None
+    refuse_too_deep(lexer.significant(source))
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import redis
 
@@ -30,10 +30,7 @@ class RedisPresence:
         client: With short timeouts.
         config: The configuration's fingerprint.
         stopped: Returns the names of triggers that this node can't work on.
-        doubted: Returns the templates whose compiled form is off in this node.
-        versions: Returns the versions of templates that its processes work with, by trigger.
-        refused: Returns why changed templates are not used, by trigger.
-        engine_use: Returns how many events needed the engine, by template and reason.
+        templates: Returns the fields of `Process` that tell of the node's templates.
         files: Returns the digests of the files that templates use, by path.
         alive_file: Touched whenever Redis was told, for the health check of a container; it is
             no part of anything else. None = there is none.
@@ -46,10 +43,7 @@ class RedisPresence:
         *,
         stopped: Callable[[], Collection[str]],
         clock: Callable[[], float],
-        doubted: Callable[[], Mapping[str, int]] = dict,
-        versions: Callable[[], Mapping[str, Sequence[str]]] = dict,
-        refused: Callable[[], Mapping[str, str]] = dict,
-        engine_use: Callable[[], Mapping[str, Mapping[str, int]]] = dict,
+        templates: Callable[[], Mapping[str, Any]] = dict,
         files: Callable[[], Mapping[str, str]] = dict,
         alive_file: Path | None = None,
         watch: Callable[[], None] = lambda: None,
@@ -59,10 +53,7 @@ class RedisPresence:
         self._config = config
         self._stopped = stopped
         self._clock = clock
-        self._doubted = doubted
-        self._versions = versions
-        self._refused = refused
-        self._engine_use = engine_use
+        self._templates = templates
         self._read_files = files
         self._files = FilesInUse()
         self._alive_file = alive_file
@@ -105,18 +96,14 @@ class RedisPresence:
                 self._client.zrem(keys.PROCESSES, *self._told)
 
     def _process(self) -> Process:
-        stopped = tuple(sorted(self._stopped()))
         return Process(
             self._host,
             os.getpid(),
             WORKER,
             self._config,
-            stopped,
+            tuple(sorted(self._stopped())),
             self._version,
-            self._doubted(),
-            self._versions(),
-            self._refused(),
-            self._ahead_seconds,
-            self._engine_use(),
-            self._files,
+            clock_ahead_seconds=self._ahead_seconds,
+            files=self._files,
+            **self._templates(),
         )

@@ -17,7 +17,7 @@ def tell_versions(told: TemplateVersions) -> None:
         told.report(
             os.getpid(), TemplateUse({f"trigger-{at}": version for at in range(number % 40)})
         )
-        told.versions()
+        told.in_use()
 
 
 def add_doubts(doubted: DoubtedTemplates) -> None:
@@ -45,4 +45,4 @@ def test_how_many_events_needed_the_engine_is_added_up_over_the_processes_that_r
     node.report(os.getpid(), TemplateUse({"t": "1"}, engine_use=mine))
     node.report(os.getppid(), TemplateUse({"t": "1"}, engine_use={"a.jsonnet": {"": 10}}))
 
-    assert node.engine_use() == {"a.jsonnet": {"": 910, "std.exp": 100}}
+    assert node.in_use()["engine_use"] == {"a.jsonnet": {"": 910, "std.exp": 100}}
