@@ -40,7 +40,7 @@ class _Worker:
         return self.loaded.stopped
 
     def ready(self) -> Ready:
-        """Build what drains in this process."""
+        """Open this process' clients and templates, from which it drains."""
         runtime = runtime_for(self.settings, self.loaded)
         runtime.connect()
         gc.set_threshold(*COLLECT_AFTER)

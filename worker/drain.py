@@ -317,7 +317,7 @@ class Drain:
             await asyncio.gather(*running, return_exceptions=True)
 
     def _rendering_ends(self, courier: Courier) -> Callable[[], Awaitable[bool]]:
-        """Return what says whether the rest of a batch stays in its streams, for now.
+        """Return the question whether the rest of a batch stays in its streams, for now.
 
         Live work would have to wait until all of a backfill's batch is rendered and sent. What has
         been rendered by then is sent in any case: so a backfill comes on, however much is live.

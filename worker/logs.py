@@ -21,7 +21,7 @@ TEXT: Final = "text"
 
 
 _QUIET: Final = ("celery.worker.strategy", "celery.app.trace", "httpx", "httpcore", "uvicorn.error")
-"""They tell of every task, request and start, whole URLs included; we have lines of our own."""
+"""Loggers that tell of every task, request and start, URLs included; we have our own lines."""
 
 LOG: Final = structlog.get_logger()
 _SHARED: Final[list[Any]] = [

@@ -62,7 +62,7 @@ class Spec:
 
     @property
     def options(self) -> PublishOptions:
-        """Return the way in which the job's rows are published."""
+        """Return the options of `publish` for the job's rows."""
         return PublishOptions(
             job=self.name, skip_hook=self.skip_hook, triggers=self.triggers, again=self.again
         )
@@ -73,7 +73,7 @@ class Spec:
         return all(self.digests)
 
     def source_of(self, stripe: int) -> str:
-        """Return in what the positions of a stripe count."""
+        """Return the name of the order of blocks in which a stripe's positions count."""
         begin = f"{self.digests[0][:8]}{self.routing}.{len(self.sources)}"
         return f"{begin}.{stripe}.{self.stripes}.{self.attempt}"
 

@@ -123,7 +123,7 @@ class Quarantine:
         self._warned_at = -_WARNED_AGAIN_SECONDS
 
     def keep(self, records: Iterable[NewRecord], *, now_ms: int, cap_bytes: int) -> None:
-        """Keep these; the oldest go where there is too much.
+        """Add records to the quarantine; its oldest ones go where there are too many bytes.
 
         Raises:
             RedisUnavailable: Some may be kept and some not; keeping them again is harmless.
@@ -226,7 +226,7 @@ def _parts(records: Iterable[NewRecord]) -> Iterator[Sequence[str | bytes]]:
 
 
 def _about(record: NewRecord) -> bytes:
-    """Return what the script puts behind `[first seen,`."""
+    """Return the JSON of a record for `quarantine.lua`, but for `[first seen,`, its beginning."""
     said = (str(record.reason), record.audience, record.message)
     return orjson.dumps([*said, record.lane, record.state, record.skip_hook])[1:]
 

@@ -43,9 +43,9 @@ _DIGESTS: Final[dict[tuple[int, ...], str]] = {}
 """The digests of files, by their state: device, number, size and time of change."""
 _UTF_16: Final = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _BOM: Final = codecs.BOM_UTF8
+"""The byte order mark of UTF-8."""
 _FALLBACK_ENCODING: Final = "cp1252"
 _JSON: Final = ("{", "[")
-"""The byte order mark of UTF-8."""
 
 
 class Format(StrEnum):

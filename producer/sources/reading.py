@@ -175,7 +175,7 @@ class _PayloadReader:
     def _unfinished(
         self, text: bytes, begin: int, quote: int, number: int, *, ends_line: bool
     ) -> Iterator[Payload]:
-        """A string has no end: broken if the line ends here, else more of it may come."""
+        """Take a string without an end: it is broken where the line ends, else more may come."""
         if not ends_line and len(text) - quote <= self._largest:
             if self._depth:
                 self._append(number, text[begin:quote])
@@ -210,7 +210,7 @@ class _PayloadReader:
             self._open.append((number, text))
 
     def _complete(self) -> Iterator[Payload]:
-        """The open value has ended."""
+        """Yield the payload that the open value is, now that it has ended."""
         number = self._open[0][0]
         text = b"".join(part for _, part in self._open)
         if self._size > self._largest:
@@ -233,7 +233,7 @@ class _PayloadReader:
         return Payload(kept, None, number, self._next_index(), message, Refusal.TOO_LARGE)
 
     def _give_up(self) -> Iterator[Payload]:
-        """The open value is broken; save the lines of it that are payloads by themselves."""
+        """Close the open value as broken, and yield its lines that are payloads themselves."""
         lines, self._open, self._size, self._depth = self._open, [], 0, 0
         self._amid_broken = self._in_array or len(lines) > 1
         for number, text in lines:

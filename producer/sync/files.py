@@ -118,7 +118,7 @@ class FileSource:
         )
 
     def look(self, profile_key: str) -> Look:  # noqa: ARG002 - the protocol's signature
-        """People who are missing from a complete file have left."""
+        """Return that a person has left: who is missing from a complete file has."""
         return Look(is_member=False, profile={})
 
     def refuse_change(self, origin: str) -> None:

@@ -26,7 +26,7 @@ _ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publisher) -> Syncing:
-    """Return what does the steps of a sync.
+    """Open what a sync reads, and return it ready to do steps.
 
     Raises:
         RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.

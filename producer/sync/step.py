@@ -172,7 +172,7 @@ class Syncing:
         )
 
     def _pausing(self) -> Callable[[float], None]:
-        """Return what waits between two requests, within this step."""
+        """Return the waiting between two requests to Lytics, which does not outlast this step."""
         ends_at = self.monotonic() + STEP_SECONDS
 
         def pause(seconds: float) -> None:

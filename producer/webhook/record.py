@@ -23,7 +23,7 @@ LOG: Final = structlog.get_logger()
 
 
 class AnswerListener(Protocol):
-    """Writes it to Redis; `receivers.report_receiver` is the real one."""
+    """Writes counts of the webhook's answers to Redis, as `receivers.report_receiver` does."""
 
     def __call__(
         self,

@@ -128,7 +128,7 @@ class CancellableNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect."""
+        """Connect as httpcore asks; see `connect_tcp` of its backends."""
         stream = await self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
         return _Stream(stream)
 

@@ -50,7 +50,7 @@ class Tally:
 
     @property
     def is_bad(self) -> bool:
-        """Somebody has to look at it."""
+        """Say whether the drain failed, or deliveries died: somebody has to look."""
         return self.failed or self.dead > 0
 
     def __str__(self) -> str:

@@ -74,7 +74,7 @@ class TemplateReport:
 
     @property
     def is_fit(self) -> bool:
-        """Nothing but warnings was found."""
+        """Say whether a template passed: nothing but warnings was found."""
         return all(finding.severity != "error" for finding in self.findings)
 
 

@@ -87,7 +87,7 @@ def check_triggers(settings: Settings, now: datetime) -> list[Finding]:
 
 
 def kind_of(trigger: Trigger) -> str:
-    """Return what names all that a trial of a trigger depends on.
+    """Return a text of all that a trial of a trigger depends on; it names its kind.
 
     Triggers that differ in their names and audiences only are of one kind, and tried once.
     """
@@ -135,7 +135,7 @@ def rehearse_sample(settings: Settings, trigger: Trigger, now: datetime) -> Rehe
 def _rehearse(
     settings: Settings, trigger: Trigger, renderer: SampleRenderer, now: datetime
 ) -> tuple[dict[str, Any], Rehearsed]:
-    """Return the profile of the sample too."""
+    """Render and shape a sample; returns its profile, and what became of it."""
     template = renderer.load(settings.template_of(trigger))
     profile = profile_for(settings, trigger, now)
     [result] = renderer.render(template, [Row(orjson.dumps(profile), trigger.settings)])

@@ -23,7 +23,7 @@ _PUNCTUATION: Final = str.maketrans("", "", "+ ()./-")
 _DIGIT: Final = re.compile(r"\d")
 _CALLING_CODES: Final = {str(code): code for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE}
 _CALLING_CODE_LENGTHS: Final = (1, 2, 3)
-"""No calling code begins with another."""
+"""The numbers of digits that calling codes have; none begins with another."""
 _TYPES: Final = (
     "mobile", "fixed_line", "toll_free", "premium_rate", "shared_cost", "voip",
     "personal_number", "pager", "uan", "voicemail",
@@ -64,7 +64,7 @@ def by_library(number: str, region: str) -> str | None:
 
 
 class _InDoubt(Exception):  # noqa: N818 - it is no error
-    """Only the library knows."""
+    """A number that the rules here do not decide: `phonenumbers` is asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from worker.destinations.insider.api import InsiderApi
 
 
 def api_of(settings: Settings, trigger: Trigger) -> Api:
-    """Return what a trigger's destination is like."""
+    """Return the API of a trigger's destination: how to shape, pack and judge its requests."""
     destination = settings.destinations[trigger.destination]
     if destination.api == "insider":
         return InsiderApi(unites=destination.unite)

@@ -68,17 +68,17 @@ class NoAnswer:
 
     @property
     def is_ours(self) -> bool:
-        """Say whether it is our own doing, and says nothing about the destination."""
+        """Say whether the silence is our own doing, and says nothing about the destination."""
         return self.kind in {Silence.STOPPED, Silence.WITHHELD}
 
     @property
     def message(self) -> str:
-        """Say that there is none, and why."""
+        """Return in words that no answer came, and why."""
         return f"no answer ({self.kind})"
 
     @property
     def verdict(self) -> Verdict:
-        """Return what the drain obeys."""
+        """Return that the request failed, which may have been applied all the same."""
         return Failed(self.message, possibly_applied=self.possibly_applied)
 
 
@@ -94,7 +94,7 @@ class NoToken(NoAnswer):
 
     @property
     def verdict(self) -> Verdict:
-        """Return what the drain obeys."""
+        """Return what the want of a token means for the destination."""
         return self.why
 
 

@@ -89,7 +89,7 @@ class Edge:
         return self._task
 
     def get_ready(self, **_: Any) -> None:
-        """Build what drains when a process begins, so that its first event does not wait for it.
+        """Open clients and templates as a process begins, so that no event waits for them.
 
         If it can't be built, the first task tries again and reports the error.
         """

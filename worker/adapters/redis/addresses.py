@@ -59,7 +59,7 @@ def rename_hint(old: str, new: str) -> str:
 
 
 def _address(settings: Settings, destination: Destination) -> str:
-    """Return host and fingerprint; "" = a secret is not set."""
+    """Return a destination's host and its credentials' fingerprint; "" = a secret is not set."""
     try:
         authorization = settings.authorization_of(destination)
         fingerprint = fingerprint_of(authorization)

@@ -233,7 +233,7 @@ def read_state(
 
 
 def read_probes(client: redis.Redis, name: str) -> Probes:
-    """Return who of a gate has to send one request first."""
+    """Return whether a gate, or triggers behind it, let one request through first, to probe."""
     with redis_errors():
         stored: Any = client.hgetall(keys.gate(name))
     return Probes(

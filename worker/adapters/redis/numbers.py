@@ -16,7 +16,7 @@ _TRIGGER: Final = "t|"
 
 
 class RedisNumbers:
-    """Numbers names; see `preparing.Numbers`."""
+    """Numbers the names in packed ledger records; see `worker.batch.batch.Numbers`."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client

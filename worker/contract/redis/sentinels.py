@@ -142,7 +142,7 @@ class SentinelConnection(_Leaving, redis.sentinel.SentinelManagedConnection):
 
 
 class SentinelSSLConnection(SentinelConnection, redis.sentinel.SentinelManagedSSLConnection):
-    """The same with TLS."""
+    """A connection with TLS to the master that Sentinels name."""
 
 
 class _AsyncConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedConnection):

@@ -26,7 +26,7 @@ from worker.contract.settings.values.urls import masked
 from worker.errors import ConfigurationInvalid
 
 FoundBy = Literal["", "sentinel", "cluster"]
-"""Through its own address, through Sentinels, or as one of a Cluster's."""
+"""How Redis is found: at its own address, through Sentinels, or as one node of a Cluster's."""
 
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
@@ -82,12 +82,12 @@ class RedisAddress:
 
     @property
     def is_cluster(self) -> bool:
-        """The hosts are some nodes of a Cluster."""
+        """Say whether the hosts are nodes of a Cluster."""
         return self.found_by == _CLUSTER
 
     @property
     def outside(self) -> dict[RedisNode, RedisNode]:
-        """Where nodes of a Cluster are reached, by the addresses that they tell."""
+        """Return where nodes of a Cluster are reached, by the addresses that they tell."""
         return dict(_nat_pairs(self.options.get(_NAT, "")))
 
     @property

@@ -61,5 +61,5 @@ NO_RENAMES: Final = Renames()
 
 
 async def no_renames() -> Renames:
-    """Return that no audience was renamed."""
+    """Return the renames of a destination for which no audience was renamed."""
     return NO_RENAMES

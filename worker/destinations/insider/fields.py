@@ -40,7 +40,7 @@ OBJECT_ATTRIBUTES: Final = "object_attributes"
 TOO_OLD: Final = "too_old"
 
 _BLOCKED: Final = frozenset({"", "undefined", "anonymous", "0", "1", "null"})
-"""Identifiers that many people share merge their profiles."""
+"""Identifiers that many people share: they would merge their profiles."""
 
 _EVENT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _EVENT_KEYS: Final = frozenset({"event_name", "timestamp", "event_params"})
@@ -48,7 +48,7 @@ _MINUTE_US: Final = 60_000_000
 _OLDEST_EVENT: Final = timedelta(days=90)
 """Insider does not write custom events older than about three months."""
 _OLDEST: Final = {"purchase": timedelta(days=730)}
-"""Events of its own that it writes for longer."""
+"""Insider's own events that it writes for longer, and for how long."""
 
 
 def identifiers(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _drop_wrong_custom(parameters: dict[str, Any], dropped: list[str]) -> None:
 
 
 def _moment(written: Any, time_us: int) -> datetime | None:
-    """Return when it happened; where the template does not say, when the delivery's event did."""
+    """Return when a custom event happened: as the template says, else as the delivery's."""
     if is_empty(written):
         return _instant_of(time_us)
     return normalise.instant(written)

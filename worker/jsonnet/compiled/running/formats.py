@@ -130,7 +130,7 @@ def _character(value: Any) -> str:
 
 
 def _whole_number(value: float, flags: str, filled: int, digits: int) -> str:
-    """Return it without its fraction."""
+    """Return a number for `%d`, without its fraction."""
     spend_text(digits)
     shown = _digits_of(math.floor(abs(value)))
     return _filled_up(_sign(flags, negative=value <= -1), shown, filled, digits)

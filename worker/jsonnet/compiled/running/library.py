@@ -219,7 +219,7 @@ LIBRARY: Final = {
     "isValidSha1": LibraryFunction(is_valid_sha1, ("x",), 1, "bool"),
     "isValidSha256": LibraryFunction(is_valid_sha256, ("x",), 1, "bool"),
 }
-"""By the name that templates call it by."""
+"""The functions of the library, by the names that templates call them by."""
 
 
 def function_of(name: str, profile: Fields, settings: Fields) -> Func:

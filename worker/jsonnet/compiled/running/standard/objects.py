@@ -47,7 +47,7 @@ def map_with_key(func: Any, obj: Any) -> dict[str, Any]:
 
 @native("obj key", gives="object", name="objectRemoveKey")
 def object_remove_key(obj: Any, key: Any) -> dict[str, Any]:
-    """Hidden fields stay hidden there: left to Jsonnet."""
+    """Return an object without a field; one with hidden fields is left to Jsonnet."""
     if obj.__class__ is not dict:
         raise Doubtful
     gone = string(key)

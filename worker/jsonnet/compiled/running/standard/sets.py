@@ -48,7 +48,7 @@ def _elements(keyed: Keyed) -> list[Any]:
 
 
 def _set(arr: Any, key: Any) -> Keyed:
-    """Return what has to be a set already."""
+    """Return the keyed elements of an array that is a set: sorted, and each there once."""
     keyed = _keyed(arr, key)
     keys = [key for key, _ in keyed]
     if any(not before < after for before, after in pairwise(keys)):

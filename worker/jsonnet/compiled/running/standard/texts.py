@@ -82,7 +82,7 @@ def string_chars(text: Any) -> list[str]:
 
 @native("pat str", gives="array", name="findSubstr")
 def find_substring(pattern: Any, text: Any) -> list[int]:
-    """Return where it occurs, also overlapping; offsets in other than ASCII text are disputed."""
+    """Return where a pattern occurs, also overlapping; ASCII only: other offsets are disputed."""
     if not string(pattern) or not string(text).isascii():
         raise Doubtful
     spend(len(text))
