@@ -278,6 +278,14 @@ class Publisher:
             self._ring(written.rang, draft.lane)
         return published_of(draft, written)
 
+    def _keep(self, draft: Draft) -> None:
+        if draft.kept:
+            self._quarantine.keep(
+                draft.kept,
+                now_ms=draft.reading.now_us // 1_000,
+                cap_bytes=self._fill.quarantine_bytes(CAP_BYTES),
+            )
+
     def _written(
         self, draft: Draft, progress: JobPosition, rolls: Mapping[PartitionAddress, Roll]
     ) -> Published:
@@ -287,14 +295,6 @@ class Publisher:
         except PartitionsChange:
             learn_numbering(self._client, self._settings)
             raise
-
-    def _keep(self, draft: Draft) -> None:
-        if draft.kept:
-            self._quarantine.keep(
-                draft.kept,
-                now_ms=draft.reading.now_us // 1_000,
-                cap_bytes=self._fill.quarantine_bytes(CAP_BYTES),
-            )
 
     def _ring(self, places: Iterable[PartitionAddress], lane: str) -> None:
         for destination, partition in places:

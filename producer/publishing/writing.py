@@ -91,12 +91,6 @@ def write(
     return Published(accepted=accepted, repeated=repeated, rang=tuple(rang), entries=entries)
 
 
-def _entries(call: ScriptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
-    names = cast("Sequence[str]", call.keys[FIRST_STREAM:])
-    streams = zip(names, ids[::2], ids[1::2], strict=False)
-    return {name: Entries(first.decode(), last.decode()) for name, first, last in streams if first}
-
-
 def _call(
     place: PartitionAddress,
     deliveries: Sequence[NewDelivery],
@@ -140,3 +134,9 @@ def _run(client: Redis, calls: Sequence[ScriptCall], progress: JobPosition) -> l
     if progress.noted:
         then.append(progress.noted)
     return run_each(client, accept.SCRIPT, calls, then=then, synced_once=True, replicated=True)
+
+
+def _entries(call: ScriptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
+    names = cast("Sequence[str]", call.keys[FIRST_STREAM:])
+    streams = zip(names, ids[::2], ids[1::2], strict=False)
+    return {name: Entries(first.decode(), last.decode()) for name, first, last in streams if first}

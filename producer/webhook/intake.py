@@ -25,28 +25,12 @@ GROUP_BODIES: Final = 1_000
 GROUP_BYTES: Final = 4 * 1024 * 1024
 LOG: Final = structlog.get_logger()
 
-
-PORTION: Final = Portion(1_000, 4 * 1024 * 1024)
-"""The events and bytes of one body in one write: a body of Lytics, at most 0.1 s of work."""
-_TOGETHER: Final = Portion(2_000, 8 * 1024 * 1024)
-"""The events and bytes of all bodies in one write."""
-
 StoreBodies = Callable[[Sequence[Body]], int]
 """Stores a portion of each of the first bodies; returns the number of these, at least one.
 
 Each body knows afterwards how much of it is stored. Raises RedisUnavailable if Redis is full or
 away; some of the portions may be stored.
 """
-
-
-def store_bodies(publisher: Publisher, bodies: Sequence[Body]) -> int:
-    """Publish a portion of each body; see `StoreBodies`."""
-    published = publisher.publish_each(
-        (body.payloads() for body in bodies), portion=PORTION, together=_TOGETHER
-    )
-    for body, each in zip(bodies, published, strict=False):
-        body.advance(each)
-    return len(published)
 
 
 class _Waiting(NamedTuple):
@@ -143,3 +127,19 @@ class Intake:
 def _fail(answer: asyncio.Future[Published], error: Exception) -> None:
     if not answer.done():
         answer.set_exception(error)
+
+
+PORTION: Final = Portion(1_000, 4 * 1024 * 1024)
+"""The events and bytes of one body in one write: a body of Lytics, at most 0.1 s of work."""
+_TOGETHER: Final = Portion(2_000, 8 * 1024 * 1024)
+"""The events and bytes of all bodies in one write."""
+
+
+def store_bodies(publisher: Publisher, bodies: Sequence[Body]) -> int:
+    """Publish a portion of each body; see `StoreBodies`."""
+    published = publisher.publish_each(
+        (body.payloads() for body in bodies), portion=PORTION, together=_TOGETHER
+    )
+    for body, each in zip(bodies, published, strict=False):
+        body.advance(each)
+    return len(published)

@@ -75,7 +75,7 @@ class DrainResult:
 
     @property
     def is_bad(self) -> bool:
-        """Somebody has to look at it."""
+        """Say whether the drain failed, or deliveries died: somebody has to look."""
         return self._total().is_bad
 
     def __str__(self) -> str:
@@ -96,6 +96,44 @@ class DrainResult:
         )
 
 
+def register(app: Any, task: Callable[[], DrainTask]) -> None:
+    """Make `drain` a task of the app, under its name and the former one."""
+
+    def drain(self: Any, destination: str, partition: int) -> ResultLine:
+        """Drain one partition of one destination for a slice."""
+        info = self.request.delivery_info or {}
+        queue = BACKFILL if info.get("routing_key") == BACKFILL else LIVE
+        result = _run(task(), Ring(queue, destination, partition))
+        if result is None:
+            return ResultLine(NO_FREE_SLOT)
+        if result.is_bad:
+            raise DrainEndedBadly(str(result))
+        return ResultLine(str(result))
+
+    for name in (DRAIN_TASK, FORMER_DRAIN_TASK):
+        app.task(name=name, bind=True, throws=(SegrelayError,), ignore_result=True)(drain)
+
+
+def _run(task: DrainTask, call: Ring) -> DrainResult | None:
+    try:
+        return task.run(call)
+    except SegrelayError as error:
+        _log_failure(call, error)
+        raise
+    except Exception as error:  # noqa: BLE001 - this is the edge
+        # Its message may hold a profile's fields, and Flower would show it.
+        raise Bug(log_bug(error, "drain.failed", **_named(call))) from None
+
+
+def _log_failure(call: Ring, error: SegrelayError) -> None:
+    tell = LOG.error if isinstance(error, WeMustAct) else LOG.warning
+    tell("drain.failed", **_named(call), error=type(error).__name__, message=error.message)
+
+
+def _named(call: Ring) -> dict[str, Any]:
+    return {"destination": str(call.destination)[:100], "partition": call.partition}
+
+
 @dataclass(slots=True)
 class DrainTask:
     """The task's work: one object, made before the fork and used in each child."""
@@ -105,12 +143,6 @@ class DrainTask:
     ringer: Ringer
     node: NodeMemory
     ready: Ready | None = None
-
-    def get_ready(self) -> Ready:
-        """Build what drains, if that has not been done in this process."""
-        if self.ready is None:
-            self.ready = self.build()
-        return self.ready
 
     def run(self, call: Ring) -> DrainResult | None:
         """Drain, and ring again where there is more to do; returns None if no slot is free.
@@ -183,6 +215,12 @@ class DrainTask:
         )
         return tally
 
+    def get_ready(self) -> Ready:
+        """Return this process' clients and templates; the first call opens them."""
+        if self.ready is None:
+            self.ready = self.build()
+        return self.ready
+
     def _report_templates(self, use: TemplateUse) -> None:
         if not use.versions and not use.stopped:
             return
@@ -194,41 +232,3 @@ class DrainTask:
         """Ring for the calls that waited for the slot, and only then for this partition."""
         waiting = self.node.waiting.next_after(call)
         self.ringer.ring([*([waiting] if waiting else []), *again])
-
-
-def register(app: Any, task: Callable[[], DrainTask]) -> None:
-    """Make `drain` a task of the app, under its name and the former one."""
-
-    def drain(self: Any, destination: str, partition: int) -> ResultLine:
-        """Drain one partition of one destination for a slice."""
-        info = self.request.delivery_info or {}
-        queue = BACKFILL if info.get("routing_key") == BACKFILL else LIVE
-        result = _run(task(), Ring(queue, destination, partition))
-        if result is None:
-            return ResultLine(NO_FREE_SLOT)
-        if result.is_bad:
-            raise DrainEndedBadly(str(result))
-        return ResultLine(str(result))
-
-    for name in (DRAIN_TASK, FORMER_DRAIN_TASK):
-        app.task(name=name, bind=True, throws=(SegrelayError,), ignore_result=True)(drain)
-
-
-def _run(task: DrainTask, call: Ring) -> DrainResult | None:
-    try:
-        return task.run(call)
-    except SegrelayError as error:
-        _log_failure(call, error)
-        raise
-    except Exception as error:  # noqa: BLE001 - this is the edge
-        # Its message may hold a profile's fields, and Flower would show it.
-        raise Bug(log_bug(error, "drain.failed", **_named(call))) from None
-
-
-def _log_failure(call: Ring, error: SegrelayError) -> None:
-    tell = LOG.error if isinstance(error, WeMustAct) else LOG.warning
-    tell("drain.failed", **_named(call), error=type(error).__name__, message=error.message)
-
-
-def _named(call: Ring) -> dict[str, Any]:
-    return {"destination": str(call.destination)[:100], "partition": call.partition}

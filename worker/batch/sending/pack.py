@@ -172,12 +172,6 @@ class Packer:
             return True
         return self.batch.state.waits_until_ms(parcel.delivery) > 0
 
-    def _is_current(self, parcel: Parcel) -> bool:
-        settled = skip_by_ledger(parcel.delivery, parcel.fact, self.batch.state.records)
-        if settled:
-            self.batch.skipped.append(settled)
-        return settled is None
-
     def _pack(self, parcel: Parcel) -> tuple[bytes, ...] | None:
         """Ask the ledger again, correct the body and encode it; None = nothing is left to send."""
         if not self._is_current(parcel):
@@ -188,6 +182,12 @@ class Packer:
             message = log_bug(error, "packing.failed", trigger=parcel.route.trigger)
             self._not_sendable(parcel, NotSendable(Death.INVALID, message))
             return None
+
+    def _is_current(self, parcel: Parcel) -> bool:
+        settled = skip_by_ledger(parcel.delivery, parcel.fact, self.batch.state.records)
+        if settled:
+            self.batch.skipped.append(settled)
+        return settled is None
 
     def _corrected(self, parcel: Parcel) -> tuple[bytes, ...] | None:
         shaped = self._shaped(parcel, self.batch.state.records[parcel.digest])
