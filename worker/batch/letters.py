@@ -57,9 +57,7 @@ def letter_of(
 ) -> Letter:
     """Return the letter of a delivery that died; `tag` is destination and partition."""
     destination, partition = tag
-    place = f"{destination}|{partition}|{delivery.place}"
-    short = hashlib.blake2b(place.encode(), digest_size=_ID_BYTES).hexdigest()
-    letter_id = f"{destination}.{partition}.{short}"
+    letter_id = _letter_id(destination, partition, delivery.place)
     header = delivery.header
     text: dict[str, Any] = {
         "id": letter_id,
@@ -87,6 +85,12 @@ def letter_of(
     }
     sample = _sample(delivery, obituary, letter_id)
     return Letter(letter_id, obituary.cause, sample, orjson.dumps(text))
+
+
+def _letter_id(destination: str, partition: int, place: str) -> str:
+    whole = f"{destination}|{partition}|{place}"
+    short = hashlib.blake2b(whole.encode(), digest_size=_ID_BYTES).hexdigest()
+    return f"{destination}.{partition}.{short}"
 
 
 def _sample(delivery: Delivery, obituary: Obituary, letter_id: str) -> bytes:

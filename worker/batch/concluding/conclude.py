@@ -288,6 +288,10 @@ class Conclusion:
             possibly_applied=possibly_applied,
         )
         self.batch.state.setbacks.update(setbacks)
+        self._wait(waits)
+
+    def _wait(self, waits: Mapping[str, Wait | None]) -> None:
+        """Let this drain, too, keep to the waits that were settled."""
         for trigger, wait in waits.items():
             self.batch.state.set_wait(trigger, wait)
         self.batch.drop([trigger for trigger, wait in waits.items() if wait])

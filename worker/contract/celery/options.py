@@ -44,51 +44,48 @@ class ResultLine:
 def broker_options(settings: Settings) -> dict[str, Any]:
     """Return what `Celery.conf.update` takes."""
     broker_transport.register()
-    options = _fixed_options()
-    options["broker_url"] = celery_broker_url(settings.redis)
-    options["broker_use_ssl"] = celery_ssl(settings.redis) or False
-    options["broker_transport_options"] |= broker_transport_options(settings.redis)
-    return options
+    exchange = Exchange(_EXCHANGE, type="direct")  # type: ignore[no-untyped-call]
+    return {
+        **_FIXED,
+        "broker_url": celery_broker_url(settings.redis),
+        "broker_use_ssl": celery_ssl(settings.redis) or False,
+        "broker_transport_options": _TRANSPORT | broker_transport_options(settings.redis),
+        "task_queues": [_queue(LIVE, exchange), _queue(BACKFILL, exchange)],
+    }
 
 
 def _queue(name: str, exchange: Exchange) -> Queue:
     return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]
 
 
-def _fixed_options() -> dict[str, Any]:
-    exchange = Exchange(_EXCHANGE, type="direct")  # type: ignore[no-untyped-call]
-    return {
-        "accept_content": ["json"],
-        "task_serializer": "json",
-        "enable_utc": True,
-        "broker_connection_timeout": _CONNECT_SECONDS,
-        "broker_connection_retry_on_startup": True,
-        "broker_transport_options": {
-            "queue_order_strategy": "priority",  # kombu's default takes turns: live must be first
-            "visibility_timeout": _VISIBILITY_SECONDS,
-            "socket_timeout": _SOCKET_SECONDS,
-            "socket_connect_timeout": _CONNECT_SECONDS,
-            "socket_keepalive": True,
-        },
-        "task_queues": [
-            _queue(LIVE, exchange),
-            _queue(BACKFILL, exchange),
-        ],
-        "task_default_queue": LIVE,
-        "task_default_exchange": _EXCHANGE,
-        "task_default_routing_key": LIVE,
-        "task_create_missing_queues": False,
-        "task_ignore_result": True,
-        "task_acks_late": False,
-        "task_send_sent_event": False,
-        "task_publish_retry": False,
-        "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": True,
-        "worker_send_task_events": True,
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_proc_alive_timeout": 60.0,
-        "worker_hijack_root_logger": False,
-    }
+_TRANSPORT: Final = {
+    "queue_order_strategy": "priority",  # kombu's default takes turns: live must be first
+    "visibility_timeout": _VISIBILITY_SECONDS,
+    "socket_timeout": _SOCKET_SECONDS,
+    "socket_connect_timeout": _CONNECT_SECONDS,
+    "socket_keepalive": True,
+}
+_FIXED: Final = {
+    "accept_content": ["json"],
+    "task_serializer": "json",
+    "enable_utc": True,
+    "broker_connection_timeout": _CONNECT_SECONDS,
+    "broker_connection_retry_on_startup": True,
+    "task_default_queue": LIVE,
+    "task_default_exchange": _EXCHANGE,
+    "task_default_routing_key": LIVE,
+    "task_create_missing_queues": False,
+    "task_ignore_result": True,
+    "task_acks_late": False,
+    "task_send_sent_event": False,
+    "task_publish_retry": False,
+    "worker_prefetch_multiplier": 1,
+    "worker_disable_prefetch": True,
+    "worker_send_task_events": True,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_proc_alive_timeout": 60.0,
+    "worker_hijack_root_logger": False,
+}
 
 
 _SENTINEL_SECONDS: Final = 1.0

@@ -220,15 +220,13 @@ def _build(
     reader.refuse_unknown(document, _TABLES)
     folder = source.parent
     redis = reader.table(RedisSettings, document, "redis") or RedisSettings()
-    delivery = reader.table(DeliverySettings, document, "delivery") or DeliverySettings()
-    operate = reader.table(OperateSettings, document, "operate") or OperateSettings()
     settings = Settings(
         source=source,
         folder=folder,
         templates_folder=folder / reader.text(document, "templates", "templates"),
         redis=redis.model_copy(update={"data_dir": folder / redis.data_dir.expanduser()}),
-        delivery=delivery,
-        operate=operate,
+        delivery=reader.table(DeliverySettings, document, "delivery") or DeliverySettings(),
+        operate=reader.table(OperateSettings, document, "operate") or OperateSettings(),
         authorizations=reader.named(Authorization, document, "authorizations"),
         destinations=reader.named(Destination, document, "destinations"),
         triggers=reader.named(Trigger, document, "triggers"),

@@ -12,7 +12,7 @@ out of all other audiences. Other lists of that body are then appended too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -36,46 +36,6 @@ _SWITCHES: Final = ("not_append", "append")
 _ROOT_SWITCHES: Final = ("skip_hook", "append")
 _URLS: Final = ("https://", "http://")
 _NO_ROOT: Final[Mapping[str, Any]] = {}
-
-
-@lru_cache(maxsize=256)
-def deletes(url: str) -> bool:
-    """Say whether a URL or path is that of the attribute delete."""
-    return urlsplit(url).path.rstrip("/").endswith(_DELETE_PATH)
-
-
-def misfit(body: Any, url: str) -> str | None:
-    """Say why a body can't be meant for a path, or None if its form fits."""
-    if type(body) is str:
-        return "the template yields a text; Insider's URL comes from the trigger"
-    if type(body) is not dict:
-        return f"the body is not an object but {_kind_of(body)}"
-    users = body.get("users")
-    if type(users) is not list:
-        return "the body has no `users`" if users is None else "`users` is not a list"
-    foreign = _UPSERT_KEYS if deletes(url) else _DELETE_KEYS
-    for user in users:
-        if type(user) is not dict:
-            return f"`users` holds {_kind_of(user)}, not only objects"
-        if not foreign.isdisjoint(user) and (wrong := _given(user, foreign)):
-            return _misfit_message(wrong, url)
-    return None
-
-
-def _given(user: dict[str, Any], keys: frozenset[str]) -> list[str]:
-    return sorted(key for key in keys & user.keys() if not is_empty(user[key]))
-
-
-def _misfit_message(wrong: Sequence[str], url: str) -> str:
-    named = " and ".join(f"`{key}`" for key in wrong)
-    if deletes(url):
-        return f"an attribute delete may not hold {named}: this is a body for an upsert"
-    return f"an upsert may not hold {named}: this is a body for an attribute delete"
-
-
-def _kind_of(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}
-    return "null" if value is None else names.get(type(value), "a number")
 
 
 def shape(body: Any, header: Header, rules: ShapingRules, now_us: int) -> Shaped | NotSendable:
@@ -107,6 +67,46 @@ def shape(body: Any, header: Header, rules: ShapingRules, now_us: int) -> Shaped
         return _worst(problems)
     dropped += ["users" for problem in problems if problem.reason is Death.INVALID]
     return Shaped(tuple(users), root, tuple(dropped))
+
+
+def misfit(body: Any, url: str) -> str | None:
+    """Say why a body can't be meant for a path, or None if its form fits."""
+    if type(body) is str:
+        return "the template yields a text; Insider's URL comes from the trigger"
+    if type(body) is not dict:
+        return f"the body is not an object but {_kind_of(body)}"
+    users = body.get("users")
+    if type(users) is not list:
+        return "the body has no `users`" if users is None else "`users` is not a list"
+    foreign = _UPSERT_KEYS if deletes(url) else _DELETE_KEYS
+    for user in users:
+        if type(user) is not dict:
+            return f"`users` holds {_kind_of(user)}, not only objects"
+        if not foreign.isdisjoint(user) and (wrong := _given(user, foreign)):
+            return _misfit_message(wrong, url)
+    return None
+
+
+def _given(user: dict[str, Any], keys: frozenset[str]) -> list[str]:
+    return sorted(key for key in keys & user.keys() if not is_empty(user[key]))
+
+
+def _kind_of(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")
+
+
+def _misfit_message(wrong: Sequence[str], url: str) -> str:
+    named = " and ".join(f"`{key}`" for key in wrong)
+    if deletes(url):
+        return f"an attribute delete may not hold {named}: this is a body for an upsert"
+    return f"an upsert may not hold {named}: this is a body for an attribute delete"
+
+
+@lru_cache(maxsize=256)
+def deletes(url: str) -> bool:
+    """Say whether a URL or path is that of the attribute delete."""
+    return urlsplit(url).path.rstrip("/").endswith(_DELETE_PATH)
 
 
 def _worst(problems: Sequence[NotSendable]) -> NotSendable:
@@ -154,28 +154,6 @@ def _person(user: dict[str, Any], region: str, dropped: list[str]) -> dict[str, 
     return person or None
 
 
-def _nobody(dropped: Sequence[str]) -> NotSendable:
-    wrong = _list_of([name for name in dropped if name.startswith(("identifiers", "insider_id"))])
-    return NotSendable(Death.INVALID, "no valid identifier" + (wrong and f" (not valid: {wrong})"))
-
-
-def _nothing(dropped: Sequence[str]) -> NotSendable:
-    wrong = [name for name in dropped if name != fields.TOO_OLD and not _is_personal(name)]
-    if wrong:
-        return NotSendable(Death.INVALID, f"nothing valid to send; dropped: {_list_of(wrong)}")
-    if fields.TOO_OLD in dropped:
-        return NotSendable(Skip.TOO_OLD, "only events older than Insider accepts")
-    return NotSendable(Skip.EMPTY, "neither attributes nor events")
-
-
-def _is_personal(name: str) -> bool:
-    return name.startswith(("identifiers", "insider_id"))
-
-
-def _list_of(names: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys(names))
-
-
 def _upsert_user(
     user: dict[str, Any],
     header: Header,
@@ -220,6 +198,28 @@ def _put_switch(right: dict[str, Any], name: str, value: Any, dropped: list[str]
         right[name] = switch
     elif not is_empty(value):
         dropped.append(name)
+
+
+def _nobody(dropped: Sequence[str]) -> NotSendable:
+    wrong = _list_of(filter(_is_personal, dropped))
+    return NotSendable(Death.INVALID, "no valid identifier" + (wrong and f" (not valid: {wrong})"))
+
+
+def _nothing(dropped: Sequence[str]) -> NotSendable:
+    wrong = [name for name in dropped if name != fields.TOO_OLD and not _is_personal(name)]
+    if wrong:
+        return NotSendable(Death.INVALID, f"nothing valid to send; dropped: {_list_of(wrong)}")
+    if fields.TOO_OLD in dropped:
+        return NotSendable(Skip.TOO_OLD, "only events older than Insider accepts")
+    return NotSendable(Skip.EMPTY, "neither attributes nor events")
+
+
+def _is_personal(name: str) -> bool:
+    return name.startswith(("identifiers", "insider_id"))
+
+
+def _list_of(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
 
 
 def overwrites(user: Mapping[str, Any], root: Mapping[str, Any] = _NO_ROOT) -> bool:

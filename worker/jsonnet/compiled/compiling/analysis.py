@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from worker.jsonnet.syntax import tree
@@ -87,7 +88,7 @@ class Analysis:
         return self._refers[key]
 
     def _has_dollar(self, node: tree.Node) -> bool:
-        """`$` in an inner object means the outermost one."""
+        """Say whether `$` stands in an expression; in an inner object it means the outermost."""
         return isinstance(node, tree.Dollar) or any(
             self._has_dollar(child) for child, _, _ in self.children(node)
         )
@@ -96,47 +97,49 @@ class Analysis:
         """Return whether evaluating an expression, deep or not, evaluates the variable."""
         if node is None or name not in self.free(node):
             return False
-
-        def surely(part: tree.Node | None, *, whole: bool = False) -> bool:
-            return self.surely_uses(part, name, deep=whole)
-
         match node:
             case tree.Name():
                 return True
-            case tree.Index(_, target, key):
-                return surely(target) or surely(key)
-            case tree.Slice(_, target, start, end, step):
-                return any(surely(part) for part in (target, start, end, step))
-            case tree.Unary(_, _, operand):
-                return surely(operand)
-            case tree.Binary(_, operator, left, right):
-                return surely(left) or (operator not in ("&&", "||") and surely(right))
             case tree.If(_, condition, yes, no):
-                both = surely(yes, whole=deep) and surely(no, whole=deep)
-                return surely(condition) or both
+                in_both = all(self.surely_uses(each, name, deep=deep) for each in (yes, no))
+                return in_both or self.surely_uses(condition, name, deep=False)
             case tree.Local(_, _, body):
-                return surely(body, whole=deep)
-            case tree.Assert(_, check):
-                return surely(check.condition)
-            case tree.Call(_, tree.Index(_, tree.Name(_, "std"), tree.Constant(_, str(called)))):
-                return called in _STRICT and any(surely(each) for each in node.arguments)
-            case tree.Call(_, target):
-                return surely(target)
+                return self.surely_uses(body, name, deep=deep)
             case tree.Array(_, items):
-                return deep and any(surely(item, whole=True) for item in items)
-            case tree.ArrayOf(_, _, (tree.For(_, source), *_)):
-                return surely(source)
+                return deep and any(self.surely_uses(item, name, deep=True) for item in items)
             case tree.Object(_, fields, binds):
                 return (
                     deep
                     and all(bind.name != name for bind in binds)
                     and any(self._field_uses(each, name) for each in fields)
                 )
-        return False
+        return any(self.surely_uses(part, name, deep=False) for part in _operands(node))
 
     def _field_uses(self, each: tree.Field, name: str) -> bool:
         is_seen = not each.is_computed and each.visibility != "::"
         return is_seen and self.surely_uses(each.value, name, deep=True)
+
+
+def _operands(node: tree.Node) -> Sequence[tree.Node | None]:
+    """Return the parts that are evaluated whenever an expression is."""
+    match node:
+        case tree.Index(_, target, key):
+            return (target, key)
+        case tree.Slice(_, target, start, end, step):
+            return (target, start, end, step)
+        case tree.Unary(_, _, operand):
+            return (operand,)
+        case tree.Binary(_, operator, left, right):
+            return (left,) if operator in ("&&", "||") else (left, right)
+        case tree.Assert(_, check):
+            return (check.condition,)
+        case tree.Call(_, tree.Index(_, tree.Name(_, "std"), tree.Constant(_, str(called)))):
+            return node.arguments if called in _STRICT else ()
+        case tree.Call(_, target):
+            return (target,)
+        case tree.ArrayOf(_, _, (tree.For(_, source), *_)):
+            return (source,)
+    return ()
 
 
 _STRICT = frozenset(
