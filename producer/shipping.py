@@ -90,7 +90,6 @@ class Shipping:
         self.book = StepBook(
             client,
             keys.responses(destination),
-            keys.responses_bell(destination),
             f"the responses of '{destination}'",
         )
 
@@ -154,7 +153,7 @@ def _batches(rows: Sequence[_Row]) -> Iterator[tuple[str, list[_Row]]]:
 
 
 def shipping_for(client: Redis, settings: Settings, destination: str) -> Shipping:
-    """Return what ships the responses of a destination.
+    """Return the shipping of a destination's responses to Lytics, ready to do steps.
 
     Raises:
         RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from redis import Redis
 
+from worker.contract import keys
+from worker.contract.redis.clock import now_ms
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import run_script
 from worker.errors import LeaseLost
@@ -60,21 +62,21 @@ class StepBook:
             step writes elsewhere, it is kept beside what is written, and a lower one is refused.
     """
 
-    def __init__(self, client: Redis, key: str, bell: str, shown: str) -> None:
+    def __init__(self, client: Redis, key: str, shown: str) -> None:
         self._client = client
         self._key = key
-        self._bell = bell
+        self._bell = keys.bell(key)
         self._shown = shown
         self._token = secrets.token_hex(8)
         self.epoch = 0
 
     def take(self) -> tuple[bytes, int] | None:
         """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""
-        now_ms, *taken = self._call("take", (self._key, self._bell), self._token, LOCK_MS)
+        at_ms, *taken = self._call("take", (self._key, self._bell), self._token, LOCK_MS)
         if not taken:
             return None
         self.epoch = int(taken[0])
-        return taken[1], int(now_ms)
+        return taken[1], int(at_ms)
 
     def save(self, state: bytes, *, next_ms: int, ends: bool = False) -> None:
         """Write the state; the lock goes on, or ends.
@@ -98,9 +100,7 @@ class StepBook:
 
     def now_ms(self) -> int:
         """Return Redis' clock."""
-        with redis_errors():
-            seconds, micros = self._client.time()
-        return int(seconds) * 1_000 + int(micros) // 1_000
+        return now_ms(self._client)
 
     def _call(self, script: str, names: Sequence[str], *args: str | bytes | int) -> Any:
         with redis_errors():

@@ -10,13 +10,13 @@ from typing import Annotated, Final
 import typer
 
 from ops.state.acts import actor_named
-from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.terminal.console import mention, print_json, say, table
 from ops.terminal.moments import parse_moment_ms, shown_ms
 from ops.terminal.options import Json, spread
 from ops.terminal.tables import number_columns, text_columns
 from worker.contract.redis.acts import DONE, MOST_ACTS, Act, read_acts
+from worker.contract.redis.clock import now_ms
 
 _SHOWN: Final = 100
 

@@ -21,7 +21,6 @@ from ops.letters.replay import ReplayPlan, ReplayPolicy, plan_replay, rehearse_l
 from ops.letters.replay import discard as discard_letters
 from ops.letters.replay import replay as replay_letters
 from ops.state.acts import EXPORTED_FILE, Because, act_of, acting
-from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.terminal.console import confirmed, counted, mention, print_json, print_result, say, table
 from ops.terminal.files import private_file
@@ -33,6 +32,7 @@ from producer.sources.files import opened_bytes as opened_file
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.claim import claim, learn_numbering
+from worker.contract.redis.clock import now_ms
 from worker.contract.settings import Settings
 
 _MESSAGE_CHARACTERS: Final = 80

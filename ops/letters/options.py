@@ -10,7 +10,6 @@ import typer
 from redis import Redis
 
 from ops.letters.reading import Filter
-from ops.state.clock import now_ms
 from ops.state.partitions import all_partitions
 from ops.state.person import person_named
 from ops.state.renaming import read_former_identities
@@ -18,6 +17,7 @@ from ops.terminal.moments import parse_moment_ms
 from ops.terminal.options import FilterOptions
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.claim import learn_numbering
+from worker.contract.redis.clock import now_ms
 from worker.contract.settings import Settings
 from worker.contract.words import Death
 from worker.errors import UsageWrong

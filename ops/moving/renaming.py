@@ -145,26 +145,26 @@ class Renaming:
 
     def _carry_responses(self) -> None:
         """Move the positions up to which responses have been sent."""
-        old, bell = keys.responses(self.old), keys.responses_bell(self.old)
-        state = self._end_step(old, bell, "the responses")
+        old = keys.responses(self.old)
+        state = self._end_step(old, "the responses")
         with redis_errors():
             if state:
                 self.client.hsetnx(keys.responses(self.new), _STATE, state)
-            self.client.unlink(old, bell)
+            self.client.unlink(old, keys.bell(old))
 
     def _end_changes(self) -> None:
         """End the renaming of people under the old name."""
-        old, bell = keys.changes(self.old), keys.changes_bell(self.old)
-        self._end_step(old, bell, "the renaming of people")
+        old = keys.changes(self.old)
+        self._end_step(old, "the renaming of people")
         with redis_errors():
-            self.client.unlink(old, bell)
+            self.client.unlink(old, keys.bell(old))
 
-    def _end_step(self, key: str, bell: str, shown: str) -> bytes:
+    def _end_step(self, key: str, shown: str) -> bytes:
         """Wait until no step of the old name is under way, and return the state it had."""
         with redis_errors():
             is_there = self.client.exists(key)
         if not is_there:
             return b""
         shown = f"{shown} of '{self.old}'"
-        state, _ = taken_turn(StepBook(self.client, key, bell, shown).take, shown, self._renew)
+        state, _ = taken_turn(StepBook(self.client, key, shown).take, shown, self._renew)
         return state

@@ -244,16 +244,14 @@ class Renumbering:
             run.give_up()
             book.save(run, ends=True)
         for name in self._destinations():
-            self._end_step(
-                keys.responses(name), keys.responses_bell(name), f"responses of '{name}'"
-            )
-            self._end_step(keys.changes(name), keys.changes_bell(name), f"renaming at '{name}'")
+            self._end_step(keys.responses(name), f"responses of '{name}'")
+            self._end_step(keys.changes(name), f"renaming at '{name}'")
 
-    def _end_step(self, key: str, bell: str, shown: str) -> None:
+    def _end_step(self, key: str, shown: str) -> None:
         with redis_errors():
             is_there = self.client.exists(key)
         if is_there:
-            steps = StepBook(self.client, key, bell, shown)
+            steps = StepBook(self.client, key, shown)
             state, now_ms = taken_turn(steps.take, f"the {shown}", self._renew)
             steps.save(state, next_ms=now_ms, ends=True)
 

@@ -14,7 +14,6 @@ from redis import Redis
 
 from ops.pause.probe import Probe, ProbeResult
 from ops.state.acts import Reason, act_of, acting, actor
-from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, known_destinations
 from ops.state.waiting import find_streams
@@ -22,6 +21,7 @@ from ops.terminal.console import mention, print_json, print_result, say
 from ops.terminal.moments import parse_seconds
 from ops.terminal.options import Json
 from worker.adapters.redis.gate import read_state, resume_gate
+from worker.contract.redis.clock import now_ms
 from worker.contract.settings import Destination, Settings
 from worker.contract.triggers.pauses import (
     DESTINATION,

@@ -154,7 +154,6 @@ class FollowingSteps:
         self.book = StepBook(
             client,
             keys.changes(destination),
-            keys.changes_bell(destination),
             f"the renaming of people of '{destination}'",
         )
         self._state = Following()

@@ -8,7 +8,6 @@ from typing import Any
 
 from redis import Redis
 
-from ops.state.clock import now_ms
 from ops.state.delays import Delays, read_delays, times
 from ops.state.orphans import is_orphan
 from ops.state.waiting import WaitingEntry
@@ -17,6 +16,7 @@ from worker.adapters.redis.gate import read_state
 from worker.batch.partition import Note
 from worker.contract.keys import PartitionKeys
 from worker.contract.processes.workers import read_processes
+from worker.contract.redis.clock import now_ms
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.contract.triggers.pauses import Pause, Pauses, read_pauses

@@ -37,6 +37,7 @@ from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.claim import learn_numbering
+from worker.contract.redis.clock import now_ms
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
@@ -141,12 +142,12 @@ class PersonRenaming:
         elif move.text and move.forward.moving is Moving.DONE:
             self._find_done(move)
         elif self._announce(move) and not move.text:
-            now_ms = _now_ms(self.client)
+            at_ms = now_ms(self.client)
             begun = Forward(
                 Moving.BEGUN,
                 move.change.new,
                 move.arrives.partition,
-                now_ms,
+                at_ms,
                 move.change.stable,
                 move.change.trigger,
             )
@@ -376,12 +377,6 @@ def _arriving(move: PersonMove) -> bytes:
 
 def _places(moves: Iterable[PersonMove]) -> list[PartitionKeys]:
     return list(dict.fromkeys(place for move in moves for place in (move.left, move.arrives)))
-
-
-def _now_ms(client: Redis) -> int:
-    with redis_errors():
-        now: Any = client.time()
-    return int(now[0]) * 1000 + int(now[1]) // 1000
 
 
 def _unanswered() -> OperationsMustAct:

@@ -15,12 +15,12 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
 from worker.contract.redis.claim import learn_numbering
+from worker.contract.redis.clock import now_ms
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 
 _Asked = TypeVar("_Asked")
 
-_MS: Final = 1_000
 _SEEN: Final = "seen_ms"
 
 
@@ -78,10 +78,8 @@ class Carried:
 
 def note_carried(client: Redis, carried: Carried) -> None:
     """Record the progress of a change, and the time."""
+    counts: Mapping[Any, Any] = {**asdict(carried), _SEEN: now_ms(client)}
     with redis_errors():
-        seconds, micros = client.time()
-        seen_ms = seconds * _MS + micros // _MS
-        counts: Mapping[Any, Any] = {**asdict(carried), _SEEN: seen_ms}
         client.hset(keys.RENUMBERING, mapping=counts)
 
 

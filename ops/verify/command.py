@@ -12,7 +12,6 @@ from redis import Redis
 
 from ops.insider.lists import list_of
 from ops.insider.reader import InsiderReader
-from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.terminal.console import mention, print_json, progress, say, table
@@ -20,6 +19,7 @@ from ops.terminal.moments import parse_seconds
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
 from ops.verify.verification import Delivered, Verified, Verifier, read_reached, sampled
+from worker.contract.redis.clock import now_ms
 from worker.contract.settings import Destination, Settings
 from worker.errors import UsageWrong
 

@@ -21,6 +21,7 @@ from producer.backfill.job import BadRow, Job, JobPhase, JobTally, Spec
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.claim import learn_numbering
+from worker.contract.redis.clock import now_ms
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, Value, run_each, run_script
 from worker.contract.settings import Settings
@@ -91,9 +92,9 @@ class JobBook:
             for name in names:
                 pipe.hgetall(keys.job(name))
             records = cast("list[dict[bytes, bytes]]", pipe.execute())
-        now_ms = self.now_ms()
+        at_ms = self.now_ms()
         return {
-            name: _job(record, now_ms)
+            name: _job(record, at_ms)
             for name, record in zip(names, records, strict=True)
             if _SPEC.encode() in record
         }
@@ -239,9 +240,7 @@ class JobBook:
 
     def now_ms(self) -> int:
         """Return Redis' clock."""
-        with redis_errors():
-            seconds, micros = self._client.time()
-        return seconds * 1_000 + micros // 1_000
+        return now_ms(self._client)
 
     def _run(self, script: str, names: Sequence[str], told: Sequence[Value]) -> Any:
         with redis_errors():

@@ -125,27 +125,6 @@ def events_of(value: Any, reading: ReadingRules) -> Iterator[Event | Refused]:
         yield from _events_of_one(0, value, reading)
 
 
-@contextmanager
-def one_costs_one() -> Iterator[None]:
-    """Turn whatever is raised about one payload or event into its refusal.
-
-    Raises:
-        PayloadRefused: As it was raised, or `unreadable` for what nobody thought of.
-        RedisUnavailable: That is not the payload's fault.
-    """
-    try:
-        yield
-    except (SegrelayError, RedisError):
-        raise
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
-        log.error("payload.failed", error=place)  # noqa: TRY400 - its text may hold a profile
-        raise PayloadRefused(
-            Refusal.UNREADABLE, f"Reading it failed ({place}): please report that."
-        ) from error
-
-
 def is_timeless(value: Any) -> bool:
     """Say whether a parsed payload holds a change without any time.
 
@@ -194,7 +173,7 @@ def _events_of_one(index: int, payload: Any, reading: ReadingRules) -> Iterator[
         if len(entries) > FEW_EVENTS:
             refuse_heavy(len(entries), len(text_of(profile)))
     except PayloadRefused as refusal:
-        yield _refused(index, refusal, content=text_of(payload))
+        yield refused(index, refusal, content=text_of(payload))
         return
     if len(entries) == 1:
         yield _event(index, payload, profile, change_time, reading)
@@ -266,7 +245,28 @@ def _event(
             return _build(profile, entry, change_time, reading)
     except PayloadRefused as refusal:
         content = text_of(_reduced(payload, profile))
-        return _refused(index, refusal, audience=_named(entry), content=content)
+        return refused(index, refusal, audience=_named(entry), content=content)
+
+
+@contextmanager
+def one_costs_one() -> Iterator[None]:
+    """Turn whatever is raised about one payload or event into its refusal.
+
+    Raises:
+        PayloadRefused: As it was raised, or `unreadable` for what nobody thought of.
+        RedisUnavailable: That is not the payload's fault.
+    """
+    try:
+        yield
+    except (SegrelayError, RedisError):
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
+        log.error("payload.failed", error=place)  # noqa: TRY400 - its text may hold a profile
+        raise PayloadRefused(
+            Refusal.UNREADABLE, f"Reading it failed ({place}): please report that."
+        ) from error
 
 
 def _build(
@@ -351,7 +351,8 @@ def _kind_of(value: Any) -> str:
     return _KINDS.get(type(value), "no JSON")
 
 
-def _refused(index: int, refusal: PayloadRefused, *, content: bytes, audience: str = "") -> Refused:
+def refused(index: int, refusal: PayloadRefused, *, content: bytes, audience: str = "") -> Refused:
+    """Return a payload or event that is refused, of the error that says why."""
     return Refused(index, Refusal(refusal.reason), refusal.message, audience, content)
 
 

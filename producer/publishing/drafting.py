@@ -21,6 +21,7 @@ from producer.events.payloads import (
     load,
     one_costs_one,
     payloads_in,
+    refused,
 )
 from producer.events.rows import RowMeaning, has_own_events, payloads_of
 from producer.publishing.audiences import AudienceBook
@@ -148,28 +149,6 @@ class Drafter:
             draft.as_text.update(as_text)
         return True
 
-    def _exported(
-        self, profile: dict[str, Any], recipients: Iterable[Recipient], as_text: set[str]
-    ) -> list[bytes]:
-        """Return what the deliveries of each recipient carry of a profile, packed.
-
-        Raises:
-            PayloadRefused: One can't be packed.
-        """
-        identity = self._settings.delivery.identity
-        whole = b""
-        texts = []
-        for recipient in recipients:
-            text = b"" if recipient.export_fields else whole
-            if not text:
-                text, changed = export(profile, recipient.export_fields, identity)
-                if changed:
-                    as_text |= changed
-                if not recipient.export_fields:
-                    whole = text
-            texts.append(text)
-        return texts
-
     def draft_as_they_are(self, events: Iterable[Event], lane: str) -> Draft:
         """Return what becomes of events that were judged good a moment ago."""
         draft = self._empty(PublishOptions(lane))
@@ -203,9 +182,7 @@ class Drafter:
             self._deliver([(event, recipients)], draft)
             draft.events += 1
         except PayloadRefused as refusal:
-            reason = Refusal(refusal.reason)
-            refused = Refused(0, reason, refusal.message, event.audience, content_of(event))
-            draft.refuse(refused, line=0, index=0)
+            draft.refuse(_refused_event(event, refusal), line=0, index=0)
 
     def recipients_for(self, audience: str, direction: Direction) -> tuple[Recipient, ...]:
         """Return the triggers that want an audience's events of this direction."""
@@ -222,7 +199,7 @@ class Drafter:
         try:
             found = list(events_of(load(content), reading))
         except PayloadRefused as refusal:
-            return [Refused(0, Refusal(refusal.reason), refusal.message, "", content)]
+            return [refused(0, refusal, content=content)]
         return [self._judged(item, content) for item in found]
 
     def _judged(self, item: Event | Refused, content: bytes) -> Event | Refused:
@@ -235,7 +212,7 @@ class Drafter:
         try:
             self._deliver(matched, draft)
         except PayloadRefused as refusal:
-            return Refused(0, Refusal(refusal.reason), refusal.message, item.audience, content)
+            return refused(0, refusal, content=content, audience=item.audience)
         return item
 
     def _empty(self, options: PublishOptions) -> Draft:
@@ -258,8 +235,8 @@ class Drafter:
         if payload.error:
             draft.payloads += 1
             draft.numbers += 1
-            refused = Refused(0, payload.reason, payload.error, "", payload.text)
-            draft.refuse(refused, line=line, index=payload.index)
+            unread = Refused(0, payload.reason, payload.error, "", payload.text)
+            draft.refuse(unread, line=line, index=payload.index)
             return
         draft.payloads += payloads_in(payload.value)
         reading = draft.reading._replace(state=True) if payload.state else draft.reading
@@ -282,9 +259,7 @@ class Drafter:
             self._deliver(matched, draft)
             draft.events += 1
         except PayloadRefused as refusal:
-            reason = Refusal(refusal.reason)
-            refused = Refused(index, reason, refusal.message, event.audience, content_of(event))
-            draft.refuse(refused, line=line, index=index)
+            draft.refuse(_refused_event(event, refusal), line=line, index=index)
 
     def _matched(self, event: Event, draft: Draft) -> Sequence[_Wanted]:
         """Return the event with the recipients that want it; nothing if none do.
@@ -349,6 +324,28 @@ class Drafter:
             delivery = NewDelivery(draft.lane, recipient.trigger, own, packed, draft.numbers)
             yield (recipient.destination, partition), delivery
 
+    def _exported(
+        self, profile: dict[str, Any], recipients: Iterable[Recipient], as_text: set[str]
+    ) -> list[bytes]:
+        """Return what the deliveries of each recipient carry of a profile, packed.
+
+        Raises:
+            PayloadRefused: One can't be packed.
+        """
+        identity = self._settings.delivery.identity
+        whole = b""
+        texts = []
+        for recipient in recipients:
+            text = b"" if recipient.export_fields else whole
+            if not text:
+                text, changed = export(profile, recipient.export_fields, identity)
+                if changed:
+                    as_text |= changed
+                if not recipient.export_fields:
+                    whole = text
+            texts.append(text)
+        return texts
+
 
 def _items(payload: Payload, reading: ReadingRules) -> Iterator[tuple[int, Event | Refused]]:
     """Yield a payload's events and refusals with the index of their payload."""
@@ -366,6 +363,10 @@ def _parsed(text: bytes, number: int) -> Payload:
         return Payload(text, load(text), number)
     except PayloadRefused as refusal:
         return Payload(text, None, number, error=refusal.message)
+
+
+def _refused_event(event: Event, refusal: PayloadRefused) -> Refused:
+    return refused(0, refusal, content=content_of(event), audience=event.audience)
 
 
 def _no_trigger(event: Event) -> str:

@@ -32,7 +32,7 @@ class SyncBook:
         self._client = client
         self.name = name
         self._partitions = partitions
-        self._steps = StepBook(client, keys.sync(name), keys.sync_bell(name), f"sync '{name}'")
+        self._steps = StepBook(client, keys.sync(name), f"sync '{name}'")
 
     def take(self) -> tuple[Run, int] | None:
         """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""

@@ -202,19 +202,9 @@ def sync(name: str) -> str:
     return f"{{sync:{name}}}"
 
 
-def sync_bell(name: str) -> str:
-    """Return the key of a sync's bell."""
-    return f"{{sync:{name}}}:bell"
-
-
 def responses(destination: str) -> str:
     """Return the key of the progress of shipping a destination's responses."""
     return f"{{responses:{destination}}}"
-
-
-def responses_bell(destination: str) -> str:
-    """Return the key of the bell for shipping a destination's responses."""
-    return f"{{responses:{destination}}}:bell"
 
 
 def changes(destination: str) -> str:
@@ -222,9 +212,9 @@ def changes(destination: str) -> str:
     return f"{{changes:{destination}}}"
 
 
-def changes_bell(destination: str) -> str:
-    """Return the key of the bell for renaming people whose stable id has moved."""
-    return f"{{changes:{destination}}}:bell"
+def bell(key: str) -> str:
+    """Return the key of the bell for the steps of a sync, or of a shipping or renaming."""
+    return f"{key}:bell"
 
 
 def token(authorization: str, fingerprint: str) -> str:

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.state.clock import now_us
 from ops.state.renaming import read_stopped_renamings
 from ops.status.status import read_status
 from producer.publishing.room import NoRoom, RoomMeter
@@ -20,6 +19,7 @@ from worker.contract.processes.companions import FLOWER, METRICS, read_seen
 from worker.contract.processes.progress import Sample, read_samples
 from worker.contract.processes.receivers import Receivers, read_receivers
 from worker.contract.redis.birth import Loss, read_losses
+from worker.contract.redis.clock import now_us
 from worker.contract.redis.connection import ServerState, ask_how_it_is
 from worker.contract.redis.judgement import Usable, judge
 from worker.contract.redis.url import found_by

@@ -93,7 +93,7 @@ def test_nothing_is_taken_over_while_a_worker_of_the_earlier_version_runs(rig):
         ("segrelay:job:load", keys.job("load")),
         ("segrelay:job:load:bad", keys.job_bad_rows("load")),
         ("segrelay:sync:vips", keys.sync("vips")),
-        ("segrelay:sync:vips:bell", keys.sync_bell("vips")),
+        ("segrelay:sync:vips:bell", keys.bell(keys.sync("vips"))),
         ("segrelay:responses:insider", keys.responses("insider")),
     ],
 )

@@ -13,6 +13,7 @@ from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings, Trigger
 from worker.contract.triggers.meaning import Meaning, named_audiences
+from worker.contract.triggers.renames import NO_RENAMES, Renames
 
 
 class RedisMeanings:
@@ -38,6 +39,19 @@ class RedisMeanings:
             found = meanings(triggers, names, slugs, dict(renamed))
             known = self._known[destination] = (answer, found)
         return known[1]
+
+    async def renames_of(self, destination: str) -> Renames:
+        """Return the renamed audiences, as they concern a destination; as a rule there are none."""
+        with redis_errors():
+            renamed = await scripts.pairs(self._client, keys.RENAMED)
+            ids = await scripts.pairs(self._client, keys.AUDIENCES) if renamed else []
+        if not renamed:
+            return NO_RENAMES
+        return Renames.of(
+            {former.decode(): slug.decode() for former, slug in renamed},
+            self._triggers[destination],
+            {key.decode(): slug.decode() for key, slug in ids},
+        )
 
 
 def meanings(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Final, overload
+from dataclasses import dataclass
+from typing import Final
 
 import orjson
 import redis
@@ -37,41 +36,13 @@ class Sample:
     quarantined: int = 0
 
 
-@dataclass(slots=True)
-class StoredSamples(Sequence[Sample]):
-    """Samples as Redis keeps them, the newest first; each is read when it is looked at.
-
-    One of 400 triggers has a thousand numbers, and few of the samples are needed.
-    """
-
-    texts: Sequence[bytes]
-    _read: dict[int, Sample] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @overload
-    def __getitem__(self, at: int) -> Sample: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, at: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(at, slice):
-            return [self[one] for one in range(len(self))[at]]
-        place = range(len(self))[at]
-        if place not in self._read:
-            self._read[place] = Sample(**orjson.loads(self.texts[place]))
-        return self._read[place]
-
-
 def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:
     """Return the newest sample that is as old as a time, else the oldest; None = there is none."""
-    if not samples:
-        return None
-    found = bisect_left(range(len(samples)), -at_ms, key=lambda number: -samples[number].at_ms)
-    return samples[min(found, len(samples) - 1)]
+    oldest = samples[-1] if samples else None
+    return next((sample for sample in samples if sample.at_ms <= at_ms), oldest)
 
 
-def read_samples(client: redis.Redis) -> Sequence[Sample]:
+def read_samples(client: redis.Redis) -> list[Sample]:
     """Return the samples of two minutes, some of a quarter of an hour ago, and the oldest.
 
     The newest stands first.
@@ -82,4 +53,5 @@ def read_samples(client: redis.Redis) -> Sequence[Sample]:
         for place in _OLDER:
             pipe.lindex(keys.PROGRESS, place)
         newest, *older = pipe.execute()
-    return StoredSamples(list(dict.fromkeys(text for text in (*newest, *older) if text)))
+    texts = dict.fromkeys(text for text in (*newest, *older) if text)
+    return [Sample(**orjson.loads(text)) for text in texts]

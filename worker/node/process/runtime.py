@@ -30,7 +30,6 @@ from worker.adapters.redis.pausing.canaries import Canaries
 from worker.adapters.redis.pausing.letter_limit import LetterLimit
 from worker.adapters.redis.pausing.streaks import RedisStreaks
 from worker.adapters.redis.recognizer import RedisRecognizer
-from worker.adapters.redis.renames import RedisRenames
 from worker.adapters.redis.tokens import ASKING_SECONDS, RedisTokens
 from worker.adapters.sender import HttpSender
 from worker.batch.canary_shares import CanaryShares
@@ -84,7 +83,6 @@ class Runtime:
     numbers: RedisNumbers
     sender: Sender
     letter_limit: LetterLimit
-    renames: RedisRenames
     meanings: RedisMeanings
     upkeep: Upkeep
     canaries: Canaries
@@ -231,7 +229,7 @@ class Runtime:
             jitter=self.jitter,
             limits=self._limits(),
             stop=stop,
-            renames=lambda: self.renames.of(place.destination),
+            renames=lambda: self.meanings.renames_of(place.destination),
             responses=self.responses,
             canary_shares=shares,
             meanings=lambda: self.meanings.of(place.destination),
@@ -322,7 +320,6 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
             settings=settings.redis,
             kept=settings.delivery.dead_letters_kept,
         ),
-        renames=RedisRenames(client, settings),
         meanings=RedisMeanings(client, settings),
         responses=_responses(settings),
         upkeep=Upkeep.of(settings, loaded.renderer, loaded.routes),

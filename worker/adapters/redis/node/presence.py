@@ -16,6 +16,7 @@ import redis
 from worker.adapters.redis import scripts
 from worker.contract import keys
 from worker.contract.processes.workers import LIFE_MS, WORKER, FilesInUse, Process
+from worker.contract.redis.clock import now_us
 from worker.contract.redis.connection import redis_errors
 
 EVERY_SECONDS: Final = 3.0
@@ -71,12 +72,11 @@ class RedisPresence:
         if now < self._next_at:
             return
         self._next_at = now + EVERY_SECONDS
-        with redis_errors():
-            seconds, micros = self._client.time()
-        self._ahead_seconds = round(self._wall_clock() - seconds - micros / 1_000_000)
+        at_us = now_us(self._client)
+        self._ahead_seconds = round(self._wall_clock() - at_us / 1_000_000)
         digests = dict(self._read_files())
         if digests != self._files.digests:
-            self._files = FilesInUse(digests, int(seconds) * 1_000)
+            self._files = FilesInUse(digests, at_us // 1_000_000 * 1_000)
         text = self._process().dumps()
         self._told = dict.fromkeys([*self._told, text][-TOLD_KEPT:])
         with redis_errors():

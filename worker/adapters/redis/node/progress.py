@@ -12,6 +12,7 @@ from worker.adapters.redis import scripts
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
 from worker.contract.processes.progress import EVERY_SECONDS, KEPT, Sample
+from worker.contract.redis.clock import now_ms
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, run_each
 from worker.contract.settings import Settings
@@ -49,9 +50,8 @@ class RedisProgress:
             for name, count in zip(flat[::2], flat[1::2], strict=True):
                 of_destination[name.decode()] += int(count)
         with redis_errors():
-            seconds, micros = self._client.time()
             pipe = self._client.pipeline(transaction=False)
             pipe.hlen(keys.quarantine("about"))
             (quarantined,) = pipe.execute()
-            sample = Sample(seconds * 1_000 + micros // 1_000, counts, quarantined)
+            sample = Sample(now_ms(self._client), counts, quarantined)
             scripts.call_sync(self._client, "sample", [keys.PROGRESS], [orjson.dumps(sample), KEPT])

@@ -20,11 +20,10 @@ LONGEST_LOCK_MS: Final = 60_000
 
 
 class _Kept(NamedTuple):
-    """An errand, and under which keys its state and its bell are kept."""
+    """An errand, and under which key its state is kept."""
 
     errand: Errand
     key: str
-    bell: str
 
 
 class _Needing(NamedTuple):
@@ -50,15 +49,10 @@ class RedisSchedule:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self._syncs = [
-            _Kept(Errand(SYNC_TASK, name), keys.sync(name), keys.sync_bell(name))
-            for name in settings.sync
-        ]
+        self._syncs = [_Kept(Errand(SYNC_TASK, name), keys.sync(name)) for name in settings.sync]
         self._needing = [
             _Needing(
-                _Kept(
-                    Errand(RESPONSES_TASK, name), keys.responses(name), keys.responses_bell(name)
-                ),
+                _Kept(Errand(RESPONSES_TASK, name), keys.responses(name)),
                 "XLEN",
                 name,
                 "responses",
@@ -69,7 +63,7 @@ class RedisSchedule:
         ]
         self._needing += [
             _Needing(
-                _Kept(Errand(RENAMES_TASK, name), keys.changes(name), keys.changes_bell(name)),
+                _Kept(Errand(RENAMES_TASK, name), keys.changes(name)),
                 "HLEN",
                 name,
                 "changes",
@@ -113,5 +107,5 @@ class RedisSchedule:
             return []
         pipe = self._client.pipeline(transaction=False)
         for kept in due:
-            pipe.set(kept.bell, "1", nx=True, px=AGAIN_MS)
+            pipe.set(keys.bell(kept.key), "1", nx=True, px=AGAIN_MS)
         return [kept for kept, was_set in zip(due, pipe.execute(), strict=True) if was_set]
