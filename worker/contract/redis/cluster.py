@@ -182,20 +182,14 @@ class ClusterClient(redis.Redis):
         return self._nodes.known or self._asked_slots()
 
     def _asked_slots(self) -> SlotMap:
-        lost: Exception | None = None
         for node in self._nodes.to_ask():
-            quick = self._server(node, min(NODE_SECONDS, self._timeout_seconds))
-            with closing(quick):
-                try:
-                    answer = quick.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
-                    return self._nodes.told(answer, node)
-                except redis.exceptions.AuthenticationError:
-                    raise
-                except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-                    lost = error
-                except redis.exceptions.ResponseError as error:
-                    raise self._nodes.is_no_cluster(node, error) from None
-        raise lost or NoOwner("names no node")
+            with (
+                closing(self._server(node, min(NODE_SECONDS, self._timeout_seconds))) as quick,
+                self._nodes.asking(node),
+            ):
+                answer = quick.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+                return self._nodes.told(answer, node)
+        raise self._nodes.silence
 
     def close(self) -> None:
         """Close the connections to all nodes."""
@@ -315,19 +309,12 @@ class AsyncClusterClient(redis.asyncio.Redis):
         return found
 
     async def _asked_slots(self) -> SlotMap:
-        lost: Exception | None = None
         for node in self._nodes.to_ask():
             async with self._server(node, min(NODE_SECONDS, self._timeout_seconds)) as quick:
-                try:
+                with self._nodes.asking(node):
                     answer = await quick.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
                     return self._nodes.told(answer, node)
-                except redis.exceptions.AuthenticationError:
-                    raise
-                except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-                    lost = error
-                except redis.exceptions.ResponseError as error:
-                    raise self._nodes.is_no_cluster(node, error) from None
-        raise lost or NoOwner("names no node")
+        raise self._nodes.silence
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - as in the library
         """Close the connections to all nodes."""

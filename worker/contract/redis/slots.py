@@ -7,7 +7,8 @@ the answers.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -274,6 +275,7 @@ class ClusterNodes:
         self.address = address
         self.away_seconds = away_seconds
         self.known: SlotMap | None = None
+        self.silence: Exception = NoOwner("names no node")
         self._seen: tuple[RedisNode, ...] = ()
         self._failed: RedisNode | None = None
 
@@ -293,16 +295,22 @@ class ClusterNodes:
         """Note that a node does not answer, so that the slots are asked for anew."""
         self.known, self._failed = None, node
 
-    def is_no_cluster(
-        self, node: RedisNode, error: redis.exceptions.ResponseError
-    ) -> RedisMismatch:
-        """Return the error of a server that knows no slots.
+    @contextmanager
+    def asking(self, node: RedisNode) -> Iterator[None]:
+        """Ask a node for the slots; one that is lost leaves its error as the `silence`.
 
         Raises:
-            ResponseError: It says something else.
+            RedisMismatch: It is a server that knows no slots.
         """
-        if "cluster support disabled" not in str(error):
-            raise error
-        return RedisMismatch(
-            f"Redis at {node} can't be used: it is no Cluster; write redis:// in redis.url."
-        )
+        try:
+            yield
+        except redis.exceptions.AuthenticationError:
+            raise
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+            self.silence = error
+        except redis.exceptions.ResponseError as error:
+            if "cluster support disabled" not in str(error):
+                raise
+            raise RedisMismatch(
+                f"Redis at {node} can't be used: it is no Cluster; write redis:// in redis.url."
+            ) from None
