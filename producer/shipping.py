@@ -94,7 +94,7 @@ class Shipping:
         )
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
-        """Do one step; records that Lytics does not take now stay for a later one.
+        """Ship for one step; records that Lytics does not take now stay for a later one.
 
         Raises:
             RedisUnavailable: Some that were sent may be sent again.

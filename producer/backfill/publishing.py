@@ -75,7 +75,7 @@ class BlockPublished:
 
 @dataclass(frozen=True, slots=True)
 class StripeWaits:
-    """Nothing can be published now."""
+    """The stripe of a backfill has to wait: nothing can be published now."""
 
     message: str
 

@@ -67,7 +67,7 @@ class Syncing:
     log: structlog.typing.FilteringBoundLogger = LOG
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False, forced: bool = False) -> Step:
-        """Do one step.
+        """Go on with the sync for one step: begin it, read, compare, or settle who has left.
 
         Args:
             is_over: Says that the step should end, e.g. because live work waits.

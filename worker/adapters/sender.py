@@ -320,7 +320,7 @@ class _Progress:
         )
 
     def ended(self, silence: Silence) -> Answer | NoAnswer:
-        """Return what is known: a status other than success tells without its body."""
+        """Return how the request ended: a status other than success is an answer without a body."""
         if self.status and self.status not in _SUCCESS:
             return self.answer()
         return NoAnswer(silence, possibly_applied=self.is_written)

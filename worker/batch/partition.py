@@ -205,7 +205,7 @@ class Letter:
     text: bytes
 
     def dumps(self) -> bytes:
-        """Return what the settling script splits."""
+        """Return the letter as one text, whose lines `settle.lua` takes apart."""
         return b"\n".join((self.letter_id.encode(), self.cause.encode(), self.sample, self.text))
 
 

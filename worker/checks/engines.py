@@ -49,7 +49,7 @@ def _read(text: str | Failure) -> Any:
 
 
 def _difference(ours: Any, theirs: Any) -> str:
-    """Return what both hold where they differ first; "" where they agree."""
+    """Return both results where they first differ, side by side; "" where they agree."""
     if isinstance(ours, Failure) and isinstance(theirs, Failure):
         return ""
     if isinstance(ours, Failure) or isinstance(theirs, Failure):

@@ -48,7 +48,7 @@ class Case:
 
     @property
     def settings_text(self) -> bytes:
-        """The settings as the engines take them."""
+        """The settings of a trigger as JSON, which the engines take."""
         return orjson.dumps(dict(self.settings))
 
 

@@ -85,7 +85,7 @@ class Header(NamedTuple):
 
     @property
     def is_placeholder(self) -> bool:
-        """Say whether it stands for a header that can't be read: a real one has a time."""
+        """Say whether this header stands for one that can't be read: a real one has a time."""
         return self.time_us == 0
 
 

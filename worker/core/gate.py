@@ -125,7 +125,7 @@ class Slot:
     avoid: str = ""
 
     def expired(self, now_ms: float) -> bool:
-        """Say whether it is too late: used later than that, a minute could hold too many."""
+        """Say whether it is too late to use the slot: a minute could hold too many requests."""
         return now_ms - self.at_ms >= USABLE_SECONDS * 1000
 
 

@@ -183,7 +183,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def boolean(value: Any) -> bool | None:
-    """Return what was clearly stated."""
+    """Return the truth that a value clearly states; None where it states none."""
     if type(value) is bool:
         return value
     if type(value) is str:

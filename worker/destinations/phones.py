@@ -52,7 +52,7 @@ def valid_e164(number: str, region: str) -> str | None:
 
 
 def by_library(number: str, region: str) -> str | None:
-    """Return what the library makes of a number."""
+    """Return a number as `phonenumbers` writes it in E.164; None where it is not valid."""
     try:
         parsed = phonenumbers.parse(number, region)
     except phonenumbers.NumberParseException:

@@ -42,7 +42,7 @@ class ResultLine:
 
 
 def broker_options(settings: Settings) -> dict[str, Any]:
-    """Return what `Celery.conf.update` takes."""
+    """Return Celery's options, as `Celery.conf.update` takes them."""
     broker_transport.register()
     exchange = Exchange(_EXCHANGE, type="direct")  # type: ignore[no-untyped-call]
     return {

@@ -121,7 +121,7 @@ def _on_this_machine(http: HttpDestination) -> HttpDestination:
 
 
 def _signed(http: HttpRequests) -> dict[str, Any]:
-    """Return what changes of a table that signs: the secret."""
+    """Return the signature with a placeholder for its secret; nothing where none is made."""
     if not http.sign:
         return {}
     return {"sign": http.sign.model_copy(update={"secret": _PLACEHOLDER})}

@@ -35,7 +35,7 @@ class TargetUrl:
 
     @property
     def shown(self) -> str:
-        """Return what may be printed."""
+        """Return the address as it may be printed: of a secret one, only its origin."""
         return self.secret.origin if self.secret else self.text
 
     def __bool__(self) -> bool:

@@ -73,7 +73,7 @@ def dumps(pause: Pause) -> bytes:
 
 
 def parse_pauses(stored: Mapping[bytes, bytes]) -> Pauses:
-    """Return what the hash says; one that can't be read still pauses."""
+    """Return the pauses that the hash in Redis holds; one that can't be read still pauses."""
     found: dict[str, dict[str, Pause]] = {DESTINATION: {}, TRIGGER: {}, JOB: {}}
     for place, text in stored.items():
         kind, _, name = place.decode().partition("|")
@@ -93,7 +93,7 @@ def _loads(text: bytes) -> Pause:
 
 
 def read_pauses(client: Redis) -> Pauses:
-    """Return what is paused."""
+    """Read from Redis which destinations, triggers and jobs are paused."""
     with redis_errors():
         stored: Any = client.hgetall(keys.PAUSED)
     return parse_pauses(stored)

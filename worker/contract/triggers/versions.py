@@ -83,7 +83,7 @@ class TemplateVersion:
 
 
 def parse_versions(stored: Mapping[bytes, bytes]) -> dict[str, TemplateVersion]:
-    """Return what the hash says, by trigger."""
+    """Return the versions of templates that the hash in Redis holds, by trigger."""
     found: dict[str, TemplateVersion] = {}
     for name, text in stored.items():
         if b"|" in name:

@@ -70,7 +70,7 @@ class Frozen(BaseModel):
 
 
 def wrong(message: str, hint: str = "") -> PydanticCustomError:
-    """Return what a validator raises: a message and a hint for a person."""
+    """Return the error for a validator to raise, with a message and a hint for a person."""
     return PydanticCustomError("wrong", "{reason}", {"reason": message, "hint": hint})
 
 

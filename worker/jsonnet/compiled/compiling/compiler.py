@@ -126,7 +126,7 @@ class Compiler:
     # What is known without evaluating.
 
     def static(self, node: tree.Node, scope: Scope) -> Static | None:
-        """Return what an expression is known to be."""
+        """Return the function, library or module that an expression is known to be, if any."""
         match node:
             case tree.Name(_, name):
                 known = scope.names.get(name)

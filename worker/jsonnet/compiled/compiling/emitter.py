@@ -62,7 +62,7 @@ class ExpressionCompiler(Protocol):
         """Return code that gives a boolean."""
 
     def static(self, node: tree.Node, scope: Scope) -> Static | None:
-        """Return what an expression is known to be."""
+        """Return the function, library or module that an expression is known to be, if any."""
 
     def module(self, node: tree.Node, scope: Scope) -> tuple[list[str], Module] | None:
         """Return assignments for an object's fields, and the fields, if it can be seen so."""

@@ -117,7 +117,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def _codes(error: BaseException) -> list[CodeType]:
-    """Return what was running, from the outermost call to the innermost."""
+    """Return the code that was running, from the outermost call to the innermost."""
     codes: list[CodeType] = []
     at = error.__traceback__
     while at is not None:
