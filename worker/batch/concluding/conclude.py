@@ -291,7 +291,7 @@ class Conclusion:
         self._wait(waits)
 
     def _wait(self, waits: Mapping[str, Wait | None]) -> None:
-        """Let this drain, too, keep to the waits that were settled."""
+        """Make this drain, too, keep to the waits that were settled."""
         for trigger, wait in waits.items():
             self.batch.state.set_wait(trigger, wait)
         self.batch.drop([trigger for trigger, wait in waits.items() if wait])

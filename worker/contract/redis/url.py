@@ -26,7 +26,7 @@ from worker.contract.settings.values.urls import masked
 from worker.errors import ConfigurationInvalid
 
 FoundBy = Literal["", "sentinel", "cluster"]
-"""How Redis is found: at its own address, through Sentinels, or as one node of a Cluster's."""
+"""The way to Redis: at its own address, through Sentinels, or as one node of a Cluster's."""
 
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379

@@ -20,7 +20,7 @@ _HINT: Final = (
     'write "env:NAME" or "file:PATH", and change the secret if others have seen this file'
 )
 _NAMES: Final = (f"HEADERS.{PARTNER_NAME}", "CLIENT_ID", "USER")
-"""Variables with such endings name an account, and open nothing."""
+"""The endings of variables that name an account and open nothing."""
 _REDIS_URLS: Final = ("url", "broker_url")
 
 
