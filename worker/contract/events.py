@@ -205,13 +205,8 @@ def _is_right(header: Header) -> bool:
     )
 
 
-def encode_profile(profile: dict[str, Any]) -> bytes:
-    """Return the text of the entry's field `p`, compressed above 2 KB."""
-    return pack_profile(orjson.dumps(profile))
-
-
 def pack_profile(text: bytes) -> bytes:
-    """Compress a profile's JSON text above 2 KB."""
+    """Return a profile's JSON text as an entry's field `p` has it: compressed above 2 KB."""
     return zlib.compress(text, 1) if len(text) > COMPRESS_ABOVE_BYTES else text
 
 

@@ -11,7 +11,7 @@ from tests.integration.ops.relay import payload
 from worker.adapters.redis.partition import RedisPartition
 from worker.batch.concluding.responses import Responses, ResponseStream
 from worker.batch.partition import Delivery, Note, Settled, Settlement
-from worker.contract.events import Header, encode_profile
+from worker.contract.events import Header, pack_profile
 from worker.contract.redis.connection import connect_async
 from worker.contract.words import Direction
 from worker.destinations.api import Answer
@@ -165,7 +165,7 @@ def test_a_body_of_60_kb_arrives_parsed(told, sandbox):
     assert 60_000 < len(body) < 64_000
     header = Header(b"", "vip", Direction.ENTER, 1, state=False, skip_hook=False, repair=False,
                     accepted_ms=0)  # fmt: skip
-    profile = encode_profile({"email": "ann@example.com"})
+    profile = pack_profile(b'{"email":"ann@example.com"}')
     delivery = Delivery("live|vip", "vip", "1-0", header, profile, b"")
     responses = Responses({"vip": ResponseStream("answers")}, "email")
     place = told.places()[0]

@@ -54,7 +54,7 @@ from worker.batch.canary_shares import CanaryShares
 from worker.batch.route import Route
 from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
-from worker.contract.events import Header, encode_profile
+from worker.contract.events import Header, pack_profile
 from worker.contract.keys import digest_of, split_stream_name, without_lane
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Direction, kind_of_lane
@@ -365,7 +365,7 @@ def event(
         "segment_events": [{"segment": audience, "event": direction.value, direction.value: stamp}],
         **profile,
     }
-    return NewDelivery(lane, trigger, header, encode_profile(text))
+    return NewDelivery(lane, trigger, header, pack_profile(orjson.dumps(text)))
 
 
 def letters(world: World) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ class NewDelivery(NamedTuple):
     """One delivery to add: where to, and its two fields.
 
     Attributes:
-        profile: The packed text, see `events.encode_profile`.
+        profile: The packed text, see `events.pack_profile`.
         number: Of its event within a job's chunk, the same in every run of the job.
     """
 

@@ -6,7 +6,7 @@ import pytest
 from ops.sandbox.lytics.collect import RECORD_BYTES_IN_BATCH, _fits
 from worker.batch.concluding.responses import Responses, ResponseStream
 from worker.batch.partition import Delivery, Settled, Settlement
-from worker.contract.events import Header, encode_profile
+from worker.contract.events import Header, pack_profile
 from worker.contract.words import Direction
 from worker.destinations.api import Answer
 
@@ -16,7 +16,7 @@ STREAM = Responses({"vip": ResponseStream("answers")}, "email")
 def records_of(answer, deliveries=1):
     header = Header(b"", "vip", Direction.ENTER, 1, state=False, skip_hook=False, repair=False,
                     accepted_ms=0)  # fmt: skip
-    profile = encode_profile({"email": "ann@example.com"})
+    profile = pack_profile(b'{"email":"ann@example.com"}')
     delivery = Delivery("live|vip", "vip", "1-0", header, profile, b"")
     settled = [Settled(delivery, answer=answer)] * deliveries
     found = [orjson.loads(text) for text in STREAM.of(Settlement(settled=settled), 1)]

@@ -102,7 +102,7 @@ _ROOMS: Final = {
     "formats": "a format (%)",
     "printing": "a text that engines print differently",
 }
-"""The names of what gave up where no function of `std` did, by the last part of a module's name."""
+"""The rooms that give up where no function of `std` does, by the last part of their names."""
 
 
 def reason_of(error: BaseException) -> str:
