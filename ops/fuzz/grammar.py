@@ -276,7 +276,8 @@ class Grammar(Base):
     def call(self, depth: int) -> str:
         name, count = self.random.choice(self.names.functions)
         given = count if self.chance(0.9) else self.random.randint(0, 3)
-        return f"({name}({', '.join(self.some(depth - 1, 'any') for _ in range(given))}))"
+        strict = " tailstrict" if self.chance(0.1) else ""
+        return f"({name}({', '.join(self.some(depth - 1, 'any') for _ in range(given))}){strict})"
 
     def helped(self, depth: int) -> str:
         helper = f"(import {self.quoted(self.random.choice(self.helpers))})"
