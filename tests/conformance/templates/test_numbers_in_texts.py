@@ -19,13 +19,14 @@ EXPRESSIONS = (
         f"'{code}' % n"
         for code in (
             *("%.0f", "%.1f", "%.2f", "%f", "%.7f", "%7.1f", "%07.1f", "%-7.1f|", "%+.1f", "% .1f"),
-            *("%#.0f", "%d", "%05d", "%.3d", "%+d", "%i", "%u"),
+            *("%g", "%.3g", "%#g", "%G", "%012g", "%e", "%.2e", "%E", "%.0e", "%#.0f"),
+            *("%d", "%05d", "%.3d", "%+d", "%i", "%u", "%x", "%X", "%#x", "%08x", "%o", "%#o"),
             *("%s", "%12s", "%-25s|", "%ld"),
         )
     ),
     *("'' + n", "n + '|'", "std.toString([n])", "std.manifestJsonMinified({ n: n })"),
-    *("std.round(n)", "n < 1"),
-    *("std.floor(n)", "std.ceil(n)"),
+    *("std.round(n)", "[n] < [1]"),
+    *("if n > 0 then std.log(n)", "std.floor(n)", "std.ceil(n)"),
 )
 HARD = (
     *(

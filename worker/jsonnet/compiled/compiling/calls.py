@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from worker.jsonnet.compiled.compiling.code import (
@@ -33,8 +33,7 @@ FIELDS_OF: Final = {"get": ("row", "get"), "jobConfGet": ("settings", "conf")}
 def called(compiles: ExpressionCompiler, node: tree.Call, scope: Scope) -> Code:
     """Return the code of a call."""
     if node.is_strict:
-        # An engine makes a loop of it, however long; Python has a stack.
-        refuse("tailstrict", scope, node.at)
+        _refuse_loop(compiles, node, scope)
     match compiles.static(node.target, scope):
         case Library(name) if name:
             return _library(compiles, name, node, scope)
@@ -44,11 +43,31 @@ def called(compiles: ExpressionCompiler, node: tree.Call, scope: Scope) -> Code:
             return _known(compiles, known, node, scope)
     compiles.emitter.calls += 1
     target = compiles.value(node.target, scope)
-    handles = tupled(compiles.handle(each, scope).text for each in node.arguments)
+    given = _given(compiles, node)
+    handles = tupled(given(each, scope).text for each in node.arguments)
     if not node.named:
         return Code(f"call({target.text}, {handles})")
-    named = ", ".join(f"{n!r}: {compiles.handle(v, scope).text}" for n, v in node.named)
+    named = ", ".join(f"{n!r}: {given(v, scope).text}" for n, v in node.named)
     return Code(f"call({target.text}, {handles}, {{{named}}})")
+
+
+def _given(compiles: ExpressionCompiler, node: tree.Call) -> Callable[[tree.Node, Scope], Code]:
+    """Return what compiles arguments: those of a strict call are evaluated in front of it."""
+    return compiles.value if node.is_strict else compiles.handle
+
+
+def _refuse_loop(compiles: ExpressionCompiler, node: tree.Call, scope: Scope) -> None:
+    """Refuse a strict call in a function: an engine takes it for a loop without end to its depth.
+
+    A call of `std` or of the library comes back before its caller, unless it looks a default up.
+    """
+    match compiles.static(node.target, scope):
+        case Standard(name) if name:
+            return
+        case Library(name) if name and name not in FIELDS_OF:
+            return
+    if scope.repeats or isinstance(compiles.static(node.target, scope), Library):
+        refuse("tailstrict within a function, or of a look-up", scope, node.at)
 
 
 def looked_up(compiles: ExpressionCompiler, node: tree.Node, scope: Scope) -> Code | None:
@@ -105,7 +124,8 @@ def _library(compiles: ExpressionCompiler, name: str, node: tree.Call, scope: Sc
         is_name = field.kind == "string"
         text = field.text if is_name else f"string({field.text})"
         return Code(f"({text} in row)", "bool", total=field.total and is_name)
-    handles = [_MISSING if each is None else compiles.handle(each, scope) for each in nodes]
+    given = _given(compiles, node)
+    handles = [_MISSING if each is None else given(each, scope) for each in nodes]
     run = f"lib_{name}({', '.join(['row', 'settings', *(handle.text for handle in handles)])})"
     return Code(run, entry.gives, total=not nodes)
 
@@ -137,7 +157,8 @@ def _standard(compiles: ExpressionCompiler, name: str, node: tree.Call, scope: S
     for at, each in enumerate(nodes):
         if each is None:
             return Code(left_to_jsonnet(f"std.{name} with an argument left out"))
-        codes.append(_argument(compiles, each, scope, native, is_lazy=at in native.lazy))
+        is_lazy = at in native.lazy and not node.is_strict
+        codes.append(_argument(compiles, each, scope, native, is_lazy=is_lazy))
     compiles.emitter.calls += native.calls
     if name == "isString" and len(codes) == 1:
         return Code(f"(({codes[0].text}).__class__ is str)", "bool", total=codes[0].total)
@@ -198,6 +219,7 @@ def _known(
         if each is None:
             given.append("MISSING")
         else:
-            code = compiles.value(each, scope) if is_strict else compiles.handle(each, scope)
+            is_looked_at = is_strict or node.is_strict
+            code = compiles.value(each, scope) if is_looked_at else compiles.handle(each, scope)
             given.append(code.text)
     return Code(f"{known.name}({', '.join(given)})")

@@ -99,6 +99,7 @@ class Scope:
         this: The variable for `self`; "" outside of objects.
         base: The variable for `super`.
         outermost: The variable for `$`.
+        repeats: It is within a function, which may call itself without end.
     """
 
     file: str
@@ -106,6 +107,7 @@ class Scope:
     this: str = ""
     base: str = ""
     outermost: str = ""
+    repeats: bool = False
 
     def having(self, names: Mapping[str, Binding]) -> Scope:
         """Return the scope with more names."""

@@ -7,7 +7,7 @@ it), and deep: as the JSON value that leaves the template, which needs no lazine
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from worker.jsonnet.compiled.compiling.analysis import MANY, Analysis
@@ -364,7 +364,7 @@ class Compiler:
     def function(self, node: tree.Function, scope: Scope) -> str:
         """Return a Python function of handles."""
         names = {each.name: self.emitter.fresh("p") for each in node.parameters}
-        scope = scope.having({n: parameter(v) for n, v in names.items()})
+        scope = replace(scope, repeats=True).having({n: parameter(v) for n, v in names.items()})
         first: list[str] = []
         for each in node.parameters:
             name = names[each.name]

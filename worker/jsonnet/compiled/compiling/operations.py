@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from worker.jsonnet.compiled.compiling.code import Code, Scope, literal
-from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler, left_to_jsonnet
+from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler
 from worker.jsonnet.compiled.running.values import number
 from worker.jsonnet.syntax import tree
 
 _ARITHMETIC: Final = {"-": "minus", "*": "times", "/": "divided", "%": "remainder"}
-_SIGNS: Final = {"-": "negated", "+": "numeric"}
+_SIGNS: Final = {"-": "negated", "+": "numeric", "~": "inverted"}
 _PLAIN: Final = frozenset({"number", "string"})
 """Two values of one of these kinds are compared as Python does."""
 _ORDER: Final = {
@@ -54,7 +54,7 @@ def operation(
         case "in":
             run = f"has_field({one.text}, {other.text})"
             return Code(run, "bool")
-    return Code(left_to_jsonnet("an operator of bits"))
+    return Code(f"bitwise({node.operator!r}, {one.text}, {other.text})", "number")
 
 
 def _unary(compiles: ExpressionCompiler, operator: str, operand: tree.Node, scope: Scope) -> Code:
@@ -64,9 +64,8 @@ def _unary(compiles: ExpressionCompiler, operator: str, operand: tree.Node, scop
     code = compiles.value(operand, scope)
     if isinstance(operand, tree.Number) and operator == "-":
         return literal(number(-float(operand.text)))
-    if operator == "~":
-        return Code(left_to_jsonnet("an operator of bits"))
-    return Code(f"{_SIGNS[operator]}({code.text})", "number")
+    run = _SIGNS[operator]
+    return Code(f"{run}({code.text})", "number")
 
 
 def _sum(compiles: ExpressionCompiler, node: tree.Binary, scope: Scope) -> Code:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from worker.jsonnet.compiled.running.limits import TOO_LARGE, Doubtful, Exhausted, spend_text
+from worker.jsonnet.compiled.running.logarithms import decimal_exponent
 from worker.jsonnet.compiled.running.printing import text_of
 from worker.jsonnet.compiled.running.values import (
     EXACT,
@@ -23,14 +24,16 @@ from worker.jsonnet.compiled.running.values import (
     numeric,
     string,
     take,
+    whole,
 )
 
 _CODE: Final = re.compile(
-    r"%(?:\((?P<name>[^)]*)\))?(?P<flags>[-#0 +]*)(?P<width>\d*)"
-    r"(?P<point>\.(?P<precision>\d*))?[hlL]?(?P<kind>[diufFcs%])"
+    r"%(?:\((?P<name>[^)]*)\))?(?P<flags>[-#0 +]*)(?P<width>\*|\d*)"
+    r"(?P<point>\.(?P<precision>\*|\d*))?[hlL]?(?P<kind>[diuoxXeEfFgGcs%])"
 )
-"""The codes of whole and decimal numbers, characters and texts; Jsonnet knows the others."""
 _HUGE: Final = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(?:\d{8}|[\d*]*\.\d{8})")
+_GIVEN: Final = -1
+"""In the place of a width or precision written `*`: the next value says it."""
 _DIGITS: Final = 6
 """The precision of a fraction where the code names none."""
 _POWERS: Final = tuple(10.0**digits for digits in range(23))
@@ -47,9 +50,10 @@ class _Code:
     Args:
         name: Of the field that it prints; None where values come in order.
         flags: Of `-#0 +`.
-        width: The fewest characters.
-        precision: None where none is written.
+        width: At least so many characters, or `_GIVEN`.
+        precision: None where none is written; or `_GIVEN`.
         kind: The letter, in lower case.
+        capitals: The letter is a capital.
     """
 
     name: str | None
@@ -57,6 +61,7 @@ class _Code:
     width: int
     precision: int | None
     kind: str
+    capitals: bool
 
 
 def formatted(template: str, values: Any) -> str:
@@ -90,15 +95,32 @@ _parsed = lru_cache(maxsize=_KEPT)(_parse)
 def _code_of(match: re.Match[str]) -> str | _Code:
     if match["kind"] == "%":
         return "%"
-    precision = int(match["precision"] or 0) if match["point"] else None
-    width = int(match["width"] or 0)
-    return _Code(match["name"], match["flags"], width, precision, match["kind"].lower())
+    precision = _amount(match["precision"]) if match["point"] else None
+    kind = match["kind"]
+    width = _amount(match["width"])
+    return _Code(match["name"], match["flags"], width, precision, kind.lower(), kind.isupper())
+
+
+def _amount(written: str) -> int:
+    return _GIVEN if written == "*" else int(written or 0)
 
 
 def _one(code: _Code, given: Iterator[Any], values: Any) -> str:
-    spend_text(code.width)
-    text = _text(code, _value(code, given, values))
-    return text if len(text) >= code.width else _padded(text, code.flags, code.width)
+    width, precision = code.width, code.precision
+    if width == _GIVEN:
+        width = _next_amount(given, values)
+    if precision == _GIVEN:
+        precision = _next_amount(given, values)
+    spend_text(width)
+    text = _text(code, _value(code, given, values), width, precision)
+    return text if len(text) >= width else _padded(text, code.flags, width)
+
+
+def _next_amount(given: Iterator[Any], values: Any) -> int:
+    amount = -1 if is_object(values) else whole(take(next(given)))
+    if amount < 0:
+        raise Doubtful
+    return amount
 
 
 def _value(code: _Code, given: Iterator[Any], values: Any) -> Any:
@@ -109,16 +131,27 @@ def _value(code: _Code, given: Iterator[Any], values: Any) -> Any:
     return take(next(given))
 
 
-def _text(code: _Code, value: Any) -> str:
-    if code.kind == "s":
+def _text(code: _Code, value: Any, width: int, precision: int | None) -> str:
+    kind, flags = code.kind, code.flags
+    if kind == "s":
         return text_of(value)
-    if code.kind == "c":
+    if kind == "c":
         return _character(value)
-    filled = code.width if "0" in code.flags and "-" not in code.flags else 0
-    if code.kind in "diu":
-        return _whole_number(numeric(value), code.flags, filled, code.precision or 0)
-    digits = _DIGITS if code.precision is None else code.precision
-    return _decimal(float(numeric(value)), code.flags, filled, digits)
+    filled = width if "0" in flags and "-" not in flags else 0
+    if kind in "diuox":
+        return _whole_number(code, numeric(value), filled, precision or 0)
+    digits = _DIGITS if precision is None else precision
+    alternate = "#" in flags
+    number = float(numeric(value))
+    if kind == "f":
+        return _decimal(number, flags, filled, digits, point=alternate, trailing=True)
+    if kind == "e":
+        return _scientific(code, number, filled, digits, trailing=True)
+    exponent = decimal_exponent(number)
+    if exponent < -4 or exponent >= digits:  # noqa: PLR2004 - as C has it
+        return _scientific(code, number, filled, digits - 1, trailing=alternate)
+    digits -= max(1, exponent + 1)
+    return _decimal(number, flags, filled, digits, point=alternate, trailing=alternate)
 
 
 def _character(value: Any) -> str:
@@ -129,11 +162,21 @@ def _character(value: Any) -> str:
     return value  # type: ignore[no-any-return]
 
 
-def _whole_number(value: float, flags: str, filled: int, digits: int) -> str:
-    """Return a number for `%d`, without its fraction."""
+def _whole_number(code: _Code, value: float, filled: int, digits: int) -> str:
+    """Return a number without its fraction; `%x` rounds down, and the others towards zero."""
     spend_text(digits)
-    shown = _digits_of(math.floor(abs(value)))
-    return _filled_up(_sign(flags, negative=value <= -1), shown, filled, digits)
+    if code.kind == "x":
+        rounded = math.floor(value)
+        prefix = ("0X" if code.capitals else "0x") if "#" in code.flags else ""
+        shown = _in_base(abs(rounded), 16)
+        shown = shown.upper() if code.capitals else shown
+        front = _sign(code.flags, negative=rounded < 0) + prefix
+        return _filled_up(front, shown, filled, digits)
+    magnitude = math.floor(abs(value))
+    shown = _in_base(magnitude, 8 if code.kind == "o" else 10)
+    if code.kind == "o" and "#" in code.flags and magnitude:
+        shown = "0" + shown
+    return _filled_up(_sign(code.flags, negative=value <= -1), shown, filled, digits)
 
 
 def _sign(flags: str, *, negative: bool) -> str:
@@ -144,30 +187,47 @@ def _filled_up(front: str, shown: str, filled: int, digits: int = 0) -> str:
     return front + shown.rjust(max(filled - len(front), digits), "0")
 
 
-def _digits_of(magnitude: int) -> str:
+def _in_base(magnitude: int, base: int) -> str:
     if magnitude <= EXACT:
-        return str(magnitude)
+        return format(magnitude, {8: "o", 10: "d", 16: "x"}[base])
     digits: list[str] = []
     left = float(magnitude)
     while left:
-        digits.append(str(int(math.fmod(left, 10))))
-        left = float(math.floor(left / 10))
+        digits.append("0123456789abcdef"[int(math.fmod(left, base))])
+        left = float(math.floor(left / base))
     return "".join(reversed(digits))
 
 
-def _decimal(number: float, flags: str, filled: int, digits: int) -> str:
-    if digits >= len(_POWERS):
+def _decimal(
+    number: float, flags: str, filled: int, digits: int, *, point: bool, trailing: bool
+) -> str:
+    if not 0 <= digits < len(_POWERS):
         raise Doubtful
     denominator = _POWERS[digits]
     numerator = abs(number) * denominator + 0.5
     before = math.floor(numerator / denominator)
     behind = int(math.fmod(math.floor(numerator), denominator))
-    point = bool(digits) or "#" in flags
-    shown = _filled_up(
-        _sign(flags, negative=number < 0), _digits_of(before), filled - digits - point
-    )
-    fraction = _digits_of(behind).rjust(digits, "0") if digits else ""
-    return f"{shown}{'.' * point}{fraction}"
+    filled -= digits + (1 if digits or point else 0)
+    shown = _filled_up(_sign(flags, negative=number < 0), _in_base(before, 10), filled)
+    if not digits:
+        return shown + "." if point else shown
+    if not trailing and not behind:
+        return shown
+    fraction = _in_base(behind, 10).rjust(digits, "0")
+    return f"{shown}.{fraction if trailing else fraction.rstrip('0')}"
+
+
+def _scientific(code: _Code, number: float, filled: int, digits: int, *, trailing: bool) -> str:
+    exponent = decimal_exponent(number)
+    if abs(exponent) >= len(_POWERS):
+        raise Doubtful
+    power = _POWERS[exponent] if exponent >= 0 else 1 / _POWERS[-exponent]
+    suffix = f"{'E' if code.capitals else 'e'}{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
+    point = "#" in code.flags
+    filled -= len(suffix)
+    mantissa = number / power
+    shown = _decimal(mantissa, code.flags, filled, digits, point=point, trailing=trailing)
+    return shown + suffix
 
 
 def _padded(text: str, flags: str, width: int) -> str:

@@ -100,6 +100,7 @@ _FAULTS: Final[dict[type[BaseException], str]] = {
 _OTHER_KIND: Final = "a value of another kind than expected"
 _ROOMS: Final = {
     "formats": "a format (%)",
+    "logarithms": "a format (%) of a very large or small number",
     "printing": "a text that engines print differently",
 }
 """The rooms that give up where no function of `std` does, by the last part of their names."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from worker.jsonnet.compiled.running.limits import A_TURN, Doubtful, spend
+from worker.jsonnet.compiled.running.limits import A_TURN, Doubtful, spend, tick
 from worker.jsonnet.compiled.running.natives import native, natives
-from worker.jsonnet.compiled.running.operators import equal, plus
+from worker.jsonnet.compiled.running.operators import equal, less, plus, sliced
 from worker.jsonnet.compiled.running.values import (
+    MISSING,
     Lazy,
     array,
     boolean,
@@ -76,6 +77,15 @@ def foldl(func: Any, arr: Any, init: Any) -> Any:
     return take(result)
 
 
+@native("func arr init", lazy="init", calls=True)
+def foldr(func: Any, arr: Any, init: Any) -> Any:
+    function(func)
+    result = init
+    for element in reversed(_elements(arr)):
+        result = call(func, (element, result))
+    return take(result)
+
+
 @native("from to", gives="array", name="range")
 def numbers_from(first: Any, last: Any) -> list[int]:
     spend(max(whole(last) - whole(first), 0))
@@ -120,6 +130,14 @@ def flatten_arrays(arrs: Any) -> list[Any]:
     return [element for part in parts for element in part]
 
 
+@native("value", gives="array", name="flattenDeepArray")
+def flatten_deep(value: Any) -> list[Any]:
+    tick()
+    if value.__class__ is not list:
+        return [value]
+    return [each for element in items(value) for each in flatten_deep(element)]
+
+
 @native("arr", gives="number", name="sum", looks_at_all=True)
 def sum_of(arr: Any) -> Any:
     total: Any = 0
@@ -128,6 +146,45 @@ def sum_of(arr: Any) -> Any:
             raise Doubtful
         total = plus(total, value)
     return total
+
+
+@native("arr at", gives="array", name="removeAt")
+def remove_at(arr: Any, at: Any) -> list[Any]:
+    if not 0 <= whole(at) < len(array(arr)):
+        raise Doubtful
+    return [each for number, each in enumerate(arr) if number != at]
+
+
+@native("arr elem", gives="array")
+def remove(arr: Any, elem: Any) -> list[Any]:
+    at = next((number for number, value in enumerate(items(arr)) if equal(value, elem)), None)
+    return array(arr) if at is None else remove_at(arr, at)
+
+
+def _extreme(arr: Any, key: Any, on_empty: Any, *, largest: bool) -> Any:
+    values = list(items(arr))
+    if key is not MISSING:
+        function(key)
+    if not values:
+        if on_empty is MISSING:
+            raise Doubtful
+        return take(on_empty)
+    keys = values if key is MISSING else [call(key, (value,)) for value in values]
+    best = 0
+    for at in range(1, len(keys)):
+        if less(keys[best], keys[at]) if largest else less(keys[at], keys[best]):
+            best = at
+    return values[best]
+
+
+@native("arr keyF? onEmpty?", lazy="onEmpty", name="minArray", calls=True)
+def smallest_of(arr: Any, key: Any = MISSING, on_empty: Any = MISSING) -> Any:
+    return _extreme(arr, key, on_empty, largest=False)
+
+
+@native("arr keyF? onEmpty?", lazy="onEmpty", name="maxArray", calls=True)
+def largest_of(arr: Any, key: Any = MISSING, on_empty: Any = MISSING) -> Any:
+    return _extreme(arr, key, on_empty, largest=True)
 
 
 natives(
@@ -140,3 +197,8 @@ natives(
     looks_at_all=True,
 )
 natives("arr", {"reverse": lambda arr: array(arr)[::-1]}, gives="array")
+
+
+@native("indexable index end step", name="slice")
+def slice_of(indexable: Any, start: Any, end: Any, step: Any) -> Any:
+    return sliced(indexable, start, end, step)

@@ -1,4 +1,4 @@
-"""The functions of `std` for numbers; powers, logarithms and sines are left to Jsonnet."""
+"""The functions of `std` for numbers; logarithms and sines are left to Jsonnet if in doubt."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from worker.jsonnet.compiled.running.limits import Doubtful
+from worker.jsonnet.compiled.running.logarithms import natural_logarithm
 from worker.jsonnet.compiled.running.natives import native, natives
-from worker.jsonnet.compiled.running.operators import negated
+from worker.jsonnet.compiled.running.operators import modulo, negated, remainder
 from worker.jsonnet.compiled.running.values import number, numeric, string, whole
 
 
@@ -22,6 +23,11 @@ def _rounded(x: Any, how: Callable[[float], int]) -> int | float:
 def absolute(n: Any) -> int | float:
     # The standard library negates what is not above zero, and so a zero.
     return numeric(n) if numeric(n) > 0 else negated(n)
+
+
+@native("n", gives="number")
+def sign(n: Any) -> int:
+    return int(numeric(n) > 0) - int(n < 0)
 
 
 @native("a b", gives="number", name="max")
@@ -38,18 +44,63 @@ def smaller(a: Any, b: Any) -> int | float:
     return min(numeric(a), numeric(b))
 
 
+@native("x minVal maxVal", gives="number")
+def clamp(x: Any, low: Any, high: Any) -> int | float:
+    if numeric(low) > numeric(high):
+        raise Doubtful
+    return low if numeric(x) < low else min(x, high)  # type: ignore[no-any-return]
+
+
 def _half_away_from_zero(x: float) -> int:
     whole_part = math.trunc(x)
     return whole_part + (1 if x > 0 else -1) if abs(x - whole_part) >= 0.5 else whole_part  # noqa: PLR2004
 
 
+@native("x n", gives="number", name="pow")
+def power(x: Any, n: Any) -> int | float:
+    """Only whole results up to 2^53 come out the same of every engine's library."""
+    result = math.pow(whole(x), whole(n))
+    if not result.is_integer() or number(result).__class__ is float:
+        raise Doubtful
+    return number(result)
+
+
+@native("x", gives="number", name="log")
+def logarithm(x: Any) -> int | float:
+    if numeric(x) <= 0:
+        raise Doubtful
+    return number(natural_logarithm(x))
+
+
+@native("x", gives="number", name="exp")
+def exponential(x: Any) -> int | float:
+    """Engines differ in the last digit of all others."""
+    if numeric(x) != 0:
+        raise Doubtful
+    return 1
+
+
+@native("a b")
+def mod(a: Any, b: Any) -> Any:
+    return remainder(a, b)
+
+
+@native("a b", gives="number", name="modulo")
+def modulo_of(a: Any, b: Any) -> int | float:
+    return modulo(a, b)  # type: ignore[no-any-return]
+
+
+def _digits(text: Any, base: int, allowed: str) -> int | float:
+    if not string(text) or not set(text) <= set(allowed):
+        raise Doubtful
+    return number(int(text, base))
+
+
 @native("str", gives="number", name="parseInt")
 def parse_int(text: Any) -> int | float:
-    is_negative = string(text).startswith("-") and text.strip("-0")
-    digits = text[1:] if is_negative else text
-    if not digits or not set(digits) <= set("0123456789"):
-        raise Doubtful
-    return number(-int(digits) if is_negative else int(digits))
+    if string(text).startswith("-") and text.strip("-0"):
+        return -_digits(text[1:], 10, "0123456789")
+    return _digits(text, 10, "0123456789")
 
 
 natives(
@@ -59,6 +110,7 @@ natives(
         "ceil": lambda x: _rounded(x, math.ceil),
         # Half a number goes away from zero; the reference implementation rounds it up.
         "round": lambda x: _rounded(x, _half_away_from_zero),
+        "sqrt": lambda x: number(math.sqrt(numeric(x))),
     },
     gives="number",
 )
@@ -68,6 +120,15 @@ natives(
         "isEven": lambda x: whole(x) % 2 == 0,
         "isOdd": lambda x: whole(x) % 2 == 1,
         "isInteger": lambda x: float(numeric(x)).is_integer(),
+        "isDecimal": lambda x: not float(numeric(x)).is_integer(),
     },
     gives="bool",
+)
+natives(
+    "str",
+    {
+        "parseOctal": lambda text: _digits(text, 8, "01234567"),
+        "parseHex": lambda text: _digits(text, 16, "0123456789abcdefABCDEF"),
+    },
+    gives="number",
 )

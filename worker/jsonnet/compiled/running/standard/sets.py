@@ -56,6 +56,13 @@ def _set(arr: Any, key: Any) -> Keyed:
     return keyed
 
 
+def _sets(a: Any, b: Any, key: Any) -> tuple[Keyed, Keyed]:
+    one, other = _set(a, key), _set(b, key)
+    if one and other and (one[0][0].__class__ is str) != (other[0][0].__class__ is str):
+        raise Doubtful
+    return one, other
+
+
 @native("arr keyF?", gives="array", name="sort", calls=True)
 def sort_of(arr: Any, key: Any = MISSING) -> list[Any]:
     if arr.__class__ is str:
@@ -75,7 +82,25 @@ def set_of(arr: Any, key: Any = MISSING) -> list[Any]:
 
 @native("x arr keyF?", gives="bool", name="setMember", calls=True)
 def set_member(x: Any, arr: Any, key: Any = MISSING) -> bool:
-    [(wanted, _)], other = _keyed([x], key), _set(arr, key)
-    if other and (wanted.__class__ is str) != (other[0][0].__class__ is str):
-        raise Doubtful
-    return wanted in [key for key, _ in other]
+    one, other = _sets([x], arr, key)
+    return one[0][0] in [key for key, _ in other]
+
+
+@native("a b keyF?", gives="array", name="setUnion", calls=True)
+def set_union(a: Any, b: Any, key: Any = MISSING) -> list[Any]:
+    one, other = _sets(a, b, key)
+    return _elements(_unique(_sorted(one + other)))
+
+
+@native("a b keyF?", gives="array", name="setInter", calls=True)
+def set_inter(a: Any, b: Any, key: Any = MISSING) -> list[Any]:
+    one, other = _sets(a, b, key)
+    keys = {key for key, _ in other}
+    return [element for key, element in one if key in keys]
+
+
+@native("a b keyF?", gives="array", name="setDiff", calls=True)
+def set_diff(a: Any, b: Any, key: Any = MISSING) -> list[Any]:
+    one, other = _sets(a, b, key)
+    keys = {key for key, _ in other}
+    return [element for key, element in one if key not in keys]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import string as alphabet
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from worker.jsonnet.compiled.running.values import array, items, string, take, w
 
 _UPPER: Final = str.maketrans(alphabet.ascii_lowercase, alphabet.ascii_uppercase)
 _LOWER: Final = str.maketrans(alphabet.ascii_uppercase, alphabet.ascii_lowercase)
+_XML: Final = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;", "'": "&apos;"})
+_BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/]=))?")
 _BLANK: Final = (
     "\t\n\v\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
     "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -59,6 +62,13 @@ def split_limit(text: Any, by: Any, most: Any) -> list[str]:
     if whole(most) < -1:
         raise Doubtful
     return _split(text, by, most)
+
+
+@native("str c maxsplits", gives="array", name="splitLimitR")
+def split_limit_from_the_right(text: Any, by: Any, most: Any) -> list[str]:
+    if whole(most) < -1 or not string(by):
+        raise Doubtful
+    return string(text).rsplit(by, most)
 
 
 @native("str from to", gives="string", name="strReplace")
@@ -109,6 +119,11 @@ def join(separator: Any, parts: Any) -> Any:
     return joined
 
 
+@native("arr", gives="string", looks_at_all=True)
+def lines(arr: Any) -> str:
+    return "".join(string(value) + "\n" for value in items(arr) if value is not None)
+
+
 @native("what count", gives="any")
 def repeat(what: Any, count: Any) -> Any:
     if whole(count) < 0:
@@ -140,6 +155,14 @@ def to_base64(text: Any) -> str:
     if not string(text).isascii():
         raise Doubtful
     return base64.b64encode(text.encode()).decode()
+
+
+@native("str", gives="string", name="base64Decode")
+def from_base64(text: Any) -> str:
+    """Bytes that are no ASCII are disputed: one engine takes them for UTF-8, another does not."""
+    if _BASE64.fullmatch(string(text)) is None:
+        raise Doubtful
+    return base64.b64decode(text).decode("ascii")
 
 
 @native("str", gives="array", name="encodeUTF8")
@@ -179,6 +202,14 @@ natives(
         "md5": lambda text: hashlib.md5(string(text).encode(), usedforsecurity=False).hexdigest(),
         "sha1": lambda text: hashlib.sha1(string(text).encode(), usedforsecurity=False).hexdigest(),
         "sha256": lambda text: hashlib.sha256(string(text).encode()).hexdigest(),
+    },
+    gives="string",
+)
+natives(
+    "str_",
+    {
+        "escapeStringBash": lambda text: "'" + text_of(text).replace("'", "'\"'\"'") + "'",
+        "escapeStringXML": lambda text: text_of(text).translate(_XML),
     },
     gives="string",
 )

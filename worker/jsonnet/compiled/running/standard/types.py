@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from worker.jsonnet.compiled.running.limits import Doubtful
 from worker.jsonnet.compiled.running.natives import native, natives
 from worker.jsonnet.compiled.running.operators import equal
 from worker.jsonnet.compiled.running.printing import text_of
-from worker.jsonnet.compiled.running.values import Func, field_names, is_object, kind_of
+from worker.jsonnet.compiled.running.values import Func, boolean, field_names, is_object, kind_of
 
 
 @native("x", gives="string", name="type")
@@ -34,6 +35,13 @@ def equals(a: Any, b: Any) -> bool:
     return equal(a, b)
 
 
+@native("a b", gives="bool", name="primitiveEquals")
+def primitive_equals(a: Any, b: Any) -> bool:
+    if kind_of(a) in ("array", "object", "function"):
+        raise Doubtful
+    return equal(a, b)
+
+
 natives(
     "v",
     {
@@ -44,6 +52,14 @@ natives(
         "isArray": lambda v: v.__class__ is list,
         "isFunction": lambda v: v.__class__ is Func,
         "isNull": lambda v: v is None,
+    },
+    gives="bool",
+)
+natives(
+    "x y",
+    {
+        "xor": lambda x, y: boolean(x) is not boolean(y),
+        "xnor": lambda x, y: boolean(x) is boolean(y),
     },
     gives="bool",
 )
