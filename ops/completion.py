@@ -56,8 +56,7 @@ def audiences(incomplete: str) -> list[str]:
     """Return the audiences that are configured or known by an id."""
 
     def read() -> Iterable[str]:
-        from ops.audiences.listing import slugs  # noqa: PLC0415 - only who completes needs it
-        from ops.audiences.membership import AudienceCounts  # noqa: PLC0415 - see above
+        from ops.audiences.membership import AudienceCounts, slugs  # noqa: PLC0415 - see above
 
         with _opened() as (settings, client):
             return slugs(settings, client, AudienceCounts())

@@ -10,24 +10,25 @@ from typing import Annotated, Any, Final
 import typer
 from redis import Redis
 
-from ops.audiences.listing import known_ids, row_of, slugs
-from ops.audiences.membership import AudienceCounts, count_all, standings
+from ops.audiences.membership import AudienceCounts, count_all, known_ids, row_of, slugs, standings
 from ops.audiences.moving import (
     LeavingGroup,
     LeavingPeople,
     by_digest,
     check_follows,
     check_wanted,
+    declare,
     destinations_of,
     find_leaving,
+    give_syncs,
     moved,
     publish_all,
+    renamed_slugs,
     state_event,
 )
 from ops.audiences.people import Person, named_in, remembered, waiting_in
-from ops.audiences.renaming import declare, give_syncs, renamed_slugs
+from ops.moving.held import await_holders
 from ops.state.acts import Reason, act_of, acting
-from ops.state.holders import await_holders
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.terminal.console import confirmed, counted, mention, print_json, progress, say, table

@@ -10,8 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from ops.state.acts import actor_named
-from ops.state.clock import now_ms
-from ops.state.opened import opened
+from ops.state.opened import now_ms, opened
 from ops.terminal.console import mention, print_json, say, table
 from ops.terminal.moments import parse_moment_ms, shown_ms
 from ops.terminal.options import Json, spread

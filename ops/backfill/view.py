@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.state.jobs import state_of
-from ops.state.partitions import all_partitions
-from ops.state.snapshots import snapshots, sum_counts
+from ops.state.delays import state_of
+from ops.state.partitions import all_partitions, snapshots, sum_counts
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job
 from worker.contract.settings import Settings

@@ -98,7 +98,7 @@ def check(
 
 
 def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
-    from ops.config.token_check import check_tokens  # noqa: PLC0415 - only `--live` asks
+    from ops.config.redis_look import check_tokens  # noqa: PLC0415 - only `--live` asks
     from ops.insider.live_check import check_live  # noqa: PLC0415 - only `--live` asks
 
     findings = [*check_tokens(settings), *check_live(settings)]

@@ -10,9 +10,8 @@ from typing import Any
 import redis
 import redis.exceptions
 
-from ops.embedded.binary import find_server
-from ops.embedded.launch import LOOPBACK
-from ops.terminal.waiting import awaited
+from ops.embedded.launch import LOOPBACK, find_server
+from ops.terminal.moments import awaited
 from worker.errors import RedisUnavailable
 
 

@@ -11,9 +11,22 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
-from ops.fuzz.parts import HELPERS, KEYS, KINDS, LIBRARY, STRINGS, Base, NamesInSight
-from ops.fuzz.patterns import ARRAYS, CONDITIONS, LIBRARY_CALLS, NUMBERS, OBJECTS, OWN
-from ops.fuzz.patterns import STRINGS as STRING_PATTERNS
+from ops.fuzz.parts import (
+    ARRAYS,
+    CONDITIONS,
+    HELPERS,
+    KEYS,
+    KINDS,
+    LIBRARY,
+    LIBRARY_CALLS,
+    NUMBERS,
+    OBJECTS,
+    OWN,
+    STRINGS,
+    Base,
+    NamesInSight,
+)
+from ops.fuzz.parts import STRINGS as STRING_PATTERNS
 
 __all__ = ["HELPERS", "Grammar", "helper"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, Literal, Protocol
 
-from ops.insider.lists import sample_users
+from ops.insider.read_back import sample_users
 from ops.insider.reader import CUSTOM, Column, InsiderReader
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.errors import SegrelayError

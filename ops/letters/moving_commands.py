@@ -21,8 +21,7 @@ from ops.letters.replay import ReplayPlan, ReplayPolicy, plan_replay, rehearse_l
 from ops.letters.replay import discard as discard_letters
 from ops.letters.replay import replay as replay_letters
 from ops.state.acts import EXPORTED_FILE, Because, act_of, acting
-from ops.state.clock import now_ms
-from ops.state.opened import opened
+from ops.state.opened import now_ms, opened
 from ops.terminal.console import confirmed, counted, mention, print_json, print_result, say, table
 from ops.terminal.files import private_file
 from ops.terminal.options import All, Force, Ids, Json, Yes, spread

@@ -11,7 +11,7 @@ from prometheus_client import Metric
 from redis import Redis
 
 from ops.letters.reading import Cause, count_causes
-from ops.metrics import deliveries, requests, sources
+from ops.metrics import deliveries, sources
 from ops.metrics.families import RowFamily, gauge, number, text_of
 from ops.state.partitions import all_partitions
 from ops.status.health.facts import Facts, read_facts
@@ -79,9 +79,9 @@ def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
         deliveries.times,
         deliveries.left_out,
         deliveries.renamed_people,
-        requests.answers,
-        requests.rates,
-        requests.states,
+        deliveries.answers,
+        deliveries.rates,
+        deliveries.states,
         sources.receivers,
         sources.jobs,
         sources.syncs,

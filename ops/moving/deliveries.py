@@ -13,12 +13,12 @@ from ops.moving.carrying import Carrier
 from ops.moving.held import HeldLease, held
 from ops.moving.rows import carry_entries
 from ops.state import scripts
-from ops.state.orphans import is_orphan
 from ops.state.waiting import (
     BESIDE,
     STEP,
     Stream,
     WaitingEntry,
+    is_orphan,
     is_unwanted,
     read_entries,
     refuse_other_configurations,

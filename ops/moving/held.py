@@ -1,4 +1,4 @@
-"""`HeldLease`: the lease of a partition, held by a command, so that no worker drains it."""
+"""Leases of partitions: held by a command, so that no worker drains them, and awaited."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 from redis import Redis
 
 from ops.state import scripts
+from ops.state.partitions import ask_each
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.errors import OperationsMustAct
@@ -173,3 +174,37 @@ def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[],
         renew()
         time.sleep(_LOOK_SECONDS)
     return taken
+
+
+RENAMED: Final = "renamed:"
+"""The prefix of the token of a lease that is never given back, after a destination was renamed: the
+new name follows, and nobody works under the former one."""
+_HOLDER_LOOK_SECONDS: Final = 0.1
+_HELD_SECONDS: Final = 300.0
+"""Seconds to wait for a lease to lapse; a drain with hanging requests ends at their deadline."""
+
+
+def await_holders(
+    client: Redis,
+    places: Sequence[PartitionKeys],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until all present holders of leases of these partitions have given them back."""
+    tokens = ask_each(client, places, lambda pipe, place: pipe.hget(place.lease, "token"))
+    left = [
+        (place, token)
+        for place, token in zip(places, tokens, strict=True)
+        if token is not None and not token.startswith(RENAMED.encode())
+    ]
+    ends_at = time.monotonic() + _HELD_SECONDS
+    while left:
+        calls = [ScriptCall([place.lease], [token]) for place, token in left]
+        gone = scripts.run(client, "has_gone", calls)
+        left = [held for held, has_gone in zip(left, gone, strict=True) if not has_gone]
+        if left and time.monotonic() > ends_at:
+            raise OperationsMustAct(
+                f"A worker does not give back the lease of {left[0][0].tag}; give the command again"
+                " once it has ended. Nothing is lost: what was declared holds for all who follow."
+            )
+        if left:
+            sleep(_HOLDER_LOOK_SECONDS)

@@ -15,12 +15,13 @@ from ops.state.acts import RENUMBERING_ACT, Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import (
     Carried,
+    PartitionSnapshot,
     all_partitions,
     known_destinations,
     partitions_document,
     read_carried,
+    snapshots,
 )
-from ops.state.snapshots import PartitionSnapshot, snapshots
 from ops.terminal.console import confirmed, mention, print_result
 from ops.terminal.options import Json, Yes
 from worker.contract.numbering import Numbering

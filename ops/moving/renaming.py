@@ -18,8 +18,7 @@ from redis import Redis
 
 from ops.moving.carrying import Carrier
 from ops.moving.contents import Contents
-from ops.moving.held import FOR_EVER_MS, PATIENCE_SECONDS, HeldLease, hold_all, taken_turn
-from ops.state.holders import RENAMED
+from ops.moving.held import FOR_EVER_MS, PATIENCE_SECONDS, RENAMED, HeldLease, hold_all, taken_turn
 from ops.state.partitions import Carried
 from producer.steps import StepBook
 from producer.sync.book import SyncBook

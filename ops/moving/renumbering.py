@@ -25,13 +25,13 @@ from ops.moving.halves import end_halves
 from ops.moving.held import (
     FOR_EVER_MS,
     PATIENCE_SECONDS,
+    RENAMED,
     HeldLease,
     hold_all,
     taken_turn,
 )
 from ops.moving.leftovers import leftovers
 from ops.state import scripts
-from ops.state.holders import RENAMED
 from ops.state.partitions import Carried, known_destinations, note_carried, read_carried
 from producer.steps import StepBook
 from producer.sync.book import SyncBook

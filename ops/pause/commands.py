@@ -14,8 +14,7 @@ from redis import Redis
 
 from ops.pause.probe import Probe, ProbeResult
 from ops.state.acts import Reason, act_of, acting, actor
-from ops.state.clock import now_ms
-from ops.state.opened import opened
+from ops.state.opened import now_ms, opened
 from ops.state.partitions import all_partitions, known_destinations
 from ops.state.waiting import find_streams
 from ops.terminal.console import mention, print_json, print_result, say

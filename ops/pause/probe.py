@@ -8,10 +8,9 @@ from typing import Final, Literal
 import orjson
 from redis import Redis
 
-from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions, ask_each
-from ops.state.waiting import Choice, find_streams
-from ops.terminal.waiting import awaited
+from ops.state.waiting import Choice, find_streams, is_orphan
+from ops.terminal.moments import awaited
 from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.adapters.redis.gate import read_probes, read_state
 from worker.contract.processes.workers import read_processes

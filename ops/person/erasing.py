@@ -21,15 +21,18 @@ from redis.exceptions import NoPermissionError
 
 from ops.letters.reading import Filter, find_letters, parse_letter
 from ops.letters.replay import discard
-from ops.moving.held import HeldLease, held
-from ops.person.mention import Mention, value_of
-from ops.person.traces import compact_streams, files_that_mention
+from ops.moving.held import RENAMED, HeldLease, held
+from ops.person.traces import Mention, compact_streams, files_that_mention, value_of
 from ops.state import scripts
-from ops.state.holders import RENAMED
 from ops.state.identity_changes import IdentityChanges
 from ops.state.partitions import all_partitions, destinations_of
-from ops.state.person import KnownPerson
-from ops.state.renaming import end_renaming, former_identities, present_key, read_forwards
+from ops.state.person import (
+    KnownPerson,
+    end_renaming,
+    former_identities,
+    present_key,
+    read_forwards,
+)
 from ops.state.waiting import Stream, find_streams, read_entries, take_back_entries
 from producer.publishing.quarantine import Quarantine
 from worker.adapters.redis.addresses import read_renamed

@@ -8,10 +8,9 @@ from typing import Any
 
 from redis import Redis
 
-from ops.state.clock import now_ms
 from ops.state.delays import Delays, read_delays, times
-from ops.state.orphans import is_orphan
-from ops.state.waiting import WaitingEntry
+from ops.state.opened import now_ms
+from ops.state.waiting import WaitingEntry, is_orphan
 from ops.terminal.moments import shown_ms
 from worker.adapters.redis.gate import read_state
 from worker.batch.partition import Note

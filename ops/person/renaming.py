@@ -9,7 +9,7 @@ given again, and goes on where the record stands:
 3. `asked`, then `renamed`: Insider has given its profile the new identifier.
 4. The ledgers are merged, under the lease of the new identity's partition. Merging them again
    changes nothing.
-5. The letters are moved, see `person.letters`.
+5. The letters are moved, see `person.moves.move_letters`.
 6. `done`: the former ledger is gone, in the same step; whatever comes under the former identity is
    handed on by whoever holds the lease.
 """
@@ -24,13 +24,11 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.insider.identities import InsiderIdentities
-from ops.moving.held import HeldLease, held
-from ops.person.letters import LetterMove, move_letters
-from ops.person.moves import IdentityChange, PersonMove, Receipt
+from ops.moving.held import HeldLease, await_holders, held
+from ops.person.moves import IdentityChange, PersonMove, Receipt, move_letters
 from ops.state import scripts
-from ops.state.holders import await_holders
 from ops.state.partitions import known_destinations
-from ops.state.renaming import end_renaming, tell_renaming
+from ops.state.person import end_renaming, tell_renaming
 from worker.adapters.redis.addresses import read_renamed
 from worker.adapters.redis.lease import boottime_seconds
 from worker.contract.keys import PartitionKeys
@@ -272,13 +270,7 @@ class PersonRenaming:
     def _take_letters(self, moves: Sequence[PersonMove]) -> None:
         """Move the letters of these people to their new identities."""
         self._tell()
-        move_letters(
-            self.client,
-            [
-                LetterMove(move.left, move.arrives, move.old_digest, move.change.new, move.arriving)
-                for move in moves
-            ],
-        )
+        move_letters(self.client, moves)
 
     def _ledgers(self, moves: Sequence[PersonMove]) -> list[tuple[bytes | None, bytes | None]]:
         with redis_errors():

@@ -15,11 +15,16 @@ from ops.letters.reading import Filter, StoredLetter, find_letters
 from ops.person.obstacles import Obstacles
 from ops.state.identity_changes import PastRenaming, read_renamings
 from ops.state.ledger import LedgerLine, Names, read_records
-from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions
-from ops.state.person import KnownPerson, person_named
-from ops.state.renaming import ForwardedPerson, former_identities, present_key, read_forwards
-from ops.state.waiting import WaitingEntry, find_streams, is_unwanted, read_entries
+from ops.state.person import (
+    ForwardedPerson,
+    KnownPerson,
+    former_identities,
+    person_named,
+    present_key,
+    read_forwards,
+)
+from ops.state.waiting import WaitingEntry, find_streams, is_orphan, is_unwanted, read_entries
 from producer.publishing.quarantine import Quarantine, QuarantineRecord
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.events import decode_profile

@@ -12,7 +12,7 @@ from redis import Redis
 
 from ops.audiences.moving import check_wanted, publish_all, state_event
 from ops.audiences.people import Person, named_in, remembered
-from ops.insider.lists import list_of
+from ops.insider.read_back import list_of
 from ops.insider.reader import InsiderReader
 from ops.reconcile.comparing import (
     AudienceComparison,

@@ -27,7 +27,7 @@ from ops.run.supervisor import own_command
 from ops.sandbox.process import ProcessStarter, SandboxProcess
 from ops.state.partitions import ask_each
 from ops.state.waiting import find_streams
-from ops.terminal.waiting import awaited
+from ops.terminal.moments import awaited
 from worker.contract.keys import PartitionKeys, without_lane
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import connect, patience_seconds

@@ -16,7 +16,7 @@ import typer
 from redis import Redis
 from starlette.routing import Route
 
-from ops.metrics.app import metrics_route
+from ops.metrics.command import metrics_route
 from ops.metrics.page import MetricsPage
 from ops.run.configuration import note_configuration
 from ops.status.health.judgement import ProblemNames

@@ -12,7 +12,7 @@ import orjson
 from redis import Redis
 
 from ops.state import scripts
-from ops.state.renaming import ForwardedPerson, former_identities, read_forwards
+from ops.state.person import ForwardedPerson, former_identities, read_forwards
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.numbering import Numbering

@@ -1,16 +1,22 @@
-"""Opening the configuration and a connection to Redis, as commands do."""
+"""Opening the configuration and a connection to Redis, as commands do; and Redis' clock."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Final
+from typing import Any, Final
 
 from redis import Redis
 
 from ops.embedded.lifecycle import find
 from worker.contract.redis.claim import compare
-from worker.contract.redis.connection import connect, patience_seconds, resolve_url, wait_ready
+from worker.contract.redis.connection import (
+    connect,
+    patience_seconds,
+    redis_errors,
+    resolve_url,
+    wait_ready,
+)
 from worker.contract.settings import Settings, load_settings
 from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import RedisUnavailable
@@ -66,3 +72,16 @@ def already_there() -> Iterator[tuple[Settings, Redis]]:
     with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
         compare(client, settings)
         yield settings, client
+
+
+def now_us(client: Redis) -> int:
+    """Return the microseconds since 1970."""
+    with redis_errors():
+        clock: Any = client.time()
+    seconds, micros = clock
+    return int(seconds) * 1_000_000 + int(micros)
+
+
+def now_ms(client: Redis) -> int:
+    """Return the milliseconds since 1970."""
+    return now_us(client) // 1_000

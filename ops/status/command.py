@@ -106,8 +106,7 @@ def status(
 
 def _test_messages(*, as_json: bool) -> None:
     """Send a test message."""
-    from ops.status.notices.announcer import post  # noqa: PLC0415 - only this needs an HTTP client
-    from ops.status.notices.wording import TEST  # noqa: PLC0415 - see above
+    from ops.status.notices.announcer import TEST, post  # noqa: PLC0415 - needs an HTTP client
 
     settings = load_settings()
     notify = settings.operate.notify

@@ -13,12 +13,17 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.state.delays import Delays, read_delays, state_of_delayed
+from ops.state.delays import Delays, read_delays, reason_of_state, state_of, state_of_delayed
 from ops.state.identity_changes import destinations_with_stable_ids, read_renamed_people
-from ops.state.jobs import reason_of_state, state_of
-from ops.state.orphans import mending_commands
-from ops.state.partitions import all_partitions, ask_each, destinations_of, partitions_document
-from ops.state.snapshots import PartitionSnapshot, snapshots
+from ops.state.partitions import (
+    PartitionSnapshot,
+    all_partitions,
+    ask_each,
+    destinations_of,
+    partitions_document,
+    snapshots,
+)
+from ops.state.waiting import mending_commands
 from ops.status.totals import KINDS, OF_REQUESTS, REASONED, Totals, add_up
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops.state.orphans import count_orphans
-from ops.state.snapshots import PartitionSnapshot, WaitingStream, sum_counts
+from ops.state.partitions import PartitionSnapshot, WaitingStream, sum_counts
+from ops.state.waiting import count_orphans
 from worker.contract.keys import without_lane
 from worker.contract.measures import (
     ACCEPTED,

@@ -17,10 +17,9 @@ from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.terminal.console import confirmed, mention, print_json, print_result, table
 from ops.terminal.interrupts import interrupted_once
-from ops.terminal.moments import shown_ms, shown_us
+from ops.terminal.moments import awaited, shown_ms, shown_us
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import number_columns, text_columns
-from ops.terminal.waiting import awaited
 from producer.publish import Publisher
 from producer.steps import Step
 from producer.sync.book import SyncBook

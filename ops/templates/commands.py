@@ -8,14 +8,19 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ops.templates.checking.check import Checked, LastCheck, RememberedChecks, checked, fields_seen
+from ops.templates.checking.check import (
+    Checked,
+    LastCheck,
+    RememberedChecks,
+    check_live,
+    checked,
+    fields_seen,
+)
 from ops.templates.checking.findings import lines_of, source_below
-from ops.templates.checking.live import check_live
-from ops.templates.new_template import write_new
-from ops.templates.remote_commands import add_remote
+from ops.templates.remote import add_remote
 from ops.templates.testing.commands import diff, run_cases
 from ops.templates.trying.commands import render, watch
-from ops.templates.workspace import Folder, Workspace, shipped_models, workspace_of
+from ops.templates.workspace import Folder, Workspace, shipped_models, workspace_of, write_new
 from ops.terminal.console import mention, print_json, say, table, wants_colour
 from ops.terminal.moments import shown_ms
 from ops.terminal.options import Json, Strict

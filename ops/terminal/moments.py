@@ -1,8 +1,11 @@
-"""Parsing and printing of times and durations."""
+"""Times and durations: parsing and printing them, and waiting for something."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from worker.contract.settings.values.durations import parse_duration
 from worker.errors import UsageWrong
@@ -55,3 +58,14 @@ def parse_seconds(text: str, option: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise UsageWrong(f"{option} {text}: {error}; write 90s, 15m or 2h.") from error
+
+
+_Found = TypeVar("_Found")
+
+
+def awaited(look: Callable[[], _Found], seconds: float, look_every_seconds: float = 0.05) -> _Found:
+    """Look until something is found or the time is up; returns what was found at last."""
+    ends_at = time.monotonic() + seconds
+    while not (found := look()) and time.monotonic() < ends_at:
+        time.sleep(look_every_seconds)
+    return found

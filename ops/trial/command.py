@@ -11,10 +11,10 @@ import typer
 
 from ops.insider.read_back import read_sent
 from ops.state.opened import opened
+from ops.templates.trying.events import candidate_of, events_for, slug_or_id
 from ops.terminal.console import json_or_text, mention, print_json, say
 from ops.terminal.files import read_json_values
 from ops.terminal.options import Json, configured
-from ops.trial.event import candidate_of, events_for, slug_or_id
 from ops.trial.trial_drain import NotSent, send
 from producer.doorbell import CeleryDoorbell
 from producer.events.payloads import ResolveAudience

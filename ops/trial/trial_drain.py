@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import redis
 
-from ops.terminal.waiting import awaited
+from ops.terminal.moments import awaited
 from ops.trial.one_event import NoStreaks, OneEvent, Recording
 from producer.doorbell import Doorbell
 from worker.adapters.redis.gate import read_state

@@ -10,10 +10,9 @@ from typing import Annotated, Any, Final
 import typer
 from redis import Redis
 
-from ops.insider.lists import list_of
+from ops.insider.read_back import list_of
 from ops.insider.reader import InsiderReader
-from ops.state.clock import now_ms
-from ops.state.opened import opened
+from ops.state.opened import now_ms, opened
 from ops.state.partitions import all_partitions
 from ops.terminal.console import mention, print_json, progress, say, table
 from ops.terminal.moments import parse_seconds

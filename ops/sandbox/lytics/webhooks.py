@@ -18,7 +18,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from ops.sandbox.lytics.account import Account, Move, audience_id
-from ops.sandbox.lytics.switches import LyticsSwitches
+from ops.sandbox.settings import LyticsSwitches
 
 _OMITTED: Final = frozenset({400, 404, 413})
 _FAILURES_UNTIL_SLEEP: Final = 10

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.state.clock import now_us
-from ops.state.renaming import read_stopped_renamings
+from ops.state.opened import now_us
+from ops.state.person import read_stopped_renamings
 from ops.status.status import read_status
 from producer.publishing.room import NoRoom, RoomMeter
 from producer.sync.book import SyncBook

@@ -1,26 +1,28 @@
-"""The check of one template: all findings, each once; and the last checks of all templates."""
+"""The check of one template, also by Insider's panels; and the last checks of all templates."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
+from ops.insider.live_check import LiveFinding, check_panel
+from ops.insider.reader import InsiderReader
 from ops.state.opened import already_there
-from ops.templates.checking.calls import wrong_calls
 from ops.templates.checking.corrections import Corrected, copy_of, corrected
-from ops.templates.checking.fields import unknown_fields
+from ops.templates.checking.fields import unknown_fields, wrong_calls
 from ops.templates.checking.findings import once, placed
 from ops.templates.testing.cases import cases_of
 from ops.templates.workspace import Workspace
 from worker.checks.finding import Finding
 from worker.checks.templates import TemplateReport, check_template
 from worker.contract.people.seen_fields import seen_fields
-from worker.errors import SegrelayError
+from worker.contract.settings import Trigger
+from worker.errors import SegrelayError, TemplateBroken, UsageWrong
 from worker.jsonnet.files import TemplateFolder
 
 _NAME: Final = "template-checks.json"
@@ -173,3 +175,61 @@ def _write_copy(workspace: Workspace, name: str, correction: Corrected) -> str:
     path = copy_of(workspace.folder / name)
     path.write_text(correction.text, "utf-8")
     return path.relative_to(workspace.folder).as_posix()
+
+
+_INSIDER: Final = "insider"
+
+
+@dataclass(slots=True)
+class LiveCheck:
+    """The findings of the panels.
+
+    Args:
+        unanswered: The reasons why panels could not be asked, by destination.
+        unused: Templates that no trigger of Insider uses: there is no panel to ask about them.
+    """
+
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
+    unanswered: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+
+
+def check_live(workspace: Workspace, names: Iterable[str]) -> LiveCheck:
+    """Ask the panel of each destination of Insider about the templates of its triggers."""
+    settings = workspace.settings
+    if settings is None:
+        raise UsageWrong("--live needs the configuration, which --templates leaves out.")
+    result = LiveCheck()
+    triggers: dict[str, list[Trigger]] = {}
+    for name in names:
+        used = [
+            trigger
+            for trigger in workspace.triggers(name)
+            if settings.destinations[trigger.destination].api == _INSIDER
+        ]
+        if not used:
+            result.unused.append(name)
+        for trigger in used:
+            triggers.setdefault(trigger.destination, []).append(trigger)
+    for destination, asking in triggers.items():
+        try:
+            with InsiderReader(settings, settings.destinations[destination]) as reader:
+                found = list(check_panel(reader, settings, asking))
+        except SegrelayError as error:
+            result.unanswered[destination] = error.message
+            continue
+        for one in found:
+            template = settings.triggers[one.trigger].template
+            result.findings.setdefault(template, []).append(_live_finding(one, template, workspace))
+    for told in result.findings.values():
+        told.sort(key=lambda one: (one.file, one.line, one.column))
+    return result
+
+
+def _live_finding(one: LiveFinding, template: str, workspace: Workspace) -> Finding:
+    finding = Finding(one.severity, f"{one.message}.", one.trigger, template)
+    try:
+        bundle = TemplateFolder(workspace.folder).bundle(template)
+    except TemplateBroken:
+        return finding
+    return placed(finding, template, bundle, names=[one.name] if one.name else [])

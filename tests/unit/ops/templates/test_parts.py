@@ -5,9 +5,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.templates.checking.calls import wrong_calls
 from ops.templates.checking.corrections import corrected
-from ops.templates.checking.fields import asked_for, unknown_fields
+from ops.templates.checking.fields import asked_for, unknown_fields, wrong_calls
 from ops.templates.checking.findings import lines_of, once, placed
 from ops.templates.trying.comparison import compared
 from ops.templates.trying.explained import changes_of
