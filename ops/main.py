@@ -199,19 +199,19 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         examples=("segrelay verify --sample 500",),
     ),
     "discard": LazyCommand(
-        "ops.moving.discard_command:discard",
+        "ops.moving.commands:discard",
         "Take back deliveries that are waiting.",
         "Operate",
         examples=("segrelay discard --job november",),
     ),
     "trigger": LazyCommand(
-        "ops.moving.trigger_command:app",
+        "ops.moving.commands:trigger_app",
         "Move deliveries that their trigger does not want any more.",
         "Operate",
         examples=("segrelay trigger move vip-enter vips-enter",),
     ),
     "destination": LazyCommand(
-        "ops.moving.destination_command:app",
+        "ops.moving.commands:destination_app",
         "Give a destination another name.",
         "Operate",
         examples=("segrelay destination rename insider insider-eu",),
