@@ -54,11 +54,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
             'segrelay sandbox answer --to crm --status 422 --body \'{"message": "no plan"}\'',
         ),
     ),
-    "up": LazyCommand(
-        "ops.run.up:up",
-        "Run Redis, a worker and what else is configured.",
-        "Run",
-    ),
+    "up": LazyCommand("ops.run.up:up", "Run Redis, a worker and what else is configured.", "Run"),
     "worker": LazyCommand(
         "ops.run.worker:worker",
         "Run a worker; takes Celery's options.",

@@ -260,11 +260,7 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[object, ...]]:
 
 
 def _named(
-    client: Redis,
-    settings: Settings,
-    publisher: Publisher,
-    slug: str,
-    sources: list[str] | None,
+    client: Redis, settings: Settings, publisher: Publisher, slug: str, sources: list[str] | None
 ) -> dict[bytes, Person]:
     told = named_in(settings, sources or (), publisher.now_us())
     return by_digest(chain(remembered(client, settings, slug), told))

@@ -159,10 +159,7 @@ def _add(count: Count, record: Record, audience: int) -> None:
 
 
 def standings(
-    client: Redis,
-    settings: Settings,
-    audience: str,
-    advance: Advance = lambda _: None,
+    client: Redis, settings: Settings, audience: str, advance: Advance = lambda _: None
 ) -> dict[str, dict[bytes, LastDelivered]]:
     """Return the newest delivery of each present or former member, by destination and digest."""
     number = Names(client).number_of(audience)

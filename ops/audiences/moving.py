@@ -151,12 +151,7 @@ def _group(
 
 
 def state_event(
-    person: Person,
-    audience: str,
-    direction: Direction,
-    time_us: int,
-    *,
-    former: bool = False,
+    person: Person, audience: str, direction: Direction, time_us: int, *, former: bool = False
 ) -> Event:
     """Return an event that states a person's membership at a time."""
     entry: dict[str, Any] = {
@@ -166,14 +161,7 @@ def state_event(
     }
     profile = {**person.row, SEGMENT_EVENTS: [entry]}
     return Event(
-        person.key,
-        audience,
-        direction,
-        time_us,
-        profile,
-        state=True,
-        skip_hook=True,
-        former=former,
+        person.key, audience, direction, time_us, profile, state=True, skip_hook=True, former=former
     )
 
 
@@ -233,11 +221,7 @@ def _unwanted(nobody: str, audience: str, direction: Direction) -> UsageWrong:
 
 
 def publish_all(
-    publisher: Publisher,
-    events: Iterable[Event],
-    *,
-    destination: str = "",
-    again: bool = False,
+    publisher: Publisher, events: Iterable[Event], *, destination: str = "", again: bool = False
 ) -> Iterator[int]:
     """Publish into the backfill lane as there is room; yield the number of each call.
 

@@ -65,10 +65,7 @@ class ReplayPlan:
 
 
 def obstacle(
-    letter: StoredLetter,
-    settings: Settings,
-    policy: ReplayPolicy,
-    meanings: Mapping[str, Meaning],
+    letter: StoredLetter, settings: Settings, policy: ReplayPolicy, meanings: Mapping[str, Meaning]
 ) -> str:
     """Return the reason why a letter is not replayed; "" = it is."""
     trigger = settings.triggers.get(letter["trigger"])

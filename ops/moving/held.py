@@ -185,9 +185,7 @@ _HELD_SECONDS: Final = 300.0
 
 
 def await_holders(
-    client: Redis,
-    places: Sequence[PartitionKeys],
-    sleep: Callable[[float], None] = time.sleep,
+    client: Redis, places: Sequence[PartitionKeys], sleep: Callable[[float], None] = time.sleep
 ) -> None:
     """Wait until all present holders of leases of these partitions have given them back."""
     tokens = ask_each(client, places, lambda pipe, place: pipe.hget(place.lease, "token"))

@@ -73,11 +73,7 @@ class PauseResult:
 
 
 def pause(
-    names: Names = None,
-    *,
-    everything: All = False,
-    reason: Reason = "",
-    as_json: Json = False,
+    names: Names = None, *, everything: All = False, reason: Reason = "", as_json: Json = False
 ) -> None:
     """Pause destinations or triggers: they go on accepting, and nothing of them is sent."""
     with opened() as (settings, client):

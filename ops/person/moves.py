@@ -18,13 +18,7 @@ import orjson
 from redis import Redis
 
 from ops.letters.files import import_arguments
-from ops.letters.reading import (
-    NUMBERS_CHANGED,
-    Filter,
-    StoredLetter,
-    find_letters,
-    parse_letter,
-)
+from ops.letters.reading import NUMBERS_CHANGED, Filter, StoredLetter, find_letters, parse_letter
 from ops.letters.reading import digest_of as digest_of_letter
 from ops.letters.replay import letter_header
 from ops.moving.carrying import in_parts

@@ -38,9 +38,7 @@ def reconcile(
     people: Annotated[
         list[str] | None,
         typer.Option(
-            "--people",
-            metavar="SOURCE",
-            help="Who may be stale: lytics:SLUG, or a file.",
+            "--people", metavar="SOURCE", help="Who may be stale: lytics:SLUG, or a file."
         ),
     ] = None,
     yes: Yes = False,

@@ -52,12 +52,7 @@ class Child:
             self.process.stdin.close()
         self.process = subprocess.Popen(
             self.command,
-            env={
-                **os.environ,
-                **self.environment,
-                "PYTHONUNBUFFERED": "1",
-                PARENT_VARIABLE: "1",
-            },
+            env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: "1"},
             stdin=subprocess.PIPE,  # held open, and never written to: it ends when we do
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

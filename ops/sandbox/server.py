@@ -34,11 +34,7 @@ _OFFERS: Final = (
 
 
 def serve(
-    settings: SandboxSettings,
-    port: int,
-    *,
-    host: str = LOOPBACK,
-    until_stdin_ends: bool = False,
+    settings: SandboxSettings, port: int, *, host: str = LOOPBACK, until_stdin_ends: bool = False
 ) -> None:
     """Serve until SIGINT or SIGTERM; the first line on standard output is the URL.
 

@@ -146,7 +146,7 @@ DEFAULT_EVENTS: Final[dict[str, dict[str, AttributeKind]]] = {
         "audience": "string",
         "trigger": "string",
         "origin": "string",
-    },
+    }
 }
 
 

@@ -93,11 +93,7 @@ class Sending:
         self.published = Published()
 
     def run(
-        self,
-        batches: Iterable[Sequence[Payload]],
-        advance: Callable[[int], None],
-        *,
-        is_live: bool,
+        self, batches: Iterable[Sequence[Payload]], advance: Callable[[int], None], *, is_live: bool
     ) -> None:
         """Publish the batches.
 

@@ -19,12 +19,7 @@ from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
 from worker.contract.triggers.meaning import Meaning
 from worker.contract.words import lane_of_job
-from worker.errors import (
-    FormatUnknown,
-    OperationsMustAct,
-    PartitionsChange,
-    PayloadRefused,
-)
+from worker.errors import FormatUnknown, OperationsMustAct, PartitionsChange, PayloadRefused
 
 STEP: Final = 1_000
 """Entries of one step: as many as a script may handle without holding Redis up."""

@@ -25,12 +25,7 @@ from worker.contract.printable import json_text
 from worker.contract.redis.connection import READY_SECONDS
 from worker.contract.settings import load_settings
 from worker.contract.settings.sandboxed import SANDBOX_VARIABLE, sandbox_url
-from worker.errors import (
-    ConfigurationInvalid,
-    OperationsMustAct,
-    RedisUnavailable,
-    UsageWrong,
-)
+from worker.errors import ConfigurationInvalid, OperationsMustAct, RedisUnavailable, UsageWrong
 
 EXIT_ILL: Final = 1
 UNREACHABLE: Final = 3
@@ -54,8 +49,7 @@ def status(
         bool, typer.Option("--check", help="Print only what is wrong, for a monitor.")
     ] = False,
     attention: Annotated[
-        bool,
-        typer.Option("--attention", help="With --check: also what is worth a look this week."),
+        bool, typer.Option("--attention", help="With --check: also what is worth a look this week.")
     ] = False,
     notify_test: Annotated[
         bool,

@@ -116,8 +116,7 @@ def _destinations(document: Mapping[str, Any]) -> StatusTable:
     ill = _ill(document, "destination_")
     rows = [
         TableRow(
-            (name, d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", reason_of(d)),
-            name in ill,
+            (name, d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", reason_of(d)), name in ill
         )
         for name, d in document["destinations"].items()
     ]

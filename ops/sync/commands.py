@@ -60,14 +60,7 @@ def list_syncs(*, as_json: Json = False) -> None:
     table(
         ("name", "audience", "source", "every", *number_columns("members"), *text_columns("state")),
         [
-            (
-                row["name"],
-                row["audience"],
-                row["source"],
-                row["every"],
-                row["members"],
-                row["line"],
-            )
+            (row["name"], row["audience"], row["source"], row["every"], row["members"], row["line"])
             for row in rows
         ],
     )
@@ -134,10 +127,7 @@ def reset(name: Name, *, yes: Yes = False, reason: Reason = "", as_json: Json = 
         if not members and name not in settings.sync:
             raise UsageWrong(_unknown(settings, name))
         confirmed(f"Forget the {members:,} members that sync '{name}' knows?", yes=yes)
-        with (
-            _locked(book),
-            acting(client, act_of("sync reset", name, reason=reason)) as doing,
-        ):
+        with _locked(book), acting(client, act_of("sync reset", name, reason=reason)) as doing:
             book.forget(destinations)
             doing.count = members
     document = {"name": name, "forgotten": members}

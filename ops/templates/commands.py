@@ -115,8 +115,7 @@ def check(
     *,
     templates: Folder = None,
     fix: Annotated[
-        bool,
-        typer.Option("--fix", help="Write a corrected copy of what was damaged by copying."),
+        bool, typer.Option("--fix", help="Write a corrected copy of what was damaged by copying.")
     ] = False,
     live: Annotated[
         bool,

@@ -34,8 +34,7 @@ def try_(
     file: Annotated[Path, typer.Argument(help="A file with one payload, as JSON.")],
     *,
     trigger: Annotated[
-        str,
-        typer.Option(help="The trigger to try it with.  [default: all that want the event]"),
+        str, typer.Option(help="The trigger to try it with.  [default: all that want the event]")
     ] = "",
     sends: Annotated[
         bool, typer.Option("--send", help="Send it for real, and then read the person back.")

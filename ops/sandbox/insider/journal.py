@@ -131,13 +131,7 @@ class Journal:
         self._log(flight)
 
     def begin(
-        self,
-        request: Write,
-        body: bytes,
-        *,
-        profiles: Profiles,
-        fault: str,
-        now: float,
+        self, request: Write, body: bytes, *, profiles: Profiles, fault: str, now: float
     ) -> Flight:
         """Log the arrival of a request that may touch profiles."""
         self._number += 1

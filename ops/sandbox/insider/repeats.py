@@ -78,12 +78,7 @@ class Repeats:
         """Return the counts as JSON; `doubled_…` counts requests."""
         again = {f"again_after_{fate.name.lower()}": self.counts[fate] for fate in RepeatedFate}
         doubled = {f"doubled_{fate.name.lower()}": len(self.doubled[fate]) for fate in RepeatedFate}
-        return {
-            "received": self.received,
-            "again": sum(self.counts.values()),
-            **again,
-            **doubled,
-        }
+        return {"received": self.received, "again": sum(self.counts.values()), **again, **doubled}
 
     def _age(self) -> None:
         if len(self._young) > _KEPT_A_GENERATION:

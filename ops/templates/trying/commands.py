@@ -50,8 +50,7 @@ def render(
     *,
     trigger: TriggerName = "",
     explain: Annotated[
-        bool,
-        typer.Option("--explain", help="Show what is sent beside it, and why they differ."),
+        bool, typer.Option("--explain", help="Show what is sent beside it, and why they differ.")
     ] = False,
     templates: Folder = None,
     settings: Given = "",
