@@ -191,21 +191,13 @@ def destinations_of(publisher: Publisher, audience: str, direction: Direction) -
 
 
 def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> None:
-    """Refuse an audience that no trigger delivers in this direction.
-
-    Raises:
-        UsageWrong: None would.
-    """
+    """Refuse an audience that no trigger delivers in this direction."""
     if not publisher.recipients_for(audience, direction):
         raise _unwanted("No trigger", audience, direction)
 
 
 def check_follows(publisher: Publisher, old: str, new: str) -> None:
-    """Refuse a new slug that a destination would not get as it gets the former one.
-
-    Raises:
-        UsageWrong: One would not.
-    """
+    """Refuse a new slug that a destination would not get as it gets the former one."""
     for direction in (Direction.ENTER, Direction.EXIT):
         served = destinations_of(publisher, new, direction)
         for destination in destinations_of(publisher, old, direction):
@@ -278,11 +270,7 @@ def declare(client: Redis, old: str, new: str) -> int:
 def give_syncs(
     client: Redis, settings: Settings, partitions: Numbering, old: str, new: str
 ) -> list[str]:
-    """Give the members that syncs know of one slug to another; return the syncs' names.
-
-    Raises:
-        OperationsMustAct: A step of one does not end.
-    """
+    """Give the members that syncs know of one slug to another; return the syncs' names."""
     given = []
     for name in settings.sync:
         book = SyncBook(client, name, partitions)

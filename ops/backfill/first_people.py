@@ -53,11 +53,7 @@ class FirstPerson:
 
 
 def read_first_people(client: Redis, settings: Settings, spec: Spec) -> Iterator[FirstPerson]:
-    """Yield the first people of a job; nothing for standard input, which can't be read again.
-
-    Raises:
-        UsageWrong: The source is not what it was.
-    """
+    """Yield the first people of a job; nothing for standard input, which can't be read again."""
     if STANDARD_INPUT in spec.sources:
         return
     planner = Planner(client, settings)

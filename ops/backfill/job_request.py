@@ -93,12 +93,7 @@ class RowOptions:
 def spec_of(
     wanted: RowOptions, settings: Settings, book: JobBook, *, name: str = "", canary: int = 0
 ) -> Spec:
-    """Return the specification of a job from its description.
-
-    Raises:
-        UsageWrong: A file is missing or holds no rows, a time or a trigger can't be right.
-        LyticsRefused, LyticsUnavailable: An audience can't be scanned.
-    """
+    """Return the specification of a job from its description."""
     files = list(_files(wanted.sources))
     wanted = replace(wanted, audience=wanted.audience or _scanned(files))
     triggers = _checked_triggers(wanted, settings)
@@ -128,9 +123,6 @@ def read_anew(job: Job, settings: Settings, book: JobBook) -> Spec:
     """Return a job that reads its source from the beginning again; a scan gets a new time.
 
     First rows (`--canary`) that were delivered are not waited for again.
-
-    Raises:
-        LyticsRefused, LyticsUnavailable: An audience can't be scanned.
     """
     spec = job.spec
     canary = 0 if job.phase == "canary" else spec.canary
@@ -169,12 +161,7 @@ def _files(sources: Sequence[str]) -> Iterator[str]:
 
 
 def _measured(name: str, columns: Columns, membership: RowMeaning | None) -> tuple[str, int]:
-    """Return digest and size of a file.
-
-    Raises:
-        UsageWrong: Its first rows can't be read at all, for example for want of a header, or say
-            nothing of any audience.
-    """
+    """Return digest and size of a file."""
     if name == STANDARD_INPUT or audience_of(name):
         return "", 0
     with opened(name) as found:

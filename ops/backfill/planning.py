@@ -147,11 +147,7 @@ class Planner:
         self._names = Names(client)
 
     def plan(self, spec: Spec) -> Iterator[tuple[JobPlan, int]]:
-        """Read all rows; yields the growing plan and how many bytes were read. The last is whole.
-
-        Raises:
-            UsageWrong: A file can't be read.
-        """
+        """Read all rows; yields the growing plan and how many bytes were read. The last is whole."""
         plan = JobPlan(spec)
         for piece in pieces_of(spec, self._settings):
             self._take(piece, plan)
@@ -164,11 +160,7 @@ class Planner:
         return self._fill.now_us()
 
     def first(self, spec: Spec, count: int) -> list[Candidate]:
-        """Return the first deliveries of a source, with one trigger after the other.
-
-        Raises:
-            UsageWrong: A file is not what it was.
-        """
+        """Return the first deliveries of a source, with one trigger after the other."""
         with closing(pieces_of(spec, self._settings)) as pieces:
             piece = next(pieces, None)
         if piece is None:

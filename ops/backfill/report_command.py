@@ -199,12 +199,7 @@ _MINUTE_MS: Final = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The deliveries of a job that were settled within one minute.
-
-    Args:
-        minute: The minute, counted from 1970.
-        counts: The counts by kind, see OUTCOMES.
-    """
+    """The deliveries of a job that were settled within one minute."""
 
     minute: int
     counts: Mapping[str, int]
@@ -242,11 +237,7 @@ class JobReport:
 
 
 def read_report(client: Redis, settings: Settings, name: str) -> JobReport:
-    """Return the report of a job.
-
-    Raises:
-        UsageWrong: There is no such job.
-    """
+    """Return the report of a job."""
     book = JobBook(client)
     view = read_view(client, settings, book.named(name))
     return JobReport(view, list(_spans(client, settings, name)), list(book.bad_rows(name)))

@@ -48,10 +48,6 @@ def answers(port: int, password: str) -> bool:
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until a condition is true.
-
-    Raises:
-        RedisUnavailable: It did not become true in time; the message names `what`.
-    """
+    """Wait until a condition is true."""
     if not awaited(condition, seconds):
         raise RedisUnavailable(f"Waited {seconds:g} s for {what} in vain.")

@@ -62,11 +62,7 @@ _DEBUG: Final = {
 
 @dataclass(slots=True)
 class Sentinels:
-    """The servers of one service; they end with the `with` block.
-
-    Args:
-        lines: Further lines of the configuration of all three servers.
-    """
+    """The servers of one service; they end with the `with` block."""
 
     folder: Path
     lines: str = "min-replicas-to-write 1\nmin-replicas-max-lag 2"

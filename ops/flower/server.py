@@ -111,15 +111,8 @@ _STARTS_TASKS: Final = re.compile(r"/api/task/(?:apply|async-apply|send-task)/")
 def serve(app: Any, *, address: str, port: int, credentials: str, has_actions: bool) -> None:
     """Run Flower until it is told to stop, with the options that `apply_variables` has set.
 
-    Args:
-        app: A Celery app on the workers' broker.
-        address: The address to listen at.
-        port: The port to listen at.
-        credentials: `user:password`; no page but the health check answers without.
-        has_actions: Whoever signs in can stop workers and queues, and revoke tasks.
-
-    Raises:
-        OSError: It can't listen there.
+    No page but the health check answers without the credentials, `user:password`. With actions,
+    whoever signs in can stop workers and queues, and revoke tasks.
     """
     options.basic_auth = [credentials]
     options.read_only = not has_actions

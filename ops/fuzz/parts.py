@@ -43,13 +43,7 @@ class NamesInSight:
 
 @dataclass
 class Base(ABC):
-    """A generator of literals and names, from which expressions are built.
-
-    Args:
-        random: Source of all decisions.
-        helpers: Files that may be imported.
-        names: Names that may be used at this point.
-    """
+    """A generator of literals and names, from which expressions are built."""
 
     random: Random
     helpers: Sequence[str] = ()

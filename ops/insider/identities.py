@@ -39,13 +39,7 @@ class InsiderIdentities(InsiderReader):
     def rename(
         self, old: Mapping[str, Any], new: Mapping[str, Any], claim: RequestClaim | None = None
     ) -> str | None:
-        """Rename a person; returns None, or what Insider said to refuse it.
-
-        Args:
-            old: The identifier until now.
-            new: From now on.
-            claim: Renewed before each attempt.
-        """
+        """Rename a person; returns None, or what Insider said to refuse it."""
         body = {"old_identifier": dict(old), "new_identifier": dict(new)}
         return self._done(IDENTITY_PATH, body, "PATCH", claim)
 

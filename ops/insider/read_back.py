@@ -49,11 +49,7 @@ class ReadBack:
 def read_lists(
     reader: ProfileReader, who: Mapping[str, Any], attributes: Iterable[str]
 ) -> ReadBack:
-    """Read custom attributes that keep lists of audiences, of a person as the delivery names them.
-
-    Raises:
-        InsiderUnreadable, InsiderRefuses: It can't be read.
-    """
+    """Read the custom attributes of a person that keep lists of audiences."""
     return ReadBack(reader.profile(who, sorted({CUSTOM + name for name in attributes})))
 
 

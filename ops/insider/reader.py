@@ -88,10 +88,6 @@ class InsiderReader:
 
     Every request raises `InsiderUnreadable` if there is no answer, or one that Insider does not
     give, and `InsiderRefuses` if it does not accept our credentials.
-
-    Args:
-        a_minute: How many requests it makes at most.
-        sleep: Waits so many seconds, for the quota.
     """
 
     def __init__(

@@ -53,12 +53,7 @@ class ReplayPolicy:
 
 @dataclass(slots=True)
 class ReplayPlan:
-    """The letters that a replay would take and leave out.
-
-    Args:
-        ids: The letters in the order of the replay.
-        left_out: The number of letters that are left out, by reason.
-    """
+    """The letters that a replay would take and leave out."""
 
     ids: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)

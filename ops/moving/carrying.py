@@ -42,9 +42,6 @@ class Carrier:
     """Moves the contents of a partition; it holds its lease and those of all targets.
 
     Args:
-        old: The lease of the partition that is emptied.
-        targets: The leases of the partitions that get the contents.
-        retention_ms: The time for which a record is kept.
         choose: Returns the target of a profile's digest, by its index.
         home: The target of what belongs to no profile, by its index.
         prefix: Of the marks of what has come; two partitions may have entries of the same id.
@@ -92,10 +89,6 @@ class Carrier:
         """Merge the records of profiles in the old ledger into the new ones.
 
         The old one stays as it is.
-
-        Raises:
-            FormatUnknown: Another version of segrelay wrote one.
-            OperationsMustAct: The lease was taken over.
         """
         for part in in_parts(list(dict.fromkeys(digests)), STEP):
             writes: dict[int, tuple[list[str | bytes], list[Value]]] = {}

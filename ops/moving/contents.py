@@ -48,10 +48,7 @@ class Contents:
     """The mover of all data in the partitions of one destination, whose leases are held.
 
     Args:
-        destination: Of the partitions that are emptied.
         carriers: By the number of the partition that each empties.
-        renew: Keeps the leases; called at each step.
-        tell: A callback that takes the counts so far, now and then.
         carried: The counts, which other destinations may have begun.
         follow: Returns the record of a person who was renamed as it is from now on.
         staying: Stable ids that stay: a change of them waits where they belong.
@@ -68,12 +65,7 @@ class Contents:
     _told_at: float = field(default_factory=time.monotonic)
 
     def move(self) -> None:
-        """Move everything; what an earlier attempt has moved is not there any more.
-
-        Raises:
-            FormatUnknown: Another version of segrelay wrote some of it.
-            OperationsMustAct: A lease was taken over.
-        """
+        """Move everything; what an earlier attempt has moved is not there any more."""
         self._carry_ledgers()
         self._carry_named_parts()
         for carrier in self.carriers.values():

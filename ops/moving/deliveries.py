@@ -46,13 +46,7 @@ class Moved(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """Moves deliveries that no worker delivers to a trigger that wants them.
-
-    Args:
-        trigger: The other one.
-        meanings: The meanings of all triggers, by their names.
-        doorbell: Rung for what was moved.
-    """
+    """Moves deliveries that no worker delivers to a trigger that wants them."""
 
     client: Redis
     settings: Settings
@@ -81,11 +75,7 @@ class Mover:
             yield Moved(self._step(stream, part), left)
 
     def orphans(self, stream: Stream) -> Iterator[WaitingEntry]:
-        """Yield the entries of a stream that no worker delivers.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Yield the entries of a stream that no worker delivers."""
         meaning = None
         if not is_orphan(self.settings, stream.place, stream.trigger):
             meaning = self.meanings[stream.trigger]

@@ -26,9 +26,6 @@ def end_halves(everything: Iterable[Contents]) -> None:
 
     The leases of all their partitions are held, so that the broken command does nothing more even
     if its process only stood still.
-
-    Raises:
-        OperationsMustAct: A lease was taken over.
     """
     sources = {contents.destination: contents for contents in everything}
     for contents in sources.values():

@@ -47,12 +47,7 @@ class HeldLease:
     patience_seconds: float = PATIENCE_SECONDS
 
     def hold(self) -> None:
-        """Take or renew the lease; it waits until a worker has ended its slice.
-
-        Raises:
-            OperationsMustAct: Somebody else goes on holding it.
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Take or renew the lease; it waits until a worker has ended its slice."""
         gives_up_at = time.monotonic() + self.patience_seconds
         while (holder := self._try()) is not None:
             if time.monotonic() > gives_up_at:
@@ -80,11 +75,7 @@ class HeldLease:
         scripts.run(self.client, "let_go", [ScriptCall((self.place.lease,), (self.token,))])
 
     def run(self, name: str, keys: list[str | bytes], args: list[Value]) -> int:
-        """Run a script that checks the lease, and return its answer.
-
-        Raises:
-            OperationsMustAct: The lease was taken over.
-        """
+        """Run a script that checks the lease, and return its answer."""
         (answer,) = run_held(self.client, name, [HeldCall(self, keys, args)])
         return answer
 
@@ -103,11 +94,7 @@ class HeldCall(NamedTuple):
 
 
 def hold_all(client: Redis, leases: Sequence[HeldLease]) -> None:
-    """Take or renew leases in one round trip, and wait for those that somebody else has.
-
-    Raises:
-        OperationsMustAct: Somebody else goes on holding one.
-    """
+    """Take or renew leases in one round trip, and wait for those that somebody else has."""
     answers = scripts.run(client, "hold", [lease.call for lease in leases], replicated=True)
     for lease, (is_ours, _) in zip(leases, answers, strict=True):
         if not is_ours:
@@ -163,9 +150,6 @@ def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[],
         take: Returns what the turn begins with; None = a step is under way.
         shown: What is done, for messages.
         renew: Keeps the leases meanwhile.
-
-    Raises:
-        OperationsMustAct: The step does not end.
     """
     ends_at = time.monotonic() + _TURN_SECONDS
     while (taken := take()) is None:

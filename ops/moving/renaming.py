@@ -42,8 +42,6 @@ class Renaming:
     Args:
         old: A name that the configuration does not have.
         new: One that it has.
-        tell: A callback that takes the counts so far, now and then.
-        patience_seconds: The longest wait for a worker.
     """
 
     client: Redis

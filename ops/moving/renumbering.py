@@ -52,8 +52,6 @@ class Renumbering:
     """Changes the number of partitions, or goes on with a change that was interrupted.
 
     Args:
-        count: How many there will be.
-        tell: A callback that takes the counts so far, now and then.
         patience_seconds: The longest wait for a worker, beside the deadline of a request.
     """
 

@@ -158,10 +158,7 @@ def _setbacks(name: str, rows: Sequence[SourceRow]) -> list[bytes]:
 def remove_rows(carrier: Carrier, part: str, ids: Sequence[str]) -> int:
     """Remove entries that have arrived; returns how many were still there.
 
-    Args:
-        carrier: Of the partition in which they stand.
-        part: The name of their stream, or the part of the partition, e.g. `history`.
-        ids: Of the entries.
+    `part` is the name of their stream, or the part of the partition, e.g. `history`.
     """
     old = carrier.old.place
     name = "" if part in LOGS else part
@@ -182,11 +179,7 @@ def _mark(row: SourceRow, part: str) -> str:
 
 
 def _digest_of_delivery(row: SourceRow) -> str:
-    """Return the digest (hex) of an entry's profile; "" where nobody can read it.
-
-    Raises:
-        FormatUnknown: Another version of segrelay wrote it.
-    """
+    """Return the digest (hex) of an entry's profile; "" where nobody can read it."""
     try:
         return decode_header(row.fields.get(b"h", b"")).digest.hex()
     except PayloadRefused:

@@ -25,11 +25,7 @@ _CHANGED: Final = "changed"
 
 
 def carry_lists(carrier: Carrier, names: Sequence[bytes]) -> None:
-    """Move lists of the stable ids that came with identities.
-
-    Raises:
-        OperationsMustAct: A lease was taken over.
-    """
+    """Move lists of the stable ids that came with identities."""
     for part in in_parts(names, STEP):
         into: defaultdict[int, tuple[list[str | bytes], list[Value]]]
         into = defaultdict(lambda: ([], []))
@@ -45,11 +41,7 @@ def carry_lists(carrier: Carrier, names: Sequence[bytes]) -> None:
 
 
 def carry_records(carrier: Carrier, names: Sequence[bytes]) -> int:
-    """Move records of stable ids; returns how many stay, since a change of them waits there.
-
-    Raises:
-        OperationsMustAct: A lease was taken over.
-    """
+    """Move records of stable ids; returns how many stay, since a change of them waits there."""
     staying = 0
     for part in in_parts(names, STEP):
         into: defaultdict[int, list[Value]] = defaultdict(list)
@@ -99,11 +91,7 @@ def _leave_arrived(carrier: Carrier, texts: Mapping[bytes, bytes]) -> int:
 
 
 def carry_changes(carrier: Carrier) -> None:
-    """Move changes that wait, but those of records that stay.
-
-    Raises:
-        OperationsMustAct: A lease was taken over.
-    """
+    """Move changes that wait, but those of records that stay."""
     for part in scan_fields(carrier.client, carrier.old.place.changes):
         names = [carrier.old.place.stable(bytes.fromhex(name.decode())) for name, _ in part]
         left = _texts(carrier, names)
@@ -113,11 +101,7 @@ def carry_changes(carrier: Carrier) -> None:
 
 
 def carry_counts(carrier: Carrier) -> None:
-    """Move the counts of changes.
-
-    Raises:
-        OperationsMustAct: A lease was taken over.
-    """
+    """Move the counts of changes."""
     old, new = carrier.old.place.changed, carrier.place(carrier.home).changed
     with redis_errors():
         counts: Any = carrier.client.hgetall(old)

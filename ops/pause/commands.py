@@ -177,14 +177,7 @@ def chosen(
     kinds: Iterable[Paused],
     everything: bool,
 ) -> list[PauseTarget]:
-    """Return the targets that the arguments name.
-
-    Args:
-        known: All names, by kind.
-        names: As typed; `destination:NAME` and `trigger:NAME` tell two of one name apart.
-        kinds: The kinds that `--all` stands for.
-        everything: `--all`.
-    """
+    """Return the targets that the arguments name."""
     if everything == bool(names):
         raise UsageWrong("Name a destination or a trigger, or say --all.")
     if everything:

@@ -58,10 +58,8 @@ class Erasing:
     """Erases one person.
 
     Args:
-        key: Of the profile.
         anonymize: Takes the keys under which others may know the person, the present one first.
             It is called once nothing waits any more that would tell them of the person anew.
-        counts: What was found and erased, by what it was.
         too_long: Streams that may still hold bytes of deleted entries, see `traces`.
     """
 
@@ -115,11 +113,7 @@ class Erasing:
         return sorted(digest.hex() for digest in digests)
 
     def files(self) -> list[str]:
-        """Return the files that were exported here, and still mention the person.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return the files that were exported here, and still mention the person."""
         return files_that_mention(self.client, self._mention)
 
     def _stop_arrivals(

@@ -52,11 +52,7 @@ class IdentityChange:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The outcome of one change, over all destinations.
-
-    Args:
-        message: Why it was refused.
-    """
+    """The outcome of one change, over all destinations."""
 
     change: IdentityChange
     outcome: Outcome

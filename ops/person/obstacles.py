@@ -29,9 +29,6 @@ class Obstacles:
 
     Args:
         person: The digest of the person; entries under another one are those of a former identity.
-        delays: The delayed work, by partition.
-        notes: The open notes, by partition.
-        gates: The states of the gates, by destination.
         renaming: The digests of those who are being renamed, by destination.
     """
 
@@ -55,18 +52,7 @@ class Obstacles:
         person: bytes,
         renaming: frozenset[tuple[str, bytes]],
     ) -> Obstacles:
-        """Read pauses, delays, notes and gates.
-
-        Args:
-            client: A connection to Redis.
-            settings: The present configuration.
-            person: Their digest.
-            places: The partitions of the person, at each destination.
-            renaming: The destinations at which somebody is being renamed, and their digests.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Read pauses, delays, notes and gates."""
         found = cls(
             settings,
             now_ms(client),

@@ -242,11 +242,7 @@ class PersonRenaming:
         self._set(move, replace(forward, moving=Moving.RENAMED))
 
     def claim(self, move: PersonMove) -> float:
-        """Write that Insider is about to be asked, and return until when it may be (boot time).
-
-        Raises:
-            OperationsMustAct: Somebody else has gone on.
-        """
+        """Write that Insider is about to be asked, and return until when it may be (boot time)."""
         self._tell()
         began_at = self.boottime()
         self._set(move, replace(move.forward, moving=Moving.ASKED))

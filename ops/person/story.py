@@ -69,9 +69,7 @@ class KnownProfile:
     """All that is known of a profile.
 
     Args:
-        ledger: The lines of the ledger, by destination.
         written_ms: The last write of each record that lapses, by destination.
-        obstacles: The reasons why deliveries may wait.
         orphaned: Entries of `waiting` that no trigger wants any more.
         requests: To the receiver, that brought events of this person lately.
         renamings: By which the person got the present identity.
@@ -100,15 +98,8 @@ class KnownProfile:
 def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     """Find a profile by what was typed, and return all that is known of it.
 
-    Args:
-        client: A connection to Redis.
-        settings: The present configuration.
-        text: A value of the identity field; else a digest as `verify` prints it; else a value of
-            any field of what waits or lies dead: `value` or `field:value`.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-        UsageWrong: It can't be anybody's identity, and nobody has it in a field.
+    The text is a value of the identity field; else a digest as `verify` prints it; else a value of
+    any field of what waits or lies dead: `value` or `field:value`.
     """
     try:
         known = _known(client, settings, _named(client, settings, text))

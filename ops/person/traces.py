@@ -90,11 +90,7 @@ def compact_streams(client: Redis, places: Iterable[PartitionKeys]) -> int:
 
 
 def files_that_mention(client: Redis, mention: Mention) -> list[str]:
-    """Return the files on this machine that were exported, and mention a person.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the files on this machine that were exported, and mention a person."""
     found = {act.arguments.get(EXPORTED_FILE, "") for act in read_acts(client)} - {""}
     return sorted(name for name in found if _mentions(Path(name), mention))
 

@@ -31,8 +31,6 @@ class AudienceComparison:
     """The difference between an audience's source and the ledger of one destination.
 
     Args:
-        ledger: The number of members by the ledger.
-        both: The number of members by the source and by the ledger.
         changed: The number of people who are in one of them only, and whose newest event is newer
             than the scan: they are neither missing nor stale.
         missing: People in the source and not in the ledger.

@@ -27,11 +27,6 @@ class SandboxProcess:
 
     Args:
         port: 0 takes a free one.
-        launch: Starts a process, as `Popen` does.
-        settings: Switches at the start, see `SandboxSettings`.
-
-    Attributes:
-        url: The URL of the sandbox.
     """
 
     def __init__(

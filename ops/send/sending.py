@@ -69,12 +69,7 @@ class Target:
 
 
 class Sending:
-    """One run over the payloads of a source.
-
-    Args:
-        interruption: Looked at whenever it waits.
-        tell: Takes a line for the person who waits.
-    """
+    """One run over the payloads of a source."""
 
     def __init__(
         self,
@@ -96,11 +91,6 @@ class Sending:
         self, batches: Iterable[Sequence[Payload]], advance: Callable[[int], None], *, is_live: bool
     ) -> None:
         """Publish the batches.
-
-        Args:
-            batches: The payloads of the source, in its order.
-            advance: Takes how many payloads were published, after each batch.
-            is_live: The source is a pipe, of which a batch may be a single line.
 
         Raises:
             RedisUnavailable: With what is surely in Redis, and how to go on.

@@ -90,12 +90,9 @@ INTERRUPTED: Final = "interrupted"
 
 
 def state_of(job: Job | None, *, waiting: int, pause: Pause | None) -> str:
-    """Return the state of a job.
+    """Return the state of a job in a word or two, the same in every output.
 
-    Args:
-        job: None where it is only a lane, into which `segrelay send --job` has sent.
-        waiting: Its deliveries that wait.
-        pause: The pause of its deliveries; None = it is not paused.
+    Without a job it is only a lane, into which `segrelay send --job` has sent.
     """
     phase = job.phase if job else "read"
     match phase:

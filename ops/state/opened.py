@@ -52,12 +52,7 @@ def opened(
 
 @contextmanager
 def already_there() -> Iterator[tuple[Settings, Redis]]:
-    """Load the configuration, and connect to a Redis that runs: nothing is started or waited for.
-
-    Raises:
-        ConfigurationInvalid: With every problem.
-        RedisMismatch: See `opened`.
-    """
+    """Load the configuration, and connect to a Redis that runs; start and await nothing."""
     settings = load_settings()
     url = settings.redis.url
     if url == EMBEDDED:

@@ -36,11 +36,7 @@ class KnownPerson:
 
 
 def person_named(text: str, settings: Settings, partitions: Numbering) -> KnownPerson:
-    """Resolve a value of the identity field, or `field:value` of it, to a profile.
-
-    Raises:
-        UsageWrong: It can't be the value of an identity field.
-    """
+    """Resolve a value of the identity field, or `field:value` of it, to a profile."""
     key = key_named(text, settings)
     return KnownPerson(digest_of(key), partitions.of(key))
 

@@ -15,12 +15,7 @@ _MS_A_MINUTE = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The requests of a destination in some time.
-
-    Args:
-        requests: That were answered, or failed.
-        asked_ms: The sum of the times that this took.
-    """
+    """The requests of a destination in some time."""
 
     requests: int
     asked_ms: int

@@ -35,11 +35,7 @@ class ScreenLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StatusScreen:
-    """One drawing.
-
-    Args:
-        document: As of `segrelay status --json`.
-    """
+    """One drawing."""
 
     document: Mapping[str, Any]
     pace: ProgressMeter

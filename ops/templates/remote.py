@@ -32,11 +32,7 @@ from worker.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A template that is at Lytics now.
-
-    Args:
-        created: It was not there before.
-    """
+    """A template that is at Lytics now."""
 
     name: str
     template_id: str
@@ -68,11 +64,7 @@ def remote_name(template: str) -> str:
 
 
 def source_for_lytics(folder: TemplateFolder, template: str) -> str:
-    """Return the text of a template that Lytics can render.
-
-    Raises:
-        TemplateBroken: It does not load.
-    """
+    """Return the text of a template that Lytics can render."""
     bundle = folder.bundle(template)
     library = {name for name in bundle.files if name.startswith("lib:/")}
     own = [name for name in bundle.files if name not in library and name != bundle.root]

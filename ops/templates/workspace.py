@@ -84,11 +84,7 @@ class Workspace:
 
 
 def workspace_of(named: Path | None) -> Workspace:
-    """Return the named folder, or else the configured one.
-
-    Raises:
-        ConfigurationInvalid: None was named, and the configuration is not right.
-    """
+    """Return the named folder, or else the configured one."""
     if named is None:
         settings = load_settings()
         return Workspace(settings.templates_folder, settings)
@@ -149,13 +145,7 @@ assert event.has("email") : "no email";
 
 
 def write_new(folder: Path, name: str, model: str) -> Path:
-    """Write a new template.
-
-    Args:
-        folder: The templates folder.
-        name: The path below the folder; its suffix may be left out.
-        model: A shipped template; "" = the commented start.
-    """
+    """Write a new template: a copy of a shipped one, or the commented start."""
     path = folder / full_name(name)
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UsageWrong(f"{name} leads outside of {folder}.")

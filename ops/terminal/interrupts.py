@@ -69,12 +69,7 @@ class Interruption:
         return bool(self._number)
 
     def obey(self) -> None:
-        """Raise if an end was requested.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C was pressed.
-            SystemExit: SIGTERM came.
-        """
+        """Raise if an end was requested."""
         if self._number:
             _unwind(self._number, None)
 

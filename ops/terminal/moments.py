@@ -28,12 +28,9 @@ def _rfc_3339(moment: datetime, precision: str) -> str:
 
 
 def parse_moment_ms(text: str, option: str, *, now_ms: int) -> int:
-    """Read an RFC 3339 moment, a date, or a duration that counts back from now.
+    """Read an RFC 3339 moment, a date (in UTC), or a duration that counts back from now.
 
-    Args:
-        text: `2026-11-24T10:00:00Z`, `2026-11-24` (UTC), or `2h`; "" is read as 0.
-        option: The name of the option, for the message.
-        now_ms: The present time, since 1970.
+    "" is read as 0. Messages name the option.
     """
     if not text:
         return 0

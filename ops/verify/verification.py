@@ -163,13 +163,7 @@ def _membership(
 
 
 class Verifier:
-    """Compares the ledger with what one destination holds.
-
-    Args:
-        lists: Attribute by trigger; triggers without one keep no list.
-        until_us: Later events are not compared.
-        again_seconds: The time after which a difference is read again.
-    """
+    """Compares the ledger with what one destination holds."""
 
     def __init__(
         self,

@@ -76,11 +76,7 @@ _RETRIABLE: Final = frozenset({429, 503})
 
 
 class Lytics:
-    """An account at Lytics with its API and its webhook jobs.
-
-    Attributes:
-        requests: The number of requests for each kind of path.
-    """
+    """An account at Lytics with its API and its webhook jobs."""
 
     def __init__(self, switches: LyticsSwitches) -> None:
         self.account = Account()
@@ -138,8 +134,7 @@ class Lytics:
     def move(self, moves: Iterable[dict[str, Any]]) -> int:
         """Move profiles into and out of audiences; webhook jobs send the moves that they want.
 
-        Args:
-            moves: `{"uid", "audience", "change"}` each, and `at` for a time other than now.
+        A move is `{"uid", "audience", "change"}`, and `at` for a time other than now.
         """
         count = 0
         for each in moves:

@@ -151,9 +151,6 @@ def start_announcer(settings: Settings) -> Announcer | None:
     """Start a thread that announces problems, where `[operate.notify]` says to whom.
 
     The thread ends with its process.
-
-    Raises:
-        RedisUnavailable: The embedded Redis can't be started.
     """
     notify = settings.operate.notify
     if notify is None:

@@ -95,12 +95,7 @@ class NoticeBook:
             )
 
     def observe(self, problems: Iterable[HealthProblem], read_ms: int) -> int:
-        """Note which problems there are; returns how many messages that makes, -1 if it is old.
-
-        Args:
-            problems: All of them.
-            read_ms: Redis' clock when they were read.
-        """
+        """Note which problems there are; returns how many messages that makes, -1 if it is old."""
         announced = {ILL} | ({ATTENTION} if self.settings.severity == ATTENTION else set())
         documents = joined(one for one in problems if one.severity in announced)
         args = (

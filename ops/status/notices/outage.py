@@ -74,11 +74,9 @@ class OutageAnnouncer:
     minutes without one, and the lock is kept until then, so that one process does all of it.
 
     Args:
-        send: Sends a message, given how often it was tried.
         take, give_back: Of the machine's lock.
         after_seconds: An outage that is over sooner is not announced.
         now_seconds: A clock that is never set.
-        now_ms: The time of day.
     """
 
     send: Callable[[Notice, int], NoticeFate]

@@ -75,11 +75,7 @@ def case_files(folder: Path, template: str) -> list[Path]:
 
 
 def cases_of(folder: Path, template: str) -> list[TestCase]:
-    """Return the cases of a template.
-
-    Raises:
-        UsageWrong: A file can't be read, or holds something else.
-    """
+    """Return the cases of a template."""
     return [case for path in case_files(folder, template) for case in read_cases(path)]
 
 

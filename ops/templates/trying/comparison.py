@@ -26,11 +26,7 @@ _KINDS: Final = {
 
 @dataclass(slots=True)
 class FieldDifference:
-    """The differences of one field over all events; values are never kept.
-
-    Args:
-        kinds: The number of changes from one kind of value to another.
-    """
+    """The differences of one field over all events; values are never kept."""
 
     added: int = 0
     removed: int = 0
@@ -44,7 +40,6 @@ class Comparison:
 
     Args:
         outcomes: `before → after`, where an event ends otherwise.
-        rendered: The differences in the rendered bodies, by field.
         sent: The differences in the bodies of requests, by field; empty without a trigger.
     """
 
@@ -129,12 +124,7 @@ def _kind(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One side of a comparison.
-
-    Args:
-        said: The name that was typed.
-        folder: The templates folder as it is, or was.
-    """
+    """One side of a comparison."""
 
     said: str
     folder: Path

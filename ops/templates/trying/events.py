@@ -42,10 +42,6 @@ def rehearse_named(
         what: A file, the id of a dead letter, or the identity of a person.
         trigger: A trigger's name; "" = the one that uses the template, by the event's direction.
         given: Settings instead of the trigger's; with them nothing is shaped.
-
-    Raises:
-        UsageWrong: There is no such thing.
-        TemplateBroken: The template does not load.
     """
     if workspace.settings is None or (given is not None and not trigger):
         return _rendered(workspace, template, Path(what), given or {})
@@ -139,11 +135,7 @@ class WantedEvents:
 
 
 def from_file(path: Path, trigger: Trigger, settings: Settings, *, now_us: int) -> list[Candidate]:
-    """Return the events of a file that have a trigger's direction.
-
-    Raises:
-        UsageWrong: The file can't be read, or has none.
-    """
+    """Return the events of a file that have a trigger's direction."""
     return from_payload(path, read_json_values(path), trigger, settings, now_us=now_us)
 
 
@@ -153,9 +145,6 @@ def from_payload(
     """Return the events of a payload that have a trigger's direction.
 
     Messages name the source of the payload.
-
-    Raises:
-        UsageWrong: There is none.
     """
     events = events_for(source, payload, trigger, settings, now_us=now_us)
     return [
