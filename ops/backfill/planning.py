@@ -147,7 +147,7 @@ class Planner:
         self._names = Names(client)
 
     def plan(self, spec: Spec) -> Iterator[tuple[JobPlan, int]]:
-        """Read all rows; yields the growing plan and how many bytes were read. The last is whole."""
+        """Read all rows; yield the growing plan, at last whole, and the bytes that were read."""
         plan = JobPlan(spec)
         for piece in pieces_of(spec, self._settings):
             self._take(piece, plan)
