@@ -137,8 +137,9 @@ class Sandbox:
         if settings.credentials_status and fault.answer is None:
             fault = Fault("wrong_key", "never", error(settings.credentials_status, "wrong key"))
         if exchange.path == TOKEN_PATH:
+            issuer, seconds = state.catch_all.issuer, settings.token_seconds
             await exchange.answer(
-                fault.answer or state.catch_all.token(headers, body, settings, now)
+                fault.answer or issuer.issue(headers, body, seconds=seconds, now=now)
             )
             return
         came = caught(exchange.method, exchange.path, exchange.queries, headers=headers, raw=body)
@@ -147,7 +148,7 @@ class Sandbox:
                 state.catch_all.take(came, body, headers, settings)
             await exchange.close()
         elif fault.answer:
-            await exchange.answer(state.catch_all.turned_away(came, fault.answer, fault.name))
+            await exchange.answer(state.catch_all.kept(came, fault.answer, fault.name))
         else:
             await exchange.answer(state.catch_all.take(came, body, headers, settings))
 

@@ -23,10 +23,14 @@ from worker.contract.settings.http import Signature
 Share = float
 
 
-class LyticsSwitches(BaseModel):
-    """All switches of the Lytics side; durations in seconds, shares between 0 and 1."""
+class SandboxTable(BaseModel):
+    """A table of settings: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LyticsSwitches(SandboxTable):
+    """All switches of the Lytics side; durations in seconds, shares between 0 and 1."""
 
     token: SecretStr = SecretStr("")
     """The only token that is accepted; "" accepts every token that is not empty."""
@@ -67,12 +71,6 @@ class LyticsSwitches(BaseModel):
     """Seconds between two attempts of a request, if no `Retry-After` says otherwise."""
     webhook_gives_up_seconds: float = Field(default=7_200.0, gt=0)
     """Seconds without a 200 after which a job has failed."""
-
-
-class SandboxTable(BaseModel):
-    """Frozen, without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class AnswerRule(SandboxTable):
@@ -150,7 +148,7 @@ DEFAULT_EVENTS: Final[dict[str, dict[str, AttributeKind]]] = {
 }
 
 
-class FailureRule(BaseModel):
+class FailureRule(SandboxTable):
     """A rule that makes some requests fail.
 
     Attributes:
@@ -161,8 +159,6 @@ class FailureRule(BaseModel):
         html: Answer with a page, as something in front of Insider does.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     status: int = Field(default=500, ge=400, le=599)
     path: str = ""
     contains: str = ""
@@ -172,10 +168,8 @@ class FailureRule(BaseModel):
     html: bool = False
 
 
-class SandboxSettings(BaseModel):
+class SandboxSettings(SandboxTable):
     """All switches; durations in seconds, shares between 0 and 1."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 0
     """The seed of all random decisions."""

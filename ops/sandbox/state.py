@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Final
 
 import orjson
@@ -121,7 +122,7 @@ class SandboxState:
 
     def overlaps(self) -> dict[str, Any]:
         """Return requests that were in flight at once on one profile."""
-        found = [overlap.shown() for overlap in self.journal.overlaps]
+        found = [asdict(overlap) for overlap in self.journal.overlaps]
         return {**self._overlap_counts(), "last": found}
 
     def drops(self) -> dict[str, Any]:

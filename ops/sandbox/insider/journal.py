@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
 
@@ -88,10 +88,6 @@ class Overlap:
     bodies_equal: bool
     late: bool
     named: tuple[str, ...]
-
-    def shown(self) -> dict[str, Any]:
-        """Return the overlap as JSON."""
-        return asdict(self)
 
 
 class Journal:

@@ -61,7 +61,8 @@ class Repeats:
             self.doubled[before.fate].add(before.number)
             highest = before.fate if highest is None else max(highest, before.fate)
             fates[each] = before if before.fate > RepeatedFate.IN_FLIGHT else past
-        self._age()
+        if len(self._young) > _KEPT_A_GENERATION:
+            self._old, self._young = self._young, {}
         return highest
 
     def end(self, hashes: Iterable[int], fate: RepeatedFate, number: int = 0) -> None:
@@ -79,7 +80,3 @@ class Repeats:
         again = {f"again_after_{fate.name.lower()}": self.counts[fate] for fate in RepeatedFate}
         doubled = {f"doubled_{fate.name.lower()}": len(self.doubled[fate]) for fate in RepeatedFate}
         return {"received": self.received, "again": sum(self.counts.values()), **again, **doubled}
-
-    def _age(self) -> None:
-        if len(self._young) > _KEPT_A_GENERATION:
-            self._old, self._young = self._young, {}

@@ -102,7 +102,9 @@ class Lytics:
         answer = self._fault() or self._answer(method, path, query, headers, body)
         if self.switches.answer_seconds:
             await asyncio.sleep(self.switches.answer_seconds)
-        return _dated(answer, time.time() + self.switches.date_offset_seconds)
+        now = time.time() + self.switches.date_offset_seconds
+        date = (b"date", formatdate(now, usegmt=True).encode())
+        return Reply(answer.status, answer.body, (*answer.headers, date), answer.failed)
 
     def control(self, method: str, name: str, query: dict[str, str], body: bytes) -> Reply:
         """Answer a request below `/_sandbox/lytics/`: report, add or move profiles, start jobs."""
@@ -117,7 +119,11 @@ class Lytics:
                 members = self.account.members_after(slug, "", self.account.total(slug))
                 return json_answer(200, [member.shown() for member in members])
             case "POST", "jobs":
-                self._start_job(value.pop("name", "job"), WebhookJob.model_validate(value))
+                name = value.pop("name", "job")
+                job = WebhookJob.model_validate(value)
+                if name in self._senders:
+                    self._senders[name].stop()
+                self._senders[name] = WebhookSender(job, self.account, self.switches)
                 return self._jobs()
             case "GET", "jobs":
                 return self._jobs()
@@ -166,11 +172,6 @@ class Lytics:
         for sender in self._senders.values():
             sender.stop()
 
-    def _start_job(self, name: str, job: WebhookJob) -> None:
-        if name in self._senders:
-            self._senders[name].stop()
-        self._senders[name] = WebhookSender(job, self.account, self.switches)
-
     def _jobs(self) -> Reply:
         return json_answer(200, {name: sender.shown() for name, sender in self._senders.items()})
 
@@ -217,11 +218,6 @@ class Lytics:
         found = self.account.find(field, value)
         data = found.shown() if found else {"segments": _NOT_FOUND_SEGMENTS}
         return json_answer(200, {"status": 200, "message": "success", "data": data})
-
-
-def _dated(answer: Reply, now: float) -> Reply:
-    date = (b"date", formatdate(now, usegmt=True).encode())
-    return Reply(answer.status, answer.body, (*answer.headers, date), answer.failed)
 
 
 def _now(offset_seconds: float) -> str:
