@@ -118,9 +118,8 @@ def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
 def _with_redis(report: CheckReport, settings: Settings) -> CheckReport:
     from ops.config.redis_look import look_at_redis  # noqa: PLC0415 - `show` needs no Redis
 
-    found = look_at_redis(settings)
-    warnings = [*report.warnings, *found.warnings]
-    return CheckReport(not found.problems, found.problems, warnings, found.notes)
+    problems, warnings, notes = look_at_redis(settings)
+    return CheckReport(not problems, problems, [*report.warnings, *warnings], notes)
 
 
 def _tell(report: CheckReport) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from contextlib import closing
+from typing import Final
 
 from ops.embedded.lifecycle import find
 from ops.insider.live_check import LiveFinding
@@ -21,40 +22,28 @@ from worker.errors import OperationsMustAct, SegrelayError
 _PATIENCE_SECONDS: Final = 2.0
 
 
-class RedisLook(NamedTuple):
-    """The result of a check of Redis.
+def look_at_redis(settings: Settings) -> tuple[list[str], list[str], list[str]]:
+    """Check Redis, which has to answer within two seconds; an embedded one is not started.
 
-    Attributes:
-        problems: Reasons why nothing starts with this Redis and configuration.
-        warnings: Settings that are probably not meant.
-        notes: Reasons why Redis could not be asked.
+    Returns:
+        Reasons why nothing starts with it, settings that are probably not meant, and reasons why it
+        could not be asked.
     """
-
-    problems: list[str]
-    warnings: list[str]
-    notes: list[str]
-
-
-def look_at_redis(settings: Settings) -> RedisLook:
-    """Check Redis, which has to answer within two seconds; an embedded one is not started."""
     url = settings.redis.url
     if url == EMBEDDED:
         server = find(settings.redis.data_dir)
         if server is None:
             note = f"the embedded one of {settings.redis.data_dir} is not running."
-            return RedisLook([], [], [f"Redis was not asked: {note}"])
+            return [], [], [f"Redis was not asked: {note}"]
         url = server.url
     try:
         wait_ready(url, _PATIENCE_SECONDS)
-        client = connect(url, timeout_seconds=_PATIENCE_SECONDS)
-        try:
+        with closing(connect(url, timeout_seconds=_PATIENCE_SECONDS)) as client:
             problems = mismatches(client, settings)
             names = former_names(client, settings)
-        finally:
-            client.close()
     except OperationsMustAct as error:
-        return RedisLook([], [], [f"Redis was not asked: {error.message}"])
-    return RedisLook(problems, [rename_hint(old, new) for new, old in names.items()], [])
+        return [], [], [f"Redis was not asked: {error.message}"]
+    return problems, [rename_hint(old, new) for new, old in names.items()], []
 
 
 _SECONDS: Final = 10.0

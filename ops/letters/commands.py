@@ -26,7 +26,7 @@ from ops.letters.reading import (
     letters_kept,
     read_causes,
 )
-from ops.letters.replay import ReplayPlan, ReplayPolicy, plan_replay, rehearse_letters
+from ops.letters.replay import ReplayPlan, plan_replay, rehearse_letters
 from ops.letters.replay import discard as discard_letters
 from ops.letters.replay import replay as replay_letters
 from ops.state.acts import EXPORTED_FILE, Because, act_of, acting
@@ -97,9 +97,9 @@ def replay(
     with opened() as (settings, client):
         places, wanted = options.chosen(client, settings, ids or ())
         reach = LedgerReach.of(settings, now_ms(client), force=force)
-        policy = ReplayPolicy(reach, named=bool(ids))
         letters = find_letters(client, places, wanted)
-        plan = plan_replay(letters, settings, policy, read_meanings(client, settings))
+        meanings = read_meanings(client, settings)
+        plan = plan_replay(letters, settings, reach, meanings, named=bool(ids))
         if dry_run:
             _rehearse(client, settings, places, plan, as_json=as_json)
             return
@@ -190,15 +190,11 @@ def import_file(
         with acting(client, act_of("dlq import")) as doing:
             imported = import_letters(client, stream, settings, count)
             doing.count = imported.added
-    problems = [{"line": line, "reason": why} for line, why in imported.problems]
-    print_result(
-        {"lines": imported.lines, "added": imported.added, "problems": problems},
-        f"{imported.added:,} of {imported.lines:,} letters added",
-        as_json=as_json,
-    )
+    told = f"{imported.added:,} of {imported.lines:,} letters added"
+    print_result(asdict(imported), told, as_json=as_json)
     if imported.problems:
-        for line, why in () if as_json else imported.problems:
-            mention(f"line {line}: {why}")
+        for each in () if as_json else imported.problems:
+            mention(f"line {each['line']}: {each['reason']}")
         raise typer.Exit(1)
 
 

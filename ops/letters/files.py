@@ -47,7 +47,7 @@ class Imported:
 
     lines: int
     added: int
-    problems: list[tuple[int, str]]
+    problems: list[dict[str, Any]]
 
 
 def import_letters(
@@ -65,7 +65,7 @@ def import_letters(
         for number, line in part:
             letter = _read(line, settings, partitions)
             if isinstance(letter, str):
-                imported.problems.append((number, letter))
+                imported.problems.append({"line": number, "reason": letter})
             else:
                 groups[PartitionKeys(letter["destination"], letter["partition"])].append(letter)
         imported.lines += len(part)
