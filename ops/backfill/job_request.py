@@ -23,6 +23,7 @@ from producer.sources.blocks import blocks_of
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import STANDARD_INPUT, opened
 from producer.sources.scans import PREFIX, FirstLook, audience_of, look_at
+from producer.sync.opening import columns_of
 from worker.contract.problems import did_you_mean
 from worker.contract.processes.processors import processors
 from worker.contract.settings import Settings
@@ -84,11 +85,6 @@ class RowOptions:
         """Return the names of the only triggers that deliver; none = all."""
         return tuple(self.trigger or ())
 
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """Return the names of the columns of a file without a header."""
-        return tuple(each.strip() for each in self.columns.split(",") if each.strip())
-
 
 def spec_of(
     wanted: RowOptions, settings: Settings, book: JobBook, *, name: str = "", canary: int = 0
@@ -99,7 +95,8 @@ def spec_of(
     triggers = _checked_triggers(wanted, settings)
     looked = _first_look(files, settings, book)
     membership = _membership(wanted, files, looked, 1_000 * book.now_ms())
-    columns = _columns(wanted, settings)
+    names = (each.strip() for each in wanted.columns.split(","))
+    columns = replace(columns_of(settings), names=tuple(filter(None, names)))
     measured = [_measured(name, columns, membership) for name in files]
     return Spec(
         name=_name(name, wanted.audience, files, book.names()),
@@ -167,17 +164,6 @@ def _measured(name: str, columns: Columns, membership: RowMeaning | None) -> tup
     with opened(name) as found:
         refuse_first_rows(name, next(blocks_of(found, columns), None), membership)
         return found.digest, found.size
-
-
-def _columns(wanted: RowOptions, settings: Settings) -> Columns:
-    known = settings.producer.backfill
-    return Columns(
-        identity=settings.delivery.identity,
-        names=wanted.column_names,
-        renamed=dict(known.columns),
-        lists=known.lists,
-        maps=known.maps,
-    )
 
 
 def _membership(

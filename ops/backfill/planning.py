@@ -227,7 +227,10 @@ class Planner:
             one.rehearsed = rehearse(one.sample, self._settings, now_us=self._fill.now_us())
             one.requests = self._requests(name, one)
             by_destination[self._settings.triggers[name].destination] += one.requests
-            plan.bodies += self._body(name, one)
+            first = next((each for each in one.rehearsed if each.shaped), None)
+            if first:
+                body = hidden(first.sent) if first.request else None
+                plan.bodies.append({"trigger": name, "body": body})
         plan.seconds = max(
             (
                 60 * requests / self._settings.destinations[name].rate_per_minute
@@ -252,11 +255,6 @@ class Planner:
         if sizes:
             largest = max(1, min(largest, int(api.max_bytes * len(sizes) / sum(sizes))))
         return sum(math.ceil(count / largest) for count in one.by_partition.values())
-
-    def _body(self, name: str, one: TriggerPlan) -> Iterator[dict[str, Any]]:
-        first = next((each for each in one.rehearsed if each.shaped), None)
-        if first:
-            yield {"trigger": name, "body": hidden(first.sent) if first.request else None}
 
     def _memory(self, plan: JobPlan) -> None:
         deliveries = sum(one.deliveries for one in plan.triggers.values())

@@ -183,7 +183,7 @@ class InsiderReader:
                     content += chunk
                     if len(content) > _MOST_BYTES:
                         break
-                return response.status_code, _json(bytes(content))
+                return response.status_code, json_or_none(bytes(content))
         except httpx.HTTPError as error:
             raise InsiderUnreadable(
                 f"{self._url(path)} gave no answer ({_cause(error)}): check the network and"
@@ -250,7 +250,8 @@ def _guard(claim: RequestClaim) -> Callable[[str, object], None]:
     return trace
 
 
-def _json(content: bytes) -> Any:
+def json_or_none(content: bytes) -> Any:
+    """Return the value of a text that is JSON, else None."""
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:

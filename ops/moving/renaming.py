@@ -82,18 +82,15 @@ class Renaming:
             self._carriers[number] = Carrier(self.client, kept, (taken,), retention_ms)
         try:
             name_destinations(self.client, self._numbering, (self.old, self.new))
-            self._hold_all()
+            for carrier in self._carriers.values():
+                carrier.old.hold()
+            self._renew()
             self._mark()
             self._carry()
         finally:
             for carrier in self._carriers.values():
                 carrier.targets[0].let_go()
         return self.carried
-
-    def _hold_all(self) -> None:
-        for carrier in self._carriers.values():
-            carrier.old.hold()
-        self._renew()
 
     def _renew(self) -> None:
         """Renew the leases of the new destination if it is time."""

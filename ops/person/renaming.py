@@ -27,6 +27,7 @@ from ops.insider.identities import InsiderIdentities
 from ops.moving.held import HeldLease, await_holders, held
 from ops.person.moves import IdentityChange, PersonMove, Receipt, move_letters
 from ops.state import scripts
+from ops.state.opened import now_ms
 from ops.state.partitions import known_destinations
 from ops.state.person import end_renaming, tell_renaming
 from worker.adapters.redis.addresses import read_renamed
@@ -139,15 +140,9 @@ class PersonRenaming:
         elif move.text and move.forward.moving is Moving.DONE:
             self._find_done(move)
         elif self._announce(move) and not move.text:
-            now_ms = _now_ms(self.client)
-            begun = Forward(
-                Moving.BEGUN,
-                move.change.new,
-                move.arrives.partition,
-                now_ms,
-                move.change.stable,
-                move.change.trigger,
-            )
+            change = move.change
+            arrives, at_ms = move.arrives.partition, now_ms(self.client)
+            begun = Forward(Moving.BEGUN, change.new, arrives, at_ms, change.stable, change.trigger)
             self._set(move, begun, takes_members=True)
 
     def _known_under(self, move: PersonMove) -> str:
@@ -364,12 +359,6 @@ def _arriving(move: PersonMove) -> bytes:
 
 def _places(moves: Iterable[PersonMove]) -> list[PartitionKeys]:
     return list(dict.fromkeys(place for move in moves for place in (move.left, move.arrives)))
-
-
-def _now_ms(client: Redis) -> int:
-    with redis_errors():
-        now: Any = client.time()
-    return int(now[0]) * 1000 + int(now[1]) // 1000
 
 
 def _unanswered() -> OperationsMustAct:

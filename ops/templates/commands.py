@@ -11,10 +11,11 @@ import typer
 from ops.templates.checking.check import (
     Checked,
     LastCheck,
-    RememberedChecks,
     check_live,
     checked,
     fields_seen,
+    read_last_checks,
+    remember_checks,
 )
 from ops.templates.checking.findings import lines_of, source_below
 from ops.templates.remote import add_remote
@@ -42,7 +43,7 @@ _NOTHING_COMPARED: Final = (
 def list_(*, templates: Folder = None, json: Json = False) -> None:
     """Show the templates, the triggers that use them, and their last check."""
     workspace = workspace_of(templates)
-    memory = _memory(workspace).read()
+    memory = read_last_checks(workspace)
     rows = [_row(workspace, name, memory.get(name)) for name in workspace.names()]
     if json:
         print_json({"templates": rows})
@@ -147,7 +148,7 @@ def check(
     asked = check_live(workspace, loaded) if live else None
     if asked:
         found = [one.with_findings(asked.findings.get(one.report.template, ())) for one in found]
-    _memory(workspace).write({one.report.template: one.last for one in found})
+    remember_checks(workspace, {one.report.template: one.last for one in found})
     compared_with = judges()
     if json:
         documents = [_document(one) for one in found]
@@ -165,10 +166,6 @@ def check(
         raise typer.Exit(TemplateBroken.exit_code)
     if asked and asked.unanswered:
         raise typer.Exit(1)
-
-
-def _memory(workspace: Workspace) -> RememberedChecks:
-    return RememberedChecks(workspace.settings.redis.data_dir if workspace.settings else None)
 
 
 def _document(one: Checked) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,27 +27,6 @@ from worker.checks.templates import check_template
 from worker.contract.settings import Settings
 from worker.errors import LyticsUnavailable, TemplateBroken, UsageWrong
 from worker.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
-
-
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """A template that is at Lytics now."""
-
-    name: str
-    template_id: str
-    created: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteResult:
-    """The rendering of an event by Lytics, compared with ours.
-
-    Args:
-        problem: The difference or failure; "" = none. Lytics answers 200 in any case.
-    """
-
-    problem: str
-    theirs: Any
 
 
 def opened_api(settings: Settings) -> LyticsApi:
@@ -93,13 +71,13 @@ def find_remote(api: LyticsApi, name: str) -> str:
     return ids[0] if ids else ""
 
 
-def push(api: LyticsApi, name: str, source: str, description: str) -> Pushed:
-    """Create a template, or replace its source."""
+def push(api: LyticsApi, name: str, source: str, description: str) -> tuple[str, bool]:
+    """Create a template, or replace its source; return its id, and whether it was created."""
     known = find_remote(api, name)
     if known:
         api.update_template(known, source, description=description)
-        return Pushed(name, known, created=False)
-    return Pushed(name, api.create_template(name, source, description=description), created=True)
+        return known, False
+    return api.create_template(name, source, description=description), True
 
 
 def try_there(
@@ -108,8 +86,13 @@ def try_there(
     profile: Mapping[str, Any],
     settings: Mapping[str, Any],
     ours: Rehearsed,
-) -> RemoteResult:
-    """Have Lytics render an event, and compare the result with ours (`ours`)."""
+) -> tuple[Any, str]:
+    """Have Lytics render an event, and compare the result with ours (`ours`).
+
+    Returns:
+        The result of Lytics, and the difference or failure; "" = there is none. Lytics answers 200
+        in any case.
+    """
     known = find_remote(api, name)
     if not known:
         raise UsageWrong(f"Lytics has no template {name}; `segrelay template push` puts it there.")
@@ -123,7 +106,7 @@ def try_there(
             f"{error.message} If {name} was put there otherwise than by this version's"
             " `segrelay template push`, push it again: Lytics can't test it as it is."
         ) from error
-    return RemoteResult(_problem(theirs, ours), theirs)
+    return theirs, _problem(theirs, ours)
 
 
 def _problem(theirs: Any, ours: Rehearsed) -> str:
@@ -170,12 +153,13 @@ def push_(
     if not report.is_fit:
         said = "; ".join(one.message for one in report.findings if one.severity == "error")
         raise TemplateBroken(f"{file} is not fit, and was not pushed: {said}", file)
+    name = name or remote_name(file)
     with opened_api(settings) as api:
-        done = push(api, name or remote_name(file), source, description)
+        template_id, is_new = push(api, name, source, description)
     if json:
-        print_json({"name": done.name, "id": done.template_id, "created": done.created})
+        print_json({"name": name, "id": template_id, "created": is_new})
         return
-    say(f"{done.name} is {'created' if done.created else 'replaced'} at Lytics: {done.template_id}")
+    say(f"{name} is {'created' if is_new else 'replaced'} at Lytics: {template_id}")
     mention(f"Try it there: segrelay template remote test {template} samples/enter.json")
 
 
@@ -230,16 +214,9 @@ def try_there_(
         for number, profile in enumerate(load_profiles(file), 1):
             text = orjson.dumps(profile)
             [ours] = rehearse_rendering(workspace.folder, here, [(f"event {number}", text)], given)
-            result = try_there(api, name or remote_name(here), profile, given, ours)
-            documents.append(
-                {
-                    "event": ours.name,
-                    "same": not result.problem,
-                    "problem": result.problem,
-                    "theirs": result.theirs,
-                    "ours": ours.body,
-                }
-            )
+            theirs, problem = try_there(api, name or remote_name(here), profile, given, ours)
+            told = {"event": ours.name, "same": not problem, "problem": problem}
+            documents.append(told | {"theirs": theirs, "ours": ours.body})
     lines = (f"{one['event']}: {one['problem'] or 'Lytics renders the same.'}" for one in documents)
     print_result({"events": documents}, *lines, as_json=json)
     if not all(one["same"] for one in documents):

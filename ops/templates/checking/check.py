@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -43,41 +44,29 @@ class LastCheck:
     at_ms: int
 
 
-class RememberedChecks:
-    """The last checks of all templates.
-
-    Args:
-        data_dir: The configured directory; None = nothing is remembered.
-    """
-
-    def __init__(self, data_dir: Path | None) -> None:
-        self._path = data_dir / _NAME if data_dir else None
-
-    def read(self) -> dict[str, LastCheck]:
-        """Return the last checks by template; a file that can't be read holds none."""
-        if self._path is None:
-            return {}
-        try:
-            document = orjson.loads(self._path.read_bytes())
-            return {name: LastCheck(**each) for name, each in document.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}
-
-    def write(self, checks: Mapping[str, LastCheck]) -> None:
-        """Remember these checks; nothing is remembered if the folder can't be written."""
-        if self._path is None:
-            return
-        both = {name: asdict(each) for name, each in {**self.read(), **checks}.items()}
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_bytes(orjson.dumps(both, option=orjson.OPT_INDENT_2))
-        except OSError:
-            return
+def _memory(workspace: Workspace) -> Path | None:
+    settings = workspace.settings
+    return settings.redis.data_dir / _NAME if settings else None
 
 
-def now_ms() -> int:
-    """Return the present time in ms since 1970."""
-    return time.time_ns() // 1_000_000
+def read_last_checks(workspace: Workspace) -> dict[str, LastCheck]:
+    """Return the last checks by template; none without a configuration, or a file of them."""
+    path = _memory(workspace)
+    try:
+        document = orjson.loads(path.read_bytes()) if path else {}
+        return {name: LastCheck(**each) for name, each in document.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def remember_checks(workspace: Workspace, checks: Mapping[str, LastCheck]) -> None:
+    """Remember these checks; nothing is remembered if the folder can't be written."""
+    path = _memory(workspace)
+    both = {name: asdict(each) for name, each in {**read_last_checks(workspace), **checks}.items()}
+    if path:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(orjson.dumps(both, option=orjson.OPT_INDENT_2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +91,8 @@ class Checked:
     def last(self) -> LastCheck:
         """Return the part of the check that is remembered."""
         warnings = sum(one.severity == "warning" for one in self.report.findings)
-        return LastCheck(self.report.content_hash, self.report.is_fit, warnings, now_ms())
+        at_ms = time.time_ns() // 1_000_000
+        return LastCheck(self.report.content_hash, self.report.is_fit, warnings, at_ms)
 
 
 def fields_seen(workspace: Workspace) -> frozenset[str]:

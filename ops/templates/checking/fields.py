@@ -56,7 +56,8 @@ def _of(file: SourceFile) -> Iterator[AskedField]:
         return
     with room():
         nodes = list(walked(root))
-    known = {bind.name for node in nodes for bind in _binds(node) if _is_library_import(bind.value)}
+    binds = (b for node in nodes if isinstance(node, tree.Local | tree.Object) for b in node.binds)
+    known = {bind.name for bind in binds if _is_library_import(bind.value)}
     for node in nodes:
         name = _asked(node, known)
         if name is not None:
@@ -69,10 +70,6 @@ def walked(node: tree.Node) -> Iterator[tree.Node]:
     yield node
     for child, _, _ in children(node):
         yield from walked(child)
-
-
-def _binds(node: tree.Node) -> tuple[tree.Bind, ...]:
-    return node.binds if isinstance(node, tree.Local | tree.Object) else ()
 
 
 def _is_library_import(node: tree.Node) -> bool:
@@ -136,7 +133,6 @@ def _finding(asked: AskedField, near: str) -> Finding:
     )
 
 
-_LIB: Final = "lib/"
 _INSIDER: Final = "insider.libsonnet"
 _VALUES: Final = "values.libsonnet"
 _NO_FIELD: Final = frozenset({"eventName", "omitEmpty"})
@@ -154,9 +150,7 @@ def _members() -> dict[str, tuple[str, ...]]:
 def wrong_calls(bundle: Bundle) -> Iterator[Finding]:
     """Yield a finding for each unknown member or wrong argument of a shipped library."""
     for file in bundle.files.values():
-        if not file.is_code or shown(file.name).startswith(_LIB):
-            continue
-        root = tree_of(file)
+        root = tree_of(file) if file.is_code and not shown(file.name).startswith(_OURS) else None
         if root is not None:
             with room():
                 yield from list(_walked(root, {}, file))
@@ -185,8 +179,8 @@ def _library(node: tree.Node, known: _Libraries, file: SourceFile) -> str:
             return known.get(name, "")
         case tree.Import(word="import"):
             target = next((to for each, to in file.imports if each.at == node.at), "")
-            name = shown(target).removeprefix(_LIB)
-            return name if shown(target).startswith(_LIB) and name in _members() else ""
+            name = shown(target).removeprefix(_OURS)
+            return name if shown(target).startswith(_OURS) and name in _members() else ""
     return ""
 
 

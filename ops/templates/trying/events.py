@@ -86,7 +86,7 @@ def _of_redis(
     with opened() as (settings, client):
         found = (
             [of_letter(client, settings, what)]
-            if is_letter(what)
+            if place_of(what)
             else of_person(client, settings, what)
         )
     outcomes: list[Rehearsed] = []
@@ -151,11 +151,6 @@ def from_payload(
         candidate_of(one, trigger, settings, name=f"event {number}", now_us=now_us)
         for number, one in enumerate(events, 1)
     ]
-
-
-def is_letter(text: str) -> bool:
-    """Say whether a text is the id of a dead letter."""
-    return place_of(text) is not None
 
 
 def of_letter(client: Redis, settings: Settings, letter_id: str) -> Candidate:

@@ -139,5 +139,5 @@ def test_what_can_not_be_read_completes_nothing_and_says_nothing(tmp_path, monke
     (tmp_path / "segrelay.toml").write_text("[redis\n")
     monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
 
-    assert [complete("v") for complete in names.COMPLETED.values()] == [[]] * len(names.COMPLETED)
+    assert [complete("v") for complete in COMPLETED.values()] == [[]] * len(COMPLETED)
     assert capfd.readouterr() == ("", "")
