@@ -21,8 +21,9 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
+from ops.embedded.launch import free_port
 from ops.invented.events import AUDIENCES, people_at_lytics
-from ops.rig.rig import Rig, free_port, wait_for_receiver
+from ops.rig.rig import Rig, wait_for_receiver
 from ops.run.supervisor import own_command
 from ops.status.status import read_status
 from ops.terminal.console import mention, print_json, say, table

@@ -314,10 +314,3 @@ def wait_for_receiver(port: int, process: subprocess.Popen[bytes]) -> None:
             time.sleep(_LOOK_SECONDS)
         else:
             return
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
