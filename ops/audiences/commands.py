@@ -163,8 +163,6 @@ def rename(
         raise UsageWrong(f"'{old}' is its name already.")
     with opened() as (settings, client):
         publisher = Publisher(client, settings)
-        check_wanted(publisher, old, Direction.EXIT)
-        check_wanted(publisher, new, Direction.ENTER)
         check_follows(publisher, old, new)
         named = _named(client, settings, publisher, old, people)
         for person in remembered(client, settings, new):
@@ -184,9 +182,8 @@ def rename(
                 _publish(publisher, group, 2 * len(group.people), events)
                 doing.count += len(group.people)
             syncs = give_syncs(client, settings, learn_numbering(client, settings), old, new)
-    _tell_moved(
-        {"audience": old, "renamed": new, **_counts(found), "ids": ids, "syncs": syncs}, as_json
-    )
+    document = {"audience": old, "renamed": new, **_counts(found), "ids": ids, "syncs": syncs}
+    _tell_moved(document, as_json)
     if syncs:
         mention(f'Write audience = "{new}" into [sync.{"], [sync.".join(syncs)}], and restart.')
     if found.unnamed:

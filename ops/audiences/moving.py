@@ -197,7 +197,9 @@ def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> N
 
 
 def check_follows(publisher: Publisher, old: str, new: str) -> None:
-    """Refuse a new slug that a destination would not get as it gets the former one."""
+    """Refuse slugs whose exits and entrances a destination would not get as it gets them now."""
+    check_wanted(publisher, old, Direction.EXIT)
+    check_wanted(publisher, new, Direction.ENTER)
     for direction in (Direction.ENTER, Direction.EXIT):
         served = destinations_of(publisher, new, direction)
         for destination in destinations_of(publisher, old, direction):

@@ -147,32 +147,12 @@ class Renumbering:
         return sorted({*known_destinations(self.client, self.settings), *read_renamed(self.client)})
 
     def _contents(self, destination: str, numbers: list[int], into: Numbering) -> Contents:
-        owner = f"{socket.gethostname()}:redis-partitions"
-        patience = self.patience_seconds + self.settings.delivery.request_deadline_seconds
-        targets = tuple(
-            HeldLease(
-                self.client,
-                PartitionKeys(destination, number),
-                owner,
-                length_ms=_HELD_MS,
-                takes=RENAMED,
-                patience_seconds=patience,
-            )
-            for number in into.numbers
-        )
+        targets = tuple(self._lease(destination, number) for number in into.numbers)
         self._targets += targets
         carriers = {
             number: Carrier(
                 self.client,
-                HeldLease(
-                    self.client,
-                    PartitionKeys(destination, number),
-                    owner,
-                    token=RENUMBERED,
-                    length_ms=FOR_EVER_MS,
-                    takes=RENAMED,
-                    patience_seconds=patience,
-                ),
+                replace(self._lease(destination, number), token=RENUMBERED, length_ms=FOR_EVER_MS),
                 targets,
                 round(_MS * self.settings.delivery.ledger_retention_seconds),
                 choose=lambda digest: into.of_digest(digest) - into.first,
@@ -189,6 +169,17 @@ class Renumbering:
             self._tell,
             self.carried,
             follow=lambda record: _followed(record, into),
+        )
+
+    def _lease(self, destination: str, number: int) -> HeldLease:
+        deadline_seconds = self.settings.delivery.request_deadline_seconds
+        return HeldLease(
+            self.client,
+            PartitionKeys(destination, number),
+            f"{socket.gethostname()}:redis-partitions",
+            length_ms=_HELD_MS,
+            takes=RENAMED,
+            patience_seconds=self.patience_seconds + deadline_seconds,
         )
 
     def _renew(self) -> None:

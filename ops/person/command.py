@@ -214,34 +214,24 @@ def _tell(known: KnownProfile, timeline: list[_Moment]) -> None:
     if known.is_nothing and not timeline:
         say("Nothing is known of this person: no delivery, nothing waiting, no letter.")
         return
-    ledger = list(_ledger(known))
-    if ledger:
-        say("The ledger: the newest that was delivered.")
-        table(
-            ("destination", "audience", "trigger", "direction", "delivered", "without answer"),
-            [
-                (
-                    line["destination"],
-                    line["audience"],
-                    line["trigger"],
-                    line["direction"],
-                    line["delivered"] or "-",
-                    line["tried"] or "-",
-                )
-                for line in ledger
-            ],
-        )
-    else:
-        say("The ledger knows of no delivery.")
+    _tell_ledger(list(_ledger(known)))
     if timeline:
         say("")
+        names = ("at", "what", "destination", "trigger", "audience", "direction", "event time")
         rows = [tuple(value or "-" for value in _row_of(moment).values()) for moment in timeline]
-        table(
-            (
-                *("at", "what", "destination", "trigger", "audience", "direction", "event time"),
-                *text_columns("detail"),
-            ),
-            rows,
-        )
+        table((*names, *text_columns("detail")), rows)
     if not known.is_whole:
         mention(f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at.")
+
+
+def _tell_ledger(ledger: list[dict[str, Any]]) -> None:
+    if not ledger:
+        say("The ledger knows of no delivery.")
+        return
+    say("The ledger: the newest that was delivered.")
+    names = ("destination", "audience", "trigger", "direction")
+    rows = [
+        (*(line[name] for name in names), line["delivered"] or "-", line["tried"] or "-")
+        for line in ledger
+    ]
+    table((*names, "delivered", "without answer"), rows)

@@ -49,24 +49,13 @@ class SandboxState:
     def summary(self) -> dict[str, Any]:
         """Return all counts."""
         insider, journal = self.insider, self.journal
-        tally = insider.tally
         return {
             "requests": {
-                "total": journal.statuses.total(),
+                **journal.totals(),
                 "in_flight": journal.in_flight,
-                "by_status": dict(journal.statuses),
-                "by_path": dict(journal.paths),
-                "by_fault": dict(journal.faults),
-                "skip_hook": tally.skip_hook_requests,
+                "skip_hook": insider.tally.skip_hook_requests,
             },
-            "users": {
-                "received": tally.users_received,
-                "applied": tally.users_applied,
-                "refused": tally.users_refused,
-                "skip_hook": tally.skip_hook_users,
-                "unknown_deletes": tally.unknown_deletes,
-                "errors": dict(tally.errors.most_common(50)),
-            },
+            "users": insider.tally.of_users(),
             "limit": {
                 "per_minute": self.settings.limit_per_minute,
                 "limited": insider.limited,
@@ -90,10 +79,7 @@ class SandboxState:
         journal = self.journal
         kept = list(journal.requests)
         return {
-            "total": journal.statuses.total(),
-            "by_status": dict(journal.statuses),
-            "by_path": dict(journal.paths),
-            "by_fault": dict(journal.faults),
+            **journal.totals(),
             "timeline": [
                 {"second": second, "by_status": dict(statuses)}
                 for second, statuses in sorted(journal.timeline.items())

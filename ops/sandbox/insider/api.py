@@ -73,6 +73,17 @@ class RequestTally:
     unknown_deletes: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
+    def of_users(self) -> dict[str, Any]:
+        """Return the counts of users as the summary shows them."""
+        return {
+            "received": self.users_received,
+            "applied": self.users_applied,
+            "refused": self.users_refused,
+            "skip_hook": self.skip_hook_users,
+            "unknown_deletes": self.unknown_deletes,
+            "errors": dict(self.errors.most_common(50)),
+        }
+
 
 class Insider:
     """An account at Insider: its credentials, limits, panel and profiles."""

@@ -120,6 +120,15 @@ class Journal:
         """Return the number of requests that are not yet answered or not yet applied."""
         return len(self._in_flight)
 
+    def totals(self) -> dict[str, Any]:
+        """Return the numbers of requests, by status, path and fault."""
+        return {
+            "total": self.statuses.total(),
+            "by_status": dict(self.statuses),
+            "by_path": dict(self.paths),
+            "by_fault": dict(self.faults),
+        }
+
     def turned_away(self, path: str, size: int, status: int, now: float) -> None:
         """Log a request that was refused by its headers, form or rate."""
         self._number += 1
