@@ -65,7 +65,7 @@ class TriggerPlan:
         return self.by_partition.total()
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document."""
+        """Return the plan for a trigger as `backfill plan --json` prints it."""
         fates = Counter(f"{one.fate} {one.reason}".strip() for one in self.rehearsed)
         return {
             "deliveries": self.deliveries,
@@ -104,7 +104,7 @@ class JobPlan:
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document."""
+        """Return the plan as `backfill plan --json` prints it."""
         membership = self.spec.membership
         return {
             "sources": list(self.spec.sources),
@@ -156,7 +156,7 @@ class Planner:
         yield plan, spec.size
 
     def now_us(self) -> int:
-        """Return Redis' clock."""
+        """Return the microseconds since 1970 by Redis' clock."""
         return self._fill.now_us()
 
     def first(self, spec: Spec, count: int) -> list[Candidate]:

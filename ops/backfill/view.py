@@ -53,7 +53,7 @@ class JobView:
                 return ""
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document."""
+        """Return the state of the job as `backfill status --json` prints it."""
         spec, tally = self.job.spec, self.job.tally
         membership = spec.membership
         return {

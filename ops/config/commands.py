@@ -37,7 +37,7 @@ class CheckReport:
 
     @property
     def is_right(self) -> bool:
-        """Nothing at all was found."""
+        """Say whether there is neither a problem nor a warning."""
         return self.valid and not self.warnings
 
 

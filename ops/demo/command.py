@@ -111,7 +111,7 @@ class _Outcome:
         )
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document."""
+        """Return the result as `demo --json` prints it."""
         return {
             "agrees": self.agrees,
             "seconds": round(self.seconds, 2),

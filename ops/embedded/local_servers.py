@@ -40,7 +40,7 @@ def ask(port: int, password: str, *words: Any) -> Any:
 
 
 def answers(port: int, password: str) -> bool:
-    """Say whether a server answers."""
+    """Say whether the server at a port answers to PING."""
     try:
         return bool(ask(port, password, "PING"))
     except redis.exceptions.RedisError:

@@ -70,7 +70,7 @@ class Sentinels:
     guards: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
-        """Start all servers."""
+        """Start the Sentinels, the master and its replicas."""
         try:
             self._start()
         except BaseException:
@@ -79,7 +79,7 @@ class Sentinels:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End all servers."""
+        """End the Sentinels, the master and its replicas."""
         for process in (*self.guards.values(), *self.servers.values()):
             process.kill()
         for process in (*self.guards.values(), *self.servers.values()):

@@ -58,7 +58,7 @@ SETTINGS: Final[tuple[dict[str, Any], ...]] = (
 
 
 def person(random: Random) -> dict[str, Any]:
-    """Return a random profile."""
+    """Return a random profile, now and then with a value of a wrong type."""
     profile: dict[str, Any] = {}
     for name in FIELDS:
         if name in _VALUES and random.random() < 0.8:  # noqa: PLR2004
@@ -81,7 +81,7 @@ If the message itself is null, both print `null`."""
 
 @dataclass(slots=True)
 class Findings:
-    """The results so far.
+    """The results of a run of the fuzzer so far.
 
     Args:
         counts: Renders by compiled outcome, rjsonnet's outcome, and the judge's verdict if any.

@@ -46,7 +46,7 @@ class FuzzEngine:
         return [("died", None)] * len(profiles)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process of the engine."""
         if self._process is not None:
             self._process.kill()
             self._process.join()

@@ -271,9 +271,7 @@ class Grammar(Base):
             case 6 if self.helpers:
                 return self.helped(depth)
             case 7 if self.chance(0.4):
-                message = f" : {self.string(depth - 1)}" if self.chance(0.8) else ""
-                check = f"assert {self.truth(depth - 1)}{message}"
-                return f"({check}; {self.some(depth - 1, kind)})"
+                return f"({self.asserted(depth - 1)}; {self.some(depth - 1, kind)})"
             case 8 if self.chance(0.15):
                 return f"(error {self.string(depth - 1)})"
             case 9 if self.names.self_fields:
@@ -285,6 +283,10 @@ class Grammar(Base):
                 key = self.random.choice(("a", "b", "c"))
                 return f"(if '{key}' in super then super.{key} else {self.some(depth - 1, kind)})"
         return self.library(depth, kind)
+
+    def asserted(self, depth: int) -> str:
+        message = f" : {self.string(depth)}" if self.chance(0.8) else ""
+        return f"assert {self.truth(depth)}{message}"
 
     def call(self, depth: int) -> str:
         name, count = self.random.choice(self.names.functions)

@@ -39,7 +39,7 @@ _NUMBERS: Final = (
 
 @dataclass(slots=True)
 class Imported:
-    """The result of an import.
+    """The numbers of read and added lines of an import, and its problems.
 
     Args:
         problems: Lines that are no letters for this Redis, with why.

@@ -70,7 +70,7 @@ def redis(facts: Facts) -> Iterator[Metric]:
 
 
 def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
-    """Yield all metrics."""
+    """Yield all metrics of the page, with their numbers."""
     yield up(is_up=True)
     yield count_problems(problems_of(facts))
     for family in (
@@ -94,7 +94,7 @@ def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
 
 @dataclass(slots=True)
 class MetricsPage:
-    """Reads and writes the page.
+    """The page of metrics, made anew from Redis at each scrape.
 
     Args:
         client: Of its own, with short timeouts.

@@ -71,7 +71,7 @@ class HeldLease:
         return ScriptCall((self.place.lease,), args)
 
     def let_go(self) -> None:
-        """Give the lease back."""
+        """Give the lease of the partition back to the workers."""
         scripts.run(self.client, "let_go", [ScriptCall((self.place.lease,), (self.token,))])
 
     def run(self, name: str, keys: list[str | bytes], args: list[Value]) -> int:

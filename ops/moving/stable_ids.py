@@ -101,7 +101,7 @@ def carry_changes(carrier: Carrier) -> None:
 
 
 def carry_counts(carrier: Carrier) -> None:
-    """Move the counts of changes."""
+    """Move the counts of people who were renamed by their stable ids."""
     old, new = carrier.old.place.changed, carrier.place(carrier.home).changed
     with redis_errors():
         counts: Any = carrier.client.hgetall(old)

@@ -31,7 +31,7 @@ _ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay
 
 
 class _Moment(NamedTuple):
-    """One line of the timeline."""
+    """One line of a person's timeline."""
 
     at_ms: int
     what: str

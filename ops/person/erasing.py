@@ -55,7 +55,7 @@ _LOOK_SECONDS: Final = 0.2
 
 @dataclass(slots=True)
 class Erasing:
-    """Erases one person.
+    """The erasing of one person from Redis, and then at Insider.
 
     Args:
         anonymize: Takes the keys under which others may know the person, the present one first.

@@ -267,7 +267,7 @@ class FollowingSteps:
         return {kind: value}
 
     def _tell(self) -> None:
-        """Keep the lock."""
+        """Keep the lock of the step, before each person."""
         if self._monotonic() - self._saved_at >= _RENEWED_SECONDS:
             self.book.save(self._state.dumps(), next_ms=0)
             self._saved_at = self._monotonic()

@@ -61,7 +61,7 @@ class Receipt:
 
 @dataclass(slots=True)
 class PersonMove:
-    """One person at one destination.
+    """The change of one person's identity at one destination.
 
     Args:
         text: The record of the former identity as it is in Redis; b"" = there is none.

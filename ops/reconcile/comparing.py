@@ -125,7 +125,7 @@ class SampleResult:
     unknown: int = 0
 
     def add(self, other: SampleResult) -> None:
-        """Add another result."""
+        """Add the result of other people."""
         self.read += other.read
         self.wrong += other.wrong
         self.unknown += other.unknown

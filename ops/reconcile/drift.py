@@ -67,7 +67,7 @@ class Drift:
     show: Show
 
     def read_source(self) -> AudienceSource:
-        """Scan the audience."""
+        """Scan the audience at Lytics for its members."""
         looked = look_at(self.settings, self.name, self.publisher.now_us())
         found: dict[bytes, Person] = {}
         with self.show("members at Lytics", looked.members or None) as shown:

@@ -261,7 +261,7 @@ class Rig:
         return sum(stream.length for stream in find_streams(self.client, self.partitions()))
 
     def wait_until_empty(self, seconds: float) -> None:
-        """Wait until nothing waits."""
+        """Wait until no delivery of the rig waits."""
         if not awaited(lambda: not self._has_streams(), seconds, _LOOK_SECONDS):
             raise OperationsMustAct(
                 f"After {seconds:.0f} s {self.waiting()} deliveries still wait;"

@@ -79,7 +79,7 @@ _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "coo
 
 @dataclass(frozen=True, slots=True)
 class CaughtRequest:
-    """A request as it came.
+    """A request to the catch-all, as it came.
 
     Attributes:
         endpoint: The destination's name.
@@ -100,7 +100,7 @@ class CaughtRequest:
 
 
 class CatchAll:
-    """All endpoints of a rehearsal."""
+    """The stand-in for all destinations of a rehearsal other than Insider."""
 
     def __init__(self) -> None:
         self.issuer = Issuer()

@@ -68,7 +68,7 @@ class SandboxProcess:
         return found
 
     def reset(self) -> None:
-        """Forget everything but the switches."""
+        """Forget everything in the sandbox but its switches."""
         self.post("reset", {})
 
     def wait(self, timeout_seconds: float) -> int:

@@ -47,7 +47,7 @@ class SandboxState:
         self.lytics.configure(self.settings.lytics)
 
     def summary(self) -> dict[str, Any]:
-        """Return all counts."""
+        """Return the counts of requests, users, profiles, events and faults."""
         insider, journal = self.insider, self.journal
         return {
             "requests": {

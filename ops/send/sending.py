@@ -90,7 +90,7 @@ class Sending:
     def run(
         self, batches: Iterable[Sequence[Payload]], advance: Callable[[int], None], *, is_live: bool
     ) -> None:
-        """Publish the batches.
+        """Publish the batches of a source, and wait where Redis has no room.
 
         Raises:
             RedisUnavailable: With what is surely in Redis, and how to go on.

@@ -58,11 +58,11 @@ class Names:
         return self._numbers.get(_AUDIENCE + audience, 0)
 
     def audience(self, number: int) -> str:
-        """Return an audience's slug."""
+        """Return the slug of the audience with a number in the ledger."""
         return self._names.get(number, f"{_AUDIENCE}{number}").removeprefix(_AUDIENCE)
 
     def trigger(self, number: int) -> str:
-        """Return a trigger's name."""
+        """Return the name of the trigger with a number in the ledger."""
         return self._names.get(number, f"{_TRIGGER}{number}").removeprefix(_TRIGGER)
 
     def number_of_trigger(self, name: str) -> int:

@@ -70,7 +70,7 @@ def already_there() -> Iterator[tuple[Settings, Redis]]:
 
 
 def now_us(client: Redis) -> int:
-    """Return the microseconds since 1970."""
+    """Return the microseconds since 1970 by Redis' clock."""
     with redis_errors():
         clock: Any = client.time()
     seconds, micros = clock
@@ -78,5 +78,5 @@ def now_us(client: Redis) -> int:
 
 
 def now_ms(client: Redis) -> int:
-    """Return the milliseconds since 1970."""
+    """Return the milliseconds since 1970 by Redis' clock."""
     return now_us(client) // 1_000

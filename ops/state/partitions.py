@@ -130,7 +130,7 @@ class WaitingStream(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PartitionSnapshot:
-    """One partition at one moment.
+    """The counts and waiting streams of one partition at one moment.
 
     Args:
         now_ms: Redis' clock.

@@ -42,12 +42,12 @@ class Stream(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return `lane|trigger`."""
+        """Return the name of the stream in its partition: `lane|trigger`."""
         return stream_name(self.lane, self.trigger)
 
 
 class WaitingEntry(NamedTuple):
-    """An entry of a stream.
+    """A waiting delivery, as an entry of a stream.
 
     Attributes:
         header: None where it can't be read.
@@ -115,7 +115,7 @@ def _header(text: bytes) -> Header | None:
 
 
 def count_chosen(client: Redis, streams: Sequence[Stream], choice: Choice) -> int:
-    """Count the chosen entries."""
+    """Count the waiting deliveries that are chosen."""
     if not choice.audience:
         return sum(stream.length for stream in streams)
     return sum(len(part) for stream in streams for part in _parts(client, stream, choice))

@@ -58,7 +58,7 @@ class RedisObjects:
         return self.count * self.bytes_each
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document."""
+        """Return number and size as `status --capacity --json` prints them."""
         return {
             "count": self.count,
             "bytes_each": round(self.bytes_each, 1),
@@ -152,7 +152,7 @@ def _members(client: Redis, settings: Settings) -> RedisObjects:
 
 
 def _waiting(client: Redis, settings: Settings, count: int) -> RedisObjects:
-    """Return the waiting deliveries."""
+    """Return the number and the size of waiting deliveries."""
     places = all_partitions(client, settings)
     streams = ask_each(client, places, lambda pipe, place: pipe.smembers(place.streams))
     names = [

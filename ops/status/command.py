@@ -99,7 +99,7 @@ def status(
 
 
 def _test_messages(*, as_json: bool) -> None:
-    """Send a test message."""
+    """Send a test message to operate.notify.url."""
     from ops.status.notices.announcer import TEST, post  # noqa: PLC0415 - needs an HTTP client
 
     settings = load_settings()

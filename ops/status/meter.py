@@ -62,7 +62,7 @@ class ProgressMeter:
     _looks: deque[_Look] = field(default_factory=deque)
 
     def look(self, document: Mapping[str, Any], now_seconds: float) -> None:
-        """Take a look."""
+        """Record the counts of a status, and drop the oldest ones."""
         self._looks.append(_Look(now_seconds, dict(_counts(document))))
         if len(self._looks) > self.most_looks:
             self._looks.popleft()

@@ -35,7 +35,7 @@ class ScreenLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StatusScreen:
-    """One drawing."""
+    """One drawing of the status by `status --watch`."""
 
     document: Mapping[str, Any]
     pace: ProgressMeter

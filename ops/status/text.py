@@ -95,7 +95,7 @@ def _changing_partitions(changing: Mapping[str, Any]) -> Iterator[str]:
 
 
 def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
-    """Yield the tables."""
+    """Yield the tables of destinations, triggers, jobs and processes."""
     yield _destinations(document)
     yield _triggers(document)
     if document["jobs"]:

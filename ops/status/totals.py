@@ -51,7 +51,7 @@ class LaneWait:
 
 @dataclass(slots=True)
 class Totals:
-    """The sums over partitions.
+    """The counts of all partitions, added up.
 
     Args:
         reasons: By `skipped` or `dead`, and by trigger: the counts by reason.
@@ -167,7 +167,7 @@ def _outcomes(counts: Mapping[str, int]) -> dict[str, Any]:
 def add_up(
     found: Sequence[PartitionSnapshot], settings: Settings, meanings: Mapping[str, Meaning]
 ) -> Totals:
-    """Add partitions up."""
+    """Add up the counts and the waiting deliveries of partitions."""
     totals = Totals()
     for destination, counts in sum_counts(found).items():
         for name, count in counts.items():

@@ -41,7 +41,7 @@ EVENT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class LibraryFile:
-    """One file of the library."""
+    """One file of the template library, as its reference describes it."""
 
     variable: str
     imports: str

@@ -39,7 +39,7 @@ _PATTERN: Final = f"*{SUFFIX}"
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A templates folder.
+    """A templates folder, with the configuration that uses it.
 
     Args:
         settings: None where the folder was named and no configuration is read.

@@ -19,7 +19,7 @@ from ops.terminal.options import prepared
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
-    """One command of the table.
+    """One line of the table of commands, with the module that implements it.
 
     Args:
         target: `module:attribute`; a function is one command, a `typer.Typer` a group.

@@ -38,7 +38,7 @@ ConfigFile = Annotated[
 
 
 class LogFormatName(StrEnum):
-    """The forms of a log."""
+    """The values of `--log-format`."""
 
     JSON = log_format.JSON
     TEXT = log_format.TEXT

@@ -45,7 +45,7 @@ TrialOutcome = Literal["delivered", "refused", "unsure", "not_applied"]
 
 @dataclass(frozen=True, slots=True)
 class TrialSent:
-    """A request that was made.
+    """A request that a trial has made, and its answer.
 
     Args:
         status: 0 = there was no answer.

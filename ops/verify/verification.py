@@ -72,14 +72,14 @@ class Difference:
 
 @dataclass(slots=True)
 class Verified:
-    """The result of a verification."""
+    """The numbers of compared profiles and memberships, and the differences."""
 
     profiles: int = 0
     memberships: int = 0
     differences: list[Difference] = field(default_factory=list)
 
     def add(self, other: Verified) -> None:
-        """Add another result."""
+        """Add the result of other people."""
         self.profiles += other.profiles
         self.memberships += other.memberships
         self.differences += other.differences

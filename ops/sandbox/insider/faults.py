@@ -16,7 +16,7 @@ BodyDelivery = Literal["whole", "closed", "truncated", "dripping", "endless"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The treatment of one request.
+    """The fault that the sandbox puts into one request, if any.
 
     Attributes:
         name: The name in the log; "" = no fault.
@@ -53,7 +53,7 @@ _FIRST_SERVER_ERROR: Final = 500
 
 
 class Faults:
-    """Draws one fault a request."""
+    """Draws a fault for each request, by the switches and by chance."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings

@@ -56,7 +56,7 @@ class Flight:
     ended_at: float = 0.0
 
     def shown(self) -> dict[str, Any]:
-        """Return the request as JSON."""
+        """Return the request as the log of the sandbox shows it."""
         return {
             "number": self.number,
             "at": self.begun_at,

@@ -50,7 +50,7 @@ class InsiderProfile:
         return default, custom
 
     def replace(self, default: dict[str, Any], custom: dict[str, Any]) -> None:
-        """Replace all attributes."""
+        """Replace all attributes of the profile."""
         self._attributes = _packed((default, custom))
 
     def shown(self) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class WebhookSender:
             self.counts["events"] += 1
 
     def stop(self) -> None:
-        """Cancel all tasks."""
+        """Cancel the tasks that send the webhooks."""
         for task in self._tasks:
             task.cancel()
 

@@ -28,7 +28,7 @@ from worker.contract.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class RedisFacts:
-    """The facts about Redis.
+    """The facts about Redis by which its health is judged.
 
     Args:
         full: The reason why it accepts no more events; "" = it does.
@@ -53,7 +53,7 @@ class RedisFacts:
 
 @dataclass(frozen=True, slots=True)
 class SyncFacts:
-    """The facts about one sync."""
+    """The present run of a sync, and how often it runs."""
 
     run: Run
     every_seconds: float

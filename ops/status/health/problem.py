@@ -38,7 +38,7 @@ class HealthProblem:
         object.__setattr__(self, "message", self.message.removesuffix("."))
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document."""
+        """Return the problem as `status --json` prints it."""
         return {
             "name": self.name,
             "severity": self.severity,

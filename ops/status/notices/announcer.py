@@ -116,7 +116,7 @@ class Announcer:
                 log_bug(error, "notices.failed")
 
     def end(self) -> None:
-        """Tell it to end."""
+        """Tell the thread to end after its round."""
         self._is_ended.set()
 
     def _failure_of_round(self) -> str:

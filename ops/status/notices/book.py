@@ -76,7 +76,7 @@ class TakenNotice:
 
 @dataclass(frozen=True, slots=True)
 class NoticeBook:
-    """The announcements of an installation.
+    """The announced problems and the waiting messages of an installation.
 
     Args:
         client: With short timeouts.

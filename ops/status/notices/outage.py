@@ -60,7 +60,7 @@ class MachineLock:
         return True
 
     def give_back(self) -> None:
-        """Release it for another process."""
+        """Release the lock for another process of the machine."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

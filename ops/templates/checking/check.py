@@ -172,7 +172,7 @@ _INSIDER: Final = "insider"
 
 @dataclass(slots=True)
 class LiveCheck:
-    """The findings of the panels.
+    """The findings of Insider's panels about templates.
 
     Args:
         unanswered: The reasons why panels could not be asked, by destination.

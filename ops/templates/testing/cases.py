@@ -177,6 +177,6 @@ def update(verdicts: Sequence[CaseResult]) -> list[Path]:
 
 
 def write(path: Path, content: Any) -> None:
-    """Write a file of cases."""
+    """Write a file of test cases."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

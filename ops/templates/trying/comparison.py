@@ -36,7 +36,7 @@ class FieldDifference:
 
 @dataclass(slots=True)
 class Comparison:
-    """The result of a comparison.
+    """The differences between what two versions make of the same events.
 
     Args:
         outcomes: `before → after`, where an event ends otherwise.
@@ -51,7 +51,7 @@ class Comparison:
 
     @property
     def document(self) -> dict[str, Any]:
-        """Return the comparison as JSON."""
+        """Return the differences as `template diff --json` prints them."""
         return {
             "events": self.events,
             "different": self.different,
@@ -124,7 +124,7 @@ def _kind(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One side of a comparison."""
+    """A version of a template that is compared with another one."""
 
     said: str
     folder: Path
