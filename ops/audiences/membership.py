@@ -190,7 +190,7 @@ def slugs(settings: Settings, client: Redis, counts: AudienceCounts) -> set[str]
 def row_of(
     settings: Settings, slug: str, known: Mapping[str, str], counts: AudienceCounts
 ) -> dict[str, Any]:
-    """Return the row of one audience."""
+    """Return the row of one audience, as `audience list --json` prints it."""
     ids = sorted(audience_id for audience_id, stands_for in known.items() if stands_for == slug)
     return {
         "slug": slug,

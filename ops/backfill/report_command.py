@@ -237,7 +237,7 @@ class JobReport:
 
 
 def read_report(client: Redis, settings: Settings, name: str) -> JobReport:
-    """Return the report of a job."""
+    """Read the report of a job: its state, its minutes, and its bad rows."""
     book = JobBook(client)
     view = read_view(client, settings, book.named(name))
     return JobReport(view, list(_spans(client, settings, name)), list(book.bad_rows(name)))

@@ -81,7 +81,7 @@ class JobView:
 
 
 def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
-    """Return the state of a job."""
+    """Read the state of a job, and what became of its deliveries."""
     name = job.spec.name
     counts: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {"skipped": Counter(), "dead": Counter()}

@@ -139,7 +139,7 @@ class _Play:
     problems: list[str] = field(default_factory=list)
 
     def run(self) -> _Outcome:
-        """Run all acts and return the comparison."""
+        """Play the demo, and compare Insider with Lytics at its end."""
         begun = time.monotonic()
         self._invent()
         mention("Redis and the sandbox run; starting a worker and the receiver of webhooks.")

@@ -48,6 +48,6 @@ def answers(port: int, password: str) -> bool:
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until a condition is true."""
+    """Wait until a condition is true; fail with `what` was waited for in vain."""
     if not awaited(condition, seconds):
         raise RedisUnavailable(f"Waited {seconds:g} s for {what} in vain.")

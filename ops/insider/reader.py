@@ -65,7 +65,7 @@ class RequestClaim(Protocol):
         ...
 
     def holds(self) -> bool:
-        """Say whether the claim has not run out yet."""
+        """Say whether the claim to make a request has not run out yet."""
         ...
 
 

@@ -110,7 +110,7 @@ def import_arguments(letters: Sequence[StoredLetter]) -> Iterator[Value]:
 
 
 def _read(line: bytes, settings: Settings, partitions: Numbering) -> StoredLetter | str:
-    """Return a letter, or why the line is none."""
+    """Return the letter of a line, or why the line holds none."""
     try:
         letter: Any = orjson.loads(line)
     except orjson.JSONDecodeError as error:

@@ -34,7 +34,7 @@ from worker.errors import OperationsMustAct
 
 
 class Moved(NamedTuple):
-    """The result of one step of a move.
+    """The numbers of moved and left entries of one step.
 
     Attributes:
         left: Entries that the other trigger does not want, which stay where they are.

@@ -44,7 +44,7 @@ def end_halves(everything: Iterable[Contents]) -> None:
 
 
 def _end(source: Carrier, marks: Mapping[bytes, bytes]) -> None:
-    """Remove what is marked as arrived."""
+    """Remove from the source what is marked as arrived."""
     entries: defaultdict[str, list[str]] = defaultdict(list)
     for mark, value in marks.items():
         part, _, one = mark.decode().rpartition("|")

@@ -56,7 +56,7 @@ class Renaming:
     _renewed_at: float = -math.inf
 
     def run(self) -> Carried:
-        """Move everything, and return the counts.
+        """Carry everything over to the new name, and return the counts.
 
         Raises:
             OperationsMustAct: A worker goes on draining one of them, or a step of a sync goes on.

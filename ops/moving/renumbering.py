@@ -208,7 +208,7 @@ class Renumbering:
         self._targets.clear()
 
     def _left(self, numbers: Collection[int]) -> set[int]:
-        """Return those of these partitions that hold anything."""
+        """Return which of these partitions still hold anything."""
         return {
             number
             for destination in self._destinations()

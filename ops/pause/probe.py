@@ -28,7 +28,7 @@ ProbeOutcome = Literal["taken", "failed", "not_sent"]
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """The outcome of a first request."""
+    """The outcome of the first request after something was resumed."""
 
     outcome: ProbeOutcome
     message: str

@@ -145,7 +145,7 @@ def _of_renaming(one: PastRenaming) -> _Moment:
 
 
 def _request(client: Redis, name: str, *, as_json: bool) -> None:
-    """Tell of one request to the receiver."""
+    """Print what is known of one webhook request."""
     found = next((one for one in read_requests(client) if one.name == name), None)
     if found is None:
         raise UsageWrong(

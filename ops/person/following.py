@@ -63,7 +63,7 @@ class Following:
     problem: str = ""
 
     def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
+        """Return the progress as Redis keeps it."""
         return orjson.dumps(asdict(self))
 
     @classmethod
@@ -293,7 +293,7 @@ def following_for(
     destination: str,
     make_renaming: type[StepRenaming] = StepRenaming,
 ) -> FollowingSteps:
-    """Return what renames people of a destination."""
+    """Return the steps that rename people of a destination."""
     shares = len(destinations_with_stable_ids(settings))
 
     def opened() -> InsiderIdentities:

@@ -94,7 +94,7 @@ class PersonMove:
         return digest_of(self.change.new)
 
     def refuse(self, message: str) -> None:
-        """Leave the person as they are."""
+        """Refuse the change, with the reason; the person stays as they are."""
         self.outcome, self.message = "refused", message
 
 

@@ -52,7 +52,7 @@ class Obstacles:
         person: bytes,
         renaming: frozenset[tuple[str, bytes]],
     ) -> Obstacles:
-        """Read pauses, delays, notes and gates."""
+        """Read the pauses, delays, open notes and gates of partitions."""
         found = cls(
             settings,
             now_ms(client),

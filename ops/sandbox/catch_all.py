@@ -38,7 +38,7 @@ class Issuer:
     def issue(
         self, headers: Mapping[str, str], body: bytes, *, seconds: float, now: float
     ) -> Reply:
-        """Answer a request for a token."""
+        """Issue a token, or refuse the client that asks for one."""
         form = {name: texts[0] for name, texts in parse_qs(body.decode(errors="replace")).items()}
         if form.get("grant_type") != _GRANT:
             return json_answer(400, {"error": "unsupported_grant_type"})

@@ -76,7 +76,7 @@ class SandboxProcess:
         return self._process.wait(timeout_seconds)
 
     def close(self) -> None:
-        """End it, and wait for its end."""
+        """End the sandbox's process, and wait for its end."""
         self._client.close()
         self._end()
 

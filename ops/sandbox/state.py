@@ -167,7 +167,7 @@ _LAST_REQUESTS: Final = "100"
 
 
 def inspect(state: SandboxState, exchange: Exchange, body: bytes) -> Reply:
-    """Answer one request below the prefix."""
+    """Answer one request below `/_sandbox/`."""
     name = exchange.path.removeprefix(PREFIX)
     if name.startswith(CONTROL_PREFIX):
         return _lytics(state, exchange, body)

@@ -36,7 +36,7 @@ class Deadline:
         self._at = None if seconds is None else time.monotonic() + seconds
 
     def passed(self, *, since: float = 0.0, unless_given: float | None = None) -> bool:
-        """Say whether the limit has passed.
+        """Say whether the command has to give up waiting.
 
         Args:
             since: The beginning of the trouble, by the monotonic clock.

@@ -64,7 +64,7 @@ class Doing:
     count: int = 0
 
     def counting(self, steps: Iterable[int]) -> Iterator[int]:
-        """Yield the steps, and add them up."""
+        """Yield the numbers of the steps, and add them up."""
         for step in steps:
             self.count += step
             yield step

@@ -70,7 +70,7 @@ class Names:
         return self._numbers.get(_TRIGGER + name, 0)
 
     def lines(self, record: Record) -> Iterator[LedgerLine]:
-        """Yield the lines of a record."""
+        """Yield the lines of a ledger record, with names instead of numbers."""
         for (audience, trigger), item in record.items.items():
             yield LedgerLine(
                 self.audience(audience),

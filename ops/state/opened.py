@@ -28,7 +28,7 @@ _LOOK_SECONDS: Final = 2.0
 def opened(
     *, ready_seconds: float | None = None, patient: bool = True
 ) -> Iterator[tuple[Settings, Redis]]:
-    """Load the configuration, and wait for Redis.
+    """Load the configuration, wait for Redis, and connect to it.
 
     Args:
         ready_seconds: The longest wait; None = the usual time.

@@ -113,7 +113,7 @@ _ANSWERS: Final = 4
 
 
 class WaitingStream(NamedTuple):
-    """A stream that is not empty.
+    """A stream of a partition in which deliveries wait.
 
     Attributes:
         since_ms: The time of its first entry, by Redis' clock.

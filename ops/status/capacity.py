@@ -54,7 +54,7 @@ class RedisObjects:
 
     @property
     def total(self) -> float:
-        """The bytes of all of them."""
+        """Return the bytes that all of the objects take."""
         return self.count * self.bytes_each
 
     def document(self) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def _sum(sample: Sample, name: str) -> int:
 
 
 def capacity_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the document for a person."""
+    """Yield the lines that `status --capacity` prints."""
     for name, title in (
         ("profiles", "profiles with a ledger"),
         ("sync_members", "members that syncs know"),

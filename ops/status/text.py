@@ -56,7 +56,7 @@ def _ill(document: Mapping[str, Any], *kinds: str) -> frozenset[str]:
 
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines above the tables."""
+    """Yield the lines of the status above its tables."""
     yield sum_of(document)
     for kind in ("skipped", "dead"):
         if document[f"{kind}_by_reason"]:

@@ -78,11 +78,11 @@ class Totals:
     oldest_of_lane_ms: dict[str, int] = field(default_factory=dict)
 
     def of_all(self) -> dict[str, int]:
-        """Return the six numbers over all triggers."""
+        """Return the counts of each kind over all triggers."""
         return {kind: self.sum_of(kind) for kind in KINDS}
 
     def sum_of(self, kind: str) -> int:
-        """Return one number over all triggers."""
+        """Return the count of one kind over all triggers."""
         return sum(each.get(kind, 0) for each in self.by_trigger.values())
 
     def by_reason(self, kind: str) -> Counter[str]:

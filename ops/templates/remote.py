@@ -127,7 +127,7 @@ remote = typer.Typer()
 
 
 def add_remote(app: typer.Typer) -> None:
-    """Add the commands to those about templates."""
+    """Add `push` and `remote` to the commands about templates."""
     app.command("push")(push_)
     app.add_typer(remote, name="remote", help="List or try the templates at Lytics.")
 

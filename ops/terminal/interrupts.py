@@ -74,7 +74,7 @@ class Interruption:
             _unwind(self._number, None)
 
     def record(self, number: int, frame: Any) -> None:
-        """Record the first signal, and raise at the second."""
+        """Record the first Ctrl-C or SIGTERM, and raise at the second."""
         if self._number:
             _unwind(number, frame)
         self._number = number

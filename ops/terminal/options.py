@@ -154,7 +154,7 @@ def use_log_format(chosen: LogFormatName | None) -> None:
 def _signed(
     command: Callable[..., None], parameters: list[inspect.Parameter]
 ) -> Callable[..., None]:
-    """Replace the signature that typer reads."""
+    """Replace the signature of a command, from which typer makes its options."""
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     return command

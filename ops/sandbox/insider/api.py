@@ -110,7 +110,7 @@ class Insider:
         return refusal or self._parse(call)
 
     def apply(self, request: Write, now: float) -> Reply:
-        """Apply a request, user by user."""
+        """Apply a write to the profiles, user by user, and answer it."""
         errors: dict[str, list[str]] = {}
         failed = set()
         check, take = (

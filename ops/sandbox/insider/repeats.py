@@ -66,7 +66,7 @@ class Repeats:
         return highest
 
     def end(self, hashes: Iterable[int], fate: RepeatedFate, number: int = 0) -> None:
-        """Record the fate of these hashes."""
+        """Record the fate of bodies or users, by their hashes."""
         past, fates = _LastFate(fate, number), self._young
         for each in hashes:
             before = fates.get(each)

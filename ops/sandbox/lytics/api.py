@@ -36,7 +36,7 @@ class Collect:
         self.rejected = 0
 
     def take(self, stream: str, body: bytes) -> Reply:
-        """Accept a record, or an array of them."""
+        """Accept a record of a response stream, or an array of them."""
         if self.switches.collect_status != 200:  # noqa: PLR2004 - HTTP
             status = self.switches.collect_status
             return json_answer(status, {"status": status, "message": "unavailable"})
@@ -155,7 +155,7 @@ class Lytics:
         return count
 
     def summary(self) -> dict[str, Any]:
-        """Return all counts of this side."""
+        """Return the counts of the Lytics side of the sandbox."""
         return {
             "profiles": len(self.account.profiles),
             "audiences": self.account.audiences(),

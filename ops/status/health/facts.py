@@ -61,7 +61,7 @@ class SyncFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All facts that the rules read.
+    """The facts by which the rules of health judge.
 
     Args:
         status: The document of `segrelay status`.

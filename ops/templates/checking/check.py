@@ -31,7 +31,7 @@ _NAME: Final = "template-checks.json"
 
 @dataclass(frozen=True, slots=True)
 class LastCheck:
-    """The last check of a template.
+    """The last check of a template, as it is remembered.
 
     Args:
         content_hash: The hash of the checked template; "" = it did not load.

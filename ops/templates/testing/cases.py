@@ -62,7 +62,7 @@ class CaseResult:
 
     @property
     def passed(self) -> bool:
-        """Say whether it went as expected."""
+        """Say whether the case went as expected."""
         return not self.difference
 
 

@@ -193,7 +193,7 @@ def _of_entry(entry: WaitingEntry) -> Candidate | None:
 def kept(
     client: Redis, settings: Settings, trigger: Trigger, wanted: WantedEvents
 ) -> list[Candidate]:
-    """Return events of a trigger that Redis holds.
+    """Return the events of a trigger that Redis holds.
 
     What was delivered is no longer there: `recent` are the newest of what waits and what is dead.
     """
