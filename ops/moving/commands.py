@@ -18,6 +18,7 @@ from ops.state.opened import opened
 from ops.state.partitions import (
     Carried,
     PartitionSnapshot,
+    Stream,
     all_partitions,
     known_destinations,
     partitions_document,
@@ -26,7 +27,6 @@ from ops.state.partitions import (
 )
 from ops.state.waiting import (
     Choice,
-    Stream,
     count_chosen,
     find_streams,
     refuse_other_configurations,

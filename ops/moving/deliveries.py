@@ -13,10 +13,10 @@ from ops.moving.carrying import Carrier
 from ops.moving.held import HeldLease, held
 from ops.moving.rows import carry_entries
 from ops.state import scripts
+from ops.state.partitions import Stream
 from ops.state.waiting import (
     BESIDE,
     STEP,
-    Stream,
     WaitingEntry,
     is_orphan,
     is_unwanted,

@@ -140,7 +140,7 @@ def _anonymize(insider: InsiderIdentities, names: Sequence[Mapping[str, Any]]) -
 
 def _insiders(settings: Settings, stack: ExitStack, rate: float) -> dict[str, InsiderIdentities]:
     return {
-        name: stack.enter_context(InsiderIdentities.at(settings, destination, rate))
+        name: stack.enter_context(InsiderIdentities(settings, destination, a_minute=rate))
         for name, destination in settings.destinations.items()
         if destination.api == "insider"
     }

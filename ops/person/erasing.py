@@ -25,7 +25,7 @@ from ops.moving.held import RENAMED, HeldLease, held
 from ops.person.traces import Mention, compact_streams, files_that_mention, value_of
 from ops.state import scripts
 from ops.state.identity_changes import IdentityChanges
-from ops.state.partitions import all_partitions, destinations_of
+from ops.state.partitions import Stream, all_partitions, destinations_of
 from ops.state.person import (
     KnownPerson,
     end_renaming,
@@ -33,7 +33,7 @@ from ops.state.person import (
     present_key,
     read_forwards,
 )
-from ops.state.waiting import Stream, find_streams, read_entries, take_back_entries
+from ops.state.waiting import find_streams, read_entries, take_back_entries
 from producer.publishing.quarantine import Quarantine
 from worker.adapters.redis.addresses import read_renamed
 from worker.contract import keys

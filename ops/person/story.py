@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from redis import Redis
@@ -46,22 +46,22 @@ _MOST_LETTERS: Final = 100
 _MOST_FOUND: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryLine:
-    """A line of a partition's history: a skip, a refusal or a retry.
+class Moment(NamedTuple):
+    """One line of a person's timeline.
 
-    Args:
+    Attributes:
         at_ms: The time of the line, by Redis' clock.
+        event_us: The time of the event that it is about; 0 = it is about none.
     """
 
     at_ms: int
-    destination: str
-    audience: str
-    trigger: str
-    direction: str
-    time_us: int
-    outcome: str
-    remark: str
+    what: str
+    destination: str = ""
+    trigger: str = ""
+    audience: str = ""
+    direction: str = ""
+    event_us: int = 0
+    detail: str = ""
 
 
 @dataclass(slots=True)
@@ -81,7 +81,7 @@ class KnownProfile:
     waiting: list[WaitingEntry] = field(default_factory=list)
     orphaned: list[WaitingEntry] = field(default_factory=list)
     letters: list[StoredLetter] = field(default_factory=list)
-    past: list[HistoryLine] = field(default_factory=list)
+    past: list[Moment] = field(default_factory=list)
     written_ms: dict[str, int] = field(default_factory=dict)
     quarantined: list[QuarantineRecord] = field(default_factory=list)
     obstacles: Obstacles | None = None
@@ -184,7 +184,8 @@ def _written_ms(
     return int(since_ms - kept_ms + left_ms)
 
 
-def _past(client: Redis, place: PartitionKeys, digests: frozenset[bytes]) -> Iterator[HistoryLine]:
+def _past(client: Redis, place: PartitionKeys, digests: frozenset[bytes]) -> Iterator[Moment]:
+    """Yield the lines of a partition's history about a person: skips, refusals and retries."""
     with redis_errors():
         rows: Any = client.xrevrange(place.history)
     wanted = {digest.hex() for digest in digests}
@@ -193,9 +194,8 @@ def _past(client: Redis, place: PartitionKeys, digests: frozenset[bytes]) -> Ite
             fields[b"e"]
         )
         if digest in wanted:
-            yield HistoryLine(
-                at_ms, place.destination, audience, trigger, direction, time_us, outcome, remark
-            )
+            where = (place.destination, trigger, audience, direction)
+            yield Moment(at_ms, outcome, *where, time_us, remark)
 
 
 def _all_waiting(client: Redis, places: Sequence[PartitionKeys]) -> Iterator[WaitingEntry]:

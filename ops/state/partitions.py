@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from operator import add
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
@@ -16,7 +17,7 @@ from redis import Redis
 
 from ops.state import scripts
 from worker.contract import keys
-from worker.contract.keys import PartitionKeys, split_stream_name
+from worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from worker.contract.numbering import Numbering
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
@@ -112,8 +113,8 @@ _ANSWERS: Final = 4
 """Answers for each partition: to MULTI, to both commands, and to EXEC."""
 
 
-class WaitingStream(NamedTuple):
-    """A stream of a partition in which deliveries wait.
+class Stream(NamedTuple):
+    """A stream of a partition in which deliveries wait, or waited a moment ago.
 
     Attributes:
         since_ms: The time of its first entry, by Redis' clock.
@@ -121,11 +122,17 @@ class WaitingStream(NamedTuple):
             want, as far as a worker has looked.
     """
 
+    place: PartitionKeys
     lane: str
     trigger: str
     length: int
-    since_ms: int
-    unwanted: Mapping[str, int]
+    since_ms: int = 0
+    unwanted: Mapping[str, int] = MappingProxyType({})
+
+    @property
+    def name(self) -> str:
+        """Return the name of the stream in its partition: `lane|trigger`."""
+        return stream_name(self.lane, self.trigger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +147,7 @@ class PartitionSnapshot:
     place: PartitionKeys
     now_ms: int
     counts: Sequence[bytes]
-    waiting: tuple[WaitingStream, ...]
+    waiting: tuple[Stream, ...]
     open_notes: int
     letters: int
 
@@ -195,11 +202,13 @@ def _snapshot(
     place: PartitionKeys, counts: Sequence[bytes], answer: Sequence[Any]
 ) -> PartitionSnapshot:
     now_ms, open_notes, letters, orphans, *streams = answer
-    waiting = tuple(_waiting(streams, orphans))
+    waiting = tuple(_waiting(place, streams, orphans))
     return PartitionSnapshot(place, now_ms, counts, waiting, open_notes, letters)
 
 
-def _waiting(streams: Sequence[Any], orphans: Sequence[Any]) -> Iterator[WaitingStream]:
+def _waiting(
+    place: PartitionKeys, streams: Sequence[Any], orphans: Sequence[Any]
+) -> Iterator[Stream]:
     unwanted: dict[str, dict[str, int]] = {}
     for field_name, count in zip(orphans[::2], orphans[1::2], strict=True):
         name, _, digest = field_name.decode().removesuffix("|n").rpartition("|")
@@ -208,4 +217,5 @@ def _waiting(streams: Sequence[Any], orphans: Sequence[Any]) -> Iterator[Waiting
     for stored, length, first in zip(streams[::3], streams[1::3], streams[2::3], strict=True):
         name = stored.decode()
         since_ms = int(first.partition(b"-")[0] or 0)
-        yield WaitingStream(*split_stream_name(name), length, since_ms, unwanted.get(name, {}))
+        lane, trigger = split_stream_name(name)
+        yield Stream(place, lane, trigger, length, since_ms, unwanted.get(name, {}))

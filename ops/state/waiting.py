@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 from redis import Redis
 
 from ops.state import scripts
-from ops.state.partitions import PartitionSnapshot, WaitingStream, snapshots
+from ops.state.partitions import PartitionSnapshot, Stream, snapshots
 from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.contract.events import Header, decode_header
-from worker.contract.keys import PartitionKeys, stream_name
+from worker.contract.keys import PartitionKeys
 from worker.contract.processes.workers import read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
@@ -30,20 +30,6 @@ BESIDE: Final = (
     " so that they would be sent twice. Restart it with this configuration, or stop it; then move"
     " them."
 )
-
-
-class Stream(NamedTuple):
-    """A stream that was not empty a moment ago."""
-
-    place: PartitionKeys
-    lane: str
-    trigger: str
-    length: int
-
-    @property
-    def name(self) -> str:
-        """Return the name of the stream in its partition: `lane|trigger`."""
-        return stream_name(self.lane, self.trigger)
 
 
 class WaitingEntry(NamedTuple):
@@ -84,11 +70,7 @@ def find_streams(
     client: Redis, places: Sequence[PartitionKeys], choice: Choice = Choice()
 ) -> list[Stream]:
     """Return the streams whose entries may be chosen."""
-    found = [
-        Stream(one.place, waiting.lane, waiting.trigger, waiting.length)
-        for one in snapshots(client, places)
-        for waiting in one.waiting
-    ]
+    found = (stream for one in snapshots(client, places) for stream in one.waiting)
     return [stream for stream in found if choice.holds(stream)]
 
 
@@ -178,11 +160,9 @@ def is_orphan(settings: Settings, place: PartitionKeys, trigger: str) -> bool:
     return known is None or known.destination != place.destination
 
 
-def count_orphans(
-    settings: Settings, place: PartitionKeys, stream: WaitingStream, meanings: Mapping[str, Meaning]
-) -> int:
+def count_orphans(settings: Settings, stream: Stream, meanings: Mapping[str, Meaning]) -> int:
     """Return the number of entries of a stream that no worker delivers, among those looked at."""
-    if is_orphan(settings, place, stream.trigger):
+    if is_orphan(settings, stream.place, stream.trigger):
         return stream.length
     if not stream.unwanted:
         return 0
@@ -198,27 +178,25 @@ def mending_commands(
     """Return the command that moves orphaned deliveries, by trigger."""
     names = {old: new for new, old in former_names(client, settings).items()}
     names |= read_renamed(client)
-    samples: dict[str, tuple[PartitionKeys, str]] = {}
-    for one in found:
-        for stream in one.waiting:
-            if count_orphans(settings, one.place, stream, meanings):
-                name = stream_name(stream.lane, stream.trigger)
-                samples.setdefault(stream.trigger, (one.place, name))
-    return {
-        trigger: f"segrelay destination rename {place.destination} {names[place.destination]}"
-        if place.destination in names
-        else _command(trigger, _first_header(client, place, name), meanings)
-        for trigger, (place, name) in samples.items()
-    }
+    samples: dict[str, Stream] = {}
+    for stream in (stream for one in found for stream in one.waiting):
+        if count_orphans(settings, stream, meanings):
+            samples.setdefault(stream.trigger, stream)
+    commands = {}
+    for trigger, stream in samples.items():
+        former = stream.place.destination
+        commands[trigger] = (
+            f"segrelay destination rename {former} {names[former]}"
+            if former in names
+            else _command(trigger, _first_header(client, stream), meanings)
+        )
+    return commands
 
 
-def _first_header(client: Redis, place: PartitionKeys, name: str) -> Header | None:
+def _first_header(client: Redis, stream: Stream) -> Header | None:
     with redis_errors():
-        rows: Any = client.xrange(place.stream(name), count=1)
-    try:
-        return decode_header(rows[0][1].get(b"h", b"")) if rows else None
-    except (PayloadRefused, FormatUnknown):
-        return None
+        rows: Any = client.xrange(stream.place.stream(stream.name), count=1)
+    return _header(rows[0][1].get(b"h", b"")) if rows else None
 
 
 def _command(trigger: str, header: Header | None, meanings: Mapping[str, Meaning]) -> str:

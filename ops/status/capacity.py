@@ -112,7 +112,8 @@ def _keyed(client: Redis, settings: Settings) -> tuple[RedisObjects, RedisObject
         parts = scan_keys(client, places, "[liu]*", "string")
         found, share = list({*chain.from_iterable(parts)}), 1.0
     else:
-        found, share = _random_keys(client), keys / _SAMPLED
+        drawn = ask_each(client, range(_SAMPLED), lambda pipe, _: pipe.randomkey())
+        found, share = list(filter(None, drawn)), keys / _SAMPLED
     one, other = (
         _measured(client, [key for key in found if pattern.fullmatch(key)], share, typical)
         for pattern, typical in ((_LEDGER, TYPICAL["ledger"]), (_STABLE, TYPICAL["stable"]))
@@ -136,12 +137,6 @@ def _measured(client: Redis, found: Sequence[bytes], share: float, typical: floa
     if not sizes:
         return RedisObjects(count, typical + TABLE_BYTES, measured=False)
     return RedisObjects(count, sum(sizes) / len(sizes), counted=share == 1.0)
-
-
-def _random_keys(client: Redis) -> list[bytes]:
-    return [
-        key for key in ask_each(client, range(_SAMPLED), lambda pipe, _: pipe.randomkey()) if key
-    ]
 
 
 def _members(client: Redis, settings: Settings) -> RedisObjects:

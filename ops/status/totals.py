@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops.state.partitions import PartitionSnapshot, WaitingStream, sum_counts
+from ops.state.partitions import PartitionSnapshot, Stream, sum_counts
 from ops.state.waiting import count_orphans
 from worker.contract.keys import without_lane
 from worker.contract.measures import (
@@ -177,7 +177,7 @@ def add_up(
         totals.open_notes += one.open_notes
         totals.letters[one.place.destination] += one.letters
         for stream in one.waiting:
-            _add_waiting(totals, stream, count_orphans(settings, one.place, stream, meanings))
+            _add_waiting(totals, stream, count_orphans(settings, stream, meanings))
     return totals
 
 
@@ -201,7 +201,7 @@ def _add_count(totals: Totals, destination: str, field_name: str, count: int) ->
         totals.by_lane_of.setdefault(name, _counters())[lane]["|".join((kind, *rest))] += count
 
 
-def _add_waiting(totals: Totals, stream: WaitingStream, orphans: int) -> None:
+def _add_waiting(totals: Totals, stream: Stream, orphans: int) -> None:
     totals.by_trigger[stream.trigger]["waiting"] += stream.length
     job = job_of_lane(stream.lane)
     if job:

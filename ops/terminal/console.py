@@ -281,14 +281,9 @@ def confirmed(question: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not is_terminal():
+    if not sys.stdin.isatty():
         raise UsageWrong(f"{question} There is no terminal on which to ask; --yes agrees.")
     typer.confirm(question, abort=True, err=True)
-
-
-def is_terminal() -> bool:
-    """Say whether stdin is a terminal."""
-    return sys.stdin.isatty()
 
 
 def counted(label: str, steps: Iterable[int], total: int) -> int:
