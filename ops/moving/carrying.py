@@ -17,6 +17,7 @@ from redis import Redis
 from ops.letters.reading import NUMBERS_CHANGED, digest_of, letter_id_in, parse_letter
 from ops.moving.held import HeldCall, HeldLease, run_held
 from ops.state import scripts
+from ops.state.partitions import ask_each
 from worker.batch.partition import LedgerText, Note, NotedDelivery
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from worker.contract.keys import digest_of as profile_digest
@@ -118,13 +119,14 @@ class Carrier:
     ) -> list[tuple[bytes, int, bytes | None, int, bytes | None]]:
         """Return digests, their targets, the old texts with their time to live, the new texts."""
         chosen = [self.choose(digest) for digest in digests]
-        with redis_errors():
-            pipe = self.client.pipeline(transaction=False)
-            for digest, target in zip(digests, chosen, strict=True):
-                pipe.get(self.old.place.ledger(digest))
-                pipe.pttl(self.old.place.ledger(digest))
-                pipe.get(self.place(target).ledger(digest))
-            found: Any = pipe.execute()
+        old = self.old.place
+        found = ask_each(
+            self.client,
+            zip(digests, chosen, strict=True),
+            lambda pipe, one: pipe.get(old.ledger(one[0])),
+            lambda pipe, one: pipe.pttl(old.ledger(one[0])),
+            lambda pipe, one: pipe.get(self.place(one[1]).ledger(one[0])),
+        )
         return list(zip(digests, chosen, found[::3], found[1::3], found[2::3], strict=True))
 
     def hash(
@@ -295,12 +297,12 @@ class Carrier:
         """Return the arguments of the script that adds letters."""
         old = self.old.place
         args: list[Value] = []
-        with redis_errors():
-            pipe = self.client.pipeline(transaction=False)
-            for letter in letters:
-                pipe.zscore(old.lettertimes, letter["id"])
-                pipe.hget(old.causes, letter["cause"])
-            told = pipe.execute()
+        told = ask_each(
+            self.client,
+            letters,
+            lambda pipe, letter: pipe.zscore(old.lettertimes, letter["id"]),
+            lambda pipe, letter: pipe.hget(old.causes, letter["cause"]),
+        )
         for letter, died, sample in zip(letters, told[::2], told[1::2], strict=True):
             there = {
                 **letter,

@@ -26,7 +26,7 @@ from ops.moving.stable_ids import (
     carry_lists,
     carry_records,
 )
-from ops.state.partitions import Carried
+from ops.state.partitions import Carried, ask_each
 from worker.contract.keys import DIGEST_BYTES
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scanning import scan_keys
@@ -164,11 +164,10 @@ class Contents:
         for part, digest_of in (("history", _digest_in_history), ("responses", _of_nobody)):
             for _ in carry_log(carriers, part, digest_of):
                 self.step()
-        with redis_errors():
-            pipe = self.client.pipeline(transaction=False)
-            for carrier in carriers:
-                pipe.smembers(carrier.old.place.streams)
-            names: set[bytes] = set().union(*pipe.execute())
+        found = ask_each(
+            self.client, carriers, lambda pipe, one: pipe.smembers(one.old.place.streams)
+        )
+        names: set[bytes] = set().union(*found)
         for name in sorted(names):
             for moved in carry_stream(carriers, name.decode()):
                 self.step()

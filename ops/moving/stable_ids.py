@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ops.moving.carrying import STEP, Carrier, in_parts
 from ops.moving.held import HeldCall, run_held
+from ops.state.partitions import ask_each
 from worker.contract.keys import DIGEST_BYTES, digest_of
 from worker.contract.people.stable import StableRecord
 from worker.contract.redis.connection import redis_errors
@@ -117,12 +118,8 @@ def carry_counts(carrier: Carrier) -> None:
 
 def _texts(carrier: Carrier, names: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]]:
     """Return texts, and for how long each is kept (ms; 0 = without an end)."""
-    with redis_errors():
-        pipe = carrier.client.pipeline(transaction=False)
-        for name in names:
-            pipe.get(name)
-            pipe.pttl(name)
-        found: Any = pipe.execute()
+    get, left = (lambda pipe, name: pipe.get(name)), (lambda pipe, name: pipe.pttl(name))
+    found = ask_each(carrier.client, names, get, left)
     return {
         name: (text, max(0, left_ms))
         for name, text, left_ms in zip(names, found[::2], found[1::2], strict=True)

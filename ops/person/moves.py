@@ -24,6 +24,7 @@ from ops.letters.replay import letter_header
 from ops.moving.carrying import in_parts
 from ops.moving.held import HeldLease, held
 from ops.state import scripts
+from ops.state.partitions import ask_each
 from worker.contract.events import encode_header
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.people.forwards import Forward, with_identity
@@ -124,8 +125,10 @@ def move_letters(client: Redis, moves: Sequence[PersonMove]) -> None:
         for letters in _on_their_way(client, place):
             own = [letter for letter in letters if digest_of_letter(letter) in those]
             _arrive(client, [(letter, those[digest_of_letter(letter)]) for letter in own])
-            _forget(client, place, [letter["id"] for letter in own])
-    _forget_marks(client, moves)
+            if own:
+                with redis_errors():
+                    client.hdel(place.lettersleaving, *(letter["id"] for letter in own))
+    ask_each(client, moves, lambda pipe, move: pipe.unlink(_marks(move)))
 
 
 def _leave(client: Redis, place: PartitionKeys, rows: Sequence[tuple[str, ...]]) -> None:
@@ -186,19 +189,5 @@ def _moved(letter: StoredLetter, move: PersonMove) -> StoredLetter:
     }
 
 
-def _forget(client: Redis, place: PartitionKeys, ids: Sequence[str]) -> None:
-    if ids:
-        with redis_errors():
-            client.hdel(place.lettersleaving, *ids)
-
-
 def _marks(move: PersonMove) -> str:
     return move.arrives.carried(move.old_digest.hex())
-
-
-def _forget_marks(client: Redis, moves: Sequence[PersonMove]) -> None:
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for move in moves:
-            pipe.unlink(_marks(move))
-        pipe.execute()

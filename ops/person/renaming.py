@@ -28,7 +28,7 @@ from ops.moving.held import HeldLease, await_holders, held
 from ops.person.moves import IdentityChange, PersonMove, Receipt, move_letters
 from ops.state import scripts
 from ops.state.opened import now_ms
-from ops.state.partitions import known_destinations
+from ops.state.partitions import ask_each, known_destinations
 from ops.state.person import end_renaming, tell_renaming
 from worker.adapters.redis.addresses import read_renamed
 from worker.adapters.redis.lease import boottime_seconds
@@ -264,12 +264,12 @@ class PersonRenaming:
         move_letters(self.client, moves)
 
     def _ledgers(self, moves: Sequence[PersonMove]) -> list[tuple[bytes | None, bytes | None]]:
-        with redis_errors():
-            pipe = self.client.pipeline(transaction=False)
-            for move in moves:
-                pipe.get(move.left.ledger(move.old_digest))
-                pipe.get(move.arrives.ledger(move.new_digest))
-            found = pipe.execute()
+        found = ask_each(
+            self.client,
+            moves,
+            lambda pipe, move: pipe.get(move.left.ledger(move.old_digest)),
+            lambda pipe, move: pipe.get(move.arrives.ledger(move.new_digest)),
+        )
         return list(zip(found[::2], found[1::2], strict=True))
 
     def _kept(self, old: bytes, new: bytes | None) -> tuple[bytes, int]:

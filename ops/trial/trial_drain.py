@@ -51,7 +51,6 @@ class TrialSent:
         status: 0 = there was no answer.
     """
 
-    url: str
     request: bytes = field(repr=False)
     status: int
     answer: bytes = field(repr=False)
@@ -172,7 +171,7 @@ class _Trial:
         outcome, message = _outcome(
             _verdict(api_of(self.settings, self.trigger), request.body, answer, request.url)
         )
-        return TrialSent(request.url, request.body, status, body, outcome, message)
+        return TrialSent(request.body, status, body, outcome, message)
 
 
 def _verdict(api: Api, body: bytes, answer: Answer | NoAnswer, url: str) -> Verdict:

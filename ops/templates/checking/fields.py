@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, Final
@@ -24,22 +23,7 @@ _ALWAYS: Final = frozenset({"segment_events", "payload_id", "_id", "_uid", "_seg
 _NEAR: Final = 0.75
 _TYPO: Final = 2
 _OURS: Final = "lib/"
-
-
-@dataclass(frozen=True, slots=True)
-class AskedField:
-    """A place where a template reads a field."""
-
-    name: str
-    file: str
-    line: int
-    column: int
-
-
-def asked_for(bundle: Bundle) -> list[AskedField]:
-    """Return the places where a template, or a file of the user that it imports, reads a field."""
-    files = [one for one in bundle.files.values() if one.is_code]
-    return [each for one in files if not shown(one.name).startswith(_OURS) for each in _of(one)]
+_ELSEWHERE: Final = "look whether Lytics sends it under another name."
 
 
 def tree_of(file: SourceFile) -> tree.Node | None:
@@ -50,7 +34,14 @@ def tree_of(file: SourceFile) -> tree.Node | None:
         return None
 
 
-def _of(file: SourceFile) -> Iterator[AskedField]:
+def _own_files(bundle: Bundle) -> list[SourceFile]:
+    """Return the template and the files of the user that it imports."""
+    files = [file for file in bundle.files.values() if file.is_code]
+    return [file for file in files if not shown(file.name).startswith(_OURS)]
+
+
+def _asked_of(file: SourceFile) -> Iterator[tuple[str, str, int, int]]:
+    """Yield name, file, line and column of each field of a profile that a file reads."""
     root = tree_of(file)
     if root is None:
         return
@@ -62,7 +53,7 @@ def _of(file: SourceFile) -> Iterator[AskedField]:
         name = _asked(node, known)
         if name is not None:
             line, column = place(file.text, name.at)
-            yield AskedField(str(name.value), shown(file.name), line, column)
+            yield str(name.value), shown(file.name), line, column
 
 
 def walked(node: tree.Node) -> Iterator[tree.Node]:
@@ -100,13 +91,21 @@ def unknown_fields(
     """
     known = _ALWAYS.union(seen, *profiles)
     told: set[str] = set()
-    for asked in asked_for(bundle):
-        if asked.name in known or asked.name in told:
+    files = [one for one in bundle.files.values() if one.is_code]
+    own = [one for one in files if not shown(one.name).startswith(_OURS)]
+    for file, (name, *at) in ((file, asked) for file in own for asked in _asked_of(file)):
+        if name in known or name in told:
             continue
-        told.add(asked.name)
-        near = next(iter(get_close_matches(asked.name, known, 1, _NEAR)), "")
-        if seen or (near and _is_typo(asked.name, near)):
-            yield _finding(asked, near)
+        told.add(name)
+        near = next(iter(get_close_matches(name, known, 1, _NEAR)), "")
+        if seen or (near and _is_typo(name, near)):
+            hint = (
+                f"did you mean {near}?"
+                if near
+                else "look whether Lytics sends it under another name."
+            )
+            said = f"no sample and no profile that was seen lately has the field {name}; {hint}"
+            yield Finding("warning", said, "", shown(file.name), *at)
 
 
 def _is_typo(name: str, other: str) -> bool:
@@ -119,18 +118,6 @@ def _is_typo(name: str, other: str) -> bool:
             following.append(min(changed, row[place_ + 1] + 1, following[place_] + 1))
         row = following
     return row[-1] <= _TYPO
-
-
-def _finding(asked: AskedField, near: str) -> Finding:
-    hint = f"did you mean {near}?" if near else "look whether Lytics sends it under another name."
-    return Finding(
-        "warning",
-        f"no sample and no profile that was seen lately has the field {asked.name}; {hint}",
-        "",
-        asked.file,
-        asked.line,
-        asked.column,
-    )
 
 
 _INSIDER: Final = "insider.libsonnet"
@@ -149,8 +136,8 @@ def _members() -> dict[str, tuple[str, ...]]:
 
 def wrong_calls(bundle: Bundle) -> Iterator[Finding]:
     """Yield a finding for each unknown member or wrong argument of a shipped library."""
-    for file in bundle.files.values():
-        root = tree_of(file) if file.is_code and not shown(file.name).startswith(_OURS) else None
+    for file in _own_files(bundle):
+        root = tree_of(file)
         if root is not None:
             with room():
                 yield from list(_walked(root, {}, file))

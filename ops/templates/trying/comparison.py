@@ -126,7 +126,6 @@ def _kind(value: Any) -> str:
 class Revision:
     """A version of a template that is compared with another one."""
 
-    said: str
     folder: Path
     template: str
 
@@ -142,7 +141,7 @@ def version(text: str, folder: Path, other: str = "") -> Iterator[Revision]:
         with _checked_out(revision, folder) as old:
             yield _existing(text, old, name)
     elif (folder / full_name(text)).is_file():
-        yield Revision(text, folder, full_name(text))
+        yield Revision(folder, full_name(text))
     elif other and (folder / full_name(other.rpartition(":")[2])).is_file():
         with _checked_out(text, folder) as old:
             yield _existing(text, old, other.rpartition(":")[2])
@@ -156,7 +155,7 @@ def version(text: str, folder: Path, other: str = "") -> Iterator[Revision]:
 def _existing(said: str, folder: Path, name: str) -> Revision:
     if not (folder / full_name(name)).is_file():
         raise UsageWrong(f"{said}: that revision has no {full_name(name)}.")
-    return Revision(said, folder, full_name(name))
+    return Revision(folder, full_name(name))
 
 
 @contextmanager
