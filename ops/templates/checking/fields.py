@@ -40,8 +40,13 @@ def _own_files(bundle: Bundle) -> list[SourceFile]:
     return [file for file in files if not shown(file.name).startswith(_OURS)]
 
 
+def asked_for(bundle: Bundle) -> Iterator[tuple[str, str, int, int]]:
+    """Yield name, file, line and column where a field of a profile is read."""
+    for file in _own_files(bundle):
+        yield from _asked_of(file)
+
+
 def _asked_of(file: SourceFile) -> Iterator[tuple[str, str, int, int]]:
-    """Yield name, file, line and column of each field of a profile that a file reads."""
     root = tree_of(file)
     if root is None:
         return
@@ -91,21 +96,15 @@ def unknown_fields(
     """
     known = _ALWAYS.union(seen, *profiles)
     told: set[str] = set()
-    files = [one for one in bundle.files.values() if one.is_code]
-    own = [one for one in files if not shown(one.name).startswith(_OURS)]
-    for file, (name, *at) in ((file, asked) for file in own for asked in _asked_of(file)):
+    for name, file, line, column in asked_for(bundle):
         if name in known or name in told:
             continue
         told.add(name)
         near = next(iter(get_close_matches(name, known, 1, _NEAR)), "")
+        hint = f"did you mean {near}?" if near else _ELSEWHERE
         if seen or (near and _is_typo(name, near)):
-            hint = (
-                f"did you mean {near}?"
-                if near
-                else "look whether Lytics sends it under another name."
-            )
             said = f"no sample and no profile that was seen lately has the field {name}; {hint}"
-            yield Finding("warning", said, "", shown(file.name), *at)
+            yield Finding("warning", said, "", file, line, column)
 
 
 def _is_typo(name: str, other: str) -> bool:

@@ -69,7 +69,7 @@ def test_fields_are_found_wherever_the_library_is_asked(tmp_path):
         "  d: (import 'lytemplates.libsonnet').get('four'), e: e.has('five', {}), f: e.get(e.x) }",
     )
 
-    assert [one.name for one in asked_for(bundle)] == ["one", "two", "three", "four"]
+    assert [name for name, *_ in asked_for(bundle)] == ["one", "two", "three", "four"]
 
 
 def test_a_field_that_nobody_has_is_named_with_the_nearest_one(tmp_path):
