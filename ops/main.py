@@ -61,10 +61,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay sandbox outage 5m",
         'segrelay sandbox answer --to crm --status 422 --body \'{"message": "no plan"}\'',
     ),
-    "up": _run(
-        "ops.run.up:up",
-        "Run Redis, a worker and what else is configured.",
-    ),
+    "up": _run("ops.run.up:up", "Run Redis, a worker and what else is configured."),
     "worker": _run(
         "ops.run.worker:worker",
         "Run a worker; takes Celery's options.",
@@ -77,10 +74,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay serve",
         "segrelay serve --check --url https://relay.example.com/v1/lytics",
     ),
-    "flower": _run(
-        "ops.flower.command:flower",
-        "Run Flower, which shows the workers.",
-    ),
+    "flower": _run("ops.flower.command:flower", "Run Flower, which shows the workers."),
     "metrics": _run(
         "ops.metrics.command:metrics",
         "Serve metrics for Prometheus.",

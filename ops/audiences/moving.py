@@ -59,11 +59,7 @@ class LeavingGroup:
 
 @dataclass(frozen=True, slots=True)
 class LeavingPeople:
-    """The people who leave an audience, at all destinations.
-
-    Args:
-        named: The number of people who were named, whether they are members or not.
-    """
+    """The people who leave an audience, at all destinations."""
 
     named: int
     groups: Sequence[LeavingGroup]

@@ -28,10 +28,7 @@ class FirstPerson:
     """One of the first people of a job, as the destination holds them.
 
     Args:
-        outcome: The outcome of a rehearsal: `sent`, or why not.
         verdicts: Whether each sent attribute is there: as sent, differs, not there.
-        problem: The reason why nothing could be compared; "" = it was.
-        sent: The users of the body that was sent.
     """
 
     trigger: str

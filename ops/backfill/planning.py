@@ -46,10 +46,8 @@ class TriggerPlan:
     """The plan of a backfill for one trigger.
 
     Args:
-        deliveries: The number of deliveries that would be accepted.
         known: The number of these that the ledger would skip, by reason.
         by_partition: The number of these that would be sent, by partition.
-        sample: The first of them.
     """
 
     deliveries: int = 0
@@ -85,7 +83,6 @@ class JobPlan:
         redis_bytes: The most memory that Redis would need in addition.
         free_bytes: The memory that producers may still use; None = there is no limit.
         seconds: The duration at the allowed rate; a machine may need longer.
-        bodies: One for each trigger, as it would be sent, masked.
     """
 
     spec: Spec

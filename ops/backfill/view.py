@@ -22,13 +22,7 @@ KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waitin
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job and the outcomes of its deliveries.
-
-    Args:
-        counts: The counts of deliveries by kind, see KINDS.
-        reasons: The counts by reason, for `skipped` and `dead`.
-        pause: The pause of its deliveries; None = it is not paused.
-    """
+    """A job and the outcomes of its deliveries."""
 
     job: Job
     counts: Mapping[str, int]

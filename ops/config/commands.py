@@ -22,13 +22,7 @@ app = typer.Typer()
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """The problems and warnings that a check has found.
-
-    Args:
-        valid: Everything can be started with it.
-        warnings: Settings that do not work, or are probably not meant.
-        notes: Parts that could not be checked.
-    """
+    """The problems and warnings that a check has found."""
 
     valid: bool
     problems: Sequence[str]

@@ -49,7 +49,6 @@ class LiveFinding:
     """A problem of a trigger or an authorization that the panel shows.
 
     Args:
-        place: The place in the configuration, such as `triggers.vip-enter`.
         trigger: "" = it is about the destination.
         name: The field of a body that it is about, or `event_name`; "" = none.
     """

@@ -39,11 +39,7 @@ _NUMBERS: Final = (
 
 @dataclass(slots=True)
 class Imported:
-    """The numbers of read and added lines of an import, and its problems.
-
-    Args:
-        problems: Lines that are no letters for this Redis, with why.
-    """
+    """The numbers of read and added lines of an import, and its problems."""
 
     lines: int
     added: int

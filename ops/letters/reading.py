@@ -35,7 +35,6 @@ class Filter:
     Args:
         ids: If any, nothing else counts.
         digests: Hex, of the profiles; none = any.
-        since_ms: The earliest time of death.
         until_ms: The latest time of death; 0 = no limit.
     """
 

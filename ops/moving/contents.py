@@ -49,7 +49,6 @@ class Contents:
 
     Args:
         carriers: By the number of the partition that each empties.
-        carried: The counts, which other destinations may have begun.
         follow: Returns the record of a person who was renamed as it is from now on.
         staying: Stable ids that stay: a change of them waits where they belong.
     """

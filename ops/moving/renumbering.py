@@ -21,9 +21,8 @@ from redis import Redis
 
 from ops.moving.carrying import Carrier
 from ops.moving.contents import Contents
-from ops.moving.halves import end_halves
+from ops.moving.halves import end_halves, leftovers
 from ops.moving.held import FOR_EVER_MS, PATIENCE_SECONDS, RENAMED, HeldLease, hold_all, taken_turn
-from ops.moving.leftovers import leftovers
 from ops.state import scripts
 from ops.state.partitions import Carried, known_destinations, note_carried, read_carried
 from producer.steps import StepBook

@@ -133,10 +133,7 @@ def _paused(client: Redis, target: PauseTarget, why: Pause) -> bool:
 
 
 def _tell_resumed(
-    done: Mapping[PauseTarget, bool],
-    probed: Mapping[PauseTarget, ProbeResult],
-    *,
-    everything: bool,
+    done: Mapping[PauseTarget, bool], probed: Mapping[PauseTarget, ProbeResult], *, everything: bool
 ) -> None:
     for target, was_held in done.items():
         if was_held:

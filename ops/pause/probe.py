@@ -36,11 +36,7 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Waits for the first request of a destination or trigger that was resumed.
-
-    Args:
-        since_ms: The time of the resuming, by Redis' clock.
-    """
+    """Waits for the first request of a destination or trigger that was resumed."""
 
     client: Redis
     settings: Settings

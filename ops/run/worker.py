@@ -13,7 +13,7 @@ from celery import signals
 from celery.bin.celery import celery
 from celery.exceptions import ImproperlyConfigured
 
-from ops.run.configuration import note_configuration
+from ops.state.acts import note_configuration
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
 from ops.terminal.options import LogFormat, use_log_format

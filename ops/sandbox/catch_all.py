@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from ops.sandbox.answer import Reply, json_answer
-from ops.sandbox.insider.limit import SlidingWindow
+from ops.sandbox.insider.repeats import SlidingWindow
 from ops.sandbox.settings import AnswerRule, EndpointRules, SandboxSettings
 from worker.contract.settings.http import Signature
 from worker.contract.settings.sandboxed import ENDPOINTS_PATH, TOKEN_PATH

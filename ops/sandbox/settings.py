@@ -152,8 +152,6 @@ class FailureRule(SandboxTable):
     """A rule that makes some requests fail.
 
     Attributes:
-        path: The path it holds for; "" is every one.
-        contains: A text the body must contain; "" is every body.
         message: Text of the answer, in the shape of a denial; "" gives the usual one.
         applied: Whether the request takes effect all the same.
         html: Answer with a page, as something in front of Insider does.

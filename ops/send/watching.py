@@ -122,13 +122,7 @@ class _ReasonPrinter:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryWait:
-    """The deliveries that a command waits for.
-
-    Args:
-        waiting: Returns the number of deliveries that still wait.
-        hindered: Returns the reasons why they are not made, a sentence each.
-        away_seconds: The longest wait for a Redis that is away.
-    """
+    """The deliveries that a command waits for."""
 
     waiting: Callable[[], int]
     hindered: Callable[[], Sequence[str]]

@@ -37,7 +37,6 @@ class RenamedPeople:
     Args:
         refused: How many could not be: they went on as other people.
         refused_ms: When that happened last; 0 = never.
-        waiting: How many changes are not done yet.
         problem: The reason why the last step came to nothing; "" = it did not.
     """
 

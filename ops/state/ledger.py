@@ -23,7 +23,6 @@ class LedgerLine:
     """The last delivery of one trigger for one audience of a profile.
 
     Args:
-        delivered_us: Newest time delivered, by the source's clock; 0 = none.
         tried_us: Newest time tried without a sure answer; 0 = none.
         raised: The newest time is of a state event that told what was known, so nothing was sent.
     """

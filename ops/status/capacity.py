@@ -43,7 +43,6 @@ class RedisObjects:
     """Objects of one kind in Redis.
 
     Args:
-        counted: False = the number is an estimate.
         measured: False = the bytes are those of a benchmark.
     """
 

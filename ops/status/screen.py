@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ops.status.health.problem import in_short, reason_of
 from ops.status.meter import ProgressMeter
-from ops.status.wording import in_short, reason_of
 from worker.contract.printable import printable
 from worker.contract.words import BACKFILL, LIVE, job_of_lane
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from ops.status.health.problem import line_of
+from ops.status.health.problem import counted, line_of, reason_of
 from ops.status.totals import KINDS
-from ops.status.wording import counted, reason_of
 from ops.terminal.console import say, say_wrapped, table
 from ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 

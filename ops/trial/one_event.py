@@ -35,11 +35,7 @@ from worker.errors import FormatUnknown, UsageWrong
 
 @dataclass(slots=True)
 class OneEvent:
-    """The real partition, with one event instead of its streams.
-
-    Args:
-        settled: The outcome of the event; None = it has none yet.
-    """
+    """The real partition, with one event instead of its streams."""
 
     partition: Partition
     delivery: Delivery

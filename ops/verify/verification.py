@@ -58,7 +58,6 @@ class Difference:
     """A membership that Insider does not hold as the ledger says.
 
     Args:
-        profile: Digest, hex.
         found: The side at Insider; `unknown` = it does not know the profile.
     """
 

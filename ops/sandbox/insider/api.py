@@ -11,9 +11,9 @@ from typing import Any, Final
 import orjson
 
 from ops.sandbox.answer import Reply, counted, denial, error, json_answer
-from ops.sandbox.insider.limit import SlidingWindow
 from ops.sandbox.insider.panel import Drops, Panel
 from ops.sandbox.insider.profiles import InsiderProfile, Profiles, remove, write
+from ops.sandbox.insider.repeats import SlidingWindow
 from ops.sandbox.insider.rules import (
     OBJECT_ATTRIBUTES,
     UPSERT,

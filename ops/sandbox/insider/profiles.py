@@ -24,7 +24,6 @@ class InsiderProfile:
     Attributes:
         serial: Counts up; the older profile survives a merge.
         keys: The identifiers by which it is found, as `kind:value`.
-        events: The last events as JSON, oldest first.
     """
 
     __slots__ = ("_attributes", "event_count", "events", "keys", "serial", "updated_at")

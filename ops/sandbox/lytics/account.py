@@ -127,8 +127,6 @@ class _Token(NamedTuple):
 
     Attributes:
         uid: Behind whom the page begins.
-        rows: The number of rows of the pages before.
-        issued: The time of the token, in seconds since 1970.
     """
 
     slug: str

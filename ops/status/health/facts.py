@@ -33,8 +33,6 @@ class RedisFacts:
     Args:
         full: The reason why it accepts no more events; "" = it does.
         used, most: Bytes; most = 0 without a limit.
-        weak: Reasons why it is less durable than promised.
-        failing: Failed writes to its disk.
         takes_writes: False while it refuses them because of that.
         clock_ahead_seconds: The lead of this machine's clock over that of Redis.
         keys: The keys in its database; nearly all are ledgers.
@@ -64,10 +62,7 @@ class Facts:
     """The facts by which the rules of health judge.
 
     Args:
-        status: The document of `segrelay status`.
-        samples: Samples of the progress, the newest first.
         workers_wanted: The configured number of workers; 0 = one is enough.
-        limits: The configured requests of a minute, by destination.
         stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
         companions: When Flower and the metrics, if they are configured, were last seen (ms).
     """

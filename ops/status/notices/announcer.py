@@ -14,6 +14,7 @@ from redis import Redis
 
 from ops.status.health.facts import read_facts
 from ops.status.health.judgement import problems_of
+from ops.status.health.problem import in_short
 from ops.status.notices.book import (
     IN_DOUBT,
     MOST_TRIES,
@@ -24,7 +25,6 @@ from ops.status.notices.book import (
     NoticeFate,
 )
 from ops.status.notices.outage import LEAST_SECONDS, MachineLock, OutageAnnouncer
-from ops.status.wording import in_short
 from worker.contract.printable import printable
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import NotifySettings, Settings

@@ -46,7 +46,6 @@ class Notice:
 
     Args:
         at_ms: When that was noticed, by Redis' clock.
-        problem: Its document, as in `segrelay status --json`.
     """
 
     is_over: bool

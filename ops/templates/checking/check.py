@@ -35,7 +35,6 @@ class LastCheck:
 
     Args:
         content_hash: The hash of the checked template; "" = it did not load.
-        at_ms: The time of the check, since 1970.
     """
 
     content_hash: str

@@ -53,7 +53,6 @@ class CaseResult:
 
     Args:
         difference: Lines of a diff, or one that says what else came; none = as expected.
-        came: The result, as a file of cases has it.
     """
 
     case: TestCase
