@@ -71,11 +71,10 @@ def config_text(launch: Launch, files: EmbeddedFiles) -> bytes:
 
 def _quoted(value: str) -> bytes:
     """Quote a value so that no byte of it means anything to the server's parser."""
-    return b'"' + b"".join(map(_escaped, os.fsencode(value))) + b'"'
-
-
-def _escaped(byte: int) -> bytes:
-    return bytes([byte]) if byte in _PLAIN else b"\\x%02x" % byte
+    escaped = (
+        bytes([byte]) if byte in _PLAIN else b"\\x%02x" % byte for byte in os.fsencode(value)
+    )
+    return b'"' + b"".join(escaped) + b'"'
 
 
 _FORK_SECONDS: Final = 10.0

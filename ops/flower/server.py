@@ -77,11 +77,14 @@ _INSTEAD: Final = {
 }
 
 
+_OPTIONS: Final = frozenset({*default_options, *_INSTEAD})
+
+
 def apply_variables(environ: MutableMapping[str, str] = os.environ) -> Iterator[str]:
     """Set Flower's options from the environment; yield a note for each variable that is ignored."""
     for variable in sorted(environ):
         name = variable.removeprefix(PREFIX).lower()
-        if variable == PREFIX + name.upper() and name not in _USED and _is_option(name):
+        if variable == PREFIX + name.upper() and name in _OPTIONS - _USED:
             del environ[variable]
             advice = _INSTEAD.get(name, "segrelay does not use this option of Flower")
             yield f"{variable} is ignored: {advice}"
@@ -93,10 +96,6 @@ def apply_variables(environ: MutableMapping[str, str] = os.environ) -> Iterator[
         raise ConfigurationInvalid(
             f"One of {names} has a value that Flower can't read: {error}."
         ) from error
-
-
-def _is_option(name: str) -> bool:
-    return name in default_options or name in _INSTEAD
 
 
 _ANY_HOST: Final = r".*"

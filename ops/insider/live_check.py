@@ -130,10 +130,11 @@ def _of_event(event: Mapping[str, Any], events: Mapping[str, Column]) -> Iterato
         yield "warning", _undefined("event", name, events), "event_name"
         return
     parameters = {key: Column(key, kind) for key, kind in events[name].parameters.items()}
+    custom_ones = {CUSTOM + key.removeprefix(CUSTOM): one for key, one in parameters.items()}
     custom = _object(_object(event.get("event_params")).get("custom"))
     for key, value in custom.items():
         known = parameters.get(key) or parameters.get(CUSTOM + key)
-        columns = {CUSTOM + key: known} if known else _custom(parameters)
+        columns = {CUSTOM + key: known} if known else custom_ones
         problem = _misfit(f"parameter of {name}", CUSTOM + key, value, columns)
         if problem:
             yield "warning", problem, key
@@ -160,11 +161,6 @@ def _undefined(what: str, name: str, columns: Collection[str]) -> str:
     hint = f"; did you mean {near.removeprefix(CUSTOM)}?" if near else ""
     shown = name.removeprefix(CUSTOM)
     return f"{what} {shown} is not defined in Insider's panel: it is dropped there{hint}"
-
-
-def _custom(columns: Mapping[str, Column]) -> dict[str, Column]:
-    """Return columns as the panel's keys of custom ones, whether or not they have the prefix."""
-    return {CUSTOM + key.removeprefix(CUSTOM): column for key, column in columns.items()}
 
 
 def _words(value: Any) -> str:

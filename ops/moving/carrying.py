@@ -321,7 +321,8 @@ class Carrier:
         args = (self.old.token, old.tag, secrets.token_hex(8))
         call = ScriptCall(names, args)
         (answer,) = scripts.run(self.client, "counts_leave", [call], replicated=True)
-        leaving = _pairs(answer)
+        rows = answer if isinstance(answer, list) else []
+        leaving = dict(zip(rows[::2], rows[1::2], strict=True))
         mark = leaving.pop(b"id", b"")
         if not leaving:
             return
@@ -344,11 +345,6 @@ class Carrier:
         """Delete the marks of moved parts, once they are gone from the old partition."""
         with redis_errors():
             self.client.hdel(self.carried(target), *marks)
-
-
-def _pairs(answer: Any) -> dict[bytes, bytes]:
-    rows = answer if isinstance(answer, list) else []
-    return dict(zip(rows[::2], rows[1::2], strict=True))
 
 
 def in_parts(rows: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:

@@ -98,7 +98,8 @@ class PersonRenaming:
             self._begin(move)
         self._going = [move for move in moves if move.outcome is None]
         if self._going:
-            await_holders(self.client, _places(self._going), self._wait)
+            places = (place for move in self._going for place in (move.left, move.arrives))
+            await_holders(self.client, list(dict.fromkeys(places)), self._wait)
             self._await_answers(self._going)
             for move in self._going:
                 self._tell()
@@ -355,10 +356,6 @@ class _Asking:
 def _arriving(move: PersonMove) -> bytes:
     """Return the record of the new identity, which says whose it is going to be."""
     return Forward(Moving.ARRIVING, move.old_digest.hex()).dumps()
-
-
-def _places(moves: Iterable[PersonMove]) -> list[PartitionKeys]:
-    return list(dict.fromkeys(place for move in moves for place in (move.left, move.arrives)))
 
 
 def _unanswered() -> OperationsMustAct:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -17,7 +17,6 @@ from ops.state.identity_changes import PastRenaming, read_renamings
 from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.partitions import all_partitions
 from ops.state.person import (
-    ForwardedPerson,
     KnownPerson,
     former_identities,
     person_named,
@@ -102,7 +101,8 @@ def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     any field of what waits or lies dead: `value` or `field:value`.
     """
     try:
-        known = _known(client, settings, _named(client, settings, text))
+        named = person_named(text, settings, learn_numbering(client, settings))
+        known = _known(client, settings, named)
     except UsageWrong:
         known = None
     if known is None or known.is_nothing:
@@ -118,10 +118,6 @@ def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     known.renamings = list(read_renamings(client, all_partitions(client, settings), digest))
     known.requests = [one for one in read_requests(client) if digest in one.people]
     return known
-
-
-def _named(client: Redis, settings: Settings, text: str) -> KnownPerson:
-    return person_named(text, settings, learn_numbering(client, settings))
 
 
 def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfile:
@@ -147,7 +143,11 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfi
         known.past += _past(client, place, digests)
     known.waiting, known.is_whole = _waiting(client, places, digests)
     if known.waiting:
-        moving = frozenset(_moving(forwards))
+        moving = frozenset(
+            (each.destination, each.person.digest)
+            for each in forwards
+            if each.forward.moving is not Moving.DONE
+        )
         known.obstacles = Obstacles.read(
             client, settings, places, person=person.digest, renaming=moving
         )
@@ -155,14 +155,6 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfi
     wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
     known.letters = list(islice(find_letters(client, places, wanted), _MOST_LETTERS))
     return known
-
-
-def _moving(forwards: Iterable[ForwardedPerson]) -> Iterator[tuple[str, bytes]]:
-    return (
-        (each.destination, each.person.digest)
-        for each in forwards
-        if each.forward.moving is not Moving.DONE
-    )
 
 
 def _written_ms(

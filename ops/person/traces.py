@@ -43,17 +43,11 @@ class Mention:
         """Say whether a text has a value of the identity, or a digest, in hexadecimal notation."""
         plain = _plain(text)
         lower = plain.lower()
+        hexadecimal = frozenset(digest.hex() for digest in self.digests)
         return any(value.lower() in lower for value in self.values) or any(
-            word in self._hexadecimal or digest_of(f"{self.identity}:{word}") in self.digests
-            for word in self._words(plain)
+            word in hexadecimal or digest_of(f"{self.identity}:{word}") in self.digests
+            for word in set(_WORD.findall(lower if self.identity == _EMAIL else plain))
         )
-
-    @property
-    def _hexadecimal(self) -> frozenset[str]:
-        return frozenset(digest.hex() for digest in self.digests)
-
-    def _words(self, text: str) -> Iterable[str]:
-        return set(_WORD.findall(text.lower() if self.identity == _EMAIL else text))
 
 
 def value_of(profile_key: str) -> str:

@@ -95,7 +95,11 @@ class StatusScreen:
     def _lanes(self) -> Iterator[ScreenLine]:
         lanes = self.document["lanes"]
         jobs = [one for name, one in lanes.items() if job_of_lane(name)]
-        parts = [_lane(name, lanes[name]) for name in (LIVE, BACKFILL) if name in lanes]
+        parts = [
+            f"{name} {lanes[name]['waiting']:,} (oldest {in_short(lanes[name]['oldest_seconds'])})"
+            for name in (LIVE, BACKFILL)
+            if name in lanes
+        ]
         if jobs:
             parts.append(f"jobs {sum(one['waiting'] for one in jobs):,}")
         yield ScreenLine(f"lanes  {'   '.join(parts) or 'nothing waits'}")
@@ -168,10 +172,6 @@ def _cut(rows: Sequence[ScreenLine], most: int, what: str) -> list[ScreenLine]:
 
 def _fitted(name: str) -> str:
     return f"{name:<{_NAME}}" if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
-
-
-def _lane(name: str, lane: Mapping[str, Any]) -> str:
-    return f"{name} {lane['waiting']:,} (oldest {in_short(lane['oldest_seconds'])})"
 
 
 def _rate(rate: float | None) -> str:

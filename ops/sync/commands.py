@@ -21,7 +21,6 @@ from ops.terminal.moments import awaited, shown_ms, shown_us
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import number_columns, text_columns
 from producer.publish import Publisher
-from producer.steps import Step
 from producer.sync.book import SyncBook
 from producer.sync.opening import syncing_for
 from producer.sync.run import CERTAIN, Phase, Run
@@ -146,14 +145,7 @@ def _run(syncing: Syncing) -> Run:
             forced = False
             if not (step.more or step.wait_seconds):
                 return syncing.book.peek()
-        _wait(step)
-
-
-def _wait(step: Step) -> None:
-    if not step.taken:
-        time.sleep(_LOOK_SECONDS)
-    elif step.wait_seconds:
-        time.sleep(step.wait_seconds)
+        time.sleep(step.wait_seconds if step.taken else _LOOK_SECONDS)
 
 
 @contextmanager

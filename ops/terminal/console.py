@@ -200,7 +200,7 @@ class Progress(Protocol):
     """A progress display that counts."""
 
     def advance(self, n: int = 1) -> None:
-        """Add to the number of what is done."""
+        """Count some more as done."""
         ...
 
 

@@ -115,13 +115,9 @@ def run(folder: Path, template: str, cases: Sequence[TestCase]) -> list[CaseResu
             outcomes = rehearse_rendering(folder, template, texts, part[0].settings)
         except TemplateBroken as error:
             outcomes = [Rehearsed(case.name, TemplateFailed(error.message, "", 0)) for case in part]
-        verdicts += [_verdict(case, one) for case, one in zip(part, outcomes, strict=True)]
+        for case, came in zip(part, map(_came, outcomes), strict=True):
+            verdicts.append(CaseResult(case, tuple(_difference(case.expected, came)), came))
     return verdicts
-
-
-def _verdict(case: TestCase, outcome: Rehearsed) -> CaseResult:
-    came = _came(outcome)
-    return CaseResult(case, tuple(_difference(case.expected, came)), came)
 
 
 def _came(outcome: Rehearsed) -> dict[str, Any]:
