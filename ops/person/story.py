@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -17,6 +17,7 @@ from ops.state.identity_changes import PastRenaming, read_renamings
 from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.partitions import all_partitions
 from ops.state.person import (
+    ForwardedPerson,
     KnownPerson,
     former_identities,
     person_named,
@@ -143,11 +144,7 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfi
         known.past += _past(client, place, digests)
     known.waiting, known.is_whole = _waiting(client, places, digests)
     if known.waiting:
-        moving = frozenset(
-            (each.destination, each.person.digest)
-            for each in forwards
-            if each.forward.moving is not Moving.DONE
-        )
+        moving = frozenset(_moving(forwards))
         known.obstacles = Obstacles.read(
             client, settings, places, person=person.digest, renaming=moving
         )
@@ -155,6 +152,14 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfi
     wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
     known.letters = list(islice(find_letters(client, places, wanted), _MOST_LETTERS))
     return known
+
+
+def _moving(forwards: Iterable[ForwardedPerson]) -> Iterator[tuple[str, bytes]]:
+    return (
+        (each.destination, each.person.digest)
+        for each in forwards
+        if each.forward.moving is not Moving.DONE
+    )
 
 
 def _written_ms(
