@@ -111,6 +111,10 @@ class Sentinels:
         text = _SERVER.format(password=PASSWORD, user=USER, more=f"{self.lines}\n{follows}")
         self.servers[port] = self._started(port, text)
 
+    def fail_over(self) -> None:
+        """Have the Sentinels put a replica in the place of a master that runs."""
+        until(self._begins_failover, _WAIT_SECONDS, "the beginning of a failover")
+
     def await_other_master(self, before: int) -> int:
         """Wait until all Sentinels name another master, and it is one; returns its port."""
         until(lambda: not {0, before} & {*self._named()}, _WAIT_SECONDS, "another master")
@@ -165,6 +169,14 @@ class Sentinels:
         config = folder / "server.conf"
         config.write_text(_BASE.format(port=port, folder=folder) + text)
         return start(config, *options)
+
+    def _begins_failover(self) -> bool:
+        try:
+            return bool(
+                self._ask(next(iter(self.guards)), "SENTINEL", "FAILOVER", SERVICE) == b"OK"
+            )
+        except redis.exceptions.ResponseError:
+            return False  # the last one is not over yet, or no replica is good enough
 
     def _tuned(self, guard: int) -> bool:
         try:
