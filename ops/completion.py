@@ -21,87 +21,40 @@ _SECONDS: Final = 3.0
 """Seconds that a completion may take: the person waits for the cursor meanwhile."""
 
 
-def triggers(incomplete: str) -> list[str]:
-    """Return the triggers of the configuration."""
-    return _beginning(incomplete, lambda: _settings().triggers)
+Completion = Callable[[str], list[str]]
 
 
-def destinations(incomplete: str) -> list[str]:
-    """Return the destinations of the configuration."""
-    return _beginning(incomplete, lambda: _settings().destinations)
+def _completing(*readers: Callable[[], Iterable[str]]) -> Completion:
+    """Return a function that completes the names of the first reader that finds some."""
+    return lambda incomplete: next(
+        filter(None, (_beginning(incomplete, read) for read in readers)), []
+    )
 
 
-def syncs(incomplete: str) -> list[str]:
-    """Return the syncs of the configuration."""
-    return _beginning(incomplete, lambda: _settings().sync)
+def _templates() -> Iterable[str]:
+    from ops.templates.workspace import names_in  # noqa: PLC0415 - only who completes needs it
+
+    return names_in(_settings().templates_folder)
 
 
-def pausable(incomplete: str) -> list[str]:
-    """Return the destinations and triggers of the configuration."""
-    return destinations(incomplete) + triggers(incomplete)
+def _known_audiences() -> Iterable[str]:
+    from ops.audiences.membership import AudienceCounts, slugs  # noqa: PLC0415 - see above
 
-
-def templates(incomplete: str) -> list[str]:
-    """Return the templates of the configured folder."""
-
-    def read() -> Iterable[str]:
-        from ops.templates.workspace import names_in  # noqa: PLC0415 - only who completes needs it
-
-        return names_in(_settings().templates_folder)
-
-    return _beginning(incomplete, read)
-
-
-def audiences(incomplete: str) -> list[str]:
-    """Return the audiences that are configured or known by an id."""
-
-    def read() -> Iterable[str]:
-        from ops.audiences.listing import slugs  # noqa: PLC0415 - only who completes needs it
-        from ops.audiences.membership import AudienceCounts  # noqa: PLC0415 - see above
-
-        with _opened() as (settings, client):
-            return slugs(settings, client, AudienceCounts())
-
-    return _beginning(incomplete, read) or _beginning(incomplete, _configured_audiences)
-
-
-def jobs(incomplete: str) -> list[str]:
-    """Return the jobs in Redis."""
-
-    def read() -> Iterable[str]:
-        from producer.backfill.book import JobBook  # noqa: PLC0415 - see above
-
-        with _opened() as (_, client):
-            return JobBook(client).names()
-
-    return _beginning(incomplete, read)
-
-
-COMPLETED: Final[Mapping[str, Callable[[str], list[str]]]] = {
-    "trigger": triggers,
-    "audience": audiences,
-    "slug": audiences,
-    "destination": destinations,
-    "job": jobs,
-    "template": templates,
-    "pause names": pausable,
-    "resume names": pausable,
-    "sync name": syncs,
-    "audience old": audiences,
-    "trigger new": triggers,
-    "template names": templates,
-    "template before": templates,
-    "destination old": destinations,
-    "destination new": destinations,
-}
-"""Functions by the name of the argument or option that they complete. Before the name stands the
-section of commands, if only its commands mean that."""
+    with _opened() as (settings, client):
+        return slugs(settings, client, AudienceCounts())
 
 
 def _configured_audiences() -> set[str]:
     settings = _settings()
     of_triggers = {name for each in settings.triggers.values() for name in each.audiences}
     return (of_triggers | {each.audience for each in settings.sync.values()}) - {"*"}
+
+
+def _jobs() -> Iterable[str]:
+    from producer.backfill.book import JobBook  # noqa: PLC0415 - see above
+
+    with _opened() as (_, client):
+        return JobBook(client).names()
 
 
 def _settings() -> Settings:
@@ -147,3 +100,34 @@ def _silence() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+_triggers = _completing(lambda: _settings().triggers)
+_destinations = _completing(lambda: _settings().destinations)
+_audiences = _completing(_known_audiences, _configured_audiences)
+_template = _completing(_templates)
+
+
+def _pausable(incomplete: str) -> list[str]:
+    return _destinations(incomplete) + _triggers(incomplete)
+
+
+COMPLETED: Final[Mapping[str, Completion]] = {
+    "trigger": _triggers,
+    "audience": _audiences,
+    "slug": _audiences,
+    "destination": _destinations,
+    "job": _completing(_jobs),
+    "template": _template,
+    "pause names": _pausable,
+    "resume names": _pausable,
+    "sync name": _completing(lambda: _settings().sync),
+    "audience old": _audiences,
+    "trigger new": _triggers,
+    "template names": _template,
+    "template before": _template,
+    "destination old": _destinations,
+    "destination new": _destinations,
+}
+"""Functions by the name of the argument or option that they complete. Before the name stands the
+section of commands, if only its commands mean that."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Annotated, Final
 
@@ -13,208 +13,182 @@ from ops.terminal.console import run_guarded
 from ops.terminal.lazy import LazyCommand, LazyGroup
 from ops.terminal.options import ConfigFile, use_config
 
+
+def _listed_under(part: str) -> Callable[..., LazyCommand]:
+    """Return a function that makes the lines of one part of the table."""
+
+    def command(
+        target: str, summary: str, *examples: str, passes_options: bool = False
+    ) -> LazyCommand:
+        return LazyCommand(target, summary, part, passes_options, examples)
+
+    return command
+
+
+_begin, _run, _feed, _operate = map(_listed_under, ("Begin", "Run", "Feed", "Operate"))
+
 COMMANDS: Final[Mapping[str, LazyCommand]] = {
-    "init": LazyCommand(
+    "init": _begin(
         "ops.config.init:init",
         "Write a first configuration into a folder.",
-        "Begin",
-        examples=("segrelay init my-relay",),
+        "segrelay init my-relay",
     ),
-    "config": LazyCommand(
+    "config": _begin(
         "ops.config.commands:app",
         "Check or show the configuration.",
-        "Begin",
-        examples=("segrelay config check", "segrelay config check --live"),
+        "segrelay config check",
+        "segrelay config check --live",
     ),
-    "template": LazyCommand(
+    "template": _begin(
         "ops.templates.commands:app",
         "Write, try, test, check, compare and push templates.",
-        "Begin",
-        examples=(
-            "segrelay template new vip --from insider/enter",
-            "segrelay template check vip --fix",
-            "segrelay template render vip samples/enter.json --explain",
-            "segrelay template test vip --update",
-            "segrelay template diff HEAD~1 vip --waiting",
-        ),
+        "segrelay template new vip --from insider/enter",
+        "segrelay template check vip --fix",
+        "segrelay template render vip samples/enter.json --explain",
+        "segrelay template test vip --update",
+        "segrelay template diff HEAD~1 vip --waiting",
     ),
-    "demo": LazyCommand(
+    "demo": _begin(
         "ops.demo.command:demo",
         "Show backfill, webhooks and sync on invented people.",
-        "Begin",
-        examples=("segrelay demo", "segrelay demo --events 20000 --people 5000"),
+        "segrelay demo",
+        "segrelay demo --events 20000 --people 5000",
     ),
-    "sandbox": LazyCommand(
+    "sandbox": _begin(
         "ops.sandbox.control:app",
         "Run, switch and look at a stand-in for all destinations and Lytics.",
-        "Begin",
-        examples=(
-            "segrelay sandbox --error 500=0.05 --latency 0.1",
-            "segrelay sandbox outage 5m",
-            'segrelay sandbox answer --to crm --status 422 --body \'{"message": "no plan"}\'',
-        ),
+        "segrelay sandbox --error 500=0.05 --latency 0.1",
+        "segrelay sandbox outage 5m",
+        'segrelay sandbox answer --to crm --status 422 --body \'{"message": "no plan"}\'',
     ),
-    "up": LazyCommand(
-        "ops.run.up:up",
-        "Run Redis, a worker and what else is configured.",
-        "Run",
-    ),
-    "worker": LazyCommand(
+    "up": _run("ops.run.up:up", "Run Redis, a worker and what else is configured."),
+    "worker": _run(
         "ops.run.worker:worker",
         "Run a worker; takes Celery's options.",
-        "Run",
+        "segrelay worker --concurrency 4",
         passes_options=True,
-        examples=("segrelay worker --concurrency 4",),
     ),
-    "serve": LazyCommand(
+    "serve": _run(
         "ops.run.serve:serve",
         "Receive Lytics' webhooks.",
-        "Run",
-        examples=(
-            "segrelay serve",
-            "segrelay serve --check --url https://relay.example.com/v1/lytics",
-        ),
+        "segrelay serve",
+        "segrelay serve --check --url https://relay.example.com/v1/lytics",
     ),
-    "flower": LazyCommand(
-        "ops.flower.command:flower", "Run Flower, which shows the workers.", "Run"
-    ),
-    "metrics": LazyCommand(
+    "flower": _run("ops.flower.command:flower", "Run Flower, which shows the workers."),
+    "metrics": _run(
         "ops.metrics.command:metrics",
         "Serve metrics for Prometheus.",
-        "Run",
-        examples=("segrelay metrics", "curl http://127.0.0.1:9464/metrics"),
+        "segrelay metrics",
+        "curl http://127.0.0.1:9464/metrics",
     ),
-    "redis": LazyCommand(
+    "redis": _run(
         "ops.run.redis:app",
         "Start, find or stop the embedded Redis.",
-        "Run",
-        examples=("segrelay redis status", 'redis-cli -u "$(segrelay redis url)"'),
+        "segrelay redis status",
+        'redis-cli -u "$(segrelay redis url)"',
     ),
-    "send": LazyCommand(
+    "send": _feed(
         "ops.send.command:send",
         "Send a file of webhook payloads, or a pipe.",
-        "Feed",
-        examples=(
-            "segrelay send events.ndjson --wait",
-            "segrelay send members.ndjson --job november",
-        ),
+        "segrelay send events.ndjson --wait",
+        "segrelay send members.ndjson --job november",
     ),
-    "backfill": LazyCommand(
+    "backfill": _feed(
         "ops.backfill.commands:app",
         "Bring whole files in, as jobs that can be stopped and resumed.",
-        "Feed",
-        examples=(
-            "segrelay backfill start vip.csv --audience vip --as-of 2026-11-25T06:00:00Z --wait",
-            "segrelay backfill start 'export/*.json.gz' --audience vip --as-of now --canary 100",
-            "segrelay backfill resume vip",
-        ),
+        "segrelay backfill start vip.csv --audience vip --as-of 2026-11-25T06:00:00Z --wait",
+        "segrelay backfill start 'export/*.json.gz' --audience vip --as-of now --canary 100",
+        "segrelay backfill resume vip",
     ),
-    "quarantine": LazyCommand(
+    "quarantine": _feed(
         "ops.quarantine.commands:app",
         "See, replay or discard events that could not be placed.",
-        "Feed",
-        examples=(
-            "segrelay quarantine list --since 2h",
-            "segrelay quarantine replay --reason no_trigger",
-        ),
+        "segrelay quarantine list --since 2h",
+        "segrelay quarantine replay --reason no_trigger",
     ),
-    "audience": LazyCommand(
+    "audience": _feed(
         "ops.audiences.commands:app",
         "See, rename or retire audiences, and say what ids stand for.",
-        "Feed",
-        examples=("segrelay audience set 4f5a4fb1d0 vip",),
+        "segrelay audience set 4f5a4fb1d0 vip",
     ),
-    "sync": LazyCommand(
+    "sync": _feed(
         "ops.sync.commands:app",
         "Compare audiences with Lytics again and again.",
-        "Feed",
-        examples=("segrelay sync run vip", "segrelay sync status"),
+        "segrelay sync run vip",
+        "segrelay sync status",
     ),
-    "status": LazyCommand(
+    "status": _operate(
         "ops.status.command:status",
         "Show what was delivered, what waits and what is wrong.",
-        "Operate",
-        examples=("segrelay status --watch", "segrelay status --check"),
+        "segrelay status --watch",
+        "segrelay status --check",
     ),
-    "audit": LazyCommand(
+    "audit": _operate(
         "ops.audit.command:audit",
         "Show what people did, when, and why.",
-        "Operate",
-        examples=("segrelay audit --since 1d", "segrelay audit --what dlq --by ann@relay-1"),
+        "segrelay audit --since 1d",
+        "segrelay audit --what dlq --by ann@relay-1",
     ),
-    "pause": LazyCommand(
+    "pause": _operate(
         "ops.pause.commands:pause",
         "Stop sending to a destination or for a trigger.",
-        "Operate",
-        examples=('segrelay pause insider --reason "maintenance until noon"',),
+        'segrelay pause insider --reason "maintenance until noon"',
     ),
-    "resume": LazyCommand(
+    "resume": _operate(
         "ops.pause.commands:resume",
         "Send again, beginning with one request to see whether it works.",
-        "Operate",
-        examples=("segrelay resume insider", "segrelay resume --all"),
+        "segrelay resume insider",
+        "segrelay resume --all",
     ),
-    "dlq": LazyCommand(
+    "dlq": _operate(
         "ops.letters.commands:app",
         "See, replay or discard dead letters.",
-        "Operate",
-        examples=(
-            "segrelay dlq causes",
-            "segrelay dlq replay --cause 3f2a91c0 --dry-run",
-            "segrelay dlq discard --trigger vip-enter --since 2h",
-        ),
+        "segrelay dlq causes",
+        "segrelay dlq replay --cause 3f2a91c0 --dry-run",
+        "segrelay dlq discard --trigger vip-enter --since 2h",
     ),
-    "why": LazyCommand(
+    "why": _operate(
         "ops.person.command:why",
         "Tell everything that is known about one person.",
-        "Operate",
-        examples=("segrelay why ann@example.com",),
+        "segrelay why ann@example.com",
     ),
-    "person": LazyCommand(
+    "person": _operate(
         "ops.person.commands:app",
         "Rename people, at Insider and in Redis, or erase them.",
-        "Operate",
-        examples=(
-            "segrelay person rename ann@example.com ann.lee@example.com",
-            "segrelay person rename --file changes.csv --json",
-            "segrelay person erase ann@example.com --anonymize",
-        ),
+        "segrelay person rename ann@example.com ann.lee@example.com",
+        "segrelay person rename --file changes.csv --json",
+        "segrelay person erase ann@example.com --anonymize",
     ),
-    "try": LazyCommand(
+    "try": _operate(
         "ops.trial.command:try_",
         "Try one person's event, or send it.",
-        "Operate",
-        examples=("segrelay try samples/enter.json --trigger vip-enter",),
+        "segrelay try samples/enter.json --trigger vip-enter",
     ),
-    "reconcile": LazyCommand(
+    "reconcile": _operate(
         "ops.reconcile.command:reconcile",
         "Compare an audience at Lytics with what was delivered.",
-        "Operate",
-        examples=("segrelay reconcile vip --insider", "segrelay reconcile vip --repair"),
+        "segrelay reconcile vip --insider",
+        "segrelay reconcile vip --repair",
     ),
-    "verify": LazyCommand(
+    "verify": _operate(
         "ops.verify.command:verify",
         "Compare what Insider holds with the ledger.",
-        "Operate",
-        examples=("segrelay verify --sample 500",),
+        "segrelay verify --sample 500",
     ),
-    "discard": LazyCommand(
-        "ops.moving.discard_command:discard",
+    "discard": _operate(
+        "ops.moving.commands:discard",
         "Take back deliveries that are waiting.",
-        "Operate",
-        examples=("segrelay discard --job november",),
+        "segrelay discard --job november",
     ),
-    "trigger": LazyCommand(
-        "ops.moving.trigger_command:app",
+    "trigger": _operate(
+        "ops.moving.commands:trigger_app",
         "Move deliveries that their trigger does not want any more.",
-        "Operate",
-        examples=("segrelay trigger move vip-enter vips-enter",),
+        "segrelay trigger move vip-enter vips-enter",
     ),
-    "destination": LazyCommand(
-        "ops.moving.destination_command:app",
+    "destination": _operate(
+        "ops.moving.commands:destination_app",
         "Give a destination another name.",
-        "Operate",
-        examples=("segrelay destination rename insider insider-eu",),
+        "segrelay destination rename insider insider-eu",
     ),
 }
 

@@ -10,24 +10,25 @@ from typing import Annotated, Any, Final
 import typer
 from redis import Redis
 
-from ops.audiences.listing import known_ids, row_of, slugs
-from ops.audiences.membership import AudienceCounts, count_all, standings
+from ops.audiences.membership import AudienceCounts, count_all, known_ids, row_of, slugs, standings
 from ops.audiences.moving import (
     LeavingGroup,
     LeavingPeople,
     by_digest,
     check_follows,
     check_wanted,
+    declare,
     destinations_of,
     find_leaving,
+    give_syncs,
     moved,
     publish_all,
+    renamed_slugs,
     state_event,
 )
 from ops.audiences.people import Person, named_in, remembered, waiting_in
-from ops.audiences.renaming import declare, give_syncs, renamed_slugs
+from ops.moving.held import await_holders
 from ops.state.acts import Reason, act_of, acting
-from ops.state.holders import await_holders
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.terminal.console import confirmed, counted, mention, print_json, progress, say, table
@@ -162,8 +163,6 @@ def rename(
         raise UsageWrong(f"'{old}' is its name already.")
     with opened() as (settings, client):
         publisher = Publisher(client, settings)
-        check_wanted(publisher, old, Direction.EXIT)
-        check_wanted(publisher, new, Direction.ENTER)
         check_follows(publisher, old, new)
         named = _named(client, settings, publisher, old, people)
         for person in remembered(client, settings, new):
@@ -183,9 +182,8 @@ def rename(
                 _publish(publisher, group, 2 * len(group.people), events)
                 doing.count += len(group.people)
             syncs = give_syncs(client, settings, learn_numbering(client, settings), old, new)
-    _tell_moved(
-        {"audience": old, "renamed": new, **_counts(found), "ids": ids, "syncs": syncs}, as_json
-    )
+    document = {"audience": old, "renamed": new, **_counts(found), "ids": ids, "syncs": syncs}
+    _tell_moved(document, as_json)
     if syncs:
         mention(f'Write audience = "{new}" into [sync.{"], [sync.".join(syncs)}], and restart.')
     if found.unnamed:
@@ -259,11 +257,7 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[object, ...]]:
 
 
 def _named(
-    client: Redis,
-    settings: Settings,
-    publisher: Publisher,
-    slug: str,
-    sources: list[str] | None,
+    client: Redis, settings: Settings, publisher: Publisher, slug: str, sources: list[str] | None
 ) -> dict[bytes, Person]:
     told = named_in(settings, sources or (), publisher.now_us())
     return by_digest(chain(remembered(client, settings, slug), told))

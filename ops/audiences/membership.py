@@ -1,20 +1,23 @@
-"""The members of audiences by the ledger, found by reading every record in Redis."""
+"""The members of audiences by the ledger, and the rows of `audience list`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final, cast
 
 from redis import Redis
 
 from ops.state.ledger import Names
 from ops.state.partitions import all_partitions, ask_each
+from ops.terminal.moments import shown_us
+from worker.contract import keys
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
+from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scanning import ScanPart, read_keys, scan_parts, until_whole
-from worker.contract.settings import Settings
+from worker.contract.settings import ALL_AUDIENCES, Settings
 from worker.contract.words import Direction
 from worker.core.beats import is_newer
 from worker.core.ledger import Record, unpack_all
@@ -156,10 +159,7 @@ def _add(count: Count, record: Record, audience: int) -> None:
 
 
 def standings(
-    client: Redis,
-    settings: Settings,
-    audience: str,
-    advance: Advance = lambda _: None,
+    client: Redis, settings: Settings, audience: str, advance: Advance = lambda _: None
 ) -> dict[str, dict[bytes, LastDelivered]]:
     """Return the newest delivery of each present or former member, by destination and digest."""
     number = Names(client).number_of(audience)
@@ -169,3 +169,50 @@ def standings(
         if now:
             found.setdefault(place.destination, {})[digest] = now
     return found
+
+
+def known_ids(client: Redis) -> dict[str, str]:
+    """Return the slug that each id stands for."""
+    with redis_errors():
+        answer = cast("Mapping[bytes, bytes]", client.hgetall(keys.AUDIENCES))
+    return {key.decode(): value.decode() for key, value in answer.items()}
+
+
+def slugs(settings: Settings, client: Redis, counts: AudienceCounts) -> set[str]:
+    """Return the slugs of all audiences that are configured, known by an id, or in the ledger."""
+    known = known_ids(client)
+    configured = {name for each in settings.triggers.values() for name in each.audiences}
+    configured |= {schedule.audience for schedule in settings.sync.values()}
+    slugs = {known.get(name, name) for name in configured - {ALL_AUDIENCES}}
+    return slugs | set(known.values()) | {slug for slug, _ in counts.found}
+
+
+def row_of(
+    settings: Settings, slug: str, known: Mapping[str, str], counts: AudienceCounts
+) -> dict[str, Any]:
+    """Return the row of one audience, as `audience list --json` prints it."""
+    ids = sorted(audience_id for audience_id, stands_for in known.items() if stands_for == slug)
+    return {
+        "slug": slug,
+        "ids": ids,
+        "triggers": [
+            trigger.name
+            for trigger in settings.triggers.values()
+            if any(trigger.wants(name) for name in (slug, *ids))
+        ],
+        "syncs": [
+            schedule.name
+            for schedule in settings.sync.values()
+            if schedule.audience in (slug, *ids)
+        ],
+        "destinations": {
+            destination: {
+                "members": count.members,
+                "entered": count.entered,
+                "left": count.left,
+                "last_event": shown_us(count.last_us) if count.last_us else None,
+            }
+            for (audience, destination), count in sorted(counts.found.items())
+            if audience == slug
+        },
+    }

@@ -13,15 +13,22 @@ from redis import Redis
 
 from ops.audiences.membership import Advance, LastDelivered, standings
 from ops.audiences.people import Person
+from ops.state import scripts
+from ops.terminal.moments import awaited
 from producer.events.payloads import SEGMENT_EVENTS
 from producer.events.times import format_time
 from producer.publish import Publisher
 from producer.publishing.published import PublishOptions
 from producer.publishing.room import Room
+from producer.sync.book import SyncBook
+from worker.contract import keys
 from worker.contract.events import Event
+from worker.contract.numbering import Numbering
+from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, Direction
-from worker.errors import UsageWrong
+from worker.errors import OperationsMustAct, UsageWrong
 
 _EVENTS_A_CALL: Final = 1_000
 """An even number, so that the two events of a moved person are published together."""
@@ -52,11 +59,7 @@ class LeavingGroup:
 
 @dataclass(frozen=True, slots=True)
 class LeavingPeople:
-    """The people who leave an audience, at all destinations.
-
-    Args:
-        named: The number of people who were named, whether they are members or not.
-    """
+    """The people who leave an audience, at all destinations."""
 
     named: int
     groups: Sequence[LeavingGroup]
@@ -144,12 +147,7 @@ def _group(
 
 
 def state_event(
-    person: Person,
-    audience: str,
-    direction: Direction,
-    time_us: int,
-    *,
-    former: bool = False,
+    person: Person, audience: str, direction: Direction, time_us: int, *, former: bool = False
 ) -> Event:
     """Return an event that states a person's membership at a time."""
     entry: dict[str, Any] = {
@@ -159,14 +157,7 @@ def state_event(
     }
     profile = {**person.row, SEGMENT_EVENTS: [entry]}
     return Event(
-        person.key,
-        audience,
-        direction,
-        time_us,
-        profile,
-        state=True,
-        skip_hook=True,
-        former=former,
+        person.key, audience, direction, time_us, profile, state=True, skip_hook=True, former=former
     )
 
 
@@ -196,21 +187,15 @@ def destinations_of(publisher: Publisher, audience: str, direction: Direction) -
 
 
 def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> None:
-    """Refuse an audience that no trigger delivers in this direction.
-
-    Raises:
-        UsageWrong: None would.
-    """
+    """Refuse an audience that no trigger delivers in this direction."""
     if not publisher.recipients_for(audience, direction):
         raise _unwanted("No trigger", audience, direction)
 
 
 def check_follows(publisher: Publisher, old: str, new: str) -> None:
-    """Refuse a new slug that a destination would not get as it gets the former one.
-
-    Raises:
-        UsageWrong: One would not.
-    """
+    """Refuse slugs whose exits and entrances a destination would not get as it gets them now."""
+    check_wanted(publisher, old, Direction.EXIT)
+    check_wanted(publisher, new, Direction.ENTER)
     for direction in (Direction.ENTER, Direction.EXIT):
         served = destinations_of(publisher, new, direction)
         for destination in destinations_of(publisher, old, direction):
@@ -226,11 +211,7 @@ def _unwanted(nobody: str, audience: str, direction: Direction) -> UsageWrong:
 
 
 def publish_all(
-    publisher: Publisher,
-    events: Iterable[Event],
-    *,
-    destination: str = "",
-    again: bool = False,
+    publisher: Publisher, events: Iterable[Event], *, destination: str = "", again: bool = False
 ) -> Iterator[int]:
     """Publish into the backfill lane as there is room; yield the number of each call.
 
@@ -255,3 +236,53 @@ def _triggers(publisher: Publisher, events: Iterable[Event], destination: str) -
         for recipient in publisher.recipients_for(audience, direction)
         if recipient.destination == destination
     )
+
+
+_LOCK_LOOK_SECONDS: Final = 0.1
+_LOCK_SECONDS: Final = 30.0
+
+
+def renamed_slugs(client: Redis) -> dict[str, str]:
+    """Return the new slug of each former slug."""
+    with redis_errors():
+        answer: Any = client.hgetall(keys.RENAMED)
+    return {former.decode(): slug.decode() for former, slug in answer.items()}
+
+
+def declare(client: Redis, old: str, new: str) -> int:
+    """Give events and ids of a slug to another one; return the number of ids.
+
+    Whoever takes the lease of a partition afterwards carries over what comes under the former slug.
+    Once everybody has gone who held a lease before, the ledger says of the former slug what it will
+    say for good, so that nobody's membership changes between reading and moving it.
+    """
+    scripts.run(client, "rename", [ScriptCall([keys.RENAMED], [old, new])])
+    with redis_errors():
+        known: Any = client.hgetall(keys.AUDIENCES)
+        ids = [audience_id for audience_id, slug in known.items() if slug.decode() == old]
+        if ids:
+            client.hset(keys.AUDIENCES, mapping=dict.fromkeys(ids, new))
+    return len(ids)
+
+
+def give_syncs(
+    client: Redis, settings: Settings, partitions: Numbering, old: str, new: str
+) -> list[str]:
+    """Give the members that syncs know of one slug to another; return the syncs' names."""
+    given = []
+    for name in settings.sync:
+        book = SyncBook(client, name, partitions)
+        if book.peek().audience == old:
+            _give(book, new)
+            given.append(name)
+    return given
+
+
+def _give(book: SyncBook, audience: str) -> None:
+    """Give a sync's members to another slug; a run in progress starts again."""
+    taken = awaited(book.take, _LOCK_SECONDS, _LOCK_LOOK_SECONDS)
+    if taken is None:
+        raise OperationsMustAct(f"A step of sync '{book.name}' does not end; try again.")
+    run, _ = taken
+    run.give_to(audience)
+    book.save(run, ends=True)

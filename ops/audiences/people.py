@@ -88,10 +88,6 @@ def named_in(settings: Settings, sources: Sequence[str], now_us: int = 0) -> Ite
         sources: `lytics:SLUG`, or files.
         now_us: Redis' clock, if the sources say who is in the audience: a scan is right as of its
             begin, a file as of its last change. 0 = they say only who people are.
-
-    Raises:
-        UsageWrong: A file is missing or can't be read.
-        LyticsUnavailable: Lytics can't be read now.
     """
     for source in sources:
         as_of_us = _as_of_us(settings, source, now_us) if now_us else 0

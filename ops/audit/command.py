@@ -35,11 +35,7 @@ class ActOptions:
     ] = ""
 
     def chosen(self, acts: Iterator[Act], now: int) -> Iterator[Act]:
-        """Yield the acts that are meant.
-
-        Raises:
-            UsageWrong: There is no such moment.
-        """
+        """Yield the acts that the options choose."""
         since_ms = parse_moment_ms(self.since, "--since", now_ms=now)
         names = {self.by, actor_named(self.by)}
         for act in acts:

@@ -73,8 +73,7 @@ def start(
         int, typer.Option(help="Deliver this many rows first, then stop.", metavar="N", min=0)
     ] = 0,
     reveal: Annotated[
-        bool,
-        typer.Option("--reveal", help="Show profile fields of people who are read back."),
+        bool, typer.Option("--reveal", help="Show profile fields of people who are read back.")
     ] = False,
     wait: Wait = False,
     as_json: Json = False,
@@ -154,13 +153,7 @@ def pause(
 
 
 @app.command()
-def abort(
-    job: JobName,
-    *,
-    yes: Yes = False,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
+def abort(job: JobName, *, yes: Yes = False, reason: Reason = "", as_json: Json = False) -> None:
     """End a job: what waits of it is removed, and counted as discarded.
 
     Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
@@ -192,12 +185,7 @@ def list_(*, as_json: Json = False) -> None:
         print_json([view.document() for view in views])
         return
     table(
-        (
-            "job",
-            *text_columns("state"),
-            *number_columns("rows"),
-            *count_columns(*_COUNTS),
-        ),
+        ("job", *text_columns("state"), *number_columns("rows"), *count_columns(*_COUNTS)),
         [
             (
                 view.job.spec.name,
@@ -272,13 +260,7 @@ def _refuse_changes(job: Job, settings: Settings) -> None:
 
 
 def _run(
-    client: Redis,
-    settings: Settings,
-    name: str,
-    *,
-    wait: bool,
-    as_json: bool,
-    reveal: bool = False,
+    client: Redis, settings: Settings, name: str, *, wait: bool, as_json: bool, reveal: bool = False
 ) -> None:
     """Read a job to its end, wait for its deliveries if wanted, and report."""
     book = JobBook(client)

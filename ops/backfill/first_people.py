@@ -28,10 +28,7 @@ class FirstPerson:
     """One of the first people of a job, as the destination holds them.
 
     Args:
-        outcome: The outcome of a rehearsal: `sent`, or why not.
         verdicts: Whether each sent attribute is there: as sent, differs, not there.
-        problem: The reason why nothing could be compared; "" = it was.
-        sent: The users of the body that was sent.
     """
 
     trigger: str
@@ -53,11 +50,7 @@ class FirstPerson:
 
 
 def read_first_people(client: Redis, settings: Settings, spec: Spec) -> Iterator[FirstPerson]:
-    """Yield the first people of a job; nothing for standard input, which can't be read again.
-
-    Raises:
-        UsageWrong: The source is not what it was.
-    """
+    """Yield the first people of a job; nothing for standard input, which can't be read again."""
     if STANDARD_INPUT in spec.sources:
         return
     planner = Planner(client, settings)

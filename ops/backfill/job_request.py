@@ -23,6 +23,7 @@ from producer.sources.blocks import blocks_of
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import STANDARD_INPUT, opened
 from producer.sources.scans import PREFIX, FirstLook, audience_of, look_at
+from producer.sync.opening import columns_of
 from worker.contract.problems import did_you_mean
 from worker.contract.processes.processors import processors
 from worker.contract.settings import Settings
@@ -84,27 +85,18 @@ class RowOptions:
         """Return the names of the only triggers that deliver; none = all."""
         return tuple(self.trigger or ())
 
-    @property
-    def column_names(self) -> tuple[str, ...]:
-        """Return the names of the columns of a file without a header."""
-        return tuple(each.strip() for each in self.columns.split(",") if each.strip())
-
 
 def spec_of(
     wanted: RowOptions, settings: Settings, book: JobBook, *, name: str = "", canary: int = 0
 ) -> Spec:
-    """Return the specification of a job from its description.
-
-    Raises:
-        UsageWrong: A file is missing or holds no rows, a time or a trigger can't be right.
-        LyticsRefused, LyticsUnavailable: An audience can't be scanned.
-    """
+    """Return the specification of a job from its description."""
     files = list(_files(wanted.sources))
     wanted = replace(wanted, audience=wanted.audience or _scanned(files))
     triggers = _checked_triggers(wanted, settings)
     looked = _first_look(files, settings, book)
     membership = _membership(wanted, files, looked, 1_000 * book.now_ms())
-    columns = _columns(wanted, settings)
+    names = (each.strip() for each in wanted.columns.split(","))
+    columns = replace(columns_of(settings), names=tuple(filter(None, names)))
     measured = [_measured(name, columns, membership) for name in files]
     return Spec(
         name=_name(name, wanted.audience, files, book.names()),
@@ -128,9 +120,6 @@ def read_anew(job: Job, settings: Settings, book: JobBook) -> Spec:
     """Return a job that reads its source from the beginning again; a scan gets a new time.
 
     First rows (`--canary`) that were delivered are not waited for again.
-
-    Raises:
-        LyticsRefused, LyticsUnavailable: An audience can't be scanned.
     """
     spec = job.spec
     canary = 0 if job.phase == "canary" else spec.canary
@@ -169,28 +158,12 @@ def _files(sources: Sequence[str]) -> Iterator[str]:
 
 
 def _measured(name: str, columns: Columns, membership: RowMeaning | None) -> tuple[str, int]:
-    """Return digest and size of a file.
-
-    Raises:
-        UsageWrong: Its first rows can't be read at all, for example for want of a header, or say
-            nothing of any audience.
-    """
+    """Return digest and size of a file."""
     if name == STANDARD_INPUT or audience_of(name):
         return "", 0
     with opened(name) as found:
         refuse_first_rows(name, next(blocks_of(found, columns), None), membership)
         return found.digest, found.size
-
-
-def _columns(wanted: RowOptions, settings: Settings) -> Columns:
-    known = settings.producer.backfill
-    return Columns(
-        identity=settings.delivery.identity,
-        names=wanted.column_names,
-        renamed=dict(known.columns),
-        lists=known.lists,
-        maps=known.maps,
-    )
 
 
 def _membership(

@@ -70,15 +70,12 @@ def _lines(plan: JobPlan) -> Iterator[str]:
         f"{found['deliveries']:,} deliveries, {found['known']:,} of them known to the ledger; "
         f"about {found['requests']:,} requests, {_duration(plan.seconds)} at the allowed rate"
     )
-    yield f"Redis needs up to {plan.redis_bytes / _MEGABYTE:,.0f} MB{_free(plan)}"
+    free = ""
+    if plan.free_bytes is not None:
+        free = f"; producers may still use {plan.free_bytes / _MEGABYTE:,.0f} MB of it"
+    yield f"Redis needs up to {plan.redis_bytes / _MEGABYTE:,.0f} MB{free}"
     journeys = "starts no journeys" if plan.spec.skip_hook else "may start journeys"
     yield f"Insider {journeys} for these people"
-
-
-def _free(plan: JobPlan) -> str:
-    if plan.free_bytes is None:
-        return ""
-    return f"; producers may still use {plan.free_bytes / _MEGABYTE:,.0f} MB of it"
 
 
 def _duration(seconds: float) -> str:

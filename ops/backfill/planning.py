@@ -46,10 +46,8 @@ class TriggerPlan:
     """The plan of a backfill for one trigger.
 
     Args:
-        deliveries: The number of deliveries that would be accepted.
         known: The number of these that the ledger would skip, by reason.
         by_partition: The number of these that would be sent, by partition.
-        sample: The first of them.
     """
 
     deliveries: int = 0
@@ -65,7 +63,7 @@ class TriggerPlan:
         return self.by_partition.total()
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document."""
+        """Return the plan for a trigger as `backfill plan --json` prints it."""
         fates = Counter(f"{one.fate} {one.reason}".strip() for one in self.rehearsed)
         return {
             "deliveries": self.deliveries,
@@ -85,7 +83,6 @@ class JobPlan:
         redis_bytes: The most memory that Redis would need in addition.
         free_bytes: The memory that producers may still use; None = there is no limit.
         seconds: The duration at the allowed rate; a machine may need longer.
-        bodies: One for each trigger, as it would be sent, masked.
     """
 
     spec: Spec
@@ -104,7 +101,7 @@ class JobPlan:
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document."""
+        """Return the plan as `backfill plan --json` prints it."""
         membership = self.spec.membership
         return {
             "sources": list(self.spec.sources),
@@ -147,11 +144,7 @@ class Planner:
         self._names = Names(client)
 
     def plan(self, spec: Spec) -> Iterator[tuple[JobPlan, int]]:
-        """Read all rows; yields the growing plan and how many bytes were read. The last is whole.
-
-        Raises:
-            UsageWrong: A file can't be read.
-        """
+        """Read all rows; yield the growing plan, at last whole, and the bytes that were read."""
         plan = JobPlan(spec)
         for piece in pieces_of(spec, self._settings):
             self._take(piece, plan)
@@ -160,15 +153,11 @@ class Planner:
         yield plan, spec.size
 
     def now_us(self) -> int:
-        """Return Redis' clock."""
+        """Return the microseconds since 1970 by Redis' clock."""
         return self._fill.now_us()
 
     def first(self, spec: Spec, count: int) -> list[Candidate]:
-        """Return the first deliveries of a source, with one trigger after the other.
-
-        Raises:
-            UsageWrong: A file is not what it was.
-        """
+        """Return the first deliveries of a source, with one trigger after the other."""
         with closing(pieces_of(spec, self._settings)) as pieces:
             piece = next(pieces, None)
         if piece is None:
@@ -235,7 +224,10 @@ class Planner:
             one.rehearsed = rehearse(one.sample, self._settings, now_us=self._fill.now_us())
             one.requests = self._requests(name, one)
             by_destination[self._settings.triggers[name].destination] += one.requests
-            plan.bodies += self._body(name, one)
+            first = next((each for each in one.rehearsed if each.shaped), None)
+            if first:
+                body = hidden(first.sent) if first.request else None
+                plan.bodies.append({"trigger": name, "body": body})
         plan.seconds = max(
             (
                 60 * requests / self._settings.destinations[name].rate_per_minute
@@ -260,11 +252,6 @@ class Planner:
         if sizes:
             largest = max(1, min(largest, int(api.max_bytes * len(sizes) / sum(sizes))))
         return sum(math.ceil(count / largest) for count in one.by_partition.values())
-
-    def _body(self, name: str, one: TriggerPlan) -> Iterator[dict[str, Any]]:
-        first = next((each for each in one.rehearsed if each.shaped), None)
-        if first:
-            yield {"trigger": name, "body": hidden(first.sent) if first.request else None}
 
     def _memory(self, plan: JobPlan) -> None:
         deliveries = sum(one.deliveries for one in plan.triggers.values())

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
+from redis import Redis
 
-from ops.backfill.report import (
-    BAD_ROWS_TOLD,
-    OUTCOMES,
-    JobReport,
-    Span,
-    read_report,
-    write_bad_rows,
-)
-from ops.backfill.view import KINDS
+from ops.backfill.view import KINDS, JobView, read_view
 from ops.state.acts import EXPORTED_FILE, act_of
 from ops.state.opened import opened
+from ops.state.partitions import all_partitions, ask_each
 from ops.terminal.console import mention, print_json
 from ops.terminal.files import private_file
+from ops.terminal.moments import shown_ms
+from producer.backfill.book import JobBook
+from producer.backfill.job import BadRow
 from worker.contract.redis.acts import note_act
+from worker.contract.settings import Settings
 from worker.errors import UsageWrong
 
 _COLOURS: Final = {"delivered": "#2e7d32", "skipped": "#90a4ae", "dead": "#c62828"}
@@ -191,3 +190,84 @@ def _write(found: JobReport, path: Path) -> None:
         mention(f"{lost:,} rows were too large to be kept; the report names their lines.")
     if missing > lost:
         mention(f"{missing - lost:,} more were refused than are kept, or share a row.")
+
+
+OUTCOMES: Final = ("delivered", "skipped", "dead")
+BAD_ROWS_TOLD: Final = 200
+_MINUTE_MS: Final = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The deliveries of a job that were settled within one minute."""
+
+    minute: int
+    counts: Mapping[str, int]
+
+    @property
+    def begins_at(self) -> str:
+        """Return the beginning of the minute, as RFC 3339."""
+        return shown_ms(self.minute * _MINUTE_MS, "minutes")
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """The report of a job.
+
+    Args:
+        bad_rows: At most as many as Redis keeps; `view.job.tally.refused` has the number of all.
+    """
+
+    view: JobView
+    spans: Sequence[Span]
+    bad_rows: Sequence[BadRow]
+
+    def document(self) -> dict[str, Any]:
+        """Return the JSON document; texts of rows stay out, `write_bad_rows` writes them."""
+        reasons = Counter(row.reason for row in self.bad_rows)
+        return self.view.document() | {
+            "over_time": [{"minute": span.begins_at, **span.counts} for span in self.spans],
+            "refused_by_reason": dict(reasons.most_common()),
+            "bad_rows_kept": len(self.bad_rows),
+            "bad_rows": [
+                {"file": r.file, "line": r.line, "reason": r.reason, "message": r.message}
+                for r in self.bad_rows[:BAD_ROWS_TOLD]
+            ],
+        }
+
+
+def read_report(client: Redis, settings: Settings, name: str) -> JobReport:
+    """Read the report of a job: its state, its minutes, and its bad rows."""
+    book = JobBook(client)
+    view = read_view(client, settings, book.named(name))
+    return JobReport(view, list(_spans(client, settings, name)), list(book.bad_rows(name)))
+
+
+def _spans(client: Redis, settings: Settings, name: str) -> Iterator[Span]:
+    places = all_partitions(client, settings)
+    answers = ask_each(client, places, lambda pipe, place: pipe.hgetall(place.jobtimes))
+    found: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for answer in answers:
+        for raw, count in answer.items():
+            job, minute, kind = raw.decode().split("|")
+            if job == name:
+                found[int(minute)][kind] += int(count)
+    for minute in sorted(found):
+        yield Span(minute, {kind: found[minute][kind] for kind in OUTCOMES})
+
+
+def write_bad_rows(rows: Iterable[BadRow], path: Path) -> tuple[int, int]:
+    """Write the rows as they came, a line each, to be mended and sent again; for its owner alone.
+
+    Returns:
+        How many were written, and how many were too large to be kept.
+    """
+    written = lost = 0
+    with private_file(path) as file:
+        for row in rows:
+            if not row.text:
+                lost += 1
+                continue
+            file.write(row.text.rstrip("\r\n").encode() + b"\n")
+            written += 1
+    return written, lost

@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.state.jobs import state_of
-from ops.state.partitions import all_partitions
-from ops.state.snapshots import snapshots, sum_counts
+from ops.state.delays import state_of
+from ops.state.partitions import all_partitions, snapshots, sum_counts
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job
 from worker.contract.settings import Settings
@@ -23,13 +22,7 @@ KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waitin
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job and the outcomes of its deliveries.
-
-    Args:
-        counts: The counts of deliveries by kind, see KINDS.
-        reasons: The counts by reason, for `skipped` and `dead`.
-        pause: The pause of its deliveries; None = it is not paused.
-    """
+    """A job and the outcomes of its deliveries."""
 
     job: Job
     counts: Mapping[str, int]
@@ -54,7 +47,7 @@ class JobView:
                 return ""
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document."""
+        """Return the state of the job as `backfill status --json` prints it."""
         spec, tally = self.job.spec, self.job.tally
         membership = spec.membership
         return {
@@ -82,7 +75,7 @@ class JobView:
 
 
 def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
-    """Return the state of a job."""
+    """Read the state of a job, and what became of its deliveries."""
     name = job.spec.name
     counts: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {"skipped": Counter(), "dead": Counter()}

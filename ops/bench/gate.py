@@ -17,7 +17,8 @@ import httpx
 import orjson
 
 from ops.bench.frame.rigs import requests_of, start_workers, wait_until
-from ops.rig.rig import Rig, free_port
+from ops.embedded.launch import free_port
+from ops.rig.rig import Rig
 from ops.status.status import read_status
 from producer.publish import Publisher
 from producer.publishing.published import PublishOptions

@@ -13,8 +13,9 @@ import httpx
 from ops.bench.backfill import write_rows
 from ops.bench.frame.rigs import bench_rig, wait_until
 from ops.bench.receiver import RECEIVER, SECRET
+from ops.embedded.launch import free_port
 from ops.invented.events import happenings, payloads
-from ops.rig.rig import Rig, free_port, wait_for_receiver
+from ops.rig.rig import Rig, wait_for_receiver
 from producer.publish import Publisher
 from producer.publishing.published import PublishOptions
 from producer.sources.files import batches

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from ops.bench.frame.redis_alone import redis_alone
 from ops.bench.publish import CONFIGURATION, payload
-from ops.rig.rig import free_port, wait_for_receiver
+from ops.embedded.launch import free_port
+from ops.rig.rig import wait_for_receiver
 from ops.run.supervisor import own_command
 from worker.errors import OperationsMustAct
 

@@ -33,6 +33,7 @@ from ops.chaos.watching import Watch
 from ops.chaos.ways import RECEIVER, Bringer, Readers
 from ops.embedded import lifecycle as embedded
 from ops.embedded.cluster import LocalCluster
+from ops.embedded.launch import free_port
 from ops.embedded.sentinels import Sentinels
 from ops.invented.events import (
     AUDIENCES,
@@ -44,7 +45,7 @@ from ops.invented.events import (
     snapshot_payloads,
     snapshots,
 )
-from ops.rig.rig import DESTINATION, Rig, free_port
+from ops.rig.rig import DESTINATION, Rig
 from ops.sandbox.process import ProcessStarter
 from worker.contract.settings.values.fields import EMBEDDED
 

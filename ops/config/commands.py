@@ -22,13 +22,7 @@ app = typer.Typer()
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """The problems and warnings that a check has found.
-
-    Args:
-        valid: Everything can be started with it.
-        warnings: Settings that do not work, or are probably not meant.
-        notes: Parts that could not be checked.
-    """
+    """The problems and warnings that a check has found."""
 
     valid: bool
     problems: Sequence[str]
@@ -37,7 +31,7 @@ class CheckReport:
 
     @property
     def is_right(self) -> bool:
-        """Nothing at all was found."""
+        """Say whether there is neither a problem nor a warning."""
         return self.valid and not self.warnings
 
 
@@ -98,7 +92,7 @@ def check(
 
 
 def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
-    from ops.config.token_check import check_tokens  # noqa: PLC0415 - only `--live` asks
+    from ops.config.redis_look import check_tokens  # noqa: PLC0415 - only `--live` asks
     from ops.insider.live_check import check_live  # noqa: PLC0415 - only `--live` asks
 
     findings = [*check_tokens(settings), *check_live(settings)]
@@ -118,9 +112,8 @@ def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
 def _with_redis(report: CheckReport, settings: Settings) -> CheckReport:
     from ops.config.redis_look import look_at_redis  # noqa: PLC0415 - `show` needs no Redis
 
-    found = look_at_redis(settings)
-    warnings = [*report.warnings, *found.warnings]
-    return CheckReport(not found.problems, found.problems, warnings, found.notes)
+    problems, warnings, notes = look_at_redis(settings)
+    return CheckReport(not problems, problems, [*report.warnings, *warnings], notes)
 
 
 def _tell(report: CheckReport) -> None:

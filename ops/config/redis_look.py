@@ -2,50 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+import asyncio
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Final
 
 from ops.embedded.lifecycle import find
+from ops.insider.live_check import LiveFinding
 from worker.adapters.redis.addresses import former_names, rename_hint
+from worker.adapters.sender import HttpSender
 from worker.contract.redis.claim import mismatches
 from worker.contract.redis.connection import connect, wait_ready
-from worker.contract.settings import Settings
+from worker.contract.settings import Authorization, Settings
 from worker.contract.settings.values.fields import EMBEDDED
-from worker.errors import OperationsMustAct
+from worker.core.verdicts import Verdict
+from worker.destinations.tokens import Granted, read_grant, token_request
+from worker.errors import OperationsMustAct, SegrelayError
 
 _PATIENCE_SECONDS: Final = 2.0
 
 
-class RedisLook(NamedTuple):
-    """The result of a check of Redis.
+def look_at_redis(settings: Settings) -> tuple[list[str], list[str], list[str]]:
+    """Check Redis, which has to answer within two seconds; an embedded one is not started.
 
-    Attributes:
-        problems: Reasons why nothing starts with this Redis and configuration.
-        warnings: Settings that are probably not meant.
-        notes: Reasons why Redis could not be asked.
+    Returns:
+        Reasons why nothing starts with it, settings that are probably not meant, and reasons why it
+        could not be asked.
     """
-
-    problems: list[str]
-    warnings: list[str]
-    notes: list[str]
-
-
-def look_at_redis(settings: Settings) -> RedisLook:
-    """Check Redis, which has to answer within two seconds; an embedded one is not started."""
     url = settings.redis.url
     if url == EMBEDDED:
         server = find(settings.redis.data_dir)
         if server is None:
             note = f"the embedded one of {settings.redis.data_dir} is not running."
-            return RedisLook([], [], [f"Redis was not asked: {note}"])
+            return [], [], [f"Redis was not asked: {note}"]
         url = server.url
     try:
         wait_ready(url, _PATIENCE_SECONDS)
-        client = connect(url, timeout_seconds=_PATIENCE_SECONDS)
-        try:
+        with closing(connect(url, timeout_seconds=_PATIENCE_SECONDS)) as client:
             problems = mismatches(client, settings)
             names = former_names(client, settings)
-        finally:
-            client.close()
     except OperationsMustAct as error:
-        return RedisLook([], [], [f"Redis was not asked: {error.message}"])
-    return RedisLook(problems, [rename_hint(old, new) for new, old in names.items()], [])
+        return [], [], [f"Redis was not asked: {error.message}"]
+    return problems, [rename_hint(old, new) for new, old in names.items()], []
+
+
+_SECONDS: Final = 10.0
+
+
+def check_tokens(settings: Settings) -> Iterator[LiveFinding]:
+    """Yield a finding for each authorization that gets no token; the tokens are not kept."""
+    for authorization in settings.authorizations.values():
+        if not authorization.uses_token:
+            continue
+        place = f"authorizations.{authorization.name}"
+        try:
+            got = asyncio.run(_asked(authorization, ipv4_only=settings.delivery.ipv4_only))
+        except SegrelayError as error:
+            yield LiveFinding(place, "error", error.message)
+        else:
+            if not isinstance(got, Granted):
+                yield LiveFinding(place, "error", str(getattr(got, "message", got)))
+
+
+async def _asked(authorization: Authorization, *, ipv4_only: bool) -> Granted | Verdict:
+    sender = HttpSender(ipv4_only=ipv4_only)
+    try:
+        answer = await sender.send(token_request(authorization), _SECONDS)
+    finally:
+        await sender.close()
+    return read_grant(answer, authorization)

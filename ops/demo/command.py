@@ -21,8 +21,9 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
+from ops.embedded.launch import free_port
 from ops.invented.events import AUDIENCES, people_at_lytics
-from ops.rig.rig import Rig, free_port, wait_for_receiver
+from ops.rig.rig import Rig, wait_for_receiver
 from ops.run.supervisor import own_command
 from ops.status.status import read_status
 from ops.terminal.console import mention, print_json, say, table
@@ -110,7 +111,7 @@ class _Outcome:
         )
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document."""
+        """Return the result as `demo --json` prints it."""
         return {
             "agrees": self.agrees,
             "seconds": round(self.seconds, 2),
@@ -138,7 +139,7 @@ class _Play:
     problems: list[str] = field(default_factory=list)
 
     def run(self) -> _Outcome:
-        """Run all acts and return the comparison."""
+        """Play the demo, and compare Insider with Lytics at its end."""
         begun = time.monotonic()
         self._invent()
         mention("Redis and the sandbox run; starting a worker and the receiver of webhooks.")

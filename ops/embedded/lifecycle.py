@@ -29,7 +29,7 @@ from ops.embedded.launch import (
     tail,
     usable,
 )
-from ops.terminal.waiting import awaited
+from ops.terminal.moments import awaited
 from worker.contract.redis.connection import READY_SECONDS, connect, takes_writes
 from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.redis.url import parse_redis_url

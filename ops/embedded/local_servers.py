@@ -10,9 +10,8 @@ from typing import Any
 import redis
 import redis.exceptions
 
-from ops.embedded.binary import find_server
-from ops.embedded.launch import LOOPBACK
-from ops.terminal.waiting import awaited
+from ops.embedded.launch import LOOPBACK, find_server
+from ops.terminal.moments import awaited
 from worker.errors import RedisUnavailable
 
 
@@ -41,7 +40,7 @@ def ask(port: int, password: str, *words: Any) -> Any:
 
 
 def answers(port: int, password: str) -> bool:
-    """Say whether a server answers."""
+    """Say whether the server at a port answers to PING."""
     try:
         return bool(ask(port, password, "PING"))
     except redis.exceptions.RedisError:
@@ -49,10 +48,6 @@ def answers(port: int, password: str) -> bool:
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until a condition is true.
-
-    Raises:
-        RedisUnavailable: It did not become true in time; the message names `what`.
-    """
+    """Wait until a condition is true; fail with `what` was waited for in vain."""
     if not awaited(condition, seconds):
         raise RedisUnavailable(f"Waited {seconds:g} s for {what} in vain.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -62,11 +61,7 @@ _DEBUG: Final = {
 
 @dataclass(slots=True)
 class Sentinels:
-    """The servers of one service; they end with the `with` block.
-
-    Args:
-        lines: Further lines of the configuration of all three servers.
-    """
+    """The servers of one service; they end with the `with` block."""
 
     folder: Path
     lines: str = "min-replicas-to-write 1\nmin-replicas-max-lag 2"
@@ -75,7 +70,7 @@ class Sentinels:
     guards: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
-        """Start all servers."""
+        """Start the Sentinels, the master and its replicas."""
         try:
             self._start()
         except BaseException:
@@ -84,7 +79,7 @@ class Sentinels:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End all servers."""
+        """End the Sentinels, the master and its replicas."""
         for process in (*self.guards.values(), *self.servers.values()):
             process.kill()
         for process in (*self.guards.values(), *self.servers.values()):
@@ -100,10 +95,7 @@ class Sentinels:
 
     def master(self) -> int:
         """Return the port of the master, as most Sentinels say."""
-        said = [
-            self._ask(port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for port in self.guards
-        ]
-        ports = [int(answer[1]) for answer in said if isinstance(answer, list)]
+        ports = [port for port in self._named() if port]
         return max(set(ports), key=ports.count)
 
     def kill_master(self) -> int:
@@ -125,7 +117,7 @@ class Sentinels:
 
     def await_other_master(self, before: int) -> int:
         """Wait until all Sentinels name another master, and it is one; returns its port."""
-        until(lambda: self._all_name(lambda port: port != before), _WAIT_SECONDS, "another master")
+        until(lambda: not {0, before} & {*self._named()}, _WAIT_SECONDS, "another master")
         port = self.master()
         until(
             lambda: self._ask_server(port, "ROLE")[0] == b"master", _WAIT_SECONDS, "the new master"
@@ -141,7 +133,7 @@ class Sentinels:
                 return bool(
                     role[0] == b"master"
                     and len(role[2]) >= count
-                    and all(self._replicas_of(guard) >= count for guard in self.guards)
+                    and all(self._number(guard, b"num-slaves") >= count for guard in self.guards)
                 )
             return False
 
@@ -163,7 +155,10 @@ class Sentinels:
             until(partial(self._tuned, port), _WAIT_SECONDS, f"Sentinel {port}")
         self.await_replicas(len(replicas))
         until(
-            lambda: all(self._peers_of(port) == self.sentinels - 1 for port in self.guards),
+            lambda: (
+                {self._number(port, b"num-other-sentinels") for port in self.guards}
+                == {self.sentinels - 1}
+            ),
             _WAIT_SECONDS,
             "the other Sentinels",
         )
@@ -191,21 +186,16 @@ class Sentinels:
             return False
         return True
 
-    def _all_name(self, wanted: Callable[[int], bool]) -> bool:
-        said = [
-            self._ask(port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for port in self.guards
-        ]
-        return all(isinstance(answer, list) and wanted(int(answer[1])) for answer in said)
+    def _named(self) -> list[int]:
+        """Return the port of the master that each Sentinel names; 0 = it names none."""
+        ask = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        said = [self._ask(port, *ask) for port in self.guards]
+        return [int(answer[1]) if isinstance(answer, list) else 0 for answer in said]
 
-    def _fields(self, guard: int) -> dict[bytes, bytes]:
+    def _number(self, guard: int, name: bytes) -> int:
+        """Return a number that a Sentinel tells of the master."""
         flat = self._ask(guard, "SENTINEL", "MASTER", SERVICE)
-        return dict(zip(flat[::2], flat[1::2], strict=True))
-
-    def _replicas_of(self, guard: int) -> int:
-        return int(self._fields(guard)[b"num-slaves"])
-
-    def _peers_of(self, guard: int) -> int:
-        return int(self._fields(guard)[b"num-other-sentinels"])
+        return int(dict(zip(flat[::2], flat[1::2], strict=True))[name])
 
     def _ask(self, guard: int, *words: Any) -> Any:
         return ask(guard, GUARD, *words)

@@ -77,11 +77,14 @@ _INSTEAD: Final = {
 }
 
 
+_OPTIONS: Final = frozenset({*default_options, *_INSTEAD})
+
+
 def apply_variables(environ: MutableMapping[str, str] = os.environ) -> Iterator[str]:
     """Set Flower's options from the environment; yield a note for each variable that is ignored."""
     for variable in sorted(environ):
         name = variable.removeprefix(PREFIX).lower()
-        if variable == PREFIX + name.upper() and name not in _USED and _is_option(name):
+        if variable == PREFIX + name.upper() and name in _OPTIONS - _USED:
             del environ[variable]
             advice = _INSTEAD.get(name, "segrelay does not use this option of Flower")
             yield f"{variable} is ignored: {advice}"
@@ -93,10 +96,6 @@ def apply_variables(environ: MutableMapping[str, str] = os.environ) -> Iterator[
         raise ConfigurationInvalid(
             f"One of {names} has a value that Flower can't read: {error}."
         ) from error
-
-
-def _is_option(name: str) -> bool:
-    return name in default_options or name in _INSTEAD
 
 
 _ANY_HOST: Final = r".*"
@@ -111,15 +110,8 @@ _STARTS_TASKS: Final = re.compile(r"/api/task/(?:apply|async-apply|send-task)/")
 def serve(app: Any, *, address: str, port: int, credentials: str, has_actions: bool) -> None:
     """Run Flower until it is told to stop, with the options that `apply_variables` has set.
 
-    Args:
-        app: A Celery app on the workers' broker.
-        address: The address to listen at.
-        port: The port to listen at.
-        credentials: `user:password`; no page but the health check answers without.
-        has_actions: Whoever signs in can stop workers and queues, and revoke tasks.
-
-    Raises:
-        OSError: It can't listen there.
+    No page but the health check answers without the credentials, `user:password`. With actions,
+    whoever signs in can stop workers and queues, and revoke tasks.
     """
     options.basic_auth = [credentials]
     options.read_only = not has_actions

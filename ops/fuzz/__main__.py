@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import orjson
 
-from ops.fuzz.engines import EngineOutcome, FuzzEngine
+from ops.fuzz.engines import EngineOutcome, FuzzEngine, judged
 from ops.fuzz.grammar import HELPERS, Grammar, helper
 from ops.fuzz.parts import FIELDS
 from worker.errors import TemplateBroken
@@ -58,7 +58,7 @@ SETTINGS: Final[tuple[dict[str, Any], ...]] = (
 
 
 def person(random: Random) -> dict[str, Any]:
-    """Return a random profile."""
+    """Return a random profile, now and then with a value of a wrong type."""
     profile: dict[str, Any] = {}
     for name in FIELDS:
         if name in _VALUES and random.random() < 0.8:  # noqa: PLR2004
@@ -81,7 +81,7 @@ If the message itself is null, both print `null`."""
 
 @dataclass(slots=True)
 class Findings:
-    """The results so far.
+    """The results of a run of the fuzzer so far.
 
     Args:
         counts: Renders by compiled outcome, rjsonnet's outcome, and the judge's verdict if any.
@@ -105,13 +105,7 @@ class Fuzzer:
     random: Random
     folder: Path
     findings: Findings = field(default_factory=Findings)
-    engine: FuzzEngine = field(default_factory=lambda: FuzzEngine("rjsonnet"))
-    judge: FuzzEngine = field(default_factory=lambda: FuzzEngine("gojsonnet"))
-
-    def close(self) -> None:
-        """End the processes of the engines."""
-        self.engine.close()
-        self.judge.close()
+    engine: FuzzEngine = field(default_factory=FuzzEngine)
 
     def one_template(self) -> None:
         """Make one template, render it on both sides, and compare the results."""
@@ -130,8 +124,8 @@ class Fuzzer:
             self.findings.refused[made.what] += 1
             return
         profiles = [orjson.dumps(each) for each in people]
-        engine = self.judge if is_beyond_rjsonnet(bundle) else self.engine
-        said = engine.render(self.folder, _TEMPLATE, profiles, orjson.dumps(settings))
+        render = judged if is_beyond_rjsonnet(bundle) else self.engine.render
+        said = render(self.folder, _TEMPLATE, profiles, orjson.dumps(settings))
         if said[0][0] == "error" and said[0][1].startswith("syntax error"):
             self.findings.refused["(rjsonnet does not parse it: never loaded)"] += 1
             return
@@ -153,13 +147,13 @@ class Fuzzer:
         if ours[0] == "unsure" or (ours[0] == theirs[0] and _same(ours[1], theirs[1])):
             self.findings.counts[key + (" (same)" if ours[0] == theirs[0] else "")] += 1
             return
-        [judged] = self.judge.render(self.folder, _TEMPLATE, [profile], orjson.dumps(settings))
-        is_ours = agrees(ours, judged)
-        self.findings.counts[f"{key}: judge {'agrees' if is_ours else f'says {judged[0]}'}"] += 1
+        [verdict] = judged(self.folder, _TEMPLATE, [profile], orjson.dumps(settings))
+        is_ours = agrees(ours, verdict)
+        self.findings.counts[f"{key}: judge {'agrees' if is_ours else f'says {verdict[0]}'}"] += 1
         case = {
             "ours": ours,
             "rjsonnet": theirs,
-            "gojsonnet": judged,
+            "gojsonnet": verdict,
             "profile": orjson.loads(profile),
             "settings": settings,
             "files": texts,
@@ -219,14 +213,14 @@ def _same(mine: Any, other: Any) -> bool:
     return bool(mine == other)
 
 
-def agrees(ours: tuple[str, Any], judged: EngineOutcome) -> bool:
+def agrees(ours: tuple[str, Any], verdict: EngineOutcome) -> bool:
     """Say whether the judge agrees with us; it reports a failed assert as an error."""
     if ours[0] == "assert":
         said = (ours[1], *_JUDGES_WORDS.get(ours[1], ()))
-        return judged[0] == "error" and any(_begins(str(judged[1]), each) for each in said)
+        return verdict[0] == "error" and any(_begins(str(verdict[1]), each) for each in said)
     if ours[0] == "exhausted":
-        return judged[0] in ("error", "died")
-    return judged[0] == "value" and _same(ours[1], judged[1])
+        return verdict[0] in ("error", "died")
+    return verdict[0] == "value" and _same(ours[1], verdict[1])
 
 
 def _begins(message: str, said: str) -> bool:
@@ -255,7 +249,7 @@ def main(arguments: Sequence[str]) -> int:
                 fuzzer.one_template()
                 templates += 1
         finally:
-            fuzzer.close()
+            fuzzer.engine.close()
     _say(fuzzer.findings, templates)
     if options.report is not None:
         options.report.mkdir(parents=True, exist_ok=True)

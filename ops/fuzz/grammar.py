@@ -11,9 +11,22 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
-from ops.fuzz.parts import HELPERS, KEYS, KINDS, LIBRARY, STRINGS, Base, NamesInSight
-from ops.fuzz.patterns import ARRAYS, CONDITIONS, LIBRARY_CALLS, NUMBERS, OBJECTS, OWN
-from ops.fuzz.patterns import STRINGS as STRING_PATTERNS
+from ops.fuzz.parts import (
+    ARRAYS,
+    CONDITIONS,
+    HELPERS,
+    KEYS,
+    KINDS,
+    LIBRARY,
+    LIBRARY_CALLS,
+    NUMBERS,
+    OBJECTS,
+    OWN,
+    STRINGS,
+    Base,
+    NamesInSight,
+)
+from ops.fuzz.parts import STRINGS as STRING_PATTERNS
 
 __all__ = ["HELPERS", "Grammar", "helper"]
 
@@ -258,9 +271,7 @@ class Grammar(Base):
             case 6 if self.helpers:
                 return self.helped(depth)
             case 7 if self.chance(0.4):
-                message = f" : {self.string(depth - 1)}" if self.chance(0.8) else ""
-                check = f"assert {self.truth(depth - 1)}{message}"
-                return f"({check}; {self.some(depth - 1, kind)})"
+                return f"({self.asserted(depth - 1)}; {self.some(depth - 1, kind)})"
             case 8 if self.chance(0.15):
                 return f"(error {self.string(depth - 1)})"
             case 9 if self.names.self_fields:
@@ -272,6 +283,10 @@ class Grammar(Base):
                 key = self.random.choice(("a", "b", "c"))
                 return f"(if '{key}' in super then super.{key} else {self.some(depth - 1, kind)})"
         return self.library(depth, kind)
+
+    def asserted(self, depth: int) -> str:
+        message = f" : {self.string(depth)}" if self.chance(0.8) else ""
+        return f"assert {self.truth(depth)}{message}"
 
     def call(self, depth: int) -> str:
         name, count = self.random.choice(self.names.functions)

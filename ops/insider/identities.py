@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ops.insider.reader import InsiderReader, InsiderUnreadable, RequestClaim, message_of
-from worker.contract.settings import Destination, Settings
 
 IDENTITY_PATH: Final = "/api/user/v1/identity"
 ANONYMIZE_PATH: Final = "/api/user/v1/anonymize"
@@ -29,23 +28,10 @@ _PAUSE_SECONDS: Final = 1.0
 class InsiderIdentities(InsiderReader):
     """Changes who people are, one a request, within a rate of its own. To be closed."""
 
-    @classmethod
-    def at(
-        cls, settings: Settings, destination: Destination, a_minute: float = RENAMES_A_MINUTE
-    ) -> InsiderIdentities:
-        """Return a client for one destination."""
-        return cls(settings, destination, a_minute=a_minute)
-
     def rename(
         self, old: Mapping[str, Any], new: Mapping[str, Any], claim: RequestClaim | None = None
     ) -> str | None:
-        """Rename a person; returns None, or what Insider said to refuse it.
-
-        Args:
-            old: The identifier until now.
-            new: From now on.
-            claim: Renewed before each attempt.
-        """
+        """Rename a person; returns None, or what Insider said to refuse it."""
         body = {"old_identifier": dict(old), "new_identifier": dict(new)}
         return self._done(IDENTITY_PATH, body, "PATCH", claim)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, Literal, Protocol
 
-from ops.insider.lists import sample_users
+from ops.insider.read_back import sample_users
 from ops.insider.reader import CUSTOM, Column, InsiderReader
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.errors import SegrelayError
@@ -49,7 +49,6 @@ class LiveFinding:
     """A problem of a trigger or an authorization that the panel shows.
 
     Args:
-        place: The place in the configuration, such as `triggers.vip-enter`.
         trigger: "" = it is about the destination.
         name: The field of a body that it is about, or `event_name`; "" = none.
     """
@@ -131,10 +130,11 @@ def _of_event(event: Mapping[str, Any], events: Mapping[str, Column]) -> Iterato
         yield "warning", _undefined("event", name, events), "event_name"
         return
     parameters = {key: Column(key, kind) for key, kind in events[name].parameters.items()}
+    custom_ones = {CUSTOM + key.removeprefix(CUSTOM): one for key, one in parameters.items()}
     custom = _object(_object(event.get("event_params")).get("custom"))
     for key, value in custom.items():
         known = parameters.get(key) or parameters.get(CUSTOM + key)
-        columns = {CUSTOM + key: known} if known else _custom(parameters)
+        columns = {CUSTOM + key: known} if known else custom_ones
         problem = _misfit(f"parameter of {name}", CUSTOM + key, value, columns)
         if problem:
             yield "warning", problem, key
@@ -161,11 +161,6 @@ def _undefined(what: str, name: str, columns: Collection[str]) -> str:
     hint = f"; did you mean {near.removeprefix(CUSTOM)}?" if near else ""
     shown = name.removeprefix(CUSTOM)
     return f"{what} {shown} is not defined in Insider's panel: it is dropped there{hint}"
-
-
-def _custom(columns: Mapping[str, Column]) -> dict[str, Column]:
-    """Return columns as the panel's keys of custom ones, whether or not they have the prefix."""
-    return {CUSTOM + key.removeprefix(CUSTOM): column for key, column in columns.items()}
 
 
 def _words(value: Any) -> str:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from ops.insider.reader import CUSTOM, InsiderReader, ProfileReader
+from worker.checks.audiences import list_of as list_in
+from worker.checks.bodies import users_of
+from worker.checks.triggers import rehearse_sample
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.destinations.api import Shaped
 from worker.errors import SegrelayError
@@ -45,11 +49,7 @@ class ReadBack:
 def read_lists(
     reader: ProfileReader, who: Mapping[str, Any], attributes: Iterable[str]
 ) -> ReadBack:
-    """Read custom attributes that keep lists of audiences, of a person as the delivery names them.
-
-    Raises:
-        InsiderUnreadable, InsiderRefuses: It can't be read.
-    """
+    """Read the custom attributes of a person that keep lists of audiences."""
     return ReadBack(reader.profile(who, sorted({CUSTOM + name for name in attributes})))
 
 
@@ -85,3 +85,23 @@ def _verdict(sent: Any, found: Any) -> str:
         held = found if isinstance(found, list) else [found]
         return AS_SENT if all(each in held for each in sent) else _DIFFERS
     return AS_SENT if found == sent or str(found) == str(sent) else _DIFFERS
+
+
+def list_of(settings: Settings, trigger: Trigger) -> str:
+    """Return the attribute in which a trigger keeps a list of audiences; "" = it keeps none.
+
+    Where the sample does not render, its direction and path decide.
+    """
+    rehearsed = rehearse_sample(settings, trigger, datetime.now(UTC))
+    return list_in(trigger, rehearsed and rehearsed.body)
+
+
+def sample_users(settings: Settings, trigger: Trigger) -> list[dict[str, Any]] | None:
+    """Return the users that a trigger would send of its sample; None if it does not render.
+
+    Where shaping leaves nothing to send it is the users as rendered.
+    """
+    rehearsed = rehearse_sample(settings, trigger, datetime.now(UTC))
+    if rehearsed is None or rehearsed.body is None:
+        return None
+    return list(rehearsed.shaped.users) if rehearsed.shaped else users_of(rehearsed.body)

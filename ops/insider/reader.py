@@ -65,7 +65,7 @@ class RequestClaim(Protocol):
         ...
 
     def holds(self) -> bool:
-        """Say whether the claim has not run out yet."""
+        """Say whether the claim to make a request has not run out yet."""
         ...
 
 
@@ -88,10 +88,6 @@ class InsiderReader:
 
     Every request raises `InsiderUnreadable` if there is no answer, or one that Insider does not
     give, and `InsiderRefuses` if it does not accept our credentials.
-
-    Args:
-        a_minute: How many requests it makes at most.
-        sleep: Waits so many seconds, for the quota.
     """
 
     def __init__(
@@ -187,7 +183,7 @@ class InsiderReader:
                     content += chunk
                     if len(content) > _MOST_BYTES:
                         break
-                return response.status_code, _json(bytes(content))
+                return response.status_code, json_or_none(bytes(content))
         except httpx.HTTPError as error:
             raise InsiderUnreadable(
                 f"{self._url(path)} gave no answer ({_cause(error)}): check the network and"
@@ -254,7 +250,8 @@ def _guard(claim: RequestClaim) -> Callable[[str, object], None]:
     return trace
 
 
-def _json(content: bytes) -> Any:
+def json_or_none(content: bytes) -> Any:
+    """Return the value of a text that is JSON, else None."""
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from itertools import islice
-from typing import Annotated, Any, Final
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final
 
+import orjson
 import typer
+from redis import Redis
 
+from ops.letters.files import import_letters
 from ops.letters.masking import shown
-from ops.letters.moving_commands import discard, export, import_file, replay
 from ops.letters.options import LetterOptions
 from ops.letters.reading import (
     Filter,
@@ -20,25 +26,211 @@ from ops.letters.reading import (
     letters_kept,
     read_causes,
 )
+from ops.letters.replay import ReplayPlan, plan_replay, rehearse_letters
+from ops.letters.replay import discard as discard_letters
+from ops.letters.replay import replay as replay_letters
+from ops.state.acts import EXPORTED_FILE, Because, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
-from ops.terminal.console import mention, print_json, say, say_fields, table
+from ops.terminal.console import (
+    confirmed,
+    counted,
+    mention,
+    print_json,
+    print_result,
+    say,
+    say_fields,
+    table,
+)
+from ops.terminal.files import private_file
 from ops.terminal.moments import shown_ms, shown_us
-from ops.terminal.options import Json, Reveal, spread
+from ops.terminal.options import All, Force, Ids, Json, Reveal, Yes, spread
 from ops.terminal.tables import number_columns, text_columns
+from producer.doorbell import CeleryDoorbell
+from producer.retrying import TOO_OLD, LedgerReach
+from producer.sources.files import opened_bytes as opened_file
+from worker.adapters.redis.meanings import read_meanings
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.claim import claim, learn_numbering
+from worker.contract.redis.clock import now_ms
 from worker.contract.settings import Settings
 from worker.core.messages import place_in
 from worker.errors import UsageWrong
 
 app = typer.Typer()
-app.command("replay")(replay)
-app.command("discard")(discard)
-app.command("export")(export)
-app.command("import")(import_file)
 
 _PAGE: Final = 100
-
 _MESSAGE_CHARACTERS: Final = 80
+_FATES: Final = ("sent", "skipped", "dead")
+_LEFT_OUT: Final = {
+    "orphaned": "the configuration does not name their trigger any more",
+    "unwanted": "their trigger has another direction or other audiences now",
+    "unreadable": "what they hold can't be read; name them by id to put them back as they were",
+    "exhausted": "replayed three times in vain; name them by id to try again",
+    TOO_OLD: "accepted longer ago than the ledger remembers; --force replays them",
+}
+
+
+@app.command()
+@spread
+def replay(
+    ids: Ids = None,
+    *,
+    options: LetterOptions,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Send nothing: render with today's templates, and show what would be."
+        ),
+    ] = False,
+    force: Force = False,
+    everything: All = False,
+    yes: Yes = False,
+    because: Because = "",
+    as_json: Json = False,
+) -> None:
+    """Send letters again, through the backfill lane and with their event's own time.
+
+    What something newer has made stale is skipped. A letter that was replayed three times in vain
+    is left out unless it is named by its id.
+    """
+    options.refuse_accidental_all(ids, everything=everything or dry_run)
+    with opened() as (settings, client):
+        places, wanted = options.chosen(client, settings, ids or ())
+        reach = LedgerReach.of(settings, now_ms(client), force=force)
+        letters = find_letters(client, places, wanted)
+        meanings = read_meanings(client, settings)
+        plan = plan_replay(letters, settings, reach, meanings, named=bool(ids))
+        if dry_run:
+            _rehearse(client, settings, places, plan, as_json=as_json)
+            return
+        _tell_left_out(plan)
+        if plan.ids:
+            confirmed(f"Replay {len(plan.ids):,} letters?", yes=yes)
+        doorbell = CeleryDoorbell(settings)
+        arguments = asdict(options) | {"ids": ids}
+        act = act_of("dlq replay", reason=because, arguments=arguments)
+        with acting(client, act) as doing:
+            steps = doing.counting(replay_letters(client, places, plan.ids, doorbell))
+            done = counted("replayed", steps, len(plan.ids))
+    document = {"replayed": done, "left_out": dict(plan.left_out)}
+    print_result(document, f"{done:,} letters replayed", as_json=as_json)
+
+
+@app.command()
+@spread
+def discard(
+    ids: Ids = None,
+    *,
+    options: LetterOptions,
+    everything: All = False,
+    yes: Yes = False,
+    because: Because = "",
+    as_json: Json = False,
+) -> None:
+    """Discard dead letters for good; they are counted as discarded."""
+    options.refuse_accidental_all(ids, everything=everything)
+    with opened() as (settings, client):
+        places, wanted = options.chosen(client, settings, ids or ())
+        found = [letter["id"] for letter in find_letters(client, places, wanted)]
+        if found:
+            confirmed(f"Discard {len(found):,} letters for good?", yes=yes)
+        arguments = asdict(options) | {"ids": ids}
+        act = act_of("dlq discard", reason=because, arguments=arguments)
+        with acting(client, act) as doing:
+            steps = doing.counting(discard_letters(client, places, found))
+            done = counted("discarded", steps, len(found))
+    print_result({"discarded": done}, f"{done:,} letters discarded", as_json=as_json)
+
+
+@app.command()
+@spread
+def export(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="The file to write; it must not exist. - writes to standard output.",
+        ),
+    ],
+    *,
+    options: LetterOptions,
+) -> None:
+    """Write letters as NDJSON, whole: with the profiles' fields. They also stay where they are."""
+    with opened() as (settings, client), _created(file) as stream:
+        places, wanted = options.chosen(client, settings)
+        where = "" if file == "-" else str(Path(file).resolve())
+        act = act_of("dlq export", arguments=asdict(options) | {EXPORTED_FILE: where})
+        with acting(client, act) as doing:
+            for letter in find_letters(client, places, wanted):
+                stream.write(orjson.dumps(letter) + b"\n")
+                doing.count += 1
+    mention(f"{doing.count:,} letters exported")
+
+
+def _created(file: str) -> AbstractContextManager[BinaryIO]:
+    """Open a file that nobody else may read, or stdout."""
+    if file == "-":
+        return nullcontext(sys.stdout.buffer)
+    return private_file(Path(file), must_be_new=True)
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file that `export` wrote.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Put exported letters back; those that are there are not added twice.
+
+    The exit code is 1 if a line is no letter for this Redis.
+    """
+    with opened_file(file) as stream, opened() as (settings, client):
+        claim(client, settings)
+        count = learn_numbering(client, settings)
+        with acting(client, act_of("dlq import")) as doing:
+            imported = import_letters(client, stream, settings, count)
+            doing.count = imported.added
+    told = f"{imported.added:,} of {imported.lines:,} letters added"
+    print_result(asdict(imported), told, as_json=as_json)
+    if imported.problems:
+        for each in () if as_json else imported.problems:
+            mention(f"line {each['line']}: {each['reason']}")
+        raise typer.Exit(1)
+
+
+def _tell_left_out(plan: ReplayPlan) -> None:
+    for why, count in plan.left_out.items():
+        mention(f"{count:,} left out: {_LEFT_OUT[why]}")
+
+
+def _rehearse(
+    client: Redis,
+    settings: Settings,
+    places: Sequence[PartitionKeys],
+    plan: ReplayPlan,
+    *,
+    as_json: bool,
+) -> None:
+    rehearsed = list(rehearse_letters(client, settings, places, plan.ids, now_ms(client)))
+    fates = Counter(one.fate for one in rehearsed)
+    if as_json:
+        rows = [
+            {"id": r.name, "fate": r.fate, "reason": r.reason, "message": r.safe_message}
+            for r in rehearsed
+        ]
+        fate_counts = {f"would_be_{fate}": fates[fate] for fate in _FATES}
+        print_json({**fate_counts, "left_out": dict(plan.left_out), "letters": rows})
+        return
+    _tell_left_out(plan)
+    table(
+        ("letter", "would be", "reason", *text_columns("message")),
+        [
+            (r.name, r.fate, r.reason or "-", r.safe_message[:_MESSAGE_CHARACTERS])
+            for r in rehearsed
+        ],
+    )
+    say(", ".join(f"{fates[fate]:,} would be {fate}" for fate in _FATES))
 
 
 @app.command()

@@ -39,15 +39,11 @@ _NUMBERS: Final = (
 
 @dataclass(slots=True)
 class Imported:
-    """The result of an import.
-
-    Args:
-        problems: Lines that are no letters for this Redis, with why.
-    """
+    """The numbers of read and added lines of an import, and its problems."""
 
     lines: int
     added: int
-    problems: list[tuple[int, str]]
+    problems: list[dict[str, Any]]
 
 
 def import_letters(
@@ -65,7 +61,7 @@ def import_letters(
         for number, line in part:
             letter = _read(line, settings, partitions)
             if isinstance(letter, str):
-                imported.problems.append((number, letter))
+                imported.problems.append({"line": number, "reason": letter})
             else:
                 groups[PartitionKeys(letter["destination"], letter["partition"])].append(letter)
         imported.lines += len(part)
@@ -110,7 +106,7 @@ def import_arguments(letters: Sequence[StoredLetter]) -> Iterator[Value]:
 
 
 def _read(line: bytes, settings: Settings, partitions: Numbering) -> StoredLetter | str:
-    """Return a letter, or why the line is none."""
+    """Return the letter of a line, or why the line holds none."""
     try:
         letter: Any = orjson.loads(line)
     except orjson.JSONDecodeError as error:

@@ -11,8 +11,7 @@ from redis import Redis
 
 from ops.letters.reading import Filter
 from ops.state.partitions import all_partitions
-from ops.state.person import person_named
-from ops.state.renaming import read_former_identities
+from ops.state.person import person_named, read_former_identities
 from ops.terminal.moments import parse_moment_ms
 from ops.terminal.options import FilterOptions
 from worker.contract.keys import PartitionKeys

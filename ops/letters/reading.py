@@ -35,7 +35,6 @@ class Filter:
     Args:
         ids: If any, nothing else counts.
         digests: Hex, of the profiles; none = any.
-        since_ms: The earliest time of death.
         until_ms: The latest time of death; 0 = no limit.
     """
 
@@ -188,8 +187,8 @@ def _stored_causes(
     samples: dict[str, dict[str, Any]] = {}
     for answer in answers:
         for name, text in answer.items():
-            cause, is_count = _cause_of(name.decode())
-            if is_count:
+            cause, _, kind = name.decode().partition("|")
+            if kind == "n":
                 counts[cause] += int(text)
             else:
                 samples.setdefault(cause, orjson.loads(text))
@@ -217,11 +216,6 @@ def _refresh(
             return
         samples[letter["cause"]]["letter"] = letter["id"]
         gone.remove(letter["cause"])
-
-
-def _cause_of(name: str) -> tuple[str, bool]:
-    cause, _, kind = name.partition("|")
-    return cause, kind == "n"
 
 
 def _cause(cause: str, count: int, sample: dict[str, Any]) -> Cause:

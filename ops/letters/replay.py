@@ -38,27 +38,9 @@ STEP: Final = 200
 _STEP_BYTES: Final = 4_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayPolicy:
-    """The rules by which a replay leaves letters out.
-
-    Args:
-        reach: Letters of deliveries that were accepted before it are left out.
-        named: The letters were named by their ids: also exhausted ones.
-    """
-
-    reach: LedgerReach
-    named: bool = False
-
-
 @dataclass(slots=True)
 class ReplayPlan:
-    """The letters that a replay would take and leave out.
-
-    Args:
-        ids: The letters in the order of the replay.
-        left_out: The number of letters that are left out, by reason.
-    """
+    """The letters that a replay would take and leave out."""
 
     ids: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -67,8 +49,10 @@ class ReplayPlan:
 def obstacle(
     letter: StoredLetter,
     settings: Settings,
-    policy: ReplayPolicy,
+    reach: LedgerReach,
     meanings: Mapping[str, Meaning],
+    *,
+    named: bool = False,
 ) -> str:
     """Return the reason why a letter is not replayed; "" = it is."""
     trigger = settings.triggers.get(letter["trigger"])
@@ -77,11 +61,11 @@ def obstacle(
     header = letter_header(letter)
     if header and not meanings[letter["trigger"]].wants(header):
         return "unwanted"
-    if header is None and not (policy.named and entry_of(letter)):
+    if header is None and not (named and entry_of(letter)):
         return "unreadable"
-    if is_exhausted(letter) and not policy.named:
+    if is_exhausted(letter) and not named:
         return "exhausted"
-    if policy.reach.is_too_old(letter["first_at_ms"]):
+    if reach.is_too_old(letter["first_at_ms"]):
         return TOO_OLD
     return ""
 
@@ -89,13 +73,19 @@ def obstacle(
 def plan_replay(
     letters: Iterable[StoredLetter],
     settings: Settings,
-    policy: ReplayPolicy,
+    reach: LedgerReach,
     meanings: Mapping[str, Meaning],
+    *,
+    named: bool = False,
 ) -> ReplayPlan:
-    """Choose the letters that are replayed, the oldest death first."""
+    """Choose the letters that are replayed, the oldest death first.
+
+    Those of deliveries that were accepted before the reach of the ledger are left out, and so are
+    exhausted ones, unless the letters were named by their ids.
+    """
     plan = ReplayPlan()
     for letter in letters:
-        reason = obstacle(letter, settings, policy, meanings)
+        reason = obstacle(letter, settings, reach, meanings, named=named)
         if reason:
             plan.left_out[reason] += 1
         else:

@@ -15,7 +15,7 @@ _KINDS: Final = (*OUTCOMES, "resent")
 
 
 def parse_metrics(text: str) -> MetricSamples:
-    """Return the numbers by name and labels."""
+    """Return the numbers of a page of metrics, by name and labels."""
     found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:

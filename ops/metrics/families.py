@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -88,14 +88,11 @@ def text_of(families: Iterable[Metric]) -> bytes:
         lines.append(f"# HELP {name} {_of_help(family.documentation)}\n")
         lines.append(f"# TYPE {name} {family.type}\n")
         if isinstance(family, RowFamily):
-            lines += _rows(family)
+            for values, number in family.rows:
+                labels = zip(family.labels, values, strict=True)
+                lines.append(_line(family.sample, labels, number))
         lines += (_line(one.name, one.labels.items(), one.value) for one in family.samples)
     return "".join(lines).encode()
-
-
-def _rows(family: RowFamily) -> Iterator[str]:
-    for values, number in family.rows:
-        yield _line(family.sample, zip(family.labels, values, strict=True), number)
 
 
 def _line(name: str, labels: Iterable[tuple[str, str]], number: float) -> str:

@@ -11,7 +11,7 @@ from prometheus_client import Metric
 from redis import Redis
 
 from ops.letters.reading import Cause, count_causes
-from ops.metrics import deliveries, requests, sources
+from ops.metrics import deliveries, sources
 from ops.metrics.families import RowFamily, gauge, number, text_of
 from ops.state.partitions import all_partitions
 from ops.status.health.facts import Facts, read_facts
@@ -70,7 +70,7 @@ def redis(facts: Facts) -> Iterator[Metric]:
 
 
 def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
-    """Yield all metrics."""
+    """Yield all metrics of the page, with their numbers."""
     yield up(is_up=True)
     yield count_problems(problems_of(facts))
     for family in (
@@ -79,9 +79,9 @@ def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
         deliveries.times,
         deliveries.left_out,
         deliveries.renamed_people,
-        requests.answers,
-        requests.rates,
-        requests.states,
+        deliveries.answers,
+        deliveries.rates,
+        deliveries.states,
         sources.receivers,
         sources.jobs,
         sources.syncs,
@@ -94,7 +94,7 @@ def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
 
 @dataclass(slots=True)
 class MetricsPage:
-    """Reads and writes the page.
+    """The page of metrics, made anew from Redis at each scrape.
 
     Args:
         client: Of its own, with short timeouts.

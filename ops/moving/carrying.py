@@ -17,6 +17,7 @@ from redis import Redis
 from ops.letters.reading import NUMBERS_CHANGED, digest_of, letter_id_in, parse_letter
 from ops.moving.held import HeldCall, HeldLease, run_held
 from ops.state import scripts
+from ops.state.partitions import ask_each
 from worker.batch.partition import LedgerText, Note, NotedDelivery
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from worker.contract.keys import digest_of as profile_digest
@@ -42,9 +43,6 @@ class Carrier:
     """Moves the contents of a partition; it holds its lease and those of all targets.
 
     Args:
-        old: The lease of the partition that is emptied.
-        targets: The leases of the partitions that get the contents.
-        retention_ms: The time for which a record is kept.
         choose: Returns the target of a profile's digest, by its index.
         home: The target of what belongs to no profile, by its index.
         prefix: Of the marks of what has come; two partitions may have entries of the same id.
@@ -92,10 +90,6 @@ class Carrier:
         """Merge the records of profiles in the old ledger into the new ones.
 
         The old one stays as it is.
-
-        Raises:
-            FormatUnknown: Another version of segrelay wrote one.
-            OperationsMustAct: The lease was taken over.
         """
         for part in in_parts(list(dict.fromkeys(digests)), STEP):
             writes: dict[int, tuple[list[str | bytes], list[Value]]] = {}
@@ -125,13 +119,14 @@ class Carrier:
     ) -> list[tuple[bytes, int, bytes | None, int, bytes | None]]:
         """Return digests, their targets, the old texts with their time to live, the new texts."""
         chosen = [self.choose(digest) for digest in digests]
-        with redis_errors():
-            pipe = self.client.pipeline(transaction=False)
-            for digest, target in zip(digests, chosen, strict=True):
-                pipe.get(self.old.place.ledger(digest))
-                pipe.pttl(self.old.place.ledger(digest))
-                pipe.get(self.place(target).ledger(digest))
-            found: Any = pipe.execute()
+        old = self.old.place
+        found = ask_each(
+            self.client,
+            zip(digests, chosen, strict=True),
+            lambda pipe, one: pipe.get(old.ledger(one[0])),
+            lambda pipe, one: pipe.pttl(old.ledger(one[0])),
+            lambda pipe, one: pipe.get(self.place(one[1]).ledger(one[0])),
+        )
         return list(zip(digests, chosen, found[::3], found[1::3], found[2::3], strict=True))
 
     def hash(
@@ -302,12 +297,12 @@ class Carrier:
         """Return the arguments of the script that adds letters."""
         old = self.old.place
         args: list[Value] = []
-        with redis_errors():
-            pipe = self.client.pipeline(transaction=False)
-            for letter in letters:
-                pipe.zscore(old.lettertimes, letter["id"])
-                pipe.hget(old.causes, letter["cause"])
-            told = pipe.execute()
+        told = ask_each(
+            self.client,
+            letters,
+            lambda pipe, letter: pipe.zscore(old.lettertimes, letter["id"]),
+            lambda pipe, letter: pipe.hget(old.causes, letter["cause"]),
+        )
         for letter, died, sample in zip(letters, told[::2], told[1::2], strict=True):
             there = {
                 **letter,
@@ -326,7 +321,8 @@ class Carrier:
         args = (self.old.token, old.tag, secrets.token_hex(8))
         call = ScriptCall(names, args)
         (answer,) = scripts.run(self.client, "counts_leave", [call], replicated=True)
-        leaving = _pairs(answer)
+        rows = answer if isinstance(answer, list) else []
+        leaving = dict(zip(rows[::2], rows[1::2], strict=True))
         mark = leaving.pop(b"id", b"")
         if not leaving:
             return
@@ -349,11 +345,6 @@ class Carrier:
         """Delete the marks of moved parts, once they are gone from the old partition."""
         with redis_errors():
             self.client.hdel(self.carried(target), *marks)
-
-
-def _pairs(answer: Any) -> dict[bytes, bytes]:
-    rows = answer if isinstance(answer, list) else []
-    return dict(zip(rows[::2], rows[1::2], strict=True))
 
 
 def in_parts(rows: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:

@@ -26,7 +26,7 @@ from ops.moving.stable_ids import (
     carry_lists,
     carry_records,
 )
-from ops.state.partitions import Carried
+from ops.state.partitions import Carried, ask_each
 from worker.contract.keys import DIGEST_BYTES
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scanning import scan_keys
@@ -48,11 +48,7 @@ class Contents:
     """The mover of all data in the partitions of one destination, whose leases are held.
 
     Args:
-        destination: Of the partitions that are emptied.
         carriers: By the number of the partition that each empties.
-        renew: Keeps the leases; called at each step.
-        tell: A callback that takes the counts so far, now and then.
-        carried: The counts, which other destinations may have begun.
         follow: Returns the record of a person who was renamed as it is from now on.
         staying: Stable ids that stay: a change of them waits where they belong.
     """
@@ -68,12 +64,7 @@ class Contents:
     _told_at: float = field(default_factory=time.monotonic)
 
     def move(self) -> None:
-        """Move everything; what an earlier attempt has moved is not there any more.
-
-        Raises:
-            FormatUnknown: Another version of segrelay wrote some of it.
-            OperationsMustAct: A lease was taken over.
-        """
+        """Move everything; what an earlier attempt has moved is not there any more."""
         self._carry_ledgers()
         self._carry_named_parts()
         for carrier in self.carriers.values():
@@ -169,14 +160,13 @@ class Contents:
 
     def _carry_streams(self) -> None:
         carriers = list(self.carriers.values())
-        for part, digest_of in (("history", _digest_in_history), ("responses", _of_nobody)):
+        for part, digest_of in (("history", _digest_in_history), ("responses", lambda _: "")):
             for _ in carry_log(carriers, part, digest_of):
                 self.step()
-        with redis_errors():
-            pipe = self.client.pipeline(transaction=False)
-            for carrier in carriers:
-                pipe.smembers(carrier.old.place.streams)
-            names: set[bytes] = set().union(*pipe.execute())
+        found = ask_each(
+            self.client, carriers, lambda pipe, one: pipe.smembers(one.old.place.streams)
+        )
+        names: set[bytes] = set().union(*found)
         for name in sorted(names):
             for moved in carry_stream(carriers, name.decode()):
                 self.step()
@@ -196,7 +186,3 @@ def number_in(key: bytes, destination: str) -> int:
 
 def _digest_in_history(line: bytes) -> str:
     return str(orjson.loads(line)[1])
-
-
-def _of_nobody(_: bytes) -> str:
-    return ""

@@ -13,12 +13,12 @@ from ops.moving.carrying import Carrier
 from ops.moving.held import HeldLease, held
 from ops.moving.rows import carry_entries
 from ops.state import scripts
-from ops.state.orphans import is_orphan
+from ops.state.partitions import Stream
 from ops.state.waiting import (
     BESIDE,
     STEP,
-    Stream,
     WaitingEntry,
+    is_orphan,
     is_unwanted,
     read_entries,
     refuse_other_configurations,
@@ -34,7 +34,7 @@ from worker.errors import OperationsMustAct
 
 
 class Moved(NamedTuple):
-    """The result of one step of a move.
+    """The numbers of moved and left entries of one step.
 
     Attributes:
         left: Entries that the other trigger does not want, which stay where they are.
@@ -46,13 +46,7 @@ class Moved(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """Moves deliveries that no worker delivers to a trigger that wants them.
-
-    Args:
-        trigger: The other one.
-        meanings: The meanings of all triggers, by their names.
-        doorbell: Rung for what was moved.
-    """
+    """Moves deliveries that no worker delivers to a trigger that wants them."""
 
     client: Redis
     settings: Settings
@@ -81,11 +75,7 @@ class Mover:
             yield Moved(self._step(stream, part), left)
 
     def orphans(self, stream: Stream) -> Iterator[WaitingEntry]:
-        """Yield the entries of a stream that no worker delivers.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Yield the entries of a stream that no worker delivers."""
         meaning = None
         if not is_orphan(self.settings, stream.place, stream.trigger):
             meaning = self.meanings[stream.trigger]

@@ -1,4 +1,4 @@
-"""`HeldLease`: the lease of a partition, held by a command, so that no worker drains it."""
+"""Leases of partitions: held by a command, so that no worker drains them, and awaited."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 from redis import Redis
 
 from ops.state import scripts
+from ops.state.partitions import ask_each
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.errors import OperationsMustAct
@@ -46,12 +47,7 @@ class HeldLease:
     patience_seconds: float = PATIENCE_SECONDS
 
     def hold(self) -> None:
-        """Take or renew the lease; it waits until a worker has ended its slice.
-
-        Raises:
-            OperationsMustAct: Somebody else goes on holding it.
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Take or renew the lease; it waits until a worker has ended its slice."""
         gives_up_at = time.monotonic() + self.patience_seconds
         while (holder := self._try()) is not None:
             if time.monotonic() > gives_up_at:
@@ -75,15 +71,11 @@ class HeldLease:
         return ScriptCall((self.place.lease,), args)
 
     def let_go(self) -> None:
-        """Give the lease back."""
+        """Give the lease of the partition back to the workers."""
         scripts.run(self.client, "let_go", [ScriptCall((self.place.lease,), (self.token,))])
 
     def run(self, name: str, keys: list[str | bytes], args: list[Value]) -> int:
-        """Run a script that checks the lease, and return its answer.
-
-        Raises:
-            OperationsMustAct: The lease was taken over.
-        """
+        """Run a script that checks the lease, and return its answer."""
         (answer,) = run_held(self.client, name, [HeldCall(self, keys, args)])
         return answer
 
@@ -102,11 +94,7 @@ class HeldCall(NamedTuple):
 
 
 def hold_all(client: Redis, leases: Sequence[HeldLease]) -> None:
-    """Take or renew leases in one round trip, and wait for those that somebody else has.
-
-    Raises:
-        OperationsMustAct: Somebody else goes on holding one.
-    """
+    """Take or renew leases in one round trip, and wait for those that somebody else has."""
     answers = scripts.run(client, "hold", [lease.call for lease in leases], replicated=True)
     for lease, (is_ours, _) in zip(leases, answers, strict=True):
         if not is_ours:
@@ -162,9 +150,6 @@ def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[],
         take: Returns what the turn begins with; None = a step is under way.
         shown: What is done, for messages.
         renew: Keeps the leases meanwhile.
-
-    Raises:
-        OperationsMustAct: The step does not end.
     """
     ends_at = time.monotonic() + _TURN_SECONDS
     while (taken := take()) is None:
@@ -173,3 +158,35 @@ def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[],
         renew()
         time.sleep(_LOOK_SECONDS)
     return taken
+
+
+RENAMED: Final = "renamed:"
+"""The prefix of the token of a lease that is never given back, after a destination was renamed: the
+new name follows, and nobody works under the former one."""
+_HOLDER_LOOK_SECONDS: Final = 0.1
+_HELD_SECONDS: Final = 300.0
+"""Seconds to wait for a lease to lapse; a drain with hanging requests ends at their deadline."""
+
+
+def await_holders(
+    client: Redis, places: Sequence[PartitionKeys], sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Wait until all present holders of leases of these partitions have given them back."""
+    tokens = ask_each(client, places, lambda pipe, place: pipe.hget(place.lease, "token"))
+    left = [
+        (place, token)
+        for place, token in zip(places, tokens, strict=True)
+        if token is not None and not token.startswith(RENAMED.encode())
+    ]
+    ends_at = time.monotonic() + _HELD_SECONDS
+    while left:
+        calls = [ScriptCall([place.lease], [token]) for place, token in left]
+        gone = scripts.run(client, "has_gone", calls)
+        left = [held for held, has_gone in zip(left, gone, strict=True) if not has_gone]
+        if left and time.monotonic() > ends_at:
+            raise OperationsMustAct(
+                f"A worker does not give back the lease of {left[0][0].tag}; give the command again"
+                " once it has ended. Nothing is lost: what was declared holds for all who follow."
+            )
+        if left:
+            sleep(_HOLDER_LOOK_SECONDS)

@@ -18,8 +18,7 @@ from redis import Redis
 
 from ops.moving.carrying import Carrier
 from ops.moving.contents import Contents
-from ops.moving.held import FOR_EVER_MS, PATIENCE_SECONDS, HeldLease, hold_all, taken_turn
-from ops.state.holders import RENAMED
+from ops.moving.held import FOR_EVER_MS, PATIENCE_SECONDS, RENAMED, HeldLease, hold_all, taken_turn
 from ops.state.partitions import Carried
 from producer.steps import StepBook
 from producer.sync.book import SyncBook
@@ -43,8 +42,6 @@ class Renaming:
     Args:
         old: A name that the configuration does not have.
         new: One that it has.
-        tell: A callback that takes the counts so far, now and then.
-        patience_seconds: The longest wait for a worker.
     """
 
     client: Redis
@@ -59,7 +56,7 @@ class Renaming:
     _renewed_at: float = -math.inf
 
     def run(self) -> Carried:
-        """Move everything, and return the counts.
+        """Carry everything over to the new name, and return the counts.
 
         Raises:
             OperationsMustAct: A worker goes on draining one of them, or a step of a sync goes on.
@@ -85,18 +82,15 @@ class Renaming:
             self._carriers[number] = Carrier(self.client, kept, (taken,), retention_ms)
         try:
             name_destinations(self.client, self._numbering, (self.old, self.new))
-            self._hold_all()
+            for carrier in self._carriers.values():
+                carrier.old.hold()
+            self._renew()
             self._mark()
             self._carry()
         finally:
             for carrier in self._carriers.values():
                 carrier.targets[0].let_go()
         return self.carried
-
-    def _hold_all(self) -> None:
-        for carrier in self._carriers.values():
-            carrier.old.hold()
-        self._renew()
 
     def _renew(self) -> None:
         """Renew the leases of the new destination if it is time."""

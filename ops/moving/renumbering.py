@@ -21,17 +21,9 @@ from redis import Redis
 
 from ops.moving.carrying import Carrier
 from ops.moving.contents import Contents
-from ops.moving.halves import end_halves
-from ops.moving.held import (
-    FOR_EVER_MS,
-    PATIENCE_SECONDS,
-    HeldLease,
-    hold_all,
-    taken_turn,
-)
-from ops.moving.leftovers import leftovers
+from ops.moving.halves import end_halves, leftovers
+from ops.moving.held import FOR_EVER_MS, PATIENCE_SECONDS, RENAMED, HeldLease, hold_all, taken_turn
 from ops.state import scripts
-from ops.state.holders import RENAMED
 from ops.state.partitions import Carried, known_destinations, note_carried, read_carried
 from producer.steps import StepBook
 from producer.sync.book import SyncBook
@@ -59,8 +51,6 @@ class Renumbering:
     """Changes the number of partitions, or goes on with a change that was interrupted.
 
     Args:
-        count: How many there will be.
-        tell: A callback that takes the counts so far, now and then.
         patience_seconds: The longest wait for a worker, beside the deadline of a request.
     """
 
@@ -156,32 +146,12 @@ class Renumbering:
         return sorted({*known_destinations(self.client, self.settings), *read_renamed(self.client)})
 
     def _contents(self, destination: str, numbers: list[int], into: Numbering) -> Contents:
-        owner = f"{socket.gethostname()}:redis-partitions"
-        patience = self.patience_seconds + self.settings.delivery.request_deadline_seconds
-        targets = tuple(
-            HeldLease(
-                self.client,
-                PartitionKeys(destination, number),
-                owner,
-                length_ms=_HELD_MS,
-                takes=RENAMED,
-                patience_seconds=patience,
-            )
-            for number in into.numbers
-        )
+        targets = tuple(self._lease(destination, number) for number in into.numbers)
         self._targets += targets
         carriers = {
             number: Carrier(
                 self.client,
-                HeldLease(
-                    self.client,
-                    PartitionKeys(destination, number),
-                    owner,
-                    token=RENUMBERED,
-                    length_ms=FOR_EVER_MS,
-                    takes=RENAMED,
-                    patience_seconds=patience,
-                ),
+                replace(self._lease(destination, number), token=RENUMBERED, length_ms=FOR_EVER_MS),
                 targets,
                 round(_MS * self.settings.delivery.ledger_retention_seconds),
                 choose=lambda digest: into.of_digest(digest) - into.first,
@@ -198,6 +168,17 @@ class Renumbering:
             self._tell,
             self.carried,
             follow=lambda record: _followed(record, into),
+        )
+
+    def _lease(self, destination: str, number: int) -> HeldLease:
+        deadline_seconds = self.settings.delivery.request_deadline_seconds
+        return HeldLease(
+            self.client,
+            PartitionKeys(destination, number),
+            f"{socket.gethostname()}:redis-partitions",
+            length_ms=_HELD_MS,
+            takes=RENAMED,
+            patience_seconds=self.patience_seconds + deadline_seconds,
         )
 
     def _renew(self) -> None:
@@ -226,7 +207,7 @@ class Renumbering:
         self._targets.clear()
 
     def _left(self, numbers: Collection[int]) -> set[int]:
-        """Return those of these partitions that hold anything."""
+        """Return which of these partitions still hold anything."""
         return {
             number
             for destination in self._destinations()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ops.moving.carrying import STEP, Carrier, in_parts
 from ops.moving.held import HeldCall, run_held
+from ops.state.partitions import ask_each
 from worker.contract.events import decode_header
 from worker.contract.keys import PartitionKeys
-from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import Value
 from worker.errors import PayloadRefused
 
@@ -50,11 +50,7 @@ def carry_entries(carrier: Carrier, name: str, target: str, ids: Sequence[str]) 
     key = carrier.old.place.stream(name)
     moved = 0
     for part in in_parts(ids, STEP):
-        with redis_errors():
-            pipe = carrier.client.pipeline(transaction=False)
-            for entry_id in part:
-                pipe.xrange(key, entry_id, entry_id)
-            found: Any = pipe.execute()
+        found = ask_each(carrier.client, part, lambda pipe, one: pipe.xrange(key, one, one))
         rows = [SourceRow(carrier, *row) for each in found for row in each]
         moved += _carry(name, target, name, rows, _digest_of_delivery)
     return moved
@@ -83,11 +79,11 @@ def _steps(
 ) -> Iterator[list[SourceRow]]:
     """Yield the first entries of these streams in their order; the caller moves them."""
     while True:
-        with redis_errors():
-            pipe = carriers[0].client.pipeline(transaction=False)
-            for carrier in carriers:
-                pipe.xrange(key_in(carrier.old.place), count=STEP)
-            found: Any = pipe.execute()
+        found = ask_each(
+            carriers[0].client,
+            carriers,
+            lambda pipe, carrier: pipe.xrange(key_in(carrier.old.place), count=STEP),
+        )
         heads = [
             [SourceRow(carrier, *row) for row in rows]
             for carrier, rows in zip(carriers, found, strict=True)
@@ -148,20 +144,18 @@ def _add_rows(name: str, target: str, mark: str, into: Sequence[_Bound]) -> None
 def _setbacks(name: str, rows: Sequence[SourceRow]) -> list[bytes]:
     if not name:
         return [b""] * len(rows)
-    with redis_errors():
-        pipe = rows[0].carrier.client.pipeline(transaction=False)
-        for row in rows:
-            pipe.hget(row.carrier.old.place.aside, f"{name}|{row.entry_id.decode()}")
-        return [found or b"" for found in pipe.execute()]
+    found = ask_each(
+        rows[0].carrier.client,
+        rows,
+        lambda pipe, row: pipe.hget(row.carrier.old.place.aside, f"{name}|{row.entry_id.decode()}"),
+    )
+    return [each or b"" for each in found]
 
 
 def remove_rows(carrier: Carrier, part: str, ids: Sequence[str]) -> int:
     """Remove entries that have arrived; returns how many were still there.
 
-    Args:
-        carrier: Of the partition in which they stand.
-        part: The name of their stream, or the part of the partition, e.g. `history`.
-        ids: Of the entries.
+    `part` is the name of their stream, or the part of the partition, e.g. `history`.
     """
     old = carrier.old.place
     name = "" if part in LOGS else part
@@ -182,11 +176,7 @@ def _mark(row: SourceRow, part: str) -> str:
 
 
 def _digest_of_delivery(row: SourceRow) -> str:
-    """Return the digest (hex) of an entry's profile; "" where nobody can read it.
-
-    Raises:
-        FormatUnknown: Another version of segrelay wrote it.
-    """
+    """Return the digest (hex) of an entry's profile; "" where nobody can read it."""
     try:
         return decode_header(row.fields.get(b"h", b"")).digest.hex()
     except PayloadRefused:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ops.moving.carrying import STEP, Carrier, in_parts
 from ops.moving.held import HeldCall, run_held
+from ops.state.partitions import ask_each
 from worker.contract.keys import DIGEST_BYTES, digest_of
 from worker.contract.people.stable import StableRecord
 from worker.contract.redis.connection import redis_errors
@@ -25,11 +26,7 @@ _CHANGED: Final = "changed"
 
 
 def carry_lists(carrier: Carrier, names: Sequence[bytes]) -> None:
-    """Move lists of the stable ids that came with identities.
-
-    Raises:
-        OperationsMustAct: A lease was taken over.
-    """
+    """Move lists of the stable ids that came with identities."""
     for part in in_parts(names, STEP):
         into: defaultdict[int, tuple[list[str | bytes], list[Value]]]
         into = defaultdict(lambda: ([], []))
@@ -45,11 +42,7 @@ def carry_lists(carrier: Carrier, names: Sequence[bytes]) -> None:
 
 
 def carry_records(carrier: Carrier, names: Sequence[bytes]) -> int:
-    """Move records of stable ids; returns how many stay, since a change of them waits there.
-
-    Raises:
-        OperationsMustAct: A lease was taken over.
-    """
+    """Move records of stable ids; returns how many stay, since a change of them waits there."""
     staying = 0
     for part in in_parts(names, STEP):
         into: defaultdict[int, list[Value]] = defaultdict(list)
@@ -99,11 +92,7 @@ def _leave_arrived(carrier: Carrier, texts: Mapping[bytes, bytes]) -> int:
 
 
 def carry_changes(carrier: Carrier) -> None:
-    """Move changes that wait, but those of records that stay.
-
-    Raises:
-        OperationsMustAct: A lease was taken over.
-    """
+    """Move changes that wait, but those of records that stay."""
     for part in scan_fields(carrier.client, carrier.old.place.changes):
         names = [carrier.old.place.stable(bytes.fromhex(name.decode())) for name, _ in part]
         left = _texts(carrier, names)
@@ -113,11 +102,7 @@ def carry_changes(carrier: Carrier) -> None:
 
 
 def carry_counts(carrier: Carrier) -> None:
-    """Move the counts of changes.
-
-    Raises:
-        OperationsMustAct: A lease was taken over.
-    """
+    """Move the counts of people who were renamed by their stable ids."""
     old, new = carrier.old.place.changed, carrier.place(carrier.home).changed
     with redis_errors():
         counts: Any = carrier.client.hgetall(old)
@@ -133,12 +118,8 @@ def carry_counts(carrier: Carrier) -> None:
 
 def _texts(carrier: Carrier, names: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]]:
     """Return texts, and for how long each is kept (ms; 0 = without an end)."""
-    with redis_errors():
-        pipe = carrier.client.pipeline(transaction=False)
-        for name in names:
-            pipe.get(name)
-            pipe.pttl(name)
-        found: Any = pipe.execute()
+    get, left = (lambda pipe, name: pipe.get(name)), (lambda pipe, name: pipe.pttl(name))
+    found = ask_each(carrier.client, names, get, left)
     return {
         name: (text, max(0, left_ms))
         for name, text, left_ms in zip(names, found[::2], found[1::2], strict=True)

@@ -60,37 +60,21 @@ class PauseTarget:
         return f"{self.kind} {self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class PauseResult:
-    """The result for one target.
-
-    Args:
-        changed: False where it was so before.
-    """
-
-    kind: Paused
-    name: str
-    changed: bool
-
-
 def pause(
-    names: Names = None,
-    *,
-    everything: All = False,
-    reason: Reason = "",
-    as_json: Json = False,
+    names: Names = None, *, everything: All = False, reason: Reason = "", as_json: Json = False
 ) -> None:
     """Pause destinations or triggers: they go on accepting, and nothing of them is sent."""
     with opened() as (settings, client):
         known = known_names(client, settings)
         targets = chosen(known, names, kinds=(DESTINATION,), everything=everything)
         why = Pause(reason, actor(), datetime.now(UTC).isoformat(timespec="seconds"))
-        done = [_paused(client, target, why) for target in targets]
+        done = {target: _paused(client, target, why) for target in targets}
     lines = (
-        f"{target} is paused" if one.changed else f"{target} stays paused, for this reason"
-        for one, target in zip(done, targets, strict=True)
+        f"{target} is paused" if is_new else f"{target} stays paused, for this reason"
+        for target, is_new in done.items()
     )
-    document = {"paused": [asdict(one) for one in done], "reason": reason}
+    rows = [asdict(target) | {"changed": is_new} for target, is_new in done.items()]
+    document = {"paused": rows, "reason": reason}
     print_result(document, *lines, as_json=as_json)
 
 
@@ -121,40 +105,39 @@ def resume(
         known = known_names(client, settings)
         targets = chosen(known, names, kinds=_KINDS, everything=everything)
         since_ms = now_ms(client)
-        done = [
-            _resumed(client, settings, one, is_named=not everything, reason=reason)
+        done = {
+            one: _resumed(client, settings, one, is_named=not everything, reason=reason)
             for one in targets
-        ]
+        }
         probes = {
             target: Probe(client, settings, target.kind, target.name, since_ms)
-            for target, one in zip(targets, done, strict=True)
-            if wait and one.changed
+            for target, was_held in done.items()
+            if wait and was_held
         }
         probed = {target: probe.outcome(timeout_seconds) for target, probe in probes.items()}
     if as_json:
-        rows = [(one, probed.get(target)) for one, target in zip(done, targets, strict=True)]
-        print_json({"resumed": [asdict(one) | {"probe": was and asdict(was)} for one, was in rows]})
+        rows = [
+            asdict(target) | {"changed": was_held, "probe": probed.get(target)}
+            for target, was_held in done.items()
+        ]
+        print_json({"resumed": rows})
     else:
-        _tell_resumed(dict(zip(targets, done, strict=True)), probed, everything=everything)
+        _tell_resumed(done, probed, everything=everything)
     if any(one.outcome == "failed" for one in probed.values()):
         raise typer.Exit(1)
 
 
-def _paused(client: Redis, target: PauseTarget, why: Pause) -> PauseResult:
+def _paused(client: Redis, target: PauseTarget, why: Pause) -> bool:
+    """Pause a target; return whether it was not paused before."""
     act = act_of("pause", str(target), reason=why.reason)
-    return PauseResult(
-        target.kind, target.name, set_pause(client, target.kind, target.name, why, act)
-    )
+    return set_pause(client, target.kind, target.name, why, act)
 
 
 def _tell_resumed(
-    done: Mapping[PauseTarget, PauseResult],
-    probed: Mapping[PauseTarget, ProbeResult],
-    *,
-    everything: bool,
+    done: Mapping[PauseTarget, bool], probed: Mapping[PauseTarget, ProbeResult], *, everything: bool
 ) -> None:
-    for target, one in done.items():
-        if one.changed:
+    for target, was_held in done.items():
+        if was_held:
             told = f": {probed[target].message}" if target in probed else ""
             say(f"{target} is resumed{told}")
         elif not everything:
@@ -162,7 +145,7 @@ def _tell_resumed(
     for target, probe in probed.items():
         if probe.outcome == "failed":
             mention(f"{target}: correct what the message says, then resume it again.")
-    if everything and not any(one.changed for one in done.values()):
+    if everything and not any(done.values()):
         say("nothing was paused")
 
 
@@ -182,14 +165,7 @@ def chosen(
     kinds: Iterable[Paused],
     everything: bool,
 ) -> list[PauseTarget]:
-    """Return the targets that the arguments name.
-
-    Args:
-        known: All names, by kind.
-        names: As typed; `destination:NAME` and `trigger:NAME` tell two of one name apart.
-        kinds: The kinds that `--all` stands for.
-        everything: `--all`.
-    """
+    """Return the targets that the arguments name."""
     if everything == bool(names):
         raise UsageWrong("Name a destination or a trigger, or say --all.")
     if everything:
@@ -220,8 +196,10 @@ def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: s
 
 def _resumed(
     client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool, reason: str
-) -> PauseResult:
-    """End a pause; the gate is opened first, so that no request overtakes the probe.
+) -> bool:
+    """End a pause; return whether there was one, or the target was held by itself.
+
+    The gate is opened first, so that no request overtakes the probe.
 
     A canary that is going is ended only where its trigger is named. The act is kept before, because
     the gate is in another slot than the acts.
@@ -239,7 +217,7 @@ def _resumed(
             may_go = is_named or is_paused
             was_held = may_go and let_go(client, target.name, was_paused=is_paused)
         was_paused = clear_pause(client, target.kind, target.name)
-    return PauseResult(target.kind, target.name, was_paused or was_held)
+    return was_paused or was_held
 
 
 def _is_held(client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool) -> bool:

@@ -8,10 +8,9 @@ from typing import Final, Literal
 import orjson
 from redis import Redis
 
-from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions, ask_each
-from ops.state.waiting import Choice, find_streams
-from ops.terminal.waiting import awaited
+from ops.state.waiting import Choice, find_streams, is_orphan
+from ops.terminal.moments import awaited
 from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.adapters.redis.gate import read_probes, read_state
 from worker.contract.processes.workers import read_processes
@@ -29,7 +28,7 @@ ProbeOutcome = Literal["taken", "failed", "not_sent"]
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """The outcome of a first request."""
+    """The outcome of the first request after something was resumed."""
 
     outcome: ProbeOutcome
     message: str
@@ -37,11 +36,7 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Waits for the first request of a destination or trigger that was resumed.
-
-    Args:
-        since_ms: The time of the resuming, by Redis' clock.
-    """
+    """Waits for the first request of a destination or trigger that was resumed."""
 
     client: Redis
     settings: Settings

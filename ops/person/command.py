@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final
 
 import typer
 from redis import Redis
 
 from ops.letters.reading import StoredLetter
-from ops.person.story import MOST_ENTRIES, HistoryLine, KnownProfile, explain
+from ops.person.story import MOST_ENTRIES, KnownProfile, Moment, explain
 from ops.state.identity_changes import PastRenaming
 from ops.state.opened import opened
 from ops.state.waiting import WaitingEntry
@@ -28,19 +28,6 @@ from worker.core.messages import normalise_message
 from worker.errors import UsageWrong
 
 _ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay trigger move`"
-
-
-class _Moment(NamedTuple):
-    """One line of the timeline."""
-
-    at_ms: int
-    what: str
-    destination: str
-    trigger: str
-    audience: str
-    direction: str
-    event_us: int
-    detail: str
 
 
 def why(
@@ -68,8 +55,8 @@ def why(
     _tell(known, timeline)
 
 
-def _moments(known: KnownProfile) -> Iterator[_Moment]:
-    yield from map(_of_past, known.past)
+def _moments(known: KnownProfile) -> Iterator[Moment]:
+    yield from known.past
     yield from map(_of_letter, known.letters)
     yield from (_of_entry(entry, known) for entry in known.waiting)
     yield from map(_of_record, known.quarantined)
@@ -77,29 +64,16 @@ def _moments(known: KnownProfile) -> Iterator[_Moment]:
     yield from map(_of_renaming, known.renamings)
     for destination, at_ms in known.written_ms.items():
         detail = "the last time that the ledger changed for this person"
-        yield _Moment(at_ms, "ledger", destination, "", "", "", 0, detail)
+        yield Moment(at_ms, "ledger", destination, detail=detail)
     for destination, lines in known.ledger.items():
         newest_us = max((line.delivered_us for line in lines), default=0)
         if newest_us and destination not in known.written_ms:
             detail = "the newest event that was delivered for this person, at its own time"
-            yield _Moment(newest_us // 1_000, "ledger", destination, "", "", "", 0, detail)
+            yield Moment(newest_us // 1_000, "ledger", destination, detail=detail)
 
 
-def _of_past(past: HistoryLine) -> _Moment:
-    return _Moment(
-        past.at_ms,
-        past.outcome,
-        past.destination,
-        past.trigger,
-        past.audience,
-        past.direction,
-        past.time_us,
-        past.remark,
-    )
-
-
-def _of_letter(letter: StoredLetter) -> _Moment:
-    return _Moment(
+def _of_letter(letter: StoredLetter) -> Moment:
+    return Moment(
         letter["last_at_ms"],
         "dead letter",
         letter["destination"],
@@ -111,13 +85,13 @@ def _of_letter(letter: StoredLetter) -> _Moment:
     )
 
 
-def _of_entry(entry: WaitingEntry, known: KnownProfile) -> _Moment:
+def _of_entry(entry: WaitingEntry, known: KnownProfile) -> Moment:
     header = entry.header
     assert header is not None
     is_orphaned = entry in known.orphaned
     why = known.obstacles.of(entry) if known.obstacles else ""
     why = _ORPHANED if is_orphaned else why
-    return _Moment(
+    return Moment(
         entry.since_ms,
         "orphaned" if is_orphaned else "waits",
         entry.stream.place.destination,
@@ -129,27 +103,24 @@ def _of_entry(entry: WaitingEntry, known: KnownProfile) -> _Moment:
     )
 
 
-def _of_record(record: QuarantineRecord) -> _Moment:
+def _of_record(record: QuarantineRecord) -> Moment:
     detail = f"{record.id}: {record.reason}"
-    return _Moment(record.last_seen_ms, "quarantined", "", "", record.audience, "", 0, detail)
+    at_ms, audience = record.last_seen_ms, record.audience
+    return Moment(at_ms, "quarantined", audience=audience, detail=detail)
 
 
-def _of_request(request: WebhookRequest) -> _Moment:
+def _of_request(request: WebhookRequest) -> Moment:
     detail = f"by the webhook request {request.name}, which the receiver's log names too"
-    return _Moment(request.at_ms, "received", "", "", "", "", 0, detail)
+    return Moment(request.at_ms, "received", detail=detail)
 
 
-def _of_renaming(one: PastRenaming) -> _Moment:
+def _of_renaming(one: PastRenaming) -> Moment:
     how = "its event brought another identity for the stable id" if one.trigger else "by a command"
-    return _Moment(one.at_ms, "renamed", one.destination, one.trigger, "", "", 0, how)
+    return Moment(one.at_ms, "renamed", one.destination, one.trigger, detail=how)
 
 
 def _request(client: Redis, name: str, *, as_json: bool) -> None:
-    """Tell of one request to the receiver.
-
-    Raises:
-        UsageWrong: It is not kept.
-    """
+    """Print what is known of one webhook request."""
     found = next((one for one in read_requests(client) if one.name == name), None)
     if found is None:
         raise UsageWrong(
@@ -174,7 +145,7 @@ def _request(client: Redis, name: str, *, as_json: bool) -> None:
         mention("`segrelay why DIGEST` tells about each of these people.")
 
 
-def _document(known: KnownProfile, timeline: list[_Moment]) -> dict[str, Any]:
+def _document(known: KnownProfile, timeline: list[Moment]) -> dict[str, Any]:
     return {
         "profile": {"digest": known.person.digest.hex(), "partition": known.person.partition},
         "known": not known.is_nothing,
@@ -201,7 +172,7 @@ def _ledger(known: KnownProfile) -> Iterator[dict[str, Any]]:
             }
 
 
-def _row_of(moment: _Moment) -> dict[str, Any]:
+def _row_of(moment: Moment) -> dict[str, Any]:
     return {
         "at": shown_ms(moment.at_ms),
         "what": moment.what,
@@ -214,38 +185,28 @@ def _row_of(moment: _Moment) -> dict[str, Any]:
     }
 
 
-def _tell(known: KnownProfile, timeline: list[_Moment]) -> None:
+def _tell(known: KnownProfile, timeline: list[Moment]) -> None:
     if known.is_nothing and not timeline:
         say("Nothing is known of this person: no delivery, nothing waiting, no letter.")
         return
-    ledger = list(_ledger(known))
-    if ledger:
-        say("The ledger: the newest that was delivered.")
-        table(
-            ("destination", "audience", "trigger", "direction", "delivered", "without answer"),
-            [
-                (
-                    line["destination"],
-                    line["audience"],
-                    line["trigger"],
-                    line["direction"],
-                    line["delivered"] or "-",
-                    line["tried"] or "-",
-                )
-                for line in ledger
-            ],
-        )
-    else:
-        say("The ledger knows of no delivery.")
+    _tell_ledger(list(_ledger(known)))
     if timeline:
         say("")
+        names = ("at", "what", "destination", "trigger", "audience", "direction", "event time")
         rows = [tuple(value or "-" for value in _row_of(moment).values()) for moment in timeline]
-        table(
-            (
-                *("at", "what", "destination", "trigger", "audience", "direction", "event time"),
-                *text_columns("detail"),
-            ),
-            rows,
-        )
+        table((*names, *text_columns("detail")), rows)
     if not known.is_whole:
         mention(f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at.")
+
+
+def _tell_ledger(ledger: list[dict[str, Any]]) -> None:
+    if not ledger:
+        say("The ledger knows of no delivery.")
+        return
+    say("The ledger: the newest that was delivered.")
+    names = ("destination", "audience", "trigger", "direction")
+    rows = [
+        (*(line[name] for name in names), line["delivered"] or "-", line["tried"] or "-")
+        for line in ledger
+    ]
+    table((*names, "delivered", "without answer"), rows)

@@ -140,7 +140,7 @@ def _anonymize(insider: InsiderIdentities, names: Sequence[Mapping[str, Any]]) -
 
 def _insiders(settings: Settings, stack: ExitStack, rate: float) -> dict[str, InsiderIdentities]:
     return {
-        name: stack.enter_context(InsiderIdentities.at(settings, destination, rate))
+        name: stack.enter_context(InsiderIdentities(settings, destination, a_minute=rate))
         for name, destination in settings.destinations.items()
         if destination.api == "insider"
     }
@@ -188,7 +188,8 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
             reader = csv.reader(file)
             for row in reader:
                 line = reader.line_num
-                if not any(row) or (line == 1 and _names_columns(row)):
+                is_head = line == 1 and {each.strip().lower() for each in row} <= _HEADERS
+                if is_head or not any(row):
                     continue
                 if len(row) != _COLUMNS:
                     raise UsageWrong(
@@ -198,10 +199,6 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
                 yield line, row[0], row[1]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageWrong(f"{path} can't be read: {error}") from error
-
-
-def _names_columns(row: Sequence[str]) -> bool:
-    return {each.strip().lower() for each in row} <= _HEADERS
 
 
 def _changes(

@@ -21,16 +21,19 @@ from redis.exceptions import NoPermissionError
 
 from ops.letters.reading import Filter, find_letters, parse_letter
 from ops.letters.replay import discard
-from ops.moving.held import HeldLease, held
-from ops.person.mention import Mention, value_of
-from ops.person.traces import compact_streams, files_that_mention
+from ops.moving.held import RENAMED, HeldLease, held
+from ops.person.traces import Mention, compact_streams, files_that_mention, value_of
 from ops.state import scripts
-from ops.state.holders import RENAMED
 from ops.state.identity_changes import IdentityChanges
-from ops.state.partitions import all_partitions, destinations_of
-from ops.state.person import KnownPerson
-from ops.state.renaming import end_renaming, former_identities, present_key, read_forwards
-from ops.state.waiting import Stream, find_streams, read_entries, take_back_entries
+from ops.state.partitions import Stream, all_partitions, destinations_of
+from ops.state.person import (
+    KnownPerson,
+    end_renaming,
+    former_identities,
+    present_key,
+    read_forwards,
+)
+from ops.state.waiting import find_streams, read_entries, take_back_entries
 from producer.publishing.quarantine import Quarantine
 from worker.adapters.redis.addresses import read_renamed
 from worker.contract import keys
@@ -52,13 +55,11 @@ _LOOK_SECONDS: Final = 0.2
 
 @dataclass(slots=True)
 class Erasing:
-    """Erases one person.
+    """The erasing of one person from Redis, and then at Insider.
 
     Args:
-        key: Of the profile.
         anonymize: Takes the keys under which others may know the person, the present one first.
             It is called once nothing waits any more that would tell them of the person anew.
-        counts: What was found and erased, by what it was.
         too_long: Streams that may still hold bytes of deleted entries, see `traces`.
     """
 
@@ -112,11 +113,7 @@ class Erasing:
         return sorted(digest.hex() for digest in digests)
 
     def files(self) -> list[str]:
-        """Return the files that were exported here, and still mention the person.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Return the files that were exported here, and still mention the person."""
         return files_that_mention(self.client, self._mention)
 
     def _stop_arrivals(

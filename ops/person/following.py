@@ -57,18 +57,13 @@ class StepEnds(OperationsMustAct):
 
 @dataclass(slots=True)
 class Following:
-    """The progress of renaming people of one destination.
-
-    Args:
-        failures: Steps in a row that came to nothing.
-        problem: The reason of the last of them.
-    """
+    """The progress of renaming people of one destination."""
 
     failures: int = 0
     problem: str = ""
 
     def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
+        """Return the progress as Redis keeps it."""
         return orjson.dumps(asdict(self))
 
     @classmethod
@@ -84,9 +79,6 @@ class StepRenaming(PersonRenaming):
     Args:
         stands: Says whether a change is still to be made.
         tells: Called before each person; raises if the step is over.
-
-    Attributes:
-        refused: Changes that Insider has refused.
     """
 
     stands: Callable[[IdentityChange], bool] = lambda _: False
@@ -126,12 +118,7 @@ class StepRenaming(PersonRenaming):
 
 
 class FollowingSteps:
-    """Renames people of one destination, step by step.
-
-    Args:
-        open_insider: Opens Insider's API for one step.
-        make_renaming: Makes what renames a group.
-    """
+    """Renames people of one destination, step by step."""
 
     def __init__(
         self,
@@ -279,11 +266,7 @@ class FollowingSteps:
         return {kind: value}
 
     def _tell(self) -> None:
-        """Keep the lock.
-
-        Raises:
-            LeaseLost: Another step has begun.
-        """
+        """Keep the lock of the step, before each person."""
         if self._monotonic() - self._saved_at >= _RENEWED_SECONDS:
             self.book.save(self._state.dumps(), next_ms=0)
             self._saved_at = self._monotonic()
@@ -297,11 +280,7 @@ class FollowingSteps:
 
 
 def _short_sleep(seconds: float) -> None:
-    """Wait for the rate; a longer wait ends the step.
-
-    Raises:
-        InsiderUnreadable: Insider wants a longer wait.
-    """
+    """Wait for the rate; a longer wait ends the step."""
     if seconds > _LONGEST_SLEEP_SECONDS:
         raise InsiderUnreadable("Insider takes no more requests at the moment.")
     time.sleep(seconds)
@@ -313,7 +292,7 @@ def following_for(
     destination: str,
     make_renaming: type[StepRenaming] = StepRenaming,
 ) -> FollowingSteps:
-    """Return what renames people of a destination."""
+    """Return the steps that rename people of a destination."""
     shares = len(destinations_with_stable_ids(settings))
 
     def opened() -> InsiderIdentities:

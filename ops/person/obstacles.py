@@ -9,8 +9,7 @@ from typing import Any
 from redis import Redis
 
 from ops.state.delays import Delays, read_delays, times
-from ops.state.orphans import is_orphan
-from ops.state.waiting import WaitingEntry
+from ops.state.waiting import WaitingEntry, is_orphan
 from ops.terminal.moments import shown_ms
 from worker.adapters.redis.gate import read_state
 from worker.batch.partition import Note
@@ -30,9 +29,6 @@ class Obstacles:
 
     Args:
         person: The digest of the person; entries under another one are those of a former identity.
-        delays: The delayed work, by partition.
-        notes: The open notes, by partition.
-        gates: The states of the gates, by destination.
         renaming: The digests of those who are being renamed, by destination.
     """
 
@@ -56,18 +52,7 @@ class Obstacles:
         person: bytes,
         renaming: frozenset[tuple[str, bytes]],
     ) -> Obstacles:
-        """Read pauses, delays, notes and gates.
-
-        Args:
-            client: A connection to Redis.
-            settings: The present configuration.
-            person: Their digest.
-            places: The partitions of the person, at each destination.
-            renaming: The destinations at which somebody is being renamed, and their digests.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
+        """Read the pauses, delays, open notes and gates of partitions."""
         found = cls(
             settings,
             now_ms(client),

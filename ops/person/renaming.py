@@ -9,7 +9,7 @@ given again, and goes on where the record stands:
 3. `asked`, then `renamed`: Insider has given its profile the new identifier.
 4. The ledgers are merged, under the lease of the new identity's partition. Merging them again
    changes nothing.
-5. The letters are moved, see `person.letters`.
+5. The letters are moved, see `person.moves.move_letters`.
 6. `done`: the former ledger is gone, in the same step; whatever comes under the former identity is
    handed on by whoever holds the lease.
 """
@@ -24,13 +24,11 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.insider.identities import InsiderIdentities
-from ops.moving.held import HeldLease, held
-from ops.person.letters import LetterMove, move_letters
-from ops.person.moves import IdentityChange, PersonMove, Receipt
+from ops.moving.held import HeldLease, await_holders, held
+from ops.person.moves import IdentityChange, PersonMove, Receipt, move_letters
 from ops.state import scripts
-from ops.state.holders import await_holders
-from ops.state.partitions import known_destinations
-from ops.state.renaming import end_renaming, tell_renaming
+from ops.state.partitions import ask_each, known_destinations
+from ops.state.person import end_renaming, tell_renaming
 from worker.adapters.redis.addresses import read_renamed
 from worker.adapters.redis.lease import boottime_seconds
 from worker.contract.keys import PartitionKeys
@@ -100,7 +98,8 @@ class PersonRenaming:
             self._begin(move)
         self._going = [move for move in moves if move.outcome is None]
         if self._going:
-            await_holders(self.client, _places(self._going), self._wait)
+            places = (place for move in self._going for place in (move.left, move.arrives))
+            await_holders(self.client, list(dict.fromkeys(places)), self._wait)
             self._await_answers(self._going)
             for move in self._going:
                 self._tell()
@@ -142,15 +141,9 @@ class PersonRenaming:
         elif move.text and move.forward.moving is Moving.DONE:
             self._find_done(move)
         elif self._announce(move) and not move.text:
-            at_ms = now_ms(self.client)
-            begun = Forward(
-                Moving.BEGUN,
-                move.change.new,
-                move.arrives.partition,
-                at_ms,
-                move.change.stable,
-                move.change.trigger,
-            )
+            change = move.change
+            arrives, at_ms = move.arrives.partition, now_ms(self.client)
+            begun = Forward(Moving.BEGUN, change.new, arrives, at_ms, change.stable, change.trigger)
             self._set(move, begun, takes_members=True)
 
     def _known_under(self, move: PersonMove) -> str:
@@ -245,11 +238,7 @@ class PersonRenaming:
         self._set(move, replace(forward, moving=Moving.RENAMED))
 
     def claim(self, move: PersonMove) -> float:
-        """Write that Insider is about to be asked, and return until when it may be (boot time).
-
-        Raises:
-            OperationsMustAct: Somebody else has gone on.
-        """
+        """Write that Insider is about to be asked, and return until when it may be (boot time)."""
         self._tell()
         began_at = self.boottime()
         self._set(move, replace(move.forward, moving=Moving.ASKED))
@@ -273,21 +262,15 @@ class PersonRenaming:
     def _take_letters(self, moves: Sequence[PersonMove]) -> None:
         """Move the letters of these people to their new identities."""
         self._tell()
-        move_letters(
-            self.client,
-            [
-                LetterMove(move.left, move.arrives, move.old_digest, move.change.new, move.arriving)
-                for move in moves
-            ],
-        )
+        move_letters(self.client, moves)
 
     def _ledgers(self, moves: Sequence[PersonMove]) -> list[tuple[bytes | None, bytes | None]]:
-        with redis_errors():
-            pipe = self.client.pipeline(transaction=False)
-            for move in moves:
-                pipe.get(move.left.ledger(move.old_digest))
-                pipe.get(move.arrives.ledger(move.new_digest))
-            found = pipe.execute()
+        found = ask_each(
+            self.client,
+            moves,
+            lambda pipe, move: pipe.get(move.left.ledger(move.old_digest)),
+            lambda pipe, move: pipe.get(move.arrives.ledger(move.new_digest)),
+        )
         return list(zip(found[::2], found[1::2], strict=True))
 
     def _kept(self, old: bytes, new: bytes | None) -> tuple[bytes, int]:
@@ -373,10 +356,6 @@ class _Asking:
 def _arriving(move: PersonMove) -> bytes:
     """Return the record of the new identity, which says whose it is going to be."""
     return Forward(Moving.ARRIVING, move.old_digest.hex()).dumps()
-
-
-def _places(moves: Iterable[PersonMove]) -> list[PartitionKeys]:
-    return list(dict.fromkeys(place for move in moves for place in (move.left, move.arrives)))
 
 
 def _unanswered() -> OperationsMustAct:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from redis import Redis
@@ -15,11 +15,16 @@ from ops.letters.reading import Filter, StoredLetter, find_letters
 from ops.person.obstacles import Obstacles
 from ops.state.identity_changes import PastRenaming, read_renamings
 from ops.state.ledger import LedgerLine, Names, read_records
-from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions
-from ops.state.person import KnownPerson, person_named
-from ops.state.renaming import ForwardedPerson, former_identities, present_key, read_forwards
-from ops.state.waiting import WaitingEntry, find_streams, is_unwanted, read_entries
+from ops.state.person import (
+    ForwardedPerson,
+    KnownPerson,
+    former_identities,
+    person_named,
+    present_key,
+    read_forwards,
+)
+from ops.state.waiting import WaitingEntry, find_streams, is_orphan, is_unwanted, read_entries
 from producer.publishing.quarantine import Quarantine, QuarantineRecord
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.events import decode_profile
@@ -41,22 +46,22 @@ _MOST_LETTERS: Final = 100
 _MOST_FOUND: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryLine:
-    """A line of a partition's history: a skip, a refusal or a retry.
+class Moment(NamedTuple):
+    """One line of a person's timeline.
 
-    Args:
+    Attributes:
         at_ms: The time of the line, by Redis' clock.
+        event_us: The time of the event that it is about; 0 = it is about none.
     """
 
     at_ms: int
-    destination: str
-    audience: str
-    trigger: str
-    direction: str
-    time_us: int
-    outcome: str
-    remark: str
+    what: str
+    destination: str = ""
+    trigger: str = ""
+    audience: str = ""
+    direction: str = ""
+    event_us: int = 0
+    detail: str = ""
 
 
 @dataclass(slots=True)
@@ -64,9 +69,7 @@ class KnownProfile:
     """All that is known of a profile.
 
     Args:
-        ledger: The lines of the ledger, by destination.
         written_ms: The last write of each record that lapses, by destination.
-        obstacles: The reasons why deliveries may wait.
         orphaned: Entries of `waiting` that no trigger wants any more.
         requests: To the receiver, that brought events of this person lately.
         renamings: By which the person got the present identity.
@@ -78,7 +81,7 @@ class KnownProfile:
     waiting: list[WaitingEntry] = field(default_factory=list)
     orphaned: list[WaitingEntry] = field(default_factory=list)
     letters: list[StoredLetter] = field(default_factory=list)
-    past: list[HistoryLine] = field(default_factory=list)
+    past: list[Moment] = field(default_factory=list)
     written_ms: dict[str, int] = field(default_factory=dict)
     quarantined: list[QuarantineRecord] = field(default_factory=list)
     obstacles: Obstacles | None = None
@@ -95,18 +98,12 @@ class KnownProfile:
 def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     """Find a profile by what was typed, and return all that is known of it.
 
-    Args:
-        client: A connection to Redis.
-        settings: The present configuration.
-        text: A value of the identity field; else a digest as `verify` prints it; else a value of
-            any field of what waits or lies dead: `value` or `field:value`.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-        UsageWrong: It can't be anybody's identity, and nobody has it in a field.
+    The text is a value of the identity field; else a digest as `verify` prints it; else a value of
+    any field of what waits or lies dead: `value` or `field:value`.
     """
     try:
-        known = _known(client, settings, _named(client, settings, text))
+        named = person_named(text, settings, learn_numbering(client, settings))
+        known = _known(client, settings, named)
     except UsageWrong:
         known = None
     if known is None or known.is_nothing:
@@ -122,10 +119,6 @@ def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     known.renamings = list(read_renamings(client, all_partitions(client, settings), digest))
     known.requests = [one for one in read_requests(client) if digest in one.people]
     return known
-
-
-def _named(client: Redis, settings: Settings, text: str) -> KnownPerson:
-    return person_named(text, settings, learn_numbering(client, settings))
 
 
 def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfile:
@@ -188,7 +181,8 @@ def _written_ms(
     return int(since_ms - kept_ms + left_ms)
 
 
-def _past(client: Redis, place: PartitionKeys, digests: frozenset[bytes]) -> Iterator[HistoryLine]:
+def _past(client: Redis, place: PartitionKeys, digests: frozenset[bytes]) -> Iterator[Moment]:
+    """Yield the lines of a partition's history about a person: skips, refusals and retries."""
     with redis_errors():
         rows: Any = client.xrevrange(place.history)
     wanted = {digest.hex() for digest in digests}
@@ -197,9 +191,8 @@ def _past(client: Redis, place: PartitionKeys, digests: frozenset[bytes]) -> Ite
             fields[b"e"]
         )
         if digest in wanted:
-            yield HistoryLine(
-                at_ms, place.destination, audience, trigger, direction, time_us, outcome, remark
-            )
+            where = (place.destination, trigger, audience, direction)
+            yield Moment(at_ms, outcome, *where, time_us, remark)
 
 
 def _all_waiting(client: Redis, places: Sequence[PartitionKeys]) -> Iterator[WaitingEntry]:

@@ -1,21 +1,67 @@
-"""Traces of a person after they were erased: bytes of deleted entries, and exported files."""
+"""Traces of a person: texts that mention them, bytes of deleted entries, and exported files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import orjson
 from redis import Redis
 
-from ops.person.mention import Mention
 from ops.state import scripts
 from ops.state.acts import EXPORTED_FILE
 from ops.state.waiting import find_streams
 from worker.contract import keys
-from worker.contract.keys import PartitionKeys
+from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.redis.acts import read_acts
 from worker.contract.redis.scripts import ScriptCall
+
+_WORD: Final = re.compile(r"[^\s\"',;:<>|{}\[\]()\\\\=&]+")
+_EMAIL: Final = "email"
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """The names by which a person is mentioned in Redis and files.
+
+    Of a former identity only its digest is known, so words of a text are digested to find it.
+
+    Args:
+        digests: Under which the person is or was known.
+        identity: The configured identity field.
+        values: Of the identity, as far as they are known.
+    """
+
+    digests: frozenset[bytes]
+    identity: str
+    values: Sequence[str]
+
+    def stands_in(self, text: bytes) -> bool:
+        """Say whether a text has a value of the identity, or a digest, in hexadecimal notation."""
+        plain = _plain(text)
+        lower = plain.lower()
+        hexadecimal = frozenset(digest.hex() for digest in self.digests)
+        return any(value.lower() in lower for value in self.values) or any(
+            word in hexadecimal or digest_of(f"{self.identity}:{word}") in self.digests
+            for word in set(_WORD.findall(lower if self.identity == _EMAIL else plain))
+        )
+
+
+def value_of(profile_key: str) -> str:
+    """Return the value of the identity in the key of a profile."""
+    return profile_key.partition(":")[2]
+
+
+def _plain(text: bytes) -> str:
+    """Return a text without the escapes of JSON, as far as it is JSON."""
+    try:
+        return orjson.dumps(orjson.loads(text)).decode()
+    except orjson.JSONDecodeError:
+        return text.decode(errors="replace")
+
 
 _LONGEST: Final = 5_000
 """Entries of a stream that is written anew in one step; Redis takes 0.1 s for them."""
@@ -38,11 +84,7 @@ def compact_streams(client: Redis, places: Iterable[PartitionKeys]) -> int:
 
 
 def files_that_mention(client: Redis, mention: Mention) -> list[str]:
-    """Return the files on this machine that were exported, and mention a person.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
+    """Return the files on this machine that were exported, and mention a person."""
     found = {act.arguments.get(EXPORTED_FILE, "") for act in read_acts(client)} - {""}
     return sorted(name for name in found if _mentions(Path(name), mention))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final
 
@@ -66,18 +66,6 @@ class RecordOptions(FilterOptions):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _RecordGroup:
-    """Records of one audience and reason."""
-
-    audience: str
-    reason: str
-    records: int
-    times: int
-    last_seen_ms: int
-    sample: QuarantineRecord
-
-
 @app.command("list")
 @spread
 def list_records(
@@ -106,7 +94,7 @@ def list_records(
             "sample",
             *text_columns("what"),
         ),
-        [_row(group, settings) for group in _grouped(records)],
+        _rows(records, settings),
     )
     say(f"{totals.records:,} records, {totals.bytes / 1e6:,.1f} MB")
     if totals.dropped:
@@ -160,18 +148,18 @@ def replay(
         with acting(client, act) as doing:
             retried = retry_records(publisher, Quarantine(client), selection, reach)
             doing.count = retried.placed
-    print_result(
-        {
-            "tried": retried.tried,
-            "placed": retried.placed,
-            "accepted": retried.accepted,
-            "kept": retried.tried - retried.placed,
-            "kept_by_reason": retried.kept_by_reason,
-        },
-        f"{retried.placed:,} of {retried.tried:,} placed, {retried.accepted:,} deliveries accepted",
-        *(f"{n:,} stay: {_WHY.get(why, why)}" for why, n in retried.kept_by_reason.items()),
-        as_json=as_json,
+    document = {
+        "tried": retried.tried,
+        "placed": retried.placed,
+        "accepted": retried.accepted,
+        "kept": retried.tried - retried.placed,
+        "kept_by_reason": retried.kept_by_reason,
+    }
+    told = (
+        f"{retried.placed:,} of {retried.tried:,} placed, {retried.accepted:,} deliveries accepted"
     )
+    stays = (f"{n:,} stay: {_WHY.get(why, why)}" for why, n in retried.kept_by_reason.items())
+    print_result(document, told, *stays, as_json=as_json)
 
 
 @app.command()
@@ -212,48 +200,36 @@ def _document(record: QuarantineRecord) -> dict[str, Any]:
     }
 
 
-def _grouped(records: Iterable[QuarantineRecord]) -> list[_RecordGroup]:
+def _rows(records: Iterable[QuarantineRecord], settings: Settings) -> list[tuple[object, ...]]:
+    """Return a row for the records of each audience and reason, the most frequent first."""
     found: defaultdict[tuple[str, str], list[QuarantineRecord]] = defaultdict(list)
     for record in records:
         found[record.audience, record.reason].append(record)
-    groups = [
-        _RecordGroup(
-            audience,
-            reason,
-            len(members),
-            sum(member.times for member in members),
-            max(member.last_seen_ms for member in members),
-            max(members, key=lambda member: member.last_seen_ms),
-        )
-        for (audience, reason), members in found.items()
-    ]
-    return sorted(groups, key=lambda group: (-group.times, group.audience))
+    rows = [(sum(record.times for record in group), group) for group in found.values()]
+    rows.sort(key=lambda row: (-row[0], row[1][0].audience))
+    return [_row(group, times, settings) for times, group in rows]
 
 
-def _row(group: _RecordGroup, settings: Settings) -> tuple[object, ...]:
+def _row(group: Sequence[QuarantineRecord], times: int, settings: Settings) -> tuple[object, ...]:
+    sample = max(group, key=lambda record: record.last_seen_ms)
     return (
-        group.audience or "-",
-        group.reason,
-        group.records,
-        group.times,
-        shown_ms(group.last_seen_ms),
-        group.sample.id,
-        group.sample.message + _did_you_mean(group, settings),
+        sample.audience or "-",
+        sample.reason,
+        len(group),
+        times,
+        shown_ms(sample.last_seen_ms),
+        sample.id,
+        sample.message + _did_you_mean(sample, settings),
     )
 
 
-def _did_you_mean(group: _RecordGroup, settings: Settings) -> str:
+def _did_you_mean(record: QuarantineRecord, settings: Settings) -> str:
     """Return a hint at a configured audience with a similar slug; "" = there is none."""
-    named = set(_audiences_of(settings))
-    if group.reason != Refusal.NO_TRIGGER or group.audience in named:
+    named = {name for each in settings.triggers.values() for name in each.audiences}
+    if record.reason != Refusal.NO_TRIGGER or record.audience in named - {ALL_AUDIENCES}:
         return ""
-    close = difflib.get_close_matches(group.audience, named, n=1)
+    close = difflib.get_close_matches(record.audience, named - {ALL_AUDIENCES}, n=1)
     return f" A trigger names '{close[0]}': is it that?" if close else ""
-
-
-def _audiences_of(settings: Settings) -> Iterator[str]:
-    for trigger in settings.triggers.values():
-        yield from (name for name in trigger.audiences if name != ALL_AUDIENCES)
 
 
 def _shown(text: bytes, *, reveal: bool) -> Any:

@@ -38,9 +38,7 @@ def reconcile(
     people: Annotated[
         list[str] | None,
         typer.Option(
-            "--people",
-            metavar="SOURCE",
-            help="Who may be stale: lytics:SLUG, or a file.",
+            "--people", metavar="SOURCE", help="Who may be stale: lytics:SLUG, or a file."
         ),
     ] = None,
     yes: Yes = False,
@@ -73,14 +71,8 @@ def reconcile(
             repaired = _repaired(drift, repairs, act, yes=yes)
     documents = [_document(each, at_insider.get(each.destination)) for each in found]
     if as_json:
-        print_json(
-            {
-                "audience": slug,
-                "source": len(source.members),
-                "destinations": documents,
-                "repaired": repaired,
-            }
-        )
+        told = {"audience": slug, "source": len(source.members), "destinations": documents}
+        print_json({**told, "repaired": repaired})
     else:
         _tell(slug, documents, repaired if repair else None)
     if not repair and any(_differs(document) for document in documents):
@@ -91,7 +83,7 @@ def _repaired(drift: Drift, repairs: Sequence[RepairEvent], act: Act, *, yes: bo
     if not repairs:
         return 0
     drift.check_wanted(repairs)
-    enters = sum(repair.event.direction is Direction.ENTER for repair in repairs)
+    enters = sum(event.direction is Direction.ENTER for event, _ in repairs)
     exits = len(repairs) - enters
     confirmed(f"Publish {enters:,} entrances and {exits:,} exits of '{drift.slug}'?", yes=yes)
     with acting(drift.client, act) as doing:

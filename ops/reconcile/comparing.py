@@ -31,8 +31,6 @@ class AudienceComparison:
     """The difference between an audience's source and the ledger of one destination.
 
     Args:
-        ledger: The number of members by the ledger.
-        both: The number of members by the source and by the ledger.
         changed: The number of people who are in one of them only, and whose newest event is newer
             than the scan: they are neither missing nor stale.
         missing: People in the source and not in the ledger.
@@ -127,7 +125,7 @@ class SampleResult:
     unknown: int = 0
 
     def add(self, other: SampleResult) -> None:
-        """Add another result."""
+        """Add the result of other people."""
         self.read += other.read
         self.wrong += other.wrong
         self.unknown += other.unknown

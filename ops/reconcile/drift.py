@@ -6,13 +6,12 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import chain
 
 from redis import Redis
 
 from ops.audiences.moving import check_wanted, publish_all, state_event
 from ops.audiences.people import Person, named_in, remembered
-from ops.insider.lists import list_of
+from ops.insider.read_back import list_of
 from ops.insider.reader import InsiderReader
 from ops.reconcile.comparing import (
     AudienceComparison,
@@ -48,16 +47,8 @@ class AudienceSource:
     members: Mapping[bytes, Person]
 
 
-@dataclass(frozen=True, slots=True)
-class RepairEvent:
-    """An event that repairs a difference.
-
-    Args:
-        again: The ledger believes it to be delivered, and Insider has it not.
-    """
-
-    event: Event
-    again: bool
+RepairEvent = tuple[Event, bool]
+"""An event that repairs a difference; True = by the ledger it is delivered already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +67,7 @@ class Drift:
     show: Show
 
     def read_source(self) -> AudienceSource:
-        """Scan the audience."""
+        """Scan the audience at Lytics for its members."""
         looked = look_at(self.settings, self.name, self.publisher.now_us())
         found: dict[bytes, Person] = {}
         with self.show("members at Lytics", looked.members or None) as shown:
@@ -109,12 +100,11 @@ class Drift:
                 scan_us=source.scan_us,
                 advance=shown.advance,
             )
-        return [with_names(each, self._names(people), source.members) for each in found]
-
-    def _names(self, people: Sequence[str]) -> Iterable[Person]:
-        return chain(
-            remembered(self.client, self.settings, self.slug), named_in(self.settings, people)
-        )
+        named = [
+            *remembered(self.client, self.settings, self.slug),
+            *named_in(self.settings, people),
+        ]
+        return [with_names(each, named, source.members) for each in found]
 
     def read_back(
         self, compared: AudienceComparison, source: AudienceSource, count: int
@@ -165,16 +155,9 @@ class Drift:
             for kind, one in read.wrong:
                 (entering if kind == "missing" else leaving)[one.key] = (one, True)
         at_us = source.scan_us
-        return [
-            *(
-                RepairEvent(state_event(one, self.slug, Direction.ENTER, at_us), again)
-                for one, again in entering.values()
-            ),
-            *(
-                RepairEvent(state_event(one, self.slug, Direction.EXIT, at_us), again)
-                for one, again in self._really_gone(leaving.values())
-            ),
-        ]
+        moving = [(Direction.ENTER, *each) for each in entering.values()]
+        moving += [(Direction.EXIT, *each) for each in self._really_gone(leaving.values())]
+        return [(state_event(one, self.slug, way, at_us), again) for way, one, again in moving]
 
     def _really_gone(self, leaving: Iterable[tuple[Person, bool]]) -> Iterator[tuple[Person, bool]]:
         lytics = LyticsSource(
@@ -191,7 +174,7 @@ class Drift:
 
     def check_wanted(self, repairs: Sequence[RepairEvent]) -> None:
         """Refuse repairs that no trigger would deliver."""
-        for direction in {repair.event.direction for repair in repairs}:
+        for direction in {event.direction for event, _ in repairs}:
             check_wanted(self.publisher, self.slug, direction)
 
     def publish(self, repairs: Sequence[RepairEvent]) -> int:
@@ -199,7 +182,7 @@ class Drift:
         done = 0
         with self.show("published", len(repairs)) as shown:
             for again in (False, True):
-                events = [repair.event for repair in repairs if repair.again == again]
+                events = [event for event, is_again in repairs if is_again == again]
                 for step in publish_all(self.publisher, events, again=again):
                     done += step
                     shown.advance(step)

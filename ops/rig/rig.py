@@ -27,7 +27,7 @@ from ops.run.supervisor import own_command
 from ops.sandbox.process import ProcessStarter, SandboxProcess
 from ops.state.partitions import ask_each
 from ops.state.waiting import find_streams
-from ops.terminal.waiting import awaited
+from ops.terminal.moments import awaited
 from worker.contract.keys import PartitionKeys, without_lane
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import connect, patience_seconds
@@ -261,7 +261,7 @@ class Rig:
         return sum(stream.length for stream in find_streams(self.client, self.partitions()))
 
     def wait_until_empty(self, seconds: float) -> None:
-        """Wait until nothing waits."""
+        """Wait until no delivery of the rig waits."""
         if not awaited(lambda: not self._has_streams(), seconds, _LOOK_SECONDS):
             raise OperationsMustAct(
                 f"After {seconds:.0f} s {self.waiting()} deliveries still wait;"
@@ -314,10 +314,3 @@ def wait_for_receiver(port: int, process: subprocess.Popen[bytes]) -> None:
             time.sleep(_LOOK_SECONDS)
         else:
             return
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -8,7 +8,7 @@ import typer
 
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
 from ops.embedded.lifecycle import stop as stop_server
-from ops.moving.partitions_command import partitions
+from ops.moving.commands import partitions
 from ops.state.acts import Reason, act_of
 from ops.state.opened import already_there
 from ops.terminal.console import mention, print_result, say

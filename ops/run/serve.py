@@ -16,9 +16,9 @@ import typer
 from redis import Redis
 from starlette.routing import Route
 
-from ops.metrics.app import metrics_route
+from ops.metrics.command import metrics_route
 from ops.metrics.page import MetricsPage
-from ops.run.configuration import note_configuration
+from ops.state.acts import note_configuration
 from ops.status.health.judgement import ProblemNames
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.console import print_json, say

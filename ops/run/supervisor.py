@@ -46,18 +46,13 @@ class Child:
     starts: list[float] = field(default_factory=list)
 
     def start(self) -> None:
-        """Start it."""
+        """Start the process, and print its output line by line."""
         self.starts.append(time.monotonic())
         if self.process and self.process.stdin:
             self.process.stdin.close()
         self.process = subprocess.Popen(
             self.command,
-            env={
-                **os.environ,
-                **self.environment,
-                "PYTHONUNBUFFERED": "1",
-                PARENT_VARIABLE: "1",
-            },
+            env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: "1"},
             stdin=subprocess.PIPE,  # held open, and never written to: it ends when we do
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -116,7 +111,7 @@ class Supervisor:
             signal.signal(number, lambda *_: self._stop.set())
 
     def __enter__(self) -> Self:
-        """Listen."""
+        """Handle Ctrl-C and SIGTERM from now on."""
         self.listen()
         return self
 
@@ -126,7 +121,7 @@ class Supervisor:
             child.stop()
 
     def start(self, name: str, command: Sequence[str], **environment: str) -> Child:
-        """Start a child."""
+        """Start a command as a child that is restarted if it dies."""
         child = Child(name, command, environment, self._print)
         self._children.append(child)
         child.start()

@@ -30,12 +30,7 @@ from worker.checks.triggers import check_triggers
 from worker.contract.printable import printable
 from worker.contract.processes.workers import WORKER, read_processes
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
-from worker.contract.settings import (
-    BROKER_VARIABLE,
-    REDIS_VARIABLE,
-    Settings,
-    load_settings,
-)
+from worker.contract.settings import BROKER_VARIABLE, REDIS_VARIABLE, Settings, load_settings
 from worker.contract.settings.sandboxed import DEFAULT_SANDBOX, SANDBOX_VARIABLE, sandbox_url
 from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import ConfigurationInvalid, OperationsMustAct, PortTaken, UsageWrong

@@ -13,7 +13,7 @@ from celery import signals
 from celery.bin.celery import celery
 from celery.exceptions import ImproperlyConfigured
 
-from ops.run.configuration import note_configuration
+from ops.state.acts import note_configuration
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
 from ops.terminal.options import LogFormat, use_log_format
@@ -35,16 +35,12 @@ def run_celery(app: Any, arguments: Sequence[str]) -> NoReturn:
         celery.main(args=list(arguments), prog_name="segrelay", auto_envvar_prefix="CELERY")
     except ImproperlyConfigured as error:
         # What Celery finds only when it starts, e.g. a queue of another name.
+        # Its other sentences are about settings that we do not have.
+        first = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
         raise UsageWrong(
-            f"Celery can't start with these options: {_first_sentence(str(error))}."
-            f" The queues are {LIVE} and {BACKFILL}."
+            f"Celery can't start with these options: {first}. The queues are {LIVE} and {BACKFILL}."
         ) from error
     raise SystemExit(0)
-
-
-def _first_sentence(text: str) -> str:
-    """Return the first sentence; the others are about settings that we do not have."""
-    return " ".join(text.split()).partition(". ")[0].rstrip(".")
 
 
 _BEGIN_SECONDS: Final = 2.0

@@ -14,7 +14,7 @@ _HTML: Final = (b"content-type", b"text/html; charset=utf-8")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to one request.
+    """The sandbox's answer to one request.
 
     Attributes:
         headers: Without the length, which the server adds.

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 import orjson
 
 from ops.sandbox.answer import Reply, json_answer
-from ops.sandbox.insider.limit import SlidingWindow
+from ops.sandbox.insider.repeats import SlidingWindow
 from ops.sandbox.settings import AnswerRule, EndpointRules, SandboxSettings
 from worker.contract.settings.http import Signature
 from worker.contract.settings.sandboxed import ENDPOINTS_PATH, TOKEN_PATH
@@ -38,7 +38,7 @@ class Issuer:
     def issue(
         self, headers: Mapping[str, str], body: bytes, *, seconds: float, now: float
     ) -> Reply:
-        """Answer a request for a token."""
+        """Issue a token, or refuse the client that asks for one."""
         form = {name: texts[0] for name, texts in parse_qs(body.decode(errors="replace")).items()}
         if form.get("grant_type") != _GRANT:
             return json_answer(400, {"error": "unsupported_grant_type"})
@@ -79,7 +79,7 @@ _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "coo
 
 @dataclass(frozen=True, slots=True)
 class CaughtRequest:
-    """A request as it came.
+    """A request to the catch-all, as it came.
 
     Attributes:
         endpoint: The destination's name.
@@ -100,7 +100,7 @@ class CaughtRequest:
 
 
 class CatchAll:
-    """All endpoints of a rehearsal."""
+    """The stand-in for all destinations of a rehearsal other than Insider."""
 
     def __init__(self) -> None:
         self.issuer = Issuer()
@@ -117,22 +117,12 @@ class CatchAll:
         refused = next(self._refusals(came, raw, headers, rules), None)
         if refused:
             status, problem = refused
-            return self._kept(came, json_answer(status, {"error": problem}), problem)
+            return self.kept(came, json_answer(status, {"error": problem}), problem)
         for at, rule in enumerate(settings.answers):
             if _fits(rule, came, raw) and (not rule.times or self._used[at] < rule.times):
                 self._used[at] += 1
-                return self._kept(came, _reply(rule), "")
-        return self._kept(came, json_answer(200, {}), "")
-
-    def token(
-        self, headers: Mapping[str, str], body: bytes, settings: SandboxSettings, now: float
-    ) -> Reply:
-        """Issue a token."""
-        return self.issuer.issue(headers, body, seconds=settings.token_seconds, now=now)
-
-    def turned_away(self, came: CaughtRequest, answer: Reply, fault: str) -> Reply:
-        """Keep a request that a fault answers."""
-        return self._kept(came, answer, fault)
+                return self.kept(came, _reply(rule), "")
+        return self.kept(came, json_answer(200, {}), "")
 
     def shown(self, last: int, endpoint: str = "") -> dict[str, Any]:
         """Return counts by endpoint and status, and the last requests, the newest last."""
@@ -164,7 +154,8 @@ class CatchAll:
         if rules.most and isinstance(found, list) and len(found) > rules.most:
             yield 413, f"at most {rules.most} results are taken in one request"
 
-    def _kept(self, came: CaughtRequest, answer: Reply, problem: str) -> Reply:
+    def kept(self, came: CaughtRequest, answer: Reply, problem: str) -> Reply:
+        """Keep a request with its answer, and return the answer."""
         self.requests.append(
             CaughtRequest(**{**asdict(came), "status": answer.status, "problem": problem})
         )

@@ -25,8 +25,7 @@ people = typer.Typer(no_args_is_help=True)
 app.add_typer(people, name="people", help="The people whom the sandbox has as Lytics.")
 
 Url = Annotated[
-    str,
-    typer.Option(help="The sandbox.  [default: $SEGRELAY_SANDBOX, or http://127.0.0.1:8900]"),
+    str, typer.Option(help="The sandbox.  [default: $SEGRELAY_SANDBOX, or http://127.0.0.1:8900]")
 ]
 _SECONDS: Final = 30.0
 _OFF: Final = "0s"

@@ -68,7 +68,7 @@ class Exchange:
                 return b"".join(chunks)
 
     async def answer(self, answer: Reply) -> None:
-        """Send the whole answer."""
+        """Send the whole answer to the client."""
         await self._start(answer)
         await self._send({"type": "http.response.body", "body": answer.body})
 

@@ -27,11 +27,6 @@ class SandboxProcess:
 
     Args:
         port: 0 takes a free one.
-        launch: Starts a process, as `Popen` does.
-        settings: Switches at the start, see `SandboxSettings`.
-
-    Attributes:
-        url: The URL of the sandbox.
     """
 
     def __init__(
@@ -73,7 +68,7 @@ class SandboxProcess:
         return found
 
     def reset(self) -> None:
-        """Forget everything but the switches."""
+        """Forget everything in the sandbox but its switches."""
         self.post("reset", {})
 
     def wait(self, timeout_seconds: float) -> int:
@@ -81,7 +76,7 @@ class SandboxProcess:
         return self._process.wait(timeout_seconds)
 
     def close(self) -> None:
-        """End it, and wait for its end."""
+        """End the sandbox's process, and wait for its end."""
         self._client.close()
         self._end()
 

@@ -29,9 +29,6 @@ def forget_people(settings: Settings) -> int:
 
     Returns:
         How many ledgers and lists of members there were.
-
-    Raises:
-        RedisUnavailable: The rehearsal's Redis does not start.
     """
     url = resolve_url(settings.redis)
     wait_ready(url)

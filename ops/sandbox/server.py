@@ -34,23 +34,9 @@ _OFFERS: Final = (
 
 
 def serve(
-    settings: SandboxSettings,
-    port: int,
-    *,
-    host: str = LOOPBACK,
-    until_stdin_ends: bool = False,
+    settings: SandboxSettings, port: int, *, host: str = LOOPBACK, until_stdin_ends: bool = False
 ) -> None:
-    """Serve until SIGINT or SIGTERM; the first line on standard output is the URL.
-
-    Args:
-        settings: Switches at the start.
-        port: 0 takes a free one.
-        host: Address to listen on.
-        until_stdin_ends: Also end when standard input is closed, as when the parent is gone.
-
-    Raises:
-        PortTaken: Somebody listens there already.
-    """
+    """Serve until SIGINT or SIGTERM; the first line on standard output is the URL."""
     with listening(host, port, hint="choose another with --port") as listener:
         shown_host, shown_port = listener.getsockname()[:2]
         print(f"http://{shown_host}:{shown_port}", flush=True)  # noqa: T201 - the interface

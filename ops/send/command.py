@@ -8,13 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from ops.send.sending import Deadline, Sending, Target
-from ops.send.watching import (
-    DeliveryWait,
-    hindrances,
-    triggers_of,
-    waiting_of,
-    waiting_of_job,
-)
+from ops.send.watching import DeliveryWait, hindrances, triggers_of, waiting_of, waiting_of_job
 from ops.state.opened import opened as opened_redis
 from ops.terminal.console import mention, print_json, progress, say
 from ops.terminal.interrupts import Interruption, interruptible_between_steps

@@ -35,7 +35,7 @@ class Deadline:
         self._at = None if seconds is None else time.monotonic() + seconds
 
     def passed(self, *, since: float = 0.0, unless_given: float | None = None) -> bool:
-        """Say whether the limit has passed.
+        """Say whether the command has to give up waiting.
 
         Args:
             since: The beginning of the trouble, by the monotonic clock.
@@ -68,12 +68,7 @@ class Target:
 
 
 class Sending:
-    """One run over the payloads of a source.
-
-    Args:
-        interruption: Looked at whenever it waits.
-        tell: Takes a line for the person who waits.
-    """
+    """One run over the payloads of a source."""
 
     def __init__(
         self,
@@ -92,18 +87,9 @@ class Sending:
         self.published = Published()
 
     def run(
-        self,
-        batches: Iterable[Sequence[Payload]],
-        advance: Callable[[int], None],
-        *,
-        is_live: bool,
+        self, batches: Iterable[Sequence[Payload]], advance: Callable[[int], None], *, is_live: bool
     ) -> None:
-        """Publish the batches.
-
-        Args:
-            batches: The payloads of the source, in its order.
-            advance: Takes how many payloads were published, after each batch.
-            is_live: The source is a pipe, of which a batch may be a single line.
+        """Publish the batches of a source, and wait where Redis has no room.
 
         Raises:
             RedisUnavailable: With what is surely in Redis, and how to go on.

@@ -122,14 +122,7 @@ class _ReasonPrinter:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryWait:
-    """The deliveries that a command waits for.
-
-    Args:
-        waiting: Returns the number of deliveries that still wait.
-        hindered: Returns the reasons why they are not made, a sentence each.
-        away_seconds: The longest wait for a Redis that is away.
-        tell: Takes a line for the person who waits.
-    """
+    """The deliveries that a command waits for."""
 
     waiting: Callable[[], int]
     hindered: Callable[[], Sequence[str]]
@@ -139,11 +132,7 @@ class DeliveryWait:
     away_seconds: float = READY_SECONDS
 
     def until_settled(self) -> bool:
-        """Look until nothing waits, and show how far it is; return False if it takes too long.
-
-        Raises:
-            KeyboardInterrupt, SystemExit: It was interrupted.
-        """
+        """Look until nothing waits, and show how far it is; return False if it takes too long."""
         left = self.waiting()
         with progress("settled", left) as shown:
             return self._look(left, shown.advance)

@@ -12,7 +12,7 @@ import orjson
 from redis import Redis
 
 from ops.state import scripts
-from ops.state.renaming import ForwardedPerson, former_identities, read_forwards
+from ops.state.person import ForwardedPerson, former_identities, read_forwards
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.numbering import Numbering
@@ -37,7 +37,6 @@ class RenamedPeople:
     Args:
         refused: How many could not be: they went on as other people.
         refused_ms: When that happened last; 0 = never.
-        waiting: How many changes are not done yet.
         problem: The reason why the last step came to nothing; "" = it did not.
     """
 

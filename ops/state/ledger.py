@@ -23,7 +23,6 @@ class LedgerLine:
     """The last delivery of one trigger for one audience of a profile.
 
     Args:
-        delivered_us: Newest time delivered, by the source's clock; 0 = none.
         tried_us: Newest time tried without a sure answer; 0 = none.
         raised: The newest time is of a state event that told what was known, so nothing was sent.
     """
@@ -58,11 +57,11 @@ class Names:
         return self._numbers.get(_AUDIENCE + audience, 0)
 
     def audience(self, number: int) -> str:
-        """Return an audience's slug."""
+        """Return the slug of the audience with a number in the ledger."""
         return self._names.get(number, f"{_AUDIENCE}{number}").removeprefix(_AUDIENCE)
 
     def trigger(self, number: int) -> str:
-        """Return a trigger's name."""
+        """Return the name of the trigger with a number in the ledger."""
         return self._names.get(number, f"{_TRIGGER}{number}").removeprefix(_TRIGGER)
 
     def number_of_trigger(self, name: str) -> int:
@@ -70,7 +69,7 @@ class Names:
         return self._numbers.get(_TRIGGER + name, 0)
 
     def lines(self, record: Record) -> Iterator[LedgerLine]:
-        """Yield the lines of a record."""
+        """Yield the lines of a ledger record, with names instead of numbers."""
         for (audience, trigger), item in record.items.items():
             yield LedgerLine(
                 self.audience(audience),

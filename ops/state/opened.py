@@ -1,4 +1,4 @@
-"""Opening the configuration and a connection to Redis, as commands do."""
+"""Opening the configuration and a connection to Redis, as commands do; and Redis' clock."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from redis import Redis
 
 from ops.embedded.lifecycle import find
 from worker.contract.redis.claim import compare
-from worker.contract.redis.connection import connect, patience_seconds, resolve_url, wait_ready
+from worker.contract.redis.connection import (
+    connect,
+    patience_seconds,
+    resolve_url,
+    wait_ready,
+)
 from worker.contract.settings import Settings, load_settings
 from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import RedisUnavailable
@@ -22,7 +27,7 @@ _LOOK_SECONDS: Final = 2.0
 def opened(
     *, ready_seconds: float | None = None, patient: bool = True
 ) -> Iterator[tuple[Settings, Redis]]:
-    """Load the configuration, and wait for Redis.
+    """Load the configuration, wait for Redis, and connect to it.
 
     Args:
         ready_seconds: The longest wait; None = the usual time.
@@ -46,12 +51,7 @@ def opened(
 
 @contextmanager
 def already_there() -> Iterator[tuple[Settings, Redis]]:
-    """Load the configuration, and connect to a Redis that runs: nothing is started or waited for.
-
-    Raises:
-        ConfigurationInvalid: With every problem.
-        RedisMismatch: See `opened`.
-    """
+    """Load the configuration, and connect to a Redis that runs; start and await nothing."""
     settings = load_settings()
     url = settings.redis.url
     if url == EMBEDDED:

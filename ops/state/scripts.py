@@ -26,12 +26,6 @@ def run(
 ) -> list[Any]:
     """Run a script once for each call; each call is atomic, all together are not.
 
-    Args:
-        client: Redis.
-        name: The script's.
-        calls: They may be of different slots.
-        replicated: See `run_each`.
-
     Raises:
         RedisUnavailable: Some calls may have been made, others not.
         NotReplicated: All were made, and too few replicas have confirmed them.

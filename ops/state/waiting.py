@@ -1,29 +1,25 @@
-"""Waiting deliveries: reading them without disturbing the drains, and taking them back."""
+"""Waiting deliveries: reading them, taking them back, and finding those that no worker delivers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from redis import Redis
 
 from ops.state import scripts
-from ops.state.snapshots import snapshots
+from ops.state.partitions import PartitionSnapshot, Stream, snapshots
+from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.contract.events import Header, decode_header
-from worker.contract.keys import PartitionKeys, stream_name
+from worker.contract.keys import PartitionKeys
 from worker.contract.processes.workers import read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
 from worker.contract.triggers.meaning import Meaning
 from worker.contract.words import lane_of_job
-from worker.errors import (
-    FormatUnknown,
-    OperationsMustAct,
-    PartitionsChange,
-    PayloadRefused,
-)
+from worker.errors import FormatUnknown, OperationsMustAct, PartitionsChange, PayloadRefused
 
 STEP: Final = 1_000
 """Entries of one step: as many as a script may handle without holding Redis up."""
@@ -36,22 +32,8 @@ BESIDE: Final = (
 )
 
 
-class Stream(NamedTuple):
-    """A stream that was not empty a moment ago."""
-
-    place: PartitionKeys
-    lane: str
-    trigger: str
-    length: int
-
-    @property
-    def name(self) -> str:
-        """Return `lane|trigger`."""
-        return stream_name(self.lane, self.trigger)
-
-
 class WaitingEntry(NamedTuple):
-    """An entry of a stream.
+    """A waiting delivery, as an entry of a stream.
 
     Attributes:
         header: None where it can't be read.
@@ -88,11 +70,7 @@ def find_streams(
     client: Redis, places: Sequence[PartitionKeys], choice: Choice = Choice()
 ) -> list[Stream]:
     """Return the streams whose entries may be chosen."""
-    found = [
-        Stream(one.place, waiting.lane, waiting.trigger, waiting.length)
-        for one in snapshots(client, places)
-        for waiting in one.waiting
-    ]
+    found = (stream for one in snapshots(client, places) for stream in one.waiting)
     return [stream for stream in found if choice.holds(stream)]
 
 
@@ -119,7 +97,7 @@ def _header(text: bytes) -> Header | None:
 
 
 def count_chosen(client: Redis, streams: Sequence[Stream], choice: Choice) -> int:
-    """Count the chosen entries."""
+    """Count the waiting deliveries that are chosen."""
     if not choice.audience:
         return sum(stream.length for stream in streams)
     return sum(len(part) for stream in streams for part in _parts(client, stream, choice))
@@ -174,3 +152,57 @@ def refuse_other_configurations(client: Redis, settings: Settings) -> None:
     others = [one for one in read_processes(client) if one.config != settings.fingerprint]
     if others:
         raise OperationsMustAct(BESIDE.format(", ".join(f"{o.host}:{o.pid}" for o in others)))
+
+
+def is_orphan(settings: Settings, place: PartitionKeys, trigger: str) -> bool:
+    """Say whether no worker would deliver anything of this trigger's streams in a partition."""
+    known = settings.triggers.get(trigger)
+    return known is None or known.destination != place.destination
+
+
+def count_orphans(settings: Settings, stream: Stream, meanings: Mapping[str, Meaning]) -> int:
+    """Return the number of entries of a stream that no worker delivers, among those looked at."""
+    if is_orphan(settings, stream.place, stream.trigger):
+        return stream.length
+    if not stream.unwanted:
+        return 0
+    return min(stream.length, stream.unwanted.get(meanings[stream.trigger].digest, 0))
+
+
+def mending_commands(
+    client: Redis,
+    settings: Settings,
+    found: Iterable[PartitionSnapshot],
+    meanings: Mapping[str, Meaning],
+) -> dict[str, str]:
+    """Return the command that moves orphaned deliveries, by trigger."""
+    names = {old: new for new, old in former_names(client, settings).items()}
+    names |= read_renamed(client)
+    samples: dict[str, Stream] = {}
+    for stream in (stream for one in found for stream in one.waiting):
+        if count_orphans(settings, stream, meanings):
+            samples.setdefault(stream.trigger, stream)
+    commands = {}
+    for trigger, stream in samples.items():
+        former = stream.place.destination
+        commands[trigger] = (
+            f"segrelay destination rename {former} {names[former]}"
+            if former in names
+            else _command(trigger, _first_header(client, stream), meanings)
+        )
+    return commands
+
+
+def _first_header(client: Redis, stream: Stream) -> Header | None:
+    with redis_errors():
+        rows: Any = client.xrange(stream.place.stream(stream.name), count=1)
+    return _header(rows[0][1].get(b"h", b"")) if rows else None
+
+
+def _command(trigger: str, header: Header | None, meanings: Mapping[str, Meaning]) -> str:
+    """Return the command for a trigger whose first orphan has this header."""
+    wanting = [one.trigger for one in meanings.values() if header and one.wants(header)]
+    if not wanting:
+        return f"segrelay discard --trigger {trigger}"
+    target = trigger if trigger in wanting else wanting[0]
+    return f"segrelay trigger move {trigger} {target}"

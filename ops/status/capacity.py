@@ -43,7 +43,6 @@ class RedisObjects:
     """Objects of one kind in Redis.
 
     Args:
-        counted: False = the number is an estimate.
         measured: False = the bytes are those of a benchmark.
     """
 
@@ -54,11 +53,11 @@ class RedisObjects:
 
     @property
     def total(self) -> float:
-        """The bytes of all of them."""
+        """Return the bytes that all of the objects take."""
         return self.count * self.bytes_each
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document."""
+        """Return number and size as `status --capacity --json` prints them."""
         return {
             "count": self.count,
             "bytes_each": round(self.bytes_each, 1),
@@ -112,7 +111,8 @@ def _keyed(client: Redis, settings: Settings) -> tuple[RedisObjects, RedisObject
         parts = scan_keys(client, places, "[liu]*", "string")
         found, share = list({*chain.from_iterable(parts)}), 1.0
     else:
-        found, share = _random_keys(client), keys / _SAMPLED
+        drawn = ask_each(client, range(_SAMPLED), lambda pipe, _: pipe.randomkey())
+        found, share = list(filter(None, drawn)), keys / _SAMPLED
     one, other = (
         _measured(client, [key for key in found if pattern.fullmatch(key)], share, typical)
         for pattern, typical in ((_LEDGER, TYPICAL["ledger"]), (_STABLE, TYPICAL["stable"]))
@@ -138,12 +138,6 @@ def _measured(client: Redis, found: Sequence[bytes], share: float, typical: floa
     return RedisObjects(count, sum(sizes) / len(sizes), counted=share == 1.0)
 
 
-def _random_keys(client: Redis) -> list[bytes]:
-    return [
-        key for key in ask_each(client, range(_SAMPLED), lambda pipe, _: pipe.randomkey()) if key
-    ]
-
-
 def _members(client: Redis, settings: Settings) -> RedisObjects:
     """Return the members that syncs know."""
     places = all_partitions(client, settings)
@@ -152,7 +146,7 @@ def _members(client: Redis, settings: Settings) -> RedisObjects:
 
 
 def _waiting(client: Redis, settings: Settings, count: int) -> RedisObjects:
-    """Return the waiting deliveries."""
+    """Return the number and the size of waiting deliveries."""
     places = all_partitions(client, settings)
     streams = ask_each(client, places, lambda pipe, place: pipe.smembers(place.streams))
     names = [
@@ -223,7 +217,7 @@ def _sum(sample: Sample, name: str) -> int:
 
 
 def capacity_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the document for a person."""
+    """Yield the lines that `status --capacity` prints."""
     for name, title in (
         ("profiles", "profiles with a ledger"),
         ("sync_members", "members that syncs know"),

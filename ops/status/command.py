@@ -25,12 +25,7 @@ from worker.contract.printable import json_text
 from worker.contract.redis.connection import READY_SECONDS
 from worker.contract.settings import load_settings
 from worker.contract.settings.sandboxed import SANDBOX_VARIABLE, sandbox_url
-from worker.errors import (
-    ConfigurationInvalid,
-    OperationsMustAct,
-    RedisUnavailable,
-    UsageWrong,
-)
+from worker.errors import ConfigurationInvalid, OperationsMustAct, RedisUnavailable, UsageWrong
 
 EXIT_ILL: Final = 1
 UNREACHABLE: Final = 3
@@ -54,8 +49,7 @@ def status(
         bool, typer.Option("--check", help="Print only what is wrong, for a monitor.")
     ] = False,
     attention: Annotated[
-        bool,
-        typer.Option("--attention", help="With --check: also what is worth a look this week."),
+        bool, typer.Option("--attention", help="With --check: also what is worth a look this week.")
     ] = False,
     notify_test: Annotated[
         bool,
@@ -105,9 +99,8 @@ def status(
 
 
 def _test_messages(*, as_json: bool) -> None:
-    """Send a test message."""
-    from ops.status.notices.announcer import post  # noqa: PLC0415 - only this needs an HTTP client
-    from ops.status.notices.wording import TEST  # noqa: PLC0415 - see above
+    """Send a test message to operate.notify.url."""
+    from ops.status.notices.announcer import TEST, post  # noqa: PLC0415 - needs an HTTP client
 
     settings = load_settings()
     notify = settings.operate.notify

@@ -15,12 +15,7 @@ _MS_A_MINUTE = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The requests of a destination in some time.
-
-    Args:
-        requests: That were answered, or failed.
-        asked_ms: The sum of the times that this took.
-    """
+    """The requests of a destination in some time."""
 
     requests: int
     asked_ms: int
@@ -67,7 +62,7 @@ class ProgressMeter:
     _looks: deque[_Look] = field(default_factory=deque)
 
     def look(self, document: Mapping[str, Any], now_seconds: float) -> None:
-        """Take a look."""
+        """Record the counts of a status, and drop the oldest ones."""
         self._looks.append(_Look(now_seconds, dict(_counts(document))))
         if len(self._looks) > self.most_looks:
             self._looks.popleft()

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ops.status.health.problem import in_short, reason_of
 from ops.status.meter import ProgressMeter
-from ops.status.wording import in_short, reason_of
 from worker.contract.printable import printable
 from worker.contract.words import BACKFILL, LIVE, job_of_lane
 
@@ -35,11 +35,7 @@ class ScreenLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StatusScreen:
-    """One drawing.
-
-    Args:
-        document: As of `segrelay status --json`.
-    """
+    """One drawing of the status by `status --watch`."""
 
     document: Mapping[str, Any]
     pace: ProgressMeter
@@ -99,7 +95,11 @@ class StatusScreen:
     def _lanes(self) -> Iterator[ScreenLine]:
         lanes = self.document["lanes"]
         jobs = [one for name, one in lanes.items() if job_of_lane(name)]
-        parts = [_lane(name, lanes[name]) for name in (LIVE, BACKFILL) if name in lanes]
+        parts = [
+            f"{name} {lanes[name]['waiting']:,} (oldest {in_short(lanes[name]['oldest_seconds'])})"
+            for name in (LIVE, BACKFILL)
+            if name in lanes
+        ]
         if jobs:
             parts.append(f"jobs {sum(one['waiting'] for one in jobs):,}")
         yield ScreenLine(f"lanes  {'   '.join(parts) or 'nothing waits'}")
@@ -172,10 +172,6 @@ def _cut(rows: Sequence[ScreenLine], most: int, what: str) -> list[ScreenLine]:
 
 def _fitted(name: str) -> str:
     return f"{name:<{_NAME}}" if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
-
-
-def _lane(name: str, lane: Mapping[str, Any]) -> str:
-    return f"{name} {lane['waiting']:,} (oldest {in_short(lane['oldest_seconds'])})"
 
 
 def _rate(rate: float | None) -> str:

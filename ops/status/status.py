@@ -13,12 +13,17 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.state.delays import Delays, read_delays, state_of_delayed
+from ops.state.delays import Delays, read_delays, reason_of_state, state_of, state_of_delayed
 from ops.state.identity_changes import destinations_with_stable_ids, read_renamed_people
-from ops.state.jobs import reason_of_state, state_of
-from ops.state.orphans import mending_commands
-from ops.state.partitions import all_partitions, ask_each, destinations_of, partitions_document
-from ops.state.snapshots import PartitionSnapshot, snapshots
+from ops.state.partitions import (
+    PartitionSnapshot,
+    all_partitions,
+    ask_each,
+    destinations_of,
+    partitions_document,
+    snapshots,
+)
+from ops.state.waiting import mending_commands
 from ops.status.totals import KINDS, OF_REQUESTS, REASONED, Totals, add_up
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job
@@ -46,33 +51,17 @@ def read_status(
     found = snapshots(client, places)
     meanings = read_meanings(client, settings) if any(one.waiting for one in found) else {}
     totals = add_up(found, settings, meanings)
-    delayed = _delayed(found, read_delays(client, places))
-    pauses, renamed = read_pauses(client), read_renamed(client)
+    pauses, processes = read_pauses(client), read_processes(client)
+    states = _delayed(found, read_delays(client, places))
+    triggers = _triggers(totals, settings, pauses, _stopped(processes, settings), states)
     people = read_renamed_people(client, places, destinations_with_stable_ids(settings))
-    processes = read_processes(client)
-    oldest = None if totals.oldest_ms is None else (totals.now_ms - totals.oldest_ms) / 1000
     return {
         **totals.of_all(),
         **{f"{kind}_by_reason": _sorted(totals.by_reason(kind)) for kind in REASONED},
-        "triggers": _with_versions(
-            settings,
-            _triggers(totals, settings, pauses, _stopped(processes, settings), delayed),
-            read_versions(client),
-            processes,
-        ),
+        "triggers": _with_versions(settings, triggers, read_versions(client), processes),
         "jobs": _jobs(client, totals, pauses),
-        "destinations": {
-            name: _destination(
-                client, settings, name, pauses.destinations.get(name), renamed.get(name, "")
-            )
-            | totals.of_destination(name)
-            for name in destinations_of(places)
-        },
-        "lanes": totals.of_lanes(),
-        "oldest_waiting_seconds": None if oldest is None else max(0.0, oldest),
-        "open_notes": totals.open_notes,
-        "orphaned": totals.orphans.total(),
-        "orphans": _sorted(totals.orphans),
+        "destinations": _destinations(client, settings, totals, pauses, destinations_of(places)),
+        **_waiting(totals),
         "former_names": former_names(client, settings),
         "partitions": partitions_document(client, settings.redis.numbering),
         "orphans_mended_by": mending_commands(client, settings, found, meanings)
@@ -86,6 +75,18 @@ def read_status(
         "template_files": _differing_files(processes, settings),
         "renamed_people": {name: asdict(one) for name, one in people.items()},
         "processes": [_process(one, settings) for one in processes],
+    }
+
+
+def _waiting(totals: Totals) -> dict[str, Any]:
+    """Return the part of the document about what waits."""
+    oldest = None if totals.oldest_ms is None else (totals.now_ms - totals.oldest_ms) / 1000
+    return {
+        "lanes": totals.of_lanes(),
+        "oldest_waiting_seconds": None if oldest is None else max(0.0, oldest),
+        "open_notes": totals.open_notes,
+        "orphaned": totals.orphans.total(),
+        "orphans": _sorted(totals.orphans),
     }
 
 
@@ -270,6 +271,17 @@ def _trigger_state(
     if is_stopped:
         return {"state": "stopped", "reason": _STOPPED}
     return None
+
+
+def _destinations(
+    client: Redis, settings: Settings, totals: Totals, pauses: Pauses, names: Iterable[str]
+) -> dict[str, Any]:
+    renamed, paused = read_renamed(client), pauses.destinations
+    return {
+        name: _destination(client, settings, name, paused.get(name), renamed.get(name, ""))
+        | totals.of_destination(name)
+        for name in names
+    }
 
 
 def _destination(

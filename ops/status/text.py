@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from ops.status.health.problem import line_of
+from ops.status.health.problem import counted, line_of, reason_of
 from ops.status.totals import KINDS
-from ops.status.wording import counted, reason_of
 from ops.terminal.console import say, say_wrapped, table
 from ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 
@@ -15,18 +14,12 @@ _EXPLAINED: Final = frozenset({"paused", "stopped", "refused", "waits", "failed"
 """States that are shown with their reason."""
 
 
-class TableRow(NamedTuple):
-    """A row of a table; an ill one is red."""
-
-    cells: tuple[str, ...]
-    is_ill: bool = False
-
-
 class StatusTable(NamedTuple):
-    """The columns and rows of a table."""
+    """The columns of a table, its rows by what each is about, and the ill ones, which are red."""
 
     columns: TableColumns
-    rows: list[TableRow]
+    rows: Mapping[str, Sequence[str]]
+    ill: Container[str]
 
 
 def tell(document: Mapping[str, Any]) -> None:
@@ -37,20 +30,18 @@ def tell(document: Mapping[str, Any]) -> None:
         say_wrapped(line, is_ill=True)
     for section in sections(document):
         say("")
-        ill = {number for number, row in enumerate(section.rows) if row.is_ill}
-        table(section.columns, [row.cells for row in section.rows], ill)
+        ill = {number for number, name in enumerate(section.rows) if name in section.ill}
+        table(section.columns, [(name, *cells) for name, cells in section.rows.items()], ill)
 
 
 def sum_of(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> str:
     """Return the six counts as a sum, with their growth."""
     accepted, *others = (f"{kind} {document[kind]:,}" for kind in KINDS)
-    return f"{accepted} = {' + '.join(others)}{_rates(rates)}"
-
-
-def _rates(rates: Mapping[str, float] | None) -> str:
+    told = f"{accepted} = {' + '.join(others)}"
     if rates is None:
-        return ""
-    return f"; a second: accepted {rates['accepted']:,.0f}, delivered {rates['delivered']:,.0f}"
+        return told
+    grown = (f"{kind} {rates[kind]:,.0f}" for kind in ("accepted", "delivered"))
+    return f"{told}; a second: {', '.join(grown)}"
 
 
 def problems(document: Mapping[str, Any]) -> list[str]:
@@ -64,7 +55,7 @@ def _ill(document: Mapping[str, Any], *kinds: str) -> frozenset[str]:
 
 
 def lines(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines above the tables."""
+    """Yield the lines of the status above its tables."""
     yield sum_of(document)
     for kind in ("skipped", "dead"):
         if document[f"{kind}_by_reason"]:
@@ -103,7 +94,7 @@ def _changing_partitions(changing: Mapping[str, Any]) -> Iterator[str]:
 
 
 def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
-    """Yield the tables."""
+    """Yield the tables of destinations, triggers, jobs and processes."""
     yield _destinations(document)
     yield _triggers(document)
     if document["jobs"]:
@@ -113,46 +104,34 @@ def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
 
 
 def _destinations(document: Mapping[str, Any]) -> StatusTable:
-    ill = _ill(document, "destination_")
-    rows = [
-        TableRow(
-            (name, d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", reason_of(d)),
-            name in ill,
-        )
+    rows = {
+        name: (d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", reason_of(d))
         for name, d in document["destinations"].items()
-    ]
-    numbers = number_columns("rate/min", "factor")
-    return StatusTable(("destination", "state", *numbers, *text_columns("reason")), rows)
+    }
+    columns = (*number_columns("rate/min", "factor"), *text_columns("reason"))
+    return StatusTable(("destination", "state", *columns), rows, _ill(document, "destination_"))
 
 
 def _triggers(document: Mapping[str, Any]) -> StatusTable:
+    found = document["triggers"].items()
+    rows = {name: (_state(t), *_six(t), _template(t)) for name, t in found}
     ill = _ill(document, "trigger_", "template_", "live_", "dead_")
-    rows = [
-        TableRow((name, _state(t), *_six(t), _template(t)), name in ill or t["state"] == "orphaned")
-        for name, t in document["triggers"].items()
-    ]
+    ill |= {name for name, t in found if t["state"] == "orphaned"}
     columns = (*text_columns("state"), *count_columns(*KINDS), *text_columns("template"))
-    return StatusTable(("trigger", *columns), rows)
+    return StatusTable(("trigger", *columns), rows, ill)
 
 
 def _jobs(document: Mapping[str, Any]) -> StatusTable:
-    ill = _ill(document, "job_")
-    rows = [
-        TableRow((name, _state(job), *_six(job)), name in ill)
-        for name, job in document["jobs"].items()
-    ]
-    return StatusTable(("job", *text_columns("state"), *count_columns(*KINDS)), rows)
+    rows = {name: (_state(job), *_six(job)) for name, job in document["jobs"].items()}
+    columns = (*text_columns("state"), *count_columns(*KINDS))
+    return StatusTable(("job", *columns), rows, _ill(document, "job_"))
 
 
 def _processes(document: Mapping[str, Any]) -> StatusTable:
-    rows = [
-        TableRow(
-            (f"{p['host']}:{p['pid']}", p["version"] or "-", _config(p)),
-            not p["current"] or bool(p["doubted"]),
-        )
-        for p in document["processes"]
-    ]
-    return StatusTable(("worker", "version", *text_columns("configuration")), rows)
+    found = {f"{p['host']}:{p['pid']}": p for p in document["processes"]}
+    rows = {name: (p["version"] or "-", _config(p)) for name, p in found.items()}
+    ill = {name for name, p in found.items() if not p["current"] or p["doubted"]}
+    return StatusTable(("worker", "version", *text_columns("configuration")), rows, ill)
 
 
 def _six(counts: Mapping[str, Any]) -> Iterator[str]:

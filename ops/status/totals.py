@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops.state.orphans import count_orphans
-from ops.state.snapshots import PartitionSnapshot, WaitingStream, sum_counts
+from ops.state.partitions import PartitionSnapshot, Stream, sum_counts
+from ops.state.waiting import count_orphans
 from worker.contract.keys import without_lane
 from worker.contract.measures import (
     ACCEPTED,
@@ -51,7 +51,7 @@ class LaneWait:
 
 @dataclass(slots=True)
 class Totals:
-    """The sums over partitions.
+    """The counts of all partitions, added up.
 
     Args:
         reasons: By `skipped` or `dead`, and by trigger: the counts by reason.
@@ -78,11 +78,11 @@ class Totals:
     oldest_of_lane_ms: dict[str, int] = field(default_factory=dict)
 
     def of_all(self) -> dict[str, int]:
-        """Return the six numbers over all triggers."""
+        """Return the counts of each kind over all triggers."""
         return {kind: self.sum_of(kind) for kind in KINDS}
 
     def sum_of(self, kind: str) -> int:
-        """Return one number over all triggers."""
+        """Return the count of one kind over all triggers."""
         return sum(each.get(kind, 0) for each in self.by_trigger.values())
 
     def by_reason(self, kind: str) -> Counter[str]:
@@ -167,7 +167,7 @@ def _outcomes(counts: Mapping[str, int]) -> dict[str, Any]:
 def add_up(
     found: Sequence[PartitionSnapshot], settings: Settings, meanings: Mapping[str, Meaning]
 ) -> Totals:
-    """Add partitions up."""
+    """Add up the counts and the waiting deliveries of partitions."""
     totals = Totals()
     for destination, counts in sum_counts(found).items():
         for name, count in counts.items():
@@ -177,7 +177,7 @@ def add_up(
         totals.open_notes += one.open_notes
         totals.letters[one.place.destination] += one.letters
         for stream in one.waiting:
-            _add_waiting(totals, stream, count_orphans(settings, one.place, stream, meanings))
+            _add_waiting(totals, stream, count_orphans(settings, stream, meanings))
     return totals
 
 
@@ -201,7 +201,7 @@ def _add_count(totals: Totals, destination: str, field_name: str, count: int) ->
         totals.by_lane_of.setdefault(name, _counters())[lane]["|".join((kind, *rest))] += count
 
 
-def _add_waiting(totals: Totals, stream: WaitingStream, orphans: int) -> None:
+def _add_waiting(totals: Totals, stream: Stream, orphans: int) -> None:
     totals.by_trigger[stream.trigger]["waiting"] += stream.length
     job = job_of_lane(stream.lane)
     if job:

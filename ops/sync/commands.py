@@ -17,12 +17,10 @@ from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.terminal.console import confirmed, mention, print_json, print_result, table
 from ops.terminal.interrupts import interrupted_once
-from ops.terminal.moments import shown_ms, shown_us
+from ops.terminal.moments import awaited, shown_ms, shown_us
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import number_columns, text_columns
-from ops.terminal.waiting import awaited
 from producer.publish import Publisher
-from producer.steps import Step
 from producer.sync.book import SyncBook
 from producer.sync.opening import syncing_for
 from producer.sync.run import CERTAIN, Phase, Run
@@ -61,14 +59,7 @@ def list_syncs(*, as_json: Json = False) -> None:
     table(
         ("name", "audience", "source", "every", *number_columns("members"), *text_columns("state")),
         [
-            (
-                row["name"],
-                row["audience"],
-                row["source"],
-                row["every"],
-                row["members"],
-                row["line"],
-            )
+            (row["name"], row["audience"], row["source"], row["every"], row["members"], row["line"])
             for row in rows
         ],
     )
@@ -135,10 +126,7 @@ def reset(name: Name, *, yes: Yes = False, reason: Reason = "", as_json: Json = 
         if not members and name not in settings.sync:
             raise UsageWrong(_unknown(settings, name))
         confirmed(f"Forget the {members:,} members that sync '{name}' knows?", yes=yes)
-        with (
-            _locked(book),
-            acting(client, act_of("sync reset", name, reason=reason)) as doing,
-        ):
+        with _locked(book), acting(client, act_of("sync reset", name, reason=reason)) as doing:
             book.forget(destinations)
             doing.count = members
     document = {"name": name, "forgotten": members}
@@ -157,14 +145,7 @@ def _run(syncing: Syncing) -> Run:
             forced = False
             if not (step.more or step.wait_seconds):
                 return syncing.book.peek()
-        _wait(step)
-
-
-def _wait(step: Step) -> None:
-    if not step.taken:
-        time.sleep(_LOOK_SECONDS)
-    elif step.wait_seconds:
-        time.sleep(step.wait_seconds)
+        time.sleep(step.wait_seconds if step.taken else _LOOK_SECONDS)
 
 
 @contextmanager

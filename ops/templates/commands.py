@@ -8,14 +8,20 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ops.templates.checking.check import Checked, LastCheck, RememberedChecks, checked, fields_seen
+from ops.templates.checking.check import (
+    Checked,
+    LastCheck,
+    check_live,
+    checked,
+    fields_seen,
+    read_last_checks,
+    remember_checks,
+)
 from ops.templates.checking.findings import lines_of, source_below
-from ops.templates.checking.live import check_live
-from ops.templates.new_template import write_new
-from ops.templates.remote_commands import add_remote
+from ops.templates.remote import add_remote
 from ops.templates.testing.commands import diff, run_cases
 from ops.templates.trying.commands import render, watch
-from ops.templates.workspace import Folder, Workspace, shipped_models, workspace_of
+from ops.templates.workspace import Folder, Workspace, shipped_models, workspace_of, write_new
 from ops.terminal.console import mention, print_json, say, table, wants_colour
 from ops.terminal.moments import shown_ms
 from ops.terminal.options import Json, Strict
@@ -37,7 +43,7 @@ _NOTHING_COMPARED: Final = (
 def list_(*, templates: Folder = None, json: Json = False) -> None:
     """Show the templates, the triggers that use them, and their last check."""
     workspace = workspace_of(templates)
-    memory = _memory(workspace).read()
+    memory = read_last_checks(workspace)
     rows = [_row(workspace, name, memory.get(name)) for name in workspace.names()]
     if json:
         print_json({"templates": rows})
@@ -110,8 +116,7 @@ def check(
     *,
     templates: Folder = None,
     fix: Annotated[
-        bool,
-        typer.Option("--fix", help="Write a corrected copy of what was damaged by copying."),
+        bool, typer.Option("--fix", help="Write a corrected copy of what was damaged by copying.")
     ] = False,
     live: Annotated[
         bool,
@@ -143,7 +148,7 @@ def check(
     asked = check_live(workspace, loaded) if live else None
     if asked:
         found = [one.with_findings(asked.findings.get(one.report.template, ())) for one in found]
-    _memory(workspace).write({one.report.template: one.last for one in found})
+    remember_checks(workspace, {one.report.template: one.last for one in found})
     compared_with = judges()
     if json:
         documents = [_document(one) for one in found]
@@ -161,10 +166,6 @@ def check(
         raise typer.Exit(TemplateBroken.exit_code)
     if asked and asked.unanswered:
         raise typer.Exit(1)
-
-
-def _memory(workspace: Workspace) -> RememberedChecks:
-    return RememberedChecks(workspace.settings.redis.data_dir if workspace.settings else None)
 
 
 def _document(one: Checked) -> dict[str, Any]:

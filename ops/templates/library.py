@@ -41,14 +41,7 @@ EVENT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class LibraryFile:
-    """One file of the library.
-
-    Args:
-        variable: The name of the library in examples.
-        imports: The file that a template imports.
-        source: The file in which its members are written.
-        about: The purpose in a sentence or two.
-    """
+    """One file of the template library, as its reference describes it."""
 
     variable: str
     imports: str
@@ -107,11 +100,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class LibraryMember:
-    """A function or value of a library.
-
-    Args:
-        text: Paragraphs, in Markdown.
-    """
+    """A function or value of a library."""
 
     name: str
     call: str

@@ -1,43 +1,32 @@
-"""Templates at Lytics, which returns no source and keeps no versions."""
+"""`segrelay template push` and `remote`: templates at Lytics, which returns no source of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from ops.templates.workspace import SUFFIX
-from ops.terminal.console import json_or_text
+import orjson
+import typer
+
+from ops.templates.workspace import (
+    SUFFIX,
+    TemplateArgument,
+    Workspace,
+    full_name,
+    names_in,
+    workspace_of,
+)
+from ops.terminal.console import json_or_text, mention, print_json, print_result, say, table
+from ops.terminal.options import Json
+from ops.terminal.tables import text_columns
 from producer.lytics import LyticsApi
-from worker.checks.rehearsal import Rehearsed
+from worker.checks.rehearsal import Rehearsed, rehearse_rendering
+from worker.checks.samples import load_profiles
+from worker.checks.templates import check_template
 from worker.contract.settings import Settings
-from worker.errors import LyticsUnavailable, UsageWrong
+from worker.errors import LyticsUnavailable, TemplateBroken, UsageWrong
 from worker.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
-
-
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """A template that is at Lytics now.
-
-    Args:
-        created: It was not there before.
-    """
-
-    name: str
-    template_id: str
-    created: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteResult:
-    """The rendering of an event by Lytics, compared with ours.
-
-    Args:
-        problem: The difference or failure; "" = none. Lytics answers 200 in any case.
-    """
-
-    problem: str
-    theirs: Any
 
 
 def opened_api(settings: Settings) -> LyticsApi:
@@ -53,11 +42,7 @@ def remote_name(template: str) -> str:
 
 
 def source_for_lytics(folder: TemplateFolder, template: str) -> str:
-    """Return the text of a template that Lytics can render.
-
-    Raises:
-        TemplateBroken: It does not load.
-    """
+    """Return the text of a template that Lytics can render."""
     bundle = folder.bundle(template)
     library = {name for name in bundle.files if name.startswith("lib:/")}
     own = [name for name in bundle.files if name not in library and name != bundle.root]
@@ -86,13 +71,13 @@ def find_remote(api: LyticsApi, name: str) -> str:
     return ids[0] if ids else ""
 
 
-def push(api: LyticsApi, name: str, source: str, description: str) -> Pushed:
-    """Create a template, or replace its source."""
+def push(api: LyticsApi, name: str, source: str, description: str) -> tuple[str, bool]:
+    """Create a template, or replace its source; return its id, and whether it was created."""
     known = find_remote(api, name)
     if known:
         api.update_template(known, source, description=description)
-        return Pushed(name, known, created=False)
-    return Pushed(name, api.create_template(name, source, description=description), created=True)
+        return known, False
+    return api.create_template(name, source, description=description), True
 
 
 def try_there(
@@ -101,8 +86,13 @@ def try_there(
     profile: Mapping[str, Any],
     settings: Mapping[str, Any],
     ours: Rehearsed,
-) -> RemoteResult:
-    """Have Lytics render an event, and compare the result with ours (`ours`)."""
+) -> tuple[Any, str]:
+    """Have Lytics render an event, and compare the result with ours (`ours`).
+
+    Returns:
+        The result of Lytics, and the difference or failure; "" = there is none. Lytics answers 200
+        in any case.
+    """
     known = find_remote(api, name)
     if not known:
         raise UsageWrong(f"Lytics has no template {name}; `segrelay template push` puts it there.")
@@ -116,7 +106,7 @@ def try_there(
             f"{error.message} If {name} was put there otherwise than by this version's"
             " `segrelay template push`, push it again: Lytics can't test it as it is."
         ) from error
-    return RemoteResult(_problem(theirs, ours), theirs)
+    return theirs, _problem(theirs, ours)
 
 
 def _problem(theirs: Any, ours: Rehearsed) -> str:
@@ -131,3 +121,103 @@ def _problem(theirs: Any, ours: Rehearsed) -> str:
     if ours.rendering != "rendered":
         return f"Lytics renders it; here it is {ours.rendering}: {ours.message}"
     return "Lytics renders something else than segrelay."
+
+
+remote = typer.Typer()
+
+
+def add_remote(app: typer.Typer) -> None:
+    """Add `push` and `remote` to the commands about templates."""
+    app.command("push")(push_)
+    app.add_typer(remote, name="remote", help="List or try the templates at Lytics.")
+
+
+def push_(
+    template: TemplateArgument,
+    *,
+    name: Annotated[
+        str, typer.Option("--as", help="Its name at Lytics; else made of its path.", metavar="NAME")
+    ] = "",
+    description: Annotated[str, typer.Option(help="What Lytics shows beside it.")] = "",
+    json: Json = False,
+) -> None:
+    """Put a template into the account at Lytics, or replace it there.
+
+    It is checked first. Lytics keeps single templates: one that imports other files than
+    lytemplates.libsonnet is refused. There are no versions there: git has yours.
+    """
+    workspace, settings = _configured()
+    file = full_name(template)
+    source = source_for_lytics(TemplateFolder(workspace.folder), file)
+    report = check_template(workspace.folder, file, workspace.cases(file))
+    if not report.is_fit:
+        said = "; ".join(one.message for one in report.findings if one.severity == "error")
+        raise TemplateBroken(f"{file} is not fit, and was not pushed: {said}", file)
+    name = name or remote_name(file)
+    with opened_api(settings) as api:
+        template_id, is_new = push(api, name, source, description)
+    if json:
+        print_json({"name": name, "id": template_id, "created": is_new})
+        return
+    say(f"{name} is {'created' if is_new else 'replaced'} at Lytics: {template_id}")
+    mention(f"Try it there: segrelay template remote test {template} samples/enter.json")
+
+
+def _configured() -> tuple[Workspace, Settings]:
+    workspace = workspace_of(None)
+    assert workspace.settings is not None
+    return workspace, workspace.settings
+
+
+@remote.command("list")
+def list_(*, json: Json = False) -> None:
+    """Show the templates of the account; Lytics does not tell their sources."""
+    workspace, settings = _configured()
+    with opened_api(settings) as api:
+        found = api.list_templates()
+    ours = {remote_name(name): name for name in names_in(workspace.folder)}
+    rows = [_row(one, ours) for one in found]
+    if json:
+        print_json({"templates": rows})
+        return
+    table(
+        ("name", "id", "type", "here", *text_columns("description")),
+        [(r["name"], r["id"], r["type"], r["here"] or "-", r["description"]) for r in rows],
+    )
+
+
+def _row(one: dict[str, Any], ours: dict[str, str]) -> dict[str, Any]:
+    text = {key: str(one.get(key) or "") for key in ("name", "id", "type", "description")}
+    return text | {"here": ours.get(text["name"], "")}
+
+
+@remote.command("test")
+def try_there_(
+    template: TemplateArgument,
+    file: Annotated[Path, typer.Argument(help="A payload, or an array of them, as JSON.")],
+    *,
+    name: Annotated[
+        str, typer.Option("--as", help="Its name at Lytics; else made of its path.", metavar="NAME")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Have Lytics render events with a template that was pushed, and compare.
+
+    Lytics answers 200 also where a template throws; here that is a failure. The exit code is 1 if
+    Lytics fails, or makes something else of an event.
+    """
+    workspace, settings = _configured()
+    here = full_name(template)
+    given = next((dict(one.settings) for one in workspace.triggers(here)), {})
+    documents = []
+    with opened_api(settings) as api:
+        for number, profile in enumerate(load_profiles(file), 1):
+            text = orjson.dumps(profile)
+            [ours] = rehearse_rendering(workspace.folder, here, [(f"event {number}", text)], given)
+            theirs, problem = try_there(api, name or remote_name(here), profile, given, ours)
+            told = {"event": ours.name, "same": not problem, "problem": problem}
+            documents.append(told | {"theirs": theirs, "ours": ours.body})
+    lines = (f"{one['event']}: {one['problem'] or 'Lytics renders the same.'}" for one in documents)
+    print_result({"events": documents}, *lines, as_json=json)
+    if not all(one["same"] for one in documents):
+        raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The templates folder of a command, the triggers that use its templates, and shared options."""
+"""The templates folder of a command, the triggers that use its templates, and new templates."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ TriggerName = Annotated[
     str, typer.Option("--trigger", help="As a delivery of this trigger.", metavar="TRIGGER")
 ]
 Given = Annotated[
-    str,
-    typer.Option("--settings", help="The trigger's settings, a JSON object.", metavar="JSON"),
+    str, typer.Option("--settings", help="The trigger's settings, a JSON object.", metavar="JSON")
 ]
 TemplateArgument = Annotated[str, typer.Argument(help="Below the templates folder.")]
 
@@ -40,7 +39,7 @@ _PATTERN: Final = f"*{SUFFIX}"
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A templates folder.
+    """A templates folder, with the configuration that uses it.
 
     Args:
         settings: None where the folder was named and no configuration is read.
@@ -85,11 +84,7 @@ class Workspace:
 
 
 def workspace_of(named: Path | None) -> Workspace:
-    """Return the named folder, or else the configured one.
-
-    Raises:
-        ConfigurationInvalid: None was named, and the configuration is not right.
-    """
+    """Return the named folder, or else the configured one."""
     if named is None:
         settings = load_settings()
         return Workspace(settings.templates_folder, settings)
@@ -111,3 +106,60 @@ def names_in(folder: Path) -> list[str]:
 def shipped_models() -> list[str]:
     """Return the names of the shipped templates, without their suffix."""
     return [name.removesuffix(SUFFIX) for name in names_in(SHIPPED_FOLDER)]
+
+
+_START: Final = """\
+// What a profile becomes. This is Jsonnet (https://jsonnet.org): JSON with variables, conditions
+// and functions. The value of the file is the body that is sent.
+//
+// `segrelay template render {name} samples/enter.json` shows what comes out,
+// `segrelay template watch {name} samples/enter.json` does so at every save.
+local event = import "lytemplates.libsonnet";  // the profile, and what happened to it
+local insider = import "insider.libsonnet";  // what templates for Insider share
+
+// An assert that fails skips the event; it counts as skipped, with this message.
+assert event.has("email") : "no email";
+
+{{
+  users: [
+    {{
+      // Who is meant. Use the same identifiers in every template, or an exit misses the person.
+      identifiers: insider.identifiers,
+      attributes: {{
+        // Insider's own attributes. What the profile does not have is null, and is left out.
+        email: event.get("email"),
+        name: event.get("first_name"),
+        custom: {{
+          // Yours, which have to be defined in Insider's panel. The second argument of `get` is
+          // what counts where the field is missing.
+          status: event.get("status", "unknown"),
+          // The slug of the audience, put into the person's list on an entrance. A template for
+          // exits takes it out: `segrelay template new NAME --from insider/exit`.
+          [if event.isEnter() then insider.audienceAttribute]: [event.segSlug()],
+        }},
+      }},
+    }},
+  ],
+}}
+"""
+
+
+def write_new(folder: Path, name: str, model: str) -> Path:
+    """Write a new template: a copy of a shipped one, or the commented start."""
+    path = folder / full_name(name)
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UsageWrong(f"{name} leads outside of {folder}.")
+    if path.exists():
+        raise UsageWrong(f"{path}: there is a file already; choose another name.")
+    text = _model(model) if model else _START.format(name=full_name(name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+    return path
+
+
+def _model(name: str) -> str:
+    models = shipped_models()
+    short = name.removesuffix(SUFFIX)
+    if short not in models:
+        raise UsageWrong(f"There is no model {name}; there are: {', '.join(models)}.")
+    return (SHIPPED_FOLDER / full_name(short)).read_text("utf-8")

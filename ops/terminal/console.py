@@ -200,7 +200,7 @@ class Progress(Protocol):
     """A progress display that counts."""
 
     def advance(self, n: int = 1) -> None:
-        """Add to what is done."""
+        """Count some more as done."""
         ...
 
 
@@ -263,7 +263,7 @@ def progress(label: str, total: int | None = None) -> Iterator[Progress]:
     from rich.text import Text  # noqa: PLC0415 - see above
 
     class Pace(ProgressColumn):
-        """The column with the rate."""
+        """The column of a progress bar that shows the rate."""
 
         def render(self, task: Task) -> Text:
             return Text(f"{task.finished_speed or task.speed or 0:,.0f} a second")
@@ -274,21 +274,16 @@ def progress(label: str, total: int | None = None) -> Iterator[Progress]:
 
 
 def confirmed(question: str, *, yes: bool) -> None:
-    """Ask, unless `--yes` was given.
+    """Ask the person at the terminal, unless `--yes` was given.
 
     Raises:
         Abort: The answer is no.
     """
     if yes:
         return
-    if not is_terminal():
+    if not sys.stdin.isatty():
         raise UsageWrong(f"{question} There is no terminal on which to ask; --yes agrees.")
     typer.confirm(question, abort=True, err=True)
-
-
-def is_terminal() -> bool:
-    """Say whether stdin is a terminal."""
-    return sys.stdin.isatty()
 
 
 def counted(label: str, steps: Iterable[int], total: int) -> int:

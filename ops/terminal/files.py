@@ -36,20 +36,12 @@ def private_file(path: Path, *, must_be_new: bool = False) -> Iterator[BinaryIO]
 
 
 def read_json(path: Path) -> Any:
-    """Return the JSON of a file.
-
-    Raises:
-        UsageWrong: It can't be read, or is not JSON.
-    """
+    """Return the JSON of a file."""
     return _parsed(path, _content(path))
 
 
 def read_json_values(path: Path) -> list[Any]:
-    """Return the values of a file: one, an array of them, or one a line.
-
-    Raises:
-        UsageWrong: It can't be read, or is not JSON.
-    """
+    """Return the values of a file: one, an array of them, or one a line."""
     content = _content(path)
     try:
         value = orjson.loads(content)

@@ -69,17 +69,12 @@ class Interruption:
         return bool(self._number)
 
     def obey(self) -> None:
-        """Raise if an end was requested.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C was pressed.
-            SystemExit: SIGTERM came.
-        """
+        """Raise if an end was requested."""
         if self._number:
             _unwind(self._number, None)
 
     def record(self, number: int, frame: Any) -> None:
-        """Record the first signal, and raise at the second."""
+        """Record the first Ctrl-C or SIGTERM, and raise at the second."""
         if self._number:
             _unwind(number, frame)
         self._number = number

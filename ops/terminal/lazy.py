@@ -14,12 +14,12 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from ops.terminal.console import log_to_stderr
-from ops.terminal.options import with_completion, with_config
+from ops.terminal.options import prepared
 
 
 @dataclass(frozen=True, slots=True)
 class LazyCommand:
-    """One command of the table.
+    """One line of the table of commands, with the module that implements it.
 
     Args:
         target: `module:attribute`; a function is one command, a `typer.Typer` a group.
@@ -99,10 +99,7 @@ def _prepare(shell: typer.Typer, section: str, completed: Completed) -> None:
 def _prepared(
     command: Callable[..., None], section: str, completed: Completed
 ) -> Callable[..., None]:
-    def completion(name: str) -> Callable[[str], list[str]] | None:
-        return completed.get(f"{section} {name}") or completed.get(name)
-
-    return with_config(with_completion(command, completion))
+    return prepared(command, lambda name: completed.get(f"{section} {name}", completed.get(name)))
 
 
 def load(name: str, lazy: LazyCommand, completed: Completed = MappingProxyType({})) -> Any:

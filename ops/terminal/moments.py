@@ -1,8 +1,11 @@
-"""Parsing and printing of times and durations."""
+"""Times and durations: parsing and printing them, and waiting for something."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from worker.contract.settings.values.durations import parse_duration
 from worker.errors import UsageWrong
@@ -25,12 +28,9 @@ def _rfc_3339(moment: datetime, precision: str) -> str:
 
 
 def parse_moment_ms(text: str, option: str, *, now_ms: int) -> int:
-    """Read an RFC 3339 moment, a date, or a duration that counts back from now.
+    """Read an RFC 3339 moment, a date (in UTC), or a duration that counts back from now.
 
-    Args:
-        text: `2026-11-24T10:00:00Z`, `2026-11-24` (UTC), or `2h`; "" is read as 0.
-        option: The name of the option, for the message.
-        now_ms: The present time, since 1970.
+    "" is read as 0. Messages name the option.
     """
     if not text:
         return 0
@@ -55,3 +55,14 @@ def parse_seconds(text: str, option: str) -> float:
         return parse_duration(text)
     except ValueError as error:
         raise UsageWrong(f"{option} {text}: {error}; write 90s, 15m or 2h.") from error
+
+
+_Found = TypeVar("_Found")
+
+
+def awaited(look: Callable[[], _Found], seconds: float, look_every_seconds: float = 0.05) -> _Found:
+    """Look until something is found or the time is up; returns what was found at last."""
+    ends_at = time.monotonic() + seconds
+    while not (found := look()) and time.monotonic() < ends_at:
+        time.sleep(look_every_seconds)
+    return found

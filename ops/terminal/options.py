@@ -38,7 +38,7 @@ ConfigFile = Annotated[
 
 
 class LogFormatName(StrEnum):
-    """The forms of a log."""
+    """The values of `--log-format`."""
 
     JSON = logs.JSON
     TEXT = logs.TEXT
@@ -115,38 +115,28 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     return _signed(called, list(_parameters(inspect.signature(command), hints)))
 
 
-def with_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the option `--config`."""
+def prepared(
+    command: Callable[..., None], completion: Callable[[str], Callable[[str], list[str]] | None]
+) -> Callable[..., None]:
+    """Give a command the option `--config`, and completions that are found by parameters' names."""
     hints = get_type_hints(command, include_extras=True)
     if _CONFIG in hints:
         return command
-
-    @wraps(command)
-    def called(*given: Any, **named: Any) -> None:
-        use_config(named.pop(_CONFIG))
-        command(*given, **named)
-
-    own = inspect.Parameter(
-        _CONFIG, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile
-    )
-    return _signed(called, [*_annotated(command, hints), own])
-
-
-def with_completion(
-    command: Callable[..., None], completion: Callable[[str], Callable[[str], list[str]] | None]
-) -> Callable[..., None]:
-    """Give arguments and options their completions in the shell, found by their names."""
-    hints = get_type_hints(command, include_extras=True)
     for name, hint in hints.items():
         for info in getattr(hint, "__metadata__", ()):
             if isinstance(info, ParameterInfo) and info.autocompletion is None:
                 info.autocompletion = completion(name)
 
     @wraps(command)
-    def called(*given: Any, **named: Any) -> None:
-        command(*given, **named)
+    def called(**given: Any) -> None:
+        use_config(given.pop(_CONFIG))
+        command(**given)
 
-    return _signed(called, _annotated(command, hints))
+    known = inspect.signature(command).parameters.values()
+    own = inspect.Parameter(
+        _CONFIG, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile
+    )
+    return _signed(called, [*(each.replace(annotation=hints[each.name]) for each in known), own])
 
 
 def use_config(path: Path | None) -> None:
@@ -164,15 +154,10 @@ def use_log_format(chosen: LogFormatName | None) -> None:
 def _signed(
     command: Callable[..., None], parameters: list[inspect.Parameter]
 ) -> Callable[..., None]:
-    """Replace the signature that typer reads."""
+    """Replace the signature of a command, from which typer makes its options."""
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     return command
-
-
-def _annotated(command: Callable[..., None], hints: Mapping[str, Any]) -> list[inspect.Parameter]:
-    parameters = inspect.signature(command).parameters.values()
-    return [parameter.replace(annotation=hints[parameter.name]) for parameter in parameters]
 
 
 def _is_group(kind: Any) -> bool:

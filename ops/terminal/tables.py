@@ -118,7 +118,7 @@ class _Layout:
 
     def lines(self) -> list[list[str]]:
         titles = [column.title for column in self._columns]
-        return [[self._line(titles)], *(self._row(row) for row in self._rows)]
+        return [[self._line(titles)], *([self._line(row), *self._below(row)] for row in self._rows)]
 
     def _natural(self, at: int) -> int:
         return max(map(cells_of, (self._columns[at].title, *(row[at] for row in self._rows))))
@@ -158,9 +158,6 @@ class _Layout:
             text = _head(text, self._widths[at])
         padding = " " * (self._widths[at] - cells_of(text))
         return padding + text if self._columns[at].kind in ("number", "count") else text + padding
-
-    def _row(self, row: Sequence[str]) -> list[str]:
-        return [self._line(row), *self._below(row)]
 
     def _below(self, row: Sequence[str]) -> Iterator[str]:
         if self._width is None:

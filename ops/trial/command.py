@@ -11,10 +11,10 @@ import typer
 
 from ops.insider.read_back import read_sent
 from ops.state.opened import opened
+from ops.templates.trying.events import candidate_of, events_for, slug_or_id
 from ops.terminal.console import json_or_text, mention, print_json, say
 from ops.terminal.files import read_json_values
 from ops.terminal.options import Json, configured
-from ops.trial.event import candidate_of, events_for, slug_or_id
 from ops.trial.trial_drain import NotSent, send
 from producer.doorbell import CeleryDoorbell
 from producer.events.payloads import ResolveAudience
@@ -34,8 +34,7 @@ def try_(
     file: Annotated[Path, typer.Argument(help="A file with one payload, as JSON.")],
     *,
     trigger: Annotated[
-        str,
-        typer.Option(help="The trigger to try it with.  [default: all that want the event]"),
+        str, typer.Option(help="The trigger to try it with.  [default: all that want the event]")
     ] = "",
     sends: Annotated[
         bool, typer.Option("--send", help="Send it for real, and then read the person back.")

@@ -35,11 +35,7 @@ from worker.errors import FormatUnknown, UsageWrong
 
 @dataclass(slots=True)
 class OneEvent:
-    """The real partition, with one event instead of its streams.
-
-    Args:
-        settled: The outcome of the event; None = it has none yet.
-    """
+    """The real partition, with one event instead of its streams."""
 
     partition: Partition
     delivery: Delivery
@@ -68,7 +64,7 @@ class OneEvent:
         digests: Sequence[bytes],
         rendering: Iterable[str] = (),  # noqa: ARG002 - no other worker could find it
     ) -> list[bytes | None]:
-        """Read packed records."""
+        """Read the packed ledger records of these profiles."""
         return await self.partition.ledgers(digests)
 
     async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
@@ -135,7 +131,7 @@ class OneEvent:
         meanings: Iterable[str] = (),
         keep_if_due: bool,  # noqa: ARG002 - what is due in Redis is the workers' work
     ) -> Release:
-        """Give the lease back."""
+        """Give the lease of the partition back."""
         return await self.partition.release(
             {}, paused, suspects=suspects, meanings=meanings, keep_if_due=False
         )
@@ -149,14 +145,14 @@ class NoStreaks:
     """A fake of the failure counts: an event that is tried pauses no trigger."""
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:  # noqa: ARG002
-        """Allow all to die."""
+        """Allow all of the dead letters."""
         return count
 
     async def broken(self, trigger: str) -> None:
-        """Do nothing."""
+        """Do nothing: no streak of failures was counted."""
 
     async def pause(self, trigger: str, obituary: Obituary) -> None:
-        """Do nothing."""
+        """Pause nothing."""
 
     async def stop(self, trigger: str, reason: str) -> None:  # noqa: ARG002
         """End the trial: another version of segrelay wrote the person's record."""
@@ -180,5 +176,5 @@ class Recording:
         return self.answer
 
     async def close(self) -> None:
-        """Close the sender."""
+        """Close the sender behind it."""
         await self.sender.close()

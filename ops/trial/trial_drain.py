@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import redis
 
-from ops.terminal.waiting import awaited
+from ops.terminal.moments import awaited
 from ops.trial.one_event import NoStreaks, OneEvent, Recording
 from producer.doorbell import Doorbell
 from worker.adapters.redis.gate import read_state
@@ -45,13 +45,12 @@ TrialOutcome = Literal["delivered", "refused", "unsure", "not_applied"]
 
 @dataclass(frozen=True, slots=True)
 class TrialSent:
-    """A request that was made.
+    """A request that a trial has made, and its answer.
 
     Args:
         status: 0 = there was no answer.
     """
 
-    url: str
     request: bytes = field(repr=False)
     status: int
     answer: bytes = field(repr=False)
@@ -172,7 +171,7 @@ class _Trial:
         outcome, message = _outcome(
             _verdict(api_of(self.settings, self.trigger), request.body, answer, request.url)
         )
-        return TrialSent(request.url, request.body, status, body, outcome, message)
+        return TrialSent(request.body, status, body, outcome, message)
 
 
 def _verdict(api: Api, body: bytes, answer: Answer | NoAnswer, url: str) -> Verdict:

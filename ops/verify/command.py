@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 from redis import Redis
 
-from ops.insider.lists import list_of
+from ops.insider.read_back import list_of
 from ops.insider.reader import InsiderReader
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions

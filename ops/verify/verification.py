@@ -58,7 +58,6 @@ class Difference:
     """A membership that Insider does not hold as the ledger says.
 
     Args:
-        profile: Digest, hex.
         found: The side at Insider; `unknown` = it does not know the profile.
     """
 
@@ -72,14 +71,14 @@ class Difference:
 
 @dataclass(slots=True)
 class Verified:
-    """The result of a verification."""
+    """The numbers of compared profiles and memberships, and the differences."""
 
     profiles: int = 0
     memberships: int = 0
     differences: list[Difference] = field(default_factory=list)
 
     def add(self, other: Verified) -> None:
-        """Add another result."""
+        """Add the result of other people."""
         self.profiles += other.profiles
         self.memberships += other.memberships
         self.differences += other.differences
@@ -163,13 +162,7 @@ def _membership(
 
 
 class Verifier:
-    """Compares the ledger with what one destination holds.
-
-    Args:
-        lists: Attribute by trigger; triggers without one keep no list.
-        until_us: Later events are not compared.
-        again_seconds: The time after which a difference is read again.
-    """
+    """Compares the ledger with what one destination holds."""
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ops.rig.rig import Rig
-from ops.terminal.waiting import awaited
+from ops.terminal.moments import awaited
 from worker.errors import OperationsMustAct
 
 _WORKERS: Final = 2

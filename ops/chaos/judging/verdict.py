@@ -9,6 +9,7 @@ from typing import Any, Final
 import httpx
 
 from ops.chaos.changes import aborted_jobs, rewritten_file
+from ops.chaos.changes.histories import Histories
 from ops.chaos.changes.renamed_audience import NEW, OLD, names_of
 from ops.chaos.changes.rewritten_file import EXIT_TRIGGER
 from ops.chaos.course import RunSample
@@ -163,7 +164,7 @@ def judge(
     seconds: float,
 ) -> ChaosVerdict:
     """Compare what there is with what must be."""
-    feeder, injector, watch, regulars, histories, course = participants
+    feeder, _, _, regulars, histories, _ = participants
     status = read_status(rig.client, rig.settings)
     summary = rig.sandbox.get("summary")
     everybody = rig.memberships()
@@ -171,61 +172,90 @@ def judge(
     held = {e: names for e, names in everybody.items() if names != [aborted_jobs.AUDIENCE]}
     happened = histories.renamed.in_new_words(happened)
     should = truth(happened) | regulars.truth() | histories.rewritten.truth()
-    wrong = sorted(email for email in held.keys() | should if held.get(email) != should.get(email))
+    differ = _differences(held, should)
     missing_in_log = missing_events(rig, happened)
-    unsettled = status["accepted"] - sum(status[name] for name in SIX[1:])
     unknown = _not_delivered(rig, happened)
     synced = regulars.accepted()
-    brought = status["accepted"] - synced - histories.published()
-    missing = max(0, feeder.confirmed - brought) + undelivered
-    suspects = list(
-        dict.fromkeys([*wrong, *(e.email for e, _ in unknown), *(e.email for e in missing_in_log)])
-    )
-    differ = {email: set(held.get(email, ())) ^ set(should.get(email, ())) for email in wrong}
-    taken_out = _taken_out(rig, histories.rewritten.stayers)
+    fed = status["accepted"] - synced - histories.published()
+    lost = _unsettled(status) + max(0, feeder.confirmed - fed) + undelivered + len(unknown)
+    doubted = [*(event for event, _ in unknown), *missing_in_log]
+    suspects = list(dict.fromkeys([*differ, *(event.email for event in doubted)]))
+    exported = sum(rewritten_file.AUDIENCE in names for names in differ.values())
+    exported += _taken_out(rig, histories.rewritten.stayers)
     return ChaosVerdict(
         plan=plan,
         seconds=seconds,
         status=status,
-        confirmed=feeder.confirmed,
-        lost=abs(unsettled) + missing + len(unknown),
-        wrong=len(wrong),
-        overlaps=summary["overlaps"]["different"],
-        sent_twice=_sent_twice(summary["repeats"]["users"].values()),
-        kills_explain=injector.drains_hit,
-        faults_explain=sum(summary["requests"]["by_fault"].get(n, 0) for n in _MAYBE_APPLIED),
-        sums_checked=watch.looks,
-        sandbox=summary,
-        disruptions={disruption.value: n for disruption, n in sorted(injector.done.items())},
-        stop_seconds=injector.stop_seconds,
-        sends_unsure=feeder.unsure,
-        moves=regulars.moves,
+        lost=lost,
+        wrong=len(differ),
         synced=synced,
         after_abort=after_abort,
         wrong_renamed=sum(bool(names & {OLD, NEW}) for names in differ.values()),
-        wrong_exported=sum(rewritten_file.AUDIENCE in names for names in differ.values())
-        + taken_out,
+        wrong_exported=exported,
         events_missing=len(missing_in_log),
-        events_twice=_by_fate(summary["repeats"]["events"]),
-        facts={
-            "jobs_aborted": len(histories.aborted.jobs),
-            "accepted_of_aborted_jobs": sum(job.accepted for job in histories.aborted.jobs),
-            "audiences_renamed": int(histories.renamed.is_renamed),
-            "moved_by_the_renaming": histories.renamed.published,
-            "exports_written": histories.rewritten.written,
-            "exports_rewritten_while_read": histories.rewritten.met,
-            "user_objects_with_several_events": summary["repeats"]["users_with_several_events"],
-        },
-        course=course.samples,
-        problems=[
-            *watch.broken,
-            *feeder.problems,
-            *injector.problems,
-            *histories.problems,
-            *_metrics_that_differ(rig, status),
-        ],
+        **_of_sandbox(summary),
+        facts=_facts(histories, summary),
+        **_of_participants(participants),
+        problems=[*_problems(participants), *_metrics_that_differ(rig, status)],
         evidence=[_evidence(rig, email, happened, held, should) for email in suspects[:_SHOWN]],
     )
+
+
+def _differences(
+    held: Mapping[str, list[str]], should: Mapping[str, list[str]]
+) -> dict[str, set[str]]:
+    """Return the audiences that a person wrongly is or is not in, by email."""
+    wrong = sorted(email for email in held.keys() | should if held.get(email) != should.get(email))
+    return {email: set(held.get(email, ())) ^ set(should.get(email, ())) for email in wrong}
+
+
+def _of_participants(participants: Participants) -> dict[str, Any]:
+    """Return the fields of a verdict that the participants have counted."""
+    feeder, injector, watch, regulars, _, course = participants
+    return {
+        "confirmed": feeder.confirmed,
+        "kills_explain": injector.drains_hit,
+        "sums_checked": watch.looks,
+        "disruptions": {kind.value: count for kind, count in sorted(injector.done.items())},
+        "stop_seconds": injector.stop_seconds,
+        "sends_unsure": feeder.unsure,
+        "moves": regulars.moves,
+        "course": course.samples,
+    }
+
+
+def _of_sandbox(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a verdict that the sandbox's summary tells."""
+    by_fault, repeats = summary["requests"]["by_fault"], summary["repeats"]
+    return {
+        "overlaps": summary["overlaps"]["different"],
+        "sent_twice": _sent_twice(repeats["users"].values()),
+        "faults_explain": sum(by_fault.get(name, 0) for name in _MAYBE_APPLIED),
+        "events_twice": _by_fate(repeats["events"]),
+        "sandbox": summary,
+    }
+
+
+def _unsettled(status: Mapping[str, Any]) -> int:
+    return abs(int(status["accepted"] - sum(status[name] for name in SIX[1:])))
+
+
+def _facts(histories: Histories, summary: Mapping[str, Any]) -> dict[str, int]:
+    """Return the numbers that show how much of each history there was."""
+    return {
+        "jobs_aborted": len(histories.aborted.jobs),
+        "accepted_of_aborted_jobs": sum(job.accepted for job in histories.aborted.jobs),
+        "audiences_renamed": int(histories.renamed.is_renamed),
+        "moved_by_the_renaming": histories.renamed.published,
+        "exports_written": histories.rewritten.written,
+        "exports_rewritten_while_read": histories.rewritten.met,
+        "user_objects_with_several_events": summary["repeats"]["users_with_several_events"],
+    }
+
+
+def _problems(participants: Participants) -> list[str]:
+    told = (participants.feeder, participants.injector, participants.histories)
+    return [*participants.watch.broken, *(one for each in told for one in each.problems)]
 
 
 def _metrics_that_differ(rig: Rig, status: Mapping[str, Any]) -> list[str]:

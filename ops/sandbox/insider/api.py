@@ -11,9 +11,9 @@ from typing import Any, Final
 import orjson
 
 from ops.sandbox.answer import Reply, counted, denial, error, json_answer
-from ops.sandbox.insider.limit import SlidingWindow
 from ops.sandbox.insider.panel import Drops, Panel
-from ops.sandbox.insider.profiles import ArrayRules, InsiderProfile, Profiles, remove, write
+from ops.sandbox.insider.profiles import InsiderProfile, Profiles, remove, write
+from ops.sandbox.insider.repeats import SlidingWindow
 from ops.sandbox.insider.rules import (
     OBJECT_ATTRIBUTES,
     UPSERT,
@@ -73,6 +73,17 @@ class RequestTally:
     unknown_deletes: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
+    def of_users(self) -> dict[str, Any]:
+        """Return the counts of users as the summary shows them."""
+        return {
+            "received": self.users_received,
+            "applied": self.users_applied,
+            "refused": self.users_refused,
+            "skip_hook": self.skip_hook_users,
+            "unknown_deletes": self.unknown_deletes,
+            "errors": dict(self.errors.most_common(50)),
+        }
+
 
 class Insider:
     """An account at Insider: its credentials, limits, panel and profiles."""
@@ -91,11 +102,6 @@ class Insider:
         """Use other settings from now on; profiles stay."""
         self.settings = settings
         self._panel = Panel(settings, self.drops)
-        self._arrays = ArrayRules(
-            keep_scalars=settings.keep_scalars,
-            append_duplicates=settings.append_duplicates,
-            empty_array_overwrites=settings.empty_array_overwrites,
-        )
 
     def admit(self, call: ArrivedRequest, now: float) -> Reply | Write:
         """Admit or refuse a request to a writing path by its headers, the limits and its form."""
@@ -104,7 +110,7 @@ class Insider:
         return refusal or self._parse(call)
 
     def apply(self, request: Write, now: float) -> Reply:
-        """Apply a request, user by user."""
+        """Apply a write to the profiles, user by user, and answer it."""
         errors: dict[str, list[str]] = {}
         failed = set()
         check, take = (
@@ -226,7 +232,10 @@ class Insider:
         for name in body.keys() - _ROOT:
             self.drops.note("undefined_root_field", name, "")
         skip_hook = body.get("skip_hook", False)
-        self._count_arrival(len(users), skip_hook=skip_hook)
+        self.tally.users_received += len(users)
+        if skip_hook:
+            self.tally.skip_hook_requests += 1
+            self.tally.skip_hook_users += len(users)
         return Write(
             call.path,
             users,
@@ -235,12 +244,6 @@ class Insider:
             body.get("append"),
             body.get(OBJECT_ATTRIBUTES),
         )
-
-    def _count_arrival(self, users: int, *, skip_hook: bool) -> None:
-        self.tally.users_received += users
-        if skip_hook:
-            self.tally.skip_hook_requests += 1
-            self.tally.skip_hook_users += users
 
     def _upsert(
         self, user: dict[str, Any], keys: tuple[str, ...], request: Write, now: float
@@ -290,8 +293,8 @@ class Insider:
         known = {name: value for name, value in attributes.items() if name != OBJECT_ATTRIBUTES}
         new = self._panel.default_attributes(known, who)
         new_custom = self._panel.custom_attributes(attributes.get("custom") or {}, who)
-        write(default, new, append=append, how=self._arrays)
-        write(custom, new_custom, append=append, how=self._arrays)
+        write(default, new, append=append, how=self.settings)
+        write(custom, new_custom, append=append, how=self.settings)
         profile.replace(default, custom)
 
     def _delete(

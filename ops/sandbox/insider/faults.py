@@ -16,7 +16,7 @@ BodyDelivery = Literal["whole", "closed", "truncated", "dripping", "endless"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The treatment of one request.
+    """The fault that the sandbox puts into one request, if any.
 
     Attributes:
         name: The name in the log; "" = no fault.
@@ -53,7 +53,7 @@ _FIRST_SERVER_ERROR: Final = 500
 
 
 class Faults:
-    """Draws one fault a request."""
+    """Draws a fault for each request, by the switches and by chance."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
@@ -114,7 +114,9 @@ class Faults:
         if (left := left - settings.lost_requests) < 0:
             return Fault("lost_request", "never", delivery="closed")
         if left - settings.late_share < 0:
-            return self._late()
+            if settings.late_answer == "close":
+                return Fault("late", "late", delivery="closed")
+            return Fault("late", "late", self._failure(500))
         return NONE
 
     def _erroneous(self, status: int) -> Fault:
@@ -123,11 +125,6 @@ class Faults:
         )
         takes_effect: Takes = "now" if applied else "never"
         return Fault(f"error.{status}", takes_effect, self._failure(status))
-
-    def _late(self) -> Fault:
-        if self.settings.late_answer == "close":
-            return Fault("late", "late", delivery="closed")
-        return Fault("late", "late", self._failure(500))
 
     def _failure(self, status: int) -> Reply:
         return _failure(status, html=self.settings.html_errors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
 
@@ -56,7 +56,7 @@ class Flight:
     ended_at: float = 0.0
 
     def shown(self) -> dict[str, Any]:
-        """Return the request as JSON."""
+        """Return the request as the log of the sandbox shows it."""
         return {
             "number": self.number,
             "at": self.begun_at,
@@ -89,10 +89,6 @@ class Overlap:
     late: bool
     named: tuple[str, ...]
 
-    def shown(self) -> dict[str, Any]:
-        """Return the overlap as JSON."""
-        return asdict(self)
-
 
 class Journal:
     """The log of requests that tests and people ask.
@@ -124,6 +120,15 @@ class Journal:
         """Return the number of requests that are not yet answered or not yet applied."""
         return len(self._in_flight)
 
+    def totals(self) -> dict[str, Any]:
+        """Return the numbers of requests, by status, path and fault."""
+        return {
+            "total": self.statuses.total(),
+            "by_status": dict(self.statuses),
+            "by_path": dict(self.paths),
+            "by_fault": dict(self.faults),
+        }
+
     def turned_away(self, path: str, size: int, status: int, now: float) -> None:
         """Log a request that was refused by its headers, form or rate."""
         self._number += 1
@@ -131,13 +136,7 @@ class Journal:
         self._log(flight)
 
     def begin(
-        self,
-        request: Write,
-        body: bytes,
-        *,
-        profiles: Profiles,
-        fault: str,
-        now: float,
+        self, request: Write, body: bytes, *, profiles: Profiles, fault: str, now: float
     ) -> Flight:
         """Log the arrival of a request that may touch profiles."""
         self._number += 1

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+
+from ops.sandbox.settings import SandboxSettings
 
 _EVENTS_KEPT_A_PROFILE: Final = 50
 _EVENTS_KEPT: Final = 2_000
@@ -23,7 +24,6 @@ class InsiderProfile:
     Attributes:
         serial: Counts up; the older profile survives a merge.
         keys: The identifiers by which it is found, as `kind:value`.
-        events: The last events as JSON, oldest first.
     """
 
     __slots__ = ("_attributes", "event_count", "events", "keys", "serial", "updated_at")
@@ -49,7 +49,7 @@ class InsiderProfile:
         return default, custom
 
     def replace(self, default: dict[str, Any], custom: dict[str, Any]) -> None:
-        """Replace all attributes."""
+        """Replace all attributes of the profile."""
         self._attributes = _packed((default, custom))
 
     def shown(self) -> dict[str, Any]:
@@ -63,15 +63,6 @@ class InsiderProfile:
             "events": [orjson.loads(event) for event in self.events],
             "updated_at": self.updated_at,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayRules:
-    """The rules by which arrays are written; for two of them Insider's are not known."""
-
-    keep_scalars: bool
-    append_duplicates: bool
-    empty_array_overwrites: bool
 
 
 class Profiles:
@@ -212,7 +203,7 @@ def _fill(into: dict[str, Any], values: Mapping[str, Any]) -> None:
 
 
 def write(
-    into: dict[str, Any], values: Mapping[str, Any], *, append: bool, how: ArrayRules
+    into: dict[str, Any], values: Mapping[str, Any], *, append: bool, how: SandboxSettings
 ) -> None:
     """Write attributes: scalars replace, arrays are appended to as sets, or overwritten."""
     arrays = [(name, value) for name, value in values.items() if type(value) is list]
@@ -224,7 +215,7 @@ def write(
     into.update(written)
 
 
-def _array(there: Any, value: list[Any], *, append: bool, how: ArrayRules) -> list[Any]:
+def _array(there: Any, value: list[Any], *, append: bool, how: SandboxSettings) -> list[Any]:
     """Return an array after this value was written to it."""
     if not append and (value or how.empty_array_overwrites):
         return _once(value)

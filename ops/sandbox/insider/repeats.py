@@ -1,8 +1,8 @@
-"""Counts of bodies and users that were received again, by their fate before."""
+"""Counts of requests in a sliding window, and of bodies and users that came again."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -61,11 +61,12 @@ class Repeats:
             self.doubled[before.fate].add(before.number)
             highest = before.fate if highest is None else max(highest, before.fate)
             fates[each] = before if before.fate > RepeatedFate.IN_FLIGHT else past
-        self._age()
+        if len(self._young) > _KEPT_A_GENERATION:
+            self._old, self._young = self._young, {}
         return highest
 
     def end(self, hashes: Iterable[int], fate: RepeatedFate, number: int = 0) -> None:
-        """Record the fate of these hashes."""
+        """Record the fate of bodies or users, by their hashes."""
         past, fates = _LastFate(fate, number), self._young
         for each in hashes:
             before = fates.get(each)
@@ -78,13 +79,32 @@ class Repeats:
         """Return the counts as JSON; `doubled_…` counts requests."""
         again = {f"again_after_{fate.name.lower()}": self.counts[fate] for fate in RepeatedFate}
         doubled = {f"doubled_{fate.name.lower()}": len(self.doubled[fate]) for fate in RepeatedFate}
-        return {
-            "received": self.received,
-            "again": sum(self.counts.values()),
-            **again,
-            **doubled,
-        }
+        return {"received": self.received, "again": sum(self.counts.values()), **again, **doubled}
 
-    def _age(self) -> None:
-        if len(self._young) > _KEPT_A_GENERATION:
-            self._old, self._young = self._young, {}
+
+class SlidingWindow:
+    """The times of requests in a sliding window, and the largest number in any window.
+
+    Attributes:
+        highest: The most that any window held since the start.
+    """
+
+    def __init__(self) -> None:
+        self.highest = 0
+        self._times: deque[float] = deque()
+
+    def count(self, now: float, window_seconds: float) -> int:
+        """Return the number of requests in the window that ends now."""
+        times = self._times
+        while times and times[0] <= now - window_seconds:
+            times.popleft()
+        return len(times)
+
+    def add(self, now: float, window_seconds: float) -> None:
+        """Count a request that arrives now."""
+        self._times.append(now)
+        self.highest = max(self.highest, self.count(now, window_seconds))
+
+    def wait_seconds(self, now: float, window_seconds: float) -> float:
+        """Return the seconds until the oldest request leaves the window."""
+        return max(0.0, self._times[0] + window_seconds - now) if self._times else 0.0

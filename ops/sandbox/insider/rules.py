@@ -32,7 +32,7 @@ _DELETE_PARTS: Final = ("whole", "partial", "custom")
 
 
 class Complaint(NamedTuple):
-    """An error of a user.
+    """An error of Insider's validation about one user.
 
     Attributes:
         place: Path within the user, e.g. `events.0.event_name`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import formatdate
@@ -14,12 +15,59 @@ from urllib.parse import unquote
 import orjson
 
 from ops.sandbox.answer import Reply, error, json_answer
-from ops.sandbox.lytics.account import Account, MembershipChange, Move
-from ops.sandbox.lytics.collect import Collect
+from ops.sandbox.lytics.account import Account, MembershipChange, Move, Scans
 from ops.sandbox.lytics.remote_templates import RemoteTemplates
-from ops.sandbox.lytics.scans import Scans
-from ops.sandbox.lytics.switches import LyticsSwitches
 from ops.sandbox.lytics.webhooks import WebhookJob, WebhookSender
+from ops.sandbox.settings import LyticsSwitches
+
+RECORD_BYTES: Final = 4 * 1024
+"""The largest size of a single record in bytes."""
+RECORD_BYTES_IN_BATCH: Final = 16 * 1024
+BODY_BYTES: Final = 10_000_000
+_KEPT: Final = 100_000
+
+
+class Collect:
+    """The records by stream, and the number of rejected ones."""
+
+    def __init__(self, switches: LyticsSwitches) -> None:
+        self.switches = switches
+        self.records: dict[str, deque[dict[str, Any]]] = {}
+        self.rejected = 0
+
+    def take(self, stream: str, body: bytes) -> Reply:
+        """Accept a record of a response stream, or an array of them."""
+        if self.switches.collect_status != 200:  # noqa: PLR2004 - HTTP
+            status = self.switches.collect_status
+            return json_answer(status, {"status": status, "message": "unavailable"})
+        if len(body) >= BODY_BYTES:
+            return json_answer(413, {"status": 413, "message": "request body too large"})
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return json_answer(400, {"status": 400, "message": "invalid json"})
+        records = value if isinstance(value, list) else [value]
+        most = RECORD_BYTES_IN_BATCH if isinstance(value, list) else RECORD_BYTES
+        fitting = [record for record in records if _fits(record, most)]
+        self.rejected += len(records) - len(fitting)
+        self.records.setdefault(stream, deque(maxlen=_KEPT)).extend(fitting)
+        counts = {"message_count": len(fitting), "rejected_count": len(records) - len(fitting)}
+        return json_answer(200, {"status": 200, "message": "success", "data": counts})
+
+
+def _fits(record: Any, most: int) -> bool:
+    if not isinstance(record, dict) or len(orjson.dumps(record)) > most:
+        return False
+    return not _has_objects_in_arrays(record)
+
+
+def _has_objects_in_arrays(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_objects_in_arrays(each) for each in value.values())
+    if isinstance(value, list):
+        return any(isinstance(each, dict) or _has_objects_in_arrays(each) for each in value)
+    return False
+
 
 API_PREFIXES: Final = ("/api/segment/", "/api/entity/", "/collect/json/", "/v2/template")
 CONTROL_PREFIX: Final = "lytics/"
@@ -28,11 +76,7 @@ _RETRIABLE: Final = frozenset({429, 503})
 
 
 class Lytics:
-    """An account at Lytics with its API and its webhook jobs.
-
-    Attributes:
-        requests: The number of requests for each kind of path.
-    """
+    """An account at Lytics with its API and its webhook jobs."""
 
     def __init__(self, switches: LyticsSwitches) -> None:
         self.account = Account()
@@ -58,7 +102,9 @@ class Lytics:
         answer = self._fault() or self._answer(method, path, query, headers, body)
         if self.switches.answer_seconds:
             await asyncio.sleep(self.switches.answer_seconds)
-        return _dated(answer, time.time() + self.switches.date_offset_seconds)
+        now = time.time() + self.switches.date_offset_seconds
+        date = (b"date", formatdate(now, usegmt=True).encode())
+        return Reply(answer.status, answer.body, (*answer.headers, date), answer.failed)
 
     def control(self, method: str, name: str, query: dict[str, str], body: bytes) -> Reply:
         """Answer a request below `/_sandbox/lytics/`: report, add or move profiles, start jobs."""
@@ -73,7 +119,11 @@ class Lytics:
                 members = self.account.members_after(slug, "", self.account.total(slug))
                 return json_answer(200, [member.shown() for member in members])
             case "POST", "jobs":
-                self._start_job(value.pop("name", "job"), WebhookJob.model_validate(value))
+                name = value.pop("name", "job")
+                job = WebhookJob.model_validate(value)
+                if name in self._senders:
+                    self._senders[name].stop()
+                self._senders[name] = WebhookSender(job, self.account, self.switches)
                 return self._jobs()
             case "GET", "jobs":
                 return self._jobs()
@@ -90,8 +140,7 @@ class Lytics:
     def move(self, moves: Iterable[dict[str, Any]]) -> int:
         """Move profiles into and out of audiences; webhook jobs send the moves that they want.
 
-        Args:
-            moves: `{"uid", "audience", "change"}` each, and `at` for a time other than now.
+        A move is `{"uid", "audience", "change"}`, and `at` for a time other than now.
         """
         count = 0
         for each in moves:
@@ -106,7 +155,7 @@ class Lytics:
         return count
 
     def summary(self) -> dict[str, Any]:
-        """Return all counts of this side."""
+        """Return the counts of the Lytics side of the sandbox."""
         return {
             "profiles": len(self.account.profiles),
             "audiences": self.account.audiences(),
@@ -122,11 +171,6 @@ class Lytics:
         """End the webhook jobs."""
         for sender in self._senders.values():
             sender.stop()
-
-    def _start_job(self, name: str, job: WebhookJob) -> None:
-        if name in self._senders:
-            self._senders[name].stop()
-        self._senders[name] = WebhookSender(job, self.account, self.switches)
 
     def _jobs(self) -> Reply:
         return json_answer(200, {name: sender.shown() for name, sender in self._senders.items()})
@@ -174,11 +218,6 @@ class Lytics:
         found = self.account.find(field, value)
         data = found.shown() if found else {"segments": _NOT_FOUND_SEGMENTS}
         return json_answer(200, {"status": 200, "message": "success", "data": data})
-
-
-def _dated(answer: Reply, now: float) -> Reply:
-    date = (b"date", formatdate(now, usegmt=True).encode())
-    return Reply(answer.status, answer.body, (*answer.headers, date), answer.failed)
 
 
 def _now(offset_seconds: float) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from ops.sandbox.answer import Reply, json_answer
-from ops.sandbox.lytics.switches import LyticsSwitches
+from ops.sandbox.settings import LyticsSwitches
 from worker.errors import TemplateBroken
 
 _NAME: Final = "template.jsonnet"

@@ -15,10 +15,10 @@ from typing import Any, Final, Literal
 
 import httpx
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ops.sandbox.lytics.account import Account, Move, audience_id
-from ops.sandbox.lytics.switches import LyticsSwitches
+from ops.sandbox.settings import LyticsSwitches, SandboxTable
 
 _OMITTED: Final = frozenset({400, 404, 413})
 _FAILURES_UNTIL_SLEEP: Final = 10
@@ -26,10 +26,8 @@ _LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
 _IDLE_SECONDS: Final = 0.02
 
 
-class WebhookJob(BaseModel):
+class WebhookJob(SandboxTable):
     """A job as a person sets it up at Lytics; the names are those of its live settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     webhook_url: str
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -84,7 +82,7 @@ class WebhookSender:
             self.counts["events"] += 1
 
     def stop(self) -> None:
-        """Cancel all tasks."""
+        """Cancel the tasks that send the webhooks."""
         for task in self._tasks:
             task.cancel()
 
@@ -115,7 +113,7 @@ class WebhookSender:
     async def _deliver(self, moves: list[Move]) -> None:
         body = self._body(moves)
         while self.state != "failed":
-            await self._sleep_if_told()
+            await asyncio.sleep(max(0.0, self._awake_at - time.monotonic()))
             status, retry_after = await self._post(body)
             self.counts["requests"] += 1
             self.statuses[str(status or "no answer")] += 1
@@ -129,9 +127,6 @@ class WebhookSender:
                 return
             self._note_failure()
             await asyncio.sleep(retry_after or self._switches.webhook_retry_seconds)
-
-    async def _sleep_if_told(self) -> None:
-        await asyncio.sleep(max(0.0, self._awake_at - time.monotonic()))
 
     def _note_failure(self) -> None:
         self._failures += 1
@@ -172,7 +167,8 @@ class WebhookSender:
         entry = {"id": audience_id(move.slug), "slug": move.slug, "event": move.change}
         data = {**fields, "segment_events": [{**entry, move.change: move.at}]}
         meta = {"object": "user", "subscription_id": "f" * 32, "timestamp": move.at}
-        return {"id": _digits(move.uid), "data": data, "meta": meta}
+        number = int.from_bytes(move.uid.encode()[-7:]) + 10**18
+        return {"id": str(number), "data": data, "meta": meta}
 
 
 def _cloud_event(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,10 +181,6 @@ def _cloud_event(payload: Mapping[str, Any]) -> dict[str, Any]:
         "time": payload["meta"]["timestamp"],
         "data": payload["data"],
     }
-
-
-def _digits(uid: str) -> str:
-    return str(int.from_bytes(uid.encode()[-7:]) + 10**18)
 
 
 def _seconds(retry_after: str) -> float:

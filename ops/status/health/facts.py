@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.state.renaming import read_stopped_renamings
+from ops.state.person import read_stopped_renamings
 from ops.status.status import read_status
 from producer.publishing.room import NoRoom, RoomMeter
 from producer.sync.book import SyncBook
@@ -28,13 +28,11 @@ from worker.contract.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class RedisFacts:
-    """The facts about Redis.
+    """The facts about Redis by which its health is judged.
 
     Args:
         full: The reason why it accepts no more events; "" = it does.
         used, most: Bytes; most = 0 without a limit.
-        weak: Reasons why it is less durable than promised.
-        failing: Failed writes to its disk.
         takes_writes: False while it refuses them because of that.
         clock_ahead_seconds: The lead of this machine's clock over that of Redis.
         keys: The keys in its database; nearly all are ledgers.
@@ -53,7 +51,7 @@ class RedisFacts:
 
 @dataclass(frozen=True, slots=True)
 class SyncFacts:
-    """The facts about one sync."""
+    """The present run of a sync, and how often it runs."""
 
     run: Run
     every_seconds: float
@@ -61,13 +59,10 @@ class SyncFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All facts that the rules read.
+    """The facts by which the rules of health judge.
 
     Args:
-        status: The document of `segrelay status`.
-        samples: Samples of the progress, the newest first.
         workers_wanted: The configured number of workers; 0 = one is enough.
-        limits: The configured requests of a minute, by destination.
         stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
         companions: When Flower and the metrics, if they are configured, were last seen (ms).
     """

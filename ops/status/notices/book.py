@@ -46,7 +46,6 @@ class Notice:
 
     Args:
         at_ms: When that was noticed, by Redis' clock.
-        problem: Its document, as in `segrelay status --json`.
     """
 
     is_over: bool
@@ -76,7 +75,7 @@ class TakenNotice:
 
 @dataclass(frozen=True, slots=True)
 class NoticeBook:
-    """The announcements of an installation.
+    """The announced problems and the waiting messages of an installation.
 
     Args:
         client: With short timeouts.
@@ -95,12 +94,7 @@ class NoticeBook:
             )
 
     def observe(self, problems: Iterable[HealthProblem], read_ms: int) -> int:
-        """Note which problems there are; returns how many messages that makes, -1 if it is old.
-
-        Args:
-            problems: All of them.
-            read_ms: Redis' clock when they were read.
-        """
+        """Note which problems there are; returns how many messages that makes, -1 if it is old."""
         announced = {ILL} | ({ATTENTION} if self.settings.severity == ATTENTION else set())
         documents = joined(one for one in problems if one.severity in announced)
         args = (

@@ -60,7 +60,7 @@ class MachineLock:
         return True
 
     def give_back(self) -> None:
-        """Release it for another process."""
+        """Release the lock for another process of the machine."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -74,11 +74,9 @@ class OutageAnnouncer:
     minutes without one, and the lock is kept until then, so that one process does all of it.
 
     Args:
-        send: Sends a message, given how often it was tried.
         take, give_back: Of the machine's lock.
         after_seconds: An outage that is over sooner is not announced.
         now_seconds: A clock that is never set.
-        now_ms: The time of day.
     """
 
     send: Callable[[Notice, int], NoticeFate]

@@ -1,26 +1,29 @@
-"""The check of one template: all findings, each once; and the last checks of all templates."""
+"""The check of one template, also by Insider's panels; and the last checks of all templates."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
+from ops.insider.live_check import LiveFinding, check_panel
+from ops.insider.reader import InsiderReader
 from ops.state.opened import already_there
-from ops.templates.checking.calls import wrong_calls
 from ops.templates.checking.corrections import Corrected, copy_of, corrected
-from ops.templates.checking.fields import unknown_fields
+from ops.templates.checking.fields import unknown_fields, wrong_calls
 from ops.templates.checking.findings import once, placed
 from ops.templates.testing.cases import cases_of
 from ops.templates.workspace import Workspace
 from worker.checks.finding import Finding
 from worker.checks.templates import TemplateReport, check_template
 from worker.contract.people.seen_fields import seen_fields
-from worker.errors import SegrelayError
+from worker.contract.settings import Trigger
+from worker.errors import SegrelayError, TemplateBroken, UsageWrong
 from worker.jsonnet.files import TemplateFolder
 
 _NAME: Final = "template-checks.json"
@@ -28,11 +31,10 @@ _NAME: Final = "template-checks.json"
 
 @dataclass(frozen=True, slots=True)
 class LastCheck:
-    """The last check of a template.
+    """The last check of a template, as it is remembered.
 
     Args:
         content_hash: The hash of the checked template; "" = it did not load.
-        at_ms: The time of the check, since 1970.
     """
 
     content_hash: str
@@ -41,41 +43,29 @@ class LastCheck:
     at_ms: int
 
 
-class RememberedChecks:
-    """The last checks of all templates.
-
-    Args:
-        data_dir: The configured directory; None = nothing is remembered.
-    """
-
-    def __init__(self, data_dir: Path | None) -> None:
-        self._path = data_dir / _NAME if data_dir else None
-
-    def read(self) -> dict[str, LastCheck]:
-        """Return the last checks by template; a file that can't be read holds none."""
-        if self._path is None:
-            return {}
-        try:
-            document = orjson.loads(self._path.read_bytes())
-            return {name: LastCheck(**each) for name, each in document.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}
-
-    def write(self, checks: Mapping[str, LastCheck]) -> None:
-        """Remember these checks; nothing is remembered if the folder can't be written."""
-        if self._path is None:
-            return
-        both = {name: asdict(each) for name, each in {**self.read(), **checks}.items()}
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_bytes(orjson.dumps(both, option=orjson.OPT_INDENT_2))
-        except OSError:
-            return
+def _memory(workspace: Workspace) -> Path | None:
+    settings = workspace.settings
+    return settings.redis.data_dir / _NAME if settings else None
 
 
-def now_ms() -> int:
-    """Return the present time in ms since 1970."""
-    return time.time_ns() // 1_000_000
+def read_last_checks(workspace: Workspace) -> dict[str, LastCheck]:
+    """Return the last checks by template; none without a configuration, or a file of them."""
+    path = _memory(workspace)
+    try:
+        document = orjson.loads(path.read_bytes()) if path else {}
+        return {name: LastCheck(**each) for name, each in document.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def remember_checks(workspace: Workspace, checks: Mapping[str, LastCheck]) -> None:
+    """Remember these checks; nothing is remembered if the folder can't be written."""
+    path = _memory(workspace)
+    both = {name: asdict(each) for name, each in {**read_last_checks(workspace), **checks}.items()}
+    if path:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(orjson.dumps(both, option=orjson.OPT_INDENT_2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +90,8 @@ class Checked:
     def last(self) -> LastCheck:
         """Return the part of the check that is remembered."""
         warnings = sum(one.severity == "warning" for one in self.report.findings)
-        return LastCheck(self.report.content_hash, self.report.is_fit, warnings, now_ms())
+        at_ms = time.time_ns() // 1_000_000
+        return LastCheck(self.report.content_hash, self.report.is_fit, warnings, at_ms)
 
 
 def fields_seen(workspace: Workspace) -> frozenset[str]:
@@ -173,3 +164,61 @@ def _write_copy(workspace: Workspace, name: str, correction: Corrected) -> str:
     path = copy_of(workspace.folder / name)
     path.write_text(correction.text, "utf-8")
     return path.relative_to(workspace.folder).as_posix()
+
+
+_INSIDER: Final = "insider"
+
+
+@dataclass(slots=True)
+class LiveCheck:
+    """The findings of Insider's panels about templates.
+
+    Args:
+        unanswered: The reasons why panels could not be asked, by destination.
+        unused: Templates that no trigger of Insider uses: there is no panel to ask about them.
+    """
+
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
+    unanswered: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+
+
+def check_live(workspace: Workspace, names: Iterable[str]) -> LiveCheck:
+    """Ask the panel of each destination of Insider about the templates of its triggers."""
+    settings = workspace.settings
+    if settings is None:
+        raise UsageWrong("--live needs the configuration, which --templates leaves out.")
+    result = LiveCheck()
+    triggers: dict[str, list[Trigger]] = {}
+    for name in names:
+        used = [
+            trigger
+            for trigger in workspace.triggers(name)
+            if settings.destinations[trigger.destination].api == _INSIDER
+        ]
+        if not used:
+            result.unused.append(name)
+        for trigger in used:
+            triggers.setdefault(trigger.destination, []).append(trigger)
+    for destination, asking in triggers.items():
+        try:
+            with InsiderReader(settings, settings.destinations[destination]) as reader:
+                found = list(check_panel(reader, settings, asking))
+        except SegrelayError as error:
+            result.unanswered[destination] = error.message
+            continue
+        for one in found:
+            template = settings.triggers[one.trigger].template
+            result.findings.setdefault(template, []).append(_live_finding(one, template, workspace))
+    for told in result.findings.values():
+        told.sort(key=lambda one: (one.file, one.line, one.column))
+    return result
+
+
+def _live_finding(one: LiveFinding, template: str, workspace: Workspace) -> Finding:
+    finding = Finding(one.severity, f"{one.message}.", one.trigger, template)
+    try:
+        bundle = TemplateFolder(workspace.folder).bundle(template)
+    except TemplateBroken:
+        return finding
+    return placed(finding, template, bundle, names=[one.name] if one.name else [])

@@ -29,13 +29,7 @@ _MOST_BRACKETS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """One correction of a template.
-
-    Args:
-        line: The line in the damaged file.
-        what: The damaged text.
-        instead: The text that replaces it.
-    """
+    """One correction of a template."""
 
     line: int
     column: int

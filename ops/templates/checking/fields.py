@@ -1,12 +1,13 @@
-"""Finds the fields of a profile that a template reads and that no known profile has."""
+"""Finds unknown fields of profiles in templates, and wrong calls of the shipped libraries."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Final
 
+from ops.templates.library import LIBRARIES, members
 from worker.checks.finding import Finding
 from worker.jsonnet.files import Bundle, SourceFile, is_library, shown
 from worker.jsonnet.syntax import tree
@@ -22,22 +23,7 @@ _ALWAYS: Final = frozenset({"segment_events", "payload_id", "_id", "_uid", "_seg
 _NEAR: Final = 0.75
 _TYPO: Final = 2
 _OURS: Final = "lib/"
-
-
-@dataclass(frozen=True, slots=True)
-class AskedField:
-    """A place where a template reads a field."""
-
-    name: str
-    file: str
-    line: int
-    column: int
-
-
-def asked_for(bundle: Bundle) -> list[AskedField]:
-    """Return the places where a template, or a file of the user that it imports, reads a field."""
-    files = [one for one in bundle.files.values() if one.is_code]
-    return [each for one in files if not shown(one.name).startswith(_OURS) for each in _of(one)]
+_ELSEWHERE: Final = "look whether Lytics sends it under another name."
 
 
 def tree_of(file: SourceFile) -> tree.Node | None:
@@ -48,18 +34,31 @@ def tree_of(file: SourceFile) -> tree.Node | None:
         return None
 
 
-def _of(file: SourceFile) -> Iterator[AskedField]:
+def _own_files(bundle: Bundle) -> list[SourceFile]:
+    """Return the template and the files of the user that it imports."""
+    files = [file for file in bundle.files.values() if file.is_code]
+    return [file for file in files if not shown(file.name).startswith(_OURS)]
+
+
+def asked_for(bundle: Bundle) -> Iterator[tuple[str, str, int, int]]:
+    """Yield name, file, line and column where a field of a profile is read."""
+    for file in _own_files(bundle):
+        yield from _asked_of(file)
+
+
+def _asked_of(file: SourceFile) -> Iterator[tuple[str, str, int, int]]:
     root = tree_of(file)
     if root is None:
         return
     with room():
         nodes = list(walked(root))
-    known = {bind.name for node in nodes for bind in _binds(node) if _is_library_import(bind.value)}
+    binds = (b for node in nodes if isinstance(node, tree.Local | tree.Object) for b in node.binds)
+    known = {bind.name for bind in binds if _is_library_import(bind.value)}
     for node in nodes:
         name = _asked(node, known)
         if name is not None:
             line, column = place(file.text, name.at)
-            yield AskedField(str(name.value), shown(file.name), line, column)
+            yield str(name.value), shown(file.name), line, column
 
 
 def walked(node: tree.Node) -> Iterator[tree.Node]:
@@ -67,10 +66,6 @@ def walked(node: tree.Node) -> Iterator[tree.Node]:
     yield node
     for child, _, _ in children(node):
         yield from walked(child)
-
-
-def _binds(node: tree.Node) -> tuple[tree.Bind, ...]:
-    return node.binds if isinstance(node, tree.Local | tree.Object) else ()
 
 
 def _is_library_import(node: tree.Node) -> bool:
@@ -101,13 +96,15 @@ def unknown_fields(
     """
     known = _ALWAYS.union(seen, *profiles)
     told: set[str] = set()
-    for asked in asked_for(bundle):
-        if asked.name in known or asked.name in told:
+    for name, file, line, column in asked_for(bundle):
+        if name in known or name in told:
             continue
-        told.add(asked.name)
-        near = next(iter(get_close_matches(asked.name, known, 1, _NEAR)), "")
-        if seen or (near and _is_typo(asked.name, near)):
-            yield _finding(asked, near)
+        told.add(name)
+        near = next(iter(get_close_matches(name, known, 1, _NEAR)), "")
+        hint = f"did you mean {near}?" if near else _ELSEWHERE
+        if seen or (near and _is_typo(name, near)):
+            said = f"no sample and no profile that was seen lately has the field {name}; {hint}"
+            yield Finding("warning", said, "", file, line, column)
 
 
 def _is_typo(name: str, other: str) -> bool:
@@ -122,13 +119,99 @@ def _is_typo(name: str, other: str) -> bool:
     return row[-1] <= _TYPO
 
 
-def _finding(asked: AskedField, near: str) -> Finding:
-    hint = f"did you mean {near}?" if near else "look whether Lytics sends it under another name."
-    return Finding(
-        "warning",
-        f"no sample and no profile that was seen lately has the field {asked.name}; {hint}",
-        "",
-        asked.file,
-        asked.line,
-        asked.column,
-    )
+_INSIDER: Final = "insider.libsonnet"
+_VALUES: Final = "values.libsonnet"
+_NO_FIELD: Final = frozenset({"eventName", "omitEmpty"})
+"""Functions of insider.libsonnet that take a value; the others take the name of a field."""
+
+_Libraries = Mapping[str, str]
+"""The names of libraries by the variables that hold them."""
+
+
+@cache
+def _members() -> dict[str, tuple[str, ...]]:
+    return {one.imports: tuple(each.name for each in members(one)) for one in LIBRARIES}
+
+
+def wrong_calls(bundle: Bundle) -> Iterator[Finding]:
+    """Yield a finding for each unknown member or wrong argument of a shipped library."""
+    for file in _own_files(bundle):
+        root = tree_of(file)
+        if root is not None:
+            with room():
+                yield from list(_walked(root, {}, file))
+
+
+def _walked(node: tree.Node, known: _Libraries, file: SourceFile) -> Iterator[Finding]:
+    yield from _member(node, known, file)
+    yield from _value_for_a_name(node, known, file)
+    own = _bound_here(node, known, file)
+    for child, bound, _ in children(node):
+        inner = {name: library for name, library in known.items() if name not in bound}
+        inner |= {name: library for name, library in own.items() if name in bound}
+        yield from _walked(child, inner, file)
+
+
+def _bound_here(node: tree.Node, known: _Libraries, file: SourceFile) -> dict[str, str]:
+    binds = node.binds if isinstance(node, tree.Local | tree.Object) else ()
+    found = {bind.name: _library(bind.value, known, file) for bind in binds}
+    return {name: library for name, library in found.items() if library}
+
+
+def _library(node: tree.Node, known: _Libraries, file: SourceFile) -> str:
+    """Return the name of the shipped library that an expression stands for; "" = none."""
+    match node:
+        case tree.Name(name=name):
+            return known.get(name, "")
+        case tree.Import(word="import"):
+            target = next((to for each, to in file.imports if each.at == node.at), "")
+            name = shown(target).removeprefix(_OURS)
+            return name if shown(target).startswith(_OURS) and name in _members() else ""
+    return ""
+
+
+def _member(node: tree.Node, known: _Libraries, file: SourceFile) -> Iterator[Finding]:
+    if not (isinstance(node, tree.Index) and isinstance(node.key, tree.Constant)):
+        return
+    library, name = _library(node.target, known, file), str(node.key.value)
+    if not library or name in _members()[library]:
+        return
+    near = next(iter(get_close_matches(name, _members()[library], 1)), "")
+    hint = f"did you mean {near}?" if near else f"it has {', '.join(_members()[library])}."
+    yield _call_finding(f"{library} has no {name}; {hint}", node.key.at, file)
+
+
+def _value_for_a_name(node: tree.Node, known: _Libraries, file: SourceFile) -> Iterator[Finding]:
+    match node:
+        case tree.Call(
+            target=tree.Index(target=target, key=tree.Constant(value=str(name))),
+            arguments=(tree.Call(arguments=(tree.Constant(value=str(field)), *_)) as given, *_),
+        ) if (
+            _library(target, known, file) == _INSIDER
+            and name in _members()[_VALUES]
+            and name not in _NO_FIELD
+            and _gets_a_field(given, known, file)
+        ):
+            said = (
+                f"{name} of {_INSIDER} takes the name of a field, not its value; write"
+                f' {name}("{field}"), or take {name} of {_VALUES}.'
+            )
+            yield _call_finding(said, _start(given), file)
+
+
+def _gets_a_field(node: tree.Call, known: _Libraries, file: SourceFile) -> bool:
+    match node.target:
+        case tree.Index(target=source, key=tree.Constant(value="get")):
+            return bool(_library(source, known, file))
+    return False
+
+
+def _start(node: tree.Node) -> int:
+    while isinstance(node, tree.Call | tree.Index):
+        node = node.target
+    return node.at
+
+
+def _call_finding(message: str, at: int, file: SourceFile) -> Finding:
+    line, column = place(file.text, at)
+    return Finding("error", message, "", shown(file.name), line, column)

@@ -46,7 +46,7 @@ def placed(
 
 
 def once(findings: Sequence[Finding]) -> list[Finding]:
-    """Return findings without repetitions."""
+    """Return findings without those that say the same of the same place."""
     seen = {(one.file, one.line, one.column, one.message): one for one in findings}
     return list(seen.values())
 

@@ -53,7 +53,6 @@ class CaseResult:
 
     Args:
         difference: Lines of a diff, or one that says what else came; none = as expected.
-        came: The result, as a file of cases has it.
     """
 
     case: TestCase
@@ -62,7 +61,7 @@ class CaseResult:
 
     @property
     def passed(self) -> bool:
-        """Say whether it went as expected."""
+        """Say whether the case went as expected."""
         return not self.difference
 
 
@@ -75,11 +74,7 @@ def case_files(folder: Path, template: str) -> list[Path]:
 
 
 def cases_of(folder: Path, template: str) -> list[TestCase]:
-    """Return the cases of a template.
-
-    Raises:
-        UsageWrong: A file can't be read, or holds something else.
-    """
+    """Return the cases of a template."""
     return [case for path in case_files(folder, template) for case in read_cases(path)]
 
 
@@ -120,13 +115,9 @@ def run(folder: Path, template: str, cases: Sequence[TestCase]) -> list[CaseResu
             outcomes = rehearse_rendering(folder, template, texts, part[0].settings)
         except TemplateBroken as error:
             outcomes = [Rehearsed(case.name, TemplateFailed(error.message, "", 0)) for case in part]
-        verdicts += [_verdict(case, one) for case, one in zip(part, outcomes, strict=True)]
+        for case, came in zip(part, map(_came, outcomes), strict=True):
+            verdicts.append(CaseResult(case, tuple(_difference(case.expected, came)), came))
     return verdicts
-
-
-def _verdict(case: TestCase, outcome: Rehearsed) -> CaseResult:
-    came = _came(outcome)
-    return CaseResult(case, tuple(_difference(case.expected, came)), came)
 
 
 def _came(outcome: Rehearsed) -> dict[str, Any]:
@@ -181,6 +172,6 @@ def update(verdicts: Sequence[CaseResult]) -> list[Path]:
 
 
 def write(path: Path, content: Any) -> None:
-    """Write a file of cases."""
+    """Write a file of test cases."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

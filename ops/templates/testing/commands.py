@@ -15,9 +15,8 @@ import typer
 from ops.state.opened import opened
 from ops.templates.testing import cases as testing
 from ops.templates.testing.cases import CaseResult
-from ops.templates.trying.comparison import Comparison, FieldDifference, compared
+from ops.templates.trying.comparison import Comparison, FieldDifference, Revision, compared, version
 from ops.templates.trying.events import WantedEvents, from_file, from_payload, kept
-from ops.templates.trying.revisions import Revision, version
 from ops.templates.workspace import Folder, TriggerName, Workspace, workspace_of
 from ops.terminal.console import mention, print_json, say, table
 from ops.terminal.options import Json

@@ -50,8 +50,7 @@ def render(
     *,
     trigger: TriggerName = "",
     explain: Annotated[
-        bool,
-        typer.Option("--explain", help="Show what is sent beside it, and why they differ."),
+        bool, typer.Option("--explain", help="Show what is sent beside it, and why they differ.")
     ] = False,
     templates: Folder = None,
     settings: Given = "",
@@ -111,14 +110,11 @@ def _explain(one: Rehearsed) -> None:
         return
     for part, value in one.target.items():
         say(f"{part}: {value if isinstance(value, str) else _pretty(value)}")
-    for line in side_by_side(_pretty(one.body), _pretty(one.sent), _width()):
+    width = max(_NARROWEST, shutil.get_terminal_size((120, 40)).columns)
+    for line in side_by_side(_pretty(one.body), _pretty(one.sent), width):
         say(line)
     for change in changes_of_rehearsed(one):
         say(f"  {change.path} is {change.did}: {change.why}")
-
-
-def _width() -> int:
-    return max(_NARROWEST, shutil.get_terminal_size((120, 40)).columns)
 
 
 def side_by_side(left: str, right: str, width: int) -> list[str]:

@@ -1,14 +1,22 @@
-"""The differences between two versions of a template, counted by field."""
+"""Two versions of a template, also of git's revisions, and how their results differ."""
 
 from __future__ import annotations
 
+import io
+import subprocess
+import tarfile
+import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from ops.templates.trying.explained import are_equal, field_of, leaves
+from ops.templates.workspace import full_name
 from worker.checks.rehearsal import Rehearsed
+from worker.errors import UsageWrong
 
 _KINDS: Final = {
     type(None): "null", bool: "boolean", int: "number", float: "number", str: "text",
@@ -18,11 +26,7 @@ _KINDS: Final = {
 
 @dataclass(slots=True)
 class FieldDifference:
-    """The differences of one field over all events; values are never kept.
-
-    Args:
-        kinds: The number of changes from one kind of value to another.
-    """
+    """The differences of one field over all events; values are never kept."""
 
     added: int = 0
     removed: int = 0
@@ -32,11 +36,10 @@ class FieldDifference:
 
 @dataclass(slots=True)
 class Comparison:
-    """The result of a comparison.
+    """The differences between what two versions make of the same events.
 
     Args:
         outcomes: `before → after`, where an event ends otherwise.
-        rendered: The differences in the rendered bodies, by field.
         sent: The differences in the bodies of requests, by field; empty without a trigger.
     """
 
@@ -48,7 +51,7 @@ class Comparison:
 
     @property
     def document(self) -> dict[str, Any]:
-        """Return the comparison as JSON."""
+        """Return the differences as `template diff --json` prints them."""
         return {
             "events": self.events,
             "different": self.different,
@@ -117,3 +120,62 @@ def _add(old: Any, new: Any, into: defaultdict[str, FieldDifference]) -> bool:
 
 def _kind(value: Any) -> str:
     return _KINDS.get(type(value), "text")
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A version of a template that is compared with another one."""
+
+    folder: Path
+    template: str
+
+
+@contextmanager
+def version(text: str, folder: Path, other: str = "") -> Iterator[Revision]:
+    """Open the named version: a template, `REVISION:TEMPLATE`, or a revision alone.
+
+    A revision alone means the template of the other side.
+    """
+    revision, colon, name = text.rpartition(":")
+    if colon:
+        with _checked_out(revision, folder) as old:
+            yield _existing(text, old, name)
+    elif (folder / full_name(text)).is_file():
+        yield Revision(folder, full_name(text))
+    elif other and (folder / full_name(other.rpartition(":")[2])).is_file():
+        with _checked_out(text, folder) as old:
+            yield _existing(text, old, other.rpartition(":")[2])
+    else:
+        raise UsageWrong(
+            f"{text}: there is no such template in {folder}; name one below that folder, or"
+            " REVISION:TEMPLATE for one of git's revisions."
+        )
+
+
+def _existing(said: str, folder: Path, name: str) -> Revision:
+    if not (folder / full_name(name)).is_file():
+        raise UsageWrong(f"{said}: that revision has no {full_name(name)}.")
+    return Revision(folder, full_name(name))
+
+
+@contextmanager
+def _checked_out(revision: str, folder: Path) -> Iterator[Path]:
+    """Yield the templates folder of a revision; the working tree is not changed."""
+    command = ["git", "-C", str(folder), "archive", "--format=tar", revision]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise UsageWrong("git is not installed here, and a revision was named.") from error
+    if done.returncode or revision.startswith("-"):
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UsageWrong(f"{revision}: git knows no such revision ({' '.join(said[:1])}).")
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+                archive.extractall(name, filter="data")
+        except tarfile.ReadError as error:  # git's archive of an empty folder is empty
+            raise UsageWrong(
+                f"{revision}: that revision of git has nothing in {folder}; commit the templates"
+                " first, or name two files."
+            ) from error
+        yield Path(name)

@@ -21,10 +21,11 @@ from ops.state.person import person_named
 from ops.state.waiting import Choice, WaitingEntry, find_streams, read_entries
 from ops.templates.workspace import Workspace
 from ops.terminal.files import read_json_values
-from ops.trial.event import candidate_of, events_for
+from producer.events.payloads import ReadingRules, Refused, ResolveAudience, events_of
+from producer.publishing.matching import export
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse_rendering, rehearse_template
 from worker.checks.samples import entry_of, load_profiles
-from worker.contract.events import decode_profile
+from worker.contract.events import Event, decode_profile, header_of
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.settings import Settings, Trigger
 from worker.errors import UsageWrong
@@ -41,10 +42,6 @@ def rehearse_named(
         what: A file, the id of a dead letter, or the identity of a person.
         trigger: A trigger's name; "" = the one that uses the template, by the event's direction.
         given: Settings instead of the trigger's; with them nothing is shaped.
-
-    Raises:
-        UsageWrong: There is no such thing.
-        TemplateBroken: The template does not load.
     """
     if workspace.settings is None or (given is not None and not trigger):
         return _rendered(workspace, template, Path(what), given or {})
@@ -89,7 +86,7 @@ def _of_redis(
     with opened() as (settings, client):
         found = (
             [of_letter(client, settings, what)]
-            if is_letter(what)
+            if place_of(what)
             else of_person(client, settings, what)
         )
     outcomes: list[Rehearsed] = []
@@ -138,11 +135,7 @@ class WantedEvents:
 
 
 def from_file(path: Path, trigger: Trigger, settings: Settings, *, now_us: int) -> list[Candidate]:
-    """Return the events of a file that have a trigger's direction.
-
-    Raises:
-        UsageWrong: The file can't be read, or has none.
-    """
+    """Return the events of a file that have a trigger's direction."""
     return from_payload(path, read_json_values(path), trigger, settings, now_us=now_us)
 
 
@@ -152,20 +145,12 @@ def from_payload(
     """Return the events of a payload that have a trigger's direction.
 
     Messages name the source of the payload.
-
-    Raises:
-        UsageWrong: There is none.
     """
     events = events_for(source, payload, trigger, settings, now_us=now_us)
     return [
         candidate_of(one, trigger, settings, name=f"event {number}", now_us=now_us)
         for number, one in enumerate(events, 1)
     ]
-
-
-def is_letter(text: str) -> bool:
-    """Say whether a text is the id of a dead letter."""
-    return place_of(text) is not None
 
 
 def of_letter(client: Redis, settings: Settings, letter_id: str) -> Candidate:
@@ -208,7 +193,7 @@ def _of_entry(entry: WaitingEntry) -> Candidate | None:
 def kept(
     client: Redis, settings: Settings, trigger: Trigger, wanted: WantedEvents
 ) -> list[Candidate]:
-    """Return events of a trigger that Redis holds.
+    """Return the events of a trigger that Redis holds.
 
     What was delivered is no longer there: `recent` are the newest of what waits and what is dead.
     """
@@ -236,3 +221,51 @@ def _waiting(client: Redis, places: Sequence[Any], trigger: Trigger) -> Iterator
             candidate = _of_entry(entry)
             if candidate is not None:
                 yield candidate
+
+
+def slug_or_id(audience_id: str, slug: str) -> str:
+    """Return the name of an audience without asking Redis for the slug of an id."""
+    return slug or audience_id
+
+
+def events_for(
+    source: object,
+    payload: Any,
+    trigger: Trigger,
+    settings: Settings,
+    *,
+    now_us: int,
+    resolve_audience: ResolveAudience = slug_or_id,
+) -> list[Event]:
+    """Return the events of a payload that have the direction of a trigger; there is at least one.
+
+    Messages name the source of the payload.
+    """
+    reading = ReadingRules(
+        now_us,
+        now_us,
+        settings.delivery.identity,
+        resolve_audience,
+        state=False,
+        skip_hook=bool(trigger.skip_hook),
+    )
+    found = list(events_of(payload, reading))
+    events = [one for one in found if isinstance(one, Event)]
+    fitting = [event for event in events if event.direction == trigger.on]
+    if fitting:
+        return fitting
+    refused = next((one for one in found if isinstance(one, Refused)), None)
+    if refused and not events:
+        raise UsageWrong(f"{source}: {refused.reason.value}: {refused.message}")
+    raise UsageWrong(f"{source}: holds no {trigger.on} event, which {trigger.name} is for.")
+
+
+def candidate_of(
+    event: Event, trigger: Trigger, settings: Settings, *, name: str = "", now_us: int
+) -> Candidate:
+    """Return the delivery of an event that a trigger would make, to be rehearsed."""
+    fields = trigger.export_fields
+    identity = settings.delivery.identity
+    packed, _ = export(event.profile, fields, identity)
+    header = header_of(event, accepted_ms=now_us // 1000)
+    return Candidate(name, trigger.name, header, decode_profile(packed))

@@ -54,8 +54,6 @@ class Change:
 
     Args:
         path: The path in the body, such as `users[0].attributes.age`.
-        before: The rendered value; None if it was added.
-        after: The sent value; None if it was left out.
     """
 
     path: str

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from ops.fuzz.__main__ import agrees
-from ops.fuzz.engines import FuzzEngine
+from ops.fuzz.engines import FuzzEngine, judged
 from tests.nightly import amount
 
 RENDERS = amount(800, nightly=60_000)
@@ -29,15 +29,8 @@ def test_no_random_template_differs_without_gojsonnet_taking_the_compiled_side(t
 
 
 @pytest.fixture(scope="module")
-def judge():
-    engine = FuzzEngine("gojsonnet")
-    yield engine
-    engine.close()
-
-
-@pytest.fixture(scope="module")
 def record():
-    engine = FuzzEngine("rjsonnet")
+    engine = FuzzEngine()
     yield engine
     engine.close()
 
@@ -53,22 +46,20 @@ def record():
         "assert false : [1]",
     ],
 )
-def test_the_judge_takes_our_side_where_both_fail_by_the_same_assert(
-    check, judge, record, tmp_path
-):
+def test_the_judge_takes_our_side_where_both_fail_by_the_same_assert(check, record, tmp_path):
     (tmp_path / "t.jsonnet").write_text(f"{check};\n1")
 
     [ours] = record.render(tmp_path, "t.jsonnet", [b"{}"], b"{}")
-    [judged] = judge.render(tmp_path, "t.jsonnet", [b"{}"], b"{}")
+    [verdict] = judged(tmp_path, "t.jsonnet", [b"{}"], b"{}")
 
     assert ours[0] == "assert"
-    assert agrees(ours, judged)
+    assert agrees(ours, verdict)
 
 
 @pytest.mark.parametrize("said", ["another", "", '"" (empty string)', "null"])
-def test_the_judge_does_not_take_our_side_where_its_error_is_another(said, judge, tmp_path):
+def test_the_judge_does_not_take_our_side_where_its_error_is_another(said, tmp_path):
     (tmp_path / "t.jsonnet").write_text("error 'something else'")
 
-    [judged] = judge.render(tmp_path, "t.jsonnet", [b"{}"], b"{}")
+    [verdict] = judged(tmp_path, "t.jsonnet", [b"{}"], b"{}")
 
-    assert not agrees(("assert", said), judged)
+    assert not agrees(("assert", said), verdict)

@@ -7,7 +7,7 @@ from pathlib import Path
 import kombu
 import pytest
 
-from ops.embedded.binary import find_server
+from ops.embedded.launch import find_server
 from worker.contract.celery.options import broker_transport_options, celery_broker_url
 from worker.contract.redis.connection import connect, connect_async, wait_ready
 from worker.contract.redis.url import parse_redis_url

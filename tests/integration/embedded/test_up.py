@@ -16,8 +16,8 @@ import pytest
 import redis
 
 from ops.config.init import init
+from ops.embedded.launch import free_port
 from ops.embedded.lifecycle import ensure_running, find, stop
-from ops.rig.rig import free_port
 from ops.run.supervisor import own_command
 from tests.journeys.receiver import answers
 from tests.waiting import until

@@ -4,8 +4,7 @@ import pytest
 
 from ops.letters.commands import app as dlq
 from ops.main import app
-from ops.run.configuration import note_configuration
-from ops.state.acts import act_of, acting
+from ops.state.acts import act_of, acting, note_configuration
 from tests.integration.ops.relay import payload
 from worker.contract import keys
 from worker.contract.redis.acts import BROKEN_OFF, read_acts

@@ -7,7 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 import orjson
 import pytest
 
-from ops import completion as names
+from ops.completion import COMPLETED
 from ops.main import app
 from tests.configuration import trigger
 from tests.integration.ops.conftest import LYTICS
@@ -126,18 +126,18 @@ def test_the_shell_completes_names(busy, monkeypatch):
     relay, _ = busy
     monkeypatch.setenv("SEGRELAY_CONFIG", str(relay.settings.source))
 
-    assert names.triggers("very") == ["very-important-people-of-the-north-enter"]
-    assert names.triggers("other") == []
-    assert names.destinations("") == ["insider"]
-    assert names.syncs("v") == ["vip"]
-    assert names.templates("en") == ["enter.jsonnet"]
-    assert names.pausable("") == ["insider", "very-important-people-of-the-north-enter"]
-    assert names.audiences("vip") == ["vip"]
+    assert COMPLETED["trigger"]("very") == ["very-important-people-of-the-north-enter"]
+    assert COMPLETED["trigger"]("other") == []
+    assert COMPLETED["destination"]("") == ["insider"]
+    assert COMPLETED["sync name"]("v") == ["vip"]
+    assert COMPLETED["template"]("en") == ["enter.jsonnet"]
+    assert COMPLETED["pause names"]("") == ["insider", "very-important-people-of-the-north-enter"]
+    assert COMPLETED["audience"]("vip") == ["vip"]
 
 
 def test_what_can_not_be_read_completes_nothing_and_says_nothing(tmp_path, monkeypatch, capfd):
     (tmp_path / "segrelay.toml").write_text("[redis\n")
     monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
 
-    assert [complete("v") for complete in names.COMPLETED.values()] == [[]] * len(names.COMPLETED)
+    assert [complete("v") for complete in COMPLETED.values()] == [[]] * len(COMPLETED)
     assert capfd.readouterr() == ("", "")

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from ops.embedded import lifecycle as embedded
-from ops.rig.rig import free_port
+from ops.embedded.launch import free_port
 from ops.run.supervisor import own_command
 from ops.sandbox.process import SandboxProcess
 from tests.configuration import configuration, credentials, insider, table, trigger

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from ops.config.token_check import check_tokens
+from ops.config.redis_look import check_tokens
 from ops.main import app
 from ops.sandbox.process import SandboxProcess
 from worker.contract.settings import load_settings

@@ -3,8 +3,9 @@
 import httpx
 import orjson
 
+from ops.embedded.launch import free_port
 from ops.metrics.comparison import differences, parse_metrics, sum_metric
-from ops.rig.rig import free_port, kill_group
+from ops.rig.rig import kill_group
 from tests.journeys.play import SHORT, Rig, invent, lines, send, start_worker, stop_worker
 from tests.waiting import until
 from worker.contract.processes.companions import METRICS, read_seen

@@ -2,7 +2,7 @@
 
 import socket
 
-from ops.rig.rig import free_port
+from ops.embedded.launch import free_port
 from tests.configuration import table
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, well
 from tests.journeys.play import SHORT, Rig, send, start_worker, stop_worker

@@ -12,7 +12,7 @@ import httpx
 import orjson
 import pytest
 
-from ops.rig.rig import free_port
+from ops.embedded.launch import free_port
 from tests.journeys.play import SHORT, Rig, start_worker, status_of
 from tests.journeys.receiver import answers
 from tests.waiting import allowed, until

@@ -10,7 +10,8 @@ import httpx
 import orjson
 import pytest
 
-from ops.rig.rig import free_port, wait_for_receiver
+from ops.embedded.launch import free_port
+from ops.rig.rig import wait_for_receiver
 from ops.state.identity_changes import read_renamed_people
 from tests.integration.ops.person.test_erased_person import dumps, everything
 from tests.integration.ops.person.test_erased_person import needles as needles_of

@@ -8,8 +8,8 @@ import pytest
 from celery import Celery
 
 from ops.embedded.cluster import LocalCluster
+from ops.embedded.launch import free_port
 from ops.embedded.lifecycle import ensure_running, stop
-from ops.rig.rig import free_port
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, send, start_worker
 from tests.redis_user import PASSWORD, make_user
 from tests.tls import Certificates, TlsRelay

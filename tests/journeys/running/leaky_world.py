@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx
 import orjson
 
-from ops.rig.rig import Rig, free_port
+from ops.embedded.launch import free_port
+from ops.rig.rig import Rig
 from tests.warm import WarmProcess
 
 NAME = "Quetzalina"

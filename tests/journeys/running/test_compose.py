@@ -15,7 +15,7 @@ import redis
 import yaml
 from celery import Celery
 
-from ops.rig.rig import free_port
+from ops.embedded.launch import free_port
 from ops.run.supervisor import own_command
 from tests.waiting import until
 from worker.contract.processes.workers import read_processes

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from celery import Celery
 
-from ops.rig.rig import free_port
+from ops.embedded.launch import free_port
 from ops.run.supervisor import own_command
 from producer.publish import Publisher
 from tests.configuration import configuration as settings_text

@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from ops.status.health.facts import Facts
-from ops.status.health.problem import ATTENTION, ILL, HealthProblem
-from ops.status.wording import counted, reason_of
+from ops.status.health.problem import ATTENTION, ILL, HealthProblem, counted, reason_of
 from worker.adapters.redis.addresses import rename_hint
 
 SLOW_FACTOR: Final = 0.5

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from ops.status.health.facts import Facts, SyncFacts
-from ops.status.health.problem import ATTENTION, ILL, HealthProblem
+from ops.status.health.problem import ATTENTION, ILL, HealthProblem, reason_of
 from ops.status.health.rules.deliveries import since_of
-from ops.status.wording import reason_of
 from producer.sync.run import Phase
 from worker.contract.processes.receivers import SEEN_WITHIN_MS
 

@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from ops.audiences import commands as audience
-from ops.audiences.renaming import declare
+from ops.audiences.moving import declare
 from ops.letters.commands import app as dlq
-from ops.state.holders import await_holders
+from ops.moving.held import await_holders
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from tests.configuration import DELETE, UPSERT, trigger

@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from ops.main import app
+from ops.moving.held import await_holders
 from ops.moving.renaming import Renaming
 from ops.person.following import following_for
-from ops.state.holders import await_holders
 from ops.state.identity_changes import IdentityChanges, read_renamed_people
 from ops.state.partitions import all_partitions
 from tests.integration.ops.moving.dying_redis import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.insider.identities import InsiderIdentities
+from ops.insider.identities import RENAMES_A_MINUTE, InsiderIdentities
 from ops.insider.reader import InsiderUnreadable
 from ops.person.commands import app
 from ops.person.moves import IdentityChange
@@ -46,7 +46,7 @@ def rename_with(relay, insider):
         relay.publish(payload(OLD))
         destination = relay.settings.destinations["insider"]
         there = destination.model_copy(update={"base_url": insider.url})
-        with InsiderIdentities.at(relay.settings, there) as identities:
+        with InsiderIdentities(relay.settings, there, a_minute=RENAMES_A_MINUTE) as identities:
             return PersonRenaming(
                 relay.client,
                 relay.settings,

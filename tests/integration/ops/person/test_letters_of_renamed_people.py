@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from ops.main import app as main
-from ops.person.letters import LetterMove, move_letters
+from ops.person.moves import IdentityChange, PersonMove, move_letters
 from tests.integration.ops.person.test_renamed_person import (
     NEW,
     OLD,
@@ -29,9 +29,9 @@ def test_letters_of_somebody_who_is_erased_meanwhile_come_nowhere(call, with_a_l
     call(main, "person", "erase", OLD, "--yes")
     relay.client.hset(place_of(OLD).lettersleaving, orjson.loads(letter)["id"], letter)
 
-    digest = digest_of(f"email:{OLD}")
-    arriving = Forward(Moving.ARRIVING, digest.hex()).dumps()
-    move = LetterMove(place_of(OLD), place_of(NEW), digest, f"email:{NEW}", arriving)
+    arriving = Forward(Moving.ARRIVING, digest_of(f"email:{OLD}").hex()).dumps()
+    change = IdentityChange(f"email:{OLD}", f"email:{NEW}")
+    move = PersonMove(change, place_of(OLD), place_of(NEW), arriving=arriving)
     with pytest.raises(OperationsMustAct, match="run this again"):
         move_letters(relay.client, [move])
 
@@ -116,7 +116,8 @@ def letters_taken_and_die(relay, new, client):
     digest = digest_of(f"email:{OLD}")
     arriving = Forward(Moving.ARRIVING, digest.hex()).dumps()
     relay.client.hset(place_of(new).forwards, digest_of(key).hex(), arriving)
-    move = LetterMove(left, place_of(new), digest, key, arriving)
+    change = IdentityChange(f"email:{OLD}", key)
+    move = PersonMove(change, left, place_of(new), arriving=arriving)
     try:
         move_letters(client, [move])
     except KilledError:

@@ -6,7 +6,7 @@ import orjson
 import pytest
 import typer
 
-from ops.insider.identities import InsiderIdentities
+from ops.insider.identities import RENAMES_A_MINUTE, InsiderIdentities
 from ops.main import app as main
 from ops.person.command import why
 from ops.person.commands import app
@@ -199,7 +199,7 @@ def rename_and_die(relay, stage, after, new=NEW, old=OLD):
 
     mortal = type("Mortal", (PersonRenaming,), {stage: dying})
     destination = relay.settings.destinations["insider"]
-    with InsiderIdentities.at(relay.settings, destination) as insider:
+    with InsiderIdentities(relay.settings, destination, a_minute=RENAMES_A_MINUTE) as insider:
         renaming = mortal(
             relay.client, relay.settings, {"insider": insider}, lambda key: {"email": key[6:]}
         )
@@ -348,7 +348,7 @@ def test_a_command_that_waits_tells_that_it_runs(relay):
             super()._ask(move)
 
     destination = relay.settings.destinations["insider"]
-    with InsiderIdentities.at(relay.settings, destination) as insider:
+    with InsiderIdentities(relay.settings, destination, a_minute=RENAMES_A_MINUTE) as insider:
         Watched(
             relay.client, relay.settings, {"insider": insider}, lambda key: {"email": key[6:]}
         ).run([IdentityChange(f"email:{OLD}", f"email:{NEW}")])

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from ops.letters.reading import Filter, place_of
-from ops.letters.replay import ReplayPolicy, obstacle
+from ops.letters.replay import obstacle
 from producer.retrying import LedgerReach
 from worker.contract.events import Header, encode_header
 from worker.contract.settings import Destination, Settings, Trigger
@@ -110,7 +110,7 @@ def test_a_letters_id_begins_with_its_place(letter_id, place):
 )
 def test_what_a_replay_leaves_out(settings, changes, policy, why):
     reach = LedgerReach(NOW_MS, 60_000, force=policy.get("force", False))
-    how = ReplayPolicy(reach, named=policy.get("named", False))
+    named = policy.get("named", False)
     meanings = {name: Meaning.of(each, {}) for name, each in settings.triggers.items()}
 
-    assert obstacle(letter(**changes), settings, how, meanings) == why
+    assert obstacle(letter(**changes), settings, reach, meanings, named=named) == why

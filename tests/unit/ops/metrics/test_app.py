@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from ops.metrics.app import build_metrics_app, metrics_route
+from ops.metrics.command import build_metrics_app, metrics_route
 from producer.webhook.app import Receiver, build_app
 from producer.webhook.intake import Intake
 

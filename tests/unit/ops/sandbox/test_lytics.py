@@ -10,7 +10,7 @@ import pytest
 from ops.sandbox.answer import Reply
 from ops.sandbox.lytics.account import audience_id
 from ops.sandbox.lytics.api import Lytics
-from ops.sandbox.lytics.switches import LyticsSwitches
+from ops.sandbox.settings import LyticsSwitches
 
 TOKEN = {"authorization": "a-token"}
 

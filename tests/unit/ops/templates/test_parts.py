@@ -5,9 +5,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.templates.checking.calls import wrong_calls
 from ops.templates.checking.corrections import corrected
-from ops.templates.checking.fields import asked_for, unknown_fields
+from ops.templates.checking.fields import asked_for, unknown_fields, wrong_calls
 from ops.templates.checking.findings import lines_of, once, placed
 from ops.templates.trying.comparison import compared
 from ops.templates.trying.explained import changes_of
@@ -70,7 +69,7 @@ def test_fields_are_found_wherever_the_library_is_asked(tmp_path):
         "  d: (import 'lytemplates.libsonnet').get('four'), e: e.has('five', {}), f: e.get(e.x) }",
     )
 
-    assert [one.name for one in asked_for(bundle)] == ["one", "two", "three", "four"]
+    assert [name for name, *_ in asked_for(bundle)] == ["one", "two", "three", "four"]
 
 
 def test_a_field_that_nobody_has_is_named_with_the_nearest_one(tmp_path):

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from ops.sandbox.lytics.collect import RECORD_BYTES_IN_BATCH, _fits
+from ops.sandbox.lytics.api import RECORD_BYTES_IN_BATCH, _fits
 from worker.batch.concluding.responses import Responses, ResponseStream
 from worker.batch.partition import Delivery, Settled, Settlement
 from worker.contract.events import Header, pack_profile

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from ops.status.notices.announcer import body_of
 from ops.status.notices.book import Notice
-from ops.status.notices.wording import body_of
 from worker.contract.settings import NotifySettings, Secret
 
 PROBLEM = {

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ops.reference.configuration import configuration_page
+from ops.reference.pages import configuration_page
 from worker.contract.settings import load_settings
 from worker.contract.settings.checks.references import misplaced_references
 from worker.errors import ConfigurationInvalid

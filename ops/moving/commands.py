@@ -1,0 +1,300 @@
+"""`segrelay destination`, `trigger`, `discard` and `redis partitions`, which move what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+from redis import Redis
+
+from ops.moving.deliveries import Mover
+from ops.moving.renaming import Renaming
+from ops.moving.renumbering import Renumbering
+from ops.state.acts import RENUMBERING_ACT, Reason, act_of, acting
+from ops.state.opened import opened
+from ops.state.partitions import (
+    Carried,
+    PartitionSnapshot,
+    Stream,
+    all_partitions,
+    known_destinations,
+    partitions_document,
+    read_carried,
+    snapshots,
+)
+from ops.state.waiting import (
+    Choice,
+    count_chosen,
+    find_streams,
+    refuse_other_configurations,
+    take_back,
+)
+from ops.terminal.console import (
+    confirmed,
+    counted,
+    mention,
+    print_json,
+    print_result,
+    progress,
+    say,
+)
+from ops.terminal.options import All, Json, Yes, configured
+from producer.doorbell import CeleryDoorbell
+from worker.adapters.redis.addresses import read_renamed
+from worker.adapters.redis.meanings import read_meanings
+from worker.contract.numbering import Numbering
+from worker.contract.processes.workers import read_processes
+from worker.contract.redis.claim import learn_numbering
+from worker.contract.settings import Settings
+from worker.contract.settings.sections import MOST_PARTITIONS
+from worker.errors import OperationsMustAct, UsageWrong
+
+destination_app = typer.Typer()
+
+
+@destination_app.callback()
+def destination_root() -> None:
+    """Give a destination another name."""
+
+
+@destination_app.command()
+def rename(
+    old: Annotated[str, typer.Argument(help="The name that the configuration no longer has.")],
+    new: Annotated[str, typer.Argument(help="The name that it has now.")],
+    *,
+    yes: Yes = False,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Carry everything that is known of a destination over to its new name.
+
+    Change the name in the configuration, restart the workers and the receivers, and run this:
+    what waits, the ledger, the dead letters, the counts, the members of syncs, the positions of
+    jobs and stable ids go to the new name. Nothing is delivered under either name meanwhile. It can
+    be interrupted, and run again, as often as you like: a receiver that still knew the old name may
+    have accepted more. No worker drains the old name afterwards; to go back to it, run this with
+    the names exchanged.
+    """
+    with opened() as (settings, client):
+        _refuse(settings, old, new, known_destinations(client, settings))
+        refuse_other_configurations(client, settings)
+        confirmed(f"Carry everything of {old} over to {new}?", yes=yes)
+        act = act_of("destination rename", old, reason=reason, arguments={"to": new})
+        with acting(client, act) as doing:
+            done = Renaming(client, settings, old, new, _tell).run()
+            doing.count = done.deliveries
+    print_result(asdict(done), f"{old} is {new} now: {done}", as_json=as_json)
+
+
+def _refuse(settings: Settings, old: str, new: str, known: list[str]) -> None:
+    configured("destination", new, settings.destinations)
+    if old in settings.destinations:
+        raise UsageWrong(
+            f"The configuration still has the destination {old}: give it the name {new} there, and"
+            " restart the workers and receivers first."
+        )
+    if old not in known:
+        raise UsageWrong(f"Redis holds nothing of a destination {old}.")
+
+
+def _tell(carried: Carried) -> None:
+    mention(f"carried over: {carried}")
+
+
+trigger_app = typer.Typer()
+
+
+@trigger_app.callback()
+def trigger_root() -> None:
+    """Deal with deliveries whose trigger is gone, or means something else now."""
+
+
+@trigger_app.command()
+def move(
+    old: Annotated[str, typer.Argument(help="The trigger for which they wait.")],
+    new: Annotated[str, typer.Argument(help="A trigger that the configuration has.")],
+    *,
+    yes: Yes = False,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Move orphaned deliveries to another trigger that wants them.
+
+    Orphaned is what waits for a trigger that the configuration no longer has, and what waits for
+    one that has another direction or other audiences now. What the old trigger still wants stays,
+    and so does what the new one does not want. The count of accepted deliveries moves along. Dead
+    letters stay what they are. While a worker runs that was started with another configuration,
+    nothing is moved: it may be sending just that.
+    """
+    with opened() as (settings, client):
+        target = configured("trigger", new, settings.triggers)
+        meanings = read_meanings(client, settings)
+        mover = Mover(client, settings, target, meanings, CeleryDoorbell(settings))
+        streams = find_streams(client, all_partitions(client, settings), Choice(trigger=old))
+        _refuse_renamed(streams, read_renamed(client))
+        count = sum(1 for stream in streams for _ in mover.orphans(stream))
+        _refuse_wanted(settings, old, count)
+        moved = left = 0
+        if count:
+            refuse_other_configurations(client, settings)
+            confirmed(f"Move {count:,} orphaned deliveries from {old} to {new}?", yes=yes)
+            act = act_of("trigger move", old, reason=reason, arguments={"to": new})
+            with acting(client, act) as doing, progress("moved", count) as shown:
+                for step in mover.move(streams):
+                    moved += step.moved
+                    doing.count = moved
+                    left += step.left
+                    shown.advance(step.moved)
+    if as_json:
+        print_json({"moved": moved, "left": left})
+        return
+    say(f"{moved:,} deliveries moved")
+    if left:
+        mention(f"{left:,} stay: {new} is for another direction, or for other audiences.")
+
+
+def _refuse_renamed(streams: Sequence[Stream], renamed: Mapping[str, str]) -> None:
+    for name in {stream.place.destination for stream in streams} & renamed.keys():
+        raise UsageWrong(
+            f"These deliveries came under the former name of a destination; `segrelay destination"
+            f" rename {name} {renamed[name]}` carries them over."
+        )
+
+
+def _refuse_wanted(settings: Settings, old: str, orphans: int) -> None:
+    if old in settings.triggers and not orphans:
+        raise UsageWrong(
+            f"{old} is configured, so workers deliver what waits for it; only what no trigger of"
+            " that name wants can be moved."
+        )
+
+
+def discard(
+    *,
+    job: Annotated[str, typer.Option(help="Only what this job has published.")] = "",
+    trigger: Annotated[str, typer.Option(help="Only what waits for this trigger.")] = "",
+    audience: Annotated[str, typer.Option(help="Only what is about this audience.")] = "",
+    everything: All = False,
+    yes: Yes = False,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Take back deliveries that are waiting; they are counted as discarded.
+
+    Several options narrow each other. A worker may still send what it has read already. `segrelay
+    dlq discard` is for dead letters, `segrelay quarantine discard` for what could not be placed.
+    """
+    if not (job or trigger or audience or everything):
+        raise UsageWrong("Name --job, --trigger or --audience, or say --all.")
+    choice = Choice(job, trigger, audience)
+    with opened() as (settings, client):
+        streams = find_streams(client, all_partitions(client, settings), choice)
+        count = count_chosen(client, streams, choice)
+        done = 0
+        if count:
+            confirmed(f"Discard {count:,} waiting deliveries for good?", yes=yes)
+            act = act_of("discard", reason=reason, arguments=asdict(choice))
+            with acting(client, act) as doing:
+                steps = doing.counting(take_back(client, streams, choice))
+                done = counted("discarded", steps, count)
+    print_result({"discarded": done}, f"{done:,} deliveries discarded", as_json=as_json)
+
+
+def partitions(
+    count: Annotated[
+        int | None,
+        typer.Argument(metavar="[N]", help="How many there will be.", min=1, max=MOST_PARTITIONS),
+    ] = None,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be moved, and change nothing.")
+    ] = False,
+    yes: Yes = False,
+    reason: Reason = "",
+    json: Json = False,
+) -> None:
+    """Show the number of partitions and what waits in them, or change it to N.
+
+    All that is kept by partition goes to new ones: the ledger, what waits, dead letters, counts,
+    the members of syncs, the positions of jobs. Workers and receivers keep running: until it is
+    done, receivers answer 503, jobs wait, and nothing is delivered; then all of them go on with
+    the new number by themselves. It can be interrupted, and run again, as often as you like.
+    """
+    with opened() as (settings, client):
+        numbering = learn_numbering(client, settings)
+        if count is None or dry_run:
+            _show(client, settings, numbering, count, as_json=json)
+            return
+        if not numbering.target and numbering.count != count:
+            _refuse_other_versions(client)
+            confirmed(f"Change {numbering.count:,} partitions to {count:,}?", yes=yes)
+        act = act_of(
+            RENUMBERING_ACT, str(count), reason=reason, arguments={"from": numbering.count}
+        )
+        with acting(client, act) as doing:
+            done = Renumbering(client, settings, count, _tell).run()
+            doing.count = done.deliveries
+    before = numbering.count
+    told = f"{before:,} partitions are {count:,} now: {done}"
+    if before == count and not numbering.target:
+        told = f"There are {count:,} partitions already; found in former ones: {done}"
+    print_result({"from": before, "to": count, **asdict(done)}, told, as_json=json)
+
+
+def _refuse_other_versions(client: Redis) -> None:
+    own = version("segrelay")
+    others = [f"{one.host} ({one.version})" for one in read_processes(client) if one.version != own]
+    if others:
+        raise OperationsMustAct(
+            f"Processes of another version than {own} run on {', '.join(others)}: they may not know"
+            " that the number of partitions can change. Update them first."
+        )
+
+
+def _show(
+    client: Redis, settings: Settings, numbering: Numbering, count: int | None, *, as_json: bool
+) -> None:
+    found = snapshots(client, all_partitions(client, settings))
+    carried = read_carried(client)
+    document = partitions_document(client, numbering) | {
+        "destinations": {
+            name: _spread([one for one in found if one.place.destination == name])
+            for name in known_destinations(client, settings)
+        }
+    }
+    lines = [_headline(numbering, carried)]
+    for name, spread in document["destinations"].items():
+        lines.append(
+            f"{name}: {spread['waiting']:,} deliveries wait, {spread['least']:,} to"
+            f" {spread['most']:,} in a partition; {spread['letters']:,} dead letters"
+        )
+    if count is not None:
+        document["to"] = count
+        lines.append(
+            f"All of it, and the ledger, would go to {count:,} new partitions; nothing was changed."
+        )
+    print_result(document, *lines, as_json=as_json)
+
+
+def _headline(numbering: Numbering, carried: Carried) -> str:
+    numbers = numbering.numbers
+    shown = f"{numbering.count:,} partitions, with the numbers {numbers.start} to {numbers[-1]}"
+    if not numbering.target:
+        return shown
+    return (
+        f"{shown}; being changed to {numbering.target:,}, carried over so far: {carried}. Where"
+        f" nobody does it any more, `segrelay redis partitions {numbering.target}` goes on."
+    )
+
+
+def _spread(found: Sequence[PartitionSnapshot]) -> dict[str, int]:
+    lengths = [sum(stream.length for stream in one.waiting) for one in found] or [0]
+    return {
+        "waiting": sum(lengths),
+        "least": min(lengths),
+        "most": max(lengths),
+        "letters": sum(one.letters for one in found),
+    }
