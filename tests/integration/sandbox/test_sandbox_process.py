@@ -201,10 +201,7 @@ def test_rules_hold_for_reading_paths_too(sandbox, client):
 
 def test_a_profile_is_read_back_over_http(client, sandbox):
     upsert(client)
-    wanted = {
-        "identifiers": {"email": "ann@example.com"},
-        "attributes": ["c_lytics_computed_attr"],
-    }
+    wanted = {"identifiers": {"email": "ann@example.com"}, "attributes": ["c_lytics_computed_attr"]}
 
     answer = client.post(PROFILE, json=wanted)
 

@@ -169,8 +169,7 @@ def worse(course):
 
 
 @pytest.mark.parametrize(
-    ("name", "grows_by"),
-    [("seconds", 60), ("worker_mb", 9), ("receiver_mb", 9), ("redis_mb", 40)],
+    ("name", "grows_by"), [("seconds", 60), ("worker_mb", 9), ("receiver_mb", 9), ("redis_mb", 40)]
 )
 def test_a_course_that_worsens_is_found(name, grows_by):
     flat = {"worker_mb": 120, "receiver_mb": 110, "redis_mb": 90}

@@ -158,7 +158,7 @@ def test_workers_that_go_on_while_a_rename_stands_still_rename_nobody_wrongly(ch
         following_for(client, changing.settings, NEW).step()
 
     stalled.meanwhile = leases_lapse_and_workers_go_on
-    for number in range(5, trips, max(1, trips // amount(6, nightly=60))):
+    for number in range(5, trips, max(1, trips // amount(3, nightly=60))):
         restore(client, dumps)
         stalled.left = number
         with suppress(OperationsMustAct):

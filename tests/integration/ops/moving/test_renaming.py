@@ -30,7 +30,7 @@ from worker.contract.settings import load_settings
 from worker.errors import OperationsMustAct, UsageWrong
 
 PEOPLE = 12
-EVERY_TRIP = amount(5, nightly=1)
+EVERY_TRIP = amount(11, nightly=1)
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_a_rename_that_stands_still_while_workers_go_on_makes_nobody_wrong(renam
         drain(renamed)
 
     stalled.meanwhile = leases_lapse_and_workers_drain
-    for number in range(5, trips, max(1, trips // amount(6, nightly=60))):
+    for number in range(5, trips, max(1, trips // amount(3, nightly=60))):
         restore(client, dumps)
         stalled.left = number
         with suppress(OperationsMustAct):

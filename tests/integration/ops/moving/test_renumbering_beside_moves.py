@@ -81,7 +81,7 @@ def test_a_renaming_that_stands_still_while_the_number_changes_makes_nobody_wron
     stalled = StalledRedis.from_url(redis_url)
     stalled.meanwhile = lambda: carry_on(used, (3,))
 
-    for number in range(2, trips, max(1, trips // amount(6, nightly=60))):
+    for number in range(2, trips, max(1, trips // amount(3, nightly=60))):
         restore(client, dumps)
         stalled.left = number
         renaming = Renaming(stalled, load_settings(settings.source, environ={}), "insider",

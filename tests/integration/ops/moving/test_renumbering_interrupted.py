@@ -28,7 +28,7 @@ from worker.contract.settings import load_settings
 from worker.errors import OperationsMustAct, PartitionsChange, UsageWrong
 from worker.node.process.runtime import runtime_for
 
-EVERY_TRIP = amount(9, nightly=1)
+EVERY_TRIP = amount(17, nightly=1)
 PEOPLE = 12
 
 
@@ -74,7 +74,7 @@ def test_a_change_that_stands_still_while_another_ends_it_changes_nothing(used, 
         drain(used)
 
     stalled.meanwhile = another_ends_it
-    for number in range(8, trips, max(1, trips // amount(5, nightly=60))):
+    for number in range(8, trips, max(1, trips // amount(3, nightly=60))):
         restore(client, dumps)
         stalled.left = number
         try:
