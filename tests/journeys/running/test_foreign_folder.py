@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(["demo", "--events", "50", "--people", "50"], id="sandbox, Redis and worker"),
+        pytest.param(["demo", "--events", "50", "--people", "200"], id="sandbox, Redis and worker"),
         pytest.param(["template", "check", "insider/enter.jsonnet"], id="all engines"),
     ],
 )
