@@ -9,10 +9,13 @@ NEWEST := $(shell for minor in 13 12; do \
   python3.$$minor -c "import ensurepip" 2>/dev/null && echo python3.$$minor && break; done)
 PYTEST := $(BIN)/pytest -q
 SIDE_BY_SIDE := -n auto
-# Journeys and integration tests wait more than they compute: more of them than cores run at once.
+# Tests that wait more than they compute: more of them than cores run at once.
 # Files are handed out in this order: the last ones are short, so that all processes end together.
-ALL_SIDE_BY_SIDE := -n 8 --dist loadfile --no-loadscope-reorder
-TESTS := tests/journeys tests/integration tests/conformance tests/unit tests/house
+WAITING := tests/journeys tests/integration
+WAITING_SIDE_BY_SIDE := -n 7 --dist loadfile --no-loadscope-reorder
+# Tests that compute run beside them, a process for each core. Each process collects only the files
+# of its kind: collecting all takes 5 processor seconds.
+COMPUTING := tests/conformance tests/unit tests/house
 # A failed test that starts processes runs once more, and is named; others never.
 SECOND_RUN := -p tests.second_run
 
@@ -63,11 +66,14 @@ unit: setup ## Run the unit tests, and the rules about the code itself (no servi
 
 test: setup ## Check everything and run all tests; each service that they need is started by itself
 	@$(MAKE) --no-print-directory check
-	$(PYTEST) $(SECOND_RUN) $(ALL_SIDE_BY_SIDE) $(TESTS)
+	@computed=$$(mktemp); \
+	$(PYTEST) $(SIDE_BY_SIDE) --dist loadfile $(COMPUTING) >$$computed 2>&1 & computing=$$!; \
+	$(PYTEST) $(SECOND_RUN) $(WAITING_SIDE_BY_SIDE) $(WAITING); failed=$$?; \
+	wait $$computing || failed=1; cat $$computed; rm $$computed; exit $$failed
 
 # It also compiles all tests once, so that not each of the processes that run them does it anew.
 collect:
-	@collected=$$($(PYTEST) --collect-only $(TESTS) tests/system 2>&1) || { echo "$$collected" | tail -25; exit 1; }
+	@collected=$$($(PYTEST) --collect-only $(WAITING) $(COMPUTING) tests/system 2>&1) || { echo "$$collected" | tail -25; exit 1; }
 
 nightly: ## Run all tests with the full number of examples, kills and events: hours
 	SEGRELAY_TESTS=nightly $(MAKE) test

@@ -27,6 +27,7 @@ _HELP: Final = {
     "people": "people whom the events concern",
     "regulars": "members of an audience that a sync compares with Lytics",
     "seed": "the same seed makes the same events, orders and disruptions",
+    "partitions": "partitions of the destination, over which people are spread",
     "workers": "worker commands at once",
     "concurrency": "processes in each",
     "worker_kills": "SIGKILLs of workers' process groups and of single children",

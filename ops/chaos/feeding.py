@@ -10,7 +10,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from worker.contract.words import BACKFILL
 
 _PRODUCERS: Final = 3
 _PAUSE_SECONDS: Final = 0.3
+_LOOK_SECONDS: Final = 0.1
 _WAYS: Final[tuple[Way, ...]] = ("send", "send", "webhook", "webhook", "backfill")
 _LANES: Final = (
     ("--lane", "live"),
@@ -74,12 +75,19 @@ class Feeder:
         if payloads:
             self._waiting.put(payloads)
 
-    def finish(self) -> None:
-        """Wait until all portions are in."""
+    def finish(self, meanwhile: Callable[[], None]) -> None:
+        """Wait until all portions are in.
+
+        Args:
+            meanwhile: Called again and again until then.
+        """
         for _ in self._threads:
             self._waiting.put(None)
-        for thread in self._threads:
-            thread.join(max(0.0, self.stop_at - time.monotonic()))
+        while any(thread.is_alive() for thread in self._threads):
+            if time.monotonic() > self.stop_at:
+                return
+            meanwhile()
+            time.sleep(_LOOK_SECONDS)
 
     def _feed(self) -> None:
         while (portion := self._waiting.get()) is not None:

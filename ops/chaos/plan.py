@@ -94,6 +94,7 @@ class Plan:
     reevaluated: float = 0.25
     regulars: int = 1_000
     seed: int = 1
+    partitions: int = 16
     workers: int = 2
     concurrency: int = 2
     worker_kills: int = 60

@@ -156,7 +156,7 @@ class ChaosRun:
         return Rig(
             self.folder,
             redis_url=redis_url,
-            redis_lines=redis_lines,
+            redis_lines=f"partitions = {self.plan.partitions}\n{redis_lines}",
             rate=f"{RATE_PER_MINUTE}/min",
             delivery_lines=_DELIVERY,
             sandbox_settings=self.plan.sandbox_settings(),
@@ -214,7 +214,7 @@ class ChaosRun:
             self.tell(f"{number}/{len(disruptions)} {disruption.value}: {_line(watch)}")
         for portion in portions:
             feeder.give(portion)
-        feeder.finish()
+        feeder.finish(injector.revive)
         histories.finish()
 
     def _portions(self, count: int) -> Iterator[list[bytes]]:

@@ -44,7 +44,7 @@ class Readers:
     @contextmanager
     def started(self, rig: Rig, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """Start one of our commands, and remember it as long as it runs."""
-        reader = subprocess.Popen(
+        reader = rig.launch(
             own_command(*arguments),
             env=rig.environment,
             stdin=subprocess.DEVNULL,

@@ -7,15 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.fakes.gate_hearing import Report, hear
 from tests.fakes.gate_record import GateRecord
-from tests.fakes.gate_rules import (
-    Booking,
-    book,
-    look_at_each,
-    put_pause,
-    resume,
-    status,
-    steady,
-)
+from tests.fakes.gate_rules import Booking, book, look_at_each, put_pause, resume, status, steady
 from worker.core.gate import (
     MICROSECONDS,
     POLICY,
@@ -131,12 +123,7 @@ class FakeGate:
         """Return how it stands; that changes nothing."""
         record = self._copy()
         steady(record, self.now_us())
-        return status(
-            record,
-            rate=configured_per_minute,
-            now=self.now_us(),
-            policy=self.policy,
-        )
+        return status(record, rate=configured_per_minute, now=self.now_us(), policy=self.policy)
 
     def _seen(self) -> GateRecord:
         """Return a record for who only looks; a clock that was set back is outlived even so."""

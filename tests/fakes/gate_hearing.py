@@ -146,13 +146,7 @@ def _refused(gate: GateRecord, report: Report, now: int, *, is_current: bool) ->
 
 
 def _failed(
-    gate: GateRecord,
-    report: Report,
-    now: int,
-    policy: Policy,
-    *,
-    is_current: bool,
-    is_probe: bool,
+    gate: GateRecord, report: Report, now: int, policy: Policy, *, is_current: bool, is_probe: bool
 ) -> None:
     gate.avoid, gate.said = report.batch, report.heard.about
     if not is_current and gate.why != FAILING:

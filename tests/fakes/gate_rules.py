@@ -260,13 +260,7 @@ def _closed(state: Condition, reason: str, until: int, message: str = "") -> Clo
 
 
 def look(
-    gate: GateRecord,
-    *,
-    rate: float,
-    fingerprint: str,
-    trigger: str,
-    now: int,
-    policy: Policy,
+    gate: GateRecord, *, rate: float, fingerprint: str, trigger: str, now: int, policy: Policy
 ) -> Open | Closed:
     """Say whether it is worth beginning something; changes nothing that lasts."""
     steady(gate, now)

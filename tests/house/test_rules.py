@@ -166,8 +166,7 @@ def test_every_lua_script_begins_with_a_legend() -> None:
 
 
 @pytest.mark.parametrize(
-    "script",
-    ["take", "renew", "ledger", "note", "open", "settle", "carry_over", "release"],
+    "script", ["take", "renew", "ledger", "note", "open", "settle", "carry_over", "release"]
 )
 def test_scripts_that_drain_work_in_a_full_redis(script: str) -> None:
     text = (ROOT / f"worker/adapters/redis/lua/{script}.lua").read_text()

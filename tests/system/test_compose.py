@@ -37,10 +37,7 @@ def folder(tmp_path: Path) -> Path:
         ((), {"redis", "worker"}),
         (("--profile", "flower"), {"redis", "worker", "flower"}),
         (("--profile", "receiver"), {"redis", "worker", "receiver"}),
-        (
-            ("--profile", "monitoring"),
-            {"redis", "worker", "metrics", "prometheus", "grafana"},
-        ),
+        (("--profile", "monitoring"), {"redis", "worker", "metrics", "prometheus", "grafana"}),
     ],
 )
 def test_a_compose_client_accepts_the_file_and_starts_what_the_profile_says(

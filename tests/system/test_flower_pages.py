@@ -34,11 +34,7 @@ def flower(tmp_path):
     """Drains that delivered, and one whose delivery died; returns the URL of Flower."""
     port = free_port()
     (tmp_path / "rig").mkdir()
-    with Rig(
-        tmp_path / "rig",
-        delivery_lines=SHORT,
-        more=FLOWER.replace("PORT", str(port)),
-    ) as rig:
+    with Rig(tmp_path / "rig", delivery_lines=SHORT, more=FLOWER.replace("PORT", str(port))) as rig:
         start_worker(rig)
         rig.start_beside("flower")
         until(lambda: answers(port), 60)

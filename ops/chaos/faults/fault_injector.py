@@ -75,12 +75,13 @@ class FaultInjector:
 
     def end_receiver(self) -> None:
         """End the receiver in good order."""
-        if self._receiver is not None:
-            self._receiver.terminate()
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.terminate()
             try:
-                code = self._receiver.wait(_STOP_SECONDS_AT_MOST)
+                code = receiver.wait(_STOP_SECONDS_AT_MOST)
             except subprocess.TimeoutExpired:
-                kill_group(self._receiver)
+                kill_group(receiver)
                 code = -signal.SIGKILL
             if code:
                 self.problems.append(f"the receiver ended with {code} when told to stop")
@@ -104,7 +105,12 @@ class FaultInjector:
         return 0
 
     def revive(self) -> None:
-        """Start workers again that ended by themselves."""
+        """Start again what ended by itself, as a supervisor does.
+
+        A worker never should. A receiver ends if Redis is lost while it starts.
+        """
+        if self._receiver is not None and self._receiver.poll() is not None:
+            self.start_receiver()
         for number, worker in enumerate(self.rig.workers):
             code = worker.poll()
             if code is not None:

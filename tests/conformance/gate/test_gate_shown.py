@@ -36,10 +36,7 @@ ONE_FAILS = replace(FAILING, suspects="vip", delivered={"vip": 1, "other": 1})
             GateRecord(pause="access_refused", scope="access", refused=ANOTHER),
             Open("paused", probe=True),
         ),
-        (
-            GateRecord(pause="unknown_answer", scope="all"),
-            Closed("paused", "unknown_answer", None),
-        ),
+        (GateRecord(pause="unknown_answer", scope="all"), Closed("paused", "unknown_answer", None)),
     ],
 )
 def test_a_look_says_whether_to_begin(bench, record, expected):

@@ -7,14 +7,7 @@ from hypothesis import strategies as st
 
 from tests.nightly import amount
 from worker.core.gate import MICROSECONDS, Closed, Slot
-from worker.core.verdicts import (
-    Accepted,
-    AccessRefused,
-    BodyRefused,
-    Failed,
-    SlowDown,
-    Unreadable,
-)
+from worker.core.verdicts import Accepted, AccessRefused, BodyRefused, Failed, SlowDown, Unreadable
 
 WORKERS = [(600.0, "a"), (600.0, "b"), (25_000.0, "a"), (50.0, "a"), (1000 / 60, "c"), (0.5, "a")]
 VERDICTS = [

@@ -2,14 +2,8 @@
 
 from typing import Any
 
-from tests.conformance.partition.conftest import (
-    Bench,
-)
-from worker.batch.partition import (
-    Delivery,
-    Letter,
-    Settlement,
-)
+from tests.conformance.partition.conftest import Bench
+from worker.batch.partition import Delivery, Letter, Settlement
 
 VIP = "live|vip-enter"
 LETTER = Letter("insider.0.1f", "c4", b'{"reason":"refused"}', b'{"id":"insider.0.1f",\n"a":1}')

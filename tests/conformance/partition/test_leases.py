@@ -2,17 +2,9 @@
 
 import pytest
 
-from tests.conformance.partition.conftest import (
-    LATE_SECONDS,
-    LEASE_SECONDS,
-    Bench,
-    note_of,
-)
+from tests.conformance.partition.conftest import LATE_SECONDS, LEASE_SECONDS, Bench, note_of
 from tests.conformance.partition.steps import held_with, settle, take
-from worker.batch.partition import (
-    Settled,
-    Settlement,
-)
+from worker.batch.partition import Settled, Settlement
 from worker.errors import LeaseLost
 
 

@@ -1,16 +1,8 @@
 """How long the ledgers of a partition last."""
 
-from tests.conformance.partition.conftest import (
-    RETENTION_SECONDS,
-    Bench,
-    note_of,
-)
+from tests.conformance.partition.conftest import RETENTION_SECONDS, Bench, note_of
 from tests.conformance.partition.steps import held_with, settle
-from worker.batch.partition import (
-    LedgerText,
-    Settled,
-    Settlement,
-)
+from worker.batch.partition import LedgerText, Settled, Settlement
 
 
 def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> None:

@@ -3,19 +3,9 @@
 import orjson
 import pytest
 
-from tests.conformance.partition.conftest import (
-    LEASE_SECONDS,
-    Bench,
-    note_of,
-)
+from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, note_of
 from tests.conformance.partition.steps import held_with, settle, take
-from worker.batch.partition import (
-    LedgerText,
-    Note,
-    NotedDelivery,
-    Settled,
-    Settlement,
-)
+from worker.batch.partition import LedgerText, Note, NotedDelivery, Settled, Settlement
 from worker.contract.words import Direction, Skip
 from worker.core.backoff import Setback, Wait
 

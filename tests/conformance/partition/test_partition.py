@@ -4,20 +4,9 @@ import random
 
 import pytest
 
-from tests.conformance.partition.conftest import (
-    LEASE_SECONDS,
-    Bench,
-    new,
-    note_of,
-)
+from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, new, note_of
 from tests.conformance.partition.steps import VIP, held_with, settle, take
-from worker.batch.partition import (
-    Hold,
-    ReadEntries,
-    ReadRange,
-    Settled,
-    Settlement,
-)
+from worker.batch.partition import Hold, ReadEntries, ReadRange, Settled, Settlement
 from worker.contract.keys import REACHED_KEPT
 from worker.core.backoff import Wait
 from worker.errors import LeaseLost

@@ -12,13 +12,7 @@ from tests.nightly import amount
 from worker.adapters.redis.recognizer import RedisRecognizer
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.numbering import Numbering
-from worker.contract.people.stable import (
-    MOST_CHANGES,
-    WAITS,
-    Sighting,
-    StableRecord,
-    stable_digest,
-)
+from worker.contract.people.stable import MOST_CHANGES, WAITS, Sighting, StableRecord, stable_digest
 from worker.contract.redis.connection import connect
 
 NUMBERING = Numbering((4,))

@@ -1,15 +1,8 @@
 """Settling, on the fake and on Redis: all or nothing, and once."""
 
-from tests.conformance.partition.conftest import (
-    Bench,
-    note_of,
-)
+from tests.conformance.partition.conftest import Bench, note_of
 from tests.conformance.partition.steps import LETTER, held_with, settle, take
-from worker.batch.partition import (
-    LedgerText,
-    Settled,
-    Settlement,
-)
+from worker.batch.partition import LedgerText, Settled, Settlement
 from worker.contract.words import Death, Skip
 from worker.core.backoff import Wait
 

@@ -121,10 +121,7 @@ def test_a_number_that_json_lacks_is_refused(rendered, number):
     assert isinstance(results[1], Rendered)
 
 
-@pytest.mark.parametrize(
-    "source",
-    ["{ a: '%5s' % 'é' }", "{ a: '' + 0.1 }"],
-)
+@pytest.mark.parametrize("source", ["{ a: '%5s' % 'é' }", "{ a: '' + 0.1 }"])
 def test_a_value_on_which_the_engines_differ_is_named_by_the_check(checked, source):
     report = checked(source)
 

@@ -81,11 +81,7 @@ def sha256(text):
 def mail(address, **data):
     told = json.dumps(data, indent="", separators=(",", ": "))
     to = [{"address": address, "data": told}]
-    return {
-        "mails": [
-            {"from": "Shop <shop@example.com>", "to": to, "template": {"id": "welcome"}},
-        ]
-    }
+    return {"mails": [{"from": "Shop <shop@example.com>", "to": to, "template": {"id": "welcome"}}]}
 
 
 @pytest.mark.parametrize(

@@ -117,11 +117,7 @@ def _values(thing):
 
 def test_what_is_missing_is_left_out(shipped):
     names = sample_profile(Direction.ENTER, NOW).keys() - {"email", "segment_events"}
-    profiles = [
-        _profile(),
-        _profile(**dict.fromkeys(names, "")),
-        _profile(**dict.fromkeys(names)),
-    ]
+    profiles = [_profile(), _profile(**dict.fromkeys(names, "")), _profile(**dict.fromkeys(names))]
 
     users = shipped("enter", profiles)
 

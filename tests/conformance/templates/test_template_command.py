@@ -164,11 +164,7 @@ def test_a_template_that_fails_or_is_warned_of_is_told_by_the_exit_code(run, tmp
 
     codes = [
         run("check", name, "--templates", tmp_path, *options).exit_code
-        for name, *options in (
-            ["fails.jsonnet"],
-            ["warns.jsonnet"],
-            ["warns.jsonnet", "--strict"],
-        )
+        for name, *options in (["fails.jsonnet"], ["warns.jsonnet"], ["warns.jsonnet", "--strict"])
     ]
 
     assert codes == [2, 0, 2]

@@ -32,12 +32,6 @@ KEYS = [f"{{insider:{number}}}counter" for number in range(16)]
 SLOT = key_slot(KEYS[0].encode())
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    with LocalCluster(tmp_path_factory.mktemp("cluster"), node_ms=2_000) as started:
-        yield started
-
-
 @pytest.fixture
 def client(cluster: LocalCluster):
     cluster.await_replicas()

@@ -30,12 +30,6 @@ PARTITIONS = 6
 RECORD = LedgerText.of(with_delivered(Record(), Fact(1, 1, Direction.ENTER, 1_000))).text
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    with LocalCluster(tmp_path_factory.mktemp("cluster"), node_ms=2_000) as started:
-        yield started
-
-
 @pytest.fixture
 def client(cluster: LocalCluster):
     cluster.await_replicas()

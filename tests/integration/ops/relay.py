@@ -103,9 +103,11 @@ class Relay:
     def drain(self):
         """Drain all there is, in a process of this configuration and these templates."""
         self._runtime = self._runtime or runtime_for(self.settings)
-        for _ in range(2):
-            for partition in range(self.settings.redis.partitions):
-                self._runtime.drain("insider", partition, Stop())
+        for place in self.places():
+            self._runtime.drain("insider", place.partition, Stop())
+        for place in self.places():
+            if self.client.scard(place.streams):
+                self._runtime.drain("insider", place.partition, Stop())
 
     def close(self):
         """End what drains; the next drain begins anew."""

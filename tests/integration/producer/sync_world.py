@@ -8,15 +8,7 @@ import templates
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.sync.opening import syncing_for
-from tests.configuration import (
-    DELETE,
-    configuration,
-    credentials,
-    insider,
-    lytics,
-    table,
-    trigger,
-)
+from tests.configuration import DELETE, configuration, credentials, insider, lytics, table, trigger
 from worker.contract.settings import load_settings
 
 ENTERS = "insider/enter.jsonnet"

@@ -15,7 +15,7 @@ import httpx
 import orjson
 import pytest
 
-from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, COLUMNS, ERASE, PROFILE, UPSERT
+from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, COLUMNS, PROFILE, UPSERT
 from ops.sandbox.process import SandboxProcess
 from tests.waiting import allowed, until
 
@@ -119,19 +119,6 @@ def test_a_late_request_takes_effect_after_its_answer(sandbox, client):
     until(lambda: sandbox.get("memberships") == {"ann@example.com": ["vip"]})
 
 
-def test_what_overtakes_a_late_request_is_reported(sandbox, client):
-    sandbox.settings(late_share=1, late_seconds=0.3)
-    with pytest.raises(httpx.RemoteProtocolError):
-        upsert(client, person("ann@example.com", "vip"))
-    sandbox.settings(late_share=0)
-
-    upsert(client, person("ann@example.com", "gold"))
-
-    overlaps = sandbox.get("overlaps")
-    assert (overlaps["total"], overlaps["different"], overlaps["late"]) == (1, 1, 1)
-    until(lambda: sandbox.get("summary")["requests"]["in_flight"] == 0)
-
-
 @pytest.mark.parametrize(
     ("kind", "content"),
     [
@@ -184,40 +171,11 @@ def test_an_endless_answer_goes_on_until_the_client_leaves(sandbox, client):
     assert sandbox.get("health") == {"ok": True}
 
 
-@pytest.mark.parametrize("status", [400, 429, 500, 503, 520])
-def test_errors_are_answered_and_not_applied(sandbox, client, status):
-    sandbox.settings(error_shares={str(status): 1})
-
-    assert upsert(client).status_code == status
-    assert sandbox.get("memberships") == {}
-
-
 def test_rules_hold_for_reading_paths_too(sandbox, client):
     sandbox.settings(failures=[{"path": PROFILE, "status": 503}])
 
     assert client.post(PROFILE, json={}).status_code == 503
     assert client.post(COLUMNS, json={"table": "contacts"}).status_code == 200
-
-
-def test_a_profile_is_read_back_over_http(client, sandbox):
-    upsert(client)
-    wanted = {
-        "identifiers": {"email": "ann@example.com"},
-        "attributes": ["c_lytics_computed_attr"],
-    }
-
-    answer = client.post(PROFILE, json=wanted)
-
-    assert sandbox.get("requests")["by_path"][PROFILE] == 1
-    assert answer.json() == {"attributes": {"c_lytics_computed_attr": ["vip"]}}
-
-
-def test_an_erased_profile_is_visible_in_the_summary(sandbox, client):
-    upsert(client)
-
-    client.post(ERASE, json={"identifiers": {"email": "ann@example.com"}})
-
-    assert sandbox.get("summary")["profiles"] == {"total": 0, "merged": 0, "erased": 1}
 
 
 def test_other_paths_and_methods_are_refused(client):

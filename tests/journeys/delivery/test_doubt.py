@@ -1,16 +1,7 @@
 """`on_ambiguous = "dead_letter"` on the whole system: what is in doubt is never sent again."""
 
 from ops.rig.rig import kill_group
-from tests.journeys.play import (
-    SHORT,
-    Rig,
-    invent,
-    lines,
-    send,
-    sent_twice,
-    start_worker,
-    status_of,
-)
+from tests.journeys.play import SHORT, Rig, invent, lines, send, sent_twice, start_worker, status_of
 from tests.waiting import until
 
 SLOW = {"latency_seconds": 1.5}
@@ -27,10 +18,7 @@ def test_a_worker_killed_in_mid_request_whose_trigger_is_paused_sends_nobody_twi
     entered = list({event.email: event for event in happened if not event.is_exit}.values())
     left = [event for event in happened if event.is_exit]
     with Rig(
-        tmp_path,
-        delivery_lines=SHORT,
-        destination_lines=PERSON_DECIDES,
-        sandbox_settings=SLOW,
+        tmp_path, delivery_lines=SHORT, destination_lines=PERSON_DECIDES, sandbox_settings=SLOW
     ) as rig:
         send(rig, lines(entered))
         worker = start_worker(rig, "--concurrency=2")

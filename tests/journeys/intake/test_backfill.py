@@ -105,11 +105,7 @@ def test_a_canary_is_delivered_read_back_and_waits_for_a_word(tmp_path):
 
         canary = start(rig, path, "vip", "--canary", "20", "--name", "j")
 
-        assert (canary["state"], canary["delivered"], canary["rows"]) == (
-            "at its canary",
-            20,
-            20,
-        )
+        assert (canary["state"], canary["delivered"], canary["rows"]) == ("at its canary", 20, 20)
         assert len(canary["read_back"]) == 3
         for person in canary["read_back"]:
             assert person["outcome"] == "sent"

@@ -19,7 +19,7 @@ from worker.contract.redis.connection import connect
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.node.process.runtime import runtime_for
 
-DAYS = amount(15, nightly=50)
+DAYS = amount(10, nightly=50)
 PEOPLE = 400
 FAULTS = (
     {"scan_ends_after_rows": 130},

@@ -151,7 +151,8 @@ def look(at):
     at.run("backfill", "report", "load", "--bad-rows", str(at.folder / "bad.ndjson"))
     at.run("backfill", "report", "load", "--html", str(at.folder / "page.html"))
     at.run("config", "check")
-    for command in (("verify", "--older-than", "0s"), ("why", NEW), ("template", "check")):
+    check = ("template", "check", "dies.jsonnet")
+    for command in (("verify", "--older-than", "0s"), ("why", NEW), check):
         at.rig.command(*command)
 
 

@@ -9,11 +9,12 @@ from ops.embedded.cluster import LocalCluster
 from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
 from tests.journeys.redis.test_sentinel import beside, succeeds
+from tests.nightly import amount
 from tests.waiting import until
 from worker.errors import RedisUnavailable
 
 LATENCY = {"latency_seconds": 0.02}
-ROWS = 3_000
+ROWS = amount(1_200, nightly=3_000)
 NODE_MS = 2_000
 
 
@@ -70,7 +71,7 @@ def move_a_slot(cluster, rig):
 
 
 def test_nothing_is_lost_or_wrong_while_a_master_dies_and_a_slot_moves(cluster, rig, tmp_path):
-    happened, sent = invent(3_000, 1_000, seed=20)
+    happened, sent = invent(amount(1_200, nightly=3_000), amount(400, nightly=1_000), seed=20)
     files = [sent[at::2] for at in range(2)]
     emails = [f"row{number}@example.com" for number in range(ROWS)]
     rows = write_rows(tmp_path / "rows.ndjson", emails)

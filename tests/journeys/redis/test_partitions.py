@@ -16,7 +16,7 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.numbering import Numbering
 
-STRANGERS = amount(30_000, nightly=300_000)
+STRANGERS = amount(15_000, nightly=300_000)
 """Profiles of whom nothing comes: their records keep the command busy."""
 STOPPED_SECONDS = 20.0
 KILLS = {5: 3, 64: 2}

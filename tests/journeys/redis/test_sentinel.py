@@ -11,10 +11,11 @@ from ops.embedded.sentinels import Sentinels
 from ops.invented.events import payloads
 from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
+from tests.nightly import amount
 from tests.waiting import until
 
 LATENCY = {"latency_seconds": 0.02}
-ROWS = 8_000
+ROWS = amount(4_000, nightly=8_000)
 REPLICAS = 2
 """All of them: a planned failover chooses any of them."""
 SECRET = "secret"
@@ -85,7 +86,7 @@ def succeeds(finish):
 
 
 def test_replicas_take_over_twice_and_nothing_that_was_acknowledged_is_lost(sentinels, tmp_path):
-    happened, sent = invent(3_000, 1_000, seed=62)
+    happened, sent = invent(amount(1_500, nightly=3_000), amount(500, nightly=1_000), seed=62)
     posted, *files = (sent[at::3] for at in range(3))
     emails = [f"row{number}@example.com" for number in range(ROWS)]
     rows = write_rows(tmp_path / "rows.ndjson", emails)

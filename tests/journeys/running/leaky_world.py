@@ -129,7 +129,7 @@ def planted() -> bytes:
 
 def launch(command, **options):
     """Start long-running commands as they start by themselves: their arguments can be seen."""
-    is_long = {"worker", "serve", "flower"} & set(command)
+    is_long = {"worker", "serve", "flower"} & set(command) and "--check" not in command
     return (subprocess.Popen if is_long else WarmProcess)(command, **options)
 
 

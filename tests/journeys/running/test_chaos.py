@@ -1,4 +1,4 @@
-"""Small runs of `make chaos`: everything is broken once or twice, and nothing is wrong after."""
+"""Runs of `make chaos`, from a short to a large one: nothing is wrong after."""
 
 import subprocess
 import sys
@@ -33,10 +33,12 @@ SMALL = {
 
 
 SHORT = Plan(
-    events=400,
-    people=100,
-    regulars=20,
+    events=120,
+    people=30,
+    regulars=10,
     states=0.1,
+    partitions=4,
+    concurrency=1,
     worker_kills=2,
     redis_kills=1,
     receiver_kills=1,
@@ -47,7 +49,7 @@ SHORT = Plan(
     restarts=0,
     limit_changes=0,
     aborts=0,
-    exported=50,
+    exported=20,
     rewrites=0,
     minutes=6,
 )
@@ -62,29 +64,38 @@ BROKEN = Counter(
         Disruption.STOP_MASTER,
     )
 )
+LARGE = {
+    "--redis": "cluster",
+    "--events": 1_000_000,
+    "--people": 300_000,
+    "--worker-kills": 430,
+    "--receiver-kills": 25,
+    "--reader-kills": 25,
+    "--redis-kills": 20,
+    "--minutes": 240,
+}
+EARLY, LATE = slice(1, 4), slice(7, 10)
+"""The tenths of a run that are compared; in the first one, processes and people are still new."""
+SLOWEST = 0.75
+"""Of the early deliveries a second; kills and stops of masters hit some tenths more than others."""
+LARGEST = {"worker_mb": 1.25, "receiver_mb": 1.25, "redis_mb": 1.6}
+"""Of the early memory. Processes may differ by the batch that they hold. Redis keeps a record of
+each person: 0.96 of them are known in the end, 0.74 after the fourth tenth, so that it grows by
+1.3, and by whatever else waits; by what it kept of each event, it would grow by 2.5."""
 
 
-@pytest.mark.nightly
-def test_a_short_chaos_behind_sentinels_breaks_no_promise(tmp_path):
-    verdict = short_run(tmp_path, redis="sentinel")
-
-    assert verdict.disruptions == BROKEN
-
-
-@pytest.mark.nightly
-def test_a_short_chaos_in_a_cluster_breaks_no_promise(tmp_path):
-    verdict = short_run(tmp_path, redis="cluster")
-
-    assert verdict.disruptions == BROKEN + Counter([Disruption.MOVE_SLOT])
-
-
-def short_run(folder, *, redis):
+@pytest.mark.parametrize(
+    ("redis", "also"), [("sentinel", Counter()), ("cluster", Counter([Disruption.MOVE_SLOT]))]
+)
+def test_a_short_chaos_breaks_no_promise(tmp_path, redis, also):
     told = []
-    verdict = ChaosRun(replace(SHORT, redis=redis), folder, told.append, WarmProcess).verdict()
+
+    verdict = ChaosRun(replace(SHORT, redis=redis), tmp_path, told.append, WarmProcess).verdict()
+
     document = verdict.document()
     assert document["violations"] == [], "\n".join(told)
     assert document["accepted"] == document["delivered"] + document["skipped"] > SHORT.events
-    return verdict
+    assert verdict.disruptions == BROKEN + also
 
 
 def run(options: dict[str, object]) -> dict[str, object]:
@@ -107,19 +118,12 @@ def run(options: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.nightly
-def test_a_small_chaos_behind_sentinels_breaks_no_promise():
-    report = run({**SMALL, "--redis": "sentinel", "--minutes": 6})
+@pytest.mark.parametrize(("redis", "moved"), [("sentinel", 0), ("cluster", 1)])
+def test_a_small_chaos_of_masters_breaks_no_promise(redis, moved):
+    report = run({**SMALL, "--redis": redis, "--minutes": 6})
 
     done = report["disruptions"]
-    assert (done["kill_redis"], done["stop_master"]) == (1, 1)
-
-
-@pytest.mark.nightly
-def test_a_small_chaos_in_a_cluster_breaks_no_promise():
-    report = run({**SMALL, "--redis": "cluster", "--minutes": 6})
-
-    done = report["disruptions"]
-    assert (done["kill_redis"], done["stop_master"], done["move_slot"]) == (1, 1, 1)
+    assert (done["kill_redis"], done["stop_master"], done.get("move_slot", 0)) == (1, 1, moved)
 
 
 @pytest.mark.nightly
@@ -134,3 +138,45 @@ def test_a_small_chaos_breaks_no_promise():
     assert report["moved_by_the_renaming"] > 0
     assert report["exports_rewritten_while_read"] > 0
     assert report["user_objects_with_several_events"] > 0
+
+
+@pytest.mark.nightly
+def test_a_large_chaos_breaks_no_promise_and_stays_as_fast_and_as_small():
+    report = run(LARGE)
+
+    done = report["disruptions"]
+    assert done["kill_worker"] + done["kill_child"] == LARGE["--worker-kills"]
+    kills = (done["kill_receiver"], done["kill_reader"], done["kill_redis"])
+    assert kills == (25, 25, 20)
+    assert worse(report["course"]) == []
+
+
+def worse(course):
+    """Return what is worse in the late tenths of a run than in the early ones."""
+    early, late = course[EARLY], course[LATE]
+    assert len(early) == len(late) == 3
+
+    def speed(samples):
+        settled = samples[-1]["settled"] - samples[0]["settled"]
+        return settled / (samples[-1]["seconds"] - samples[0]["seconds"])
+
+    found = ["per_second"] if speed(late) < SLOWEST * speed(early) else []
+    return found + [
+        name
+        for name, most in LARGEST.items()
+        if max(each[name] for each in late) > most * max(each[name] for each in early)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "grows_by"), [("seconds", 60), ("worker_mb", 9), ("receiver_mb", 9), ("redis_mb", 40)]
+)
+def test_a_course_that_worsens_is_found(name, grows_by):
+    flat = {"worker_mb": 120, "receiver_mb": 110, "redis_mb": 90}
+    course = [{"seconds": 300 * n, "settled": 90_000 * n, **flat} for n in range(11)]
+    assert worse(course) == []
+
+    for number, sample in enumerate(course):
+        sample[name] += grows_by * number ** (1 + (name == "seconds"))
+
+    assert worse(course) == ["per_second" if name == "seconds" else name]

@@ -9,12 +9,7 @@ from worker.errors import PayloadRefused
 NOW_US = 1_793_527_210_000_000
 VIP = "0123456789abcdef0123456789abcdef"
 
-ENTER = {
-    "id": VIP,
-    "slug": "vip",
-    "event": "enter",
-    "enter": "2026-11-01T10:00:00.872199615Z",
-}
+ENTER = {"id": VIP, "slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00.872199615Z"}
 WRAPPED = {
     "id": "1000000000000000007",
     "data": {"email": "ann@example.com", "first_name": "Ann", "segment_events": [ENTER]},

@@ -1,9 +1,15 @@
 """Clients of Redis that are killed or stand still at any round trip, and copies of its keys."""
 
+from contextlib import closing, suppress
+
+import pytest
 from redis import Redis
 from redis.client import Pipeline
 
+from worker.errors import OperationsMustAct
+
 MOST_TRIPS = 10**9
+LEAST_TRIPS = 20
 
 
 class Killed(BaseException):
@@ -74,3 +80,47 @@ def restore(client, dumps):
     client.flushdb()
     for name, dump in dumps.items():
         client.restore(name, 0, dump)
+
+
+def deaths(client, url, act, *, every, seen=everything):
+    """Let an act be killed at its round trips, one after the other, always from the same state.
+
+    Yields the number of each trip, and what is seen after an act that nobody kills.
+    """
+    dumps = {name: client.dump(name) for name in client.keys("*")}
+    with closing(DyingRedis.from_url(url)) as dying:
+        act(dying)
+        wanted = seen(client)
+        restore(client, dumps)
+        for number in range(1, trips_of(act, dying), every):  # all scripts are known now
+            restore(client, dumps)
+            dying.left, dying.only_then = number, number % 2 == 0
+            with pytest.raises(Killed):
+                act(dying)
+            yield number, wanted
+
+
+def stalls(client, url, act, meanwhile, *, first, times):
+    """Let an act stand still at some of its round trips while others go on; yields their numbers.
+
+    Each time it begins from the same state, and it may end with a refusal.
+    """
+    dumps = {name: client.dump(name) for name in client.keys("*")}
+    with closing(DyingRedis.from_url(url)) as counting:
+        trips = trips_of(act, counting)
+    with closing(StalledRedis.from_url(url)) as stalled:
+        stalled.meanwhile = meanwhile
+        for number in range(first, trips, max(1, trips // times)):
+            restore(client, dumps)
+            stalled.left = number
+            with suppress(OperationsMustAct):
+                act(stalled)
+            yield number
+
+
+def trips_of(act, counting):
+    counting.left = MOST_TRIPS
+    act(counting)
+    trips = MOST_TRIPS - counting.left
+    assert trips > LEAST_TRIPS
+    return trips

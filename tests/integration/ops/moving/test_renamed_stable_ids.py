@@ -1,7 +1,5 @@
 """`segrelay destination rename`, and people who are known by stable ids."""
 
-from contextlib import suppress
-
 import orjson
 import pytest
 
@@ -11,14 +9,7 @@ from ops.moving.renaming import Renaming
 from ops.person.following import following_for
 from ops.state.identity_changes import IdentityChanges, read_renamed_people
 from ops.state.partitions import all_partitions
-from tests.integration.ops.moving.dying_redis import (
-    MOST_TRIPS,
-    DyingRedis,
-    Killed,
-    StalledRedis,
-    everything,
-    restore,
-)
+from tests.integration.ops.moving.dying_redis import deaths, everything, stalls
 from tests.integration.ops.moving.stock import drain
 from tests.integration.ops.moving.test_renaming import leave_held, rename, run
 from tests.integration.ops.moving.test_renumbered_people import of
@@ -35,6 +26,7 @@ from worker.errors import OperationsMustAct, PartitionsChange
 PEOPLE = 9
 CHANGING = range(1, 4)
 EVERY_TRIP = amount(17, nightly=1)
+TIMES = amount(3, nightly=60)
 OLD, NEW = "insider", "insider-eu"
 
 
@@ -123,46 +115,32 @@ def test_each_stable_id_lasts_as_long_as_before(changing):
 
 def test_a_rename_that_is_killed_anywhere_keeps_what_is_known_of_people(changing, redis_url):
     client = changing.client
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    dying = DyingRedis.from_url(redis_url)
-    carry(dying, changing)
-    wanted = everything(client)
-    restore(client, dumps)
-    dying.left = MOST_TRIPS  # all scripts are known now
-    carry(dying, changing)
-    trips = MOST_TRIPS - dying.left
 
-    for number in range(1, trips, EVERY_TRIP):
-        restore(client, dumps)
-        dying.left, dying.only_then = number, number % 2 == 0
-        with pytest.raises(Killed):
-            carry(dying, changing)
+    for number, wanted in deaths(
+        client, redis_url, lambda dying: carry(dying, changing), every=EVERY_TRIP
+    ):
         leave_held(changing)
         carry(client, changing)
 
         assert everything(client) == wanted, number
-    dying.close()
 
 
 def test_workers_that_go_on_while_a_rename_stands_still_rename_nobody_wrongly(changing, redis_url):
     client = changing.client
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    counting = DyingRedis.from_url(redis_url)
-    carry(counting, changing)
-    trips = MOST_TRIPS - counting.left
-    stalled = StalledRedis.from_url(redis_url)
 
     def leases_lapse_and_workers_go_on():
         leave_held(changing)
         drain(changing, NEW)
         following_for(client, changing.settings, NEW).step()
 
-    stalled.meanwhile = leases_lapse_and_workers_go_on
-    for number in range(5, trips, max(1, trips // amount(6, nightly=60))):
-        restore(client, dumps)
-        stalled.left = number
-        with suppress(OperationsMustAct):
-            carry(stalled, changing)
+    for number in stalls(
+        client,
+        redis_url,
+        lambda stalled: carry(stalled, changing),
+        leases_lapse_and_workers_go_on,
+        first=5,
+        times=TIMES,
+    ):
         leave_held(changing)
         carry(client, changing)
         settle(changing)
@@ -171,8 +149,6 @@ def test_workers_that_go_on_while_a_rename_stands_still_rename_nobody_wrongly(ch
         for each in CHANGING:
             place, stable = home(changing, each)
             assert client.get(place.stable(stable)).endswith(b"email:new%d@example.com" % each)
-    counting.close()
-    stalled.close()
 
 
 def test_who_came_with_another_identity_under_the_new_name_first_is_renamed(

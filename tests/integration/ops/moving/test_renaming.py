@@ -1,7 +1,5 @@
 """`segrelay destination rename`: everything of a destination goes to its new name."""
 
-from contextlib import suppress
-
 import orjson
 import pytest
 
@@ -12,14 +10,7 @@ from ops.pause.commands import chosen, known_names
 from ops.pause.probe import Probe
 from ops.status.status import read_status
 from ops.status.totals import KINDS
-from tests.integration.ops.moving.dying_redis import (
-    MOST_TRIPS,
-    DyingRedis,
-    Killed,
-    StalledRedis,
-    everything,
-    restore,
-)
+from tests.integration.ops.moving.dying_redis import deaths, everything, stalls
 from tests.integration.ops.moving.stock import drain as drain_all
 from tests.integration.ops.moving.stock import six, stock
 from tests.integration.ops.relay import payload
@@ -30,7 +21,8 @@ from worker.contract.settings import load_settings
 from worker.errors import OperationsMustAct, UsageWrong
 
 PEOPLE = 12
-EVERY_TRIP = amount(5, nightly=1)
+EVERY_TRIP = amount(11, nightly=1)
+TIMES = amount(3, nightly=60)
 
 
 @pytest.fixture
@@ -225,58 +217,38 @@ def enrich(relay):
 def test_a_rename_that_is_killed_anywhere_is_ended_by_the_next(renamed, redis_url):
     client, settings = renamed.client, renamed.settings
     enrich(renamed)
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    dying = DyingRedis.from_url(redis_url)
-    Renaming(dying, settings, "insider", "insider-eu").run()
-    wanted = everything(client)
-    assert not client.keys("{insider-eu:*}carried*")
-    restore(client, dumps)
-    dying.left = MOST_TRIPS  # all scripts are known now
-    Renaming(dying, settings, "insider", "insider-eu").run()
-    trips = MOST_TRIPS - dying.left
-    assert trips > 100
 
-    for number in range(1, trips, EVERY_TRIP):
-        restore(client, dumps)
-        dying.left, dying.only_then = number, number % 2 == 0
-        with pytest.raises(Killed):
-            Renaming(dying, settings, "insider", "insider-eu").run()
+    for number, wanted in deaths(client, redis_url, renaming_of(renamed), every=EVERY_TRIP):
         found = read_status(client, settings)
         assert found["accepted"] == sum(found[kind] for kind in KINDS[1:]), number
         leave_held(renamed)
-        Renaming(client, settings, "insider", "insider-eu").run()
+        renaming_of(renamed)(client)
 
         assert everything(client) == wanted, number
-    dying.close()
+        assert not client.keys("{insider-eu:*}carried*")
+
+
+def renaming_of(relay):
+    return lambda client: Renaming(client, relay.settings, "insider", "insider-eu").run()
 
 
 def test_a_rename_that_stands_still_while_workers_go_on_makes_nobody_wrong(renamed, redis_url):
-    client, settings = renamed.client, renamed.settings
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    counting = DyingRedis.from_url(redis_url)
-    Renaming(counting, settings, "insider", "insider-eu").run()
-    trips = MOST_TRIPS - counting.left
-    stalled = StalledRedis.from_url(redis_url)
+    client, act = renamed.client, renaming_of(renamed)
 
     def leases_lapse_and_workers_drain():
         leave_held(renamed)
         drain(renamed)
 
-    stalled.meanwhile = leases_lapse_and_workers_drain
-    for number in range(5, trips, max(1, trips // amount(6, nightly=60))):
-        restore(client, dumps)
-        stalled.left = number
-        with suppress(OperationsMustAct):
-            Renaming(stalled, settings, "insider", "insider-eu").run()
+    for number in stalls(
+        client, redis_url, act, leases_lapse_and_workers_drain, first=5, times=TIMES
+    ):
         leave_held(renamed)
-        Renaming(client, settings, "insider", "insider-eu").run()
+        act(client)
         drain(renamed)
 
         found = renamed.status()
         assert found["skipped_by_reason"] == {"superseded": PEOPLE}, number
         assert (found["accepted"], found["waiting"]) == (renamed.before["accepted"], 0), number
-    counting.close()
-    stalled.close()
 
 
 def check(call):

@@ -9,13 +9,7 @@ from ops.person.erasing import Erasing
 from ops.person.following import following_for
 from ops.state.identity_changes import IdentityChanges, read_renamed_people
 from ops.state.partitions import all_partitions
-from tests.integration.ops.moving.dying_redis import (
-    MOST_TRIPS,
-    DyingRedis,
-    Killed,
-    everything,
-    restore,
-)
+from tests.integration.ops.moving.dying_redis import deaths, everything
 from tests.integration.ops.moving.stock import change, drain, lapse
 from tests.integration.ops.relay import EXIT, payload
 from tests.nightly import amount
@@ -116,25 +110,14 @@ def test_each_stable_id_is_where_its_digest_says(changing):
 def test_a_change_that_is_killed_anywhere_keeps_what_is_known_of_people(changing, redis_url):
     client = changing.client
     put_letters_on_their_way(client)
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    dying = DyingRedis.from_url(redis_url)
-    change(dying, changing, 3)
-    wanted = kept(client)
-    restore(client, dumps)
-    dying.left = MOST_TRIPS  # all scripts are known now
-    change(dying, changing, 3)
-    trips = MOST_TRIPS - dying.left
 
-    for number in range(1, trips, EVERY_TRIP):
-        restore(client, dumps)
-        dying.left, dying.only_then = number, number % 2 == 0
-        with pytest.raises(Killed):
-            change(dying, changing, 3)
+    for number, wanted in deaths(
+        client, redis_url, lambda dying: change(dying, changing, 3), every=EVERY_TRIP, seen=kept
+    ):
         lapse(changing)
         change(client, changing, 3)
 
         assert kept(client) == wanted, number
-    dying.close()
 
 
 def kept(client):

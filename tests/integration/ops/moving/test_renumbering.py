@@ -18,7 +18,7 @@ from worker.contract.settings import load_settings
 from worker.errors import PartitionsChange, RedisMismatch
 
 PEOPLE = 12
-PROFILES = amount(20_000, nightly=1_000_000)
+PROFILES = amount(8_000, nightly=1_000_000)
 
 
 def run(call, count, *options):

@@ -13,10 +13,10 @@ from producer.publishing.published import PublishOptions
 from tests.configuration import trigger
 from tests.integration.ops.moving.dying_redis import (
     MOST_TRIPS,
-    DyingRedis,
-    Killed,
     StalledRedis,
+    deaths,
     restore,
+    stalls,
 )
 from tests.integration.ops.moving.stock import change, drain, six
 from tests.integration.ops.moving.test_renaming import rename
@@ -26,10 +26,11 @@ from worker.contract.keys import PartitionKeys
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.replicas import SingleClient
 from worker.contract.settings import load_settings
-from worker.errors import NotReplicated, OperationsMustAct, PartitionsChange
+from worker.errors import NotReplicated, PartitionsChange
 
 PEOPLE = 12
 EVERY_TRIP = amount(23, nightly=1)
+TIMES = amount(3, nightly=60)
 ELSEWHERE = trigger("vip-other", destination="other", audiences=["*"], template="enter.jsonnet")
 
 
@@ -47,53 +48,42 @@ def carry_on(used, counts):
 
 def test_a_broken_renaming_of_a_destination_does_not_keep_the_number_from_changing(used, redis_url):
     rename(used)
-    client, settings = used.client, used.settings
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    dying = DyingRedis.from_url(redis_url)
-    for _ in range(2):  # all scripts are known then
-        restore(client, dumps)
-        dying.left = MOST_TRIPS
-        Renaming(dying, settings, "insider", "insider-eu").run()
-    trips = MOST_TRIPS - dying.left
 
-    for number in range(1, trips, EVERY_TRIP):
-        restore(client, dumps)
-        dying.left, dying.only_then = number, number % 2 == 0
-        with pytest.raises(Killed):
-            Renaming(dying, settings, "insider", "insider-eu").run()
+    for number, _ in deaths(
+        used.client, redis_url, lambda dying: renaming_of(used, dying).run(), every=EVERY_TRIP
+    ):
         carry_on(used, (3,))
 
-        found = used.status()
-        assert (found["skipped_by_reason"], found["waiting"]) == ({"superseded": PEOPLE}, 0), number
-        assert (found["delivered"], found["dead"]) == (PEOPLE + 1, 1), number
-        assert found["accepted"] == used.before["accepted"], number
-        assert not client.keys("*carried*")
-    dying.close()
+        nobody_is_wrong(used, number)
+        assert not used.client.keys("*carried*")
+
+
+def renaming_of(used, client, **options):
+    settings = load_settings(used.settings.source, environ={})
+    return Renaming(client, settings, "insider", "insider-eu", **options)
+
+
+def nobody_is_wrong(used, number):
+    found = used.status()
+    assert (found["skipped_by_reason"], found["waiting"]) == ({"superseded": PEOPLE}, 0), number
+    assert (found["delivered"], found["dead"]) == (PEOPLE + 1, 1), number
+    assert found["accepted"] == used.before["accepted"], number
 
 
 def test_a_renaming_that_stands_still_while_the_number_changes_makes_nobody_wrong(used, redis_url):
     rename(used)
-    client, settings = used.client, used.settings
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    counting = DyingRedis.from_url(redis_url)
-    Renaming(counting, settings, "insider", "insider-eu").run()
-    trips = MOST_TRIPS - counting.left
-    stalled = StalledRedis.from_url(redis_url)
-    stalled.meanwhile = lambda: carry_on(used, (3,))
 
-    for number in range(2, trips, max(1, trips // amount(6, nightly=60))):
-        restore(client, dumps)
-        stalled.left = number
-        renaming = Renaming(stalled, load_settings(settings.source, environ={}), "insider",
-                            "insider-eu", patience_seconds=0.1)  # fmt: skip
-        with suppress(OperationsMustAct):
-            renaming.run()
+    for number in stalls(
+        used.client,
+        redis_url,
+        lambda stalled: renaming_of(used, stalled, patience_seconds=0.1).run(),
+        lambda: carry_on(used, (3,)),
+        first=2,
+        times=TIMES,
+    ):
         carry_on(used, (3,))
 
-        found = used.status()
-        assert (found["skipped_by_reason"], found["waiting"]) == ({"superseded": PEOPLE}, 0), number
-        assert (found["delivered"], found["dead"]) == (PEOPLE + 1, 1), number
-        assert found["accepted"] == used.before["accepted"], number
+        nobody_is_wrong(used, number)
 
 
 def test_a_destination_that_is_named_while_the_number_changes_gets_nothing_in_former_partitions(

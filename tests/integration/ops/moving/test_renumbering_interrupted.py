@@ -10,14 +10,7 @@ from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.publishing.published import PublishOptions
 from producer.sync.book import SyncBook
-from tests.integration.ops.moving.dying_redis import (
-    MOST_TRIPS,
-    DyingRedis,
-    Killed,
-    StalledRedis,
-    everything,
-    restore,
-)
+from tests.integration.ops.moving.dying_redis import deaths, everything, stalls
 from tests.integration.ops.moving.stock import change, drain, enrich, lapse
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
@@ -28,61 +21,44 @@ from worker.contract.settings import load_settings
 from worker.errors import OperationsMustAct, PartitionsChange, UsageWrong
 from worker.node.process.runtime import runtime_for
 
-EVERY_TRIP = amount(9, nightly=1)
+EVERY_TRIP = amount(17, nightly=1)
+TIMES = amount(3, nightly=60)
 PEOPLE = 12
 
 
 def test_a_change_that_is_killed_anywhere_is_ended_by_the_next(used, redis_url):
     client = used.client
     enrich(used, PEOPLE)
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    dying = DyingRedis.from_url(redis_url)
-    change(dying, used, 3)
-    wanted = everything(client)
-    assert not client.keys("*carried*")
-    restore(client, dumps)
-    dying.left = MOST_TRIPS  # all scripts are known now
-    change(dying, used, 3)
-    trips = MOST_TRIPS - dying.left
-    assert trips > 100
 
-    for number in range(1, trips, EVERY_TRIP):
-        restore(client, dumps)
-        dying.left, dying.only_then = number, number % 2 == 0
-        with pytest.raises(Killed):
-            change(dying, used, 3)
+    for number, wanted in deaths(
+        client, redis_url, lambda dying: change(dying, used, 3), every=EVERY_TRIP
+    ):
         found = used.status()
         assert found["accepted"] == sum(found[kind] for kind in KINDS[1:]), number
         lapse(used)
         change(client, used, 3)
 
         assert everything(client) == wanted, number
-    dying.close()
+        assert not client.keys("*carried*")
 
 
 def test_a_change_that_stands_still_while_another_ends_it_changes_nothing(used, redis_url):
     client = used.client
-    dumps = {name: client.dump(name) for name in client.keys("*")}
-    counting = DyingRedis.from_url(redis_url)
-    change(counting, used, 3)
-    trips = MOST_TRIPS - counting.left
-    stalled = StalledRedis.from_url(redis_url)
 
     def another_ends_it():
         lapse(used)
         change(client, used, 3)
         drain(used)
 
-    stalled.meanwhile = another_ends_it
-    for number in range(8, trips, max(1, trips // amount(5, nightly=60))):
-        restore(client, dumps)
-        stalled.left = number
-        try:
-            change(stalled, used, 3)
-        except OperationsMustAct:
-            lapse(used)
-            change(client, used, 3)
-        drain(used)
+    for number in stalls(
+        client,
+        redis_url,
+        lambda stalled: change(stalled, used, 3),
+        another_ends_it,
+        first=8,
+        times=TIMES,
+    ):
+        another_ends_it()
 
         found = used.status()
         assert (found["skipped_by_reason"], found["waiting"]) == ({"superseded": PEOPLE}, 0), number

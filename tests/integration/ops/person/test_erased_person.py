@@ -23,7 +23,7 @@ from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 OLD, WHO, ELSE = "ann@example.com", "ann.lee@example.com", "bob@example.com"
 LAST = "ann.doe@example.com"
-EVERY_CALL = amount(3, nightly=1)
+EVERY_CALL = amount(7, nightly=1)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from ops.person.following import StepRenaming, following_for
 from ops.state.identity_changes import IdentityChanges, read_renamed_people
 from ops.state.ledger import Names, read_records
 from ops.status.health.judgement import read_judged
+from tests.integration.ops.person.test_erased_person import everything, needles
 from tests.integration.ops.relay import EXIT, payload
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.numbering import Numbering
@@ -310,29 +311,8 @@ def test_nothing_of_a_stable_id_is_left_of_somebody_who_is_erased(relay, call):
 
     assert done.exit_code == 0, done.output
     assert orjson.loads(done.stdout)["erased"]["stable ids"] == 1
-    texts = [*map(digest_of, (f"email:{OLD}", f"email:{NEW}")), OLD.encode(), NEW.encode()]
-    texts += [one.hex().encode() for one in texts[:2]]
-    for key in relay.client.scan_iter(count=1_000):
-        dump = key + everything_in(relay.client, key)
-        assert not any(text in dump for text in texts), key
-
-
-def everything_in(client, key):
-    """Return all that a key holds, as one text."""
-    match client.type(key):
-        case b"string":
-            found = client.get(key)
-        case b"hash":
-            found = client.hgetall(key)
-        case b"stream":
-            found = client.xrange(key)
-        case b"set":
-            found = client.smembers(key)
-        case b"zset":
-            found = client.zrange(key, 0, -1)
-        case _:
-            found = client.lrange(key, 0, -1)
-    return found if isinstance(found, bytes) else str(found).encode()
+    for held in everything(relay.client):
+        assert not any(needle in held for needle in needles(OLD, NEW)), held
 
 
 def test_somebody_who_is_about_to_be_renamed_is_not_erased_in_part(relay, call):

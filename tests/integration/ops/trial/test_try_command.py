@@ -183,11 +183,7 @@ def test_without_a_trigger_an_event_that_nobody_wants_is_refused(call, tmp_path,
 
 
 HIDDEN = "https://hooks.example.com/services/a-path-that-nobody-may-see"
-OTHERS = {
-    "destination": "crm",
-    "audiences": ["*"],
-    "template": "person.jsonnet",
-}
+OTHERS = {"destination": "crm", "audiences": ["*"], "template": "person.jsonnet"}
 
 
 @pytest.fixture

@@ -43,9 +43,7 @@ async def send_and_cut(folder, networks, connections, at_once):
     request = OutgoingRequest(url, {}, {}, b"{}", api="http", networks=networks, tls=tls)
     sender = HttpSender(connections=connections)
     for _ in range(ROUNDS):
-        await asyncio.gather(
-            *(sender.send(request, rng.random() * 0.03) for _ in range(at_once)),
-        )
+        await asyncio.gather(*(sender.send(request, rng.random() * 0.03) for _ in range(at_once)))
     found = await sender.send(request, 10)
     await sender.close()
     await asyncio.sleep(0.2)

@@ -10,13 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.fakes.fake_sender import FakeSender
-from tests.integration.worker.adapters.sending import (
-    answer,
-    request_to,
-    run,
-    say_nothing,
-    sending,
-)
+from tests.integration.worker.adapters.sending import answer, request_to, run, say_nothing, sending
 from worker.adapters.sender import resolved_retry_after
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence

@@ -10,11 +10,7 @@ from ops.sandbox.insider.rules import UPSERT
 from ops.sandbox.settings import SandboxSettings
 
 NOW = 1_796_000_000.0  # 2026-11-29T10:13:20Z
-HEADERS = {
-    "x-partner-name": "acme",
-    "x-request-token": "t",
-    "content-type": "application/json",
-}
+HEADERS = {"x-partner-name": "acme", "x-request-token": "t", "content-type": "application/json"}
 RECENT = "2026-11-20T10:00:00.872199Z"
 
 

@@ -5,15 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ops.sandbox.insider.rules import ATTRIBUTE_DELETE
-from tests.unit.ops.sandbox.account import (
-    account,
-    errors,
-    lists,
-    person,
-    post,
-    removal,
-    value,
-)
+from tests.unit.ops.sandbox.account import account, errors, lists, person, post, removal, value
 
 
 def test_a_partial_delete_takes_single_values_and_keeps_the_rest():

@@ -230,11 +230,7 @@ def test_a_profile_can_be_read_back():
     answer = insider.read_profile(ArrivedRequest(PROFILE, HEADERS, orjson.dumps(read)), NOW)
 
     assert value(answer) == {
-        "attributes": {
-            "email": "ann@example.com",
-            "gdpr": True,
-            "c_lytics_computed_attr": ["vip"],
-        },
+        "attributes": {"email": "ann@example.com", "gdpr": True, "c_lytics_computed_attr": ["vip"]},
         "quota": {"cost": 2.5, "used": 2.5, "total": 1_000},
     }
 
@@ -344,9 +340,5 @@ def test_contact_lists_and_the_app_are_default_attributes():
     post(insider, {"identifiers": {"email": "ann@example.com"}, "attributes": attributes})
 
     [profile] = insider.profiles
-    assert profile.attributes()[0] == {
-        "static_segment_id": [7],
-        "lo": "en",
-        "app_version": "7.1",
-    }
+    assert profile.attributes()[0] == {"static_segment_id": [7], "lo": "en", "app_version": "7.1"}
     assert insider.drops.counts == {("mistyped_attribute", "list_id"): 1}

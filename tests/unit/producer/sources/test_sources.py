@@ -90,9 +90,7 @@ def test_a_canary_is_exactly_the_first_block(
     assert sum(counts) == 5
 
 
-def test_many_rows_are_cut_into_blocks_that_lose_none(
-    blocks: Callable[..., list[Block]],
-) -> None:
+def test_many_rows_are_cut_into_blocks_that_lose_none(blocks: Callable[..., list[Block]]) -> None:
     lines = b"".join(
         orjson.dumps({"email": f"p{n}@example.com", "pad": "x" * 900}) + b"\n" for n in range(5_000)
     )

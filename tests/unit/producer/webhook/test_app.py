@@ -82,11 +82,7 @@ def ask(shelf: Shelf, method: str = "POST", path: str = PATH, **request: object)
 
 @pytest.mark.parametrize(
     ("headers", "path"),
-    [
-        (SECRET, PATH),
-        ({"X-Segrelay-Secret": "old"}, PATH),
-        ({}, f"{PATH}?secret=new"),
-    ],
+    [(SECRET, PATH), ({"X-Segrelay-Secret": "old"}, PATH), ({}, f"{PATH}?secret=new")],
 )
 def test_each_valid_secret_is_taken_in_header_or_url(headers: dict[str, str], path: str) -> None:
     answer = ask(Shelf(), path=path, headers=headers, content=b"{}")

@@ -5,14 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ops.bench.shaping import HEADER, NOW_US, body
-from tests.unit.worker.destinations.shaping import (
-    ANN,
-    API,
-    DELETE,
-    UPSERT,
-    refused,
-    shaped,
-)
+from tests.unit.worker.destinations.shaping import ANN, API, DELETE, UPSERT, refused, shaped
 from worker.contract.words import Death, Direction, Skip
 from worker.destinations.api import NotSendable
 

@@ -5,12 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.worker.drain_world import (
-    LATE_SECONDS,
-    event,
-    letters,
-    members,
-)
+from tests.unit.worker.drain_world import LATE_SECONDS, event, letters, members
 from tests.unit.worker.fake_insider import (
     POISON,
     Sending,

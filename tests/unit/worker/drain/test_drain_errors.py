@@ -5,16 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.worker.drain_world import (
-    event,
-    letters,
-)
-from tests.unit.worker.fake_insider import (
-    POISON,
-    Sending,
-    holds_poison,
-    taken,
-)
+from tests.unit.worker.drain_world import event, letters
+from tests.unit.worker.fake_insider import POISON, Sending, holds_poison, taken
 from worker.batch.partition import Delivery
 from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.keys import digest_of

@@ -95,11 +95,7 @@ def test_the_same_event_twice_is_sent_once() -> None:
 
 @pytest.mark.parametrize(
     "different",
-    [
-        {"identifiers": {"uuid": "u-1"}},
-        {"append": True},
-        {"object_attributes": [{"name": "cart"}]},
-    ],
+    [{"identifiers": {"uuid": "u-1"}}, {"append": True}, {"object_attributes": [{"name": "cart"}]}],
 )
 def test_bodies_that_do_not_simply_add_to_each_other_go_one_after_the_other(
     different: dict[str, Any],
@@ -115,9 +111,7 @@ def test_bodies_that_do_not_simply_add_to_each_other_go_one_after_the_other(
 def test_requests_that_act_on_objects_hold_one_delivery_of_a_person() -> None:
     objects = {"object_attributes": [{"name": "cart"}]}
     with World() as world:
-        world.put(
-            *(event("ann", f"a{at}", at=at, root=objects, **tells(at)) for at in (1, 2)),
-        )
+        world.put(*(event("ann", f"a{at}", at=at, root=objects, **tells(at)) for at in (1, 2)))
 
         world.drain()
 

@@ -320,8 +320,7 @@ def test_keys_are_sorted_also_those_of_the_profile(evaluate):
 
 
 @pytest.mark.parametrize(
-    ("given", "printed"),
-    [(3.0, 3), (2**60, 1152921504606847000), (1.5, 1.5), (2**53, 2**53)],
+    ("given", "printed"), [(3.0, 3), (2**60, 1152921504606847000), (1.5, 1.5), (2**53, 2**53)]
 )
 def test_a_profiles_numbers_are_doubles(evaluate, given, printed):
     assert evaluate(EVENT + "event.get('n')", {"n": given}) == printed

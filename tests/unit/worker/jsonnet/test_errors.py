@@ -31,10 +31,7 @@ REFERENCE = """RUNTIME ERROR: field does not exist: enter
             "runtime error: assert failed: no\n    templates:/t.jsonnet:1:2-3: error statement",
             Failure("assert failed: no", False, "t.jsonnet", 1, 2),
         ),
-        (
-            "cant index into null\n    field <a> manifestification",
-            Failure("cant index into null"),
-        ),
+        ("cant index into null\n    field <a> manifestification", Failure("cant index into null")),
         (
             "syntax error: expected one of x\n    templates:/t.jsonnet:3:1",
             Failure("syntax error: expected one of x", False, "t.jsonnet", 3, 1),

@@ -24,11 +24,7 @@ DIGEST = digest_of("email:ada@example.com")
 ENTER, EXIT = Direction.ENTER, Direction.EXIT
 RENAMES = Renames(
     {"vip": "gold"},
-    {
-        ("gold", ENTER): ("gold-enter",),
-        ("gold", EXIT): ("gold-exit",),
-        ("vip", EXIT): ("exit",),
-    },
+    {("gold", ENTER): ("gold-enter",), ("gold", EXIT): ("gold-exit",), ("vip", EXIT): ("exit",)},
 )
 
 

@@ -108,9 +108,7 @@ def test_what_has_moved_goes_to_the_new_node_and_is_waited_for_there():
 def test_a_key_that_has_gone_ahead_is_asked_for_there_without_a_word_about_the_slot():
     running = exchange(("GET", OTHER))
     answer(
-        running,
-        running.groups(),
-        {(B, ("GET", OTHER)): AskError(f"{key_slot(b'{b}')} 10.0.0.1:3")},
+        running, running.groups(), {(B, ("GET", OTHER)): AskError(f"{key_slot(b'{b}')} 10.0.0.1:3")}
     )
 
     assert running.end_round()

@@ -99,10 +99,7 @@ def test_a_complaint_does_not_repeat_the_password():
         ("redis://:p@redis:1/4", "redis://:p@redis:1/4"),
         ("rediss://redis", "rediss://redis:6379/0?ssl_cert_reqs=required"),
         ("rediss://r?ssl_cert_reqs=none", "rediss://r:6379/0?ssl_cert_reqs=none"),
-        (
-            "redis+sentinel://:p@a:1,b:2/main/3",
-            "sentinel://:p@a:1/3;sentinel://:p@b:2/3",
-        ),
+        ("redis+sentinel://:p@a:1,b:2/main/3", "sentinel://:p@a:1/3;sentinel://:p@b:2/3"),
     ],
 )
 def test_celery_gets_the_address_as_it_reads_it(url, broker_url):

@@ -82,10 +82,7 @@ def at_insider(path: str) -> str:
 
 def base(name: str, new: str, reason: str) -> Case:
     return case(
-        name,
-        '"https://hooks.example.com/in"',
-        f'"{new}"',
-        f"destinations.other.base_url: {reason}",
+        name, '"https://hooks.example.com/in"', f'"{new}"', f"destinations.other.base_url: {reason}"
     )
 
 
