@@ -91,7 +91,8 @@ end
 for at = 1, #names, MOST_ARGUMENTS do
   redis.call('SADD', KEYS[2], unpack(names, at, math.min(#names, at + MOST_ARGUMENTS - 1)))
 end
-for at = 1, #fields, MOST_ARGUMENTS / 2 do
+if #fields == 1 then redis.call('HINCRBY', KEYS[1], fields[1], count_of[fields[1]]) end
+for at = 1, #fields > 1 and #fields or 0, MOST_ARGUMENTS / 2 do
   local till = math.min(#fields, at + MOST_ARGUMENTS / 2 - 1)
   local known, fresh = redis.call('HMGET', KEYS[1], unpack(fields, at, till)), {}
   for i = at, till do
