@@ -14,6 +14,7 @@ from ops.bench.publish import publish
 from ops.bench.receiver import receive
 from ops.bench.redis.ledger_size import CASES, ledger_size
 from ops.bench.redis.nodes import deliver
+from ops.bench.redis.replicated import deliver_replicated
 from ops.bench.rendering import render, render_failing
 from ops.bench.scrape import scrape
 from ops.bench.shaping import shape
@@ -37,6 +38,11 @@ _LIVE: Final = tuple(
     for part in ("idle", "beside_a_backfill")
     for percentile in ("p50", "p99")
 )
+_REPLICATED: Final = {
+    (servers, replicas): {"servers": servers, "replicas": replicas}
+    for servers in ("sentinel", "cluster")
+    for replicas in (0, 1)
+}
 _STEPS: Final = ("parse", "shape", "correct", "correct newer", "identifiers", "write")
 
 
@@ -274,6 +280,33 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             Variant("three masters, the sum", "us_per_event", {"masters": 3}),
             Variant("three masters, the busiest", "us_per_event_of_the_busiest", {"masters": 3}),
             Variant("three masters, the idlest", "us_per_event_of_the_idlest", {"masters": 3}),
+        ),
+        events=50_000,
+        takes_long=True,
+    ),
+    "replicas": Scenario(
+        "Accepting and draining while a replica has to confirm, or none",
+        _RATE,
+        deliver_replicated,
+        tuple(
+            Variant(f"{servers}, replicas = {replicas}, {part}", figure, arguments)
+            for (servers, replicas), arguments in _REPLICATED.items()
+            for part, figure in (
+                ("accepted", "accepted_per_second"),
+                ("drained", "events_per_second"),
+            )
+        ),
+        events=50_000,
+        takes_long=True,
+    ),
+    "replicas-latency": Scenario(
+        "A webhook's answer while a replica has to confirm, or none",
+        "ms",
+        deliver_replicated,
+        tuple(
+            Variant(f"{servers}, replicas = {replicas}, {part}", f"answer/{part}_ms", arguments)
+            for (servers, replicas), arguments in _REPLICATED.items()
+            for part in ("p50", "p99")
         ),
         events=50_000,
         takes_long=True,

@@ -86,9 +86,7 @@ def _unchanged(file: Opened, spec: Spec, first_rows: int) -> Iterator[Block]:
         SourceChanged: It was written to; no block that may hold something of both is yielded.
     """
     try:
-        for block in blocks_of(
-            file, spec.columns, first_rows=first_rows, times=spec.block_times
-        ):
+        for block in blocks_of(file, spec.columns, first_rows=first_rows, times=spec.block_times):
             _refuse_change(file, spec)
             yield block
     except SourceChanged:

@@ -89,9 +89,7 @@ def blocks_of(
         ) from error
 
 
-def _blocks_of(
-    opened: Opened, columns: Columns, first_rows: int, times: int
-) -> Iterator[Block]:
+def _blocks_of(opened: Opened, columns: Columns, first_rows: int, times: int) -> Iterator[Block]:
     match opened.format:
         case Format.OBJECTS:
             return _cut(opened.stream, first_rows, times)
@@ -156,9 +154,7 @@ def _first_cut(text: bytes, rows: int) -> int:
     return at
 
 
-def grouped(
-    payloads: Iterable[Payload], first_rows: int = 0, times: int = 1
-) -> Iterator[Block]:
+def grouped(payloads: Iterable[Payload], first_rows: int = 0, times: int = 1) -> Iterator[Block]:
     """Yield blocks of rows that are parsed already; see `blocks_of`."""
     rows: list[Payload] = []
     count = size = 0

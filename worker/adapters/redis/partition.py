@@ -199,9 +199,7 @@ class RedisPartition:
 
     async def settle(self, settlement: Settlement) -> int:
         """Settle; repeated until Redis has confirmed it, since the script is idempotent."""
-        keys, args = settle_call(
-            self.keys, settlement, self.token, self._retention_ms, self._ended
-        )
+        keys, args = settle_call(self.keys, settlement, self.token, self._retention_ms, self._ended)
         state, _, end_ms = await until_confirmed(
             lambda: self._write("settle", keys, args), self._may_repeat
         )

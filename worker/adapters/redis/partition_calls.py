@@ -25,7 +25,11 @@ def settle_call(
     """Return keys and arguments of the script that settles.
 
     Args:
-        ended: Streams that were read to their end, so that nothing may be left in them.
+        k: Of the partition.
+        what: What is settled.
+        token: Of the lease.
+        retention_ms: How long a ledger that may lapse is kept.
+        ended: Streams that were read to their end, so that nothing else may be in them.
     """
     setbacks = [(*place.rpartition("|")[::2], value) for place, value in what.setbacks.items()]
     named = (*(s.delivery.stream for s in what.settled), *(stream for stream, _, _ in setbacks))

@@ -27,9 +27,7 @@ CSV = b"email,first_name\n" + b"".join(f"{r['email']},Ann\n".encode() for r in R
 def blocks(tmp_path: Path) -> Callable[..., list[Block]]:
     """Return the blocks of a file with this content."""
 
-    def read(
-        content: bytes, *, first_rows: int = 0, times: int = 1, **columns: Any
-    ) -> list[Block]:
+    def read(content: bytes, *, first_rows: int = 0, times: int = 1, **columns: Any) -> list[Block]:
         path = tmp_path / "export"
         path.write_bytes(content)
         with opened(str(path)) as found:
