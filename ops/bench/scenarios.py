@@ -121,7 +121,10 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "A file is read into Redis",
         "rows/s",
         backfill,
-        (Variant("1 KB rows", "rows_per_second"),),
+        (
+            Variant("1 KB rows", "rows_per_second"),
+            Variant("256 partitions", "rows_per_second", {"partitions": 256}),
+        ),
         events=50_000,
     ),
     "webhook": Scenario(
@@ -325,6 +328,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
                 ("16 partitions, 16 times as many in each", {"partitions": 16}),
                 ("40 triggers", {"triggers": 40}),
                 ("400 triggers", {"triggers": 400}),
+                ("400 triggers, 16 partitions", {"partitions": 16, "triggers": 400}),
                 ("300 audiences", {"audiences": 300}),
             )
         ),
