@@ -23,10 +23,10 @@ from worker.errors import UsageWrong
 BLOCK_BYTES: Final = 1_000_000
 BLOCK_ROWS: Final = 1_000
 _PARTITIONS_OF_A_BLOCK: Final = 64
-"""A block of 1,000 rows has enough of them for each of so many partitions: one write goes to each,
-and costs Redis as much as six deliveries beside those that it brings."""
+"""The partitions for which a block of 1,000 rows is large enough: it is one write for each of them,
+which costs Redis six commands beside one for each delivery."""
 _LARGEST_TIMES: Final = 8
-"""Two blocks are in the memory of each process that publishes."""
+"""The limit of that factor: each process that publishes has two blocks in its memory."""
 _CUT: Final = b"\n{"
 _SPACE: Final = b" \t\r\n"
 _STEP_BYTES: Final = 1 << 20

@@ -13,10 +13,10 @@ from worker.contract.events import encode_header
 from worker.contract.keys import PartitionKeys, stream_name
 from worker.core.backoff import Setback, Wait
 
-_FEW_ENTRIES: Final = 8
-_FEW_BYTES: Final = 8_000
-"""The most entries and bytes of a stream that are read again to see whether all of it may go: the
-script pays for their bytes."""
+_FEW_ENTRIES: Final = 2
+_FEW_BYTES: Final = 4_000
+"""The most entries and bytes of a stream that the script reads again to see whether all of it may
+go. It pays for their bytes: beyond two entries, removing them by name costs less."""
 
 
 def settle_call(
