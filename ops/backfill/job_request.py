@@ -19,7 +19,7 @@ from producer.backfill.pieces import refuse_first_rows
 from producer.events.rows import RowMeaning
 from producer.events.times import format_time, parse_time, refuse_future
 from producer.publishing.matching import routing_digest
-from producer.sources.blocks import blocks_of
+from producer.sources.blocks import block_times, blocks_of
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import STANDARD_INPUT, opened
 from producer.sources.scans import PREFIX, FirstLook, audience_of, look_at
@@ -113,6 +113,7 @@ def spec_of(
         stripes=min(_MOST_STRIPES, processors()),
         routing=routing_digest(settings),
         started_at=format_time(_now_us()),
+        block_times=block_times(settings.redis.partitions),
     )
 
 

@@ -85,12 +85,12 @@ def _bytes_of(pid: int) -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def backfill(events: int) -> dict[str, Any]:
+def backfill(events: int, partitions: int = 16) -> dict[str, Any]:
     """Measure the command for rows of 1 KB, with all processes that it starts.
 
     Redis, on the same machine, writes each entry to its disk. Nothing is delivered meanwhile.
     """
-    with redis_alone(_TOP + CONFIGURATION) as on:
+    with redis_alone(f"{_TOP}partitions = {partitions}\n{CONFIGURATION}") as on:
         write_rows(on.folder / "rows.ndjson", events)
         return _read(on, events)
 

@@ -66,7 +66,7 @@ def drain(
         sandbox_settings={"latency_seconds": latency_ms / 1000},
     ) as rig:
         rows = payloads(happened, profile_bytes=profile_bytes, fields=fields)
-        return _accepted_and_drained(rig, happened, rows, while_draining=while_draining)
+        return accepted_and_drained(rig, happened, rows, while_draining=while_draining)
 
 
 def drain_many_audiences(*, events: int, audiences: int, unite: bool = True) -> dict[str, Any]:
@@ -89,10 +89,10 @@ def drain_many_audiences(*, events: int, audiences: int, unite: bool = True) -> 
         more=_MANY.format(audiences=", ".join(f'"{slug}"' for slug in slugs)),
         destination_lines=f"unite = {str(unite).lower()}",
     ) as rig:
-        return _accepted_and_drained(rig, happened, payloads(happened))
+        return accepted_and_drained(rig, happened, payloads(happened))
 
 
-def _accepted_and_drained(
+def accepted_and_drained(
     rig: Rig, happened: list[Happening], rows: Iterable[bytes], *, while_draining: bool = False
 ) -> dict[str, Any]:
     """Accept and drain; the sandbox has to hold the memberships that the events say."""

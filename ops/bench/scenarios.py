@@ -14,6 +14,7 @@ from ops.bench.publish import publish
 from ops.bench.receiver import receive
 from ops.bench.redis.ledger_size import CASES, ledger_size
 from ops.bench.redis.nodes import deliver
+from ops.bench.redis.replicated import deliver_replicated
 from ops.bench.rendering import render, render_failing
 from ops.bench.scrape import scrape
 from ops.bench.shaping import shape
@@ -37,6 +38,11 @@ _LIVE: Final = tuple(
     for part in ("idle", "beside_a_backfill")
     for percentile in ("p50", "p99")
 )
+_REPLICATED: Final = {
+    (servers, replicas): {"servers": servers, "replicas": replicas}
+    for servers in ("sentinel", "cluster")
+    for replicas in (0, 1)
+}
 _STEPS: Final = ("parse", "shape", "correct", "correct newer", "identifiers", "write")
 
 
@@ -115,7 +121,10 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "A file is read into Redis",
         "rows/s",
         backfill,
-        (Variant("1 KB rows", "rows_per_second"),),
+        (
+            Variant("1 KB rows", "rows_per_second"),
+            Variant("256 partitions", "rows_per_second", {"partitions": 256}),
+        ),
         events=50_000,
     ),
     "webhook": Scenario(
@@ -278,6 +287,33 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         events=50_000,
         takes_long=True,
     ),
+    "replicas": Scenario(
+        "Accepting and draining while a replica has to confirm, or none",
+        _RATE,
+        deliver_replicated,
+        tuple(
+            Variant(f"{servers}, replicas = {replicas}, {part}", figure, arguments)
+            for (servers, replicas), arguments in _REPLICATED.items()
+            for part, figure in (
+                ("accepted", "accepted_per_second"),
+                ("drained", "events_per_second"),
+            )
+        ),
+        events=50_000,
+        takes_long=True,
+    ),
+    "replicas-latency": Scenario(
+        "A webhook's answer while a replica has to confirm, or none",
+        "ms",
+        deliver_replicated,
+        tuple(
+            Variant(f"{servers}, replicas = {replicas}, {part}", f"answer/{part}_ms", arguments)
+            for (servers, replicas), arguments in _REPLICATED.items()
+            for part in ("p50", "p99")
+        ),
+        events=50_000,
+        takes_long=True,
+    ),
     "commands": Scenario(
         "Commands that Redis runs for a delivery",
         "commands",
@@ -292,6 +328,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
                 ("16 partitions, 16 times as many in each", {"partitions": 16}),
                 ("40 triggers", {"triggers": 40}),
                 ("400 triggers", {"triggers": 400}),
+                ("400 triggers, 16 partitions", {"partitions": 16, "triggers": 400}),
                 ("300 audiences", {"audiences": 300}),
             )
         ),

@@ -15,6 +15,7 @@ from ops.terminal.interrupts import Interruption, interruptible_between_steps
 from producer.publish import Publisher
 from producer.publishing.matching import routing_digest
 from producer.publishing.published import Published, PublishOptions
+from producer.sources.blocks import block_times
 from producer.sources.files import OpenedSource, batches, opened
 from producer.sources.reading import read_payloads
 from worker.contract.printable import printable
@@ -85,11 +86,12 @@ def send(
         opened_redis(patient=False) as (settings, client),
     ):
         publisher = Publisher(client, settings, dry_run=dry_run)
-        digest = file.digest(routing_digest(settings)) if job and not dry_run else ""
+        times = block_times(settings.redis.partitions)
+        digest = file.digest(routing_digest(settings), times) if job and not dry_run else ""
         away_seconds = patience_seconds(resolve_url(settings.redis))
         target = Target(publisher, source, into, job, digest, skip_hook, dry_run, away_seconds)
         sending = Sending(target, deadline, interruption, mention)
-        _send(file, sending, interruption)
+        _send(file, sending, interruption, times)
         published = sending.published
         _report(published, target, as_json=as_json)
         waiting = (
@@ -115,9 +117,11 @@ def _seconds(text: str) -> float | None:
         raise UsageWrong(f"--timeout: {error}; write 90s or 15m.") from error
 
 
-def _send(file: OpenedSource, sending: Sending, interruption: Interruption) -> None:
+def _send(file: OpenedSource, sending: Sending, interruption: Interruption, times: int) -> None:
     payloads = read_payloads(file.lines)
-    parts = batches(payloads, is_live=file.is_live, stops=lambda: interruption.is_requested)
+    parts = batches(
+        payloads, is_live=file.is_live, times=times, stops=lambda: interruption.is_requested
+    )
     with progress("sent") as shown:
         sending.run(parts, shown.advance, is_live=file.is_live)
 

@@ -40,6 +40,7 @@ class Spec:
         stripes: Processes that read.
         routing: Digest of what decides which deliveries come of a row, see `routing_digest`.
         started_at: RFC 3339.
+        block_times: How many times larger than usual its blocks are, see `blocks.block_times`.
         attempt: How often the source was read from its beginning before, because it can't be
             taken up where a reading stopped.
     """
@@ -59,6 +60,7 @@ class Spec:
     started_at: str
     expected_rows: int = 0
     attempt: int = 0
+    block_times: int = 1
 
     @property
     def options(self) -> PublishOptions:

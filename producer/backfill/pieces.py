@@ -40,7 +40,7 @@ def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
         audience = audience_of(name)
         if audience:
             rows = scan_rows(settings, audience)
-            for block in grouped(rows, spec.canary if number == 0 else 0):
+            for block in grouped(rows, spec.canary if number == 0 else 0, spec.block_times):
                 number += 1
                 yield Piece(number, name, block, 0)
             continue
@@ -86,7 +86,7 @@ def _unchanged(file: Opened, spec: Spec, first_rows: int) -> Iterator[Block]:
         SourceChanged: It was written to; no block that may hold something of both is yielded.
     """
     try:
-        for block in blocks_of(file, spec.columns, first_rows=first_rows):
+        for block in blocks_of(file, spec.columns, first_rows=first_rows, times=spec.block_times):
             _refuse_change(file, spec)
             yield block
     except SourceChanged:

@@ -22,12 +22,22 @@ from worker.errors import UsageWrong
 
 BLOCK_BYTES: Final = 1_000_000
 BLOCK_ROWS: Final = 1_000
+_PARTITIONS_OF_A_BLOCK: Final = 64
+"""The partitions for which a block of 1,000 rows is large enough: it is one write for each of them,
+which costs Redis six commands beside one for each delivery."""
+_LARGEST_TIMES: Final = 8
+"""The limit of that factor: each process that publishes has two blocks in its memory."""
 _CUT: Final = b"\n{"
 _SPACE: Final = b" \t\r\n"
 _STEP_BYTES: Final = 1 << 20
 _LARGEST_BLOCK_BYTES: Final = 2 * LARGEST_PAYLOAD_BYTES
 _PARSED_ROW_BYTES: Final = 1_000
 """The bytes that a parsed row counts for: CSV and Parquet keep no text of it."""
+
+
+def block_times(partitions: int) -> int:
+    """Return how many times larger than usual blocks are, because partitions are many."""
+    return min(_LARGEST_TIMES, max(1, partitions // _PARTITIONS_OF_A_BLOCK))
 
 
 class Block(NamedTuple):
@@ -52,20 +62,23 @@ class Block(NamedTuple):
         yield from _payloads(io.BytesIO(self.text), self.line) if lines is None else lines
 
 
-def blocks_of(opened: Opened, columns: Columns, *, first_rows: int = 0) -> Iterator[Block]:
+def blocks_of(
+    opened: Opened, columns: Columns, *, first_rows: int = 0, times: int = 1
+) -> Iterator[Block]:
     """Yield the blocks of one file.
 
     Args:
         opened: The file.
         columns: How to read CSV.
         first_rows: How many rows the first block has, if they are delivered first; 0 = as all.
+        times: How many times larger than usual the blocks are.
 
     Raises:
         UsageWrong: The file is not what its beginning looked like, or its columns are not known.
     """
     line = 0
     try:
-        for block in _blocks_of(opened, columns, first_rows):
+        for block in _blocks_of(opened, columns, first_rows, times):
             line = block.line
             yield block
     except DAMAGED as error:
@@ -76,21 +89,21 @@ def blocks_of(opened: Opened, columns: Columns, *, first_rows: int = 0) -> Itera
         ) from error
 
 
-def _blocks_of(opened: Opened, columns: Columns, first_rows: int) -> Iterator[Block]:
+def _blocks_of(opened: Opened, columns: Columns, first_rows: int, times: int) -> Iterator[Block]:
     match opened.format:
         case Format.OBJECTS:
-            return _cut(opened.stream, first_rows)
+            return _cut(opened.stream, first_rows, times)
         case Format.ARRAY:
-            return grouped(_payloads(opened.stream), first_rows)
+            return grouped(_payloads(opened.stream), first_rows, times)
         case Format.CSV:
-            return grouped(read_csv(opened, columns), first_rows)
+            return grouped(read_csv(opened, columns), first_rows, times)
         case Format.PARQUET:
-            return grouped(read_parquet(opened), first_rows)
+            return grouped(read_parquet(opened), first_rows, times)
         case Format.EMPTY:
             return iter(())
 
 
-def _cut(stream: BinaryIO, first_rows: int) -> Iterator[Block]:
+def _cut(stream: BinaryIO, first_rows: int, times: int) -> Iterator[Block]:
     """Cut before lines that begin with `{`."""
     line, left = 1, b""
     while True:
@@ -99,8 +112,8 @@ def _cut(stream: BinaryIO, first_rows: int) -> Iterator[Block]:
         at = _first_cut(text, first_rows) if first_rows else text.rfind(_CUT) + 1
         if not piece:
             break
-        if (at <= 0 or (len(text) < BLOCK_BYTES and not first_rows)) and (
-            len(text) < _LARGEST_BLOCK_BYTES
+        if (at <= 0 or (len(text) < times * BLOCK_BYTES and not first_rows)) and (
+            len(text) < max(_LARGEST_BLOCK_BYTES, times * BLOCK_BYTES)
         ):
             left = text
             continue
@@ -141,7 +154,7 @@ def _first_cut(text: bytes, rows: int) -> int:
     return at
 
 
-def grouped(payloads: Iterable[Payload], first_rows: int = 0) -> Iterator[Block]:
+def grouped(payloads: Iterable[Payload], first_rows: int = 0, times: int = 1) -> Iterator[Block]:
     """Yield blocks of rows that are parsed already; see `blocks_of`."""
     rows: list[Payload] = []
     count = size = 0
@@ -149,7 +162,7 @@ def grouped(payloads: Iterable[Payload], first_rows: int = 0) -> Iterator[Block]
         rows.append(payload)
         count += payloads_in(payload.value)
         size += len(payload.text) or _PARSED_ROW_BYTES
-        if count >= (first_rows or BLOCK_ROWS) or size >= BLOCK_BYTES:
+        if count >= (first_rows or times * BLOCK_ROWS) or size >= times * BLOCK_BYTES:
             yield Block(rows[0].line, rows=tuple(rows))
             rows, count, size, first_rows = [], 0, 0, 0
     if rows:

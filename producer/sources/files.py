@@ -55,18 +55,19 @@ class OpenedSource:
     is_live: bool
     _file: BinaryIO | None = None
 
-    def digest(self, salt: str) -> str:
+    def digest(self, salt: str, times: int = 1) -> str:
         """Return what tells this file's content from any other; "" where it can't be read twice.
 
         Args:
             salt: What else decides about the deliveries that come of it.
+            times: As for `batches`.
         """
         if self._file is None:
             return ""
         self._file.seek(0)
         content = hashlib.file_digest(self._file, "sha256")  # type: ignore[arg-type]
         self._file.seek(0)
-        content.update(f"|{salt}|{BATCH_PAYLOADS}|{BATCH_BYTES}".encode())
+        content.update(f"|{salt}|{times * BATCH_PAYLOADS}|{times * BATCH_BYTES}".encode())
         return content.hexdigest()[:24]
 
 
@@ -134,6 +135,7 @@ def batches(
     payloads: Iterable[Payload | None],
     *,
     is_live: bool = False,
+    times: int = 1,
     stops: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Payload]]:
     """Yield payloads by the thousand, or by 4 MB; always the same ones of the same source.
@@ -141,6 +143,7 @@ def batches(
     Args:
         payloads: None where none came for a while.
         is_live: Yield also what came in the last second, however little it is.
+        times: How many times larger than usual the batches are, see `blocks.block_times`.
         stops: Whether to stop reading; what was read is yielded before.
     """
     batch: list[Payload] = []
@@ -154,7 +157,8 @@ def batches(
             size += len(payload.text)
         waited = is_live and (payload is None or time.monotonic() - begun >= LIVE_SECONDS)
         stopped = stops()
-        if batch and (count >= BATCH_PAYLOADS or size >= BATCH_BYTES or waited or stopped):
+        is_full = count >= times * BATCH_PAYLOADS or size >= times * BATCH_BYTES
+        if batch and (is_full or waited or stopped):
             yield batch
             batch, count, size = [], 0, 0
         if stopped:

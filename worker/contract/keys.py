@@ -57,7 +57,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}counts` | hash | `[backfill.]kind\|trigger[\|reason]`, see `outcome_field`, and |
 | | | `job\|name\|kind[\|reason]` → count; |
 | | | and times and answers, see `contract.measures` |
-| `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration |
+| `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration; |
+| | | and `floor`, which stays: ids up to there (ms) are not given again |
 | `{d:p}bell` | string | a drain was rung for and has not begun |
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
 | `{d:p}notes` | hash | note id → JSON |

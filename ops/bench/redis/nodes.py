@@ -25,6 +25,8 @@ from ops.rig.configuration import trigger_pairs
 from ops.rig.rig import DESTINATION, Rig
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
+from producer.sources.blocks import block_times
+from producer.sources.files import BATCH_PAYLOADS
 from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.redis.connection import servers_of
 from worker.errors import OperationsMustAct
@@ -34,7 +36,6 @@ _NO_BROKER: Final = "redis://127.0.0.1:1/0"
 _PEOPLE: Final = 1_000_000
 _IDLE_SECONDS: Final = 2.0
 _ROUNDS: Final = 20
-_CHUNK: Final = 1_000
 _OTHERS: Final = tuple(
     f"cmdstat_{name}" for name in ("info", "auth", "cluster", "config", "client", "hlen")
 )
@@ -102,9 +103,11 @@ def _rig(masters: int, lines: str, **options: Any) -> Iterator[Rig]:
 
 
 def _publish(rig: Rig, rows: list[bytes]) -> None:
+    """Publish in blocks as large as those of `segrelay send`."""
     publisher = Publisher(rig.client, rig.settings, doorbell=SilentDoorbell())
-    for first in range(0, len(rows), _CHUNK):
-        publisher.publish(rows[first : first + _CHUNK])
+    block = BATCH_PAYLOADS * block_times(rig.settings.redis.partitions)
+    for first in range(0, len(rows), block):
+        publisher.publish(rows[first : first + block])
 
 
 def _drain(rig: Rig, partitions: int) -> None:

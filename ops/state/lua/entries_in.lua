@@ -1,23 +1,29 @@
 #!lua flags=allow-oom
 -- Adds entries that come from a stream of another partition, each once: `carried` says which have come. Their ids are kept where
--- nothing newer stands in the stream; where the last one is of the same millisecond, the next of that millisecond is given.
+-- nothing newer stands in the stream, or stood in one that was removed; where the last one is of the same millisecond, the next of that millisecond is given.
 --
 -- KEYS[1] lease  [2] counts  [3] streams  [4] carried  [5] aside  [6] the stream
 -- ARGV[1] token  [2] the stream's name: `lane|trigger`, "" = its entries are no deliveries
 --     then per entry: its mark in `carried`, old id, setback ("" = none), f, the number of fields; f times: field, value
 --
 -- Returns how many were added, or -1 if somebody else holds the lease.
+--@include _add
 --@include _outcomes
 
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return -1 end
+local token, floor = unpack(redis.call('HMGET', KEYS[1], 'token', 'floor'))
+if token ~= ARGV[1] then return -1 end
 local name, added, i = ARGV[2], 0, 3
+if name == '' then floor = false end
 while i <= #ARGV do
   local mark, old, setback, after = ARGV[i], ARGV[i + 1], ARGV[i + 2], i + 4 + 2 * tonumber(ARGV[i + 3])
   if redis.call('HSETNX', KEYS[4], mark, '1') == 1 then
     local fields = {unpack(ARGV, i + 4, after - 1)}
-    local id = redis.pcall('XADD', KEYS[6], old, unpack(fields))
-    if type(id) == 'table' then id = redis.pcall('XADD', KEYS[6], string.match(old, '^%d+') .. '-*', unpack(fields)) end
-    if type(id) == 'table' then id = redis.call('XADD', KEYS[6], '*', unpack(fields)) end
+    local ms, id = string.match(old, '^%d+'), nil
+    if not floor or tonumber(ms) > tonumber(floor) then
+      id = redis.pcall('XADD', KEYS[6], old, unpack(fields))
+      if type(id) == 'table' then id = redis.pcall('XADD', KEYS[6], ms .. '-*', unpack(fields)) end
+    end
+    if type(id) ~= 'string' then id = add(KEYS[6], floor, unpack(fields)) end
     if setback ~= '' then redis.call('HSET', KEYS[5], name .. '|' .. id, setback) end
     added = added + 1
   end

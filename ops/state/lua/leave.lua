@@ -7,11 +7,13 @@
 --
 -- Returns {letters taken, ring}: ring is 1 if something waits now and the bell was silent. It is rung for backfill, which 3 means.
 -- {-1, 0} if the number of partitions has changed.
+--@include _add
 --@include _outcomes
 --@include _renumbered
 
 if is_renumbered(KEYS[7]) then return {-1, 0} end
 local FIXED, PER_LETTER = 7, 7
+local floor = redis.call('HGET', KEYS[7], 'floor')
 local s = tonumber(ARGV[1])
 
 local function forget_one_of(cause)
@@ -30,7 +32,7 @@ for i = 2 + s, #ARGV, PER_LETTER do
       count_outcome(KEYS[1], 'discarded', '', name, 1)
     else
       local at = tonumber(index)
-      redis.call('XADD', KEYS[FIXED + at], '*', 'h', ARGV[i + 5], 'p', ARGV[i + 6])
+      add(KEYS[FIXED + at], floor, 'h', ARGV[i + 5], 'p', ARGV[i + 6])
       redis.call('SADD', KEYS[2], ARGV[1 + at])
       waits = true
     end

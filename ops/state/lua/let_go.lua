@@ -4,4 +4,5 @@
 -- Returns 1, or 0 if somebody else holds it.
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
-return redis.call('DEL', KEYS[1])
+redis.call('HDEL', KEYS[1], 'token', 'until', 'length', 'owner') -- `floor` stays
+return 1

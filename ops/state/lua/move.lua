@@ -7,18 +7,19 @@
 --
 -- Returns {moved, ring}: ring is 1 if the bell was silent; {-1, owner} if such a worker holds the lease.
 -- The bell is 1 if it was rung for live work, 3 for backfill.
+--@include _add
 --@include _orphans
 --@include _outcomes
 
 local clock = redis.call('TIME')
-local lease = redis.call('HMGET', KEYS[6], 'until', 'owner')
+local lease = redis.call('HMGET', KEYS[6], 'until', 'owner', 'floor')
 local owner = lease[2] or ''
 if lease[1] and tonumber(lease[1]) > tonumber(clock[1]) * 1000 and string.match(owner, ' (.*)$') ~= ARGV[3] then return {-1, owner} end
 local moved, ids = 0, {}
 for i = 4, #ARGV do
   local entry = redis.call('XRANGE', KEYS[4], ARGV[i], ARGV[i])[1]
   if entry and redis.call('XDEL', KEYS[4], ARGV[i]) == 1 then
-    redis.call('XADD', KEYS[9], '*', unpack(entry[2]))
+    add(KEYS[9], lease[3], unpack(entry[2]))
     redis.call('HDEL', KEYS[5], ARGV[1] .. '|' .. ARGV[i])
     moved = moved + 1
     ids[moved] = ARGV[i]

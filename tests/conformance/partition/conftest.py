@@ -14,7 +14,7 @@ from worker.adapters.redis import scripts
 from worker.adapters.redis.partition import RedisPartition
 from worker.batch.partition import Delivery, Hold, Note, NotedDelivery, Partition, ReadRange
 from worker.contract.events import Header, decode_header
-from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.keys import PartitionKeys, digest_of, stream_name
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.redis.connection import connect_async, redis_errors
 from worker.contract.words import Direction
@@ -48,6 +48,9 @@ class World(Protocol):
 
     def waiting_in(self, partition: int) -> int: ...
 
+    def accept_ahead(self, delivery: NewDelivery, seconds: float) -> None:
+        """Accept as if the clock by which ids are given were ahead, and was set back since."""
+
 
 class FakeWorld:
     def __init__(self, runner: asyncio.Runner) -> None:
@@ -77,6 +80,12 @@ class FakeWorld:
 
     def waiting_in(self, partition: int) -> int:
         return len(self.store.elsewhere.get(partition, ()))
+
+    def accept_ahead(self, delivery: NewDelivery, seconds: float) -> None:
+        now_ms = self.now_ms
+        self.now_ms += round(1000 * seconds)
+        self.run(self.partition().accept([delivery]))
+        self.now_ms = now_ms
 
     def ledger_lives_ms(self, digest: bytes) -> int:
         until_ms = self.store.ledgers[digest][1]
@@ -166,6 +175,14 @@ class RedisWorld:
     def waiting_in(self, partition: int) -> int:
         stream = PartitionKeys(self.keys.destination, partition).stream("live|vip-enter")
         return self.run(self._client.xlen(stream))
+
+    def accept_ahead(self, delivery: NewDelivery, seconds: float) -> None:
+        self.run(self.partition().accept([delivery]))
+        stream = self.keys.stream(stream_name(delivery.lane, delivery.trigger))
+        entry_id, fields = self.run(self._client.xrevrange(stream, count=1))[0]
+        ahead = int(entry_id.split(b"-")[0]) + round(1000 * seconds)
+        self.run(self._client.xdel(stream, entry_id))
+        self.run(self._client.xadd(stream, fields, id=f"{ahead}-0"))
 
     def ledger_lives_ms(self, digest: bytes) -> int:
         return self.run(self._client.pttl(self.keys.ledger(digest)))

@@ -1,8 +1,17 @@
 """Settling, on the fake and on Redis: all or nothing, and once."""
 
-from tests.conformance.partition.conftest import Bench, note_of
+from tests.conformance.partition.conftest import (
+    Bench,
+    new,
+    note_of,
+)
 from tests.conformance.partition.steps import LETTER, held_with, settle, take
-from worker.batch.partition import LedgerText, Settled, Settlement
+from worker.batch.partition import (
+    LedgerText,
+    Settled,
+    Settlement,
+)
+from worker.batch.preparing.read import order_of
 from worker.contract.words import Death, Skip
 from worker.core.backoff import Wait
 
@@ -99,6 +108,65 @@ def test_what_is_not_there_any_more_changes_no_ledger_and_writes_no_letter(bench
     assert contents["letters"] == {}
     assert contents["counts"]["delivered|vip-enter"] == 2
     assert "dead|vip-enter|invalid" not in contents["counts"]
+
+
+def test_what_came_to_a_stream_since_it_was_read_stays(bench: Bench) -> None:
+    bench.accept("eve", trigger="gold-enter")
+    ada, bob = held_with(bench, "ada", "bob")
+    (eve,) = bench.deliveries("live|gold-enter")
+    bench.accept("cyd")
+    bench.run(bench.one.note(note_of("n", ada, bob, eve)))
+
+    settle(bench, Settlement([Settled(ada), Settled(bob), Settled(eve)], note_id="n"))
+
+    contents = bench.contents()
+    assert [row.profile for row in bench.deliveries()] == [new("cyd").profile]
+    assert list(contents["streams"]) == ["live|vip-enter"]
+    assert contents["counts"]["delivered|vip-enter"] == 2
+    assert contents["counts"]["delivered|gold-enter"] == 1
+
+
+def test_of_a_stream_only_what_was_still_in_it_is_counted(bench: Bench) -> None:
+    ada, bob = held_with(bench, "ada", "bob")
+    bench.run(bench.one.note(note_of("n", ada, bob)))
+    settle(bench, Settlement([Settled(ada, Skip.DUPLICATE)]))
+
+    settle(bench, Settlement([Settled(ada), Settled(bob)], note_id="n"))
+
+    contents = bench.contents()
+    assert contents["streams"] == {}
+    assert contents["counts"]["skipped|vip-enter|duplicate"] == 1
+    assert contents["counts"]["delivered|vip-enter"] == 1
+
+
+def test_a_late_settlement_meets_no_new_entry_after_the_clock_was_set_back(bench: Bench) -> None:
+    bench.world.accept_ahead(new("ada"), 3_600)
+    take(bench)
+    (ada,) = bench.deliveries()
+    late = Settlement([Settled(ada, Skip.DUPLICATE)])
+    settle(bench, late)
+    bench.accept("bob", "cyd")
+
+    settle(bench, late)
+
+    bob, cyd = bench.deliveries()
+    assert order_of(ada.entry_id) < order_of(bob.entry_id) < order_of(cyd.entry_id)
+    assert bench.contents()["counts"]["skipped|vip-enter|duplicate"] == 1
+
+
+def test_ids_go_on_behind_those_of_a_removed_stream_when_the_lease_was_given_back(
+    bench: Bench,
+) -> None:
+    bench.world.accept_ahead(new("ada"), 3_600)
+    take(bench)
+    (ada,) = bench.deliveries()
+    settle(bench, Settlement([Settled(ada, Skip.DUPLICATE)]))
+    bench.run(bench.one.release({}, (), keep_if_due=False))
+
+    bench.accept("bob")
+    take(bench, bench.two)
+
+    assert order_of(ada.entry_id) < order_of(bench.deliveries()[0].entry_id)
 
 
 def test_a_repeated_settlement_tells_the_end_of_the_note_that_it_opened(bench: Bench) -> None:

@@ -137,7 +137,8 @@ def newer_entry(rig):
 def newer_ledger(rig):
     """Turn the ledgers of those who are known into records of a format to come."""
     for place in rig.partitions():
-        for key in rig.client.scan_iter(match=f"{place.tag}l*"):
+        ledgers = rig.client.scan_iter(match=f"{place.tag}l*", _type="string")
+        for key in ledgers:
             rig.client.setrange(key, 0, bytes([RECORD_FORMAT + 1]))
 
 

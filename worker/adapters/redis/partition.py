@@ -78,6 +78,7 @@ class RedisPartition:
         self._owner = owner
         self._may_repeat = may_repeat
         self.token = secrets.token_hex(8)
+        self._ended: set[str] = set()
 
     async def take(self) -> TakenPartition | None:
         """Take the lease if it is free; clears the bell."""
@@ -136,6 +137,8 @@ class RedisPartition:
             )
         rows = dict(answer)  # a stream with nothing behind the id is missing
         found = [(each.stream, rows.get(key, ())) for each, key in zip(ranges, keys, strict=True)]
+        self._ended -= {stream for stream, _ in found}
+        self._ended |= {stream for stream, some in found if len(some) < most}
         return [ReadEntries(_deliveries(stream, some), len(some) < most) for stream, some in found]
 
     async def ledgers(
@@ -196,7 +199,7 @@ class RedisPartition:
 
     async def settle(self, settlement: Settlement) -> int:
         """Settle; repeated until Redis has confirmed it, since the script is idempotent."""
-        keys, args = settle_call(self.keys, settlement, self.token, self._retention_ms)
+        keys, args = settle_call(self.keys, settlement, self.token, self._retention_ms, self._ended)
         state, _, end_ms = await until_confirmed(
             lambda: self._write("settle", keys, args), self._may_repeat
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from typing import Final
 
 import orjson
 
@@ -11,11 +13,24 @@ from worker.contract.events import encode_header
 from worker.contract.keys import PartitionKeys, stream_name
 from worker.core.backoff import Setback, Wait
 
+_FEW_ENTRIES: Final = 2
+_FEW_BYTES: Final = 4_000
+"""The most entries and bytes of a stream that the script reads again to see whether all of it may
+go. It pays for their bytes: beyond two entries, removing them by name costs less."""
+
 
 def settle_call(
-    k: PartitionKeys, what: Settlement, token: str, retention_ms: int
+    k: PartitionKeys, what: Settlement, token: str, retention_ms: int, ended: Container[str] = ()
 ) -> tuple[list[str | bytes], list[str | bytes | int]]:
-    """Return keys and arguments of the script that settles."""
+    """Return keys and arguments of the script that settles.
+
+    Args:
+        k: Of the partition.
+        what: What is settled.
+        token: Of the lease.
+        retention_ms: How long a ledger that may lapse is kept.
+        ended: Streams that were read to their end, so that nothing else may be in them.
+    """
     setbacks = [(*place.rpartition("|")[::2], value) for place, value in what.setbacks.items()]
     named = (*(s.delivery.stream for s in what.settled), *(stream for stream, _, _ in setbacks))
     streams = list(dict.fromkeys(named))
@@ -35,9 +50,12 @@ def settle_call(
     groups: dict[tuple[str, str | None], list[Settled]] = {}
     for s in what.settled:
         groups.setdefault((s.delivery.stream, s.reason), []).append(s)
+    groups_of = Counter(stream for stream, _ in groups)
     args.append(len(groups))
     for (stream, _), group in groups.items():
-        args += (stream_index[stream], group[0].counted_as, *_packed(group, ledgers))
+        may_be_all = stream in ended and groups_of[stream] == 1 and _are_few(group)
+        args += (stream_index[stream], int(may_be_all))
+        args += (group[0].counted_as, *_packed(group, ledgers))
     _put_list(args, [(trigger, _wait(wait)) for trigger, wait in what.waits.items()])
     _put_list(
         args,
@@ -70,6 +88,10 @@ def carry_call(
             stream = stream_name(each.lane, each.trigger)
             args += (index[stream], encode_header(each.header), each.profile)
     return keys, args
+
+
+def _are_few(group: Sequence[Settled]) -> bool:
+    return len(group) <= _FEW_ENTRIES and sum(s.delivery.size for s in group) <= _FEW_BYTES
 
 
 def _packed(group: Sequence[Settled], ledgers: Mapping[bytes, int]) -> list[str | bytes | int]:

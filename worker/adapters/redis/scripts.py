@@ -11,17 +11,22 @@ from typing import Any, Final, TypeVar
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
+from worker.contract.redis.accept import ADD
 from worker.contract.redis.replicas import replicas_of, require_confirmed, wait_commands
 from worker.contract.redis.scripts import digest, run_script
 from worker.errors import RedisUnavailable
 
 FOLDER: Final = Path(__file__).parent / "lua"
 _INCLUDE: Final = "--@include "
+_SHARED: Final = {"_add": ADD}
+"""Parts that lie in another folder."""
 
 
 @cache
 def source(name: str) -> str:
     """Return a script's text, with the lines `--@include part` replaced by that part."""
+    if name in _SHARED:
+        return _SHARED[name]
     return included((FOLDER / f"{name}.lua").read_text())
 
 

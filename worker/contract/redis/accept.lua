@@ -23,7 +23,10 @@
 -- {-2} for such a reader; {-3} if the number of partitions is another one by now, or is being changed: nobody reads here.
 -- ring is 1 if the bell was silent.
 
-if string.find(redis.call('HGET', KEYS[5], 'token') or '', '^renumbered:') then return {-3} end
+--@include _add
+
+local token, floor = unpack(redis.call('HMGET', KEYS[5], 'token', 'floor'))
+if string.find(token or '', '^renumbered:') then return {-3} end
 local PER_ENTRY = 2
 local MOST_ARGUMENTS = 4000
 local job, position, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -66,7 +69,7 @@ local next_stream, next_number = string.gmatch(ARGV[at], '%d+'), string.gmatch(A
 for i = at + 2, is_behind and 0 or #ARGV - 1, PER_ENTRY do
   local s, number = tonumber(next_stream()), next_number()
   if not placed[number] then
-    last[s] = redis.call('XADD', KEYS[5 + s], '*', 'h', ARGV[i], 'p', ARGV[i + 1])
+    last[s] = add(KEYS[5 + s], not first[s] and floor, 'h', ARGV[i], 'p', ARGV[i + 1])
     first[s] = first[s] or last[s]
     added[s] = (added[s] or 0) + 1
     total = total + 1
@@ -88,7 +91,8 @@ end
 for at = 1, #names, MOST_ARGUMENTS do
   redis.call('SADD', KEYS[2], unpack(names, at, math.min(#names, at + MOST_ARGUMENTS - 1)))
 end
-for at = 1, #fields, MOST_ARGUMENTS / 2 do
+if #fields == 1 then redis.call('HINCRBY', KEYS[1], fields[1], count_of[fields[1]]) end
+for at = 1, #fields > 1 and #fields or 0, MOST_ARGUMENTS / 2 do
   local till = math.min(#fields, at + MOST_ARGUMENTS / 2 - 1)
   local known, fresh = redis.call('HMGET', KEYS[1], unpack(fields, at, till)), {}
   for i = at, till do

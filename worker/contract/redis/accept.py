@@ -14,7 +14,10 @@ from worker.contract.events import Header, encode_header
 from worker.contract.keys import PartitionKeys, stream_name
 from worker.contract.redis.scripts import ScriptCall
 
-SCRIPT: Final = (Path(__file__).parent / "accept.lua").read_text()
+_FOLDER: Final = Path(__file__).parent
+ADD: Final = (_FOLDER / "_add.lua").read_text()
+"""The part of a script that adds an entry to a stream of deliveries."""
+SCRIPT: Final = (_FOLDER / "accept.lua").read_text().replace("--@include _add", ADD)
 _POSITION_DIGITS: Final = 20
 RENUMBERED: Final = -3
 """The answer of a partition that nobody reads any more: the number of partitions has changed."""

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from producer.events.payloads import Payload
-from producer.sources.blocks import Block, blocks_of
+from producer.sources.blocks import BLOCK_BYTES, Block, block_times, blocks_of
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import Format, opened
 from worker.errors import UsageWrong
@@ -27,11 +27,12 @@ CSV = b"email,first_name\n" + b"".join(f"{r['email']},Ann\n".encode() for r in R
 def blocks(tmp_path: Path) -> Callable[..., list[Block]]:
     """Return the blocks of a file with this content."""
 
-    def read(content: bytes, *, first_rows: int = 0, **columns: Any) -> list[Block]:
+    def read(content: bytes, *, first_rows: int = 0, times: int = 1, **columns: Any) -> list[Block]:
         path = tmp_path / "export"
         path.write_bytes(content)
         with opened(str(path)) as found:
-            return list(blocks_of(found, Columns(**columns), first_rows=first_rows))
+            read = blocks_of(found, Columns(**columns), first_rows=first_rows, times=times)
+            return list(read)
 
     return read
 
@@ -257,3 +258,25 @@ def test_a_file_that_changes_between_two_openings_has_another_digest(tmp_path: P
             digests.append(found.digest)
 
     assert digests[0] != digests[1]
+
+
+@pytest.mark.parametrize(
+    ("partitions", "times"), [(1, 1), (16, 1), (127, 1), (128, 2), (256, 4), (1_024, 8)]
+)
+def test_blocks_are_larger_where_partitions_are_many(partitions: int, times: int) -> None:
+    assert block_times(partitions) == times
+
+
+@pytest.mark.parametrize("content", [LINES, CSV], ids=["lines", "csv"])
+def test_larger_blocks_hold_the_same_rows(
+    content: bytes, blocks: Callable[..., list[Block]]
+) -> None:
+    head, _, rows = content.partition(b"\n") if content is CSV else (b"", b"", content)
+    many = head + b"\n" * bool(head) + rows * (3 * BLOCK_BYTES // len(rows))
+
+    usual, larger = blocks(many), blocks(many, times=2)
+
+    assert len(larger) < len(usual)
+    assert [r.value for b in larger for r in b.payloads()] == [
+        r.value for b in usual for r in b.payloads()
+    ]

@@ -24,7 +24,9 @@ local key, trigger, version, what = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local function get(name) return redis.call('HGET', key, trigger .. name) end
 local function set(name, value) redis.call('HSET', key, trigger .. name, value) end
 local function forget(...)
-  for _, name in ipairs({...}) do redis.call('HDEL', key, trigger .. name) end
+  local fields = {}
+  for i, name in ipairs({...}) do fields[i] = trigger .. name end
+  redis.call('HDEL', key, unpack(fields))
 end
 local stored = get('')
 local is_current = stored and cjson.decode(stored).version == version

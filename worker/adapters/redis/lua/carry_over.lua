@@ -6,11 +6,13 @@
 -- ARGV[1] token  [2] s; s names `lane|trigger`  then per entry: index of its stream, id, n; then n times: index of the stream, header, profile
 --
 -- Returns {replaced}; {-1} if somebody else holds the lease.
+--@include _add
 --@include _counts
 --@include _orphans
 --@include _outcomes
 
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {-1} end
+local token, floor = unpack(redis.call('HMGET', KEYS[1], 'token', 'floor'))
+if token ~= ARGV[1] then return {-1} end
 local FIXED = 5
 local s = tonumber(ARGV[2])
 local function stream_of(index) return KEYS[FIXED + tonumber(index)], ARGV[2 + tonumber(index)] end
@@ -32,7 +34,7 @@ while at <= #ARGV do
     count_down(KEYS[5], name, {id})
     for i = at + 3, at + 3 * n, 3 do
       local to, to_name = stream_of(ARGV[i])
-      redis.call('XADD', to, '*', 'h', ARGV[i + 1], 'p', ARGV[i + 2])
+      add(to, floor, 'h', ARGV[i + 1], 'p', ARGV[i + 2])
       redis.call('SADD', KEYS[3], to_name)
       count_one(to_name, 1)
     end

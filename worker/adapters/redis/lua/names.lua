@@ -7,6 +7,7 @@
 -- A failover can lose the last numbers that were given, while ledgers and workers hold them. The process of Redis is another
 -- one then, and goes on far beyond.
 -- Returns their numbers, from 1, in the same order.
+--@include _calls
 
 local SKIPPED = 1000
 local last
@@ -20,16 +21,21 @@ local function begin()
   redis.call('HSET', KEYS[2], 'process', process)
 end
 
-local numbers = {}
-for i, name in ipairs(ARGV) do
-  local number = redis.call('HGET', KEYS[1], name)
-  if not number then
-    if not last then begin() end
-    last = last + 1
-    number = last
-    redis.call('HSET', KEYS[1], name, number)
+local numbers, given, fresh = {}, {}, {}
+for first = 1, #ARGV, MOST_VALUES do
+  local known = redis.call('HMGET', KEYS[1], unpack(ARGV, first, math.min(first + MOST_VALUES - 1, #ARGV)))
+  for i, number in ipairs(known) do
+    local name = ARGV[first + i - 1]
+    number = number or given[name]
+    if not number then
+      if not last then begin() end
+      last = last + 1
+      number, given[name] = last, last
+      fresh[#fresh + 1], fresh[#fresh + 2] = name, last
+    end
+    numbers[first + i - 1] = tonumber(number)
   end
-  numbers[i] = tonumber(number)
 end
+call_with_all('HSET', KEYS[1], fresh)
 if last then redis.call('HSET', KEYS[2], 'last', last) end
 return numbers

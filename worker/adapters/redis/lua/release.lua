@@ -20,7 +20,7 @@ end
 local paused, meanings = told_from(6 + 2 * h)
 local more = due(KEYS[4], KEYS[5], KEYS[3], KEYS[7], ARGV[3], paused, meanings, now, math.huge)
 if more ~= 0 and ARGV[2] == '1' then return {0, 1, 0} end
-redis.call('DEL', KEYS[1])
+redis.call('HDEL', KEYS[1], 'token', 'until', 'length', 'owner') -- `floor` stays
 local bell, ring = redis.call('GET', KEYS[6]), 0
 if more ~= 0 and bell ~= '1' and bell ~= '3' then
   redis.call('SET', KEYS[6], tostring(more))

@@ -9,8 +9,8 @@
 -- then the lengths of the ledgers' texts, in the order of their keys, separated by spaces, negative where the ledger never lapses;
 --     the texts in one
 -- then seven lists, each led by the number of its members:
---     groups:  index of the stream, field of counts, ids, indices of the ledgers that tell of them (0 = none; both separated by
---              spaces), the number of letters (0, or one an entry), the letters
+--     groups:  index of the stream, 1 = they are few, and may be all that is in it, field of counts, ids, indices of the ledgers that
+--              tell of them (0 = none; both separated by spaces), the number of letters (0, or one an entry), the letters
 --     waits:   trigger, text ("" = forget)
 --     asides:  index of the stream, id, text                        (what is not there any more is not remembered)
 --     counts:  field, amount                                         (once per request)
@@ -19,7 +19,8 @@
 --     responses: record                                              (once per request; the oldest go, counted)
 -- A letter is: id, newline, cause, newline, sample of the cause, newline, the letter itself.
 --
--- XDEL decides: what it did not remove changes no count and writes no letter. A ledger is written once, as its one text says: if
+-- XDEL decides: what it did not remove changes no count and writes no letter. Streams that hold nothing but a group are removed whole,
+-- all by one command, and what was in them counts as removed; no entry gets an id again that was in one, see `_add`. A ledger is written once, as its one text says: if
 -- a request was made, or an entry that it tells of was removed. Of a request whose note is gone or open already, nothing is
 -- written again.
 -- Returns {1, removed, end of the note (ms, 0 = closed)}; {2, 0, that end} if it had been settled already; {0, 0, 0} if somebody
@@ -30,7 +31,8 @@
 --@include _orphans
 --@include _outcomes
 
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {0, 0, 0} end
+local token, floor = unpack(redis.call('HMGET', KEYS[1], 'token', 'floor'))
+if token ~= ARGV[1] then return {0, 0, 0} end
 local note, open_for, retention = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local opened = note ~= '' and redis.call('HGET', KEYS[4], note)
 if note ~= '' and (opened or redis.call('HEXISTS', KEYS[3], note) == 0) then return {2, 0, tonumber(opened or 0)} end
@@ -68,43 +70,97 @@ end
 local function are_alike(tellers, letters)
   return letters == 0 and not any_aside and not any_orphans and (note ~= '' or not string.find(tellers, '[1-9]'))
 end
-local function remove_alike(stream, text)
+local function ids_in(text)
   local ids = {}
   for id in string.gmatch(text, '%S+') do ids[#ids + 1] = id end
-  return call_with_all('XDEL', stream, ids)
+  return ids
 end
+local function settle_group(group, gone, ids)
+  if gone == 0 then return end
+  if any_orphans then count_down(KEYS[18], group.name, ids) end
+  removed = removed + gone
+  count(group.field, gone)
+  local job = job_of(group.name)
+  if job then count_for_job(job, string.match(group.field, '(%a+)|'), string.match(group.field, '^[^|]*|[^|]*|(.+)$'), gone) end
+end
+local function remove_alike(group)
+  local gone = call_with_all('XDEL', group.stream, ids_in(group.ids))
+  if gone > 0 then touched[group.name] = group.stream end
+  settle_group(group, gone)
+end
+local few = {}
 local groups = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, groups do
-  local stream, name = stream_of(ARGV[at])
-  local field, letters = ARGV[at + 1], tonumber(ARGV[at + 4])
-  local index = string.gmatch(ARGV[at + 3], '%d+')
-  local alike = are_alike(ARGV[at + 3], letters)
-  local gone, entry, ids = alike and remove_alike(stream, ARGV[at + 2]) or 0, 0, {}
-  for id in string.gmatch(alike and '' or ARGV[at + 2], '%S+') do
-    entry = entry + 1
-    local teller = tonumber(index())
-    if redis.call('XDEL', stream, id) == 1 then
-      gone = gone + 1
-      ids[gone] = id
-      told[teller] = true
-      if any_aside then redis.call('HDEL', KEYS[9], name .. '|' .. id) end
-      if letters > 0 then bury(ARGV[at + 4 + entry]) end
+  local group = {field = ARGV[at + 2], ids = ARGV[at + 3]}
+  group.stream, group.name = stream_of(ARGV[at])
+  local letters = tonumber(ARGV[at + 5])
+  if not are_alike(ARGV[at + 4], letters) then
+    local index, entry, ids = string.gmatch(ARGV[at + 4], '%d+'), 0, {}
+    for id in string.gmatch(group.ids, '%S+') do
+      entry = entry + 1
+      local teller = tonumber(index())
+      if redis.call('XDEL', group.stream, id) == 1 then
+        ids[#ids + 1] = id
+        touched[group.name] = group.stream
+        told[teller] = true
+        if any_aside then redis.call('HDEL', KEYS[9], group.name .. '|' .. id) end
+        if letters > 0 then bury(ARGV[at + 5 + entry]) end
+      end
+    end
+    settle_group(group, #ids, ids)
+  elseif ARGV[at + 1] == '1' then
+    few[#few + 1] = group
+  else
+    remove_alike(group)
+  end
+  at = at + 6 + letters
+end
+
+-- entries_at_most(most, streams): the first entries of each stream that has any, by its key.
+local function entries_at_most(most, streams)
+  local found = {}
+  for first = 1, #streams, MOST_VALUES / 2 do
+    local words = {unpack(streams, first, math.min(first + MOST_VALUES / 2 - 1, #streams))}
+    for i = 1, #words do words[#words + 1] = '0' end
+    for _, row in ipairs(redis.call('XREAD', 'COUNT', most, 'STREAMS', unpack(words)) or {}) do found[row[1]] = row[2] end
+  end
+  return found
+end
+local empty, whole = {}, {}
+local function remove_few()
+  local streams, most = {}, 1
+  for i, group in ipairs(few) do
+    streams[i] = group.stream
+    group.wanted = {}
+    for n, id in ipairs(ids_in(group.ids)) do
+      group.wanted[id] = true
+      most = math.max(most, n + 1)
+      floor = math.max(tonumber(floor or now), tonumber(string.match(id, '^%d+')))
     end
   end
-  if gone > 0 then
-    if any_orphans then count_down(KEYS[18], name, ids) end
-    removed = removed + gone
-    touched[name] = stream
-    count(field, gone)
-    local job = job_of(name)
-    if job then count_for_job(job, string.match(field, '(%a+)|'), string.match(field, '^[^|]*|[^|]*|(.+)$'), gone) end
+  local found = entries_at_most(most, streams)
+  for _, group in ipairs(few) do
+    local entries, is_whole = found[group.stream] or {}, true
+    for _, entry in ipairs(entries) do is_whole = is_whole and group.wanted[entry[1]] end
+    if not is_whole then
+      remove_alike(group)
+    elseif #entries > 0 then
+      whole[#whole + 1], empty[#empty + 1] = group.stream, group.name
+      settle_group(group, #entries)
+    end
   end
-  at = at + 5 + letters
 end
-local empty = {}
-for name, stream in pairs(touched) do
-  if redis.call('XLEN', stream) == 0 then empty[#empty + 1] = name end
+if #few > 0 then remove_few() end
+if #whole > 0 then
+  for first = 1, #whole, MOST_VALUES do redis.call('UNLINK', unpack(whole, first, math.min(first + MOST_VALUES - 1, #whole))) end
+  redis.call('HSET', KEYS[1], 'floor', string.format('%.0f', math.max(now, floor)))
+end
+local names, streams = {}, {}
+for name, stream in pairs(touched) do names[#names + 1], streams[#streams + 1] = name, stream end
+local left = entries_at_most(1, streams)
+for i, stream in ipairs(streams) do
+  if not left[stream] then empty[#empty + 1] = names[i] end
 end
 call_with_all('SREM', KEYS[10], empty)
 
