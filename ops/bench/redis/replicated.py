@@ -18,9 +18,10 @@ from ops.bench.frame.rigs import bench_rig
 from ops.bench.receiver import RECEIVER, SECRET
 from ops.embedded import lifecycle
 from ops.embedded.cluster import LocalCluster
+from ops.embedded.launch import free_port
 from ops.embedded.sentinels import Sentinels
 from ops.invented.events import happenings, payloads
-from ops.rig.rig import Rig, free_port, wait_for_receiver
+from ops.rig.rig import Rig, wait_for_receiver
 
 Servers = Literal["sentinel", "cluster"]
 _PEOPLE: Final = 1_000_000
