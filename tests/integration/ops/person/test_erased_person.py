@@ -73,7 +73,7 @@ def needles(*emails):
 def traces(client, *emails):
     """Return what is known of people."""
     wanted = needles(*emails)
-    return [text for text in everything(client) for needle in wanted if needle in text]
+    return sorted(text for text in everything(client) for needle in wanted if needle in text)
 
 
 def left_of(client, *emails):
