@@ -77,7 +77,7 @@ def test_all_is_there_once_after_a_kill_a_lost_master_and_slots_that_moved(clust
 
     for count, events in zip(COUNTS, rest, strict=True):
         former = PartitionKeys(DESTINATION, numbering(rig).first)
-        sending = beside(rig, "send", "-", given=lines(events))
+        sending = beside(rig, "send", "-", "--timeout", "15m", given=lines(events))
         killed = change(rig, count)
         until(lambda: has_begun(rig, killed), 60)  # noqa: B023 - waited for at once
         move_the_slot_of(cluster, former)
