@@ -24,6 +24,7 @@ AT_ONCE = 10_000
 COUNTS = amount((5,), nightly=(5, 64))
 LEDGER, LEASE = b"}l", b"}lease"
 MOST_ATTEMPTS = 5
+MOST_SECONDS = 900
 
 
 def add_strangers(rig):
@@ -62,7 +63,7 @@ def move_the_slot_of(cluster, place):
 def ended(rig, count):
     """Give the command until it has done its work; a master that is away may break it off."""
     for _ in range(MOST_ATTEMPTS):
-        done = rig.command("redis", "partitions", str(count), "--yes")
+        done = rig.command("redis", "partitions", str(count), "--yes", timeout=MOST_SECONDS)
         assert b"Traceback" not in done.stderr
         if done.returncode == 0:
             return
@@ -77,7 +78,9 @@ def test_all_is_there_once_after_a_kill_a_lost_master_and_slots_that_moved(clust
 
     for count, events in zip(COUNTS, rest, strict=True):
         former = PartitionKeys(DESTINATION, numbering(rig).first)
-        sending = beside(rig, "send", "-", "--timeout", "15m", given=lines(events))
+        sending = beside(
+            rig, "send", "-", "--timeout", "15m", given=lines(events), timeout=MOST_SECONDS
+        )
         killed = change(rig, count)
         until(lambda: has_begun(rig, killed), 60)  # noqa: B023 - waited for at once
         move_the_slot_of(cluster, former)

@@ -59,10 +59,10 @@ class Lytics(threading.Thread):
         return [*self.failed, *self.left]
 
 
-def beside(rig, *arguments, given=b""):
+def beside(rig, *arguments, **options):
     """Start a command; returns a function that waits for its end, and returns how it ended."""
     pool = ThreadPoolExecutor(1)
-    return pool.submit(rig.command, *arguments, given=given).result
+    return pool.submit(rig.command, *arguments, **options).result
 
 
 def take_over(sentinels, *, by_kill):
