@@ -59,7 +59,7 @@ class LeavingGroup:
 
 @dataclass(frozen=True, slots=True)
 class LeavingPeople:
-    """The people who leave an audience, at all destinations."""
+    """Members of an audience who are to leave it, grouped by destination."""
 
     named: int
     groups: Sequence[LeavingGroup]
@@ -193,7 +193,7 @@ def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> N
 
 
 def check_follows(publisher: Publisher, old: str, new: str) -> None:
-    """Refuse slugs whose exits and entrances a destination would not get as it gets them now."""
+    """Refuse a renaming if a destination has triggers for the former slug only."""
     check_wanted(publisher, old, Direction.EXIT)
     check_wanted(publisher, new, Direction.ENTER)
     for direction in (Direction.ENTER, Direction.EXIT):

@@ -75,7 +75,7 @@ class JobView:
 
 
 def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
-    """Read the state of a job, and what became of its deliveries."""
+    """Read a backfill job: its state, its progress, and the outcomes of its deliveries."""
     name = job.spec.name
     counts: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {"skipped": Counter(), "dead": Counter()}

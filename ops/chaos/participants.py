@@ -13,7 +13,7 @@ from ops.chaos.watching import Watch
 
 
 class Participants(NamedTuple):
-    """Those who bring events in, break things, watch, join, give commands, and measure."""
+    """The parts of a chaos run that act on the system or observe it."""
 
     feeder: Feeder
     injector: FaultInjector

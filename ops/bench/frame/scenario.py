@@ -61,7 +61,7 @@ class Scenario:
 
 @dataclass(slots=True)
 class Runs:
-    """Runs scenarios, and measures once in each run what several of them share.
+    """Runs scenarios; a measurement that several scenarios share is made once in each run.
 
     Args:
         count: How often each scenario is measured.

@@ -1,4 +1,4 @@
-"""A benchmark of `redis.replicas`: what it costs that a replica has what is acknowledged."""
+"""A benchmark of `redis.replicas`: the cost of waiting until replicas have confirmed a write."""
 
 from __future__ import annotations
 

@@ -105,11 +105,15 @@ class FaultInjector:
         return 0
 
     def revive(self) -> None:
-        """Start again what ended by itself, as a supervisor does.
+        """Restart workers and the receiver if they ended by themselves, as a supervisor does.
 
-        A worker never should. A receiver ends if Redis is lost while it starts.
+        A worker must never end. The receiver may, with 1 and without a traceback, if Redis is lost
+        while it starts.
         """
-        if self._receiver is not None and self._receiver.poll() is not None:
+        code = self._receiver.poll() if self._receiver is not None else None
+        if code is not None:
+            if code != 1 or b"Traceback" in (self.rig.folder / "serve.log").read_bytes():
+                self.problems.append(f"the receiver ended by itself with {code}; see its log")
             self.start_receiver()
         for number, worker in enumerate(self.rig.workers):
             code = worker.poll()

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Adds entries that come from a stream of another partition, each once: `carried` says which have come. Their ids are kept where
--- nothing newer stands in the stream, or stood in one that was removed; where the last one is of the same millisecond, the next of that millisecond is given.
+-- nothing newer stands in the stream, or stood in one that was removed; where the last one is of the same millisecond, the next of
+-- that millisecond is given.
 --
 -- KEYS[1] lease  [2] counts  [3] streams  [4] carried  [5] aside  [6] the stream
 -- ARGV[1] token  [2] the stream's name: `lane|trigger`, "" = its entries are no deliveries

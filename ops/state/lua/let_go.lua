@@ -2,7 +2,8 @@
 -- Gives a lease back that a command holds.
 -- KEYS[1] lease   ARGV[1] token
 -- Returns 1, or 0 if somebody else holds it.
+--@include _lease
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
-redis.call('HDEL', KEYS[1], 'token', 'until', 'length', 'owner') -- `floor` stays
+free_lease(KEYS[1])
 return 1

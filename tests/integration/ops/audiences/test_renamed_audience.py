@@ -302,6 +302,16 @@ def test_a_holder_that_stood_still_loses_its_lapsed_lease_to_a_renaming(relay):
     assert not relay.client.exists(place.lease)
 
 
+def test_a_lease_that_is_taken_away_leaves_the_times_of_ids_that_are_gone(relay):
+    place, *_ = relay.places()
+    lapsed = {"token": "held", "until": 1, "length": 1, "owner": "nobody", "floor": 7}
+    relay.client.hset(place.lease, mapping=lapsed)
+
+    await_holders(relay.client, [place])
+
+    assert relay.client.hgetall(place.lease) == {b"floor": b"7"}
+
+
 def forget_ledgers(relay, emails):
     """Let the ledger of these people have lapsed, as in an earlier version."""
     for place in relay.places():

@@ -3,6 +3,9 @@
 -- had been taken now: a holder that lives renews it sooner, and nobody takes it away from one that lives.
 local LONGEST_LEASE = 600000
 
+-- free_lease(lease): nobody holds it any more. Its `floor` stays, for ids that were given once must never be given again.
+local function free_lease(lease) redis.call('HDEL', lease, 'token', 'until', 'length', 'owner') end
+
 local function held_until(lease, now)
   local till, length = unpack(redis.call('HMGET', lease, 'until', 'length'))
   till = tonumber(till or 0)

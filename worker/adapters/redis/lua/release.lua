@@ -10,6 +10,7 @@
 -- if the live lane has any that may be done now, 3 if not.
 --@include _clock
 --@include _due
+--@include _lease
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {0, 0, 0} end
 if ARGV[4] == '' then redis.call('DEL', KEYS[2]) else redis.call('SET', KEYS[2], ARGV[4]) end
@@ -20,7 +21,7 @@ end
 local paused, meanings = told_from(6 + 2 * h)
 local more = due(KEYS[4], KEYS[5], KEYS[3], KEYS[7], ARGV[3], paused, meanings, now, math.huge)
 if more ~= 0 and ARGV[2] == '1' then return {0, 1, 0} end
-redis.call('HDEL', KEYS[1], 'token', 'until', 'length', 'owner') -- `floor` stays
+free_lease(KEYS[1])
 local bell, ring = redis.call('GET', KEYS[6]), 0
 if more ~= 0 and bell ~= '1' and bell ~= '3' then
   redis.call('SET', KEYS[6], tostring(more))

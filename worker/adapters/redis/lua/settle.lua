@@ -20,9 +20,9 @@
 -- A letter is: id, newline, cause, newline, sample of the cause, newline, the letter itself.
 --
 -- XDEL decides: what it did not remove changes no count and writes no letter. Streams that hold nothing but a group are removed whole,
--- all by one command, and what was in them counts as removed; no entry gets an id again that was in one, see `_add`. A ledger is written once, as its one text says: if
--- a request was made, or an entry that it tells of was removed. Of a request whose note is gone or open already, nothing is
--- written again.
+-- all by one command, and what was in them counts as removed; no id is given again that was in one, see `_add`. A ledger is written
+-- once, as its one text says: if a request was made, or an entry that it tells of was removed. Of a request whose note is gone or
+-- open already, nothing is written again.
 -- Returns {1, removed, end of the note (ms, 0 = closed)}; {2, 0, that end} if it had been settled already; {0, 0, 0} if somebody
 -- else holds the lease.
 --@include _calls
