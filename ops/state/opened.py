@@ -40,12 +40,14 @@ def opened(
     """
     settings = load_settings()
     url = resolve_url(settings.redis)
-    wait_ready(url, ready_seconds)
+    wait_seconds = patience_seconds(url) if ready_seconds is None else ready_seconds
+    wait_ready(url, wait_seconds)
+    with closing(connect(url, away_seconds=wait_seconds)) as client:
+        compare(client, settings)  # the master may have been lost since it was ready
     away_seconds = patience_seconds(url) if patient else 0.0
     with closing(
         connect(url, away_seconds=away_seconds, replicas=settings.redis.replicas)
     ) as client:
-        compare(client, settings)
         yield settings, client
 
 
