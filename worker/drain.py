@@ -217,7 +217,7 @@ class Drain:
 
         If the slice is over, only one that is prepared has its turn, or live work instead.
         """
-        names = await self.partition.streams()
+        names = await self._streams(state)
         for kind in (LIVE, BACKFILL):
             streams = self._readable(names, kind, state)
             if following and following.present.kind == kind:
@@ -233,7 +233,13 @@ class Drain:
                     following.hand_over(batch)
                 await decode_batch(batch, deliveries, entries=self._most)
                 return batch
+        state.streams = names
         return None
+
+    async def _streams(self, state: State) -> tuple[str, ...]:
+        """Return the names of the streams; those that were read just before are not read again."""
+        names, state.streams = state.streams, None
+        return await self.partition.streams() if names is None else names
 
     def _readable(self, names: Iterable[str], kind: LaneKind, state: State) -> list[str]:
         """Return the streams of one kind of lane that may be read now."""
@@ -377,7 +383,7 @@ class Drain:
         """
         for tries_left in reversed(range(RELEASE_TRIES)):
             keep = not found and not self.stop.is_told and tries_left > 0
-            triggers = {split_stream_name(name)[1] for name in await self.partition.streams()}
+            triggers = {split_stream_name(name)[1] for name in await self._streams(state)}
             meanings = [state.meanings[name].label for name in triggers & state.meanings.keys()]
             release = await self.partition.release(
                 state.changed_holds,
