@@ -38,8 +38,8 @@ from worker.batch.sending.send import Courier
 from worker.batch.state import Clock, State, Tally
 from worker.contract.keys import split_stream_name
 from worker.contract.people.stable import Recognizer
-from worker.contract.triggers.meaning import Meaning, no_meanings
-from worker.contract.triggers.renames import Renames, no_renames
+from worker.contract.triggers.meaning import Meaning
+from worker.contract.triggers.renames import Renames
 from worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from worker.core.gate import Closed, Gate, LaneKind
 from worker.destinations.sending import Sender
@@ -86,13 +86,12 @@ class Drain:
     Args:
         tag: Destination and partition.
         routes: By trigger's name; streams of others are left alone.
-        paused: Returns the names of paused triggers and the lanes of paused jobs, or None if the
-            destination is paused.
+        paused: Names of paused triggers and lanes of paused jobs; None = the destination is paused.
+        read_names: Reads all numbers anew, and returns the renamed audiences; under the lease.
         live_waits: Says whether live work waits elsewhere.
         canary_shares: What it may do of the canaries of changed templates.
-        renames: Returns the audiences that are renamed, once the lease is taken.
         responses: Which triggers have a stream for their outcomes.
-        meanings: Returns what triggers mean; what one does not want of its stream stays there.
+        meanings: What triggers mean; what one does not want of its stream stays there.
         recognizer: Knows people by their stable ids.
     """
 
@@ -105,16 +104,16 @@ class Drain:
     streaks: Streaks
     lease: Lease
     routes: Mapping[str, Route]
-    paused: Callable[[], Awaitable[frozenset[str] | None]]
+    paused: frozenset[str] | None
+    read_names: Callable[[], Awaitable[Renames]]
     live_waits: Callable[[], Awaitable[bool]]
     clock: Clock
     jitter: random.Random
     limits: Limits
     stop: Stop
-    renames: Callable[[], Awaitable[Renames]] = no_renames
     responses: Responses = NO_RESPONSES
     canary_shares: CanaryShares = field(default_factory=CanaryShares)
-    meanings: Callable[[], Awaitable[Mapping[str, Meaning]]] = no_meanings
+    meanings: Mapping[str, Meaning] = field(default_factory=dict)
     recognizer: Recognizer | None = None
 
     async def run(self) -> tuple[Tally, str]:
@@ -127,12 +126,11 @@ class Drain:
             RedisUnavailable: Nothing more is sent; notes tell the next holder what was.
         """
         # 1. Look: what is paused, or stands before a closed gate, is not read.
-        paused = await self.paused()
+        paused = self.paused
         looks = {} if paused is None else await self.gate.look(self.routes.keys() - paused)
         closed = [look.reason for look in looks.values() if isinstance(look, Closed)]
         if paused is None or len(closed) == len(looks):
             return Tally(ended=closed[0] if closed else "paused by a person"), ""
-        meanings = await self.meanings()
         # 2. Take the lease; read the notes, and the numbers of audiences and triggers.
         try:
             holding = await self.partition.take()
@@ -141,7 +139,9 @@ class Drain:
             stopped = {name for name, route in self.routes.items() if route.stopped}
             held = {*paused, *stopped, *self.canary_shares.held}
             late = self.limits.late_seconds
-            state = State.of(holding, self.clock, late, held, meanings, recognizer=self.recognizer)
+            state = State.of(
+                holding, self.clock, late, held, self.meanings, recognizer=self.recognizer
+            )
             state.obey(looks)
             return await self._hold(holding, state)
         except Exception:
@@ -155,8 +155,7 @@ class Drain:
         try:
             with self.lease:
                 # Redis decides: after a failover it may have lost what this process has learned.
-                await self.numbers.read()
-                state.rename(await self.renames())
+                state.rename(await self.read_names())
                 await self._take_over(holding, state)
                 found = await self._work(state)
                 return state.tally, await self._release(state, found=found)
@@ -218,7 +217,7 @@ class Drain:
 
         If the slice is over, only one that is prepared has its turn, or live work instead.
         """
-        names = await self.partition.streams()
+        names = await self._streams(state)
         for kind in (LIVE, BACKFILL):
             streams = self._readable(names, kind, state)
             if following and following.present.kind == kind:
@@ -234,7 +233,13 @@ class Drain:
                     following.hand_over(batch)
                 await decode_batch(batch, deliveries, entries=self._most)
                 return batch
+        state.streams = names
         return None
+
+    async def _streams(self, state: State) -> tuple[str, ...]:
+        """Return the names of the streams; those that were read just before are not read again."""
+        names, state.streams = state.streams, None
+        return await self.partition.streams() if names is None else names
 
     def _readable(self, names: Iterable[str], kind: LaneKind, state: State) -> list[str]:
         """Return the streams of one kind of lane that may be read now."""
@@ -378,7 +383,7 @@ class Drain:
         """
         for tries_left in reversed(range(RELEASE_TRIES)):
             keep = not found and not self.stop.is_told and tries_left > 0
-            triggers = {split_stream_name(name)[1] for name in await self.partition.streams()}
+            triggers = {split_stream_name(name)[1] for name in await self._streams(state)}
             meanings = [state.meanings[name].label for name in triggers & state.meanings.keys()]
             release = await self.partition.release(
                 state.changed_holds,

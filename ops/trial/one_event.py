@@ -43,9 +43,10 @@ class OneEvent:
     _is_over: bool = False
 
     async def take(self) -> TakenPartition | None:
-        """Take the lease, without the delays of other deliveries."""
+        """Take the lease, without the streams of other deliveries and their delays."""
         holding = await self.partition.take()
-        return holding and replace(holding, holds={}, waits={}, setbacks={})
+        streams = await self.streams()
+        return holding and replace(holding, streams=streams, holds={}, waits={}, setbacks={})
 
     async def streams(self) -> tuple[str, ...]:
         """Return the one stream, until a request was made or the event is settled."""

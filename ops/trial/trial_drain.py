@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
@@ -21,7 +20,6 @@ from worker.checks.rehearsal import Candidate
 from worker.contract.events import encode_header, pack_profile
 from worker.contract.keys import stream_name
 from worker.contract.settings import Settings, Trigger
-from worker.contract.triggers.meaning import no_meanings
 from worker.contract.words import LIVE
 from worker.core.compact import parsed
 from worker.core.gate import gate_id
@@ -122,38 +120,28 @@ class _Trial:
         return self._closed()
 
     def _adapted(self, drain: Drain) -> Drain:
-        """Replace the entries of a drain's partition by this one event."""
+        """Replace the entries of a drain's partition by this one event.
+
+        Pauses of triggers are ignored, so that repairs can be tried.
+        """
+        if drain.paused is None:
+            return drain
         header = self.candidate.header
         entry_id = f"{header.accepted_ms}-{_SEQUENCE + secrets.randbelow(_SEQUENCE)}"
         stream, profile = stream_name(LIVE, self.trigger.name), pack_profile(self.candidate.profile)
         delivery = Delivery.of(stream, entry_id, encode_header(header), profile)
         one = OneEvent(drain.partition, delivery)
         recording = Recording(drain.sender)
+        self.kept.append((one, recording))
         return replace(
             drain,
             partition=one,
             sender=recording,
             streaks=NoStreaks(),
             canary_shares=CanaryShares(),
-            paused=self._paused(drain.paused, one, recording),
-            meanings=no_meanings,
+            paused=frozenset(),
+            meanings={},
         )
-
-    def _paused(
-        self,
-        ask: Callable[[], Awaitable[frozenset[str] | None]],
-        one: OneEvent,
-        recording: Recording,
-    ) -> Callable[[], Awaitable[frozenset[str] | None]]:
-        """Return a check of pauses that ignores those of triggers, so that repairs can be tried."""
-
-        async def look() -> frozenset[str] | None:
-            if await ask() is None:
-                return None
-            self.kept.append((one, recording))
-            return frozenset()
-
-        return look
 
     def _closed(self) -> NotSent | None:
         """Return the reason why the gate is closed; None = it may open a moment later."""

@@ -81,6 +81,7 @@ class FakePartition:
         store.open = {note_id: min(end, latest_ms) for note_id, end in store.open.items()}
         return TakenPartition(
             now_ms=now_ms,
+            streams=tuple(sorted(store.streams)),
             notes=tuple(
                 Note.loads(note_id, text, store.open.get(note_id, 0))
                 for note_id, text in store.notes.items()

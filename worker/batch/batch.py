@@ -23,9 +23,6 @@ from worker.destinations.api import Api, NotSendable
 class Numbers(Protocol):
     """Gives audiences and triggers the numbers by which the ledger knows them."""
 
-    async def read(self) -> None:
-        """Read all numbers anew; they replace what was known."""
-
     async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
         """Make sure that these have numbers."""
 

@@ -167,6 +167,7 @@ class TakenPartition:
 
     Args:
         now_ms: Redis' clock.
+        streams: The names of the streams that are not empty.
         notes: All notes: the open ones, and those of a holder that vanished.
         rendering: The places of deliveries that a vanished holder was rendering.
         waits: By trigger.
@@ -180,6 +181,7 @@ class TakenPartition:
     """
 
     now_ms: int
+    streams: tuple[str, ...]
     notes: tuple[Note, ...]
     rendering: frozenset[str]
     waits: Mapping[str, Wait]

@@ -88,6 +88,8 @@ class State:
         orphans: By `lane|trigger|MEANING`, see `TakenPartition`.
         has_forwards: People of this partition are being renamed, or were.
         recognizer: Knows people by stable ids; None = the destination does not use them.
+        streams: The names of the streams that are not empty, if they were read a moment ago and
+            nobody has used them yet.
     """
 
     clock: Clock
@@ -113,6 +115,7 @@ class State:
     orphans: dict[str, str] = field(default_factory=dict)
     has_forwards: bool = False
     recognizer: Recognizer | None = None
+    streams: tuple[str, ...] | None = None
 
     @classmethod
     def of(
@@ -142,6 +145,7 @@ class State:
             orphans=dict(holding.orphans),
             has_forwards=holding.has_forwards,
             recognizer=recognizer,
+            streams=holding.streams,
         )
         for note in holding.notes:
             if note.open_until_ms:

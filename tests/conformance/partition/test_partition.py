@@ -67,6 +67,13 @@ def test_an_empty_stream_is_no_stream(bench: Bench) -> None:
     assert bench.run(bench.one.streams()) == ("live|other",)
 
 
+def test_who_takes_a_partition_learns_which_streams_it_has(bench: Bench) -> None:
+    bench.accept("ada", trigger="other")
+    bench.accept("bob", lane="backfill")
+
+    assert bench.run(bench.one.take()).streams == ("backfill|vip-enter", "live|other")
+
+
 def test_a_release_says_whether_there_is_more_and_rings(bench: Bench) -> None:
     held_with(bench, "ada")
     assert bench.contents()["bell"] == ""

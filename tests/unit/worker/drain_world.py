@@ -57,6 +57,7 @@ from worker.batch.state import Tally
 from worker.contract.events import Header, pack_profile
 from worker.contract.keys import digest_of, split_stream_name, without_lane
 from worker.contract.redis.accept import NewDelivery
+from worker.contract.triggers.renames import NO_RENAMES, Renames
 from worker.contract.words import Direction, kind_of_lane
 from worker.destinations.api import Answer, ShapingRules
 from worker.destinations.insider.api import InsiderApi
@@ -200,8 +201,9 @@ class World:
         partition = SlowPartition(self.store, lease_seconds=LEASE_SECONDS)
         partition.note_seconds, partition.read_error = self.note_seconds, self.read_error
 
-        async def paused() -> frozenset[str]:
-            return frozenset(self.paused)
+        async def read_names() -> Renames:
+            await self.numbers.read()
+            return NO_RENAMES
 
         async def live_waits() -> bool:
             return False
@@ -222,7 +224,8 @@ class World:
             streaks=self.streaks,
             lease=lease,
             routes=self.routes,
-            paused=paused,
+            paused=frozenset(self.paused),
+            read_names=read_names,
             live_waits=live_waits,
             clock=FakeClock(process),
             jitter=random.Random(1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -39,7 +39,6 @@ NO_CREDENTIALS: Final = "none"
 _FIRST: Final = "first|"
 _FINGERPRINT_DIGITS: Final = 8
 LOOK: Final = "gate_look"
-_POLICY_TEXT: Final = orjson.dumps(asdict(POLICY))
 
 
 def fingerprint_of(authorization: Authorization | None) -> str:
@@ -166,9 +165,7 @@ class RedisGate:
 
     async def _call(self, name: str, *args: str | int) -> Any:
         with redis_errors():
-            return await scripts.call_text(
-                self._client, self._script(name), (self._key,), (_POLICY_TEXT, *args)
-            )
+            return await scripts.call_text(self._client, self._script(name), (self._key,), args)
 
 
 def ask_look(
@@ -185,7 +182,6 @@ def ask_look(
         digest(scripts.source(LOOK)),
         1,
         keys.gate(gate_id(destination.base_url, destination.gate_scope)),
-        _POLICY_TEXT,
         *_look_args(destination.rate_per_minute, fingerprint_of(authorization)),
         *triggers,
     )
@@ -217,7 +213,7 @@ def read_state(
     rate = repr(configured_per_minute) if configured_per_minute else "0"
     with redis_errors():
         state, reason, message, limit, factor, is_open, until, by, since = run_script(
-            client, script("gate_status"), (keys.gate(name),), (_POLICY_TEXT, rate)
+            client, script("gate_status"), (keys.gate(name),), (rate,)
         )
     return GateStatus(
         state=state.decode(),
@@ -249,7 +245,7 @@ def read_probes(client: redis.Redis, name: str) -> Probes:
 def resume_gate(client: redis.Redis, name: str, *, trigger: str = "") -> None:
     """Open a gate, a probe first; with a trigger, only let a probe of that one go first."""
     with redis_errors():
-        scripts.call_sync(client, "gate_resume", (keys.gate(name),), (_POLICY_TEXT, trigger))
+        scripts.call_sync(client, "gate_resume", (keys.gate(name),), (trigger,))
 
 
 def _look_args(rate: float, fingerprint: str) -> tuple[str, str, int]:

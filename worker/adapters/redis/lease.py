@@ -27,7 +27,9 @@ def boottime_seconds() -> float:
 
 
 class ThreadedLease:
-    """Keeps a lease that was just taken; see `worker.batch.sending.interrupt_watch.Lease`.
+    """Keeps a lease; see `worker.batch.sending.interrupt_watch.Lease`.
+
+    It is made before the lease is taken, and so knows a time from which the lease holds.
 
     Args:
         client: Of its own: used by the thread only.
@@ -40,14 +42,13 @@ class ThreadedLease:
         self._keys = keys
         self._token = token
         self._lease_seconds = lease_seconds
-        self._until = 0.0
+        self._until = boottime_seconds() + lease_seconds
         self._lost = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
         """Begin to renew; the lease was taken a moment ago."""
-        self._renew()
         self._thread.start()
         return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import redis.asyncio
@@ -41,7 +41,11 @@ class RedisNumbers:
         """Read all numbers anew; they replace what was known."""
         with redis_errors():
             known = await scripts.pairs(self._client, keys.NAMES)
-        self._numbers = {name.decode(): int(number) for name, number in known}
+        self.replace(dict(known))
+
+    def replace(self, known: Mapping[bytes, bytes]) -> None:
+        """Replace what was known by the numbers that Redis has, by name."""
+        self._numbers = {name.decode(): int(number) for name, number in known.items()}
         self._names = {number: name for name, number in self._numbers.items()}
 
     def audience(self, slug: str) -> int:

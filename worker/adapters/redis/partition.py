@@ -85,17 +85,18 @@ class RedisPartition:
         k = self.keys
         names = (
             k.lease, k.bell, k.notes, k.open, k.rendering, k.retry, k.aside, k.holds, k.reached,
-            k.orphans, k.forwards,
+            k.orphans, k.forwards, k.streams,
         )  # fmt: skip
         args = (self.token, self.lease_ms, self._owner, self._late_ms)
         answer = await self._call("take", names, args)
         if not answer[0]:
             return None
         _, now_ms, notes, opened, rendering, retry, aside, holds, *more = answer
-        largest, reached, orphans, forwards = more
+        largest, reached, orphans, forwards, streams = more
         ends = {note: int(end) for note, end in _pairs(opened)}
         return TakenPartition(
             now_ms=now_ms,
+            streams=_sorted(streams),
             notes=tuple(Note.loads(i.decode(), text, ends.get(i, 0)) for i, text in _pairs(notes)),
             rendering=frozenset(orjson.loads(rendering) if rendering else ()),
             waits={i.decode(): Wait(*orjson.loads(text)) for i, text in _pairs(retry)},
@@ -110,7 +111,7 @@ class RedisPartition:
         """Return the names of the streams that are not empty, now."""
         with redis_errors():
             names = await scripts.command(self._client, "SMEMBERS", self.keys.streams)
-        return tuple(sorted([name.decode() for name in names]))
+        return _sorted(names)
 
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams; many streams share a round trip."""
@@ -301,6 +302,10 @@ class RedisPartition:
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(f"The lease of {self.keys.tag} was taken over by another worker.")
+
+
+def _sorted(names: Iterable[bytes]) -> tuple[str, ...]:
+    return tuple(sorted([name.decode() for name in names]))
 
 
 def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:

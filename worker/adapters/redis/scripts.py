@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,20 +15,24 @@ from redis.exceptions import NoScriptError
 from worker.contract.redis.accept import ADD
 from worker.contract.redis.replicas import replicas_of, require_confirmed, wait_commands
 from worker.contract.redis.scripts import digest, run_script
+from worker.core.gate import POLICY
 from worker.errors import RedisUnavailable
 
 FOLDER: Final = Path(__file__).parent / "lua"
 _INCLUDE: Final = "--@include "
 _SHARED: Final = {"_add": ADD}
 """Parts that lie in another folder."""
+_POLICY: Final = re.compile(r"\bpolicy\.(\w+)")
+"""A number of `POLICY`, which stands in the text that Redis gets."""
 
 
 @cache
 def source(name: str) -> str:
-    """Return a script's text, with the lines `--@include part` replaced by that part."""
+    """Return a script's text, with its parts, and with numbers in place of `policy.NAME`."""
     if name in _SHARED:
         return _SHARED[name]
-    return included((FOLDER / f"{name}.lua").read_text())
+    text = (FOLDER / f"{name}.lua").read_text()
+    return included(_POLICY.sub(lambda found: str(getattr(POLICY, found[1])), text))
 
 
 def included(text: str) -> str:

@@ -74,8 +74,3 @@ def named_audiences(triggers: Iterable[Trigger]) -> list[str]:
     """Return the audiences that triggers name: slugs, and ids whose slugs have to be looked up."""
     names = {name for trigger in triggers for name in trigger.audiences} - {ALL_AUDIENCES}
     return sorted(names)
-
-
-async def no_meanings() -> Mapping[str, Meaning]:
-    """Return no meanings: every trigger wants whatever stands in its streams."""
-    return {}

@@ -58,8 +58,3 @@ class Renames:
 
 
 NO_RENAMES: Final = Renames()
-
-
-async def no_renames() -> Renames:
-    """Return the renames of a destination for which no audience was renamed."""
-    return NO_RENAMES

@@ -8,7 +8,7 @@ import gc
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -23,18 +23,17 @@ from worker.adapters.jsonnet import ProcessRenderer
 from worker.adapters.redis import scripts
 from worker.adapters.redis.gate import RedisGate
 from worker.adapters.redis.lease import ThreadedLease, boottime_seconds
-from worker.adapters.redis.meanings import RedisMeanings
 from worker.adapters.redis.numbers import RedisNumbers
 from worker.adapters.redis.partition import RedisPartition
 from worker.adapters.redis.pausing.canaries import Canaries
 from worker.adapters.redis.pausing.letter_limit import LetterLimit
 from worker.adapters.redis.pausing.streaks import RedisStreaks
 from worker.adapters.redis.recognizer import RedisRecognizer
+from worker.adapters.redis.shared_keys import SharedKeys, Standing
 from worker.adapters.redis.tokens import ASKING_SECONDS, RedisTokens
 from worker.adapters.sender import HttpSender
 from worker.batch.canary_shares import CanaryShares
 from worker.batch.concluding.responses import Responses, ResponseStream
-from worker.batch.route import Route
 from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract import keys
@@ -48,7 +47,6 @@ from worker.contract.redis.connection import (
     resolve_url,
 )
 from worker.contract.settings import Authorization, Destination, Settings
-from worker.contract.triggers.pauses import parse_pauses
 from worker.contract.words import LIVE
 from worker.core.verdicts import Verdict
 from worker.destinations.sending import Sender
@@ -83,7 +81,7 @@ class Runtime:
     numbers: RedisNumbers
     sender: Sender
     letter_limit: LetterLimit
-    meanings: RedisMeanings
+    shared_keys: SharedKeys
     upkeep: Upkeep
     canaries: Canaries
     responses: Responses
@@ -191,13 +189,14 @@ class Runtime:
             return not stop.is_told or boottime_seconds() < grace_ends
 
         partition = self._partition(place, may_repeat)
-        streaks = RedisStreaks(self.client, may_repeat=may_repeat)
-        await streaks.look()
         routes = self.upkeep.routes[place.destination]
-        # Nothing that may fail comes between taking shares of canaries and giving them back.
+        # The pauses are read after it, since it pauses a trigger whose canary is over.
         shares = await self.canaries.begin(partition.token, routes, self.upkeep.refused)
-        drain = self._drain_of(place, partition, routes, streaks, shares, stop, live_waits)
         try:
+            await self.letter_limit.pause_if_full(place.destination)
+            standing = await self.shared_keys.standing(place.destination)
+            streaks = RedisStreaks(self.client, standing.streaks, may_repeat=may_repeat)
+            drain = self._drain_of(place, partition, standing, streaks, shares, stop, live_waits)
             return await adapt(drain).run()
         finally:
             await self.canaries.end(partition.token, routes, shares)
@@ -206,7 +205,7 @@ class Runtime:
         self,
         place: PartitionKeys,
         partition: RedisPartition,
-        routes: Mapping[str, Route],
+        standing: Standing,
         streaks: RedisStreaks,
         shares: CanaryShares,
         stop: Stop,
@@ -222,17 +221,17 @@ class Runtime:
             numbers=self.numbers,
             streaks=streaks,
             lease=ThreadedLease(self.lease_client, place, partition.token, lease_seconds),
-            routes=routes,
-            paused=lambda: self._paused(place.destination),
+            routes=self.upkeep.routes[place.destination],
+            paused=standing.paused,
+            read_names=lambda: self.shared_keys.names(place.destination),
             live_waits=live_waits,
             clock=SystemClock(),
             jitter=self.jitter,
             limits=self._limits(),
             stop=stop,
-            renames=lambda: self.meanings.renames_of(place.destination),
             responses=self.responses,
             canary_shares=shares,
-            meanings=lambda: self.meanings.of(place.destination),
+            meanings=standing.meanings,
             recognizer=self._recognizer(place),
         )
 
@@ -270,14 +269,6 @@ class Runtime:
             retention_seconds=self.settings.delivery.ledger_retention_seconds,
         )
 
-    async def _paused(self, destination: str) -> frozenset[str] | None:
-        await self.letter_limit.pause_if_full(destination)
-        with redis_errors():
-            pauses = parse_pauses(dict(await scripts.pairs(self.client, keys.PAUSED)))
-        if destination in pauses.destinations:
-            return None
-        return frozenset({*pauses.triggers, *pauses.lanes})
-
     async def _live_is_queued(self) -> bool:
         with redis_errors():
             return bool(await self.broker.llen(LIVE))
@@ -306,6 +297,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
     is_worker = loaded is not None
     loaded = loaded or load(settings, lambda questions: [ask() for ask in questions])
     client = connect_async(url, replicas=settings.redis.replicas)
+    numbers = RedisNumbers(client)
     return Runtime(
         settings=settings,
         runner=runner,
@@ -313,14 +305,14 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         broker=connect_async(resolve_broker_url(settings.redis)),
         lease_client=connect(url, timeout_seconds=1.0),
         renderer=ProcessRenderer(loaded.renderer),
-        numbers=RedisNumbers(client),
+        numbers=numbers,
         sender=_sender(settings, client),
         letter_limit=LetterLimit(
             client,
             settings=settings.redis,
             kept=settings.delivery.dead_letters_kept,
         ),
-        meanings=RedisMeanings(client, settings),
+        shared_keys=SharedKeys(client, settings, numbers),
         responses=_responses(settings),
         upkeep=Upkeep.of(settings, loaded.renderer, loaded.routes),
         canaries=Canaries(client, settings),

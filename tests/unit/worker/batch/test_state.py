@@ -19,6 +19,7 @@ class StoppedClock:
 def state_with(until_ms: int) -> State:
     holding = TakenPartition(
         now_ms=NOW_MS,
+        streams=("live|vip",),
         notes=(),
         rendering=frozenset(),
         waits={"vip": Wait(3, until_ms, 7)},

@@ -2,16 +2,21 @@
 -- Says how the last requests of each trigger were answered.
 --
 -- KEYS[1] gate
--- ARGV[1] policy, JSON, then the triggers
+-- ARGV[1..] triggers
 --
 -- Returns an answer per trigger: {for how long nothing of it was taken (us; -1 = never, or the clock was set back), what was refused
 -- since then: a place, * = several, '' = nothing}.
 --@include _gate
 
-local went, no = fields_of('went', 2), fields_of('no', 2)
+local fields = {}
+for _, trigger in ipairs(ARGV) do
+  fields[#fields + 1] = 'went|' .. trigger
+  fields[#fields + 1] = 'no|' .. trigger
+end
+local known = values_of(fields)
 local answers = {}
-for i = 2, #ARGV do
-  local at = tonumber(went[ARGV[i]] or now + 1)
-  answers[i - 1] = {math.max(-1, now - at), no[ARGV[i]] or ''}
+for i, trigger in ipairs(ARGV) do
+  local at = tonumber(known['went|' .. trigger] or now + 1)
+  answers[i] = {math.max(-1, now - at), known['no|' .. trigger] or ''}
 end
 return answers

@@ -2,26 +2,37 @@
 -- Says of each trigger whether it is worth reading anything of it; books nothing.
 --
 -- KEYS[1] gate
--- ARGV[1] policy, JSON  [2] rate, a minute  [3] fingerprint of the credentials  [4] how far ahead a slot is worth waiting for, us
+-- ARGV[1] rate, a minute  [2] fingerprint of the credentials  [3] how far ahead a slot is worth waiting for, us
 --     then the triggers
 --
 -- Returns an answer per trigger: {1, state, 1 = the next slot is a probe's, avoid}, or
 -- {0, state, reason, until (us; -1 = when a person resumes), message}.
 --@include _gate
+--@include _gate_rate
+--@include _gate_obstacles
 
-local fingerprint, worth_waiting = ARGV[3], tonumber(ARGV[4])
-local limit = lowest_rate(ARGV[2])
-local at = g.tat - tolerance(limit, in_force_of(limit))
+local fingerprint, worth_waiting, TRIGGERS = ARGV[2], tonumber(ARGV[3]), 4
+local _, behind = lowered_spacing(lowest_rate(ARGV[1]))
+local at = g.tat - behind
 
 local function look(trigger)
   local no = obstacle(fingerprint, trigger)
   if no then return no end
   if at - now > worth_waiting then return closed(rate_state(), 'rate', at - worth_waiting) end
-  local state = state_of()
-  return {1, state, goes_first(fingerprint, trigger) and 1 or 0, g.avoid}
+  return {1, state_of(), goes_first(fingerprint, trigger) and 1 or 0, g.avoid}
 end
 
-lapses = fields_of('first', 5)
-local answers = {}
-for i = 5, #ARGV do answers[#answers + 1] = look(ARGV[i]) end
+-- As a rule, no trigger was resumed. To ask for each of many triggers would cost more than to look through all fields.
+local cursor = '0'
+repeat
+  local found = redis.call('HSCAN', KEYS[1], cursor, 'MATCH', 'first|*', 'COUNT', 1000)
+  cursor = found[1]
+  for i = 1, #found[2], 2 do known[found[2][i]] = found[2][i + 1] end
+until cursor == '0'
+local differ, answers, of_all = g.why == 'failing' or next(known) ~= nil, {}, nil
+for i = TRIGGERS, #ARGV do
+  -- Only a breaker and a resumption tell one trigger from another.
+  of_all = not differ and of_all or look(ARGV[i])
+  answers[#answers + 1] = of_all
+end
 return answers

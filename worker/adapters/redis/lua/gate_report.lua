@@ -2,18 +2,41 @@
 -- Tells a gate what came of a slot.
 --
 -- KEYS[1] gate
--- ARGV[1] policy, JSON  [2] works, body, unreadable, slow, refused, failed or unsent  [3] about, for a person  [4] Retry-After, us; 0 = none
---     [5] incident at the booking  [6] 1 = it was a probe  [7] batch  [8] fingerprint of the credentials
+-- ARGV[1] works, body, unreadable, slow, refused, failed or unsent  [2] about, for a person  [3] Retry-After, us; 0 = none
+--     [4] incident at the booking  [5] 1 = it was a probe  [6] batch  [7] fingerprint of the credentials
 --     then by each trigger of the request: its name, and how many deliveries of it were made
 --
 -- Returns {state, reason, message}.
 --@include _gate
+--@include _gate_changes
 --@include _calls
---@include _counts
 
-local what, about, wait, fingerprint = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[8]
-local current = tonumber(ARGV[5]) == g.incident
-local MOST_DOUBLINGS, TRIGGERS = 10, 9
+local what, about, wait, probe, batch, fingerprint = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5] == '1', ARGV[6], ARGV[7]
+local current = tonumber(ARGV[4]) == g.incident
+local MOST_DOUBLINGS, TRIGGERS = 10, 8
+
+-- Fields that are removed, and then those that are written, each with its value.
+local gone, written = {}, {}
+local function write(field, value)
+  written[#written + 1] = field
+  written[#written + 1] = value
+end
+
+local fields = {}
+for i = TRIGGERS, #ARGV, 2 do
+  fields[#fields + 1] = 'ok|' .. ARGV[i]
+  fields[#fields + 1] = 'no|' .. ARGV[i]
+  fields[#fields + 1] = 'first|' .. ARGV[i]
+end
+local known = values_of(fields)
+
+local function added(list, name)
+  local all = {}
+  for each in string.gmatch(list, '[^,]+') do all[#all + 1] = each end
+  all[#all + 1] = name
+  while #all > MOST_SUSPECTS do table.remove(all, 1) end
+  return table.concat(all, ',')
+end
 
 local function close(why)
   local doubled = policy.close * 2 ^ math.min(g.closes, MOST_DOUBLINGS)
@@ -27,7 +50,6 @@ local hears = {}
 function hears.works()
   g.unread = 0
   transport_works()
-  for i = TRIGGERS, ARGV[6] == '1' and #ARGV or 0, 2 do redis.call('HDEL', KEYS[1], 'first|' .. ARGV[i]) end
   if not current then return end
   g.closed, g.closes, g.why, g.first, g.probing = 0, 0, '', 0, 0
   g.good = 1
@@ -37,10 +59,10 @@ end
 -- The body was refused; the rest is as if it had been taken.
 function hears.body()
   hears.works()
-  local known = fields_of('no', TRIGGERS)
   for i = TRIGGERS, #ARGV, 2 do
-    local no = known[ARGV[i]]
-    if no ~= '*' and no ~= ARGV[7] then redis.call('HSET', KEYS[1], 'no|' .. ARGV[i], no and '*' or ARGV[7]) end
+    local field = 'no|' .. ARGV[i]
+    local no = known[field]
+    if no ~= '*' and no ~= batch then write(field, no and '*' or batch) end
   end
 end
 
@@ -79,18 +101,18 @@ end
 function hears.refused()
   transport_works()
   if not current then return end
-  if not is_refused(fingerprint) then g.refused = added(g.refused, fingerprint, MOST_SUSPECTS) end
+  if not is_refused(fingerprint) then g.refused = added(g.refused, fingerprint) end
   g.incident = g.incident + 1
   if g.pause == '' then g.pause, g.scope, g.since = 'access_refused', 'access', now end
   if g.scope == 'access' then g.about = about end
 end
 
 function hears.failed(is_probe)
-  g.avoid, g.said = ARGV[7], about
+  g.avoid, g.said = batch, about
   if not current and g.why ~= 'failing' then return end
   for i = TRIGGERS, #ARGV, 2 do
     if g.suspects == '' or (not has(g.suspects, ARGV[i]) and number_of(g.suspects) < MOST_SUSPECTS) then
-      g.suspects = added(g.suspects, ARGV[i], MOST_SUSPECTS)
+      g.suspects = added(g.suspects, ARGV[i])
     end
   end
   if not current then return end
@@ -103,22 +125,21 @@ end
 
 function hears.unsent() end
 
-local went, taken = {}, {}
 for i = TRIGGERS, #ARGV, 2 do
+  local ok, no, first = 'ok|' .. ARGV[i], 'no|' .. ARGV[i], 'first|' .. ARGV[i]
   if ARGV[i + 1] ~= '0' then
-    count('ok|' .. ARGV[i], tonumber(ARGV[i + 1]))
-    went[#went + 1], went[#went + 2] = 'went|' .. ARGV[i], whole(now)
-    taken[#taken + 1] = 'no|' .. ARGV[i]
+    write(ok, whole(tonumber(known[ok] or 0) + tonumber(ARGV[i + 1])))
+    write('went|' .. ARGV[i], whole(now))
+    if known[no] then gone[#gone + 1], known[no] = no, false end
+  end
+  -- The probe of a resumed trigger is back; another one has to go first, unless it was taken.
+  if probe and known[first] then
+    if what == 'works' or what == 'body' then gone[#gone + 1] = first else write(first, '0') end
   end
 end
-call_with_all('HSET', KEYS[1], went)
-call_with_all('HDEL', KEYS[1], taken)
-write_counts(KEYS[1])
-local is_probe = ARGV[6] == '1' and current and g.probing > 0
+local is_probe = probe and current and g.probing > 0
 if is_probe then g.probing = 0 end
-for i = TRIGGERS, ARGV[6] == '1' and #ARGV or 0, 2 do
-  if redis.call('HEXISTS', KEYS[1], 'first|' .. ARGV[i]) == 1 then redis.call('HSET', KEYS[1], 'first|' .. ARGV[i], '0') end
-end
 hears[what](is_probe)
-save()
+call_with_all('HDEL', KEYS[1], gone)
+save(written)
 return {state_of()}

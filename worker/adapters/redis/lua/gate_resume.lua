@@ -2,12 +2,12 @@
 -- Opens a gate, a probe first; with a trigger, only lets a probe of that one go first.
 --
 -- KEYS[1] gate
--- ARGV[1] policy, JSON  [2] trigger or ""
+-- ARGV[1] trigger or ""
 --@include _gate
+--@include _gate_changes
 
-if ARGV[2] ~= '' then
-  redis.call('HSET', KEYS[1], 'first|' .. ARGV[2], '0')
-  save()
+if ARGV[1] ~= '' then
+  save({'first|' .. ARGV[1], '0'})
   return redis.status_reply('OK')
 end
 unpause()
@@ -16,5 +16,5 @@ g.refused, g.why = '', ''
 g.unread, g.closed, g.closes, g.probing = 0, 0, 0, 0
 g.first, g.good = 1, 1
 g.incident = g.incident + 1
-save()
+save({})
 return redis.status_reply('OK')

@@ -2,11 +2,12 @@
 -- Takes the lease of a partition, if it is free, and returns all that its holder has to know.
 --
 -- KEYS[1] lease  [2] bell  [3] notes  [4] open  [5] rendering  [6] retry  [7] aside  [8] holds  [9] reached  [10] orphans  [11] forwards
+--     [12] streams
 -- ARGV[1] token  [2] lease, ms  [3] owner, for people  [4] for how long a note is open at most, ms
 --
 -- Returns {0, until} if somebody holds it, else
--- {1, now, notes, open, rendering, retry, aside, holds, largest digest of `reached`, number of them, orphans, number of forwards}; hashes as flat lists. Notes whose
--- end is past are gone.
+-- {1, now, notes, open, rendering, retry, aside, holds, largest digest of `reached`, number of them, orphans, number of forwards,
+-- names of the streams that are not empty}; hashes as flat lists. Notes whose end is past are gone.
 -- A note that ends later than it can have been opened was opened before Redis' clock was set back: it ends as if it were opened now.
 -- The bell is 1 (live) or 3 (backfill) while a drain that was rung for has not begun, 2 if it came while somebody held the lease: then release rings anew.
 --@include _clock
@@ -34,4 +35,4 @@ end
 return {1, now, redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[4]), redis.call('GET', KEYS[5]) or '',
   redis.call('HGETALL', KEYS[6]), redis.call('HGETALL', KEYS[7]), redis.call('HGETALL', KEYS[8]),
   redis.call('ZRANGE', KEYS[9], -1, -1)[1] or '', redis.call('ZCARD', KEYS[9]), redis.call('HGETALL', KEYS[10]),
-  redis.call('HLEN', KEYS[11])}
+  redis.call('HLEN', KEYS[11]), redis.call('SMEMBERS', KEYS[12])}

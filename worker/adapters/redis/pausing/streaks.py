@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -30,21 +30,20 @@ class RedisStreaks:
 
     Args:
         client: Repeats nothing by itself.
+        running: Triggers that have a streak, so that `broken` costs nothing elsewhere.
         may_repeat: Says whether a question that Redis did not answer should still be repeated.
     """
 
     def __init__(
-        self, client: redis.asyncio.Redis, *, may_repeat: Callable[[], bool] = lambda: True
+        self,
+        client: redis.asyncio.Redis,
+        running: Iterable[str] = (),
+        *,
+        may_repeat: Callable[[], bool] = lambda: True,
     ) -> None:
         self._client = client
         self._may_repeat = may_repeat
-        self._running: set[str] = set()
-
-    async def look(self) -> None:
-        """Learn which triggers have a streak, so that `broken` costs nothing elsewhere."""
-        with redis_errors():
-            fields = await scripts.command(self._client, "HKEYS", keys.STREAKS)
-        self._running = {field.decode() for field in fields}
+        self._running = set(running)
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
         """Return how many of these deliveries may die; if not all may, the trigger is paused.

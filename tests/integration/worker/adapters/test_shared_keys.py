@@ -1,0 +1,130 @@
+"""The keys that all partitions have in common, as a drain reads them in a Redis and a Cluster."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.embedded.cluster import LocalCluster
+from tests.configuration import configuration, insider, trigger
+from worker.adapters.redis.numbers import RedisNumbers
+from worker.adapters.redis.shared_keys import SharedKeys
+from worker.contract import keys
+from worker.contract.redis.connection import connect_async
+from worker.contract.settings import load_settings
+from worker.contract.triggers.renames import NO_RENAMES
+from worker.contract.words import Direction
+
+NOBODY = "redis://127.0.0.1:1/0"
+"""A broker that is asked for nothing: a Cluster can not be one."""
+Told = Callable[[Any, SharedKeys, RedisNumbers], Awaitable[None]]
+
+
+@pytest.fixture(params=["redis", "cluster"])
+def url(request: pytest.FixtureRequest) -> str:
+    if request.param == "redis":
+        return str(request.getfixturevalue("redis_url"))
+    cluster: LocalCluster = request.getfixturevalue("local_cluster")
+    return cluster.url
+
+
+@pytest.fixture
+def play(url: str, tmp_path: Path) -> Callable[[Told], None]:
+    """Let a story happen in one event loop, with a client, our keys and the numbers."""
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates/any.jsonnet").write_text("{}")
+    path = tmp_path / "segrelay.toml"
+    tables = (
+        insider(),
+        insider("other"),
+        trigger("enter", audiences=["vip", "4711"]),
+        trigger("gold", audiences=["gold"]),
+        trigger("all", audiences=["*"], destination="other"),
+    )
+    path.write_text(configuration(*tables, redis=url, broker_url=NOBODY))
+    settings = load_settings(path, environ={})
+
+    def run(story: Told) -> None:
+        async def told() -> None:
+            async with connect_async(url) as client:
+                for name in (keys.PAUSED, keys.STREAKS, keys.AUDIENCES, keys.RENAMED, keys.NAMES):
+                    await client.delete(name)
+                numbers = RedisNumbers(client)
+                await story(client, SharedKeys(client, settings, numbers), numbers)
+
+        asyncio.run(told())
+
+    return run
+
+
+def test_nothing_is_paused_renamed_or_numbered_in_an_empty_redis(play: Any) -> None:
+    async def story(_: Any, ours: SharedKeys, numbers: RedisNumbers) -> None:
+        standing = await ours.standing("insider")
+
+        assert (standing.paused, standing.streaks) == (frozenset(), frozenset())
+        assert standing.meanings["enter"].audiences == {"vip", "4711"}
+        assert await ours.names("insider") == NO_RENAMES
+        assert numbers.triggers() == {}
+
+    play(story)
+
+
+def test_a_destination_is_paused_or_triggers_and_jobs_are(play: Any) -> None:
+    async def story(client: Any, ours: SharedKeys, _: RedisNumbers) -> None:
+        await client.hset(keys.PAUSED, mapping={"trigger|enter": "{}", "job|load": "{}"})
+        await client.hset(keys.PAUSED, "destination|other", "{}")
+        await client.hset(keys.STREAKS, "gold", "refused|3")
+
+        standing = await ours.standing("insider")
+
+        assert standing.paused == {"enter", "job.load"}
+        assert standing.streaks == {"gold"}
+        assert (await ours.standing("other")).paused is None
+
+    play(story)
+
+
+def test_meanings_follow_the_slugs_of_ids_and_renamed_audiences(play: Any) -> None:
+    async def story(client: Any, ours: SharedKeys, _: RedisNumbers) -> None:
+        before = (await ours.standing("insider")).meanings
+        again = (await ours.standing("insider")).meanings
+        await client.hset(keys.AUDIENCES, mapping={"4711": "silver", "12": "bronze"})
+        await client.hset(keys.RENAMED, "brass", "silver")
+        after = (await ours.standing("insider")).meanings
+
+        assert again is before
+        assert after["enter"].audiences == {"vip", "4711", "silver", "brass"}
+        assert after["gold"].audiences == {"gold"}
+        assert (await ours.standing("other")).meanings["all"].audiences is None
+
+    play(story)
+
+
+def test_renames_concern_the_triggers_that_want_the_new_slug(play: Any) -> None:
+    async def story(client: Any, ours: SharedKeys, numbers: RedisNumbers) -> None:
+        await client.hset(keys.AUDIENCES, mapping={"4711": "silver"})
+        await client.hset(keys.RENAMED, "brass", "silver")
+        await client.hset(keys.NAMES, mapping={"a|silver": 1, "t|enter": 2})
+
+        renames = await ours.names("insider")
+
+        assert renames.slugs == {"brass": "silver"}
+        assert renames.wanting["silver", Direction.ENTER] == ("enter",)
+        assert (numbers.audience("silver"), numbers.trigger("enter")) == (1, 2)
+
+    play(story)
+
+
+def test_numbers_that_redis_has_lost_are_forgotten(play: Any) -> None:
+    async def story(client: Any, ours: SharedKeys, numbers: RedisNumbers) -> None:
+        await numbers.learn(["vip"], ["enter"])
+        await client.hdel(keys.NAMES, "t|enter")
+
+        await ours.names("insider")
+
+        assert numbers.slugs([numbers.audience("vip")]) == {"vip"}
+        assert numbers.triggers() == {}
+
+    play(story)
