@@ -13,7 +13,7 @@ from worker.jsonnet.compiled import Compiled, Doubtful, compiled
 from worker.jsonnet.engines.judge import judge
 from worker.jsonnet.files import TemplateFolder
 
-NUMBERS = amount(60, nightly=5_000)
+NUMBERS = amount(20, nightly=5_000)
 EXPRESSIONS = (
     *(
         f"'{code}' % n"
