@@ -131,7 +131,7 @@ class Pair:
 
 
 @settings(
-    max_examples=amount(30, nightly=1_000),
+    max_examples=amount(20, nightly=1_000),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=histories)
