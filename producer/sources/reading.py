@@ -22,7 +22,7 @@ from worker.errors import PayloadRefused
 
 LARGEST_PAYLOAD_BYTES: Final = 16 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
-_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["{}\[\]]', re.DOTALL)
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
 _SPACE: Final = b" \t\r\n"
 _BETWEEN: Final = _SPACE + b","
 _MAY_PRECEDE: Final = (b":", b",", b"[")

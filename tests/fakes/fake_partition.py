@@ -7,6 +7,7 @@ method does what the script of its name does.
 from __future__ import annotations
 
 import secrets
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 from tests.fakes.partition_store import PartitionStore
@@ -120,7 +121,7 @@ class FakePartition:
     def _behind(self, wanted: ReadRange) -> list[Delivery]:
         rows = list(self.store.streams.get(wanted.stream, {}).values())
         after = order_of(wanted.after_id) if wanted.after_id else (-1, 0)
-        return [row for row in rows if order_of(row.entry_id) > after]
+        return rows[bisect_right(rows, after, key=lambda row: order_of(row.entry_id)) :]
 
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()

@@ -101,4 +101,4 @@ class PartitionStore:
         hold = self.holds.get(name)
         if hold and hold.until_ms > self.now_ms():
             behind.append(order_of(hold.last_id))
-        return any(order_of(entry_id) > max(behind) for entry_id in self.streams[name])
+        return order_of(next(reversed(self.streams[name]))) > max(behind)

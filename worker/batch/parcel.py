@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from worker.batch.partition import Delivery, Note
@@ -94,7 +95,7 @@ class Packed(NamedTuple):
         return len(self.members) > 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Request:
     """One HTTP request: users of one destination, of different profiles.
 
@@ -110,9 +111,9 @@ class Request:
     triggers: tuple[str, ...]
     is_part: bool = False
 
-    @property
+    @cached_property
     def parcels(self) -> tuple[Parcel, ...]:
-        """Return the parcels that the request carries."""
+        """The parcels that the request carries; each of a thousand may ask for all of them."""
         return tuple(parcel for packed in self.packed for parcel in packed.members)
 
 

@@ -69,9 +69,17 @@ class _Sample:
         return "warning", f"{message} (with the shipped sample; `sample` names a better one)"
 
 
-def check_triggers(settings: Settings, now: datetime) -> list[Finding]:
-    """Check all triggers of a configuration, each in a process of its own, and how they fit."""
-    renderer = IsolatedSampleRenderer(settings.templates_folder)
+def check_triggers(
+    settings: Settings, now: datetime, renderer: SampleRenderer | None = None
+) -> list[Finding]:
+    """Check all triggers of a configuration, and how they fit together.
+
+    Args:
+        settings: The configuration.
+        now: The time of the samples.
+        renderer: Renders the samples; by default each kind of trigger has a process of its own.
+    """
+    renderer = renderer or IsolatedSampleRenderer(settings.templates_folder)
     kinds: dict[str, tuple[Any, Sequence[Finding]]] = {}
     bodies: dict[str, Any] = {}
     findings: list[Finding] = []

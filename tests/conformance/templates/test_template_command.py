@@ -170,43 +170,53 @@ def test_a_template_that_fails_or_is_warned_of_is_told_by_the_exit_code(run, tmp
     assert codes == [2, 0, 2]
 
 
+RUN_ALL = """
+import json, sys
+from typer.testing import CliRunner
+from ops.main import app
+results = [CliRunner().invoke(app, arguments) for arguments in json.loads(sys.argv[1])]
+print(json.dumps([[result.exit_code, result.stdout, result.stderr] for result in results]))
+"""
+
+
 @pytest.fixture
 def without_judges(tmp_path):
-    """Our command, on a machine that lacks the other engines."""
+    """Run commands on a machine that lacks the other engines; return what each says."""
     packages = tmp_path / "packages"
     packages.mkdir()
     for installed in Path(sysconfig.get_path("purelib")).iterdir():
         if not installed.name.startswith(("_jsonnet", "_gojsonnet", "gojsonnet")):
             (packages / installed.name).symlink_to(installed)
-    code = "from ops.entry import run; run()"
     path = os.pathsep.join([str(SHIPPED_FOLDER.parent), str(packages)])
 
-    def segrelay(*arguments):
-        return subprocess.run(
-            [sys.executable, "-S", "-c", code, *map(str, arguments)],
+    def run(*commands):
+        done = subprocess.run(
+            [sys.executable, "-S", "-c", RUN_ALL, json.dumps(commands)],
             env={**os.environ, "PYTHONPATH": path},
             capture_output=True,
-            text=True,
-            check=False,
+            check=True,
         )
+        return json.loads(done.stdout)
 
-    return segrelay
+    return run
 
 
 def test_everything_works_without_other_engines_and_the_check_says_so(without_judges, tmp_path):
-    (tmp_path / "t.jsonnet").write_text("{ users: [{ a: error 'no' }] }")
-    (tmp_path / "damaged.jsonnet").write_text('{\n  "users": \\[\n}')
-    of_one = ("template", "check", "insider/enter.jsonnet")
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (folder / "t.jsonnet").write_text("{ users: [{ a: error 'no' }] }")
+    (folder / "damaged.jsonnet").write_text('{\n  "users": \\[\n}')
+    of_one = ("template", "check", "insider/enter.jsonnet", "--templates", str(SHIPPED_FOLDER))
 
-    fit = without_judges(*of_one, "--templates", SHIPPED_FOLDER)
-    document = without_judges(*of_one, "--templates", SHIPPED_FOLDER, "--json")
-    broken = without_judges("template", "check", "--templates", tmp_path)
+    fit, document, broken = without_judges(
+        of_one, (*of_one, "--json"), ("template", "check", "--templates", str(folder))
+    )
 
-    assert (fit.returncode, document.returncode, broken.returncode) == (0, 0, 2)
-    assert "compared with no other engine" in fit.stderr
-    assert json.loads(document.stdout)["compared_with"] == []
-    assert "damaged.jsonnet:2:" in broken.stderr
-    assert "Markdown" in broken.stderr
+    assert [fit[0], document[0], broken[0]] == [0, 0, 2]
+    assert "compared with no other engine" in fit[2]
+    assert json.loads(document[1])["compared_with"] == []
+    assert "damaged.jsonnet:2:" in broken[2]
+    assert "Markdown" in broken[2]
 
 
 def test_a_sample_that_needs_the_engine_is_named_with_the_reason(run, tmp_path):

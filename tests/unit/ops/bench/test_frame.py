@@ -9,6 +9,7 @@ import pytest
 from ops.bench.__main__ import bars
 from ops.bench.frame.scenario import Runs, Scenario, Variant, summed_up
 from ops.bench.scenarios import SCENARIOS
+from tests.unit.ops.bench.measurement import own_pid
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -60,7 +61,3 @@ def test_what_two_bars_have_in_common_is_measured_once_a_run_in_a_process_of_its
     assert len(lines) == len(set(pids)) == 4
     assert os.getpid() not in pids
     assert found["variants"]["process"] == found["variants"]["same"]
-
-
-def own_pid(events: int, at: int = 0) -> dict[str, int]:
-    return {"pid": os.getpid(), "events": events, "at": at}

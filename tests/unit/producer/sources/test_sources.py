@@ -272,7 +272,7 @@ def test_larger_blocks_hold_the_same_rows(
     content: bytes, blocks: Callable[..., list[Block]]
 ) -> None:
     head, _, rows = content.partition(b"\n") if content is CSV else (b"", b"", content)
-    many = head + b"\n" * bool(head) + rows * (3 * BLOCK_BYTES // len(rows))
+    many = head + b"\n" * bool(head) + rows * (9 * BLOCK_BYTES // 4 // len(rows))
 
     usual, larger = blocks(many), blocks(many, times=2)
 

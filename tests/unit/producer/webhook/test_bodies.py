@@ -14,10 +14,13 @@ from producer.webhook.splitting import spans_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=8,
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=4,
 )
-OBJECTS = st.lists(st.dictionaries(st.text('a"\\{}[],é', max_size=4), JSON, max_size=3), min_size=1)
+FIELDS = st.dictionaries(st.text('a"\\{}[],é', max_size=4), JSON, max_size=2)
+OBJECTS = st.lists(FIELDS, min_size=1, max_size=5)
 PADDING = b" " * SMALL_BYTES
 
 
@@ -64,7 +67,7 @@ def test_nothing_of_a_text_is_left_out(text: str) -> None:
     assert set(between) <= set("[], ")
 
 
-@given(st.lists(JSON, min_size=1), st.sampled_from([b"", PADDING]))
+@given(st.lists(JSON, min_size=1, max_size=5), st.sampled_from([b"", PADDING]))
 def test_what_is_no_payload_is_found_as_well(elements: list[Any], padding: bytes) -> None:
     body = Body(json.dumps(elements).encode() + padding)
 

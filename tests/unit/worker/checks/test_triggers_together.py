@@ -19,6 +19,7 @@ from tests.unit.worker.checks.trigger_findings import (
 )
 from worker.checks.finding import Finding
 from worker.checks.triggers import check_triggers
+from worker.jsonnet.renderer import Renderer
 
 
 def together(folder: Path, *triggers: dict[str, Any]) -> list[tuple[str, str]]:
@@ -29,9 +30,10 @@ def together(folder: Path, *triggers: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def found_in(folder: Path, *triggers: dict[str, Any], templates: Path = SHIPPED) -> list[Finding]:
-    """Check templates of several triggers, shipped ones by default, in processes of their own."""
+    """Check templates of several triggers, shipped ones by default."""
     tables = [trigger(f"t-{number}", **fields) for number, fields in enumerate(triggers)]
-    return check_triggers(written(folder, *tables, templates=templates), NOW)
+    settings = written(folder, *tables, templates=templates)
+    return check_triggers(settings, NOW, Renderer(templates, compiles=False))
 
 
 def test_triggers_that_fit_together_have_no_findings(tmp_path: Path) -> None:

@@ -262,7 +262,7 @@ def test_no_minute_holds_more_than_the_limit_whatever_the_pattern(rate, walk):
     assert walker.most_in_a_minute() <= rate
 
 
-@settings(max_examples=amount(20, nightly=500))
+@settings(max_examples=amount(12, nightly=500))
 @given(seed=st.integers(0, 2**32), latency=st.sampled_from([0.001, 0.02, 0.4, 0.9]))
 def test_any_latency_below_a_second_keeps_the_limit(seed, latency):
     host = Simulation(Host(300), 300, senders=12, latency_seconds=latency, seed=seed).run(150)

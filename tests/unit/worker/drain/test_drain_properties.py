@@ -219,7 +219,7 @@ def play(seed: int, on_ambiguous: str = "resend") -> History:
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=amount(70, nightly=2_000))
+@settings(max_examples=amount(45, nightly=2_000))
 def test_whatever_breaks_insider_holds_what_the_newest_events_say(seed: int) -> None:
     history = play(seed)
 
@@ -230,7 +230,7 @@ def test_whatever_breaks_insider_holds_what_the_newest_events_say(seed: int) -> 
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=amount(70, nightly=2_000))
+@settings(max_examples=amount(45, nightly=2_000))
 def test_where_a_person_decides_nothing_is_sent_again_that_may_have_been_applied(seed: int) -> None:
     history = play(seed, "dead_letter")
 

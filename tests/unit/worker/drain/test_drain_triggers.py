@@ -8,7 +8,7 @@ from worker.batch.partition import Hold
 from worker.batch.preparing.read import BATCH_ENTRIES, TRIAL_ENTRIES
 from worker.core.verdicts import Failed
 
-BACKLOG = 20_000
+BACKLOG = 6_000
 
 
 def exits_fail(sending: Sending) -> Reply:
