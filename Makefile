@@ -13,9 +13,10 @@ SIDE_BY_SIDE := -n auto
 # Files are handed out in this order: the last ones are short, so that all processes end together.
 WAITING := tests/journeys tests/integration
 WAITING_SIDE_BY_SIDE := -n 7 --dist loadfile --no-loadscope-reorder
-# Tests that compute run beside them, a process for each core. Each process collects only the files
-# of its kind: collecting all takes 5 processor seconds.
+# Tests that compute run beside them, a process for each core, in the time that the others leave.
+# Each process collects only the files of its kind: collecting all takes 5 processor seconds.
 COMPUTING := tests/conformance tests/unit tests/house
+IN_IDLE_TIME := nice -n 10
 # A failed test that starts processes runs once more, and is named; others never.
 SECOND_RUN := -p tests.second_run
 
@@ -67,7 +68,7 @@ unit: setup ## Run the unit tests, and the rules about the code itself (no servi
 test: setup ## Check everything and run all tests; each service that they need is started by itself
 	@$(MAKE) --no-print-directory check
 	@computed=$$(mktemp); \
-	$(PYTEST) $(SIDE_BY_SIDE) --dist loadfile $(COMPUTING) >$$computed 2>&1 & computing=$$!; \
+	$(IN_IDLE_TIME) $(PYTEST) $(SIDE_BY_SIDE) --dist loadfile $(COMPUTING) >$$computed 2>&1 & computing=$$!; \
 	$(PYTEST) $(SECOND_RUN) $(WAITING_SIDE_BY_SIDE) $(WAITING); failed=$$?; \
 	wait $$computing || failed=1; cat $$computed; rm $$computed; exit $$failed
 

@@ -4,6 +4,8 @@ import asyncio
 import subprocess
 import sys
 import textwrap
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -79,3 +81,25 @@ def test_what_takes_too_much_is_given_up_and_the_process_lives(tmp_path, source,
         assert again[0].body in (b"0", b"null"), again
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+class DropsErrors:
+    """Renders for long; what a signal raises is dropped, as amid the end of an object."""
+
+    @staticmethod
+    def render_compiled(*_args, **_options):
+        ends_at = time.process_time() + 5
+        with suppress(BaseException):
+            while time.process_time() < ends_at:
+                pass
+        while time.process_time() < ends_at:
+            pass
+        return []
+
+
+def test_a_limit_holds_although_the_error_of_its_signal_is_dropped():
+    begun = time.process_time()
+
+    asyncio.run(ProcessRenderer(DropsErrors()).render_safely(None, "auto", rows(0)))
+
+    assert time.process_time() - begun < 4
