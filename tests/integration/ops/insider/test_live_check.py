@@ -18,11 +18,7 @@ def check(call):
 @pytest.fixture
 def panel(sandbox):
     """Change what the panel defines, for one test."""
-    before = sandbox.settings()
-    yield sandbox.settings
-    sandbox.settings(
-        panel_attributes=before["panel_attributes"], panel_events=before["panel_events"]
-    )
+    return sandbox.settings
 
 
 @pytest.mark.usefixtures("relay")
