@@ -26,7 +26,8 @@ from worker.core.ledger import Fact, Record, with_delivered
 PLACE = PartitionKeys("insider", 0)
 SLOT = key_slot(PLACE.tag.encode())
 MANY = 20_000
-PARTITIONS = 6
+PEOPLE = 9_000
+PARTITIONS = 3
 RECORD = LedgerText.of(with_delivered(Record(), Fact(1, 1, Direction.ENTER, 1_000))).text
 
 
@@ -155,7 +156,7 @@ def test_a_slot_that_is_half_moved_is_waited_for(cluster, client):
 
 
 def test_nobody_is_counted_twice_or_missed_while_slots_move(cluster, client, settings):
-    put_ledgers(client, MANY, range(PARTITIONS))
+    put_ledgers(client, PEOPLE, range(PARTITIONS))
     places = [PartitionKeys("insider", number) for number in range(PARTITIONS)]
 
     with MovingSlots(cluster, places) as moving:
@@ -165,9 +166,9 @@ def test_nobody_is_counted_twice_or_missed_while_slots_move(cluster, client, set
         inside = standings(client, settings, "vip")["insider"]
 
     assert moving.moves > 3
-    expected = {("vip", "insider"): Count(MANY, MANY, 0, 1_000)}
+    expected = {("vip", "insider"): Count(PEOPLE, PEOPLE, 0, 1_000)}
     assert [each.found for each in counts] == [expected] * len(counts)
-    assert len(inside) == MANY
+    assert len(inside) == PEOPLE
 
 
 def test_a_destination_is_renamed_whole_while_slots_move(cluster, client, settings):

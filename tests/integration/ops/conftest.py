@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.sandbox.process import SandboxProcess
+from ops.sandbox.settings import SandboxSettings
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.sync.opening import syncing_for
@@ -30,6 +31,7 @@ CALM = {
     "error_shares": {},
     "failures": [],
     "lytics": {"date_offset_seconds": 0.0},
+    **SandboxSettings().model_dump(include={"panel_attributes", "panel_events"}),
 }
 """The sandbox's settings before each test, whatever the one before has changed."""
 

@@ -14,6 +14,7 @@ from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import load_settings
 from worker.jsonnet.files import SHIPPED_FOLDER
+from worker.node.process.loading import load
 from worker.node.process.runtime import runtime_for
 
 CONFIGURATION = """
@@ -55,6 +56,22 @@ def payload(email, audience="vip", direction="enter", minute=0, **fields):
     at = (BEGUN_AT + timedelta(minutes=minute)).isoformat().replace("+00:00", "Z")
     entry = {"id": audience * 3, "slug": audience, "event": direction, direction: at}
     return {"data": {"email": email, "segment_events": [entry], **fields}, "meta": {}, "id": "1"}
+
+
+_LOADED = {}
+"""What was loaded, by the texts that it was loaded from: it takes longer than to drain."""
+
+
+def started(settings):
+    """Return the runtime of a process that begins now."""
+    templates = sorted(settings.templates_folder.rglob("*"))
+    texts = tuple((path.name, path.read_text()) for path in templates if path.is_file())
+    key = (settings.source.read_text(), texts)
+    if key not in _LOADED:
+        _LOADED[key] = load(settings, lambda questions: [ask() for ask in questions])
+    runtime = runtime_for(settings, _LOADED[key])
+    runtime.is_worker = False  # this process does more than to drain: its garbage is much
+    return runtime
 
 
 def assert_sum(found):
@@ -101,11 +118,13 @@ class Relay:
         return publisher.publish([orjson.dumps(one) for one in payloads], PublishOptions(**options))
 
     def drain(self):
-        """Drain all there is, in a process of this configuration and these templates."""
-        self._runtime = self._runtime or runtime_for(self.settings)
-        for place in self.places():
-            self._runtime.drain("insider", place.partition, Stop())
-        for place in self.places():
+        """Drain all there is, in a process of this configuration and these templates.
+
+        A partition that holds anything is drained twice: what a drain of another one brought is
+        delivered, too.
+        """
+        self._runtime = self._runtime or started(self.settings)
+        for place in self.places() * 2:
             if self.client.scard(place.streams):
                 self._runtime.drain("insider", place.partition, Stop())
 

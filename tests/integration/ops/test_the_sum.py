@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import closing
@@ -12,8 +11,10 @@ import pytest
 from redis import Redis
 
 from ops.main import app
+from ops.run.supervisor import own_command
 from ops.status.status import read_status
 from tests.integration.ops.relay import assert_sum, payload
+from tests.warm import WarmProcess
 from worker.contract.redis.connection import connect
 
 
@@ -57,10 +58,8 @@ def test_the_sum_holds_at_every_moment(relay, sandbox, watched, call):
 
 
 def test_watching_ends_cleanly_with_ctrl_c(relay):
-    command = [sys.executable, "-m", "ops.main", "--config", str(relay.settings.source)]
-    with subprocess.Popen(
-        [*command, "status", "--watch", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as child:
+    command = own_command("--config", str(relay.settings.source), "status", "--watch", "--json")
+    with WarmProcess(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         first = orjson.loads(child.stdout.readline())
         time.sleep(0.1)
         child.send_signal(signal.SIGINT)

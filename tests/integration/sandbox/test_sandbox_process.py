@@ -18,6 +18,8 @@ import pytest
 from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, COLUMNS, PROFILE, UPSERT
 from ops.sandbox.process import SandboxProcess
 from tests.waiting import allowed, until
+from tests.warm import run
+from worker.contract.own_processes import own_module
 
 HEADERS = {"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "t"}
 PATIENCE_SECONDS = 10.0
@@ -247,9 +249,8 @@ def test_a_port_in_use_is_said_and_ends_with_status_1():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "ops.sandbox.command", "--port", port]
 
-        ended = subprocess.run(command, capture_output=True, timeout=120, check=False)
+        ended = run(own_module("ops.sandbox.command", "--port", port))
 
     assert ended.returncode == 1
     assert ended.stderr.decode().startswith(f"port {port} of 127.0.0.1 is in use")

@@ -20,7 +20,7 @@ def test_commands_of_draining_do_not_grow_with_triggers(few: dict[str, float]) -
 
 
 def test_commands_of_publishing_do_not_grow_with_partitions(few: dict[str, float]) -> None:
-    many = deliver(events=12_800, partitions=128)
+    many = deliver(events=6_400, partitions=64)
 
     assert many["commands_of_publishing"] <= MOST_TIMES * few["commands_of_publishing"]
     assert many["commands_of_draining"] <= MOST_TIMES * few["commands_of_draining"]

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, assert_never
 import hiredis
 import redis.asyncio.retry
 import redis.backoff
+import redis.driver_info
 import redis.exceptions
 import redis.retry
 
@@ -42,6 +43,7 @@ FAILOVER_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 _START_SECONDS: Final = 30.0
+_DRIVER: Final = redis.driver_info.DriverInfo()  # each takes a millisecond: one for all clients
 _RESP: Final = 2
 """The protocol's version: the third would add a handshake and notifications that move timeouts."""
 
@@ -164,6 +166,7 @@ def _options(address: RedisAddress, timeout_seconds: float) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 0,
         "protocol": _RESP,
+        "driver_info": _DRIVER,
         "decode_responses": False,
     } | address.tls_options
 

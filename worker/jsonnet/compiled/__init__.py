@@ -2,6 +2,9 @@
 
 The compiled form never invents an error: where it is not sure it raises `Doubtful`, and the engine
 of record is asked.
+
+What compiles is imported by the first template that is compiled: a throw-away process renders by
+the engine alone, and starts sooner without it.
 """
 
 from __future__ import annotations
@@ -15,10 +18,7 @@ from types import CodeType
 from typing import Any, Final
 
 from worker.jsonnet.compiled.compiling.code import OutsideSubset
-from worker.jsonnet.compiled.compiling.compiler import Compiler
 from worker.jsonnet.compiled.compiling.sources import Sources
-from worker.jsonnet.compiled.running import library, operators, printing, values
-from worker.jsonnet.compiled.running.library import LIBRARY
 from worker.jsonnet.compiled.running.limits import (
     ENDLESS,
     FAILED,
@@ -31,7 +31,6 @@ from worker.jsonnet.compiled.running.limits import (
     tick,
 )
 from worker.jsonnet.compiled.running.natives import doubtful, reason_of
-from worker.jsonnet.compiled.running.standard import NATIVES
 from worker.jsonnet.syntax.cursor import SyntaxWrong
 from worker.jsonnet.syntax.room import room
 from worker.jsonnet.syntax.tokens import place
@@ -136,12 +135,23 @@ def compiled(sources: Sources) -> Compiled | NotCompiled:
 @lru_cache(_CODES_KEPT)
 def _code(sources: Sources) -> tuple[str, CodeType]:
     """Return the Python that a template becomes, and the same as code."""
+    from worker.jsonnet.compiled.compiling.compiler import Compiler  # noqa: PLC0415 - see above
+
     source = Compiler(sources).source()
     return source, compile(source, sources.root, "exec")
 
 
 def names_of_the_runtime() -> dict[str, Any]:
     """Return what generated code may refer to."""
+    from worker.jsonnet.compiled.running import (  # noqa: PLC0415 - see above
+        library,
+        operators,
+        printing,
+        values,
+    )
+    from worker.jsonnet.compiled.running.library import LIBRARY  # noqa: PLC0415
+    from worker.jsonnet.compiled.running.standard import NATIVES  # noqa: PLC0415
+
     shared = [each for module in (operators, printing, values) for each in vars(module).items()]
     return {
         **{name: value for name, value in shared if not name.startswith("_")},

@@ -2,8 +2,6 @@
 
 import os
 import pty
-import subprocess
-import sys
 from contextlib import suppress
 
 import orjson
@@ -13,10 +11,12 @@ from ops.audiences import commands as audience
 from ops.audiences.moving import declare
 from ops.letters.commands import app as dlq
 from ops.moving.held import await_holders
+from ops.run.supervisor import own_command
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from tests.configuration import DELETE, UPSERT, trigger
 from tests.integration.ops.relay import payload
+from tests.warm import WarmProcess
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.errors import UsageWrong
 
@@ -264,8 +264,8 @@ def asked(relay, meanwhile, *arguments):
     """Give a command in a pseudo-terminal; do something while it asks, and say yes."""
     environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.settings.source), "TERM": "dumb"}
     mine, its = pty.openpty()
-    command = [sys.executable, "-P", "-m", "ops.main", "audience", *arguments]
-    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment) as process:
+    command = own_command("audience", *arguments)
+    with WarmProcess(command, stdin=its, stdout=its, stderr=its, env=environment) as process:
         os.close(its)
         shown = b""
         while b"[y/N]" not in shown:

@@ -1,12 +1,12 @@
 """Something of each kind in the partitions that are to be moved, and what moves and drains it."""
 
-import itertools
+from contextlib import closing
 
 import orjson
 
 from ops.moving.renumbering import Renumbering
 from ops.status.totals import KINDS
-from tests.integration.ops.relay import payload
+from tests.integration.ops.relay import payload, started
 from worker.batch.partition import Note, NotedDelivery
 from worker.batch.sending.interrupt_watch import Stop
 from worker.contract import keys
@@ -15,7 +15,6 @@ from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.words import Direction
-from worker.node.process.runtime import runtime_for
 
 
 def stock(relay, people):
@@ -37,13 +36,13 @@ def key_of(email):
 
 
 def drain(relay, destination="insider"):
-    runtime = runtime_for(relay.settings)
+    """Drain all there is, in a new process that learns the number of partitions."""
     learn_numbering(relay.client, relay.settings)
-    try:
-        for number in itertools.chain(*[relay.settings.redis.numbering.numbers] * 2):
-            runtime.drain(destination, number, Stop())
-    finally:
-        runtime.close()
+    numbers = relay.settings.redis.numbering.numbers
+    with closing(started(relay.settings)) as runtime:
+        for number in (*numbers, *numbers):
+            if relay.client.scard(PartitionKeys(destination, number).streams):
+                runtime.drain(destination, number, Stop())
 
 
 def change(client, relay, count):

@@ -2,6 +2,7 @@
 
 import orjson
 import pytest
+from redis import Redis
 
 from ops.main import app as main
 from ops.person.commands import app
@@ -37,30 +38,44 @@ def _plain(redis_url):
 
 def everything(client):
     """Return the bytes of all that Redis holds: names of keys, and their values."""
-    found = []
-    for name in client.scan_iter():
-        found.append(name)
-        match client.type(name):
-            case b"string":
-                found.append(client.get(name))
-            case b"hash":
-                found += [part for pair in client.hgetall(name).items() for part in pair]
-            case b"set":
-                found += client.smembers(name)
-            case b"zset":
-                found += client.zrange(name, 0, -1)
-            case b"list":
-                found += client.lrange(name, 0, -1)
-            case b"stream":
-                found += [part for _, row in client.xrange(name) for part in row.values()]
-            case kind:
-                raise AssertionError(kind)
+    names = list(client.scan_iter())
+    kinds = at_once(client, names, lambda pipe, name: pipe.type(name))
+    readers = dict(zip(names, kinds, strict=True))
+    found = list(names)
+    for value in at_once(client, names, lambda pipe, name: READERS[readers[name]](pipe, name)):
+        match value:
+            case bytes():
+                found.append(value)
+            case dict():
+                found += [part for pair in value.items() for part in pair]
+            case _:
+                for each in value:
+                    found += each[1].values() if isinstance(each, tuple) else [each]
     return found
+
+
+READERS = {
+    b"string": Redis.get,
+    b"hash": Redis.hgetall,
+    b"set": Redis.smembers,
+    b"zset": lambda pipe, name: pipe.zrange(name, 0, -1),
+    b"list": lambda pipe, name: pipe.lrange(name, 0, -1),
+    b"stream": Redis.xrange,
+}
+"""How the value of each kind is read; another kind is an error."""
+
+
+def at_once(client, names, ask):
+    """Ask Redis for all of these keys in one round trip."""
+    pipe = client.pipeline(transaction=False)
+    for name in names:
+        ask(pipe, name)
+    return pipe.execute()
 
 
 def dumps(client):
     """Return all values as Redis writes them into its files, with bytes of deleted entries."""
-    return [client.dump(name) for name in client.scan_iter()]
+    return at_once(client, client.scan_iter(), Redis.dump)
 
 
 def needles(*emails):

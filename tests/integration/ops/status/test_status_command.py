@@ -2,8 +2,6 @@
 
 import os
 import pty
-import subprocess
-import sys
 from contextlib import suppress
 from importlib.metadata import version
 
@@ -11,8 +9,10 @@ import orjson
 import pytest
 
 from ops.main import app
+from ops.run.supervisor import own_command
 from tests.integration.ops.relay import EXIT, payload
 from tests.waiting import until
+from tests.warm import WarmProcess
 from worker.adapters.redis.node.presence import RedisPresence
 from worker.contract.processes.workers import WORKER, FilesInUse, Process
 from worker.contract.redis.acts import Act
@@ -326,8 +326,7 @@ def test_what_wants_a_person_is_red_on_a_terminal_unless_it_wants_no_colour(rela
 def on_a_terminal(*arguments, env):
     """Run a command in a pseudo-terminal; returns what stands there."""
     mine, its = pty.openpty()
-    command = [sys.executable, "-P", "-m", "ops.main", *arguments]
-    process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=env)
+    process = WarmProcess(own_command(*arguments), stdin=its, stdout=its, stderr=its, env=env)
     os.close(its)
     shown = b""
     with suppress(OSError):

@@ -1,13 +1,12 @@
 """`segrelay template watch`: renders at every save, shows errors in place, ends with Ctrl-C."""
 
-import os
 import signal
-import subprocess
 import time
 
 import pytest
 
 from ops.run.supervisor import own_command
+from tests.warm import WarmProcess
 from worker.jsonnet.files import SHIPPED_FOLDER
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
@@ -21,7 +20,7 @@ def watched(tmp_path):
     template.write_text(GOOD)
     command = own_command("template", "watch", "vip", str(SAMPLE), "--templates", str(tmp_path))
     with output.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=dict(os.environ))
+        process = WarmProcess(command, stdout=file, stderr=file)
 
     def until(words):
         end = time.monotonic() + 30
