@@ -13,6 +13,7 @@ import redis.asyncio.retry
 import redis.backoff
 import redis.exceptions
 import redis.retry
+from redis.driver_info import DriverInfo
 
 from worker.contract.own_processes import own_module
 from worker.contract.redis.cluster import AsyncClusterClient, ClusterClient
@@ -42,6 +43,8 @@ FAILOVER_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 _START_SECONDS: Final = 30.0
+_DRIVER: Final = DriverInfo()
+"""What a connection tells of itself; the library would look its own version up for each client."""
 _RESP: Final = 2
 """The protocol's version: the third would add a handshake and notifications that move timeouts."""
 
@@ -164,6 +167,7 @@ def _options(address: RedisAddress, timeout_seconds: float) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 0,
         "protocol": _RESP,
+        "driver_info": _DRIVER,
         "decode_responses": False,
     } | address.tls_options
 
