@@ -43,8 +43,7 @@ FAILOVER_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 _START_SECONDS: Final = 30.0
-_DRIVER: Final = DriverInfo()
-"""What a connection tells of itself; the library would look its own version up for each client."""
+_DRIVER: Final = DriverInfo()  # the library would look its version up for each client
 _RESP: Final = 2
 """The protocol's version: the third would add a handshake and notifications that move timeouts."""
 
