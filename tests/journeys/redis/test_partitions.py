@@ -16,9 +16,10 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.numbering import Numbering
 
-STRANGERS = amount(15_000, nightly=300_000)
+STRANGERS = amount(8_000, nightly=300_000)
 """Profiles of whom nothing comes: their records keep the command busy."""
-STOPPED_SECONDS = 20.0
+STOPPED_SECONDS = amount(13.0, nightly=20.0)
+"""Longer than it is held for a command that does not renew it."""
 KILLS = {5: 3, 64: 2}
 
 
