@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import random
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any, Final, Self
 from urllib.parse import quote
 
@@ -85,6 +87,12 @@ class _Missed:
     retry_after_seconds: float = 0.0
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Return the authorities, loaded once: each step of a sync has a client of its own."""
+    return httpx.create_ssl_context()
+
+
 class LyticsApi:
     """A client of one account; used in a `with` block, by one thread.
 
@@ -108,6 +116,7 @@ class LyticsApi:
             base_url=settings.base_url,
             headers={"authorization": settings.token.reveal()},
             timeout=timeout_seconds,
+            verify=_trusted(),
         )
 
     def __enter__(self) -> Self:

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 _LOOK_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 0.5
-_SHARE_OF_LOOKS = 0.2
+_SHARE_OF_LOOKS = 0.1
 """The part of a wait that is spent on looks: what is waited for needs the processor more."""
 _USUAL_LOAD = 3
 """Processes that want to run for each processor while `make test` has the machine for itself."""

@@ -7,11 +7,13 @@ depends on the start itself is tested with `subprocess`: in `integration/celery`
 """
 
 import atexit
+import errno
 import gc
 import importlib
 import json
 import os
 import runpy
+import secrets
 import select
 import signal
 import socket
@@ -19,6 +21,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
@@ -29,21 +32,36 @@ from worker.jsonnet.files import SHIPPED_FOLDER
 from worker.jsonnet.renderer import Renderer
 
 LENGTH = struct.Struct("!I")
+ADDRESS = f"\0segrelay-tests-{os.environ.get('PYTEST_XDIST_TESTRUNUID') or secrets.token_hex(16)}"
+"""Of the server; Linux knows it without a file."""
 _ASKING = threading.Lock()
 STARTED_MODULE = (sys.executable, "-P", "-m")
 ALSO_LOADED = (
+    "billiard.popen_fork",
+    "billiard.sharedctypes",
+    "celery.app.amqp",
+    "celery.app.control",
+    "celery.app.events",
+    "celery.app.log",
     "celery.apps.worker",
     "celery.bin.worker",
     "celery.concurrency.prefork",
     "celery.fixups.django",
+    "celery.worker.autoscale",
+    "celery.worker.components",
     "celery.worker.consumer",
+    "celery.worker.consumer.delayed_delivery",
+    "celery.worker.strategy",
+    "kombu.pidbox",
     "kombu.transport.redis",
     "ops.run.worker",
     "ops.sandbox.lytics.remote_templates",
     "worker.checks.rehearsal",
     "producer.tasks",
     "ops.person.tasks",
+    "uvicorn.lifespan.on",
     "uvicorn.loops.auto",
+    "uvicorn.loops.uvloop",
     "worker.node.edge",
     "worker.node.process.runtime",
     "worker.node.starting",
@@ -192,29 +210,58 @@ def _ask(request, descriptors):
 
 @cache
 def _server():
-    """Start the process from which all others are forked; it ends with us."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        server = subprocess.Popen(
-            [*STARTED_MODULE, "tests.warm", str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
+    """Connect to the process from which all others are forked, started by whoever comes first.
+
+    The processes of one run of pytest share it: to load all our commands takes two processor
+    seconds. It ends with the last of them.
+    """
+    while True:
+        ours = socket.socket(socket.AF_UNIX)
+        with socket.socket(socket.AF_UNIX) as listener:
+            if _is_first(listener):
+                _start_server(listener)
+        try:
+            ours.connect(ADDRESS)
+        except ConnectionRefusedError:  # another one is about to listen, or has just ended
+            ours.close()
+            time.sleep(0.01)
+        else:
+            atexit.register(ours.close)
+            return ours
+
+
+def _is_first(listener):
+    try:
+        listener.bind(ADDRESS)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
+    listener.listen(64)
+    return True
+
+
+def _start_server(listener):
+    server = subprocess.Popen(
+        [*STARTED_MODULE, "tests.warm", str(listener.fileno())],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[listener.fileno()],
+        start_new_session=True,
+    )
 
     def end():
-        ours.close()
-        server.wait(10)
+        with suppress(subprocess.TimeoutExpired):  # others may still use it
+            server.wait(0.5)
 
     atexit.register(end)
-    return ours
 
 
 class _Server:
     """Forks a process for each request, and tells of its end."""
 
-    def __init__(self, control):
-        self.control = control
+    def __init__(self, listener):
+        self.listener = listener
+        self.controls = []
         self.states = {}
         self.woken, self.wakes = socket.socketpair()
         self.woken.setblocking(False)
@@ -225,19 +272,27 @@ class _Server:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.wakes.fileno())
         while True:
-            ready = select.select([self.control, self.woken], [], [])[0]
+            ready = select.select([self.listener, self.woken, *self.controls], [], [])[0]
             if self.woken in ready:
                 self._tell_of_ends()
-            if self.control in ready:
-                request, descriptors = self._request()
-                if request is None or self._forked(descriptors):
+            for control in [one for one in self.controls if one in ready]:
+                request, descriptors = self._request(control)
+                if request is None:
+                    self.controls.remove(control)
+                    control.close()
+                elif self._forked(descriptors):
                     return request
+            if self.listener in ready:
+                self.controls.append(self.listener.accept()[0])
+            elif not self.controls:
+                return None
 
-    def _request(self):
-        head, descriptors, _, _ = socket.recv_fds(self.control, LENGTH.size, 4)
+    @staticmethod
+    def _request(control):
+        head, descriptors, _, _ = socket.recv_fds(control, LENGTH.size, 4)
         if not head:
             return None, []
-        text = self.control.recv(LENGTH.unpack(head)[0], socket.MSG_WAITALL)
+        text = control.recv(LENGTH.unpack(head)[0], socket.MSG_WAITALL)
         return json.loads(text), descriptors
 
     def _forked(self, descriptors):
@@ -247,12 +302,13 @@ class _Server:
         if pid:
             for descriptor in streams:
                 os.close(descriptor)
-            os.write(state, f"{pid}\n".encode())
+            with suppress(BrokenPipeError):  # whoever asked was killed; others still need us
+                os.write(state, f"{pid}\n".encode())
             self.states[pid] = state
             return False
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for ours in (self.control, self.woken, self.wakes):
+        for ours in (self.listener, self.woken, self.wakes, *self.controls):
             ours.close()
         for ours in self.states.values():
             os.close(ours)

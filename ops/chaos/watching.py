@@ -12,7 +12,7 @@ from redis import Redis
 from ops.rig.rig import Rig
 from ops.status.status import read_status
 
-_LOOK_SECONDS: Final = 0.3
+_LOOK_SECONDS: Final = 0.5
 _ENDS: Final = ("delivered", "skipped", "dead", "discarded")
 
 

@@ -7,6 +7,7 @@ from ops.invented.events import AUDIENCES
 from ops.rig.rig import kill_group
 from tests.journeys.play import SHORT, Rig, await_ready, start_worker, status_of
 from tests.journeys.receiver import Receiver
+from tests.nightly import amount
 from tests.waiting import until
 
 FORMS = (
@@ -18,7 +19,7 @@ FORMS = (
     {"include_segs": True},
 )
 PEOPLE = 200
-MOVES = 30
+MOVES = amount(15, nightly=30)
 PROCESSES = 2
 QUICK = {"lytics": {"webhook_retry_seconds": 0.2, "webhook_sleep_seconds": 0.5}}
 

@@ -23,7 +23,6 @@ from ops.sandbox.settings import LyticsSwitches, SandboxTable
 _OMITTED: Final = frozenset({400, 404, 413})
 _FAILURES_UNTIL_SLEEP: Final = 10
 _LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
-_IDLE_SECONDS: Final = 0.02
 
 
 class WebhookJob(SandboxTable):
@@ -67,6 +66,7 @@ class WebhookSender:
         self._account = account
         self._switches = switches
         self._queue: deque[Move] = deque()
+        self._has_moves = asyncio.Event()
         self._in_flight = 0
         self._failures = 0
         self._sleeps = 0
@@ -79,6 +79,7 @@ class WebhookSender:
         """Put a move into the queue, if the job wants it."""
         if self.job.wants(move):
             self._queue.append(move)
+            self._has_moves.set()
             self.counts["events"] += 1
 
     def stop(self) -> None:
@@ -99,7 +100,8 @@ class WebhookSender:
     async def _run(self) -> None:
         while True:
             if not self._queue or self.state == "failed":
-                await asyncio.sleep(_IDLE_SECONDS)
+                self._has_moves.clear()
+                await self._has_moves.wait()
                 continue
             if self.job.batch_requests and len(self._queue) < self.job.batch_size:
                 await asyncio.sleep(self.job.batch_flush_duration)

@@ -7,7 +7,6 @@ from statistics import median
 
 import pytest
 
-from ops.bench.frame.rigs import start_workers
 from tests.journeys.play import (
     PATH_OF_EXITS,
     SHORT,
@@ -17,6 +16,7 @@ from tests.journeys.play import (
     nothing_is_wrong,
     publish,
     send,
+    start_worker,
     status_of,
     watched,
 )
@@ -28,8 +28,6 @@ ONE_PARTITION = "partitions = 1"
 LATENCY = {"latency_seconds": 0.02}
 BACKLOG = amount(2_500, nightly=20_000)
 SINGLE = amount(6, nightly=30)
-OUTAGE_SECONDS = amount(5, nightly=10)
-OUTAGE_EVENTS = amount(2_500, nightly=5_000)
 
 
 def entrances(number, seed):
@@ -53,7 +51,7 @@ def test_a_400_costs_two_requests_a_halving(tmp_path, latency_seconds):
     faults = {"poison": f'{culprit}"', "latency_seconds": latency_seconds}
     with Rig(tmp_path, redis_lines=ONE_PARTITION, sandbox_settings=faults) as rig, watched(rig):
         send(rig, lines(entered))
-        start_workers(rig)
+        start_worker(rig, "--concurrency=2")
         rig.wait_until_empty(60)
 
         status = status_of(rig)
@@ -71,7 +69,7 @@ def test_who_alone_makes_the_destination_fail_dies_alone(tmp_path):
         tmp_path, redis_lines=ONE_PARTITION, delivery_lines=SHORT, sandbox_settings=faults
     ) as rig:
         send(rig, lines(before))
-        start_workers(rig)
+        start_worker(rig, "--concurrency=2")
         for at in range(0, len(others), 10):
             publish(rig, lines(others[at : at + 10]))
             time.sleep(0.5)
@@ -90,7 +88,7 @@ def test_400s_for_everything_pause_the_trigger_and_bury_next_to_nobody(tmp_path)
     refusal = [{"status": 400, "path": PATH_OF_EXITS, "message": "unknown attribute"}]
     with Rig(tmp_path, sandbox_settings=LATENCY | {"failures": refusal}) as rig, watched(rig):
         send(rig, lines(sent))
-        start_workers(rig)
+        start_worker(rig, "--concurrency=2")
         until(lambda: status_of(rig)["triggers"]["exit"]["state"] == "paused", 60)
         until(lambda: status_of(rig)["waiting"] == waiting_of(rig, "exit"), 60)
 
@@ -117,7 +115,7 @@ def test_single_live_events_pass_a_failing_path_with_a_backlog_in_three_seconds(
     with Rig(tmp_path, exit_events=False, sandbox_settings=failing) as rig, watched(rig):
         for at in range(0, len(leaving), 5_000):
             send(rig, lines(leaving[at : at + 5_000]), "--lane", lane)
-        start_workers(rig)
+        start_worker(rig, "--concurrency=2")
         until(lambda: requests_of(rig) >= 5, 30)
         waited = []
         for event in entered[:SINGLE]:
@@ -133,54 +131,3 @@ def test_single_live_events_pass_a_failing_path_with_a_backlog_in_three_seconds(
         assert (status["dead"], status["triggers"]["exit"]["waiting"]) == (0, len(leaving))
         assert status["triggers"]["exit"]["state"] == "waits"
         assert "500" in status["triggers"]["exit"]["reason"]
-
-
-def test_a_403_of_something_in_between_buries_nobody_and_all_arrive_after_it(tmp_path):
-    entered = entrances(360, seed=27)
-    with Rig(tmp_path, delivery_lines=SHORT, sandbox_settings=LATENCY) as rig, watched(rig):
-        start_workers(rig)
-        send(rig, lines(entered[:30]))
-        rig.wait_until_empty(30)
-        rig.sandbox.settings(failures=[{"status": 403, "html": True}])
-        for at in range(30, 150, 3):
-            publish(rig, lines(entered[at : at + 3]))
-            time.sleep(0.2)
-        status = status_of(rig)
-        assert (status["dead"], status["waiting"]) == (0, 120)
-        assert status["triggers"]["enter"]["state"] == "refused"
-        assert "403" in status["triggers"]["enter"]["reason"]
-
-        rig.sandbox.settings(failures=[])
-        for at in range(150, 360, 30):
-            publish(rig, lines(entered[at : at + 30]))
-        rig.wait_until_empty(60)
-
-        assert status_of(rig)["delivered"] == 360
-        nothing_is_wrong(rig, entered)
-
-
-def test_an_outage_of_everything_ends_by_itself_and_buries_nobody(tmp_path):
-    happened, sent = invent(OUTAGE_EVENTS, OUTAGE_EVENTS * 3 // 10, seed=25)
-    with Rig(tmp_path, delivery_lines=SHORT, sandbox_settings=LATENCY) as rig, watched(rig):
-        start_workers(rig)
-        send(rig, lines(sent[: OUTAGE_EVENTS // 5]))
-        until(lambda: status_of(rig)["delivered"], 30)
-        rig.sandbox.settings(failures=[{"status": 503}])
-        send(rig, lines(sent[OUTAGE_EVENTS // 5 : OUTAGE_EVENTS * 3 // 5]))
-        until(lambda: status_of(rig)["destinations"]["insider"]["state"] == "broken", 20)
-        time.sleep(OUTAGE_SECONDS)
-        rig.sandbox.settings(failures=[], lost_requests=1.0)
-        send(rig, lines(sent[OUTAGE_EVENTS * 3 // 5 :]))
-        before = requests_of(rig)
-        time.sleep(OUTAGE_SECONDS)
-        during = requests_of(rig) - before
-        status = status_of(rig)
-
-        rig.sandbox.settings(lost_requests=0.0)
-        delivered = status["delivered"]
-        until(lambda: status_of(rig)["delivered"] > delivered, 30)
-        rig.wait_until_empty(90)
-
-        assert (status["dead"], status["destinations"]["insider"]["state"]) == (0, "broken")
-        assert during <= 10
-        nothing_is_wrong(rig, happened)

@@ -8,16 +8,16 @@ These are the failures, and the tests of this folder that stage them.
 | failure | problem | test |
 | --- | --- | --- |
 | all deliveries of a trigger die | `dead_letters_grow` | `…thirty_of_thirty…` |
-| Redis is full | `redis_full` | `…full_redis…` |
+| Redis is full | `redis_full` | `…of_redis…` |
 | Redis comes back empty | `redis_emptied` | `…comes_back_empty…` |
-| a sync fails | `sync_fails` | `…sync_that_fails…` |
-| a sync waits for a person | `sync_waits` | `…waits_for_a_person…` |
+| a sync fails | `sync_fails` | `…of_syncs…` |
+| a sync waits for a person | `sync_waits` | `…of_syncs…` |
 | two versions of a template are at work | `template_differs` | `…of_machines…` |
 | a changed template is refused | `template_refused` | `…of_templates…` |
 | a receiver is starved | `receiver_starved` | `…starved_receiver…` |
 | no worker runs, and nothing waits | `no_worker` | `test_no_worker…` |
 | Insider takes five seconds for each answer | `answers_slow` | `…take_long…` |
-| a secret was changed at one end | `receiver_unauthorized` | `…one_end_only…` |
+| a secret was changed at one end | `receiver_unauthorized` | `…of_what_comes_in…` |
 | events are accepted, and none is delivered | `live_late` | `…of_a_destination…` |
 | Insider refuses the credentials | `destination_paused` | `…of_a_destination…` |
 | Insider answers with errors | `destination_broken` | `…of_a_destination…` |
@@ -54,6 +54,7 @@ import templates as shipped
 from tests.journeys.channel import OVER, PROBLEM, Channel
 from tests.journeys.judging import entrances, ill_of, well
 from tests.journeys.play import SHORT, Rig, publish, start_worker, stop_worker
+from tests.waiting import until
 
 MEMBERS = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)]
 TEMPLATE = "insider/enter.jsonnet"
@@ -110,6 +111,14 @@ class Stage:
         stop_worker(worker)
         self.rig.workers.remove(worker)
         return fresh
+
+
+def receive(stage, receiver):
+    """Start a receiver, and let it take an event."""
+    process = receiver.start(stage.rig)
+    assert receiver.post(entrances(1)) == 200
+    until(lambda: stage.rig.client.hexists("{segrelay}:receiver", "event"), 30)
+    return process
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import orjson
 from ops.embedded.launch import free_port
 from ops.metrics.comparison import differences, parse_metrics, sum_metric
 from ops.rig.rig import kill_group
+from tests.journeys.judging import glimpsed
 from tests.journeys.play import SHORT, Rig, invent, lines, send, start_worker, stop_worker
 from tests.waiting import until
 from worker.contract.processes.companions import METRICS, read_seen
@@ -79,9 +80,4 @@ def test_metrics_that_end_are_a_problem_and_a_redis_that_ends_is_a_number(tmp_pa
         until(lambda: sum_metric(page(port), "segrelay_up") == 1, 30)
 
         kill_group(metrics)
-        until(lambda: "metrics_down" in problems(rig), 60)
-
-
-def problems(rig):
-    answer = rig.command("status", "--json")
-    return {one["name"] for one in orjson.loads(answer.stdout)["problems"]}
+        until(lambda: "metrics_down" in glimpsed(rig, attention=True), 60)

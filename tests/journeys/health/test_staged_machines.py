@@ -1,36 +1,18 @@
-"""Failures of configurations, machines, secrets and backfills, staged one after the other."""
+"""Failures of configurations and of machines, staged one after the other."""
 
 import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
 
-import orjson
-
 from ops.embedded import lifecycle as embedded
 from ops.rig.rig import kill_group
 from ops.run.supervisor import own_command
 from tests.journeys.health.staging import SHIPPED, TEMPLATE, staged
-from tests.journeys.judging import NAMED_SECONDS
 from tests.journeys.play import await_ready, start_worker, stop_worker
 from tests.waiting import until
 from tests.warm import WarmProcess
 
-OTHER = """
-[authorizations.other]
-headers = { X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "env:KEY_OF_THE_TEST" }
-[destinations.other]
-api = "insider"
-base_url = "SANDBOX"
-authorization = "other"
-rate = "600/min"
-[triggers.other]
-destination = "other"
-audiences = ["newsletter"]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-"""
 AHEAD = """
 import runpy, sys, time
 right = time.time
@@ -119,32 +101,4 @@ def test_failures_of_machines_that_differ_are_named(tmp_path):
         await_ready(rig, wrong)
         stage.named("clock_differs", "600 s ahead of", "set the clock by NTP")
         stop_worker(wrong)
-        stage.cured()
-
-
-def test_failures_of_secrets_and_backfills_are_named(tmp_path, monkeypatch):
-    monkeypatch.delenv("KEY_OF_THE_TEST", raising=False)
-    rows = b"\n".join(orjson.dumps({"email": f"p{n}@example.com"}) for n in range(20_000))
-    source = tmp_path / "rows.ndjson"
-    job = ("--audience", "vip", "--as-of", "now", "--name", "killed")
-    with staged(tmp_path, OTHER, redis_lines="high_water = 1000") as stage:
-        rig = stage.rig
-        worker = start_worker(rig)
-        stage.named("trigger_stopped", "a secret", "segrelay config check")
-        monkeypatch.setenv("KEY_OF_THE_TEST", "a key")
-        stop_worker(worker)
-        start_worker(rig)
-        stage.cured()
-
-        source.write_bytes(rows)
-        stage.run("pause", "insider")  # so that the reader waits for room
-        reader = rig.start_beside("backfill", "start", str(source), *job)
-        until(lambda: rig.client.exists("{job:killed}"), NAMED_SECONDS)
-        kill_group(reader)
-        stage.named("job_interrupted", "nobody reads it", "segrelay backfill resume killed")
-        source.write_bytes(rows[:-1])
-        assert rig.command("backfill", "resume", "killed").returncode != 0
-        stage.named("job_failed", "rows.ndjson", "segrelay backfill status killed")
-        stage.run("backfill", "abort", "killed", "--yes")
-        stage.run("resume", "insider")
         stage.cured()

@@ -33,6 +33,11 @@ def test_failures_of_redis_are_named(tmp_path):
         rig.client.config_set("maxmemory-policy", "noeviction")
         stage.cured()
 
+        rig.client.config_set("maxmemory", rig.client.info("memory")["used_memory"])
+        stage.named("redis_full", "full", "segrelay redis status")
+        rig.client.config_set("maxmemory", 0)
+        stage.cured()
+
         rig.client.config_set("save", "3600 1")
         with in_the_way(rig.settings.redis.data_dir / "dump.rdb"):
             rig.client.config_set("stop-writes-on-bgsave-error", "no")

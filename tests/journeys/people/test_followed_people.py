@@ -20,7 +20,7 @@ from worker.contract import keys
 
 PEOPLE, CHANGERS = amount(500, nightly=5_000), amount(100, nightly=1_000)
 KILLS = 5
-STOPPED_SECONDS = 20
+STOPPED_SECONDS = amount(12, nightly=20)
 VIP, CART = "vip", "cart-abandoners"
 BEGUN_AT = datetime.now(UTC) - timedelta(hours=5)
 

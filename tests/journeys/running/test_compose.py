@@ -120,30 +120,26 @@ def test_what_listens_in_the_containers_becomes_healthy(
     until_healthy(check, environment, log)
 
 
-def test_the_worker_becomes_healthy_with_as_many_processes_as_a_variable_says(
-    containers: Containers, processes: ExitStack, tmp_path: Path, redis_url: str
+def test_workers_run_side_by_side_and_who_has_ended_or_hangs_is_not_healthy(
+    containers: Containers, tmp_path: Path, redis_url: str
 ) -> None:
-    log = tmp_path / "worker.log"
+    check, command = containers.health_check("worker"), SERVICES["worker"]["command"]
     environment = {**containers.environment("worker"), "CELERY_WORKER_CONCURRENCY": "3"}
+    log, other_alive = tmp_path / "worker.log", tmp_path / "other-alive"
+    with ExitStack() as short, connect(redis_url) as client:
+        start(short, command, environment, log)
+        until_healthy(check, environment, log)
+        app = Celery(broker=redis_url)
+        [stats] = app.control.inspect(timeout=20, limit=1).stats().values()
+        assert stats["pool"]["max-concurrency"] == 3
 
-    start(processes, SERVICES["worker"]["command"], environment, log)
-
-    until_healthy(containers.health_check("worker"), environment, log)
-    app = Celery(broker=redis_url)
-    [stats] = app.control.inspect(timeout=5).stats().values()
-    assert stats["pool"]["max-concurrency"] == 3
-    status = [*own_command("status"), "--json"]
-    shown = subprocess.run(status, env=environment, capture_output=True, check=True)
-    assert len(json.loads(shown.stdout)["processes"]) == 1
-
-
-def test_a_worker_that_ended_or_hangs_is_not_healthy(
-    containers: Containers, tmp_path: Path
-) -> None:
-    check, environment = containers.health_check("worker"), containers.environment("worker")
-    with ExitStack() as short:
-        start(short, SERVICES["worker"]["command"], environment, tmp_path / "worker.log")
-        until_healthy(check, environment, tmp_path / "worker.log")
+        own = environment | {"SEGRELAY_ALIVE_FILE": str(other_alive)}
+        start(short, command, own, tmp_path / "other.log")
+        until(lambda: len(read_processes(client)) == 2, 90)
+        until(other_alive.exists)
+        status = [*own_command("status"), "--json"]
+        shown = subprocess.run(status, env=environment, capture_output=True, check=True)
+        assert len(json.loads(shown.stdout)["processes"]) == 2
 
     assert not is_healthy(check, environment)
     containers.alive_file.touch()
@@ -151,19 +147,6 @@ def test_a_worker_that_ended_or_hangs_is_not_healthy(
     minute_ago = time.time() - 60
     os.utime(containers.alive_file, (minute_ago, minute_ago))
     assert not is_healthy(check, environment)
-
-
-def test_several_workers_of_one_service_run_side_by_side(
-    containers: Containers, processes: ExitStack, tmp_path: Path, redis_url: str
-) -> None:
-    environment = {**containers.environment("worker"), "CELERY_WORKER_CONCURRENCY": "2"}
-    for number in range(3):
-        own = environment | {"SEGRELAY_ALIVE_FILE": str(tmp_path / f"alive-{number}")}
-        start(processes, SERVICES["worker"]["command"], own, tmp_path / f"worker-{number}.log")
-
-    with connect(redis_url) as client:
-        until(lambda: len(read_processes(client)) == 3, 90)
-    until(lambda: all((tmp_path / f"alive-{number}").exists() for number in range(3)))
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -30,10 +30,12 @@ from tests.journeys.running.leaky_world import (
     PERSONAL,
     SAYS,
     LeakyWorld,
+    launch,
     payload,
     planted,
 )
 from tests.waiting import until
+from tests.warm import WarmProcess
 from worker.contract import keys
 from worker.contract.celery.options import broker_options
 
@@ -81,7 +83,9 @@ def test_what_is_planted_comes_out_nowhere(world, celery_events, chat):
     refuses = {"status": 400, "contains": '"refused"', "message": f"no: {SAYS}"}
     rig.sandbox.settings(failures=[refuses], accept_anything=True)
     rig.sandbox.post("lytics/profiles", [person(number) for number in range(20)])
+    rig.launch = WarmProcess  # the worker after it is the one whose arguments are looked at
     worker = rig.start_worker("--loglevel=DEBUG", "--concurrency=2")
+    rig.launch = launch
     for command in ("serve", "flower"):
         rig.start_beside(command)
     world.run("send", "-", given=planted())

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple, assert_never
 import hiredis
 import redis.asyncio.retry
 import redis.backoff
-import redis.driver_info
 import redis.exceptions
 import redis.retry
+from redis.driver_info import DriverInfo
 
 from worker.contract.own_processes import own_module
 from worker.contract.redis.cluster import AsyncClusterClient, ClusterClient
@@ -43,7 +43,7 @@ FAILOVER_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 _START_SECONDS: Final = 30.0
-_DRIVER: Final = redis.driver_info.DriverInfo()  # each takes a millisecond: one for all clients
+_DRIVER: Final = DriverInfo()  # the library would look its version up for each client
 _RESP: Final = 2
 """The protocol's version: the third would add a handshake and notifications that move timeouts."""
 
