@@ -52,6 +52,7 @@ def test_a_redis_that_refuses_writes_for_its_disk_is_named_and_nothing_is_lost(t
         rig = stage.rig
         start_worker(rig)
         stage.enter(3)
+        rig.wait_until_empty(30)
         stage.cured()
 
         rig.client.config_set("save", "3600 1")
