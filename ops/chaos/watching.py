@@ -11,6 +11,7 @@ from redis import Redis
 
 from ops.rig.rig import Rig
 from ops.status.status import read_status
+from worker.contract.redis.connection import redis_errors, servers_of
 
 _LOOK_SECONDS: Final = 0.5
 _ENDS: Final = ("delivered", "skipped", "dead", "discarded")
@@ -26,6 +27,8 @@ class Watch:
         looks: The number of checks.
         broken: Checks that failed.
         status: The last one.
+        masters: The processes of Redis that it came from. Behind Sentinels and in a Cluster, what
+            no replica has confirmed is counted, and may go with its master: counts may fall then.
     """
 
     rig: Rig
@@ -33,6 +36,7 @@ class Watch:
     looks: int = 0
     broken: list[str] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
+    masters: frozenset[str] = frozenset()
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -53,22 +57,36 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(_LOOK_SECONDS):
-            status = self.rig.ask_redis(self._read, away=None)
-            if status is not None:
-                self._look(status)
+            self.look()
 
-    def _read(self, client: Redis) -> dict[str, Any] | None:
-        return read_status(client, self.rig.settings)
+    def look(self) -> None:
+        """Ask for the status, and compare it with the last one."""
+        found = self.rig.ask_redis(self._read, away=None)
+        if found is not None:
+            self._compare(*found)
 
-    def _look(self, status: dict[str, Any]) -> None:
+    def _read(self, client: Redis) -> tuple[dict[str, Any], frozenset[str]]:
+        before = _masters(client)
+        status = read_status(client, self.rig.settings)
+        return status, before | _masters(client)
+
+    def _compare(self, status: dict[str, Any], masters: frozenset[str]) -> None:
         self.looks += 1
         total = sum(status[name] for name in (*_ENDS, "waiting"))
         if status["accepted"] != total:
             self._broken(f"the sum does not hold: accepted {status['accepted']}, found {total}")
-        for name in () if self.are_moved else ("accepted", *_ENDS):
+        is_other = bool(self.rig.settings.redis.replicas) and masters != self.masters
+        for name in () if self.are_moved or is_other else ("accepted", *_ENDS):
             if status[name] < self.status.get(name, 0):
                 self._broken(f"{name} fell from {self.status[name]} to {status[name]}")
-        self.status = status
+        self.status, self.masters = status, masters
 
     def _broken(self, message: str) -> None:
         self.broken.append(f"{time.strftime('%H:%M:%S')} {message}")
+
+
+def _masters(client: Redis) -> frozenset[str]:
+    """Return the ids that the processes of all masters gave themselves when they began."""
+    with redis_errors():
+        answers: list[Any] = [one.info("server") for _, one in servers_of(client)]
+    return frozenset(answer["run_id"] for answer in answers)
