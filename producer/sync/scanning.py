@@ -90,6 +90,9 @@ class Scanning:
                 self._begin(page)
             if self.run.has_ended:
                 break
+            if not start:
+                # Before anything has this time: the next scan must be newer, also if this one dies.
+                self.book.save(self.run)
             self._hear(page)
             rows += page.rows
             last, start = page, page.following
