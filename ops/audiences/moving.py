@@ -59,7 +59,7 @@ class LeavingGroup:
 
 @dataclass(frozen=True, slots=True)
 class LeavingPeople:
-    """Members of an audience who are to leave it, grouped by destination."""
+    """The people that a command takes out of an audience, by destination."""
 
     named: int
     groups: Sequence[LeavingGroup]

@@ -42,7 +42,7 @@ _TIME_IN_NAME: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowOptions:
-    """Options of a backfill: what is read, and which audience its people enter or leave."""
+    """The options by which a command describes the rows of a backfill."""
 
     sources: Annotated[
         list[str],

@@ -106,7 +106,10 @@ def test_every_destination_gets_what_its_page_says(rig):
     taken = [one for one in report["last"] if one["status"] != 429]
     came = {name: [one for one in taken if one["endpoint"] == name] for name in NAMES}
     _people_are_in_arrays(came)
-    methods = Counter(one["method"] for one in came["members"])
+    # What a busy machine answers too late is sent again.
+    methods = Counter(
+        method for method, _ in {(one["method"], one["path"]) for one in came["members"]}
+    )
     assert methods == {"PUT": PEOPLE, "DELETE": len(left)}
     assert {one["body"] for one in came["members"]} == {None}
     paths = {one["path"] for one in came["members"]}

@@ -44,7 +44,7 @@ class RedisNumbers:
         self.replace(dict(known))
 
     def replace(self, known: Mapping[bytes, bytes]) -> None:
-        """Replace what was known by the numbers that Redis has, by name."""
+        """Replace all known numbers; they are given by name, as Redis holds them."""
         self._numbers = {name.decode(): int(number) for name, number in known.items()}
         self._names = {number: name for name, number in self._numbers.items()}
 

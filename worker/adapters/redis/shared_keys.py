@@ -36,9 +36,10 @@ class Standing:
 
 
 class SharedKeys:
-    """Reads what a drain needs of them in two round trips: before its lease, and under it.
+    """A reader of the keys that all partitions have in common.
 
-    In a Cluster one node has all of these keys, and every drain asks it.
+    In a Cluster one node has all of these keys, and every drain asks it: so a drain reads them in
+    two round trips, one before it takes its lease, and one under the lease.
 
     Args:
         numbers: They are replaced by what Redis has.
@@ -75,7 +76,13 @@ class SharedKeys:
     def _meanings(
         self, destination: str, slugs: list[bytes | None], renamed: dict[bytes, bytes]
     ) -> Mapping[str, Meaning]:
-        """Return what triggers mean; they are the same objects until Redis says something else."""
+        """Return the meanings of a destination's triggers; they are built anew only after a change.
+
+        Args:
+            destination: The destination's name.
+            slugs: The slugs that Redis has for the audiences that the triggers name.
+            renamed: The new slugs of renamed audiences, by the former ones.
+        """
         answer = (slugs, renamed)
         known = self._known.get(destination)
         if known is None or known[0] != answer:
