@@ -1,16 +1,21 @@
 """A Redis Cluster: a master dies and a slot moves to another node while everything runs."""
 
+import time
 from contextlib import suppress
 
 import pytest
 from redis.crc import key_slot
 
 from ops.embedded.cluster import LocalCluster
+from ops.state import opened as opening
+from tests.configuration import configuration
 from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
 from tests.journeys.redis.test_sentinel import beside, succeeds
 from tests.nightly import amount
 from tests.waiting import until
+from worker.contract import keys
+from worker.contract.redis.connection import wait_ready
 from worker.errors import RedisUnavailable
 
 LATENCY = {"latency_seconds": 0.02}
@@ -88,3 +93,22 @@ def test_nothing_is_lost_or_wrong_while_a_master_dies_and_a_slot_moves(cluster, 
     rig.wait_until_empty(60)
     nothing_is_wrong(rig, happened + rows_as_happenings(emails, "vip"))
     assert rig.workers[0].poll() is None
+
+
+def test_a_command_whose_master_is_lost_while_it_begins_waits_for_the_next(
+    cluster, redis_url, tmp_path, monkeypatch
+):
+    (tmp_path / "templates").mkdir()
+    path = tmp_path / "segrelay.toml"
+    path.write_text(configuration(redis=cluster.url, broker_url=redis_url))
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(path))
+
+    def is_ready_and_is_lost(*words):
+        wait_ready(*words)
+        cluster.kill_node(cluster.owner(key_slot(keys.FORMAT.encode())))
+
+    monkeypatch.setattr(opening, "wait_ready", is_ready_and_is_lost)
+    begun = time.monotonic()
+    with opening.opened(patient=False) as (_, client):
+        assert client.get(keys.FORMAT) is None
+    assert time.monotonic() - begun > NODE_MS / 1_000
