@@ -15,7 +15,7 @@ WAITING := tests/journeys tests/integration
 WAITING_SIDE_BY_SIDE := -n 7 --dist loadfile --no-loadscope-reorder
 # Tests that compute run beside them, a process for each core, in the time that the others leave.
 # Each process collects only the files of its kind: collecting all takes 5 processor seconds.
-COMPUTING := tests/conformance tests/unit tests/house
+COMPUTING := tests/conformance tests/unit
 IN_IDLE_TIME := nice -n 10
 # A failed test that starts processes runs once more, and is named; others never.
 SECOND_RUN := -p tests.second_run
@@ -23,7 +23,7 @@ SECOND_RUN := -p tests.second_run
 # Tests start hundreds of processes of ours, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up docs check style ruff types layers collect unit test nightly test-system newest bench bench-peers chaos fuzz clean
+.PHONY: help setup demo up docs check style ruff types layers house collect unit test nightly test-system newest bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List these commands
@@ -47,8 +47,8 @@ up: setup ## Run Redis, a worker, and the receiver and Flower if configured
 docs: setup ## Write the pages in docs/ that are made from the code anew
 	$(BIN)/python -m ops.reference
 
-check: setup ## Check style, types and imports, and that all tests can be collected: seconds
-	@$(MAKE) --no-print-directory --jobs 4 ruff types layers collect
+check: setup ## Check style, types, imports and rules about the code, and that all tests can be collected
+	@$(MAKE) --no-print-directory --jobs 5 ruff types layers house collect
 
 ruff:
 	$(BIN)/ruff check .
@@ -60,10 +60,13 @@ types:
 layers:
 	$(BIN)/lint-imports --no-logo
 
+house:
+	$(PYTEST) tests/house
+
 style: check
 
-unit: setup ## Run the unit tests, and the rules about the code itself (no services)
-	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/house
+unit: setup ## Run the unit tests (no services)
+	$(PYTEST) $(SIDE_BY_SIDE) tests/unit
 
 test: setup ## Check everything and run all tests; each service that they need is started by itself
 	@$(MAKE) --no-print-directory check

@@ -42,13 +42,33 @@ def opened(
     url = resolve_url(settings.redis)
     wait_seconds = patience_seconds(url) if ready_seconds is None else ready_seconds
     wait_ready(url, wait_seconds)
+    with compared(settings, url, wait_seconds, patient=patient) as client:
+        yield settings, client
+
+
+@contextmanager
+def compared(
+    settings: Settings, url: str, wait_seconds: float, *, patient: bool
+) -> Iterator[Redis]:
+    """Compare the configuration with a Redis that was ready just now, and connect to it.
+
+    Args:
+        settings: The configuration.
+        url: See `connect`.
+        wait_seconds: The longest wait for another master, if its master was lost since then.
+        patient: See `opened`.
+
+    Raises:
+        RedisUnavailable: There was no other master in time.
+        RedisMismatch: It is in use with another format, partition count or identity.
+    """
     with closing(connect(url, away_seconds=wait_seconds)) as client:
-        compare(client, settings)  # the master may have been lost since it was ready
+        compare(client, settings)
     away_seconds = patience_seconds(url) if patient else 0.0
     with closing(
         connect(url, away_seconds=away_seconds, replicas=settings.redis.replicas)
     ) as client:
-        yield settings, client
+        yield client
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 from redis.crc import key_slot
 
 from ops.embedded.cluster import LocalCluster
-from ops.state import opened as opening
+from ops.state.opened import compared
 from tests.configuration import configuration
 from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
@@ -15,7 +15,8 @@ from tests.journeys.redis.test_sentinel import beside, succeeds
 from tests.nightly import amount
 from tests.waiting import until
 from worker.contract import keys
-from worker.contract.redis.connection import wait_ready
+from worker.contract.redis.connection import patience_seconds, wait_ready
+from worker.contract.settings import load_settings
 from worker.errors import RedisUnavailable
 
 LATENCY = {"latency_seconds": 0.02}
@@ -96,19 +97,16 @@ def test_nothing_is_lost_or_wrong_while_a_master_dies_and_a_slot_moves(cluster, 
 
 
 def test_a_command_whose_master_is_lost_while_it_begins_waits_for_the_next(
-    cluster, redis_url, tmp_path, monkeypatch
+    cluster, redis_url, tmp_path
 ):
     (tmp_path / "templates").mkdir()
     path = tmp_path / "segrelay.toml"
     path.write_text(configuration(redis=cluster.url, broker_url=redis_url))
-    monkeypatch.setenv("SEGRELAY_CONFIG", str(path))
+    settings = load_settings(path, environ={})
+    wait_ready(cluster.url)
+    cluster.kill_node(cluster.owner(key_slot(keys.FORMAT.encode())))
 
-    def is_ready_and_is_lost(*words):
-        wait_ready(*words)
-        cluster.kill_node(cluster.owner(key_slot(keys.FORMAT.encode())))
-
-    monkeypatch.setattr(opening, "wait_ready", is_ready_and_is_lost)
     begun = time.monotonic()
-    with opening.opened(patient=False) as (_, client):
+    with compared(settings, cluster.url, patience_seconds(cluster.url), patient=False) as client:
         assert client.get(keys.FORMAT) is None
     assert time.monotonic() - begun > NODE_MS / 1_000
