@@ -3,7 +3,8 @@
 import re
 import socket
 from contextlib import suppress
-from threading import Thread
+from threading import Event, Thread
+from typing import Final
 
 import hiredis
 from redis.crc import key_slot
@@ -18,6 +19,8 @@ _SCRIPTS = frozenset({b"EVAL", b"EVALSHA", b"FCALL"})
 _MANY_KEYS = frozenset({b"MGET", b"DEL", b"UNLINK", b"EXISTS", b"RENAME", b"SUNION", b"SINTER"})
 _TRANSACTION = frozenset({b"MULTI", b"EXEC", b"DISCARD"})
 _END = b"the end of what was watched"
+_READ_EVERY_SECONDS: Final = 0.5
+"""The server keeps what is not read. To read each command at once would disturb what is tested."""
 
 
 class SlotWatch:
@@ -40,6 +43,7 @@ class SlotWatch:
         if self._login:
             self._ask(*self._login)
         self._ask(b"MONITOR")
+        self._ending = Event()
         self._thread = Thread(target=self._watch, daemon=True)
         self._thread.start()
 
@@ -49,6 +53,7 @@ class SlotWatch:
             if self._login:
                 other.sendall(hiredis.pack_command(self._login))
             other.sendall(hiredis.pack_command((b"ECHO", _END)))
+            self._ending.set()
             self._thread.join(10)
         self._socket.close()
 
@@ -64,11 +69,12 @@ class SlotWatch:
             while True:
                 line = self._reader.gets()
                 if line is False:
+                    self._ending.wait(_READ_EVERY_SECONDS)
                     read = self._socket.recv(1_000_000)
                     if not read:
                         return
                     self._reader.feed(read)
-                elif _END in line and b'"ECHO"' in line:
+                elif b'"ECHO"' in line and _END in line:
                     return
                 else:
                     self._look(line)
