@@ -151,7 +151,7 @@ def rename(
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Move everybody from one slug to another: exits of the old value, enters of the new.
+    """Move everybody to a new slug: publish exits from the old slug and entrances into the new one.
 
     From then on, whatever still comes or waits under the old slug counts for the new one, until
     `segrelay audience forget OLD`. Ids that stood for the old slug stand for the new one, and syncs
@@ -198,7 +198,7 @@ def set_slug(
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Say which slug an id stands for; payloads with another one are refused.
+    """Set the slug that an id stands for; payloads that carry the id with another slug are refused.
 
     Nothing that was delivered under the former slug is changed.
     """
@@ -321,7 +321,7 @@ def _tell_moved(document: dict[str, Any], as_json: bool) -> None:  # noqa: FBT00
 
 
 def _word(what: str, written: str) -> str:
-    """Return a name without spaces around it, as payloads are read; refuse an empty one."""
+    """Strip the spaces around a slug or an id, as payloads are read; refuse an empty one."""
     word = written.strip()
     if not word:
         raise UsageWrong(f"{what} is empty.")

@@ -132,7 +132,7 @@ def count_all(
 def _counted(
     client: Redis, part: ScanPart, names: Names, advance: Advance
 ) -> Iterator[AudienceCounts]:
-    """Yield the counts of a part once all of it was read: nobody is counted twice."""
+    """Yield the counts of one part of a scan once it was read whole: nobody is counted twice."""
     counts = AudienceCounts()
     for place, _, record in _records(client, part, advance):
         if record is None:

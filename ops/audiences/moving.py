@@ -31,7 +31,7 @@ from worker.contract.words import BACKFILL, Direction
 from worker.errors import OperationsMustAct, UsageWrong
 
 _EVENTS_A_CALL: Final = 1_000
-"""An even number, so that the two events of a moved person are published together."""
+"""The number of events in one call: even, so that a person's exit and entrance go together."""
 _LOOK_SECONDS: Final = 0.5
 
 
@@ -71,7 +71,7 @@ class LeavingPeople:
 
     @property
     def known(self) -> int:
-        """Return how many members can be named; nothing can be sent about the others."""
+        """Return the number of members whose identity is known: only they can get an exit."""
         return len({person.key for group in self.groups for person, _ in group.known})
 
     @property
@@ -86,12 +86,12 @@ class LeavingPeople:
 
     @property
     def unnamed(self) -> int:
-        """Return the number of members without a name: nothing can be published for them."""
+        """Return the number of members whose identity is unknown: they can't get an exit."""
         return self.held - self.known
 
 
 def by_digest(people: Iterable[Person]) -> dict[bytes, Person]:
-    """Return people by digest; the profile with more fields wins, and the newest mention."""
+    """Return people by digest, each with the profile that has most fields, and the newest time."""
     found: dict[bytes, Person] = {}
     for person in people:
         other = found.get(person.digest, person)
@@ -213,7 +213,7 @@ def _unwanted(nobody: str, audience: str, direction: Direction) -> UsageWrong:
 def publish_all(
     publisher: Publisher, events: Iterable[Event], *, destination: str = "", again: bool = False
 ) -> Iterator[int]:
-    """Publish into the backfill lane as there is room; yield the number of each call.
+    """Publish events into the backfill lane whenever it has room; yield the size of each portion.
 
     If no destination is named, each one gets the events that its triggers want.
 
@@ -250,7 +250,7 @@ def renamed_slugs(client: Redis) -> dict[str, str]:
 
 
 def declare(client: Redis, old: str, new: str) -> int:
-    """Give events and ids of a slug to another one; return the number of ids.
+    """Make a new slug take over the events and ids of an old one; return the number of ids.
 
     Whoever takes the lease of a partition afterwards carries over what comes under the former slug.
     Once everybody has gone who held a lease before, the ledger says of the former slug what it will

@@ -1,1 +1,1 @@
-"""`segrelay audit`: the acts of people."""
+"""The command `segrelay audit`: the record of operators' acts, such as pauses and replays."""

@@ -154,7 +154,7 @@ def pause(
 
 @app.command()
 def abort(job: JobName, *, yes: Yes = False, reason: Reason = "", as_json: Json = False) -> None:
-    """End a job: what waits of it is removed, and counted as discarded.
+    """End a job: its waiting deliveries are removed and counted as discarded.
 
     Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
     """
@@ -206,7 +206,7 @@ def status(
     *,
     as_json: Json = False,
 ) -> None:
-    """Show how a job stands."""
+    """Show the state of a job, or of all jobs."""
     if not job:
         list_(as_json=as_json)
         return
@@ -316,7 +316,7 @@ def _read(book: JobBook, settings: Settings, name: str, interruption: Interrupti
 
 
 class _ReadingProgress:
-    """A progress bar of the reading, which also says why it waits."""
+    """A progress bar of the reading of a job, which also prints why the reading waits."""
 
     def __init__(self, bar: Progress, *, by_bytes: bool) -> None:
         self._bar = bar
@@ -336,7 +336,7 @@ class _ReadingProgress:
 def _wait_for_deliveries(
     client: Redis, settings: Settings, name: str, interruption: Interruption
 ) -> None:
-    """Show how the deliveries of a job go, until none waits."""
+    """Show the progress of a job's deliveries until none of them waits."""
     watch = DeliveryWait(
         lambda: waiting_of_job(client, settings, name),
         lambda: hindrances(client, settings, triggers_of_job(client, settings, name), name),

@@ -82,14 +82,14 @@ class RowOptions:
 
     @property
     def triggers(self) -> tuple[str, ...]:
-        """Return the names of the only triggers that deliver; none = all."""
+        """Return the names of the triggers that may deliver the rows; none = all triggers."""
         return tuple(self.trigger or ())
 
 
 def spec_of(
     wanted: RowOptions, settings: Settings, book: JobBook, *, name: str = "", canary: int = 0
 ) -> Spec:
-    """Return the specification of a job from its description."""
+    """Return the specification of a job from the options of its command."""
     files = list(_files(wanted.sources))
     wanted = replace(wanted, audience=wanted.audience or _scanned(files))
     triggers = _checked_triggers(wanted, settings)
@@ -137,7 +137,7 @@ def _scanned(sources: Sequence[str]) -> str:
 
 
 def _first_look(sources: Sequence[str], settings: Settings, book: JobBook) -> FirstLook | None:
-    """Ask Lytics about what is scanned; None where nothing is."""
+    """Ask Lytics about the audience that a job scans; None if the job scans none."""
     audience = _scanned(sources)
     if not audience:
         return None

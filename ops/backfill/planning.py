@@ -33,7 +33,7 @@ from worker.core.ledger import Fact, judge
 from worker.destinations.registry import api_of
 
 SAMPLE: Final = 100
-"""Deliveries of each trigger that are rendered, to know how large a user is."""
+"""The number of deliveries of each trigger that are rendered to estimate the size of a user."""
 BAD_ROWS_SHOWN: Final = 1_000
 _ENTRY_BYTES: Final = 40
 """Bytes that Redis needs for an entry of a stream in addition to its two fields."""
@@ -144,7 +144,7 @@ class Planner:
         self._names = Names(client)
 
     def plan(self, spec: Spec) -> Iterator[tuple[JobPlan, int]]:
-        """Read all rows; yield the growing plan, at last whole, and the bytes that were read."""
+        """Read all rows; after each block, yield the plan so far and the number of bytes read."""
         plan = JobPlan(spec)
         for piece in pieces_of(spec, self._settings):
             self._take(piece, plan)
@@ -157,7 +157,7 @@ class Planner:
         return self._fill.now_us()
 
     def first(self, spec: Spec, count: int) -> list[Candidate]:
-        """Return the first deliveries of a source, with one trigger after the other."""
+        """Return the first deliveries of a source in the order of its rows, over all triggers."""
         with closing(pieces_of(spec, self._settings)) as pieces:
             piece = next(pieces, None)
         if piece is None:

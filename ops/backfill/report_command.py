@@ -88,7 +88,7 @@ def _table(rows: Iterable[tuple[str, int]]) -> str:
 
 
 def _chart(spans: Sequence[Span]) -> str:
-    """Return bars, one for each minute, or for a few where there are many."""
+    """Return a chart of the outcomes: a bar for each minute, or for each few minutes."""
     first, last = spans[0].minute, spans[-1].minute
     minutes = (last - first) // _MOST_BARS + 1
     bars: dict[int, dict[str, int]] = {}

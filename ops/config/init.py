@@ -19,10 +19,10 @@ from worker.contract.words import Direction
 from worker.errors import UsageWrong
 
 _SCAFFOLD: Final = {"segrelay.toml": "segrelay.toml", ".env.example": "env.example"}
-"""File to write → file in the package, where nothing begins with a dot."""
+"""The name of each file to write → its name in the package, where no name begins with a dot."""
 
 _PRIVATE: Final = 0o600
-"""The mode of the file that will hold secrets, so that a copy of it is as private."""
+"""The mode of `.env.example`: a copy of it will hold secrets, and keeps this mode."""
 _READABLE: Final = 0o666
 _TEMPLATES: Final = ("http", "insider")
 

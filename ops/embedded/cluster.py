@@ -51,7 +51,7 @@ repl-timeout 10
 
 @dataclass(slots=True)
 class LocalCluster:
-    """Masters, with a replica each; they end with the `with` block.
+    """Masters of a Redis Cluster, by default with replicas, which run until the `with` block ends.
 
     Args:
         folder: Where the nodes keep their files; what an earlier one left there goes on.
@@ -86,7 +86,7 @@ class LocalCluster:
 
     @property
     def url(self) -> str:
-        """The URL as `redis.url` takes it."""
+        """The URL of the cluster, in the form that the setting `redis.url` takes."""
         hosts = ",".join(f"{LOOPBACK}:{port}" for port in self.nodes)
         return f"redis+cluster://:{self.password}@{hosts}"
 
@@ -113,7 +113,7 @@ class LocalCluster:
         self.nodes[port].wait()
 
     def owner(self, slot: int) -> int:
-        """Return the port of the master of a slot, as most of the others say."""
+        """Return the port of the master that has a slot, as most of the running nodes say."""
         said = [self._owner_told_by(port, slot) for port in self._running()]
         return max(set(said), key=said.count)
 
@@ -123,7 +123,7 @@ class LocalCluster:
         return sorted({int(servers[0][1]) for _, _, *servers in told})
 
     def await_other_owner(self, slot: int, before: int) -> int:
-        """Wait until all nodes that run name another master of a slot; returns its port."""
+        """Wait until all running nodes name another master for a slot; return its port."""
 
         def named() -> bool:
             said = {self._owner_told_by(port, slot) for port in self._running()}
@@ -144,7 +144,7 @@ class LocalCluster:
 
     @contextmanager
     def moving(self, slot: int, target: int) -> Iterator[Callable[[int], int]]:
-        """Begin to move a slot; the block gets a function that moves some keys more.
+        """Begin to move a slot; yield a function that moves the given number of its keys.
 
         At its end the slot is the target's, so all keys must have been moved.
         """
@@ -177,7 +177,7 @@ class LocalCluster:
         self.await_replicas()
 
     def _started(self, port: int, *, tries: int) -> int:
-        """Wait for a node, and return its port: a new one if somebody else has taken its port."""
+        """Wait for a node and return its port; if the port was taken, start it on another."""
         node = self.nodes[port]
         until(
             lambda: answers(port, self.password) or node.poll() is not None,

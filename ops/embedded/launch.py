@@ -89,7 +89,7 @@ _LOOK_SECONDS: Final = 0.02
 
 
 def prepared(data_dir: Path) -> EmbeddedFiles:
-    """Make the directory where it is not there, for its owner alone."""
+    """Create the data directory, for its owner alone, unless it exists; return its files."""
     files = EmbeddedFiles(data_dir.absolute())
     with usable(files):
         if not files.data_dir.is_dir():
@@ -101,7 +101,7 @@ def prepared(data_dir: Path) -> EmbeddedFiles:
 
 @contextmanager
 def usable(files: EmbeddedFiles) -> Iterator[None]:
-    """Turn what the file system says about the directory into an error of ours."""
+    """Raise an error of the file system about the data directory as an `OperationsMustAct`."""
     try:
         yield
     except OSError as error:
@@ -114,7 +114,7 @@ def usable(files: EmbeddedFiles) -> Iterator[None]:
 
 @contextmanager
 def locked(files: EmbeddedFiles) -> Iterator[int | None]:
-    """Hold the lock; None if it is held by another."""
+    """Lock the data directory; yield the lock's descriptor, None if another process holds it."""
     descriptor = os.open(files.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -128,7 +128,7 @@ def locked(files: EmbeddedFiles) -> Iterator[int | None]:
 
 
 def next_launch(files: EmbeddedFiles, max_memory: str) -> Launch:
-    """Return the next start; it keeps the known password and port if it can."""
+    """Return the settings of the next start; keep the known password and port if possible."""
     password, port = "", 0
     with suppress(ConfigurationInvalid):
         address = parse_redis_url(files.read_url())
@@ -168,7 +168,7 @@ def start_server(files: EmbeddedFiles, lock: int, launch: Launch) -> None:
 
 
 def begin_log(files: EmbeddedFiles) -> int:
-    """Return the position of this start's first line; a long log is put aside first."""
+    """Return the position in the log at which a start begins; move a long log aside first."""
     try:
         size = files.log.stat().st_size
     except FileNotFoundError:
@@ -190,7 +190,7 @@ def log_since(files: EmbeddedFiles, start: int) -> str:
 
 
 def tail(text: str) -> str:
-    """Return the last lines that are not empty."""
+    """Return the last lines of a text that are not empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return "\n".join(lines[-_LOG_TAIL_LINES:])
 
@@ -210,7 +210,7 @@ def free_port() -> int:
 
 
 def _gets_free(port: int) -> bool:
-    """Say whether a port is free soon: a killed server gives up its lock before its port."""
+    """Say whether a port is free now or soon: a killed server gives up its lock before its port."""
     return awaited(lambda: _is_free(port), _PORT_SECONDS, _LOOK_SECONDS)
 
 
@@ -261,7 +261,7 @@ def find_server() -> Path:
 
 
 def why_unfit(binary: Path) -> str:
-    """Say why a binary can't serve; empty where it can."""
+    """Return the reason why a server binary can't be used; "" if it can."""
     try:
         done = subprocess.run(
             [binary, "--version"],

@@ -42,7 +42,7 @@ _LOOK_EVERY_SECONDS: Final = 0.02
 _ASK_EVERY_SECONDS: Final = 0.5
 _KILL_SECONDS: Final = 5.0
 _MOST_STARTS: Final = 5
-"""Starts that are tried with other ports: a free port can be taken a moment later."""
+"""The number of starts, each on another port: a free port can be taken a moment later."""
 _PORT_TAKEN: Final = "Address already in use"
 
 
@@ -95,7 +95,9 @@ def _ensured(files: EmbeddedFiles, gives_up_at: float, max_memory: str) -> Embed
 
 
 def _launch(files: EmbeddedFiles, max_memory: str) -> list[int]:
-    """Start a server; None if another process is starting one.
+    """Start a server, and return where in the log its lines begin.
+
+    The list is empty if another process is starting a server.
 
     From then on the server alone holds the lock: once it is free, the server has ended.
 
@@ -111,7 +113,7 @@ def _launch(files: EmbeddedFiles, max_memory: str) -> list[int]:
 
 
 def _refuse_to_repeat(files: EmbeddedFiles, launched: list[int]) -> None:
-    """Go on only after a start that lost its port to somebody else."""
+    """Raise, unless a start failed only because its port was taken and another one may be tried."""
     said = log_since(files, launched[-1])
     if _PORT_TAKEN in said and len(launched) < _MOST_STARTS:
         return
@@ -155,7 +157,7 @@ def stop(data_dir: Path, *, wait_seconds: float = STOP_SECONDS) -> bool:
 
 
 def _probe(files: EmbeddedFiles) -> EmbeddedRedis | str | None:
-    """Return the server that is ready, why it is not ready yet, or None if none runs."""
+    """Return the running server if it is ready, the reason if it is not, or None if none runs."""
     if not files.is_locked():
         return None
     url = files.read_url()
@@ -199,7 +201,7 @@ def _pid_on_file(files: EmbeddedFiles) -> int:
 
 
 def _is_ours(pid: int, files: EmbeddedFiles) -> bool:
-    """Say whether a process is the server, whose command line has its address."""
+    """Say whether a process is the embedded server: its command line has the server's address."""
     with suppress(ConfigurationInvalid):
         port = parse_redis_url(files.read_url()).hosts[0][1]
         command = _command_line(pid)

@@ -28,7 +28,7 @@ def start(config: Path, *options: str) -> subprocess.Popen[bytes]:
 
 
 def ask(port: int, password: str, *words: Any) -> Any:
-    """Return the answer as it comes; the client would turn it into something else."""
+    """Send a command and return the raw answer, which the client would convert."""
     connection: Any = redis.Connection(  # type: ignore[no-untyped-call]
         LOOPBACK, port, password=password, socket_timeout=5.0, protocol=2, driver_info=None
     )
@@ -48,6 +48,6 @@ def answers(port: int, password: str) -> bool:
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until a condition is true; fail with `what` was waited for in vain."""
+    """Wait until a condition is true; raise an error that names `what` after `seconds`."""
     if not awaited(condition, seconds):
         raise RedisUnavailable(f"Waited {seconds:g} s for {what} in vain.")

@@ -61,7 +61,7 @@ _DEBUG: Final = {
 
 @dataclass(slots=True)
 class Sentinels:
-    """The servers of one service; they end with the `with` block."""
+    """Sentinels, a master and its replicas, which run until the `with` block ends."""
 
     folder: Path
     lines: str = "min-replicas-to-write 1\nmin-replicas-max-lag 2"
@@ -87,14 +87,14 @@ class Sentinels:
 
     @property
     def url(self) -> str:
-        """The URL as `redis.url` takes it, with the first Sentinel being one that is dead."""
+        """The URL in the form that `redis.url` takes; the first Sentinel in it does not run."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in (1, *self.guards))
         return (
             f"redis+sentinel://{USER}:s3cret%3A%2F%40@{hosts}/{SERVICE}/0?sentinel_password=gu%3Frd"
         )
 
     def master(self) -> int:
-        """Return the port of the master, as most Sentinels say."""
+        """Return the port of the master that most Sentinels name."""
         ports = [port for port in self._named() if port]
         return max(set(ports), key=ports.count)
 
@@ -112,11 +112,11 @@ class Sentinels:
         self.servers[port] = self._started(port, text)
 
     def fail_over(self) -> None:
-        """Have the Sentinels put a replica in the place of a master that runs."""
+        """Make the Sentinels replace a running master by a replica."""
         until(self._begins_failover, _WAIT_SECONDS, "the beginning of a failover")
 
     def await_other_master(self, before: int) -> int:
-        """Wait until all Sentinels name another master, and it is one; returns its port."""
+        """Wait until all Sentinels name another master that has taken its role; return its port."""
         until(lambda: not {0, before} & {*self._named()}, _WAIT_SECONDS, "another master")
         port = self.master()
         until(
@@ -187,13 +187,13 @@ class Sentinels:
         return True
 
     def _named(self) -> list[int]:
-        """Return the port of the master that each Sentinel names; 0 = it names none."""
+        """Return, for each Sentinel, the port of the master that it names; 0 = none."""
         ask = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
         said = [self._ask(port, *ask) for port in self.guards]
         return [int(answer[1]) if isinstance(answer, list) else 0 for answer in said]
 
     def _number(self, guard: int, name: bytes) -> int:
-        """Return a number that a Sentinel tells of the master."""
+        """Return a number from what a Sentinel reports about the master."""
         flat = self._ask(guard, "SENTINEL", "MASTER", SERVICE)
         return int(dict(zip(flat[::2], flat[1::2], strict=True))[name])
 

@@ -14,9 +14,9 @@ from ops.insider.reader import InsiderReader, InsiderUnreadable, RequestClaim, m
 IDENTITY_PATH: Final = "/api/user/v1/identity"
 ANONYMIZE_PATH: Final = "/api/user/v1/anonymize"
 RENAMES_A_MINUTE: Final = 1_800
-"""Insider allows 2,000, by a summary of its documentation."""
+"""Renamings a minute: Insider allows 2,000, by a summary of its documentation."""
 ANONYMIZED_A_MINUTE: Final = 450
-"""Insider allows 500, by the same summary."""
+"""People made anonymous a minute: Insider allows 500, by a summary of its documentation."""
 
 _OK: Final = 200
 _NOT_FOUND: Final = 404
@@ -26,7 +26,10 @@ _PAUSE_SECONDS: Final = 1.0
 
 
 class InsiderIdentities(InsiderReader):
-    """Changes who people are, one a request, within a rate of its own. To be closed."""
+    """Client that renames people at Insider or makes them anonymous, at a limited rate.
+
+    To be closed.
+    """
 
     def rename(
         self, old: Mapping[str, Any], new: Mapping[str, Any], claim: RequestClaim | None = None

@@ -33,7 +33,7 @@ _KINDS: Final[Mapping[str, frozenset[type]]] = {
     "strings": frozenset({list}),
     "numbers": frozenset({list}),
 }
-"""Python types by the panel's name of a type; a type that is missing here is not checked."""
+"""The Python types that fit each type of the panel; a type that is missing here is not checked."""
 
 
 class ColumnReader(Protocol):
@@ -78,7 +78,7 @@ def check_live(settings: Settings) -> list[LiveFinding]:
 def check_panel(
     reader: ColumnReader, settings: Settings, triggers: Sequence[Trigger]
 ) -> Iterator[LiveFinding]:
-    """Compare what triggers' templates make of a sample with what a panel defines."""
+    """Compare what the templates of triggers send for their samples with what a panel defines."""
     contacts, events = reader.columns("contacts"), reader.columns("events")
     for trigger in triggers:
         users = sample_users(settings, trigger)
@@ -96,7 +96,7 @@ def check_panel(
 
 
 _Complaint = tuple[Literal["error", "warning"], str, str]
-"""Severity, message, and the field that it is about."""
+"""A problem of a user object: its severity, its message, and the field that is concerned."""
 
 
 def _of_user(

@@ -34,12 +34,12 @@ class ReadBack:
     problem: str = ""
 
     def lists(self, audience: str, attribute: str) -> bool:
-        """Say whether the list of audiences in a custom attribute names this one."""
+        """Say whether the list of audiences in a custom attribute names this audience."""
         held = (self.attributes or {}).get(CUSTOM + attribute)
         return audience in held if isinstance(held, list) else held == audience
 
     def verdicts(self, shaped: Shaped) -> dict[str, str]:
-        """Say of each attribute that was sent: as sent, differs, or not there."""
+        """Return a verdict for each attribute that was sent: as sent, differs, or not there."""
         held = self.attributes or {}
         return {
             name: _verdict(value, held.get(name)) for name, value in sorted(_sent(shaped).items())
@@ -97,7 +97,7 @@ def list_of(settings: Settings, trigger: Trigger) -> str:
 
 
 def sample_users(settings: Settings, trigger: Trigger) -> list[dict[str, Any]] | None:
-    """Return the users that a trigger would send of its sample; None if it does not render.
+    """Return the users that a trigger would send for its sample; None if it can't be rendered.
 
     Where shaping leaves nothing to send it is the users as rendered.
     """

@@ -24,17 +24,17 @@ CUSTOM: Final = "c_"
 """The prefix of custom attributes in the reading API (Insider's documentation)."""
 
 READS_A_MINUTE: Final = 360
-"""Readings a minute: Insider gives 1,000 units, a reading takes 2.5, and others may need some."""
+"""Readings a minute: Insider allows 1,000 units, a reading costs 2.5, others may need some."""
 
 _TIMEOUT_SECONDS: Final = 20.0
 _MOST_BYTES: Final = 10_000_000
 _LONGEST_WAIT_SECONDS: Final = 65.0
-"""The longest wait in seconds; a minute's quota is full again by then."""
+"""The longest wait for a reading, in seconds: a minute's quota is full again by then."""
 _OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 200, 400, 401, 403, 404, 429
 _SERVER_ERROR: Final = 500
 _MESSAGES: Final = ("error", "message")
 _BYTES_GO: Final = ("send_request_headers.started", "send_request_body.started")
-"""The events of httpcore before each part of a request."""
+"""The events of httpcore just before the headers and the body of a request are sent."""
 
 
 class InsiderUnreadable(OperationsMustAct):
@@ -54,7 +54,7 @@ class ProfileReader(Protocol):
 
 
 class RequestClaim(Protocol):
-    """The right to make a request that is wrong once somebody else has gone on."""
+    """The right to make a request that must not be sent once another process has taken over."""
 
     def renew(self) -> None:
         """Extend the claim by some seconds.
@@ -238,7 +238,7 @@ def _cause(error: httpx.HTTPError) -> str:
 
 
 def _guard(claim: RequestClaim) -> Callable[[str, object], None]:
-    """Return what httpcore calls before each of its steps: without the claim no byte is sent."""
+    """Return a trace function for httpcore that stops a request once its claim has run out."""
 
     def trace(event: str, _: object) -> None:
         if event.endswith(_BYTES_GO) and not claim.holds():
@@ -267,7 +267,7 @@ def message_of(answer: Any) -> str:
 
 
 def _attributes(answer: Any) -> dict[str, Any] | None:
-    """Return the attributes; the answer is known only by example, so both shapes are read."""
+    """Return the attributes in an answer, in either of the two shapes known from examples."""
     if not isinstance(answer, dict):
         return None
     inner = answer.get("data")

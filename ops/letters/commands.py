@@ -169,7 +169,7 @@ def export(
 
 
 def _created(file: str) -> AbstractContextManager[BinaryIO]:
-    """Open a file that nobody else may read, or stdout."""
+    """Open a new file that only its owner may read, or standard output for `-`."""
     if file == "-":
         return nullcontext(sys.stdout.buffer)
     return private_file(Path(file), must_be_new=True)
@@ -181,7 +181,7 @@ def import_file(
     *,
     as_json: Json = False,
 ) -> None:
-    """Put exported letters back; those that are there are not added twice.
+    """Put exported letters back; letters that are there already are not added again.
 
     The exit code is 1 if a line is no letter for this Redis.
     """

@@ -121,7 +121,7 @@ def _read(line: bytes, settings: Settings, partitions: Numbering) -> StoredLette
 
 
 def _placed(letter: StoredLetter, partitions: Numbering) -> StoredLetter:
-    """Return a letter as it is in the present partition of its profile, whatever its former one."""
+    """Return a letter with the present partition of its profile, wherever it was exported from."""
     if letter["partition"] >= partitions.first:
         return letter
     digest = digest_of(letter)
@@ -144,7 +144,7 @@ def _misplaced(letter: StoredLetter, settings: Settings, partitions: Numbering) 
 
 
 def _foreign(letter: StoredLetter, settings: Settings, partitions: Numbering) -> str:
-    """Say why a letter can't be of this Redis: a profile must stay in its partition."""
+    """Return the reason why a letter can't be put into this Redis; "" if it can."""
     if letter["partition"] not in range(partitions.numbers.stop):
         return "there is no such partition here"
     if "entry" in letter:

@@ -26,8 +26,8 @@ _PUBLIC: Final = {
     "specversion": _NAME,
     "source": re.compile(r"[A-Za-z0-9_.:/-]{1,128}"),
 }
-"""Fields of a segment event and its envelope that are no personal data, as long as they
-look like themselves."""
+"""The fields of a segment event and its envelope that are no personal data as long as their
+values match these patterns."""
 
 
 def shown(letter: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def masked_profile(profile: Any) -> Any:
 
 
 def public_only(value: Any) -> Any:
-    """Return a value masked but for names of audiences, directions and times."""
+    """Mask a value, except names of audiences, directions and times."""
     if isinstance(value, list):
         return [public_only(one) for one in islice(value, _SHOWN_ELEMENTS)]
     if not isinstance(value, dict):

@@ -17,11 +17,11 @@ from worker.contract.redis.connection import redis_errors
 from worker.core.messages import normalise_message
 
 REPLAYS_IN_VAIN: Final = 3
-"""Replays after which a letter is exhausted: then it is replayed only if its id is named."""
+"""Replays in vain after which a letter is replayed only if its id is named."""
 NUMBERS_CHANGED: Final = -2
 """The answer of the script that adds letters if the number of partitions has changed."""
 _READ_AT_ONCE: Final = 100
-"""Letters read in one call; one may hold a profile of a megabyte."""
+"""Letters read in one call: few, because a letter may hold a profile of a megabyte."""
 
 _PROFILE: Final = b',"profile":'
 
@@ -30,7 +30,7 @@ StoredLetter = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """A choice of letters; an empty one means all.
+    """A filter for letters; an empty one matches all.
 
     Args:
         ids: If any, nothing else counts.
@@ -48,7 +48,7 @@ class Filter:
     until_ms: int = 0
 
     def holds(self, letter: StoredLetter) -> bool:
-        """Say whether a letter is chosen; its time was compared before."""
+        """Say whether a letter matches the filter; its time was compared before."""
         return (
             (not self.causes or letter["cause"] in self.causes)
             and self.trigger in ("", letter["trigger"])
@@ -78,7 +78,7 @@ def digest_of(letter: StoredLetter) -> str:
 
 
 def place_of(letter_id: str) -> tuple[str, int] | None:
-    """Return destination and partition, with which a letter's id begins; None if it is no id."""
+    """Return the destination and partition with which a letter's id begins; None for no id."""
     destination, _, rest = letter_id.partition(".")
     number, _, short = rest.partition(".")
     if not (destination and short and number.isascii() and number.isdigit()):
@@ -174,7 +174,7 @@ def read_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
 
 
 def count_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
-    """Return the causes without looking at letters: a sample may have been taken away."""
+    """Return the causes without looking at letters, so that a sample letter may be gone."""
     return _causes(*_stored_causes(client, places))
 
 
@@ -206,7 +206,7 @@ def _causes(counts: Counter[str], samples: Mapping[str, dict[str, Any]]) -> list
 def _refresh(
     client: Redis, places: Sequence[PartitionKeys], samples: dict[str, dict[str, Any]]
 ) -> None:
-    """Replace samples whose letters have been removed."""
+    """Replace sample letters that have been removed by others with the same cause."""
     named = Filter(frozenset(str(sample["letter"]) for sample in samples.values()))
     there = {letter["id"] for letter in find_letters(client, places, named)} if samples else set()
     gone = {cause for cause, sample in samples.items() if sample["letter"] not in there}

@@ -33,7 +33,7 @@ from worker.destinations.api import NotSendable
 from worker.errors import FormatUnknown, PartitionsChange, PayloadRefused
 
 STEP: Final = 200
-"""Letters of one step; one may hold a profile of a megabyte."""
+"""Letters of one step: few, because a letter may hold a profile of a megabyte."""
 
 _STEP_BYTES: Final = 4_000_000
 
@@ -54,7 +54,7 @@ def obstacle(
     *,
     named: bool = False,
 ) -> str:
-    """Return the reason why a letter is not replayed; "" = it is."""
+    """Return the reason why a letter can't be replayed; "" if it can."""
     trigger = settings.triggers.get(letter["trigger"])
     if trigger is None or trigger.destination != letter["destination"]:
         return "orphaned"
@@ -137,7 +137,7 @@ def _steps(
 
 
 def _chunks(letters: Sequence[StoredLetter]) -> Iterator[list[StoredLetter]]:
-    """Yield parts of the letters, each small enough for one script."""
+    """Yield the letters in chunks that are each small enough for one script."""
     chunk: list[StoredLetter] = []
     size = 0
     for letter in letters:
@@ -167,7 +167,7 @@ def _call(keys: PartitionKeys, letters: Sequence[StoredLetter], *, discards: boo
 
 
 def _target(letter: StoredLetter) -> str:
-    """Return the stream for a letter: that of its job, else of the backfill lane."""
+    """Return the name of the stream for a replayed letter: its job's, or the backfill lane's."""
     lane, trigger = split_stream_name(letter["stream"])
     return stream_name(lane if job_of_lane(lane) else BACKFILL, trigger)
 
@@ -209,7 +209,7 @@ def letter_header(letter: StoredLetter) -> Header | None:
 
 
 _READ_AT_ONCE: Final = 100
-"""Letters read in one call; one may hold a profile of a megabyte."""
+"""Letters read in one call: few, because a letter may hold a profile of a megabyte."""
 _UNREADABLE: Final = NotSendable(
     Death.UNREADABLE, "The entry can't be read by this version of segrelay."
 )

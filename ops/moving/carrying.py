@@ -31,11 +31,11 @@ _T = TypeVar("_T")
 STEP: Final = 500
 COUNTS: Final = "counts"
 LETTER: Final = "letter"
-"""Marks beside those of entries, which are `stream|id`."""
+"""The word in the marks of moved dead letters, `letter|id`; those of entries are `stream|id`."""
 _LETTERS: Final = 50
-"""Letters moved in one call; one may hold a profile of a megabyte."""
+"""Letters moved in one call: few, because a letter may hold a profile of a megabyte."""
 Routing = Callable[[bytes, bytes], Iterable[int]]
-"""Returns the targets, by their indices, of a field of a hash with its value, or of a member."""
+"""A function that returns the indices of the targets for a field and its value, or for a member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Carrier:
             )
 
     def _merged(self, theirs: bytes, left_ms: int, ours: bytes | None) -> tuple[bytes, int]:
-        """Return the text of a record, and for how long it is kept (ms; 0 = for ever)."""
+        """Merge two records of a profile; return the text and its time to live (ms; 0 = none)."""
         if not ours:
             return theirs, max(0, left_ms)
         text, lasts = LedgerText.of(merged(unpack(ours), unpack(theirs)))
@@ -117,7 +117,7 @@ class Carrier:
     def _ledgers(
         self, digests: Sequence[bytes]
     ) -> list[tuple[bytes, int, bytes | None, int, bytes | None]]:
-        """Return digests, their targets, the old texts with their time to live, the new texts."""
+        """Read ledger records: digest, target, old text, its time to live (ms), new text."""
         chosen = [self.choose(digest) for digest in digests]
         old = self.old.place
         found = ask_each(
@@ -187,7 +187,7 @@ class Carrier:
         run_held(self.client, "fields_in", calls)
 
     def notes(self) -> None:
-        """Move the notes, each in parts: a target gets the deliveries of its own profiles."""
+        """Move the notes, split by target: each target gets the deliveries of its own profiles."""
         old = self.old.place
         with redis_errors():
             ends: Any = self.client.hgetall(old.open)
@@ -286,7 +286,7 @@ class Carrier:
             self.forget(target, [f"{LETTER}|{one}" for one in ids])
 
     def letters_left(self, letters: Iterable[dict[str, Any]]) -> None:
-        """Remove letters that have arrived, with their counts."""
+        """Remove the letters and their counts that have arrived at a target from the old partition."""
         old = self.old.place
         gone: list[Value] = []
         for letter in letters:
@@ -336,7 +336,7 @@ class Carrier:
         self.forget(self.home, [f"{self.prefix}{COUNTS}"])
 
     def counts_left(self, mark: bytes) -> None:
-        """Take the counts away that have arrived under this mark."""
+        """Remove the counts that have arrived under this mark from the old partition."""
         old = self.old.place
         keys: list[str | bytes] = [old.counts, old.leaving, old.jobtimes, old.responseslost]
         self.old.run("counts_out", keys, [mark])
@@ -348,13 +348,13 @@ class Carrier:
 
 
 def in_parts(rows: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    """Yield parts of a list, each of this size at most."""
+    """Yield a list in parts of at most `size` items."""
     for first in range(0, len(rows), size):
         yield rows[first : first + size]
 
 
 def digest_in(key: bytes, place: PartitionKeys) -> bytes | None:
-    """Return the digest in the key of a record; None if it is another key of the partition."""
+    """Return the digest in the key of a ledger record; None for another key of the partition."""
     start = place.ledger(b"")
     digest = key.removeprefix(start)
     is_ledger = key.startswith(start) and len(digest) == DIGEST_BYTES

@@ -69,7 +69,7 @@ def rename(
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Carry everything that is known of a destination over to its new name.
+    """Move everything that Redis holds about a destination to its new name.
 
     Change the name in the configuration, restart the workers and the receivers, and run this:
     what waits, the ledger, the dead letters, the counts, the members of syncs, the positions of
@@ -109,7 +109,7 @@ trigger_app = typer.Typer()
 
 @trigger_app.callback()
 def trigger_root() -> None:
-    """Deal with deliveries whose trigger is gone, or means something else now."""
+    """Deal with deliveries whose trigger is gone, or has changed its direction or audiences."""
 
 
 @trigger_app.command()
@@ -216,7 +216,7 @@ def partitions(
     reason: Reason = "",
     json: Json = False,
 ) -> None:
-    """Show the number of partitions and what waits in them, or change it to N.
+    """Show the number of partitions and what waits in them, or change that number to N.
 
     All that is kept by partition goes to new ones: the ledger, what waits, dead letters, counts,
     the members of syncs, the positions of jobs. Workers and receivers keep running: until it is

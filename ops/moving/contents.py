@@ -37,9 +37,9 @@ _NAMED: Final = ("sync:*", "jobs:*", "carried:*")
 _OF_PROFILES: Final = ("who", "forwards")
 """Suffixes of the keys of hashes in which a field's name begins with a profile's digest (hex)."""
 _OF_ALL: Final = ("retry", "synctokens")
-"""Hashes that every target gets whole."""
+"""Suffixes of the keys of hashes that are copied whole to every target."""
 TRACES: Final = ("bell", "rendering", "holds", "orphans", "streams", "causes", "leaving")
-"""Parts that have no meaning any more where nothing waits."""
+"""Parts of a partition that mean nothing once no delivery waits there, so that they are deleted."""
 _OF_PERSON: Final = re.compile(rf"carried:[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 
 
@@ -78,7 +78,7 @@ class Contents:
                 self.client.unlink(*(getattr(carrier.old.place, part) for part in TRACES))
 
     def forget_marks(self) -> None:
-        """Delete the records of the parts that have arrived, once nothing can come again."""
+        """Delete the records of arrived parts, once no part can arrive again."""
         names = {
             carrier.carried(target)
             for carrier in self.carriers.values()
@@ -89,14 +89,14 @@ class Contents:
                 self.client.unlink(name)
 
     def step(self) -> None:
-        """Keep the leases, and tell the counts now and then."""
+        """Renew the leases, and report the counts from time to time."""
         if time.monotonic() > self._told_at + _TOLD_SECONDS:
             self._told_at = time.monotonic()
             self.tell(self.carried)
         self.renew()
 
     def found(self, pattern: str) -> Iterator[tuple[Carrier, list[bytes]]]:
-        """Yield carriers, and some keys of the partitions that they empty."""
+        """Yield the keys that match a pattern, grouped by the carrier of their partition."""
         places = [carrier.old.place for carrier in self.carriers.values()]
         for names in scan_keys(self.client, places, pattern):
             groups: defaultdict[int, list[bytes]] = defaultdict(list)
@@ -119,7 +119,7 @@ class Contents:
                 self.carried.profiles += len(part)
 
     def _carry_named_parts(self) -> None:
-        """Move the members of syncs, the positions of sources, and marks of letters that came."""
+        """Move the members of syncs, the positions of jobs, and the marks of arrived letters."""
         for pattern in _NAMED:
             for carrier, names in self.found(pattern):
                 for name in names:
@@ -174,12 +174,12 @@ class Contents:
 
 
 def is_of_person(suffix: str) -> bool:
-    """Say whether this record of arrivals is about letters of a person, not a destination."""
+    """Say whether a record of arrivals is about a person's letters, not about a destination."""
     return _OF_PERSON.fullmatch(suffix) is not None
 
 
 def number_in(key: bytes, destination: str) -> int:
-    """Return the number of the partition to which a key of a destination belongs; -1 = to none."""
+    """Return the number of the partition to which a key of a destination belongs; -1 = none."""
     number = key[len(destination) + 2 :].partition(b"}")[0]
     return int(number) if number.isdigit() else -1
 

@@ -34,7 +34,7 @@ from worker.errors import OperationsMustAct
 
 
 class Moved(NamedTuple):
-    """The numbers of moved and left entries of one step.
+    """The numbers of entries that one step has moved, and left where they were.
 
     Attributes:
         left: Entries that the other trigger does not want, which stay where they are.
@@ -93,7 +93,7 @@ class Mover:
         return self._beyond(stream, target, entries)
 
     def _within(self, stream: Stream, target: str, ids: Sequence[str]) -> int:
-        """Move entries within a partition, by one script."""
+        """Move entries to another stream of the same partition, by one script."""
         k = stream.place
         names = (
             *(k.counts, k.streams, k.holds, k.stream(stream.name), k.aside, k.lease, k.orphans),
@@ -109,7 +109,7 @@ class Mover:
         return int(moved)
 
     def _beyond(self, stream: Stream, target: str, entries: Sequence[WaitingEntry]) -> int:
-        """Move entries to another destination, and merge the records of their people there."""
+        """Move entries to another destination, and merge their people's ledger records there."""
         old, new = stream.place, PartitionKeys(self.trigger.destination, stream.place.partition)
         owner = f"{socket.gethostname()}:trigger-move"
         retention_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
@@ -125,7 +125,7 @@ class Mover:
         return moved
 
     def _ring(self, place: PartitionKeys, lane: str) -> None:
-        """Ring for a partition, unless a drain is on its way; live work has a queue of its own."""
+        """Ring for a partition, unless somebody has done that; live work has a queue of its own."""
         is_live = kind_of_lane(lane) == LIVE
         with redis_errors():
             is_new = self.client.set(place.bell, "1" if is_live else "3", nx=True)

@@ -1,4 +1,4 @@
-"""Ending broken moves between destinations, and finding what partitions still hold.
+"""Completing interrupted moves between destinations, and finding partitions that hold anything.
 
 Moving copies each part, marks it, and removes it; the marks name parts by the number of their
 partition. Where a `destination rename` or a `trigger move` died in between, a part is there twice.
@@ -25,7 +25,7 @@ _MARKS: Final = "carried:"
 
 
 def end_halves(everything: Iterable[Contents]) -> None:
-    """Remove what has arrived at another destination from where it came.
+    """Complete interrupted moves: remove what has arrived at another destination from its source.
 
     The leases of all their partitions are held, so that the broken command does nothing more even
     if its process only stood still.
@@ -47,7 +47,7 @@ def end_halves(everything: Iterable[Contents]) -> None:
 
 
 def _end(source: Carrier, marks: Mapping[bytes, bytes]) -> None:
-    """Remove from the source what is marked as arrived."""
+    """Remove the parts from a source whose marks say that they have arrived."""
     entries: defaultdict[str, list[str]] = defaultdict(list)
     for mark, value in marks.items():
         part, _, one = mark.decode().rpartition("|")
@@ -78,7 +78,7 @@ _STREAM: Final = "s:"
 def leftovers(
     client: Redis, destination: str, numbers: Collection[int], renew: Callable[[], None]
 ) -> set[int]:
-    """Return those of these partitions that hold anything; what is empty is deleted.
+    """Return those of these partitions that hold anything; delete empty keys.
 
     Empty streams are kept elsewhere, because a late settlement could hit a new entry of the same
     id. Nothing is added to partitions with former numbers.

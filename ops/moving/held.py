@@ -18,10 +18,10 @@ from worker.contract.redis.scripts import ScriptCall, Value
 from worker.errors import OperationsMustAct
 
 PATIENCE_SECONDS: Final = 20.0
-"""The time in which a worker should have ended its slice."""
+"""Seconds to wait for a worker to end its slice and give its lease back."""
 FOR_EVER_MS: Final = 10 * 365 * 24 * 3_600_000
 STEP_MS: Final = 30_000
-"""Duration of the lease in ms, longer than any step; workers go on after it if we die."""
+"""Duration of a command's lease in ms: longer than any step, and workers go on after a crash."""
 _LOOK_SECONDS: Final = 0.02
 _TURN_SECONDS: Final = 30.0
 Taken = TypeVar("Taken")
@@ -29,7 +29,7 @@ Taken = TypeVar("Taken")
 
 @dataclass(frozen=True, slots=True)
 class HeldLease:
-    """The lease of a partition; every script that writes compares its token.
+    """The lease of a partition, held by a command; every script that writes compares its token.
 
     Args:
         owner: The holder's name, for messages.
@@ -47,7 +47,7 @@ class HeldLease:
     patience_seconds: float = PATIENCE_SECONDS
 
     def hold(self) -> None:
-        """Take or renew the lease; it waits until a worker has ended its slice."""
+        """Take or renew the lease; wait until the worker that has it ends its slice."""
         gives_up_at = time.monotonic() + self.patience_seconds
         while (holder := self._try()) is not None:
             if time.monotonic() > gives_up_at:
@@ -60,7 +60,7 @@ class HeldLease:
             time.sleep(_LOOK_SECONDS)
 
     def _try(self) -> str | None:
-        """Try to take the lease; return its holder, or None if it was taken."""
+        """Try to take the lease; return None if that succeeds, else its holder."""
         ((is_ours, other),) = scripts.run(self.client, "hold", [self.call], replicated=True)
         return None if is_ours else other.decode()
 
@@ -144,7 +144,7 @@ def held(lease: HeldLease) -> Iterator[HeldLease]:
 
 
 def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[], None]) -> Taken:
-    """Take the turn of something that is done in steps, once the present step has ended.
+    """Take the lock of work that is done in steps, once the step in progress has ended.
 
     Args:
         take: Returns what the turn begins with; None = a step is under way.
@@ -161,8 +161,8 @@ def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[],
 
 
 RENAMED: Final = "renamed:"
-"""The prefix of the token of a lease that is never given back, after a destination was renamed: the
-new name follows, and nobody works under the former one."""
+"""The token prefix of a renamed destination's leases, which are never given back: the new name
+follows, and nobody works under the former one."""
 _HOLDER_LOOK_SECONDS: Final = 0.1
 _HELD_SECONDS: Final = 300.0
 """Seconds to wait for a lease to lapse; a drain with hanging requests ends at their deadline."""

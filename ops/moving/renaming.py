@@ -37,7 +37,7 @@ _STATE: Final = "state"
 
 @dataclass(slots=True)
 class Renaming:
-    """Moves everything of a destination to another name.
+    """Moves everything that Redis holds about a destination to another name.
 
     Args:
         old: A name that the configuration does not have.
@@ -99,7 +99,7 @@ class Renaming:
             hold_all(self.client, [carrier.targets[0] for carrier in self._carriers.values()])
 
     def _mark(self) -> None:
-        """Write down the new name, and give it the pause of the old one."""
+        """Record the destination's new name in Redis, and move the pause of the old name to it."""
         paused, now_paused = field_of(DESTINATION, self.old), field_of(DESTINATION, self.new)
         with redis_errors():
             pause: Any = self.client.hget(keys.PAUSED, paused)

@@ -64,7 +64,7 @@ class Renumbering:
     _renewed_at: float = -math.inf
 
     def run(self) -> Carried:
-        """Carry everything over, and return the counts, those of interrupted attempts included.
+        """Move everything to the new partitions; return the counts, with those of broken attempts.
 
         Raises:
             OperationsMustAct: A worker goes on draining, a step of a sync goes on, or it is being
@@ -193,7 +193,7 @@ class Renumbering:
         self.tell(carried)
 
     def _let_go(self) -> None:
-        """Give the leases of the new partitions back, but those of destinations that were renamed.
+        """Give back the leases of the new partitions, except those of renamed destinations.
 
         Nobody drains these under their former name.
         """

@@ -14,9 +14,9 @@ from worker.contract.redis.scripts import Value
 from worker.errors import PayloadRefused
 
 LOGS: Final = frozenset({"history", "responses"})
-"""Streams whose entries are no deliveries."""
+"""Streams of a partition whose entries are not deliveries."""
 DigestOf = Callable[[bytes], str]
-"""Returns the digest (hex) of the profile that a line is about; "" = of none."""
+"""A function that returns the digest (hex) of the profile that an entry is about; "" = none."""
 
 
 class SourceRow(NamedTuple):
@@ -39,14 +39,14 @@ class SourceRow(NamedTuple):
 
 
 class _Bound(NamedTuple):
-    """Entries for one partition, which is the target of this index for each of their carriers."""
+    """Entries that go to one partition, and its index among the targets of their carriers."""
 
     at: int
     rows: list[SourceRow]
 
 
 def carry_entries(carrier: Carrier, name: str, target: str, ids: Sequence[str]) -> int:
-    """Carry these deliveries of a stream over to the stream `target`; returns how many."""
+    """Move these deliveries of a stream to the stream `target`; return their number."""
     key = carrier.old.place.stream(name)
     moved = 0
     for part in in_parts(ids, STEP):
@@ -57,7 +57,7 @@ def carry_entries(carrier: Carrier, name: str, target: str, ids: Sequence[str]) 
 
 
 def carry_stream(carriers: Sequence[Carrier], name: str) -> Iterator[int]:
-    """Carry all deliveries of a stream over, out of all partitions at once, by their ids.
+    """Move all deliveries of a stream out of all partitions at once, in the order of their ids.
 
     So they stand in their new streams in the order in which they were accepted.
 
@@ -69,7 +69,7 @@ def carry_stream(carriers: Sequence[Carrier], name: str) -> Iterator[int]:
 
 
 def carry_log(carriers: Sequence[Carrier], part: str, digest_of: DigestOf) -> Iterator[int]:
-    """Carry a stream over whose entries are no deliveries, such as the history."""
+    """Move a stream whose entries are not deliveries, such as the history."""
     for rows in _steps(carriers, lambda place: str(getattr(place, part))):
         yield _carry("", part, part, rows, lambda row: digest_of(row.value))
 
@@ -77,7 +77,7 @@ def carry_log(carriers: Sequence[Carrier], part: str, digest_of: DigestOf) -> It
 def _steps(
     carriers: Sequence[Carrier], key_in: Callable[[PartitionKeys], str]
 ) -> Iterator[list[SourceRow]]:
-    """Yield the first entries of these streams in their order; the caller moves them."""
+    """Yield the oldest entries of these streams, step by step; the caller moves them."""
     while True:
         found = ask_each(
             carriers[0].client,
@@ -153,7 +153,7 @@ def _setbacks(name: str, rows: Sequence[SourceRow]) -> list[bytes]:
 
 
 def remove_rows(carrier: Carrier, part: str, ids: Sequence[str]) -> int:
-    """Remove entries that have arrived; returns how many were still there.
+    """Remove entries that have arrived at a target; return how many were still in the source.
 
     `part` is the name of their stream, or the part of the partition, e.g. `history`.
     """

@@ -26,7 +26,7 @@ _CHANGED: Final = "changed"
 
 
 def carry_lists(carrier: Carrier, names: Sequence[bytes]) -> None:
-    """Move lists of the stable ids that came with identities."""
+    """Move the lists of stable ids that came with each identity."""
     for part in in_parts(names, STEP):
         into: defaultdict[int, tuple[list[str | bytes], list[Value]]]
         into = defaultdict(lambda: ([], []))
@@ -42,7 +42,7 @@ def carry_lists(carrier: Carrier, names: Sequence[bytes]) -> None:
 
 
 def carry_records(carrier: Carrier, names: Sequence[bytes]) -> int:
-    """Move records of stable ids; returns how many stay, since a change of them waits there."""
+    """Move records of stable ids; return how many stay because a change of theirs waits there."""
     staying = 0
     for part in in_parts(names, STEP):
         into: defaultdict[int, list[Value]] = defaultdict(list)
@@ -73,7 +73,7 @@ def _arrival(carrier: Carrier, target: int, args: Sequence[Value]) -> HeldCall:
 
 
 def _leave_arrived(carrier: Carrier, texts: Mapping[bytes, bytes]) -> int:
-    """Remove the records that have a mark where they belong, then the marks; returns how many."""
+    """Remove records that are marked as arrived, then the marks; return the number of records."""
     count = 0
     marks: defaultdict[int, list[bytes]] = defaultdict(list)
     for name in texts:
@@ -92,7 +92,7 @@ def _leave_arrived(carrier: Carrier, texts: Mapping[bytes, bytes]) -> int:
 
 
 def carry_changes(carrier: Carrier) -> None:
-    """Move changes that wait, but those of records that stay."""
+    """Move waiting changes of stable ids, except those of records that stay."""
     for part in scan_fields(carrier.client, carrier.old.place.changes):
         names = [carrier.old.place.stable(bytes.fromhex(name.decode())) for name, _ in part]
         left = _texts(carrier, names)
@@ -117,7 +117,7 @@ def carry_counts(carrier: Carrier) -> None:
 
 
 def _texts(carrier: Carrier, names: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]]:
-    """Return texts, and for how long each is kept (ms; 0 = without an end)."""
+    """Return the texts under these keys, and how long each is kept (ms; 0 = without an end)."""
     get, left = (lambda pipe, name: pipe.get(name)), (lambda pipe, name: pipe.pttl(name))
     found = ask_each(carrier.client, names, get, left)
     return {

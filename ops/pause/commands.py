@@ -63,7 +63,7 @@ class PauseTarget:
 def pause(
     names: Names = None, *, everything: All = False, reason: Reason = "", as_json: Json = False
 ) -> None:
-    """Pause destinations or triggers: they go on accepting, and nothing of them is sent."""
+    """Pause destinations or triggers: deliveries are still accepted, but nothing is sent."""
     with opened() as (settings, client):
         known = known_names(client, settings)
         targets = chosen(known, names, kinds=(DESTINATION,), everything=everything)
@@ -128,7 +128,7 @@ def resume(
 
 
 def _paused(client: Redis, target: PauseTarget, why: Pause) -> bool:
-    """Pause a target; return whether it was not paused before."""
+    """Pause a target; return False if it was paused already."""
     act = act_of("pause", str(target), reason=why.reason)
     return set_pause(client, target.kind, target.name, why, act)
 
@@ -197,7 +197,7 @@ def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: s
 def _resumed(
     client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool, reason: str
 ) -> bool:
-    """End a pause; return whether there was one, or the target was held by itself.
+    """Resume a target; return whether a pause, its gate or its canary had stopped it.
 
     The gate is opened first, so that no request overtakes the probe.
 
@@ -221,7 +221,7 @@ def _resumed(
 
 
 def _is_held(client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool) -> bool:
-    """Say whether a gate holds a destination, or a canary a trigger that is named."""
+    """Say whether a gate holds a destination, or a canary holds a trigger that was named."""
     if target.kind == TRIGGER:
         return is_named and has_canary(client, target.name)
     destination = settings.destinations.get(target.name)
@@ -234,7 +234,7 @@ def _is_shut(client: Redis, destination: Destination) -> bool:
 
 
 def _open_gate(client: Redis, destination: Destination | None) -> bool:
-    """Open a destination's gate; return whether it had paused itself or was broken."""
+    """Open a destination's gate; return whether it was closed, as after failures in a row."""
     if destination is None:
         return False
     was_shut = _is_shut(client, destination)

@@ -21,7 +21,7 @@ from worker.core.gate import gate_id
 _LOOK_SECONDS: Final = 0.1
 _FAILED: Final = frozenset({"retry", "dead"})
 _NEWEST: Final = 50
-"""Lines of a partition's history that are read."""
+"""The newest lines of each partition's history that are searched for a failure."""
 
 ProbeOutcome = Literal["taken", "failed", "not_sent"]
 

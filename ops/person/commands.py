@@ -27,7 +27,7 @@ from worker.errors import UsageWrong
 app = typer.Typer()
 
 InsiderIdentifier = Callable[[str], Mapping[str, Any]]
-"""Gives Insider's identifier for the key of a profile."""
+"""A function that returns Insider's identifier for the key of a profile."""
 _COLUMNS: Final = 2
 _HEADERS: Final = frozenset({"old", "former", "from", "new", "to"})
 _SHOWN: Final = 20
@@ -165,7 +165,7 @@ def _tell_erased(document: Mapping[str, Any]) -> None:
 
 
 def _kind_of(settings: Settings, named: str) -> InsiderIdentifier:
-    """Return what gives Insider's identifier for the key of a profile."""
+    """Return the function that gives Insider's identifier for the key of a profile."""
     kind = named or settings.delivery.identity
     outer, _, name = kind.partition(".")
     if kind not in ("email", "phone_number", "uuid") and not (outer == "custom" and name):
@@ -182,7 +182,7 @@ def _kind_of(settings: Settings, named: str) -> InsiderIdentifier:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield the line and both identities of each row; a head line may name the columns."""
+    """Yield the line number and both identities of each row; skip a line of column names."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -204,7 +204,7 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
 def _changes(
     settings: Settings, kind: InsiderIdentifier, rows: Iterable[tuple[int, str, str]]
 ) -> Iterator[IdentityChange]:
-    """Yield what the rows ask for; all of them are read before anybody is renamed."""
+    """Yield the identity change of each row; raise at a row that is wrong."""
     region = settings.delivery.phone_region
     for line, old, new in rows:
         try:
@@ -257,7 +257,7 @@ def _tell_renamed(receipts: Sequence[Receipt], as_json: bool) -> None:  # noqa: 
 
 
 def _row(receipt: Receipt) -> dict[str, Any]:
-    """Return a receipt without anybody's identity: by line and by digests."""
+    """Return a receipt as a document, with the line and digests in place of identities."""
     return {
         "line": receipt.change.line,
         "outcome": receipt.outcome,

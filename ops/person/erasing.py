@@ -75,7 +75,7 @@ class Erasing:
     _coming: Sequence[bytes] = field(default=(), init=False)
 
     def run(self) -> list[str]:
-        """Erase, and return the digests (hex) under which the person was known.
+        """Erase the person, and return the digests (hex) under which they were known.
 
         Raises:
             OperationsMustAct: A request about the person is unanswered, or they are being renamed
@@ -119,7 +119,7 @@ class Erasing:
     def _stop_arrivals(
         self, places: Iterable[PartitionKeys], people: Iterable[KnownPerson]
     ) -> None:
-        """Erase records of identities that were to become theirs: no letter may come there now."""
+        """Erase the records that announce a new identity of the person: no letter may come now."""
         arriving = {Forward(Moving.ARRIVING, person.digest.hex()).dumps() for person in people}
         for place in places:
             rows = chain.from_iterable(scan_fields(self.client, place.forwards))
@@ -159,7 +159,7 @@ class Erasing:
             raise PartitionsChange
 
     def _await_answers(self, place: PartitionKeys, digest: bytes) -> None:
-        """Wait until no request about the person is open: its end would tell the ledger of it."""
+        """Wait until no request about the person is open: its answer would write the ledger."""
         ends_at = time.monotonic() + _ANSWER_SECONDS
         while True:
             with redis_errors():
@@ -174,7 +174,7 @@ class Erasing:
             self.sleep(_LOOK_SECONDS)
 
     def _leased(self, place: PartitionKeys) -> AbstractContextManager[HeldLease]:
-        """Hold a lease; that of a destination that has another name is never given back."""
+        """Hold the lease of a partition; that of a renamed destination is never given back."""
         new_name = read_renamed(self.client).get(place.destination)
         if new_name:
             token = RENAMED + new_name
@@ -216,7 +216,7 @@ class Erasing:
             return int(self.client.xdel(stream, *ids)) if ids else 0
 
     def _erase_letters_on_their_way(self, places: Iterable[PartitionKeys], wanted: Filter) -> None:
-        """Erase letters that a renaming which was stopped was moving."""
+        """Erase letters that an interrupted renaming of the person was moving."""
         for place in places:
             with redis_errors():
                 texts: Any = self.client.hgetall(place.lettersleaving)
@@ -266,7 +266,7 @@ class Erasing:
                 self.counts["former identities"] += self._erase_record(place, digest.hex())
 
     def _erase_record(self, place: PartitionKeys, digest: str) -> int:
-        """Erase the record of a person, with the marks of members that stand beside it."""
+        """Erase the record of a person's renaming, and the marks of sync members beside it."""
         gone = [
             name
             for name, _ in chain.from_iterable(scan_fields(self.client, place.forwards))
@@ -278,7 +278,7 @@ class Erasing:
 
 
 def rewrite_files(client: Redis) -> bool:
-    """Have Redis write its file anew, so that no older part of it holds erased data.
+    """Make Redis rewrite its append-only file, so that no older part of it holds erased data.
 
     Returns:
         Whether that is done; a user with few rights may not ask for it.

@@ -36,7 +36,7 @@ from worker.errors import LeaseLost, OperationsMustAct
 
 LOG: Final = structlog.get_logger()
 PEOPLE_A_STEP: Final = 60
-"""People who are renamed together: Insider takes 30 a second."""
+"""The number of people who are renamed together: Insider takes 30 a second."""
 _LOOKED_AT: Final = 1_000
 _AGAIN_SECONDS: Final = 1.0
 _PAUSED_SECONDS: Final = 10.0
@@ -44,15 +44,16 @@ _REFUSED_SECONDS: Final = 60.0
 _LONGEST_SLEEP_SECONDS: Final = 2.0
 _RENEWED_SECONDS: Final = 2.0
 _HOLDERS_SECONDS: Final = 25.0
-"""The longest wait for those who hold leases: a drain with hanging requests ends at their deadline.
-Drains that wait for a process do not end a step early, or nobody would be renamed under load."""
+"""The longest wait for holders of leases, in seconds: a drain with hanging requests ends at their
+deadline. Drains that wait for a process do not end a step early, or nobody would be renamed
+under load."""
 _ACT: Final = Act(
     "person rename", "segrelay worker", reason="a stable id has another identity", outcome=DONE
 )
 
 
 class StepEnds(OperationsMustAct):
-    """A step has used up its time; the next one goes on."""
+    """The time of a step is used up; the next step goes on."""
 
 
 @dataclass(slots=True)
@@ -68,13 +69,13 @@ class Following:
 
     @classmethod
     def loads(cls, text: bytes) -> Following:
-        """Read what `dumps` wrote; b"" is one that has never begun."""
+        """Read the progress that `dumps` wrote; b"" = no step was done yet."""
         return cls(**orjson.loads(text or b"{}"))
 
 
 @dataclass(slots=True)
 class StepRenaming(PersonRenaming):
-    """Renames within one step: it waits for nobody, and asks Insider only for what still stands.
+    """Renames people within one step, without waiting, if the change is still to be made.
 
     Args:
         stands: Says whether a change is still to be made.
@@ -96,7 +97,7 @@ class StepRenaming(PersonRenaming):
             move.refuse("somebody else has ended the change")
 
     def _await_answers(self, moves: Sequence[PersonMove]) -> None:
-        """Leave whoever has an open request for a later step: a drain has to end it."""
+        """Put off people with an open request to a later step: a drain has to end it first."""
         for move in moves:
             if self._is_unanswered(move):
                 move.refuse("a request about this person has got no sure answer yet")
@@ -149,7 +150,7 @@ class FollowingSteps:
         self._is_over: Callable[[], bool] = lambda: False
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
-        """Do one step; who is not renamed by then is by a later one.
+        """Do one step; people who are not renamed by its end are left to a later one.
 
         Raises:
             RedisUnavailable: The next step goes on.
@@ -189,7 +190,7 @@ class FollowingSteps:
         )
 
     def _rename(self) -> int:
-        """Make some of the changes; returns how many have ended."""
+        """Make some of the waiting identity changes; return how many have ended."""
         waiting = self.changes.waiting(_LOOKED_AT)
         going: dict[IdentityChange, tuple[bytes, StableIdChange]] = {}
         named: set[str] = set()
@@ -234,7 +235,7 @@ class FollowingSteps:
         return ended
 
     def _identity_change(self, stable: bytes, change: StableIdChange) -> IdentityChange | None:
-        """Return what is to be renamed; None if that is being renamed by somebody else.
+        """Return the identity change to make; None if it is made already, or by somebody else.
 
         Where a person has renamed the former identity meanwhile, its present one is renamed.
         """
@@ -266,13 +267,13 @@ class FollowingSteps:
         return {kind: value}
 
     def _tell(self) -> None:
-        """Keep the lock of the step, before each person."""
+        """Renew the lock of the step; called before each person."""
         if self._monotonic() - self._saved_at >= _RENEWED_SECONDS:
             self.book.save(self._state.dumps(), next_ms=0)
             self._saved_at = self._monotonic()
 
     def _sleep(self, seconds: float) -> None:
-        """Wait for somebody who holds a lease, while the step has time."""
+        """Wait for the holder of a lease; raise if the step's time is used up."""
         waited = self._monotonic() - self._began_at
         if waited > _HOLDERS_SECONDS or (waited > STEP_SECONDS and self._is_over()):
             raise StepEnds("The step is over.")
@@ -280,7 +281,7 @@ class FollowingSteps:
 
 
 def _short_sleep(seconds: float) -> None:
-    """Wait for the rate; a longer wait ends the step."""
+    """Wait until Insider takes the next request; raise if the wait is too long for a step."""
     if seconds > _LONGEST_SLEEP_SECONDS:
         raise InsiderUnreadable("Insider takes no more requests at the moment.")
     time.sleep(seconds)

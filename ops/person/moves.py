@@ -37,7 +37,7 @@ Outcome = Literal["renamed", "already", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class IdentityChange:
-    """A person's keys, formerly and from now on.
+    """The change of one person's profile key, from the former to the new one.
 
     Args:
         line: Of the file; 0 = of the command line.
@@ -95,14 +95,14 @@ class PersonMove:
         return digest_of(self.change.new)
 
     def refuse(self, message: str) -> None:
-        """Refuse the change, with the reason; the person stays as they are."""
+        """Record that the change was refused, and why; the person stays as they are."""
         self.outcome, self.message = "refused", message
 
 
 _OWNER: Final = "segrelay person rename"
 _REFUSED: Final = -1
 _STEP: Final = 50
-"""Letters moved in one call; one may hold a profile of a megabyte."""
+"""Letters moved in one call: few, because a letter may hold a profile of a megabyte."""
 
 
 def move_letters(client: Redis, moves: Sequence[PersonMove]) -> None:
@@ -132,7 +132,7 @@ def move_letters(client: Redis, moves: Sequence[PersonMove]) -> None:
 
 
 def _leave(client: Redis, place: PartitionKeys, rows: Sequence[tuple[str, ...]]) -> None:
-    """Take letters out of their partition."""
+    """Take letters out of their partition's dead letters, and keep them as `lettersleaving`."""
     names: list[str | bytes] = [
         place.counts, place.letters, place.lettertimes, place.causes, place.lettersleaving,
     ]  # fmt: skip
@@ -173,7 +173,7 @@ def _arrive(client: Redis, letters: Sequence[tuple[StoredLetter, PersonMove]]) -
 
 
 def _moved(letter: StoredLetter, move: PersonMove) -> StoredLetter:
-    """Return a letter as it is under the new identity; an id begins with its place."""
+    """Return a letter with the new identity, partition and id."""
     header = letter_header(letter)
     assert header is not None
     header = header._replace(digest=move.new_digest)

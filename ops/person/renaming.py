@@ -43,9 +43,10 @@ from worker.core.ledger import may_be_member, merged, pack, unpack
 from worker.errors import OperationsMustAct, PartitionsChange
 
 AT_ONCE: Final = 500
-"""People who are moved together: each group waits once for those who hold a lease."""
+"""The number of people who are moved together: each group waits once for holders of leases."""
 _ANSWER_SECONDS: Final = 120.0
-"""A request that got no answer is open for `delivery.late`, after its deadline."""
+"""Seconds to wait for an answer: an unanswered request stays open for `delivery.late` after its
+deadline."""
 _LOOK_SECONDS: Final = 0.2
 _TOLD_SECONDS: Final = 10.0
 _ASKED_SECONDS: Final = 10.0
@@ -117,7 +118,7 @@ class PersonRenaming:
         self.sleep(seconds)
 
     def _tell(self) -> None:
-        """Write now and then that this command runs: health would take it for a stopped one."""
+        """Report from time to time that the renaming goes on, so that health does not warn."""
         if time.monotonic() - self._told_at >= _TOLD_SECONDS:
             tell_renaming(self.client, [move.old_digest for move in self._going])
             self._told_at = time.monotonic()
@@ -129,7 +130,7 @@ class PersonRenaming:
         return PersonMove(change, left, arrives)
 
     def _begin(self, move: PersonMove) -> None:
-        """Write the records of both identities, or find those that are there."""
+        """Write the records of the former and the new identity, or find those that exist."""
         move.text = self._record(move.left, move.old_digest)
         former = self._known_under(move)
         if former:
@@ -161,7 +162,7 @@ class PersonRenaming:
         return ""
 
     def _find_done(self, move: PersonMove) -> None:
-        """End what a command that was killed has left behind."""
+        """Complete a change that a killed command had nearly finished."""
         move.outcome, move.is_ours = "already", True
         move.arriving = _arriving(move)
         if self._record(move.arrives, move.new_digest) == move.arriving:
@@ -169,7 +170,7 @@ class PersonRenaming:
             move.outcome = "renamed"
 
     def _announce(self, move: PersonMove) -> bool:
-        """Hold back what comes under the new identity; an earlier renaming of it is taken back."""
+        """Hold back deliveries of the new identity until it has arrived; undo an earlier renaming."""
         found, arriving = self._record(move.arrives, move.new_digest), _arriving(move)
         if found not in (b"", arriving) and Forward.loads(found).moving is not Moving.DONE:
             move.refuse("the new identity is being renamed, or given to somebody else")
@@ -238,14 +239,14 @@ class PersonRenaming:
         self._set(move, replace(forward, moving=Moving.RENAMED))
 
     def claim(self, move: PersonMove) -> float:
-        """Write that Insider is about to be asked, and return until when it may be (boot time)."""
+        """Record that Insider will be asked; return until when that may happen (boot time)."""
         self._tell()
         began_at = self.boottime()
         self._set(move, replace(move.forward, moving=Moving.ASKED))
         return began_at + _ASKED_SECONDS
 
     def _merge(self, moves: Sequence[PersonMove]) -> None:
-        """Write what both ledgers know into that of the new identity."""
+        """Merge the ledger records of both identities into the record of the new one."""
         for place in dict.fromkeys(move.arrives for move in moves):
             those = [move for move in moves if move.arrives == place]
             with held(HeldLease(self.client, place, _OWNER)) as lease:
@@ -274,7 +275,7 @@ class PersonRenaming:
         return list(zip(found[::2], found[1::2], strict=True))
 
     def _kept(self, old: bytes, new: bytes | None) -> tuple[bytes, int]:
-        """Return the text of a merged ledger, and for how long it is kept (ms)."""
+        """Merge two ledger records; return the text and how long it is kept (ms; 0 = for ever)."""
         record = merged(unpack(new), unpack(old))
         kept_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
         return pack(record), 0 if may_be_member(record) else kept_ms
@@ -299,7 +300,7 @@ class PersonRenaming:
         move.outcome = "renamed"
 
     def _marks(self, move: PersonMove) -> dict[str, bytes]:
-        """Return the marks of the person as a member that syncs know."""
+        """Return the marks of the person as a member, by the syncs that know them."""
         names = list(self.settings.sync)
         if not names:
             return {}
@@ -326,7 +327,7 @@ class PersonRenaming:
         )
 
     def _undo(self, move: PersonMove, message: str) -> None:
-        """Leave the person as they were: both identities are delivered again."""
+        """Cancel the change: the person stays as they were, and both identities get deliveries."""
         marks = self._marks(move)
         self._arrive(move.left, move.old_digest, move.text, move.change.old, marks)
         if marks:
@@ -354,7 +355,7 @@ class _Asking:
 
 
 def _arriving(move: PersonMove) -> bytes:
-    """Return the record of the new identity, which says whose it is going to be."""
+    """Return the record that announces a new identity, with the digest of the former one."""
     return Forward(Moving.ARRIVING, move.old_digest.hex()).dumps()
 
 

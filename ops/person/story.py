@@ -37,9 +37,9 @@ from worker.contract.settings import Settings
 from worker.errors import PayloadRefused, UsageWrong
 
 MOST_ENTRIES: Final = 100_000
-"""Waiting entries that are read at most; more would take minutes."""
+"""The largest number of waiting entries that are read: more would take minutes."""
 MOST_RECORDS: Final = 1_000
-"""Records of the quarantine that are read, the newest."""
+"""The number of quarantine records that are read, from the newest on."""
 
 _DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 _MOST_LETTERS: Final = 100
@@ -203,7 +203,7 @@ def _all_waiting(client: Redis, places: Sequence[PartitionKeys]) -> Iterator[Wai
 def _waiting(
     client: Redis, places: Sequence[PartitionKeys], digests: frozenset[bytes]
 ) -> tuple[list[WaitingEntry], bool]:
-    """Return what waits under these digests, and whether all entries were read."""
+    """Return the deliveries that wait under these digests, and whether all entries were read."""
     found: list[WaitingEntry] = []
     for number, entry in enumerate(_all_waiting(client, places)):
         if number == MOST_ENTRIES or len(found) == _MOST_FOUND:

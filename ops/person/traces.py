@@ -56,7 +56,7 @@ def value_of(profile_key: str) -> str:
 
 
 def _plain(text: bytes) -> str:
-    """Return a text without the escapes of JSON, as far as it is JSON."""
+    """Return a text with the escapes of JSON resolved, if it is JSON."""
     try:
         return orjson.dumps(orjson.loads(text)).decode()
     except orjson.JSONDecodeError:
@@ -64,11 +64,11 @@ def _plain(text: bytes) -> str:
 
 
 _LONGEST: Final = 5_000
-"""Entries of a stream that is written anew in one step; Redis takes 0.1 s for them."""
+"""The longest stream, in entries, that is rewritten in one step; Redis takes 0.1 s for it."""
 
 
 def compact_streams(client: Redis, places: Iterable[PartitionKeys]) -> int:
-    """Write streams anew that may hold bytes of deleted entries; returns how many are too long.
+    """Rewrite streams that may hold bytes of deleted entries; return how many are too long.
 
     Raises:
         RedisUnavailable: Redis can't be asked; do it again.
