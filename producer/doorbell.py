@@ -23,7 +23,7 @@ from worker.contract.settings import Settings
 log = structlog.get_logger()
 
 _QUIET_SECONDS: Final = 5.0
-"""After a failure nobody rings for this long: a dead broker should cost one timeout, not many."""
+"""Seconds without ringing after a failure: a dead broker should cost one timeout, not many."""
 
 
 class Doorbell(Protocol):
@@ -63,7 +63,7 @@ class CeleryDoorbell:
 
 
 class BackgroundDoorbell:
-    """Rings from a thread of its own: whoever has events to take never waits for a broker."""
+    """Rings from a thread of its own, so that whoever accepts events never waits for a broker."""
 
     def __init__(self, settings: Settings, *, doorbell: Doorbell | None = None) -> None:
         self._doorbell = doorbell or CeleryDoorbell(settings)
@@ -81,7 +81,7 @@ class BackgroundDoorbell:
 
 
 class SilentDoorbell:
-    """Rings nothing and remembers what it would have rung; for tests and for who rings later."""
+    """Rings nothing and remembers the calls, for tests and for callers that ring later."""
 
     def __init__(self) -> None:
         self.rang: list[tuple[str, int, str]] = []

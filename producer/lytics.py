@@ -81,7 +81,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class _Missed:
-    """A try that can succeed later."""
+    """A failed try of a request that may succeed if it is repeated later."""
 
     problem: str
     retry_after_seconds: float = 0.0
@@ -89,7 +89,7 @@ class _Missed:
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """Return the authorities, loaded once: each step of a sync has a client of its own."""
+    """Return the trusted certificates, loaded once: each step of a sync has a client of its own."""
     return httpx.create_ssl_context()
 
 
@@ -180,7 +180,7 @@ class LyticsApi:
         return rejected if isinstance(rejected, int) else 0
 
     def list_templates(self) -> list[dict[str, Any]]:
-        """Return what Lytics tells of the account's templates; their sources it never tells."""
+        """Return the account's templates, without their sources, which Lytics never tells."""
         found = _json(self._get("/v2/template", self._account())).get("data") or []
         return [each for each in found if isinstance(each, dict)]
 
@@ -220,7 +220,7 @@ class LyticsApi:
     def _ask(
         self, method: str, path: str, query: Mapping[str, str], body: bytes, kind: str
     ) -> httpx.Response:
-        """Send a request until it is answered for good."""
+        """Send a request, and repeat it as often as allowed while it may still succeed."""
         request = self._client.build_request(
             method,
             path,

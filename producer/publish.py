@@ -94,7 +94,7 @@ class Publisher:
         position: int | None = None,
         source: str = "",
     ) -> Published:
-        """Write the deliveries of events into Redis, quarantine all other input, and ring.
+        """Write the deliveries of events into Redis, quarantine other input, and ring the doorbell.
 
         Args:
             payloads: JSON texts, payloads that were parsed, or events. A payload is what Lytics'
@@ -124,7 +124,7 @@ class Publisher:
     def draft_rows(
         self, rows: Iterable[Payload], membership: RowMeaning | None, options: PublishOptions
     ) -> Draft:
-        """Return what a block of a job's rows will become, for `write_draft`.
+        """Draft the deliveries of a block of a job's rows, for `write_draft`.
 
         The next block may be drafted in another thread while one is written. What has no time of
         its own has that of its draft.

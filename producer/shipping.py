@@ -1,4 +1,4 @@
-"""Shipping: what triggers with a `response_stream` have come to, sent to Lytics' collect API.
+"""Shipping: sends the outcomes of triggers with a `response_stream` to Lytics' collect API.
 
 Drains leave records in a capped stream of their partition; here they go to Lytics in batches, at
 least once, and are taken away when Lytics has them. While Lytics is down the oldest go, counted.
@@ -27,7 +27,7 @@ from worker.errors import ConfigurationInvalid, LeaseLost, LyticsRefused, Lytics
 
 LOG: Final = structlog.get_logger()
 BODY_RECORDS: Final = 500
-"""The number of records in a body, of at most 16 KB each (lytics.md, section 1: 10 MB)."""
+"""The number of records in a body: at 16 KB each at most, below 10 MB (lytics.md, section 1)."""
 _REQUEST_SECONDS: Final = 5.0
 _REFUSED_SECONDS: Final = 60.0
 
@@ -60,7 +60,7 @@ class Shipped:
 
     @classmethod
     def loads(cls, text: bytes) -> Shipped:
-        """Read what `dumps` wrote; b"" is one that has never shipped."""
+        """Read the progress that `dumps` wrote; b"" = nothing was shipped yet."""
         return cls(**orjson.loads(text or b"{}"))
 
 
@@ -94,7 +94,7 @@ class Shipping:
         )
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
-        """Ship for one step; records that Lytics does not take now stay for a later one.
+        """Do one step of shipping; records that Lytics does not take now stay for a later step.
 
         Raises:
             RedisUnavailable: Some that were sent may be sent again.
@@ -126,7 +126,7 @@ class Shipping:
         return Step(f"{told}; {state.problem}" if wait else told, more=more, wait_seconds=wait)
 
     def _ship(self, api: LyticsApi, state: Shipped, is_over: Callable[[], bool]) -> bool:
-        """Send what there is; returns whether there is more."""
+        """Send records until the step is over; return whether some may be left."""
         for place in self._places:
             while rows := self._rows(place):
                 for stream, batch in _batches(rows):

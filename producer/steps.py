@@ -22,7 +22,7 @@ from worker.contract.redis.scripts import run_script
 from worker.errors import LeaseLost
 
 STEP_SECONDS: Final = 5.0
-"""The seconds after which a step begins nothing more; a request takes at most five more."""
+"""The seconds after which a step begins no further request; one takes at most five more."""
 LOCK_MS: Final = 20_000
 """The ms after which a lock lapses: longer than a step takes. Saving the state extends it."""
 _FIRST_WAIT_SECONDS: Final = 1.0
@@ -52,7 +52,7 @@ def wait_seconds(failures: int) -> float:
 
 
 class StepBook:
-    """State and lock of one thing that is done in steps.
+    """The state and the lock, in Redis, of one piece of work that is done in steps.
 
     Args:
         shown: Its name for messages, e.g. `sync 'vip'`.
@@ -79,7 +79,7 @@ class StepBook:
         return taken[1], int(at_ms)
 
     def save(self, state: bytes, *, next_ms: int, ends: bool = False) -> None:
-        """Write the state; the lock goes on, or ends.
+        """Write the state; extend the lock, or give it back if the step ends.
 
         Raises:
             LeaseLost: Somebody else has taken the lock.
@@ -89,7 +89,7 @@ class StepBook:
             raise self.lost()
 
     def lost(self) -> LeaseLost:
-        """Return the error of a step after which another one has begun."""
+        """Return the error for a step that has lost its lock to another step."""
         return LeaseLost(f"Another step of {self._shown} has begun, so this one changes nothing.")
 
     def peek(self) -> bytes:

@@ -73,7 +73,7 @@ def _sync_step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:
 def do_errand(
     node: Turns, errand: Errand, do_step: Callable[[Turns, str, Turn], tuple[str, bool]]
 ) -> ResultLine:
-    """Do a step in the node's turn; returns the result line."""
+    """Do one step of an errand in the node's turn; return the result line."""
     more = False
     try:
         with node.turn() as turn:

@@ -108,7 +108,7 @@ class Carrier:
             )
 
     def _merged(self, theirs: bytes, left_ms: int, ours: bytes | None) -> tuple[bytes, int]:
-        """Merge two records of a profile; return the text and its time to live (ms; 0 = none)."""
+        """Merge two records of a profile; return the text and its time to live (ms; 0 = no end)."""
         if not ours:
             return theirs, max(0, left_ms)
         text, lasts = LedgerText.of(merged(unpack(ours), unpack(theirs)))
@@ -286,7 +286,7 @@ class Carrier:
             self.forget(target, [f"{LETTER}|{one}" for one in ids])
 
     def letters_left(self, letters: Iterable[dict[str, Any]]) -> None:
-        """Remove the letters and their counts that have arrived at a target from the old partition."""
+        """Remove letters from the old partition that have arrived at a target, and their counts."""
         old = self.old.place
         gone: list[Value] = []
         for letter in letters:

@@ -47,7 +47,7 @@ def end_halves(everything: Iterable[Contents]) -> None:
 
 
 def _end(source: Carrier, marks: Mapping[bytes, bytes]) -> None:
-    """Remove the parts from a source whose marks say that they have arrived."""
+    """Remove from a source the parts that are marked as arrived."""
     entries: defaultdict[str, list[str]] = defaultdict(list)
     for mark, value in marks.items():
         part, _, one = mark.decode().rpartition("|")

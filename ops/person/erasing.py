@@ -119,7 +119,7 @@ class Erasing:
     def _stop_arrivals(
         self, places: Iterable[PartitionKeys], people: Iterable[KnownPerson]
     ) -> None:
-        """Erase the records that announce a new identity of the person: no letter may come now."""
+        """Erase the records that announce a new identity of the person: no letter may go there."""
         arriving = {Forward(Moving.ARRIVING, person.digest.hex()).dumps() for person in people}
         for place in places:
             rows = chain.from_iterable(scan_fields(self.client, place.forwards))

@@ -170,7 +170,7 @@ class PersonRenaming:
             move.outcome = "renamed"
 
     def _announce(self, move: PersonMove) -> bool:
-        """Hold back deliveries of the new identity until it has arrived; undo an earlier renaming."""
+        """Hold back deliveries of the new identity; undo an earlier renaming of that identity."""
         found, arriving = self._record(move.arrives, move.new_digest), _arriving(move)
         if found not in (b"", arriving) and Forward.loads(found).moving is not Moving.DONE:
             move.refuse("the new identity is being renamed, or given to somebody else")

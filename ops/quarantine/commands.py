@@ -76,7 +76,7 @@ def list_records(
     ] = 1_000,
     as_json: Json = False,
 ) -> None:
-    """List what is kept, by audience and reason; as JSON, record by record."""
+    """List the quarantined records by audience and reason; with --json, record by record."""
     with opened() as (settings, client):
         quarantine = Quarantine(client)
         records = list(quarantine.records(options.selection()))
@@ -133,7 +133,7 @@ def replay(
     because: Because = "",
     as_json: Json = False,
 ) -> None:
-    """Try again to place records, which now may have a trigger, an identity, a known audience.
+    """Try again to place records that may have a trigger, an identity or a known audience by now.
 
     What still can't be placed stays where it is. So does what came longer ago than the ledger
     remembers (delivery.ledger_retention): somebody may have left since without a trace.
@@ -173,7 +173,7 @@ def discard(
     because: Because = "",
     as_json: Json = False,
 ) -> None:
-    """Throw records away for good."""
+    """Remove records from the quarantine for good."""
     options.refuse_accidental_all(ids, everything=everything)
     with opened() as (_, client):
         quarantine = Quarantine(client)

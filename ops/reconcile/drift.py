@@ -32,7 +32,7 @@ from worker.contract.words import Direction
 from worker.errors import UsageWrong
 
 Show = Callable[[str, int | None], AbstractContextManager[Progress]]
-"""Opens a progress display, from a label and the total if that is known."""
+"""A function that opens a progress display, from a label and the total (None = unknown)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class AudienceSource:
 
 
 RepairEvent = tuple[Event, bool]
-"""An event that repairs a difference; True = by the ledger it is delivered already."""
+"""An event that repairs a difference, and whether the ledger has it as delivered already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ _FULL_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.2
 _TOLD_AGAIN_SECONDS: Final = 10.0
 _ROWS_BELIEVED: Final = 10
-"""Rows of a live pipe after which it is refused if none of them holds an event."""
+"""The rows of a live pipe after which it is refused if none of them holds an event."""
 
 
 class Deadline:

@@ -132,7 +132,7 @@ class DeliveryWait:
     away_seconds: float = READY_SECONDS
 
     def until_settled(self) -> bool:
-        """Look until nothing waits, and show how far it is; return False if it takes too long."""
+        """Show the progress until no delivery waits; return False if that takes too long."""
         left = self.waiting()
         with progress("settled", left) as shown:
             return self._look(left, shown.advance)

@@ -95,7 +95,7 @@ def run(name: Name, *, as_json: Json = False) -> None:
 
 @app.command("confirm")
 def confirm_exits(name: Name, *, reason: Reason = "", as_json: Json = False) -> None:
-    """Say that those who are missing have really left; their exits are published.
+    """Confirm that the missing members have really left, so that their exits are published.
 
     Each of them is looked up once more: who is still in the audience stays.
     """
@@ -113,7 +113,7 @@ def confirm_exits(name: Name, *, reason: Reason = "", as_json: Json = False) -> 
 
 @app.command()
 def reset(name: Name, *, yes: Yes = False, reason: Reason = "", as_json: Json = False) -> None:
-    """Forget whom a sync knows: its next run is a first one, and tells of every member again.
+    """Forget the members of a sync: its next run is a first one, and reports every member again.
 
     Nothing is published by it. What the ledger knows to be at the destination is not sent again.
     """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DEBUG_VARIABLE: Final = "SEGRELAY_DEBUG"
 INTERRUPTED: Final = 130
-"""128 + SIGINT, as shells have it."""
+"""The exit code after an interruption: 128 + SIGINT, as in shells."""
 
 _PROGRESS_EVERY_SECONDS: Final = 5.0
 _BOLD: Final = "\x1b[1m"
@@ -95,7 +95,7 @@ def _bug_message(error: Exception) -> str:
 
 
 def _flushed() -> bool:
-    """Flush; a reader that has closed its pipe (`| head`) is not reported again at exit."""
+    """Flush stdout and stderr; return False if the reader has closed its pipe, as `| head` does."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -178,7 +178,7 @@ def _cell(value: object) -> str:
 
 
 def say_wrapped(message: str, *, is_ill: bool = False) -> None:
-    """Print a line of the result, on a terminal broken between words and red if it is ill."""
+    """Print a line of the result; on a terminal, wrap it, and show it in red if it is ill."""
     if not sys.stdout.isatty():
         say(message)
         return
@@ -200,7 +200,7 @@ class Progress(Protocol):
     """A progress display that counts."""
 
     def advance(self, n: int = 1) -> None:
-        """Count some more as done."""
+        """Count `n` more units as done."""
         ...
 
 
@@ -287,7 +287,7 @@ def confirmed(question: str, *, yes: bool) -> None:
 
 
 def counted(label: str, steps: Iterable[int], total: int) -> int:
-    """Run the steps, show their progress, and return their sum."""
+    """Run the steps, show their progress, and return the sum of their counts."""
     done = 0
     if not total:
         return done

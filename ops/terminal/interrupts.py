@@ -19,7 +19,7 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def interrupted_once() -> Iterator[None]:
-    """Raise at the first Ctrl-C or SIGTERM, and ignore further ones while things are ended.
+    """Raise at the first Ctrl-C or SIGTERM, and ignore further ones during the cleanup.
 
     Only in the main thread.
     """
@@ -38,7 +38,7 @@ def _handled_by(handler: Callable[[int, Any], None]) -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """End in good order when the parent has gone, if it has asked for that."""
+    """End this process in good order when its parent has ended, if the parent asked for that."""
     if os.environ.pop(PARENT_VARIABLE, "") == "1":
         threading.Thread(target=_wait_for_the_end, args=(sys.stdin.fileno(),), daemon=True).start()
 

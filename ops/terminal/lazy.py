@@ -103,7 +103,7 @@ def _prepared(
 
 
 def load(name: str, lazy: LazyCommand, completed: Completed = MappingProxyType({})) -> Any:
-    """Import the command of a line of the table."""
+    """Import the command that a line of the table names."""
     module, _, attribute = lazy.target.partition(":")
     found = getattr(import_module(module), attribute)
     shell = typer.Typer(add_completion=False, rich_markup_mode=None)

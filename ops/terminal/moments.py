@@ -61,7 +61,7 @@ _Found = TypeVar("_Found")
 
 
 def awaited(look: Callable[[], _Found], seconds: float, look_every_seconds: float = 0.05) -> _Found:
-    """Look until something is found or the time is up; returns what was found at last."""
+    """Call `look` until it finds something or the time is up; return its last result."""
     ends_at = time.monotonic() + seconds
     while not (found := look()) and time.monotonic() < ends_at:
         time.sleep(look_every_seconds)

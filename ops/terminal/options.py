@@ -57,7 +57,7 @@ _Listening = TypeVar("_Listening", bound=ListeningSettings)
 
 @dataclass(frozen=True, slots=True)
 class FilterOptions:
-    """Options that narrow each other; without any of them everything is meant."""
+    """Options that narrow each other; without any of them everything is chosen."""
 
     def refuse_accidental_all(self, ids: Iterable[str] | None, *, everything: bool) -> None:
         """Refuse a command that names neither ids nor a filter, unless it has --all."""
@@ -67,7 +67,7 @@ class FilterOptions:
 
 
 def listening_at(section: _Listening, address: str) -> _Listening:
-    """Return a section that listens at another address; "" = its own address."""
+    """Return a section of the configuration with another address to listen at; "" = unchanged."""
     if not address:
         return section
     host, colon, port = address.rpartition(":")
@@ -77,7 +77,7 @@ def listening_at(section: _Listening, address: str) -> _Listening:
 
 
 def configured(kind: str, name: str, known: Mapping[str, _Configured]) -> _Configured:
-    """Return the trigger or destination that a name in an option stands for."""
+    """Return the trigger or destination that an option names; refuse an unknown name."""
     if name not in known:
         there = ", ".join(known) or "none"
         raise UsageWrong(f"The configuration has no {kind} {name}; it has: {there}.")
@@ -146,7 +146,7 @@ def use_config(path: Path | None) -> None:
 
 
 def use_log_format(chosen: LogFormatName | None) -> None:
-    """Write the logs of this process, and of those that it starts, in one form."""
+    """Use a log format in this process and its children."""
     if chosen is not None:
         os.environ[logs.FORMAT_VARIABLE] = chosen.value
 

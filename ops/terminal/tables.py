@@ -18,7 +18,7 @@ _BETWEEN: Final = ", "
 _NOTHING: Final = frozenset({"", "-", "0"})
 _EMPTY: Final = frozenset({"", "-"})
 _SHORT: Final = 24
-"""Characters up to which a text stays in its cell before other columns get the space."""
+"""The longest text, in characters, for which a column keeps enough room on a narrow screen."""
 _ENDS_A_HEAD: Final = (": ", "; ")
 
 ColumnKind = Literal["name", "number", "count", "words"]
@@ -38,7 +38,7 @@ class TableColumn:
 
 
 TableColumns = Sequence[str | TableColumn]
-"""Columns; a plain string is the title of a column of names, ids or times."""
+"""The columns of a table; a plain string is the title of a column of names, ids or times."""
 Rows = Sequence[Sequence[str]]
 
 
@@ -58,7 +58,7 @@ def text_columns(*titles: str) -> tuple[TableColumn, ...]:
 
 
 def laid_out(columns: TableColumns, rows: Rows, width: int | None) -> list[list[str]]:
-    """Return the lines of the header, and those of each row.
+    """Return the printed lines of the header, and those of each row.
 
     Args:
         columns: From the most important one to the least.
@@ -127,7 +127,7 @@ class _Layout:
         return sum(self._widths) + len(GAP) * (len(self._widths) - 1)
 
     def _narrow(self, width: int) -> None:
-        """Keep short texts in their cells, and widen these columns by the remaining space."""
+        """Narrow the columns of texts until only short ones fit, then share out the spare space."""
         texts = [at for at, column in enumerate(self._columns) if at and column.kind == "words"]
         for at in texts:
             self._widths[at] = self._fit_within(at, _SHORT)
@@ -195,7 +195,7 @@ def _head(text: str, most: int) -> str:
 
 
 def _flowed(pieces: Sequence[str], width: int) -> Iterator[str]:
-    """Join unbreakable pieces to lines, as many as fit."""
+    """Join unbreakable pieces into lines, with as many on a line as fit."""
     line = ""
     for piece in pieces:
         longer = f"{line}{_BETWEEN}{piece}" if line else _INDENT + piece

@@ -35,7 +35,7 @@ from worker.errors import FormatUnknown, UsageWrong
 
 @dataclass(slots=True)
 class OneEvent:
-    """The real partition, with one event instead of its streams."""
+    """A drain's real partition, with one event in place of its streams."""
 
     partition: Partition
     delivery: Delivery
@@ -49,11 +49,11 @@ class OneEvent:
         return holding and replace(holding, streams=streams, holds={}, waits={}, setbacks={})
 
     async def streams(self) -> tuple[str, ...]:
-        """Return the one stream, until a request was made or the event is settled."""
+        """Return the event's stream; none once a request was made or the event is settled."""
         return () if self._is_over else (self.delivery.stream,)
 
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
-        """Return the event if the id from which is read is before it."""
+        """Return the event for each range that begins before the event's id."""
         return [ReadEntries(self._behind(each.after_id), is_all=True) for each in ranges]
 
     def _behind(self, after_id: str) -> list[Delivery]:
@@ -80,7 +80,7 @@ class OneEvent:
     async def open_notes(
         self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
-        """Open the notes of a holder that vanished; returns their end (ms)."""
+        """Open the notes of a lease holder that vanished; return the time of their end (ms)."""
         return await self.partition.open_notes(note_ids, seconds, records)
 
     async def settle(self, settlement: Settlement) -> int:
@@ -109,7 +109,7 @@ class OneEvent:
         return await self.partition.forwards(digests)
 
     async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
-        """Refuse: whoever tries an event wants to see this very one sent."""
+        """Raise: the person was renamed, and the event has to be tried under the new identity."""
         del partition, deliveries
         raise UsageWrong(
             "This person was renamed, so nothing is sent under the former identity any more: try"
@@ -138,7 +138,7 @@ class OneEvent:
         )
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
-        """Add deliveries: a repair, if the lease was lost."""
+        """Add deliveries, such as a repair after the lease was lost."""
         await self.partition.accept(deliveries)
 
 
@@ -146,14 +146,14 @@ class NoStreaks:
     """A fake of the failure counts: an event that is tried pauses no trigger."""
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:  # noqa: ARG002
-        """Allow all of the dead letters."""
+        """Allow all `count` dead letters."""
         return count
 
     async def broken(self, trigger: str) -> None:
         """Do nothing: no streak of failures was counted."""
 
     async def pause(self, trigger: str, obituary: Obituary) -> None:
-        """Pause nothing."""
+        """Do nothing: a trial pauses no trigger."""
 
     async def stop(self, trigger: str, reason: str) -> None:  # noqa: ARG002
         """End the trial: another version of segrelay wrote the person's record."""

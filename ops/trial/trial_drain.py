@@ -35,7 +35,7 @@ _WAIT_SECONDS: Final = 15.0
 """Seconds to wait for a partition that a worker drains, or that has an unsure request."""
 _LOOK_SECONDS: Final = 0.1
 _SEQUENCE: Final = 1 << 32
-"""The smallest sequence number of our entry's id; no entry of Redis has one so large."""
+"""The smallest sequence number in the id of a trial's entry; ids from Redis are far below."""
 _CLOSED: Final = frozenset({"paused", "broken"})
 
 TrialOutcome = Literal["delivered", "refused", "unsure", "not_applied"]
@@ -120,7 +120,7 @@ class _Trial:
         return self._closed()
 
     def _adapted(self, drain: Drain) -> Drain:
-        """Replace the entries of a drain's partition by this one event.
+        """Replace the entries of a drain's partition by the event that is tried.
 
         Pauses of triggers are ignored, so that repairs can be tried.
         """
@@ -144,7 +144,7 @@ class _Trial:
         )
 
     def _closed(self) -> NotSent | None:
-        """Return the reason why the gate is closed; None = it may open a moment later."""
+        """Return the reason why the gate stays closed; None = it may open a moment later."""
         destination = self.settings.destinations[self.trigger.destination]
         gate = read_state(self.client, gate_id(destination.base_url, destination.gate_scope))
         if gate.state not in _CLOSED:

@@ -46,7 +46,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """The membership of a person in one audience by the ledger."""
+    """A person's membership in one audience, as the ledger has it."""
 
     audience: str
     attribute: str
@@ -126,7 +126,7 @@ def sampled(everybody: Sequence[Delivered], count: int, chance: random.Random) -
 def expected(
     lines: Iterable[LedgerLine], lists: Mapping[str, str], *, until_us: int
 ) -> list[Membership]:
-    """Return the sure memberships in audiences whose lists are kept.
+    """Return the memberships of which the ledger is sure, in audiences with a list at Insider.
 
     Args:
         lines: The lines of one profile.
@@ -181,7 +181,7 @@ class Verifier:
         self._names = Names(client)
 
     def verify(self, people: Sequence[Delivered]) -> Iterator[Verified]:
-        """Compare people; yield a result for each, and at last what differs twice."""
+        """Compare people; yield a result for each, and at last the differences seen twice."""
         suspects: list[Delivered] = []
         for person in people:
             memberships, differences = self._compare(person)
@@ -218,7 +218,7 @@ class Verifier:
 
 
 def _actual(found: ReadBack, membership: Membership) -> str:
-    """Return the side on which Insider has a person; "" = there is nothing to compare."""
+    """Return "inside", "outside" or "unknown", as Insider has the person; "" = do not compare."""
     if found.attributes is None:
         return "unknown" if membership.place == "inside" else ""
     return "inside" if found.lists(membership.audience, membership.attribute) else "outside"

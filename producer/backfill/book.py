@@ -28,7 +28,7 @@ from worker.contract.settings import Settings
 from worker.errors import JobHeld, PartitionsChange, UsageWrong
 
 CLAIM_MS: Final = 15_000
-"""The time after which a silent reader loses its job."""
+"""The ms after which a reader that does not renew its claim loses its job."""
 BAD_ROWS_KEPT: Final = 10_000
 MAY_COME_FROM: Final[Mapping[JobPhase, tuple[JobPhase, ...]]] = {
     "reading": ("reading", "canary", "paused", "failed"),
@@ -38,7 +38,7 @@ MAY_COME_FROM: Final[Mapping[JobPhase, tuple[JobPhase, ...]]] = {
     "failed": ("reading",),
     "aborted": ("reading", "canary", "paused", "read", "failed", "aborted"),
 }
-"""The phases from which a job gets into each. Nothing comes after `aborted`."""
+"""For each phase, the phases from which a job comes to it. Nothing comes after `aborted`."""
 _SPEC: Final = "spec"
 _PHASE: Final = "phase"
 
@@ -56,7 +56,7 @@ _CLOSE: Final = _script("close")
 
 
 class ReaderClaim(NamedTuple):
-    """The answer to somebody who wants to read a job.
+    """The answer to a process that claims a job to read it.
 
     Attributes:
         phase: Of the job; it is read in `reading` only.
@@ -70,7 +70,7 @@ class ReaderClaim(NamedTuple):
 
 
 class JobBook:
-    """All jobs, in Redis."""
+    """The backfill jobs in Redis."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
@@ -112,7 +112,7 @@ class JobBook:
         return found
 
     def create(self, spec: Spec) -> None:
-        """Write a new job down.
+        """Add a new job to Redis.
 
         Its name is known first: a name without a job is passed over, and a job without a name
         would be found by nobody.
@@ -172,7 +172,7 @@ class JobBook:
         return was
 
     def conclude(self, name: str, epoch: int, phase: JobPhase, problem: str = "") -> JobPhase:
-        """Say how a reading has ended, if this reader still is the job's; returns its phase."""
+        """Record how a reading has ended, if the reader still has the job; return its phase."""
         was, moved, _ = self._move(name, phase, epoch=str(epoch), problem=problem)
         return phase if moved else was
 
@@ -210,7 +210,7 @@ class JobBook:
         return ReaderClaim(cast("JobPhase", (phase or b"aborted").decode()), epoch, left_ms / 1_000)
 
     def renew(self, name: str, epoch: int) -> JobPhase:
-        """Keep the claim; returns the phase that the job is in by now.
+        """Renew the claim; return the present phase of the job.
 
         Raises:
             JobHeld: Another process reads it.
@@ -221,13 +221,13 @@ class JobBook:
         return cast("JobPhase", phase.decode())
 
     def release(self, name: str, epoch: int) -> None:
-        """Give the claim back."""
+        """Give the claim on a job back."""
         self._run(_RENEW, (keys.job(name),), (epoch, 0))
 
     def note(
         self, spec: Spec, epoch: int, stripe: int, tally: JobTally, bad_rows: Sequence[BadRow]
     ) -> None:
-        """Write down how far a stripe is, with the bad rows of its last block."""
+        """Record how far a stripe has come, with the bad rows of its last block."""
         with redis_errors():
             self._client.execute_command(*noting(spec, epoch, stripe, tally, bad_rows))  # type: ignore[no-untyped-call]
 
@@ -250,7 +250,7 @@ class JobBook:
 def noting(
     spec: Spec, epoch: int, stripe: int, tally: JobTally, bad_rows: Sequence[BadRow] = ()
 ) -> tuple[Value, ...]:
-    """Return the command that writes down how far a stripe is."""
+    """Return the command that records how far a stripe has come."""
     names = (keys.job(spec.name), keys.job_bad_rows(spec.name))
     bad: list[Value] = [orjson.dumps(asdict(row)) for row in bad_rows]
     told: tuple[Value, ...] = (epoch, stripe, orjson.dumps(asdict(tally)), BAD_ROWS_KEPT, *bad)

@@ -18,8 +18,9 @@ from producer.publishing.published import PublishOptions
 from producer.sources.csv_rows import Columns
 
 JobPhase = Literal["reading", "canary", "paused", "read", "failed", "aborted"]
-"""`canary`: the first rows are published, and the job waits until a person resumes it. `failed`:
-the source can't be read to its end. See `book` for the ways from one to another."""
+"""The phase of a job. `canary`: the first rows are published, and the job waits until a person
+resumes it. `failed`: the source can't be read to its end. See `book` for the ways from one to
+another."""
 
 BAD_ROW_BYTES: Final = 65_536
 
@@ -71,11 +72,11 @@ class Spec:
 
     @property
     def resumes(self) -> bool:
-        """Say whether a reading that stopped goes on where it stopped, or starts again."""
+        """Say whether an interrupted reading goes on where it stopped, or starts again."""
         return all(self.digests)
 
     def source_of(self, stripe: int) -> str:
-        """Return the name of the order of blocks in which a stripe's positions count."""
+        """Return the name of the sequence of blocks in which a stripe's positions count."""
         begin = f"{self.digests[0][:8]}{self.routing}.{len(self.sources)}"
         return f"{begin}.{stripe}.{self.stripes}.{self.attempt}"
 
@@ -85,7 +86,7 @@ class Spec:
 
     @classmethod
     def loads(cls, text: bytes) -> Spec:
-        """Read what `dumps` wrote."""
+        """Read the specification that `dumps` wrote."""
         found = orjson.loads(text)
         membership, columns = found["membership"], found["columns"]
         lists = {name: tuple(found[name]) for name in ("sources", "digests", "triggers")}
@@ -167,5 +168,5 @@ class Job:
 
     @property
     def tally(self) -> JobTally:
-        """Return the sum of all stripes."""
+        """Return the sum of the tallies of all stripes."""
         return sum(self.tallies, JobTally())

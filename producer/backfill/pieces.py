@@ -80,7 +80,7 @@ def refuse_first_rows(name: str, block: Block | None, membership: RowMeaning | N
 
 
 def _unchanged(file: Opened, spec: Spec, first_rows: int) -> Iterator[Block]:
-    """Yield the blocks of a file while it is as it was when it was opened.
+    """Yield the blocks of a file as long as nobody writes to the file.
 
     Raises:
         SourceChanged: It was written to; no block that may hold something of both is yielded.

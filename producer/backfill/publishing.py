@@ -35,10 +35,10 @@ from worker.contract.words import lane_of_job
 from worker.errors import PartitionsChange, RedisUnavailable, SegrelayError
 
 AWAY_SECONDS: Final = 120.0
-"""The longest time to wait for a Redis that is away or full; then the reading ends."""
+"""The longest wait for a Redis that is away or full, in seconds; then the reading ends."""
 _LOOK_SECONDS: Final = 0.2
 _COLLECT_AFTER: Final = (100_000, 20, 50)
-"""Thresholds of the garbage collector while rows are read: they are many objects without cycles."""
+"""Thresholds of the garbage collector while rows are read: many objects without cycles."""
 _SWITCHED_SECONDS: Final = 0.000_5
 """The seconds between two switches of threads: a block that is written goes before one that is
 drafted, which would not yield for 5 ms otherwise."""
@@ -212,7 +212,7 @@ class Publishing:
         return BlockPublished(number, self.tally, published.rang)
 
     def _note(self) -> None:
-        """Write down how far the stripe is, with its last bad rows, unless that is done."""
+        """Record how far the stripe has come, with its last bad rows, unless that is done."""
         if not self._is_noted:
             self.book.note(self.spec, self.epoch, self.stripe, self.tally, self._bad_rows)
             self._is_noted, self._bad_rows = True, ()
@@ -226,13 +226,13 @@ class Publishing:
         )
 
     def _await_room(self) -> None:
-        """Wait until the backfill lane has room; draining makes it, however long that takes."""
+        """Wait without a limit until the backfill lane has room; workers make it by draining."""
         while isinstance(room := self.publisher.room(lane_of_job(self.spec.name)), NoRoom):
             self._note()
             self._wait(room.message)
 
     def _wait(self, why: str) -> None:
-        """Wait a moment; every few seconds, tell the reader for what.
+        """Wait a moment; every few seconds, tell the reader the reason.
 
         If whoever reads has ended or is told to stop, end too: what is not published yet is read
         again when the job goes on.
@@ -247,7 +247,7 @@ class Publishing:
 
 
 def insisting(action: Callable[[], Answered], wait: Callable[[str], None]) -> Answered:
-    """Do something until Redis has confirmed it; all that we ask of it may be repeated.
+    """Repeat an action until Redis has confirmed it; an action has to be safe to repeat.
 
     Raises:
         RedisUnavailable: It was away for too long.
@@ -265,7 +265,7 @@ def insisting(action: Callable[[], Answered], wait: Callable[[str], None]) -> An
 def bad_rows_of(
     file: str, rows: Iterable[Payload], problems: Sequence[RefusedAt]
 ) -> Iterator[BadRow]:
-    """Yield the rows that have problems, each as it can be sent again once it is mended."""
+    """Yield the rows that have problems, in a form that can be mended and sent again."""
     if not problems:
         return
     by_place = {(row.line, row.index): row for row in rows}

@@ -51,7 +51,7 @@ _LAST_WORDS_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The progress of a reading.
+    """The progress of reading a job.
 
     Args:
         tally: What is published, over all stripes.
@@ -65,7 +65,7 @@ class Reading:
 
 
 ReadingWatcher = Callable[[Reading], None]
-"""Called whenever something was published, and while nothing can be."""
+"""A function that is called whenever a block was published, and while none can be."""
 
 
 def read_job(
@@ -140,7 +140,7 @@ def _read(  # noqa: PLR0917 - the arguments of `read_job`, and the epoch
 
 @dataclass(slots=True)
 class _Stripe:
-    """One process that publishes, seen from here."""
+    """A process that publishes one stripe, as the reader sees it."""
 
     number: int
     process: BaseProcess
@@ -194,7 +194,7 @@ class _JobReader:
         return self._phase != "reading" or self.is_told_to_stop()
 
     def _stop(self) -> JobPhase:
-        """Wait a moment for what is under way, unless that waits itself."""
+        """Wait a moment for blocks that are under way, unless they wait; return the job's phase."""
         gives_up_at = time.monotonic() + _LAST_WORDS_SECONDS
         while any(stripe.on_the_way for stripe in self.stripes):
             if self._waiting_for or time.monotonic() >= gives_up_at:
@@ -212,7 +212,7 @@ class _JobReader:
         self._bytes_read = piece.bytes_read
 
     def _look(self) -> None:
-        """Keep the claim, and learn once a second in which phase the job is.
+        """Renew the claim, and learn in which phase the job is, once a second.
 
         While Redis is away nobody can take the job over; the stripes say when it is too long.
         """
@@ -223,7 +223,7 @@ class _JobReader:
             self._phase = self.book.renew(self.spec.name, self.epoch)
 
     def _hear(self) -> None:
-        """Wait until a stripe says something, at most a moment."""
+        """Wait at most a moment for messages from the stripes, and act on them."""
         by_connection = {stripe.connection: stripe for stripe in self.stripes}
         ready = multiprocessing.connection.wait(list(by_connection), _HEAR_SECONDS)
         for connection in ready:
@@ -265,7 +265,7 @@ def _waiting(watch: ReadingWatcher, tally: JobTally) -> Callable[[str], None]:
 
 @contextmanager
 def _claimed(book: JobBook, job: Job, watch: ReadingWatcher) -> Iterator[tuple[JobPhase, int]]:
-    """Claim the job, and yield its phase and the epoch: 0 if the phase is not to be read.
+    """Claim the job, and yield its phase and the reader's epoch: 0 = the job is not to be read.
 
     The claim of a reader that was killed is waited for.
     """
@@ -292,7 +292,7 @@ def _claimed(book: JobBook, job: Job, watch: ReadingWatcher) -> Iterator[tuple[J
 def _started(
     config: Path, spec: Spec, epoch: int, number: int, tally: JobTally
 ) -> Iterator[_Stripe]:
-    """Start the process of one stripe; it ends when nothing more can come.
+    """Start the process of a stripe, and end it at the end of the `with` block.
 
     If blocks of it are still under way by then, it gives up those that have to wait.
     """
@@ -319,7 +319,7 @@ def _started(
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Block Ctrl-C: what is started here inherits that, from its first instruction on."""
+    """Block Ctrl-C; processes that are started meanwhile inherit that from the beginning."""
     resource_tracker.ensure_running()  # it would lift the block if it began within it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

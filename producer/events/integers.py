@@ -35,7 +35,7 @@ def loads_exactly(text: bytes) -> Any:
 
 
 def may_hold_long_integers(text: bytes) -> bool:
-    """Say whether a text may hold integers that orjson reads as doubles; also of many values."""
+    """Say whether JSON, of one value or several, may hold integers that orjson reads as doubles."""
     return _LONG_INTEGER in text.translate(_SHAPE, _IGNORED)
 
 
@@ -56,7 +56,7 @@ def dumps_exactly(value: dict[str, Any]) -> tuple[bytes, frozenset[str]]:
 
 
 def _as_text(value: Any) -> Any:
-    """Return the value itself where nothing in it has to change."""
+    """Return a value with its integers above 2^53 as text; the same object if it has none."""
     if isinstance(value, int) and abs(value) > LARGEST_EXACT:
         return str(value)
     if isinstance(value, list):

@@ -44,7 +44,9 @@ _KINDS: Final = {
 }
 
 ResolveAudience = Callable[[str, str], str]
-"""From an audience's id and slug, one of which may be "", to its slug; may raise PayloadRefused."""
+"""A function that returns the slug of an audience from its id and slug, one of which may be "".
+
+It raises PayloadRefused if that can't be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +252,7 @@ def _event(
 
 @contextmanager
 def one_costs_one() -> Iterator[None]:
-    """Turn whatever is raised about one payload or event into its refusal.
+    """Turn any error about one payload or event into a refusal of it.
 
     Raises:
         PayloadRefused: As it was raised, or `unreadable` for what nobody thought of.
@@ -339,7 +341,7 @@ def _named(entry: Any) -> str:
 def _reduced(
     payload: dict[str, Any], profile: dict[str, Any], *, within_cloud_event: bool = False
 ) -> dict[str, Any]:
-    """Return the payload in its own form, with the profile that holds only the refused entry."""
+    """Return the payload in its original form, around a profile with only the refused entry."""
     if SEGMENT_EVENTS in payload or "data" not in payload:
         return profile
     if "specversion" in payload and not within_cloud_event:
@@ -352,12 +354,12 @@ def _kind_of(value: Any) -> str:
 
 
 def refused(index: int, refusal: PayloadRefused, *, content: bytes, audience: str = "") -> Refused:
-    """Return a payload or event that is refused, of the error that says why."""
+    """Return the refusal of a payload or event, from the error that says why."""
     return Refused(index, Refusal(refusal.reason), refusal.message, audience, content)
 
 
 FEW_EVENTS: Final = 16
-"""The number of events that are never too heavy: an ordinary payload needs no look at its size."""
+"""The number of events up to which a payload's size is not checked: it can't be too heavy."""
 _MOST_BYTES: Final = 16 * 1024 * 1024
 
 

@@ -1,4 +1,4 @@
-"""From a row to a payload: a profile gets the job's event, a webhook's body keeps its own."""
+"""Turning rows into payloads: a profile gets the job's event, a webhook's body keeps its own."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class RowMeaning:
         return f"column:{self.column}" if self.column else self.at
 
     def entry(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the segment event of one row; a new one each time, since it is taken over."""
+        """Return the segment event of one row: a new object, which the payload takes over."""
         known = {"id": self.audience_id} if self.audience_id else {}
         at = row.get(self.column) if self.column else self.at
         return {**known, "slug": self.audience, "event": self.direction, self.direction: at}
 
 
 def payloads_of(row: Payload, membership: RowMeaning | None) -> Iterator[Payload]:
-    """Yield what is published of one row.
+    """Yield the payloads that are published for one row.
 
     Args:
         row: As a source reads it; it may be an array of several.

@@ -88,7 +88,7 @@ def _offset(sign: str, hours: int, minutes: int) -> int:
 
 
 def _shown(value: object) -> str:
-    """Name a bad value without repeating what might be a profile's."""
+    """Describe a bad value for a message, without repeating what might be a profile's."""
     if isinstance(value, str):
         return f"'{value}'" if _HARMLESS.fullmatch(value) else f"A text of {len(value)} characters"
     if value is None:

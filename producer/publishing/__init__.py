@@ -1,1 +1,1 @@
-"""The steps of `producer/publish.py`: match, draft, find room, write, keep what fits nowhere."""
+"""The steps of `producer/publish.py`: match, draft, find room, write, quarantine."""

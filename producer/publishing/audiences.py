@@ -21,7 +21,7 @@ from worker.errors import PayloadRefused
 _REMEMBERED_SECONDS: Final = 60.0
 """The seconds for which slugs are remembered; then a correction in Redis takes effect here too."""
 _ASKED_AGAIN_SECONDS: Final = 1.0
-"""The seconds between two questions for an unknown id, or for one in conflict."""
+"""The seconds between two questions to Redis about an unknown id, or about one in conflict."""
 
 
 class AudienceBook:
@@ -46,7 +46,7 @@ class AudienceBook:
         self._read_at: float | None = None
         self._asked: dict[str, float] = {}
         self.version = 0
-        """Grows whenever something was learned."""
+        """A number that grows whenever something was learned about audiences."""
 
     def resolve(self, audience_id: str, slug: str) -> str:
         """Return the audience's slug; learn which id it has.
@@ -77,7 +77,7 @@ class AudienceBook:
         return self._slugs.get(audience_id, "")
 
     def now_called(self, slug: str) -> str:
-        """Return the slug for which events of this one count: another one if it was renamed."""
+        """Return the present slug of an audience that may have been renamed."""
         self._refresh()
         return self._renamed.get(slug, slug)
 
@@ -134,7 +134,7 @@ class AudienceBook:
         self.version += 1
 
     def _read_renames(self) -> None:
-        """Read which audiences were renamed, after their ids: a rename is told before its ids."""
+        """Read the renamed audiences, after the ids: a renaming is written before its ids."""
         with redis_errors():
             answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.RENAMED))
         self._renamed = {old.decode(): new.decode() for old, new in answer.items()}

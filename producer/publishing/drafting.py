@@ -75,7 +75,7 @@ class Drafter:
         options: PublishOptions,
         portion: Portion | None = None,
     ) -> Draft:
-        """Return what becomes of payloads or events; with a portion, of as many as it allows."""
+        """Draft payloads or events; with a portion, as many of them as it allows."""
         draft = self._empty(options)
         for number, payload in enumerate(payloads, start=1):
             if isinstance(payload, Event):
@@ -91,7 +91,7 @@ class Drafter:
     def draft_rows(
         self, rows: Iterable[Payload], membership: RowMeaning, options: PublishOptions
     ) -> Draft:
-        """Return what becomes of rows that all say the same of the people in them.
+        """Draft rows that all say the same about the people in them.
 
         What is not a plain profile, or can't be placed, goes the way of all payloads.
         """
@@ -104,7 +104,7 @@ class Drafter:
         return draft
 
     def _common_part(self, membership: RowMeaning, draft: Draft) -> _CommonPart | None:
-        """Return what all rows have in common; None if it can't be right, or differs."""
+        """Return the part that all rows share; None if rows have to be drafted one by one."""
         if membership.column:
             return None
         identity = draft.reading.identity
@@ -123,7 +123,7 @@ class Drafter:
         return _CommonPart(event.profile[SEGMENT_EVENTS], recipients, headers)
 
     def _take_row(self, row: Payload, common: _CommonPart, draft: Draft) -> bool:
-        """Add the deliveries of a row; returns False, and adds nothing, in any doubt."""
+        """Add the deliveries of a row; in any doubt, add nothing and return False."""
         if row.error or type(row.value) is not dict or not common.recipients:
             return False
         if has_own_events(row.value):
@@ -150,7 +150,7 @@ class Drafter:
         return True
 
     def draft_as_they_are(self, events: Iterable[Event], lane: str) -> Draft:
-        """Return what becomes of events that were judged good a moment ago."""
+        """Draft events that were judged good a moment ago."""
         draft = self._empty(PublishOptions(lane))
         for event in events:
             self._deliver(self._matched(event, draft), draft)
@@ -191,7 +191,7 @@ class Drafter:
     def judged(
         self, content: bytes, options: PublishOptions, *, arrived_us: int
     ) -> list[Event | Refused]:
-        """Return what a text from the quarantine gives today; events only if a trigger wants them.
+        """Read a text from the quarantine again; return events that a trigger wants, and refusals.
 
         A change that has no time of its own keeps `arrived_us`, when it came first.
         """
@@ -327,7 +327,7 @@ class Drafter:
     def _exported(
         self, profile: dict[str, Any], recipients: Iterable[Recipient], as_text: set[str]
     ) -> list[bytes]:
-        """Return what the deliveries of each recipient carry of a profile, packed.
+        """Return, for each recipient, the packed part of a profile that its deliveries carry.
 
         Raises:
             PayloadRefused: One can't be packed.

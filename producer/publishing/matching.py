@@ -68,7 +68,7 @@ class Recipients:
         return tuple(self._recipients[number] for number in sorted(wanting))
 
     def _name(self) -> None:
-        """Note which triggers name an audience; an id also stands for its slug."""
+        """Index the triggers by the audiences that they name; an id also stands for its slug."""
         for number, trigger in enumerate(self._triggers):
             for name in trigger.audiences:
                 for slug in {name, self._slug_of(name)}:

@@ -47,7 +47,7 @@ class PublishOptions(NamedTuple):
     again: bool = False
 
     def resolved(self) -> PublishOptions:
-        """Return the options with the lane that they name: the named one, or the job's own.
+        """Return the options with their lane resolved: the named lane, or the job's own.
 
         Raises:
             UsageWrong: There is no such lane, or the job's name is none.
@@ -60,12 +60,12 @@ class PublishOptions(NamedTuple):
 
     @property
     def skips(self) -> bool:
-        """Say whether the destination should not start journeys, as far as the event is silent."""
+        """Say whether the destination should start no journeys where the event does not say."""
         return kind_of_lane(self.lane) != LIVE if self.skip_hook is None else self.skip_hook
 
 
 AS_USUAL: Final = PublishOptions()
-"""Live events, for all triggers that want them."""
+"""The usual options: live events, for all triggers that want them."""
 
 
 def _lane_for(lane: str, job: str) -> str:
@@ -85,10 +85,10 @@ def _checked_job(job: str) -> str:
 
 
 PartitionAddress = tuple[str, int]
-"""Destination and partition."""
+"""The address of a partition: the destination's name and the partition's number."""
 
 PROBLEMS_KEPT: Final = 10_000
-"""The number of problems that a sum names: a file without a good line must not fill the memory."""
+"""The number of problems kept in a sum of results: a file of bad lines must not fill the memory."""
 
 
 class Entries(NamedTuple):
@@ -243,12 +243,12 @@ class Draft:
         self.deliveries = placed
 
     def people(self) -> tuple[bytes, ...]:
-        """Return the digests of those whom the deliveries are about, each once."""
+        """Return the digests of the profiles in the deliveries, each once."""
         found = (one.header.digest for each in self.deliveries.values() for one in each)
         return tuple(dict.fromkeys(found))
 
     def keep(self, reason: Refusal, audience: str, message: str, content: bytes) -> None:
-        """Put something into the quarantine."""
+        """Add a record that is to be kept in the quarantine."""
         reading = self.reading
         self.size_bytes += len(content)
         self.kept.append(
@@ -258,7 +258,7 @@ class Draft:
         )
 
     def refuse(self, refused: Refused, *, line: int, index: int) -> None:
-        """Name a problem, and keep what has it."""
+        """Add a refusal to the problems, and its content, if there is any, to the quarantine."""
         self.problems.append(
             RefusedAt(line, index, refused.reason.value, refused.message, refused.audience)
         )
@@ -267,7 +267,7 @@ class Draft:
 
 
 def joined(drafts: Sequence[Draft]) -> Draft:
-    """Return one draft of several, at least one, to be written at once; of no job."""
+    """Join one or more drafts, of no job, into one that is written at once."""
     whole = Draft(drafts[0].lane, drafts[0].reading, drafts[0].numbering)
     for draft in drafts:
         for place, deliveries in draft.deliveries.items():
@@ -277,7 +277,7 @@ def joined(drafts: Sequence[Draft]) -> Draft:
 
 
 def published_of(draft: Draft, written: Published) -> Published:
-    """Return what became of a draft, of which `write` has returned what was written."""
+    """Return the result of publishing a draft, from the result of writing it."""
     return replace(
         written,
         payloads=draft.payloads,
@@ -297,7 +297,7 @@ class Portion(NamedTuple):
     size_bytes: int
 
     def is_full(self, draft: Draft) -> bool:
-        """Say whether a draft should take no more; what was refused counts as events do."""
+        """Say whether a draft should take no more events; refusals count as events do."""
         return draft.numbers >= self.events or draft.size_bytes >= self.size_bytes
 
 

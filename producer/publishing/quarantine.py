@@ -1,4 +1,4 @@
-"""The quarantine: what could not be placed, with why, until a person has looked at it.
+"""The quarantine: keeps input that could not be placed, with the reason, for a person to look at.
 
 A record is one event's payload (or a text that is none), known by a digest of its content, so that
 what comes again is counted and not kept twice. Beyond 64 MiB the oldest go, and are counted.
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 CAP_BYTES: Final = 64 * 1024 * 1024
 LARGEST_TEXT_BYTES: Final = 8 * 1024 * 1024
-"""The longest text that is kept; of a longer one, only its arrival is."""
+"""The longest text that is kept, in bytes; a longer one is recorded without its text."""
 
 _KEEP: Final = (Path(__file__).parent / "quarantine.lua").read_text()
 _REMOVE: Final = (Path(__file__).parent / "quarantine_remove.lua").read_text()
@@ -115,7 +115,7 @@ class QuarantineTotals:
 
 
 class Quarantine:
-    """The records in Redis."""
+    """The quarantine's records in Redis."""
 
     def __init__(self, client: Redis, *, now: Callable[[], float] = time.monotonic) -> None:
         self._client = client
@@ -123,7 +123,7 @@ class Quarantine:
         self._warned_at = -_WARNED_AGAIN_SECONDS
 
     def keep(self, records: Iterable[NewRecord], *, now_ms: int, cap_bytes: int) -> None:
-        """Add records to the quarantine; its oldest ones go where there are too many bytes.
+        """Add records to the quarantine; drop its oldest ones if it takes too many bytes.
 
         Raises:
             RedisUnavailable: Some may be kept and some not; keeping them again is harmless.
@@ -210,7 +210,7 @@ def id_of(record: NewRecord) -> str:
 
 
 def _parts(records: Iterable[NewRecord]) -> Iterator[Sequence[str | bytes]]:
-    """Yield the arguments of one call after the other."""
+    """Split records into calls of limited size; yield the arguments of each call."""
     part: list[str | bytes] = []
     size = 0
     for record in records:
@@ -226,7 +226,7 @@ def _parts(records: Iterable[NewRecord]) -> Iterator[Sequence[str | bytes]]:
 
 
 def _about(record: NewRecord) -> bytes:
-    """Return the JSON of a record for `quarantine.lua`, but for `[first seen,`, its beginning."""
+    """Return a record's JSON without its beginning `[first seen,`, which `quarantine.lua` adds."""
     said = (str(record.reason), record.audience, record.message)
     return orjson.dumps([*said, record.lane, record.state, record.skip_hook])[1:]
 

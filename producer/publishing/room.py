@@ -84,7 +84,7 @@ class RoomMeter:
         )
 
     def add(self, deliveries: int) -> None:
-        """Count what was published since the last look."""
+        """Count deliveries that were published since the last look at Redis."""
         self._waiting += deliveries
 
     def quarantine_bytes(self, most: int) -> int:

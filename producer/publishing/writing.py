@@ -17,11 +17,11 @@ from worker.contract.redis.scripts import ScriptCall, Value, run_each
 from worker.errors import JobHeld, LeaseLost, PartitionsChange
 
 _SOURCE_REMEMBERED_SECONDS: Final = 90 * 24 * 3600
-"""The time in which an interrupted job can be resumed where it stopped."""
+"""The seconds during which an interrupted job can be resumed where it stopped."""
 _CLOSED: Final = -2
 """The answer of a partition that is closed to the reader of a job."""
 _BYTES_AT_ONCE: Final = 2_500_000
-"""The bytes of the scripts that Redis runs in one go: about 20 ms."""
+"""The bytes of scripts that are sent in one go: Redis runs them in about 20 ms."""
 _ARGUMENT_BYTES: Final = 100
 """The bytes that an argument costs in addition to its text."""
 
@@ -53,7 +53,7 @@ def write(
     progress: JobPosition,
     rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
 ) -> Published:
-    """Write these deliveries, and what changes in the members that a sync knows.
+    """Write deliveries, and the changes of the members that a sync knows.
 
     Returns:
         The scripts' answers, added up, without anything that only the draft knows.

@@ -23,20 +23,20 @@ from worker.errors import UsageWrong
 BLOCK_BYTES: Final = 1_000_000
 BLOCK_ROWS: Final = 1_000
 _PARTITIONS_OF_A_BLOCK: Final = 64
-"""The partitions for which a block of 1,000 rows is large enough: it is one write for each of them,
-which costs Redis six commands beside one for each delivery."""
+"""The number of partitions for which a block of 1,000 rows is large enough: a block is one write
+for each of them, which costs Redis six commands beside one for each delivery."""
 _LARGEST_TIMES: Final = 8
-"""The limit of that factor: each process that publishes has two blocks in its memory."""
+"""The largest factor by which blocks grow: each process that publishes has two in its memory."""
 _CUT: Final = b"\n{"
 _SPACE: Final = b" \t\r\n"
 _STEP_BYTES: Final = 1 << 20
 _LARGEST_BLOCK_BYTES: Final = 2 * LARGEST_PAYLOAD_BYTES
 _PARSED_ROW_BYTES: Final = 1_000
-"""The bytes that a parsed row counts for: CSV and Parquet keep no text of it."""
+"""The bytes that count for a parsed row of CSV or Parquet, of which no text is kept."""
 
 
 def block_times(partitions: int) -> int:
-    """Return how many times larger than usual blocks are, because partitions are many."""
+    """Return the factor by which blocks are larger than usual if there are many partitions."""
     return min(_LARGEST_TIMES, max(1, partitions // _PARTITIONS_OF_A_BLOCK))
 
 
@@ -104,7 +104,7 @@ def _blocks_of(opened: Opened, columns: Columns, first_rows: int, times: int) ->
 
 
 def _cut(stream: BinaryIO, first_rows: int, times: int) -> Iterator[Block]:
-    """Cut before lines that begin with `{`."""
+    """Yield blocks of a JSON text, cut before lines that begin with `{`."""
     line, left = 1, b""
     while True:
         piece = stream.read(_STEP_BYTES)
@@ -132,7 +132,7 @@ def _cut(stream: BinaryIO, first_rows: int, times: int) -> Iterator[Block]:
 
 
 def _behind_line(stream: BinaryIO) -> bytes:
-    """Pass over the rest of a line that is too large; returns the beginning of the next one.
+    """Skip the rest of a line that is too large; return the beginning of the next line.
 
     Whoever parses what was read of it says so: it is larger than a payload may be.
     """
@@ -144,7 +144,7 @@ def _behind_line(stream: BinaryIO) -> bytes:
 
 
 def _first_cut(text: bytes, rows: int) -> int:
-    """Return the offset at which a number of objects end, or 0 if the text has fewer."""
+    """Return the offset behind the first `rows` objects of a text, or 0 if it has fewer."""
     at = 0
     for _ in range(rows):
         found = text.find(_CUT, at)
@@ -170,7 +170,7 @@ def grouped(payloads: Iterable[Payload], first_rows: int = 0, times: int = 1) ->
 
 
 def _objects_of_lines(text: bytes, line: int) -> list[Payload] | None:
-    """Return the rows of a text of which each line is an object; None where one is not.
+    """Return the rows of a text in which each line is an object; None if a line is not.
 
     It gives what `_payloads` would, in a third of the time.
     """

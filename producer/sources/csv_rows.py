@@ -68,7 +68,7 @@ class _LineTooLarge(Exception):  # noqa: N818 - it ends in `read_csv`
 
 
 class _CsvLines:
-    """The lines of a file, of which those of a broken row can be read again as rows.
+    """The lines of a CSV file; those of a broken row can be read again as rows.
 
     A line that is too large stands among them as None.
     """
@@ -98,7 +98,7 @@ class _CsvLines:
         return line
 
     def end_row(self) -> int:
-        """Return the line in which the row that was read begins."""
+        """End a row, and return the line in which it begins."""
         began = self.line
         self.line += len(self._taken)
         self._taken.clear()
@@ -106,7 +106,7 @@ class _CsvLines:
         return began
 
     def end_broken_row(self) -> tuple[int, str]:
-        """Return number and text of the broken row's first line; the others are read again."""
+        """End a broken row; return number and text of its first line. Its others are read again."""
         first, *others = self._taken
         self._again.extendleft(reversed(others))
         self._taken = [first]

@@ -45,7 +45,7 @@ class Lines(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
-    """A source that was opened once, for all that is asked of it.
+    """An opened source of payloads, which can be read, and digested if it is a file.
 
     Args:
         is_live: More of it may come at any time: it is written as it comes, not by the thousand.
@@ -56,7 +56,7 @@ class OpenedSource:
     _file: BinaryIO | None = None
 
     def digest(self, salt: str, times: int = 1) -> str:
-        """Return what tells this file's content from any other; "" where it can't be read twice.
+        """Return a digest of the file's content; "" where the source can't be read twice.
 
         Args:
             salt: What else decides about the deliveries that come of it.
@@ -138,7 +138,7 @@ def batches(
     times: int = 1,
     stops: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Payload]]:
-    """Yield payloads by the thousand, or by 4 MB; always the same ones of the same source.
+    """Yield payloads in batches of a thousand or 4 MB; a source always gives the same batches.
 
     Args:
         payloads: None where none came for a while.
@@ -180,7 +180,7 @@ def opened_bytes(name: str) -> Iterator[io.BufferedReader]:
 
 
 def _descriptor(stream: io.BufferedReader) -> int | None:
-    """Return the file descriptor, None where there is none: a stand-in for standard input."""
+    """Return the stream's file descriptor; None for a stand-in for standard input without one."""
     try:
         return stream.fileno()
     except OSError:
@@ -231,7 +231,7 @@ def _refuse_binary(name: str, head: bytes) -> None:
 
 
 def rows_hint(name: str) -> str:
-    """Return which command takes rows of profiles."""
+    """Return a hint at the command that takes rows of profiles."""
     return (
         f"`segrelay backfill start {name} --audience SLUG` makes events of them: each row is a "
         "person who is in the audience."
@@ -239,7 +239,7 @@ def rows_hint(name: str) -> str:
 
 
 def _is_table(head: bytes) -> bool:
-    """Say whether this begins a table: separators in its first line, and JSON in none."""
+    """Say whether a file begins like a table: separators in its first line, JSON in no line."""
     lines = [line.strip() for line in head.removeprefix(codecs.BOM_UTF8).split(b"\n")]
     lines = [line for line in lines if line]
     if not lines or any(line.startswith((b"{", b"[")) for line in lines):

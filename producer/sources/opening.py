@@ -40,7 +40,7 @@ _NOT_ROWS: Final = {
     b"\xfd7zXZ\x00": "xz: `xzcat FILE | segrelay backfill start -`",
 }
 _DIGESTS: Final[dict[tuple[int, ...], str]] = {}
-"""The digests of files, by their state: device, number, size and time of change."""
+"""The digests of files that were read already, by device, inode, size and time of change."""
 _UTF_16: Final = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _BOM: Final = codecs.BOM_UTF8
 """The byte order mark of UTF-8."""
@@ -88,7 +88,7 @@ class Opened:
         return self.packed.tell() if self.size else 0
 
     def refuse_change(self) -> None:
-        """See that the file is as it was when it was opened; ask again behind the last row.
+        """Raise if the file has changed since it was opened; to be called again after the last row.
 
         Raises:
             SourceChanged: It was written to since.
@@ -203,7 +203,7 @@ def _as_utf8(stream: io.BufferedReader[Any], encoding: str) -> io.BufferedReader
 
 
 class _Recoded(io.RawIOBase):
-    """Another encoding, read as UTF-8; what can't be decoded becomes U+FFFD."""
+    """A stream in another encoding, read as UTF-8; what can't be decoded becomes U+FFFD."""
 
     def __init__(self, stream: io.BufferedReader[Any], encoding: str) -> None:
         self._stream = stream
@@ -212,7 +212,7 @@ class _Recoded(io.RawIOBase):
         self._began = False
 
     def readable(self) -> bool:
-        """Say that it can be read."""
+        """Say that the stream can be read."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what io hands over

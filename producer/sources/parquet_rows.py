@@ -42,7 +42,7 @@ def read_parquet(opened: Opened) -> Iterator[Payload]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON knows it; what is absent is left out."""
+    """Return a value in the types of JSON; fields that are null are left out."""
     match value:
         case dict():
             return {str(k): _plain(v) for k, v in value.items() if v is not None}

@@ -28,13 +28,13 @@ _BETWEEN: Final = _SPACE + b","
 _MAY_PRECEDE: Final = (b":", b",", b"[")
 _KEPT_OF_TOO_LARGE: Final = 1_024
 _DEEPEST: Final = 100_000
-"""The number of levels after which the rest of a line is passed over; parsers give up at 1,024."""
+"""The depth of nesting at which the rest of a line is skipped; parsers give up at 1,024."""
 
 
 def read_payloads(
     source: Lines, *, largest_bytes: int = LARGEST_PAYLOAD_BYTES, first_line: int = 1
 ) -> Iterator[Payload | None]:
-    """Yield the payloads of a source; a whole line that is an array is one with a list.
+    """Yield the payloads of a source; a line that is an array becomes one payload with a list.
 
     Yields None whenever the source has nothing for a while, so that what came before it can be
     written.
@@ -60,7 +60,7 @@ def read_payloads(
 
 
 class _PayloadReader:
-    """The positions of the values in a text.
+    """A reader that finds the values in a text, piece by piece, and makes payloads of them.
 
     `depth` counts the brackets within the value that is open; `in_array` says that the values are
     elements of an array that was opened and not yet closed. `amid_broken`: a value of several lines
@@ -175,7 +175,7 @@ class _PayloadReader:
     def _unfinished(
         self, text: bytes, begin: int, quote: int, number: int, *, ends_line: bool
     ) -> Iterator[Payload]:
-        """Take a string without an end: it is broken where the line ends, else more may come."""
+        """Take a string that is not closed: it is broken if the line ends, else more may come."""
         if not ends_line and len(text) - quote <= self._largest:
             if self._depth:
                 self._append(number, text[begin:quote])
@@ -191,7 +191,7 @@ class _PayloadReader:
         yield from self._give_up()
 
     def _too_deep(self, number: int, text: bytes, *, ends_line: bool) -> Iterator[Payload]:
-        """Name a value that no parser takes, and go on in the next line."""
+        """Report a value that is nested too deep for any parser, and go on in the next line."""
         yield from self._close_broken()
         message = f"A payload is nested more than {_DEEPEST:,} levels deep."
         began = self._open[0][0] if self._open else number
@@ -199,7 +199,7 @@ class _PayloadReader:
         self._pass_over(number, ends_line=ends_line)
 
     def _pass_over(self, number: int, *, ends_line: bool) -> None:
-        """Forget the open value, and what comes of its line; also an array that begins in it."""
+        """Drop the open value and the rest of its line; also an array that begins in that line."""
         self._open, self._size, self._depth = [], 0, 0
         self._skipping = not ends_line
         self._in_array = self._in_array and self._array_line < number
@@ -210,7 +210,7 @@ class _PayloadReader:
             self._open.append((number, text))
 
     def _complete(self) -> Iterator[Payload]:
-        """Yield the payload that the open value is, now that it has ended."""
+        """Yield the payload of the open value, which has just ended."""
         number = self._open[0][0]
         text = b"".join(part for _, part in self._open)
         if self._size > self._largest:
@@ -245,7 +245,7 @@ class _PayloadReader:
                 yield Payload(text.strip(_BETWEEN), value, number, self._next_index())
 
     def _between(self, text: bytes, number: int) -> Iterator[Payload]:
-        """Return the text between two values: separators, bare values, or damage."""
+        """Yield the bare values between two values; note any other text there as broken."""
         text = text.strip(_BETWEEN)
         if not text:
             return
@@ -262,7 +262,7 @@ class _PayloadReader:
             self._broken.append((number, text))
 
     def _close_broken(self) -> Iterator[Payload]:
-        """Name what was broken up to here, as one."""
+        """Yield one payload with a problem for all broken text up to here."""
         self._amid_broken = False
         if not self._broken:
             return

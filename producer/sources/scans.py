@@ -45,7 +45,7 @@ def audience_of(source: str) -> str:
 
 
 def lytics_of(settings: Settings) -> LyticsSettings:
-    """Return how to reach Lytics.
+    """Return the settings of Lytics' API.
 
     Raises:
         UsageWrong: The configuration does not say it.

@@ -40,7 +40,7 @@ class SyncBook:
         return (Run.loads(taken[0]), taken[1]) if taken else None
 
     def save(self, run: Run, *, ends: bool = False) -> None:
-        """Write the state; the lock goes on, or ends.
+        """Write the state; extend the lock, or give it back if the step ends.
 
         Raises:
             LeaseLost: Somebody else has taken the lock.
@@ -90,7 +90,7 @@ class SyncBook:
         ]
 
     def marks(self, destination: str, profile_keys: Sequence[str]) -> dict[str, bytes]:
-        """Return the marks of the people among these who are known members."""
+        """Return the marks of those of these people who are members, by profile key."""
         parts: dict[int, list[str]] = {}
         for key in profile_keys:
             parts.setdefault(self._partitions.of(key), []).append(key)
@@ -121,7 +121,7 @@ class SyncBook:
             return sum(pipe.execute())
 
     def forget(self, destinations: Sequence[str]) -> None:
-        """Forget all that is known, so that the next run is the first; the lock must be held.
+        """Delete state and members of the sync: its next run is the first. The lock must be held.
 
         Raises:
             LeaseLost: Somebody else has taken the lock.
@@ -136,7 +136,7 @@ _HASH_BYTES: Final = 6
 
 
 class Mark(NamedTuple):
-    """A mark, as it was read or will be written."""
+    """The mark of a member: the last run that saw them, and digests of their id and content."""
 
     run: int
     uid: bytes = _NONE
@@ -148,12 +148,12 @@ class Mark(NamedTuple):
 
     @classmethod
     def loads(cls, text: bytes) -> Mark:
-        """Read what `dumps` wrote."""
+        """Read the mark that `dumps` wrote."""
         run, uid, content = text.split(b" ")
         return cls(int(run), uid, content)
 
     def differs(self, other: Mark) -> bool:
-        """Say whether the content is known in both, and another."""
+        """Say whether both marks have a digest of the content, and these differ."""
         return self.content != other.content and _NONE not in (self.content, other.content)
 
 

@@ -27,7 +27,7 @@ from worker.errors import ScanExpired, SourceChanged, UsageWrong
 
 PAGE_ROWS: Final = 1_000
 CALM_SECONDS: Final = 30.0
-"""The age in seconds at which a file counts as complete: nobody has written to it for so long."""
+"""The seconds without a write after which a file counts as complete."""
 _UNFINISHED: Final = (".part", ".partial", ".filepart", ".tmp", ".crdownload", "~")
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -49,7 +49,7 @@ class _Chosen(NamedTuple):
 
     @classmethod
     def loads(cls, text: str) -> Self:
-        """Read what `dumps` wrote.
+        """Read the file and the row that `dumps` wrote.
 
         Raises:
             ScanExpired: Another version wrote it.
@@ -118,11 +118,11 @@ class FileSource:
         )
 
     def look(self, profile_key: str) -> Look:  # noqa: ARG002 - the protocol's signature
-        """Return that a person has left: who is missing from a complete file has."""
+        """Say that the person has left: a complete file has everybody who is in the audience."""
         return Look(is_member=False, profile={})
 
     def refuse_change(self, origin: str) -> None:
-        """See that the file was not written to since it was read; it may be gone, or replaced."""
+        """Raise if the file was written to since it was read; it may be gone, or replaced."""
         if not origin:
             return
         read = _Chosen.loads(origin)
@@ -158,7 +158,7 @@ class FileSource:
         return file
 
     def _read(self, file: Opened) -> list[Payload]:
-        """Read the next rows; what is damaged, because it is written to, is no mistake of it."""
+        """Read the next rows; if the file was written to, raise that and not the damage."""
         try:
             return list(islice(self._rows, PAGE_ROWS))
         finally:

@@ -1,4 +1,4 @@
-"""The second part of a run: who was not seen is counted, looked at once more, and has left."""
+"""The second part of a run: counts the members that were not seen, and publishes their exits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COMPARED_AT_ONCE: Final = 50
 
 @dataclass(slots=True)
 class Leaving:
-    """Finds who has left, for one run.
+    """Finds the members who have left, for one run.
 
     Args:
         source: For a second look.
@@ -41,7 +41,7 @@ class Leaving:
     _looks: dict[str, Look] = field(default_factory=dict)
 
     def count(self, is_over: Callable[[], bool]) -> None:
-        """Count, partition by partition, who was seen; then decide what follows.
+        """Count the members who were seen, partition by partition; then decide what follows.
 
         Raises:
             ScanExpired: What was scanned has changed, so that who has left is not known.
@@ -96,7 +96,7 @@ class Leaving:
         self.book.save(self.run)
 
     def _empty(self, place: PartitionKeys, is_over: Callable[[], bool]) -> bool:
-        """Settle the missing members of a partition; returns whether it was all of them."""
+        """Settle the missing members of a partition; return False if the step is over before."""
         changes: list[MemberChange] = []
         try:
             for key, mark in self._missing(place):

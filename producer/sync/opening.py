@@ -1,4 +1,4 @@
-"""The way from a configured sync to the object that does its steps."""
+"""Making the object that does the steps of a sync, from the configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publisher) -> Syncing:
-    """Open what a sync reads, and return it ready to do steps.
+    """Return a configured sync, ready to do steps.
 
     Raises:
         RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.
@@ -94,7 +94,7 @@ def _opener(
 
 
 def fields_of(publisher: Publisher, audience: str, identity: str) -> Sequence[str]:
-    """Return the fields that the triggers of an audience export; none = some exports all."""
+    """Return the fields that the triggers of an audience export; none = a trigger exports all."""
     routes = [
         route for direction in Direction for route in publisher.recipients_for(audience, direction)
     ]

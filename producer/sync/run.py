@@ -1,4 +1,4 @@
-"""A run of a sync: how far it has come, and what it found. What a step leaves to the next."""
+"""A run of a sync: how far it has come, and what it found. Each step leaves it to the next."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Run:
 
     @classmethod
     def loads(cls, text: bytes) -> Self:
-        """Read what `dumps` wrote; b"" is a sync that has never run."""
+        """Read the state that `dumps` wrote; b"" = the sync has never run."""
         stored = orjson.loads(text or b"{}")
         run = cls(**{name: value for name, value in stored.items() if name in cls.__slots__})
         run.phase = Phase(run.phase)
@@ -114,7 +114,7 @@ class Run:
         return self.phase is Phase.IDLE
 
     def was_done_with(self, at_us: int) -> bool:
-        """Say whether the run before this one has done all with a source of that time.
+        """Say whether the run before this one has finished with a source of that time.
 
         A run that began again has not: whom only the file before had counts as seen.
         """
@@ -126,7 +126,7 @@ class Run:
         )
 
     def following(self, audience: str, destinations: list[str], now_ms: int) -> Run:
-        """Return the run after this one, at its begin."""
+        """Return a new run, which follows this one."""
         return Run(
             audience=audience,
             number=self.number + 1,
@@ -190,12 +190,12 @@ class Run:
         return ""
 
     def _expected(self) -> int:
-        """Return how many rows there must be, where the totals of first and last page differ."""
+        """Return the smallest number of rows with which a scan counts as complete."""
         totals = [total for total in (self.first_total, self.last_total) if total >= 0]
         return min(totals) - int(TOLERANCE_SHARE * max(totals)) if totals else 0
 
     def end(self, now_ms: int, *, outcome: str) -> None:
-        """End the run; its results are the last ones from now on."""
+        """End the run, and keep its results as those of the last run."""
         self.phase, self.ended_ms, self.start = Phase.IDLE, now_ms, ""
         self.last = {"outcome": outcome, **self.results()}
 

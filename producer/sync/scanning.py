@@ -110,7 +110,7 @@ class Scanning:
             self.run.at_us = max(begun_us(page, now_us), self.run.at_us + 1)
 
     def _begin_with_file(self, page: Page, now_us: int) -> None:
-        """Take the file's own time; what was read before has nothing new to tell."""
+        """Take the file's own time; end the run if a file of that time was compared already."""
         assert page.at is not None
         at_us = round(page.at.timestamp() * MICROSECONDS)
         if at_us < self.run.at_us:
@@ -206,7 +206,7 @@ class Scanning:
         return () if fields is not None and not fields else (content_hash(row, fields),)
 
     def _fields_of_changes(self, destination: str) -> frozenset[str] | None:
-        """Return which fields a change is about; None = all, none = of nobody's."""
+        """Return the fields whose changes are delivered; None = all fields, none = no changes."""
         routes = self.publisher.recipients_for(self.run.audience, Direction.CHANGE)
         exports = [route.export_fields for route in routes if route.destination == destination]
         return None if () in exports else frozenset(name for names in exports for name in names)
@@ -228,7 +228,7 @@ class Scanning:
         )
 
     def _lane(self, destination: str) -> str:
-        """Return where to publish: what is new to a destination is a backfill of the audience."""
+        """Return the lane for events: backfill until the destination has had a whole run."""
         return LIVE if destination in self.run.known else BACKFILL
 
     def _count(self, changes: Iterable[MemberChange]) -> None:

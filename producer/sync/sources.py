@@ -33,10 +33,10 @@ class SyncSource(Protocol):
 
     @property
     def is_live(self) -> bool:
-        """Say whether the source is asked now, so that its clock has to be right."""
+        """Say whether the source answers with present data, so that its clock has to be right."""
 
     def page(self, start: str) -> Page:
-        """Return a page; "" is the first.
+        """Return the page to which a token leads; "" leads to the first.
 
         Raises:
             ScanExpired: The scan has to begin anew.
@@ -47,7 +47,7 @@ class SyncSource(Protocol):
         """Look at one person again; raises as `page`."""
 
     def refuse_change(self, origin: str) -> None:
-        """See that what was scanned still stands as it was; ask before its exits are published.
+        """Raise if the source has changed since it was scanned; called before exits are published.
 
         Raises:
             ScanExpired: It was written to since: what was read may have been a part of it.
@@ -55,7 +55,7 @@ class SyncSource(Protocol):
 
 
 OpenSource = Callable[[Callable[[float], None]], AbstractContextManager[SyncSource]]
-"""Opens a source for one step; what it is given waits, or raises where that takes too long."""
+"""A function that opens a source for one step; its argument waits, or raises if it can't."""
 
 
 class LyticsSource:
@@ -98,7 +98,7 @@ class LyticsSource:
         return self._api.scan(self._name, fields=self._fields, start=start)
 
     def look(self, profile_key: str) -> Look:
-        """Ask for one profile."""
+        """Ask Lytics whether one person is still in the audience."""
         found = self._api.profile(self._field, profile_key.partition(":")[2])
         if found is None:
             return Look(is_member=False, profile={})

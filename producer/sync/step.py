@@ -42,7 +42,7 @@ _SOONER_SECONDS: Final = 300.0
 
 
 class _Full(OperationsMustAct):
-    """Redis has no room now; the step ends and is no failure."""
+    """Redis has no room now; the step ends without being a failure."""
 
 
 @dataclass(slots=True)
@@ -134,7 +134,7 @@ class Syncing:
         return run
 
     def _go_on(self, run: Run, is_over: Callable[[], bool]) -> None:
-        """Do what is next, at least a bit of it, and go on with what follows."""
+        """Work on the present phase of the run, and on the next ones while the step lasts."""
         with self.open_source(self._pausing()) as source:
             scanning = self._scanning(source, run)
             if run.phase is Phase.SCAN:
@@ -172,7 +172,7 @@ class Syncing:
         )
 
     def _pausing(self) -> Callable[[float], None]:
-        """Return the waiting between two requests to Lytics, which does not outlast this step."""
+        """Return the function that waits between requests to Lytics within the step's time."""
         ends_at = self.monotonic() + STEP_SECONDS
 
         def pause(seconds: float) -> None:
@@ -219,7 +219,7 @@ class Syncing:
 
 
 def confirm(book: SyncBook, run: Run) -> int:
-    """Believe that those who are missing have left; the lock must be held.
+    """Confirm that the missing members have left; the lock must be held.
 
     Returns:
         How many may be missing: now, or at the end of the scan that has begun meanwhile.

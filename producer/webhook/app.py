@@ -39,7 +39,7 @@ SECRET_HEADER: Final = "x-segrelay-secret"  # noqa: S105 - the name of the heade
 SECRET_PARAMETER: Final = "secret"  # noqa: S105 - the name of the parameter
 _GZIP: Final = frozenset({"gzip", "x-gzip"})
 CHECK_HEADER: Final = "x-segrelay-check"
-"""A request that carries it is authenticated and read, and nothing of it is stored."""
+"""The header of a check: its request is authenticated and read, and nothing is stored."""
 REQUEST_HEADER: Final = "x-request-id"
 """The header of each answer with the id of its request, as the log and `segrelay why` have it."""
 LOG: Final = structlog.get_logger()
@@ -64,7 +64,7 @@ class _Checked(Exception):  # noqa: N818 - an answer, no error of ours
 
 @dataclass(slots=True)
 class Receiver:
-    """Receives for one configuration.
+    """The receiver of webhooks for one configuration.
 
     Args:
         secrets: Of which each is valid.
@@ -147,11 +147,11 @@ class Receiver:
             return await self._stored(body, memory, is_gzip=is_gzip)
 
     async def is_alive(self, _request: Request) -> Response:
-        """Say that the process answers."""
+        """Answer that the process is alive."""
         return _json(200, {"alive": True})
 
     async def is_ready(self, _request: Request) -> Response:
-        """Say whether events can be stored now."""
+        """Answer whether events can be stored now."""
         problem = await asyncio.to_thread(self.ready)
         # Only names: whoever can reach the receiver may ask.
         problems = [] if problem else list(await asyncio.to_thread(self.problems))
@@ -187,7 +187,7 @@ class Receiver:
         return b"".join(chunks)
 
     async def _stored(self, sent: bytes, memory: HeldMemory, *, is_gzip: bool) -> Published:
-        """Store a body; large ones are unpacked and stored one at a time, and small ones beside."""
+        """Store a body; large ones are unpacked and stored one at a time, small ones don't wait."""
         unpacked: Unpacked | None = Unpacked(sent, b"")
         if is_gzip:
             unpacked = await self._unpacked(sent, SMALL_BYTES)
@@ -215,7 +215,7 @@ class Receiver:
         return await asyncio.to_thread(self.inspect, Body(sent))
 
     async def _too_large(self, too_large: BodyTooLarge, name: str) -> Response:
-        """Answer 413, and tell it to those who run the receiver: Lytics drops the events."""
+        """Answer 413, and report it to the operators, because Lytics drops the events."""
         message = f"A request was refused: it is {too_large.what}."
         LOG.error("webhook.too_large", request=name, message=message)
         try:
@@ -266,7 +266,7 @@ async def _bug(_request: Request, error: Exception) -> Response:
 
 
 def _elsewhere(status: int, message: str) -> Response:
-    """Answer what is no webhook, and log it as one line."""
+    """Answer a request that is no webhook, and log it as one line."""
     name = new_request_id()
     log_often("webhook.answered", request=name, status=status)
     return _json(status, {"error": message}, name)

@@ -18,7 +18,7 @@ from worker.errors import PayloadRefused
 MOST_PAYLOADS: Final = 10_000
 """The largest number of payloads in a body. Lytics sends at most 1,000 (lytics.md, section 1)."""
 SMALL_BYTES: Final = 1024 * 1024
-"""A text up to this size is parsed as a whole, which takes at most 30 MB of memory."""
+"""The size up to which a text is parsed as a whole, which takes at most 30 MB of memory."""
 MOST_VALUES: Final = 500_000
 """The largest number of values in a payload, which takes at most 50 MB as objects of Python."""
 
@@ -75,7 +75,7 @@ class Body:
             yield payload
 
     def advance(self, stored: Published) -> None:
-        """Note that what was taken is stored."""
+        """Record that the payloads that were taken are stored."""
         self._position = self.taken
         self.stored += stored
 

@@ -26,7 +26,7 @@ GROUP_BYTES: Final = 4 * 1024 * 1024
 LOG: Final = structlog.get_logger()
 
 StoreBodies = Callable[[Sequence[Body]], int]
-"""Stores a portion of each of the first bodies; returns the number of these, at least one.
+"""A function that stores a portion of each of the first bodies, and returns their number (≥ 1).
 
 Each body knows afterwards how much of it is stored. Raises RedisUnavailable if Redis is full or
 away; some of the portions may be stored.
@@ -112,7 +112,7 @@ class Intake:
             answer.set_result(body.stored)
 
     async def _write_alone(self, group: list[_Waiting], error: Exception) -> None:
-        """Store the bodies of a group that failed one by one, so that one of them fails alone."""
+        """Store the bodies of a failed group one by one, so that only the bad ones fail."""
         if len(group) == 1:
             _fail(group[0].answer, error)
             return

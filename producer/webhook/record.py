@@ -33,12 +33,12 @@ class AnswerListener(Protocol):
         lag_ms: int,
         events: bool,
     ) -> None:
-        """Add the answers since the last report, and those of them since one was a 200."""
+        """Add the answers since the last report, and those of them that came after the last 200."""
 
 
 @dataclass(slots=True)
 class AnswerRecord:
-    """Counts answers in memory, and tells them every few seconds: no request waits for it.
+    """Counts answers in memory, and reports them every few seconds, so that no request waits.
 
     Args:
         tell: Writes them to Redis.

@@ -1,4 +1,4 @@
-"""Serves the receiver on uvicorn: bounded for slow and silent clients, ended without a loss."""
+"""Serves the receiver on uvicorn: limits slow and silent clients, and stops without a loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGEST_HEADERS_BYTES: Final = 64 * 1024
 LINGER_SECONDS: Final = 0.5
 """The time in which open connections are still answered after the signal to stop."""
 STOP_SECONDS: Final = 10
-"""The seconds that requests get which are under way when the server is told to stop."""
+"""The seconds in which requests in progress may end once the server is told to stop."""
 PLAIN: Final[dict[str, Any]] = {
     "ws": "none",
     "log_config": None,
@@ -34,7 +34,7 @@ PLAIN: Final[dict[str, Any]] = {
     "proxy_headers": False,
     "server_header": False,
 }
-"""Options of uvicorn: only HTTP, no logs of its own, and nothing believed that a proxy says."""
+"""Options of uvicorn: only HTTP, no logs of its own, and no trust in what proxies say."""
 _BACKLOG: Final = 4_096
 _MOST_CONNECTIONS: Final = 65_536
 
@@ -70,7 +70,7 @@ def serve(
 
 
 class PromptProtocol(HttpToolsProtocol):
-    """Closes connections whose client does not send a request's headers in time, or without end."""
+    """Closes connections whose client sends a request's headers too slowly, or too many of them."""
 
     _waiting: TimerHandle | None = None
     _header_bytes = 0
@@ -124,18 +124,18 @@ class _Config(uvicorn.Config):
 
 
 class OrderlyServer(uvicorn.Server):
-    """Ends with status 0 on a signal, where uvicorn would raise the signal once more."""
+    """A server that ends with status 0 on a signal, where uvicorn would raise the signal again."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Hear SIGINT and SIGTERM; a second one ends it at once."""
+        """Handle SIGINT and SIGTERM: a first one stops the server in order, a second at once."""
         loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, self.stop)
         yield
 
     def stop(self) -> None:
-        """End once requests that are under way are answered."""
+        """Stop the server once open requests are answered; a second call stops it at once."""
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a cut is told by ourselves
         self.force_exit = self.should_exit
         self.should_exit = True
@@ -151,13 +151,13 @@ class _ReceiverServer(OrderlyServer):
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say where it listens once it does."""
+        """Start the server, and report that it listens."""
         await super().startup(sockets)
         if self.started:
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no further connections; answer for a moment what open ones still send, and end.
+        """Accept no further connections; answer for a moment what open ones still send, and end.
 
         A connection that is closed at once is reset if its client has just sent a request.
         """
@@ -170,7 +170,7 @@ class _ReceiverServer(OrderlyServer):
 
 @contextlib.contextmanager
 def listening(host: str, port: int, *, hint: str) -> Iterator[socket.socket]:
-    """Bind a socket; it is closed at the end.
+    """Bind a socket, and close it at the end of the `with` block.
 
     Raises:
         PortTaken: Somebody listens there already.
@@ -196,7 +196,7 @@ def _why_not(error: OSError, host: str, port: int, hint: str) -> str:
 
 
 def _raise_file_limit() -> None:
-    """Take as many files as the system lets this process have: a connection is one."""
+    """Raise the limit of open files as far as the system allows: each connection is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _MOST_CONNECTIONS if hard == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, hard)
     if soft < wanted:

@@ -23,7 +23,7 @@ Extent = tuple[int, int]
 
 
 def spans_of(text: bytes) -> Iterator[Extent]:
-    """Yield where each payload stands: elements of arrays, and values one after the other.
+    """Yield the extent of each payload: elements of arrays, and values one after the other.
 
     What stands between them and is more than a comma is a payload, too: it can't be read, or is
     none. So nothing of a text is ever left out.
