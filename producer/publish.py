@@ -1,4 +1,4 @@
-"""Publishing: payloads or events in, deliveries in Redis out. Every producer ends here.
+"""Publishing: turns payloads or events into deliveries in Redis. Every producer ends here.
 
 From an application of your own, with the `segrelay.toml` that the commands use:
 

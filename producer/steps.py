@@ -99,7 +99,7 @@ class StepBook:
         return text or b""
 
     def now_ms(self) -> int:
-        """Return Redis' clock."""
+        """Return the time by Redis' clock, in ms since 1970."""
         return now_ms(self._client)
 
     def _call(self, script: str, names: Sequence[str], *args: str | bytes | int) -> Any:

@@ -133,7 +133,7 @@ def pause(
     ] = False,
     reason: Reason = "",
 ) -> None:
-    """Stop the reading and the delivering of a job until it is resumed.
+    """Pause a job: its rows are neither read nor delivered until somebody resumes it.
 
     Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
     """

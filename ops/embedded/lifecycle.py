@@ -62,7 +62,7 @@ class EmbeddedRedis:
 def ensure_running(
     data_dir: Path, *, wait_seconds: float = READY_SECONDS, max_memory: str = ""
 ) -> EmbeddedRedis:
-    """Return the server of a data directory, started if it was not running, ready to be used.
+    """Return the running server of a data directory; start it first if it does not run.
 
     Args:
         data_dir: Made, for its owner alone, if it is not there.

@@ -64,7 +64,7 @@ class Contents:
     _told_at: float = field(default_factory=time.monotonic)
 
     def move(self) -> None:
-        """Move everything; what an earlier attempt has moved is not there any more."""
+        """Move everything that an earlier attempt has not moved already."""
         self._carry_ledgers()
         self._carry_named_parts()
         for carrier in self.carriers.values():

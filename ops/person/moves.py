@@ -53,7 +53,7 @@ class IdentityChange:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The outcome of one change, over all destinations."""
+    """The outcome of one identity change, over all destinations."""
 
     change: IdentityChange
     outcome: Outcome

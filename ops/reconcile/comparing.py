@@ -175,7 +175,7 @@ def _by_email(person: Person) -> dict[str, Any] | None:
 def _known_as(
     client: Redis, destination: str, partitions: Numbering, people: Sequence[Person]
 ) -> dict[bytes, dict[str, Any]]:
-    """Return the identifiers that were last sent of these people, as Redis remembers them."""
+    """Return the identifiers with which these people were last sent, as Redis remembers them."""
     known: dict[bytes, dict[str, Any]] = {}
     for first in range(0, len(people), _PEOPLE_A_CALL):
         part = people[first : first + _PEOPLE_A_CALL]

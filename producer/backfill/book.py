@@ -1,4 +1,4 @@
-"""The jobs in Redis: their phases, who reads them, and how far that is.
+"""The jobs in Redis: their phases, their readers, and the progress of their reading.
 
 A job has one reader at a time, which has claimed it. Each claim, and each word of a person, begins
 a new *epoch* of the job. What a reader publishes carries its epoch, and each partition knows the
@@ -239,7 +239,7 @@ class JobBook:
             yield BadRow(**orjson.loads(text))
 
     def now_ms(self) -> int:
-        """Return Redis' clock."""
+        """Return the time by Redis' clock, in ms since 1970."""
         return now_ms(self._client)
 
     def _run(self, script: str, names: Sequence[str], told: Sequence[Value]) -> Any:

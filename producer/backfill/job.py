@@ -1,4 +1,4 @@
-"""The values of a job: what was asked for, how far its reading is, and its phase.
+"""The values of a job: its specification, the progress of its reading, and its phase.
 
 The reading of a job is divided into stripes, one for each process that reads: block n belongs to
 stripe n mod stripes, and a stripe publishes its blocks in their order. So the position that each

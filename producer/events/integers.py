@@ -20,7 +20,7 @@ _LONG_INTEGER: Final = b":" + b"0" * _DIGITS_OF_64_BITS
 
 
 def loads_exactly(text: bytes) -> Any:
-    """Return the value of a JSON text, with every integer as it stands there.
+    """Parse a JSON text, and read every integer exactly.
 
     Raises:
         JSONDecodeError: It is not JSON; orjson's.
@@ -40,7 +40,7 @@ def may_hold_long_integers(text: bytes) -> bool:
 
 
 def dumps_exactly(value: dict[str, Any]) -> tuple[bytes, frozenset[str]]:
-    """Return the JSON text of an object whose integers above 2^53 are texts, and their fields.
+    """Return an object's JSON with integers above 2^53 as text, and the fields that hold them.
 
     Raises:
         TypeError: There is no such JSON, or it is nested deeper than 254 levels; orjson's.

@@ -46,7 +46,8 @@ _KINDS: Final = {
 ResolveAudience = Callable[[str, str], str]
 """A function that returns the slug of an audience from its id and slug, one of which may be "".
 
-It raises PayloadRefused if that can't be told."""
+It raises PayloadRefused if that can't be told.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class SyncBook:
         return Run.loads(self._steps.peek())
 
     def now_ms(self) -> int:
-        """Return Redis' clock."""
+        """Return the time by Redis' clock, in ms since 1970."""
         return self._steps.now_ms()
 
     @property

@@ -142,7 +142,7 @@ class OrderlyServer(uvicorn.Server):
 
 
 class _ReceiverServer(OrderlyServer):
-    """The receiver's server."""
+    """The receiver's uvicorn server, which reports when it is ready."""
 
     config: _Config
 
