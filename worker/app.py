@@ -23,9 +23,9 @@ A drain takes 0.92 of the time that it takes with Python's own numbers."""
 
 @dataclass(slots=True)
 class _Worker:
-    """Loads what the processes share, and builds what drains in each of them.
+    """Loads the objects that all processes share, and builds those with which each one drains.
 
-    What is there by then the garbage collector never looks at again, and no process copies it.
+    The garbage collector never looks at these objects again, and so no process copies them.
     """
 
     settings: Settings
@@ -40,7 +40,7 @@ class _Worker:
         return self.loaded.stopped
 
     def ready(self) -> Ready:
-        """Open this process' clients and templates, from which it drains."""
+        """Open the clients and templates with which this process drains."""
         runtime = runtime_for(self.settings, self.loaded)
         runtime.connect()
         gc.set_threshold(*COLLECT_AFTER)

@@ -46,7 +46,7 @@ from worker.destinations.sending import Sender
 from worker.errors import LeaseLost, SegrelayError
 
 PATIENCE_SECONDS: Final = 0.5
-"""The seconds without an answer after which no small request waits for company any more."""
+"""The seconds without an answer after which small requests no longer wait to be shared."""
 CROWD_SHARE: Final = 20
 """A batch that fills at least this fraction (1/20) of its limit lets small requests wait for
 others to share them."""
@@ -57,9 +57,9 @@ LATE_SHARE: Final = 0.5
 LIVE_LOOK_SECONDS: Final = 0.1
 """The seconds of rendering a backfill between two looks for live work."""
 STOP_GRACE_SECONDS: Final = 2.5
-"""A request that does not end so soon after the signal to stop is cut, and its note is open."""
+"""The seconds that a request may go on after the signal to stop; then it is cut, its note open."""
 RELEASE_TRIES: Final = 3
-"""The number of further looks for work by a drain that found nothing."""
+"""The tries of a drain to give its lease back; between two of them, it does the work that came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Drain:
     recognizer: Recognizer | None = None
 
     async def run(self) -> tuple[Tally, str]:
-        """Drain for a slice.
+        """Drain the partition for one slice of time.
 
         Returns:
             What was done, and the queue to ring for this partition on; "" = do not ring.
@@ -151,7 +151,7 @@ class Drain:
             raise
 
     async def _hold(self, holding: TakenPartition, state: State) -> tuple[Tally, str]:
-        """Do what there is to do while the lease holds."""
+        """Drain the partition under the lease, and give the lease back."""
         try:
             with self.lease:
                 # Redis decides: after a failover it may have lost what this process has learned.
@@ -213,7 +213,7 @@ class Drain:
     async def _next(
         self, state: State, following: NextBatch | None, *, is_over: bool
     ) -> Batch | None:
-        """Return the next batch, of one kind of lane, unless there is none.
+        """Return the next batch, of live or of backfill lanes; None = there is none.
 
         If the slice is over, only one that is prepared has its turn, or live work instead.
         """
@@ -237,7 +237,7 @@ class Drain:
         return None
 
     async def _streams(self, state: State) -> tuple[str, ...]:
-        """Return the names of the streams; those that were read just before are not read again."""
+        """Return the names of the streams, from memory if they were read a moment ago."""
         names, state.streams = state.streams, None
         return await self.partition.streams() if names is None else names
 
@@ -322,7 +322,7 @@ class Drain:
             await asyncio.gather(*running, return_exceptions=True)
 
     def _rendering_ends(self, courier: Courier) -> Callable[[], Awaitable[bool]]:
-        """Return the question whether the rest of a batch stays in its streams, for now.
+        """Return a function that says whether to stop rendering a batch for now, for live work.
 
         Live work would have to wait until all of a backfill's batch is rendered and sent. What has
         been rendered by then is sent in any case: so a backfill comes on, however much is live.
@@ -350,7 +350,7 @@ class Drain:
         return await is_any_due(self.partition, state, live) or await self.live_waits()
 
     def _courier(self, batch: Batch, watch: InterruptWatch) -> Courier:
-        """Build all that works on a batch."""
+        """Build the courier of a batch, with its packer, settler and conclusion."""
         settler = Settler(
             batch, self.partition, self.streaks, self.tag, self.responses, self.canary_shares
         )

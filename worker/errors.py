@@ -106,7 +106,7 @@ class LyticsRefused(WeMustAct):
 
 
 class OperationsMustAct(SegrelayError):  # noqa: N818
-    """Something outside of us is not as it must be."""
+    """Something outside of segrelay, such as Redis, is not as it must be."""
 
 
 class RedisUnavailable(OperationsMustAct):

@@ -1,4 +1,4 @@
-"""The log of a process: one line an event, JSON where it is not a terminal; Celery's lines too."""
+"""The log of a process, with Celery's lines: one line for each event, JSON unless on a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import structlog
 from worker.contract.printable import LAYOUT, printable
 
 FORMAT_VARIABLE: Final = "SEGRELAY_LOG_FORMAT"
-"""`json` or `text`; without it, text is for terminals."""
+"""The environment variable for the format: `json` or `text`; by default, text on terminals only."""
 JSON: Final = "json"
 TEXT: Final = "text"
 
@@ -100,7 +100,7 @@ def _formatter(*, is_text: bool, is_terminal: bool) -> logging.Formatter:
 
 
 def _only_printable(_: Any, __: str, event: structlog.typing.EventDict) -> dict[str, Any]:
-    """Take out of texts what a terminal would obey; line breaks of a trace stay."""
+    """Escape the control characters that a terminal would obey; line breaks of a trace stay."""
     return {
         name: printable(value, keep=LAYOUT) if isinstance(value, str) else value
         for name, value in event.items()
@@ -108,5 +108,5 @@ def _only_printable(_: Any, __: str, event: structlog.typing.EventDict) -> dict[
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:
-    """Leave out what Celery says about its next version after every lost connection."""
+    """Say whether to log a record: not if it is Celery's warning about its next version."""
     return record.name != "py.warnings" or "CPendingDeprecationWarning" not in record.getMessage()

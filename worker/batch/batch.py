@@ -24,7 +24,7 @@ class Numbers(Protocol):
     """Gives audiences and triggers the numbers by which the ledger knows them."""
 
     async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
-        """Make sure that these have numbers."""
+        """Make sure that these audiences and triggers have numbers."""
 
     def audience(self, slug: str) -> int:
         """Return an audience's number."""
@@ -128,19 +128,19 @@ class Batch:
     def take_in(
         self, deliveries: Sequence[Delivery], contenders: Sequence[Contender], *, is_last: bool
     ) -> None:
-        """Take in deliveries that were read, and those of them that could be decoded."""
+        """Store the deliveries that were read, and the contenders decoded from them."""
         self.deliveries, self.contenders, self.is_last = deliveries, contenders, is_last
 
     def put_first(
         self, left: Sequence[Delivery], contenders: Sequence[Contender], streams: Sequence[str]
     ) -> None:
-        """Put deliveries that the batch before has left in front of those read after it."""
+        """Put deliveries that the previous batch has left in front of those read after it."""
         self.streams = streams
         self.deliveries = [*left, *self.deliveries]
         self.contenders = [*contenders, *self.contenders]
 
     def follow(self, batch: Batch, prepared: Batch | None = None) -> None:
-        """Follow a batch: what it rendered and leaves in the streams is not rendered again."""
+        """Take over the parcels that the previous batch rendered but leaves in the streams."""
         if prepared:
             self.before |= prepared.before
         left = {p.delivery.place: p for part in batch.parts for p in part.parcels}
@@ -148,7 +148,7 @@ class Batch:
         self.left_over = frozenset(left)
 
     def unread(self) -> list[Delivery]:
-        """Return rendered contenders that stay in the streams, with those that they beat."""
+        """Return the rendered deliveries that stay in the streams, with those that they beat."""
         parcels = [p for part in self.parts for p in part.parcels]
         beaten = [loser.delivery for p in parcels for loser in p.losers]
         return [*(p.delivery for p in parcels), *beaten]
@@ -158,7 +158,7 @@ class Batch:
         return [c for c in contenders if c.delivery.trigger not in self.stopped]
 
     def add_rendered(self, contender: Contender) -> None:
-        """Add what was rendered before this batch's turn."""
+        """Add the parcel of a contender that was rendered before this batch's turn."""
         delivery, losers = contender.delivery, contender.losers
         parcel = self.before.pop(delivery.place)
         if losers or parcel.losers or parcel.delivery is not delivery:
@@ -191,7 +191,7 @@ class Batch:
         return Kind(api, alone, url, root, setback.width if setback else 0)
 
     def _api_number(self, route: Route) -> int:
-        """Return a number that triggers have in common whose APIs are equal."""
+        """Return a number that is the same for all triggers whose APIs are equal."""
         number = self._api_of.get(route.trigger)
         if number is None:
             if route.api not in self._apis:
@@ -200,7 +200,7 @@ class Batch:
         return number
 
     def goes_alone(self, trigger: str) -> bool:
-        """Say whether a trigger is in trouble."""
+        """Say whether a trigger's deliveries share no request with those of other triggers."""
         return trigger in self.apart or self.state.is_trial(trigger)
 
     def may_share(self, part: Part) -> bool:
@@ -230,7 +230,7 @@ class Batch:
         self.put_back(parcels[:at], is_refused=True)
 
     def again(self, request: Request) -> None:
-        """Take a request back whole."""
+        """Take a request back, to be sent again without being split."""
         self.put_back(request.parcels, is_refused=request.is_part)
 
     def put_back(self, parcels: Sequence[Parcel], *, is_refused: bool) -> None:
@@ -257,12 +257,12 @@ class Batch:
         self.trying -= set(request.triggers)
 
     def leave(self, trigger: str) -> None:
-        """Leave the rest of a trigger that was paused just now in its streams."""
+        """Leave in their streams the unsent deliveries of a trigger that was just paused."""
         self.state.paused.add(trigger)
         self.drop([trigger])
 
     def drop(self, triggers: Collection[str]) -> None:
-        """Leave the rest of these triggers in their streams."""
+        """Leave in their streams the unsent deliveries of these triggers."""
         if not triggers:
             return
         for part in self.parts:
@@ -270,7 +270,7 @@ class Batch:
         self.forget_empty()
 
     def forget_empty(self) -> None:
-        """Forget parts of which nothing is left."""
+        """Remove the parts that hold no more parcels."""
         self.parts = [part for part in self.parts if part.parcels]
 
     def has_left(self, trigger: str) -> bool:
@@ -278,7 +278,7 @@ class Batch:
         return any(p.delivery.trigger == trigger for part in self.parts for p in part.parcels)
 
     def halves_left(self) -> Iterator[tuple[Parcel, int]]:
-        """Yield the parcels left of refused bodies, each with the width of its next request."""
+        """Yield the unsent parcels of refused bodies, each with the width of its next request."""
         for part in self.parts:
             if part.is_refused:
                 yield from ((parcel, len(part.parcels)) for parcel in part.parcels)

@@ -32,7 +32,7 @@ class CanaryShares:
     _admitted: dict[str, set[str]] = field(default_factory=dict)
 
     def admit(self, going: Sequence[Contender], state: State) -> list[Contender]:
-        """Return the contenders that may be rendered; of a trigger with more, no more is read."""
+        """Return the contenders within their triggers' shares; beyond it, a trigger is not read."""
         if not self.shares:
             return list(going)
         return [each for each in going if self._may_go(each, state)]

@@ -55,7 +55,14 @@ class Obituary:
 def letter_of(
     delivery: Delivery, obituary: Obituary, *, tag: tuple[str, int], now_ms: int
 ) -> Letter:
-    """Return the letter of a delivery that died; `tag` is destination and partition."""
+    """Return the dead letter of a delivery.
+
+    Args:
+        delivery: The delivery that died.
+        obituary: Why it died.
+        tag: Destination and partition.
+        now_ms: Redis' clock.
+    """
     destination, partition = tag
     letter_id = _letter_id(destination, partition, delivery.place)
     header = delivery.header
@@ -105,7 +112,7 @@ def _sample(delivery: Delivery, obituary: Obituary, letter_id: str) -> bytes:
 
 
 def _entry(delivery: Delivery) -> dict[str, Any]:
-    """Return the profile; of an entry that can't be read, also the whole entry, byte for byte."""
+    """Return a letter's fields for the profile; if it can't be read, the entry byte for byte."""
     try:
         profile = orjson.loads(decode_profile(delivery.profile))
         is_readable = isinstance(profile, dict) and delivery.header.time_us > 0

@@ -14,7 +14,7 @@ from worker.destinations.api import Answer, Shaped
 from worker.destinations.sending import NoAnswer
 
 NOTHING: Final = Shaped((), {})
-"""Stands for what is sent of a parcel until it is packed."""
+"""The placeholder for the body that is sent of a parcel, until the parcel is packed."""
 
 
 class Contender(NamedTuple):
@@ -59,7 +59,7 @@ class Parcel:
         return self.delivery.header.digest
 
     def correct(self, sent: Shaped) -> None:
-        """Remember what is sent of the parcel, right before its request is packed."""
+        """Remember the parcel's body as it was corrected right before its request is packed."""
         self.sent = sent
 
     def delivered_in(self, record: Record) -> Record:
@@ -73,7 +73,7 @@ class Parcel:
         return self._after_body(with_tried(record, self.fact))
 
     def _after_body(self, record: Record) -> Record:
-        """Return the record after a body, which may have told something about every audience."""
+        """Return the record after the body was sent, which may replace the whole audience list."""
         if self.route.api.overwrites(self.shaped):
             return with_whole_list(record, self.fact.time_us)
         return record
@@ -113,7 +113,7 @@ class Request:
 
     @cached_property
     def parcels(self) -> tuple[Parcel, ...]:
-        """The parcels that the request carries; each of a thousand may ask for all of them."""
+        """The parcels that the request carries, cached: each of a thousand may ask for all."""
         return tuple(parcel for packed in self.packed for parcel in packed.members)
 
 

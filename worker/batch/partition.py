@@ -18,7 +18,7 @@ from worker.destinations.api import Answer
 
 
 class LedgerText(NamedTuple):
-    """A profile's packed record as it is written.
+    """A profile's ledger record, packed as Redis keeps it.
 
     Attributes:
         lasts: It never lapses; else it is kept for the retention.
@@ -76,7 +76,7 @@ class Delivery(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Return the bytes of its entry."""
+        """Return the size of the delivery's entry in bytes."""
         return len(self.header_text) + len(self.profile)
 
     @property
@@ -145,7 +145,7 @@ class Note:
 
     @classmethod
     def loads(cls, note_id: str, text: bytes, open_until_ms: int) -> Note:
-        """Read what `dumps` wrote."""
+        """Read a note from the text that `dumps` returned."""
         _, rows = orjson.loads(text)
         deliveries = tuple(
             NotedDelivery(place, bytes.fromhex(digest), audience, Direction(direction), *more)
@@ -155,7 +155,7 @@ class Note:
 
 
 class Hold(NamedTuple):
-    """All entries of a stream up to `last_id` wait until this time, by Redis' clock."""
+    """A hold: all entries of a stream up to `last_id` wait until `until_ms`, by Redis' clock."""
 
     last_id: str
     until_ms: int
@@ -246,7 +246,7 @@ class Settled(NamedTuple):
 
     @property
     def counted_as(self) -> str:
-        """Return the field of `counts` that grows."""
+        """Return the field of `counts` that the outcome adds to."""
         return outcome_field(self.kind, self.delivery.stream, self.reason or "")
 
 
@@ -280,7 +280,7 @@ class Settlement:
 
 
 class Partition(Protocol):
-    """Stores one partition of one destination. What writes raises `LeaseLost` without the lease."""
+    """The store of one partition of a destination. Writing without the lease raises `LeaseLost`."""
 
     async def take(self) -> TakenPartition | None:
         """Take the lease if it is free, and clear the bell."""
@@ -303,7 +303,7 @@ class Partition(Protocol):
         """Read packed records without holding the lease."""
 
     async def note(self, note: Note) -> int:
-        """Write a note and renew the lease; returns now (ms, Redis' clock)."""
+        """Write a note and renew the lease; returns the time of Redis' clock (ms)."""
 
     async def open_notes(
         self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
@@ -314,19 +314,19 @@ class Partition(Protocol):
         """Settle, repeated until Redis confirms it; returns the end of an open note (ms), or 0."""
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
-        """Put deliveries in the place of others that are still there; needs the lease."""
+        """Replace deliveries that are still in their streams by others; this needs the lease."""
 
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Return the records of people who are being renamed, or were."""
 
     async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
-        """Add deliveries to another partition of the destination; needs no lease."""
+        """Add deliveries to another partition of the destination; this needs no lease."""
 
     async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
-        """Write down up to which entry a trigger that means this wants nothing of its stream."""
+        """Store the id up to which a trigger with this meaning wants nothing of its stream."""
 
     async def hold_back(self, note: Note, seconds: float) -> None:
-        """Open a note without the lease, so that its profiles wait for these seconds."""
+        """Open a note without the lease, so that its profiles wait for this time."""
 
     async def release(
         self,

@@ -22,7 +22,7 @@ _Delay = TypeVar("_Delay", Wait, Setback)
 
 
 class Clock(Protocol):
-    """Time as a drain sees it."""
+    """The clock that a drain measures time and sleeps by."""
 
     def seconds(self) -> float:
         """Return seconds that never stop nor go back (CLOCK_BOOTTIME)."""
@@ -128,7 +128,7 @@ class State:
         *,
         recognizer: Recognizer | None = None,
     ) -> State:
-        """Return the state of a new holder; what ends later than it can have been set has ended."""
+        """Return the state of a new holder; waits with an impossibly late end count as over."""
         latest_ms = holding.now_ms + longest_ms(late_seconds)
         state = cls(
             clock=clock,
@@ -153,7 +153,7 @@ class State:
         return state
 
     def rename(self, renames: Renames) -> None:
-        """Take in which audiences were renamed before the lease was taken."""
+        """Remember which audiences were renamed before the lease was taken."""
         self.renames = renames
 
     def yield_to_live(self) -> None:
@@ -165,7 +165,7 @@ class State:
         self.tally.ended, self.tally.failed = reason, failed
 
     def is_sampled(self, digest: bytes) -> bool:
-        """Say whether a person who is reached belongs to those whom `verify` chooses from."""
+        """Say whether a delivered profile is among those from which `verify` chooses."""
         return not self.reached_up_to or digest.hex() <= self.reached_up_to
 
     def now_ms(self) -> int:
@@ -200,7 +200,7 @@ class State:
         return max(ends, default=0)
 
     def is_orphan(self, delivery: Delivery) -> bool:
-        """Say whether a trigger does not want what stands in its stream: it meant something else.
+        """Say whether a delivery is an orphan: its trigger has another meaning now.
 
         What can't be read is never an orphan.
         """
@@ -241,11 +241,11 @@ class State:
         return is_read and self.is_due(trigger)
 
     def is_trial(self, trigger: str) -> bool:
-        """Say whether one delivery alone goes first, because nothing of a trigger went through."""
+        """Say whether one delivery of a trigger goes first, alone, to try if it goes through."""
         return trigger in self.waits or trigger in self.probing
 
     def obey(self, looks: Mapping[str, Open | Closed]) -> None:
-        """Take in what the gate says of each trigger."""
+        """Remember for which triggers the gate is closed, and which of them send a probe."""
         self.shut |= {name for name, look in looks.items() if isinstance(look, Closed)}
         self.probing -= looks.keys()
         self.probing |= {
@@ -262,7 +262,7 @@ class State:
         reason: str,
         others_are_taken: bool = False,
     ) -> AfterFailure:
-        """Decide about a delivery whose request failed."""
+        """Decide whether and when a delivery is tried again after its request failed."""
         setback, wait = self.setbacks.get(delivery.place), self.waits.get(delivery.trigger)
         outcome = after_failure(
             setback,
@@ -287,13 +287,13 @@ class State:
         self.wait_set_ms[trigger] = self.now_ms()
 
     def went_through(self, triggers: Iterable[str]) -> None:
-        """Remember that something of these triggers was taken."""
+        """Remember that the destination accepted deliveries of these triggers."""
         for trigger in triggers:
             self.waits.pop(trigger, None)
             self.probing.discard(trigger)
 
     def forget_setbacks(self, places: Iterable[str]) -> None:
-        """Forget what failed of deliveries that are settled."""
+        """Forget the setbacks of deliveries that are settled."""
         if self.setbacks:
             for place in places:
                 self.setbacks.pop(place, None)

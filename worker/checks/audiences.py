@@ -23,7 +23,7 @@ from worker.destinations.insider.shape import deletes
 _INSIDER: Final = "insider"
 _EACH: Final = "…"
 MOST_ATTRIBUTES: Final = 80
-"""The number of custom attributes of an account, by Insider's documentation."""
+"""The most custom attributes that an account may have, by Insider's documentation."""
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -40,7 +40,7 @@ class _Keeper:
 
     @property
     def way_out(self) -> str:
-        """Return the way out of the audience list that this trigger enters."""
+        """Return the template and path that take people out of the list that this trigger fills."""
         if self.attribute.endswith(_EACH):
             return "insider/flag-exit.jsonnet and /api/user/v1/upsert"
         return "insider/exit.jsonnet and /api/user/v1/attribute/delete"
@@ -57,7 +57,7 @@ def list_of(trigger: Trigger, body: Any) -> str:
 
 
 def check_audiences(settings: Settings, bodies: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield what does not fit together."""
+    """Yield findings about triggers of a destination that do not fit together."""
     for name, destination in settings.destinations.items():
         if destination.api != _INSIDER:
             continue
@@ -95,7 +95,7 @@ def _kept(trigger: Trigger, body: Any) -> str:
 def _other_people(
     entering: _Keeper, leaving: Sequence[_Keeper], bodies: Mapping[str, Any]
 ) -> Iterator[Finding]:
-    """Name exits that mean somebody else than the entrance: an identifier has another value.
+    """Yield exits that may mean another person than the entrance: an identifier differs.
 
     Samples of different people differ in their email, too, and are not compared.
     """
@@ -119,7 +119,7 @@ def _other_people(
 
 
 def _flags_that_are_one(keepers: Sequence[_Keeper]) -> Iterator[Finding]:
-    """Name audiences whose attributes have one name, and more attributes than an account has."""
+    """Yield findings about audiences that share an attribute, and about too many attributes."""
     slugs: dict[str, set[str]] = {}
     for keeper in keepers:
         if keeper.attribute.endswith(_EACH):
@@ -188,7 +188,7 @@ def _setting(keeper: _Keeper) -> str:
 
 
 def _may_be_meant(audience: str, leaving: Sequence[_Keeper]) -> bool:
-    """Say whether an id may stand for this slug, or the contrary: that is known only later."""
+    """Say whether an exit may mean this audience: one names it by id, the other by slug."""
     is_id = _ID.fullmatch(audience) is not None
     return any(
         (_ID.fullmatch(other) is not None) != is_id and ALL_AUDIENCES not in (audience, other)

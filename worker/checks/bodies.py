@@ -81,7 +81,7 @@ def warnings_of(body: object, attribute: str, profile: Mapping[str, Any]) -> Ite
 
 
 def misplaced_of(body: object) -> Iterator[str]:
-    """Say what of a body stands where no path of Insider's takes it: it can't do what it means."""
+    """Yield problems of a body that puts something where no path of Insider's looks for it."""
     for user in users_of(body):
         yield from _of_misplaced(user)
 
@@ -138,7 +138,7 @@ def _texts(values: object) -> list[str]:
 
 
 def _of_identifiers(user: Mapping[str, Any]) -> Iterator[str]:
-    """Name what is to be deleted and may be an identifier: Insider can't delete these."""
+    """Yield a problem if a user deletes what may be an identifier: Insider can't delete these."""
     identifiers = _object(user.get("identifiers"))
     custom = _object(user.get("custom"))
     named = [name for name in _deleted(user) if name in _IDENTIFIERS]
@@ -153,7 +153,10 @@ def _of_identifiers(user: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_misplaced(user: Mapping[str, Any]) -> Iterator[str]:
-    """Name what stands where neither path of Insider's looks: the page's exit does all of it."""
+    """Yield problems of a user with parts where neither path of Insider's looks for them.
+
+    The exit template of the documentation's page has all of these problems.
+    """
     attributes = _object(user.get("attributes"))
     custom = _object(attributes.get("custom"))
     wrong = [f"attributes.{name}" for name in _REMOVALS if isinstance(attributes.get(name), _MANY)]

@@ -38,11 +38,11 @@ from worker.jsonnet.renderer import Renderer
 RENDER_SECONDS: Final = 20.0
 _RENDER_MEMORY_BYTES: Final = 1 << 30
 _ROWS_A_PROCESS: Final = 100
-"""The number of rows that one process renders; its seconds are enough for them."""
+"""The most rows that one process renders; `RENDER_SECONDS` are enough for them."""
 
 
 def render_apart(bundle: Bundle, rows: Sequence[Row]) -> list[Result | Killed]:
-    """Render events in processes of their own; one result each.
+    """Render events in throw-away processes, with one result for each event.
 
     After a process died, the row at which it did is the first of the next one: it is to blame if
     that one dies before any row came out.
@@ -143,7 +143,7 @@ class Rehearsed:
 
     @property
     def target(self) -> Mapping[str, Any]:
-        """Return what templates made beside the body: `url` and `headers`, where they did."""
+        """Return the `url` and `headers` that templates made beside the body, if they did."""
         if self.shaped is None:
             return {}
         url = {"url": self.shaped.url} if self.shaped.url else {}
@@ -152,12 +152,12 @@ class Rehearsed:
 
     @property
     def shaped(self) -> Shaped | None:
-        """Return what would be sent; None where nothing would."""
+        """Return the shaped body that would be sent; None where nothing would."""
         return self.shaping if isinstance(self.shaping, Shaped) else None
 
     @property
     def rendering(self) -> Literal["rendered", "skipped", "failed"]:
-        """Name what the template did."""
+        """Name the result of rendering."""
         if isinstance(self.result, Rendered):
             return "rendered"
         return "skipped" if isinstance(self.result, Asserted) else "failed"
@@ -191,7 +191,7 @@ class Rehearsed:
 
     @property
     def message(self) -> str:
-        """Say why it would not be sent, without the place in the template."""
+        """Say why the event would not be sent, without the place in the template."""
         match self.result:
             case Killed():
                 return _KILLED
@@ -204,7 +204,7 @@ class Rehearsed:
 
     @property
     def placed_message(self) -> str:
-        """Say why it would not be sent, and at which line of which file."""
+        """Say why the event would not be sent, with the file and the line if they are known."""
         match self.result:
             case TemplateFailed(message, file, line) if line:
                 return f"{file}:{line}: {message}"
@@ -279,7 +279,7 @@ def shape_result(
 def _in_envelope(
     folder: TemplateFolder, template: str, array: bytes, trigger: Trigger
 ) -> bytes | NotSendable:
-    """Return a whole body, or why its template makes none."""
+    """Return the whole body that an envelope's template makes, or why it makes none."""
     try:
         [found] = render_apart(folder.bundle(template), [row_of(array, trigger.settings)])
     except TemplateBroken as error:
@@ -317,7 +317,7 @@ def rehearse_rendering(
     profiles: Sequence[tuple[str, bytes]],
     settings: Mapping[str, Any],
 ) -> list[Rehearsed]:
-    """Render profiles, each with a name, for no trigger: nothing is shaped.
+    """Render named profiles with a template, without a trigger: nothing is shaped.
 
     Raises:
         TemplateBroken: The template does not load.

@@ -123,7 +123,7 @@ def _doubts(
     said: Mapping[Case, Mapping[EngineModule, Said]],
     engine: EngineModule,
 ) -> Iterator[Finding]:
-    """Say where the compiled form makes something else of a sample than its engine.
+    """Yield warnings about samples that the compiled form renders differently from its engine.
 
     Where all the other engines say what it says, it is the engine that is wrong.
     """
@@ -147,14 +147,14 @@ def _doubts(
 
 
 def _is_said(answer: CompiledAnswer, theirs: str | Failure) -> bool:
-    """Compare with an engine, which may not tell an assert from an error."""
+    """Say whether an engine's answer is the same; it may not tell an assert from an error."""
     if isinstance(answer, Failure) and isinstance(theirs, Failure):
         return answer.message == theirs.message
     return is_same(answer, theirs if isinstance(theirs, Failure) else theirs.encode())
 
 
 def _judged(bundle: Bundle, cases: Sequence[Case]) -> dict[Case, dict[EngineModule, Said]]:
-    """Return what each engine makes of each case."""
+    """Return the answer of each engine to each case."""
     said: dict[Case, dict[EngineModule, Said]] = {case: {} for case in cases}
     for engine in dict.fromkeys((engine_for(bundle), *judges())):
         for settings, group in _by_settings(cases).items():
@@ -165,7 +165,7 @@ def _judged(bundle: Bundle, cases: Sequence[Case]) -> dict[Case, dict[EngineModu
 
 
 def in_words(result: Result) -> str:
-    """Say in a line what came out."""
+    """Describe the result of rendering in one line."""
     match result:
         case Rendered():
             return "rendered"
@@ -193,7 +193,7 @@ def _kills(label: str) -> Finding:
 
 
 def _fails_for_all(results: Sequence[Result], said: str) -> Finding:
-    """Return the finding; of one failure that all samples share it has the place."""
+    """Return the finding that all samples fail, with the place if they share one failure."""
     failures = {result for result in results if isinstance(result, TemplateFailed)}
     if len(failures) != 1:
         return Finding("error", f"it fails for every sample ({said}).")

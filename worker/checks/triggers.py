@@ -1,4 +1,4 @@
-"""Tries each trigger's template on a sample, and holds what it yields against the trigger's path.
+"""Tries each trigger's template on a sample, and checks whether the result fits the trigger's path.
 
 An error is what would make every delivery of the trigger fail; a warning is worth a look: a shipped
 sample can't know what a template needs, so its failing proves nothing.
@@ -95,7 +95,7 @@ def check_triggers(
 
 
 def kind_of(trigger: Trigger) -> str:
-    """Return a text of all that a trial of a trigger depends on; it names its kind.
+    """Return a text of all settings that the trial of a trigger depends on.
 
     Triggers that differ in their names and audiences only are of one kind, and tried once.
     """
@@ -143,7 +143,7 @@ def rehearse_sample(settings: Settings, trigger: Trigger, now: datetime) -> Rehe
 def _rehearse(
     settings: Settings, trigger: Trigger, renderer: SampleRenderer, now: datetime
 ) -> tuple[dict[str, Any], Rehearsed]:
-    """Render and shape a sample; returns its profile, and what became of it."""
+    """Render and shape a trigger's sample; returns its profile and the result."""
     template = renderer.load(settings.template_of(trigger))
     profile = profile_for(settings, trigger, now)
     [result] = renderer.render(template, [Row(orjson.dumps(profile), trigger.settings)])
@@ -155,7 +155,7 @@ def _rehearse(
 def _try(
     settings: Settings, trigger: Trigger, renderer: SampleRenderer, now: datetime
 ) -> tuple[Any, Sequence[Finding]]:
-    """Return the rendered body, None where it did not render, and what is wrong."""
+    """Return the rendered body of a trigger's sample (None if it failed), and the findings."""
     try:
         profile, rehearsed = _rehearse(settings, trigger, renderer, now)
     except TemplateBroken as error:
@@ -217,7 +217,7 @@ def _judge_body(
 def _judge_shaping(
     trigger: Trigger, sample: _Sample, rehearsed: Rehearsed, *, is_insider: bool
 ) -> Iterator[Weighed]:
-    """Yield what its destination would say of a body."""
+    """Yield problems that the trigger's destination would find in a body."""
     template = trigger.main_template
     match rehearsed.shaping:
         case NotSendable(Death(), message):

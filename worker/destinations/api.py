@@ -100,14 +100,14 @@ class Api(ABC):
     @property
     @abstractmethod
     def networks(self) -> tuple[str, ...] | None:
-        """Return what may be connected to beside public addresses; None = anything."""
+        """Return the networks that may be connected to beside public addresses; None = all."""
 
     def headers(
         self,
         deliveries: Iterable[str],  # noqa: ARG002
         root: Mapping[str, Any],  # noqa: ARG002
     ) -> Mapping[str, str]:
-        """Return what goes with a request beside the authorization.
+        """Return the headers of a request, without authorization and signature.
 
         Args:
             deliveries: All that the request carries, each by a text that never changes.
@@ -139,7 +139,7 @@ class Api(ABC):
         rules: ShapingRules,  # noqa: ARG002
         knowledge: Knowledge,  # noqa: ARG002
     ) -> Shaped | NotSendable:
-        """Take back what something newer has made untrue; called right before sending."""
+        """Correct what newer events have made untrue in a body; called right before sending."""
         return shaped
 
     def unite(
@@ -169,7 +169,7 @@ class Api(ABC):
         header: Header,  # noqa: ARG002
         rules: ShapingRules,  # noqa: ARG002
     ) -> bool:
-        """Say whether a body tells something of the person beside memberships and events."""
+        """Say whether a body holds data of the person beside memberships and events."""
         return False
 
     def overwrites(self, shaped: Shaped) -> bool:  # noqa: ARG002
@@ -177,11 +177,11 @@ class Api(ABC):
         return False
 
     def known_by(self, shaped: Shaped) -> Mapping[str, Any]:  # noqa: ARG002
-        """Return by what the destination knows the person, to read the profile back."""
+        """Return the person's identifiers at the destination, to read the profile back."""
         return {}
 
     def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG002
-        """Return what would make the destination take two users for one person."""
+        """Return the identifiers of a user: two users that share one are one person there."""
         return frozenset()
 
     @abstractmethod

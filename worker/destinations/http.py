@@ -56,7 +56,7 @@ def misfit(body: Any, encoding: Encoding) -> str | None:
 
 
 def encoded(user: bytes, encoding: Encoding) -> bytes:
-    """Return a body that is given as JSON in its encoding."""
+    """Return a body, given as JSON, written in its encoding."""
     if encoding == "json":
         return user
     body = orjson.loads(user)
@@ -69,7 +69,7 @@ def _fits_a_form(value: Any) -> bool:
 
 
 def _fields(body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the fields of a form; a list becomes one for each value, null none."""
+    """Yield the fields of a form; a list becomes one field for each value, null none."""
     for name, value in body.items():
         for one in value if isinstance(value, list) else [value]:
             if one is not None:
@@ -100,7 +100,7 @@ BODY_ALONE: Final = Parts()
 
 @dataclass(frozen=True, slots=True)
 class HttpApi(Api):
-    """An endpoint of which nothing is known but what the configuration says.
+    """An HTTP endpoint that is described by the configuration alone.
 
     What a body tells is not known: nothing in it is corrected, united or read back.
 
@@ -134,7 +134,7 @@ class HttpApi(Api):
         return self.requests.method
 
     def headers(self, deliveries: Iterable[str], root: Mapping[str, Any]) -> Mapping[str, str]:
-        """Return the headers of a request, and the text that stays the same at each attempt."""
+        """Return the headers of a request; an idempotency key stays the same at each attempt."""
         headers = {**self.requests.fixed_headers, **root.get("headers", {})}
         content_type = CONTENT_TYPES[self.requests.encoding]
         if content_type and not any(name.lower() == _CONTENT_TYPE for name in headers):
@@ -181,7 +181,7 @@ class HttpApi(Api):
         return Shaped((body,), root, url=url)
 
     def assemble(self, users: Sequence[bytes], root: Mapping[str, Any]) -> bytes:  # noqa: ARG002
-        """Return the one body, or the array of all, within its envelope."""
+        """Return the only body, or the array of all bodies, within the envelope if there is one."""
         if not self.parts.has_body:
             return b""
         envelope = self.requests.envelope
@@ -267,7 +267,7 @@ def signed(sign: Signature, body: bytes, unix_seconds: int) -> Mapping[str, str]
 
 
 def signature_of(sign: Signature, secret: str, body: bytes, timestamp: str) -> str:
-    """Return the signature of a body alone."""
+    """Return the signature of a body, in hexadecimal or base64."""
     before, marker, behind = sign.of.replace("{timestamp}", timestamp).partition("{body}")
     message = before.encode() + (body if marker else b"") + behind.encode()
     digest = hmac.digest(secret.encode(), message, sign.algorithm.removeprefix("hmac-"))

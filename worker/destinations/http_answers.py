@@ -1,4 +1,4 @@
-"""Reads which results a successful answer refuses, where the configuration says how it tells."""
+"""Reads from a successful answer which results are refused, as the configuration describes it."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def said_by(answer: Answer, reason: str) -> str:
 
 
 def _plain(body: bytes) -> str:
-    """Return an answer that is a short text and no page."""
+    """Return the text of an answer that is short and no page, else ""."""
     text = body[:_LONGEST_TEXT].decode(errors="replace").strip()
     return "" if text[:1] in _NO_TEXT or len(body) >= _LONGEST_TEXT else normalise_message(text)
 

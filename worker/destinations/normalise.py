@@ -1,4 +1,4 @@
-"""Values as Insider's documentation wants them; None for what can't be made so.
+"""Normalises values as Insider's documentation demands; None = a value can't be normalised.
 
 Pure, called some ten thousand times a second: what is right already passes on a fast path, and
 what costs a look-up is remembered.
@@ -31,15 +31,15 @@ _STATED: Final = {
 }
 _OLDEST_AGE: Final = 150
 _OTHER_LANGUAGE_CODES: Final = {"iw": "he", "in": "id", "ji": "yi", "fil": "tl"}
-"""Older codes, and one of three letters that has a near relation of two: Insider takes two."""
+"""The two-letter codes that Insider takes, for older codes and for Filipino's three letters."""
 _LATIN_AMERICA: Final = "419"
 _LATIN_AMERICAN: Final = {"es": "MX"}
-"""The Latin American country with most speakers, for languages that mainly live elsewhere."""
+"""The country with most speakers, for the Latin American form of a language from elsewhere."""
 _REMEMBERED: Final = 8_192
 
 
 def load_tables() -> None:
-    """Load the tables of countries, languages and phone numbers, which the first look-up would.
+    """Load the tables of countries, languages and phone numbers ahead of the first look-up.
 
     A process that is forked afterwards has them already.
     """
@@ -130,7 +130,7 @@ def age(value: Any) -> int | float | None:
 
 
 def contact_lists(value: Any) -> list[int] | None:
-    """Return the numbers of contact lists; a single one makes a list."""
+    """Return the numbers of contact lists; a single number becomes a list."""
     given = value if type(value) is list else [value]
     numbers = [_whole(item) for item in given if not is_empty(item)]
     right = [number for number in numbers if number is not None]
@@ -183,7 +183,7 @@ def timestamp(moment: datetime) -> str:
 
 
 def boolean(value: Any) -> bool | None:
-    """Return the truth that a value clearly states; None where it states none."""
+    """Return true or false if a value clearly states it, else None."""
     if type(value) is bool:
         return value
     if type(value) is str:
@@ -210,7 +210,7 @@ def _country(given: str) -> str | None:
 
 @cache
 def _country_names() -> Mapping[str, str]:
-    """Return what people write beside ISO's own names: the names of CLDR, and UK."""
+    """Return country codes by names that people use beside ISO's: those of CLDR, and UK."""
     codes = {found.alpha_2 for found in pycountry.countries}
     names = Locale("en").territories
     named = {name.casefold(): code for code, name in names.items() if code in codes}

@@ -1,4 +1,4 @@
-"""Phone numbers as the `phonenumbers` library reads them, for most of them without its price.
+"""Reads phone numbers as the `phonenumbers` library does, most of them much faster.
 
 Its rules for a country are taken from its own metadata and compiled once. What is written in an
 unusual way (letters, extensions, a prefix for calls abroad) is handed on to the library, and so is
@@ -23,7 +23,7 @@ _PUNCTUATION: Final = str.maketrans("", "", "+ ()./-")
 _DIGIT: Final = re.compile(r"\d")
 _CALLING_CODES: Final = {str(code): code for code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE}
 _CALLING_CODE_LENGTHS: Final = (1, 2, 3)
-"""The numbers of digits that calling codes have; none begins with another."""
+"""The lengths of calling codes, in digits; no calling code begins with another one."""
 _TYPES: Final = (
     "mobile", "fixed_line", "toll_free", "premium_rate", "shared_cost", "voip",
     "personal_number", "pager", "uan", "voicemail",
@@ -34,7 +34,7 @@ _NEVER: Final = r"(?!)"
 
 @lru_cache(_REMEMBERED)
 def valid_e164(number: str, region: str) -> str | None:
-    """Return a number in E.164 form, or None if no country gives it out.
+    """Return a number in E.164 form, or None if it is not valid in any country.
 
     Args:
         number: With a country code (`+` or `00`), or as it is dialled within the region.
@@ -90,7 +90,7 @@ class _Rules:
     local_lengths: frozenset[int]
 
     def without_prefix(self, digits: str) -> str:
-        """Return a number without the prefix, unless it looks right with it and not without it."""
+        """Return a number without its national prefix, unless only the whole number looks right."""
         begin = self.prefix and self.prefix.match(digits)
         if not begin:
             return digits
@@ -102,7 +102,7 @@ class _Rules:
         return rest
 
     def significant(self, digits: str) -> str:
-        """Return a national number without the prefix, if it is long enough without it."""
+        """Return a national number without its national prefix, if its length is possible then."""
         rest = self.without_prefix(digits)
         if rest is digits:
             return digits
@@ -131,7 +131,7 @@ def _of_code(digits: str) -> tuple[int, str]:
 
 
 def _of_region(digits: str, region: str) -> tuple[int, str]:
-    """Read what is dialled within a region; the calling code may stand before it all the same."""
+    """Read a number as it is dialled within a region; the calling code may stand in front of it."""
     rules = _rules(region)
     if rules.abroad and rules.abroad.match(digits):
         raise _InDoubt
@@ -177,7 +177,7 @@ def _rules_of(metadata: Any) -> _Rules:
 
 @cache
 def _validity(code: int) -> re.Pattern[str]:
-    """Return what all valid significant numbers of a calling code look like, and no others.
+    """Return the pattern that matches exactly the valid significant numbers of a calling code.
 
     The first region that claims a number by its first digits decides about it; one that claims
     none takes whatever is valid there.
@@ -209,7 +209,7 @@ def _kinds_of(metadata: Any) -> Iterator[str]:
 
 
 def _matching(desc: Any) -> str:
-    """Return what matches a description's numbers, of the lengths that they may have."""
+    """Return the pattern of the numbers that a description allows, with their possible lengths."""
     pattern = desc.national_number_pattern or _NEVER
     return f"{_of_lengths(desc.possible_length)}(?:{pattern})\\Z"
 

@@ -46,13 +46,13 @@ class Silence(StrEnum):
     CUT = "cut"
     """The connection ended before the answer did."""
     DEADLINE = "deadline"
-    """The answer was not whole in time."""
+    """The answer was not complete before the deadline."""
     STOPPED = "stopped"
     """We ended the request ourselves."""
     WITHHELD = "withheld"
-    """We did not let it go: at its first byte the permission was not given."""
+    """We did not send the request: right before its first byte, the permit was refused."""
     TOKEN = "token"  # noqa: S105 - a reason
-    """There was no token to send it with, or its token was refused and is replaced."""
+    """There was no token for the request, or its token was refused and is being replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +68,23 @@ class NoAnswer:
 
     @property
     def is_ours(self) -> bool:
-        """Say whether the silence is our own doing, and says nothing about the destination."""
+        """Say whether we ended the request ourselves, which says nothing about the destination."""
         return self.kind in {Silence.STOPPED, Silence.WITHHELD}
 
     @property
     def message(self) -> str:
-        """Return in words that no answer came, and why."""
+        """Return a message that no answer came, and why."""
         return f"no answer ({self.kind})"
 
     @property
     def verdict(self) -> Verdict:
-        """Return that the request failed, which may have been applied all the same."""
+        """Return the verdict that the request failed, and whether it may have been applied."""
         return Failed(self.message, possibly_applied=self.possibly_applied)
 
 
 @dataclass(frozen=True, slots=True)
 class NoToken(NoAnswer):
-    """A request that was not made, or surely not applied, for want of a token that is good.
+    """A request that was not made, or surely not applied, because there was no valid token.
 
     Args:
         why: What that means for the destination.
@@ -94,7 +94,7 @@ class NoToken(NoAnswer):
 
     @property
     def verdict(self) -> Verdict:
-        """Return what the want of a token means for the destination."""
+        """Return the verdict that follows from the missing token."""
         return self.why
 
 
@@ -103,17 +103,17 @@ Permit = Callable[[], Awaitable[bool]]
 
 
 async def granted() -> bool:
-    """Grant the permit to send in any case."""
+    """Permit every request to be sent."""
     return True
 
 
 class Sender(Protocol):
-    """Sends one request at a time per call; many calls may be under way."""
+    """Sends one request with each call; many calls may be under way."""
 
     async def send(
         self, request: OutgoingRequest, deadline_seconds: float, permit: Permit = granted
     ) -> Answer | NoAnswer:
-        """Send, and read the answer to its end, all within the deadline.
+        """Send a request and read its answer to the end, all within the deadline.
 
         The permit is asked right before the first byte, and again right before the body: a process
         may have stood still since its last look. Without it nothing that counts has left.
@@ -128,5 +128,5 @@ class Sender(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         ...

@@ -1,4 +1,4 @@
-"""Tokens of OAuth2: how one is asked for with client credentials, and how the answer is read."""
+"""OAuth2 tokens: the request for one with client credentials, and the reading of the answer."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest
 
 DEFAULT_LIFE_SECONDS: Final = 600.0
-"""Seconds that a token is good for if its answer does not say."""
+"""The seconds that a token is taken to be valid if the answer that issued it does not say."""
 RENEWED_BEFORE_SECONDS: Final = 60.0
 _LIFE_SHARE: Final = 0.25
-"""A token that lives for a shorter time than four minutes is renewed in its last quarter."""
+"""The last part (1/4) of its life in which a token that lives under four minutes is renewed."""
 _FORM: Final = "application/x-www-form-urlencoded"
 _OK: Final = range(200, 300)
 _OURS: Final = range(400, 500)
@@ -43,12 +43,12 @@ class Granted(NamedTuple):
 
     @property
     def renewed_after_seconds(self) -> float:
-        """Return after how long another one should be asked for."""
+        """Return the seconds after which another token should be asked for."""
         return self.seconds - min(RENEWED_BEFORE_SECONDS, self.seconds * _LIFE_SHARE)
 
 
 class AccessToken(NamedTuple):
-    """A token as all processes know it.
+    """A token as all processes share it.
 
     Attributes:
         text: What requests carry.
@@ -108,7 +108,7 @@ def token_request(authorization: Authorization) -> OutgoingRequest:
 
 
 def read_grant(answer: Answer | NoAnswer, authorization: Authorization) -> Granted | Verdict:
-    """Return the token that was issued, or what its lack means for the destination."""
+    """Return the token that was issued, or the verdict if there is none."""
     if isinstance(answer, NoAnswer):
         return Failed(f"{_place(authorization)}: no answer ({answer.kind})", possibly_applied=False)
     document = parsed(answer.body)

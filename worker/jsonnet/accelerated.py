@@ -30,9 +30,9 @@ from worker.jsonnet.engines.judge import EngineModule
 from worker.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
 
 LAST_EVENTS: Final = 1_000
-"""Events of each template that a process remembers."""
+"""The number of recent events of each template for which a process remembers engine use."""
 COMPILED: Final = ""
-"""In the place of a reason: the compiled form rendered the event."""
+"""Stands in the place of a reason if the compiled form rendered the event."""
 
 
 class EngineUse:
@@ -61,11 +61,11 @@ BOTH_EVERY: Final = 2_000
 Often enough to find a difference within minutes; it is 1 % of a drain's work.
 """
 BOTH_TOGETHER: Final = 4
-"""Events in a row that both render: they share a call, and a call costs as much as 20 events."""
+"""The events in a row that both render, in one call, which costs as much as 20 events."""
 BOTH_EVERY_SLOW: Final = 200_000
-"""`BOTH_EVERY` for other engines than rjsonnet: they take 50 ms for a call."""
+"""`BOTH_EVERY` for engines other than rjsonnet, which take 50 ms for a call."""
 COSTLY: Final = frozenset({TOO_LARGE, TOO_LONG})
-"""Messages of failures that no engine is asked about: it would take all time or memory."""
+"""Messages of failures about which no engine is asked: it would run out of time or memory."""
 
 CompiledAnswer = bytes | Failure
 """The body of a request, or the failure of the template."""
@@ -163,7 +163,7 @@ class Accelerator:
         return self._until_both < BOTH_TOGETHER
 
     def compare_with(self, engine: EngineModule) -> None:
-        """Compare as often as that engine allows."""
+        """Set how often answers are compared, by what a call of that engine costs."""
         self._both_every = BOTH_EVERY if engine == "rjsonnet" else BOTH_EVERY_SLOW
         self._until_both = self._both_every
 

@@ -33,7 +33,7 @@ _LIB: Final = "lib:/"
 _COMBINED: Final = "(combined)"
 _HASH_CHARACTERS: Final = 12
 _FILES_KEPT: Final = 256
-"""Parsed files kept in memory: templates share the library's files, so each is parsed once."""
+"""The parsed files kept in memory: templates share the library's, so each is parsed once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class SourceFile:
 
     @property
     def imports(self) -> tuple[tuple[tree.Import, str], ...]:
-        """Return what it imports, each with the name under which the bundle holds that."""
+        """Return the file's imports, each with the name of the imported file in the bundle."""
         found = _parsed(self.text)[1] if self.is_code else ()
         return tuple(zip(found, self.targets, strict=True))
 
@@ -81,7 +81,7 @@ class Bundle:
 
 
 def loads(dumped: Mapping[str, Any]) -> Bundle:
-    """Return a bundle from the values that JSON has of it."""
+    """Return the bundle that was written as JSON, from the parsed values."""
     files = {
         name: SourceFile(**file | {"targets": tuple(file["targets"])})
         for name, file in dumped["files"].items()

@@ -118,7 +118,7 @@ class Renderer:
 
     @property
     def engine_use(self) -> dict[str, dict[str, int]]:
-        """The number of the last events that needed the engine, by template and by reason."""
+        """The number of recent events by template and by reason for the engine; see `COMPILED`."""
         return {
             template.name: counts
             for template, loaded in self._loaded.items()
@@ -230,7 +230,7 @@ class _Loaded:
     engines: TemplateEngines
     accelerator: Accelerator
     places: dict[str, tuple[str, int] | None] = field(default_factory=dict)
-    """File and line for kinds of messages that rjsonnet gives without; None if nobody knows."""
+    """File and line, by kind of message, if rjsonnet reports an error without; None = unknown."""
 
     def compared(
         self, ours: CompiledAnswer, theirs: CompiledAnswer, event: Input

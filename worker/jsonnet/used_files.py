@@ -34,7 +34,7 @@ def stamp_of(folder: Path) -> FolderStamp:
 
 
 class UsedFiles:
-    """Digests of the files of a folder that templates use, kept up with the folder.
+    """Digests of the files of a folder that templates use, renewed when the folder changes.
 
     Args:
         templates: Names of templates; one that is a JSON object names several.

@@ -13,16 +13,16 @@ from typing import Any, Final
 import orjson
 
 _LEAST: Final = 40
-"""Bytes below which nothing is told of a value: the names on the way to it take all the room."""
+"""The least room, in bytes, for a piece of a value; with less room, the value is left out."""
 _DEEPEST: Final = 100
-"""Levels of a body that is told as an object; a deeper one is told as its text."""
+"""The most levels of a body that is reported as JSON; a deeper body is reported as text."""
 _SYMBOLS: Final = 2
-"""Bytes of the brackets around an object, or of the colon and the comma of a field."""
+"""The bytes of the brackets around an object, or of the colon and the comma of a field."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodyParts:
-    """The body of an answer, as it is told.
+    """The body of an answer, split into parts for the records of a response stream.
 
     Args:
         parts: In their order, each a value of JSON without objects in arrays.
@@ -34,7 +34,7 @@ class BodyParts:
 
 
 def body_parts(body: bytes, room: int, *, whole: int, is_truncated: bool) -> BodyParts:
-    """Return a body as parts of at most `room` bytes; what is longer than `whole` is a cut text."""
+    """Split a body into parts of at most `room` bytes; one over `whole` bytes is cut, as a text."""
     text = body[:whole].decode(errors="ignore" if len(body) > whole else "replace")
     is_cut = is_truncated or len(body) > whole
     value: Any = text
@@ -99,11 +99,11 @@ def _by_position(values: list[Any]) -> Iterator[tuple[str, Any]]:
 
 
 class _TooDeepError(Exception):
-    """A body has more levels than anybody writes on purpose."""
+    """A body has more levels than `_DEEPEST`."""
 
 
 def _flat(value: Any, depth: int = 0) -> Any:
-    """Return a value without objects in arrays: an array of them becomes an object by positions.
+    """Return a value in which each array that holds objects or arrays is an object by positions.
 
     Raises:
         _TooDeepError: `orjson` could not write it.

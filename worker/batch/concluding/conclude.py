@@ -45,7 +45,7 @@ SHARED_NAMED: Final = 20
 
 @dataclass(slots=True)
 class _Outcomes:
-    """The outcomes of a request that was taken, with what follows from them.
+    """The outcomes of a request that the destination accepted, with what follows from them.
 
     Args:
         now_ms: When the answer was read, by Redis' clock.
@@ -69,7 +69,7 @@ class _Outcomes:
 
 @dataclass(slots=True)
 class Conclusion:
-    """Does what verdicts say, for the requests of one batch."""
+    """Carries out the verdicts about the requests of one batch."""
 
     batch: Batch
     partition: Partition
@@ -79,7 +79,7 @@ class Conclusion:
     late_seconds: float
 
     async def obey(self, sent: Sent, verdict: Verdict) -> Mapping[str, int]:
-        """Do what a verdict says; returns how many were delivered, by trigger."""
+        """Carry out a verdict; returns how many deliveries succeeded, by trigger."""
         request, note = sent.request, sent.note
         unanswered = isinstance(verdict, Unreadable) or (
             isinstance(verdict, Failed) and verdict.possibly_applied
@@ -104,7 +104,7 @@ class Conclusion:
         return {}
 
     async def unfinished(self, sent: Sent, message: str) -> None:
-        """Leave the note of a request open that we ended ourselves; nobody has failed."""
+        """Leave open the note of a request that we ended ourselves; this counts as no failure."""
         async with self._repairing(sent.request, sent.note, applied=True):
             if sent.request.parcels[0].route.on_ambiguous == "dead_letter":
                 await self._ambiguous(sent, message)
@@ -115,7 +115,7 @@ class Conclusion:
     async def _repairing(
         self, request: Request, unanswered_note: Note | None, *, applied: bool
     ) -> AsyncIterator[None]:
-        """Put right what a newer holder of the lease may have done before this request."""
+        """If the lease was lost, publish repairs where the next holder delivered newer events."""
         try:
             yield
         except LeaseLost:
@@ -145,7 +145,7 @@ class Conclusion:
         )
 
     def _counts(self, sent: Sent, **more: int) -> Counter[str]:
-        """Return what a request adds to the counts; itself is counted under its first trigger."""
+        """Return what a request adds to the counts; the request counts for its first trigger."""
         request = sent.request
         counts = Counter(
             f"resent|{parcel.delivery.trigger}"
@@ -223,7 +223,7 @@ class Conclusion:
                 )
 
     def _add_delivered(self, parcel: Parcel, to: _Outcomes) -> None:
-        """Add a delivery that was taken, and those of its batch that it beat."""
+        """Add a delivery that the destination accepted, and those of its batch that it beat."""
         state, trigger = self.batch.state, parcel.delivery.trigger
         before = to.records.get(parcel.digest) or state.records[parcel.digest]
         to.records[parcel.digest] = parcel.delivered_in(before)
@@ -291,13 +291,13 @@ class Conclusion:
         self._wait(waits)
 
     def _wait(self, waits: Mapping[str, Wait | None]) -> None:
-        """Make this drain, too, keep to the waits that were settled."""
+        """Apply settled waits to this drain: triggers that wait send nothing more of the batch."""
         for trigger, wait in waits.items():
             self.batch.state.set_wait(trigger, wait)
         self.batch.drop([trigger for trigger, wait in waits.items() if wait])
 
     async def _buried(self, outcomes: Mapping[Parcel, AfterFailure], message: str) -> list[Settled]:
-        """Bury the parcels that may not be tried again."""
+        """Return the deaths of the parcels that may not be tried again."""
         dead = [parcel for parcel, outcome in outcomes.items() if outcome.setback is None]
         deaths = [(p.delivery, self.settler.obituary(p, Death.FAILED, message, None)) for p in dead]
         return await self.settler.buried(deaths)
@@ -312,7 +312,7 @@ class Conclusion:
         )
 
     async def _ambiguous(self, sent: Sent, message: str) -> None:
-        """Bury what may have been sent: `on_ambiguous` says that a person decides about it."""
+        """Dead-letter deliveries that may have been made, as `on_ambiguous` demands."""
         request = sent.request
         deaths = [
             (parcel.delivery, self.settler.obituary(parcel, Death.AMBIGUOUS, message, None))
@@ -323,7 +323,7 @@ class Conclusion:
         self.batch.drop(request.triggers)
 
     async def _settle_open(self, sent: Sent, base: Settlement, *, possibly_applied: bool) -> None:
-        """Settle a request without a sure answer; its note stays open, and `tried` is written."""
+        """Settle a failed request; if it may have been applied, its note stays open."""
         request, note = sent.request, sent.note
         # Counted before `tried` is: it tells what had been sent before this request.
         counts = self._counts(sent, unanswered=int(possibly_applied))

@@ -56,7 +56,7 @@ class Refusals:
     _taken_seconds: dict[str, float] = field(default_factory=dict)
 
     async def refused(self, sent: Sent, message: str) -> None:
-        """Halve a body; a delivery refused alone is suspect until another one goes through."""
+        """Halve a refused body; a delivery refused alone is suspect until another goes through."""
         request = sent.request
         if len(request.parcels) > 1:
             if len(request.triggers) == 1:
@@ -75,7 +75,7 @@ class Refusals:
             await self._stop(trigger, parcel.route)
 
     async def part_taken(self, request: Request) -> None:
-        """Bury the deliveries that were refused alone meanwhile, since others go through."""
+        """Dead-letter the suspects of a request's triggers, since this request was accepted."""
         for trigger in request.triggers:
             self._taken_seconds[trigger] = self.batch.state.clock.seconds()
             await self._bury(trigger)
@@ -97,7 +97,7 @@ class Refusals:
             self.batch.state.setbacks.update(setbacks)
 
     async def _stop(self, trigger: str, route: Route) -> None:
-        """Stop halving a body of which nothing was taken; its trigger is paused or waits."""
+        """Stop halving a body of which nothing was accepted; its trigger is paused or waits."""
         causes = {suspect.obituary.cause for suspect in self._suspects[trigger]}
         if len(causes) == 1 and route.api.max_users > 1 and self.batch.has_left(trigger):
             obituary = self._suspects.pop(trigger)[-1].obituary
@@ -113,7 +113,7 @@ class Refusals:
             await self.settler.write(Settlement(settled=await self.settler.buried(deaths)))
 
     async def _acquit(self, triggers: list[str]) -> None:
-        """Postpone suspects; a trigger of which nothing goes through waits as a whole."""
+        """Postpone suspects; if nothing of their trigger goes through, the whole trigger waits."""
         for trigger in triggers:
             suspects = self._suspects.pop(trigger, [])
             if suspects and trigger not in self.batch.state.paused:
@@ -158,7 +158,7 @@ class Refusals:
         return replace(wait, not_before_ms=min(wait.not_before_ms, latest_ms))
 
     async def _is_to_blame(self, trigger: str, suspect: _Suspect) -> bool:
-        """Say whether what the destination answered lately tells that the others are taken."""
+        """Say whether a suspect is to blame: recent answers show that others are accepted."""
         answers = await self.gate.answers(self.batch.routes)
         own = answers.pop(trigger)
         place, status = suspect.parcel.delivery.place, suspect.obituary.status
@@ -175,7 +175,7 @@ class Refusals:
         )
 
     def _alone(self, setback: Setback, refusal: str) -> Setback:
-        """Return a setback by which a suspect is alone in its next request, later each time.
+        """Return the setback of a suspect: it is sent alone next, and later after each refusal.
 
         So it neither holds up those that come after it nor is sent again and again.
         """

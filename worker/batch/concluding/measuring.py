@@ -25,7 +25,7 @@ from worker.destinations.api import Answer
 
 
 def measures_of_request(sent: Sent) -> dict[str, int]:
-    """Return what a request adds: its answer, its user objects, and the time until the answer."""
+    """Return a request's counts: its answer, its user objects, and the time until the answer."""
     answer = sent.answer
     told = label_of_status(answer.status) if isinstance(answer, Answer) else answer.kind.value
     return {
@@ -36,7 +36,7 @@ def measures_of_request(sent: Sent) -> dict[str, int]:
 
 
 def measures_of_deliveries(settled: Iterable[Settled], now_ms: int) -> dict[str, int]:
-    """Return what deliveries add: how long they took since the event and since its acceptance.
+    """Return counts of the times that deliveries took since their events and their acceptance.
 
     An event that a comparison made up has happened at no known time.
     """

@@ -72,7 +72,7 @@ def _repairs(parcel: Parcel, record: Record, names: dict[int, str]) -> list[NewD
 
 
 def _repair(parcel: Parcel, trigger: str, item: Item) -> NewDelivery:
-    """Return what a trigger delivered last, once more: with its own time, it beats nothing new."""
+    """Return a trigger's last delivery as a repair; with its own time, it beats no newer event."""
     header = parcel.delivery.header._replace(
         direction=item.direction,
         time_us=item.delivered_us,
@@ -98,7 +98,7 @@ def _newest(parcel: Parcel, record: Record) -> Item | None:
 
 
 def _turned(parcel: Parcel, newest: Item) -> bytes:
-    """Return the profile with its one segment event turned into the newest."""
+    """Return the profile with direction and time of the newest event in its one segment event."""
     profile: dict[str, Any] = orjson.loads(decode_profile(parcel.delivery.profile))
     old = (profile.get("segment_events") or [{}])[0]
     event = newest.direction.value

@@ -24,16 +24,16 @@ _PROFILE_ID: Final = "_id"
 _PAYLOAD_ID: Final = "payload_id"
 _TEXT_CHARACTERS: Final = 500
 _FIELDS_AT_MOST: Final = 8
-"""Values in `origin`, of at most 500 characters each."""
+"""The most values in the `origin` of a record, of at most 500 characters each."""
 _HEADERS_AT_MOST: Final = 8
 PART_BYTES: Final = 8_000
-"""Bytes of an answer in one record, which then stays below what Lytics takes."""
+"""The most bytes of an answer's body in one record, so that Lytics accepts the record."""
 REQUEST_BYTES: Final = 64_000
-"""Bytes of an answer in all records of its request."""
+"""The most bytes of an answer's body in all records of its request together."""
 _OF_EACH_PART: Final = ("trigger", "audience", "event", "event_time", "time")
-"""Fields of all records of one answer. The outcome is told once, so that it is counted once."""
+"""Fields that all records of one answer have. Only the first has the outcome, to count it once."""
 _UNTOLD: Final = frozenset({Skip.DUPLICATE, Skip.SUPERSEDED, Skip.ALREADY_THERE})
-"""Outcomes that are not told, because no request was needed."""
+"""Reasons of skipped deliveries that get no record, because no request was needed."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -63,7 +63,7 @@ class Responses:
     identity: str = ""
 
     def of(self, settlement: Settlement, now_ms: int) -> tuple[bytes, ...]:
-        """Return the records of a settlement: JSON of the stream and the record, each."""
+        """Return the records about a settlement, each as JSON: its stream's name and the record."""
         if not self.streams:
             return ()
         told = [
@@ -148,7 +148,7 @@ def _answered(answer: Answer, stream: ResponseStream) -> dict[str, Any]:
 
 
 def _told_body(answer: Answer, room: int) -> Iterator[dict[str, Any]]:
-    """Yield what each record of an answer tells of its body."""
+    """Yield the fields about an answer's body, for each record of the answer."""
     if not answer.body:
         return
     found = body_parts(answer.body, PART_BYTES, whole=room, is_truncated=answer.truncated)

@@ -1,4 +1,4 @@
-"""Settles: the only way in which outcomes, notes, waits and letters get into Redis."""
+"""The settler: it alone writes the outcomes, waits and dead letters of a batch into Redis."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Streaks(Protocol):
     """Counts how many deliveries of a trigger died of one cause in a row, over all workers."""
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
-        """Return how many of these deliveries may die; if not all may, the trigger is paused."""
+        """Return how many of `count` deliveries may die; unless all may, pause the trigger."""
 
     async def broken(self, trigger: str) -> None:
-        """Begin to count anew: something of the trigger was delivered."""
+        """Start the count again, because a delivery of the trigger succeeded."""
 
     async def pause(self, trigger: str, obituary: Obituary) -> None:
-        """Pause a trigger all of whose deliveries die like this."""
+        """Pause a trigger whose deliveries all die of the same cause."""
 
     async def stop(self, trigger: str, reason: str) -> None:
         """Pause a trigger for another reason than a cause of death."""
@@ -62,7 +62,7 @@ class Settler:
         return bool(settled)
 
     async def write(self, settlement: Settlement, *, tried: Iterable[bytes] = ()) -> int:
-        """Settle; the history and the tally follow. Returns the end of an open note (ms), or 0.
+        """Write a settlement with ledgers and history; returns the end of an open note (ms), or 0.
 
         Ledgers are written as they are once all settlements before this one are written, so that
         none goes back.
@@ -90,7 +90,7 @@ class Settler:
         return end_ms
 
     async def buried(self, deaths: Sequence[tuple[Delivery, Obituary]]) -> list[Settled]:
-        """Return the settled deaths; those beyond a streak of one cause stay in their streams."""
+        """Return the outcomes of deaths; what exceeds a streak of one cause stays in its stream."""
         groups: dict[tuple[str, str], list[tuple[Delivery, Obituary]]] = {}
         for delivery, obituary in deaths:
             groups.setdefault((delivery.trigger, obituary.cause), []).append((delivery, obituary))

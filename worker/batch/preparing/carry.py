@@ -33,7 +33,7 @@ from worker.errors import PayloadRefused
 async def read_and_carry(
     partition: Partition, state: State, streams: Sequence[str], numbers: Numbers, *, entries: int
 ) -> Sequence[Delivery]:
-    """Read a batch as `read_batch` does; what has to be carried over is, and nothing is left of it.
+    """Read a batch, moving events of renamed audiences and people until it holds none of them.
 
     Raises:
         LeaseLost: What was carried over until then stays so.
@@ -49,7 +49,7 @@ async def read_and_carry(
 async def _carry_over(
     deliveries: Sequence[Delivery], renames: Renames, partition: Partition, numbers: Numbers
 ) -> bool:
-    """Carry over those of these deliveries that are about renamed audiences; says if any were."""
+    """Carry over the deliveries about renamed audiences; returns whether there were any."""
     concerned = [delivery for delivery in deliveries if renames.concern(delivery.header)]
     undone = [Replacement(each, ()) for each in deliveries if renames.undid(each.header)]
     if not (concerned or undone):
@@ -72,11 +72,12 @@ async def _carry_over(
 def _replaced(
     delivery: Delivery, renames: Renames, records: Mapping[bytes, Record], numbers: Numbers
 ) -> list[NewDelivery]:
-    """Return what takes a delivery's place; nothing if its profile can't be read.
+    """Return the deliveries that replace one about a renamed audience; [] = it stays.
 
     An entrance stays under the former slug if the ledger knows an exit there that beats it. What
     leaves the audience has to leave the former slug too, if the person still has it at the
-    destination. So does what may have entered it by a request without a sure answer.
+    destination. So does what may have entered it by a request without a sure answer. A delivery
+    whose profile can't be read stays.
     """
     header, former = delivery.header, delivery.header.audience
     record = records.get(header.digest, Record())

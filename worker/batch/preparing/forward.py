@@ -25,7 +25,7 @@ HELD_MS: Final = 2_000
 
 
 async def hand_on(deliveries: Sequence[Delivery], partition: Partition, state: State) -> bool:
-    """Hand on what belongs to people who were renamed, and hold back who is being renamed.
+    """Hand on the events of people who were renamed; hold back those of people being renamed.
 
     Returns:
         Whether the batch has to be read again.
@@ -66,7 +66,7 @@ async def is_concerned(
 async def forwards_of(
     deliveries: Sequence[Delivery], partition: StreamReader, state: State
 ) -> Mapping[bytes, Forward]:
-    """Return the records of those of these people who are being renamed or were."""
+    """Return the records of the deliveries' people who were renamed, or are being renamed."""
     if not state.has_forwards or not deliveries:
         return {}
     digests = list(dict.fromkeys(delivery.header.digest for delivery in deliveries))

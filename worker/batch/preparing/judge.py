@@ -60,7 +60,7 @@ async def decode_batch(batch: Batch, deliveries: Sequence[Delivery], *, entries:
 
 
 def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Contender]:
-    """Decode a batch. What can't be decoded is dead; what is too much stays in its stream."""
+    """Decode deliveries. Unreadable ones die; those beyond `OPEN_BYTES` stay in their streams."""
     contenders: list[Contender] = []
     size = 0
     for delivery in deliveries:
@@ -136,7 +136,7 @@ def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:
 
 
 def ask_ledger(contenders: Sequence[Contender], batch: Batch) -> list[Contender]:
-    """Skip what the ledger says need not be delivered, and return the rest.
+    """Skip the deliveries that the ledger makes unnecessary, and return the others.
 
     If `on_ambiguous` says so, what may have been sent before becomes a dead letter.
     """

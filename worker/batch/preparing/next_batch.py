@@ -39,17 +39,17 @@ class NextBatch:
     _preparing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Be ready to begin."""
+        """Enter the block in which the next batch may be prepared."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Prepare nothing more."""
+        """Stop preparing, and wait until the step under way has ended."""
         self._is_over = True
         if self._preparing:
             await self._preparing
 
     def begin(self, ends: Callable[[], Awaitable[bool]]) -> None:
-        """Begin to prepare, if nothing is in trouble; called again, it does nothing."""
+        """Begin to prepare the next batch, if it is worth it; called again, this does nothing."""
         if not self._has_begun:
             self._has_begun = True
             if self._is_worth_it():
@@ -92,7 +92,7 @@ class NextBatch:
         self.prepared = batch
 
     def turn(self, streams: Sequence[str]) -> Batch | None:
-        """Return the next batch, with what this one has left; None = it has to be read anew."""
+        """Return the prepared batch, preceded by what the present one left; None = read it anew."""
         present, prepared = self.present, self.prepared
         if prepared is None:
             return None

@@ -88,7 +88,7 @@ class _Source:
             self.hold = self.hold._replace(last_id=entry_id)
 
     def take(self) -> None:
-        """Remember that an entry of it is worked on."""
+        """Remember that an entry of the stream went into the batch."""
         self.only_waiting = self.only_orphans = False
 
 
@@ -108,7 +108,7 @@ class _BatchReader:
     seen_bytes: int = 0
 
     async def fill(self, sources: Iterable[_Source]) -> None:
-        """Read on in streams of which little is left."""
+        """Read more of the streams of which few entries are left in memory."""
         longer = [source for source in sources if not source.is_exhausted]
         wanted = [source for source in longer if len(source.entries) <= self.low]
         if not wanted:
@@ -137,7 +137,7 @@ class _BatchReader:
 
 
 def order_of(entry_id: str) -> tuple[int, int]:
-    """Return an entry id as something that can be compared."""
+    """Return the sort key of an entry id: its milliseconds and its sequence number."""
     milliseconds, _, sequence = entry_id.partition("-")
     return int(milliseconds), int(sequence or 0)
 
@@ -169,7 +169,7 @@ async def read_on(
     *,
     entries: int,
 ) -> list[Delivery]:
-    """Read as `read_batch` does, but only what stands behind these. It stores no holds."""
+    """Read as `read_batch` does, but only entries behind these deliveries, and store no holds."""
     read = {delivery.stream: delivery.entry_id for delivery in behind}
     sources = [_source(state, name) for name in streams]
     for source in sources:
@@ -211,7 +211,7 @@ async def _read(
 
 
 def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
-    """Leave an entry where it is if it has to wait, or if its trigger does not want it."""
+    """Say whether an entry stays in its stream: it has to wait, or its trigger does not want it."""
     if state.is_orphan(delivery):
         source.set_aside(delivery.entry_id)
         return True
@@ -222,14 +222,14 @@ def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
 
 
 async def is_any_due(reader: StreamReader, state: State, streams: Iterable[str]) -> bool:
-    """Say whether streams hold anything behind what has to wait there."""
+    """Say whether any of the streams holds an entry behind those that have to wait."""
     sources = [_source(state, stream) for stream in streams]
     found = await reader.read([ReadRange(source.stream, source.after_id, 1) for source in sources])
     return any(head.entries for head in found)
 
 
 def is_full(batch: Sequence[Delivery], entries: int) -> bool:
-    """Say whether there may be more behind a batch that was read with that limit."""
+    """Say whether there may be more to read behind a batch that was read with this limit."""
     return len(batch) >= entries or sum(len(each.profile) for each in batch) >= BATCH_BYTES
 
 

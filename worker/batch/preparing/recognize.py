@@ -20,7 +20,7 @@ from worker.errors import PayloadRefused
 
 
 class Recognized:
-    """The answers about a batch.
+    """The recognizer's answers about the people of a batch.
 
     Args:
         stables: The digest of the stable id by a delivery's place.
@@ -48,7 +48,7 @@ class Recognized:
 
     @property
     def is_quiet(self) -> bool:
-        """Say whether everything goes on as it is."""
+        """Say whether no delivery of the batch has to wait or to be handed on."""
         return not any(self._answers.values())
 
     def _answer(self, delivery: Delivery) -> str:
@@ -62,7 +62,7 @@ NOTHING: Final = Recognized({}, {})
 async def recognize(
     deliveries: Sequence[Delivery], forwards: Mapping[bytes, Forward], recognizer: Recognizer | None
 ) -> Recognized:
-    """Ask about the people of a batch, except those who are being renamed just now."""
+    """Ask the recognizer about the people of a batch, except those who are just being renamed."""
     if recognizer is None:
         return NOTHING
     stables: dict[str, bytes] = {}

@@ -48,7 +48,7 @@ class RowRenderer(Protocol):
     async def render_safely(
         self, template: Template, engine: Engine, rows: Sequence[Row], *, compares: bool = False
     ) -> list[Rendered | None]:
-        """Render rows, but only what can't kill the process; None for all others.
+        """Render only the rows that can't kill the process; None for all others.
 
         Other work has its turn all the time. If rows take so long that it would have to wait, there
         are fewer results. What an engine is to confirm is among the others, unless `compares` asks
@@ -56,7 +56,7 @@ class RowRenderer(Protocol):
         """
 
     def doubts(self, template: Template) -> bool:
-        """Say whether what `render_safely` made of a template can't be trusted any more."""
+        """Say whether earlier results of `render_safely` for a template are no longer trusted."""
 
 
 class _Group(NamedTuple):
@@ -81,7 +81,7 @@ async def render_and_shape(
     renderer: RowRenderer,
     ends: Callable[[], Awaitable[bool]],
 ) -> None:
-    """Render per template and shape, until it has to end; fills the batch.
+    """Render and shape deliveries into the batch, template by template, until `ends` says to stop.
 
     What was rendered ahead comes last: a template may lose its trust while the rest is rendered.
     """
@@ -107,7 +107,7 @@ async def render_and_shape(
 async def render_ahead(
     batch: Batch, renderer: RowRenderer, ends: Callable[[], Awaitable[bool]]
 ) -> None:
-    """Render and shape before the batch's turn, until it has to end; fills `batch.before`.
+    """Render and shape a batch before its turn, into `batch.before`, until `ends` says to stop.
 
     Requests of other deliveries are under way, so that this process must not be at risk, nor busy
     for long. Whatever is not simply rendered and shaped is left to the batch's turn.
@@ -134,7 +134,7 @@ async def _render_parts(
     render: Callable[[_Part], Awaitable[bool]],
     ends: Callable[[], Awaitable[bool]],
 ) -> None:
-    """Render deliveries, part after part, until it has to end."""
+    """Render deliveries part by part, until `ends` says to stop or `render` returns false."""
     for part in _parts(contenders, batch):
         if await ends() or not await render(part):
             return
@@ -166,7 +166,7 @@ def _take_in(going: Sequence[Contender], batch: Batch, places: Collection[str]) 
 
 
 def forget_doubted(batch: Batch, renderer: RowRenderer) -> None:
-    """Forget what was rendered ahead by what is not trusted any more."""
+    """Forget parcels rendered ahead whose templates' compiled form is no longer trusted."""
     doubted = {
         name
         for name, route in batch.routes.items()
@@ -197,7 +197,7 @@ async def _rendered(
 def _shape_all(
     part: _Part, results: Sequence[Rendered | Asserted | TemplateFailed | Killed], batch: Batch
 ) -> None:
-    """Shape what was rendered; of isolated rows, there may be fewer results."""
+    """Shape the results of rendering; isolated rows may have fewer results than rows."""
     isolated = part.group.isolated
     now_us = batch.state.now_ms() * 1000
     for contender, result in zip(part.contenders, results, strict=not isolated):

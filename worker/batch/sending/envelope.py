@@ -1,4 +1,4 @@
-"""Envelopes: the whole body of a request, made by a template of its array of results."""
+"""Envelopes: templates that make the whole body of a request from its array of results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, Tem
 
 
 async def enveloped(request: Request, renderer: RowRenderer) -> Request | str:
-    """Return a request as it is sent, or why there is no body for it.
+    """Return a request with its whole body, or the reason why its template makes none.
 
     A template that may end the process is rendered in another one.
     """
@@ -38,5 +38,5 @@ async def enveloped(request: Request, renderer: RowRenderer) -> Request | str:
 
 
 def row_of(array: bytes, settings: Mapping[str, Any]) -> Row:
-    """Return what the template of an envelope is given: the array, as `results`."""
+    """Return the row that the template of an envelope renders: the array, as `results`."""
     return Row(b'{"results":' + array + b',"segment_events":[{}]}', settings)

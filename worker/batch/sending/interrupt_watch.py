@@ -43,7 +43,7 @@ class Stop:
 
 @dataclass(slots=True)
 class InterruptWatch:
-    """Looks every 0.2 s whether requests have to end, as long as it is entered.
+    """Checks every 0.2 s, as long as it is entered, whether requests have to end.
 
     Args:
         grace_seconds: For how long requests may be under way after the signal to stop.

@@ -26,7 +26,7 @@ SMALL_SHARE: Final = 4
 
 @dataclass(slots=True)
 class Packer:
-    """The packer: makes requests of a batch's parcels, one after the other.
+    """Makes requests from the parcels of a batch, one after the other.
 
     If a trigger waits because nothing of it went through, one delivery of it goes first, alone.
     A failed request keeps all other events of its profiles waiting, of every trigger, so few
@@ -65,7 +65,7 @@ class Packer:
         return self._request((Packed((chosen,), users),), is_part=request.is_part)
 
     def next_request(self, *, may_leave: bool = False) -> Request | None:
-        """Pack the next request, or None if all that is left is busy or has to wait.
+        """Pack the next request; None = all remaining parcels are busy or have to wait.
 
         Args:
             may_leave: Another batch follows, which will read again what this one leaves.
@@ -88,7 +88,7 @@ class Packer:
         return None
 
     def _would_be_small(self, part: Part, *, may_leave: bool) -> bool:
-        """Say whether a part waits for more; the first request of a batch never does."""
+        """Say whether a part waits for more parcels; the first request of a batch never waits."""
         if not (self.is_patient and part.parcels and part.is_ordinary):
             return False
         busy = self.batch.busy
@@ -99,7 +99,7 @@ class Packer:
         return blocked > 0 or (may_leave and self._has_packed and not part.is_due)
 
     def _of_part(self, part: Part) -> tuple[Request | None, list[Parcel]]:
-        """Take the parcels of a request out of a part, and also those that have to go alone."""
+        """Take a request's parcels out of a part, and those whose triggers have to go alone."""
         alone, in_trouble = part.kind.alone, list[Parcel]()
         if not part.parcels or (alone and not self.batch.may_go(alone)):
             return None, in_trouble
@@ -123,7 +123,7 @@ class Packer:
         return request, in_trouble
 
     def _takes(self, builder: RequestBuilder, parcel: Parcel, *, shares: bool) -> bool:
-        """Say whether a parcel is done with: in the request, or settled without one."""
+        """Add a parcel to a request; returns whether it was added, or settled without a request."""
         if shares and builder.holds(parcel):
             return self._joins(parcel, builder)
         may_go = not builder.is_full and self.batch.may_go(parcel.delivery.trigger)
@@ -133,7 +133,7 @@ class Packer:
         return not users or builder.add(parcel, users)
 
     def _joins(self, parcel: Parcel, builder: RequestBuilder) -> bool:
-        """Add a parcel to the user object of its profile if the ledger would let it pass then.
+        """Add a parcel to the user object of its profile, if the ledger still lets the parcel pass.
 
         It is judged as if what is in that object was delivered already, as in a later request.
         """
@@ -154,13 +154,13 @@ class Packer:
             return False
 
     def _fewest_failures(self, part: Part) -> int:
-        """Return the sort key of a part: the fewest failures first, if its trigger is tried."""
+        """Return the sort key of a part: if its trigger waits, the fewest failures of a parcel."""
         if part.kind.alone not in self.batch.state.waits:
             return 0
         return min(map(self._failures, part.parcels), default=0)
 
     def _failures(self, parcel: Parcel) -> int:
-        """Return how often its requests failed: who failed least shows best whether others do."""
+        """Return how many requests of a parcel failed; one with few failures is the best probe."""
         setback = self.batch.state.setbacks.get(parcel.delivery.place)
         return setback.failures if setback else 0
 

@@ -36,11 +36,11 @@ class RequestBuilder:
     _closed: set[bytes] = field(default_factory=set)
 
     def holds(self, parcel: Parcel) -> bool:
-        """Say whether the parcel's profile has a user object here."""
+        """Say whether the parcel's profile has a user object in this request."""
         return parcel.digest in self._at
 
     def add(self, parcel: Parcel, users: tuple[bytes, ...]) -> bool:
-        """Add user objects of their own for a parcel; returns whether they fit.
+        """Add a parcel's own user objects to the request; returns whether they fit.
 
         The first parcel always fits: it is known not to be too large alone. Its root options are
         the request's. A parcel of which something newer has made other root options untrue goes in
@@ -64,7 +64,7 @@ class RequestBuilder:
         return True
 
     def record(self, parcel: Parcel, known: Record) -> Record:
-        """Return the ledger of a profile as if all that is here was delivered already."""
+        """Return the ledger record of a profile as if this request was delivered already."""
         record = self._records.get(parcel.digest)
         if record is None:
             (first,) = self._packed[self._at[parcel.digest]].members

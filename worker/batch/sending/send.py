@@ -31,7 +31,7 @@ from worker.logs import log_bug
 LONGEST_WAIT_SECONDS: Final = 1.0
 """A request that gets no slot within this time is left to a later drain, which the sweep starts."""
 BOOKINGS: Final = 5
-"""The number of slots in a row that may pass before Redis has answered."""
+"""The number of bookings in a row whose slots may have passed by the time that Redis answers."""
 REDIS_SLOW: Final = "redis_slow"
 LOG: Final = structlog.get_logger()
 
@@ -75,7 +75,7 @@ class SendGuard:
             self.closed = booked
 
     async def give_back(self) -> None:
-        """Tell the gate that nothing came of the slot."""
+        """Give the slot back to the gate, if it was not used."""
         if self.has_slot:
             self.has_slot = False
             await self.courier.gate.cancel(self.slot)
@@ -116,7 +116,7 @@ class Courier:
             self.batch.done(request)
 
     async def _carry_in(self, slot: Slot, request: Request) -> None:
-        """Note and send a request in its slot, and do what follows from the answer."""
+        """Write a request's note, send it in its slot, and do what follows from the answer."""
         whole = await enveloped(request, self.renderer)
         if isinstance(whole, str):
             await self.gate.cancel(slot)
@@ -142,7 +142,7 @@ class Courier:
             await self._look()
 
     async def _conclude(self, sent: Sent, verdict: Verdict) -> None:
-        """Settle a request that was answered, or whose answer failed to come, and tell the gate."""
+        """Settle a request that was sent, answered or not, and report the verdict to the gate."""
         self.batch.state.tally.requests += 1
         self._log(sent, verdict)
         delivered = await self.conclusion.obey(sent, verdict)
@@ -160,7 +160,7 @@ class Courier:
         await self._leave(sent.request, passage.closed)
 
     async def _leave(self, request: Request, closed: Closed | None) -> None:
-        """Take a request back that got no slot, and look for which triggers the gate is open."""
+        """Take back a request that was not sent, and look for which triggers the gate is open."""
         self.batch.again(request)
         if closed is None:
             return
@@ -175,7 +175,7 @@ class Courier:
         await self._look()
 
     async def _part(self, request: Request) -> None:
-        """Separate the triggers of a request for which the gate is not plainly open."""
+        """Separate the triggers of a request that the gate does not let pass together."""
         self.closed = next(
             (look for look in (await self._look()).values() if isinstance(look, Closed)),
             self.closed,
@@ -192,7 +192,7 @@ class Courier:
         return looks
 
     async def _slot(self, request: Request) -> Slot | Closed | None:
-        """Book a slot and sleep until it; None if the drain has to end before."""
+        """Book a slot and sleep until its time; None = the drain has to end before."""
         for _ in range(BOOKINGS):
             booked = await self.gate.book(
                 kind=self.batch.kind,
@@ -215,7 +215,7 @@ class Courier:
         return Closed("ok", REDIS_SLOW, None)
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep, but look at the flag every 0.2 s."""
+        """Sleep, but check every 0.2 s whether the drain has to stop."""
         end = self.batch.state.clock.seconds() + seconds
         while not self.watch.stopping.is_set():
             left = end - self.batch.state.clock.seconds()
@@ -242,7 +242,7 @@ class Courier:
     async def _exchange(
         self, request: Request, passage: SendGuard
     ) -> tuple[Verdict, Answer | NoAnswer]:
-        """Send, and say what the answer means; an error of our own counts as unreadable."""
+        """Send a request and judge its answer; an error of our own counts as unreadable."""
         try:
             answer = await self._send(request, passage)
             return self._verdict(request, answer), answer
@@ -290,7 +290,7 @@ class Courier:
         )
 
     def _refuse_unsent(self, request: Request, message: str) -> None:
-        """Halve a request for which there is no body, until it is known whose fault that is."""
+        """Halve a request whose envelope can't be made, until the delivery at fault is alone."""
         if len(request.parcels) > 1:
             self.batch.split(request)
             return
@@ -299,7 +299,7 @@ class Courier:
         self.batch.deaths.append((parcel.delivery, obituary))
 
     async def _unsendable(self, request: Request, note: Note, message: str) -> None:
-        """Bury what can't be sent: a forbidden URL, or credentials that HTTP does not allow."""
+        """Dead-letter deliveries whose own URL can't be used; else pause the request's triggers."""
         parcels = request.parcels
         if any(parcel.shaped.url for parcel in parcels):
             deaths = [
@@ -344,7 +344,7 @@ class Courier:
 
 
 def _all_values(request: Request, users: Sequence[bytes]) -> bytes:
-    """Return a text in which every value that was sent stands: in a form they are escaped."""
+    """Return a text with every value that was sent, not escaped as in a form or a URL."""
     if not request.parcels[0].shaped.url and request.body[:1] in (b"{", b"["):
         return request.body
     return b"\n".join((*users, unquote(request.url).encode()))

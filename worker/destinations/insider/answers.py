@@ -63,7 +63,7 @@ def classify(answer: Answer, *, users: int, url: str) -> Verdict:
 
 
 def _says_unknown(text: str) -> bool:
-    """Say whether the person is not known; an "unknown user attribute" is something else."""
+    """Say whether an error means an unknown person; "unknown user attribute" does not."""
     return bool(_NOT_KNOWN.search(text)) and not _ABOUT_A_FIELD.search(text)
 
 
@@ -145,7 +145,7 @@ def _add_up(
 
 
 def _by_user(errors: Mapping[str, Any]) -> dict[int, list[str]] | None:
-    """Group errors by the index at the start of their key; the rest may hold dots and regexes."""
+    """Group errors by the user's index, with which each key begins; None if a key does not."""
     by_user: dict[int, list[str]] = {}
     for key, value in errors.items():
         found = _ERROR_KEY.fullmatch(key)
@@ -156,7 +156,7 @@ def _by_user(errors: Mapping[str, Any]) -> dict[int, list[str]] | None:
 
 
 def _as_text(value: Any) -> str:
-    """Return what is wrong, without what follows a colon: that may be the value itself."""
+    """Return an error's text up to a colon, behind which the value itself may stand."""
     if type(value) is list:
         return ", ".join(_as_text(item) for item in value)
     return value.partition(": ")[0] if type(value) is str else ""

@@ -43,7 +43,7 @@ class InsiderApi(Api):
     def correct(
         self, shaped: Shaped, header: Header, rules: ShapingRules, knowledge: Knowledge
     ) -> Shaped | NotSendable:
-        """Take back what something newer has made untrue."""
+        """Correct what newer events have made untrue in a body."""
         return insider_memberships.correct(shaped, header, rules, knowledge)
 
     def unite(
@@ -62,7 +62,7 @@ class InsiderApi(Api):
         return insider_answers.classify(answer, users=users, url=url)
 
     def tells_data(self, shaped: Shaped, header: Header, rules: ShapingRules) -> bool:
-        """Say whether a body tells something of the person beside memberships and events."""
+        """Say whether a body holds data of the person beside memberships and events."""
         return any(insider_memberships.tells_data(user, header, rules) for user in shaped.users)
 
     def overwrites(self, shaped: Shaped) -> bool:

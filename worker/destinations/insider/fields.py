@@ -35,20 +35,22 @@ DEFAULT_ATTRIBUTES: Final[dict[str, Callable[[Any], Any]]] = {
 }
 PHONE: Final = "phone_number"
 OBJECT_ATTRIBUTES: Final = "object_attributes"
-"""Lists of objects with patch actions, of a newer page; passed on as they are, wherever they stand.
+"""The key of lists of objects with patch actions, from a newer page of Insider's documentation.
+
+They are passed on as they are, wherever they stand.
 """
 TOO_OLD: Final = "too_old"
 
 _BLOCKED: Final = frozenset({"", "undefined", "anonymous", "0", "1", "null"})
-"""Identifiers that many people share: they would merge their profiles."""
+"""Identifiers that many people share: sending them would merge these people's profiles."""
 
 _EVENT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _EVENT_KEYS: Final = frozenset({"event_name", "timestamp", "event_params"})
 _MINUTE_US: Final = 60_000_000
 _OLDEST_EVENT: Final = timedelta(days=90)
-"""Insider does not write custom events older than about three months."""
+"""The greatest age of a custom event: Insider does not write older ones (about three months)."""
 _OLDEST: Final = {"purchase": timedelta(days=730)}
-"""Insider's own events that it writes for longer, and for how long."""
+"""The greatest age of those of Insider's own events that may be older than custom events."""
 
 
 def identifiers(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Takes back, right before sending, what something newer has made untrue.
+"""Corrects in bodies, right before sending, what newer events have made untrue.
 
 What a body says about the list of audiences, and what becomes of it:
 
@@ -36,7 +36,7 @@ STALE_OPT_INS: Final = "stale_opt_ins"
 def correct(
     shaped: Shaped, header: Header, rules: ShapingRules, knowledge: Knowledge
 ) -> Shaped | NotSendable:
-    """Return what is still true of a shaped body. The body given is not changed."""
+    """Return a shaped body corrected by newer events. The body given is not changed."""
     dropped = list(shaped.dropped)
     if deletes(rules.url):
         users = [_corrected_removal(user, header, rules, knowledge) for user in shaped.users]
@@ -56,7 +56,7 @@ def correct(
 def _without_objects(
     holder: Mapping[str, Any], knowledge: Knowledge, dropped: list[str]
 ) -> Mapping[str, Any]:
-    """Leave out objects' attributes, of a user or of the whole body, that newer data replaced."""
+    """Leave out object attributes, of a user or of the whole body, that newer data has replaced."""
     if not knowledge.stale or OBJECT_ATTRIBUTES not in holder:
         return holder
     dropped.append(STALE_ATTRIBUTES)
@@ -96,7 +96,7 @@ def _fresh(
     knowledge: Knowledge,
     dropped: list[str],
 ) -> dict[str, Any]:
-    """Leave out what newer data of the same person has replaced."""
+    """Leave out the attributes that newer data of the same person has replaced."""
     if knowledge.stale:
         told = memberships_of(attributes, header, rules)
         kept = {"custom": told} if told else {}
@@ -122,7 +122,7 @@ def memberships_of(
 
 
 def tells_data(user: Any, header: Header, rules: ShapingRules) -> bool:
-    """Say whether a user tells something of the person beside memberships and events."""
+    """Say whether a user object holds data of the person beside memberships and events."""
     attributes = user.get("attributes") if isinstance(user, dict) else None
     if not isinstance(attributes, dict) or not attributes:
         return False
@@ -140,7 +140,7 @@ def _list(attributes: dict[str, Any], attribute: str) -> list[Any] | None:
 def _right_list(
     slugs: list[Any], header: Header, knowledge: Knowledge, *, whole: bool
 ) -> list[Any] | None:
-    """Return the list as it should be sent; None where there is nothing to append."""
+    """Return the list of audiences as it should be sent; None where there is nothing to append."""
     kept = _without(slugs, _outside(header, knowledge))
     if not whole:
         return kept or None
@@ -163,7 +163,7 @@ def _outside(header: Header, knowledge: Knowledge) -> frozenset[str]:
 def _with_list(
     attributes: dict[str, Any], attribute: str, slugs: list[Any] | None
 ) -> dict[str, Any]:
-    """Return the attributes with this list; None leaves it out."""
+    """Return the attributes with this list of audiences; None leaves the list out."""
     custom = dict(attributes.get("custom", {}))
     if slugs is None:
         custom.pop(attribute, None)
@@ -217,7 +217,7 @@ _CAPITALS: Final = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQ
 
 @lru_cache(maxsize=1_024)
 def flag_name(prefix: str, slug: str) -> str:
-    """Return the attribute of an audience: what no name may hold becomes `_`."""
+    """Return the name of an audience's attribute; characters that no name may hold become `_`."""
     return prefix + _NOT_IN_A_NAME.sub("_", slug.translate(_CAPITALS))
 
 

@@ -15,7 +15,7 @@ _DEFAULT_NAMES: Final = frozenset({*DEFAULT_ATTRIBUTES, PHONE})
 
 
 def removals(user: dict[str, Any], dropped: list[str]) -> dict[str, Any]:
-    """Return `whole`, `partial` and `custom` of a user, as far as they can be right."""
+    """Return `whole`, `partial` and `custom` of a user, as far as they are valid."""
     right = _parts(user, "", dropped, known=_DEFAULT_NAMES)
     custom = user.get("custom")
     if type(custom) is dict:

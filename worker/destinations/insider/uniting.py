@@ -18,7 +18,7 @@ from worker.destinations.insider.fields import OBJECT_ATTRIBUTES
 from worker.destinations.insider.shape import overwrites
 
 _SAME: Final = ("identifiers", "insider_id", "append", "not_append")
-"""Keys of a user object that have to be equal, since they say who and how."""
+"""Keys that must be equal in united user objects: who the person is, how lists are written."""
 _UPSERT: Final = frozenset({*_SAME, "attributes", "events"})
 _DELETE: Final = frozenset({*_SAME, "whole", "partial", "custom"})
 
@@ -80,7 +80,7 @@ def _removed(holders: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _newest_values(holders: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return each value as the newest holder has it; lists hold what any of them held."""
+    """Return each value as the newest holder has it; lists are united over all holders."""
     values: dict[str, Any] = {}
     lists: dict[str, list[list[Any]]] = {}
     for holder in holders:

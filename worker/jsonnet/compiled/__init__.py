@@ -59,7 +59,7 @@ _UNSURE: Final = (
 """Exceptions of compiled code that leave an event to the engine; a signal raises others."""
 _ONE_AT_A_TIME: Final = threading.Lock()
 _CODES_KEPT: Final = 32
-"""Templates whose code is kept in memory: whoever loads one again need not compile it again."""
+"""The number of templates whose code is kept in memory, so that it is not compiled again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def compiled(sources: Sources) -> Compiled | NotCompiled:
 
 @lru_cache(_CODES_KEPT)
 def _code(sources: Sources) -> tuple[str, CodeType]:
-    """Return the Python that a template becomes, and the same as code."""
+    """Return the Python source of a compiled template, and its code object."""
     from worker.jsonnet.compiled.compiling.compiler import Compiler  # noqa: PLC0415 - see above
 
     source = Compiler(sources).source()
@@ -142,7 +142,7 @@ def _code(sources: Sources) -> tuple[str, CodeType]:
 
 
 def names_of_the_runtime() -> dict[str, Any]:
-    """Return what generated code may refer to."""
+    """Return the functions and values of the runtime that generated code may refer to, by name."""
     from worker.jsonnet.compiled.running import (  # noqa: PLC0415 - see above
         library,
         operators,

@@ -19,7 +19,7 @@ from worker.jsonnet.syntax.scopes import walk
 from worker.jsonnet.syntax.tokens import Token, TokenKind
 
 _OURS: Final = "lib:/"
-"""The files that every engine gets right: the shipped library, as the conformance tests prove."""
+"""The prefix of the shipped library's files: conformance tests prove that engines agree on them."""
 _FRACTION_CODE: Final = re.compile(r"%(?:\([^)]*\))?[-#0 +]*[\d*.]*[hlL]?[eEfFgG]")
 """Codes that rjsonnet gets wrong: `"%.1f" % 0.95` is 0.10 there, and `"%e" % -1` does not end."""
 _CHOMPS: Final = "|||-"
@@ -28,7 +28,7 @@ _ARITHMETIC: Final = frozenset({"+", "-", "*", "/", "%"})
 _MAKES_FRACTIONS: Final = frozenset({"-", "*", "/"})
 _WHOLE_CALLS: Final = frozenset({"length", "type"})
 _FIRST_EXACT: Final = 2
-"""The size from which on different numbers differ by more than rjsonnet overlooks (2.2e-16)."""
+"""The least number that rjsonnet never confuses with another: it overlooks under 2.2e-16."""
 
 
 def engine_for(bundle: Bundle) -> EngineModule:
@@ -42,7 +42,7 @@ def right_engine() -> EngineModule:
 
 
 def is_beyond_rjsonnet(bundle: Bundle) -> bool:
-    """Say whether a template uses what rjsonnet is known to be wrong about."""
+    """Say whether a template uses something that rjsonnet is known to evaluate wrongly."""
     return any(
         _is_beyond(file.tokens, file.parsed)
         for file in bundle.files.values()
@@ -101,7 +101,7 @@ def _is_misread(node: tree.Node, *, has_fractions: bool) -> bool:
 
 
 def _prints_fractions(text: str) -> bool:
-    """Say whether a format has a code that rjsonnet rounds wrongly, or does not come back from."""
+    """Say whether a format has a code that rjsonnet rounds wrongly, or never ends on."""
     return _FRACTION_CODE.search(text) is not None
 
 
@@ -119,7 +119,7 @@ def _is_whole(node: tree.Node) -> bool:
 
 
 def _is_far(node: tree.Node) -> bool:
-    """Say whether an expression is a whole number to which rjsonnet takes no other for equal."""
+    """Say whether an expression is a whole number that rjsonnet compares correctly."""
     if not _is_whole(node):
         return False
     return not isinstance(node, tree.Number) or int(node.text) >= _FIRST_EXACT

@@ -17,7 +17,7 @@ from worker.jsonnet.engines.natives import HASHES, MAX_STACK, Natives
 
 
 def _evaluate_all(request: dict[str, Any]) -> None:
-    """Evaluate each profile and write an answer a line, so that a crash loses only what follows."""
+    """Evaluate the profiles and write one line for each, so that a crash loses only later ones."""
     module = importlib.import_module(request["module"])
     imported = _importer(request, as_bytes=request["module"] != "rjsonnet")
     code = f"import {json.dumps(request['root'])}"

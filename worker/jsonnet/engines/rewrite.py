@@ -33,7 +33,7 @@ RJSONNET_LACKS: Final = frozenset(
         *("split", "splitLimit", "trim"),
     }
 )
-"""The functions that are lacking or wrong; a file that names one gets the completed library."""
+"""The functions of `std` that rjsonnet lacks or gets wrong; a file with one gets `RJSONNET_STD`."""
 REFERENCE_STD: Final = "std-for-jsonnet.libsonnet"
 """The file that adds what the reference implementation leaves to go-jsonnet."""
 REFERENCE_LACKS: Final = frozenset(

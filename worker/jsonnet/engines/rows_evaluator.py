@@ -25,7 +25,7 @@ from worker.jsonnet.engines.rewrite import REFERENCE_STD, RJSONNET_STD, Rewritte
 from worker.jsonnet.files import LIBRARY_FOLDER
 
 LARGE_PROFILE_BYTES: Final = 3_000
-"""The bytes of a profile above which cutting it costs less than handing it over."""
+"""The size of a profile (bytes) above which it is cheaper to pass only its known fields."""
 MAX_KNOWN_FIELDS: Final = 1_000
 """The largest number of field names to remember: a template may make them up."""
 _INNER: Final = ("library.libsonnet", RJSONNET_STD, REFERENCE_STD)
@@ -147,7 +147,7 @@ class RowsEvaluator:
 
 
 class _RowGroup:
-    """Events that share a call; after one that fails, another call goes on behind it.
+    """Events that share a call; after an event that fails, another call renders those behind it.
 
     `pull`, `of` and `emit` run no Python code: a signal's handler then runs between calls, where
     what it raises goes its own way, and not in a callback, where the engine would make it an

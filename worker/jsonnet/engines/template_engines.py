@@ -25,14 +25,16 @@ from worker.jsonnet.syntax.tokens import place
 
 EngineAnswer = bytes | Failure
 _GROUP: Final = 50
-"""Events that share a call. A call costs 200 µs; beyond 100 events the engine's collector costs
-more, and the interpreter lock is held all the time: a lease's renewal would wait."""
+"""The most events that share a call. A call costs 200 µs; beyond 100 events the engine's collector
+costs more, and the interpreter lock is held all the time: a lease's renewal would wait."""
 _SECONDS: Final = 5.0
-"""The seconds for one event in a process of its own, on a busy machine."""
+"""The seconds that one event may take in a process of its own, enough on a busy machine."""
 _NOBODY: Final = Failure("no engine renders this event")
 _AS_TEXT: Final = "(function(value) std.toString([value]))"
-"""For the reference implementation, whose `manifestJsonMinified` is written in Jsonnet, and takes
-ten times as long; the brackets are taken off again."""
+"""The code that prints a value in the reference implementation; the brackets are taken off again.
+
+Its `manifestJsonMinified` is written in Jsonnet and takes ten times as long.
+"""
 _NO_JSON: Final = Failure("failed to parse json")
 
 
@@ -137,7 +139,7 @@ _NOT_EVALUATED: Final = "if true then null else\n"
 """Text before a file that makes the engine parse the rest without evaluating it."""
 _PROBE: Final = "templates:/probe"
 _FILES_KEPT: Final = 64
-"""Files that were found to be parsed; templates share the library's files."""
+"""The number of files remembered as parsed; templates share the library's files."""
 
 
 def refuse_unparsed(bundle: Bundle) -> None:

@@ -62,7 +62,7 @@ class Cursor:
         return True
 
     def expect(self, *texts: str) -> str:
-        """Go over one of these tokens, and return which."""
+        """Go over the next token, which must be one of these, and return its text."""
         for text in texts:
             if self.take(text):
                 return text

@@ -16,7 +16,7 @@ from worker.jsonnet.syntax.room import room
 from worker.jsonnet.syntax.tokens import Token, TokenKind, significant
 
 MAX_DEPTH: Final = 200
-"""The largest number of expressions within each other. rjsonnet dies of some thousands."""
+"""The largest number of nested expressions; rjsonnet dies of some thousands."""
 _POWERS: Final = {
     **dict.fromkeys(("*", "/", "%"), 11),
     **dict.fromkeys(("+", "-"), 10),
@@ -82,7 +82,7 @@ class _Parser(Cursor):
         return self.operators(power)
 
     def local(self) -> tree.Node:
-        """Parse locals one behind the other in a loop: templates begin with dozens of them."""
+        """Parse consecutive locals in a loop: templates begin with dozens of them."""
         found: list[tuple[int, tuple[tree.Bind, ...]]] = []
         while self.text() == "local":
             at = self.at
@@ -110,7 +110,7 @@ class _Parser(Cursor):
         return tree.Bind(at, name, self.expression())
 
     def conditional(self) -> tree.Node:
-        """Parse one `else if` behind the other in a loop: mappings have hundreds of them."""
+        """Parse consecutive `else if` branches in a loop: mappings have hundreds of them."""
         branches: list[tuple[int, tree.Node, tree.Node]] = []
         no: tree.Node | None = None
         while True:

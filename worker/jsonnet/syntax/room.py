@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from typing import Final
 
 _FRAMES: Final = 20_000
-"""A tree is at most some 2,000 deep (a chain of operators), and walking takes a few frames each.
+"""The limit on recursion: trees are up to 2,000 nodes deep, and walking takes some frames for each.
 Since Python 3.11 a call from Python to Python takes nothing from the C stack."""
 
 
 @contextlib.contextmanager
 def room() -> Iterator[None]:
-    """Raise the limit on recursion for a while."""
+    """Raise the limit on recursion within the block."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, _FRAMES))
     try:

@@ -11,7 +11,7 @@ from worker.jsonnet.syntax.room import room
 
 VariableNames = frozenset[str]
 Scoped = tuple[tree.Node, VariableNames, bool]
-"""A child, the names that its parent binds for it, and whether the parent is its object."""
+"""A child node, the names that its parent binds for it, and whether the parent is its object."""
 
 _NONE: Final[VariableNames] = frozenset()
 

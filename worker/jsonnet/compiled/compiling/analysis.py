@@ -21,14 +21,14 @@ class Analysis:
     _refers: dict[tuple[int, bool], bool] = field(default_factory=dict)
 
     def children(self, node: tree.Node) -> list[Scoped]:
-        """Return what `scopes.children` yields."""
+        """Return the children of a node as `scopes.children` yields them."""
         known = self._children.get(id(node))
         if known is None:
             known = self._children[id(node)] = (node, list(children(node)))
         return known[1]
 
     def free(self, node: tree.Node) -> VariableNames:
-        """Return the variables that an expression takes from around it."""
+        """Return the free variables of an expression, which are defined around it."""
         if isinstance(node, tree.Name):
             return frozenset({node.name})
         parts = self.children(node)  # from here on the node is held
@@ -94,7 +94,7 @@ class Analysis:
         )
 
     def surely_uses(self, node: tree.Node | None, name: str, *, deep: bool) -> bool:
-        """Return whether evaluating an expression, deep or not, evaluates the variable."""
+        """Return whether evaluating an expression (`deep`: all of it) evaluates the variable."""
         if node is None or name not in self.free(node):
             return False
         match node:

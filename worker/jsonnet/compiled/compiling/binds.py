@@ -18,7 +18,7 @@ from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler
 from worker.jsonnet.syntax import tree
 
 Users = Sequence[tuple[tree.Node, bool]]
-"""Expressions that may use a variable; whether each is surely evaluated, and wholly."""
+"""Expressions that may use a variable, each with whether it is surely evaluated."""
 
 
 def bound(
@@ -55,7 +55,7 @@ def bound(
 
 
 def known_function(compiles: ExpressionCompiler, node: tree.Node) -> KnownFunction:
-    """Return what is known of a function before it is compiled."""
+    """Return the name, the parameters and the value of a function before it is compiled."""
     assert isinstance(node, tree.Function)
     name = compiles.emitter.fresh("f")
     value = f"Func({name}, {_signature(compiles, node.parameters)})"
@@ -66,7 +66,7 @@ def known_function(compiles: ExpressionCompiler, node: tree.Node) -> KnownFuncti
 
 
 def define(compiles: ExpressionCompiler, bind: tree.Bind, scope: Scope) -> str:
-    """Return the definition of a known function."""
+    """Return the code that defines a known function."""
     known = scope.names[bind.name]
     assert isinstance(known, KnownFunction)
     assert isinstance(bind.value, tree.Function)
@@ -80,7 +80,7 @@ def _signature(compiles: ExpressionCompiler, parameters: tuple[tree.Parameter, .
 
 
 def function_value(compiles: ExpressionCompiler, node: tree.Function, scope: Scope) -> str:
-    """Return a function as a value."""
+    """Return the code of a function as a value."""
     return f"Func({compiles.function(node, scope)}, {_signature(compiles, node.parameters)})"
 
 
@@ -105,7 +105,7 @@ def _in_order(
 def variable(
     compiles: ExpressionCompiler, bind: tree.Bind, scope: Scope, users: Users, *, deep: bool
 ) -> tuple[list[str], Binding]:
-    """Return the assignments for a local that uses only what is known, and what it is then."""
+    """Return the assignments for a local that uses only known names, and its binding."""
     static = compiles.static(bind.value, scope)
     if static is not None:
         return [], static
@@ -132,7 +132,7 @@ def variable(
 
 
 def _only_asked(compiles: ExpressionCompiler, node: tree.Node, name: str) -> bool:
-    """Return whether a variable is only ever asked for a field by its name."""
+    """Return whether an expression uses a variable only to look up fields by constant names."""
     match node:
         case tree.Name(_, own):
             return own != name
@@ -191,7 +191,7 @@ def _field(
 def _knot(
     compiles: ExpressionCompiler, binds: Sequence[tree.Bind], scope: Scope
 ) -> tuple[list[str], Scope]:
-    """Return locals that refer to each other or themselves: all of them later."""
+    """Return the code of locals that refer to each other or themselves: all evaluated lazily."""
     names = {bind.name: compiles.emitter.fresh("z") for bind in binds}
     scope = scope.having(
         {each: Variable(Code(f"{name}.get()"), name) for each, name in names.items()}
@@ -203,7 +203,7 @@ def _knot(
 
 
 def in_front(assigned: Sequence[str], text: str) -> str:
-    """Return an expression behind its assignments."""
+    """Return the code of an expression behind its assignments."""
     return f"({', '.join(assigned)}, {text})[-1]" if assigned else text
 
 
@@ -215,7 +215,7 @@ def local(
     *,
     deep: bool,
 ) -> Code:
-    """Return the code of locals that stand one behind the other, and of their body."""
+    """Return the code of consecutive locals and of their body."""
     assigned: list[str] = []
     inner: tree.Node = node
     while isinstance(inner, tree.Local):

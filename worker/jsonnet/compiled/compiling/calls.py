@@ -27,7 +27,7 @@ from worker.jsonnet.compiled.running.standard import NATIVES
 from worker.jsonnet.syntax import tree
 
 FIELDS_OF: Final = {"get": ("row", "get"), "jobConfGet": ("settings", "conf")}
-"""Functions that look a field up: where, and the variable for that mapping's `get`."""
+"""Functions that look up a field, with the name of their mapping and the variable for its `get`."""
 
 
 def called(compiles: ExpressionCompiler, node: tree.Call, scope: Scope) -> Code:
@@ -52,12 +52,12 @@ def called(compiles: ExpressionCompiler, node: tree.Call, scope: Scope) -> Code:
 
 
 def _given(compiles: ExpressionCompiler, node: tree.Call) -> Callable[[tree.Node, Scope], Code]:
-    """Return what compiles arguments: those of a strict call are evaluated in front of it."""
+    """Return the compiling method for a call's arguments: a strict call evaluates them first."""
     return compiles.value if node.is_strict else compiles.handle
 
 
 def _refuse_loop(compiles: ExpressionCompiler, node: tree.Call, scope: Scope) -> None:
-    """Refuse a strict call in a function: an engine takes it for a loop without end to its depth.
+    """Refuse a strict call within a function: an engine makes a loop of it, without limit of depth.
 
     A call of `std` or of the library comes back before its caller, unless it looks a default up.
     """
@@ -109,7 +109,7 @@ def _arranged(
 
 _MISSING: Final = Code("MISSING")
 _DOUBTFUL: Final = Code(left_to_jsonnet("a call with arguments that the function does not take"))
-"""A call that Jsonnet refuses, when it comes to it."""
+"""The code of a call that Jsonnet refuses when it evaluates the call."""
 
 
 def _library(compiles: ExpressionCompiler, name: str, node: tree.Call, scope: Scope) -> Code:
@@ -183,7 +183,7 @@ def standard_value(compiles: ExpressionCompiler, name: str, scope: Scope, at: in
 def _argument(
     compiles: ExpressionCompiler, node: tree.Node, scope: Scope, native: Native, *, is_lazy: bool
 ) -> Code:
-    """Return an argument.
+    """Return the code of an argument for a function of `std`.
 
     Where all elements of a comprehension are looked at they are made at once, if none calls what
     might not end: it might also not be looked at, behind one that decides.

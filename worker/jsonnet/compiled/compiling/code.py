@@ -53,7 +53,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class KnownFunction:
-    """A function whose definition is in sight: it is called without looking.
+    """A function that is known when a call is compiled, so that the call needs no checks.
 
     Args:
         strict: For each parameter, whether every call looks at it.
@@ -82,7 +82,7 @@ class Standard:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """An object whose fields are variables: it is only ever asked for them."""
+    """An object that is only used to look up its fields, each of which becomes a variable."""
 
     fields: Mapping[str, Binding]
 

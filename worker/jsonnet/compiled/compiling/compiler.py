@@ -75,7 +75,7 @@ class Compiler:
     # Files.
 
     def _file(self, name: str) -> str:
-        """Return the variable of an imported file; those without events are evaluated once."""
+        """Return the variable of an imported file; a file not about events is evaluated once."""
         if name not in self._files:
             variable = self.emitter.fresh("m")
             self._files[name] = variable
@@ -88,7 +88,7 @@ class Compiler:
         return self._files[name]
 
     def _module(self, name: str) -> Module | None:
-        """Return the fields of an imported file as variables, if it can be seen so."""
+        """Return an imported file as a module; None if it can't be compiled as one."""
         if name not in self._modules:
             self._modules[name] = None
             found = as_module(self, self._trees.of(name), Scope(name, _OUTERMOST))
@@ -100,7 +100,7 @@ class Compiler:
         return self._modules[name]
 
     def module(self, node: tree.Node, scope: Scope) -> tuple[list[str], Module] | None:
-        """Return assignments for an object's fields, and the fields, if it can be seen so."""
+        """Return an object's assignments and module; None if it can't be compiled as one."""
         if not isinstance(node, tree.Import):
             return as_module(self, node, scope)
         name = self._target(node, scope)
@@ -151,7 +151,7 @@ class Compiler:
         return None
 
     def _asked(self, target: tree.Node, key: str, scope: Scope) -> Binding | None:
-        """Return what a field is, where its object is known as a module."""
+        """Return the binding of a field whose object is known to be a module, else None."""
         module: Module | None = None
         if isinstance(target, tree.Name):
             known = scope.names.get(target.name)
@@ -168,7 +168,7 @@ class Compiler:
     # An expression, in three ways.
 
     def handle(self, node: tree.Node, scope: Scope) -> Code:
-        """Return code that gives the value, or a Lazy of it."""
+        """Return code that gives the value of an expression, or a Lazy of it."""
         if isinstance(node, tree.Name):
             known = scope.names.get(node.name)
             if isinstance(known, Variable):
@@ -186,14 +186,14 @@ class Compiler:
         return Code(f"Lazy(lambda: {code.text})", code.kind, total=True)
 
     def truth(self, node: tree.Node, scope: Scope) -> Code:
-        """Return code that gives a boolean."""
+        """Return code that gives the boolean value of an expression."""
         code = self.value(node, scope)
         if code.kind == "bool":
             return code
         return Code(f"boolean({code.text})", "bool")
 
     def deep(self, node: tree.Node, scope: Scope) -> str:
-        """Return code that gives the whole JSON value, in containers of its own."""
+        """Return code that gives the whole JSON value of an expression, in new containers."""
         match node:
             case tree.If(_, condition, yes, no):
                 other = "None" if no is None else self.deep(no, scope)
@@ -240,7 +240,7 @@ class Compiler:
         return f"({name} if {is_plain} else manifest({name}))"
 
     def _untouched(self, node: tree.Node, scope: Scope) -> Code | None:
-        """Return code that gives an element as its container has it, where it is one."""
+        """Return code that gives an element as its container holds it; None if it is no element."""
         match node:
             case tree.Index(_, target, tree.Constant(_, str(key))):
                 if self._asked(target, key, scope) is not None:
@@ -256,7 +256,7 @@ class Compiler:
         return Code(f"{of.text}[{shown}]")
 
     def value(self, node: tree.Node, scope: Scope) -> Code:
-        """Return code that gives the value, its elements untouched."""
+        """Return code that gives the value of an expression, without evaluating its elements."""
         match node:
             case tree.Constant(_, given):
                 return literal(given)
@@ -347,7 +347,7 @@ class Compiler:
         return Code(f"index({target.text}, {key.text})")
 
     def _spine(self, node: tree.Node, scope: Scope) -> Code:
-        """Return the code of the expression that runs first: here a failed `assert` counts."""
+        """Return the outermost expression's code, where a failed `assert` ends the evaluation."""
         match node:
             case tree.Local():
                 return local(self, node, scope, self._spine, deep=True)
@@ -362,7 +362,7 @@ class Compiler:
         return Code(self.deep(node, scope))
 
     def function(self, node: tree.Function, scope: Scope) -> str:
-        """Return a Python function of handles."""
+        """Return the code of a Python function whose arguments are handles."""
         names = {each.name: self.emitter.fresh("p") for each in node.parameters}
         scope = replace(scope, repeats=True).having({n: parameter(v) for n, v in names.items()})
         first: list[str] = []

@@ -20,7 +20,7 @@ from worker.jsonnet.syntax import tree
 
 @dataclass(slots=True)
 class Emitter:
-    """The source of names that no template can use, and of code that is the same for all events.
+    """Makes names that no template can use, and collects code that is the same for all events.
 
     Args:
         lines: Assignments that the module begins with.
@@ -50,25 +50,25 @@ class ExpressionCompiler(Protocol):
     analysis: Analysis
 
     def value(self, node: tree.Node, scope: Scope) -> Code:
-        """Return code that gives the value, its elements untouched."""
+        """Return code that gives the value of an expression, without evaluating its elements."""
 
     def deep(self, node: tree.Node, scope: Scope) -> str:
-        """Return code that gives the whole JSON value, in containers of its own."""
+        """Return code that gives the whole JSON value of an expression, in new containers."""
 
     def handle(self, node: tree.Node, scope: Scope) -> Code:
-        """Return code that gives the value, or a Lazy of it."""
+        """Return code that gives the value of an expression, or a Lazy of it."""
 
     def truth(self, node: tree.Node, scope: Scope) -> Code:
-        """Return code that gives a boolean."""
+        """Return code that gives the boolean value of an expression."""
 
     def static(self, node: tree.Node, scope: Scope) -> Static | None:
         """Return the function, library or module that an expression is known to be, if any."""
 
     def module(self, node: tree.Node, scope: Scope) -> tuple[list[str], Module] | None:
-        """Return assignments for an object's fields, and the fields, if it can be seen so."""
+        """Return an object's assignments and module; None if it can't be compiled as one."""
 
     def function(self, node: tree.Function, scope: Scope) -> str:
-        """Return a Python function of handles."""
+        """Return the code of a Python function whose arguments are handles."""
 
 
 def refuse(what: str, scope: Scope, at: int) -> NoReturn:
@@ -86,12 +86,12 @@ NO_FIELD: Final = Variable(Code(_MISSES), f"Lazy(lambda: {_MISSES})")
 
 
 def parameter(name: str) -> Variable:
-    """Return the variable for a parameter or an element: a value, a Lazy, or of a profile."""
+    """Return the variable for a parameter or element: a value, a Lazy or a profile's raw value."""
     text = f"({name} if {name}.__class__ is str else take({name}))"
     return Variable(Code(text), name)
 
 
 def tupled(parts: Iterable[str]) -> str:
-    """Return a tuple display."""
+    """Return the code of a tuple of these parts."""
     listed = list(parts)
     return f"({', '.join(listed)}{',' if len(listed) == 1 else ''})"

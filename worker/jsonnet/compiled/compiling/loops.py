@@ -17,7 +17,7 @@ ItemCode = Callable[[Scope], Code]
 def array_of(
     compiles: ExpressionCompiler, node: tree.ArrayOf, scope: Scope, item: ItemCode
 ) -> Code:
-    """Return the code of an array; `item` says whether elements come now or later."""
+    """Return the code of an array comprehension; `item` gives the code of one element."""
     code = _nested(compiles, node.specs, scope, item)
     return Code(code.text, "array")
 
@@ -28,7 +28,7 @@ def object_of(
     scope: Scope,
     value: Callable[[tree.Node, Scope], str],
 ) -> str | None:
-    """Return the code of an object; None if it refers to itself, so that a `dict` won't do."""
+    """Return the code of an object comprehension as a `dict`; None if it refers to itself."""
     literal = tree.Object(node.at, (node.field,), node.binds, ())
     if compiles.analysis.refers_to_object(literal, dollar=not scope.outermost):
         return None
@@ -42,7 +42,7 @@ def object_of(
 
 
 def comprehended(compiles: ExpressionCompiler, node: tree.ObjectOf, scope: Scope) -> str:
-    """Return the code of an object, its fields untouched."""
+    """Return the code of an object comprehension, without evaluating its fields."""
     made = object_of(compiles, node, scope, lambda each, to: compiles.handle(each, to).text)
     if made is not None:
         return made
@@ -80,7 +80,7 @@ def _chosen(
     scope: Scope,
     item: ItemCode,
 ) -> str:
-    """Return the code of a list or tuple of elements, in which conditions come first."""
+    """Return the code of a comprehension's elements, behind the conditions that come first."""
     if not specs:
         return f"({item(scope).text},)"
     spec = specs[0]

@@ -13,7 +13,7 @@ from worker.jsonnet.syntax import tree
 
 
 def literal_array(compiles: ExpressionCompiler, items: Sequence[tree.Node], scope: Scope) -> Code:
-    """Return the code of an array."""
+    """Return the code of an array literal."""
     handles = [compiles.handle(item, scope) for item in items]
     text = f"[{', '.join(handle.text for handle in handles)}]"
     if all(handle.constant for handle in handles):
@@ -22,7 +22,7 @@ def literal_array(compiles: ExpressionCompiler, items: Sequence[tree.Node], scop
 
 
 def literal_object(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) -> Code:
-    """Return the code of an object."""
+    """Return the code of an object literal."""
     if node.checks or not is_plain(compiles, node, scope):
         return Code(_composite(compiles, node, scope), "object")
     assigned, inner = bound(compiles, node.binds, scope, _users(node, deep=False))
@@ -37,7 +37,7 @@ def literal_object(compiles: ExpressionCompiler, node: tree.Object, scope: Scope
 
 
 def deep_object(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) -> str | None:
-    """Return the code of an object's JSON value; None where the object has to be built."""
+    """Return the code of an object's JSON value; None where a `dict` is not enough for it."""
     if not is_plain(compiles, node, scope):
         return None
     assigned, inner = bound(compiles, node.binds, scope, _users(node, deep=True))
@@ -110,7 +110,7 @@ def _composite(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) ->
 def _computed_names(
     compiles: ExpressionCompiler, named: Sequence[tuple[tree.Field, str]], scope: Scope
 ) -> str:
-    """Return names that are evaluated once, and known to the fields that add to them."""
+    """Return the code of computed field names, each evaluated once and kept in a variable."""
     return tupled(
         f"(({variable} := {compiles.value(field.name, scope).text}), {field.visibility!r})"
         for field, variable in named
@@ -118,7 +118,7 @@ def _computed_names(
 
 
 def _field(compiles: ExpressionCompiler, field: tree.Field, scope: Scope, name: str) -> str:
-    """Return the code of a field; `name` is that of its name."""
+    """Return the code of a field's value; `name` is the code of its name."""
     if not field.adds:
         return compiles.handle(field.value, scope).text
     value = compiles.value(field.value, scope).text

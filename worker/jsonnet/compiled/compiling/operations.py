@@ -12,7 +12,7 @@ from worker.jsonnet.syntax import tree
 _ARITHMETIC: Final = {"-": "minus", "*": "times", "/": "divided", "%": "remainder"}
 _SIGNS: Final = {"-": "negated", "+": "numeric", "~": "inverted"}
 _PLAIN: Final = frozenset({"number", "string"})
-"""Two values of one of these kinds are compared as Python does."""
+"""Kinds of values: Python orders two values of one of these kinds as Jsonnet does."""
 _ORDER: Final = {
     "<": "less({left}, {right})",
     ">": "less({right}, {left})",

@@ -27,7 +27,7 @@ class Sources:
     trees: Mapping[str, tree.Node] = field(default_factory=dict, compare=False)
 
     def __hash__(self) -> int:
-        """Equal texts and imports compile to the same Python."""
+        """Hash texts and imports: equal ones compile to the same Python."""
         return hash((self.root, *self.texts.items(), *self.targets.items()))
 
 

@@ -33,13 +33,13 @@ _CODE: Final = re.compile(
 )
 _HUGE: Final = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(?:\d{8}|[\d*]*\.\d{8})")
 _GIVEN: Final = -1
-"""In the place of a width or precision written `*`: the next value says it."""
+"""Stands for a width or precision that is written `*`: the next value says it."""
 _DIGITS: Final = 6
-"""The precision of a fraction where the code names none."""
+"""The number of a fraction's digits if a format's code names none."""
 _POWERS: Final = tuple(10.0**digits for digits in range(23))
 """Powers of ten that a double holds exactly; beyond them engines differ."""
 _KEPT: Final = 1_000
-"""Formats that are kept; each is a constant of some template, or comes from a profile."""
+"""The number of parsed formats that are kept: formats from profiles must not fill the memory."""
 _MAX_KEPT_CHARACTERS: Final = 1_000
 
 

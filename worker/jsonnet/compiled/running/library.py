@@ -49,7 +49,7 @@ class LibraryFunction:
 
 
 def value_of(entry: Any, key: str) -> Any:
-    """Return a field of a segment event; null where it has none, or is none."""
+    """Return a field of a segment event; null if the field is absent or the event is no object."""
     if is_object(entry) and has_field(key, entry):
         return take(entry[key])
     return None

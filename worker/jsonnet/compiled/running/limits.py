@@ -13,14 +13,14 @@ STEPS: Final = 1_000_000
 
 About 0.1 s; so all events of a group may take it before the group's limit ends the process."""
 A_CALL: Final = 25
-"""Steps of a call of a function, which takes 25 times as long as making an element."""
+"""The steps of one function call, which takes 25 times as long as making an element."""
 A_TURN: Final = 10
 """The steps of one turn of a comprehension."""
 MAX_TEXT: Final = 50_000_000
 """The largest number of characters of one string: ten times as many as a request may have."""
 FRAMES: Final = 5_000
-"""Python frames: some ten for each of the 500 calls that rjsonnet allows within each other, and
-less than what fills the C stack of a thread."""
+"""The limit on recursion, in Python frames: some ten for each of the 500 nested calls that rjsonnet
+allows, and less than what fills the C stack of a thread."""
 
 
 class Doubtful(Exception):  # noqa: N818 - no error: a question for the engine of record
@@ -44,7 +44,7 @@ class AssertFailed(Exception):  # noqa: N818 - the template's own word
 
 
 class Exhausted(Exception):  # noqa: N818 - the event's fate, no error of ours
-    """The evaluation does not end, or takes more than an event may.
+    """The evaluation does not end, or takes more time or memory than one event may.
 
     It is never handed on: what does not end here may kill the engine there.
     """
@@ -55,7 +55,7 @@ class Exhausted(Exception):  # noqa: N818 - the event's fate, no error of ours
 
 
 FAILED: Final = "an assert that fails inside of an expression"
-"""If the event has another fault too, Jsonnet may meet that one first."""
+"""The reason to leave an event to Jsonnet, which may meet another fault before the `assert`."""
 ENDLESS: Final = "endless recursion: stack overflow"
 TOO_LONG: Final = "the evaluation takes too many steps: an endless loop"
 TOO_LARGE: Final = "a value is too large for memory"
@@ -73,7 +73,7 @@ _STEPS: Final = _Steps()
 
 
 def begin() -> None:
-    """Begin an event with the full number of steps."""
+    """Begin to evaluate an event, with the full number of steps."""
     _STEPS.left = STEPS
     _STEPS.failed = None
     if sys.getrecursionlimit() < FRAMES:
@@ -81,14 +81,14 @@ def begin() -> None:
 
 
 def note_failed(message: str) -> None:
-    """Remember that an `assert` inside of an expression failed; of two nobody knows the first."""
+    """Remember that an `assert` in an expression failed; two that differ are left to Jsonnet."""
     if _STEPS.failed not in (None, message):
         raise Doubtful(FAILED)
     _STEPS.failed = message
 
 
 def noted() -> str | None:
-    """Return what the `assert` said that failed inside of an expression, if one did."""
+    """Return the message of the `assert` that failed inside of an expression; None = none did."""
     return _STEPS.failed
 
 

@@ -27,7 +27,7 @@ _SERIES: Final = (
 
 
 def natural_logarithm(value: float) -> float:
-    """Return the logarithm if both libraries give the same."""
+    """Return the natural logarithm; raise `Doubtful` if the engines' libraries differ."""
     result = math.log(value)
     if result != _by_go(value):
         raise Doubtful

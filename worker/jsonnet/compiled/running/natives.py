@@ -88,7 +88,7 @@ def natives(
 
 
 def doubtful(why: str) -> Any:
-    """Stand in for what the compiled form leaves to Jsonnet."""
+    """Raise `Doubtful`, in the place of code that the compiled form leaves to Jsonnet."""
     raise Doubtful(why)
 
 
@@ -103,7 +103,7 @@ _ROOMS: Final = {
     "logarithms": "a format (%) of a very large or small number",
     "printing": "a text that engines print differently",
 }
-"""The rooms that give up where no function of `std` does, by the last part of their names."""
+"""Names for what modules leave to Jsonnet outside of `std`, by the last part of their paths."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -118,7 +118,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def _codes(error: BaseException) -> list[CodeType]:
-    """Return the code that was running, from the outermost call to the innermost."""
+    """Return the code objects of an error's traceback, from the outermost call to the innermost."""
     codes: list[CodeType] = []
     at = error.__traceback__
     while at is not None:

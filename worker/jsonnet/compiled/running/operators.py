@@ -37,7 +37,7 @@ from worker.jsonnet.compiled.running.values import (
 Handle = Any
 """A value, or a Lazy of one."""
 _BITS: Final = 32
-"""Shifts by more than this differ among engines, as shifts of numbers below zero do."""
+"""The number of bits from which on shifts differ among engines, as those of negative numbers do."""
 
 
 def plus(left: Any, right: Any) -> Any:
@@ -187,14 +187,14 @@ def add_to_base(base: Super, name: str, value: Callable[[], Any]) -> Any:
 
 
 def each(source: Any, body: Callable[[Any], Handle]) -> list[Handle]:
-    """Return what a body makes of each element."""
+    """Return the result of a comprehension's body for each element of an array."""
     elements = array(source)
     spend(len(elements) * A_TURN)
     return [body(element) for element in elements]
 
 
 def over(source: Any, body: Callable[[Any], list[Handle] | tuple[Handle, ...]]) -> list[Handle]:
-    """Return all that a body makes of each element, in one list."""
+    """Return the results of a comprehension's body for all elements, joined into one list."""
     found: list[Handle] = []
     elements = array(source)
     spend(len(elements) * A_TURN)
@@ -232,7 +232,7 @@ def joined(
 def layer_names(
     names: Mapping[str, tuple[int, str]], computed: Iterable[tuple[Any, str]]
 ) -> dict[str, tuple[int, str]]:
-    """Return the names of a layer's fields; those that are computed stand behind the others."""
+    """Return the names of a layer's fields; computed names stand behind the others."""
     all_names = dict(names)
     for at, (name, colons) in enumerate(computed, len(names)):
         if name is None:
@@ -257,11 +257,11 @@ def failed(message: Any = None) -> NoReturn:
 
 
 def failing(message: Any = None) -> bool:
-    """Note an `assert` that fails inside of an expression; return true, so that all goes on."""
+    """Note an `assert` that fails in an expression; return true, so that evaluation goes on."""
     note_failed(_put(message))
     return True
 
 
 def _put(message: Any) -> str:
-    """Return what an `assert` says as rjsonnet puts it, also where it says nothing."""
+    """Return the message of an `assert` as rjsonnet prints it, also if there is none."""
     return "null" if message is None else string(message) or '"" (empty string)'

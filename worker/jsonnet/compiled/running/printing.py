@@ -38,7 +38,7 @@ _ESCAPES: Final = {
 
 
 def manifest(value: Any, depth: int = 0) -> Any:
-    """Return the JSON value, in containers of its own with their keys sorted."""
+    """Return the JSON value in new containers, with sorted keys."""
     kind = value.__class__
     if kind is str or value is None or kind is bool:
         return value

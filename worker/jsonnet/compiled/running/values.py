@@ -45,7 +45,7 @@ def _endless() -> Any:
 
 
 class Func:
-    """A function.
+    """A function of Jsonnet as a value.
 
     Args:
         run: Takes a value or Lazy for each parameter, or MISSING.
@@ -83,7 +83,7 @@ def call(target: Any, arguments: tuple[Any, ...], named: Mapping[str, Any] | Non
 
 
 def number(value: float) -> int | float:
-    """Return a number as this module keeps it: what a double can hold."""
+    """Return a number as compiled templates keep it: an `int` if whole and exact, or a `float`."""
     if value.__class__ is int:
         return value if -EXACT <= value <= EXACT else float(value)
     if value.is_integer() and -EXACT <= value <= EXACT:
@@ -294,5 +294,5 @@ _KINDS: Final = {
 
 
 def kind_of(value: Any) -> str:
-    """Return what `std.type` says."""
+    """Return the name of a value's type, as `std.type` does."""
     return _KINDS[value.__class__]

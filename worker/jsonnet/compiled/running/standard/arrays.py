@@ -1,4 +1,4 @@
-"""Arrays. What a function makes of an element is computed when somebody looks at it."""
+"""The functions of `std` for arrays; results of a given function are computed lazily."""
 
 from __future__ import annotations
 

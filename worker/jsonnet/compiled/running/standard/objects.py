@@ -22,7 +22,7 @@ from worker.jsonnet.compiled.running.values import (
 
 
 def _field(target: Any, name: str) -> Any:
-    """Return a field to be looked at later; an object without `self` has it already."""
+    """Return a field unevaluated: as a `dict` holds it, or a Lazy for an object with `self`."""
     return target[name] if target.__class__ is dict else Lazy(partial(target.__getitem__, name))
 
 

@@ -1,4 +1,4 @@
-"""Sorted arrays, and arrays as sets. Keys are all numbers or all strings; else Jsonnet is asked."""
+"""Functions of `std` for sorting and sets. Keys other than all numbers or strings go to Jsonnet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.jsonnet.compiled.running.values import (
 )
 
 Keyed = list[tuple[Any, Any]]
-"""Keys, each with its element."""
+"""Pairs of a sort key and the element that it stands for."""
 
 
 def _keyed(arr: Any, key: Any) -> Keyed:

@@ -1,4 +1,4 @@
-"""Strings: by code point, and with ASCII's idea of upper and lower case."""
+"""The functions of `std` for strings: by code point; only ASCII has upper and lower case."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def parse_json(text: Any) -> Any:
 
 
 def _separated(text: str) -> str:
-    """Escape what JSON allows and JavaScript does not, as go-jsonnet does."""
+    """Escape the line separators that JSON allows and JavaScript does not, as go-jsonnet does."""
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
@@ -159,7 +159,7 @@ def to_base64(text: Any) -> str:
 
 @native("str", gives="string", name="base64Decode")
 def from_base64(text: Any) -> str:
-    """Bytes that are no ASCII are disputed: one engine takes them for UTF-8, another does not."""
+    """Decode base64 to ASCII; other bytes are left to Jsonnet, since engines disagree on them."""
     if _BASE64.fullmatch(string(text)) is None:
         raise Doubtful
     return base64.b64decode(text).decode("ascii")

@@ -1,4 +1,4 @@
-"""The types of values, and their equality."""
+"""The functions of `std` for the types of values and their equality."""
 
 from __future__ import annotations
 
