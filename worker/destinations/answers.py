@@ -18,7 +18,7 @@ from worker.destinations.api import Answer
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 400, 401, 403
 _TOO_LARGE, _TOO_MANY = 413, 429
 _NOT_READ: Final = frozenset({407, 408, 425})
-"""A proxy's credentials, a request that did not arrive whole, or too early: not about the body."""
+"""Statuses that are not about the body: proxy credentials, a timeout, a request too early."""
 
 
 def retry_after_seconds(text: str) -> float | None:

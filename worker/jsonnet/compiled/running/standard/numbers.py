@@ -58,7 +58,7 @@ def _half_away_from_zero(x: float) -> int:
 
 @native("x n", gives="number", name="pow")
 def power(x: Any, n: Any) -> int | float:
-    """Only whole results up to 2^53 come out the same of every engine's library."""
+    """Raise a number to a power; the engines agree only on whole results up to 2^53."""
     result = math.pow(whole(x), whole(n))
     if not result.is_integer() or number(result).__class__ is float:
         raise Doubtful
@@ -74,7 +74,7 @@ def logarithm(x: Any) -> int | float:
 
 @native("x", gives="number", name="exp")
 def exponential(x: Any) -> int | float:
-    """Engines differ in the last digit of all others."""
+    """Return `e` to the power of 0, which is 1; engines differ in the digits of other powers."""
     if numeric(x) != 0:
         raise Doubtful
     return 1
