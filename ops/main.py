@@ -148,7 +148,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay dlq discard --trigger vip-enter --since 2h",
     ),
     "why": _operate(
-        "ops.person.command:why",
+        "ops.why.command:why",
         "Tell everything that is known about one person.",
         "segrelay why ann@example.com",
     ),

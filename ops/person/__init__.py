@@ -1,1 +1,1 @@
-"""The command `segrelay why`: everything that is known about one person."""
+"""The command `segrelay person`: people who change their identity or are erased."""

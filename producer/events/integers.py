@@ -7,6 +7,7 @@ become one person. orjson reads integers beyond 64 bits as doubles, which is the
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any, Final
 
 import orjson
@@ -17,6 +18,8 @@ _SHAPE: Final = bytes.maketrans(b"123456789,[", b"000000000::")
 _IGNORED: Final = b" \t\r\n-"
 _LONG_INTEGER: Final = b":" + b"0" * _DIGITS_OF_64_BITS
 """The pattern of a long integer outside of strings in JSON text."""
+_FRAMES: Final = 3_000
+"""The limit on recursion, in frames: `json` needs one for each of the 1,024 levels of orjson."""
 
 
 def loads_exactly(text: bytes) -> Any:
@@ -26,12 +29,11 @@ def loads_exactly(text: bytes) -> Any:
         JSONDecodeError: It is not JSON; orjson's.
     """
     value = orjson.loads(text)
-    if may_hold_long_integers(text):
-        try:
-            return json.loads(text)
-        except RecursionError:
-            return value
-    return value
+    if not may_hold_long_integers(text):
+        return value
+    if sys.getrecursionlimit() < _FRAMES:
+        sys.setrecursionlimit(_FRAMES)
+    return json.loads(text)
 
 
 def may_hold_long_integers(text: bytes) -> bool:

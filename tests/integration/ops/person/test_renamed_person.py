@@ -8,12 +8,12 @@ import typer
 
 from ops.insider.identities import RENAMES_A_MINUTE, InsiderIdentities
 from ops.main import app as main
-from ops.person.command import why
 from ops.person.commands import app
 from ops.person.moves import IdentityChange
 from ops.person.renaming import PersonRenaming
 from ops.state.ledger import Names, read_records
 from ops.status.health.judgement import read_judged
+from ops.why.command import why
 from tests.integration.ops.relay import payload
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of

@@ -24,6 +24,12 @@ def test_every_integer_is_read_as_it_stands(value, indent):
         assert loads_exactly(text) == value
 
 
+def test_an_integer_beside_the_deepest_value_is_read_as_it_stands():
+    deepest = b"[" * 1_000 + b"]" * 1_000
+
+    assert loads_exactly(b"[" + deepest + b", 123456789012345678901]")[1] == 123456789012345678901
+
+
 @given(st.dictionaries(st.text(), VALUES))
 def test_what_a_double_holds_stays_and_the_rest_becomes_text(value):
     text, changed = dumps_exactly(value)

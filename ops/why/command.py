@@ -9,7 +9,6 @@ import typer
 from redis import Redis
 
 from ops.letters.reading import StoredLetter
-from ops.person.story import MOST_ENTRIES, KnownProfile, Moment, explain
 from ops.state.identity_changes import PastRenaming
 from ops.state.opened import opened
 from ops.state.waiting import WaitingEntry
@@ -17,6 +16,7 @@ from ops.terminal.console import mention, print_json, say, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
+from ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain
 from producer.publishing.quarantine import QuarantineRecord
 from worker.contract.processes.webhook_requests import (
     MOST_REQUESTS,
@@ -186,7 +186,7 @@ def _row_of(moment: Moment) -> dict[str, Any]:
 
 
 def _tell(known: KnownProfile, timeline: list[Moment]) -> None:
-    if known.is_nothing and not timeline:
+    if known.is_nothing:
         say("Nothing is known of this person: no delivery, nothing waiting, no letter.")
         return
     _tell_ledger(list(_ledger(known)))

@@ -12,7 +12,6 @@ import orjson
 from redis import Redis
 
 from ops.letters.reading import Filter, StoredLetter, find_letters
-from ops.person.obstacles import Obstacles
 from ops.state.identity_changes import PastRenaming, read_renamings
 from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.partitions import all_partitions
@@ -25,6 +24,7 @@ from ops.state.person import (
     read_forwards,
 )
 from ops.state.waiting import WaitingEntry, find_streams, is_orphan, is_unwanted, read_entries
+from ops.why.obstacles import Obstacles
 from producer.publishing.quarantine import Quarantine, QuarantineRecord
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.events import decode_profile
@@ -92,7 +92,9 @@ class KnownProfile:
     @property
     def is_nothing(self) -> bool:
         """Say whether nothing is known of the profile."""
-        return not (any(self.ledger.values()) or self.waiting or self.letters or self.past)
+        delivered = any(self.ledger.values())
+        stored = self.waiting or self.letters or self.past or self.quarantined
+        return not (delivered or stored or self.requests or self.renamings)
 
 
 def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:

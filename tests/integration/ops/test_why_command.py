@@ -72,6 +72,7 @@ def test_what_is_in_the_quarantine_is_found(relay, why):
 
     assert [moment["what"] for moment in found["timeline"]] == ["quarantined"]
     assert found["timeline"][0]["audience"] == "typo"
+    assert found["known"]
 
 
 def test_what_waits_says_why(relay, why, sandbox, call):

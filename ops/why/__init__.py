@@ -1,0 +1,1 @@
+"""The command `segrelay why`: everything that is known about one person."""
