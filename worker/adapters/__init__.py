@@ -1,1 +1,1 @@
-"""One module per outside thing: Redis, Jsonnet, HTTP."""
+"""The adapters: one module for each outside system, such as Redis, Jsonnet and HTTP."""

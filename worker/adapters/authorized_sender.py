@@ -25,7 +25,7 @@ _SUCCESS: Final = range(200, 300)
 
 @dataclass(frozen=True, slots=True)
 class AuthorizedSender:
-    """Implements `worker.destinations.sending.Sender`.
+    """A sender that adds tokens to requests; see `worker.destinations.sending.Sender`.
 
     A 401 never sends a request again by itself: the drain does, through the gate.
 

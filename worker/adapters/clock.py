@@ -1,4 +1,4 @@
-"""`SystemClock`: the drain's time."""
+"""`SystemClock`: the clock of a drain."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from worker.adapters.redis.lease import boottime_seconds
 
 
 class SystemClock:
-    """CLOCK_BOOTTIME, and the event loop's sleep."""
+    """The clock of a drain: it tells CLOCK_BOOTTIME, and sleeps on the event loop."""
 
     def seconds(self) -> float:
-        """Return seconds that never stop nor go back."""
+        """Return the seconds since the machine started; see `boottime_seconds`."""
         return boottime_seconds()
 
     async def sleep(self, seconds: float) -> None:

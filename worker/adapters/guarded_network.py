@@ -17,17 +17,17 @@ import httpcore
 from worker.contract.settings.values.addresses import literal_address, refuse_address_reason
 
 _MOST_ADDRESSES: Final = 4
-"""The number of addresses of a name that are tried at most; they share the time for connecting."""
+"""The most addresses of a host that are tried; they share the time for connecting."""
 
 
 Resolve = Callable[[str, int, socket.AddressFamily], Awaitable[Sequence[str]]]
-"""Returns the addresses of a host, for a port, in the order in which they are to be tried."""
+"""A function that returns a host's addresses for a port, in the order in which to try them."""
 
 
 async def resolved_by_the_system(
     host: str, port: int, family: socket.AddressFamily
 ) -> Sequence[str]:
-    """Ask the system's resolver."""
+    """Ask the system's resolver for the addresses of a host."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
     return [str(address[4][0]) for address in found]
@@ -43,7 +43,7 @@ class AddressRefusedError(Exception):
 
 
 class GuardedNetwork(httpcore.AsyncNetworkBackend):
-    """Implements httpcore's network backend over its own one.
+    """A network backend of httpcore that connects to allowed addresses only.
 
     Args:
         networks: What is allowed beside public addresses.
@@ -71,7 +71,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Resolve, look, and connect to the first of the addresses that takes the connection."""
+        """Resolve a host, and connect to the first allowed address that takes the connection."""
         addresses = self._allowed(host, await self._resolved(host, port))[:_MOST_ADDRESSES]
         share = timeout / len(addresses) if timeout else timeout
         for address in addresses[:-1]:
@@ -115,7 +115,7 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
 
 
 class CancellableNetwork(httpcore.AsyncNetworkBackend):
-    """Implements httpcore's network backend over another one, by default its own."""
+    """A network backend of httpcore that closes a connection whose TLS handshake is cancelled."""
 
     def __init__(self, inner: httpcore.AsyncNetworkBackend | None = None) -> None:
         self._inner = inner or httpcore.AnyIOBackend()
@@ -128,7 +128,7 @@ class CancellableNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect as httpcore asks; see `connect_tcp` of its backends."""
+        """Connect to a host and port; see `httpcore.AsyncNetworkBackend.connect_tcp`."""
         stream = await self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
         return _Stream(stream)
 
@@ -138,7 +138,7 @@ class CancellableNetwork(httpcore.AsyncNetworkBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection before TLS; what `start_tls` returns is httpcore's own."""
+    """A connection before TLS, which closes itself if the TLS handshake fails or is cancelled."""
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner

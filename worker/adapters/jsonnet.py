@@ -18,9 +18,9 @@ from worker.jsonnet.rendered import Engine, Killed, Rendered, Result, Row, Templ
 from worker.jsonnet.renderer import Renderer
 
 GROUP: Final = 50
-"""Rows of one call of the renderer, which share the limits below."""
+"""The number of rows of one call of the renderer; they share the limits of time and memory."""
 GROUP_SECONDS: Final = 10
-"""Processor seconds for a group; then the kernel ends the process.
+"""Processor seconds for a group of rows, after which the kernel ends the process.
 
 One row takes half a millisecond, or 0.1 s if its compiled template does not end. The lease of a
 process that hangs lapses sooner; this limit frees the process itself.
@@ -32,18 +32,18 @@ ISOLATED_SECONDS: Final = 5.0
 ISOLATED_BYTES: Final = 1_000_000_000
 """Bytes of address space of a throw-away process; it starts with 256 MB."""
 ISOLATED_AT_MOST_SECONDS: Final = 15.0
-"""Elapsed seconds after which a call starts no further process: a drain has a limit, too."""
+"""Seconds after which a call starts no further throw-away process: a drain's time is limited."""
 KILLED_AT_MOST: Final = 3
-"""Rows that may kill their process in one call: each takes its time twice."""
+"""The most rows of one call that may kill a process; each uses up the time limit twice."""
 
 AHEAD_ROWS: Final = 5
-"""Rows between two looks at the clock, while other work of the process waits for its turn."""
+"""The number of rows that `render_safely` renders between two looks at the clock."""
 AHEAD_TURN_SECONDS: Final = 0.001
-"""Processor seconds after which the other work has its turn."""
+"""Processor seconds after which `render_safely` yields to the process' other work."""
 AHEAD_SLOW_SECONDS: Final = 0.01
-"""Processor seconds of `AHEAD_ROWS` rows above which other work would wait too long."""
+"""Processor seconds for `AHEAD_ROWS` rows above which `render_safely` ends, as too slow."""
 AHEAD_SECONDS: Final = 0.2
-"""Processor seconds after which a row is given up."""
+"""Processor seconds after which `render_safely` breaks a row off."""
 
 
 class _TookTooLongError(Exception):
@@ -86,7 +86,7 @@ class ProcessRenderer:
     async def render_safely(
         self, template: Template, engine: Engine, rows: Sequence[Row], *, compares: bool = False
     ) -> list[Rendered | None]:
-        """Render rows by the compiled form, until it becomes slow."""
+        """Render rows with the compiled template until that becomes slow; return those rendered."""
         results: list[Rendered | None] = []
         goes_on = True
         while goes_on and len(results) < len(rows):
@@ -118,11 +118,11 @@ class ProcessRenderer:
         return True
 
     def doubts(self, template: Template) -> bool:
-        """Say whether the compiled form has differed from the engine."""
+        """Say whether a template's compiled form has differed from the Jsonnet engine."""
         return self.renderer.doubts(template)
 
     def _isolated(self, template: Template, rows: list[Row]) -> list[Result | Killed]:
-        """Render in throw-away processes; a row is to blame if it kills one alone, too."""
+        """Render rows in throw-away processes; a row that kills one even alone is `Killed`."""
         results: list[Result | Killed] = []
         killed = 0
         ends_at = time.monotonic() + ISOLATED_AT_MOST_SECONDS

@@ -1,4 +1,4 @@
-"""Sends requests over HTTP: one client per process, one deadline for the whole of a request.
+"""Sends requests over HTTP: one client for each set of rules, one deadline for each request.
 
 httpx measures its timeouts per read, so that a server which drips holds a request for as long as it
 likes; the deadline here is of our own. Whether a request may have taken effect is decided by one
@@ -36,8 +36,11 @@ MOST_ANSWER_BYTES: Final = 1_000_000
 
 _CONNECT_SECONDS: Final = 5.0
 _KEEP_ALIVE_SECONDS: Final = 4.0
-"""Below the 5 s after which many servers close idle connections: who sends on one that is being
-closed gets no answer, and never learns whether the request took effect."""
+"""Seconds after which an idle connection is closed; many servers close it after 5 s.
+
+A request on a connection that the server is closing gets no answer, and nobody learns whether it
+took effect.
+"""
 
 _NO_STREAM: Final = httpx.ByteStream(b"")
 _SUCCESS: Final = range(200, 300)
@@ -53,11 +56,11 @@ _HEADERS: Final = {
 
 
 ConnectionRules = tuple[tuple[str, ...] | None, Certificate | None]
-"""The networks beside public addresses, and the files that secure the connection."""
+"""The networks that are allowed beside public addresses, and the files for TLS connections."""
 
 
 class HttpSender:
-    """Implements `worker.destinations.sending.Sender`. To be used from one event loop.
+    """Sends requests over HTTP from one event loop; see `worker.destinations.sending.Sender`.
 
     Each rule about addresses, and each certificate, has connections of its own.
 
@@ -112,7 +115,7 @@ class HttpSender:
             await client.aclose()
 
     def _client(self, connection: ConnectionRules) -> httpx.AsyncClient:
-        """Return the client whose connections obey a destination's rules, and no other's."""
+        """Return the HTTP client whose connections obey these rules."""
         if connection not in self._clients:
             self._clients[connection] = httpx.AsyncClient(
                 transport=self._transport(connection),
@@ -148,12 +151,12 @@ class HttpSender:
 
 @cache
 def _usual_context() -> ssl.SSLContext:
-    """Return the context of connections without files of their own; making one takes 10 ms."""
+    """Return the TLS context of connections without files of their own; it takes 10 ms to make."""
     return httpx.create_ssl_context(trust_env=False)
 
 
 def _secured(tls: Certificate) -> ssl.SSLContext:
-    """Return the context of connections that are secured by files of their own.
+    """Return the TLS context of connections with files of their own.
 
     Raises:
         ConfigurationInvalid: They hold no certificate or key, or do not belong together.
@@ -220,7 +223,7 @@ async def _exchange(
 
 
 async def _drop_remains(client: httpx.AsyncClient, progress: _Progress) -> None:
-    """Remove what a request that was cut has left in its pool: itself, and its connection.
+    """Remove a request that was cut off, and its connection, from the connection pool.
 
     httpcore 1.0.9 keeps a connection whose request was cancelled before it began to connect, right
     after it was connected, or while its answer was closed. Nobody gets that connection any more,
@@ -245,10 +248,10 @@ def _belongs(pooled: Any, progress: _Progress) -> bool:
 
 
 def refuse(request: OutgoingRequest) -> None:
-    """Refuse, once more, what may never be sent to.
+    """Refuse a request to a URL that may never be sent to, even if the configuration passed.
 
     Raises:
-        ConfigurationInvalid: Of the URL, with the reason.
+        ConfigurationInvalid: Nothing may be sent to the URL; with the reason.
     """
     reason = _refuse_reason(request.url, request.api)
     if reason:
@@ -320,7 +323,7 @@ class _Progress:
         )
 
     def ended(self, silence: Silence) -> Answer | NoAnswer:
-        """Return how the request ended: a status other than success is an answer without a body."""
+        """Return the answer if a status other than success has come, else a `NoAnswer`."""
         if self.status and self.status not in _SUCCESS:
             return self.answer()
         return NoAnswer(silence, possibly_applied=self.is_written)

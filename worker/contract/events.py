@@ -93,9 +93,9 @@ UNREADABLE: Final = Header(
     bytes(DIGEST_BYTES), "", Direction.CHANGE, 0, state=False, skip_hook=False, repair=False,
     accepted_ms=0,
 )  # fmt: skip
-"""Stands for a header that can't be decoded."""
+"""The placeholder for a header that can't be decoded."""
 UNKNOWN_FORMAT: Final = UNREADABLE._replace(accepted_ms=-1)
-"""Stands for a header of a format that another version knows."""
+"""The placeholder for a header of a format that only another version of segrelay knows."""
 _LATEST_US: Final = 1 << 56
 
 
@@ -128,7 +128,7 @@ def with_direction(profile: dict[str, Any], direction: Direction) -> dict[str, A
 
 
 def encode_header(header: Header) -> bytes:
-    """Return the text of the entry's field `h`."""
+    """Return a header as the text of an entry's field `h`."""
     flags = (
         _STATE * header.state
         | _SKIP_HOOK * header.skip_hook
@@ -143,7 +143,7 @@ def encode_header(header: Header) -> bytes:
 
 @lru_cache(maxsize=64)
 def _behind_digest(audience: str, direction: Direction, *numbers: int) -> bytes:
-    """Return the rest of a header: it is the same for all rows of a block of a backfill."""
+    """Return a header's text behind the digest, which all rows of a backfill's block share."""
     return orjson.dumps([audience, direction.value, *numbers])[1:]
 
 
@@ -151,7 +151,7 @@ _DIRECTIONS: Final = {direction.value: direction for direction in Direction}
 
 
 def decode_header(text: bytes) -> Header:
-    """Read the entry's field `h`.
+    """Read a header from an entry's field `h`.
 
     Raises:
         FormatUnknown: Another version of segrelay wrote it.
@@ -183,7 +183,7 @@ def decode_header(text: bytes) -> Header:
 
 
 def read_header(text: bytes) -> Header:
-    """Read the entry's field `h`, or return a placeholder: `UNREADABLE` or `UNKNOWN_FORMAT`."""
+    """Read a header from an entry's field `h`, or return `UNREADABLE` or `UNKNOWN_FORMAT`."""
     try:
         header = decode_header(text)
     except PayloadRefused:
@@ -194,7 +194,7 @@ def read_header(text: bytes) -> Header:
 
 
 def _is_right(header: Header) -> bool:
-    """Say whether what follows can work with it: the ledger keeps times in seven bytes."""
+    """Say whether the values of a header are possible; the ledger keeps times in seven bytes."""
     return (
         len(header.digest) == DIGEST_BYTES
         and type(header.audience) is str
@@ -211,7 +211,7 @@ def pack_profile(text: bytes) -> bytes:
 
 
 def decode_profile(text: bytes) -> bytes:
-    """Return the profile's JSON text.
+    """Return a profile's JSON text from an entry's field `p`, which may be compressed.
 
     Raises:
         PayloadRefused: The compressed text is damaged.

@@ -142,9 +142,9 @@ PROCESSES: Final = "{segrelay}:processes"
 JOBS: Final = "{segrelay}:jobs"
 
 FORMER: Final = "segrelay:*"
-"""Keys of the first version that have other names now, see `redis.takeover`."""
+"""The pattern of the first version's keys, which have other names now; see `redis.takeover`."""
 FORMER_FORMAT: Final = "segrelay:format"
-"""Read by the first version, which knows format 1 and refuses any other."""
+"""The key that the first version reads: it knows format 1, and refuses any other."""
 FORMER_PROCESSES: Final = "segrelay:processes"
 _FORMER_OF_ONE: Final = re.compile(r"segrelay:(job|sync|responses):([^:]+)((?::\w+)?)")
 
@@ -152,8 +152,10 @@ DIGEST_BYTES: Final = 10
 """The bytes of a digest: ten million profiles in a partition collide with a chance of 4e-11."""
 
 REACHED_KEPT: Final = 1_000
-"""People of a partition in `who`: all while they are few, else those with the smallest digests,
-which are an even sample. `settle.lua` knows the number too. A person takes about 300 bytes."""
+"""The most people of a partition that `who` keeps: those with the smallest digests.
+
+They are an even sample. `settle.lua` knows the number too. A person takes about 300 bytes.
+"""
 
 
 _OF_BACKFILL: Final = f"{BACKFILL}."
@@ -165,7 +167,7 @@ _PERSONAL: Final = re.compile(
 
 
 def is_personal(key: bytes) -> bool:
-    """Say whether a key may hold people's data, and so may an append-only file or a backup."""
+    """Say whether a key, and with it an append-only file or a backup, may hold people's data."""
     return bool(_PERSONAL.match(key))
 
 
@@ -236,7 +238,7 @@ def digest_of(profile_key: str) -> bytes:
 def partition_of(profile_key: str, partitions: int) -> int:
     """Return the partition of a profile: `crc32(profile key) mod partitions`.
 
-    So it is before their number has changed; see `contract.numbering`.
+    This holds until the number of partitions is changed; see `contract.numbering`.
     """
     return zlib.crc32(profile_key.encode()) % partitions
 
@@ -254,7 +256,7 @@ def split_stream_name(name: str) -> tuple[str, str]:
 
 
 def outcome_field(kind: str, stream: str, reason: str = "") -> str:
-    """Return the field of `counts` for what became of a stream's deliveries.
+    """Return the field of `counts` for one kind of outcome of a stream's deliveries.
 
     It begins with `backfill.` unless the lane is `live`, so jobs have no fields of their own here.
     """

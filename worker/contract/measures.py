@@ -27,7 +27,7 @@ TOOK: Final = "took"
 OCCURRED: Final = "occurred"
 ACCEPTED: Final = "accepted"
 REQUEST_BOUNDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
-"""Seconds; the upper bounds of the buckets. Changed ones make the counts so far wrong."""
+"""Upper bounds of the buckets for requests, in seconds; a change makes older counts wrong."""
 DELIVERY_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 21_600.0)
 _MS: Final = "ms"
 _KNOWN: Final = frozenset(HTTPStatus)
@@ -35,7 +35,7 @@ _KNOWN: Final = frozenset(HTTPStatus)
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Times by buckets.
+    """A histogram of times: how many fell into each bucket, and their sum.
 
     Args:
         bounds: Seconds; of all buckets but the last, which has none.
@@ -54,7 +54,7 @@ class Histogram:
         return cls(bounds, buckets, counts.get(f"{prefix}|{_MS}", 0) / 1_000)
 
     def document(self) -> dict[str, Any]:
-        """Return it for JSON; each bucket also holds those before it."""
+        """Return the histogram for JSON, where a bucket also counts the times of lower ones."""
         total, buckets = 0, {}
         for bound, count in zip((*map(str, self.bounds), "+Inf"), self.buckets, strict=True):
             total += count
@@ -65,7 +65,7 @@ class Histogram:
 def fields_of_times(
     prefix: str, bounds: tuple[float, ...], times: Iterable[float]
 ) -> dict[str, int]:
-    """Return what a list of times, in seconds, adds to the histogram with this prefix."""
+    """Return the counts that times, in seconds, add to the histogram with this prefix."""
     seconds = sorted(times)
     ends = [*(bisect_right(seconds, bound) for bound in bounds), len(seconds)]
     found = {
@@ -82,5 +82,5 @@ def prefix_of_delivery(kind: str, since: str) -> str:
 
 
 def label_of_status(status: int) -> str:
-    """Return the label under which a status is counted; undefined ones share their class."""
+    """Return the label under which a status is counted; unknown ones share one such as `5xx`."""
     return str(status) if status in _KNOWN else f"{status // 100}xx"

@@ -1,4 +1,4 @@
-"""`Numbering`: the numbers of the partitions, and which of them is a profile's.
+"""`Numbering`: the numbers of the partitions, and the partition of each profile.
 
 A partition's number is never given again. When the count changes, the partitions that follow begin
 behind the highest number there ever was, so their keys are others than those of all before: a
@@ -13,11 +13,16 @@ from typing import Final, Self
 from worker.contract.keys import digest_of, partition_of
 
 RENUMBERED: Final = "renumbered:"
-"""The beginning of the token of the lease of a partition that has a former number: nobody takes it
-any more, and the scripts that add something refuse."""
+"""The beginning of the lease token of a partition with a former number, which is closed.
+
+Nobody takes that lease any more, and the scripts that add something refuse.
+"""
 _DECIDING_BYTES: Final = 4
-"""The last bytes of a digest decide; the first ones order the sample of `verify`. Before the first
-change, those of a stable id's digest do."""
+"""The number of bytes at the end of a digest that decide its partition.
+
+They are the last ones, because the first ones order the sample of `verify`. Before the number of
+partitions is changed for the first time, a stable id's partition follows from the first bytes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +57,12 @@ class Numbering:
 
     @property
     def following(self) -> Numbering:
-        """Return the numbering to which it is being changed."""
+        """Return the numbering that holds after the change under way."""
         return Numbering((*self.counts, self.target))
 
     @property
     def all_numbers(self) -> range:
-        """Return the present numbers, and those to which it is being changed."""
+        """Return the numbers of the present partitions, and of those after the change under way."""
         return range(self.first, self.first + self.count + self.target)
 
     @property
@@ -72,7 +77,7 @@ class Numbering:
         return self.of_digest(digest or digest_of(profile_key))
 
     def of_digest(self, digest: bytes) -> int:
-        """Return the partition of a digest.
+        """Return the partition of the profile with a digest.
 
         Raises:
             ValueError: The count has never changed, so that the digest does not tell it.
@@ -88,7 +93,7 @@ class Numbering:
         return self.of_digest(digest)
 
     def dumps(self) -> str:
-        """Return it as Redis keeps it: `16`, `16>5` during a change, `16,5` after it."""
+        """Return the text that Redis keeps: `16`, `16>5` during a change, `16,5` after it."""
         changing = f">{self.target}" if self.target else ""
         return ",".join(map(str, self.counts)) + changing
 

@@ -24,7 +24,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def json_text(text: bytes) -> str:
-    r"""Return a JSON text for a terminal: what JSON leaves as it is becomes `\u009b`."""
+    r"""Return a JSON text for a terminal, with control characters escaped, such as `\u009b`."""
     return CONTROLS.sub(
         lambda found: found[0] if found[0] in LAYOUT else f"\\u{ord(found[0]):04x}",
         text.decode(),

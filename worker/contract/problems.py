@@ -43,7 +43,7 @@ class Problem:
     hint: str = ""
 
     def line(self, file: str) -> str:
-        """Return the one line that a person reads."""
+        """Return the problem as one line for a person."""
         parts = [part for part in (file, self.place, self.message) if part]
         return ": ".join(parts) + (f" — {self.hint}" if self.hint else "")
 
@@ -61,7 +61,7 @@ def place_of(path: Iterable[str | int]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a hint with the nearest known word; without one near, with all of them."""
+    """Return a hint with the nearest known word, or with all known words if none is near."""
     words = sorted(known)
     longer = [known for known in words if word.startswith(f"{known}_")]
     near = longer or difflib.get_close_matches(word, words, n=1, cutoff=_CLOSE_ENOUGH)

@@ -18,12 +18,12 @@ TRIES_ALONE: Final = 5
 RECENT_SECONDS: Final = 600.0
 """The age in seconds after which a success no longer says that the destination works."""
 _ABOUT_THE_ADDRESS: Final = frozenset({403, 404, 405})
-"""Refusals of the path, the method or the sender, which another trigger need not share."""
+"""Statuses that refuse the path, the method or the sender; other triggers may get through."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """The memory of a delivery whose request failed: the width and time of its next one.
+    """The record of a delivery whose request failed: the size and time of its next request.
 
     Args:
         width: How many users its next request may have; 0 = as many as ever.
@@ -44,7 +44,7 @@ class Setback:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The wait of a trigger of which nothing goes through in a partition.
+    """The wait of a trigger whose requests from a partition all fail.
 
     Args:
         attempts: Requests that failed in a row, while nothing of the trigger went through.
@@ -60,7 +60,7 @@ class Wait:
 
 
 def longest_ms(late_seconds: float) -> int:
-    """Return for how long anything can be put off: by a wait, a setback, or an open note.
+    """Return the longest time (ms) for which a wait, a setback or an open note holds deliveries.
 
     What ends later than that was set before Redis' clock was set back, and has ended.
     """
@@ -102,7 +102,7 @@ def after_failure(
     reason: str = "",
     others_are_taken: bool = False,
 ) -> AfterFailure:
-    """Decide about deliveries of a failed request.
+    """Decide what happens to the deliveries of a failed request.
 
     Args:
         setback: What is remembered of them, if they failed before.

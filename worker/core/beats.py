@@ -40,7 +40,7 @@ def beats(newer: Claim, older: Claim) -> bool:
 def is_newer(
     time_us: int, direction: Direction, other_time_us: int, other_direction: Direction
 ) -> bool:
-    """Say which of two moments is newer: the later time, and the exit at equal times."""
+    """Say whether the first moment is newer than the other; at equal times, an exit is newer."""
     return (time_us, direction is Direction.EXIT) > (
         other_time_us,
         other_direction is Direction.EXIT,
@@ -113,5 +113,5 @@ def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]
 
 
 def _moment(claim: Claim) -> tuple[int, bool]:
-    """Return what orders claims: nothing is beaten by what comes after it in this order."""
+    """Return a claim's sort key: newest first, no claim is beaten by one that comes after it."""
     return claim.time_us, claim.direction is Direction.EXIT

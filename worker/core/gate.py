@@ -1,4 +1,4 @@
-"""The gate's words and numbers: what is asked of it, and what it answers.
+"""The gate: its protocol, its answers and its limits.
 
 One gate stands before each host and authorization, for all workers. Who wants to send books a
 slot: a time by Redis' clock that is its own, and tells afterwards what came of it. The rules
@@ -29,12 +29,12 @@ LaneKind = Literal["live", "backfill"]
 
 MICROSECONDS: Final = 1_000_000
 WHOLE: Final = 1_000_000
-"""A factor of 1, in parts per million: whole numbers are the same in Lua and here."""
+"""A factor of 1 in parts per million; whole numbers are the same in Lua and in Python."""
 
 LATE_SECONDS: Final = 1.0
 """The delay of a request behind its slot, in seconds, that the spacing allows for."""
 USABLE_SECONDS: Final = 0.8
-"""The seconds in which a slot may still be used; the rest is for the way to the host."""
+"""Seconds for which a slot may be used; the rest of `LATE_SECONDS` is for the way to the host."""
 WORTH_WAITING_SECONDS: Final = 1.0
 """The seconds to the next slot beyond which no drain is begun."""
 
@@ -46,7 +46,7 @@ APART: Final = "apart"
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The numbers of all gates; times in microseconds, shares in parts per million.
+    """The parameters of all gates; times in microseconds, shares in parts per million.
 
     Args:
         minute: What a limit is counted in; it slides.
@@ -131,7 +131,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Slots can be booked.
+    """The gate is open: slots can be booked.
 
     Args:
         probe: The next one will be a probe.
@@ -144,7 +144,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """No slot was booked.
+    """The gate gives no slot now, with the reason and the time to come back.
 
     Args:
         reason: A word for machines.
@@ -169,7 +169,7 @@ class GateState:
 
 @dataclass(frozen=True, slots=True)
 class GateStatus:
-    """All that `status` and the metrics want to know of a gate.
+    """The status of a gate, for `segrelay status` and the metrics.
 
     Args:
         rate_per_minute: In force now; 0 where nobody has booked yet.
@@ -192,7 +192,7 @@ class GateStatus:
 
 
 SEVERAL: Final = "*"
-"""Stands for more than one place."""
+"""The text that stands for more than one place in `TriggerAnswers.refused`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,7 @@ class Gate(Protocol):
     """The permission to send to one host with one authorization."""
 
     async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
-        """Say of each trigger whether it is worth reading anything of it.
+        """Return for each trigger whether the gate is open for its requests.
 
         A breaker that one trigger alone has opened is closed for that one, and for no other.
         """
@@ -241,7 +241,7 @@ class Gate(Protocol):
     async def report(
         self, slot: Slot, verdict: Verdict, *, delivered: Mapping[str, int], batch: str = ""
     ) -> GateState:
-        """Tell what came of a slot.
+        """Report the verdict about a slot's request to the gate.
 
         Args:
             slot: As it was booked.
@@ -273,7 +273,7 @@ def gate_id(base_url: str, authorization: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A verdict as the gate hears it.
+    """The part of a verdict that matters to the gate.
 
     Args:
         what: `works`: the transport does, and nobody asked us to slow down. `body`: so it does, but

@@ -56,5 +56,5 @@ def knowledge(
 
 
 def _data_us(record: Record, item: Item) -> int:
-    """Return when an item's trigger sent data; where only a raised time is known, cautiously."""
+    """Return the latest time of the profile data that an item's trigger can have sent."""
     return min(item.delivered_us, record.data_us) if item.raised else item.delivered_us

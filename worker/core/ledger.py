@@ -1,4 +1,4 @@
-"""The ledger of one profile: what was delivered, what was tried, and what follows for an event.
+"""The ledger of one profile: what was delivered and tried, and if an event is still needed.
 
 Packed: one byte of format, the time of the newest profile data sent (8 bytes), then an item per
 audience and trigger: two numbers (LEB128), a byte of flags, the newest time delivered and the
@@ -33,7 +33,7 @@ _REPLAYS_BYTES: Final = 1
 _REPLAYS_AT_MOST: Final = 255
 _VARINT_MORE: Final = 0x80
 _WHOLE_LIST: Final = (0, 0)
-"""The item that stands for all audiences; numbers of audiences and triggers begin with 1."""
+"""The key of the item that stands for all audiences; numbers of real ones begin with 1."""
 
 
 class Item(NamedTuple):
@@ -56,7 +56,7 @@ class Item(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """A delivery as the ledger sees it.
+    """The facts about a delivery that the ledger needs.
 
     Attributes:
         audience: The audience's number.
@@ -95,7 +95,7 @@ class Record:
     items: dict[tuple[int, int], Item] = field(default_factory=dict)
 
     def about(self, audience: int) -> Iterator[tuple[int, Item]]:
-        """Yield trigger's number and item for one audience."""
+        """Yield the items of one audience, each with the number of its trigger."""
         return ((key[1], item) for key, item in self.items.items() if key[0] == audience)
 
 
@@ -186,7 +186,7 @@ def with_delivered(record: Record, fact: Fact, *, data_sent: bool = True) -> Rec
 
 
 def with_raised(record: Record, fact: Fact) -> Record:
-    """Return the record after a state event that told what was known: only its time grows."""
+    """Return the record after a state event that brought nothing new: only the time grows."""
     old = _item(record, fact)
     if fact.time_us <= old.delivered_us:
         return record
@@ -205,7 +205,7 @@ def with_tried(record: Record, fact: Fact) -> Record:
 
 
 def may_be_member(record: Record) -> bool:
-    """Return whether the person may be in some audience; then the record never lapses.
+    """Say whether the person may be in some audience; then the record never lapses.
 
     An entrance that was tried without a sure answer may have taken effect.
     """
@@ -227,7 +227,7 @@ def _has_left(record: Record, audience: int, entered_us: int) -> bool:
 
 
 def merged(record: Record, other: Record) -> Record:
-    """Return what two records know of one profile: of each audience and trigger, the newer.
+    """Merge two records of one profile, keeping the newer facts of each audience and trigger.
 
     Merging again changes nothing.
     """
@@ -282,7 +282,7 @@ def _flags(item: Item) -> int:
 
 
 def unpack(text: bytes | None) -> Record:
-    """Read a packed record; None is the record of a profile that is not known.
+    """Read a packed record; None yields the empty record of an unknown profile.
 
     Raises:
         FormatUnknown: A newer version of segrelay wrote it.
@@ -301,7 +301,7 @@ def unpack(text: bytes | None) -> Record:
 def unpack_all(
     texts: Mapping[bytes, bytes | None],
 ) -> tuple[dict[bytes, Record], dict[bytes, Exception]]:
-    """Read packed records by digest; returns those that can be read, and why the others can't."""
+    """Read packed records by digest; return the readable ones, and the errors of the others."""
     records: dict[bytes, Record] = {}
     unreadable: dict[bytes, Exception] = {}
     for digest, text in texts.items():

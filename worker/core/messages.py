@@ -44,7 +44,7 @@ def place_in(text: str) -> str:
 
 
 def normalise_message(text: str) -> str:
-    """Return a message without what differs from person to person, to group by and to show.
+    """Return a message without the parts that differ from person to person.
 
     Emails, numbers, hashes and what stands in quotes are replaced; a field's name in quotes stays,
     and so does the place in a template or the HTTP status that the message begins with. A value
@@ -65,7 +65,7 @@ def normalise_message(text: str) -> str:
 
 
 def without_values(text: str, sent: bytes) -> str:
-    """Return what a destination said, without the words that stand as values in what it was sent.
+    """Remove the words from a destination's message that are values in what it was sent.
 
     Args:
         text: A normalised message.
@@ -77,7 +77,7 @@ def without_values(text: str, sent: bytes) -> str:
 
 
 def _is_value(word: str, sent: bytes) -> bool:
-    """Say whether a word stands anywhere in JSON, in lower case, but as the name of a field."""
+    """Say whether a word stands in lower-case JSON other than as the name of a field."""
     if word.startswith("<") or word.isdigit() or len(word) < _SHORTEST_VALUE:
         return False
     wanted = word.lower().encode()

@@ -1,4 +1,4 @@
-"""Verdicts: what an answer of a destination means. They are values, and the drain obeys them.
+"""Verdicts: the meanings of a destination's answers, as values that the drain obeys.
 
 Sure answers say what happened to each user; the others say whether the request may have taken
 effect all the same, because then its note stays open.
@@ -15,7 +15,7 @@ from worker.core.messages import without_values
 
 @dataclass(frozen=True, slots=True)
 class RefusedUser:
-    """The destination refuses one user, who is dead, or skipped if nothing is missing for it."""
+    """The refusal of one user; `reason` says whether the deliveries are dead or skipped."""
 
     reason: Death | Skip
     message: str
@@ -34,35 +34,35 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """Surely not applied: it has more bytes or users than the destination takes. Split it."""
+    """The request was not applied: it has too many bytes or users. Split it."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class BodyRefused:
-    """Surely not applied: something in the body is wrong. Halve it until that is found."""
+    """The request was not applied: something in its body is wrong. Halve the body to find it."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class SlowDown:
-    """Surely not applied: there were too many requests. The answer may say when to try again."""
+    """The request was not applied: there were too many. The answer may say when to try again."""
 
     retry_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AccessRefused:
-    """Surely not applied: the credentials are refused. Pause the destination."""
+    """The request was not applied: its credentials were refused. Pause the destination."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class TokenReplaced:
-    """Surely not applied: the token was refused, and another one is asked for. Send it again."""
+    """The request was not applied: its token was refused. Send it again with the next token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ Verdict = (
 
 
 def quoting_nothing(verdict: Verdict, body: bytes, users: Sequence[bytes]) -> Verdict:
-    """Return a verdict with messages that quote nothing of the request."""
+    """Return a verdict whose messages quote no values of the request."""
     match verdict:
         case Accepted(refused):
             return Accepted(

@@ -1,1 +1,1 @@
-"""One Celery worker with its processes: how it starts, takes turns, is told, and ends."""
+"""A node, one Celery worker with its processes: it starts, drains, sweeps and stops."""

@@ -29,7 +29,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc] # Celery is not typed
         super().__init__(*arguments, worker_options=(worker_options or {}) | alone, **options)
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Connect; ends only when it has, or when the worker is told to stop."""
+        """Try to connect until that succeeds, or until the worker is told to stop."""
         told = False
 
         def tell(error: BaseException, _interval: float) -> None:

@@ -78,13 +78,13 @@ class Edge:
         self.ringer = Ringer(self.app)
 
     def begin(self, processes: int) -> None:
-        """Make what all processes share, before the first of them is forked."""
+        """Make the state that all processes share, before the first of them is forked."""
         self.node = NodeMemory.of(processes, self.settings.destinations)
         self.node.stopped.write(self.load())
         self._task = DrainTask(self.settings, self.build, self.ringer, self.node)
 
     def task(self) -> DrainTask:
-        """Return what the task `drain` does."""
+        """Return the object that does the work of the task `drain`."""
         assert self._task is not None
         return self._task
 
@@ -105,7 +105,7 @@ class Edge:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[Turn | None]:
-        """Return this node's turn for an errand, if it is free; see `Turns`.
+        """Yield this node's turn for an errand, or None if it is not free; see `Turns`.
 
         When the turn ends, a drain that waits for the slot is rung for.
         """
@@ -197,14 +197,14 @@ def node_turn(settings: Settings, node: NodeMemory, stop: Stop) -> Iterator[Node
 
 @dataclass(frozen=True, slots=True)
 class NodeTurn:
-    """See `worker.contract.celery.messages.Turn`."""
+    """The turn of one errand in a node; see `worker.contract.celery.messages.Turn`."""
 
     node: NodeMemory
     stop: Stop
     broker: redis.Redis
 
     def is_over(self) -> bool:
-        """Say whether the errand should end after what it is doing."""
+        """Say whether the errand should end, because the node stops or a drain waits."""
         return self.stop.is_told or self.node.waiting.holds_any() or self._live_is_queued()
 
     def _live_is_queued(self) -> bool:

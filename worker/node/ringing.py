@@ -1,4 +1,4 @@
-"""Rings from inside a worker, for drains and errands. If it can't ring, that is no error.
+"""Sends messages for drains and errands from inside a worker; failing to send is no error.
 
 It has a connection of its own with short timeouts: the sweep rings from the worker's event loop.
 """
@@ -26,7 +26,7 @@ LOG: Final = structlog.get_logger()
 
 
 class Ringer:
-    """Sends `drain` messages; a process that was forked connects anew."""
+    """Sends messages for drains and errands; a process that was forked connects anew."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -34,7 +34,7 @@ class Ringer:
         self._pid = 0
 
     def ring(self, calls: Iterable[Ring]) -> int:
-        """Send a message for each; the first that can't be sent ends it. Returns how many went."""
+        """Send messages for drains until one can't be sent; return how many were sent."""
         return self._send_all(
             drain_message(call.destination, call.partition, call.queue) for call in calls
         )

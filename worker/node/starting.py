@@ -22,7 +22,7 @@ LOG: Final = structlog.get_logger()
 
 
 class StartingStep(bootsteps.Step):  # type: ignore[misc] # Celery is not typed
-    """Checks Redis, and makes what the processes share; a step of Celery's worker."""
+    """Checks Redis, and makes the state that the processes share; a step of Celery's worker."""
 
     name = "Starting"
     requires = ("celery.worker.components:Pool",)
@@ -62,7 +62,7 @@ def refuse(error: SegrelayError) -> NoReturn:
 
 
 def _refuse_other_pools(worker: Any) -> None:
-    """Refuse pools of threads: a drain has a signal, an event loop and slots of its process."""
+    """Refuse pools of threads: a drain uses the signals, event loop and slots of its process."""
     if not issubclass(worker.pool_cls, (Prefork, Solo)):
         raise UsageWrong("Drains run in processes: use --pool prefork (the default) or solo.")
     if worker.pool_start_method != "fork":

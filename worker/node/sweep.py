@@ -46,10 +46,10 @@ ALIVE_VARIABLE: Final = "SEGRELAY_ALIVE_FILE"
 """Names a file that the worker touches every three seconds while it sweeps and Redis answers."""
 _TIMEOUT_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 2.0
-"""The pause after a Redis that did not answer: each try stops the event loop for a bit."""
+"""Seconds to wait after Redis did not answer, as each try holds up the event loop."""
 EXIT_CODE: Final = 1
 END_SECONDS: Final = 10
-"""A broken node that does not end by itself in this time is ended by the kernel."""
+"""Seconds after which the kernel ends a broken node that did not end by itself."""
 LOG: Final = structlog.get_logger()
 
 
@@ -70,14 +70,14 @@ class Survey(Protocol):
         """Say whether this node has to do the round."""
 
     def look(self) -> list[Sight]:
-        """Return the partitions with due work, and ring their bells."""
+        """Return the partitions that may be worked on, and ring the bells of the due ones."""
 
 
 class Schedule(Protocol):
     """Knows which errands are due; `RedisSchedule` is the real one."""
 
     def due(self) -> list[Errand]:
-        """Return the due errands that nobody does, and for which nobody was rung lately."""
+        """Return the due errands that nobody does or was rung for lately, and ring their bells."""
 
 
 @dataclass(slots=True)
@@ -127,7 +127,7 @@ class Sweep:
         return self._is_broken(now)
 
     def end(self) -> None:
-        """Say that this node runs no longer; if Redis is away, it forgets the node by itself."""
+        """Take the announcement of this node back; if Redis is away, it forgets the node itself."""
         with suppress(RedisUnavailable):
             self.presence.leave()
 

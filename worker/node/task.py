@@ -49,7 +49,7 @@ class Drains(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The drains of one process.
+    """One process' runner of drains, and its reports about templates.
 
     Args:
         doubted: Returns the templates whose compiled form is off, and how often it differed.
@@ -63,7 +63,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class DrainResult:
-    """The result of a task, as Flower shows it.
+    """The result of the task `drain`, as Flower shows it.
 
     Args:
         tally: Of the drain that was asked for.
@@ -136,7 +136,7 @@ def _named(call: Ring) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class DrainTask:
-    """The task's work: one object, made before the fork and used in each child."""
+    """The work of the task `drain`: one object, made before the fork and used in each child."""
 
     settings: Settings
     build: Callable[[], Ready]
@@ -229,6 +229,6 @@ class DrainTask:
             self.node.stopped.write(use.stopped)
 
     def _hand_over(self, call: Ring, again: list[Ring]) -> None:
-        """Ring for the calls that waited for the slot, and only then for this partition."""
+        """Ring for the first call that waited for the slot, and only then for this partition."""
         waiting = self.node.waiting.next_after(call)
         self.ringer.ring([*([waiting] if waiting else []), *again])

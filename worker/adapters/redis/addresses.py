@@ -26,7 +26,7 @@ def note_addresses(client: Redis, settings: Settings) -> None:
 
 
 def former_names(client: Redis, settings: Settings) -> dict[str, str]:
-    """Return, by a destination's name, the name that it had before, if nothing was carried over.
+    """Return the former names of renamed destinations whose data was not carried over.
 
     A destination is known again by its host and its credentials.
     """
@@ -43,7 +43,7 @@ def former_names(client: Redis, settings: Settings) -> dict[str, str]:
 
 
 def read_renamed(client: Redis) -> dict[str, str]:
-    """Return the new names of destinations that were renamed."""
+    """Return the new names of destinations that were renamed, by the former names."""
     with redis_errors():
         stored: Any = client.hgetall(keys.MOVED)
     return {old.decode(): new.decode() for old, new in stored.items()}

@@ -52,7 +52,7 @@ def fingerprint_of(authorization: Authorization | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Requests that go first and whose answers are not there yet.
+    """The probes that a gate waits for: requests that go first, while all others wait.
 
     Args:
         for_all: One for all triggers.
@@ -88,7 +88,7 @@ class RedisGate:
         self._script = script
 
     async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
-        """Say of each trigger whether it is worth reading anything of it."""
+        """Return for each trigger whether the gate is open for its requests."""
         names = list(triggers)
         answers = await self._call(LOOK, *_look_args(self._rate, self.fingerprint), *names)
         return looks(names, answers)
@@ -120,7 +120,7 @@ class RedisGate:
     async def report(
         self, slot: Slot, verdict: Verdict, *, delivered: Mapping[str, int], batch: str = ""
     ) -> GateState:
-        """Tell what came of a slot."""
+        """Report the verdict about a slot's request to the gate."""
         what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self.fingerprint)
         return await self._report(slot, what, delivered, batch)
 
@@ -160,7 +160,7 @@ class RedisGate:
         await self._call("gate_pause", reason, by)
 
     async def resume(self, trigger: str = "") -> None:
-        """Open the gate, a probe first; with a trigger, only let a probe of that one go first."""
+        """Open the gate after one probe; with a trigger, only require a probe of that trigger."""
         await self._call("gate_resume", trigger)
 
     async def _call(self, name: str, *args: str | int) -> Any:
@@ -174,7 +174,7 @@ def ask_look(
     authorization: Authorization | None,
     triggers: Sequence[str],
 ) -> None:
-    """Put a look at a gate into a pipeline; `looks` reads its answer.
+    """Add the question whether a gate is open to a pipeline; `looks` reads the answer.
 
     The pipeline has to load the script `LOOK` before.
     """
@@ -188,7 +188,7 @@ def ask_look(
 
 
 def looks(triggers: Sequence[str], answers: Sequence[Any]) -> dict[str, Open | Closed]:
-    """Return what a gate says of each trigger that it was asked for."""
+    """Return for each trigger whether the gate is open, from the answer to `ask_look`."""
     return {
         trigger: _open(answer) if answer[0] else _closed(answer)
         for trigger, answer in zip(triggers, answers, strict=True)
@@ -202,7 +202,7 @@ def read_state(
     configured_per_minute: float = 0.0,
     script: Callable[[str], str] = scripts.source,
 ) -> GateStatus:
-    """Return how a gate stands.
+    """Return the status of a gate.
 
     Args:
         client: Of a command.
@@ -229,7 +229,7 @@ def read_state(
 
 
 def read_probes(client: redis.Redis, name: str) -> Probes:
-    """Return whether a gate, or triggers behind it, let one request through first, to probe."""
+    """Return the probes that a gate, or single triggers behind it, wait for."""
     with redis_errors():
         stored: Any = client.hgetall(keys.gate(name))
     return Probes(

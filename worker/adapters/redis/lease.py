@@ -27,7 +27,7 @@ def boottime_seconds() -> float:
 
 
 class ThreadedLease:
-    """Keeps a lease; see `worker.batch.sending.interrupt_watch.Lease`.
+    """Renews a lease from a thread; see `worker.batch.sending.interrupt_watch.Lease`.
 
     It is made before the lease is taken, and so knows a time from which the lease holds.
 

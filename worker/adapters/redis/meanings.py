@@ -19,7 +19,7 @@ def meanings(
     slugs: Sequence[bytes | None],
     renamed: Mapping[bytes, bytes],
 ) -> dict[str, Meaning]:
-    """Return what triggers mean, by their names.
+    """Return the meanings of triggers, by the triggers' names.
 
     Args:
         triggers: As configured.
@@ -33,7 +33,7 @@ def meanings(
 
 
 def read_meanings(client: Redis, settings: Settings) -> dict[str, Meaning]:
-    """Return what all triggers mean, by their names."""
+    """Read the meanings of all triggers, by the triggers' names."""
     triggers = list(settings.triggers.values())
     names = named_audiences(triggers)
     with redis_errors():

@@ -16,7 +16,7 @@ _TRIGGER: Final = "t|"
 
 
 class RedisNumbers:
-    """Numbers the names in packed ledger records; see `worker.batch.batch.Numbers`."""
+    """The numbers that stand for names in packed ledgers; see `worker.batch.batch.Numbers`."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
@@ -24,7 +24,7 @@ class RedisNumbers:
         self._names: dict[int, str] = {}
 
     async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
-        """Make sure that these have numbers."""
+        """Look up the numbers of audiences and triggers, and give one to each that has none."""
         wanted = [_AUDIENCE + name for name in audiences] + [_TRIGGER + name for name in triggers]
         unknown = [name for name in wanted if name not in self._numbers]
         if not unknown:
@@ -38,13 +38,13 @@ class RedisNumbers:
             self._names[int(number)] = name
 
     async def read(self) -> None:
-        """Read all numbers anew; they replace what was known."""
+        """Read all numbers from Redis, in place of those known so far."""
         with redis_errors():
             known = await scripts.pairs(self._client, keys.NAMES)
         self.replace(dict(known))
 
     def replace(self, known: Mapping[bytes, bytes]) -> None:
-        """Replace all known numbers; they are given by name, as Redis holds them."""
+        """Replace all known numbers by those that Redis holds, given by name."""
         self._numbers = {name.decode(): int(number) for name, number in known.items()}
         self._names = {number: name for name, number in self._numbers.items()}
 

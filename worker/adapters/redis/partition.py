@@ -35,14 +35,14 @@ from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
 
 _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
-"""The script that accepts also in a full Redis: a repair mends what is wrong at the destination."""
+"""The script that accepts deliveries even in a full Redis: a repair must not be refused."""
 _READ_BYTES: Final = 4_000_000
 """The bytes after which only one entry of each further stream is read."""
 _READ_AT_FIRST: Final = 100
-"""Entries of several streams in the first round trip; each further one may bring twice as many."""
+"""The most entries of several streams in the first round trip, doubled in each further one."""
 _REPLACED_AT_ONCE: Final = 500
 _COUNTED_AT_ONCE: Final = 1_000
-"""Entries that one script counts, so that others do not wait for long."""
+"""The most entries that one call of a script counts, so that others do not wait for long."""
 _MORE: Final = 2
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
 
@@ -81,7 +81,7 @@ class RedisPartition:
         self._ended: set[str] = set()
 
     async def take(self) -> TakenPartition | None:
-        """Take the lease if it is free; clears the bell."""
+        """Take the lease if it is free, and clear the bell."""
         k = self.keys
         names = (
             k.lease, k.bell, k.notes, k.open, k.rendering, k.retry, k.aside, k.holds, k.reached,
@@ -145,7 +145,7 @@ class RedisPartition:
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()
     ) -> list[bytes | None]:
-        """Read packed records, and write down what will be rendered."""
+        """Read packed records, and write down which deliveries will be rendered."""
         places = list(rendering)
         keys: list[str | bytes] = [self.keys.lease, self.keys.rendering]
         keys += map(self.keys.ledger, digests)
@@ -168,7 +168,7 @@ class RedisPartition:
         return found
 
     async def note(self, note: Note) -> int:
-        """Write a note, renew the lease; returns now (ms, Redis' clock)."""
+        """Write a note and renew the lease; return the present time (ms, Redis' clock)."""
         keys = (self.keys.lease, self.keys.notes, self.keys.rendering)
         now_ms = await self._write(
             "note", keys, (self.token, self.lease_ms, note.note_id, note.dumps())
@@ -180,7 +180,7 @@ class RedisPartition:
     async def open_notes(
         self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
-        """Open the notes of a holder that vanished; returns their end (ms)."""
+        """Open the notes of a lease holder that vanished; return the time of their end (ms)."""
         k = self.keys
         end_ms = await self._write(
             "open",
@@ -199,7 +199,7 @@ class RedisPartition:
         return int(end_ms)
 
     async def settle(self, settlement: Settlement) -> int:
-        """Settle; repeated until Redis has confirmed it, since the script is idempotent."""
+        """Write outcomes by an idempotent script, repeated until Redis has confirmed it."""
         keys, args = settle_call(self.keys, settlement, self.token, self._retention_ms, self._ended)
         state, _, end_ms = await until_confirmed(
             lambda: self._write("settle", keys, args), self._may_repeat
@@ -234,7 +234,7 @@ class RedisPartition:
         return Release(bool(released), bool(due), _QUEUES[ring])
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
-        """Put deliveries in the place of others; what is not there any more is replaced by none."""
+        """Replace deliveries by others, except those that are not there any more."""
         for first in range(0, len(replacements), _REPLACED_AT_ONCE):
             keys, args = carry_call(self.keys, replacements[first : first + _REPLACED_AT_ONCE])
             (replaced,) = await self._write("carry_over", keys, (self.token, *args))
@@ -242,7 +242,7 @@ class RedisPartition:
                 raise self._lost()
 
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
-        """Return the records of people who are being renamed, or were."""
+        """Return for each digest the record of a person who is or was renamed, or None."""
         names = [digest.hex() for digest in digests]
         with redis_errors():
             return list(await scripts.command(self._client, "HMGET", self.keys.forwards, *names))
@@ -252,7 +252,7 @@ class RedisPartition:
         await self._accept(PartitionKeys(self.keys.destination, partition), deliveries)
 
     async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
-        """Write down up to which entry a trigger that means this wants nothing of its stream."""
+        """Record the entry of a stream up to which its trigger, with this meaning, wants none."""
         names = (self.keys.lease, self.keys.orphans, self.keys.stream(stream))
         field = f"{stream}|{meaning}"
         left = _MORE
@@ -264,7 +264,7 @@ class RedisPartition:
                 raise self._lost()
 
     async def hold_back(self, note: Note, seconds: float) -> None:
-        """Open a note without holding the lease; no delivery of it may go on before its end."""
+        """Open a note without holding the lease; the profiles in it wait until its end."""
         nobodys = [delivery._replace(place="") for delivery in note.deliveries]
         digests = [delivery.digest for delivery in nobodys]
         for place, indices in (await places_of(self._client, self.keys, digests)).items():

@@ -15,8 +15,10 @@ from worker.core.backoff import Setback, Wait
 
 _FEW_ENTRIES: Final = 2
 _FEW_BYTES: Final = 4_000
-"""The most entries and bytes of a stream that the script reads again to see whether all of it may
-go. It pays for their bytes: beyond two entries, removing them by name costs less."""
+"""The most entries and bytes of a stream that are read again to see whether all of it may go.
+
+Reading costs time by their bytes: beyond two entries, removing them by name costs less.
+"""
 
 
 def settle_call(
@@ -95,7 +97,7 @@ def _are_few(group: Sequence[Settled]) -> bool:
 
 
 def _packed(group: Sequence[Settled], ledgers: Mapping[bytes, int]) -> list[str | bytes | int]:
-    """Return what the script reads of a group: few arguments, whatever its size."""
+    """Return the arguments that describe a group of settled deliveries to the script."""
     letters = [s.letter.dumps() for s in group if s.letter]
     return [
         " ".join(s.delivery.entry_id for s in group),

@@ -1,4 +1,4 @@
-"""`RedisRecognizer`: which stable ids came with which identities, as Redis keeps it."""
+"""`RedisRecognizer`: keeps in Redis which stable ids came with which identities."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RedisRecognizer:
         self._retention_ms = round(1_000 * retention_seconds)
 
     async def see(self, sightings: Sequence[Sighting], triggers: Sequence[str]) -> list[str]:
-        """Remember sightings, in one round trip; returns what becomes of their events.
+        """Remember sightings in one round trip, and return what becomes of the events of each.
 
         Args:
             sightings: Those of a batch.
@@ -93,7 +93,7 @@ class RedisRecognizer:
         return ScriptCall([self._place.lease, *lists], args)
 
     async def _run(self, calls: Sequence[tuple[str, ScriptCall]]) -> list[Any]:
-        """Run scripts in one round trip; those that Redis does not know, once more as a whole."""
+        """Run scripts in one round trip; send those that Redis does not know again as a whole."""
         answers = await self._pipelined([("EVALSHA", *each) for each in calls])
         unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:

@@ -21,9 +21,9 @@ from worker.errors import RedisUnavailable
 FOLDER: Final = Path(__file__).parent / "lua"
 _INCLUDE: Final = "--@include "
 _SHARED: Final = {"_add": ADD}
-"""Parts that lie in another folder."""
+"""The parts of scripts that lie in another folder, by name."""
 _POLICY: Final = re.compile(r"\bpolicy\.(\w+)")
-"""A number of `POLICY`, which stands in the text that Redis gets."""
+"""The form of `policy.NAME` in a script, which a number of `POLICY` replaces."""
 
 
 @cache
@@ -131,12 +131,12 @@ def call_sync(
 
 
 async def command(client: redis.asyncio.Redis, *words: str | bytes | float) -> Any:
-    """Run one command; the answer is as the wire has it."""
+    """Run one command, and return its answer as the client library parses it."""
     return await client.execute_command(*words)  # type: ignore[no-untyped-call]
 
 
 async def pairs(client: redis.asyncio.Redis, key: str) -> list[tuple[bytes, bytes]]:
-    """Return the fields and values of a hash, whichever protocol the client speaks."""
+    """Return the fields and values of a hash, in whichever form the client library has them."""
     answer = await command(client, "HGETALL", key)
     if isinstance(answer, dict):
         return list(answer.items())
@@ -151,7 +151,7 @@ _PAUSE_SECONDS_AT_MOST: Final = 1.0
 async def until_confirmed(
     ask: Callable[[], Awaitable[_Answer]], may_repeat: Callable[[], bool]
 ) -> _Answer:
-    """Ask again until Redis answers.
+    """Call `ask` again and again until Redis answers.
 
     Args:
         ask: Does the same however often it is called.

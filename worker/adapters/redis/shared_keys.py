@@ -92,7 +92,7 @@ class SharedKeys:
         return known[1]
 
     async def names(self, destination: str) -> Renames:
-        """Read the numbers of all names anew, and return which audiences are renamed.
+        """Read the numbers of all audiences and triggers, and return the renamed audiences.
 
         As a rule, none is.
         """

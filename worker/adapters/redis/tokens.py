@@ -40,7 +40,7 @@ AskToken = Callable[[], Awaitable[Granted | Verdict]]
 
 
 class RedisTokens:
-    """Implements `worker.destinations.tokens.Tokens`.
+    """The token of one authorization in Redis; see `worker.destinations.tokens.Tokens`.
 
     Args:
         authorization: Of the type `oauth2`; its secrets are set.
@@ -68,7 +68,7 @@ class RedisTokens:
         self._good_until = 0.0
 
     async def token(self) -> AccessToken | Verdict:
-        """Return the token that is in force; where it is time, this process asks for the next."""
+        """Return the token in force; if it is time for the next, one process asks for it."""
         if self._known is not None and self._monotonic() < self._good_until:
             return self._known
         ends_at = self._monotonic() + self._turn_seconds
@@ -88,14 +88,14 @@ class RedisTokens:
         return not isinstance(found, AccessRefused)
 
     async def accepted(self, token: AccessToken) -> None:
-        """Remember that a request with a token was taken; costs nothing but the first time."""
+        """Remember that a request with a token was accepted; only the first time asks Redis."""
         if not token.is_unproven or token.number != (self._known and self._known.number):
             return
         await self._call("token_prove", str(token.number))
         self._known = token._replace(is_unproven=False)
 
     async def _taken(self, refused: str) -> AccessToken | Verdict | str:
-        """Return the token or what its lack means; a word = another process has the turn."""
+        """Return the token, else a verdict, or a word if the caller has to ask again."""
         turn = secrets.token_hex(8)
         answer = await self._call("token_take", refused, turn, round(self._turn_seconds * _SECOND))
         word, sealed, number, ends_ms, renew_ms, unproven = answer
@@ -116,7 +116,7 @@ class RedisTokens:
         return self._known
 
     async def _granted(self, turn: str) -> Granted | Verdict:
-        """Ask the endpoint, and keep what it issues; the turn is given back in any case."""
+        """Ask the endpoint for a token and keep it; give this process' turn back in any case."""
         granted: Granted | Verdict | None = None
         try:
             granted = await self._ask()
@@ -151,7 +151,7 @@ class RedisTokens:
 
 
 def _secret_of(authorization: Authorization) -> bytes:
-    """Return what only those know who may ask for the token, and all that the token depends on."""
+    """Return the secret that seals a token: all values of the configuration that it depends on."""
     parts = [authorization.token_url, authorization.scope, authorization.audience]
     parts += [secret.reveal() for _, secret in sorted(authorization.secrets())]
     return "\0".join(parts).encode()

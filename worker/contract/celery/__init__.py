@@ -1,1 +1,1 @@
-"""Celery's options and transport, the same for everyone who touches the broker."""
+"""Celery's options and transport, the same for every process that connects to the broker."""

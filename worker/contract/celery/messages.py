@@ -1,4 +1,4 @@
-"""Drains and errands that a worker is asked for, and the messages that ask for them.
+"""The Celery messages that ask a worker for a drain or an errand.
 
 Ringing is a courtesy: no message is worth a long wait, since the sweep finds what was not rung for.
 """
@@ -14,14 +14,14 @@ from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL
 
 TASKS_MODULES: Final = ("producer.tasks", "ops.person.tasks")
-"""The modules of the tasks, by their names: the worker knows neither producers nor commands."""
+"""The modules of the errands' tasks, as names: the worker imports no producer and no command."""
 SYNC_TASK: Final = "segrelay.sync"
 RESPONSES_TASK: Final = "segrelay.responses"
 RENAMES_TASK: Final = "segrelay.renames"
 
 
 class Errand(NamedTuple):
-    """The address of a step of background work.
+    """A step of background work: its Celery task, and the name of its subject, such as a sync.
 
     Attributes:
         name: Of what the step is of; it stands in Flower.
@@ -32,14 +32,14 @@ class Errand(NamedTuple):
 
 
 class Turn(Protocol):
-    """The permission to do one step."""
+    """The permission to do one errand."""
 
     def is_over(self) -> bool:
-        """Say whether the step should end: the node was told to, or a drain waits."""
+        """Say whether the errand should end: the node was told to stop, or a drain waits."""
 
 
 class Turns(Hashable, Protocol):
-    """A node, as the tasks see it; the app's attribute `segrelay`."""
+    """A node, as the errands' tasks see it; the Celery app's attribute `segrelay`."""
 
     settings: Settings
 
@@ -47,7 +47,7 @@ class Turns(Hashable, Protocol):
         """Return the node's one turn for errands; None if it is taken, or no slot is free."""
 
     def ring(self, errands: Iterable[Errand]) -> Any:
-        """Send messages for errands; what can't be sent, the sweep finds."""
+        """Send messages for errands; the sweep rings again for those that can't be sent."""
 
 
 _TIMEOUT_SECONDS: Final = 1.0
@@ -56,11 +56,11 @@ IMPATIENT: Final[dict[str, float]] = {
     "socket_connect_timeout": _TIMEOUT_SECONDS,
     "max_retries": 0,
 }
-"""Options of the transport for connections on which only bells are rung."""
+"""The transport's options for connections that only ring: short timeouts, and no retries."""
 
 
 class Message(NamedTuple):
-    """One call of a task.
+    """The message for one call of a Celery task.
 
     Attributes:
         shown: The arguments as Flower shows them.

@@ -19,9 +19,9 @@ from worker.contract.words import BACKFILL, LIVE
 
 DRAIN_TASK: Final = "segrelay.drain"
 FORMER_DRAIN_TASK: Final = "worker.node.task.drain"
-"""Messages of version 0.1 that still wait have this name."""
+"""The name of the task `drain` in version 0.1, whose messages may still wait."""
 VERSION_KEY: Final = "segrelay_version"
-"""Under this key of a worker's Celery configuration Flower finds its version."""
+"""The key of a worker's Celery configuration under which Flower finds segrelay's version."""
 
 _EXCHANGE: Final = "segrelay"
 _VISIBILITY_SECONDS: Final = 60
@@ -97,7 +97,7 @@ def celery_broker_url(settings: RedisSettings) -> str:
 
 
 def celery_ssl(settings: RedisSettings) -> dict[str, str | bool]:
-    """Return Celery's option `broker_use_ssl`: only behind Sentinels the URL can't say it."""
+    """Return Celery's option `broker_use_ssl`, which is needed for TLS behind Sentinels only."""
     address = _broker_address(settings)
     if not address or not address.service or not address.tls:
         return {}
@@ -105,7 +105,7 @@ def celery_ssl(settings: RedisSettings) -> dict[str, str | bool]:
 
 
 def broker_transport_options(settings: RedisSettings) -> dict[str, Any]:
-    """Return what Celery's transport has to be told beside the URL; only Sentinels need any."""
+    """Return the options of Celery's transport that the URL can't hold; only Sentinels need any."""
     address = _broker_address(settings)
     if not address or not address.service:
         return {}

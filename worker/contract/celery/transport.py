@@ -1,4 +1,4 @@
-"""Celery's way to Redis, with room in a full one: its few small writes are never refused.
+"""Celery's transports to Redis, whose few small writes even a full Redis accepts.
 
 A Redis at `maxmemory` refuses whatever may grow. Celery's messages are how waiting events get
 worked off, and that is what makes room: refused, the full Redis would stay full.
@@ -48,7 +48,7 @@ class _Client(redis.Redis):
 
 class _QoS(QoS):
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Give back what was fetched and not begun, unless the connection is gone already.
+        """Give back messages that were fetched and not begun, unless the connection is gone.
 
         The library runs into an error of its own then, and ends the worker. What is not given back
         is found by the sweep.
@@ -66,7 +66,7 @@ class _RoomyChannel(Channel):
 
 
 class _RoomySentinelChannel(SentinelChannel):
-    """Has the library's connections.
+    """A channel behind Sentinels that keeps the library's own connections.
 
     `sentinels.SentinelConnection` would make a lost connection of a refused write, and with that a
     lost watch: the library would repeat the giving back of messages for ever.

@@ -1,4 +1,4 @@
-"""People whose identity has changed: where the events under a former identity go.
+"""Records of people whose identity has changed, by which their events find the new identity.
 
 A partition keeps a record of each of its people who is being renamed or was. While a person is
 moved, nothing of them is delivered; afterwards, whatever comes under the former identity goes to
@@ -25,11 +25,11 @@ class Moving(StrEnum):
     ARRIVING = "arriving"
     """Somebody is about to get this identity."""
     BEGUN = "begun"
-    """Nothing is known of it at the destination yet."""
+    """The renaming has begun, and the destination was not asked yet."""
     ASKED = "asked"
-    """The destination was asked; whether it did it is not known."""
+    """The destination was asked; whether it has renamed the person is not known."""
     RENAMED = "renamed"
-    """The destination has done it, or has nothing to do with it; the ledger has not followed."""
+    """The destination has renamed the person, or need not; the ledger has not followed yet."""
     DONE = "done"
     """Events go to the new identity."""
 
@@ -70,7 +70,7 @@ class Forward:
 
 
 def key_of(profile: dict[str, Any], identity: str, digest: bytes) -> str | None:
-    """Return the key of a profile that was accepted under this digest; None if it is another."""
+    """Return the key under which a profile has this digest; None if its digest is another."""
     value = profile.get(identity)
     text = str(value).strip() if isinstance(value, str | int) else ""
     for each in (text, text.lower()):

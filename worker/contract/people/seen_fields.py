@@ -23,7 +23,7 @@ from worker.errors import PayloadRefused, RedisUnavailable
 EVERY_SECONDS: Final = 1.0
 MOST_NAMES: Final = 5_000
 KEPT_MS: Final = 30 * 86_400_000
-"""The time after which a field that no profile has is forgotten."""
+"""The time in ms after which a field that no profile had is forgotten."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 """The form of names that are kept; others may be values that became keys, such as an email."""
 
@@ -37,7 +37,7 @@ class SeenFields:
         self._next_at = float("-inf")
 
     def note(self, packed: Iterable[bytes]) -> None:
-        """Note the fields of the first of these profiles, if it is time; it never fails.
+        """Note the field names of the first profile, at most once a second; failures are ignored.
 
         Args:
             packed: As the deliveries carry them, see `events.decode_profile`.

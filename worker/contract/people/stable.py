@@ -1,4 +1,4 @@
-"""Stable ids: which identity somebody had last, so that a changed one is seen to be a change.
+"""Stable ids: the last identity of each, so that a change of identity is recognised.
 
 A destination with `stable` names a field that stays the same when the identity changes. For each
 value of it Redis keeps, under its digest, the identity with which it came last and the time of that
@@ -19,12 +19,15 @@ from worker.contract.keys import digest_of
 from worker.contract.numbering import Numbering
 
 WAITS: Final = "w"
-"""The answer about a stable id whose change is under way. Else it is an identity, or ""."""
+"""The answer of `see` about a stable id whose change of identity is under way."""
 MOST_CHANGES: Final = 5
 """The number of changes of a stable id in a day; one that changes more often is not stable."""
 DAY_MS: Final = 86_400_000
 CLAIMS_OUTLIVE_MS: Final = DAY_MS
-"""By how much the list of an identity's stable ids outlives their records: `erase` needs it."""
+"""The time in ms by which an identity's list of stable ids outlives their records.
+
+`erase` finds the records by the list.
+"""
 _BLOCKED: Final = frozenset({"", "undefined", "anonymous", "0", "1", "null", "none", "unknown"})
 _LONGEST: Final = 512
 _DIGITS: Final = 17
@@ -66,7 +69,7 @@ class Recognizer(Protocol):
     numbering: Numbering
 
     async def see(self, sightings: Sequence[Sighting], triggers: Sequence[str]) -> list[str]:
-        """Remember sightings, each with a trigger; returns what becomes of their events.
+        """Remember sightings, each with a trigger, and return what becomes of the events of each.
 
         Returns:
             Of each: "" = they go on, `WAITS`, or the key of the profile to which they belong.
@@ -97,7 +100,7 @@ class StableIdChange:
 
 
 class StableRecord(NamedTuple):
-    """The record of a stable id, as far as others than its script read it.
+    """The parts of a stable id's record that Python reads.
 
     Attributes:
         refused: The digest (hex) of an identity with which it goes on as another person; "-" =
@@ -110,7 +113,7 @@ class StableRecord(NamedTuple):
 
     @classmethod
     def loads(cls, text: bytes) -> Self:
-        """Read what `stable_seen.lua` wrote."""
+        """Read a record that `stable_seen.lua` wrote."""
         _, _, _, refused, key = text.decode().split(" ", 4)
         return cls(refused, key)
 
@@ -132,5 +135,5 @@ def stable_digest(field: str, value: str) -> bytes:
 
 
 def time_text(time_us: int) -> str:
-    """Return a time so that Lua can compare it as a text: its numbers are too small."""
+    """Return a time as a text of fixed length for Lua, whose numbers are not exact enough."""
     return f"{time_us:0{_DIGITS}d}"

@@ -23,7 +23,7 @@ redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now))
 
 
 def tell_seen(client: redis.Redis, kind: str) -> None:
-    """Write that a process of this kind runs."""
+    """Record in Redis that a process of this kind runs now."""
     with redis_errors():
         run_script(client, _TELL, (keys.SEEN,), (kind,))
 

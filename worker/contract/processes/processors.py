@@ -32,7 +32,7 @@ def _may_run_on() -> int:
 
 
 def _shares(root: Path) -> Iterator[float]:
-    """Yield the processors that each control group allows in which this process is."""
+    """Yield the number of processors that each control group of this process allows."""
     for controllers, group in _own_groups(root):
         if not controllers:
             for folder in _with_parents(root / _V2, group):
@@ -45,7 +45,7 @@ def _shares(root: Path) -> Iterator[float]:
 
 
 def _own_groups(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield controllers ("" in version 2) and group of each hierarchy."""
+    """Yield the controllers ("" in version 2) and the control group of each hierarchy."""
     for line in _text(root / _OWN_GROUPS).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
@@ -60,7 +60,7 @@ def _with_parents(mount: Path, group: str) -> Iterator[Path]:
 
 
 def _share(words: list[str]) -> Iterator[float]:
-    """Yield what a quota and its period allow; nothing where there is no limit."""
+    """Yield the number of processors that a quota and its period allow; none without a limit."""
     match words:
         case [quota, period] if quota != _UNLIMITED and int(quota) > 0 and int(period) > 0:
             yield int(quota) / int(period)

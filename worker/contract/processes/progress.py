@@ -18,8 +18,10 @@ KEPT: Final = 360
 _RECENT: Final = 15
 """The number of newest samples that are read: more than two minutes of them."""
 _OLDER: Final = (80, 89, -1)
-"""The places of the others that are read: around a quarter of an hour ago, and the oldest. One has
-30 KB where there are 400 triggers, and a scrape of the metrics would take 90 of them."""
+"""The places of older samples that are read: around a quarter of an hour ago, and the oldest.
+
+With 400 triggers a sample has 30 KB, and a scrape of the metrics would else read 90 of them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Sample:
 
 
 def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:
-    """Return the newest sample that is as old as a time, else the oldest; None = there is none."""
+    """Return the newest sample of this time or before, else the oldest; None if there are none."""
     oldest = samples[-1] if samples else None
     return next((sample for sample in samples if sample.at_ms <= at_ms), oldest)
 

@@ -66,7 +66,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Receivers:
-    """The receivers as they stand in Redis.
+    """The last reports of the receivers, summed up: their answers, and when they were seen.
 
     Args:
         seen_ms: When one was last seen; 0 = never.
@@ -101,7 +101,7 @@ def report_receiver(
     events: bool,
     max_bytes: int = 0,
 ) -> None:
-    """Add what this receiver has answered since it last told.
+    """Add the answers of this receiver since its last report.
 
     Args:
         client: Redis.
@@ -153,7 +153,7 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
 
 
 def _last(stored: Mapping[bytes, bytes]) -> dict[int, tuple[int, int]]:
-    """Return when each status was last answered, and the limit of the receiver that did it."""
+    """Return the time of the last answer of each status, and the size limit of its receiver."""
     found = {}
     for name, value in stored.items():
         if name.startswith(b"last:"):
@@ -184,12 +184,12 @@ _TOO_LARGE: Final = "too_large"
 
 
 def count_too_large(client: Redis) -> None:
-    """Count one more refused request."""
+    """Count one more request that was refused as too large."""
     with redis_errors():
         client.hincrby(keys.REFUSALS, _TOO_LARGE, 1)
 
 
 def too_large(client: Redis) -> int:
-    """Return how many requests were refused."""
+    """Return the number of requests that were refused as too large."""
     with redis_errors():
         return int(cast("bytes | None", client.hget(keys.REFUSALS, _TOO_LARGE)) or 0)

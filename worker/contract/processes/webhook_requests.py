@@ -21,7 +21,7 @@ from worker.contract.redis.scripts import run_script
 REQUEST_ID: Final = re.compile(r"req-[0-9a-f]{16}")
 MOST_REQUESTS: Final = 2_000
 MOST_PEOPLE: Final = 1_000
-"""People of a request that are kept; they take 10 bytes each."""
+"""The most people of a request whose digests are kept, at 10 bytes each."""
 _KEEP: Final = """\
 #!lua flags=allow-oom
 -- Keeps what the receiver has answered. KEYS[1] requests
@@ -35,7 +35,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
-    """A request that was answered.
+    """A request to the receiver that was answered.
 
     Args:
         name: Its id.

@@ -13,7 +13,7 @@ from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
 
 LIFE_MS: Final = 10_000
-"""The seconds after which a silent process counts as ended or hanging."""
+"""The time in ms after which a silent process counts as ended or hanging."""
 
 WORKER: Final = "worker"
 
@@ -62,7 +62,7 @@ class Process:
     files: FilesInUse = field(default_factory=FilesInUse)
 
     def dumps(self) -> bytes:
-        """Return it as it stands in Redis; the same process as the same text."""
+        """Return the text that Redis keeps; an unchanged process has the same text."""
         return orjson.dumps(asdict(self))
 
 

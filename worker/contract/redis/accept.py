@@ -16,7 +16,7 @@ from worker.contract.redis.scripts import ScriptCall
 
 _FOLDER: Final = Path(__file__).parent
 ADD: Final = (_FOLDER / "_add.lua").read_text()
-"""The part of a script that adds an entry to a stream of deliveries."""
+"""The Lua code, for inclusion in scripts, that adds an entry to a stream of deliveries."""
 SCRIPT: Final = (_FOLDER / "accept.lua").read_text().replace("--@include _add", ADD)
 _POSITION_DIGITS: Final = 20
 RENUMBERED: Final = -3
@@ -24,7 +24,7 @@ RENUMBERED: Final = -3
 
 
 class NewDelivery(NamedTuple):
-    """One delivery to add: where to, and its two fields.
+    """A delivery to add: its lane and trigger, and the two fields of its entry.
 
     Attributes:
         profile: The packed text, see `events.pack_profile`.
@@ -39,7 +39,9 @@ class NewDelivery(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A member that a sync knows, and what becomes of it; deliveries name it by their `number`.
+    """A person that a sync knows as a member, with the mark that was found and the new one.
+
+    Deliveries name a member by their `number`.
 
     Attributes:
         key: The profile's key.
@@ -68,7 +70,7 @@ class Roll:
 
 
 FIRST_STREAM: Final = 5
-"""The number of keys before those of the streams, in whose order the script answers for them."""
+"""The index of the first stream's key; the script answers in the order of the streams' keys."""
 
 
 def accept_call(

@@ -100,7 +100,7 @@ def carry_out(
 
 
 def read_acts(client: redis.Redis) -> Iterator[Act]:
-    """Yield the acts that are kept, the newest first; one of many steps is one.
+    """Yield the acts that are kept, the newest first; an act of many steps comes once.
 
     Raises:
         RedisUnavailable: Redis can't be asked.

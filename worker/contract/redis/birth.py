@@ -29,7 +29,7 @@ from worker.errors import RedisUnavailable
 
 LOG: Final = structlog.get_logger()
 _BIRTHS: Final = 1_024
-"""Keys for the certificates of nodes: a master with a hundredth of the slots has ten of them."""
+"""The number of keys for nodes' certificates: a master with 1 % of the slots has ten of them."""
 _LOOK: Final = """\
 #!lua flags=allow-oom
 -- Writes a certificate where there is none.
@@ -81,7 +81,7 @@ class KnownBirths:
 
 @dataclass(slots=True)
 class BirthWatch:
-    """Remembers which Redis a process works with.
+    """Notices when the Redis that a process works with came back empty.
 
     Args:
         client: Of the process.
@@ -94,7 +94,7 @@ class BirthWatch:
     known: KnownBirths = field(default_factory=KnownBirths)
 
     def look(self) -> None:
-        """Compare the certificates with what is remembered.
+        """Compare the certificates in Redis with those that were last seen.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
@@ -124,7 +124,7 @@ class BirthWatch:
 
 
 def _births_of_nodes(client: redis.Redis) -> Iterator[tuple[str, str]]:
-    """Yield a key at each master of a Cluster, and the master; where Redis is one server, none."""
+    """Yield a certificate's key and its master, for each master if Redis is a Cluster."""
     if not isinstance(client, ClusterClient):
         return
     with redis_errors():
@@ -139,13 +139,13 @@ def _births_of_nodes(client: redis.Redis) -> Iterator[tuple[str, str]]:
 
 @cache
 def _slots_of_births() -> tuple[tuple[str, int], ...]:
-    """Return keys, with their slots, that are spread over all masters."""
+    """Return the keys of nodes' certificates with their slots, spread over all masters."""
     names = map(keys.node_birth, range(_BIRTHS))
     return tuple((name, key_slot(name.encode())) for name in names)
 
 
 def read_losses(client: redis.Redis) -> list[Loss]:
-    """Return when this Redis came back empty, the newest last.
+    """Return each time at which this Redis came back empty, the newest last.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -162,7 +162,7 @@ def _loss(name: bytes, text: bytes) -> Loss:
 
 
 def forget_losses(client: redis.Redis, act: Act) -> int:
-    """Forget them, because a person has seen them; returns how many there were.
+    """Forget the losses of this Redis, since a person has seen them; return how many there were.
 
     Raises:
         RedisUnavailable: Redis can't be asked.

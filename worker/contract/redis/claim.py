@@ -21,7 +21,7 @@ from worker.contract.settings import Settings
 from worker.errors import PartitionsChange, RedisMismatch
 
 FORMAT_NUMBER: Final = 2
-"""1 was that of the first version, see `takeover`."""
+"""The number of the present format; the first version had 1, see `takeover`."""
 _NAME_DESTINATIONS: Final = """\
 #!lua flags=allow-oom
 -- Adds names to the destinations that have anything, unless the number of partitions has changed
@@ -36,7 +36,7 @@ return 1
 
 
 def claim(client: Redis, settings: Settings) -> None:
-    """Write what is configured where nothing was yet, compare where something was.
+    """Write format, partitions and identity to a new Redis, or compare them in one in use.
 
     Raises:
         RedisMismatch: Redis holds another format, partition count or identity.
@@ -61,7 +61,7 @@ def claim(client: Redis, settings: Settings) -> None:
 
 
 def compare(client: Redis, settings: Settings) -> None:
-    """Compare what Redis was claimed with; nothing is written.
+    """Compare the configuration with the values that Redis was claimed with; write nothing.
 
     Raises:
         RedisMismatch: Redis holds another format, partition count or identity.
@@ -89,7 +89,7 @@ def learn_numbering(client: Redis, settings: Settings) -> Numbering:
 
 
 def settled_numbering(client: Redis, settings: Settings) -> Numbering:
-    """Read the partitions that Redis has, as `learn_numbering`.
+    """Read the partitions that Redis has, and refuse while their number is being changed.
 
     Raises:
         PartitionsChange: Their number is being changed.
@@ -102,7 +102,7 @@ def settled_numbering(client: Redis, settings: Settings) -> Numbering:
 
 
 def name_destinations(client: Redis, numbering: Numbering, names: Collection[str]) -> None:
-    """Write down that there is something of these destinations, before it is written.
+    """Register destinations in Redis, before anything else of them is written there.
 
     Raises:
         PartitionsChange: The number of partitions is being changed, or is another one by now.
@@ -123,10 +123,10 @@ def mismatches(client: Redis, settings: Settings) -> list[str]:
 
 
 def _is_new(client: Redis, wanted: Mapping[str, str]) -> bool:
-    """Say whether anything is not written yet; what is written is as it is wanted.
+    """Say whether Redis lacks any of the wanted values, and refuse values that do not fit.
 
     Raises:
-        RedisMismatch: It is not.
+        RedisMismatch: A value in Redis does not fit.
     """
     found = _read(client, wanted)
     complaints = _complaints(found, wanted)

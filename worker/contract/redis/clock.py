@@ -10,7 +10,7 @@ from worker.contract.redis.connection import redis_errors
 
 
 def now_us(client: Redis) -> int:
-    """Return the microseconds since 1970."""
+    """Return Redis' time, in microseconds since 1970."""
     with redis_errors():
         clock: Any = client.time()
     seconds, micros = clock
@@ -18,5 +18,5 @@ def now_us(client: Redis) -> int:
 
 
 def now_ms(client: Redis) -> int:
-    """Return the milliseconds since 1970."""
+    """Return Redis' time, in milliseconds since 1970."""
     return now_us(client) // 1_000

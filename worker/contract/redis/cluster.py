@@ -27,9 +27,9 @@ from worker.contract.redis.slots import (
 from worker.contract.redis.url import RedisAddress, RedisNode
 
 NODE_SECONDS: Final = 1.0
-"""The time for one node to tell the slots; another one can tell them too."""
+"""Seconds in which a node has to tell the slots; then another one is asked."""
 _REFERRED_SECONDS: Final = 5.0
-"""The time in which commands that no node has run are tried again, while a slot moves."""
+"""Seconds for which commands that no node has run are tried again, while a slot moves."""
 _PAUSE_SECONDS: Final = 0.05
 _LOOK_SECONDS: Final = 0.2
 _LOST: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, NoOwner)
@@ -40,7 +40,7 @@ _NO_SCAN: Final = "A cursor counts in one server only: see worker/contract/redis
 
 
 class _ClusterPipeline(redis.client.Pipeline):
-    """Commands for several nodes, of which each gets its own together."""
+    """A pipeline over several nodes, each of which gets its own commands together."""
 
     def __init__(self, client: ClusterClient) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, False, None)  # noqa: FBT003 - as in the library
@@ -53,7 +53,7 @@ class _ClusterPipeline(redis.client.Pipeline):
 
 
 class ClusterClient(redis.Redis):
-    """A client of all masters.
+    """A client of all masters of a Cluster.
 
     Args:
         address: Of the Cluster.
@@ -82,7 +82,7 @@ class ClusterClient(redis.Redis):
         self._servers: dict[RedisNode, redis.Redis] = {}
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
-        """Run a command on the master of its key, or on all masters where it is about them."""
+        """Run a command on the master of its key, or on all masters if it is about all."""
         return _first_raised(self.run([(words, options)]))[0]
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _ClusterPipeline:  # noqa: ARG002, FBT001, FBT002 - as in the library
@@ -92,7 +92,7 @@ class ClusterClient(redis.Redis):
         return _ClusterPipeline(self)
 
     def scan(self, *_words: Any, **_options: Any) -> Any:
-        """Refuse to scan: a cursor counts in one server only."""
+        """Refuse to scan, since a cursor is valid on one server only."""
         raise NotImplementedError(_NO_SCAN)
 
     def masters(self) -> list[tuple[RedisNode, redis.Redis]]:
@@ -135,7 +135,7 @@ class ClusterClient(redis.Redis):
                 exchange.known = self._asked_slots()
 
     def _send_round(self, exchange: ClusterExchange) -> None:
-        """Send to all nodes first, and then read from each."""
+        """Send the commands to all nodes first, and then read the answers of each."""
         groups = exchange.groups()
         links: dict[RedisNode, Any] = {}
         at = None
@@ -178,7 +178,7 @@ class ClusterClient(redis.Redis):
         return found
 
     def slots(self) -> SlotMap:
-        """Return the slots as they were last seen; asks where a node was lost since."""
+        """Return the slots as last seen, or ask for them anew if a node was lost since."""
         return self._nodes.known or self._asked_slots()
 
     def _asked_slots(self) -> SlotMap:
@@ -199,7 +199,7 @@ class ClusterClient(redis.Redis):
 
 
 class _AsyncClusterPipeline(redis.asyncio.client.Pipeline):
-    """See `_ClusterPipeline`."""
+    """The asynchronous form of `_ClusterPipeline`."""
 
     def __init__(self, client: AsyncClusterClient) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, False, None)  # noqa: FBT003 - as in the library
@@ -212,7 +212,7 @@ class _AsyncClusterPipeline(redis.asyncio.client.Pipeline):
 
 
 class AsyncClusterClient(redis.asyncio.Redis):
-    """An asynchronous client of all masters; see `ClusterClient`."""
+    """An asynchronous client of all masters of a Cluster; see `ClusterClient`."""
 
     replicas: int = 0
 
@@ -231,7 +231,7 @@ class AsyncClusterClient(redis.asyncio.Redis):
         self._servers: dict[RedisNode, redis.asyncio.Redis] = {}
 
     async def execute_command(self, *words: Any, **options: Any) -> Any:
-        """See `ClusterClient.execute_command`."""
+        """Run a command; see `ClusterClient.execute_command`."""
         return _first_raised(await self.run([(words, options)]))[0]
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _AsyncClusterPipeline:  # noqa: ARG002, FBT001, FBT002 - as in the library
@@ -241,7 +241,7 @@ class AsyncClusterClient(redis.asyncio.Redis):
         return _AsyncClusterPipeline(self)
 
     async def run(self, commands: Sequence[Any]) -> list[Any]:
-        """See `ClusterClient.run`; nothing is waited for."""
+        """Run commands as `ClusterClient.run` does, without waiting for a master that is away."""
         known = self._nodes.known or await self._asked_slots()
         exchange = ClusterExchange.of(known, commands)
         ends_at = time.monotonic() + _REFERRED_SECONDS
@@ -270,7 +270,7 @@ class AsyncClusterClient(redis.asyncio.Redis):
     async def _talk(
         self, exchange: ClusterExchange, node: RedisNode, calls: Sequence[RoutedCall]
     ) -> None:
-        """Send what goes to one node, and read its answers."""
+        """Send a node its commands, and read its answers."""
         pool = self.server(node).connection_pool
         link: Any = None
         done = False

@@ -1,4 +1,4 @@
-"""Connections to Redis that repeat nothing, and one border for their errors."""
+"""Connections to Redis that repeat nothing by themselves, and their errors turned into ours."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from worker.errors import RedisMismatch, RedisUnavailable
 
 TIMEOUT_SECONDS: Final = 5.0
 READY_SECONDS: Final = 10.0
-"""The time that a command waits for a Redis that is starting or loading."""
+"""Seconds that a command waits for a Redis that is starting or loading."""
 FAILOVER_SECONDS: Final = 60.0
-"""The time that a command waits for a new master: Sentinels notice a loss after 30 s."""
+"""Seconds that a command waits for a new master: Sentinels notice a loss after 30 s."""
 
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
@@ -59,7 +59,7 @@ _REFUSALS: Final[Mapping[str, str]] = {
     "NOAUTH": "wants a password: set it in redis.url",
     "LOADING": "is loading its data; wait",
 }
-"""Error words of Redis that say: not now, or not with this Redis."""
+"""Messages for the error words of Redis that mean: not now, or not with this Redis."""
 _NO_MULTI: Final = "EXEC without MULTI"
 """The error text after a MULTI that the Redis user may not send."""
 
@@ -71,7 +71,7 @@ def connect(
     away_seconds: float = 0.0,
     replicas: int = 0,
 ) -> redis.Redis:
-    """Return a client. A command goes out at most once; answers are bytes.
+    """Return a client that sends a command at most once, and returns answers as bytes.
 
     Args:
         url: See `worker.contract.redis.url`. Behind Sentinels each connection goes to whichever
@@ -236,7 +236,7 @@ def patience_seconds(url: str) -> float:
 
 
 def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> tuple[str, ...]:
-    """Wait for a Redis that is starting or loading, and check that it is one for us.
+    """Wait for a Redis that is starting or loading, and check that it can be used.
 
     Args:
         url: See `connect`.
@@ -306,7 +306,7 @@ def takes_writes(client: redis.Redis) -> bool:
 
 
 def servers_of(client: redis.Redis) -> list[tuple[str, redis.Redis]]:
-    """Return a client of each master, with its address; of the only one, the address is empty."""
+    """Return the address and a client of each master; a single server's address is empty."""
     if isinstance(client, ClusterClient):
         return [(str(node), one) for node, one in client.masters()]
     return [("", client)]
@@ -380,7 +380,7 @@ def _answers(url: str) -> bool:
 
 
 def _started(files: EmbeddedFiles) -> str:
-    """Start the embedded Redis, in a process of its own: we don't know who starts it."""
+    """Start the embedded Redis by a process of its own, `ops.embedded`, and return its URL."""
     command = own_module("ops.embedded", str(files.data_dir))
     try:
         done = subprocess.run(  # noqa: S603 - our own module

@@ -1,4 +1,4 @@
-"""The decision whether a Redis fits, from what it says about itself."""
+"""The decision whether a Redis can be used, from its answer to INFO and its configuration."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def judge(
     found_by: FoundBy = "",
     replicas: int = 0,
 ) -> Usable | NotYet | Unfit:
-    """Judge a Redis.
+    """Decide whether a Redis can be used, now or after waiting.
 
     Args:
         info: Its answer to INFO.

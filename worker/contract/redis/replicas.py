@@ -10,7 +10,7 @@ import redis.asyncio
 from worker.errors import NotReplicated
 
 WAITS_MS: Final = (1, 2, 5, 20, 100, 1_000, 2_800)
-"""The times that replicas get to confirm a write, one after the other.
+"""The waits in ms, one after the other, in which replicas have to confirm a write.
 
 A replica answers before its disk has the write, and again only after a second, unless it is asked
 again: each wait asks. Together they stay below the 5 s after which a client gives up.

@@ -27,7 +27,7 @@ from worker.contract.redis.scripts import run_script
 from worker.contract.redis.slots import NoOwner
 
 MOVE_SECONDS: Final = 60.0
-"""The time that a reading waits for a slot that is being moved."""
+"""Seconds that a reading waits for a slot that is being moved."""
 _SCAN: Final = (Path(__file__).parent / "scan.lua").read_text()
 _FIELDS_A_CALL: Final = 1_000
 _KEYS_A_CALL: Final = 2_000
@@ -35,15 +35,15 @@ _BEGIN: Final = b"0"
 
 _T = TypeVar("_T")
 ScanAnswer = tuple[bytes, bytes, list[bytes]]
-"""The server's process, the next cursor, and what was found."""
+"""The server's process, the next cursor, and the keys or fields that were found."""
 
 
 class AnotherServer(Exception):  # noqa: N818 - no failure: the reading begins anew
-    """Another process of a server goes on, where the cursor means nothing."""
+    """Another server process has answered, for which the cursor means nothing."""
 
 
 class ScanPart(NamedTuple):
-    """A part of all keys that is read anew as a whole.
+    """A part of all keys that is read again as a whole if another server process answers.
 
     Attributes:
         key: The hash tag alone, in the slot that is read; on a single server any key.
@@ -129,7 +129,7 @@ def scan_fields(
 
 
 def until_whole(read: Callable[[], Iterable[_T]]) -> Iterator[_T]:
-    """Yield what is read, from the first again wherever another server went on."""
+    """Yield what `read` yields, and begin again whenever another server process answers."""
     while True:
         try:
             yield from read()
@@ -154,7 +154,7 @@ def _read(ask: Callable[[bytes], ScanAnswer]) -> Iterator[list[bytes]]:
 def _in_whole_slot(
     client: Redis, text: str, names: Sequence[str], args: Sequence[Any]
 ) -> ScanAnswer:
-    """Run a script where all keys of a slot are, which a MULTI asks for."""
+    """Run a script on a node that has all keys of a slot, waiting while the slot is moved."""
     gives_up_at = time.monotonic() + MOVE_SECONDS
     while True:
         with redis_errors():

@@ -1,4 +1,4 @@
-"""Runs Lua scripts from a thread or a command: by their digest, whole only where Redis needs it."""
+"""Runs Lua scripts from a thread or a command: by digest, or by text if Redis lacks them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def digest(text: str) -> str:
 
 
 def run_script(client: Redis, text: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> Any:
-    """Run a script once."""
+    """Run a script by its digest, or by its text if Redis does not know it."""
     try:
         return client.evalsha(digest(text), len(keys), *keys, *args)
     except NoScriptError:
@@ -49,7 +49,7 @@ def run_each(
     synced_once: bool = False,
     replicated: bool = False,
 ) -> list[Any]:
-    """Run a script once for each call, in one round trip; each is atomic, all of them are not.
+    """Run a script once for each call, in one round trip; each call is atomic, the whole is not.
 
     Args:
         client: Redis.

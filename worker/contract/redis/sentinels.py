@@ -24,7 +24,7 @@ READS: Final = frozenset(
         *("XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
     )
 )
-"""Commands that are repeated behind a new master; not SCAN, whose cursor counts in one server."""
+"""Commands that only read, so they may be repeated on a new master; not SCAN with its cursor."""
 _NO_REPLICAS: Final = "NOREPLICAS"
 
 
@@ -41,7 +41,7 @@ class NoReplicas(redis.exceptions.ConnectionError):
 
 
 class _Finding:
-    """Says why no master is found; the library only says that there is none."""
+    """Adds the reason to the library's error that no master is found."""
 
     _is_down = False
 
@@ -87,7 +87,7 @@ class _AsyncSentinels(_Finding, redis.asyncio.sentinel.Sentinel):
 
 
 class _Leaving:
-    """Leaves a server whose replicas have gone, as the library leaves one that became a replica."""
+    """Leaves a master without replicas, as the library leaves one that became a replica."""
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
@@ -100,7 +100,7 @@ class _Leaving:
 
 
 class _AsyncLeaving:
-    """See `_Leaving`."""
+    """The asynchronous form of `_Leaving`."""
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
@@ -113,7 +113,7 @@ class _AsyncLeaving:
 
 
 class SentinelConnection(_Leaving, redis.sentinel.SentinelManagedConnection):
-    """A connection to the master.
+    """A connection to the master that Sentinels name.
 
     Args:
         away_seconds: How long a connection is tried to be made, while there is no master.
@@ -154,7 +154,7 @@ class _AsyncSSLConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedS
 
 
 class _ReadingPipeline(redis.client.Pipeline):
-    """Repeats what only reads, see `BehindSentinels`."""
+    """A pipeline that is repeated if its commands only read; see `BehindSentinels`."""
 
     away_seconds = 0.0
 
@@ -173,7 +173,7 @@ class _ReadingPipeline(redis.client.Pipeline):
 
 
 class BehindSentinels(redis.Redis):
-    """Repeats, while there is no master, what had no effect.
+    """A client that, while there is no master, repeats commands that had no effect.
 
     It closes its connections to the Sentinels too, which the library leaves open.
 
@@ -186,7 +186,7 @@ class BehindSentinels(redis.Redis):
     replicas: int = 0
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _ReadingPipeline:  # noqa: FBT001, FBT002 - as in the library
-        """Return a pipeline that is repeated where it only reads."""
+        """Return a pipeline that is repeated if its commands only read."""
         pipe = _ReadingPipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint
         )
@@ -194,7 +194,7 @@ class BehindSentinels(redis.Redis):
         return pipe
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
-        """Run a command, again and again while that is harmless."""
+        """Run a command; while there is no master, repeat it if that is harmless."""
         gives_up_at = time.monotonic() + self.away_seconds
         while True:
             try:
@@ -212,7 +212,7 @@ class BehindSentinels(redis.Redis):
 
 
 class AsyncBehindSentinels(redis.asyncio.Redis):
-    """See `BehindSentinels`."""
+    """An asynchronous client of the master that Sentinels name; it repeats no command."""
 
     replicas: int = 0
 

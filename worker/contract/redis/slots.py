@@ -1,4 +1,4 @@
-"""The nodes of a Redis Cluster: which of them a command goes to, and when it goes out again.
+"""The routing of commands to the nodes of a Redis Cluster, and of those to be sent again.
 
 No input or output: `cluster.py` sends what a `ClusterExchange` says, and tells it
 the answers.
@@ -22,7 +22,7 @@ from worker.errors import RedisMismatch
 
 SLOTS: Final = REDIS_CLUSTER_HASH_SLOTS
 HOME: Final = key_slot(FORMAT.encode())
-"""The slot of the keys in common; commands without a key go to its node."""
+"""The slot of the keys that all partitions share; commands without a key go to its node."""
 _WAIT: Final = "WAITAOF"
 _LOAD: Final = "SCRIPT LOAD"
 _TO_ALL: Final = frozenset({"DBSIZE", "FLUSHALL", "FLUSHDB", "INFO", "KEYS", _LOAD})
@@ -70,7 +70,7 @@ class SlotMap:
         return owner
 
     def outside_of(self, host: str, port: int) -> RedisNode:
-        """Return where a node that the Cluster names is reached from here."""
+        """Return the address at which this machine reaches a node that the Cluster names."""
         node = RedisNode(host, port)
         return self.outside.get(node, node)
 
@@ -116,7 +116,7 @@ def slot_of(words: Sequence[Any]) -> int:
 
 @dataclass(slots=True)
 class RoutedCall:
-    """One command of an exchange.
+    """One command of a `ClusterExchange`, with its slot and the answers to it.
 
     Args:
         at: Its place among them.
@@ -136,7 +136,7 @@ class RoutedCall:
 
     @property
     def answer(self) -> Any:
-        """The answer that counts where several nodes have given one."""
+        """The answer to the command, made of all answers if it went to several nodes."""
         for answer in self.answers:
             if isinstance(answer, Exception):
                 return answer
@@ -158,7 +158,7 @@ def _fullness(info: Mapping[str, Any]) -> float:
 
 @dataclass(slots=True)
 class ClusterExchange:
-    """Commands that go to the nodes of their slots together, and out again where one refers on.
+    """Commands that are sent to the nodes of their slots, and again if a node refers to another.
 
     Waiting for replicas goes to each node to which something was written, on the same connection.
     Scripts are loaded on all masters before, also on one that has just become one.
@@ -179,7 +179,7 @@ class ClusterExchange:
 
     @classmethod
     def of(cls, known: SlotMap, commands: Iterable[Command]) -> ClusterExchange:
-        """Return an exchange that has not begun."""
+        """Return a new exchange of these commands."""
         calls = [RoutedCall(at, words, options) for at, (words, options) in enumerate(commands)]
         begun = -1
         for call in calls:
@@ -192,7 +192,7 @@ class ClusterExchange:
         return cls(known, calls, list(calls))
 
     def groups(self) -> dict[RedisNode, list[RoutedCall]]:
-        """Return the commands that go out next, by node; none are left after the last round."""
+        """Return the commands that are sent next, by node; after the last round there are none."""
         groups: dict[RedisNode, list[RoutedCall]] = {}
         for call in self.left:
             for node in self._targets(call, groups):
@@ -211,7 +211,7 @@ class ClusterExchange:
         return (self.known.owner(call.slot if call.unit >= 0 else slot_of(call.words)),)
 
     def take(self, node: RedisNode, call: RoutedCall, answer: Any) -> None:
-        """Take a node's answer; one that refers to another node has not run the command."""
+        """Keep a node's answer, or note that the command was not run and has to be sent again."""
         match answer:
             case MovedError():
                 call.asking = None
@@ -236,7 +236,7 @@ class ClusterExchange:
         return self.known.outside_of(host, answer.port)
 
     def end_round(self) -> bool:
-        """Say whether commands have to go out again, with the scripts and the waits they need."""
+        """Say whether commands have to be sent again, and add the scripts and waits they need."""
         if not self.left:
             return False
         units = {call.unit for call in self.left if call.unit >= 0}
@@ -252,7 +252,7 @@ class ClusterExchange:
         return [call for call in self.calls if call.words[0] == name]
 
     def give_up(self) -> None:
-        """Answer the commands that no node has taken in time with an error."""
+        """Put an error in the place of answers to commands that no node has taken in time."""
         why = "has no node now that answers for a slot: it moves, or its master is down"
         for call in self.left:
             call.answers.append(NoOwner(why))
@@ -264,7 +264,7 @@ class ClusterExchange:
 
 
 class ClusterNodes:
-    """The nodes that a client knows, and whom it asks for the slots.
+    """The nodes that a client knows, and the order in which it asks them for the slots.
 
     Args:
         address: Of the Cluster.
@@ -286,7 +286,7 @@ class ClusterNodes:
         return sorted(nodes, key=lambda node: node == self._failed)
 
     def told(self, answer: Iterable[Any], asked: RedisNode) -> SlotMap:
-        """Take the answer of a node."""
+        """Keep the slots that a node has told, and return them."""
         self.known = read_slots(answer, asked, self.address.outside)
         self._seen = self.known.nodes
         return self.known
@@ -297,7 +297,7 @@ class ClusterNodes:
 
     @contextmanager
     def asking(self, node: RedisNode) -> Iterator[None]:
-        """Ask a node for the slots; one that is lost leaves its error as the `silence`.
+        """Guard a question to a node for the slots; the error of a lost one becomes `silence`.
 
         Raises:
             RedisMismatch: It is a server that knows no slots.

@@ -1,6 +1,6 @@
-"""Takes over a Redis of the first version, whose keys have other names, and keeps that one out.
+"""Takes over a Redis of segrelay's first version, and keeps that version out of it afterwards.
 
-In it, the keys that all have in common began with `segrelay:`, without a hash tag.
+In that version, the keys that all partitions share began with `segrelay:`, without a hash tag.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from worker.contract.settings.values.urls import masked
 from worker.errors import ConfigurationInvalid
 
 FoundBy = Literal["", "sentinel", "cluster"]
-"""The way to Redis: at its own address, through Sentinels, or as one node of a Cluster's."""
+"""The way to find the master: at its own address, through Sentinels, or in a Cluster."""
 
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
@@ -50,7 +50,7 @@ _BOOLEANS: Final[Mapping[str, bool]] = {"true": True, "yes": True, "false": Fals
 
 
 class RedisNode(NamedTuple):
-    """A server, as this machine reaches it."""
+    """The host and port at which this machine reaches a server."""
 
     host: str
     port: int
@@ -87,7 +87,7 @@ class RedisAddress:
 
     @property
     def outside(self) -> dict[RedisNode, RedisNode]:
-        """Return where nodes of a Cluster are reached, by the addresses that they tell."""
+        """Return the addresses at which a Cluster's nodes are reached, by those that they tell."""
         return dict(_nat_pairs(self.options.get(_NAT, "")))
 
     @property
@@ -120,7 +120,7 @@ class RedisAddress:
 
 
 def parse_redis_url(url: str) -> RedisAddress:
-    """Read a URL.
+    """Read the URL of a Redis.
 
     Raises:
         ConfigurationInvalid: With what is wrong with it; never with its password.
@@ -132,7 +132,7 @@ def parse_redis_url(url: str) -> RedisAddress:
 
 
 def found_by(url: str) -> FoundBy:
-    """Return how the master is found that a URL names; `embedded` is one too."""
+    """Return how the master is found that a URL, or `embedded`, names."""
     return cast("FoundBy", url.partition("://")[0].partition("+")[2])
 
 
@@ -180,7 +180,7 @@ def _address(parts: SplitResult) -> RedisAddress:
 
 
 def _place(path: str, guard: str) -> tuple[str, int]:
-    """Return Sentinel's service and the database."""
+    """Return the Sentinels' service and the database that the path of a URL names."""
     words = [unquote(word) for word in path.strip("/").split("/") if word]
     if guard == _CLUSTER and words not in ([], ["0"]):
         raise ValueError("a Cluster has no databases: leave out what follows the hosts")

@@ -130,11 +130,11 @@ class Settings(Frozen):
         return self.url_of(trigger)
 
     def http_of(self, trigger: Trigger) -> HttpRequests:
-        """Return how the requests of a trigger are made."""
+        """Return the form of a trigger's requests: its destination's, as the trigger changes it."""
         return self.destinations[trigger.destination].http.changed_by(trigger.http)
 
     def reveal(self, trigger: Trigger) -> None:
-        """Do nothing if all secrets are set that the requests of a trigger need.
+        """Check that all secrets are set that the requests of a trigger need.
 
         Raises:
             ConfigurationInvalid: One is not.
@@ -160,16 +160,16 @@ class Settings(Frozen):
         return json.dumps({name: part for name, part in parts.items() if part})
 
     def authorization_of(self, destination: Destination) -> Authorization | None:
-        """Return what a destination is sent with, or None where it needs nothing."""
+        """Return the authorization of a destination, or None if it has none."""
         return self.authorizations.get(destination.authorization)
 
     def sample_path(self, trigger: Trigger) -> Path | None:
-        """Return the trigger's own sample, or None where a shipped one serves."""
+        """Return the path of the trigger's own sample, or None if a shipped one is used."""
         return self.folder / trigger.sample if trigger.sample else None
 
 
 def settings_path(path: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return the absolute path of the file: the one named, $SEGRELAY_CONFIG, ./segrelay.toml."""
+    """Return the configuration's absolute path: `path`, $SEGRELAY_CONFIG or ./segrelay.toml."""
     return (path or Path(environ.get(FILE_VARIABLE) or FILE_NAME)).expanduser().absolute()
 
 

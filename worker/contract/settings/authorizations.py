@@ -1,4 +1,4 @@
-"""Authorizations: what proves to a destination that we may send, and what is wrong with one."""
+"""The authorizations of the configuration: credentials for destinations, and their problems."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 class Certificate(NamedTuple):
-    """The files with which a connection is secured, each empty where the usual way serves.
+    """The files for the TLS connections of an authorization; an empty name means none.
 
     Attributes:
         certificate: What proves who we are.
@@ -58,7 +58,7 @@ def _token_url(value: str) -> str:
 
 
 def _readable(value: Any, info: ValidationInfo) -> Any:
-    """Return the whole path of a file that can be read."""
+    """Return the whole path of a file, and refuse one that can't be read."""
     if not isinstance(value, str) or not isinstance(info.context, Surroundings) or not value:
         return value
     if value.startswith("env:"):
@@ -89,33 +89,33 @@ class Authorization(Section):
     """URL parameters that go with every request; they are never logged. `{token}` stands for the
     token."""
     user: SecretValue | None = None
-    """`basic`: the name."""
+    """`basic`: the user's name."""
     password: SecretValue | None = None
     """`basic`: the password, if there is one."""
     token_url: Annotated[str, AfterValidator(_token_url)] = ""
-    """`oauth2`: where a token is asked for, with the grant `client_credentials`."""
+    """`oauth2`: the URL at which a token is requested, with the grant `client_credentials`."""
     client_id: SecretValue | None = None
-    """`oauth2`: who asks."""
+    """`oauth2`: the id of the client that requests a token."""
     client_secret: SecretValue | None = None
-    """`oauth2`: what proves it."""
+    """`oauth2`: the secret of that client."""
     scope: str = ""
-    """`oauth2`: what the token should be good for."""
+    """`oauth2`: the scope to request for the token."""
     audience: str = ""
-    """`oauth2`: for whom the token should be good."""
+    """`oauth2`: the audience to request for the token."""
     extra: Mapping[str, SecretValue] = {}
     """`oauth2`: further parameters of the request for a token."""
     credentials: Literal["body", "basic"] = "body"
-    """`oauth2`: whether `client_id` and `client_secret` stand in the body of that request or in its
-    header `Authorization`."""
+    """`oauth2`: the part of the request for a token that carries `client_id` and `client_secret`:
+    `body`, or the header `Authorization` (`basic`)."""
     certificate: ReadableFile = ""
     """A client certificate, as a PEM file, relative to the configuration."""
     key: ReadableFile = ""
     """The private key of the certificate, unless the same file holds it."""
     authority: ReadableFile = ""
-    """The certificate of the authority that signed the endpoint's, if it is a private one."""
+    """The certificate of the authority that signed the endpoint's certificate, if it is private."""
 
     def secrets(self) -> Iterator[tuple[str, Secret]]:
-        """Yield every secret with its place in the table, except values that name the token."""
+        """Yield every secret with its place in the table, except values that hold `{token}`."""
         for table in ("headers", "parameters", "extra"):
             for key, secret in getattr(self, table).items():
                 if secret.origin != LITERAL or TOKEN not in (secret.value or ""):
@@ -126,11 +126,11 @@ class Authorization(Section):
 
     @property
     def is_set(self) -> bool:
-        """Say whether all its secrets are set."""
+        """Say whether all secrets of the authorization are set."""
         return all(secret.is_set for _, secret in self.secrets())
 
     def reveal(self) -> None:
-        """Do nothing if all secrets are set.
+        """Check that all secrets of the authorization are set.
 
         Raises:
             ConfigurationInvalid: One is not.
@@ -145,12 +145,12 @@ class Authorization(Section):
 
     @property
     def tls(self) -> Certificate | None:
-        """Return the files of the connections, or None where there are none."""
+        """Return the files for TLS connections, or None if there are none."""
         files = Certificate(self.certificate, self.key, self.authority)
         return files if any(files) else None
 
     def revealed_headers(self) -> dict[str, str]:
-        """Return the headers as they are sent; one of a token still holds `{token}`.
+        """Return the headers with the values of their secrets; `{token}` is not replaced yet.
 
         Raises:
             ConfigurationInvalid: A secret is not set.
@@ -164,7 +164,7 @@ class Authorization(Section):
         return headers
 
     def revealed_parameters(self) -> dict[str, str]:
-        """Return the URL parameters as they are sent; one of a token still holds `{token}`."""
+        """Return the URL parameters with the values of their secrets; `{token}` is not replaced."""
         return {name: secret.reveal() for name, secret in self.parameters.items()}
 
     def _templates(self) -> Iterator[str]:
@@ -178,7 +178,7 @@ def basic(user: str, password: str) -> str:
 
 
 def problems_of_authorization(authorization: Authorization) -> Iterator[Problem]:
-    """Yield what makes an authorization unusable."""
+    """Yield the problems that make an authorization unusable."""
     path = ("authorizations", authorization.name)
     for header, secret in authorization.headers.items():
         yield from _of_header(place_of((*path, "headers", header)), header, secret)

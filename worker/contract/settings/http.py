@@ -134,13 +134,13 @@ class Signature(Frozen):
     header: HeaderName = "X-Signature"
     """The header that carries the signature."""
     algorithm: Literal["hmac-sha256", "hmac-sha512", "hmac-sha1"] = "hmac-sha256"
-    """The way in which it is computed."""
+    """The algorithm that computes the signature."""
     secret: SecretValue
     """The secret that both sides know."""
     of: str = "{timestamp}.{body}"
     """The signed text; `{timestamp}` and `{body}` stand for the request's."""
     encoding: Literal["hex", "base64"] = "hex"
-    """The way in which the signature is written."""
+    """The encoding of the signature."""
     value: str = "{signature}"
     """The value of the header, e.g. `sha256={signature}` or `t={timestamp},v1={signature}`."""
     timestamp_header: HeaderName = ""
@@ -171,7 +171,7 @@ class HttpRequests(Frozen):
     retry: tuple[Status, ...] = ()
     """Statuses that mean "not now", beside 408, 425, 429 and 5xx."""
     idempotency_header: HeaderName = "Idempotency-Key"
-    """Carries the same text at each attempt of a delivery; empty: it is not sent."""
+    """The header that carries the same text at each attempt of a delivery; empty: none does."""
     failures: Failures | None = None
     """The place in a successful answer that names the results that it refuses."""
     reason: JsonPath = ""
@@ -195,7 +195,7 @@ class HttpRequests(Frozen):
         }
 
     def changed_by(self, other: HttpRequests) -> HttpRequests:
-        """Return these with what another table sets."""
+        """Return this table with the values that another table sets."""
         merged: Mapping[str, Any] = {
             name: getattr(other if name in other.model_fields_set else self, name)
             for name in HttpRequests.model_fields

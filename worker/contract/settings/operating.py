@@ -14,20 +14,20 @@ class NotifySettings(Section):
     """Messages to a chat or another program: one when a problem begins, one when it is over."""
 
     url: SecretValue
-    """Where they are posted: an incoming webhook of Slack or Teams, or an address of your own. It
-    is a secret, since whoever knows it can write there."""
+    """The URL to post messages to: an incoming webhook of Slack or Teams, or an address of your
+    own. It is a secret, since whoever knows it can write there."""
     format: Literal["slack", "teams", "json"] = "json"
     """The form of the messages; `json` is the problem as in `segrelay status --json`."""
     severity: Literal["ill", "attention"] = "ill"
-    """`attention` also sends what is worth a look this week."""
+    """`attention` also sends lesser problems, which are worth a look this week."""
     after_seconds: Annotated[Seconds, between("0s", "1h")] = Field(default=2.0, alias="after")
     """A problem that is over sooner is not announced."""
     name: str = ""
-    """Stands in front of each message, where several installations write to one place."""
+    """The name in front of each message, for when several installations write to one place."""
 
 
 class OperateSettings(Section):
-    """From when on `segrelay status` calls something a problem."""
+    """The limits beyond which `segrelay status` calls something a problem."""
 
     live_within_seconds: Annotated[Seconds, between("1s", "30d")] = Field(
         default=60.0, alias="live_within"

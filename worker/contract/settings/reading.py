@@ -1,4 +1,4 @@
-"""From the file's text to tables, collecting problems instead of stopping at the first."""
+"""Reads the configuration's text into tables, collecting all problems."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def merged_environment(folder: Path, environ: Mapping[str, str]) -> Mapping[str,
 
 
 def parse(source: Path, text: str, problems: list[Problem]) -> dict[str, Any]:
-    """Return the file as nested tables; nothing, and a problem, where it is not TOML."""
+    """Return the file as nested tables; if it is not TOML, add a problem and return none."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -87,7 +87,7 @@ def _syntax_problem(message: str, text: str) -> Problem:
 
 
 class SectionReader:
-    """Validates table after table.
+    """Validates the tables of a configuration, and collects their problems.
 
     Args:
         surroundings: What the values refer to.
@@ -103,7 +103,7 @@ class SectionReader:
         self.places: dict[str, str] = {}
 
     def refuse_unknown(self, document: Mapping[str, Any], known: Iterable[str]) -> None:
-        """Add a problem for every key of the whole file that is not known."""
+        """Add a problem for every unknown key or table at the top level of the file."""
         known = list(known)
         for key in document:
             if key not in known:
@@ -111,7 +111,7 @@ class SectionReader:
                 self._add(Problem(place_of((key,)), "unknown key", hint))
 
     def text(self, document: Mapping[str, Any], key: str, default: str) -> str:
-        """Return a text of the whole file."""
+        """Return a text that stands at the top level of the file."""
         value = document.get(key, default)
         if isinstance(value, str) and value.strip():
             return value
@@ -129,7 +129,7 @@ class SectionReader:
     def named(
         self, model: type[_Table], document: Mapping[str, Any], key: str
     ) -> dict[str, _Table]:  # fmt: skip
-        """Return the valid ones among the tables `[key.NAME]`."""
+        """Return the valid tables `[key.NAME]`, by name."""
         rows = document.get(key, {})
         if not isinstance(rows, dict):
             self._add(Problem(key, "must be a table", f"write [{key}.NAME]"))
@@ -167,7 +167,7 @@ class SectionReader:
 
 
 def _model_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
-    """Return the model of a table inside a table."""
+    """Return the model of the inner table at a path."""
     for step in path:
         fields = {field.alias or name: field for name, field in model.model_fields.items()}
         kind = fields[step].annotation if step in fields else None

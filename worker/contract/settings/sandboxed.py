@@ -1,4 +1,4 @@
-"""The configuration as it is in a rehearsal: all goes to the sandbox, and nothing real is touched.
+"""The configuration of a rehearsal: all requests go to the sandbox, and nothing real is touched.
 
 `SEGRELAY_SANDBOX` in the environment asks for it: every process that has it works on the same
 rehearsal, in a Redis of its own, and every other process on the real configuration.
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 SANDBOX_VARIABLE: Final = "SEGRELAY_SANDBOX"
 DEFAULT_SANDBOX: Final = "http://127.0.0.1:8900"
 ENDPOINTS_PATH: Final = "/to"
-"""Where the sandbox stands in for other destinations than Insider, each below its name."""
+"""The sandbox's path for destinations of the API `http`, each of which stands below its name."""
 TOKEN_PATH: Final = "/_oauth2/token"  # noqa: S105 - a path of the sandbox
 _IN_PLACE_OF_SECRETS: Final = "/secret-url"
-"""In the place of a URL that is a secret."""
+"""The path at the sandbox that replaces a trigger's secret URL."""
 _OFF: Final = frozenset({"", "0"})
 _SUFFIX: Final = "-sandbox"
 _THIS_MACHINE: Final = ("127.0.0.0/8", "::1/128")
 _PLACEHOLDER: Final = Secret("sandbox", "sandbox")
-"""Stands for every secret: no real one is sent to the sandbox, and none needs to be set."""
+"""The value in place of every secret: no real one is sent to the sandbox or needs to be set."""
 
 
 def sandbox_url(environ: Mapping[str, str]) -> str:
-    """Return where the sandbox is, or "" where this is no rehearsal.
+    """Return the URL of the sandbox, or "" if this is no rehearsal.
 
     Raises:
         ConfigurationInvalid: The variable is neither 1 nor the URL of a sandbox on this machine.
@@ -92,7 +92,7 @@ def sandboxed(settings: Settings, url: str) -> Settings:
 
 
 def _base_url(destination: Destination, url: str) -> str:
-    """Return where the sandbox stands in for a destination."""
+    """Return the base URL at which the sandbox stands in for a destination."""
     if destination.api == "insider":
         return url
     return _root(destination, url) + urlsplit(destination.base_url).path.rstrip("/")
@@ -105,7 +105,7 @@ def _root(destination: Destination, url: str) -> str:
 
 
 def _below(trigger: Trigger, destination: Destination, url: str) -> Trigger:
-    """Return a trigger whose URL, where it is a whole one, leads to the sandbox too."""
+    """Return a trigger whose URL, if it is absolute or a secret, leads to the sandbox too."""
     changed: dict[str, Any] = {"http": trigger.http.model_copy(update=_signed(trigger.http))}
     parts = urlsplit(trigger.url.text)
     if trigger.url.secret:
@@ -121,7 +121,7 @@ def _on_this_machine(http: HttpDestination) -> HttpDestination:
 
 
 def _signed(http: HttpRequests) -> dict[str, Any]:
-    """Return the signature with a placeholder for its secret; nothing where none is made."""
+    """Return the signature with a placeholder for its secret, or nothing if requests have none."""
     if not http.sign:
         return {}
     return {"sign": http.sign.model_copy(update={"secret": _PLACEHOLDER})}
@@ -146,7 +146,7 @@ def _placeholder(secret: Secret) -> Secret:
 
 
 def _with_password(flower: FlowerSettings | None) -> FlowerSettings | None:
-    """Return Flower, or none where its password is not set: it shows nothing without one."""
+    """Return Flower's settings, or None if its password is not set: it needs one to start."""
     return flower if flower and flower.password.is_set else None
 
 

@@ -37,5 +37,5 @@ class SyncSchedule(Section):
 
     @property
     def files(self) -> str:
-        """Return the pattern of the files that it reads; "" = it asks Lytics."""
+        """Return the pattern of the files that the sync reads; "" if it asks Lytics."""
         return "" if self.source == SOURCE_LYTICS else self.source.removeprefix(SOURCE_FILE)

@@ -38,11 +38,11 @@ from worker.contract.settings.values.fields import (
 
 AUDIENCE_ATTRIBUTE: Final = "audience_attribute"
 DEFAULT_AUDIENCE_ATTRIBUTE: Final = "lytics_computed_attr"
-"""The attribute on the page that describes Lytics' workflow for Insider."""
+"""The default attribute for audiences, as Lytics' page about its workflow for Insider has it."""
 
 AUDIENCE_FLAG_PREFIX: Final = "audience_flag_prefix"
 DEFAULT_FLAG_PREFIX: Final = "lytics_in_"
-"""The beginning of the names of boolean attributes, each of which stands for one audience."""
+"""The default beginning of the names of boolean attributes that stand for one audience each."""
 
 ALL_AUDIENCES: Final = "*"
 MOST_PARTITIONS: Final = 1_024
@@ -51,7 +51,7 @@ _FLAG_PREFIX: Final = re.compile(r"[a-z0-9_]+")
 
 
 class Section(Frozen):
-    """A table of the file."""
+    """A table of the configuration file."""
 
     description: str = ""
     """A note for people."""
@@ -80,7 +80,7 @@ class RedisSettings(Section):
     """Celery's own Redis, if it should not be the same; empty means the same. With a Cluster it has
     to be given, because Celery needs a single Redis, or Sentinels."""
     data_dir: Path = Path(".segrelay")
-    """Where the embedded Redis keeps its files, relative to the configuration."""
+    """The folder of the embedded Redis' files, relative to the configuration."""
     replicas: Whole = Field(default=0, ge=0, le=MOST_REPLICAS)
     """The number of replicas that must have written an event, a note or a result to their disks
     before it counts as accepted, noted or settled. With all of a master's replicas, a failover
@@ -95,7 +95,7 @@ class RedisSettings(Section):
 
     @property
     def numbering(self) -> Numbering:
-        """Return the partitions as Redis was last heard to have them, else as configured."""
+        """Return the partitions that Redis was last known to have, else those configured."""
         return self._numbering or Numbering((self.partitions,))
 
     def learn(self, numbering: Numbering | None) -> None:
@@ -259,7 +259,7 @@ class Trigger(Section):
 
     @property
     def audience_flag_prefix(self) -> str:
-        """Return how the attributes begin that stand for one audience each."""
+        """Return the beginning of the names of attributes that stand for one audience each."""
         return str(self.settings.get(AUDIENCE_FLAG_PREFIX, DEFAULT_FLAG_PREFIX))
 
     @property
@@ -273,7 +273,7 @@ class Trigger(Section):
 
 
 class ListeningSettings(Section):
-    """Something that listens on an address."""
+    """A server that listens on an address."""
 
     listen: Listen
 
@@ -341,7 +341,7 @@ class FlowerSettings(ListeningSettings):
 
 
 class MetricsSettings(ListeningSettings):
-    """Metrics for Prometheus: `segrelay metrics` serves them, with a token the receiver too."""
+    """Metrics for Prometheus, served by `segrelay metrics`, and with a token by the receiver."""
 
     listen: Listen = "127.0.0.1:9464"
     """The address and port on which `segrelay metrics` listens."""
@@ -358,4 +358,4 @@ class LyticsSettings(Section):
     token: SecretValue
     """An API token that may read audiences."""
     account_id: str = ""
-    """The account, where the token belongs to several."""
+    """The account's id, if the token belongs to several accounts."""

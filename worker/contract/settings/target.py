@@ -30,12 +30,12 @@ class TargetUrl:
 
     @property
     def value(self) -> str:
-        """Return the text that is sent to; "" for a template, and for a secret that is not set."""
+        """Return the URL as a text; "" for a template, and for a secret that is not set."""
         return (self.secret.value or "") if self.secret else self.text
 
     @property
     def shown(self) -> str:
-        """Return the address as it may be printed: of a secret one, only its origin."""
+        """Return the URL as it may be printed: of a secret, only its origin, such as `env:NAME`."""
         return self.secret.origin if self.secret else self.text
 
     def __bool__(self) -> bool:

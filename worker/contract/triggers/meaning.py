@@ -1,4 +1,4 @@
-"""`Meaning`: the events that a trigger delivers; it tells what waited under another meaning."""
+"""`Meaning`: the events that a trigger delivers, by which orphaned deliveries are recognised."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Meaning:
     def of(
         cls, trigger: Trigger, slugs: Mapping[str, str], renamed: Mapping[str, str] | None = None
     ) -> Meaning:
-        """Return what a trigger means.
+        """Return the meaning of a trigger.
 
         Args:
             trigger: As configured.
@@ -66,7 +66,7 @@ class Meaning:
 
     @property
     def label(self) -> str:
-        """Return `trigger|digest`, by which scripts know it."""
+        """Return `trigger|digest`, by which scripts know the meaning."""
         return f"{self.trigger}|{self.digest}"
 
 

@@ -21,7 +21,7 @@ Paused = Literal["destination", "trigger", "job"]
 DESTINATION: Final = "destination"
 TRIGGER: Final = "trigger"
 JOB: Final = "job"
-"""The kind of a pause of a job, whose lane is not read then."""
+"""The kind of the pauses of jobs; a paused job's lane is not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """All that is paused, by name."""
+    """The pauses of destinations, triggers and jobs, by name."""
 
     destinations: Mapping[str, Pause] = field(default_factory=dict)
     triggers: Mapping[str, Pause] = field(default_factory=dict)
@@ -100,7 +100,7 @@ def read_pauses(client: Redis) -> Pauses:
 
 
 def set_pause(client: Redis, kind: Paused, name: str, pause: Pause, act: Act | None = None) -> bool:
-    """Pause something, with the newest reason; returns whether it was not paused before.
+    """Pause a destination, trigger or job, or replace the reason; return whether it is new.
 
     The act is kept with it; None = it is paused by an act of many steps.
     """

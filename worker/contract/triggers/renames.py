@@ -53,7 +53,7 @@ class Renames:
         return bool(self.wanting.get((slug, header.direction)))
 
     def undid(self, header: Header) -> bool:
-        """Say whether an event was part of a renaming after which the slug was taken back."""
+        """Say whether an event was part of a renaming of its audience that was undone later."""
         return header.former and bool(self.slugs) and header.audience not in self.slugs
 
 

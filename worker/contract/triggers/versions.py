@@ -24,7 +24,7 @@ UNMADE: Final = frozenset(
         f"dead|{Death.UNREADABLE}",
     }
 )
-"""Outcomes of deliveries for which no template was rendered; they tell nothing of it."""
+"""Outcomes that say nothing about a template, since they do not depend on its result."""
 
 _LET_GO: Final = """\
 #!lua flags=allow-oom
@@ -67,7 +67,7 @@ class TemplateVersion:
     outcomes: Mapping[str, int] = field(default_factory=dict)
 
     def dumps(self) -> bytes:
-        """Return the version as it stands in Redis; its counts stand beside it."""
+        """Return the version as Redis keeps it; its canary's counts are kept beside it."""
         stored = asdict(self)
         del stored["left"], stored["outcomes"]
         return orjson.dumps(stored)
@@ -100,7 +100,7 @@ def parse_versions(stored: Mapping[bytes, bytes]) -> dict[str, TemplateVersion]:
 
 
 def read_versions(client: Redis) -> dict[str, TemplateVersion]:
-    """Return the versions, by trigger."""
+    """Read the versions of templates from Redis, by trigger."""
     with redis_errors():
         stored: Any = client.hgetall(keys.VERSIONS)
     return parse_versions(stored)
@@ -122,7 +122,7 @@ def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
 
 
 def in_words(outcomes: Mapping[str, int]) -> str:
-    """Say how deliveries ended, in percent, with the reasons."""
+    """Describe outcomes in words: their shares in percent, and the reasons."""
     made = {name: count for name, count in outcomes.items() if name not in UNMADE and count}
     total = sum(made.values())
     if not total:

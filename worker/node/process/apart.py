@@ -1,4 +1,4 @@
-"""Asks questions in a copy of this process, since any of them may end the process."""
+"""Calls functions, `questions`, in a copy of this process, since any of them may end it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEMORY_BYTES: Final = 2_000_000_000
 def answers_apart(
     questions: Sequence[Callable[[], Any]], *, seconds: float = ANSWER_SECONDS
 ) -> list[Any]:
-    """Ask each question in a fork of this process.
+    """Call each question, a function, in a fork of this process, and return the answers.
 
     Args:
         questions: Their answers are written as JSON.

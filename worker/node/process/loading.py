@@ -30,12 +30,12 @@ _KILLS: Final = (
 LOG: Final = structlog.get_logger()
 
 Ask = Callable[[Sequence[Callable[[], Any]]], list[Any]]
-"""Answers questions; the answer to one that can't be answered is None."""
+"""A function that calls questions and returns their answers, None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The objects that are loaded once for a node.
+    """The renderer and the routes, which are loaded once for a node.
 
     Args:
         routes: By destination and trigger.
@@ -91,7 +91,7 @@ def _template(renderer: Renderer, name: str) -> tuple[Template | None, str]:
 def _problems(
     settings: Settings, triggers: Sequence[Trigger], renderer: Renderer, ask: Ask
 ) -> dict[str, str]:
-    """Return what is wrong with triggers whose template loads, by their names."""
+    """Return the problems of triggers whose template loads, by the triggers' names."""
     kinds: dict[str, list[Trigger]] = {}
     for trigger in triggers:
         kinds.setdefault(kind_of(trigger), []).append(trigger)
@@ -106,7 +106,7 @@ def _problems(
 
 
 def _try(settings: Settings, trigger: Trigger, renderer: Renderer) -> tuple[str, dict[str, int]]:
-    """Return what is wrong with a trigger, and which compiled forms differ from the engine."""
+    """Return the problems of a trigger, and the compiled forms that differ from the engine."""
     findings = check_trigger(settings, trigger, renderer, datetime.now(UTC))
     errors = [finding.message for finding in findings if finding.severity == "error"]
     return "; ".join(errors), renderer.doubted

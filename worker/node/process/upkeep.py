@@ -26,7 +26,7 @@ from worker.node.shared.node import TemplateUse
 
 EVERY_SECONDS: Final = 1.0
 AT_ONCE_SECONDS: Final = 5.0
-"""The seconds for checks before one drain; the rest follows before the next one."""
+"""Seconds for checking templates before one drain; those left are checked before the next."""
 LOG: Final = structlog.get_logger()
 
 
@@ -54,12 +54,12 @@ class Upkeep:
         renderer: Renderer,
         routes: Mapping[str, Mapping[str, Route]],
     ) -> Upkeep:
-        """Begin with the routes that were loaded at the start."""
+        """Return the upkeep of routes that were loaded at the start."""
         return cls(settings, renderer, {name: dict(each) for name, each in routes.items()})
 
     @property
     def versions(self) -> dict[str, str]:
-        """Return the content hash of each trigger's template; of those that have one."""
+        """Return the content hashes of the triggers' templates, where a trigger has one."""
         return {
             name: route.template.content_hash
             for routes in self.routes.values()
@@ -78,13 +78,13 @@ class Upkeep:
         )
 
     def template_use(self) -> TemplateUse:
-        """Return the report of this process to its node."""
+        """Return this process' report of its templates, for its node."""
         return TemplateUse(
             self.versions, dict(self.refused), self.stopped, self.renderer.engine_use
         )
 
     def look(self) -> None:
-        """Look at the folder if it is time, and use the templates that changed and are right."""
+        """Look at the templates folder if it is time, and adopt valid templates that changed."""
         now = self.clock()
         if now < self._next_at:
             return
@@ -95,7 +95,7 @@ class Upkeep:
         self._stamp = stamp if self._take_over(now + AT_ONCE_SECONDS) else None
 
     def _take_over(self, until: float) -> bool:
-        """Use all changed templates that are right; return whether all triggers were looked at."""
+        """Adopt all changed templates that are valid; return whether all triggers were checked."""
         found = _Versions(TemplateFolder(self.settings.templates_folder))
         for trigger in self.settings.triggers.values():
             if self.clock() > until:
@@ -105,7 +105,7 @@ class Upkeep:
         return True
 
     def _follow(self, trigger: Trigger, found: _Versions) -> bool:
-        """Use a trigger's template if it changed; False = it changed again meanwhile."""
+        """Adopt a trigger's template if it changed; return False if it changed again meanwhile."""
         route = self.routes[trigger.destination][trigger.name]
         version = found.of(self.settings.template_of(trigger))
         if isinstance(version, TemplateBroken):
@@ -141,7 +141,7 @@ class Upkeep:
         )
 
     def _refuse(self, trigger: Trigger, route: Route, problem: str) -> None:
-        """Keep the former template; a trigger that had none stays stopped."""
+        """Keep a trigger's former template; a trigger that had none stays stopped."""
         if self.refused.get(trigger.name) == problem:
             return
         self.refused[trigger.name] = problem
@@ -153,7 +153,7 @@ class Upkeep:
         LOG.error("template.refused", trigger=trigger.name, reason=problem, kept=kept)
 
     def _unsendable(self, trigger: Trigger) -> str:
-        """Say why a trigger can't send whatever its template: a secret is not set."""
+        """Say why a trigger can't send even with a valid template: a secret is not set."""
         try:
             self.settings.reveal(trigger)
         except WeMustAct as error:

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 
 def unnamed_file() -> int:
-    """Return the descriptor of a new file; it is gone with the last process that has it."""
+    """Return the descriptor of a new file, which is gone with the last process that has it open."""
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
 
 @contextmanager
 def locked(descriptor: int) -> Iterator[None]:
-    """Keep other processes out; the kernel gives the lock back, whatever its holder dies of.
+    """Lock a file against other processes; the kernel unlocks it if the holder dies.
 
     Locks do not nest: the inner one would end the outer one.
     """

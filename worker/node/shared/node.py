@@ -16,7 +16,7 @@ from worker.node.shared.stop import Board
 from worker.node.shared.waiting import WaitingCalls
 
 _LOOKS: Final = 5
-"""The number of the sweep's looks after which it rings for a stopped trigger, too."""
+"""The number of looks of the sweep after which it rings for stopped triggers once, too."""
 
 
 class StoppedTriggers:
@@ -35,7 +35,7 @@ class StoppedTriggers:
             write_all(self._descriptor, "\n".join(sorted(names)))
 
     def read_for_ringing(self) -> frozenset[str]:
-        """Return the stopped triggers; now and then none, to find out what was mended."""
+        """Return the stopped triggers, or now and then none, to find out whether one was mended."""
         self._looks += 1
         return frozenset() if self._looks % _LOOKS == 0 else self.read()
 
@@ -89,7 +89,7 @@ class TemplateVersions:
         self._descriptor = unnamed_file()
 
     def report(self, pid: int, use: TemplateUse) -> None:
-        """Add what a process works with, and forget the processes that have ended."""
+        """Record the templates that a process works with, and forget processes that have ended."""
         own = {
             "versions": dict(use.versions),
             "refused": dict(use.refused),
@@ -103,7 +103,7 @@ class TemplateVersions:
             write_all(self._descriptor, json.dumps({**others, str(pid): own}))
 
     def in_use(self) -> dict[str, Any]:
-        """Return what the running processes work with, as the fields of `Process` say it."""
+        """Return the templates that the running processes work with, as fields of `Process`."""
         versions: dict[str, set[str]] = {}
         refused: dict[str, str] = {}
         engine_use: dict[str, Counter[str]] = {}
@@ -151,10 +151,10 @@ class NodeMemory:
     known_births: KnownBirths = field(default_factory=KnownBirths)
 
     def about_templates(self) -> dict[str, Any]:
-        """Return what its processes tell of templates, as the fields of `Process` say it."""
+        """Return the fields of `Process` that describe the templates of this node."""
         return {"doubted": self.doubted.read(), **self.templates.in_use()}
 
     @classmethod
     def of(cls, processes: int, destinations: Iterable[str]) -> Self:
-        """Return a new node; call it before any process is forked."""
+        """Return the memory of a new node; call it before any process is forked."""
         return cls(Slots(processes, destinations))

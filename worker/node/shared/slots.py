@@ -24,7 +24,7 @@ _OF_BACKFILL: Final = 0
 
 
 class DrainSlot:
-    """The permission to drain, given back when it is left or when the process ends."""
+    """The permission to drain, given back when its `with` block or the process ends."""
 
     def __init__(self, descriptor: int, places: list[int]) -> None:
         self._descriptor = descriptor
@@ -66,7 +66,7 @@ class Slots:
         return self._take([(len(self._rooms) + 2, 1), (_OF_BACKFILL, self._most_of_backfill)])
 
     def _take(self, rooms: Iterable[tuple[int, int]]) -> DrainSlot | None:
-        """Take a slot of each room, or return None if one of them is full."""
+        """Take a slot of each kind (room), or return None if all slots of one kind are taken."""
         slot = DrainSlot(self._descriptor, places := [])
         for room, most in rooms:
             place = self._lock_one(room, most)

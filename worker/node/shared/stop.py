@@ -23,7 +23,10 @@ _SECONDS: Final = struct.Struct("d")
 
 
 class Board:
-    """Two times that all processes of a node see; made before they are forked."""
+    """The times of the order to stop and of the last drain's begin, seen by all processes.
+
+    It is made before they are forked.
+    """
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 2 * _SECONDS.size)
@@ -39,12 +42,12 @@ class Board:
         return self._read(1)
 
     def tell_to_stop(self) -> None:
-        """Write down that the node should stop, if it is not there yet."""
+        """Record the time of the order to stop, unless there was one already."""
         if not self.told_at_seconds:
             _SECONDS.pack_into(self._memory, 0, boottime_seconds())
 
     def begin(self) -> None:
-        """Write down that a drain begins."""
+        """Record the time at which a drain begins."""
         _SECONDS.pack_into(self._memory, _SECONDS.size, boottime_seconds())
 
     def _read(self, number: int) -> float:
@@ -53,7 +56,7 @@ class Board:
 
 
 class BoardStop(Stop):
-    """Learns that it should stop from the board, or from a signal to this process."""
+    """The order to stop a drain, from the node's board or from a signal to this process."""
 
     __slots__ = ("_board", "_told_at_seconds")
 

@@ -19,9 +19,10 @@ _MOST: Final = 10_000
 
 
 class WaitingCalls:
-    """One list for all processes of a node, in a file without a name; made before they are forked.
+    """The list of waiting calls that all processes of a node share, in a file without a name.
 
-    It is not exact: an entry that a killed process has half written is left out.
+    It is made before they are forked. It is not exact: an entry that a killed process has half
+    written is left out.
     """
 
     def __init__(self, descriptor: int | None = None) -> None:

@@ -21,11 +21,11 @@ from worker.contract.redis.connection import redis_errors
 
 EVERY_SECONDS: Final = 3.0
 TOLD_KEPT: Final = 64
-"""Texts that are taken back at the end: far more than those that Redis has not forgotten yet."""
+"""The number of announcements to take back at the end: far more than Redis still holds."""
 
 
 class RedisPresence:
-    """Writes a line about this process every few seconds.
+    """Announces in Redis every few seconds that this process runs.
 
     Args:
         client: With short timeouts.
@@ -67,7 +67,7 @@ class RedisPresence:
         self._told: dict[bytes, None] = {}
 
     def announce(self) -> None:
-        """Write the line, if that has not been done lately."""
+        """Announce that this process runs, unless that was done lately."""
         now = self._clock()
         if now < self._next_at:
             return
@@ -87,7 +87,7 @@ class RedisPresence:
         self._watch()
 
     def leave(self) -> None:
-        """Take back what was told lately, at an orderly end; the rest is forgotten already."""
+        """Take the latest announcements back at an orderly end; Redis has forgotten older ones."""
         if self._alive_file is not None:
             with suppress(OSError):
                 self._alive_file.unlink(missing_ok=True)

@@ -14,20 +14,20 @@ from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 
 AGAIN_MS: Final = 3_000
-"""The time after which an unanswered bell is rung again."""
+"""The time in ms after which an unanswered bell is rung again."""
 LONGEST_LOCK_MS: Final = 60_000
 """The longest time of a lock in ms; one that ends later was set before the clock was set back."""
 
 
 class _Kept(NamedTuple):
-    """An errand, and under which key its state is kept."""
+    """An errand, and the key of its state."""
 
     errand: Errand
     key: str
 
 
 class _Needing(NamedTuple):
-    """An errand that there is only while this part of some partition holds anything.
+    """An errand that is due only while a certain part of some partition is not empty.
 
     Attributes:
         length: The command that says how much it holds.
@@ -40,7 +40,7 @@ class _Needing(NamedTuple):
 
 
 class RedisSchedule:
-    """Looks at what the configuration names: syncs, response streams, and stable ids.
+    """Finds the due errands of the configured syncs, response streams and stable ids.
 
     Args:
         client: With short timeouts: whoever asks must not wait for long.
@@ -73,7 +73,7 @@ class RedisSchedule:
         ]
 
     def due(self) -> list[Errand]:
-        """Return the due steps that nobody does and nobody was rung for, and ring their bells."""
+        """Return the due errands that nobody does or was rung for, and ring their bells."""
         if not self._syncs and not self._needing:
             return []
         with redis_errors():

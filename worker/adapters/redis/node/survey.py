@@ -26,12 +26,12 @@ from worker.core.rounds import Ring, Sight
 
 _BACKFILL_IS_DUE: Final = 3
 LOCK_MS: Final = 900
-"""The ms for which a sweeper holds the lock: less than a round, so that another can follow."""
+"""The time in ms for which a sweeper holds the lock: less than a round, so others can follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A partition that holds anything.
+    """A partition with at least one stream that may be worked on now.
 
     Args:
         idle: Its triggers of which nothing may be done now, and the lanes that are paused.
@@ -67,12 +67,12 @@ class RedisSurvey:
         self._audiences = named_audiences(settings.triggers.values())
 
     def may_sweep(self) -> bool:
-        """Say whether this round is ours; each configuration sweeps for what it knows."""
+        """Say whether this node does the round: one node of each configuration does."""
         with redis_errors():
             return bool(scripts.call_sync(self._client, "once", [self._lock], [LOCK_MS]))
 
     def look(self) -> list[Sight]:
-        """Return the partitions that hold anything of a trigger that may be sent."""
+        """Return the partitions with a stream that may be worked on, and ring for the due ones."""
         with redis_errors():
             return self._second_look(*self._first_look())
 
@@ -107,7 +107,7 @@ class RedisSurvey:
     def _asked(
         self, destinations: Sequence[Destination], places: Sequence[PartitionKeys]
     ) -> list[Any]:
-        """Return what Redis says of all of them, and then of each destination and partition."""
+        """Read the shared keys, each destination's gate, and each partition's stream names."""
         pipe = self._client.pipeline(transaction=False)
         pipe.script_load(scripts.source(LOOK))
         pipe.get(keys.PARTITIONS)
@@ -125,7 +125,7 @@ class RedisSurvey:
     def _labels(
         self, slugs: Sequence[bytes | None], renamed: Mapping[bytes, bytes]
     ) -> dict[str, str]:
-        """Return `trigger|MEANING` by trigger."""
+        """Return the labels `trigger|MEANING` of all triggers' meanings, by trigger."""
         triggers = list(self._settings.triggers.values())
         found = meanings(triggers, self._audiences, slugs if self._audiences else (), renamed)
         return {name: meaning.label for name, meaning in found.items()}
@@ -188,7 +188,7 @@ def _place(
     paused_lanes: Collection[str],
     labels: Mapping[str, str],
 ) -> _Place | None:
-    """Return a partition with what of its streams is idle; None if all of it is.
+    """Return a partition with its idle triggers and lanes; None if all its streams are idle.
 
     Ready are triggers that are not paused, and whose gate is open.
     """

@@ -40,12 +40,12 @@ DROPPED: Final = -2
 LEAST: Final = 25
 """The smallest share of a canary that a drain takes, so that its end does not take long."""
 PARTS: Final = 4
-"""A drain takes 1/4 of the rest of a canary: the other drains have something to do too."""
+"""A drain takes 1/4 of a canary's remaining deliveries, so that other drains get some too."""
 LOG: Final = structlog.get_logger()
 
 
 class Canaries:
-    """The canaries of changed templates, as one process takes part in them.
+    """A process' part in the canaries of changed templates.
 
     Args:
         share_ms: For how long a drain has its share.
@@ -62,7 +62,7 @@ class Canaries:
     async def begin(
         self, owner: str, routes: Mapping[str, Route], refused: Collection[str]
     ) -> CanaryShares:
-        """Adopt the versions of the routes, and return what a drain may do.
+        """Adopt the routes' template versions, and return a drain's shares of the canaries.
 
         Args:
             owner: The drain.
@@ -102,7 +102,7 @@ class Canaries:
         counts: dict[str, int],
         now_ms: int,
     ) -> tuple[str | int | bytes, ...]:
-        """Return the script's arguments."""
+        """Return the script's arguments for adopting a new version of a trigger's template."""
         canary = self._settings.triggers[name].canary
         new = TemplateVersion(
             version,
@@ -146,7 +146,7 @@ class Canaries:
                     await self._finish(name, template.content_hash)
 
     async def _finish(self, name: str, version: str) -> None:
-        """End a canary; its trigger is paused first, so that it is if this process dies."""
+        """Pause a trigger, and then end its canary: dying in between leaves the trigger paused."""
         one = (await self._versions())[name]
         if one.version != version:
             return
@@ -161,7 +161,7 @@ class Canaries:
         return parse_versions(dict(await scripts.pairs(self._client, keys.VERSIONS)))
 
     async def _counts(self, names: Collection[str]) -> dict[str, dict[str, int]]:
-        """Return by trigger the outcomes of its deliveries, over all partitions."""
+        """Return the counts of each trigger's outcomes, over all partitions."""
         totals: dict[str, Counter[str]] = {name: Counter() for name in names}
         for destination in {self._settings.triggers[name].destination for name in names}:
             for number in self._settings.redis.numbering.numbers:

@@ -1,4 +1,4 @@
-"""`LetterLimit`: pauses a destination that has as many dead letters as are kept: none is lost."""
+"""`LetterLimit`: pauses a destination whose dead letters reach the limit, so that none is lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOG: Final = structlog.get_logger()
 
 
 class LetterLimit:
-    """Counts the letters of destinations, now and then.
+    """Counts the dead letters of a destination every few seconds, and pauses a full one.
 
     Args:
         settings: They know the partitions of each destination.

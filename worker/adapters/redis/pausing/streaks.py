@@ -21,12 +21,12 @@ from worker.core.messages import normalise_message
 
 DEATHS_IN_A_ROW: Final = 500
 KILLS_IN_A_ROW: Final = 5
-"""The number of deliveries in a row that may kill their process; each takes its time twice."""
+"""The most deliveries in a row that may kill a process; each uses up the time limit twice."""
 LOG: Final = structlog.get_logger()
 
 
 class RedisStreaks:
-    """Counts over all workers; see `worker.batch.concluding.settle.Streaks`.
+    """Counts streaks over all workers; see `worker.batch.concluding.settle.Streaks`.
 
     Args:
         client: Repeats nothing by itself.
@@ -73,19 +73,19 @@ class RedisStreaks:
         return may_die
 
     async def broken(self, trigger: str) -> None:
-        """End a trigger's streak, because something of it was delivered."""
+        """End a trigger's streak, because one of its deliveries was made."""
         if trigger in self._running:
             self._running.discard(trigger)
             with redis_errors():
                 await scripts.command(self._client, "HDEL", keys.STREAKS, trigger)
 
     async def pause(self, trigger: str, obituary: Obituary) -> None:
-        """Pause a trigger whose deliveries all die of this cause."""
+        """Pause a trigger whose deliveries all die of one cause, and name it as the reason."""
         if await self._pause(trigger, _pause_text(obituary)):
             _log_paused(trigger, obituary)
 
     async def stop(self, trigger: str, reason: str) -> None:
-        """Pause a trigger for a reason that is not what its events die of."""
+        """Pause a trigger for a reason other than a streak of dead deliveries."""
         if await self._pause(trigger, _text_of(reason)):
             LOG.error("trigger.paused", trigger=trigger, reason=reason)
 
@@ -100,7 +100,7 @@ def _log_paused(trigger: str, obituary: Obituary) -> None:
 
 
 def most_in_a_row(reason: Death) -> int:
-    """Return how many may die of one cause before their trigger is paused."""
+    """Return how many deliveries in a row may die of one cause before their trigger is paused."""
     return KILLS_IN_A_ROW if reason is Death.KILLED_WORKER else DEATHS_IN_A_ROW
 
 

@@ -20,14 +20,14 @@ _HINT: Final = (
     'write "env:NAME" or "file:PATH", and change the secret if others have seen this file'
 )
 _NAMES: Final = (f"HEADERS.{PARTNER_NAME}", "CLIENT_ID", "USER")
-"""The endings of variables that name an account and open nothing."""
+"""The keys of an authorization whose values name an account, which is no secret by itself."""
 _REDIS_URLS: Final = ("url", "broker_url")
 
 
 def exposures(
     draft: Settings, redis: Mapping[str, Any], overridden: Container[str]
 ) -> Iterator[Problem]:
-    """Yield what exposes a secret.
+    """Yield a warning for each secret that more people can read than need to.
 
     Args:
         draft: The tables that were read.

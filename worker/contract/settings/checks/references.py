@@ -36,7 +36,7 @@ _PLACES: Final[tuple[tuple[str, ...], ...]] = (
     ("operate", "notify", "url"),
     ("sync", _ANY, "source"),
 )
-"""Where a secret is understood; and a source of a sync, which is a file."""
+"""The key paths at which a secret is understood, and that of a sync's source, a file."""
 _NOTES: Final = frozenset({"description", "label"})
 _IN_HEADERS: Final = "put it into an authorization's headers"
 

@@ -34,7 +34,7 @@ _LOCALHOST: Final = (literal_address("127.0.0.1"), literal_address("::1"))
 
 
 def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield what makes the configuration unusable.
+    """Yield the problems that make the configuration unusable.
 
     Args:
         draft: The tables that were read one by one; those with a problem of their own are missing.
@@ -66,7 +66,7 @@ def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Proble
 
 
 def warnings_of(draft: Settings) -> Iterator[Problem]:
-    """Yield what works but is probably not meant."""
+    """Yield warnings about settings that work but are probably not meant."""
     used = {trigger.destination for trigger in draft.triggers.values()}
     for name, destination in draft.destinations.items():
         if name not in used:
@@ -175,7 +175,7 @@ def _problem_of_url(trigger: Trigger, destination: Destination) -> Iterator[Prob
 
 
 def _near_path(url: str, trigger: Trigger, destination: Destination) -> str:
-    """Suggest an allowed path for a slip, but none in the place of one that erases."""
+    """Suggest an allowed path for a mistyped one, but not for one that erases profiles."""
     if destination.api != "insider" or erases(url):
         return ""
     near = did_you_mean(trigger.url.text, INSIDER_PATHS)
@@ -248,7 +248,7 @@ RENAMED_KINDS: Final = ("email", "phone_number", "uuid")
 def problems_of_stable_id(
     destination: Destination, triggers: Mapping[str, Trigger], identity: str
 ) -> Iterator[Problem]:
-    """Yield why people of a destination can't be renamed by themselves."""
+    """Yield the problems that keep a destination from renaming people by their stable id."""
     field = destination.stable
     if not field:
         return
@@ -308,7 +308,7 @@ def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator
 
 
 def problems_of_templates(folder: Path, trigger: Trigger) -> Iterator[Problem]:
-    """Yield the templates of a trigger that are not there."""
+    """Yield a problem for each template of a trigger that is not there."""
     path = ("triggers", trigger.name)
     if not trigger.main_template:
         yield Problem(place_of((*path, "template")), "is missing")
@@ -319,7 +319,7 @@ def problems_of_templates(folder: Path, trigger: Trigger) -> Iterator[Problem]:
 
 
 def missing_templates(folder: Path, http: HttpRequests, path: tuple[str, ...]) -> Iterator[Problem]:
-    """Yield the templates of an `http` table that are not there."""
+    """Yield a problem for each template of an `http` table that is not there."""
     for header, template in http.header_templates.items():
         yield from _missing(folder, template, place_of((*path, "http", "headers", header)))
     if isinstance(http.envelope, TemplateChoice):

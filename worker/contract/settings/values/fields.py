@@ -45,7 +45,7 @@ _DEEPEST_SETTINGS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The folder that relative values refer to; set only if they came from a file.
+    """The environment and the folder that the values of a configuration file refer to.
 
     Args:
         environ: The environment, with what `.env` adds.
@@ -57,7 +57,7 @@ class Surroundings:
 
 
 class Frozen(BaseModel):
-    """Frozen, without unknown keys, and silent about its values in errors."""
+    """A frozen model that refuses unknown keys, and whose errors show no values."""
 
     model_config = ConfigDict(
         frozen=True,

@@ -1,4 +1,4 @@
-"""Secrets: where they come from, whether they are set, and that nothing prints them."""
+"""Secrets of the configuration: read from variables or files, and never printed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Secret:
 
     @property
     def is_set(self) -> bool:
-        """Say whether there is something to send."""
+        """Say whether the secret has a value."""
         return self.value is not None
 
     def reveal(self) -> str:

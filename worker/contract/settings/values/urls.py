@@ -109,7 +109,7 @@ def _is_meant(host: str, port: int | None, listed: str) -> bool:
 
 
 def masked(url: str) -> str:
-    """Return a Redis URL as it may be shown: without user, password and what else is secret."""
+    """Return a Redis URL as it may be shown: without user, password and other secrets."""
     shown = re.sub(r"(?<=://).*@", "***@", url)
     return re.sub(r"([?&][^=&]*(?:password|username)=)[^&]*", r"\1***", shown)
 
@@ -165,7 +165,7 @@ def _refuse_at_insider(parts: SplitResult) -> str | None:
 
 
 def erases(url: str) -> bool:
-    """Say whether a URL or path, however written, leads to what erases profiles.
+    """Say whether a URL or path, however written, leads to the endpoint that erases profiles.
 
     Percent-encoding, letter case, `..`, `//`, backslashes and parameters are seen through; a path
     that is encoded over and over counts as erasing.
