@@ -92,7 +92,7 @@ async def _send_all(port: int, requests: list[bytes]) -> list[Connection]:
 
 
 def receive(events: int, array: int) -> dict[str, Any]:
-    """Measure the requests that one receiver takes, each with `array` events; none is delivered.
+    """Measure how many requests of `array` events one receiver takes; none is delivered.
 
     The load comes from this process: each connection sends a request as soon as the one before is
     answered.

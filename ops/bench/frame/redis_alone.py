@@ -27,13 +27,13 @@ _TEMPLATES: Final = 'templates = "{folder}"\n'
 
 
 def audiences_of(triggers: int) -> list[str]:
-    """Return the audiences of this many triggers: two triggers share one."""
+    """Return the names of the audiences for a number of triggers; two triggers share one."""
     return [f"audience-{number:03}" for number in range(triggers // 2)]
 
 
 @dataclass(frozen=True, slots=True)
 class RedisAlone:
-    """A Redis that runs until the benchmark ends.
+    """An embedded Redis and its configuration, for the duration of a benchmark.
 
     Args:
         folder: Holds the configuration and Redis' files; removed afterwards.
