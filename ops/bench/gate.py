@@ -170,7 +170,7 @@ def publish_crowd(rig: Rig, numbers: Sequence[int]) -> None:
 
 
 def figures(timeline: Sequence[dict[str, Any]], phase: LimitPhase) -> dict[str, Any]:
-    """Return how many requests of a phase were taken and refused, and the used share of the limit.
+    """Return how many requests of a phase were taken or refused, and the share of the limit used.
 
     Args:
         timeline: The sandbox's counts of statuses by second.

@@ -19,7 +19,7 @@ from worker.errors import OperationsMustAct
 
 _CHUNK: Final = 5_000
 _AHEAD: Final = 30_000
-"""Deliveries that may wait: enough to keep all processes busy, and few for Redis' memory."""
+"""Deliveries that may wait: enough to keep all processes busy, few enough for Redis' memory."""
 _LIMIT: Final = 1_000_000
 """Rate limit in requests a minute, higher than the workers can reach."""
 _PROCESSES: Final = 3

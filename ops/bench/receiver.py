@@ -132,7 +132,7 @@ def _request(body: bytes) -> bytes:
 
 @contextmanager
 def _receiver() -> Iterator[int]:
-    """Run a receiver with a Redis of its own; yields its port."""
+    """Run a receiver with a Redis of its own, and yield its port."""
     port = free_port()
     with redis_alone(RECEIVER.format(port=port, secret=SECRET) + CONFIGURATION) as on:
         process = subprocess.Popen(

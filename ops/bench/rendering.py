@@ -80,7 +80,7 @@ def render_failing(events: int, engine: Engine) -> dict[str, float]:
 
 
 def _profiles(fields: int, events: int, *, fails_every: int = 0) -> list[Row]:
-    """Return rows of invented people; in each `fails_every` rows, one profile can't be read."""
+    """Return rows of invented people; of each `fails_every` rows, one profile can't be read."""
     rows = [Row(orjson.dumps(_profile(fields, number))) for number in range(events)]
     if fails_every:
         rows[fails_every - 1 :: fails_every] = [Row(b'{"_id":')] * (events // fails_every)

@@ -97,7 +97,7 @@ class GeneratedAudience:
 
 
 def _run(syncing: Syncing) -> float:
-    """Do one run of the sync; returns the seconds that it took."""
+    """Run the sync once, and return the seconds that it took."""
     begun = time.monotonic()
     more = syncing.step(forced=True).more
     while more:

@@ -11,7 +11,7 @@ from typing import Final
 LEASE_SECONDS: Final = 2.0
 LATE_SECONDS: Final = 3.0
 DEADLINE_SECONDS: Final = 4.0
-"""The request deadline. Like the lease and `late`, it is short, so that a run fits into minutes."""
+"""Request deadline in seconds; like lease and `late` it is short, so that a run takes minutes."""
 SANDBOX_LATE_SECONDS: Final = 1.5
 """Seconds until a request without an answer takes effect, fewer than LATE_SECONDS as at Insider."""
 STOPPED_SECONDS: Final = (2.2, 4.0)
@@ -50,7 +50,7 @@ class Disruption(StrEnum):
     ORDERLY = "orderly"
     """SIGTERM of a worker, which must end by itself."""
     RESTART = "restart"
-    """Everything ends in good order and is started again."""
+    """All workers and the embedded Redis are stopped gracefully and started again."""
     KILL_RECEIVER = "kill_receiver"
     """SIGKILL of the receiver of webhooks; started again at once."""
     KILL_READER = "kill_reader"

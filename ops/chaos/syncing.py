@@ -27,7 +27,7 @@ audience = "{AUDIENCE}"
 every = "2s"
 {trigger_pairs([AUDIENCE])}"""
 _MOVED: Final = 5
-"""People who join, and who leave, before each disruption; a sync asks nobody up to a tenth."""
+"""People who join, and who leave, before each disruption; too few for a sync to ask a person."""
 
 
 @dataclass(slots=True)

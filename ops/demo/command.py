@@ -37,7 +37,7 @@ _SECONDS_AT_MOST: Final = 120.0
 _LOOK_SECONDS: Final = 0.25
 _MOVES_AT_ONCE: Final = 200
 _JOINS = _LEAVES = 40
-"""People who join, and who leave; a sync asks nobody about up to a tenth, or 100."""
+"""People who join, and who leave; a sync asks a person only about more than 100."""
 _SIX: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 _SYNCED, *_TOLD = AUDIENCES
 """The audience of backfill and sync, and the audiences of the webhooks."""

@@ -80,7 +80,8 @@ _KINDS: Final[Mapping[Any, str]] = {
     kinds.Whole: "whole number",
     kinds.Switch: "true or false",
 }
-"""Words for the types of settings. The first match counts, so that exact types come first."""
+"""Words for the types of settings. The first match counts, so exact types come first: a
+`TemplateName` is a text, too."""
 _PLAIN: Final[Mapping[Any, str]] = {
     str: "text",
     Path: "path",

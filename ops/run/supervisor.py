@@ -22,7 +22,7 @@ RESTARTS: Final = 5
 RESTART_WINDOW_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
 WRONGLY_CALLED: Final = 2
-"""The exit code of a command after a wrong call or with a wrong configuration."""
+"""The exit code of a command that was called or configured wrongly."""
 _LOOK_SECONDS: Final = 0.2
 
 Print = Callable[[str, str], None]
@@ -78,7 +78,7 @@ class Child:
         return len(self.starts) <= RESTARTS
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Ask the child to end; if it has not after this time, kill its whole process group."""
+        """Ask the child to end; kill its whole process group if it has not ended in time."""
         if self.process is None:
             return
         with suppress(ProcessLookupError):

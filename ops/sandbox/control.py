@@ -117,7 +117,7 @@ def columns(
     *,
     url: Url = "",
 ) -> None:
-    """Define the custom attributes of Insider's panel; others are dropped, as Insider does."""
+    """Define the custom attributes of Insider's panel; others are dropped, as at Insider."""
     if file is None:
         _posted(url, "settings", {"accept_anything": True})
         say("every attribute is taken")
@@ -154,7 +154,7 @@ def requests(
 def profile(
     name: Annotated[str, typer.Argument(help="An email address.")], *, url: Url = ""
 ) -> None:
-    """Show what the sandbox holds of a person as Insider."""
+    """Show a person's profile at the sandbox's Insider."""
     print_json(_got(url, "profile", email=name))
 
 

@@ -1,4 +1,4 @@
-"""The start of a rehearsal: forgotten people of earlier ones, and the demands of endpoints."""
+"""Prepares a rehearsal: forgets the people of earlier ones, and lists endpoints' demands."""
 
 from __future__ import annotations
 

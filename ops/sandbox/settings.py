@@ -42,10 +42,10 @@ class LyticsSwitches(SandboxTable):
     page_token_seconds: float = Field(default=300.0, gt=0)
     """Seconds after which the token of the next page is refused."""
     status_as_text: bool = False
-    """Write the status in bodies as text, `"200"` instead of 200: both were seen."""
+    """Write the status in bodies as text, `"200"` instead of 200; Lytics has sent both."""
     latency_seconds: NonNegativeFloat = 0.0
     answer_seconds: NonNegativeFloat = 0.0
-    """Seconds between reading the rows and answering; people who leave meanwhile are listed."""
+    """Seconds between reading rows and answering; people who leave meanwhile are still listed."""
     error_shares: dict[str, Share] = Field(default_factory=dict)
     """Shares of the requests to the API that are answered with an error, by its status."""
     retry_after_seconds: NonNegativeInt = 1
@@ -268,9 +268,9 @@ class SandboxSettings(SandboxTable):
     """Remember each event by itself, so that the report `repeats` counts those that came again."""
 
     poison: str = ""
-    """Text that makes requests fail whose body contains it; "" = none."""
+    """Requests whose body contains this text fail; "" = none."""
     poison_status: int = Field(default=400, ge=200, le=599)
-    """Status of requests with the poison; 200 refuses only the users that contain it."""
+    """Status of poisoned requests; 200 refuses only the users that contain the text."""
     failures: tuple[FailureRule, ...] = ()
 
     lytics: LyticsSwitches = LyticsSwitches()

@@ -27,14 +27,14 @@ from worker.contract.settings import Settings
 from worker.errors import PartitionsChange, UsageWrong
 
 EXPORTED_FILE: Final = "exported to"
-"""Name of the argument of an act that is the path of an exported file with people's data."""
+"""Name of the argument of an act that holds the path of an export with people's data."""
 ACTOR_VARIABLE: Final = "SEGRELAY_ACTOR"
 LONGEST_ACTOR: Final = 100
 LONGEST_REASON: Final = 500
 """Largest number of characters of a reason, which is shown in messages and in tables."""
 _MASK: Final = "•••"
 RENUMBERING_ACT: Final = "redis partitions"
-"""The act that changes the number of partitions, the only one that can run during the change."""
+"""The act that changes the number of partitions, the only one of many steps allowed meanwhile."""
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:=\"']+@[^\s@<>,;\"']+|\+\d[\d ()/-]{5,}\d")
 _MAIL: Final = re.compile(r"([^\s@<>,;:=\"']+)@[^\s@<>,;\"']+")
 _PERSONAL: Final = frozenset({"profile"})
@@ -87,7 +87,7 @@ def actor() -> str:
 
 
 def actor_named(text: str) -> str:
-    """Return a name as it is kept: of a mail address only the part before the @.
+    """Return a name as acts record it: of an email address, only the part before the @.
 
     It still tells colleagues apart, and is shown in chats and tables.
     """

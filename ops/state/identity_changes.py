@@ -25,7 +25,7 @@ from worker.contract.settings import Settings
 from worker.errors import OperationsMustAct, PartitionsChange
 
 Ending = Literal["renamed", "refused", "left"]
-"""How a change has ended. `left`: somebody else has the former identity now; late events under it
+"""The endings of a change. `left`: somebody else has the former identity now; late events under it
 go to the new one."""
 ChangeVerdict = Literal["go", "wait", "refused", "left"]
 _RENUMBERED: Final = -1
@@ -89,7 +89,7 @@ class IdentityChanges:
         return "go"
 
     def _returns(self, change: StableIdChange, old: str) -> bool:
-        """Say whether a chain of changes leads back to the identity `old`, or to one of its own."""
+        """Say whether a chain of changes leads back to the identity `old`, or runs in circles."""
         passed: set[str] = set()
         while change.new != old:
             if change.new in passed:

@@ -42,7 +42,7 @@ def person_named(text: str, settings: Settings, partitions: Numbering) -> KnownP
 
 
 def key_named(text: str, settings: Settings) -> str:
-    """Return the profile key for a value of the identity field, or for its `field:value`."""
+    """Return the profile key for a value of the identity field, or for `field:value`."""
     identity = settings.delivery.identity
     value = text.removeprefix(f"{identity}:")
     name = "_id" if identity == "id" else identity
@@ -92,7 +92,7 @@ def former_identities(forwards: Iterable[ForwardedPerson], digest: bytes) -> lis
 
 
 def present_key(forwards: Iterable[ForwardedPerson], digest: bytes) -> str:
-    """Return the profile key to which an identity's events finally go; "" = to none other."""
+    """Return the profile key to which an identity's events finally go; "" = they stay there."""
     following = {
         each.person.digest: each.forward.to
         for each in forwards

@@ -143,7 +143,7 @@ def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[str]]
 
 
 def is_unwanted(entry: WaitingEntry, meaning: Meaning | None) -> bool:
-    """Say whether no worker delivers an entry; no `meaning` = no worker knows its trigger."""
+    """Say whether no worker delivers an entry; `meaning` is None if none knows its trigger."""
     return meaning is None or (entry.header is not None and not meaning.wants(entry.header))
 
 
@@ -200,7 +200,7 @@ def _first_header(client: Redis, stream: Stream) -> Header | None:
 
 
 def _command(trigger: str, header: Header | None, meanings: Mapping[str, Meaning]) -> str:
-    """Return the command that moves or discards a trigger's orphans, the first with this header."""
+    """Return the command that moves or discards a trigger's orphans, by the header of one."""
     wanting = [one.trigger for one in meanings.values() if header and one.wants(header)]
     if not wanting:
         return f"segrelay discard --trigger {trigger}"

@@ -23,7 +23,7 @@ BENCHMARK_PER_SECOND: Final = 7_397
 BENCHMARK_USERS: Final = 1_000 / 2.8
 """Users in a request in the benchmark of `BENCHMARK_PER_SECOND`."""
 TYPICAL: Final = {"ledger": 62.6, "member": 59.4, "delivery": 1_210.0, "stable": 99.4}
-"""Bytes of an object, used if Redis has none: ops/bench/results.md, docs/production.md."""
+"""Bytes of an object, assumed if Redis has none: ops/bench/results.md, docs/production.md."""
 TABLE_BYTES: Final = 15.6
 EXPIRY_BYTES: Final = 15.3
 """Bytes of a key in Redis' tables of keys and of expiries, which MEMORY USAGE leaves out. Measured

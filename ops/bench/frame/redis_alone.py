@@ -46,7 +46,7 @@ class RedisAlone:
 
 @contextmanager
 def redis_alone(tables: str = "") -> Iterator[RedisAlone]:
-    """Start an embedded Redis in a temporary folder, with a configuration of these tables."""
+    """Start an embedded Redis in a temporary folder, with a configuration that has these tables."""
     with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as name:
         path = Path(name) / "segrelay.toml"
         path.write_text(_TEMPLATES.format(folder=SHIPPED_FOLDER) + tables)

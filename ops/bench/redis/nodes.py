@@ -151,7 +151,7 @@ def _processor_time(
     idle: Mapping[str, float],
     events: int,
 ) -> dict[str, float]:
-    """Return the processor time of an event in µs, less what an idle server uses anyway."""
+    """Return the processor time of an event in µs, without what an idle server uses."""
     each = [
         1e6
         * (use.seconds - before[name].seconds - idle[name] * (use.at - before[name].at))

@@ -79,7 +79,7 @@ class AbortedJobs:
         self.problems.append("no reader of a job that is to be aborted ever waited for room")
 
     def judged(self, held: Mapping[str, list[str]]) -> tuple[int, int]:
-        """Return how many deliveries were made despite an abort, and how many Insider lacks.
+        """Return how many deliveries were made despite an abort, and how many are missing.
 
         Args:
             held: The audiences of everybody at Insider, by email.

@@ -25,7 +25,8 @@ _EXIT_TRIGGER: Final = "trigger:exit"
 _EXITS_SECONDS: Final = 20.0
 _BEFORE_ALL_SECONDS: Final = 3 * 86_400
 _DELIVERIES_OF_A_MOVE: Final = 3
-"""Deliveries for a moved person: an exit and its event, old name, and an entrance, new name."""
+"""Deliveries for each moved person: an exit and its event under the old name, and an entrance under
+the new name."""
 
 
 def names_of(audience: str) -> tuple[str, ...]:

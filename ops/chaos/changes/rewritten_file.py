@@ -33,7 +33,7 @@ source = "file:{_FOLDER}/*.ndjson"
 every = "3s"
 {trigger_pairs([AUDIENCE])}"""
 _MOVERS: Final = 40
-"""People who join with a version and leave with the next; a sync asks nobody about up to 100."""
+"""People who join with a version and leave with the next; a sync asks only about more than 100."""
 _MEETS_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.03
 _WRITING_SECONDS: Final = (0.0, 0.3)

@@ -45,7 +45,7 @@ def missing_events(rig: Rig, happened: list[Happening]) -> list[Happening]:
 def is_told(
     event: Happening, logged: Collection[LoggedEvent], ledger: Iterable[LedgerLine]
 ) -> bool:
-    """Say whether a person's log contains the newest event of an audience, or a stand-in.
+    """Say whether a person's log contains the newest event of an audience, or one in its place.
 
     A state event that told the same later stands for it, if it was delivered. If it was not,
     because Insider had it already, the ledger's time was raised, and the newest event that the log

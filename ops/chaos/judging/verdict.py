@@ -118,7 +118,7 @@ class ChaosVerdict:
         }
 
     def document(self) -> dict[str, Any]:
-        """Return the verdict as a document that `--json` prints."""
+        """Return the verdict as the document that `--json` prints."""
         requests = self.sandbox["requests"]
         return {
             "kept": not self.violations(),
@@ -269,7 +269,7 @@ def _sent_twice(users: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def _by_fate(repeats: Mapping[str, int]) -> dict[str, int]:
-    """Return how many requests were repeated in part, by the fate of the first attempt."""
+    """Return how many requests had users or events that came again, by their earlier fate."""
     return {fate: repeats[f"doubled_{fate}"] for fate in _FATES}
 
 

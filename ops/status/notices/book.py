@@ -1,4 +1,4 @@
-"""The announced problems and waiting messages in Redis, which all processes share by scripts."""
+"""The book of announced problems and waiting messages in Redis, which all processes share."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class NoticeBook:
             )
 
     def observe(self, problems: Iterable[HealthProblem], read_ms: int) -> int:
-        """Record the present problems; return the number of new messages, -1 if they are outdated."""
+        """Record the problems of a look; return the number of new messages, -1 = it is outdated."""
         announced = {ILL} | ({ATTENTION} if self.settings.severity == ATTENTION else set())
         documents = joined(one for one in problems if one.severity in announced)
         args = (
@@ -134,7 +134,7 @@ def wait_seconds(tries: int) -> float:
 
 
 def joined(problems: Iterable[HealthProblem]) -> dict[str, bytes]:
-    """Return problems as JSON by name and subject, those of the same name and subject as one."""
+    """Return problems as JSON by name and subject; those with equal ones are joined into one."""
     found: dict[str, list[HealthProblem]] = defaultdict(list)
     for one in problems:
         found[f"{one.name}|{one.subject}"].append(one)

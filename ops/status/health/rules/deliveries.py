@@ -67,7 +67,7 @@ def triggers(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def templates(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield triggers with a refused change of their template, and doubted compiled templates."""
+    """Yield triggers with a refused template change, and templates whose compiled form is off."""
     check = "segrelay template check"
     for name, one in facts.status["triggers"].items():
         if one["refused"]:
@@ -103,7 +103,7 @@ def template_files(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def orphans(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem if no worker delivers some deliveries, and destinations that seem renamed."""
+    """Yield a problem for orphaned deliveries, and one for each destination that seems renamed."""
     status = facts.status
     if status["orphaned"]:
         message = (
