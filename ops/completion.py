@@ -129,5 +129,5 @@ COMPLETED: Final[Mapping[str, Completion]] = {
     "destination old": _destinations,
     "destination new": _destinations,
 }
-"""Functions by the name of the argument or option that they complete. Before the name stands the
-section of commands, if only its commands mean that."""
+"""Functions by the name of the argument or option that they complete. A key such as `pause names`
+holds only for the commands of the section `pause`."""

@@ -15,7 +15,7 @@ from ops.terminal.options import ConfigFile, use_config
 
 
 def _listed_under(part: str) -> Callable[..., LazyCommand]:
-    """Return a function that makes the lines of one part of the table."""
+    """Return a function that makes the entries for one part of the table of commands."""
 
     def command(
         target: str, summary: str, *examples: str, passes_options: bool = False

@@ -74,7 +74,7 @@ _WARM_UP_EVENTS: Final = 5_000
 
 
 def main() -> None:
-    """Measure, print one document, and write the plots."""
+    """Run the chosen benchmarks, print their results as one JSON document, and write the plots."""
     asked = _arguments()
     if asked.warm_up:
         measured_apart(drain, {"events": _WARM_UP_EVENTS})

@@ -43,7 +43,7 @@ def write_rows(path: Path, rows: int) -> None:
 
 @dataclass(slots=True)
 class ProcessTree:
-    """The memory and processor time of a process and all that it has started.
+    """The memory and processor time of a process and its descendants.
 
     Args:
         most_bytes: Most memory of all at one moment; shared pages are counted once.
@@ -55,13 +55,13 @@ class ProcessTree:
     seconds: dict[int, float] = field(default_factory=dict)
 
     def watch(self, process: subprocess.Popen[bytes]) -> None:
-        """Look again and again until the process has ended."""
+        """Sample the memory and processor time until the process has ended."""
         while process.poll() is None:
             self.look()
             time.sleep(_LOOK_SECONDS)
 
     def look(self) -> None:
-        """Look at memory and processor time once."""
+        """Sample the memory and processor time once."""
         members = list(_with_descendants(self.pid))
         self.most_bytes = max(self.most_bytes, sum(map(_bytes_of, members)))
         for pid in members:
@@ -86,7 +86,7 @@ def _bytes_of(pid: int) -> int:
 
 
 def backfill(events: int, partitions: int = 16) -> dict[str, Any]:
-    """Measure the command for rows of 1 KB, with all processes that it starts.
+    """Measure `segrelay backfill start` for rows of 1 KB, with all processes that it starts.
 
     Redis, on the same machine, writes each entry to its disk. Nothing is delivered meanwhile.
     """

@@ -70,7 +70,7 @@ def drain(
 
 
 def drain_many_audiences(*, events: int, audiences: int, unite: bool = True) -> dict[str, Any]:
-    """Measure entrances of the same people into this many audiences at about the same time.
+    """Measure entrances of the same people into many audiences at about the same time.
 
     This happens after a re-evaluation at Lytics and in a first backfill.
     """
@@ -95,7 +95,7 @@ def drain_many_audiences(*, events: int, audiences: int, unite: bool = True) -> 
 def accepted_and_drained(
     rig: Rig, happened: list[Happening], rows: Iterable[bytes], *, while_draining: bool = False
 ) -> dict[str, Any]:
-    """Accept and drain; the sandbox has to hold the memberships that the events say."""
+    """Accept and drain events, check the memberships in the sandbox, and return the rates."""
     if while_draining:
         _start_worker(rig)
     empty_bytes = used_memory(rig.client)

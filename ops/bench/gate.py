@@ -1,4 +1,4 @@
-"""A benchmark of the gate in the whole system: how much of a limit is used, and kept."""
+"""A benchmark of the gate in the whole system: how much of a rate limit it uses, and exceeds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.words import BACKFILL
 
 CROWD: Final = "crowd"
-"""Name of the destination, of its trigger, and of its audience."""
+"""The name of the destination that this benchmark adds, of its trigger, and of its audience."""
 
 TEMPLATE: Final = """\
 local insider = import "insider.libsonnet";
@@ -79,17 +79,17 @@ def crowd_payloads(numbers: Iterable[int], name: str = "crowd") -> Iterator[byte
 
 
 def crowd_email(number: int, name: str = "crowd") -> str:
-    """Return the email of a person of the crowd."""
+    """Return the email address of an invented person."""
     return f"{name}{number}@example.com"
 
 
 _LIMIT: Final = 600
-"""Requests a minute."""
+"""Requests a minute that the sandbox takes in the first and the last phase."""
 _PLAN: Final = (("full", _LIMIT, 90.0), ("halved", _LIMIT // 2, 180.0), ("raised", _LIMIT, 300.0))
-"""Name, limit and seconds of each phase."""
+"""Name, limit (requests a minute) and length (seconds) of each phase."""
 _LIVE_EVERY_SECONDS: Final = 1.5
 _SETTLES_SECONDS: Final = 10.0
-"""Seconds after a change of the limit whose requests are left out of the later figures."""
+"""Seconds after the begin of a phase in which the gate may still adapt to its limit."""
 _TOO_MANY: Final = "429"
 _LOOK_SECONDS: Final = 0.01
 _LIVE_SECONDS: Final = 30.0
@@ -128,13 +128,13 @@ class LiveEvents:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the event that is under way."""
+        """Stop publishing after the event that is under way."""
         self._stop.set()
         if self._thread:
             self._thread.join()
 
     def shown(self) -> dict[str, float]:
-        """Return median, 95th percentile and longest of the waits."""
+        """Return the median, the 95th percentile and the longest of the waits for delivery."""
         waits = sorted(self.waits)
         if not waits:
             return {"events": 0}
@@ -170,7 +170,7 @@ def publish_crowd(rig: Rig, numbers: Sequence[int]) -> None:
 
 
 def figures(timeline: Sequence[dict[str, Any]], phase: LimitPhase) -> dict[str, Any]:
-    """Return the requests of a phase: taken, limited, and the share of the limit.
+    """Return how many requests of a phase were taken or refused, and the share of the limit used.
 
     Args:
         timeline: The sandbox's counts of statuses by second.

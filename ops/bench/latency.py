@@ -27,13 +27,13 @@ _LOOK_SECONDS: Final = 0.001
 _MOST_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.05
 _QUIET_SECONDS: Final = 1.0
-"""Pause between the start of a worker and the first event."""
+"""Seconds between the start of a worker and the first event."""
 _SLOWEST_SHOWN: Final = 5
 _BACKFILL: Final = ("--audience", "vip", "--as-of", "2026-11-01T00:00:00Z")
 
 
 def live_events(events: int = 200, backfill: int = 100_000) -> dict[str, Any]:
-    """Measure from accepting a live event to its delivery: idle, then beside a backfill.
+    """Measure the time from accepting a live event to its delivery, idle and beside a backfill.
 
     Args:
         events: Live events in each of both parts, one at a time.
@@ -63,7 +63,7 @@ def live_events(events: int = 200, backfill: int = 100_000) -> dict[str, Any]:
 
 
 def live_requests(events: int = 300, rows: int = 1_000_000) -> dict[str, Any]:
-    """Measure from a request to the receiver until Insider's answer is settled.
+    """Measure the time from a request to the receiver until Insider's answer is settled.
 
     Args:
         events: Requests with one event in each of both parts: idle, and beside a backfill.
@@ -103,7 +103,7 @@ def _latencies(
     *,
     while_waiting: bool = False,
 ) -> list[float]:
-    """Return the seconds from before an event is accepted until it is settled.
+    """Return the seconds from handing over each event until its deliveries are settled.
 
     Args:
         rig: A rig with a worker that is ready.
@@ -140,7 +140,7 @@ def _live_streams(rig: Rig) -> bool:
 
 
 def _summary(seconds: list[float]) -> dict[str, Any]:
-    """Return percentiles and the slowest events."""
+    """Return percentiles of the latencies, and the slowest events."""
     if len(seconds) < 2:  # noqa: PLR2004 - quantiles need two
         raise SegrelayError("The backfill ended before two live events were measured.")
     percentiles = statistics.quantiles(seconds, n=100, method="inclusive")

@@ -19,9 +19,9 @@ from worker.errors import OperationsMustAct
 
 _CHUNK: Final = 5_000
 _AHEAD: Final = 30_000
-"""Deliveries that may wait: enough for every process, and little for Redis' memory."""
+"""Deliveries that may wait: enough to keep all processes busy, few enough for Redis' memory."""
 _LIMIT: Final = 1_000_000
-"""Requests a minute, which is more than are sent."""
+"""Rate limit in requests a minute, higher than the workers can reach."""
 _PROCESSES: Final = 3
 _LOOK_SECONDS: Final = 0.2
 _STANDS_STILL_SECONDS: Final = 60.0
@@ -29,7 +29,7 @@ _STANDS_STILL_SECONDS: Final = 60.0
 NodeMegabytes = dict[int, float]
 """Memory in MB by process id."""
 _MOST_GROWN_MB: Final = 25.0
-"""Growth of a process after a fifth of the way, above which the benchmark fails."""
+"""Growth of a process in MB, after a fifth of the people, above which the benchmark fails."""
 
 
 def memory(events: int) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def _memory_of(parent: int) -> NodeMegabytes:
 
 
 def _run(rig: Rig, people: int) -> list[tuple[int, NodeMegabytes]]:
-    """Publish people while they are drained; return samples of the drained and the memory."""
+    """Publish entrances while they are drained; return samples of the number drained and memory."""
     publisher = Publisher(rig.client, rig.settings)
     chunks = _entrances(people)
     samples: list[tuple[int, NodeMegabytes]] = []
@@ -96,7 +96,7 @@ def _run(rig: Rig, people: int) -> list[tuple[int, NodeMegabytes]]:
 
 
 def _report(samples: list[tuple[int, NodeMegabytes]], people: int, parent: int) -> dict[str, Any]:
-    """Return each process' memory after a fifth of the way, and the most that it had later."""
+    """Return each process' memory after a fifth of the people, and its peak afterwards."""
     late = [memory for drained, memory in samples if drained >= people / 5]
     processes = [
         {

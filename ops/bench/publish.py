@@ -38,7 +38,7 @@ def payload(number: int, chance: Random, audiences: Sequence[str]) -> bytes:
 
 
 def publish(events: int, triggers: int) -> dict[str, int]:
-    """Measure the rate, and the processor time of an event in the publisher and in Redis.
+    """Measure the rate of publishing, and the processor time of an event here and in Redis.
 
     Payloads of 1 KB come from memory; Redis writes each event to its disk.
     """

@@ -92,7 +92,7 @@ async def _send_all(port: int, requests: list[bytes]) -> list[Connection]:
 
 
 def receive(events: int, array: int) -> dict[str, Any]:
-    """Measure the requests that one receiver takes, each with `array` events; none is delivered.
+    """Measure how many requests of `array` events one receiver takes; none is delivered.
 
     The load comes from this process: each connection sends a request as soon as the one before is
     answered.
@@ -132,7 +132,7 @@ def _request(body: bytes) -> bytes:
 
 @contextmanager
 def _receiver() -> Iterator[int]:
-    """Run a receiver with a Redis of its own; yields its port."""
+    """Run a receiver with a Redis of its own, and yield its port."""
     port = free_port()
     with redis_alone(RECEIVER.format(port=port, secret=SECRET) + CONFIGURATION) as on:
         process = subprocess.Popen(

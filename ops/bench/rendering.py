@@ -23,15 +23,15 @@ from worker.jsonnet.renderer import Renderer
 _ROUNDS: Final = 3
 _FAILS_EVERY: Final = 100
 _WAYS: Final = 10
-"""Ways in which an event of `failing.jsonnet` fails; the last is an assert."""
+"""Number of ways in which an event of `failing.jsonnet` fails; the last is an assert."""
 _ASSERTS: Final = 3
-"""Events of ten that the assert skips."""
+"""Number of events of ten that the assert in `failing.jsonnet` skips."""
 _ROOT: Final = Path(__file__).parents[2]
 _FAILING: Final = Path(__file__).parent / "failing.jsonnet"
 
 
 def render(events: int, template: str, folder: str = "templates") -> dict[str, dict[str, float]]:
-    """Measure whole results, JSON in and out, in groups of 50; and a body alone, without JSON.
+    """Measure rendering from JSON to JSON in groups of 50, and compiled rendering without JSON.
 
     Returns:
         µs an event, by the way of rendering and the kind of profiles.
@@ -58,7 +58,7 @@ def render(events: int, template: str, folder: str = "templates") -> dict[str, d
 
 
 def render_failing(events: int, engine: Engine) -> dict[str, float]:
-    """Measure events that fail: none, ten in ten ways, and 30 % that an assert skips.
+    """Measure rendering when no event fails, ten fail in ten ways, and an assert skips 30 %.
 
     The first event of each way that fails is looked up by another engine, once in a process: that
     is done before.
@@ -80,7 +80,7 @@ def render_failing(events: int, engine: Engine) -> dict[str, float]:
 
 
 def _profiles(fields: int, events: int, *, fails_every: int = 0) -> list[Row]:
-    """Return rows of invented people; one of `fails_every` has no readable profile."""
+    """Return rows of invented people; of each `fails_every` rows, one profile can't be read."""
     rows = [Row(orjson.dumps(_profile(fields, number))) for number in range(events)]
     if fails_every:
         rows[fails_every - 1 :: fails_every] = [Row(b'{"_id":')] * (events // fails_every)
@@ -102,7 +102,7 @@ def _profile(fields: int, number: int) -> dict[str, Any]:
 def _microseconds(
     renderer: Renderer, template: Template, rows: Sequence[Row], engine: Engine
 ) -> float:
-    """Return µs of processor time for one event: the best of some rounds."""
+    """Return the processor time of one event in µs: the best of some rounds."""
     best = float("inf")
     for _ in range(_ROUNDS):
         started = time.process_time()
@@ -114,7 +114,7 @@ def _microseconds(
 
 
 def _bare(form: Compiled, rows: Sequence[Row]) -> float:
-    """Return µs from a profile to a body, without JSON on either side."""
+    """Return the µs for rendering a decoded profile to a body that is not encoded."""
     people = [orjson.loads(row.profile) for row in rows]
     best = float("inf")
     for _ in range(_ROUNDS):
@@ -126,7 +126,7 @@ def _bare(form: Compiled, rows: Sequence[Row]) -> float:
 
 
 def _in_ten_ways(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows, of which ten fail in `failing.jsonnet`, each in another way."""
+    """Change ten of the rows so that each fails in `failing.jsonnet` in a different way."""
     changed = list(rows)
     step = len(rows) // (_WAYS + 1)
     for way in range(1, _WAYS + 1):

@@ -26,7 +26,7 @@ _RATE: Final = "events/s"
 _REQUESTS: Final = "requests"
 _MICROSECONDS: Final = "µs an event"
 _LONG: Final = 150_000
-"""Events of which waiting for the first and the last answer is a negligible part."""
+"""Events of a long measurement, in which waiting for the first and last answer hardly counts."""
 _ENTER: Final = "insider/enter.jsonnet"
 _TEMPLATES: Final = {
     "page": {"template": "page_entrance.jsonnet", "folder": "tests/conformance/templates"},

@@ -42,7 +42,7 @@ _OF_TRIGGER: Final = {
 
 
 def scrape(events: int, triggers: int) -> dict[str, float]:
-    """Measure scrapes of a Redis with this many profiles, and triggers with outcomes everywhere."""
+    """Measure scrapes of a Redis with many ledgers, and with counts of all triggers everywhere."""
     with redis_alone(DESTINATION + trigger_pairs(audiences_of(triggers))) as on:
         on.client.config_set("appendfsync", "no")  # the disk is not what is measured
         write_ledgers(on.client, packed(CASES[_LEDGER]), events)

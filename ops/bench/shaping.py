@@ -24,9 +24,9 @@ _UNSCORED: Final = ("quantity", "recency", "volatility")
 HEADER: Final = sample_header("vip", Direction.ENTER, _EVENT_US)
 """The event of all sample bodies: an entrance."""
 RULES: Final = ShapingRules("/api/user/v1/upsert", DEFAULT_AUDIENCE_ATTRIBUTE, "US")
-"""The rules of the trigger that wants it."""
+"""The rules of the trigger for which all sample bodies are shaped."""
 NOW_US: Final = _EVENT_US + _DAY_US
-"""A day after the event."""
+"""The time of the shaping, in µs: a day after the event."""
 
 
 def shape(events: int) -> dict[str, float]:
@@ -59,7 +59,7 @@ def _microseconds(inputs: list[Any], step: Callable[[Any], object]) -> float:
 
 
 def body(number: int) -> dict[str, Any]:
-    """Return the body that the page's template for entrances yields for an invented person."""
+    """Return the body that the template of Lytics' page renders for an invented entrance."""
     address = f"Ann{number}@example.com"
     custom: dict[str, Any] = {
         "status": "active",

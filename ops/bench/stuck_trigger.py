@@ -13,9 +13,10 @@ from ops.status.status import read_status
 
 _EXITS: Final = "/api/user/v1/attribute/delete"
 _WAITING_OF_A_PAUSED: Final = 100_000
-"""Deliveries of the paused trigger, all of which wait."""
+"""Number of deliveries that wait for the paused trigger."""
 _TRIED_AT_MOST: Final = 64
-"""People with whom a failing trigger was tried lately: their other deliveries wait, too."""
+"""Deliveries of another trigger that may be left: those of people for whom the failing trigger was
+tried lately wait, too."""
 _MOST_SECONDS: Final = 600.0
 
 

@@ -72,7 +72,7 @@ class GeneratedAudience:
         self._members = members
 
     def page(self, start: str) -> Page:
-        """Return a page; its token is the number of its first row."""
+        """Return the page of members that begins at the token, the number of its first row."""
         first = int(start or 0)
         after = min(first + _PAGE_ROWS, self._members)
         rows = [
@@ -89,15 +89,15 @@ class GeneratedAudience:
         return Page(rows, following, self._members, datetime.now(UTC))
 
     def look(self, profile_key: str) -> Look:
-        """Fail: no member is ever missing."""
+        """Raise an error: no generated member is ever missing, so none is looked up."""
         raise NotImplementedError(profile_key)
 
     def refuse_change(self, origin: str) -> None:
-        """Allow every change: none happens."""
+        """Accept what was scanned: the generated members never change."""
 
 
 def _run(syncing: Syncing) -> float:
-    """Do one run of the sync; returns the seconds that it took."""
+    """Run the sync once, and return the seconds that it took."""
     begun = time.monotonic()
     more = syncing.step(forced=True).more
     while more:

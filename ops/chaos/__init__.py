@@ -1,1 +1,1 @@
-"""`make chaos`: breaks everything that can break while it works, and counts what went wrong."""
+"""The chaos test, `make chaos`: it breaks every part of a running segrelay, and checks promises."""

@@ -1,4 +1,4 @@
-"""`python -m ops.chaos`: break everything while it works, and report what went wrong."""
+"""Break every part of a running segrelay, and report which promises were broken."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _ZEROS: Final = (
 
 
 def main() -> int:
-    """Run and report; the exit code is 1 if any promise was broken."""
+    """Run the chaos test, and report; the exit code is 1 if any promise was broken."""
     arguments = vars(_arguments())
     as_json = arguments.pop("json")
     folder = Path(tempfile.mkdtemp(prefix="segrelay-chaos-"))

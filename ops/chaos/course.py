@@ -21,7 +21,7 @@ _MEGABYTE: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class RunSample:
-    """One measurement; a process or server that is away at that moment counts as 0.
+    """A sample of the course; the memory of a process or server that is away counts as 0.
 
     Args:
         seconds: Since the run's begin.

@@ -1,4 +1,4 @@
-"""Feeds portions of events, several at once, until each is surely in.
+"""Feeds portions of events, several at once, until each is surely accepted.
 
 Events come through `segrelay send`, as webhooks, and as backfills; state events, which a comparison
 of memberships makes up, are published as a comparison does it.
@@ -64,19 +64,19 @@ class Feeder:
             self._threads.append(thread)
 
     def give(self, lines: Sequence[bytes]) -> None:
-        """Hand a portion over."""
+        """Queue a portion of payloads for the producers."""
         path = self.rig.folder / f"portion-{self._portions}.ndjson"
         self._portions += 1
         path.write_bytes(b"\n".join(lines) + b"\n")
         self._waiting.put(path)
 
     def give_states(self, payloads: Sequence[bytes]) -> None:
-        """Hand over payloads that tell how people stand."""
+        """Queue payloads that tell the audiences of people, to be published as state events."""
         if payloads:
             self._waiting.put(payloads)
 
     def finish(self, meanwhile: Callable[[], None]) -> None:
-        """Wait until all portions are in.
+        """Wait until all portions are accepted.
 
         Args:
             meanwhile: Called again and again until then.
@@ -112,7 +112,7 @@ class Feeder:
         return option, path.stem if option == "--job" else value
 
     def _publish(self, payloads: Sequence[bytes]) -> None:
-        """Publish state events, again from the first wherever Redis was lost in between."""
+        """Publish state events, and start over if Redis was lost in between."""
         while time.monotonic() < self.stop_at:
             if self.rig.ask_redis(lambda client: self._published(client, payloads), away=False):
                 return

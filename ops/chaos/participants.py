@@ -1,4 +1,4 @@
-"""Everybody who takes part in a run."""
+"""The participants of a chaos run, which feed, disturb and observe the system."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from typing import Final
 LEASE_SECONDS: Final = 2.0
 LATE_SECONDS: Final = 3.0
 DEADLINE_SECONDS: Final = 4.0
-"""Shorter than the defaults, so that a run fits into minutes; the promises are the same."""
+"""Request deadline in seconds; like lease and `late` it is short, so that a run takes minutes."""
 SANDBOX_LATE_SECONDS: Final = 1.5
-"""When a request without an answer takes effect; shorter than LATE_SECONDS, as Insider's is."""
+"""Seconds until a request without an answer takes effect, fewer than LATE_SECONDS as at Insider."""
 STOPPED_SECONDS: Final = (2.2, 4.0)
 """The shortest and longest stop of a process in seconds; longer than a lease."""
 REDIS_GONE_SECONDS: Final = (0.0, 2.0)
@@ -23,7 +23,7 @@ SINGLE: Final = "single"
 SENTINEL: Final = "sentinel"
 CLUSTER: Final = "cluster"
 NODE_MS: Final = 2_000
-"""The time after which a silent node of the Cluster counts as lost."""
+"""Milliseconds after which a silent node of the Cluster counts as lost."""
 RATE_PER_MINUTE: Final = 6_000
 LIMITS_PER_MINUTE: Final = (6_000, 3_000, 1_500, 900)
 
@@ -33,7 +33,7 @@ MANY_AUDIENCES: Final = tuple(f"many-{number}" for number in range(10))
 
 
 class Disruption(StrEnum):
-    """A thing that is done to the system while it works."""
+    """A kind of disruption of the running system."""
 
     KILL_WORKER = "kill_worker"
     """SIGKILL of a worker's whole process group."""
@@ -42,7 +42,7 @@ class Disruption(StrEnum):
     KILL_REDIS = "kill_redis"
     """SIGKILL of Redis, or of a master; started again on the same files."""
     STOP_MASTER = "stop_master"
-    """SIGSTOP of a master for so long that a replica takes over."""
+    """SIGSTOP of a master, long enough for a replica to take over."""
     MOVE_SLOT = "move_slot"
     """A slot with work is moved to another master, key by key."""
     STOP = "stop"
@@ -50,7 +50,7 @@ class Disruption(StrEnum):
     ORDERLY = "orderly"
     """SIGTERM of a worker, which must end by itself."""
     RESTART = "restart"
-    """Everything ends in good order and is started again."""
+    """All workers and the embedded Redis are stopped gracefully and started again."""
     KILL_RECEIVER = "kill_receiver"
     """SIGKILL of the receiver of webhooks; started again at once."""
     KILL_READER = "kill_reader"
@@ -61,7 +61,7 @@ class Disruption(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan of one run; the same plan does the same, except for the machine's timing.
+    """The plan of one run; the same plan repeats the same run, except for the machine's timing.
 
     Args:
         events: Different ones; some are sent twice.

@@ -50,7 +50,7 @@ from ops.sandbox.process import ProcessStarter
 from worker.contract.settings.values.fields import EMBEDDED
 
 AHEAD: Final = 2
-"""Portions that are fed before the first disruption, so that each one meets work."""
+"""Portions that are fed before the first disruption, so that every disruption meets work."""
 _BUSY_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = (0.0, 0.8)
 _LOOK_SECONDS: Final = 0.1
@@ -99,7 +99,7 @@ class ChaosRun:
         self._port = free_port()
 
     def _invented(self) -> list[list[Happening]]:
-        """Return all events, in lists of those of one person at about one time."""
+        """Return all events in lists, each with the events of one person at about one time."""
         plan, audiences = self.plan, MANY_AUDIENCES
         people = max(1, round(plan.reevaluated * plan.people))
         most = min(2 * people, plan.events // (2 * len(audiences)))
@@ -113,7 +113,7 @@ class ChaosRun:
         ]
 
     def verdict(self) -> ChaosVerdict:
-        """Run to the end."""
+        """Carry out the whole run, and return the verdict on it."""
         begun = time.monotonic()
         with (
             self._rig() as (rig, masters),
@@ -130,7 +130,7 @@ class ChaosRun:
 
     @contextmanager
     def _rig(self) -> Iterator[tuple[Rig, Masters | None]]:
-        """Start Redis, in the way that the plan says, and all that works with it."""
+        """Yield a rig with the kind of Redis that the plan names, and the masters to break."""
         with ExitStack() as stack:
             match self.plan.redis:
                 case "sentinel":
@@ -229,7 +229,7 @@ class ChaosRun:
             yield list(payloads(part, segments=segments))
 
     def _states(self, count: int) -> Iterator[list[bytes]]:
-        """Yield payloads that tell how people stood at any time: older events come after them."""
+        """Yield payloads that tell people's audiences at random times; older events may follow."""
         seen = snapshots(self.rng, self.happened, count=round(self.plan.events * self.plan.states))
         told = list(snapshot_payloads(seen, with_segments=self.plan.overwrite))
         for number in range(count):
@@ -246,7 +246,7 @@ class ChaosRun:
         time.sleep(self.rng.uniform(*_PAUSE_SECONDS))
 
     def _work_off(self, participants: Participants) -> None:
-        """Wait until the syncs have found everybody, and nothing waits."""
+        """Wait until the syncs have found every change, and no delivery waits."""
         watch = participants.watch
         self._await(participants, participants.regulars.are_found)
         self._await(participants, participants.histories.rewritten.is_found)

@@ -1,4 +1,4 @@
-"""An audience that only the sandbox's Lytics knows, and that a sync keeps true meanwhile.
+"""An audience that only the sandbox's Lytics knows, and that a sync compares during the run.
 
 Its people join and leave between the disruptions. No event tells it, so whatever Insider holds of
 them in the end was found by a sync whose steps run in the workers that are killed.
@@ -27,12 +27,12 @@ audience = "{AUDIENCE}"
 every = "2s"
 {trigger_pairs([AUDIENCE])}"""
 _MOVED: Final = 5
-"""People who join, and who leave, before each disruption; a sync believes that a tenth has left."""
+"""People who join, and who leave, before each disruption; too few for a sync to ask a person."""
 
 
 @dataclass(slots=True)
 class Regulars:
-    """The members of the audience, and those who may become members.
+    """The members of a synced audience, and the people who may become members.
 
     Args:
         count: About the number of members; twice as many people exist.
@@ -46,7 +46,7 @@ class Regulars:
     _moved_ms: int = 0
 
     def begin(self) -> None:
-        """Tell Lytics about all of them; half are members."""
+        """Add all people to the sandbox's Lytics, half of them as members."""
         self._inside = set(range(0, 2 * self.count, 2))
         self.rig.sandbox.post("lytics/profiles", [self._row(n) for n in range(2 * self.count)])
 
@@ -63,7 +63,7 @@ class Regulars:
         self._moved_ms = int(1_000 * time.time())
 
     def are_found(self) -> bool:
-        """Say whether a whole run of the sync has begun after the last move, and ended.
+        """Say whether a whole run of the sync began after the last move, and has ended.
 
         Where no run ends during several disruptions, more have left than the sync believes, and a
         person has to confirm it.
@@ -75,7 +75,7 @@ class Regulars:
         return last.get("outcome") in CERTAIN and last["begun_ms"] > self._moved_ms
 
     def truth(self) -> dict[str, list[str]]:
-        """Return who is where, by email, as Lytics has it."""
+        """Return the audiences of each person, by email, according to Lytics."""
         members: list[dict[str, Any]] = self.rig.sandbox.get("lytics/members", audience=AUDIENCE)
         return {row["email"]: [AUDIENCE] for row in members}
 

@@ -1,4 +1,4 @@
-"""Checks during the whole run that the sum holds, and that no count ever falls."""
+"""Checks during the whole run that the six counts add up, and that no count ever falls."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ class Watch:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start looking."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking."""
+        """Stop the thread."""
         self._stop.set()
         if self._thread:
             self._thread.join()
 
     def settled(self) -> int:
-        """Return how many deliveries have come to their end."""
+        """Return the number of deliveries that have an outcome."""
         return sum(self.status.get(name, 0) for name in _ENDS)
 
     def _run(self) -> None:
@@ -86,7 +86,7 @@ class Watch:
 
 
 def _masters(client: Redis) -> frozenset[str]:
-    """Return the ids that the processes of all masters gave themselves when they began."""
+    """Return the run ids of the processes of all masters."""
     with redis_errors():
         answers: list[Any] = [one.info("server") for _, one in servers_of(client)]
     return frozenset(answer["run_id"] for answer in answers)

@@ -1,4 +1,4 @@
-"""The ways in which a portion of events comes in, each tried again until it is surely in.
+"""The ways in which a portion of events comes in, each repeated until it is surely accepted.
 
 `send`, the reader of a backfill and the receiver of webhooks are processes that may be killed at
 any moment; what they have confirmed is in Redis.
@@ -36,7 +36,7 @@ _OK: Final = 200
 
 @dataclass(slots=True)
 class Readers:
-    """Processes that read backfills now, so that one of them can be killed."""
+    """The processes that read backfills at the moment, each of which can be killed."""
 
     _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -61,7 +61,7 @@ class Readers:
                 self._running.discard(reader)
 
     def kill_one(self) -> bool:
-        """End one of them with SIGKILL; says whether there was one."""
+        """Kill a reader with SIGKILL, and return whether there was one."""
         with self._lock:
             reader = next(iter(self._running), None)
             if reader is not None:
@@ -86,7 +86,7 @@ class BringResult:
 
 @dataclass(frozen=True, slots=True)
 class Bringer:
-    """Brings portions in.
+    """Brings portions of events in, and repeats what is unsure.
 
     Args:
         stop_at: The end of the whole run, by the monotonic clock.
@@ -100,11 +100,11 @@ class Bringer:
 
     @property
     def _left_seconds(self) -> float:
-        """The time that a command may take: a busy machine is no broken promise."""
+        """Return the seconds that a command may take: all that are left of the run, at least 1."""
         return max(1.0, self.stop_at - time.monotonic())
 
     def bring(self, portion: Path, way: Way, lane: tuple[str, str]) -> BringResult:
-        """Bring a portion in, again from its beginning wherever it was not sure."""
+        """Bring a portion in, and repeat it from its beginning until it is surely accepted."""
         brought = BringResult()
         attempt = {"send": self._send, "webhook": self._post, "backfill": self._backfill}[way]
         while time.monotonic() < self.stop_at:
@@ -140,7 +140,7 @@ class Bringer:
         return True
 
     def _post(self, portion: Path, _lane: tuple[str, str], brought: BringResult) -> bool:
-        """Post a portion as Lytics does: arrays, each again until it is answered 200."""
+        """Post a portion as Lytics does: in arrays, each repeated until it is answered 200."""
         lines = portion.read_bytes().splitlines()
         while lines and time.monotonic() < self.stop_at:
             body = b"[" + b",".join(lines[:_BODY_PAYLOADS]) + b"]"

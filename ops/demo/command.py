@@ -37,7 +37,7 @@ _SECONDS_AT_MOST: Final = 120.0
 _LOOK_SECONDS: Final = 0.25
 _MOVES_AT_ONCE: Final = 200
 _JOINS = _LEAVES = 40
-"""People who join and leave; a sync removes a tenth or 100 without asking a person."""
+"""People who join, and who leave; a sync asks a person only about more than 100."""
 _SIX: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 _SYNCED, *_TOLD = AUDIENCES
 """The audience of backfill and sync, and the audiences of the webhooks."""
@@ -206,7 +206,7 @@ class _Play:
         )
 
     def _move_and_tell(self) -> None:
-        """Make people enter and leave the other audiences, of which webhooks tell."""
+        """Make people enter and leave the audiences whose changes webhooks report."""
         url = f"http://127.0.0.1:{self.webhook_port}/v1/lytics"
         job = {"webhook_url": url, "headers": {"x-segrelay-secret": "demo"}}
         batches = {"segment_ids": _TOLD, "batch_requests": True, "batch_size": 50}

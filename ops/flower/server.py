@@ -1,4 +1,4 @@
-"""Flower with a readable list of drains, the workers at the first look, and one password.
+"""The Flower server, with a readable list of drains, all workers from the start, and a password.
 
 It only shows, unless the configuration allows actions; it starts no task in any case.
 
@@ -37,7 +37,7 @@ from worker.node.task import NO_FREE_SLOT
 
 PREFIX: Final = "FLOWER_"
 _COLUMNS: Final = "name,args,state,result,received,runtime,worker,uuid"
-"""The columns of the list of tasks, where Flower's own tell neither place nor outcome."""
+"""The columns of the list of tasks; Flower's default shows neither partition nor outcome."""
 _USED: Final = frozenset(
     {
         "auto_refresh",
@@ -101,9 +101,9 @@ def apply_variables(environ: MutableMapping[str, str] = os.environ) -> Iterator[
 _ANY_HOST: Final = r".*"
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _TABLE: Final = "/tasks/datatable"
-"""The list of tasks, which the page may ask for with POST."""
+"""The path of the list of tasks, which the page asks for with POST although it only reads."""
 _PLACE_OF_VERSIONS: Final = b"Cluster overview"
-"""A caption of the page of workers, in whose place their versions stand."""
+"""The caption of the page of workers that is replaced by the workers' versions."""
 _STARTS_TASKS: Final = re.compile(r"/api/task/(?:apply|async-apply|send-task)/")
 
 
@@ -130,7 +130,7 @@ def serve(app: Any, *, address: str, port: int, credentials: str, has_actions: b
 
 
 def versions_of(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the names of workers by their version of segrelay, from what Flower asked them."""
+    """Return the names of workers by their version of segrelay, from their answers to Flower."""
     found: dict[str, list[str]] = {}
     for name, told in sorted(workers.items()):
         number = (told.get("conf") or {}).get(VERSION_KEY, "of an older version")
@@ -196,7 +196,7 @@ class _Watch(Flower):  # type: ignore[misc] # Flower is not typed
         return bool(self.options.read_only or _STARTS_TASKS.match(request.path))
 
     async def know_workers(self) -> None:
-        """Ask for the workers where none is known yet, instead of showing an empty list."""
+        """Ask which workers run if none is known yet, so that the first page lists them."""
         if not self.inspector.workers:
             await self.update_workers()
         for worker in self.inspector.workers:
@@ -213,13 +213,13 @@ class _RefusedAction(BaseHandler):  # type: ignore[misc] # Flower is not typed
             raise web.HTTPError(403, "This page only shows; see flower.actions in segrelay.toml")
 
     def check_xsrf_cookie(self) -> None:
-        """Ask for no cookie: nothing is done."""
+        """Skip the check of the XSRF cookie, as the request is refused anyway."""
 
 
 class _WorkersPage(WorkersView):  # type: ignore[misc] # Flower is not typed
     @web.authenticated
     async def get(self) -> None:
-        """Show the workers, also at the very first look."""
+        """Show the workers, even on the first page after Flower has started."""
         await self.application.know_workers()
         await super().get()
 
@@ -236,7 +236,7 @@ class _WorkersPage(WorkersView):  # type: ignore[misc] # Flower is not typed
 class _WorkersApi(ListWorkers):  # type: ignore[misc] # Flower is not typed
     @web.authenticated
     async def get(self) -> None:
-        """Return the workers, also at the very first look."""
+        """Return the workers, even at the first request after Flower has started."""
         await self.application.know_workers()
         await super().get()
 

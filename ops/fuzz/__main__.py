@@ -73,9 +73,9 @@ _PEOPLE: Final = 12
 _MAX_MESSAGE: Final = 300
 _TEMPLATE: Final = "t.jsonnet"
 _COMPARED: Final = 40
-"""Characters of a message that are compared with the judge's."""
+"""Number of characters of a message that are compared with gojsonnet's."""
 _JUDGES_WORDS: Final = {"null": ("Assertion failed",), '"" (empty string)': ("",)}
-"""Messages of gojsonnet by that of rjsonnet: for an assert without a message, and one with "".
+"""Messages of gojsonnet by those of compiled templates, for asserts without a message or with "".
 If the message itself is null, both print `null`."""
 
 
@@ -100,7 +100,7 @@ class Findings:
 
 @dataclass(slots=True)
 class Fuzzer:
-    """A generator of random templates that compares what both sides render."""
+    """Generates random templates, and compares what the compiled form and an engine render."""
 
     random: Random
     folder: Path
@@ -108,7 +108,7 @@ class Fuzzer:
     engine: FuzzEngine = field(default_factory=FuzzEngine)
 
     def one_template(self) -> None:
-        """Make one template, render it on both sides, and compare the results."""
+        """Make one template, render it compiled and by an engine, and compare the results."""
         texts = _files(self.random)
         for name, text in texts.items():
             (self.folder / name).write_text(text)
@@ -214,7 +214,7 @@ def _same(mine: Any, other: Any) -> bool:
 
 
 def agrees(ours: tuple[str, Any], verdict: EngineOutcome) -> bool:
-    """Say whether the judge agrees with us; it reports a failed assert as an error."""
+    """Say whether gojsonnet agrees with a compiled template; it reports an assert as an error."""
     if ours[0] == "assert":
         said = (ours[1], *_JUDGES_WORDS.get(ours[1], ()))
         return verdict[0] == "error" and any(_begins(str(verdict[1]), each) for each in said)

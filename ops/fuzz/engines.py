@@ -76,7 +76,7 @@ def _serve(pipe: Connection) -> None:
 def judged(
     folder: Path, template: str, profiles: Sequence[bytes], settings: bytes
 ) -> list[EngineOutcome]:
-    """Return what gojsonnet makes of each profile, event by event."""
+    """Return gojsonnet's outcome for each profile, rendered event by event."""
     bundle = TemplateFolder(folder).bundle(template)
     return [
         ("died", None) if said is None else _outcome(said)

@@ -215,7 +215,7 @@ OWN: Final = (
     "'a' in super",
     "(if 'b' in super then super.b else 1)",
 )
-"""Expressions about the object in which they stand, which look at no field of it."""
+"""Expressions about the enclosing object that read none of its own fields."""
 OBJECTS: Final = (
     "(«object» + «object»)",
     "«object_comprehension»",

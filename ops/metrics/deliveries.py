@@ -93,7 +93,7 @@ def times(facts: Facts) -> Iterator[Metric]:
 
 
 def renamed_people(facts: Facts) -> Iterator[Metric]:
-    """Yield the numbers of people who were renamed by themselves, could not be, or still wait."""
+    """Yield the numbers of people who were renamed automatically, could not be, or still wait."""
     found = facts.status["renamed_people"]
     yield counter(
         "segrelay_people_renamed",
@@ -134,7 +134,7 @@ def letters(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
 
 
 def left_out(facts: Facts) -> Iterator[Metric]:
-    """Yield the quarantine, and the fields that a destination would not have taken."""
+    """Yield the number of quarantined events, and of fields that were left out by shaping."""
     yield number(
         "segrelay_quarantine_records",
         "Events that could not be placed.",
@@ -218,7 +218,7 @@ def rates(facts: Facts) -> Iterator[Metric]:
 
 
 def states(facts: Facts) -> Iterator[Metric]:
-    """Yield the state of each destination, and what slow-downs have left of its rate."""
+    """Yield the state of each destination, and the share of its rate after slow-downs."""
     destinations = facts.status["destinations"].items()
     yield gauge(
         "segrelay_gate_factor",

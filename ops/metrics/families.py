@@ -11,13 +11,13 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
 
 OTHER: Final = "other"
-"""A label's value for everything beyond a bound."""
+"""The value of a label for the sum of everything beyond its bound."""
 
 MetricRows = Iterable[tuple[Sequence[str], float]]
 
 
 class RowFamily(Metric):
-    """A family with rows instead of samples: with 400 triggers a sample for each takes long.
+    """A family of metrics that keeps plain rows: sample objects are slow with 400 triggers.
 
     Args:
         suffix: Ends the name of each number; that of a counter does so with `_total`.
@@ -70,14 +70,14 @@ def histogram(
 
 
 def bounded(counts: Mapping[str, int], most: int) -> list[tuple[str, int]]:
-    """Return the largest counts, and the sum of the others as one."""
+    """Return the largest counts, and the sum of the others as `OTHER`."""
     ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     rest = sum(count for _, count in ordered[most:])
     return ordered[:most] + ([(OTHER, rest)] if rest else [])
 
 
 _PAIRS_KEPT: Final = 4_096
-"""Labels with their values that are kept as text; there are as many as triggers, and a few."""
+"""Number of labels with values that are cached as text: one for each trigger, and a few more."""
 
 
 def text_of(families: Iterable[Metric]) -> bytes:

@@ -105,7 +105,7 @@ class MetricsPage:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def text(self) -> bytes:
-        """Return the page; of a Redis that can't be asked it says only that."""
+        """Return the page; if Redis can't be reached, the page says only that."""
         with self._lock:
             try:
                 families = self._read()

@@ -47,7 +47,7 @@ def receivers(facts: Facts) -> Iterator[Metric]:
 
 
 def jobs(facts: Facts) -> Iterator[Metric]:
-    """Yield the backfills: how many are in which state, and the numbers of those under way."""
+    """Yield the number of backfills in each state, and the counts of those that have not ended."""
     found = facts.status["jobs"]
     states = Counter(one["state"] for one in found.values())
     yield gauge(

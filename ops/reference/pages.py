@@ -80,7 +80,8 @@ _KINDS: Final[Mapping[Any, str]] = {
     kinds.Whole: "whole number",
     kinds.Switch: "true or false",
 }
-"""The first match counts, so exact types come first: a `TemplateName` is a text, too."""
+"""Words for the types of settings. The first match counts, so exact types come first: a
+`TemplateName` is a text, too."""
 _PLAIN: Final[Mapping[Any, str]] = {
     str: "text",
     Path: "path",
@@ -146,7 +147,7 @@ def _table(header: str, section: type[BaseModel], rows: list[str]) -> str:
 
 
 def _section_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
-    """Return the class of a table, and whether there may be several tables with names."""
+    """Return the class of a table, and whether it stands for several tables with names."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, False
     for inner in get_args(annotation):
@@ -200,7 +201,7 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
 
 
 def _is(alias: Any, base: Any, metadata: list[Any]) -> bool:
-    """Say whether a type is this alias, perhaps with further constraints."""
+    """Say whether a type is an alias such as `kinds.Seconds`, perhaps with further constraints."""
     kind, *checks = get_args(alias)
     wanted = [one for one in checks if not isinstance(one, FieldInfo)]
     return (get_origin(kind) or kind) is base and all(one in metadata for one in wanted)

@@ -37,7 +37,7 @@ from worker.errors import OperationsMustAct, RedisUnavailable
 
 DESTINATION: Final = "insider"
 WORKER_READY: Final = b" ready."
-"""Stands in a worker's log once it takes work."""
+"""Text in a worker's log from which on the worker takes work."""
 _LOOK_SECONDS: Final = 0.05
 _READY_LOOK_SECONDS: Final = 0.01
 _STOP_SECONDS: Final = 15.0
@@ -137,7 +137,7 @@ class Rig:
         return {**os.environ, "SEGRELAY_CONFIG": str(self.settings.source)}
 
     def start_redis(self) -> None:
-        """Start Redis, also again on the same files; one at `redis_url` has to run already."""
+        """Start Redis, also again on the same files; a Redis at `redis_url` has to run already."""
         if self.redis_url != EMBEDDED:
             self.client = connect(self.redis_url, away_seconds=patience_seconds(self.redis_url))
             return
@@ -147,7 +147,7 @@ class Rig:
         self.client = connect(found.url)
 
     def ask_redis(self, question: Callable[[redis.Redis], _Answer], *, away: _Answer) -> _Answer:
-        """Ask Redis over a connection of its own; returns `away` while Redis does not answer."""
+        """Ask Redis over a connection of its own, and return `away` if Redis does not answer."""
         url = self._running_url()
         if not url:
             return away
@@ -180,7 +180,7 @@ class Rig:
         return self.folder / f"worker-{number}.log"
 
     def start_worker(self, *options: str, number: int = -1) -> subprocess.Popen[bytes]:
-        """Start one more worker, or replace the ended one of this number; it writes to a log."""
+        """Start another worker, or replace the ended worker `number`; its output goes to a log."""
         replaces = number >= 0
         number = number if replaces else len(self.workers)
         with self.worker_log(number).open("ab") as log:
@@ -199,7 +199,7 @@ class Rig:
         return worker
 
     def wait_until_ready(self, seconds: float = 60.0, *, since: int = 0) -> None:
-        """Wait until the workers from this number on say that they are ready."""
+        """Wait until the logs of the workers from number `since` on say that they are ready."""
         end = time.monotonic() + seconds
         for number in range(since, len(self.workers)):
             log = self.worker_log(number)
@@ -230,7 +230,7 @@ class Rig:
             kill_group(worker)
 
     def stop_workers(self) -> list[int]:
-        """End every worker in good order; returns their exit codes."""
+        """Stop every worker gracefully (SIGTERM), and return the exit codes."""
         for worker in self.workers:
             with suppress(ProcessLookupError):
                 worker.send_signal(signal.SIGTERM)

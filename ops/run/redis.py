@@ -74,7 +74,7 @@ def url() -> None:
 
 @app.command()
 def acknowledge(*, reason: Reason = "", json: Json = False) -> None:
-    """Say that you have seen that Redis came back empty; `status` then tells of it no longer."""
+    """Acknowledge that Redis came back empty, so that `status` no longer reports it."""
     with already_there() as (_, client):
         count = forget_losses(client, act_of("redis acknowledge", reason=reason))
     told = "It is acknowledged." if count else "Redis did not come back empty."

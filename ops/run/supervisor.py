@@ -22,7 +22,7 @@ RESTARTS: Final = 5
 RESTART_WINDOW_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
 WRONGLY_CALLED: Final = 2
-"""The exit code for usage and configuration."""
+"""The exit code of a command that was called or configured wrongly."""
 _LOOK_SECONDS: Final = 0.2
 
 Print = Callable[[str, str], None]
@@ -68,17 +68,17 @@ class Child:
             self.print_line(self.name, line.rstrip("\n"))
 
     def died(self) -> int | None:
-        """Return its exit code if it ended."""
+        """Return the child's exit code if it has ended, else None."""
         return self.process.poll() if self.process else None
 
     def may_restart(self) -> bool:
-        """Say whether it died rarely enough to be started again."""
+        """Say whether the child died rarely enough to be started again."""
         since = time.monotonic() - RESTART_WINDOW_SECONDS
         self.starts = [at for at in self.starts if at > since]
         return len(self.starts) <= RESTARTS
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Ask it to end; after that time end its whole group."""
+        """Ask the child to end; kill its whole process group if it has not ended in time."""
         if self.process is None:
             return
         with suppress(ProcessLookupError):
@@ -128,7 +128,7 @@ class Supervisor:
         return child
 
     def run(self, look: Callable[[], None]) -> int:
-        """Wait; return 0 if told to stop, 1 if a child died, 2 if one refused its arguments.
+        """Wait; return 0 if told to stop, 1 if a child died for good, 2 if one was called wrongly.
 
         Args:
             look: Called all the time, e.g. to look after what is no child.

@@ -175,7 +175,7 @@ def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Cal
 
 
 def _in_cluster(settings: Settings, ending: ExitStack) -> Settings:
-    """Start a Cluster for the events; returns the configuration that names it."""
+    """Start a Cluster for the events, and return the configuration that names it."""
     folder = settings.redis.data_dir / _CLUSTER_FOLDER
     _line("redis", "starting a Cluster of three masters and three replicas")
     started = ending.enter_context(LocalCluster(folder))
@@ -225,7 +225,7 @@ def _check(settings: Settings) -> None:
 
 
 def _line(name: str, text: str) -> None:
-    """Print a line with the name of its process, one line at a time."""
+    """Print a line after the name of its process; lines of several threads don't mix."""
     colour = _COLOURS[sum(map(ord, name)) % len(_COLOURS)]
     prefix = f"\x1b[{colour}m{name:<7}\x1b[0m" if wants_colour() else f"{name:<7}"
     with _LOCK:

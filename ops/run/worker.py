@@ -69,7 +69,7 @@ def worker(ctx: typer.Context, *, log_format: LogFormat = None) -> None:
 
 
 def _begin(settings: Settings) -> None:
-    """Do what a worker does beside its drains, once it is ready."""
+    """Record the configuration and start the announcer, once the worker is ready."""
     with (
         suppress(RedisUnavailable),
         closing(connect(resolve_url(settings.redis), timeout_seconds=_BEGIN_SECONDS)) as client,

@@ -129,7 +129,7 @@ class Sandbox:
             await self._act(exchange, ArrivedRequest(exchange.path, exchange.headers, body))
 
     async def _catch(self, exchange: Exchange, body: bytes) -> None:
-        """Answer for another destination than Insider, or as the OAuth2 server of all."""
+        """Answer in place of another destination than Insider, or as the OAuth2 server of all."""
         state, now = self.state, time.time()
         settings, headers = state.settings, exchange.headers
         fault = state.faults.draw(exchange.path, body)

@@ -1,4 +1,4 @@
-"""The catch-all: keeps what comes for other destinations than Insider, checks and answers it.
+"""The catch-all: checks, keeps and answers requests to destinations other than Insider.
 
 The first part of a path below `/to/` is the name of the destination.
 """
@@ -52,7 +52,7 @@ class Issuer:
         return json_answer(200, answer)
 
     def is_carried(self, texts: Iterable[str], now: float) -> bool:
-        """Say whether one of these texts holds a token that is good."""
+        """Say whether one of the texts contains a token that has not expired."""
         return any(
             token in text for text in texts for token, ends in self._ends.items() if ends > now
         )
@@ -79,7 +79,7 @@ _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "coo
 
 @dataclass(frozen=True, slots=True)
 class CaughtRequest:
-    """A request to the catch-all, as it came.
+    """A request to the catch-all, as it is kept.
 
     Attributes:
         endpoint: The destination's name.
@@ -166,7 +166,7 @@ class CatchAll:
 def caught(
     method: str, path: str, query: Mapping[str, str], *, headers: Mapping[str, str], raw: bytes
 ) -> CaughtRequest:
-    """Return a request below `/to/` as it is kept."""
+    """Return a request below `/to/` in the form in which it is kept, without credentials."""
     endpoint, _, rest = path.removeprefix(PREFIX).partition("/")
     shown = {
         name: "(set)" if name.lower() in _SECRET_HEADERS else text for name, text in headers.items()

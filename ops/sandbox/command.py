@@ -63,7 +63,7 @@ def sandbox(
     until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
     log_format: LogFormat = None,
 ) -> None:
-    """Run a stand-in for Insider and all others, with switches for everything that can go wrong.
+    """Run a stand-in for Lytics and all destinations, with switches for all that can go wrong.
 
     The commands below change a sandbox that runs, also that of `segrelay up --sandbox`.
     """

@@ -1,4 +1,4 @@
-"""The commands of `segrelay sandbox`: they switch a sandbox that runs, and look at it."""
+"""The commands of `segrelay sandbox`: they set switches of a running sandbox, or show its state."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def slow(
     *,
     url: Url = "",
 ) -> None:
-    """Take a while for each answer."""
+    """Delay each answer."""
     _posted(url, "settings", {"latency_seconds": _seconds(duration)})
     say(f"each answer takes {duration}" if duration != _OFF else "answers come at once")
 
@@ -93,7 +93,7 @@ def answer(
     forget: Annotated[bool, typer.Option("--forget", help="Forget all answers instead.")] = False,
     url: Url = "",
 ) -> None:
-    """Say what other destinations than Insider answer from now on; the newest rule counts first."""
+    """Set what destinations other than Insider answer from now on; the newest rule comes first."""
     rules: list[Any] = []
     if not forget:
         rule: dict[str, Any] = {"endpoint": to, "method": method, "path": path}
@@ -117,7 +117,7 @@ def columns(
     *,
     url: Url = "",
 ) -> None:
-    """Define the attributes of the panel: what it does not know is dropped, as Insider does."""
+    """Define the custom attributes of Insider's panel; others are dropped, as at Insider."""
     if file is None:
         _posted(url, "settings", {"accept_anything": True})
         say("every attribute is taken")
@@ -154,7 +154,7 @@ def requests(
 def profile(
     name: Annotated[str, typer.Argument(help="An email address.")], *, url: Url = ""
 ) -> None:
-    """Show what the sandbox holds of a person as Insider."""
+    """Show a person's profile at the sandbox's Insider."""
     print_json(_got(url, "profile", email=name))
 
 

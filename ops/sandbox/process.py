@@ -19,7 +19,7 @@ _LOOK_EVERY_SECONDS: Final = 0.05
 _REQUEST_SECONDS: Final = 60.0
 
 ProcessStarter = Callable[..., "subprocess.Popen[bytes]"]
-"""`Popen`, or a function that starts processes of our modules faster."""
+"""A function that starts a process: `Popen`, or a faster one for our own modules."""
 
 
 class SandboxProcess:
@@ -72,7 +72,7 @@ class SandboxProcess:
         self.post("reset", {})
 
     def wait(self, timeout_seconds: float) -> int:
-        """Wait until it ends by itself, and return its status."""
+        """Wait until the sandbox ends by itself, and return its exit status."""
         return self._process.wait(timeout_seconds)
 
     def close(self) -> None:

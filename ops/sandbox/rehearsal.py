@@ -1,4 +1,4 @@
-"""The begin of a rehearsal: its sandbox is empty then, and knows what each endpoint demands."""
+"""Prepares a rehearsal: forgets the people of earlier ones, and lists endpoints' demands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _PATTERNS: Final = (
     ("who", "hash"),
     ("reached", "zset"),
 )
-"""Keys of a partition about people at the sandbox, with their types: others look alike."""
+"""Patterns and types of a partition's keys that are about people at the sandbox; other keys may
+match a pattern, but have another type."""
 
 
 def forget_people(settings: Settings) -> int:
@@ -41,7 +42,7 @@ def forget_people(settings: Settings) -> int:
 
 
 def endpoints_of(settings: Settings) -> dict[str, EndpointRules]:
-    """Return the demands of the destinations of a rehearsal on their requests."""
+    """Return the demands that each `http` destination of a rehearsal makes on its requests."""
     return {
         name: EndpointRules(token=_uses_token(settings, one), sign=_signatures(settings, one))
         for name, one in settings.destinations.items()

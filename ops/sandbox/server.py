@@ -65,7 +65,7 @@ class _ClosableProtocol(HttpToolsProtocol):
 
 
 class _SandboxServer(OrderlyServer):
-    """A server that can also end with its standard input."""
+    """A server that can also stop when its standard input ends."""
 
     def __init__(self, config: uvicorn.Config, *, until_stdin_ends: bool) -> None:
         super().__init__(config)

@@ -38,14 +38,14 @@ class LyticsSwitches(SandboxTable):
     """Seconds by which the clock in the header `Date` is ahead of this machine's."""
 
     page_limit: int = Field(default=100, ge=1, le=1_000)
-    """The most rows of a page; Lytics gives 100."""
+    """Largest number of rows in a page; Lytics gives 100."""
     page_token_seconds: float = Field(default=300.0, gt=0)
     """Seconds after which the token of the next page is refused."""
     status_as_text: bool = False
-    """`"status": "200"` instead of the number: both were seen."""
+    """Write the status in bodies as text, `"200"` instead of 200; Lytics has sent both."""
     latency_seconds: NonNegativeFloat = 0.0
     answer_seconds: NonNegativeFloat = 0.0
-    """Seconds between reading the rows and the answer; who leaves meanwhile is still in it."""
+    """Seconds between reading rows and answering; people who leave meanwhile are still listed."""
     error_shares: dict[str, Share] = Field(default_factory=dict)
     """Shares of the requests to the API that are answered with an error, by its status."""
     retry_after_seconds: NonNegativeInt = 1
@@ -57,12 +57,12 @@ class LyticsSwitches(SandboxTable):
     hidden_rows: Share = Field(default=0.0, ge=0, le=1)
     """Share of the rows that a scan leaves out although they are members; `total` counts them."""
     seed: int = 0
-    """The seed of the random draws of this side."""
+    """The seed of the random draws of the Lytics side."""
 
     collect_status: int = Field(default=200, ge=200, le=599)
     """The status that the collect API answers with; anything but 200 keeps nothing."""
     template_update_method: Literal["PUT", "POST"] = "PUT"
-    """The documents say POST, the live API takes PUT and answers POST with 405."""
+    """The method that updates a template; the documents say POST, the live API takes only PUT."""
 
     webhook_timeout_seconds: float = Field(default=10.0, gt=0)
     webhook_sleep_seconds: float = Field(default=60.0, gt=0)
@@ -110,7 +110,7 @@ class EndpointRules(SandboxTable):
 
 
 MAX_CUSTOM_ATTRIBUTES: Final = 80
-"""Custom attributes of an account at most (Insider's documentation)."""
+"""Largest number of custom attributes of an account (Insider's documentation)."""
 
 AttributeKind = Literal["string", "number", "boolean", "date", "array", "any"]
 Malformed = Literal[
@@ -137,7 +137,7 @@ DEFAULT_ATTRIBUTES: Final[dict[str, AttributeKind]] = {
     "lytics_rollup": "array",
     "segment_prediction_percentile": "number",
 }
-"""The attributes that the shipped template and the one of Lytics' documentation send."""
+"""Custom attributes that the shipped templates and that of Lytics' documentation send."""
 DEFAULT_EVENTS: Final[dict[str, dict[str, AttributeKind]]] = {
     "lytics_trigger": {
         "id": "string",
@@ -167,7 +167,7 @@ class FailureRule(SandboxTable):
 
 
 class SandboxSettings(SandboxTable):
-    """All switches; durations in seconds, shares between 0 and 1."""
+    """All switches of the sandbox; durations in seconds, shares between 0 and 1."""
 
     seed: int = 0
     """The seed of all random decisions."""
@@ -177,15 +177,15 @@ class SandboxSettings(SandboxTable):
     token: SecretStr = SecretStr("")
     """The only token that is accepted; "" accepts every token."""
     credentials_status: Literal[0, 400, 401, 403] = 0
-    """Refuse every request as if the credentials were wrong; 0 is off."""
+    """Status with which every request is refused as if the credentials were wrong; 0 = off."""
 
     limit_per_minute: int = Field(default=25_000, ge=0)
-    """Requests on both writing paths in any `window_seconds` at most."""
+    """Largest number of requests on both writing paths together in any `window_seconds`."""
     window_seconds: float = Field(default=60.0, gt=0)
     profile_units_per_minute: int = Field(default=1_000, ge=0)
-    """The quota of reading profiles back."""
+    """The quota for reading profiles, in units a minute."""
     profile_read_cost: float = Field(default=2.5, gt=0)
-    """Units of it that one reading takes."""
+    """Units of the quota that reading a profile takes."""
     max_users: int = Field(default=1_000, ge=1)
     max_bytes: int = Field(default=5_000_000, ge=1)
     oversize_status: Literal[400, 413] = 400
@@ -204,42 +204,42 @@ class SandboxSettings(SandboxTable):
     """Events that are defined, with their parameters."""
     max_custom_attributes: int = MAX_CUSTOM_ATTRIBUTES
     event_age_days: float = 92.0
-    """Older custom events are not written ("about 3 months")."""
+    """Days after which a custom event is too old to be written ("about 3 months")."""
     purchase_age_days: float = 730.0
-    """Older events `purchase` are not written."""
+    """Days after which an event `purchase` is too old to be written."""
     keep_scalars: bool = True
-    """Off saves memory with a million profiles: only arrays and identifiers are kept."""
+    """Keep all attributes; False keeps only arrays and identifiers, which saves memory."""
 
     fail_count: Literal["users", "errors"] = "users"
-    """Unknown: what `fail.count` counts."""
+    """Unknown at Insider: the things that `fail.count` counts."""
     unknown_user_delete: Literal["accept", "refuse"] = "accept"
-    """Unknown: what a delete for a user answers who does not exist."""
+    """Unknown at Insider: the answer to a delete for a user who does not exist."""
     delete_answer: Literal["counts", "empty"] = "counts"
-    """Unknown: whether attribute/delete answers counts or `{}`."""
+    """Unknown at Insider: whether attribute/delete answers counts or `{}`."""
     failed_user: Literal["nothing", "valid_part"] = "nothing"
-    """Unknown: what is applied of a user that was refused."""
+    """Unknown at Insider: the part of a refused user that is applied."""
     identifier_delete: Literal["refuse", "ignore"] = "refuse"
-    """Unknown: what deleting an attribute answers that is an identifier of the user."""
+    """Unknown at Insider: the answer to deleting an attribute that identifies the user."""
     root_append: Literal["yields", "wins"] = "yields"
-    """Unknown: whether the `append` of the whole body or a user's own switch counts."""
+    """Unknown at Insider: whether the `append` of the body or a user's own switch counts."""
     object_attributes: Literal["keep", "drop"] = "keep"
-    """Unknown: whether an account takes objects' attributes; they are kept as they are sent."""
+    """Unknown at Insider: whether an account takes attributes of objects. Kept as they are sent."""
     append_duplicates: bool = False
-    """Unknown: whether appending a value that is already there doubles it."""
+    """Unknown at Insider: whether appending a value that is already there doubles it."""
     empty_array_overwrites: bool = True
-    """Unknown: whether overwriting with an empty array empties it."""
+    """Unknown at Insider: whether overwriting an array with an empty one empties it."""
     gdpr_stops: bool = False
-    """`gdpr_optin: false` stops all writes of that user until it is true again."""
+    """Stop all writes of a user after `gdpr_optin: false`, until it is true again."""
 
     latency_seconds: NonNegativeFloat = 0.0
     jitter_seconds: NonNegativeFloat = 0.0
-    """Seconds added to the latency at most, evenly distributed."""
+    """Largest number of seconds added to the latency, evenly distributed."""
     error_shares: dict[str, Share] = Field(default_factory=dict)
     """Shares of the requests that are answered with an error, by its status."""
     errors_applied: Share = Field(default=0.0, ge=0, le=1)
     """Share of the 5xx that take effect all the same."""
     html_errors: bool = True
-    """Bodies of 5xx are HTML."""
+    """Send the bodies of 5xx answers as HTML."""
     lost_answers: Share = Field(default=0.0, ge=0, le=1)
     """Share of the requests that are applied, and whose connection is closed without an answer."""
     lost_requests: Share = Field(default=0.0, ge=0, le=1)
@@ -260,17 +260,17 @@ class SandboxSettings(SandboxTable):
     endpoints: dict[str, EndpointRules] = Field(default_factory=dict)
     """The demands of other destinations than Insider, by their names."""
     answers: tuple[AnswerRule, ...] = ()
-    """Rules for the answers of these destinations; without a rule that fits it is 200."""
+    """Rules for the answers of destinations other than Insider; without a fitting rule, 200."""
     token_seconds: float = Field(default=3_600.0, gt=0)
-    """The life of a token that the sandbox issues."""
+    """Seconds for which a token that the sandbox issues is valid."""
 
     track_events: bool = False
-    """Remember each event by itself, so that `repeats` tells which ones came again."""
+    """Remember each event by itself, so that the report `repeats` counts those that came again."""
 
     poison: str = ""
-    """A body that contains it fails."""
+    """Requests whose body contains this text fail; "" = none."""
     poison_status: int = Field(default=400, ge=200, le=599)
-    """200 refuses only the users that contain it."""
+    """Status of poisoned requests; 200 refuses only the users that contain the text."""
     failures: tuple[FailureRule, ...] = ()
 
     lytics: LyticsSwitches = LyticsSwitches()

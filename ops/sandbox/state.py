@@ -75,7 +75,7 @@ class SandboxState:
         }
 
     def requests(self, last: int) -> dict[str, Any]:
-        """Return counts by status and path, a line a second, and the last requests."""
+        """Return counts by status and path, the counts of each second, and the last requests."""
         journal = self.journal
         kept = list(journal.requests)
         return {
@@ -88,7 +88,7 @@ class SandboxState:
         }
 
     def repeats(self) -> dict[str, Any]:
-        """Return the counts of repeated bodies and users, by path and by their fate before."""
+        """Return the counts of repeated bodies and users, by path and by their earlier fate."""
         journal = self.journal
         return {
             "bodies": {path: found.shown() for path, found in journal.bodies.items()},
@@ -107,7 +107,7 @@ class SandboxState:
         }
 
     def overlaps(self) -> dict[str, Any]:
-        """Return requests that were in flight at once on one profile."""
+        """Return pairs of requests that were in flight at the same time for one profile."""
         found = [asdict(overlap) for overlap in self.journal.overlaps]
         return {**self._overlap_counts(), "last": found}
 

@@ -27,18 +27,18 @@ from worker.contract.settings import Settings
 from worker.errors import PartitionsChange, UsageWrong
 
 EXPORTED_FILE: Final = "exported to"
-"""The argument of an act that wrote a file with people's data: its path."""
+"""Name of the argument of an act that holds the path of an export with people's data."""
 ACTOR_VARIABLE: Final = "SEGRELAY_ACTOR"
 LONGEST_ACTOR: Final = 100
 LONGEST_REASON: Final = 500
-"""Characters; a reason stands in messages and in tables."""
+"""Largest number of characters of a reason, which is shown in messages and in tables."""
 _MASK: Final = "•••"
 RENUMBERING_ACT: Final = "redis partitions"
-"""The one act of many steps that goes on while the number of partitions is being changed."""
+"""The act that changes the number of partitions, the only one of many steps allowed meanwhile."""
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:=\"']+@[^\s@<>,;\"']+|\+\d[\d ()/-]{5,}\d")
 _MAIL: Final = re.compile(r"([^\s@<>,;:=\"']+)@[^\s@<>,;\"']+")
 _PERSONAL: Final = frozenset({"profile"})
-"""Arguments that name a person."""
+"""Names of arguments whose values identify a person."""
 
 
 def _reason(given: str) -> str:
@@ -59,12 +59,12 @@ def _reason_option(name: str) -> Any:
 
 Reason = Annotated[str, _reason_option("--reason")]
 Because = Annotated[str, _reason_option("--because")]
-"""The option instead of `Reason` for commands of which `--reason` is a filter."""
+"""The option in place of `Reason` for commands whose option `--reason` is a filter."""
 
 
 @dataclass(slots=True)
 class Doing:
-    """An act of many steps while it goes on."""
+    """An act of many steps that is under way, with its count."""
 
     count: int = 0
 
@@ -87,7 +87,7 @@ def actor() -> str:
 
 
 def actor_named(text: str) -> str:
-    """Return a name as it is kept: of a mail address only the part before the @.
+    """Return a name as acts record it: of an email address, only the part before the @.
 
     It still tells colleagues apart, and is shown in chats and tables.
     """
@@ -120,7 +120,7 @@ def acting(client: Redis, act: Act, *, is_counted: bool = True) -> Iterator[Doin
 
     Raises:
         RedisUnavailable: Redis can't be asked; then nothing was done.
-        PartitionsChange: Their number is being changed, and this is not what does it.
+        PartitionsChange: The number of partitions is being changed by another act.
     """
     _refuse_during_a_change(client, act)
     name = note_act(client, replace(act, outcome=BEGUN))
@@ -143,7 +143,7 @@ def _refuse_during_a_change(client: Redis, act: Act) -> None:
 
 
 def masked(text: str) -> str:
-    """Return a text without the addresses of mail and telephone that stand in it."""
+    """Return a text with its email addresses and telephone numbers masked."""
     return _ADDRESS.sub(_MASK, text)
 
 
@@ -167,7 +167,7 @@ _DIGEST_CHARACTERS: Final = 12
 
 
 def note_configuration(client: Redis, settings: Settings) -> None:
-    """Keep it as an act if a process starts with another configuration than the one before.
+    """Record an act if this process starts with another configuration than the one before it.
 
     The act names the tables that differ, and no value.
     """

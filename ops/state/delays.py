@@ -109,7 +109,7 @@ def state_of(job: Job | None, *, waiting: int, pause: Pause | None) -> str:
 
 
 def reason_of_state(name: str, job: Job | None, state: str, pause: Pause | None) -> str:
-    """Return the reason of a job's state, or what ends it; "" = the state says all."""
+    """Return the reason for a job's state, or the command that ends it; "" = the state says all."""
     match state:
         case "paused":
             return (pause and pause.reason) or "paused by a person"

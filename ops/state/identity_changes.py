@@ -25,14 +25,15 @@ from worker.contract.settings import Settings
 from worker.errors import OperationsMustAct, PartitionsChange
 
 Ending = Literal["renamed", "refused", "left"]
-"""`left`: somebody else has the former identity now; late events under it go to the new one."""
+"""The endings of a change. `left`: somebody else has the former identity now; late events under it
+go to the new one."""
 ChangeVerdict = Literal["go", "wait", "refused", "left"]
 _RENUMBERED: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
 class RenamedPeople:
-    """The number of people of a destination who were renamed by themselves.
+    """Counts of the people at a destination who were renamed automatically, or could not be.
 
     Args:
         refused: How many could not be: they went on as other people.
@@ -56,7 +57,7 @@ class IdentityChanges:
     numbering: Numbering
 
     def waiting(self, most: int) -> dict[bytes, StableIdChange]:
-        """Return changes by the digest of their stable id."""
+        """Return waiting changes, at most `most`, by the digest of their stable id."""
         return dict(islice(self._all(), most))
 
     def _all(self) -> Iterator[tuple[bytes, StableIdChange]]:
@@ -88,7 +89,7 @@ class IdentityChanges:
         return "go"
 
     def _returns(self, change: StableIdChange, old: str) -> bool:
-        """Say whether a chain of changes ends where another one begins."""
+        """Say whether a chain of changes leads back to the identity `old`, or runs in circles."""
         passed: set[str] = set()
         while change.new != old:
             if change.new in passed:
@@ -124,7 +125,7 @@ class IdentityChanges:
         return [bytes.fromhex(each) for each in (text or b"").decode().split()]
 
     def end(self, stable: bytes, change: StableIdChange, ending: Ending, kept_ms: int) -> bool:
-        """End a change; returns False if it was another one by now.
+        """End a change, and return False if it was ended or replaced meanwhile.
 
         Raises:
             PartitionsChange: It may have ended.
@@ -148,7 +149,7 @@ class IdentityChanges:
         return bool(ended)
 
     def forget(self, digest: bytes, partition: int, profile_keys: Sequence[str]) -> int:
-        """Forget an identity; returns the number of stable ids that are not known any more.
+        """Forget an identity, and return the number of stable ids that are not known any more.
 
         Raises:
             OperationsMustAct: The person is to be renamed, or to get this identity.
@@ -168,7 +169,7 @@ class IdentityChanges:
         return len([answer for answer in answers if answer == 1])
 
     def refuse_changing(self, digest: bytes, partition: int) -> None:
-        """Refuse an identity that somebody is about to leave or to get."""
+        """Raise an error if somebody is about to leave an identity, or to get it."""
         claims = PartitionKeys(self.destination, partition).claims(digest)
         for stable in self._listed(claims):
             change = self.change_of(stable)
@@ -227,7 +228,7 @@ def destinations_with_stable_ids(settings: Settings) -> list[str]:
 def read_renamed_people(
     client: Redis, places: Sequence[PartitionKeys], names: Iterable[str]
 ) -> Mapping[str, RenamedPeople]:
-    """Return the number of people who were renamed by themselves, by destination."""
+    """Return the counts of people who were renamed automatically, by destination."""
     wanted = set(names)
     own = [place for place in places if place.destination in wanted]
     with redis_errors():

@@ -1,4 +1,4 @@
-"""Opening the configuration and a connection to Redis, as commands do; and Redis' clock."""
+"""Opening the configuration and a connection to Redis, as commands do."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def compared(
 
 @contextmanager
 def already_there() -> Iterator[tuple[Settings, Redis]]:
-    """Load the configuration, and connect to a Redis that runs; start and await nothing."""
+    """Load the configuration, and connect to Redis, which has to run and be ready already."""
     settings = load_settings()
     url = settings.redis.url
     if url == EMBEDDED:

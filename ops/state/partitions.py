@@ -52,7 +52,7 @@ def all_partitions(
 def ask_each(
     client: Redis, asked: Iterable[_Asked], *questions: Callable[[Any, _Asked], object]
 ) -> list[Any]:
-    """Ask Redis these questions about each of them, in one round trip; returns all answers."""
+    """Ask Redis questions about each partition or item in one round trip; return all answers."""
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for each in asked:
@@ -68,7 +68,7 @@ def destinations_of(places: Iterable[PartitionKeys]) -> list[str]:
 
 @dataclass(slots=True)
 class Carried:
-    """Counts of profiles, deliveries and letters that were moved."""
+    """Counts of profiles, deliveries and dead letters that were moved to other partitions."""
 
     profiles: int = 0
     deliveries: int = 0
@@ -83,14 +83,14 @@ class Carried:
 
 
 def note_carried(client: Redis, carried: Carried) -> None:
-    """Record the progress of a change, and the time."""
+    """Record the progress of a change of the number of partitions, and the time."""
     counts: Mapping[Any, Any] = {**asdict(carried), _SEEN: now_ms(client)}
     with redis_errors():
         client.hset(keys.RENUMBERING, mapping=counts)
 
 
 def read_carried(client: Redis) -> Carried:
-    """Return the progress of a change when it was last seen."""
+    """Return the last recorded progress of a change of the number of partitions."""
     with redis_errors():
         found: Any = client.hgetall(keys.RENUMBERING)
     return Carried(**{name: int(found.get(name.encode(), 0)) for name in asdict(Carried())})
@@ -108,7 +108,7 @@ def partitions_document(client: Redis, numbering: Numbering) -> dict[str, Any]:
 
 
 _ANSWERS: Final = 4
-"""Answers for each partition: to MULTI, to both commands, and to EXEC."""
+"""Number of answers for each partition: to MULTI, to both commands, and to EXEC."""
 
 
 class Stream(NamedTuple):

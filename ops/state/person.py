@@ -42,7 +42,7 @@ def person_named(text: str, settings: Settings, partitions: Numbering) -> KnownP
 
 
 def key_named(text: str, settings: Settings) -> str:
-    """Return the key of the profile that is meant by a value of the identity, or `field:value`."""
+    """Return the profile key for a value of the identity field, or for `field:value`."""
     identity = settings.delivery.identity
     value = text.removeprefix(f"{identity}:")
     name = "_id" if identity == "id" else identity
@@ -53,13 +53,13 @@ def key_named(text: str, settings: Settings) -> str:
 
 
 STOPPED_MS: Final = 120_000
-"""Milliseconds after which a command that was not seen has ended. It tells of itself every few
-seconds, but waits for up to a minute with `--rate 1`."""
+"""Milliseconds after which a command that renames people counts as stopped if it was not seen. It
+reports every few seconds, but waits for up to a minute with `--rate 1`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardedPerson:
-    """A person with a record of `contract.forwards`, at one destination."""
+    """A person who is being renamed or was, with the forwarding record at one destination."""
 
     destination: str
     person: KnownPerson
@@ -67,7 +67,7 @@ class ForwardedPerson:
 
 
 def read_forwards(client: Redis, places: Iterable[PartitionKeys]) -> Iterator[ForwardedPerson]:
-    """Yield the records of all who are being renamed or were."""
+    """Yield the forwarding records of all people who are being renamed or were."""
     for place in places:
         for name, text in chain.from_iterable(scan_fields(client, place.forwards)):
             if b"|" not in name:
@@ -92,7 +92,7 @@ def former_identities(forwards: Iterable[ForwardedPerson], digest: bytes) -> lis
 
 
 def present_key(forwards: Iterable[ForwardedPerson], digest: bytes) -> str:
-    """Return the key to which the events of an identity go at last; "" = they stay there."""
+    """Return the profile key to which an identity's events finally go; "" = they stay there."""
     following = {
         each.person.digest: each.forward.to
         for each in forwards

@@ -17,7 +17,7 @@ _TIMEOUT_SECONDS: Final = 2.0
 
 @contextmanager
 def seen_as(kind: str, url: str) -> Iterator[None]:
-    """Tell Redis from a thread, until the end, that a companion of this kind runs.
+    """Report to Redis from a thread, until the context ends, that Flower or the metrics run.
 
     While Redis can't be reached, nothing is told.
     """

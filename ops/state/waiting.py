@@ -120,7 +120,7 @@ def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Itera
 
 
 def take_back_entries(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
-    """Take back these entries of a stream, or all of it where none is named; returns how many."""
+    """Take back the named entries of a stream, or all if none is named; return how many."""
     k = stream.place
     names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name), k.orphans, k.lease)
     (taken,) = scripts.run(client, "take_back", [ScriptCall(names, (stream.name, *ids))])
@@ -143,7 +143,7 @@ def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[str]]
 
 
 def is_unwanted(entry: WaitingEntry, meaning: Meaning | None) -> bool:
-    """Say whether no worker delivers an entry; without a meaning no worker knows its trigger."""
+    """Say whether no worker delivers an entry; `meaning` is None if none knows its trigger."""
     return meaning is None or (entry.header is not None and not meaning.wants(entry.header))
 
 
@@ -161,7 +161,7 @@ def is_orphan(settings: Settings, place: PartitionKeys, trigger: str) -> bool:
 
 
 def count_orphans(settings: Settings, stream: Stream, meanings: Mapping[str, Meaning]) -> int:
-    """Return the number of entries of a stream that no worker delivers, among those looked at."""
+    """Return the number of entries of a stream that no worker delivers, as far as is known."""
     if is_orphan(settings, stream.place, stream.trigger):
         return stream.length
     if not stream.unwanted:
@@ -175,7 +175,7 @@ def mending_commands(
     found: Iterable[PartitionSnapshot],
     meanings: Mapping[str, Meaning],
 ) -> dict[str, str]:
-    """Return the command that moves orphaned deliveries, by trigger."""
+    """Return the command that moves or discards orphaned deliveries, by trigger."""
     names = {old: new for new, old in former_names(client, settings).items()}
     names |= read_renamed(client)
     samples: dict[str, Stream] = {}
@@ -200,7 +200,7 @@ def _first_header(client: Redis, stream: Stream) -> Header | None:
 
 
 def _command(trigger: str, header: Header | None, meanings: Mapping[str, Meaning]) -> str:
-    """Return the command for a trigger whose first orphan has this header."""
+    """Return the command that moves or discards a trigger's orphans, by the header of one."""
     wanting = [one.trigger for one in meanings.values() if header and one.wants(header)]
     if not wanting:
         return f"segrelay discard --trigger {trigger}"

@@ -1,4 +1,4 @@
-"""Memory and time that more people and a backlog need, reckoned from what this Redis holds now."""
+"""Estimates of the memory for more people and the time for a backlog, from what Redis holds."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from worker.contract.settings import Settings
 
 PROFILES: Final = (10_000_000, 100_000_000)
 BENCHMARK_PER_SECOND: Final = 7_397
-"""Events a second while more came in, on 2 cores that did everything: ops/bench/results.md."""
+"""Events delivered a second while more came in, all on 2 cores: ops/bench/results.md."""
 BENCHMARK_USERS: Final = 1_000 / 2.8
-"""Users a request in the same benchmark."""
+"""Users in a request in the benchmark of `BENCHMARK_PER_SECOND`."""
 TYPICAL: Final = {"ledger": 62.6, "member": 59.4, "delivery": 1_210.0, "stable": 99.4}
-"""Bytes each where nothing is there to be measured: ops/bench/results.md, docs/production.md."""
+"""Bytes of an object, assumed if Redis has none: ops/bench/results.md, docs/production.md."""
 TABLE_BYTES: Final = 15.6
 EXPIRY_BYTES: Final = 15.3
-"""A key's share of Redis' tables, which MEMORY USAGE leaves out; measured with 300,000 ledgers on
-Valkey 9. A table that has just doubled has up to twice of it."""
+"""Bytes of a key in Redis' tables of keys and of expiries, which MEMORY USAGE leaves out. Measured
+with 300,000 ledgers on Valkey 9. A table that has just doubled has up to twice of it."""
 SAFETY: Final = 1.25
-"""Producers stop at 80 % of `maxmemory`."""
+"""Factor from needed memory to `maxmemory`: producers stop at 80 % of it."""
 _SAMPLED: Final = 1_000
 _COUNTED: Final = 20_000
 """Up to this number of keys, ledgers are counted and not estimated."""
@@ -139,7 +139,7 @@ def _measured(client: Redis, found: Sequence[bytes], share: float, typical: floa
 
 
 def _members(client: Redis, settings: Settings) -> RedisObjects:
-    """Return the members that syncs know."""
+    """Return the number and the size of the members that syncs know."""
     places = all_partitions(client, settings)
     names = [place.members(sync) for place in places for sync in settings.sync]
     return _sized(client, names, "hlen", TYPICAL["member"])
@@ -207,7 +207,7 @@ def _settled_per_second(samples: Sequence[Sample]) -> float | None:
 
 
 def _sum(sample: Sample, name: str) -> int:
-    """Add a count up over destinations, that of `waits` over live work and jobs."""
+    """Sum a count over all destinations; `waits` is summed over live work and jobs."""
     return sum(
         count
         for counts in sample.counts.values()

@@ -29,7 +29,7 @@ from worker.errors import ConfigurationInvalid, OperationsMustAct, RedisUnavaila
 
 EXIT_ILL: Final = 1
 UNREACHABLE: Final = 3
-"""Exit codes of `--check`."""
+"""Exit code of `status --check` without Redis; `EXIT_ILL` means that there are problems."""
 
 _EVERY_SECONDS: Final = 1.0
 

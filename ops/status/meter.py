@@ -1,4 +1,4 @@
-"""The pace of things: between samples of a destination, and between looks at the status."""
+"""The pace of a destination between two samples, and of counts between looks at the status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MS_A_MINUTE = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The requests of a destination in some time."""
+    """The number and the duration of a destination's requests in a span of time."""
 
     requests: int
     asked_ms: int
@@ -23,7 +23,7 @@ class Pace:
 
     @classmethod
     def between(cls, older: Sample, newer: Sample, destination: str) -> Pace:
-        """Return the pace between two samples; counts that were moved away count as none."""
+        """Return the pace between two samples; counts that fell because they were moved are 0."""
         then, now = (one.counts.get(destination, {}) for one in (older, newer))
         grown = {name: now.get(name, 0) - then.get(name, 0) for name in ("requests", "asked|ms")}
         requests, asked_ms = (max(0, count) for count in grown.values())
@@ -36,12 +36,12 @@ class Pace:
 
     @property
     def per_minute(self) -> float:
-        """Return the requests of a minute."""
+        """Return the number of requests a minute."""
         return self.requests * _MS_A_MINUTE / self.span_ms if self.span_ms > 0 else 0.0
 
 
 LOOKS: Final = 11
-"""Rates of triggers and jobs are those of the last ten seconds."""
+"""Number of looks that are kept: at one a second, rates are those of the last ten seconds."""
 _SETTLED: Final = ("delivered", "skipped", "dead", "discarded")
 
 

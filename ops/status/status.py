@@ -79,7 +79,7 @@ def read_status(
 
 
 def _waiting(totals: Totals) -> dict[str, Any]:
-    """Return the part of the document about what waits."""
+    """Return the part of the document about waiting deliveries."""
     oldest = None if totals.oldest_ms is None else (totals.now_ms - totals.oldest_ms) / 1000
     return {
         "lanes": totals.of_lanes(),
@@ -217,7 +217,7 @@ def _differing_files(processes: Iterable[Process], settings: Settings) -> dict[s
 
 
 def _engine_use(trigger: Trigger | None, processes: Sequence[Process]) -> dict[str, Any]:
-    """Return the number of a template's last events that needed the engine, by reason."""
+    """Return the number of a template's last events that needed the Jsonnet engine, by reason."""
     counts: Counter[str] = Counter()
     template = trigger.template if trigger else ""
     for process in processes:

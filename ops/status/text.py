@@ -15,7 +15,7 @@ _EXPLAINED: Final = frozenset({"paused", "stopped", "refused", "waits", "failed"
 
 
 class StatusTable(NamedTuple):
-    """The columns of a table, its rows by what each is about, and the ill ones, which are red."""
+    """A table of the status: its columns, its rows by subject, and the ill subjects, drawn red."""
 
     columns: TableColumns
     rows: Mapping[str, Sequence[str]]
@@ -146,7 +146,7 @@ def _config(process: Mapping[str, Any]) -> str:
 
 
 def _template(trigger: Mapping[str, Any]) -> str:
-    """Return a template's version, workers with another one, and why a newer one is not used."""
+    """Describe a trigger's template: its version, other versions, canary, and refused changes."""
     text = trigger["version"] or "-"
     for worker, versions in trigger["other_versions"].items():
         text += f"; {worker} still has {', '.join(versions)}"

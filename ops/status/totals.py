@@ -86,7 +86,7 @@ class Totals:
         return sum(each.get(kind, 0) for each in self.by_trigger.values())
 
     def by_reason(self, kind: str) -> Counter[str]:
-        """Return a kind of count by reason, over all triggers."""
+        """Return the counts of one kind by reason, over all triggers."""
         found: Counter[str] = Counter()
         for reasons in self.reasons[kind].values():
             for reason, count in reasons.items():
@@ -107,7 +107,7 @@ class Totals:
         return {lane: _outcomes(counted[lane]) for lane in lanes}
 
     def of_lanes(self) -> dict[str, Any]:
-        """Return the number and the age of the deliveries that wait in each lane."""
+        """Return the number of waiting deliveries, and the age of the oldest, in each lane."""
         return {
             name: {
                 "waiting": count,

@@ -185,7 +185,7 @@ def _document(one: Checked) -> dict[str, Any]:
 
 
 def _needed_engine(report: TemplateReport) -> str:
-    """Say how many samples needed the Jsonnet engine all the same, and why."""
+    """Say how many samples needed the Jsonnet engine although the template is compiled, and why."""
     needed = report.needed_engine
     if not needed:
         return ""

@@ -87,7 +87,7 @@ def try_there(
     settings: Mapping[str, Any],
     ours: Rehearsed,
 ) -> tuple[Any, str]:
-    """Have Lytics render an event, and compare the result with ours (`ours`).
+    """Have Lytics render an event, and compare the result with that of segrelay (`ours`).
 
     Returns:
         The result of Lytics, and the difference or failure; "" = there is none. Lytics answers 200

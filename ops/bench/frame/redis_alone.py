@@ -27,13 +27,13 @@ _TEMPLATES: Final = 'templates = "{folder}"\n'
 
 
 def audiences_of(triggers: int) -> list[str]:
-    """Return the audiences of this many triggers: two triggers share one."""
+    """Return the names of the audiences for a number of triggers; two triggers share one."""
     return [f"audience-{number:03}" for number in range(triggers // 2)]
 
 
 @dataclass(frozen=True, slots=True)
 class RedisAlone:
-    """A Redis that runs until the benchmark ends.
+    """An embedded Redis and its configuration, for the duration of a benchmark.
 
     Args:
         folder: Holds the configuration and Redis' files; removed afterwards.
@@ -46,7 +46,7 @@ class RedisAlone:
 
 @contextmanager
 def redis_alone(tables: str = "") -> Iterator[RedisAlone]:
-    """Start an embedded Redis in a temporary folder, with a configuration of these tables."""
+    """Start an embedded Redis in a temporary folder, with a configuration that has these tables."""
     with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as name:
         path = Path(name) / "segrelay.toml"
         path.write_text(_TEMPLATES.format(folder=SHIPPED_FOLDER) + tables)

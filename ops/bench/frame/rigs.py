@@ -42,7 +42,7 @@ def start_workers(rig: Rig, workers: int = _WORKERS, processes: int = _PROCESSES
 
 
 def send(rig: Rig, payloads: Iterable[bytes]) -> float:
-    """Accept payloads with `segrelay send`; returns the seconds that it took."""
+    """Accept payloads with `segrelay send`, and return the seconds that it took."""
     source = rig.folder / "events.ndjson"
     with source.open("wb") as file:
         file.writelines(payload + b"\n" for payload in payloads)

@@ -14,7 +14,7 @@ from ops.terminal.console import log_to_stderr
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One bar of a scenario.
+    """A variant of a scenario's measurement: one bar of its plot.
 
     Args:
         label: Shown beside the bar.
@@ -27,7 +27,7 @@ class Variant:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def value_in(self, document: Any) -> float:
-        """Return this variant's value."""
+        """Return this variant's value from a measured document."""
         for step in self.figure.split("/"):
             document = document[step]
         return float(document)
@@ -75,7 +75,7 @@ class Runs:
     _documents: dict[tuple[int, str], Any] = field(default_factory=dict)
 
     def measured(self, scenario: Scenario) -> dict[str, Any]:
-        """Return the scenario's values by variant, and the documents that they come from."""
+        """Measure a scenario, and return its values by variant with the measured documents."""
         values: dict[str, list[float]] = {variant.label: [] for variant in scenario.variants}
         documents: dict[str, list[Any]] = {}
         for number in range(self.count):
@@ -129,6 +129,6 @@ def summed_up(values: Mapping[str, Sequence[float]]) -> dict[str, dict[str, floa
 
 
 def _ratio(found: Sequence[float], base: Sequence[float]) -> float | None:
-    """Return the median of the ratios to the first variant, each within one run."""
+    """Return the median over all runs of the ratio to the first variant."""
     ratios = [value / first for value, first in zip(found, base, strict=True) if first]
     return round(statistics.median(ratios), 3) if ratios else None

@@ -29,7 +29,7 @@ from worker.errors import SegrelayError
 
 
 def main() -> int:
-    """Measure, and print one document."""
+    """Measure the contestants, and print the results as one JSON document and a table."""
     arguments = _arguments()
     results: dict[str, list[ContestResult]] = {}
     for number in range(arguments.runs):

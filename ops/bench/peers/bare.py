@@ -50,7 +50,7 @@ def enqueue(events: list[bytes]) -> None:
 
 
 def main() -> None:
-    """Deliver until the process is ended."""
+    """Deliver the events of all streams until the process is ended."""
     client = redis.Redis.from_url(os.environ["PEER_REDIS"])
     renderer = Renderer(SHIPPED_FOLDER)
     templates = {way: renderer.load(f"insider/{way}.jsonnet") for way in PATHS}

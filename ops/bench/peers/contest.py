@@ -35,7 +35,7 @@ _PROCESSES: Final = max(2, os.cpu_count() or 2)
 
 @dataclass(frozen=True, slots=True)
 class ContestResult:
-    """The result of one run.
+    """The result of one run of a contestant.
 
     Args:
         events_per_second: Rate from the first time that the sandbox was seen to have users.
@@ -74,7 +74,7 @@ class Contestant:
     is_ours: bool = False
 
     def run(self, folder: Path, events: list[bytes], limit: int, kills: int) -> ContestResult:
-        """Deliver these events once."""
+        """Deliver events to a sandbox, killing the workers a number of times; return the result."""
         with SandboxProcess(limit_per_minute=limit) as sandbox, _redis(folder) as url:
             environment = {
                 **os.environ,
@@ -115,7 +115,7 @@ class Ourselves(Contestant):
     """The contestant segrelay, with the configuration that `init` writes."""
 
     def run(self, folder: Path, events: list[bytes], limit: int, kills: int) -> ContestResult:
-        """Deliver these events once."""
+        """Deliver events to a sandbox, killing the workers a number of times; return the result."""
         rig = Rig(
             folder,
             exit_events=False,
@@ -131,7 +131,7 @@ class Ourselves(Contestant):
 
 
 class _PeerWorkers:
-    """Process groups that can be killed and started again; their processor time is counted."""
+    """The worker processes of a contestant, whose processor time is counted across restarts."""
 
     def __init__(
         self, commands: list[list[str]], environment: dict[str, str], folder: Path
@@ -186,7 +186,7 @@ class _PeerWorkers:
 def _watched(
     sandbox: SandboxProcess, workers: _PeerWorkers, events: int, kills: int
 ) -> ContestResult:
-    """Wait until all users have arrived, or no more come, and return the result."""
+    """Wait until all users have arrived at the sandbox, or no more come; return the result."""
     started = begun = last_new = time.monotonic()
     first = seen = killed = 0
     summary: dict[str, Any] = {}
@@ -321,4 +321,4 @@ CONTESTANTS: Final[Sequence[Contestant]] = (
         is_ours=True,
     ),
 )
-"""The `share` of each is chosen so that all take about the same time."""
+"""All contestants, with the `share` of the events that lets each take about the same time."""

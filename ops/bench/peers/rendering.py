@@ -29,7 +29,7 @@ _HERE: Final = Path(__file__).parent
 
 @cache
 def client_of(pid: int) -> httpx.Client:  # noqa: ARG001 - the key of the cache
-    """Return the HTTP client of a process: one that was made before a fork can't be shared."""
+    """Return the HTTP client of a process; a client made before a fork can't be shared."""
     return httpx.Client(base_url=os.environ["PEER_SANDBOX"], timeout=20)
 
 
@@ -40,13 +40,13 @@ def direction_of(event: bytes) -> str:
 
 
 def rendered(event: bytes) -> tuple[str, bytes]:
-    """Return path and body of one event, with the engine that $PEER_ENGINE names."""
+    """Return path and body of the request for one event, rendered by the engine $PEER_ENGINE."""
     [request] = rendered_together([event])
     return request
 
 
 def rendered_together(events: Sequence[bytes]) -> list[tuple[str, bytes]]:
-    """Return one request for each direction; events are rendered one by one."""
+    """Return one request for each direction of the events, which are rendered one by one."""
     users: dict[str, list[Any]] = {}
     for event in events:
         direction = direction_of(event)

@@ -21,9 +21,9 @@ _CALM_SECONDS: Final = 0.5
 _CALM_AT_MOST_SECONDS: Final = 30.0
 
 LedgerEntry = tuple[int, int, Direction]
-"""Number of the audience, number of the trigger, and the direction."""
+"""A delivery in a ledger: the audience's number, the trigger's number, and the direction."""
 ENTER, EXIT, EXIT_EVENT = range(1, 4)
-"""Numbers of triggers."""
+"""The numbers that the triggers of the cases have in the ledger."""
 CASES: Final[dict[str, Sequence[LedgerEntry]]] = {
     "one audience entered": [(1, ENTER, Direction.ENTER)],
     "three audiences entered": [(a, ENTER, Direction.ENTER) for a in (1, 2, 3)],
@@ -59,13 +59,13 @@ class Size(NamedTuple):
 
 
 def ledger_size(events: int, case: str) -> dict[str, float]:
-    """Measure the ledgers of this many profiles; a case is one of `CASES`."""
+    """Measure the ledgers of many profiles, each with the deliveries of a case of `CASES`."""
     size = measure(CASES[case], events)
     return {"bytes_a_profile": round(size.memory), "packed_bytes": size.packed}
 
 
 def measure(deliveries: Sequence[LedgerEntry], profiles: int) -> Size:
-    """Write this many equal ledgers into an empty Redis, and compare its memory."""
+    """Measure the bytes of a ledger by writing many equal ones into an empty Redis."""
     text = packed(deliveries)
     with redis_alone() as on:
         client = on.client
@@ -78,7 +78,7 @@ def measure(deliveries: Sequence[LedgerEntry], profiles: int) -> Size:
 
 
 def write_ledgers(client: Redis, text: bytes, profiles: int) -> None:
-    """Write the same ledger for this many profiles, over all partitions."""
+    """Write the same ledger for a number of profiles, spread over all partitions."""
     for first in range(0, profiles, _AT_ONCE):
         pipe = client.pipeline(transaction=False)
         for number in range(first, min(first + _AT_ONCE, profiles)):

@@ -39,13 +39,13 @@ _ROUNDS: Final = 20
 _OTHERS: Final = tuple(
     f"cmdstat_{name}" for name in ("info", "auth", "cluster", "config", "client", "hlen")
 )
-"""Commands of this benchmark and of connecting, and one that a process gives every few seconds: how
-many letters there are in all partitions."""
+"""Commands that are not counted: those of this benchmark, of connecting, and `HLEN`, with which a
+process counts the dead letters of all partitions every few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeUse:
-    """The processor time and the commands of a server so far."""
+    """The processor time and the number of commands of a Redis server up to one moment."""
 
     seconds: float
     commands: int
@@ -55,7 +55,7 @@ class NodeUse:
 def deliver(
     *, events: int, masters: int = 1, partitions: int = 256, triggers: int = 0, audiences: int = 0
 ) -> dict[str, Any]:
-    """Measure the servers' processor time and commands for events, from sender to settlement.
+    """Measure the Redis servers' processor time and commands for publishing and draining events.
 
     Args:
         events: Number of events.
@@ -151,7 +151,7 @@ def _processor_time(
     idle: Mapping[str, float],
     events: int,
 ) -> dict[str, float]:
-    """Return the processor time of an event in µs, without that of a server that is idle."""
+    """Return the processor time of an event in µs, without what an idle server uses."""
     each = [
         1e6
         * (use.seconds - before[name].seconds - idle[name] * (use.at - before[name].at))

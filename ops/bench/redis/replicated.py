@@ -53,7 +53,7 @@ def deliver_replicated(*, events: int, servers: Servers, replicas: int) -> dict[
 
 
 def _answers(rig: Rig, port: int, bodies: list[bytes]) -> Iterator[float]:
-    """Yield the seconds until each of these requests is answered, one after the other."""
+    """Post webhooks one after the other, and yield the seconds until each is answered."""
     wait_for_receiver(port, rig.start_beside("serve"))
     with httpx.Client(headers={"X-Segrelay-Secret": SECRET}) as client:
         for body in bodies:

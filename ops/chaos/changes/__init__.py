@@ -1,1 +1,1 @@
-"""Changes that people make to a running system while everything breaks."""
+"""Changes that operators make to a running system while its parts are broken."""

@@ -31,7 +31,7 @@ from worker.errors import OperationsMustAct
 AUDIENCE: Final = "aborted"
 CONFIGURATION: Final = trigger_pairs([AUDIENCE])
 _ROW_BYTES: Final = 900
-"""About a thousand rows make a block, and a reader waits for room between two blocks."""
+"""Bytes of filler in a row: a thousand rows make a block, and a reader waits between two blocks."""
 _WAITS_SECONDS: Final = 180.0
 _FROZEN_SECONDS: Final = 3.0
 _ENDS_SECONDS: Final = 60.0
@@ -49,7 +49,7 @@ class AbortedJob:
 
 @dataclass(slots=True)
 class AbortedJobs:
-    """Starts jobs and aborts them.
+    """Starts backfills, and aborts them while their readers wait for room.
 
     Args:
         rows: The number of rows of each job.
@@ -79,7 +79,7 @@ class AbortedJobs:
         self.problems.append("no reader of a job that is to be aborted ever waited for room")
 
     def judged(self, held: Mapping[str, list[str]]) -> tuple[int, int]:
-        """Return how many people were delivered who must not be, and how many are missing.
+        """Return how many deliveries were made despite an abort, and how many are missing.
 
         Args:
             held: The audiences of everybody at Insider, by email.
@@ -114,7 +114,7 @@ class AbortedJobs:
         return self.operator.document("backfill", "status", name)
 
     def _waits(self, name: str, reader: subprocess.Popen[bytes]) -> bool:
-        """Wait until the reader says that it waits; says whether it does."""
+        """Wait until the reader reports that it waits for room, and return whether it did."""
         gives_up_at = time.monotonic() + _WAITS_SECONDS
         while reader.poll() is None and time.monotonic() < gives_up_at:
             if b"waiting: " in self._log(name).read_bytes():
@@ -152,7 +152,7 @@ class AbortedJobs:
         return path
 
     def _configuration(self, name: str) -> Path:
-        """Write a configuration whose mark a third of the rows reaches, if nothing is drained."""
+        """Write a configuration whose high-water mark is reached by a third of the job's rows."""
         path = self.rig.folder / f"{name}.toml"
         text = self.rig.settings.source.read_text()
         path.write_text(

@@ -1,4 +1,4 @@
-"""Changes that people make to a running system while everything breaks.
+"""The histories of a run: aborted jobs, a renamed audience, and a rewritten export.
 
 Jobs are aborted, an audience is renamed, and an export is rewritten, one after the other in a
 thread of their own. The disruptions go on meanwhile, so each command is given until it succeeds.
@@ -24,7 +24,7 @@ from ops.rig.rig import Rig
 from worker.errors import SegrelayError
 
 _COMMAND_SECONDS: Final = 130.0
-"""Longer than any command may take; see `Rig.command`."""
+"""Seconds to wait for the last command, longer than any should take; see `Rig.command`."""
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Histories:
 
     @classmethod
     def of(cls, rig: Rig, plan: Plan, happened: list[Happening], stop_at: float) -> Histories:
-        """Return the histories that a plan wants."""
+        """Prepare the histories of a plan."""
         rng = random.Random(plan.seed + 3)  # noqa: S311 - repeatable on purpose
         operator = PatientOperator(rig, stop_at)
         return cls(
@@ -60,18 +60,18 @@ class Histories:
 
     @property
     def problems(self) -> list[str]:
-        """Return what did not go as it must."""
+        """Return the problems of the histories, such as a command that never succeeded."""
         own = (self.operator, self.aborted, self.renamed)
         return [*self._problems, *(problem for each in own for problem in each.problems)]
 
     def start(self) -> None:
-        """Start them."""
+        """Start the histories."""
         self.rewritten.begin()
         self._thread = threading.Thread(target=self._run, name="histories", daemon=True)
         self._thread.start()
 
     def finish(self) -> None:
-        """Wait until they have come to their end."""
+        """Wait until the histories have ended, at most until the end of the run."""
         if self._thread:
             self._thread.join(max(0.0, self.operator.stop_at - time.monotonic()))
             if self._thread.is_alive():
@@ -79,14 +79,14 @@ class Histories:
         self.rewritten.end()
 
     def end(self) -> None:
-        """End them wherever they are, so that no command of theirs outlives the run."""
+        """Stop the histories at once, so that none of their commands outlives the run."""
         self.operator.end()
         self.rewritten.end()
         if self._thread:
             self._thread.join(_COMMAND_SECONDS)
 
     def published(self) -> int:
-        """Return how many deliveries they have brought in."""
+        """Return the number of deliveries that the histories have published."""
         return self.aborted.accepted() + self.renamed.published + self.rewritten.accepted()
 
     def _run(self) -> None:

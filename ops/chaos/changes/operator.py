@@ -17,7 +17,7 @@ _PAUSE_SECONDS: Final = 0.3
 
 @dataclass(slots=True)
 class PatientOperator:
-    """Somebody at the command line while everything breaks.
+    """An operator who repeats each command until it succeeds.
 
     Args:
         stop_at: The end of the whole run, by the monotonic clock.
@@ -30,7 +30,7 @@ class PatientOperator:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def insist(self, *arguments: str) -> None:
-        """Give a command until it succeeds.
+        """Repeat a command until it succeeds.
 
         Raises:
             OperationsMustAct: It never did.
@@ -38,7 +38,7 @@ class PatientOperator:
         self._insist(*arguments)
 
     def document(self, *arguments: str) -> dict[str, Any]:
-        """Give a command with `--json` until it succeeds, and return the document that it prints.
+        """Repeat a command with `--json` until it succeeds, and return the document that it prints.
 
         Raises:
             OperationsMustAct: It never did.
@@ -47,11 +47,11 @@ class PatientOperator:
         return found
 
     def pause(self) -> bool:
-        """Wait a moment; says whether there is time to try again."""
+        """Wait a moment, and return whether there is time to try again."""
         return not self._over.wait(_PAUSE_SECONDS) and time.monotonic() < self.stop_at
 
     def end(self) -> None:
-        """Give no command again."""
+        """Stop repeating commands."""
         self._over.set()
 
     def _insist(self, *arguments: str) -> bytes:

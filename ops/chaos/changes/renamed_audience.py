@@ -25,7 +25,8 @@ _EXIT_TRIGGER: Final = "trigger:exit"
 _EXITS_SECONDS: Final = 20.0
 _BEFORE_ALL_SECONDS: Final = 3 * 86_400
 _DELIVERIES_OF_A_MOVE: Final = 3
-"""The exit of the old name, its event, and the entrance under the new name."""
+"""Deliveries for each moved person: an exit and its event under the old name, and an entrance under
+the new name."""
 
 
 def names_of(audience: str) -> tuple[str, ...]:
@@ -35,11 +36,11 @@ def names_of(audience: str) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class RenamedAudience:
-    """Renames the audience once.
+    """Renames an audience once, while exits from it wait.
 
     Args:
         happened: All that happens; the people of these events are named to the command.
-        exits_waited: Whether exits waited when the name changed.
+        is_renamed: Whether the command has succeeded.
         published: Deliveries that the command has published.
     """
 
@@ -51,7 +52,7 @@ class RenamedAudience:
     problems: list[str] = field(default_factory=list)
 
     def rename(self) -> None:
-        """Hold exits back until one waits, rename, and let them go on."""
+        """Pause the exits, rename the audience when one waits, and resume the exits."""
         people = self._people()
         self.operator.insist("pause", _EXIT_TRIGGER)
         gives_up_at = time.monotonic() + _EXITS_SECONDS
@@ -68,7 +69,7 @@ class RenamedAudience:
         self.operator.insist("resume", _EXIT_TRIGGER, "--no-wait")
 
     def in_new_words(self, happened: Iterable[Happening]) -> list[Happening]:
-        """Return what happened as it counts in the end: under the new name."""
+        """Return the events under the new name of the audience, if it was renamed."""
         if not self.is_renamed:
             return list(happened)
         return [
@@ -76,7 +77,7 @@ class RenamedAudience:
         ]
 
     def _people(self) -> Path:
-        """Write down whom events concern; as members, as of a time before all events."""
+        """Write the file of people whom the audience's events concern, dated before all events."""
         path = self.rig.folder / "people-of-the-renamed-audience.ndjson"
         emails = sorted({event.email for event in self.happened if event.audience == OLD})
         path.write_bytes(b"".join(orjson.dumps({"email": email}) + b"\n" for email in emails))

@@ -33,7 +33,7 @@ source = "file:{_FOLDER}/*.ndjson"
 every = "3s"
 {trigger_pairs([AUDIENCE])}"""
 _MOVERS: Final = 40
-"""People who join with a version and leave with the next; a sync believes a hundred."""
+"""People who join with a version and leave with the next; a sync asks only about more than 100."""
 _MEETS_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.03
 _WRITING_SECONDS: Final = (0.0, 0.3)
@@ -42,7 +42,7 @@ _PAUSE_SECONDS: Final = 3.0
 
 @dataclass(slots=True)
 class RewrittenFile:
-    """Rewrites the export, each time that a scan is under way.
+    """Rewrites an export, each time while a sync scans it.
 
     Args:
         count: The number of people in every version.
@@ -69,22 +69,22 @@ class RewrittenFile:
         self._thread.start()
 
     def end(self) -> None:
-        """Rewrite no more."""
+        """Stop rewriting the export."""
         self._stop.set()
         if self._thread:
             self._thread.join()
 
     @property
     def stayers(self) -> list[str]:
-        """Return who is in every version."""
+        """Return the email addresses of the people who are in every version."""
         return [f"exported{number}@example.com" for number in range(self.count)]
 
     def truth(self) -> dict[str, list[str]]:
-        """Return who is where, by email, as the last version has it."""
+        """Return the audiences of each person, by email, according to the last version."""
         return {row["email"]: [AUDIENCE] for row in self._rows()}
 
     def is_found(self) -> bool:
-        """Say whether a whole run of the sync has begun after the last writing, and ended."""
+        """Say whether a whole run of the sync began after the last rewrite, and has ended."""
         partitions = self.rig.settings.redis.numbering
         last = SyncBook(self.rig.client, AUDIENCE, partitions).peek().last
         is_certain = last.get("outcome") in CERTAIN and not last.get("restarts")
@@ -107,7 +107,7 @@ class RewrittenFile:
             self._write()
 
     def _meet_scan(self) -> bool:
-        """Wait until a scan has read a part of the file; says whether one has."""
+        """Wait until a scan has read a part of the file, and return whether one has."""
         gives_up_at = time.monotonic() + _MEETS_SECONDS
         while time.monotonic() < gives_up_at and not self._stop.wait(_LOOK_SECONDS):
             run = self.rig.ask_redis(self._peek, away=None)

@@ -1,4 +1,4 @@
-"""Breaks things while they work, and puts them back."""
+"""Injects faults into the running system, and repairs them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from ops.embedded import lifecycle as embedded
 from ops.rig.rig import WORKER_READY, Rig, kill_group
 
 STOP_SECONDS: Final = 5.0
-"""A worker that was told to stop ends within this time."""
+"""Seconds within which a worker that was told to stop has to end."""
 _STOP_SECONDS_AT_MOST: Final = 20.0
 _LOGS_SECONDS: Final = 1.0
 _READY_SECONDS: Final = 180.0
-"""A busy machine takes long to start a worker."""
+"""Seconds to wait for a ready worker: a busy machine takes long to start one."""
 _LOOK_SECONDS: Final = 0.05
 
 
 @dataclass(slots=True)
 class FaultInjector:
-    """Breaks what a plan says, and puts it back.
+    """Injects the faults of a plan, and repairs them.
 
     Args:
         masters: Behind Sentinels or in a Cluster; None where there is a single Redis.
@@ -74,7 +74,7 @@ class FaultInjector:
         return self._receiver.pid if self._receiver else 0
 
     def end_receiver(self) -> None:
-        """End the receiver in good order."""
+        """Stop the receiver gracefully (SIGTERM), and note a problem if it does not end well."""
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.terminate()
@@ -93,7 +93,7 @@ class FaultInjector:
         self.rig.start_worker(option, number=-1 if fresh else number)
 
     def victim(self) -> int:
-        """Return a worker that is at work; waits until there is one."""
+        """Return the number of a random worker that is ready, and wait until there is one."""
         gives_up_at = time.monotonic() + _READY_SECONDS
         while time.monotonic() < gives_up_at:
             self.revive()
@@ -128,7 +128,7 @@ class FaultInjector:
             return WORKER_READY in lines.read()
 
     def inject(self, disruption: Disruption) -> None:
-        """Do one disruption to a worker that is at work, or to what it depends on."""
+        """Carry out a disruption on a worker that is ready, or on something that it depends on."""
         self._disruptions()[disruption](self.victim())
         self.done[disruption] += 1
 
@@ -190,7 +190,7 @@ class FaultInjector:
         self.readers.kill_one()
 
     def _stop(self, number: int) -> None:
-        """Stop one process that drains, or the whole worker."""
+        """Suspend one process that drains, or a whole worker, for longer than a lease (SIGSTOP)."""
         whole = self.rng.random() < 0.5  # noqa: PLR2004 - a coin
         self.drains_hit += self.plan.concurrency if whole else 1
         worker = self.rig.workers[number].pid
@@ -207,7 +207,7 @@ class FaultInjector:
         self._start(number)
 
     def end(self, number: int) -> None:
-        """End a worker in good order, and write down how that went."""
+        """Stop a worker gracefully (SIGTERM), and record how long it took or what went wrong."""
         begun = time.monotonic()
         worker = self.rig.workers[number]
         expected = {0} if self._is_ready(number) else {0, -signal.SIGTERM}
@@ -227,7 +227,7 @@ class FaultInjector:
             self.problems.append(f"worker {number} ended with {code} when told to stop")
 
     def _log_stacks(self, parent: int) -> None:
-        """Make a worker and its children log their stacks (SIGUSR1, as Celery has it)."""
+        """Make a worker and its children log their stacks, as Celery does at SIGUSR1."""
         for pid in (parent, *children(parent)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGUSR1)
@@ -245,7 +245,7 @@ class FaultInjector:
         self.rig.sandbox.settings(limit_per_minute=self.rng.choice(LIMITS_PER_MINUTE))
 
     def _child(self, number: int) -> int:
-        """Return a child of a worker; the worker itself where it has none."""
+        """Return the process id of a random child of a worker, or of the worker if it has none."""
         parent = self.rig.workers[number].pid
         found = children(parent)
         return self.rng.choice(found) if found else parent

@@ -22,13 +22,13 @@ _REPLICAS = 2
 
 
 class Masters(Protocol):
-    """Servers of which a replica takes over where a master is lost."""
+    """Redis servers whose replicas take over when a master is lost."""
 
     def kill_one(self) -> None:
         """End a master with SIGKILL, and start it again when a replica has taken over."""
 
     def stop_one(self, seconds: float) -> None:
-        """Stop a master for so long that a replica takes over."""
+        """Suspend a master (SIGSTOP), long enough for a replica to take over."""
 
     def move_slot(self) -> None:
         """Move the slot of a partition to another master."""
@@ -54,7 +54,7 @@ class SentinelMasters:
         self.sentinels.await_replicas(_REPLICAS)
 
     def move_slot(self) -> None:
-        """Do nothing: there are no slots."""
+        """Do nothing: a master behind Sentinels has no slots."""
 
 
 @dataclass(slots=True)

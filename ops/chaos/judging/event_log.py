@@ -25,7 +25,7 @@ class LoggedEvent(NamedTuple):
 
 
 def missing_events(rig: Rig, happened: list[Happening]) -> list[Happening]:
-    """Return the newest events that the log lacks.
+    """Return the newest events of people and audiences that Insider's log lacks.
 
     An event under the other name of a renamed audience stands for it. People of whom the sandbox
     keeps only the last events are passed over.
@@ -45,7 +45,7 @@ def missing_events(rig: Rig, happened: list[Happening]) -> list[Happening]:
 def is_told(
     event: Happening, logged: Collection[LoggedEvent], ledger: Iterable[LedgerLine]
 ) -> bool:
-    """Say whether the log of a person tells the newest event of an audience.
+    """Say whether a person's log contains the newest event of an audience, or one in its place.
 
     A state event that told the same later stands for it, if it was delivered. If it was not,
     because Insider had it already, the ledger's time was raised, and the newest event that the log
@@ -66,7 +66,7 @@ def is_told(
 
 
 def _logged(rig: Rig, emails: Collection[str]) -> Mapping[str, list[LoggedEvent] | None]:
-    """Return the log by email; None for people of whom it is cut short."""
+    """Return Insider's event log by email; None for people whose log is cut short."""
     found: dict[str, list[LoggedEvent] | None] = {}
     for email, profile in _profiles(rig, emails):
         is_whole = profile["event_count"] == len(profile["events"])

@@ -10,7 +10,7 @@ from worker.contract.keys import PartitionKeys, digest_of, partition_of
 
 
 def ledgers_of(rig: Rig, emails: Iterable[str]) -> dict[str, list[LedgerLine]]:
-    """Return what the ledger holds of people, by email."""
+    """Return the lines of people's ledgers, by email."""
     names = Names(rig.client)
     partitions: dict[int, list[str]] = {}
     for email in emails:

@@ -1,4 +1,4 @@
-"""The verdict on a run: all counts, and everything that must not be, with its evidence."""
+"""The verdict on a run: all counts, and the broken promises with their evidence."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MAYBE_APPLIED: Final = ("lost_answer", "late", "error.500", "error.502", "error
 
 @dataclass(frozen=True, slots=True)
 class ChaosVerdict:
-    """The report.
+    """The report on a chaos run.
 
     Args:
         lost: Deliveries that were accepted and came to no end, and newest events that the ledger
@@ -83,11 +83,11 @@ class ChaosVerdict:
 
     @property
     def explained(self) -> bool:
-        """Say whether what was sent twice has its reasons."""
+        """Say whether kills and faults explain everything that was sent twice."""
         return not any(map(self.unexplained, (self.sent_twice, self.events_twice)))
 
     def unexplained(self, twice: Mapping[str, int]) -> int:
-        """Return how many requests more were repeated than kills and faults explain."""
+        """Return how many more requests were repeated than kills and faults explain."""
         after_answers = twice["answered"] + twice["in_flight"]
         return max(
             0,
@@ -96,7 +96,7 @@ class ChaosVerdict:
         )
 
     def violations(self) -> list[str]:
-        """Return what must not be; none = all promises were kept."""
+        """Return the broken promises and the problems of the run; none = all promises were kept."""
         found = [f"{name} {n}" for name, n in self._zeros().items() if n]
         if not self.explained:
             found.append(
@@ -118,7 +118,7 @@ class ChaosVerdict:
         }
 
     def document(self) -> dict[str, Any]:
-        """Return it for machines."""
+        """Return the verdict as the document that `--json` prints."""
         requests = self.sandbox["requests"]
         return {
             "kept": not self.violations(),
@@ -163,7 +163,7 @@ def judge(
     participants: Participants,
     seconds: float,
 ) -> ChaosVerdict:
-    """Compare what there is with what must be."""
+    """Compare the state after a run with the expected one, and return the verdict."""
     feeder, _, _, regulars, histories, _ = participants
     status = read_status(rig.client, rig.settings)
     summary = rig.sandbox.get("summary")
@@ -204,7 +204,7 @@ def judge(
 def _differences(
     held: Mapping[str, list[str]], should: Mapping[str, list[str]]
 ) -> dict[str, set[str]]:
-    """Return the audiences that a person wrongly is or is not in, by email."""
+    """Return the audiences in which Insider wrongly has or lacks a person, by email."""
     wrong = sorted(email for email in held.keys() | should if held.get(email) != should.get(email))
     return {email: set(held.get(email, ())) ^ set(should.get(email, ())) for email in wrong}
 
@@ -225,7 +225,7 @@ def _of_participants(participants: Participants) -> dict[str, Any]:
 
 
 def _of_sandbox(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a verdict that the sandbox's summary tells."""
+    """Return the fields of a verdict that come from the sandbox's summary."""
     by_fault, repeats = summary["requests"]["by_fault"], summary["repeats"]
     return {
         "overlaps": summary["overlaps"]["different"],
@@ -241,7 +241,7 @@ def _unsettled(status: Mapping[str, Any]) -> int:
 
 
 def _facts(histories: Histories, summary: Mapping[str, Any]) -> dict[str, int]:
-    """Return the numbers that show how much of each history there was."""
+    """Return counts that show whether the histories took place."""
     return {
         "jobs_aborted": len(histories.aborted.jobs),
         "accepted_of_aborted_jobs": sum(job.accepted for job in histories.aborted.jobs),
@@ -269,18 +269,18 @@ def _sent_twice(users: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def _by_fate(repeats: Mapping[str, int]) -> dict[str, int]:
-    """Return the requests of which something came again, by what had become of it before."""
+    """Return how many requests had users or events that came again, by their earlier fate."""
     return {fate: repeats[f"doubled_{fate}"] for fate in _FATES}
 
 
 def _taken_out(rig: Rig, emails: list[str]) -> int:
-    """Return how many of these people have ever left by the sync of the export."""
+    """Return how many of the people were ever taken out by the sync of the export."""
     ledgers = ledgers_of(rig, emails)
     return sum(any(e.trigger == EXIT_TRIGGER for e in ledgers[email]) for email in emails)
 
 
 def _not_delivered(rig: Rig, happened: list[Happening]) -> list[tuple[Happening, str]]:
-    """Return the newest events that the ledger does not know as delivered, by trigger.
+    """Return the newest events, with the triggers for which the ledger lacks their delivery.
 
     A state event that told the same later stands for it.
     """

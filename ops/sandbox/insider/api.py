@@ -276,7 +276,7 @@ class Insider:
         return for_all is not False
 
     def _keep_objects(self, profile: InsiderProfile, given: tuple[Any, ...], who: str) -> None:
-        """Keep attributes of objects as they were sent, as Insider's patching is not known."""
+        """Keep object attributes as they were sent: how Insider patches them is not known."""
         for objects in given:
             if objects is None:
                 continue
@@ -371,7 +371,7 @@ def object_of(body: bytes) -> dict[str, Any]:
 
 
 def _read_back(profile: InsiderProfile, wanted: list[Any]) -> dict[str, Any]:
-    """Return attributes by the names of the reading path: `c_` for custom ones, `gdpr`."""
+    """Return attributes by the names that the reading path uses, e.g. `c_` before custom ones."""
     default, custom = profile.attributes()
     found = {"gdpr" if name == "gdpr_optin" else name: value for name, value in default.items()}
     for key in profile.keys:

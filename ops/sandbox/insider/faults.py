@@ -71,7 +71,7 @@ class Faults:
         return self.settings.latency_seconds + (jitter * self._random.random() if jitter else 0.0)
 
     def draw(self, path: str, body: bytes) -> Fault:
-        """Draw what happens to this request; rules come before poison, poison before chance."""
+        """Draw the fault of a request; rules come before poison, poison before chance."""
         if self._is_out():
             return _OUTAGE
         rule = self._matching_rule(path, body)
@@ -83,7 +83,7 @@ class Faults:
         return self._by_chance()
 
     def draw_read(self, path: str, body: bytes) -> Fault:
-        """Draw what happens to a request that only reads: outages and rules alone hold for it."""
+        """Draw the fault of a request that only reads, to which only outages and rules apply."""
         if self._is_out():
             return _OUTAGE
         rule = self._matching_rule(path, body)

@@ -23,7 +23,7 @@ def rename(insider: Insider, call: ArrivedRequest) -> Reply:
 
 
 def anonymize(insider: Insider, call: ArrivedRequest) -> Reply:
-    """Remove all that names a person from a profile."""
+    """Remove the identifiers and the default attributes of a profile."""
     if not insider.profiles.anonymize(identity_keys(object_of(call.body))):
         return error(404, "no such user for these identifiers: no data")
     return json_answer(200, {"success": True})

@@ -1,4 +1,4 @@
-"""The log of requests, with those that overlapped on a profile or came again."""
+"""The log of requests, with overlaps on a profile and with repetitions."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Overlap:
 
 
 class Journal:
-    """The log of requests that tests and people ask.
+    """The log of requests, which tests and people query.
 
     Args:
         track_events: Remember events by themselves, whichever user object brought them.
@@ -276,7 +276,7 @@ def _removals_of(user: Mapping[str, Any]) -> frozenset[int]:
 
 
 def _tell_one_thing(first: Flight, second: Flight, key: str | int) -> bool:
-    """Say whether two requests have the same data of a profile, or one a part of the other's.
+    """Say whether two requests have equal data of a profile, or one has a part of the other's.
 
     A delivery that shared a user object goes by itself after a request without an answer.
     """

@@ -111,7 +111,7 @@ class Profiles:
         return owner
 
     def rename(self, old: str, new: str) -> bool:
-        """Give a profile another identifier in the place of one; false if nobody has it."""
+        """Replace an identifier of a profile; return False if no profile has it."""
         profile = self._index.pop(old, None)
         if profile is None:
             return False
@@ -157,7 +157,7 @@ class Profiles:
         self.latest_events.append((who, written))
 
     def lists(self, attribute: str) -> dict[str, list[Any]]:
-        """Return email → sorted list of one custom array attribute, empty ones included."""
+        """Return one custom array attribute as sorted lists by email, empty lists included."""
         found = {}
         for key, profile in self._index.items():
             if key.startswith("email:"):
@@ -191,7 +191,7 @@ class Profiles:
 
 
 def _packed(value: Any) -> bytes:
-    """Return compact bytes of JSON: those of orjson occupy four kilobytes or more."""
+    """Return JSON as compact bytes; those that orjson returns occupy four kilobytes or more."""
     return bytes(memoryview(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
 
 
@@ -216,7 +216,7 @@ def write(
 
 
 def _array(there: Any, value: list[Any], *, append: bool, how: SandboxSettings) -> list[Any]:
-    """Return an array after this value was written to it."""
+    """Return an array attribute after a value was written to it."""
     if not append and (value or how.empty_array_overwrites):
         return _once(value)
     if type(there) is not list or not there:

@@ -11,12 +11,12 @@ _KEPT_A_GENERATION: Final = 2_000_000
 
 
 class RepeatedFate(IntEnum):
-    """The fate of something that was received; a higher one replaces a lower one."""
+    """The fate of a received body, user or event; a higher fate replaces a lower one."""
 
     NOT_APPLIED = 1
     """Refused, or lost before it took effect: receiving it again is right."""
     IN_FLIGHT = 2
-    """Its request has not ended yet."""
+    """The request that carried it has not ended yet."""
     UNANSWERED = 3
     """Took effect without a sure answer: receiving it again is explained."""
     ANSWERED = 4
@@ -24,7 +24,7 @@ class RepeatedFate(IntEnum):
 
 
 class _LastFate(NamedTuple):
-    """The fate of something, and the number of its request."""
+    """The last fate of a body, user or event, and the number of its request."""
 
     fate: RepeatedFate
     number: int
@@ -48,7 +48,7 @@ class Repeats:
         self._old: dict[int, _LastFate] = {}
 
     def receive(self, hashes: Iterable[int], number: int = 0) -> RepeatedFate | None:
-        """Record the hashes of a request; returns the highest fate of one of them before."""
+        """Record the hashes of a request, and return the highest fate that one of them had."""
         highest: RepeatedFate | None = None
         past, fates = _LastFate(RepeatedFate.IN_FLIGHT, number), self._young
         for each in hashes:

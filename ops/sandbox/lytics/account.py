@@ -126,7 +126,7 @@ class _Token(NamedTuple):
     """The contents of the token of the next page.
 
     Attributes:
-        uid: Behind whom the page begins.
+        uid: The uid after which the page begins.
     """
 
     slug: str

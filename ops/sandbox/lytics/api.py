@@ -28,7 +28,7 @@ _KEPT: Final = 100_000
 
 
 class Collect:
-    """The records by stream, and the number of rejected ones."""
+    """The collect API: it keeps records by response stream, and counts rejected ones."""
 
     def __init__(self, switches: LyticsSwitches) -> None:
         self.switches = switches

@@ -31,7 +31,7 @@ class WebhookJob(SandboxTable):
     webhook_url: str
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     segment_ids: tuple[str, ...] = ()
-    """Slugs or ids; none = all."""
+    """Slugs or ids of the audiences whose changes are sent; none = all."""
     audience_events: Literal["both", "enters_only", "exits_only"] = "both"
     user_fields: tuple[str, ...] | None = None
     include_segs: bool = False
@@ -42,7 +42,7 @@ class WebhookJob(SandboxTable):
     worker_count: int = Field(default=5, ge=1, le=32)
     cloud_events: bool = False
     compressed: bool = False
-    """Bodies are gzip."""
+    """Compress bodies with gzip."""
     template: Literal["", "insider"] = ""
     """"insider": a template was left selected, so that bodies arrive rendered already."""
 

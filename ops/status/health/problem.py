@@ -10,9 +10,9 @@ from ops.terminal.moments import shown_ms
 
 ProblemSeverity = Literal["ill", "attention"]
 ILL: Final[ProblemSeverity] = "ill"
-"""Customers notice it, or will soon."""
+"""The severity of a problem that customers notice, or will soon."""
 ATTENTION: Final[ProblemSeverity] = "attention"
-"""Look at it this week."""
+"""The severity of a problem that needs a look this week."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class HealthProblem:
     since_ms: int | None = None
 
     def __post_init__(self) -> None:
-        """Take the full stop from a message that was a sentence of its own."""
+        """Remove the full stop from the message, because the command follows it in a line."""
         object.__setattr__(self, "message", self.message.removesuffix("."))
 
     def document(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class HealthProblem:
 
 
 def line_of(problem: Mapping[str, Any]) -> str:
-    """Return the line that a person reads, from a problem's document."""
+    """Return one line of text from a problem's document."""
     of = f" {problem['subject']}" if problem["subject"] else ""
     since = f" since {problem['since']}" if problem["since"] else ""
     return (
@@ -67,7 +67,7 @@ def reason_of(one: Mapping[str, Any]) -> str:
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """Return counts by name as a person reads them."""
+    """Return counts by name as text, such as `vip 1,200, new 3`."""
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
 
 

@@ -47,7 +47,7 @@ class PostResult:
 
     @property
     def fate(self) -> NoticeFate:
-        """Return the fate of the message, as the book notes it."""
+        """Return the fate of the message that `NoticeBook` records."""
         if not self.failure:
             return SENT
         return IN_DOUBT if self.is_in_doubt else NOT_SENT
@@ -108,7 +108,7 @@ class Announcer:
     _is_ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Do rounds until it is told to end; nothing that fails ends it."""
+        """Run rounds until told to end; no failure ends them."""
         while not self._is_ended.wait(ROUND_SECONDS):
             try:
                 self.outage.observe(self._failure_of_round())
@@ -120,7 +120,7 @@ class Announcer:
         self._is_ended.set()
 
     def _failure_of_round(self) -> str:
-        """Do a round; returns why Redis can't be reached, "" if it can."""
+        """Run a round, and return the reason if Redis can't be reached; "" = it can."""
         try:
             self.round()
         except RedisUnavailable as error:
@@ -130,7 +130,7 @@ class Announcer:
         return ""
 
     def round(self) -> None:
-        """Judge, if it is this process' turn, and send what is to be sent."""
+        """Judge health, if it is this process' turn, and send the messages that are due."""
         if self.book.may_look():
             facts = read_facts(self.client, self.settings)
             self.book.observe(problems_of(facts), facts.now_ms)
@@ -138,7 +138,7 @@ class Announcer:
             pass
 
     def _send_one(self) -> bool:
-        """Send the oldest message; returns whether there may be another one."""
+        """Send the oldest message, and return whether there may be another one."""
         taken = self.book.take()
         if taken is None or not taken.may_be_sent():
             return False
@@ -192,7 +192,7 @@ _SLACK_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 def body_of(notice: Notice, settings: NotifySettings) -> dict[str, Any]:
-    """Return the JSON that is posted."""
+    """Return the JSON body of a message in the configured format."""
     match settings.format:
         case "slack":
             title, text = (

@@ -1,4 +1,4 @@
-"""The announced problems and the messages to be sent, in Redis: scripts decide for everybody."""
+"""The book of announced problems and waiting messages in Redis, which all processes share."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from worker.contract.settings import NotifySettings
 
 LOOK_SECONDS: Final = 2.0
 CALM_SECONDS: Final = 10.0
-"""A problem is over once it has been away for so long."""
+"""Seconds without a problem after which it is over."""
 QUIET_SECONDS: Final = 600.0
-"""A problem that comes back within this time comes and goes: its end is announced after the same
-time without it."""
+"""Seconds within which a problem that returns counts as coming and going: its end is announced only
+after this time without it."""
 CLAIM_SECONDS: Final = 60.0
 """Seconds after which a message of a process that vanished is sent by another one."""
 FRESH_SECONDS: Final = 30.0
-"""The part of that time in which the process that took it may begin to send it."""
+"""Seconds of `CLAIM_SECONDS` in which the process that took a message may begin to send it."""
 NoticeFate = Literal["sent", "not_sent", "in_doubt"]
 SENT: Final[NoticeFate] = "sent"
 NOT_SENT: Final[NoticeFate] = "not_sent"
@@ -69,7 +69,7 @@ class TakenNotice:
     fresh_until: float
 
     def may_be_sent(self) -> bool:
-        """Say whether nobody else can have taken it: this process may have stood still."""
+        """Say whether no other process can have taken the message while this one stood still."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) < self.fresh_until
 
 
@@ -86,7 +86,7 @@ class NoticeBook:
     _token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def may_look(self) -> bool:
-        """Say whether it is this process' turn to judge: every two seconds it is somebody's."""
+        """Say whether it is this process' turn to judge: every two seconds, one process may."""
         lock_ms = round(LOOK_SECONDS * 1_000) - 100
         with redis_errors():
             return bool(
@@ -94,7 +94,7 @@ class NoticeBook:
             )
 
     def observe(self, problems: Iterable[HealthProblem], read_ms: int) -> int:
-        """Note which problems there are; returns how many messages that makes, -1 if it is old."""
+        """Record the problems of a look; return the number of new messages, -1 = it is outdated."""
         announced = {ILL} | ({ATTENTION} if self.settings.severity == ATTENTION else set())
         documents = joined(one for one in problems if one.severity in announced)
         args = (
@@ -134,7 +134,7 @@ def wait_seconds(tries: int) -> float:
 
 
 def joined(problems: Iterable[HealthProblem]) -> dict[str, bytes]:
-    """Return the documents of problems as JSON, by name and subject; equal ones share a message."""
+    """Return problems as JSON by name and subject; those with equal ones are joined into one."""
     found: dict[str, list[HealthProblem]] = defaultdict(list)
     for one in problems:
         found[f"{one.name}|{one.subject}"].append(one)

@@ -29,7 +29,7 @@ from ops.status.notices.book import (
 )
 
 LEAST_SECONDS: Final = 5.0
-"""An outage of Redis that is over sooner, such as a restart, is not announced."""
+"""Seconds of the shortest outage of Redis that is announced; a restart is over sooner."""
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class MachineLock:
     _file: int | None = None
 
     def take(self) -> bool:
-        """Take it; returns whether this process holds it, or can't know who else would."""
+        """Take the lock; return whether this process holds it, or can't know if another does."""
         if self._file is not None:
             return True
         try:
@@ -96,7 +96,7 @@ class OutageAnnouncer:
     _next_at: float = 0.0
 
     def observe(self, failure: str) -> None:
-        """Take into account why Redis can't be reached now; "" = it can."""
+        """Record why Redis can't be reached now ("" = it can), and send the oldest message."""
         now = self.now_seconds()
         if failure:
             self._is_down(failure, now)

@@ -1,4 +1,4 @@
-"""The check of one template, also by Insider's panels; and the last checks of all templates."""
+"""Checks templates, also against Insider's panels, and remembers the last check of each."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _memory(workspace: Workspace) -> Path | None:
 
 
 def read_last_checks(workspace: Workspace) -> dict[str, LastCheck]:
-    """Return the last checks by template; none without a configuration, or a file of them."""
+    """Return the last checks by template; none without a configuration, or a record of checks."""
     path = _memory(workspace)
     try:
         document = orjson.loads(path.read_bytes()) if path else {}

@@ -24,7 +24,7 @@ _CLOSING: Final = "]})"
 _ENTITIES: Final = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">", "&#39;": "'"}
 _CURLED: Final = dict.fromkeys("\u201c\u201d", '"') | dict.fromkeys("\u2018\u2019", "'")
 _MOST_BRACKETS: Final = 4
-"""Missing or surplus brackets that are corrected at most; more is no damage by copying."""
+"""Largest number of brackets that are inserted or removed; copying does not damage more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,13 +35,13 @@ def tree_of(file: SourceFile) -> tree.Node | None:
 
 
 def _own_files(bundle: Bundle) -> list[SourceFile]:
-    """Return the template and the files of the user that it imports."""
+    """Return the template and the files that it imports, without those of the shipped library."""
     files = [file for file in bundle.files.values() if file.is_code]
     return [file for file in files if not shown(file.name).startswith(_OURS)]
 
 
 def asked_for(bundle: Bundle) -> Iterator[tuple[str, str, int, int]]:
-    """Yield name, file, line and column where a field of a profile is read."""
+    """Yield the name, file, line and column of each field of a profile that is read."""
     for file in _own_files(bundle):
         yield from _asked_of(file)
 

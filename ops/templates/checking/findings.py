@@ -46,7 +46,7 @@ def placed(
 
 
 def once(findings: Sequence[Finding]) -> list[Finding]:
-    """Return findings without those that say the same of the same place."""
+    """Return findings without duplicates, which have the same place and message."""
     seen = {(one.file, one.line, one.column, one.message): one for one in findings}
     return list(seen.values())
 

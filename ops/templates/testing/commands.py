@@ -28,7 +28,7 @@ from worker.errors import UsageWrong
 
 
 def junit(results: Mapping[str, Sequence[CaseResult]]) -> bytes:
-    """Return an XML document with a suite for each template."""
+    """Return the results as JUnit's XML, with a suite for each template."""
     root = Element("testsuites")
     for template, verdicts in results.items():
         failed = sum(not one.passed for one in verdicts)

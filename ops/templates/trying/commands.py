@@ -96,7 +96,7 @@ def _tell(outcomes: Sequence[Rehearsed], *, explain: bool) -> None:
 
 
 def in_words(one: Rehearsed) -> str:
-    """Return a line that says why there is no body."""
+    """Return a line that says why an event has no body: it was skipped, or failed."""
     if one.rendering == "skipped":
         return f"skipped: {one.message}"
     return f"failed: {one.placed_message}"
@@ -118,7 +118,7 @@ def _explain(one: Rehearsed) -> None:
 
 
 def side_by_side(left: str, right: str, width: int) -> list[str]:
-    """Return two texts in columns, with what they share in the same lines."""
+    """Return the rendered and the sent text in two columns, with equal lines side by side."""
     half = (width - _GAP) // 2
     lines = [f"{'rendered'.ljust(half)}   sent", f"{'-' * half}   {'-' * half}"]
     one, other = left.splitlines(), right.splitlines()

@@ -98,7 +98,7 @@ def _end(one: Rehearsed) -> str:
 
 
 def _add(old: Any, new: Any, into: defaultdict[str, FieldDifference]) -> bool:
-    """Add the differences of one body; a missing body is an outcome, and no difference here."""
+    """Add the differences between two bodies, and return whether both exist and differ."""
     if old is None or new is None:
         return False
     before, after = dict(leaves(old)), dict(leaves(new))

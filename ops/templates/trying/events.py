@@ -99,7 +99,7 @@ def _of_redis(
 
 
 def _trigger_for(candidate: Candidate, workspace: Workspace, chosen: list[Trigger]) -> Trigger:
-    """Return the trigger for an event of Redis: its own, or the one that was named."""
+    """Return the trigger for an event from Redis: its own, or the one that was named."""
     assert workspace.settings is not None
     own = workspace.settings.triggers.get(candidate.trigger)
     if own is not None and (not chosen or own in chosen):
@@ -117,7 +117,7 @@ def _now_us() -> int:
 
 
 MOST: Final = 10_000
-"""Events that a comparison reads of each kind at most."""
+"""Largest number of events that a comparison reads of each kind: dead letters, and waiting ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class WantedEvents:
 
     @property
     def is_any(self) -> bool:
-        """Say whether any events of Redis are chosen."""
+        """Say whether any events from Redis are chosen."""
         return self.letters or self.waiting or self.recent > 0
 
 
@@ -263,7 +263,7 @@ def events_for(
 def candidate_of(
     event: Event, trigger: Trigger, settings: Settings, *, name: str = "", now_us: int
 ) -> Candidate:
-    """Return the delivery of an event that a trigger would make, to be rehearsed."""
+    """Return the delivery that a trigger would make of an event, to be rehearsed."""
     fields = trigger.export_fields
     identity = settings.delivery.identity
     packed, _ = export(event.profile, fields, identity)

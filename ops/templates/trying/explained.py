@@ -84,7 +84,7 @@ def document_of(one: Rehearsed) -> dict[str, Any]:
 
 
 def changes_of_rehearsed(one: Rehearsed) -> list[Change]:
-    """Return the changes that shaping made to an event; none if it left all, or nothing to send."""
+    """Return the changes that shaping made to an event; none if nothing changed or is sent."""
     if one.shaped is None or one.shaped.users == (one.body,):
         return []
     return changes_of(one.body, one.sent, one.shaped.dropped)

@@ -11,7 +11,7 @@ from ops.status.health.problem import ATTENTION, ILL, HealthProblem, counted, re
 from worker.adapters.redis.addresses import rename_hint
 
 SLOW_FACTOR: Final = 0.5
-"""Share of its configured rate at or below which a destination is slowed."""
+"""A destination counts as slowed if at most this share of its configured rate is left."""
 FILES_WITHIN_MS: Final = 8_000
 """Milliseconds that it may take to copy changed files to all workers."""
 _MEND_STOPPED: Final = "segrelay config check, then restart the workers"
@@ -67,7 +67,7 @@ def triggers(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def templates(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield triggers whose changed template is refused, and templates in doubt."""
+    """Yield triggers with a refused template change, and templates whose compiled form is off."""
     check = "segrelay template check"
     for name, one in facts.status["triggers"].items():
         if one["refused"]:
@@ -103,7 +103,7 @@ def template_files(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def orphans(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield deliveries that no worker wants, and destinations that seem to be renamed."""
+    """Yield a problem for orphaned deliveries, and one for each destination that seems renamed."""
     status = facts.status
     if status["orphaned"]:
         message = (

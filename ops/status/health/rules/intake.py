@@ -14,7 +14,7 @@ from worker.contract.processes.receivers import SEEN_WITHIN_MS
 LAG_MS: Final = 1_000
 FEW_REFUSED: Final = 3
 UNTAKEN_MS: Final = 5_000
-"""Milliseconds for which no request was taken: the time between two reports of a receiver."""
+"""Milliseconds without a taken request before refusals are ill: the time between two reports."""
 OVER_MS: Final = 20_000
 """Milliseconds without another refusal after which refusals are over, if requests were taken."""
 FAILED_STEPS: Final = 3
@@ -26,7 +26,7 @@ _UNAUTHORIZED, _TOO_LARGE, _UNAVAILABLE = 401, 413, 503
 
 
 def receivers(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem if no receiver runs, or one is starved."""
+    """Yield a problem if no receiver runs, or one gets too little of a processor."""
     found = facts.receivers
     if not facts.has_webhook or not found.seen_ms:
         return
@@ -44,7 +44,7 @@ def receivers(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def refusals(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem for requests that receivers refused in the last hour, until it is mended."""
+    """Yield a problem for requests that receivers refused in the last hour, until it is solved."""
     found = facts.receivers
     count = found.answers.get(_UNAUTHORIZED)
     if count and not _is_over(facts, _UNAUTHORIZED):
@@ -72,14 +72,14 @@ def refusals(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def _takes_none(facts: Facts, status: int) -> bool:
-    """Say whether requests were answered like this and none was taken in between."""
+    """Say whether requests were refused with this status, and none was taken meanwhile."""
     found = facts.receivers
     is_quiet = facts.now_ms - found.taken_ms >= UNTAKEN_MS
     return is_quiet and found.since_taken.get(status, 0) >= FEW_REFUSED
 
 
 def _is_over(facts: Facts, status: int) -> bool:
-    """Say whether requests were taken since the last one that was answered like this."""
+    """Say whether requests were taken since the last one was refused with this status."""
     found = facts.receivers
     is_quiet = facts.now_ms - found.last_ms.get(status, facts.now_ms) >= OVER_MS
     return is_quiet and found.taken_ms > 0 and not found.since_taken.get(status, 0)

@@ -18,7 +18,7 @@ UNSEEN_MS: Final = 30_000
 """Milliseconds after which a process counts as gone; each says every five seconds that it runs."""
 _SHOW: Final = "segrelay redis status"
 _CUSTOMERS_NOTICE: Final = ("appendonly is off", "throws events away", "nothing is accepted")
-"""Words in the weaknesses of Redis that soon lose data, or hold everything up."""
+"""Words in the descriptions of those weaknesses of Redis that lose data or stop deliveries."""
 
 
 def workers(facts: Facts) -> Iterator[HealthProblem]:
@@ -56,7 +56,7 @@ def companions(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def partitions(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem while the number of partitions is changed; it is ill if nobody goes on."""
+    """Yield a problem while the number of partitions is changed, an ill one if nobody goes on."""
     document = facts.status["partitions"]
     target = document.get("changing_to")
     if not target:

@@ -13,15 +13,15 @@ from ops.status.meter import Pace
 from worker.contract.processes.progress import sample_before
 
 STANDS_STILL_MS: Final = 120_000
-"""Milliseconds after which due work of which nothing was settled counts as stalled."""
+"""Milliseconds without a settled delivery after which due work counts as stalled."""
 WINDOW_MS: Final = 900_000
-"""Milliseconds over which growth is measured."""
+"""Milliseconds over which the growth of dead letters and of the quarantine is measured."""
 MANY_DEAD: Final = 10
 DEAD_SHARE: Final = 0.2
-"""Share of a trigger's outcomes that is ill if they died; with ten dead letters at least."""
+"""Share of dead deliveries of a trigger that is ill, if they are at least `MANY_DEAD`."""
 MANY_QUARANTINED: Final = 10
 RECENT_MS: Final = 30_000
-"""Answers are slow if those of the last half minute are, compared with the hour before."""
+"""Milliseconds whose answers are compared with those of the hour before, to find slow ones."""
 FEW_REQUESTS: Final = 3
 USUAL_REQUESTS: Final = 20
 SLOWER_TIMES: Final = 3.0
@@ -29,7 +29,7 @@ SLOW_SECONDS: Final = 0.5
 SLOW_ILL_SECONDS: Final = 2.0
 OLD_SAMPLE_MS: Final = 60_000
 NOT_RENAMED_MS: Final = 86_400_000
-"""Milliseconds for which it is a problem that somebody was not renamed."""
+"""Milliseconds for which it stays a problem that a person could not be renamed."""
 _NONE_SETTLED: Final = (
     "wait and workers run, but for two minutes none was settled: look at the workers' logs"
 )
@@ -93,7 +93,7 @@ def _still_since(
 
 
 def slow_answers(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield destinations whose answers take much longer than usual, or long where that is new."""
+    """Yield destinations whose answers take much longer than usual, or long if few are known."""
     if not facts.samples or facts.now_ms - facts.samples[0].at_ms > OLD_SAMPLE_MS:
         return
     newest = facts.samples[0]
