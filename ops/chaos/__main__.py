@@ -37,7 +37,7 @@ _HELP: Final = {
     "stops": "SIGSTOPs for longer than a lease",
     "master_stopped_seconds": "duration of each SIGSTOP of a master",
     "orderly_stops": "SIGTERMs of workers",
-    "restarts": "restarts of everything",
+    "restarts": "restarts of all workers and of Redis",
     "limit_changes": "changes of the sandbox's limit",
     "duplicates": "share of the events that is sent twice",
     "states": "state events of all audiences of a person, for each event",

@@ -259,8 +259,8 @@ class Gate(Protocol):
     async def pause(self, reason: str, by: str) -> None:
         """Close the gate until a person resumes."""
 
-    async def resume(self) -> None:
-        """Open the gate again; one probe goes first, and all others wait for its result."""
+    async def resume(self, trigger: str = "") -> None:
+        """Open the gate after one probe; with a trigger, only require a probe of that trigger."""
 
 
 def gate_id(base_url: str, authorization: str) -> str:

@@ -9,16 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from worker.contract.words import Death, Skip
 from worker.core.messages import without_values
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedUser:
-    """The refusal of one user; `reason` says whether the deliveries are dead or skipped."""
-
-    reason: Death | Skip
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +17,10 @@ class Accepted:
     """The destination took all users but those named.
 
     Args:
-        refused: By index in the request's users.
+        refused: For each refused user, by its index in the request, the reason in words.
     """
 
-    refused: Mapping[int, RefusedUser] = field(default_factory=dict)
+    refused: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

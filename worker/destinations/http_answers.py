@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from worker.contract.settings.http import Failures
-from worker.contract.words import Death
 from worker.core.compact import parsed
 from worker.core.messages import normalise_message
-from worker.core.verdicts import RefusedUser
 from worker.destinations.api import Answer
 
 _POSITION_DIGITS: Final = 9
@@ -22,7 +20,7 @@ _USUAL: Final = (
 _LONGEST_TEXT: Final = 300
 _NO_TEXT: Final = ("", "<")
 
-RefusedResults = Mapping[int, RefusedUser]
+RefusedResults = Mapping[int, str]
 
 
 def is_status(status: int, listed: Sequence[str]) -> bool:
@@ -54,7 +52,7 @@ def _in_order(found: Any, failures: Failures, results: int) -> RefusedResults | 
     if not all(isinstance(entry, dict) for entry in entries):
         return "it lists other things than objects"
     return {
-        position: RefusedUser(Death.REFUSED, _message(entry, failures))
+        position: _message(entry, failures)
         for position, entry in enumerate(entries)
         if not _has_succeeded(_at(entry, failures.field), failures.succeeded)
     }
@@ -72,11 +70,11 @@ def _has_succeeded(value: Any, succeeded: Sequence[Any]) -> bool:
 
 def _listed(found: Any, failures: Failures, results: int) -> RefusedResults | str:
     """Read what names only the failures: entries with positions, or an object by positions."""
-    refused: dict[int, RefusedUser] = {}
+    refused: dict[int, str] = {}
     for position, entry in _positions(found, failures):
         if position is None or not 0 <= position < results:
             return "it names a failure of no result that was sent"
-        refused[position] = RefusedUser(Death.REFUSED, _message(entry, failures))
+        refused[position] = _message(entry, failures)
     return refused
 
 

@@ -28,7 +28,6 @@ from worker.core.verdicts import (
     AccessRefused,
     BodyRefused,
     Failed,
-    RefusedUser,
     SlowDown,
     TokenReplaced,
     TooLarge,
@@ -167,15 +166,15 @@ class Conclusion:
         item = self.batch.state.records[parcel.digest].items.get((fact.audience, fact.trigger))
         return item is not None and item.tried_us == fact.time_us
 
-    async def _accepted(self, sent: Sent, refused: Mapping[int, RefusedUser]) -> Mapping[str, int]:
+    async def _accepted(self, sent: Sent, refused: Mapping[int, str]) -> Mapping[str, int]:
         request, answer = sent.request, sent.answer
         outcomes, index = _Outcomes(self.batch.state.now_ms()), 0
         outcomes.answer = answer if isinstance(answer, Answer) else None
         for packed in request.packed:
             users = range(index, index + len(packed.users))
             index = users.stop
-            no = next((refused[i] for i in users if i in refused), None) if refused else None
-            self._add_outcomes(packed, no, answer, outcomes)
+            refusal = next((refused[i] for i in users if i in refused), None) if refused else None
+            self._add_outcomes(packed, refusal, answer, outcomes)
         buried = await self.settler.buried(outcomes.deaths)
         waits_over = dict.fromkeys(self.batch.state.waits.keys() & set(request.triggers))
         outcomes.counts.update(measures_of_deliveries(outcomes.settled, outcomes.now_ms))
@@ -198,29 +197,22 @@ class Conclusion:
         return outcomes.delivered
 
     def _add_outcomes(
-        self, packed: Packed, no: RefusedUser | None, answer: Answer | NoAnswer, to: _Outcomes
+        self, packed: Packed, refusal: str | None, answer: Answer | NoAnswer, to: _Outcomes
     ) -> None:
         """Add the outcomes of the deliveries that went to one person."""
-        match no:
-            case None:
-                if packed.is_shared:
-                    to.history.append(self._shared(packed))
-                for parcel in packed.members:
-                    self._add_delivered(parcel, to)
-            case RefusedUser(Death()) if packed.is_shared:
-                # It is not known yet which of them Insider refuses.
-                to.apart += packed.members
-            case RefusedUser(Skip() as reason, message):
-                remark = f"{reason.value}: {message}"
-                to.settled += (
-                    Settled(p.delivery, reason, remark=remark, answer=to.answer)
-                    for p in packed.members
-                )
-            case RefusedUser(Death() as reason, message):
-                to.deaths += (
-                    (parcel.delivery, self.settler.obituary(parcel, reason, message, answer))
-                    for parcel in packed.members
-                )
+        if refusal is None:
+            if packed.is_shared:
+                to.history.append(self._shared(packed))
+            for parcel in packed.members:
+                self._add_delivered(parcel, to)
+        elif packed.is_shared:
+            # It is not known yet which of them Insider refuses.
+            to.apart += packed.members
+        else:
+            to.deaths += (
+                (parcel.delivery, self.settler.obituary(parcel, Death.REFUSED, refusal, answer))
+                for parcel in packed.members
+            )
 
     def _add_delivered(self, parcel: Parcel, to: _Outcomes) -> None:
         """Add a delivery that the destination accepted, and those of its batch that it beat."""

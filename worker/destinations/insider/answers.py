@@ -6,14 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from worker.contract.words import Death
 from worker.core.compact import parsed
 from worker.core.messages import normalise_message
 from worker.core.verdicts import (
     Accepted,
     AccessRefused,
     BodyRefused,
-    RefusedUser,
     SlowDown,
     TooLarge,
     Unreadable,
@@ -137,7 +135,7 @@ def _add_up(
         return Unreadable(f"{status}: the counts do not add up to the users sent")
     return Accepted(
         {
-            index: RefusedUser(Death.REFUSED, _message(problems))
+            index: _message(problems)
             for index, problems in by_user.items()
             if not (deletes(url) and all(map(_says_unknown, problems)))
         }
