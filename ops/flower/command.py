@@ -13,7 +13,7 @@ from celery import Celery
 from ops.state.presence import seen_as
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
-from ops.terminal.options import LogFormat, listening_at, use_log_format
+from ops.terminal.serving import LogFormat, listening_at, use_log_format
 from worker import logs
 from worker.contract.celery.options import broker_options
 from worker.contract.processes.companions import FLOWER

@@ -21,7 +21,7 @@ from ops.metrics.page import MetricsPage
 from ops.state.presence import seen_as
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
-from ops.terminal.options import LogFormat, listening_at, use_log_format
+from ops.terminal.serving import LogFormat, listening_at, use_log_format
 from producer.webhook.server import serve
 from worker import logs
 from worker.contract.processes.companions import METRICS

@@ -22,7 +22,7 @@ from ops.state.acts import note_configuration
 from ops.status.health.judgement import ProblemNames
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.console import print_json, say
-from ops.terminal.options import LogFormat, listening_at, use_log_format
+from ops.terminal.serving import LogFormat, listening_at, use_log_format
 from producer.doorbell import BackgroundDoorbell
 from producer.publish import Publisher
 from producer.webhook.app import CHECK_HEADER, SECRET_HEADER, Receiver, build_app

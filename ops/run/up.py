@@ -25,7 +25,7 @@ from ops.run.supervisor import Supervisor, own_command
 from ops.sandbox.rehearsal import forget_people
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.console import mention, wants_colour
-from ops.terminal.options import LogFormat, LogFormatName, use_log_format
+from ops.terminal.serving import LogFormat, LogFormatName, use_log_format
 from worker.checks.triggers import check_triggers
 from worker.contract.printable import printable
 from worker.contract.processes.workers import WORKER, read_processes

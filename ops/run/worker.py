@@ -16,7 +16,7 @@ from celery.exceptions import ImproperlyConfigured
 from ops.state.acts import note_configuration
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
-from ops.terminal.options import LogFormat, use_log_format
+from ops.terminal.serving import LogFormat, use_log_format
 from worker import logs
 from worker.contract.own_processes import own_module
 from worker.contract.redis.connection import connect, resolve_url

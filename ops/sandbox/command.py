@@ -14,7 +14,8 @@ from ops.sandbox.server import LOOPBACK, serve
 from ops.sandbox.settings import SandboxSettings
 from ops.terminal.console import mention
 from ops.terminal.interrupts import end_with_parent
-from ops.terminal.options import LogFormat, object_of, use_log_format
+from ops.terminal.options import object_of
+from ops.terminal.serving import LogFormat, use_log_format
 from worker import logs
 from worker.contract.settings import load_settings
 from worker.contract.settings.values.urls import is_loopback

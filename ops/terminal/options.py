@@ -1,4 +1,7 @@
-"""Options that several commands have, and groups of options in dataclasses."""
+"""Options that several commands have, and groups of options in dataclasses.
+
+Every `--help` and every completion loads this module, so it imports neither pydantic nor structlog.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
-from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_type_hints
@@ -14,8 +16,6 @@ from typing import Annotated, Any, Final, TypeVar, get_type_hints
 import typer
 from typer.models import ParameterInfo
 
-from worker import logs
-from worker.contract.settings import ListeningSettings
 from worker.errors import UsageWrong
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -37,22 +37,8 @@ ConfigFile = Annotated[
 ]
 
 
-class LogFormatName(StrEnum):
-    """The values of `--log-format`."""
-
-    JSON = logs.JSON
-    TEXT = logs.TEXT
-
-
-LogFormat = Annotated[
-    LogFormatName | None,
-    typer.Option(
-        "--log-format", help="Write the log so; without it, as text in a terminal, else as JSON."
-    ),
-]
 _CONFIG: Final = "config_file"
 _Configured = TypeVar("_Configured")
-_Listening = TypeVar("_Listening", bound=ListeningSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +50,6 @@ class FilterOptions:
         if not (everything or ids) and self == type(self)():
             examples = ", ".join(f"--{field.name}" for field in fields(self)[:2])
             raise UsageWrong(f"Name ids, a filter ({examples}, …), or --all.")
-
-
-def listening_at(section: _Listening, address: str) -> _Listening:
-    """Return a section of the configuration with another address to listen at; "" = unchanged."""
-    if not address:
-        return section
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit():
-        raise UsageWrong(f"--listen {address}: write HOST:PORT, e.g. {section.listen}.")
-    return section.model_copy(update={"listen": address})
 
 
 def configured(kind: str, name: str, known: Mapping[str, _Configured]) -> _Configured:
@@ -143,12 +119,6 @@ def use_config(path: Path | None) -> None:
     """Use another configuration in this process and its children."""
     if path is not None:
         os.environ["SEGRELAY_CONFIG"] = str(path.absolute())
-
-
-def use_log_format(chosen: LogFormatName | None) -> None:
-    """Use a log format in this process and its children."""
-    if chosen is not None:
-        os.environ[logs.FORMAT_VARIABLE] = chosen.value
 
 
 def _signed(

@@ -175,7 +175,7 @@ def _outcome(verdict: Verdict) -> tuple[TrialOutcome, str]:
     message = str(getattr(verdict, "message", ""))
     match verdict:
         case Accepted(refused) if refused:
-            return "refused", next(iter(refused.values())).message
+            return "refused", next(iter(refused.values()))
         case Accepted():
             return "delivered", message
         case Unreadable() | Failed(possibly_applied=True):

@@ -31,9 +31,11 @@ def loads_exactly(text: bytes) -> Any:
     value = orjson.loads(text)
     if not may_hold_long_integers(text):
         return value
-    if sys.getrecursionlimit() < _FRAMES:
+    try:
+        return json.loads(text)
+    except RecursionError:
         sys.setrecursionlimit(_FRAMES)
-    return json.loads(text)
+        return json.loads(text)
 
 
 def may_hold_long_integers(text: bytes) -> bool:

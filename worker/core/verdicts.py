@@ -92,12 +92,7 @@ def quoting_nothing(verdict: Verdict, body: bytes, users: Sequence[bytes]) -> Ve
     """Return a verdict whose messages quote no values of the request."""
     match verdict:
         case Accepted(refused):
-            return Accepted(
-                {
-                    at: replace(each, message=without_values(each.message, users[at]))
-                    for at, each in refused.items()
-                }
-            )
+            return Accepted({at: without_values(why, users[at]) for at, why in refused.items()})
         case SlowDown() | TokenReplaced():
             return verdict
         case _:

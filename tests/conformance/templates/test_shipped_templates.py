@@ -11,7 +11,9 @@ from worker.contract.words import Direction
 from worker.core.knowledge import Knowledge
 from worker.destinations.insider.api import InsiderApi
 from worker.destinations.insider.memberships import flag_name
-from worker.jsonnet.files import SHIPPED_FOLDER
+from worker.jsonnet.accelerated import sources_of
+from worker.jsonnet.compiled import compiled
+from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
 from worker.jsonnet.rendered import Row
 from worker.jsonnet.renderer import Renderer
 
@@ -23,6 +25,12 @@ def _profile(kind="enter", at="2026-11-01T10:00:00.872199615Z", **fields):
     if kind != "change":
         event[kind] = at
     return {"email": "ann@example.com", "segment_events": [event], **fields}
+
+
+def test_a_shipped_template_calls_the_library_without_looking_its_functions_up():
+    sources = sources_of(TemplateFolder(SHIPPED_FOLDER).bundle("insider/enter.jsonnet"))
+
+    assert "call(" not in compiled(sources).source
 
 
 def test_an_entrance_appends_the_slug_and_overwrites_nothing(shipped):

@@ -1,5 +1,8 @@
 """Completion of the names of commands."""
 
+import subprocess
+import sys
+
 import typer
 
 from ops.terminal.lazy import LazyCommand, LazyGroup
@@ -27,3 +30,14 @@ def test_the_name_of_a_command_is_completed_without_loading_any_command() -> Non
         ("start", "Start it."),
         ("stop", "Stop it."),
     ]
+
+
+def test_the_help_loads_no_library_that_only_commands_need() -> None:
+    heavy = ("celery", "httpx", "pydantic", "redis", "rich", "structlog")
+    script = f"import sys, ops.main; print([one for one in {heavy} if one in sys.modules])"
+
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "[]"
