@@ -84,7 +84,7 @@ def test_a_halved_limit_is_learnt_at_once(tmp_path):
         found = figures(rig.sandbox.get("requests", last=0)["timeline"], halved)
         assert before == 0
         assert found["limited"] > 0
-        assert found["share_limited_after_10_seconds"] <= 0.01
+        assert found["limited_after_10_seconds"] <= max(patient(LATE), 0.01 * found["taken"])
         assert (status_of(rig)["dead"], state_of(rig)[0]) == (0, "slowed")
 
 

@@ -26,8 +26,9 @@ _TELL: Final = """\
 #!lua flags=allow-oom
 -- Adds what a receiver has answered. KEYS[1] receiver
 -- ARGV[1] host and process  [2] lag (ms); -1 = it ends  [3] 1 = events came  [4] bucket (ms)
---   [5] buckets kept  [6] the largest request that it takes (bytes); status, count, and the
---   part of it since a request was last taken …
+--   [5] buckets kept  [6] the largest request that it takes (bytes)  [7] how long a receiver that
+--   reports nothing counts as running (ms); status, count, and the part of it since a request was
+--   last taken …
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local bucket = math.floor(now / tonumber(ARGV[4]))
@@ -39,7 +40,7 @@ else
 end
 if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
 local is_taken = false
-for at = 7, #ARGV, 3 do
+for at = 8, #ARGV, 3 do
   is_taken = is_taken or ARGV[at] == '200'
   redis.call('HSET', KEYS[1], 'last:' .. ARGV[at], string.format('%.0f', now) .. '|' .. ARGV[6])
   redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
@@ -48,15 +49,25 @@ end
 if is_taken then redis.call('HSET', KEYS[1], 'taken', string.format('%.0f', now)) end
 local oldest = bucket - tonumber(ARGV[5])
 local fields = redis.call('HGETALL', KEYS[1])
+local lowest
 for at = 1, #fields, 2 do
   if is_taken and fields[at]:match('^since:') then redis.call('HDEL', KEYS[1], fields[at]) end
   local of = tonumber(fields[at]:match('^(%d+)|'))
   local seen = fields[at]:match('^up|') and tonumber(fields[at + 1]:match('^%d+'))
+  local its_limit = seen and (fields[at]:gsub('^up|', 'limit:'))
   if (of and of < oldest) or (seen and seen < now - 3600000) then
-    redis.call('HDEL', KEYS[1], fields[at], (fields[at]:gsub('^up|', 'limit:')))
+    redis.call('HDEL', KEYS[1], fields[at], its_limit or fields[at])
+  elseif seen and seen > now - tonumber(ARGV[7]) then
+    local takes = tonumber(redis.call('HGET', KEYS[1], its_limit)) or 0
+    lowest = math.min(lowest or takes, takes)
   end
 end
-for at = 7, #ARGV, 3 do
+-- A refusal for the size is solved for good once every receiver that runs takes more.
+local refused_at, refused_by = (redis.call('HGET', KEYS[1], 'last:413') or ''):match('^(%d+)|(%d+)')
+if refused_at and lowest and lowest > tonumber(refused_by) then
+  redis.call('HSET', KEYS[1], 'solved', refused_at)
+end
+for at = 8, #ARGV, 3 do
   if ARGV[at + 2] ~= '0' then
     redis.call('HINCRBY', KEYS[1], 'since:' .. ARGV[at], ARGV[at + 2])
   end
@@ -77,8 +88,8 @@ class Receivers:
         taken_ms: When that was; 0 = never.
         ever: The same since the beginning.
         last_ms: When each status was last answered.
-        is_limit_raised: All receivers that run take larger requests than the one that was the last
-            to refuse one for its size.
+        is_limit_raised: Since a request was last refused for its size, all receivers that ran at
+            some moment took larger ones.
     """
 
     seen_ms: int = 0
@@ -117,7 +128,7 @@ def report_receiver(
         for status, count in answers.items()
         for part in (status, count, since_taken.get(status, 0))
     ]
-    head = (name, lag_ms, int(events), BUCKET_MS, KEPT_BUCKETS, max_bytes)
+    head = (name, lag_ms, int(events), BUCKET_MS, KEPT_BUCKETS, max_bytes, SEEN_WITHIN_MS)
     with redis_errors():
         run_script(client, _TELL, (keys.RECEIVER,), (*head, *flat))
 
@@ -128,13 +139,15 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
         stored: Any = client.hgetall(keys.RECEIVER)
     bucket = now_ms // BUCKET_MS
     answers, lags = Counter[int](), dict[str, int]()
-    ever: dict[int, int] = {}
+    ever, last = dict[int, int](), dict[int, int]()
     for name, value in stored.items():
         head, _, rest = name.decode().partition("|")
         if head == "up":
             seen, _, lag = value.partition(b"|")
             if int(seen) > now_ms - BUCKET_MS:
                 lags[rest] = int(lag)
+        elif head.startswith("last:"):
+            last[int(head.removeprefix("last:"))] = int(value.partition(b"|")[0])
         elif head == "all":
             ever[int(rest)] = int(value)
         elif rest and int(head) > bucket - KEPT_BUCKETS:
@@ -147,29 +160,9 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
         _since_taken(stored),
         int(stored.get(b"taken", 0)),
         ever,
-        {status: at_ms for status, (at_ms, _) in _last(stored).items()},
-        _is_limit_raised(stored, now_ms),
+        last,
+        0 < last.get(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, 0) == int(stored.get(b"solved", 0)),
     )
-
-
-def _last(stored: Mapping[bytes, bytes]) -> dict[int, tuple[int, int]]:
-    """Return the time of the last answer of each status, and the size limit of its receiver."""
-    found = {}
-    for name, value in stored.items():
-        if name.startswith(b"last:"):
-            at_ms, _, limit = value.partition(b"|")
-            found[int(name.removeprefix(b"last:"))] = int(at_ms), int(limit)
-    return found
-
-
-def _is_limit_raised(stored: Mapping[bytes, bytes], now_ms: int) -> bool:
-    _, refused_at = _last(stored).get(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, (0, 0))
-    limits = [
-        int(stored.get(name.replace(b"up|", b"limit:", 1), 0))
-        for name, value in stored.items()
-        if name.startswith(b"up|") and int(value.partition(b"|")[0]) > now_ms - SEEN_WITHIN_MS
-    ]
-    return bool(refused_at and limits) and min(limits) > refused_at
 
 
 def _since_taken(stored: Mapping[bytes, bytes]) -> dict[int, int]:
@@ -180,16 +173,16 @@ def _since_taken(stored: Mapping[bytes, bytes]) -> dict[int, int]:
     }
 
 
-_TOO_LARGE: Final = "too_large"
+_REFUSALS_FIELD: Final = "too_large"
 
 
 def count_too_large(client: Redis) -> None:
     """Count one more request that was refused as too large."""
     with redis_errors():
-        client.hincrby(keys.REFUSALS, _TOO_LARGE, 1)
+        client.hincrby(keys.REFUSALS, _REFUSALS_FIELD, 1)
 
 
 def too_large(client: Redis) -> int:
     """Return the number of requests that were refused as too large."""
     with redis_errors():
-        return int(cast("bytes | None", client.hget(keys.REFUSALS, _TOO_LARGE)) or 0)
+        return int(cast("bytes | None", client.hget(keys.REFUSALS, _REFUSALS_FIELD)) or 0)

@@ -48,7 +48,12 @@ def test_a_limit_counts_as_raised_once_all_receivers_that_run_have_a_higher_one(
     assert not read(client).is_limit_raised
 
     client.hset(keys.RECEIVER, "limit:other:7", 3_000)
+    report({}, max_bytes=2_000)
     assert read(client).is_limit_raised
+
+    report({}, max_bytes=2_000, lag_ms=-1)
+    client.hset(keys.RECEIVER, "up|other:7", b"1|0")
+    assert read(client).is_limit_raised, "it stays so while no receiver is seen"
 
     report({413: 1}, max_bytes=2_000)
     assert not read(client).is_limit_raised
