@@ -71,7 +71,7 @@ class LeavingPeople:
 
     @property
     def known(self) -> int:
-        """Return the number of members whose identity is known: only they can get an exit."""
+        """Count the members for whom an exit can be published, since their identity is known."""
         return len({person.key for group in self.groups for person, _ in group.known})
 
     @property
@@ -86,7 +86,7 @@ class LeavingPeople:
 
     @property
     def unnamed(self) -> int:
-        """Return the number of members whose identity is unknown: they can't get an exit."""
+        """Count the members for whom no exit can be published, since their identity is unknown."""
         return self.held - self.known
 
 

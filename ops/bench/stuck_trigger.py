@@ -15,8 +15,9 @@ _EXITS: Final = "/api/user/v1/attribute/delete"
 _WAITING_OF_A_PAUSED: Final = 100_000
 """Number of deliveries that wait for the paused trigger."""
 _TRIED_AT_MOST: Final = 64
-"""Deliveries of another trigger that may be left: those of people for whom the failing trigger was
-tried lately wait, too."""
+"""The number of deliveries of other triggers that may still wait at the end of the measurement.
+
+They are for people whose delivery by the failing trigger was tried lately."""
 _MOST_SECONDS: Final = 600.0
 
 

@@ -93,7 +93,7 @@ class GeneratedAudience:
         raise NotImplementedError(profile_key)
 
     def refuse_change(self, origin: str) -> None:
-        """Accept what was scanned: the generated members never change."""
+        """Do nothing: the generated members never change."""
 
 
 def _run(syncing: Syncing) -> float:

@@ -1,4 +1,4 @@
-"""Options of the commands that go on until they are stopped: the log's form, and the address."""
+"""Options of the commands that run until they are stopped: the log's form, and the address."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class LogFormatName(StrEnum):
 LogFormat = Annotated[
     LogFormatName | None,
     typer.Option(
-        "--log-format", help="Write the log so; without it, as text in a terminal, else as JSON."
+        "--log-format",
+        help="The form of the log; by default, text in a terminal and JSON elsewhere.",
     ),
 ]
 

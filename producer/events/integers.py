@@ -34,7 +34,7 @@ def loads_exactly(text: bytes) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        sys.setrecursionlimit(_FRAMES)
+        sys.setrecursionlimit(max(_FRAMES, sys.getrecursionlimit()))
         return json.loads(text)
 
 

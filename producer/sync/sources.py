@@ -108,4 +108,4 @@ class LyticsSource:
         return Look(self._slug in segments or self._name in segments, found)
 
     def refuse_change(self, origin: str) -> None:
-        """Accept what was scanned: each person who is missing is looked at again."""
+        """Do nothing: each missing person is looked up once more before an exit is published."""

@@ -145,8 +145,8 @@ local timeOf(given) =
     else
       utc(daysOf(year, month, day) * 86400 + hour * 3600 + minute * 60 + second - offset, fraction);
 
-// The functions of this library refer to one another as locals. With `self` in one of them, all uses
-// of the library would be looked up at run time: a fifth of the time that an entrance takes.
+// The functions of this library refer to one another as locals. With `self` in one of them, each use
+// of the library would be looked up at run time, and an entrance would take a fifth longer to render.
 local timeFrom(value) =
   if std.isNumber(value) then
     (if value >= -62135596800 && value < 253402300800 then utc(std.floor(value), ""))

@@ -131,7 +131,7 @@ class Ourselves(Contestant):
 
 
 class _PeerWorkers:
-    """The worker processes of a contestant, whose processor time is counted across restarts."""
+    """Starts and kills the workers of one task queue, and adds up their processor time."""
 
     def __init__(
         self, commands: list[list[str]], environment: dict[str, str], folder: Path

@@ -151,7 +151,10 @@ def _processor_time(
     idle: Mapping[str, float],
     events: int,
 ) -> dict[str, float]:
-    """Return the processor time of an event in µs, without what an idle server uses."""
+    """Return the servers' processor time for one event: the sum, the busiest, and the idlest.
+
+    It is in µs, and less what the servers use while they are idle.
+    """
     each = [
         1e6
         * (use.seconds - before[name].seconds - idle[name] * (use.at - before[name].at))

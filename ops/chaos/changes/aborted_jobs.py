@@ -152,7 +152,7 @@ class AbortedJobs:
         return path
 
     def _configuration(self, name: str) -> Path:
-        """Write a configuration whose high-water mark is reached by a third of the job's rows."""
+        """Write a configuration by which Redis counts as full after a third of the job's rows."""
         path = self.rig.folder / f"{name}.toml"
         text = self.rig.settings.source.read_text()
         path.write_text(

@@ -17,7 +17,7 @@ _PAUSE_SECONDS: Final = 0.3
 
 @dataclass(slots=True)
 class PatientOperator:
-    """An operator who repeats each command until it succeeds.
+    """Runs commands as an operator would, and repeats each one until it succeeds.
 
     Args:
         stop_at: The end of the whole run, by the monotonic clock.
