@@ -1,6 +1,7 @@
 """Integers keep every digit."""
 
 import json
+import sys
 
 import orjson
 import pytest
@@ -24,6 +25,16 @@ def test_every_integer_is_read_as_it_stands(value, indent):
         assert loads_exactly(text) == value
 
 
+@pytest.fixture
+def usual_recursion_limit():
+    """The limit of a new Python: that of the tests is higher."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.usefixtures("usual_recursion_limit")
 def test_an_integer_beside_the_deepest_value_is_read_as_it_stands():
     deepest = b"[" * 1_000 + b"]" * 1_000
 
