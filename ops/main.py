@@ -11,7 +11,7 @@ import typer
 from ops.completion import COMPLETED
 from ops.terminal.console import run_guarded
 from ops.terminal.lazy import LazyCommand, LazyGroup
-from ops.terminal.options import ConfigFile, use_config
+from ops.terminal.options import ConfigFile, Real, use_config
 
 
 def _listed_under(part: str) -> Callable[..., LazyCommand]:
@@ -218,6 +218,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
 def root(
     *,
     config: ConfigFile = None,
+    real: Real = False,
     version: Annotated[  # noqa: ARG001 - its callback does the work
         bool,
         typer.Option(
@@ -231,10 +232,10 @@ def root(
 ) -> None:
     """Carry audience entrances and exits from Lytics to Insider.
 
-    `segrelay COMMAND --help` shows what a command does, with examples. --config may stand before
-    or behind the command.
+    `segrelay COMMAND --help` shows what a command does, with examples. --config and --real may
+    stand before or behind the command.
     """
-    use_config(config)
+    use_config(config, real=real)
 
 
 def run() -> None:

@@ -113,9 +113,9 @@ def usable(files: EmbeddedFiles) -> Iterator[None]:
 
 
 @contextmanager
-def locked(files: EmbeddedFiles) -> Iterator[int | None]:
-    """Lock the data directory; yield the lock's descriptor, None if another process holds it."""
-    descriptor = os.open(files.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def locked(file: Path) -> Iterator[int | None]:
+    """Lock a data directory by a file; yield its descriptor, None if another process holds it."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

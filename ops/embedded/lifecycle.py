@@ -104,7 +104,7 @@ def _launch(files: EmbeddedFiles, max_memory: str) -> list[int]:
     Returns:
         Where in the log its lines begin.
     """
-    with locked(files) as lock:
+    with locked(files.lock) as lock:
         if lock is None:
             return []
         log_start = begin_log(files)

@@ -10,6 +10,7 @@ import structlog
 import typer
 from celery import Celery
 
+from ops.state.opened import load_for_redis
 from ops.state.presence import seen_as
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
@@ -18,7 +19,7 @@ from worker import logs
 from worker.contract.celery.options import broker_options
 from worker.contract.processes.companions import FLOWER
 from worker.contract.redis.connection import resolve_url
-from worker.contract.settings import FlowerSettings, load_settings
+from worker.contract.settings import FlowerSettings
 from worker.errors import ConfigurationInvalid, PortTaken
 
 LOG: Final = structlog.get_logger()
@@ -37,7 +38,7 @@ def flower(
     """
     use_log_format(log_format)
     end_with_parent()
-    settings = load_settings()
+    settings = load_for_redis()
     section = settings.flower
     if section is None:
         raise ConfigurationInvalid(

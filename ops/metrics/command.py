@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from ops.metrics.page import MetricsPage
+from ops.state.opened import load_for_redis
 from ops.state.presence import seen_as
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
@@ -26,7 +27,7 @@ from producer.webhook.server import serve
 from worker import logs
 from worker.contract.processes.companions import METRICS
 from worker.contract.redis.connection import connect, resolve_url
-from worker.contract.settings import MetricsSettings, load_settings
+from worker.contract.settings import MetricsSettings
 from worker.contract.settings.values.urls import is_loopback
 from worker.errors import ConfigurationInvalid
 
@@ -48,7 +49,7 @@ def metrics(
     """
     end_with_parent()
     use_log_format(log_format)
-    settings = load_settings()
+    settings = load_for_redis()
     section = listening_at(settings.metrics or MetricsSettings(), listen)
     token = _token(section, settings.source.name)
     logs.configure(logging.INFO)

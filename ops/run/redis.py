@@ -10,13 +10,12 @@ from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
 from ops.embedded.lifecycle import stop as stop_server
 from ops.moving.commands import partitions
 from ops.state.acts import Reason, act_of
-from ops.state.opened import already_there
+from ops.state.opened import already_there, load_for_redis
 from ops.terminal.console import mention, print_result, say
 from ops.terminal.options import Json
 from worker.contract.redis.birth import forget_losses
 from worker.contract.redis.connection import wait_ready
 from worker.contract.redis.url import parse_redis_url
-from worker.contract.settings import load_settings
 from worker.contract.settings.sections import RedisSettings
 from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import RedisUnavailable, UsageWrong
@@ -51,7 +50,7 @@ def stop(*, json: Json = False) -> None:
 @app.command()
 def status(*, json: Json = False) -> None:
     """Say whether Redis can be used; the exit code is 1 if not. Starts nothing."""
-    settings = load_settings().redis
+    settings = load_for_redis().redis
     if settings.url == EMBEDDED:
         server = _running(settings)
         warnings = wait_ready(server.url, _STATUS_SECONDS)
@@ -82,7 +81,7 @@ def acknowledge(*, reason: Reason = "", json: Json = False) -> None:
 
 
 def _embedded() -> RedisSettings:
-    settings = load_settings().redis
+    settings = load_for_redis().redis
     if settings.url != EMBEDDED:
         raise UsageWrong(
             f"redis.url is {_shown(settings.url)}: only the embedded Redis"

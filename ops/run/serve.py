@@ -19,6 +19,7 @@ from starlette.routing import Route
 from ops.metrics.command import metrics_route
 from ops.metrics.page import MetricsPage
 from ops.state.acts import note_configuration
+from ops.state.opened import load_for_redis
 from ops.status.health.judgement import ProblemNames
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.console import print_json, say
@@ -72,7 +73,7 @@ def serve(
 ) -> None:
     """Receive Lytics' webhooks until Ctrl-C, or check that they arrive."""
     use_log_format(log_format)
-    settings = load_settings()
+    settings = load_settings() if check else load_for_redis()
     webhook = settings.producer.webhook
     if webhook is None:
         raise ConfigurationInvalid(

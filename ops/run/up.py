@@ -22,13 +22,14 @@ from ops.embedded.cluster import LocalCluster
 from ops.embedded.launch import write_private
 from ops.embedded.lifecycle import ensure_running, stop
 from ops.run.supervisor import Supervisor, own_command
-from ops.sandbox.rehearsal import forget_people
+from ops.sandbox.rehearsal import forget_people, rehearsing
+from ops.state.opened import load_for_redis
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.console import mention, wants_colour
 from ops.terminal.serving import LogFormat, LogFormatName, use_log_format
 from worker.checks.triggers import check_triggers
 from worker.contract.printable import printable
-from worker.contract.processes.workers import WORKER, read_processes
+from worker.contract.processes.workers import WORKER, processes_here
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import BROKER_VARIABLE, REDIS_VARIABLE, Settings, load_settings
 from worker.contract.settings.sandboxed import DEFAULT_SANDBOX, SANDBOX_VARIABLE, sandbox_url
@@ -49,7 +50,7 @@ def up(
             "--sandbox",
             help="Rehearse: deliver to a sandbox of its own instead of Insider, from a Redis of"
             " its own. Nothing real is touched. Other commands take part in the rehearsal with"
-            f" {SANDBOX_VARIABLE}=1 in their environment.",
+            f" {SANDBOX_VARIABLE}=1 in their environment; without it they are refused.",
         ),
     ] = False,
     cluster: Annotated[
@@ -70,7 +71,7 @@ def up(
     if sys.stdout.isatty() and FORMAT_VARIABLE not in os.environ:
         log_format = log_format or LogFormatName.TEXT
     use_log_format(log_format)
-    settings = load_settings()
+    settings = load_for_redis(stays=True)
     if cluster and settings.redis.url != EMBEDDED:
         raise UsageWrong(f'--cluster needs redis.url = "{EMBEDDED}".')
     rehearsal = sandbox_url(os.environ)
@@ -78,6 +79,8 @@ def up(
     _refuse_taken_ports(settings, rehearsal)
     supervisor = Supervisor(_line)
     with ExitStack() as ending:
+        if rehearsal:
+            ending.enter_context(rehearsing(settings, rehearsal))
         look = _redis(settings, supervisor, ending)
         if cluster:
             settings = _in_cluster(settings, ending)
@@ -142,20 +145,10 @@ def _refuse_taken(host: str, port: int, hint: str) -> None:
 def _name_left_over(settings: Settings) -> None:
     """Print which workers run here already, such as those of an `up` that was killed."""
     with closing(connect(resolve_url(settings.redis))) as client:
-        here = [one for one in read_processes(client) if one.host == socket.gethostname()]
+        here = processes_here(client)
     for one in here:
-        if one.kind == WORKER and _lives(one.pid):
+        if one.kind == WORKER:
             _line("up", f"a worker runs already: process {one.pid}; `kill {one.pid}` ends it")
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Callable[[], None]:

@@ -14,6 +14,7 @@ from celery.bin.celery import celery
 from celery.exceptions import ImproperlyConfigured
 
 from ops.state.acts import note_configuration
+from ops.state.opened import load_for_redis
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
 from ops.terminal.serving import LogFormat, use_log_format
@@ -55,6 +56,7 @@ def worker(ctx: typer.Context, *, log_format: LogFormat = None) -> None:
             " e.g. systemd or docker compose."
         )
     end_with_parent()
+    load_for_redis(stays=True)  # Celery runs this anew on SIGHUP
     from worker.app import app  # noqa: PLC0415 - reads the configuration, and needs Redis
 
     # Not before the processes of the pool are forked: they would inherit the thread's connections.

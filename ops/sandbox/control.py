@@ -12,10 +12,12 @@ import orjson
 import typer
 
 from ops.sandbox.command import sandbox
+from ops.sandbox.rehearsal import forget_rehearsal
 from ops.terminal.console import json_or_text, print_json, say
 from ops.terminal.files import read_json, read_json_values
 from ops.terminal.options import Json
-from worker.contract.settings.sandboxed import DEFAULT_SANDBOX, sandbox_url
+from worker.contract.settings import load_settings
+from worker.contract.settings.sandboxed import DEFAULT_SANDBOX, SANDBOX_VARIABLE, sandbox_url
 from worker.contract.settings.values.durations import format_duration, parse_duration
 from worker.errors import OperationsMustAct, UsageWrong
 
@@ -156,6 +158,17 @@ def profile(
 ) -> None:
     """Show a person's profile at the sandbox's Insider."""
     print_json(_got(url, "profile", email=name))
+
+
+@app.command()
+def reset() -> None:
+    """Forget everything of this folder's rehearsal, which must have ended.
+
+    Its Redis is stopped and emptied; the sandbox itself begins empty each time.
+    """
+    settings = load_settings(environ={**os.environ, SANDBOX_VARIABLE: DEFAULT_SANDBOX})
+    forgot = forget_rehearsal(settings)
+    say("the rehearsal is forgotten" if forgot else "there was nothing to forget")
 
 
 def _seconds(duration: str) -> float:

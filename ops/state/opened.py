@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Final
@@ -16,11 +17,40 @@ from worker.contract.redis.connection import (
     resolve_url,
     wait_ready,
 )
+from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.settings import Settings, load_settings
+from worker.contract.settings.sandboxed import REAL, SANDBOX_VARIABLE, sandbox_data_dir
 from worker.contract.settings.values.fields import EMBEDDED
-from worker.errors import RedisUnavailable
+from worker.errors import RedisUnavailable, UsageWrong
 
 _LOOK_SECONDS: Final = 2.0
+
+
+def load_for_redis(*, stays: bool = False) -> Settings:
+    """Load the configuration of a command that works on Redis.
+
+    Args:
+        stays: Keep the decision for the real Redis in the environment: what a process that runs for
+            long starts again works on it too, also if a rehearsal has begun meanwhile.
+
+    Raises:
+        ConfigurationInvalid: With every problem.
+        UsageWrong: A rehearsal runs here, and nobody has said that the real Redis is meant.
+    """
+    settings = load_settings()
+    if os.environ.get(SANDBOX_VARIABLE, "").strip():
+        return settings
+    data_dir = settings.redis.data_dir
+    url = EmbeddedFiles(sandbox_data_dir(data_dir)).rehearsed_at()
+    if not url:
+        if stays:
+            os.environ[SANDBOX_VARIABLE] = REAL
+        return settings
+    raise UsageWrong(
+        f"A rehearsal runs in {settings.folder}, and this command would work on the real Redis."
+        f" `export {SANDBOX_VARIABLE}={url}` lets this terminal take part in the rehearsal."
+        f" With --real, or {SANDBOX_VARIABLE}={REAL}, the command works on the real Redis."
+    )
 
 
 @contextmanager
@@ -35,10 +65,11 @@ def opened(
 
     Raises:
         ConfigurationInvalid: With every problem.
+        UsageWrong: See `load_for_redis`.
         RedisUnavailable: Redis was not ready in time.
         RedisMismatch: It is in use with another format, partition count or identity.
     """
-    settings = load_settings()
+    settings = load_for_redis()
     url = resolve_url(settings.redis)
     wait_seconds = patience_seconds(url) if ready_seconds is None else ready_seconds
     wait_ready(url, wait_seconds)
@@ -74,7 +105,7 @@ def compared(
 @contextmanager
 def already_there() -> Iterator[tuple[Settings, Redis]]:
     """Load the configuration, and connect to Redis, which has to run and be ready already."""
-    settings = load_settings()
+    settings = load_for_redis()
     url = settings.redis.url
     if url == EMBEDDED:
         server = find(settings.redis.data_dir)

@@ -35,9 +35,13 @@ ConfigFile = Annotated[
         "--config", help="Use this configuration file instead of $SEGRELAY_CONFIG.", metavar="FILE"
     ),
 ]
-
+Real = Annotated[
+    bool,
+    typer.Option("--real", help="Work on the real Redis although a rehearsal runs in this folder."),
+]
 
 _CONFIG: Final = "config_file"
+_REAL: Final = "on_the_real_redis"
 _Configured = TypeVar("_Configured")
 
 
@@ -94,7 +98,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 def prepared(
     command: Callable[..., None], completion: Callable[[str], Callable[[str], list[str]] | None]
 ) -> Callable[..., None]:
-    """Give a command the option `--config`, and completions that are found by parameters' names."""
+    """Give a command the options `--config` and `--real`, and completions by parameters' names."""
     hints = get_type_hints(command, include_extras=True)
     if _CONFIG in hints:
         return command
@@ -105,20 +109,23 @@ def prepared(
 
     @wraps(command)
     def called(**given: Any) -> None:
-        use_config(given.pop(_CONFIG))
+        use_config(given.pop(_CONFIG), real=given.pop(_REAL))
         command(**given)
 
     known = inspect.signature(command).parameters.values()
-    own = inspect.Parameter(
-        _CONFIG, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile
-    )
-    return _signed(called, [*(each.replace(annotation=hints[each.name]) for each in known), own])
+    own = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, default, kind in ((_CONFIG, None, ConfigFile), (_REAL, False, Real))
+    ]
+    return _signed(called, [*(each.replace(annotation=hints[each.name]) for each in known), *own])
 
 
-def use_config(path: Path | None) -> None:
-    """Use another configuration in this process and its children."""
+def use_config(path: Path | None, *, real: bool) -> None:
+    """Use another configuration, or the real Redis, in this process and its children."""
     if path is not None:
         os.environ["SEGRELAY_CONFIG"] = str(path.absolute())
+    if real:
+        os.environ["SEGRELAY_SANDBOX"] = "0"
 
 
 def _signed(

@@ -259,6 +259,57 @@ def test_nothing_outlives_an_up_that_is_killed(rehearsal):
         until(lambda: not any(map(lives, children)))
 
 
+def test_the_real_redis_is_refused_for_as_long_as_a_rehearsal_runs(folder, rehearsal):
+    undecided = {key: rehearsal[key] for key in rehearsal if key != "SEGRELAY_SANDBOX"}
+    payload = json.dumps({"data": {"email": "ann@example.com", "segment_events": [entrance()]}})
+    with running(rehearsal, "--sandbox") as up:
+        assert line_with(up, "ready.")
+
+        refused = run(own_command("send", "-"), payload.encode(), env=undecided)
+        second = run(own_command("up", "--sandbox"), env=undecided)
+        reset = run(own_command("sandbox", "reset"), env=undecided)
+        untouched = not (folder / ".segrelay").exists()
+        meant = asked(undecided, "send", "-", "--json", "--real", given=payload)
+        until(lambda: asked(rehearsal, "status", "--json")["processes"])
+        up.kill()
+        up.wait(SECONDS)
+        afterwards = asked(undecided, "send", "-", "--json", given=payload)
+
+    assert refused.returncode == 2
+    assert f"export SEGRELAY_SANDBOX={rehearsal['SEGRELAY_SANDBOX']}" in refused.stderr.decode()
+    assert b"--real" in refused.stderr
+    assert (second.returncode, b"A rehearsal runs" in second.stderr) == (1, True)
+    assert (reset.returncode, b"A rehearsal runs" in reset.stderr) == (1, True)
+    assert untouched
+    assert meant["accepted"]
+    assert afterwards["accepted"]
+
+
+def entrance():
+    return {"slug": "vip", "event": "enter", "enter": datetime.now(UTC).isoformat()}
+
+
+def test_a_reset_forgets_all_of_a_rehearsal_that_was_killed(folder, rehearsal):
+    payload = json.dumps({"data": {"email": "ann@example.com", "segment_events": [entrance()]}})
+    with running(rehearsal, "--sandbox") as up:
+        assert line_with(up, "ready.")
+        asked(rehearsal, "send", "-", "--json", given=payload)
+        until(lambda: asked(rehearsal, "status", "--json")["delivered"])
+        children = children_of(up.pid)
+        up.kill()
+        until(lambda: not any(map(lives, children)))
+    assert find(folder / ".segrelay-sandbox")
+
+    first, second = (run(own_command("sandbox", "reset"), env=rehearsal) for _ in range(2))
+
+    assert (first.returncode, first.stdout) == (0, b"the rehearsal is forgotten\n")
+    assert (second.returncode, second.stdout) == (0, b"there was nothing to forget\n")
+    assert find(folder / ".segrelay-sandbox") is None
+    kept = [file for file in (folder / ".segrelay-sandbox").rglob("*") if file.is_file()]
+    assert not [file for file in kept if b"ann@example.com" in file.read_bytes()]
+    assert asked(rehearsal, "status", "--json")["accepted"] == 0
+
+
 def children_of(pid):
     listed = subprocess.run(
         ["/bin/ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True

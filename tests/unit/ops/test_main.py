@@ -31,6 +31,7 @@ def test_every_command_takes_a_configuration_behind_its_name_and_has_help(comman
 
     assert told.exit_code == 0
     assert "--config FILE" in told.stdout
+    assert "--real " in told.stdout
     first = told.stdout.split("\n\n")[1].strip()
     assert first[0].isupper()
 

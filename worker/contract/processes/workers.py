@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, cast
@@ -78,6 +80,22 @@ def read_processes(client: redis.Redis) -> list[Process]:
     return sorted(
         {(one.host, one.pid): one for one in seen}.values(), key=lambda one: (one.host, one.pid)
     )
+
+
+def processes_here(client: redis.Redis) -> list[Process]:
+    """Return the processes that were seen lately and live on this machine."""
+    name = socket.gethostname()
+    return [one for one in read_processes(client) if one.host == name and _lives(one.pid)]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _loads(text: bytes) -> Process:

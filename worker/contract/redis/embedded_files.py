@@ -10,6 +10,10 @@ import fcntl
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+ANY_SANDBOX: Final = "1"
+"""In place of the URL of a sandbox, where it is not known or is the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,14 @@ class EmbeddedFiles:
     def lock(self) -> Path:
         """The lock file: locked while a server runs or is being started; never removed."""
         return self.data_dir / "redis.lock"
+
+    @property
+    def rehearsal(self) -> Path:
+        """The lock file of `segrelay up --sandbox`, with the URL of its sandbox; never removed.
+
+        The server's lock would not do: the server outlives an `up` that is killed.
+        """
+        return self.data_dir / "rehearsal.lock"
 
     @property
     def url(self) -> Path:
@@ -52,14 +64,27 @@ class EmbeddedFiles:
 
     def is_locked(self) -> bool:
         """Say whether a server runs over the directory, or is being started."""
+        return _is_locked(self.lock)
+
+    def rehearsed_at(self) -> str:
+        """Return the URL of the sandbox of the rehearsal that runs over the directory, or ""."""
         try:
-            descriptor = os.open(self.lock, os.O_RDONLY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
+            if not _is_locked(self.rehearsal):
+                return ""
+            return self.rehearsal.read_text(encoding="ascii").strip() or ANY_SANDBOX
+        except PermissionError:  # the directory of another user, who rehearses alone
+            return ""
+
+
+def _is_locked(file: Path) -> bool:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,12 +1,14 @@
 """The configuration of a rehearsal: all requests go to the sandbox, and nothing real is touched.
 
 `SEGRELAY_SANDBOX` in the environment asks for it: every process that has it works on the same
-rehearsal, in a Redis of its own, and every other process on the real configuration.
+rehearsal, in a Redis of its own, and every other process on the real configuration. `0` means the
+real one on purpose: a command with neither is refused where a rehearsal runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -23,13 +25,15 @@ if TYPE_CHECKING:
     from worker.contract.settings.sections import Destination
 
 SANDBOX_VARIABLE: Final = "SEGRELAY_SANDBOX"
+REAL: Final = "0"
+"""The value of the variable with which commands work on the real Redis beside a rehearsal."""
 DEFAULT_SANDBOX: Final = "http://127.0.0.1:8900"
 ENDPOINTS_PATH: Final = "/to"
 """The sandbox's path for destinations of the API `http`, each of which stands below its name."""
 TOKEN_PATH: Final = "/_oauth2/token"  # noqa: S105 - a path of the sandbox
 _IN_PLACE_OF_SECRETS: Final = "/secret-url"
 """The path at the sandbox that replaces a trigger's secret URL."""
-_OFF: Final = frozenset({"", "0"})
+_OFF: Final = frozenset({"", REAL})
 _SUFFIX: Final = "-sandbox"
 _THIS_MACHINE: Final = ("127.0.0.0/8", "::1/128")
 _PLACEHOLDER: Final = Secret("sandbox", "sandbox")
@@ -54,18 +58,22 @@ def sandbox_url(environ: Mapping[str, str]) -> str:
     return url
 
 
+def sandbox_data_dir(data_dir: Path) -> Path:
+    """Return the data directory of rehearsals beside that of the real embedded Redis."""
+    return data_dir.with_name(data_dir.name + _SUFFIX)
+
+
 def sandboxed(settings: Settings, url: str) -> Settings:
     """Return a configuration with the sandbox in the place of Insider and Lytics.
 
     Redis is an embedded one beside the real data directory, whatever `redis.url` says.
     """
-    data_dir = settings.redis.data_dir
     changed: dict[str, Any] = {
         "redis": settings.redis.model_copy(
             update={
                 "url": EMBEDDED,
                 "broker_url": "",
-                "data_dir": data_dir.with_name(data_dir.name + _SUFFIX),
+                "data_dir": sandbox_data_dir(settings.redis.data_dir),
             }
         ),
         "destinations": {

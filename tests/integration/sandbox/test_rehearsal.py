@@ -1,0 +1,148 @@
+"""Where a rehearsal runs, no command works on the real Redis by mistake."""
+
+from contextlib import contextmanager
+
+import pytest
+from typer.testing import CliRunner
+
+from ops.config.init import init
+from ops.embedded.lifecycle import ensure_running, stop
+from ops.main import app
+from ops.sandbox.rehearsal import forget_rehearsal, rehearsing
+from tests.waiting import until
+from tests.warm import WarmProcess
+from worker.contract.own_processes import own_module
+from worker.contract.processes.workers import read_processes
+from worker.contract.redis.connection import connect
+from worker.contract.settings import load_settings
+from worker.errors import OperationsMustAct, UsageWrong
+
+SANDBOX = "http://127.0.0.1:8901"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    init(tmp_path)
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
+    monkeypatch.setenv("SEGRELAY_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("SEGRELAY_SANDBOX", "")
+    return tmp_path
+
+
+@pytest.fixture
+def settings(folder):
+    """The configuration of a rehearsal in the folder."""
+    yield load_settings(environ={"SEGRELAY_CONFIG": str(folder / "segrelay.toml"), **IN_SANDBOX})
+    stop(folder / ".segrelay-sandbox")
+
+
+IN_SANDBOX = {"SEGRELAY_SANDBOX": SANDBOX}
+ON_REDIS = {
+    "send": ("send", "-"),
+    "backfill": ("backfill", "list"),
+    "sync": ("sync", "status"),
+    "quarantine": ("quarantine", "list"),
+    "audience": ("audience", "list"),
+    "status": ("status",),
+    "check": ("status", "--check"),
+    "audit": ("audit",),
+    "pause": ("pause", "insider"),
+    "dlq": ("dlq", "causes"),
+    "why": ("why", "ann@example.com"),
+    "erase": ("person", "erase", "ann@example.com"),
+    "verify": ("verify",),
+    "discard": ("discard", "--all"),
+    "redis": ("redis", "status"),
+    "partitions": ("redis", "partitions"),
+    "up": ("up",),
+    "worker": ("worker",),
+    "serve": ("serve",),
+    "flower": ("flower",),
+    "metrics": ("metrics",),
+}
+
+
+def called(*arguments):
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize("command", ON_REDIS.values(), ids=ON_REDIS)
+def test_a_command_is_refused_and_says_which_variable_is_missing(settings, command):
+    with rehearsing(settings, SANDBOX):
+        refused = called(*command)
+
+    assert isinstance(refused.exception, UsageWrong)
+    assert f"export SEGRELAY_SANDBOX={SANDBOX}" in refused.exception.message
+    assert "--real" in refused.exception.message
+
+
+@pytest.mark.parametrize("command", [("--real", "redis", "status"), ("redis", "status", "--real")])
+def test_real_takes_the_real_redis_also_with_the_variable_of_a_rehearsal(
+    settings, monkeypatch, command
+):
+    monkeypatch.setenv("SEGRELAY_SANDBOX", SANDBOX)
+    with rehearsing(settings, SANDBOX):
+        told = called(*command)
+
+    assert "127.0.0.1:1" in told.exception.message
+
+
+def test_zero_takes_the_real_redis_as_long_as_the_variable_says_so(settings, monkeypatch):
+    monkeypatch.setenv("SEGRELAY_SANDBOX", "0")
+    with rehearsing(settings, SANDBOX):
+        told = called("redis", "status")
+
+    assert "127.0.0.1:1" in told.exception.message
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("config", "show"), ("template", "list")])
+def test_what_needs_no_redis_is_not_refused(settings, command):
+    with rehearsing(settings, SANDBOX):
+        assert called(*command).exit_code == 0
+
+
+def test_a_rehearsal_that_has_ended_refuses_nothing(settings):
+    with rehearsing(settings, SANDBOX):
+        pass
+
+    assert "127.0.0.1:1" in called("redis", "status").exception.message
+
+
+def test_a_second_rehearsal_of_a_folder_is_refused_by_the_first_ones_address(settings):
+    with (
+        rehearsing(settings, SANDBOX),
+        pytest.raises(OperationsMustAct, match=SANDBOX),
+        rehearsing(settings, "http://127.0.0.1:8902"),
+    ):
+        pass
+
+
+def test_a_reset_leaves_alone_what_no_rehearsal_has_made(settings, folder):
+    mine = folder / ".segrelay-sandbox" / "mine.rdb"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+
+    assert not forget_rehearsal(settings)
+    assert mine.exists()
+
+
+def test_a_reset_names_a_process_that_works_on_the_rehearsal(settings, monkeypatch):
+    monkeypatch.setenv("SEGRELAY_SANDBOX", SANDBOX)
+    server = ensure_running(settings.redis.data_dir)
+    with running("worker") as worker, connect(server.url) as client:
+        until(lambda: read_processes(client))
+
+        with pytest.raises(OperationsMustAct, match=rf"kill .*{worker.pid}"):
+            forget_rehearsal(settings)
+
+        assert client.ping()
+
+
+@contextmanager
+def running(*command):
+    process = WarmProcess(own_module("ops.main", *command), process_group=0)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
