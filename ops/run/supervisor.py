@@ -122,10 +122,17 @@ class Supervisor:
 
     def start(self, name: str, command: Sequence[str], **environment: str) -> Child:
         """Start a command as a child that is restarted if it dies."""
-        child = Child(name, command, environment, self._print)
+        child = Child(name, command, environment, self._tell)
         self._children.append(child)
         child.start()
         return child
+
+    def _tell(self, name: str, line: str) -> None:
+        """Print a line of a child; end everything in order if the output's reader has gone."""
+        try:
+            self._print(name, line)
+        except OSError:
+            self._stop.set()
 
     def run(self, look: Callable[[], None]) -> int:
         """Wait; return 0 if told to stop, 1 if a child died for good, 2 if one was called wrongly.

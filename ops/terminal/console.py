@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
+import io
+import json
 import logging
 import os
 import shutil
@@ -10,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, TextIO
 
 import typer
 
@@ -32,11 +36,21 @@ _RED: Final = "\x1b[31m"
 _PLAIN: Final = "\x1b[0m"
 
 
+_ESCAPES: Final = "segrelay.escapes"
+_CLOSED_STREAMS: Final = (
+    ("stdin", "r", os.O_RDONLY),  # is at its end
+    ("stdout", "w", os.O_RDONLY),  # can't be written: who asked for facts has to know
+    ("stderr", "w", os.O_WRONLY),  # drops messages
+)
+"""What takes the place of a standard stream that is closed, as `>&-` of a shell does it."""
+
+
 def run_guarded(app: Callable[[], Any]) -> NoReturn:
     """Run the command line and end the process with its exit code.
 
     Errors of ours become one paragraph on stderr; `SEGRELAY_DEBUG=1` shows the traceback too.
     """
+    _prepare_streams()
     try:
         app()
         code: int | str | None = 0
@@ -49,12 +63,35 @@ def run_guarded(app: Callable[[], Any]) -> NoReturn:
     except SegrelayError as error:
         code = _report(error, error.message, error.exit_code)
     except OSError as error:
-        code = _report(error, _os_message(error), 1)
+        code = _report(error, _os_message(error), 1) if _is_all_written() else 1
     except Exception as error:  # noqa: BLE001 - this is the edge
         code = _report(error, _bug_message(error), 1)
-    if not _flushed():
+    if not _is_all_written():
         code = code or 1
     sys.exit(code)
+
+
+def _prepare_streams() -> None:
+    """Open the standard streams that are closed, and let no character of the output be an error.
+
+    A closed one would be `None`, and the next connection that is opened would get its number.
+    """
+    for name, mode, flags in _CLOSED_STREAMS:
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, flags)  # the lowest number that is free: its own
+            os.set_inheritable(descriptor, True)  # noqa: FBT003 - the only form
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
+    codecs.register_error(_ESCAPES, _escape_as_json)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_ESCAPES)
+
+
+def _escape_as_json(error: UnicodeError) -> tuple[str, int]:
+    r"""Write characters that an encoding lacks as JSON does, such as `\u03a9`; JSON stays JSON."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def log_to_stderr() -> None:
@@ -71,10 +108,10 @@ def log_to_stderr() -> None:
 
 
 def _report(error: BaseException, message: str, exit_code: int) -> int:
-    with suppress(OSError):
-        if os.environ.get(DEBUG_VARIABLE, "0") not in {"", "0"}:
+    if os.environ.get(DEBUG_VARIABLE, "0") not in {"", "0"}:
+        with suppress(OSError):
             traceback.print_exception(error)
-        mention(message)
+    mention(message)
     return exit_code
 
 
@@ -94,15 +131,27 @@ def _bug_message(error: Exception) -> str:
     )
 
 
-def _flushed() -> bool:
-    """Flush stdout and stderr; return False if the reader has closed its pipe, as `| head` does."""
+def _is_all_written() -> bool:
+    """Write what stdout and stderr still hold, and say whether stdout took it.
+
+    A reader that has closed its pipe, as `| head` does, knows it; anything else is told.
+    """
+    error = _failure_of(sys.stdout)
+    if error and not isinstance(error, BrokenPipeError):
+        reason = "it is closed" if error.errno == errno.EBADF else error.strerror
+        mention(f"Standard output could not be written, and the result is lost: {reason}.")
+    _failure_of(sys.stderr)
+    return error is None
+
+
+def _failure_of(stream: TextIO) -> OSError | None:
+    """Flush a stream; return why that failed, and drop what it holds: Python would try it again."""
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+        stream.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return error
+    return None
 
 
 def print_json(document: Any) -> None:
@@ -146,9 +195,10 @@ def say(message: str) -> None:
 
 
 def mention(message: str) -> None:
-    """Print a line on stderr that is not part of the command's result."""
-    sys.stderr.write(printable(message, keep=LAYOUT) + "\n")
-    sys.stderr.flush()
+    """Print a line on stderr that is not part of the result; no work ends for want of a reader."""
+    with suppress(OSError):
+        sys.stderr.write(printable(message, keep=LAYOUT) + "\n")
+        sys.stderr.flush()
 
 
 def wants_colour() -> bool:

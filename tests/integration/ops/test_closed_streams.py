@@ -1,0 +1,163 @@
+"""Commands whose standard streams are closed, full, or can't show every character."""
+
+import json
+import os
+import signal
+import subprocess
+from functools import cache
+
+import pytest
+
+from ops.config.init import init
+from ops.embedded.launch import free_port
+from ops.embedded.lifecycle import ensure_running, stop
+from ops.run.supervisor import own_command
+from tests.waiting import patient, until
+
+COMMANDS = {
+    "version": ("--version",),
+    "refused": ("config", "show", "--config", "nowhere.toml"),
+    "show": ("config", "show"),
+    "send": ("send", "-"),
+    "status": ("status",),
+    "export": ("dlq", "export", "-"),
+}
+SILENT = {"refused", "export"}
+"""Commands that have nothing to say on standard output."""
+STREAMS = {
+    "<&-": "stdin",
+    ">&-": "stdout",
+    "2>&-": "stderr",
+    "<&- >&- 2>&-": "all",
+    ">/dev/full": "stdout is full",
+    "2>/dev/full": "stderr is full",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("relay")
+    init(folder)
+    ensure_running(folder / ".segrelay")
+    yield folder
+    stop(folder / ".segrelay")
+
+
+def called(folder, command, streams="", **environ):
+    shell = f'exec "$@" {streams}'
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SEGRELAY_")}
+    return subprocess.run(
+        ["/bin/bash", "-c", shell, "bash", *own_command(*command)],
+        cwd=folder,
+        env={**env, "PYTHONUNBUFFERED": "", **environ},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=patient(120),
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("streams", STREAMS, ids=STREAMS.get)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_stream_that_is_closed_or_full_gives_a_message_and_an_exit_code(folder, name, streams):
+    found = called(folder, COMMANDS[name], streams)
+
+    usual = usual_end_of(folder, name)
+    is_lost = name not in SILENT and streams in LOSES_THE_RESULT
+    assert b"Traceback" not in found.stderr
+    assert b"This should not have happened" not in found.stderr
+    assert found.returncode == (usual.returncode or 1 if is_lost else usual.returncode)
+    if is_lost and "2>" not in streams:
+        assert b"Standard output could not be written" in found.stderr
+    if not is_lost:
+        assert len(found.stdout.splitlines()) == len(usual.stdout.splitlines())
+
+
+LOSES_THE_RESULT = {">&-", "<&- >&- 2>&-", ">/dev/full"}
+
+
+@cache
+def usual_end_of(folder, name):
+    return called(folder, COMMANDS[name])
+
+
+def test_a_pipe_whose_reader_has_gone_is_not_reported(folder):
+    found = called(folder, ("config", "show"), "> >(exec true)")
+
+    assert (found.returncode, found.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1:strict", "utf-8"])
+def test_a_character_that_an_encoding_lacks_is_an_escape_and_json_stays_json(folder, encoding):
+    slug = "Zoë 🎈 Ω"
+    event = {"slug": slug, "event": "enter", "enter": "2026-11-29T06:00:00Z"}
+    profile = {"email": "zoe@example.com", "segment_events": [event]}
+    (folder / "zoe.json").write_text(json.dumps(profile))
+    called(folder, ("send", "zoe.json"))
+
+    found, listed = (
+        called(folder, ("quarantine", "list", *more), PYTHONIOENCODING=encoding)
+        for more in ((), ("--json",))
+    )
+
+    name = encoding.partition(":")[0]
+    assert (found.returncode, listed.returncode) == (0, 0)
+    assert (r"\u03a9" if name != "utf-8" else slug) in found.stdout.decode(name)
+    assert slug in json.dumps(json.loads(listed.stdout.decode(name)), ensure_ascii=False)
+
+
+@pytest.mark.parametrize(("streams", "code"), [(">&-", 1), (">/dev/full", 1), ("2>&-", 0)])
+def test_up_without_an_output_ends_in_order(tmp_path, streams, code):
+    init(tmp_path)
+    process = subprocess.Popen(
+        ["/bin/bash", "-c", f'exec "$@" {streams}', "bash", *own_command("up", "--sandbox")],
+        cwd=tmp_path,
+        env={**os.environ, "SEGRELAY_SANDBOX": f"http://127.0.0.1:{free_port()}"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        if code == 0:
+            assert any(b"ready." in line for line in process.stdout)
+            process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=patient(120))
+    finally:
+        process.kill()
+        stop(tmp_path / ".segrelay-sandbox")
+
+    assert process.returncode == code
+    assert b"Traceback" not in errors
+
+
+def test_up_ends_when_the_reader_of_its_output_has_gone(tmp_path):
+    init(tmp_path)
+    process = subprocess.Popen(
+        own_command("up", "--sandbox"),
+        cwd=tmp_path,
+        env={**os.environ, "SEGRELAY_SANDBOX": f"http://127.0.0.1:{free_port()}"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout.readline()
+        process.stdout.close()
+        until(lambda: process.poll() is not None, 60)
+        errors = process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        stop(tmp_path / ".segrelay-sandbox")
+
+    assert process.returncode == 1
+    assert b"Traceback" not in errors
+
+
+def test_a_sandbox_that_can_not_name_its_address_ends_with_a_message(tmp_path):
+    found = called(tmp_path, ("sandbox", "--port", "0"), ">&-")
+
+    assert found.returncode == 1
+    assert b"Standard output" in found.stderr
+    assert b"Traceback" not in found.stderr
