@@ -42,7 +42,7 @@ _CLOSED_STREAMS: Final = (
     ("stdout", "w", os.O_RDONLY),  # can't be written: who asked for facts has to know
     ("stderr", "w", os.O_WRONLY),  # drops messages
 )
-"""What takes the place of a standard stream that is closed, as `>&-` of a shell does it."""
+"""Substitutes for standard streams that are closed, as `>&-` of a shell does it."""
 
 
 def run_guarded(app: Callable[[], Any]) -> NoReturn:
