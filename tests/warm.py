@@ -351,6 +351,9 @@ def _become(request):
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["env"])
+    # Those of the server know whether its own files can be sought in, and ask no more.
+    sys.stdin, sys.stdout = os.fdopen(0, closefd=False), os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
     module = request["module"]
     sys.argv = [module, *request["arguments"]]
     sys.modules.pop(module, None)

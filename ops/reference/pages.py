@@ -32,9 +32,9 @@ This page is written by `make docs` from the command line itself: it shows what
 
 Commands that report facts take `--json`: standard output is then exactly one JSON document, and
 messages go to standard error. Exit codes: 0 for success, 1 for failed work, 2 for wrong usage or
-configuration, 130 after Ctrl-C. `status --check` also uses 3, if Redis can't be reached. A result that
-can't be written, because standard output is closed or full, is failed work. What the encoding of the
-output lacks is written with escapes, such as `\\u03a9`; JSON stays JSON.
+configuration, 130 after Ctrl-C. `status --check` also uses 3, if Redis can't be reached. A result
+that can't be written, because standard output is closed or full, is failed work. A character that
+the output's encoding lacks is written as an escape, such as `\\u03a9`; JSON stays JSON.
 """
 
 
@@ -116,7 +116,7 @@ These variables of the environment have a meaning:
 | --- | --- |
 | `SEGRELAY_CONFIG` | the configuration file, in the place of `./segrelay.toml` |
 | `SEGRELAY_REDIS_URL`, `SEGRELAY_BROKER_URL` | in the place of `redis.url` and `redis.broker_url` |
-| `SEGRELAY_SANDBOX` | `1`, or the URL of a sandbox on this machine: everything is a rehearsal; `0`: the real Redis, also where a rehearsal runs, like `--real` |
+| `SEGRELAY_SANDBOX` | `1`, or a sandbox's URL: everything is a rehearsal; `0`: like `--real` |
 | `SEGRELAY_LOG_FORMAT` | `json` or `text`, like `--log-format` |
 | `SEGRELAY_ACTOR` | who acts, for `segrelay audit`; else user and host |
 | `SEGRELAY_DEBUG` | `1`: an unexpected error is shown with its traceback |
