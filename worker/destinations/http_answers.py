@@ -43,7 +43,7 @@ _FAILURE_KEY_WORDS: Final = _FAILURE_WORDS.union(_COUNTED.split())
 """The words in the names of keys such as `failedUpdates`; `failed_payments` may be a person's."""
 _SUCCESS_WORDS: Final = frozenset({"ok", "success", "succeeded", "successful"})
 _LEVELS: Final = 2
-"""How many objects and lists may be around a list of errors; deeper are people's data."""
+"""The most objects and lists around a list of errors; what lies deeper may be people's data."""
 
 RefusedResults = Mapping[int, str]
 
@@ -148,28 +148,28 @@ def _tells_of_failures(key: str) -> bool:
     return bool(words & _FAILURE_WORDS) and words <= _FAILURE_KEY_WORDS
 
 
-def _is_empty(value: Any) -> bool:
+def _is_empty(value: Any, levels: int = _LEVELS) -> bool:
     """Say whether there is nothing in a list, nor in the lists of an object: `{"invalid": []}`.
 
     A list with null for each result that was taken is empty, too.
     """
-    if isinstance(value, dict):
-        return all(map(_is_empty, value.values()))
+    if isinstance(value, dict) and levels:
+        return all(_is_empty(inner, levels - 1) for inner in value.values())
     return all(each is None for each in value) if isinstance(value, list) else not value
 
 
-def _entries(key: str, found: Any) -> Iterator[tuple[str, Any]]:
+def _entries(key: str, found: Any, levels: int = _LEVELS) -> Iterator[tuple[str, Any]]:
     """Yield single failures, and numbers of them, each with the key of the list or number."""
     if isinstance(found, list):
-        for each in found:
-            if isinstance(each, list):
-                yield from _entries(key, each)
-            elif each is not None:
-                # A number in a list is none of failures.
-                yield key, each if isinstance(each, dict | str) else [each]
-    elif isinstance(found, dict) and not any(isinstance(one, str) for one in found.values()):
+        # A number in a list is none of failures.
+        yield from (
+            (key, each if isinstance(each, dict | str) else [each])
+            for each in found
+            if each is not None
+        )
+    elif levels and isinstance(found, dict) and not _has_text(found):
         for name, inner in found.items():
-            yield from _entries(name, inner)
+            yield from _entries(name, inner, levels - 1)
     elif found:
         yield key, found
 
@@ -207,16 +207,21 @@ def _digest(name: str, identity: str) -> bytes:
     return digest_of(f"{identity}:{identity_text(name, identity)}")
 
 
+def _has_text(found: dict[str, Any]) -> bool:
+    return any(isinstance(one, str) for one in found.values())
+
+
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield key
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
-    elif isinstance(value, str):
-        yield value
+    """Yield all texts and keys in a value, however deep."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += [*each, *each.values()]
+        elif isinstance(each, list):
+            left += each
+        elif isinstance(each, str):
+            yield each
 
 
 def _said(entry: Any) -> str:

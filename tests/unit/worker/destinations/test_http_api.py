@@ -463,3 +463,12 @@ def test_nobody_is_named_where_the_identity_is_another_field() -> None:
     )
 
     assert isinstance(said, BodyRefused)
+
+
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}"), ('{"errors":', "}")])
+def test_errors_that_are_nested_deep_are_read_like_others(begin: str, end: str) -> None:
+    deep = '{"errors":' + begin * 900 + "1" + end * 900 + "}"
+
+    said = api(results=10).classify(Answer(200, deep.encode()), users=3, url=URL)
+
+    assert said == BodyRefused("200: errors", partly_applied=True)

@@ -32,7 +32,7 @@ _REACHABLE: Final = tuple(
         ),
     )
 )  # fmt: skip
-"""The parts of reserved blocks that the registries call globally reachable; Python 3.11 does not."""
+"""The parts of reserved blocks that are globally reachable, which Python 3.11 does not know."""
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _LINK_LOCAL: Final = ipaddress.IPv4Network("169.254.0.0/16")
 _METADATA: Final = frozenset(
