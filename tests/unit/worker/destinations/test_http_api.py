@@ -465,6 +465,12 @@ def test_nobody_is_named_where_the_identity_is_another_field() -> None:
     assert isinstance(said, BodyRefused)
 
 
+def test_of_an_answer_that_was_cut_only_the_status_counts_where_nothing_is_described() -> None:
+    answer = Answer(200, orjson.dumps(HUBSPOT), truncated=True)
+
+    assert api(results=10).classify(answer, users=3, url=URL) == Accepted()
+
+
 @pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}"), ('{"errors":', "}")])
 def test_errors_that_are_nested_deep_are_read_like_others(begin: str, end: str) -> None:
     deep = '{"errors":' + begin * 900 + "1" + end * 900 + "}"

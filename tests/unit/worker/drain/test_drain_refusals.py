@@ -1,7 +1,6 @@
 """What becomes of those whom a destination refuses, and of the others in their requests."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -10,18 +9,17 @@ import pytest
 from tests.unit.worker.drain_world import event, letters, members
 from tests.unit.worker.fake_insider import (
     POISON,
+    NamesNobody,
     Reply,
     Sending,
     emails,
     holds_poison,
+    names_nobody,
     refused,
     taken,
 )
 from worker.core.backoff import TRIES_ALONE
-from worker.core.verdicts import Verdict
 from worker.destinations.api import Answer
-from worker.destinations.http import HttpApi
-from worker.destinations.insider.api import InsiderApi
 
 
 def test_a_body_never_exceeds_the_size_that_the_api_takes(make_world) -> None:
@@ -249,23 +247,8 @@ def test_deaths_between_deliveries_pause_nothing(make_world) -> None:
     assert world.count("dead") == 900
 
 
-class NamesNobody(InsiderApi):
-    """Insider with answers that list errors and do not say whose they are."""
-
-    __slots__ = ()
-
-    def classify(
-        self, answer: Answer, *, users: int, url: str, people: Sequence[bytes] = ()
-    ) -> Verdict:
-        return HttpApi().classify(answer, users=users, url=url, people=people)
-
-
 def _taken_but(bad: set[str], sending: Sending) -> Reply:
-    """Take all users but these, and list an error for each of them, without a name."""
-    at = [n for n, email in enumerate(emails(sending)) if email in bad]
-    text = {"errors": [{"message": "not right"} for _ in at]}
-    outcome = "unsure" if at and len(sending.users) > 1 else "taken"
-    return Reply(Answer(200, orjson.dumps(text)), outcome, applied=True, refused_users=tuple(at))
+    return names_nobody(sending, *(n for n, who in enumerate(emails(sending)) if who in bad))
 
 
 @pytest.mark.parametrize("people", [2, 64, 1_000])
