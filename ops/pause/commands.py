@@ -14,6 +14,7 @@ from redis import Redis
 
 from ops.pause.probe import Probe, ProbeResult
 from ops.state.acts import Reason, act_of, acting, actor
+from ops.state.delays import read_delays
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, known_destinations
 from ops.state.waiting import find_streams
@@ -115,6 +116,11 @@ def resume(
             if wait and was_held
         }
         probed = {target: probe.outcome(timeout_seconds) for target, probe in probes.items()}
+        stopped = {
+            target: _what_stops(client, settings, target)
+            for target, was_held in done.items()
+            if not was_held and not everything
+        }
     if as_json:
         rows = [
             asdict(target) | {"changed": was_held, "probe": probed.get(target)}
@@ -122,7 +128,7 @@ def resume(
         ]
         print_json({"resumed": rows})
     else:
-        _tell_resumed(done, probed, everything=everything)
+        _tell_resumed(done, probed, stopped)
     if any(one.outcome == "failed" for one in probed.values()):
         raise typer.Exit(1)
 
@@ -134,19 +140,45 @@ def _paused(client: Redis, target: PauseTarget, why: Pause) -> bool:
 
 
 def _tell_resumed(
-    done: Mapping[PauseTarget, bool], probed: Mapping[PauseTarget, ProbeResult], *, everything: bool
+    done: Mapping[PauseTarget, bool],
+    probed: Mapping[PauseTarget, ProbeResult],
+    stopped: Mapping[PauseTarget, str],
 ) -> None:
     for target, was_held in done.items():
         if was_held:
             told = f": {probed[target].message}" if target in probed else ""
             say(f"{target} is resumed{told}")
-        elif not everything:
-            say(f"{target} was not paused")
+        elif target in stopped:
+            say(f"{target} was not paused{stopped[target]}")
     for target, probe in probed.items():
         if probe.outcome == "failed":
             mention(f"{target}: correct what the message says, then resume it again.")
-    if everything and not any(done.values()):
+    if not stopped and not any(done.values()):
         say("nothing was paused")
+
+
+def _what_stops(client: Redis, settings: Settings, target: PauseTarget) -> str:
+    """Return what stops a target although it is not paused, to be said behind that; "" = nothing.
+
+    A destination whose requests could not even be made has triggers that wait or are paused.
+    """
+    if target.kind == DESTINATION:
+        destination = target.name
+        names = {one.name for one in settings.triggers.values() if one.destination == destination}
+    elif target.name in settings.triggers:
+        destination, names = settings.triggers[target.name].destination, {target.name}
+    else:
+        return ""
+    paused = sorted(names & read_pauses(client).triggers.keys())
+    if paused:
+        commands = ", ".join(f"`segrelay resume trigger:{name}`" for name in paused)
+        return f", but triggers of it are: {commands}"
+    found = read_delays(client, all_partitions(client, settings, [destination]))
+    waits = [(wait, name) for one in found for name, wait in one.waits.items() if name in names]
+    if not waits:
+        return ""
+    wait, name = max(waits, key=lambda each: each[0].attempts)
+    return f": trigger {name} waits, and is tried again by itself ({wait.reason})"
 
 
 def known_names(client: Redis, settings: Settings) -> dict[Paused, list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from worker.contract.keys import identity_text
 from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
 
@@ -33,9 +34,7 @@ def identity_field(profile: dict[str, Any], identity: str) -> str:
 
 def _text(value: object, identity: str) -> str:
     if isinstance(value, str):
-        text = value.strip()
-        if "email" in identity:
-            text = text.lower()
+        text = identity_text(value, identity)
     elif isinstance(value, int) and not isinstance(value, bool):
         text = str(value)
     elif isinstance(value, float):

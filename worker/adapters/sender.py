@@ -31,8 +31,8 @@ from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Silence, granted
 from worker.errors import ConfigurationInvalid
 
-MOST_ANSWER_BYTES: Final = 1_000_000
-"""The bytes of an answer that are read; a thousand refused users take a quarter of them."""
+MOST_ANSWER_BYTES: Final = 5_000_000
+"""The bytes of an answer that are read: some endpoints send everybody back whom they were sent."""
 
 _CONNECT_SECONDS: Final = 5.0
 _KEEP_ALIVE_SECONDS: Final = 4.0

@@ -230,6 +230,12 @@ def quarantine(part: str) -> str:
     return f"{{quarantine}}:{part}"
 
 
+def identity_text(text: str, identity: str) -> str:
+    """Return a value of the identity field as profile keys hold it: emails are in lower case."""
+    text = text.strip()
+    return text.lower() if "email" in identity else text
+
+
 def digest_of(profile_key: str) -> bytes:
     """Return the digest under which a profile is known: 10 bytes of blake2b of its key."""
     return hashlib.blake2b(profile_key.encode(), digest_size=DIGEST_BYTES).digest()

@@ -32,9 +32,15 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True)
 class BodyRefused:
-    """The request was not applied: something in its body is wrong. Halve the body to find it."""
+    """Something in the request's body is wrong. Halve the body to find it.
+
+    Args:
+        message: What the destination says of it.
+        partly_applied: The destination took some of the users, and does not say which.
+    """
 
     message: str
+    partly_applied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,8 +160,17 @@ class Api(ABC):
         """Combine users, each already JSON, into one body."""
 
     @abstractmethod
-    def classify(self, answer: Answer, *, users: int, url: str) -> Verdict:
-        """Return the meaning of an answer to a request with a number of users."""
+    def classify(
+        self, answer: Answer, *, users: int, url: str, people: Sequence[bytes] = ()
+    ) -> Verdict:
+        """Return the meaning of an answer to a request.
+
+        Args:
+            answer: The answer, of any status.
+            users: The number of users in the request.
+            url: The request's URL.
+            people: For each user, the digest of the profile that it is about.
+        """
 
     def tells_data(
         self,

@@ -20,11 +20,10 @@ from worker.contract.events import Header
 from worker.contract.settings.http import HttpRequests, Signature
 from worker.contract.settings.values.urls import is_listed, is_same_origin, join, refuse_reason
 from worker.contract.words import Death, Skip
-from worker.core.compact import parsed
-from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
+from worker.core.verdicts import Failed, Verdict
 from worker.destinations.answers import classify_status
 from worker.destinations.api import Answer, Api, NotSendable, Shaped, ShapingRules
-from worker.destinations.http_answers import is_status, refused_results, said_by
+from worker.destinations.http_answers import SentResults, is_status, said_by, taken
 
 Encoding = Literal["json", "form", "text"]
 
@@ -110,6 +109,7 @@ class HttpApi(Api):
         networks: What may be connected to beside public addresses.
         parts: What the templates of the trigger make.
         base_url: Where the URLs of templates begin.
+        identity: The profile's field by which an answer may name people.
     """
 
     requests: HttpRequests = field(default_factory=HttpRequests)
@@ -117,6 +117,7 @@ class HttpApi(Api):
     networks: tuple[str, ...] | None = ()
     parts: Parts = BODY_ALONE
     base_url: str = ""
+    identity: str = ""
 
     @property
     def max_users(self) -> int:
@@ -192,10 +193,18 @@ class HttpApi(Api):
         is_key = isinstance(envelope, str) and envelope
         return b"{" + orjson.dumps(envelope) + b":" + array + b"}" if is_key else array
 
-    def classify(self, answer: Answer, *, users: int, url: str) -> Verdict:  # noqa: ARG002
+    def classify(
+        self,
+        answer: Answer,
+        *,
+        users: int,
+        url: str,  # noqa: ARG002
+        people: Sequence[bytes] = (),
+    ) -> Verdict:
         """Say what an answer means by its status, and by what it says of single results."""
         if is_status(answer.status, self.requests.success):
-            return self._taken(answer, users)
+            sent = SentResults(users, self.identity, people)
+            return taken(answer, self.requests.failures, sent)
         if is_status(answer.status, self.requests.retry):
             return Failed(str(answer.status), possibly_applied=answer.status not in _CLIENT_ERRORS)
         return classify_status(answer, said_by(answer, self.requests.reason))
@@ -203,17 +212,6 @@ class HttpApi(Api):
     def identifies(self, body: Any, identity_value: str) -> bool:
         """Say whether the value stands anywhere in the body."""
         return _holds(body, identity_value.strip().casefold())
-
-    def _taken(self, answer: Answer, users: int) -> Verdict:
-        failures = self.requests.failures
-        if failures is None:
-            return Accepted()
-        if answer.truncated:
-            return Unreadable(f"{answer.status}: the answer was cut")
-        refused = refused_results(parsed(answer.body), failures, users)
-        if isinstance(refused, str):
-            return Unreadable(f"{answer.status}: {refused}")
-        return Accepted(refused)
 
     def _url(self, yielded: Any, base: str) -> str | NotSendable:
         """Return the URL that a template yields, if it stays on the allowed hosts.

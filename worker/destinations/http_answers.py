@@ -1,26 +1,65 @@
-"""Reads from a successful answer which results are refused, as the configuration describes it."""
+"""Reads from a successful answer which results are refused.
+
+The configuration may describe where an answer tells it. Without a description, an answer that
+lists errors is never taken for one that says yes to everything: who is refused is found by halving,
+unless each error names one person of the request by the identity.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
+from worker.contract.keys import digest_of, identity_text
 from worker.contract.settings.http import Failures
 from worker.core.compact import parsed
 from worker.core.messages import normalise_message
+from worker.core.verdicts import Accepted, BodyRefused, Unreadable, Verdict
 from worker.destinations.api import Answer
 
+_SUCCESS: Final = range(200, 300)
 _POSITION_DIGITS: Final = 9
 _STEP: Final = re.compile(r"\[[0-9]+\]|[^.\[\]]+")
 _USUAL: Final = (
     "message", "error", "error.message", "error_description", "detail", "errors[].detail",
-    "errors[].message", "errors[]", "title",
+    "errors[].message", "errors[].error", "errors[]", "title",
 )  # fmt: skip
 _LONGEST_TEXT: Final = 300
 _NO_TEXT: Final = ("", "<")
 
+_WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_FAILURES: Final = (
+    "error errors fail fails failed failure failures invalid rejected refused unprocessed"
+)
+_FAILURE_WORDS: Final = frozenset(_FAILURES.split())
+_COUNTED: Final = (
+    "contact contacts count detail details email emails event events has id ids item items list"
+    " members message messages num number of partial profile profiles put record records result"
+    " results rows total update updates user users"
+)
+_FAILURE_KEY_WORDS: Final = _FAILURE_WORDS.union(_COUNTED.split())
+"""The words in the names of keys such as `failedUpdates`; `failed_payments` may be a person's."""
+_SUCCESS_WORDS: Final = frozenset({"ok", "success", "succeeded", "successful"})
+_LEVELS: Final = 2
+"""The most objects and lists around a list of errors; what lies deeper may be people's data."""
+
 RefusedResults = Mapping[int, str]
+
+
+class SentResults(NamedTuple):
+    """The results of a request, in their order.
+
+    Attributes:
+        number: How many they are.
+        identity: The profile's field by which an answer may name people; "" = none.
+        people: For each, the digest of the profile that it is about.
+    """
+
+    number: int
+    identity: str = ""
+    people: Sequence[bytes] = ()
 
 
 def is_status(status: int, listed: Sequence[str]) -> bool:
@@ -28,20 +67,176 @@ def is_status(status: int, listed: Sequence[str]) -> bool:
     return str(status) in listed or f"{status // 100}xx" in listed
 
 
-def refused_results(document: Any, failures: Failures, results: int) -> RefusedResults | str:
-    """Return what was refused, by position in the request; or why the answer is not understood.
+def taken(answer: Answer, failures: Failures | None, sent: SentResults) -> Verdict:
+    """Say what an answer means whose status means yes.
 
     Args:
-        document: The answer; None where it is no JSON.
-        failures: How it tells.
-        results: How many were sent.
+        answer: The answer.
+        failures: How it tells which results it refuses; None = that is not known.
+        sent: What the request carried.
     """
+    document = None if answer.truncated else parsed(answer.body)
+    if failures is None:
+        return _undescribed(answer, document, sent)
+    if answer.truncated:
+        return Unreadable(f"{answer.status}: the answer was cut")
     found = _at(document, failures.at)
     if failures.field:
-        return _in_order(found, failures, results)
-    if found in (None, [], {}):
-        return "the answer is no object or list" if document is None else {}
-    return _listed(found, failures, results)
+        refused = _in_order(found, failures, sent.number)
+        if isinstance(refused, str):
+            return Unreadable(f"{answer.status}: {refused}")
+        return Accepted(refused)
+    if document is None:
+        return Unreadable(f"{answer.status}: the answer is no object or list")
+    if found is None:
+        return _undescribed(answer, document, sent)
+    by_position = _by_position(found, failures, sent.number)
+    if by_position is not None:
+        return Accepted(by_position)
+    if _is_empty(found):
+        return Accepted()
+    return _refused_by_name(answer, [(failures.at, found)], sent, failures)
+
+
+def _undescribed(answer: Answer, document: Any, sent: SentResults) -> Verdict:
+    """Say what an answer means that tells nothing where the configuration says, if it does."""
+    # A status that the configuration counts as success may well come with an error's text.
+    levels = _LEVELS if answer.status in _SUCCESS else -1
+    told = list(_told_failures(document, levels))
+    return _refused_by_name(answer, told, sent) if told else Accepted()
+
+
+def _refused_by_name(
+    answer: Answer,
+    told: Sequence[tuple[str, Any]],
+    sent: SentResults,
+    failures: Failures | None = None,
+) -> Verdict:
+    """Refuse those whom failures name; where one names nobody, the body has to be halved."""
+    refused = _by_name(told, sent, failures)
+    if refused:
+        return Accepted(refused)
+    # A list says more than a number.
+    key, found = next((one for one in told if isinstance(one[1], list | dict | str)), told[0])
+    _, entry = next(_entries(key, found), (key, found))
+    said = _said(entry) or said_by(answer, "")
+    texts = [str(answer.status), key or "errors", *([said] if said else [])]
+    return BodyRefused(": ".join(texts), partly_applied=sent.number > 1)
+
+
+def _told_failures(value: Any, levels: int) -> Iterator[tuple[str, Any]]:
+    """Yield what an answer that nobody described says of failures, each with its key."""
+    if levels < 0:
+        return
+    if isinstance(value, list):
+        for inner in value:
+            yield from _told_failures(inner, levels - 1)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if inner is False and key.lower() in _SUCCESS_WORDS:
+                yield f"{key} is false", True
+            elif not _tells_of_failures(key):
+                yield from _told_failures(inner, levels - 1)
+            elif not _is_empty(inner):
+                yield key, inner
+
+
+@lru_cache(maxsize=1_024)
+def _tells_of_failures(key: str) -> bool:
+    """Say whether a key holds failures or their number, as `failedUpdates` or `error_count` do."""
+    words = {word.lower() for word in _WORDS.findall(key)}
+    return bool(words & _FAILURE_WORDS) and words <= _FAILURE_KEY_WORDS
+
+
+def _is_empty(value: Any, levels: int = _LEVELS) -> bool:
+    """Say whether there is nothing in a list, nor in the lists of an object: `{"invalid": []}`.
+
+    A list with null for each result that was taken is empty, too.
+    """
+    if isinstance(value, dict) and levels:
+        return all(_is_empty(inner, levels - 1) for inner in value.values())
+    return all(each is None for each in value) if isinstance(value, list) else not value
+
+
+def _entries(key: str, found: Any, levels: int = _LEVELS) -> Iterator[tuple[str, Any]]:
+    """Yield single failures, and numbers of them, each with the key of the list or number."""
+    if isinstance(found, list):
+        # A number in a list is none of failures.
+        yield from (
+            (key, each if isinstance(each, dict | str) else [each])
+            for each in found
+            if each is not None
+        )
+    elif levels and isinstance(found, dict) and not _has_text(found):
+        for name, inner in found.items():
+            yield from _entries(name, inner, levels - 1)
+    elif found:
+        yield key, found
+
+
+def _by_name(
+    told: Sequence[tuple[str, Any]], sent: SentResults, failures: Failures | None = None
+) -> RefusedResults | None:
+    """Place failures that each name one person of the request; None = one does not.
+
+    A number says how many failed: none may be missing.
+    """
+    position_of = {digest: at for at, digest in enumerate(sent.people)}
+    refused: dict[int, str] = {}
+    most = 0.0
+    for key, entry in (each for one in told for each in _entries(*one)):
+        if isinstance(entry, bool):
+            continue
+        if isinstance(entry, int | float):
+            most = max(most, entry)
+            continue
+        digests = {_digest(text, sent.identity): text for text in (key, *_texts(entry))}
+        named = position_of.keys() & digests
+        if len(named) != 1:
+            return None
+        digest = named.pop()
+        said = _at(entry, failures.message) if failures and failures.message else None
+        said = said if isinstance(said, str) else _said(entry)
+        is_name = digests[digest] == entry
+        refused[position_of[digest]] = normalise_message(key if is_name else said or key)
+    return refused if most <= len(refused) else None
+
+
+def _digest(name: str, identity: str) -> bytes:
+    """Return the digest of the profile that a text names by the identity."""
+    return digest_of(f"{identity}:{identity_text(name, identity)}")
+
+
+def _has_text(found: dict[str, Any]) -> bool:
+    return any(isinstance(one, str) for one in found.values())
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield all texts and keys in a value, however deep."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += [*each, *each.values()]
+        elif isinstance(each, list):
+            left += each
+        elif isinstance(each, str):
+            yield each
+
+
+def _said(entry: Any) -> str:
+    """Return the text of a single failure; "" where it has none."""
+    return normalise_message(entry) if isinstance(entry, str) else _usual_text(entry, _USUAL)
+
+
+def _by_position(found: Any, failures: Failures, results: int) -> RefusedResults | None:
+    """Read entries with positions, or an object by positions; None = one has no right position."""
+    refused: dict[int, str] = {}
+    for position, entry in _positions(found, failures):
+        if position is None or not 0 <= position < results:
+            return None
+        refused[position] = _message(entry, failures)
+    return refused
 
 
 def _in_order(found: Any, failures: Failures, results: int) -> RefusedResults | str:
@@ -66,16 +261,6 @@ def _has_succeeded(value: Any, succeeded: Sequence[Any]) -> bool:
         return True
     # In Python 1 == True; in an answer they are two things.
     return any(value == wanted and type(value) is type(wanted) for wanted in succeeded)
-
-
-def _listed(found: Any, failures: Failures, results: int) -> RefusedResults | str:
-    """Read what names only the failures: entries with positions, or an object by positions."""
-    refused: dict[int, str] = {}
-    for position, entry in _positions(found, failures):
-        if position is None or not 0 <= position < results:
-            return "it names a failure of no result that was sent"
-        refused[position] = _message(entry, failures)
-    return refused
 
 
 def _positions(found: Any, failures: Failures) -> Iterator[tuple[int | None, Any]]:
@@ -104,8 +289,14 @@ def said_by(answer: Answer, reason: str) -> str:
     if document is None:
         return _plain(answer.body)
     places = (reason, *_USUAL) if reason else _USUAL
+    return _usual_text(document, places) or normalise_message(
+        document if isinstance(document, str) else ""
+    )
+
+
+def _usual_text(document: Any, places: Sequence[str]) -> str:
     found = (text for place in places if isinstance(text := _at(document, place), str) and text)
-    return normalise_message(next(found, document if isinstance(document, str) else ""))
+    return normalise_message(next(found, ""))
 
 
 def _plain(body: bytes) -> str:

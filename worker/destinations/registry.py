@@ -24,6 +24,7 @@ def api_of(settings: Settings, trigger: Trigger) -> Api:
         destination.http.networks,
         Parts(bool(trigger.template), bool(trigger.url.template), tuple(requests.header_templates)),
         destination.base_url,
+        settings.delivery.identity,
     )
 
 

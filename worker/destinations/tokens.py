@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import quote_plus, urlencode
@@ -21,6 +22,8 @@ DEFAULT_LIFE_SECONDS: Final = 600.0
 RENEWED_BEFORE_SECONDS: Final = 60.0
 _LIFE_SHARE: Final = 0.25
 """The last part (1/4) of its life in which a token that lives under four minutes is renewed."""
+_TOKEN: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+"""The form of a token: text that may stand in a header."""
 _FORM: Final = "application/x-www-form-urlencoded"
 _OK: Final = range(200, 300)
 _OURS: Final = range(400, 500)
@@ -114,10 +117,13 @@ def read_grant(answer: Answer | NoAnswer, authorization: Authorization) -> Grant
     document = parsed(answer.body)
     told = document if isinstance(document, dict) else {}
     token = told.get("access_token")
-    if answer.status in _OK and isinstance(token, str) and token.isascii() and token.isprintable():
+    if answer.status in _OK and isinstance(token, str) and _TOKEN.fullmatch(token):
         return Granted(token, _life(told.get("expires_in")))
     if answer.status in _OK:
-        return AccessRefused(f"{_place(authorization)} answers without an access_token")
+        # The credentials were not refused: it may well issue a token to the next who asks.
+        lacks = "an access_token that a header can carry" if token else "an access_token"
+        message = f"{_place(authorization)} answers {answer.status} without {lacks}"
+        return Failed(message, possibly_applied=False)
     message = f"{_place(authorization)} answers {answer.status}{_said(told, authorization)}"
     if answer.status in _OURS and answer.status not in {_TOO_MANY, _TIMEOUT}:
         return AccessRefused(message)

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.main import app
+from ops.state.partitions import all_partitions
 from tests.configuration import configuration, endpoint, trigger
 from worker.adapters.redis.gate import RedisGate, read_state
 from worker.contract import keys
@@ -172,6 +173,33 @@ def test_resuming_a_trigger_that_was_not_paused_changes_nothing(redis_url):
 
     assert resumed.stdout == "trigger vip-enter was not paused\n"
     assert not at_the_gate(redis_url, booked).probe
+
+
+@pytest.mark.usefixtures("client")
+def test_resuming_a_destination_that_was_not_paused_names_its_paused_triggers():
+    run("pause", "trigger:vip-enter")
+
+    resumed = run("resume", "insider")
+
+    assert resumed.stdout == (
+        "destination insider was not paused, but triggers of it are:"
+        " `segrelay resume trigger:vip-enter`\n"
+    )
+
+
+def test_resuming_what_waits_by_itself_says_so(client):
+    settings = load_settings()
+    [place, *_] = all_partitions(client, settings, ["insider"])
+    why = "authorizations.crm.token_url answers 200 without an access_token"
+    client.hset(place.retry, "vip-enter", orjson.dumps([3, 1, 0, why]))
+
+    resumed = run("resume", "insider", "trigger:vip-enter")
+
+    waits = f": trigger vip-enter waits, and is tried again by itself ({why})"
+    assert resumed.stdout.splitlines() == [
+        f"destination insider was not paused{waits}",
+        f"trigger vip-enter was not paused{waits}",
+    ]
 
 
 def test_a_pause_that_cannot_be_read_still_pauses(client):

@@ -1,14 +1,17 @@
 """Insider in memory, and all the ways in which it answers or does not."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from worker.contract.keys import digest_of
+from worker.core.verdicts import Verdict
 from worker.destinations.api import Answer
+from worker.destinations.http import HttpApi
+from worker.destinations.insider.api import InsiderApi
 from worker.destinations.sending import NoAnswer, Silence
 
 ATTRIBUTE = "lytics_computed_attr"
@@ -85,6 +88,31 @@ def taken(sending: Sending, errors: dict[str, list[str]] | None = None) -> Reply
     }
     positions = tuple({int(name.split(".")[1]) for name in errors or {}})
     return Reply(Answer(200, orjson.dumps(text)), "taken", applied=True, refused_users=positions)
+
+
+def names_nobody(sending: Sending, *refused_users: int) -> Reply:
+    """Take all users but these, and list an error for each of them, without saying whose it is."""
+    text = {"errors": [{"message": "not right"} for _ in refused_users]}
+    is_doubtful = bool(refused_users) and len(sending.users) > 1
+    return Reply(
+        Answer(200, orjson.dumps(text)),
+        "unsure" if is_doubtful else "taken",
+        applied=True,
+        refused_users=refused_users,
+    )
+
+
+class NamesNobody(InsiderApi):
+    """Insider with answers that may list errors and not say whose they are."""
+
+    __slots__ = ()
+
+    def classify(
+        self, answer: Answer, *, users: int, url: str, people: Sequence[bytes] = ()
+    ) -> Verdict:
+        if answer.status == 200 and answer.body.startswith(b'{"errors"'):
+            return HttpApi().classify(answer, users=users, url=url, people=people)
+        return super().classify(answer, users=users, url=url, people=people)
 
 
 def refused(status: int, message: str = "") -> Reply:

@@ -109,7 +109,7 @@ class RedisTokens:
                 return "kept" if isinstance(granted, Granted) else granted
             renew_ms = min(ends_ms, _SECOND)
         text = self._opened(sealed)
-        if text is None:
+        if not text:
             return await self._taken(number.decode())
         self._known = AccessToken(text, int(number), bool(unproven))
         self._good_until = self._monotonic() + max(0, min(renew_ms, ends_ms)) / _SECOND

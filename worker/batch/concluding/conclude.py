@@ -83,13 +83,16 @@ class Conclusion:
         unanswered = isinstance(verdict, Unreadable) or (
             isinstance(verdict, Failed) and verdict.possibly_applied
         )
-        applied = unanswered or isinstance(verdict, Accepted)
+        partly = isinstance(verdict, BodyRefused) and verdict.partly_applied
+        applied = unanswered or partly or isinstance(verdict, Accepted)
         async with self._repairing(request, note if unanswered else None, applied=applied):
             match verdict:
                 case Accepted(refused):
                     return await self._accepted(sent, refused)
                 case TooLarge(message):
                     await self._too_large(sent, message)
+                case BodyRefused(message, partly_applied=True):
+                    await self._partly_refused(sent, message)
                 case BodyRefused(message):
                     await self.settler.write(self._closing(sent))
                     await self.refusals.refused(sent, message)
@@ -240,6 +243,17 @@ class Conclusion:
         remark = f"{len(deliveries)} deliveries shared one user object: {named}{more}"
         return self.settler.line(deliveries[-1], "delivered", remark)
 
+    async def _partly_refused(self, sent: Sent, message: str) -> None:
+        """Halve a request of which some users were taken, if these may be sent again.
+
+        It is over: nothing of it takes effect later, and no other event has to wait for it.
+        """
+        if sent.request.parcels[0].route.on_ambiguous == "dead_letter":
+            await self._ambiguous(sent, message, is_over=True)
+            return
+        await self._settle_open(sent, Settlement(), possibly_applied=True, is_over=True)
+        await self.refusals.refused(sent, message)
+
     async def _too_large(self, sent: Sent, message: str) -> None:
         request = sent.request
         if len(request.parcels) > 1:
@@ -303,20 +317,26 @@ class Conclusion:
             reason=message,
         )
 
-    async def _ambiguous(self, sent: Sent, message: str) -> None:
+    async def _ambiguous(self, sent: Sent, message: str, *, is_over: bool = False) -> None:
         """Dead-letter deliveries that may have been made, as `on_ambiguous` demands."""
         request = sent.request
+        answer = sent.answer if is_over else None
         deaths = [
-            (parcel.delivery, self.settler.obituary(parcel, Death.AMBIGUOUS, message, None))
+            (parcel.delivery, self.settler.obituary(parcel, Death.AMBIGUOUS, message, answer))
             for parcel in request.parcels
         ]
         buried = [self.settler.death(delivery, obituary) for delivery, obituary in deaths]
-        await self._settle_open(sent, Settlement(settled=buried), possibly_applied=True)
-        self.batch.drop(request.triggers)
+        settlement = Settlement(settled=buried)
+        await self._settle_open(sent, settlement, possibly_applied=True, is_over=is_over)
+        if not is_over:
+            self.batch.drop(request.triggers)
 
-    async def _settle_open(self, sent: Sent, base: Settlement, *, possibly_applied: bool) -> None:
-        """Settle a failed request; if it may have been applied, its note stays open."""
+    async def _settle_open(
+        self, sent: Sent, base: Settlement, *, possibly_applied: bool, is_over: bool = False
+    ) -> None:
+        """Settle a failed request; if it may still take effect, its note stays open."""
         request, note = sent.request, sent.note
+        stays_open = possibly_applied and not is_over
         # Counted before `tried` is: it tells what had been sent before this request.
         counts = self._counts(sent, unanswered=int(possibly_applied))
         tried: dict[bytes, Record] = {}
@@ -328,11 +348,11 @@ class Conclusion:
             replace(
                 base,
                 note_id=note.note_id,
-                open_seconds=self.late_seconds if possibly_applied else 0.0,
+                open_seconds=self.late_seconds if stays_open else 0.0,
                 counts=counts,
             ),
             tried=tried,
         )
-        if possibly_applied and end_ms:
+        if stays_open and end_ms:
             opened = Note(note.note_id, note.deliveries, end_ms)
             self.batch.state.keep_open(opened)

@@ -4,7 +4,8 @@ A delivery that is refused alone is to blame only if others of its trigger go th
 that were taken after its own began. If none do in this batch, it steps aside, and is dead after
 five such refusals where what others were answered lately tells that it is to blame. If nothing goes
 through, the refusal says nothing about this delivery: the trigger waits, and nothing becomes a dead
-letter.
+letter. Where a successful answer lists an error of the one result that was sent, the destination
+has worked on it: then it is to blame if its trigger was taken in the last ten minutes.
 
 A halving that is not finished when the batch ends is remembered as the width of the deliveries'
 next request. So it does not start anew each time at a slow destination or a low rate.
@@ -25,14 +26,23 @@ from worker.batch.parcel import Parcel, Request, Sent
 from worker.batch.partition import Settlement
 from worker.batch.route import Route
 from worker.contract.words import Death
-from worker.core.backoff import AfterFailure, Setback, Wait, delay_seconds, is_to_blame
+from worker.core.backoff import (
+    RECENT_SECONDS,
+    AfterFailure,
+    Setback,
+    Wait,
+    delay_seconds,
+    is_to_blame,
+)
 from worker.core.gate import Gate, Slot
+from worker.destinations.api import Answer
 
 SUSPECTS_AT_MOST: Final = 8
 """The number of single refusals without any success after which no delivery is to blame."""
 LONGEST_WAIT_SECONDS: Final = 10.0
 """The longest wait of a trigger whose users are refused: a bad event must not hold up the next."""
 WAITS_WORTH_TELLING: Final = 5
+_SUCCESS: Final = range(200, 300)
 LOG: Final = structlog.get_logger()
 
 
@@ -67,12 +77,23 @@ class Refusals:
         obituary = self.settler.obituary(parcel, Death.REFUSED, message, sent.answer)
         suspects = self._suspects.setdefault(trigger, [])
         suspects.append(_Suspect(parcel, obituary, sent.slot))
-        if self._taken_seconds.get(trigger, -1.0) >= sent.begun_seconds:
+        if await self._others_are_taken(trigger, sent):
             await self._bury(trigger)
         elif trigger in self.batch.state.waits:
             await self._acquit([trigger])
         elif len(suspects) >= SUSPECTS_AT_MOST:
             await self._stop(trigger, parcel.route)
+
+    async def _others_are_taken(self, trigger: str, sent: Sent) -> bool:
+        """Say whether others of a trigger go through, so that the one in a request is to blame."""
+        if self._taken_seconds.get(trigger, -1.0) >= sent.begun_seconds:
+            return True
+        if not (isinstance(sent.answer, Answer) and sent.answer.status in _SUCCESS):
+            return False
+        if trigger in self._taken_seconds:
+            return True
+        taken_ago = (await self.gate.answers([trigger]))[trigger].taken_seconds_ago
+        return taken_ago is not None and taken_ago <= RECENT_SECONDS
 
     async def part_taken(self, request: Request) -> None:
         """Dead-letter the suspects of a request's triggers, since this request was accepted."""

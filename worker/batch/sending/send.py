@@ -319,8 +319,9 @@ class Courier:
         if isinstance(answer, NoAnswer):
             return answer.verdict
         api = request.parcels[0].route.api
-        verdict = api.classify(answer, users=request.users, url=request.url)
         users = [user for packed in request.packed for user in packed.users]
+        people = [packed.members[0].digest for packed in request.packed for _ in packed.users]
+        verdict = api.classify(answer, users=request.users, url=request.url, people=people)
         return quoting_nothing(verdict, _all_values(request, users), users)
 
     def _log(self, sent: Sent, verdict: Verdict) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
 from worker.contract.problems import Problem, place_of
 from worker.contract.settings.sections import Section
 from worker.contract.settings.values.fields import SecretValue, Surroundings, wrong
 from worker.contract.settings.values.secrets import LITERAL, Secret
-from worker.contract.settings.values.urls import refuse_reason
+from worker.contract.settings.values.urls import refuse_reason, without_query
 
 PARTNER_NAME: Final = "X-PARTNER-NAME"
 REQUEST_TOKEN: Final = "X-REQUEST-TOKEN"  # noqa: S105 - the header's name
@@ -92,7 +92,7 @@ class Authorization(Section):
     """`basic`: the user's name."""
     password: SecretValue | None = None
     """`basic`: the password, if there is one."""
-    token_url: Annotated[str, AfterValidator(_token_url)] = ""
+    token_url: Annotated[str, AfterValidator(_token_url), PlainSerializer(without_query)] = ""
     """`oauth2`: the URL at which a token is requested, with the grant `client_credentials`."""
     client_id: SecretValue | None = None
     """`oauth2`: the id of the client that requests a token."""

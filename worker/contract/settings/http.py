@@ -173,7 +173,9 @@ class HttpRequests(Frozen):
     idempotency_header: HeaderName = "Idempotency-Key"
     """The header that carries the same text at each attempt of a delivery; empty: none does."""
     failures: Failures | None = None
-    """The place in a successful answer that names the results that it refuses."""
+    """The place in a successful answer that names the results that it refuses. Without it, an
+    answer that lists errors is searched for people whom it names by their identity; if it names
+    nobody, the array is halved."""
     reason: JsonPath = ""
     """The place at which an answer says why it refuses, e.g. `errors[0].detail`; empty: one of the
     usual places."""

@@ -175,7 +175,8 @@ class Destination(Section):
     rate_per_minute: PerMinute = Field(alias="rate")
     """The most requests that may be sent, such as `25000/min`, `400/s` or `1000/h`."""
     on_ambiguous: Literal["resend", "dead_letter"] = "resend"
-    """The treatment of a request that may have taken effect: send it again, or ask a person."""
+    """The treatment of a request that may have taken effect, as a whole or in part: send it again,
+    or ask a person."""
     unite: Switch = True
     """Insider only: deliveries of one person that meet in a batch share one user object."""
     stable: str = ""

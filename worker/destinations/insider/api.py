@@ -57,7 +57,14 @@ class InsiderApi(Api):
         options = b"," + orjson.dumps(dict(root))[1:-1] if root else b""
         return b"".join((b'{"users":[', b",".join(users), b"]", options, b"}"))
 
-    def classify(self, answer: Answer, *, users: int, url: str) -> Verdict:
+    def classify(
+        self,
+        answer: Answer,
+        *,
+        users: int,
+        url: str,
+        people: Sequence[bytes] = (),  # noqa: ARG002 - Insider names users by their positions
+    ) -> Verdict:
         """Say what an answer means for each user."""
         return insider_answers.classify(answer, users=users, url=url)
 

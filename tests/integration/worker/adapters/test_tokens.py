@@ -141,6 +141,21 @@ def test_what_the_endpoint_answers_is_what_all_hear_and_a_good_token_outlives_it
     assert {token.text for token in found} == {"token-1"}
 
 
+def test_an_empty_token_that_was_kept_is_replaced(redis_url):
+    granted = [Granted("", 3_600.0), Granted("token", 3_600.0)]
+
+    async def issue():
+        return granted.pop(0)
+
+    async def act(processes):
+        one, other = processes
+        return await one.token(), await other.token()
+
+    found = with_processes(redis_url, 2, act, issue)
+
+    assert {token.text for token in found} == {"token"}
+
+
 def test_a_process_that_dies_while_it_asks_holds_the_others_up_for_its_turn_only(redis_url):
     issuer = Issuer(slow=60)
 

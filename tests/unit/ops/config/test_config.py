@@ -105,6 +105,24 @@ def test_show_prints_one_document_without_secrets(config):
     assert "hunter2" not in result.output
 
 
+def test_show_prints_no_query_of_a_token_url(config):
+    config.write_text(
+        """
+        [authorizations.crm]
+        type = "oauth2"
+        token_url = "https://login.example.com/token?key=hunter2"
+        client_id = "us"
+        client_secret = "hunter2"
+        """
+    )
+
+    result = CliRunner().invoke(app, ["config", "show"])
+
+    line = "authorizations.crm.token_url = https://login.example.com/token?***"
+    assert line in result.stdout.splitlines()
+    assert "hunter2" not in result.output
+
+
 def test_show_prints_a_line_for_each_value(config):
     result = CliRunner().invoke(app, ["config", "show"])
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hmac
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
 from ops.bench.shaping import HEADER, NOW_US, RULES
+from worker.contract.keys import digest_of
 from worker.contract.settings.http import Failures, HttpRequests
 from worker.contract.words import Death, Skip
 from worker.core.knowledge import Knowledge
@@ -308,7 +310,8 @@ def test_a_refusal_to_repeat_was_surely_not_applied() -> None:
 BY_INDEX = {"at": "errors"}
 BY_FIELD = {"at": "items", "field": "status", "succeeded": ["2xx", "ok"], "message": "error.text"}
 PRESENCE = {"at": "", "field": "error", "message": "error"}
-READ: list[tuple[dict[str, Any], int, Any, dict[int, str] | None]] = [
+HALVED = "halved"
+READ: list[tuple[dict[str, Any], int, Any, dict[int, str] | str | None]] = [
     (BY_INDEX, 3, {}, {}),
     (BY_INDEX, 3, {"errors": []}, {}),
     (BY_INDEX, 3, {"errors": None}, {}),
@@ -316,11 +319,17 @@ READ: list[tuple[dict[str, Any], int, Any, dict[int, str] | None]] = [
     (BY_INDEX, 3, {"errors": {"2": "bad"}}, {2: "bad"}),
     (BY_INDEX, 3, {"errors": {"2": {"message": "bad"}}}, {2: "bad"}),
     (BY_INDEX, 3, {"errors": [{"index": "0"}]}, {0: "refused"}),
-    (BY_INDEX, 3, {"errors": [{"index": 3}]}, None),
-    (BY_INDEX, 3, {"errors": [{"index": True}]}, None),
-    (BY_INDEX, 3, {"errors": ["bad"]}, None),
-    (BY_INDEX, 3, {"errors": "bad"}, None),
+    (BY_INDEX, 3, {"errors": [{"index": 3}]}, HALVED),
+    (BY_INDEX, 3, {"errors": [{"index": True}]}, HALVED),
+    (BY_INDEX, 3, {"errors": ["bad"]}, HALVED),
+    (BY_INDEX, 3, {"errors": "bad"}, HALVED),
     (BY_INDEX, 3, None, None),
+    (BY_INDEX, 3, {"errors": [{"index": 0}, {"email": "p9@example.com"}]}, HALVED),
+    (BY_INDEX, 3, {"errors": {"p1@example.com": "bad"}}, {1: "errors"}),
+    (BY_INDEX, 3, {"errors": [{"email": "P1@example.com ", "message": "bad"}]}, {1: "bad"}),
+    (BY_INDEX, 3, {"faults": [], "failed": 2}, HALVED),
+    ({"at": "invalid"}, 3, {"invalid": {"emails": [], "ids": []}}, {}),
+    ({"at": "invalid"}, 3, {"invalid": {"emails": ["p2@example.com"], "ids": []}}, {2: "emails"}),
     ({"at": "a.b", "index": "pos.at"}, 2, {"a": {"b": [{"pos": {"at": 1}}]}}, {1: "refused"}),
     (BY_FIELD, 2, {"items": [{"status": 201}, {"status": "ok"}]}, {}),
     (
@@ -341,16 +350,28 @@ READ: list[tuple[dict[str, Any], int, Any, dict[int, str] | None]] = [
 ]
 
 
+PEOPLE = [digest_of(f"email:p{n}@example.com") for n in range(10)]
+
+
+def read(reads: HttpApi, document: Any, results: int, status: int = 200) -> Verdict:
+    answer = Answer(status, orjson.dumps(document))
+    reads = replace(reads, identity="email")
+    return reads.classify(answer, users=results, url=URL, people=PEOPLE[:results])
+
+
 @pytest.mark.parametrize(("failures", "results", "document", "refused"), READ)
 def test_a_successful_answer_tells_which_results_it_refuses(
-    failures: dict[str, Any], results: int, document: Any, refused: dict[int, str] | None
+    failures: dict[str, Any], results: int, document: Any, refused: dict[int, str] | str | None
 ) -> None:
     reads = api(results=10, failures=Failures.model_validate(failures))
 
-    said = reads.classify(Answer(200, orjson.dumps(document)), users=results, url=URL)
+    said = read(reads, document, results)
 
     if refused is None:
         assert isinstance(said, Unreadable)
+    elif refused == HALVED:
+        assert isinstance(said, BodyRefused)
+        assert said.partly_applied
     else:
         assert isinstance(said, Accepted)
         assert said.refused == refused
@@ -361,3 +382,99 @@ def test_an_answer_that_was_cut_or_is_no_json_is_not_understood() -> None:
 
     for answer in (Answer(200, b"[", truncated=True), Answer(200, b"<html>")):
         assert isinstance(reads.classify(answer, users=2, url=URL), Unreadable)
+
+
+ITERABLE = {
+    "successCount": 2,
+    "failCount": 1,
+    "invalidEmails": ["p1@example.com"],
+    "invalidUserIds": [],
+    "filteredOutFields": ["plan"],
+    "failedUpdates": {"invalidEmails": ["p1@example.com"], "notFoundEmails": []},
+}
+HUBSPOT = {
+    "status": "COMPLETE",
+    "results": [{"id": "7"}, {"id": "8"}],
+    "numErrors": 1,
+    "errors": [{"status": "error", "message": "no plan", "context": {"id": ["p9@example.com"]}}],
+}
+MAILCHIMP = {
+    "new_members": [{"email_address": "p0@example.com", "status": "subscribed"}],
+    "errors": [{"email_address": "p1@example.com", "error": "p1@example.com looks fake"}],
+    "total_created": 1,
+    "error_count": 1,
+}
+UNDESCRIBED: list[tuple[Any, dict[int, str] | str]] = [
+    (ITERABLE, {1: "invalidEmails"}),
+    ({**ITERABLE, "failCount": 2}, "200: invalidEmails: <email>"),
+    (HUBSPOT, "200: errors: no plan"),
+    (MAILCHIMP, {1: "<email> looks fake"}),
+    ({**MAILCHIMP, "error_count": 2}, "200: errors: <email> looks fake"),
+    ({"errors": ["no plan"]}, "200: errors: no plan"),
+    ({"errors": {"2": "no plan"}}, "200: errors"),
+    ({"errors": [{"index": 0}]}, "200: errors"),
+    ({"errors": [{"email": "p1@example.com"}, {"index": 0}]}, "200: errors"),
+    ({"errors": [{"email": "p1@example.com", "like": "p2@example.com"}]}, "200: errors"),
+    ({"errors": [3, 1]}, "200: errors"),
+    ({"errors": True, "items": [{}, {"status": 400}]}, "200: errors"),
+    ({"failed": 2}, "200: failed"),
+    ({"data": {"failedRows": 2}}, "200: failedRows"),
+    ({"data": {"add": {"userErrors": [{"message": "no plan"}]}}}, "200: userErrors: no plan"),
+    ([{"success": True, "errors": []}, {"success": False}], "200: success is false"),
+    ({"success": False, "message": "no plan"}, "200: success is false: no plan"),
+    ({"FailedRecordCount": 1}, "200: FailedRecordCount"),
+    ({"error": "no plan"}, "200: error: no plan"),
+    ({"errors": [], "error": None, "failed": 0, "success": True, "hasErrors": False}, {}),
+    ({"errors": [None, None, None], "invalid": {"emails": [], "count": 0}}, {}),
+    ({"id": 7, "failed_payments": 2, "error_page": "none", "warnings": ["old"]}, {}),
+    ({"results": [{"properties": {"failed": "7"}}]}, {}),
+    ({"events_received": 3, "messages": []}, {}),
+    ("error", {}),
+    (None, {}),
+]
+
+
+@pytest.mark.parametrize(("document", "told"), UNDESCRIBED)
+def test_an_answer_that_lists_errors_is_no_yes_to_everything(
+    document: Any, told: dict[int, str] | str
+) -> None:
+    several = read(api(results=10), document, 3)
+
+    if isinstance(told, str):
+        assert several == BodyRefused(told, partly_applied=True)
+        assert read(api(), document, 1) == BodyRefused(told)
+    else:
+        assert several == Accepted(told)
+
+
+def test_a_207_is_read_like_a_200() -> None:
+    said = read(api(results=10), HUBSPOT, 3, status=207)
+
+    assert said == BodyRefused("207: errors: no plan", partly_applied=True)
+
+
+def test_a_status_that_was_made_a_yes_may_come_with_an_error() -> None:
+    assert read(api(success=["2xx", 404]), {"error": "not found"}, 1, status=404) == Accepted()
+
+
+def test_nobody_is_named_where_the_identity_is_another_field() -> None:
+    said = replace(api(results=10), identity="id").classify(
+        Answer(200, orjson.dumps(MAILCHIMP)), users=3, url=URL, people=PEOPLE[:3]
+    )
+
+    assert isinstance(said, BodyRefused)
+
+
+def test_of_an_answer_that_was_cut_only_the_status_counts_where_nothing_is_described() -> None:
+    answer = Answer(200, orjson.dumps(HUBSPOT), truncated=True)
+
+    assert api(results=10).classify(answer, users=3, url=URL) == Accepted()
+
+
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}"), ('{"errors":', "}")])
+def test_errors_that_are_nested_deep_are_read_like_others(begin: str, end: str) -> None:
+    deep = '{"errors":' + begin * 900 + "1" + end * 900 + "}"
+
+    said = api(results=10).classify(Answer(200, deep.encode()), users=3, url=URL)
+
+    assert said == BodyRefused("200: errors", partly_applied=True)

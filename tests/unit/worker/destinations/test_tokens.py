@@ -13,6 +13,10 @@ from worker.destinations.sending import NoAnswer, Silence
 from worker.destinations.tokens import Granted, read_grant, token_request
 
 PLACE = "authorizations.crm.token_url"
+WITHOUT = Failed(f"{PLACE} answers 200 without an access_token", possibly_applied=False)
+UNFIT = Failed(
+    f"{PLACE} answers 200 without an access_token that a header can carry", possibly_applied=False
+)
 
 
 def authorization(**more):
@@ -73,8 +77,15 @@ def test_a_token_is_renewed_before_it_ends(life, seconds, renewed_after):
         (400, {"error": "x", "error_description": "the pass is wrong"},
          AccessRefused(f"{PLACE} answers 400 (x: the … is wrong)")),
         (404, None, AccessRefused(f"{PLACE} answers 404")),
-        (200, {"token": "t"}, AccessRefused(f"{PLACE} answers without an access_token")),
-        (200, {"access_token": "a\nb"}, AccessRefused(f"{PLACE} answers without an access_token")),
+        (200, {"token": "t"}, WITHOUT),
+        (200, {"access_token": None}, WITHOUT),
+        (200, {"access_token": "", "expires_in": 3600}, WITHOUT),
+        (200, [], WITHOUT),
+        (200, {"access_token": " "}, UNFIT),
+        (200, {"access_token": "t "}, UNFIT),
+        (200, {"access_token": "a\nb"}, UNFIT),
+        (200, {"access_token": "ä"}, UNFIT),
+        (200, {"access_token": 7}, UNFIT),
         (429, {}, Failed(f"{PLACE} answers 429", possibly_applied=False)),
         (503, "down", Failed(f"{PLACE} answers 503", possibly_applied=False)),
     ],

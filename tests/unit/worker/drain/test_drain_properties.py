@@ -19,8 +19,10 @@ from tests.unit.worker.drain_world import LATE_SECONDS, TRIGGERS, World, event
 from tests.unit.worker.fake_insider import (
     DELETE,
     UPSERT,
+    NamesNobody,
     Sending,
     failed,
+    names_nobody,
     refused,
     silent,
     taken,
@@ -51,7 +53,9 @@ class BadLuck:
             return reply
         self._amount -= 1
         late = rng.choice([0.0, 0.01, 5.0, LATE_SECONDS - 1.0])
-        match rng.randint(0, 10):
+        match rng.randint(0, 11):
+            case 11:
+                return names_nobody(sending, rng.randrange(len(sending.users)))
             case 10:
                 at = rng.randrange(len(sending.users))
                 return taken(sending, {f"users.{at}.attributes.age": ["not right"]})
@@ -137,7 +141,9 @@ class History:
         bad_luck = BadLuck(self.rng, self.rng.choice([0, 3, 8, 20]))
         enters = self.rng.choice([["enter"], ["overwrite"], ["enter", "overwrite"], [], []])
         self.triggers = TRIGGERS if enters else SHARING
-        self.world = World(bad_luck.responds, triggers=self.triggers, on_ambiguous=on_ambiguous)
+        self.world = World(
+            bad_luck.responds, triggers=self.triggers, on_ambiguous=on_ambiguous, api=NamesNobody()
+        )
         # Where a batch holds little, others are prepared while it is delivered.
         entries = self.rng.choice([2, 4, self.world.limits.batch_entries])
         self.world.limits = replace(self.world.limits, batch_entries=entries)

@@ -9,10 +9,12 @@ import pytest
 from tests.unit.worker.drain_world import event, letters, members
 from tests.unit.worker.fake_insider import (
     POISON,
+    NamesNobody,
     Reply,
     Sending,
     emails,
     holds_poison,
+    names_nobody,
     refused,
     taken,
 )
@@ -243,3 +245,85 @@ def test_deaths_between_deliveries_pause_nothing(make_world) -> None:
 
     assert world.paused == {}
     assert world.count("dead") == 900
+
+
+def _taken_but(bad: set[str], sending: Sending) -> Reply:
+    return names_nobody(sending, *(n for n, who in enumerate(emails(sending)) if who in bad))
+
+
+@pytest.mark.parametrize("people", [2, 64, 1_000])
+def test_an_answer_whose_errors_name_nobody_is_halved_until_it_is_clear_whose_they_are(
+    make_world, people: int
+) -> None:
+    world = make_world(lambda s: _taken_but({POISON}, s), api=NamesNobody())
+    world.put(event("poison"), *(event(f"p{n}") for n in range(people - 1)))
+
+    world.drain_until_nothing_is_left(seconds=10)
+
+    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert letters(world)[0]["profile"]["email"] == POISON
+    assert len(members(world)) == people - 1
+    assert world.paused == {}
+    assert world.gate.record.pause == ""
+    assert world.store.open == {}
+    sent = sum(len(sending.users) for sending in world.sendings)
+    assert world.count("resent") == sent - people
+
+
+def test_neighbours_whose_errors_name_nobody_pause_nothing_where_others_are_taken(
+    make_world,
+) -> None:
+    bad = {f"p{n}@example.com" for n in range(20, 80)}
+    world = make_world(lambda s: _taken_but(bad, s), api=NamesNobody())
+    world.put(*(event(f"p{n}") for n in range(200)))
+
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert world.paused == {}
+    assert {letter["profile"]["email"] for letter in letters(world)} == bad
+    assert len(members(world)) == 200 - len(bad)
+
+
+def test_who_is_refused_by_a_list_of_errors_dies_alone_where_others_were_taken_lately(
+    make_world,
+) -> None:
+    world = make_world(lambda s: _taken_but({POISON}, s), api=NamesNobody())
+    world.put(event("poison"))
+    world.drain_until_nothing_is_left(seconds=20)
+    assert world.count("dead") == 0
+    world.put(event("ada"))
+
+    world.drain_until_nothing_is_left(seconds=20)
+
+    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert members(world) == {"ada@example.com"}
+
+
+def test_where_every_answer_lists_errors_nobody_dies(make_world) -> None:
+    text = orjson.dumps({"errors": ["this version is old"]})
+    reply = Reply(Answer(200, text), "unsure", applied=True)
+    world = make_world(lambda _: reply, api=NamesNobody())
+    world.put(*(event(f"p{n}") for n in range(50)))
+
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert world.count("dead") == 0
+    assert list(world.paused) == ["enter"]
+    assert world.gate.record.pause == ""
+
+
+def test_what_may_not_be_sent_twice_is_dead_where_errors_name_nobody(make_world) -> None:
+    world = make_world(
+        lambda s: _taken_but({POISON}, s), api=NamesNobody(), on_ambiguous="dead_letter"
+    )
+    world.put(event("poison"), *(event(f"p{n}") for n in range(9)))
+
+    world.drain_until_nothing_is_left(seconds=10)
+    world.put(event("p9"))
+    world.drain()
+
+    assert {letter["reason"] for letter in letters(world)} == {"ambiguous"}
+    assert len(letters(world)) == 10
+    assert len(world.sendings) == 2
+    assert world.count("delivered") == 1
+    assert world.store.open == {}

@@ -114,6 +114,12 @@ def masked(url: str) -> str:
     return re.sub(r"([?&][^=&]*(?:password|username)=)[^&]*", r"\1***", shown)
 
 
+def without_query(url: str) -> str:
+    """Return a URL as it may be shown whose query may hold a secret."""
+    path, mark, _ = url.partition("?")
+    return f"{path}?***" if mark else url
+
+
 def _origin(parts: SplitResult) -> tuple[str, str, int | None]:
     default = 443 if parts.scheme == "https" else 80
     return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or default

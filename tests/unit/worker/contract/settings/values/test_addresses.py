@@ -50,6 +50,76 @@ def test_only_public_addresses_may_be_connected_to(address, reason):
     assert refuse_address_reason(ipaddress.ip_address(address), ()) == reason
 
 
+REGISTRIES = {
+    "0.0.0.0/8": False,
+    "10.0.0.0/8": False,
+    "100.64.0.0/10": False,
+    "127.0.0.0/8": False,
+    "169.254.0.0/16": False,
+    "172.16.0.0/12": False,
+    "192.0.0.0/29": False,
+    "192.0.0.8/32": False,
+    "192.0.0.9/32": True,
+    "192.0.0.10/32": True,
+    "192.0.0.11/32": False,
+    "192.0.0.170/31": False,
+    "192.0.0.192/32": False,
+    "192.0.0.255/32": False,
+    "192.0.2.0/24": False,
+    "192.31.196.0/24": True,
+    "192.52.193.0/24": True,
+    "192.88.99.0/24": False,
+    "192.168.0.0/16": False,
+    "192.175.48.0/24": True,
+    "198.18.0.0/15": False,
+    "198.51.100.0/24": False,
+    "203.0.113.0/24": False,
+    "224.0.0.0/4": False,
+    "240.0.0.0/4": False,
+    "255.255.255.255/32": False,
+    "::/128": False,
+    "::1/128": False,
+    "64:ff9b:1::/48": False,
+    "100::/64": False,
+    "100:0:0:1::/64": False,
+    "2001:1::/128": False,
+    "2001:1::1/128": True,
+    "2001:1::2/128": True,
+    "2001:1::3/128": True,
+    "2001:2::/48": False,
+    "2001:3::/32": True,
+    "2001:4:112::/48": True,
+    "2001:10::/28": False,
+    "2001:20::/28": True,
+    "2001:30::/28": True,
+    "2001:100::/24": False,
+    "2001:db8::/32": False,
+    "2620:4f:8000::/48": True,
+    "3fff::/20": False,
+    "5f00::/16": False,
+    "fc00::/7": False,
+    "fe80::/10": False,
+    "ff00::/8": False,
+}
+"""What IANA's registries of special-purpose addresses call globally reachable, and multicast.
+
+Addresses that stand for one of IPv4 (mapped, translated, 6to4, Teredo) are judged as that one.
+"""
+
+
+@pytest.mark.parametrize(("block", "is_reachable"), REGISTRIES.items())
+def test_an_address_is_public_where_the_registries_say_so(block, is_reachable):
+    found = ipaddress.ip_network(block)
+
+    for address in (found[0], found[-1]):
+        assert (refuse_address_reason(address, ()) is None) == is_reachable, address
+
+
+@pytest.mark.parametrize("address", ["::ffff:192.0.0.192", "64:ff9b::c000:c0", "2002:c000:c0::1"])
+def test_an_address_within_another_is_judged_by_itself(address):
+    assert refuse_address_reason(ipaddress.ip_address(address), ()) == CLOUD
+
+
 @pytest.mark.parametrize(
     ("address", "networks"),
     [
