@@ -18,10 +18,10 @@ from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
 from ops.terminal.serving import LogFormat, use_log_format
 from worker import logs
+from worker.contract.celery.wire import QUEUES
 from worker.contract.own_processes import own_module
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import Settings
-from worker.contract.words import BACKFILL, LIVE
 from worker.errors import RedisUnavailable, UsageWrong
 
 
@@ -38,7 +38,7 @@ def run_celery(app: Any, arguments: Sequence[str]) -> NoReturn:
         # Its other sentences are about settings that we do not have.
         first = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
         raise UsageWrong(
-            f"Celery can't start with these options: {first}. The queues are {LIVE} and {BACKFILL}."
+            f"Celery can't start with these options: {first}. The queues are {QUEUES[0]} and {QUEUES[1]}."
         ) from error
     raise SystemExit(0)
 

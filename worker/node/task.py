@@ -15,7 +15,8 @@ import structlog
 
 from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
-from worker.contract.celery.options import DRAIN_TASK, FORMER_DRAIN_TASK, ResultLine
+from worker.contract.celery.options import ResultLine
+from worker.contract.celery.wire import DRAIN_TASK, FORMER_DRAIN_TASK, queue_name
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring
@@ -102,7 +103,7 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
     def drain(self: Any, destination: str, partition: int) -> ResultLine:
         """Drain one partition of one destination for a slice."""
         info = self.request.delivery_info or {}
-        queue = BACKFILL if info.get("routing_key") == BACKFILL else LIVE
+        queue = BACKFILL if info.get("routing_key") == queue_name(BACKFILL) else LIVE
         result = _run(task(), Ring(queue, destination, partition))
         if result is None:
             return ResultLine(NO_FREE_SLOT)
