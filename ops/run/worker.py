@@ -37,8 +37,9 @@ def run_celery(app: Any, arguments: Sequence[str]) -> NoReturn:
         # What Celery finds only when it starts, e.g. a queue of another name.
         # Its other sentences are about settings that we do not have.
         first = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        queues = " and ".join(QUEUES)
         raise UsageWrong(
-            f"Celery can't start with these options: {first}. The queues are {QUEUES[0]} and {QUEUES[1]}."
+            f"Celery can't start with these options: {first}. The queues are {queues}."
         ) from error
     raise SystemExit(0)
 

@@ -27,6 +27,7 @@ from worker.adapters.redis.node.progress import RedisProgress
 from worker.adapters.redis.node.schedule import RedisSchedule
 from worker.adapters.redis.node.survey import RedisSurvey
 from worker.contract.celery.messages import Errand
+from worker.contract.celery.transport import count_refused
 from worker.contract.celery.wire import QUEUES
 from worker.contract.redis.birth import BirthWatch
 from worker.contract.redis.connection import connect, redis_errors, resolve_broker_url, resolve_url
@@ -223,6 +224,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
             stopped=node.stopped.read,
             clock=boottime_seconds,
             templates=node.about_templates,
+            count_refused=count_refused,
             files=UsedFiles(settings.templates_folder, _template_names(settings)).digests,
             alive_file=_alive_file(),
             watch=BirthWatch(client, settings, node.known_births).look,

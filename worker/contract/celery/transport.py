@@ -92,7 +92,7 @@ class _RefusingChannel(Channel):
 
     def basic_consume(self, queue: str, *arguments: Any, **options: Any) -> Any:
         """Consume from a queue; of those that hold tasks, messages are made anew."""
-        tag = super().basic_consume(queue, *arguments, **options)
+        tag = super().basic_consume(queue, *arguments, **options)  # type: ignore[no-untyped-call]
         if queue in QUEUES:
             deliver = self.connection._callbacks[queue]  # noqa: SLF001 - there is no other way in
 
@@ -108,12 +108,12 @@ class _RefusingChannel(Channel):
 
     def _brpop_read(self, **options: Any) -> bool:
         with self._refusing("tasks"):
-            super()._brpop_read(**options)
+            super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         return True
 
     def _deliver_fanout_message(self, message: Any, exchange: str) -> bool:
         with self._refusing(exchange):
-            super()._deliver_fanout_message(message, exchange)
+            super()._deliver_fanout_message(message, exchange)  # type: ignore[no-untyped-call]
         return True
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -385,11 +386,13 @@ def _started(files: EmbeddedFiles) -> str:
     try:
         done = subprocess.run(  # noqa: S603 - our own module
             command,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            errors="replace",
             timeout=_START_SECONDS,
             check=False,
+            encoding="utf-8",
         )
     except subprocess.TimeoutExpired:
         raise RedisUnavailable(

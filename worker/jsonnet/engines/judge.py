@@ -80,23 +80,23 @@ def judge(
         "profiles": [base64.b64encode(profile).decode() for profile in profiles],
         "settings": settings.decode(),
     }
-    answers = [_read(line, plain.headed) for line in _ask(json.dumps(request), seconds)]
+    answers = [_read(line, plain.headed) for line in _ask(json.dumps(request).encode(), seconds)]
     return [*answers, *[None] * (len(profiles) - len(answers))]
 
 
-def _ask(request: str, seconds: float) -> list[str]:
+def _ask(request: bytes, seconds: float) -> list[bytes]:
     command = own_command(judging.__name__)
     with subprocess.Popen(  # noqa: S603 - our own module
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
         try:
             output, _ = child.communicate(request, timeout=seconds)
         except subprocess.TimeoutExpired:
             child.kill()
             output, _ = child.communicate()
-    return [line for line in output.splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in output.splitlines(keepends=True) if line.endswith(b"\n")]
 
 
-def _read(line: str, headed: frozenset[str]) -> str | Failure:
+def _read(line: bytes, headed: frozenset[str]) -> str | Failure:
     said = json.loads(line)
     return checked(said["value"] if "value" in said else jsonnet_errors.read(said["error"], headed))
