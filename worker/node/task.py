@@ -181,17 +181,11 @@ class DrainTask:
         return done
 
     def _check(self, call: Ring) -> None:
-        partition: Any = call.partition
-        if not isinstance(call.destination, str) or type(partition) is not int:
-            raise UsageWrong(
-                "drain is called with the name of a destination and the number of a partition, "
-                'e.g. ["insider", 3].'
-            )
         if call.destination not in self.settings.destinations:
             known = ", ".join(self.settings.destinations) or "none"
             raise UsageWrong(f"There is no destination `{call.destination}`; known are: {known}.")
-        if partition < 0:  # what is too high is known to whoever asks Redis
-            raise UsageWrong(f"There is no partition {partition}: their numbers begin with 0.")
+        if call.partition < 0:  # what is too high is known to whoever asks Redis
+            raise UsageWrong(f"There is no partition {call.partition}: their numbers begin with 0.")
 
     def _drain(self, call: Ring, stop: Stop, again: list[Ring]) -> Tally:
         begun = time.monotonic()

@@ -8,6 +8,7 @@ import pytest
 from tests.integration.celery.nodes import Node, live, send
 from tests.waiting import until
 from worker.contract.celery.wire import DRAIN_TASK, QUEUES
+from worker.contract.processes.workers import read_processes
 
 
 def body(*args):
@@ -57,12 +58,15 @@ def test_a_malformed_message_is_refused_once_and_ends_nobody(configuration, brok
     broker.client.rpush(QUEUES[0], *MALFORMED)
     broker.client.rpush(QUEUES[1], *MALFORMED)
 
+    refused = 2 * len(MALFORMED) + 1
+
     with Node(configuration, "--concurrency=2") as node:
-        until(lambda: len(node.events("message.refused")) == 2 * len(MALFORMED), else_show=node.log)
+        until(lambda: len(node.events("message.refused")) == refused - 1)
         broker.client.publish("/0.celery.pidbox", "[]")
-        until(lambda: len(node.events("message.refused")) == 2 * len(MALFORMED) + 1)
+        until(lambda: len(node.events("message.refused")) == refused)
         send(app, *live("one", 3))
         until(broker.drained)
+        until(lambda: [one.refused_messages for one in read_processes(broker.client)] == [refused])
         assert node.process.poll() is None
 
     assert not broker.client.exists(*QUEUES, "segrelay.unacked")

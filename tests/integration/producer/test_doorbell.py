@@ -21,7 +21,7 @@ def test_ringing_leaves_a_message_in_the_queue(configure, client):
 
     [message] = client.lrange("segrelay.live", 0, -1)
     headers = orjson.loads(message)["headers"]
-    assert client.llen("backfill") == 1
+    assert client.llen("segrelay.backfill") == 1
     assert (headers["task"], headers["argsrepr"]) == (
         "segrelay.drain",
         "insider, partition 4, live",

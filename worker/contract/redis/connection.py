@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -386,18 +385,15 @@ def _started(files: EmbeddedFiles) -> str:
     try:
         done = subprocess.run(  # noqa: S603 - our own module
             command,
-            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            errors="replace",
             timeout=_START_SECONDS,
             check=False,
-            encoding="utf-8",
         )
     except subprocess.TimeoutExpired:
         raise RedisUnavailable(
             f"The embedded Redis of {files.data_dir} did not start; see {files.log}."
         ) from None
     if done.returncode:
-        raise RedisUnavailable(done.stderr.strip() or f"See {files.log}.")
-    return done.stdout.strip()
+        raise RedisUnavailable(done.stderr.decode(errors="replace").strip() or f"See {files.log}.")
+    return done.stdout.decode().strip()
