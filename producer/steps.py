@@ -109,4 +109,4 @@ class StepBook:
 
 @cache
 def _script(name: str) -> str:
-    return (Path(__file__).parent / f"step_{name}.lua").read_text()
+    return (Path(__file__).parent / f"step_{name}.lua").read_text("utf-8")

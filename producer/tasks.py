@@ -19,8 +19,9 @@ from redis import Redis
 from producer.publish import Publisher
 from producer.shipping import shipping_for
 from producer.sync.opening import syncing_for
-from worker.contract.celery.messages import RESPONSES_TASK, SYNC_TASK, Errand, Turn, Turns
+from worker.contract.celery.messages import Errand, Turn, Turns
 from worker.contract.celery.options import ResultLine
+from worker.contract.celery.wire import RESPONSES_TASK, SYNC_TASK
 from worker.contract.redis.connection import connect, resolve_url
 from worker.errors import Bug, SegrelayError
 from worker.logs import log_bug

@@ -108,7 +108,7 @@ def _write_plot(path: Path, found: dict[str, Any]) -> None:
         label: (each["least"], each["median"], each["most"])
         for label, each in found["variants"].items()
     }
-    path.write_text(bars(found["title"], found["unit"], rows))
+    path.write_text(bars(found["title"], found["unit"], rows), encoding="utf-8")
 
 
 def _say(line: str) -> None:

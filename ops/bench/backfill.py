@@ -72,14 +72,14 @@ def _with_descendants(pid: int) -> Iterator[int]:
     yield pid
     with suppress(OSError):
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            for child in children.read_text().split():
+            for child in children.read_text("utf-8").split():
                 yield from _with_descendants(int(child))
 
 
 def _bytes_of(pid: int) -> int:
     """Return the proportional set size of a process; 0 if it has ended."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8").splitlines()
     except OSError:
         return 0
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))

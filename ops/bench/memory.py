@@ -64,8 +64,8 @@ def _memory_of(parent: int) -> NodeMegabytes:
     table = subprocess.run(
         ("ps", "-A", "-o", "pid=,ppid=,rss="),  # noqa: S607 - of whichever system this is
         capture_output=True,
-        text=True,
         check=True,
+        encoding="utf-8",
     )
     rows = [tuple(map(int, line.split())) for line in table.stdout.splitlines()]
     return {pid: kilobytes / 1024 for pid, ppid, kilobytes in rows if parent in (pid, ppid)}

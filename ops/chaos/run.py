@@ -150,9 +150,9 @@ class ChaosRun:
                     yield stack.enter_context(self._rig_with(EMBEDDED)), None
 
     def _rig_with(self, redis_url: str, redis_lines: str = "") -> Rig:
-        texts = {_EXIT: (_OWN / "exit.jsonnet").read_text()}
+        texts = {_EXIT: (_OWN / "exit.jsonnet").read_text("utf-8")}
         if self.plan.overwrite:
-            texts[_ENTER] = (_OWN / "overwriting.jsonnet").read_text()
+            texts[_ENTER] = (_OWN / "overwriting.jsonnet").read_text("utf-8")
         return Rig(
             self.folder,
             redis_url=redis_url,

@@ -212,7 +212,7 @@ class LocalCluster:
             self._ask(port, "CLUSTER", "REPLICATE", self._ask(master, "CLUSTER", "MYID"))
 
     def _written(self, port: int, name: str) -> str:
-        config = (self.folder / str(port) / "server.conf").read_text()
+        config = (self.folder / str(port) / "server.conf").read_text("utf-8")
         return config.partition(f"\n{name} ")[2].split()[0]
 
     def _running(self) -> list[int]:

@@ -95,7 +95,7 @@ def prepared(data_dir: Path) -> EmbeddedFiles:
         if not files.data_dir.is_dir():
             files.data_dir.parent.mkdir(parents=True, exist_ok=True)
             files.data_dir.mkdir(mode=0o700, exist_ok=True)
-            (files.data_dir / ".gitignore").write_text("*\n")
+            (files.data_dir / ".gitignore").write_text("*\n", encoding="utf-8")
     return files
 
 
@@ -267,10 +267,10 @@ def why_unfit(binary: Path) -> str:
             [binary, "--version"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
             errors="replace",
             timeout=_VERSION_SECONDS,
             check=False,
+            encoding="utf-8",
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"it does not run ({getattr(error, 'strerror', None) or 'no answer'})"

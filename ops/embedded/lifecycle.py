@@ -195,7 +195,7 @@ def _ends_within(files: EmbeddedFiles, seconds: float) -> bool:
 
 def _pid_on_file(files: EmbeddedFiles) -> int:
     try:
-        return int(files.pid.read_text())
+        return int(files.pid.read_text("utf-8"))
     except (OSError, ValueError):
         return 0
 
@@ -218,8 +218,9 @@ def _command_line(pid: int) -> str:
         done = subprocess.run(
             ["ps", "-ww", "-o", "command=", "-p", str(pid)],  # noqa: S607 - where there is no /proc
             capture_output=True,
-            text=True,
+            errors="replace",
             check=False,
+            encoding="utf-8",
         )
     except OSError:
         return ""

@@ -167,7 +167,7 @@ class Sentinels:
         folder = self.folder / str(port)
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "server.conf"
-        config.write_text(_BASE.format(port=port, folder=folder) + text)
+        config.write_text(_BASE.format(port=port, folder=folder) + text, encoding="utf-8")
         return start(config, *options)
 
     def _begins_failover(self) -> bool:

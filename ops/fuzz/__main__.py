@@ -111,7 +111,7 @@ class Fuzzer:
         """Make one template, render it compiled and by an engine, and compare the results."""
         texts = _files(self.random)
         for name, text in texts.items():
-            (self.folder / name).write_text(text)
+            (self.folder / name).write_text(text, encoding="utf-8")
         settings = self.random.choice(SETTINGS)
         people = [person(self.random) for _ in range(_PEOPLE)]
         try:
@@ -255,7 +255,9 @@ def main(arguments: Sequence[str]) -> int:
         options.report.mkdir(parents=True, exist_ok=True)
         for name in ("wrong", "listed"):
             cases = getattr(fuzzer.findings, name)
-            (options.report / f"{name}.json").write_text(json.dumps(cases, indent=1))
+            (options.report / f"{name}.json").write_text(
+                json.dumps(cases, indent=1), encoding="utf-8"
+            )
     return 1 if fuzzer.findings.wrong else 0
 
 

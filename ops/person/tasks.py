@@ -13,8 +13,9 @@ from celery import shared_task
 from redis import Redis
 
 from producer.tasks import do_errand
-from worker.contract.celery.messages import RENAMES_TASK, Errand, Turn, Turns
+from worker.contract.celery.messages import Errand, Turn, Turns
 from worker.contract.celery.options import ResultLine
+from worker.contract.celery.wire import RENAMES_TASK
 from worker.contract.redis.connection import connect, resolve_url
 from worker.errors import SegrelayError
 

@@ -5,4 +5,4 @@ from __future__ import annotations
 from ops.reference.pages import FOLDER, pages
 
 for name, text in pages().items():
-    (FOLDER / name).write_text(text)
+    (FOLDER / name).write_text(text, encoding="utf-8")

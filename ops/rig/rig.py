@@ -120,7 +120,8 @@ class Rig:
                     EXIT_EVENT.format(audiences=list(self.audiences)) if self.exit_events else ""
                 ),
                 more=self.more.replace("SANDBOX", self.sandbox.url),
-            )
+            ),
+            encoding="utf-8",
         )
         self.settings = load_settings(path, environ={})
 
@@ -128,7 +129,7 @@ class Rig:
         folder = self.folder / "templates"
         shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns("__pycache__"))
         for name, text in self.templates.items():
-            (folder / name).write_text(text)
+            (folder / name).write_text(text, encoding="utf-8")
         return folder
 
     @property
@@ -206,7 +207,7 @@ class Rig:
             while WORKER_READY not in log.read_bytes():
                 if time.monotonic() > end or self.workers[number].poll() is not None:
                     raise OperationsMustAct(
-                        f"A worker does not start; see {log}:\n{log.read_text()[-2000:]}"
+                        f"A worker does not start; see {log}:\n{log.read_text('utf-8')[-2000:]}"
                     )
                 time.sleep(_READY_LOOK_SECONDS)
 

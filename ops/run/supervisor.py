@@ -52,13 +52,19 @@ class Child:
             self.process.stdin.close()
         self.process = subprocess.Popen(
             self.command,
-            env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: "1"},
+            env={
+                **os.environ,
+                **self.environment,
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONIOENCODING": "utf-8",
+                PARENT_VARIABLE: "1",
+            },
             stdin=subprocess.PIPE,  # held open, and never written to: it ends when we do
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
             errors="replace",
             process_group=0,
+            encoding="utf-8",
         )
         assert self.process.stdout is not None
         threading.Thread(target=self._pump, args=(self.process.stdout,), daemon=True).start()

@@ -19,10 +19,10 @@ from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
 from ops.terminal.serving import LogFormat, use_log_format
 from worker import logs
+from worker.contract.celery.wire import QUEUES
 from worker.contract.own_processes import own_module
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import Settings
-from worker.contract.words import BACKFILL, LIVE
 from worker.errors import RedisUnavailable, UsageWrong
 
 
@@ -38,8 +38,9 @@ def run_celery(app: Any, arguments: Sequence[str]) -> NoReturn:
         # What Celery finds only when it starts, e.g. a queue of another name.
         # Its other sentences are about settings that we do not have.
         first = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        queues = " and ".join(QUEUES)
         raise UsageWrong(
-            f"Celery can't start with these options: {first}. The queues are {LIVE} and {BACKFILL}."
+            f"Celery can't start with these options: {first}. The queues are {queues}."
         ) from error
     raise SystemExit(0)
 

@@ -18,7 +18,7 @@ FOLDER: Final = Path(__file__).parent / "lua"
 @cache
 def source(name: str) -> str:
     """Return the text of a script, with the parts of the worker's scripts that it includes."""
-    return scripts.included((FOLDER / f"{name}.lua").read_text())
+    return scripts.included((FOLDER / f"{name}.lua").read_text("utf-8"))
 
 
 def run(

@@ -112,6 +112,7 @@ def _process(process: Process, settings: Settings) -> dict[str, Any]:
         "doubted": dict(process.doubted),
         "clock_ahead_seconds": process.clock_ahead_seconds,
         "refused": dict(process.refused),
+        "refused_messages": process.refused_messages,
     }
 
 

@@ -130,7 +130,11 @@ def _jobs(document: Mapping[str, Any]) -> StatusTable:
 def _processes(document: Mapping[str, Any]) -> StatusTable:
     found = {f"{p['host']}:{p['pid']}": p for p in document["processes"]}
     rows = {name: (p["version"] or "-", _config(p)) for name, p in found.items()}
-    ill = {name for name, p in found.items() if not p["current"] or p["doubted"]}
+    ill = {
+        name
+        for name, p in found.items()
+        if not p["current"] or p["doubted"] or p["refused_messages"]
+    }
     return StatusTable(("worker", "version", *text_columns("configuration")), rows, ill)
 
 
@@ -142,6 +146,8 @@ def _config(process: Mapping[str, Any]) -> str:
     text = f"{process['config']}{'' if process['current'] else ' (another than this)'}"
     for name, count in process["doubted"].items():
         text += f"; the compiled form of {name} is off (it differed from Jsonnet {count:,} times)"
+    if process["refused_messages"]:
+        text += f"; {process['refused_messages']:,} messages of the broker were refused"
     return text
 
 

@@ -44,7 +44,7 @@ _PHASE: Final = "phase"
 
 
 def _script(name: str) -> str:
-    return (Path(__file__).parent / f"job_{name}.lua").read_text()
+    return (Path(__file__).parent / f"job_{name}.lua").read_text("utf-8")
 
 
 _CREATE: Final = _script("create")

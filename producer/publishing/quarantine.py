@@ -31,8 +31,8 @@ CAP_BYTES: Final = 64 * 1024 * 1024
 LARGEST_TEXT_BYTES: Final = 8 * 1024 * 1024
 """The longest text that is kept, in bytes; a longer one is recorded without its text."""
 
-_KEEP: Final = (Path(__file__).parent / "quarantine.lua").read_text()
-_REMOVE: Final = (Path(__file__).parent / "quarantine_remove.lua").read_text()
+_KEEP: Final = (Path(__file__).parent / "quarantine.lua").read_text("utf-8")
+_REMOVE: Final = (Path(__file__).parent / "quarantine_remove.lua").read_text("utf-8")
 _KEYS: Final = tuple(
     keys.quarantine(part) for part in ("texts", "about", "seen", "times", "totals")
 )

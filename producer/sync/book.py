@@ -22,7 +22,7 @@ from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import ScriptCall, run_each
 from worker.errors import PartitionsChange
 
-_CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text()
+_CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text("utf-8")
 
 
 class SyncBook:

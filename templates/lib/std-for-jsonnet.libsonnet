@@ -5,7 +5,7 @@ local white = "\t\n\u000b\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u
               + "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000";
 local separators(text) =
   std.strReplace(std.strReplace(text, "\u2028", "\\u2028"), "\u2029", "\\u2029");
-std {
+(import "lib:/std-for-templates.libsonnet") {
   sha1(str):: std.native("sha1")(str),
   sha256(str):: std.native("sha256")(str),
   manifestJson(value):: separators(super.manifestJson(value)),

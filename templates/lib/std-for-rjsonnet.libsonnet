@@ -9,7 +9,7 @@ local separators(text) =
   std.strReplace(std.strReplace(text, "\u2028", "\\u2028"), "\u2029", "\\u2029");
 local bound(value, length, default) =
   if value == null then default else if value < 0 then std.max(0, length + value) else value;
-std {
+(import "lib:/std-for-templates.libsonnet") {
   pi:: 3.141592653589793,
   trim(str):: std.stripChars(str, white),
   isOdd(x):: std.abs(x) % 2 == 1,

@@ -26,11 +26,19 @@ from worker.jsonnet.syntax.tokens import Token, place, significant
 LIBRARY: Final = "lytemplates.libsonnet"
 """The file name of the library; an import with this last segment means it, whatever the path."""
 LIBRARY_NAME: Final = f"lib:/{LIBRARY}"
+INNER_FILES: Final = frozenset(
+    f"lib:/{name}.libsonnet"
+    for name in ("library", "std-for-templates", "std-for-jsonnet", "std-for-rjsonnet")
+)
+"""The files of the library that call our native functions, or hide them: no template's import."""
 SHIPPED_FOLDER: Final = Path(shipped.__file__).parent
 LIBRARY_FOLDER: Final = SHIPPED_FOLDER / "lib"
 _TEMPLATES: Final = "templates:/"
 _LIB: Final = "lib:/"
 _COMBINED: Final = "(combined)"
+_NO_NATIVES: Final = (
+    "std.native: a template can't call native functions; the library has sha1 and sha256 for hashes"
+)
 _HASH_CHARACTERS: Final = 12
 _FILES_KEPT: Final = 256
 """The parsed files kept in memory: templates share the library's, so each is parsed once."""
@@ -204,9 +212,11 @@ class TemplateFolder:
                 raise TemplateBroken(
                     f"{where}: {error.message}", shown(importer), line, column
                 ) from error
-            if name is not None:
+            if name in INNER_FILES and _prefix_of(importer) != _LIB:
+                problem = f"is an inner file of the library; import {LIBRARY}"
+            elif name is not None:
                 return name
-            problem = "is neither beside this file nor in the templates folder nor in lib"
+        problem = problem or ("is neither beside this file nor in the templates folder nor in lib")
         message = f'{where}: {found.word} "{found.path}" {problem}.'
         raise TemplateBroken(message, shown(importer), line, column)
 
@@ -257,8 +267,8 @@ def _tokens(text: str) -> tuple[Token, ...]:
 
 
 @lru_cache(_FILES_KEPT)
-def _parsed(text: str) -> tuple[tree.Node, tuple[tree.Import, ...]]:
-    """Return the tree and the imports of a file, which depend on its text alone.
+def _parsed(text: str) -> tuple[tree.Node, tuple[tree.Import, ...], tuple[int, ...]]:
+    """Return a file's tree, its imports, and where it names `std.native`: all by its text alone.
 
     Raises:
         SyntaxWrong: It does not parse, is nested too deep, or names what nobody knows.
@@ -266,21 +276,24 @@ def _parsed(text: str) -> tuple[tree.Node, tuple[tree.Import, ...]]:
     refuse_too_deep(_tokens(text))
     node = parse(text, _tokens(text))
     scopes.check(node)
-    return node, tuple(scopes.imports(node))
+    return node, tuple(scopes.imports(node)), tuple(scopes.natives(node))
 
 
 def _imported(name: str, text: str) -> tuple[tree.Import, ...]:
     """Return the imports of a file.
 
     Raises:
-        TemplateBroken: It does not parse, or names what nobody knows.
+        TemplateBroken: It does not parse, or names what nobody or no template knows.
     """
     if not _tokens(text):
         raise TemplateBroken(f"{shown(name)}: is empty.", shown(name), 1, 1)
     try:
-        return _parsed(text)[1]
+        _, found, natives = _parsed(text)
     except SyntaxWrong as wrong:
         raise _broken(name, text, _tokens(text), wrong) from wrong
+    if natives and not name.startswith(_LIB):
+        raise _broken(name, text, _tokens(text), SyntaxWrong(_NO_NATIVES, natives[0]))
+    return found
 
 
 def _broken(name: str, text: str, found: tuple[Token, ...], wrong: SyntaxWrong) -> TemplateBroken:

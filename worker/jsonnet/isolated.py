@@ -188,7 +188,7 @@ def _render_all(request: dict[str, Any]) -> int:
         _write(list(error.args))
         return _BROKEN_TEMPLATE
     sys.stdout.buffer.write(_READY)
-    sys.stdout.flush()
+    sys.stdout.buffer.flush()
     for profile, settings in request["rows"]:
         [result] = renderer.render(template, [Row(base64.b64decode(profile), settings)])
         _write(_encoded(result))
@@ -196,9 +196,10 @@ def _render_all(request: dict[str, Any]) -> int:
 
 
 def _write(line: list[Any]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    # Bytes, as everywhere between processes: a stream of text has the encoding of the locale.
+    sys.stdout.buffer.write(json.dumps(line).encode() + b"\n")
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
-    sys.exit(_render_all(json.load(sys.stdin)))
+    sys.exit(_render_all(json.load(sys.stdin.buffer)))

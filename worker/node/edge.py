@@ -22,6 +22,7 @@ from worker import logs
 from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.celery.messages import TASKS_MODULES, Errand, Turn
 from worker.contract.celery.options import VERSION_KEY, broker_options
+from worker.contract.celery.wire import queue_name
 from worker.contract.processes.processors import processors
 from worker.contract.redis.connection import connect, redis_errors, resolve_broker_url
 from worker.contract.settings import Settings
@@ -210,6 +211,6 @@ class NodeTurn:
     def _live_is_queued(self) -> bool:
         try:
             with redis_errors():
-                return bool(self.broker.llen(LIVE))
+                return bool(self.broker.llen(queue_name(LIVE)))
         except RedisUnavailable:
             return True

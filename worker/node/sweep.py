@@ -27,11 +27,12 @@ from worker.adapters.redis.node.progress import RedisProgress
 from worker.adapters.redis.node.schedule import RedisSchedule
 from worker.adapters.redis.node.survey import RedisSurvey
 from worker.contract.celery.messages import Errand
+from worker.contract.celery.transport import count_refused
+from worker.contract.celery.wire import QUEUES
 from worker.contract.redis.birth import BirthWatch
 from worker.contract.redis.connection import connect, redis_errors, resolve_broker_url, resolve_url
 from worker.contract.settings import Settings
 from worker.contract.settings.http import TemplateChoice
-from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring, Rounds, Sight
 from worker.errors import RedisUnavailable
 from worker.jsonnet.used_files import UsedFiles
@@ -159,7 +160,7 @@ class Sweep:
 def queue_length(client: redis.Redis) -> int:
     """Return how many messages wait in the broker."""
     with redis_errors():
-        return sum(int(client.llen(queue)) for queue in (LIVE, BACKFILL))
+        return sum(int(client.llen(queue)) for queue in QUEUES)
 
 
 class SweepStep(bootsteps.StartStopStep):
@@ -223,6 +224,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
             stopped=node.stopped.read,
             clock=boottime_seconds,
             templates=node.about_templates,
+            count_refused=count_refused,
             files=UsedFiles(settings.templates_folder, _template_names(settings)).digests,
             alive_file=_alive_file(),
             watch=BirthWatch(client, settings, node.known_births).look,

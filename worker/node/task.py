@@ -15,7 +15,8 @@ import structlog
 
 from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
-from worker.contract.celery.options import DRAIN_TASK, FORMER_DRAIN_TASK, ResultLine
+from worker.contract.celery.options import ResultLine
+from worker.contract.celery.wire import DRAIN_TASK, FORMER_DRAIN_TASK, queue_name
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring
@@ -102,7 +103,7 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
     def drain(self: Any, destination: str, partition: int) -> ResultLine:
         """Drain one partition of one destination for a slice."""
         info = self.request.delivery_info or {}
-        queue = BACKFILL if info.get("routing_key") == BACKFILL else LIVE
+        queue = BACKFILL if info.get("routing_key") == queue_name(BACKFILL) else LIVE
         result = _run(task(), Ring(queue, destination, partition))
         if result is None:
             return ResultLine(NO_FREE_SLOT)
@@ -180,17 +181,11 @@ class DrainTask:
         return done
 
     def _check(self, call: Ring) -> None:
-        partition: Any = call.partition
-        if not isinstance(call.destination, str) or type(partition) is not int:
-            raise UsageWrong(
-                "drain is called with the name of a destination and the number of a partition, "
-                'e.g. ["insider", 3].'
-            )
         if call.destination not in self.settings.destinations:
             known = ", ".join(self.settings.destinations) or "none"
             raise UsageWrong(f"There is no destination `{call.destination}`; known are: {known}.")
-        if partition < 0:  # what is too high is known to whoever asks Redis
-            raise UsageWrong(f"There is no partition {partition}: their numbers begin with 0.")
+        if call.partition < 0:  # what is too high is known to whoever asks Redis
+            raise UsageWrong(f"There is no partition {call.partition}: their numbers begin with 0.")
 
     def _drain(self, call: Ring, stop: Stop, again: list[Ring]) -> Tally:
         begun = time.monotonic()

@@ -49,7 +49,7 @@ def redis_alone(tables: str = "") -> Iterator[RedisAlone]:
     """Start an embedded Redis in a temporary folder, with a configuration that has these tables."""
     with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as name:
         path = Path(name) / "segrelay.toml"
-        path.write_text(_TEMPLATES.format(folder=SHIPPED_FOLDER) + tables)
+        path.write_text(_TEMPLATES.format(folder=SHIPPED_FOLDER) + tables, encoding="utf-8")
         settings = load_settings(path, environ={})
         data_dir = settings.redis.data_dir
         try:
@@ -74,7 +74,7 @@ def redis_seconds(client: Redis) -> float:
 def processor_seconds_of(pid: int) -> float:
     """Return the processor time that a process has used; 0 if it has ended."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -94,4 +94,4 @@ def _engine() -> str:
 
 @cache
 def _source(direction: str) -> str:
-    return (_HERE / f"{direction}.jsonnet").read_text()
+    return (_HERE / f"{direction}.jsonnet").read_text("utf-8")

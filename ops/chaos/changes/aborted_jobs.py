@@ -154,9 +154,10 @@ class AbortedJobs:
     def _configuration(self, name: str) -> Path:
         """Write a configuration by which Redis counts as full after a third of the job's rows."""
         path = self.rig.folder / f"{name}.toml"
-        text = self.rig.settings.source.read_text()
+        text = self.rig.settings.source.read_text("utf-8")
         path.write_text(
-            text.replace("[redis]", f"[redis]\nhigh_water = {self._waiting() + self.rows // 3}", 1)
+            text.replace("[redis]", f"[redis]\nhigh_water = {self._waiting() + self.rows // 3}", 1),
+            encoding="utf-8",
         )
         return path
 

@@ -256,8 +256,8 @@ def children(parent: int) -> list[int]:
     listing = subprocess.run(
         ["ps", "-ax", "-o", "pid=,ppid="],  # noqa: S607 - where it is differs
         capture_output=True,
-        text=True,
         check=True,
+        encoding="utf-8",
     )
     rows = (line.split() for line in listing.stdout.splitlines())
     return [int(pid) for pid, ppid in rows if int(ppid) == parent]

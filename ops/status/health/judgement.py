@@ -28,6 +28,7 @@ RULES: Final[tuple[Callable[[Facts], Iterable[HealthProblem]], ...]] = (
     machines.companions,
     machines.partitions,
     machines.clocks,
+    machines.messages,
     deliveries.destinations,
     deliveries.triggers,
     deliveries.templates,

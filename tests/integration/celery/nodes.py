@@ -10,7 +10,7 @@ from contextlib import suppress
 from tests.configuration import configuration, credentials, endpoint, trigger
 from tests.waiting import until
 from tests.warm import WarmProcess
-from worker.contract.celery.options import DRAIN_TASK
+from worker.contract.celery.wire import DRAIN_TASK, QUEUES, queue_name
 from worker.contract.keys import PartitionKeys
 from worker.contract.own_processes import own_module
 from worker.contract.redis.connection import connect
@@ -56,7 +56,7 @@ class Broker:
             self.client.delete(keys.streams)
 
     def queued(self):
-        return self.client.llen("live") + self.client.llen("backfill")
+        return sum(self.client.llen(queue) for queue in QUEUES)
 
 
 class Node:
@@ -112,7 +112,9 @@ class Node:
 def send(app, *calls):
     """Send messages as a producer would."""
     for call in calls:
-        app.send_task(DRAIN_TASK, args=[call.destination, call.partition], queue=call.queue)
+        app.send_task(
+            DRAIN_TASK, args=[call.destination, call.partition], queue=queue_name(call.queue)
+        )
 
 
 def live(destination, *partitions):

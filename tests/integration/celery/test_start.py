@@ -80,5 +80,5 @@ def test_a_queue_that_there_is_not_is_a_wrong_option_and_no_bug(tmp_path, redis_
     told = warm.run(own_command("worker", "-Q", "foo"), env=environment)
 
     assert told.returncode == 2
-    assert b"The queues are live and backfill." in told.stderr
+    assert b"The queues are segrelay.live and segrelay.backfill." in told.stderr
     assert b"should not have happened" not in told.stderr

@@ -55,10 +55,11 @@ def test_celery_s_transport_finds_it_too(sentinel_url: str):
     settings = RedisSettings(url=sentinel_url)
     wait_ready(sentinel_url)
 
-    with kombu.Connection(
-        celery_broker_url(settings), transport_options=broker_transport_options(settings)
-    ) as connection:
-        queue = connection.SimpleQueue("live-letters")
+    keys = {"unacked_key": "segrelay.unacked", "unacked_index_key": "segrelay.unacked_index"}
+    options = keys | broker_transport_options(settings)
+
+    with kombu.Connection(celery_broker_url(settings), transport_options=options) as connection:
+        queue = connection.SimpleQueue("segrelay.letters")
         queue.put({"a": 1})
         message = queue.get(timeout=5)
         message.ack()

@@ -19,9 +19,9 @@ def test_ringing_leaves_a_message_in_the_queue(configure, client):
     doorbell.ring("insider", 3, queue="backfill")
     doorbell.ring("insider", 4, queue="live")
 
-    [message] = client.lrange("live", 0, -1)
+    [message] = client.lrange("segrelay.live", 0, -1)
     headers = orjson.loads(message)["headers"]
-    assert client.llen("backfill") == 1
+    assert client.llen("segrelay.backfill") == 1
     assert (headers["task"], headers["argsrepr"]) == (
         "segrelay.drain",
         "insider, partition 4, live",
@@ -61,7 +61,7 @@ def test_a_broker_that_comes_back_is_rung_again(configure, client):
     clock[0] = 60.0
     doorbell.ring("insider", 3, queue="live")
 
-    assert client.llen("live") >= 2
+    assert client.llen("segrelay.live") >= 2
 
 
 def test_every_option_is_one_that_celery_knows(configure):
@@ -74,6 +74,6 @@ def test_every_transport_option_is_one_that_kombu_knows(configure):
     assert set(options) <= set(Channel.from_transport_options)
 
 
-@pytest.mark.parametrize("queue", ["live", "backfill"])
+@pytest.mark.parametrize("queue", ["segrelay.live", "segrelay.backfill"])
 def test_both_queues_are_declared(configure, queue):
     assert queue in [declared.name for declared in broker_options(configure())["task_queues"]]

@@ -56,7 +56,7 @@ def test_the_sweep_rings_in_a_full_redis(tmp_path):
         start_worker(rig)
         assert rig.command("pause", "insider").returncode == 0
         send(rig, lines(sent, **PROFILE))
-        until(lambda: not rig.client.exists("live", "backfill"), 10)
+        until(lambda: not rig.client.exists("segrelay.live", "segrelay.backfill"), 10)
         used = rig.client.info("memory")["used_memory"]
         rig.client.config_set("maxmemory", used // 4)
 

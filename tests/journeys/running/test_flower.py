@@ -286,7 +286,7 @@ def test_nobody_can_act_with_flower_unless_it_is_settings_text(configuration, re
         routes = flower.routes()
         for action in ACTIONS:
             assert any(action in route for route in routes)
-        answered = {route: flower.post(route, name, queue="live", n=1) for route in routes}
+        answered = {route: flower.post(route, name, queue="segrelay.live", n=1) for route in routes}
 
         allowed_reads = {"/tasks/datatable"}
         acted = {route for route, status in answered.items() if status != 403} - allowed_reads
@@ -295,7 +295,7 @@ def test_nobody_can_act_with_flower_unless_it_is_settings_text(configuration, re
         assert "Shut Down" not in flower.http.get(f"/worker/{name}").text
         assert flower.http.post("/api/worker/shutdown/x", auth=("ops", "no")).status_code == 401
         assert worker.poll() is None
-        assert queues_of(flower, name) == {"live", "backfill"}
+        assert queues_of(flower, name) == {"segrelay.live", "segrelay.backfill"}
 
 
 def test_with_actions_flower_stops_workers_and_still_starts_no_task(configuration, redis_url):

@@ -31,7 +31,7 @@ def source(name: str) -> str:
     """Return a script's text, with its parts, and with numbers in place of `policy.NAME`."""
     if name in _SHARED:
         return _SHARED[name]
-    text = (FOLDER / f"{name}.lua").read_text()
+    text = (FOLDER / f"{name}.lua").read_text("utf-8")
     return included(_POLICY.sub(lambda found: str(getattr(POLICY, found[1])), text))
 
 

@@ -9,15 +9,12 @@ from collections.abc import Hashable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, Protocol
 
-from worker.contract.celery.options import DRAIN_TASK
+from worker.contract.celery.wire import DRAIN_TASK, queue_name, shown_arguments
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL
 
 TASKS_MODULES: Final = ("producer.tasks", "ops.person.tasks")
 """The modules of the errands' tasks, as names: the worker imports no producer and no command."""
-SYNC_TASK: Final = "segrelay.sync"
-RESPONSES_TASK: Final = "segrelay.responses"
-RENAMES_TASK: Final = "segrelay.renames"
 
 
 class Errand(NamedTuple):
@@ -72,15 +69,19 @@ class Message(NamedTuple):
     shown: str
 
 
-def drain_message(destination: str, partition: int, queue: str) -> Message:
-    """Return the message that asks for a drain."""
-    shown = f"{destination}, partition {partition}, {queue}"
-    return Message(DRAIN_TASK, (destination, partition), queue, shown)
+def drain_message(destination: str, partition: int, kind: str) -> Message:
+    """Return the message that asks for a drain, of `live` or `backfill` work."""
+    return _message(DRAIN_TASK, (destination, partition), kind)
 
 
 def errand_message(errand: Errand) -> Message:
     """Return the message that asks for an errand, behind all live work."""
-    return Message(errand.task, (errand.name,), BACKFILL, errand.name)
+    return _message(errand.task, (errand.name,), BACKFILL)
+
+
+def _message(task: str, args: tuple[str | int, ...], kind: str) -> Message:
+    queue = queue_name(kind)
+    return Message(task, args, queue, shown_arguments(task, args, queue))
 
 
 def send(app: Any, message: Message, **more: Any) -> None:

@@ -10,20 +10,16 @@ from typing import Any, Final
 from kombu.entity import Exchange, Queue
 
 from worker.contract.celery import transport as broker_transport
+from worker.contract.celery.wire import EXCHANGE, QUEUES
 from worker.contract.redis.connection import resolve_broker_url
 from worker.contract.redis.url import RedisAddress, broker_url_of, parse_redis_url
 from worker.contract.settings import Settings
 from worker.contract.settings.sections import RedisSettings
 from worker.contract.settings.values.fields import EMBEDDED
-from worker.contract.words import BACKFILL, LIVE
 
-DRAIN_TASK: Final = "segrelay.drain"
-FORMER_DRAIN_TASK: Final = "worker.node.task.drain"
-"""The name of the task `drain` in version 0.1, whose messages may still wait."""
 VERSION_KEY: Final = "segrelay_version"
 """The key of a worker's Celery configuration under which Flower finds segrelay's version."""
 
-_EXCHANGE: Final = "segrelay"
 _VISIBILITY_SECONDS: Final = 60
 """The seconds after which a message comes back that a killed worker had fetched but not begun."""
 _SOCKET_SECONDS: Final = 5.0
@@ -44,13 +40,13 @@ class ResultLine:
 def broker_options(settings: Settings) -> dict[str, Any]:
     """Return Celery's options, as `Celery.conf.update` takes them."""
     broker_transport.register()
-    exchange = Exchange(_EXCHANGE, type="direct")  # type: ignore[no-untyped-call]
+    exchange = Exchange(EXCHANGE, type="direct")  # type: ignore[no-untyped-call]
     return {
         **_FIXED,
         "broker_url": celery_broker_url(settings.redis),
         "broker_use_ssl": celery_ssl(settings.redis) or False,
         "broker_transport_options": _TRANSPORT | broker_transport_options(settings.redis),
-        "task_queues": [_queue(LIVE, exchange), _queue(BACKFILL, exchange)],
+        "task_queues": [_queue(name, exchange) for name in QUEUES],
     }
 
 
@@ -60,6 +56,10 @@ def _queue(name: str, exchange: Exchange) -> Queue:
 
 _TRANSPORT: Final = {
     "queue_order_strategy": "priority",  # kombu's default takes turns: live must be first
+    # A neighbour in the same database that uses Celery, too, has its own.
+    "unacked_key": "segrelay.unacked",
+    "unacked_index_key": "segrelay.unacked_index",
+    "unacked_mutex_key": "segrelay.unacked_mutex",
     "visibility_timeout": _VISIBILITY_SECONDS,
     "socket_timeout": _SOCKET_SECONDS,
     "socket_connect_timeout": _CONNECT_SECONDS,
@@ -71,9 +71,9 @@ _FIXED: Final = {
     "enable_utc": True,
     "broker_connection_timeout": _CONNECT_SECONDS,
     "broker_connection_retry_on_startup": True,
-    "task_default_queue": LIVE,
-    "task_default_exchange": _EXCHANGE,
-    "task_default_routing_key": LIVE,
+    "task_default_queue": QUEUES[0],
+    "task_default_exchange": EXCHANGE,
+    "task_default_routing_key": QUEUES[0],
     "task_create_missing_queues": False,
     "task_ignore_result": True,
     "task_acks_late": False,

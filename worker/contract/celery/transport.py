@@ -2,17 +2,28 @@
 
 A Redis at `maxmemory` refuses whatever may grow. Celery's messages are how waiting events get
 worked off, and that is what makes room: refused, the full Redis would stay full.
+
+What is no message of ours is refused here, before Celery sees it: its workers would end.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import Empty
 from typing import Any, Final
 
 import redis
 import redis.client
+import structlog
+from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
 
+from worker.contract.celery.wire import QUEUES, rebuild_message
+
+LOG: Final = structlog.get_logger()
 _GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
 _FLAGS: Final = "#!lua flags=allow-oom"
 _SCRIPT: Final = f"""\
@@ -58,14 +69,75 @@ class _QoS(QoS):
             super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call]
 
 
-class _RoomyChannel(Channel):
+_refused: Final = Counter[str]()
+"""The messages that this process has refused, by the reason."""
+
+
+def count_refused() -> int:
+    """Return how many messages this process has refused since it began."""
+    return _refused.total()
+
+
+def _refuse(queue: str, reason: str) -> None:
+    """Log and count a message that was taken from the broker and is thrown away.
+
+    Nothing of it is logged: anybody may have written it.
+    """
+    _refused[reason] += 1
+    LOG.warning("message.refused", queue=queue, reason=reason, refused=_refused.total())
+
+
+class _RefusingChannel(Channel):
+    """A channel that refuses what is no message, where the library would raise an error."""
+
+    def basic_consume(self, queue: str, *arguments: Any, **options: Any) -> Any:
+        """Consume from a queue; of those that hold tasks, messages are made anew."""
+        tag = super().basic_consume(queue, *arguments, **options)  # type: ignore[no-untyped-call]
+        if queue in QUEUES:
+            deliver = self.connection._callbacks[queue]  # noqa: SLF001 - there is no other way in
+
+            def deliver_rebuilt(received: Any) -> Any:
+                try:
+                    message = rebuild_message(received, queue)
+                except ValueError as error:
+                    return _refuse(queue, str(error))
+                return deliver(message)
+
+            self.connection._callbacks[queue] = deliver_rebuilt  # noqa: SLF001
+        return tag
+
+    def _brpop_read(self, **options: Any) -> bool:
+        with self._refusing("tasks"):
+            super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        return True
+
+    def _deliver_fanout_message(self, message: Any, exchange: str) -> bool:
+        with self._refusing(exchange):
+            super()._deliver_fanout_message(message, exchange)  # type: ignore[no-untyped-call]
+        return True
+
+    @contextmanager
+    def _refusing(self, queue: str) -> Iterator[None]:
+        """Refuse the message at hand at any error but those of the connection.
+
+        Redis has given it away already, so it is gone.
+        """
+        try:
+            yield
+        except (Empty, OperationalError, redis.RedisError, *self.connection_errors):
+            raise
+        except Exception as error:  # noqa: BLE001 - the library raises what Python happens to
+            _refuse(queue, f"it can't be read ({type(error).__name__})")
+
+
+class _RoomyChannel(_RefusingChannel):
     QoS = _QoS
 
     def _get_client(self) -> type[redis.Redis]:
         return _Client
 
 
-class _RoomySentinelChannel(SentinelChannel):
+class _RoomySentinelChannel(_RefusingChannel, SentinelChannel):
     """A channel behind Sentinels that keeps the library's own connections.
 
     `sentinels.SentinelConnection` would make a lost connection of a refused write, and with that a

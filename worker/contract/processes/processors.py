@@ -72,6 +72,6 @@ def _words(file: Path) -> list[str]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text()
+        return file.read_text("utf-8")
     except OSError:
         return ""

@@ -48,6 +48,8 @@ class Process:
         engine_use: By template and reason, how many of its last events needed the Jsonnet engine;
             the reason is "" for those that the compiled form rendered.
         files: Those that its templates use, as they lie in its folder.
+        refused_messages: The number of messages in the broker that were none of ours, since it
+            began; each was thrown away.
     """
 
     host: str
@@ -62,6 +64,7 @@ class Process:
     clock_ahead_seconds: int = 0
     engine_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     files: FilesInUse = field(default_factory=FilesInUse)
+    refused_messages: int = 0
 
     def dumps(self) -> bytes:
         """Return the text that Redis keeps; an unchanged process has the same text."""
@@ -113,4 +116,5 @@ def _loads(text: bytes) -> Process:
         stored.get("clock_ahead_seconds", 0),
         stored.get("engine_use", {}),
         FilesInUse(**stored.get("files", {})),
+        stored.get("refused_messages", 0),
     )

@@ -15,9 +15,9 @@ from worker.contract.keys import PartitionKeys, stream_name
 from worker.contract.redis.scripts import ScriptCall
 
 _FOLDER: Final = Path(__file__).parent
-ADD: Final = (_FOLDER / "_add.lua").read_text()
+ADD: Final = (_FOLDER / "_add.lua").read_text("utf-8")
 """The Lua code, for inclusion in scripts, that adds an entry to a stream of deliveries."""
-SCRIPT: Final = (_FOLDER / "accept.lua").read_text().replace("--@include _add", ADD)
+SCRIPT: Final = (_FOLDER / "accept.lua").read_text("utf-8").replace("--@include _add", ADD)
 _POSITION_DIGITS: Final = 20
 RENUMBERED: Final = -3
 """The answer of a partition that nobody reads any more: the number of partitions has changed."""

@@ -387,7 +387,6 @@ def _started(files: EmbeddedFiles) -> str:
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
             timeout=_START_SECONDS,
             check=False,
         )
@@ -396,5 +395,5 @@ def _started(files: EmbeddedFiles) -> str:
             f"The embedded Redis of {files.data_dir} did not start; see {files.log}."
         ) from None
     if done.returncode:
-        raise RedisUnavailable(done.stderr.strip() or f"See {files.log}.")
-    return done.stdout.strip()
+        raise RedisUnavailable(done.stderr.decode(errors="replace").strip() or f"See {files.log}.")
+    return done.stdout.decode().strip()

@@ -28,7 +28,7 @@ from worker.contract.redis.slots import NoOwner
 
 MOVE_SECONDS: Final = 60.0
 """Seconds that a reading waits for a slot that is being moved."""
-_SCAN: Final = (Path(__file__).parent / "scan.lua").read_text()
+_SCAN: Final = (Path(__file__).parent / "scan.lua").read_text("utf-8")
 _FIELDS_A_CALL: Final = 1_000
 _KEYS_A_CALL: Final = 2_000
 _BEGIN: Final = b"0"

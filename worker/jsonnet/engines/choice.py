@@ -23,6 +23,8 @@ _OURS: Final = "lib:/"
 _FRACTION_CODE: Final = re.compile(r"%(?:\([^)]*\))?[-#0 +]*[\d*.]*[hlL]?[eEfFgG]")
 """Codes that rjsonnet gets wrong: `"%.1f" % 0.95` is 0.10 there, and `"%e" % -1` does not end."""
 _CHOMPS: Final = "|||-"
+_COMMENT_END: Final = "\\*/"
+"""The end of a comment that is none for rjsonnet: it goes on to the next one."""
 _EQUALITIES: Final = frozenset({"==", "!="})
 _ARITHMETIC: Final = frozenset({"+", "-", "*", "/", "%"})
 _MAKES_FRACTIONS: Final = frozenset({"-", "*", "/"})
@@ -44,7 +46,7 @@ def right_engine() -> EngineModule:
 def is_beyond_rjsonnet(bundle: Bundle) -> bool:
     """Say whether a template uses something that rjsonnet is known to evaluate wrongly."""
     return any(
-        _is_beyond(file.tokens, file.parsed)
+        _COMMENT_END in file.text or _is_beyond(file.tokens, file.parsed)
         for file in bundle.files.values()
         if file.parsed is not None and not file.name.startswith(_OURS)
     )

@@ -24,10 +24,11 @@ from worker.jsonnet.engines.rewrite import (
     REFERENCE_STD,
     RJSONNET_LACKS,
     RJSONNET_STD,
+    TEMPLATES_STD,
     untouched,
 )
-from worker.jsonnet.engines.rows_evaluator import checked
-from worker.jsonnet.files import LIBRARY_FOLDER, Bundle, resolutions
+from worker.jsonnet.engines.rows_evaluator import checked, inner_sources
+from worker.jsonnet.files import Bundle, resolutions
 from worker.jsonnet.processes import own_command
 
 EngineModule = Literal["rjsonnet", "jsonnet", "gojsonnet"]
@@ -39,7 +40,7 @@ _MODULES: Final[Mapping[str, str]] = {
 _STD: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     "rjsonnet": (RJSONNET_STD, RJSONNET_LACKS),
     "jsonnet": (REFERENCE_STD, REFERENCE_LACKS),
-    "gojsonnet": ("", frozenset()),
+    "gojsonnet": (TEMPLATES_STD, frozenset()),
 }
 
 
@@ -71,34 +72,31 @@ def judge(
     """
     std_file, lacks = _STD[engine]
     plain = untouched(bundle, std_file, lacks)
-    sources = dict(plain.sources)
-    if std_file:
-        sources[f"lib:/{std_file}"] = (LIBRARY_FOLDER / std_file).read_text("utf-8")
     request = {
         "module": _MODULES[engine],
         "root": plain.root,
-        "sources": sources,
+        "sources": {**inner_sources(), **plain.sources},
         "resolve": [[*key, name] for key, name in resolutions(bundle).items()],
         "profiles": [base64.b64encode(profile).decode() for profile in profiles],
         "settings": settings.decode(),
     }
-    answers = [_read(line, plain.headed) for line in _ask(json.dumps(request), seconds)]
+    answers = [_read(line, plain.headed) for line in _ask(json.dumps(request).encode(), seconds)]
     return [*answers, *[None] * (len(profiles) - len(answers))]
 
 
-def _ask(request: str, seconds: float) -> list[str]:
+def _ask(request: bytes, seconds: float) -> list[bytes]:
     command = own_command(judging.__name__)
     with subprocess.Popen(  # noqa: S603 - our own module
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
         try:
             output, _ = child.communicate(request, timeout=seconds)
         except subprocess.TimeoutExpired:
             child.kill()
             output, _ = child.communicate()
-    return [line for line in output.splitlines(keepends=True) if line.endswith("\n")]
+    return [line for line in output.splitlines(keepends=True) if line.endswith(b"\n")]
 
 
-def _read(line: str, headed: frozenset[str]) -> str | Failure:
+def _read(line: bytes, headed: frozenset[str]) -> str | Failure:
     said = json.loads(line)
     return checked(said["value"] if "value" in said else jsonnet_errors.read(said["error"], headed))

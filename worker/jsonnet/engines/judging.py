@@ -36,10 +36,12 @@ def _evaluate_all(request: dict[str, Any]) -> None:
                 native_callbacks=natives,
             )
         except RuntimeError as error:
-            sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
+            said = {"error": str(error)}
         else:
-            sys.stdout.write(json.dumps({"value": value}) + "\n")
-        sys.stdout.flush()
+            said = {"value": value}
+        # Bytes, as everywhere between processes: a stream of text has the encoding of the locale.
+        sys.stdout.buffer.write(json.dumps(said).encode() + b"\n")
+        sys.stdout.buffer.flush()
 
 
 def _text_of(encoded: str) -> str:
@@ -60,4 +62,4 @@ def _importer(
 
 
 if __name__ == "__main__":
-    _evaluate_all(json.load(sys.stdin))
+    _evaluate_all(json.load(sys.stdin.buffer))

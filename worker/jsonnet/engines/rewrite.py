@@ -14,15 +14,24 @@ the same width, so columns stay; the first line is ours, so one is subtracted fr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
-from worker.jsonnet.files import LIBRARY_NAME, Bundle, SourceFile
+from worker.jsonnet.files import INNER_FILES, LIBRARY_NAME, Bundle, SourceFile
 from worker.jsonnet.syntax.tokens import Token, TokenKind
 from worker.jsonnet.syntax.tree import Import
 
+TEMPLATES_STD: Final = "std-for-templates.libsonnet"
+"""The file that hides our native functions from templates, and the output of `std.trace`."""
+_HIDDEN: Final = frozenset({"native", "trace"})
+_STD: Final = re.compile(r"std(?!\w)(?:\.([A-Za-z_]\w*))?", re.ASCII)
+"""The uses of `std` in a text, with the name of the function where it stands right behind it.
+
+Not by tokens, because an engine may see a token where another one sees a comment or a string.
+"""
 RJSONNET_STD: Final = "std-for-rjsonnet.libsonnet"
 """The file that adds what rjsonnet 0.5.6 lacks of `std`, and corrects what it does wrong."""
 RJSONNET_LACKS: Final = frozenset(
@@ -71,7 +80,7 @@ def rewrite(
 
 
 def untouched(bundle: Bundle, std_file: str, lacks: frozenset[str]) -> Rewritten:
-    """Return the files unchanged, except for a first line that completes the engine's `std`."""
+    """Return the files unchanged, except for a first line that replaces the engine's `std`."""
     heads = {name: std_head(file, std_file, lacks) for name, file in bundle.files.items()}
     sources = {
         name: f"{heads[name]}\n{file.text}" if heads[name] else file.text
@@ -81,9 +90,15 @@ def untouched(bundle: Bundle, std_file: str, lacks: frozenset[str]) -> Rewritten
 
 
 def std_head(file: SourceFile, std_file: str, lacks: frozenset[str]) -> str:
-    """Return the code that completes `std` if a file uses a function that the engine lacks."""
-    words = {token.text for token in file.tokens if token.kind is TokenKind.WORD}
-    if "std" not in words or words.isdisjoint(lacks) or file.name.endswith(std_file):
+    """Return the code that replaces `std` in a file; "" where the engine's own does.
+
+    That is where all uses of `std` name a function, and none that the engine lacks or that is
+    hidden from templates.
+    """
+    if not file.is_code or file.name in INNER_FILES or file.name == LIBRARY_NAME:
+        return ""
+    names = _STD.findall(file.text)
+    if all(name and name not in lacks and name not in _HIDDEN for name in names):
         return ""
     return f"local std = import 'lib:/{std_file}';"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -21,14 +22,13 @@ import rjsonnet
 from worker.jsonnet.engines import failures as jsonnet_errors
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.natives import HASHES, MAX_STACK, Natives
-from worker.jsonnet.engines.rewrite import REFERENCE_STD, RJSONNET_STD, Rewritten, quoted
-from worker.jsonnet.files import LIBRARY_FOLDER
+from worker.jsonnet.engines.rewrite import Rewritten, quoted
+from worker.jsonnet.files import INNER_FILES, LIBRARY_FOLDER
 
 LARGE_PROFILE_BYTES: Final = 3_000
 """The size of a profile (bytes) above which it is cheaper to pass only its known fields."""
 MAX_KNOWN_FIELDS: Final = 1_000
 """The largest number of field names to remember: a template may make them up."""
-_INNER: Final = ("library.libsonnet", RJSONNET_STD, REFERENCE_STD)
 _DRIVER: Final = """
 local template = import %(root)s;
 local pull = std.native('pull');
@@ -57,7 +57,9 @@ _NOT_JSON: Final = "the template yields a number that JSON does not have (inf or
 
 def inner_sources() -> dict[str, str]:
     """Return the library's own files, which no template imports by name."""
-    return {f"lib:/{name}": (LIBRARY_FOLDER / name).read_text("utf-8") for name in _INNER}
+    return {
+        name: (LIBRARY_FOLDER / PurePosixPath(name).name).read_text("utf-8") for name in INNER_FILES
+    }
 
 
 class Input(NamedTuple):

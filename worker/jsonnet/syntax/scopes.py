@@ -123,6 +123,20 @@ def imports(node: tree.Node) -> list[tree.Import]:
         return sorted(found, key=lambda each: each.at)
 
 
+def natives(node: tree.Node) -> list[int]:
+    """Return the places in a file that name `std.native`."""
+    with room():
+        return sorted(
+            each.target.at
+            for each in walk(node)
+            if isinstance(each, tree.Index)
+            and isinstance(each.target, tree.Name)
+            and each.target.name == "std"
+            and isinstance(each.key, tree.Constant)
+            and each.key.value == "native"
+        )
+
+
 def has_assert(node: tree.Node) -> bool:
     """Return whether an `assert` stands before an expression of a file."""
     with room():

@@ -37,6 +37,7 @@ from worker.batch.concluding.responses import Responses, ResponseStream
 from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract import keys
+from worker.contract.celery.wire import queue_name
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import (
@@ -271,7 +272,7 @@ class Runtime:
 
     async def _live_is_queued(self) -> bool:
         with redis_errors():
-            return bool(await self.broker.llen(LIVE))
+            return bool(await self.broker.llen(queue_name(LIVE)))
 
     def _gate(self, destination: Destination) -> RedisGate:
         if destination.name not in self.gates:

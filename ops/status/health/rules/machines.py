@@ -83,6 +83,19 @@ def clocks(facts: Facts) -> Iterator[HealthProblem]:
             yield HealthProblem("clock_differs", severity, host, message, "set the clock by NTP")
 
 
+def messages(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield workers that found messages in the broker which are not ours."""
+    for one in facts.status["processes"]:
+        if one["refused_messages"]:
+            message = (
+                f"{one['refused_messages']:,} messages of the broker were no messages of segrelay;"
+                " they were thrown away, and no event was lost: something else writes to the broker"
+            )
+            mend = "give segrelay a Redis or a user of its own, then restart the worker"
+            place = f"{one['host']}:{one['pid']}"
+            yield HealthProblem("messages_refused", ATTENTION, place, message, mend)
+
+
 def memory(facts: Facts) -> Iterator[HealthProblem]:
     """Yield a problem if Redis is full, or nearly."""
     redis = facts.redis

@@ -169,6 +169,22 @@ def test_a_template_whose_compiled_form_was_turned_off_is_named(call, relay):
     assert "insider/enter.jsonnet is off" in " ".join(call(app, "status").stdout.split())
 
 
+def test_messages_of_the_broker_that_were_refused_are_counted(call, relay):
+    RedisPresence(
+        relay.client,
+        relay.settings.fingerprint,
+        stopped=tuple,
+        clock=lambda: 1.0,
+        count_refused=lambda: 12,
+    ).announce()
+
+    (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
+
+    assert found["refused_messages"] == 12
+    shown = " ".join(call(app, "status").stdout.split())
+    assert "12 messages of the broker were refused" in shown
+
+
 def test_how_many_events_needed_the_engine_is_told_with_the_reason(call, relay):
     used = {
         relay.settings.triggers["vip-enter"].template: {

@@ -64,7 +64,7 @@ def test_an_import_that_is_unreachable_is_refused_too(folder):
 def test_files_beside_above_and_in_the_shipped_folder_are_found(folder):
     (folder / "insider" / "t.jsonnet").write_text(
         "[import 'near.libsonnet', import '../shared.libsonnet', import 'shared.libsonnet',"
-        " import 'library.libsonnet', import 'lytemplates.libsonnet']"
+        " import 'values.libsonnet', import 'lytemplates.libsonnet']"
     )
 
     bundle = TemplateFolder(folder).bundle("insider/t.jsonnet")
@@ -74,6 +74,7 @@ def test_files_beside_above_and_in_the_shipped_folder_are_found(folder):
         "templates:/insider/near.libsonnet",
         "templates:/shared.libsonnet",
         "lib:/library.libsonnet",
+        "lib:/values.libsonnet",
         "lib:/lytemplates.libsonnet",
     }
 

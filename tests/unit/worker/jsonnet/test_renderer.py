@@ -138,10 +138,10 @@ def test_a_template_that_was_not_loaded_is_a_bug(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["sha256')(5)", "pull')(99)", "nothing')(1)"])
-def test_a_template_that_misuses_a_native_fails_alone(render, call):
-    results = render(
-        LIBRARY + f"if event.get('a') == 1 then std.native('{call} else 2", [{}, {"a": 1}, {}]
-    )
+def test_a_template_that_calls_a_native_fails_alone(render, call):
+    source = LIBRARY + f"local s = std; if event.get('a') == 1 then s.native('{call} else 2"
+
+    results = render(source, [{}, {"a": 1}, {}])
 
     assert [type(result) for result in results] == [Rendered, TemplateFailed, Rendered]
 

@@ -33,6 +33,7 @@ class RedisPresence:
         stopped: Returns the names of triggers that this node can't work on.
         templates: Returns the fields of `Process` that tell of the node's templates.
         files: Returns the digests of the files that templates use, by path.
+        count_refused: Returns how many messages of the broker were refused.
         alive_file: Touched whenever Redis was told, for the health check of a container; it is
             no part of anything else. None = there is none.
     """
@@ -46,6 +47,7 @@ class RedisPresence:
         clock: Callable[[], float],
         templates: Callable[[], Mapping[str, Any]] = dict,
         files: Callable[[], Mapping[str, str]] = dict,
+        count_refused: Callable[[], int] = int,
         alive_file: Path | None = None,
         watch: Callable[[], None] = lambda: None,
         wall_clock: Callable[[], float] = time.time,
@@ -56,6 +58,7 @@ class RedisPresence:
         self._clock = clock
         self._templates = templates
         self._read_files = files
+        self._count_refused = count_refused
         self._files = FilesInUse()
         self._alive_file = alive_file
         self._watch = watch
@@ -105,5 +108,6 @@ class RedisPresence:
             self._version,
             clock_ahead_seconds=self._ahead_seconds,
             files=self._files,
+            refused_messages=self._count_refused(),
             **self._templates(),
         )

@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 import redis
 
 from worker.contract import keys
-from worker.contract.celery.messages import RENAMES_TASK, RESPONSES_TASK, SYNC_TASK, Errand
+from worker.contract.celery.messages import Errand
+from worker.contract.celery.wire import RENAMES_TASK, RESPONSES_TASK, SYNC_TASK
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings

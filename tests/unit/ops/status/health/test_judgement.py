@@ -23,6 +23,7 @@ WORKER = {
     "doubted": {},
     "refused": {},
     "clock_ahead_seconds": 0,
+    "refused_messages": 0,
 }
 TRIGGER: dict[str, Any] = {
     "state": "ok",
@@ -141,6 +142,7 @@ CASES = [
     (facts(trigger(state="waits", oldest_live_ms=NOW - 61_000)), "trigger_waits", ILL),
     (facts(trigger(refused="line 1")), "template_refused", ILL),
     (facts({"template_files": {"enter.jsonnet": DIFFERS}}), "template_differs", ILL),
+    (facts(worker(refused_messages=3)), "messages_refused", ATTENTION),
     (facts(worker(doubted={"enter.jsonnet": 1})), "template_doubted", ATTENTION),
     (facts({"orphaned": 3, "orphans": {"old": 3}}), "orphaned", ILL),
     (facts({"former_names": {"new": "old"}}), "destination_renamed", ILL),

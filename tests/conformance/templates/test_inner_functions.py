@@ -1,0 +1,168 @@
+"""Nothing of ours is reachable from a template, and `std.trace` discloses nothing."""
+
+import orjson
+import pytest
+
+from worker.errors import TemplateBroken
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.judge import judge, judges
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.isolated import render_isolated
+from worker.jsonnet.rendered import Rendered, Row, TemplateFailed
+from worker.jsonnet.renderer import Renderer
+
+HEAD = "local event = import 'lytemplates.libsonnet';\n"
+REFERENCE = " + (if std.slice([1, 2], -1, null, 1) == [2] && [1, 2][-1:] == [2] then '' else '')"
+"""An expression that makes the reference implementation render, not rjsonnet."""
+NATIVES = ("pull", "emit", "settings", "of", "known", "more", "profile", "sha1", "sha256")
+WAYS = (
+    "local s = std; s.native(NAME)",
+    "std['na' + 'tive'](NAME)",
+    "std[std.join('', ['na', 'tive'])](NAME)",
+    "local s = std { x:: 1 }; s.native(NAME)",
+    "(std { own(name):: super.native(name) }).own(NAME)",
+    "std.get(std, 'native')(NAME)",
+    "std.mapWithKey(function(k, v) v, std).native(NAME)",
+    "(import 'std.libsonnet').native(NAME)",
+    "local f(std) = std.length; local std = (import 'std.libsonnet'); std['nativ' + 'e'](NAME)",
+    r"""/* \*/ ' */ std.native(NAME) // '
+""",
+)
+"""Ways to a native function that no parser sees, or that only one of the engines sees."""
+PEOPLE = [
+    orjson.dumps({"email": f"person{n}@example.com", "segment_events": [{"event": "enter"}]})
+    for n in range(4)
+]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "std.libsonnet").write_text("std")
+    return tmp_path
+
+
+def named(way, name):
+    return way.replace("NAME", f'"{name}"')
+
+
+def results_of(folder, source, people=PEOPLE):
+    (folder / "t.jsonnet").write_text(source)
+    renderer = Renderer(folder)
+    return renderer.render(renderer.load("t.jsonnet"), [Row(each) for each in people])
+
+
+@pytest.mark.parametrize("engine", ["rjsonnet", "jsonnet"])
+@pytest.mark.parametrize("way", WAYS)
+def test_no_native_function_can_be_named(folder, way, engine):
+    beyond = REFERENCE if engine == "jsonnet" else ""
+    reached = way.replace("NAME", 'event.get("name")')
+    source = HEAD + f"local f = {reached};\n" + f"{{ got: if f == null then 1 else f(2) {beyond} }}"
+    people = [orjson.dumps(orjson.loads(PEOPLE[0]) | {"name": name}) for name in NATIVES]
+
+    for result in results_of(folder, source, people):
+        assert isinstance(result, TemplateFailed) or b"person" not in result.body
+
+
+@pytest.mark.parametrize("way", WAYS[:-1])
+def test_a_native_function_by_another_way_is_an_error_with_its_line(folder, way):
+    source = HEAD + f"local f = {named(way, 'sha1')};\n{{ got: f('a') }}"
+
+    results = results_of(folder, source)
+
+    if "mapWithKey" in way:  # it sees no hidden fields
+        assert {(each.message, each.line) for each in results} == {("no such field: native", 3)}
+    else:
+        assert {each.line for each in results} == {2}
+        assert "std.native is not defined" in results[0].message
+
+
+@pytest.mark.parametrize("spelled", ["std.native", "std['native']", "std . native"])
+def test_a_native_function_by_name_is_refused_when_the_template_is_loaded(folder, spelled):
+    (folder / "t.jsonnet").write_text(f"{{\n  got: {spelled}('pull')(2),\n}}")
+
+    with pytest.raises(TemplateBroken, match="can't call native functions") as raised:
+        Renderer(folder).load("t.jsonnet")
+
+    assert (raised.value.file, raised.value.line) == ("t.jsonnet", 2)
+
+
+def test_a_native_function_in_an_imported_file_is_refused_too(folder):
+    (folder / "t.jsonnet").write_text("import 'h.libsonnet'")
+    (folder / "h.libsonnet").write_text("\nstd.native('sha1')('a')")
+
+    with pytest.raises(TemplateBroken, match=r"h\.libsonnet:2:1"):
+        Renderer(folder).load("t.jsonnet")
+
+
+@pytest.mark.parametrize("engine", ["rjsonnet", *judges()])
+@pytest.mark.parametrize("way", WAYS)
+def test_no_judge_discloses_a_native_function(folder, way, engine):
+    (folder / "t.jsonnet").write_text(f"({named(way, 'profile')}\n)()")
+
+    [said] = judge(engine, TemplateFolder(folder).bundle("t.jsonnet"), PEOPLE[:1], b"{}")
+
+    assert said is None or isinstance(said, Failure) or "person" not in said
+
+
+@pytest.mark.parametrize("word", ["import", "importstr", "importbin"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "library.libsonnet",
+        "std-for-templates.libsonnet",
+        "std-for-jsonnet.libsonnet",
+        "std-for-rjsonnet.libsonnet",
+    ],
+)
+def test_the_inner_files_of_the_library_cannot_be_imported(folder, word, name):
+    (folder / "t.jsonnet").write_text(f"{{\n  a: {word} '{name}',\n}}")
+
+    with pytest.raises(TemplateBroken, match="inner file of the library") as raised:
+        TemplateFolder(folder).bundle("t.jsonnet")
+
+    assert (raised.value.file, raised.value.line) == ("t.jsonnet", 2)
+
+
+@pytest.mark.parametrize("beyond", ["", REFERENCE])
+@pytest.mark.parametrize(
+    "trace",
+    [
+        "std.trace(event.get('email'), 1)",
+        "local s = std; s.trace(event.get('email'), 1)",
+        "std['tra' + 'ce'](rest=1, str=event.get('email'))",
+        "(import 'std.libsonnet').trace(event.get('email'), 1)",
+        "std.foldl(std.trace, [event.get('email')], 'x') + ''",
+    ],
+)
+@pytest.mark.parametrize("compiles", [True, False])
+def test_a_trace_prints_nobody_and_gives_its_value(folder, trace, beyond, compiles, capfd):
+    (folder / "t.jsonnet").write_text(HEAD + f"{{ a: {trace}, b: 'x'{beyond} }}")
+    renderer = Renderer(folder, compiles=compiles)
+
+    results = renderer.render(renderer.load("t.jsonnet"), [Row(each) for each in PEOPLE])
+
+    assert all(isinstance(each, Rendered) for each in results)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("source", ["std.trace(1, 2)", "local s = std; s.trace(null, 2)"])
+def test_a_trace_of_what_is_no_text_fails_as_it_does_at_lytics(folder, source):
+    results = results_of(folder, source)
+
+    assert {type(each) for each in results} == {TemplateFailed}
+    assert {each.line for each in results} == {1}
+
+
+def test_a_throw_away_process_reaches_no_native_function(folder):
+    source = HEAD + "local s = std;\n{ got: s.native('pull')(0) }"
+    (folder / "t.jsonnet").write_text(source)
+
+    results = render_isolated(
+        TemplateFolder(folder).bundle("t.jsonnet"),
+        [Row(each) for each in PEOPLE],
+        seconds=5,
+        memory_bytes=2_000_000_000,
+    )
+
+    assert {type(each) for each in results} == {TemplateFailed}
+    assert {each.line for each in results} == {3}

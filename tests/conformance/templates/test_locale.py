@@ -1,0 +1,59 @@
+"""A machine whose locale is not UTF-8 renders what every other machine renders."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+LOCALES = {
+    "ISO-8859-1": {"PYTHONIOENCODING": "iso-8859-1"},
+    "ASCII": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+}
+TEMPLATE = """\
+local event = import 'lytemplates.libsonnet';
+if event.get('n') == 2 then error 'Größe' else { größe: event.get('größe') }
+"""
+PROGRAM = """\
+import sys
+from pathlib import Path
+
+from worker.jsonnet.engines.judge import judge, judges
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.isolated import render_isolated
+from worker.jsonnet.rendered import Row
+
+people = [f'{{"größe": "schön ☂", "n": {n}}}'.encode() for n in (1, 2)]
+bundle = TemplateFolder(Path(sys.argv[1])).bundle("t.jsonnet")
+rows = [Row(each, {"straße": "ß"}) for each in people]
+results = render_isolated(bundle, rows, seconds=5, memory_bytes=2_000_000_000)
+print(ascii([getattr(each, "body", each) for each in results]))
+for engine in ("rjsonnet", *judges()):
+    print(ascii(judge(engine, bundle, people, b"{}")))
+"""
+
+
+def said(folder, environment):
+    (folder / "t.jsonnet").write_text(TEMPLATE.replace("größe:", "'größe':"), "utf-8")
+    (folder / "program.py").write_text(PROGRAM, "utf-8")
+    done = subprocess.run(
+        [sys.executable, folder / "program.py", folder],
+        env={**os.environ, **environment},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == b""
+    return done.stdout.decode("ascii").splitlines()
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_what_is_rendered_in_another_process_does_not_depend_on_the_locale(tmp_path, locale):
+    expected = said(tmp_path, {"PYTHONUTF8": "1"})
+    body = json.dumps({"größe": "schön ☂"}, ensure_ascii=False, separators=(",", ":"))
+    assert ascii(body.encode())[2:-1] in expected[0]
+
+    found = said(tmp_path, LOCALES[locale])
+
+    assert found == expected
