@@ -14,7 +14,6 @@ from ops.state.opened import opened
 from ops.terminal.console import print_result, progress, say, table
 from ops.terminal.options import Json, spread
 from ops.terminal.tables import number_columns, text_columns
-from producer.backfill.book import JobBook
 from worker.contract.settings import Settings
 
 _BAD_ROWS_SHOWN: Final = 10
@@ -41,7 +40,7 @@ def plan(options: RowOptions, *, as_json: Json = False) -> None:
 
 
 def _planned(options: RowOptions, settings: Settings, client: Redis) -> JobPlan:
-    spec = spec_of(options, settings, JobBook(client))
+    spec = spec_of(options, settings, client)
     result = JobPlan(spec)
     shown = 0
     with progress("read, in bytes" if spec.size else "read, in rows", spec.size or None) as bar:

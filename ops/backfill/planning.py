@@ -140,7 +140,8 @@ class Planner:
         self._client = client
         self._settings = settings
         self._fill = RoomMeter(client, settings)
-        self._drafter = Drafter(settings, AudienceBook(client, learns=False), self._fill)
+        audiences = AudienceBook(client, told=settings.told_ids, learns=False)
+        self._drafter = Drafter(settings, audiences, self._fill)
         self._names = Names(client)
 
     def plan(self, spec: Spec) -> Iterator[tuple[JobPlan, int]]:

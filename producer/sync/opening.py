@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
 from redis import Redis
 
+from producer.lytics import Patience
 from producer.publish import Publisher
-from producer.publishing.audiences import AudienceBook
+from producer.publishing.audiences import named_audience
 from producer.sources.csv_rows import Columns
+from producer.sources.scans import find_slug
 from producer.sync.book import SyncBook
 from producer.sync.files import FileSource
 from producer.sync.sources import LyticsSource, OpenSource, SyncSource
@@ -22,7 +23,8 @@ from worker.contract.settings import Settings, SyncSchedule
 from worker.contract.words import Direction
 from worker.errors import ConfigurationInvalid, UsageWrong
 
-_ID: Final = re.compile(r"[0-9a-f]{32}")
+_BRIEF: Final = Patience(tries=1)
+"""A step of a sync does not wait for Lytics: the next step asks again."""
 
 
 def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publisher) -> Syncing:
@@ -30,12 +32,19 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
 
     Raises:
         RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.
-        UsageWrong: There is no such sync, or its audience's id is not known.
+        UsageWrong: There is no such sync, its audience is an id whose slug nobody tells, or the
+            id that it tells is that of another audience.
+        LyticsUnavailable: Lytics has to be asked for the slug, and can't be now.
     """
     schedule = settings.sync.get(name)
     if schedule is None:
         raise UsageWrong(f"There is no [sync.{name}]: {did_you_mean(name, settings.sync)}.")
-    audience = slug_of(AudienceBook(client, learns=False), schedule.audience)
+    audience = named_audience(
+        publisher.audiences,
+        schedule.audience,
+        schedule.audience_id,
+        look_up=lambda name: "" if schedule.files else find_slug(settings, name, patience=_BRIEF),
+    ).slug
     return Syncing(
         book=SyncBook(client, name, settled_numbering(client, settings)),
         publisher=publisher,
@@ -55,21 +64,6 @@ def columns_of(settings: Settings) -> Columns:
         renamed=dict(known.columns),
         lists=known.lists,
         maps=known.maps,
-    )
-
-
-def slug_of(book: AudienceBook, name: str) -> str:
-    """Return the slug of an audience that is named by slug, former slug or id.
-
-    Raises:
-        UsageWrong: It is an id, and no payload has told its slug.
-    """
-    known = book.slug_of(name)
-    if known or not _ID.fullmatch(name):
-        return book.now_called(known or name)
-    raise UsageWrong(
-        f"Audience {name} is an id whose slug is not known yet: name the slug, or tell it by"
-        f" `segrelay audience set {name} SLUG`."
     )
 
 
