@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
-from tests.journeys.play import SHORT, Rig, start_worker, status_of
+import orjson
+import pytest
+
+from ops.sandbox.lytics.account import audience_id
+from tests.journeys.play import SHORT, Rig, publish, start_worker, status_of
 from tests.waiting import until
 
 PAGE = (Path(__file__).parents[2] / "conformance/templates/page_entrance.jsonnet").read_text()
-VIP_ID = "0123456789abcdef0123456789abcdef"
+VIP_ID = audience_id("vip")
 SYNC = """
 [lytics]
 base_url = "SANDBOX"
@@ -45,23 +49,51 @@ def backfill(rig, tmp_path, *options):
 
 
 def ids_at_insider(rig):
-    """Return the ids of the audience in the entrance events that the sandbox has taken."""
-    report = rig.sandbox.get("events")
-    return {event["event_params"]["custom"]["id"] for one in report for event in one["events"]}
+    """Return the ids of the audience in the newest events that the sandbox has taken."""
+    events = [one["event"] for one in rig.sandbox.get("events")["last"]]
+    return {event["event_params"]["custom"]["id"] for event in events}
 
 
 def all_delivered(rig, count):
     until(lambda: status_of(rig)["delivered"] == count, 60, else_show=rig.worker_log(0))
     assert status_of(rig)["dead"] == 0
+    assert ids_at_insider(rig) == {VIP_ID}
 
 
-def test_the_id_that_a_sync_names_reaches_its_members_and_the_rows_of_a_backfill(tmp_path):
-    with rig_of(tmp_path, TELLS) as rig:
+def by_nobody_else(_):
+    """Tell no id: the configuration does."""
+    return 0
+
+
+def by_a_payload(rig):
+    entry = {"id": VIP_ID, "slug": "vip", "event": "enter", "enter": "2026-11-20T05:00:00Z"}
+    publish(rig, orjson.dumps({"email": "ann@example.com", "segment_events": [entry]}))
+    return 1
+
+
+def by_a_command(rig):
+    assert rig.command("audience", "set", VIP_ID, "vip").returncode == 0
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("sync", "tell"),
+    [
+        (TELLS, by_nobody_else),
+        (SYNC.replace('"vip"', f'"{VIP_ID}"'), by_nobody_else),
+        (SYNC, by_a_payload),
+        (SYNC, by_a_command),
+    ],
+    ids=["audience_id", "audience is the id", "a payload", "audience set"],
+)
+def test_a_known_id_reaches_the_members_of_a_sync_and_the_rows_of_a_backfill(tmp_path, sync, tell):
+    with rig_of(tmp_path, sync) as rig:
         fill_lytics(rig)
+        told = tell(rig)
         start_worker(rig)
 
-        all_delivered(rig, MEMBERS)
+        all_delivered(rig, told + MEMBERS)
         backfill(rig, tmp_path)
 
-        all_delivered(rig, MEMBERS + ROWS)
+        all_delivered(rig, told + MEMBERS + ROWS)
         assert "trigger.needs_id" not in rig.worker_log(0).read_text()
