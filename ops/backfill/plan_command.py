@@ -11,7 +11,7 @@ from redis import Redis
 from ops.backfill.job_request import RowOptions, spec_of
 from ops.backfill.planning import JobPlan, Planner
 from ops.state.opened import opened
-from ops.terminal.console import print_result, progress, say, table
+from ops.terminal.console import mention, print_result, progress, say, table
 from ops.terminal.options import Json, spread
 from ops.terminal.tables import number_columns, text_columns
 from worker.contract.settings import Settings
@@ -34,6 +34,9 @@ def plan(options: RowOptions, *, as_json: Json = False) -> None:
     if as_json:
         return
     _tell_triggers(found)
+    for name, one in sorted(found.triggers.items()):
+        for problem, count in one.problems.items():
+            mention(f"{name}: {count:,} of {len(one.sample):,} would be dead: {problem}")
     for body in found.bodies:
         say(f"\nwould be sent for {body['trigger']}, masked:")
         say(orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode())

@@ -15,7 +15,7 @@ import orjson
 
 from worker.checks.audiences import check_audiences
 from worker.checks.bodies import warnings_of
-from worker.checks.finding import Finding, Severity
+from worker.checks.finding import Finding, Severity, in_want_of_id
 from worker.checks.rehearsal import (
     RENDER_SECONDS,
     IsolatedSampleRenderer,
@@ -121,14 +121,14 @@ def check_without_ids(
         if kind not in kinds:
             kinds[kind] = _failure_without_id(settings, trigger, renderer, now)
         if kinds[kind]:
-            message = in_want_of_id(kinds[kind], settings, audiences)
+            message = in_want_of_id(kinds[kind], audiences, settings.sync.values())
             findings.append(Finding("warning", message, name))
     return findings
 
 
 def audiences_without_id(
     settings: Settings, trigger: Trigger, identified: Collection[str]
-) -> list[str]:
+) -> tuple[str, ...]:
     """Return the audiences of which rows may become events of a trigger, and no id is known."""
     told = settings.told_ids
     synced = [
@@ -139,21 +139,10 @@ def audiences_without_id(
     else:
         fed = [name for name in trigger.audiences if trigger.on != "change" or name in synced]
     known = {*identified, *told, *told.values()}
-    return [
+    return tuple(
         name
         for name in dict.fromkeys(fed)
         if name not in known and not AUDIENCE_ID_PATTERN.fullmatch(name)
-    ]
-
-
-def in_want_of_id(failure: str, settings: Settings, audiences: Sequence[str]) -> str:
-    """Say that events of these audiences fail for want of an id, and what to do about it."""
-    syncs = [f"[sync.{s.name}]" for s in settings.sync.values() if s.audience in audiences]
-    return (
-        f"{failure}: this is what an event comes to that is made from a row of a backfill, sync or"
-        f" repair: it has no id in segment_events, as none is known for {', '.join(audiences)}. Set"
-        f" audience_id in {' and '.join(syncs) or '[sync.NAME]'} or --audience-id of the backfill,"
-        " or map the id: `segrelay audience set ID SLUG`."
     )
 
 
