@@ -182,7 +182,7 @@ def _sent(file: Path, trigger: Trigger) -> tuple[dict[str, Any], bool]:
         claim(client, settings)
         audiences = AudienceBook(client, told=settings.told_ids)
         event = _event(file, trigger, settings, audiences.resolve)
-        event = _identified(event, audiences.id_of(event.audience))
+        event = replace(event, profile=audiences.identified(event.profile, event.audience))
         candidate, rehearsed = _rehearsed(event, trigger, settings)
         document = _document(event, rehearsed, trigger, settings)
         if rehearsed.shaped is None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from redis import Redis
 
 from worker.contract import keys
+from worker.contract.events import has_id, with_id
 from worker.contract.redis.connection import redis_errors
 from worker.contract.words import AUDIENCE_ID_PATTERN, Refusal
 from worker.errors import PayloadRefused, UsageWrong
@@ -83,6 +84,15 @@ class AudienceBook:
         """Return the slug that was learned for an id, "" where none was."""
         self._refresh()
         return self._slugs.get(audience_id, "")
+
+    def identified(self, profile: dict[str, Any], slug: str) -> dict[str, Any]:
+        """Return a profile whose one segment event has the audience's id, if one is known.
+
+        Events that are made from rows, scans and files have none of their own, and templates read
+        it. An id that stands there is left as it is.
+        """
+        known = "" if has_id(profile) else self.id_of(slug)
+        return with_id(profile, known) if known else profile
 
     def id_of(self, slug: str) -> str:
         """Return the id of an audience, or of what a former slug is called now; "" = not known.

@@ -34,7 +34,7 @@ from producer.publishing.published import (
     PublishOptions,
 )
 from producer.publishing.room import RoomMeter
-from worker.contract.events import Event, Header, has_id, header_of, with_id
+from worker.contract.events import Event, Header, header_of
 from worker.contract.keys import digest_of
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.settings import Settings
@@ -120,7 +120,8 @@ class Drafter:
             Header(b"", *rest, skip, repair=False, accepted_ms=accepted_ms, again=draft.again)
             for skip in skips
         )
-        return _CommonPart(self._identified(event)[SEGMENT_EVENTS], recipients, headers)
+        profile = self._book.identified(event.profile, event.audience)
+        return _CommonPart(profile[SEGMENT_EVENTS], recipients, headers)
 
     def _take_row(self, row: Payload, common: _CommonPart, draft: Draft) -> bool:
         """Add the deliveries of a row; in any doubt, add nothing and return False."""
@@ -312,7 +313,8 @@ class Drafter:
     def _deliveries(
         self, event: Event, recipients: Sequence[Recipient], draft: Draft, as_text: set[str]
     ) -> Iterator[tuple[PartitionAddress, NewDelivery]]:
-        packs = self._exported(self._identified(event), recipients, as_text)
+        profile = self._book.identified(event.profile, event.audience)
+        packs = self._exported(profile, recipients, as_text)
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
         if draft.again:
             header = header._replace(again=True)
@@ -323,15 +325,6 @@ class Drafter:
                 own = header._replace(skip_hook=recipient.skip_hook)
             delivery = NewDelivery(draft.lane, recipient.trigger, own, packed, draft.numbers)
             yield (recipient.destination, partition), delivery
-
-    def _identified(self, event: Event) -> dict[str, Any]:
-        """Return an event's profile; its segment event has the audience's id, if that is known.
-
-        Events that were made from rows, scans and files have none of their own, and templates read
-        it. What a payload says is left as it is.
-        """
-        known = "" if has_id(event.profile) else self._book.id_of(event.audience)
-        return with_id(event.profile, known) if known else event.profile
 
     def _exported(
         self, profile: dict[str, Any], recipients: Iterable[Recipient], as_text: set[str]

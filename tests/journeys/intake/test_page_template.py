@@ -26,7 +26,8 @@ ROWS = 40
 
 def rig_of(tmp_path, more=SYNC):
     templates = {"insider/enter.jsonnet": PAGE}
-    return Rig(tmp_path, delivery_lines=SHORT, more=more, templates=templates)
+    audiences = ["vip"]
+    return Rig(tmp_path, delivery_lines=SHORT, more=more, templates=templates, audiences=audiences)
 
 
 def fill_lytics(rig):
@@ -96,4 +97,20 @@ def test_a_known_id_reaches_the_members_of_a_sync_and_the_rows_of_a_backfill(tmp
         backfill(rig, tmp_path)
 
         all_delivered(rig, told + MEMBERS + ROWS)
-        assert "trigger.needs_id" not in rig.worker_log(0).read_text()
+        # Which slug an id stands for is looked up by the first step of its sync.
+        is_known_at_start = VIP_ID not in sync or sync == TELLS
+        assert ("trigger.needs_id" in rig.worker_log(0).read_text()) != is_known_at_start
+
+
+def test_where_no_id_is_known_the_worker_and_the_check_say_so_before_anything_dies(tmp_path):
+    with rig_of(tmp_path) as rig:
+        start_worker(rig)
+        log = rig.worker_log(0).read_text()
+        told = rig.command("config", "check")
+
+        assert status_of(rig)["dead"] == 0
+        for text in (log, told.stderr.decode()):
+            assert "insider/enter.jsonnet:53: no such field: id." in text
+            assert "set audience_id in [sync.vips]" in text
+        assert "trigger.needs_id" in log
+        assert told.returncode == 0
