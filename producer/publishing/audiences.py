@@ -95,7 +95,7 @@ class AudienceBook:
         return with_id(profile, known) if known else profile
 
     def id_of(self, slug: str) -> str:
-        """Return the id of an audience, or of what a former slug is called now; "" = not known.
+        """Return the id of an audience by its slug, also a former one; "" = not known.
 
         Of several that were learned it is always the same one.
         """

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from producer.events.payloads import Payload
-from producer.lytics import LyticsApi, Page, Patience, begun_us
+from producer.lytics import TIMEOUT_SECONDS, LyticsApi, Page, Patience, begun_us
 from worker.contract.settings import LyticsSettings, Settings
-from worker.errors import ScanExpired, UsageWrong
+from worker.errors import LyticsRefused, ScanExpired, UsageWrong
 
 PREFIX: Final = "lytics:"
 _EVERYBODY: Final = "all"
@@ -70,7 +70,13 @@ def look_at(settings: Settings, audience: str, now_us: int) -> FirstLook:
     return FirstLook(begun_us(page, now_us), page.total or 0)
 
 
-def find_slug(settings: Settings, audience_id: str, *, patience: Patience | None = None) -> str:
+def find_slug(
+    settings: Settings,
+    audience_id: str,
+    *,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    patience: Patience | None = None,
+) -> str:
     """Return the slug of the audience that Lytics knows by an id; "" = it can't be told.
 
     Rows name the slugs of all audiences that a profile is in. It is a slug that all rows of the
@@ -82,13 +88,13 @@ def find_slug(settings: Settings, audience_id: str, *, patience: Patience | None
     """
     if settings.lytics is None:
         return ""
-    with LyticsApi(settings.lytics, patience=patience) as api:
+    with LyticsApi(settings.lytics, timeout_seconds=timeout_seconds, patience=patience) as api:
         page = api.scan(audience_id)
         common = [_slugs(row) for row in page.rows]
         candidates = set.intersection(*common) - {_EVERYBODY} if common else set()
         if len(candidates) > _MOST_CANDIDATES:
             return ""
-        same = [slug for slug in sorted(candidates) if _shows_same(page, api.scan(slug))]
+        same = [slug for slug in sorted(candidates) if _is_scan_of(page, api, slug)]
     return same[0] if len(same) == 1 else ""
 
 
@@ -97,7 +103,12 @@ def _slugs(row: dict[str, Any]) -> set[str]:
     return {slug for slug in told if isinstance(slug, str)} if isinstance(told, list) else set()
 
 
-def _shows_same(page: Page, other: Page) -> bool:
+def _is_scan_of(page: Page, api: LyticsApi, slug: str) -> bool:
+    """Say whether the scan of a slug begins with the same page; one that is refused does not."""
+    try:
+        other = api.scan(slug)
+    except LyticsRefused:
+        return False
     return page.total == other.total and [r.get("_uid") for r in page.rows] == [
         r.get("_uid") for r in other.rows
     ]

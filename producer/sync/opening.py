@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Final
 
 from redis import Redis
 
@@ -15,16 +14,13 @@ from producer.sources.csv_rows import Columns
 from producer.sources.scans import find_slug
 from producer.sync.book import SyncBook
 from producer.sync.files import FileSource
-from producer.sync.sources import LyticsSource, OpenSource, SyncSource
+from producer.sync.sources import REQUEST_SECONDS, LyticsSource, OpenSource, SyncSource
 from producer.sync.step import Syncing
 from worker.contract.problems import did_you_mean
 from worker.contract.redis.claim import settled_numbering
 from worker.contract.settings import Settings, SyncSchedule
 from worker.contract.words import Direction
 from worker.errors import ConfigurationInvalid, UsageWrong
-
-_BRIEF: Final = Patience(tries=1)
-"""A step of a sync does not wait for Lytics: the next step asks again."""
 
 
 def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publisher) -> Syncing:
@@ -43,7 +39,7 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
         publisher.audiences,
         schedule.audience,
         schedule.audience_id,
-        look_up=lambda name: "" if schedule.files else find_slug(settings, name, patience=_BRIEF),
+        look_up=lambda name: "" if schedule.files else _slug_at_lytics(settings, name),
     ).slug
     return Syncing(
         book=SyncBook(client, name, settled_numbering(client, settings)),
@@ -54,6 +50,12 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
         on_change=schedule.on_change,
         open_source=_opener(settings, schedule, audience, publisher),
     )
+
+
+def _slug_at_lytics(settings: Settings, audience_id: str) -> str:
+    """Look up a slug without waiting for a Lytics that is busy: the next step asks again."""
+    once = Patience(tries=1)
+    return find_slug(settings, audience_id, timeout_seconds=REQUEST_SECONDS, patience=once)
 
 
 def columns_of(settings: Settings) -> Columns:
