@@ -29,7 +29,7 @@ from producer.sync.opening import columns_of
 from worker.contract.problems import did_you_mean
 from worker.contract.processes.processors import processors
 from worker.contract.settings import Settings
-from worker.contract.words import AUDIENCE_ID_PATTERN, NAME_PATTERN
+from worker.contract.words import NAME_PATTERN
 from worker.errors import PayloadRefused, UsageWrong
 
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
@@ -147,13 +147,10 @@ def _with_audience(
     scanned = _scanned(files)
     if not (wanted.audience or scanned):
         return wanted
-    told_id = wanted.audience_id
-    if wanted.audience and AUDIENCE_ID_PATTERN.fullmatch(scanned):
-        told_id = told_id or scanned
     slug, audience_id = named_audience(
         audiences,
         wanted.audience or scanned,
-        told_id,
+        wanted.audience_id,
         look_up=lambda one: find_slug(settings, one) if one == scanned else "",
     )
     return replace(wanted, audience=slug, audience_id=audience_id)

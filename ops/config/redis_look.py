@@ -7,8 +7,11 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from typing import Final, NamedTuple
 
+from redis import Redis
+
 from ops.embedded.lifecycle import find
 from ops.insider.live_check import LiveFinding
+from producer.publishing.audiences import AudienceBook, named_audience
 from worker.adapters.redis.addresses import former_names, rename_hint
 from worker.adapters.redis.meanings import read_identified
 from worker.adapters.sender import HttpSender
@@ -18,7 +21,7 @@ from worker.contract.settings import Authorization, Settings
 from worker.contract.settings.values.fields import EMBEDDED
 from worker.core.verdicts import Verdict
 from worker.destinations.tokens import Granted, read_grant, token_request
-from worker.errors import OperationsMustAct, SegrelayError
+from worker.errors import OperationsMustAct, SegrelayError, UsageWrong
 
 _PATIENCE_SECONDS: Final = 2.0
 
@@ -54,10 +57,21 @@ def look_at_redis(settings: Settings) -> RedisLook:
             problems = mismatches(client, settings)
             names = former_names(client, settings)
             identified = read_identified(client)
+            conflicts = list(_conflicts(client, settings))
     except OperationsMustAct as error:
         return RedisLook(notes=[f"Redis was not asked: {error.message}"])
-    warnings = [rename_hint(old, new) for new, old in names.items()]
+    warnings = [*(rename_hint(old, new) for new, old in names.items()), *conflicts]
     return RedisLook(problems, warnings, identified=identified)
+
+
+def _conflicts(client: Redis, settings: Settings) -> Iterator[str]:
+    """Yield the syncs that tell an id which Redis knows as that of another audience."""
+    for name, sync in settings.sync.items():
+        book = AudienceBook(client, learns=False)
+        try:
+            named_audience(book, sync.audience, sync.audience_id, look_up=lambda one: one)
+        except UsageWrong as error:
+            yield f"{settings.source.name}: sync.{name}.audience_id: {error.message}"
 
 
 _SECONDS: Final = 10.0

@@ -5,6 +5,7 @@ import pytest
 
 from ops.audiences.moving import state_event
 from ops.audiences.people import Person
+from ops.config.redis_look import look_at_redis
 from producer.events.payloads import Payload
 from producer.events.rows import RowMeaning
 from producer.publishing.audiences import AudienceBook, named_audience
@@ -23,7 +24,7 @@ ROW = RowMeaning("vip", "", "enter", AT)
 
 
 def sync(name="vip", **fields):
-    return table(f"sync.{name}", audience="vip", every="15m", **fields)
+    return table(f"sync.{name}", **{"audience": "vip", "every": "15m", **fields})
 
 
 @pytest.fixture
@@ -192,3 +193,14 @@ def test_what_a_person_told_is_learned(client):
     named_audience(AudienceBook(client), "vip", VIP)
 
     assert client.hget(keys.AUDIENCES, VIP) == b"vip"
+
+
+def test_the_check_names_a_sync_that_tells_the_id_of_another_audience(told, client):
+    client.hset(keys.AUDIENCES, VIP, "gold")
+    settings = told(sync(audience_id=VIP), sync("gold", audience="gold", audience_id=OTHER))
+
+    look = look_at_redis(settings)
+
+    [warning] = look.warnings
+    assert warning.startswith(f"segrelay.toml: sync.vip.audience_id: Audience {VIP} is known as")
+    assert look.identified == {VIP, "gold"}
