@@ -28,27 +28,28 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
 
     Raises:
         RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.
-        UsageWrong: There is no such sync, its audience is an id whose slug nobody tells, or the
-            id that it tells is that of another audience.
-        LyticsUnavailable: Lytics has to be asked for the slug, and can't be now.
+        UsageWrong: There is no such sync.
     """
     schedule = settings.sync.get(name)
     if schedule is None:
         raise UsageWrong(f"There is no [sync.{name}]: {did_you_mean(name, settings.sync)}.")
-    audience = named_audience(
-        publisher.audiences,
-        schedule.audience,
-        schedule.audience_id,
-        look_up=lambda name: "" if schedule.files else _slug_at_lytics(settings, name),
-    ).slug
+
+    def find_audience() -> str:
+        return named_audience(
+            publisher.audiences,
+            schedule.audience,
+            schedule.audience_id,
+            look_up=lambda name: "" if schedule.files else _slug_at_lytics(settings, name),
+        ).slug
+
     return Syncing(
         book=SyncBook(client, name, settled_numbering(client, settings)),
         publisher=publisher,
-        audience=audience,
+        find_audience=find_audience,
         identity=settings.delivery.identity,
         every_seconds=schedule.every_seconds,
         on_change=schedule.on_change,
-        open_source=_opener(settings, schedule, audience, publisher),
+        open_source=_opener(settings, schedule, find_audience, publisher),
     )
 
 
@@ -70,13 +71,17 @@ def columns_of(settings: Settings) -> Columns:
 
 
 def _opener(
-    settings: Settings, schedule: SyncSchedule, audience: str, publisher: Publisher
+    settings: Settings,
+    schedule: SyncSchedule,
+    find_audience: Callable[[], str],
+    publisher: Publisher,
 ) -> OpenSource:
     def opened(sleep: Callable[[float], None]) -> AbstractContextManager[SyncSource]:
         if schedule.files:
             return FileSource(str(settings.folder / schedule.files), columns_of(settings))
         if settings.lytics is None:
             raise ConfigurationInvalid(f"[sync.{schedule.name}] needs the table [lytics].")
+        audience = find_audience()
         return LyticsSource(
             settings.lytics,
             name=schedule.audience,

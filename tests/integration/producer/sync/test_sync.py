@@ -159,7 +159,7 @@ def test_a_change_of_what_is_exported_is_told_once(world):
 def test_another_audience_under_the_same_name_is_refused(world):
     world.people(person(1, "vip"))
     world.run()
-    syncing = world.syncing(audience="other")
+    syncing = world.syncing(find_audience=lambda: "other")
 
     with pytest.raises(UsageWrong, match="sync reset vip"):
         syncing.step(forced=True)
@@ -241,8 +241,12 @@ def test_an_id_whose_slug_can_not_be_told_from_the_members_is_refused(world):
 
     with pytest.raises(UsageWrong, match="slug is not known yet"):
         world.run()
+    waits = world.syncing().step()
+    problem = world.syncing().book.peek().problem
     world.people(person(900, "vip"))
 
+    assert waits.line == "nothing is due"
+    assert "slug is not known yet" in problem
     assert world.run().audience == "vip"
 
 
