@@ -73,7 +73,8 @@ class Publisher:
         self._doorbell = doorbell or CeleryDoorbell(settings)
         self._dry_run = dry_run
         self._fill = RoomMeter(client, settings)
-        self._drafter = Drafter(settings, AudienceBook(client, learns=not dry_run), self._fill)
+        self.audiences = AudienceBook(client, told=settings.told_ids, learns=not dry_run)
+        self._drafter = Drafter(settings, self.audiences, self._fill)
         self._quarantine = Quarantine(client)
         self._claimed = dry_run
         self._seen = SeenFields(client)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
+from worker.adapters.redis.meanings import read_identified
+from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import Settings, load_settings
 from worker.destinations.normalise import load_tables
 from worker.errors import SegrelayError
 from worker.node.edge import build_app
-from worker.node.process.loading import Loaded, load
+from worker.node.process.loading import Loaded, load, warn_without_ids
 from worker.node.process.runtime import runtime_for
 from worker.node.starting import refuse
 from worker.node.task import Ready
@@ -34,10 +37,19 @@ class _Worker:
     def load(self) -> frozenset[str]:
         """Load templates and tables; returns the triggers that can't be worked on."""
         self.loaded = load(self.settings)
+        warn_without_ids(self.settings, self.loaded, self._identified())
         load_tables()
         gc.collect()
         gc.freeze()
         return self.loaded.stopped
+
+    def _identified(self) -> frozenset[str]:
+        """Return the audiences whose id Redis knows; none if it can't be asked now."""
+        try:
+            with closing(connect(resolve_url(self.settings.redis))) as client:
+                return read_identified(client)
+        except SegrelayError:
+            return frozenset()
 
     def ready(self) -> Ready:
         """Open the clients and templates with which this process drains."""

@@ -87,7 +87,7 @@ def start(
     """
     with opened() as (settings, client):
         book = JobBook(client)
-        spec = spec_of(options, settings, book, name=name, canary=canary)
+        spec = spec_of(options, settings, client, name=name, canary=canary)
         book.create(spec)
         mention(
             f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
+from redis import Redis
 
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job, Spec
 from producer.backfill.pieces import refuse_first_rows
 from producer.events.rows import RowMeaning
 from producer.events.times import format_time, parse_time, refuse_future
+from producer.publishing.audiences import AudienceBook, named_audience
 from producer.publishing.matching import routing_digest
 from producer.sources.blocks import block_times, blocks_of
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import STANDARD_INPUT, opened
-from producer.sources.scans import PREFIX, FirstLook, audience_of, look_at
+from producer.sources.scans import PREFIX, FirstLook, audience_of, find_slug, look_at
 from producer.sync.opening import columns_of
 from worker.contract.problems import did_you_mean
 from worker.contract.processes.processors import processors
@@ -49,10 +51,14 @@ class RowOptions:
         typer.Argument(metavar="SOURCE…", help="Files, patterns in quotes, -, or lytics:SLUG."),
     ]
     audience: Annotated[
-        str, typer.Option(help="Slug of the audience that the people in the rows belong to.")
+        str,
+        typer.Option(help="Slug or id of the audience that the people in the rows belong to."),
     ] = ""
     audience_id: Annotated[
-        str, typer.Option(help="The id of the audience, for templates that read it.")
+        str,
+        typer.Option(
+            help="The id of the audience, for templates that read it.  [default: the known one]"
+        ),
     ] = ""
     on: Annotated[
         Literal["enter", "exit"],
@@ -87,11 +93,13 @@ class RowOptions:
 
 
 def spec_of(
-    wanted: RowOptions, settings: Settings, book: JobBook, *, name: str = "", canary: int = 0
+    wanted: RowOptions, settings: Settings, client: Redis, *, name: str = "", canary: int = 0
 ) -> Spec:
     """Return the specification of a job from the options of its command."""
+    book = JobBook(client)
     files = list(_files(wanted.sources))
-    wanted = replace(wanted, audience=wanted.audience or _scanned(files))
+    audiences = AudienceBook(client, told=settings.told_ids, learns=False)
+    wanted = _with_audience(wanted, files, settings, audiences)
     triggers = _checked_triggers(wanted, settings)
     looked = _first_look(files, settings, book)
     membership = _membership(wanted, files, looked, 1_000 * book.now_ms())
@@ -130,6 +138,22 @@ def read_anew(job: Job, settings: Settings, book: JobBook) -> Spec:
         return again
     membership = replace(spec.membership, at=format_time(looked.at_us))
     return replace(again, membership=membership, expected_rows=looked.members)
+
+
+def _with_audience(
+    wanted: RowOptions, files: Sequence[str], settings: Settings, audiences: AudienceBook
+) -> RowOptions:
+    """Return the options with slug and id of the audience, as far as these are known."""
+    scanned = _scanned(files)
+    if not (wanted.audience or scanned):
+        return wanted
+    slug, audience_id = named_audience(
+        audiences,
+        wanted.audience or scanned,
+        wanted.audience_id,
+        look_up=lambda one: find_slug(settings, one) if one == scanned else "",
+    )
+    return replace(wanted, audience=slug, audience_id=audience_id)
 
 
 def _scanned(sources: Sequence[str]) -> str:

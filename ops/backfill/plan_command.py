@@ -11,10 +11,9 @@ from redis import Redis
 from ops.backfill.job_request import RowOptions, spec_of
 from ops.backfill.planning import JobPlan, Planner
 from ops.state.opened import opened
-from ops.terminal.console import print_result, progress, say, table
+from ops.terminal.console import mention, print_result, progress, say, table
 from ops.terminal.options import Json, spread
 from ops.terminal.tables import number_columns, text_columns
-from producer.backfill.book import JobBook
 from worker.contract.settings import Settings
 
 _BAD_ROWS_SHOWN: Final = 10
@@ -35,13 +34,16 @@ def plan(options: RowOptions, *, as_json: Json = False) -> None:
     if as_json:
         return
     _tell_triggers(found)
+    for name, one in sorted(found.triggers.items()):
+        for problem, count in one.problems.items():
+            mention(f"{name}: {count:,} of {len(one.sample):,} would be dead: {problem}")
     for body in found.bodies:
         say(f"\nwould be sent for {body['trigger']}, masked:")
         say(orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode())
 
 
 def _planned(options: RowOptions, settings: Settings, client: Redis) -> JobPlan:
-    spec = spec_of(options, settings, JobBook(client))
+    spec = spec_of(options, settings, client)
     result = JobPlan(spec)
     shown = 0
     with progress("read, in bytes" if spec.size else "read, in rows", spec.size or None) as bar:

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -22,8 +22,10 @@ from producer.publishing.audiences import AudienceBook
 from producer.publishing.drafting import Drafter
 from producer.publishing.published import Draft
 from producer.publishing.room import RoomMeter
+from worker.checks.finding import in_want_of_id
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
-from worker.contract.events import decode_profile, encode_header
+from worker.checks.samples import ANY_ID
+from worker.contract.events import decode_profile, encode_header, has_id, with_id
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.redis.connection import redis_errors
@@ -47,6 +49,7 @@ class TriggerPlan:
 
     Args:
         known: The number of these that the ledger would skip, by reason.
+        problems: Why events of the sample would be dead, and what to do; with their number.
         by_partition: The number of these that would be sent, by partition.
     """
 
@@ -55,6 +58,7 @@ class TriggerPlan:
     by_partition: Counter[int] = field(default_factory=Counter)
     sample: list[Candidate] = field(default_factory=list)
     rehearsed: list[Rehearsed] = field(default_factory=list)
+    problems: dict[str, int] = field(default_factory=dict)
     requests: int = 0
 
     @property
@@ -71,6 +75,7 @@ class TriggerPlan:
             "to_send": self.left,
             "requests": self.requests,
             "sample": dict(fates.most_common()),
+            "problems": self.problems,
         }
 
 
@@ -140,7 +145,8 @@ class Planner:
         self._client = client
         self._settings = settings
         self._fill = RoomMeter(client, settings)
-        self._drafter = Drafter(settings, AudienceBook(client, learns=False), self._fill)
+        audiences = AudienceBook(client, told=settings.told_ids, learns=False)
+        self._drafter = Drafter(settings, audiences, self._fill)
         self._names = Names(client)
 
     def plan(self, spec: Spec) -> Iterator[tuple[JobPlan, int]]:
@@ -222,6 +228,7 @@ class Planner:
         by_destination: Counter[str] = Counter()
         for name, one in plan.triggers.items():
             one.rehearsed = rehearse(one.sample, self._settings, now_us=self._fill.now_us())
+            one.problems = dict(Counter(self._deaths(one)).most_common())
             one.requests = self._requests(name, one)
             by_destination[self._settings.triggers[name].destination] += one.requests
             first = next((each for each in one.rehearsed if each.shaped), None)
@@ -236,6 +243,30 @@ class Planner:
             default=0.0,
         )
         self._memory(plan)
+
+    def _deaths(self, one: TriggerPlan) -> Iterator[str]:
+        """Yield why events of the sample would be dead, without anybody's values."""
+        told: dict[tuple[str, str], str] = {}
+        for candidate, rehearsed in zip(one.sample, one.rehearsed, strict=True):
+            if rehearsed.fate == "dead":
+                kind = (rehearsed.safe_message, candidate.header.audience)
+                if kind not in told:
+                    told[kind] = self._explained(candidate, *kind)
+                yield told[kind]
+
+    def _explained(self, candidate: Candidate, failure: str, audience: str) -> str:
+        if self._wants_id(candidate):
+            return in_want_of_id(failure, [audience], self._settings.sync.values())
+        return failure
+
+    def _wants_id(self, candidate: Candidate) -> bool:
+        """Say whether an event that would be dead would be sent with the id of its audience."""
+        profile = orjson.loads(candidate.profile)
+        if has_id(profile):
+            return False
+        with_one = replace(candidate, profile=orjson.dumps(with_id(profile, ANY_ID)))
+        (result,) = rehearse([with_one], self._settings, now_us=self._fill.now_us())
+        return result.fate == "sent"
 
     def _requests(self, name: str, one: TriggerPlan) -> int:
         """Estimate the requests: each carries as many users of one partition as fit."""

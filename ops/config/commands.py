@@ -111,9 +111,12 @@ def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
 
 def _with_redis(report: CheckReport, settings: Settings) -> CheckReport:
     from ops.config.redis_look import look_at_redis  # noqa: PLC0415 - `show` needs no Redis
+    from worker.checks.triggers import check_without_ids  # noqa: PLC0415 - nor an engine
 
-    problems, warnings, notes = look_at_redis(settings)
-    return CheckReport(not problems, problems, [*report.warnings, *warnings], notes)
+    look = look_at_redis(settings)
+    without_ids = check_without_ids(settings, look.identified, datetime.now(UTC))
+    warnings = [*look.warnings, *(_line(settings, one) for one in without_ids)]
+    return CheckReport(not look.problems, look.problems, [*report.warnings, *warnings], look.notes)
 
 
 def _tell(report: CheckReport) -> None:

@@ -47,6 +47,7 @@ from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import All, Force, Ids, Json, Reveal, Yes, spread
 from ops.terminal.tables import number_columns, text_columns
 from producer.doorbell import CeleryDoorbell
+from producer.publishing.audiences import AudienceBook
 from producer.retrying import TOO_OLD, LedgerReach
 from producer.sources.files import opened_bytes as opened_file
 from worker.adapters.redis.meanings import read_meanings
@@ -91,7 +92,8 @@ def replay(
 ) -> None:
     """Send letters again, through the backfill lane and with their event's own time.
 
-    What something newer has made stale is skipped. A letter that was replayed three times in vain
+    What something newer has made stale is skipped. An event without the id of its audience gets it,
+    if it is known by now. A letter that was replayed three times in vain
     is left out unless it is named by its id.
     """
     options.refuse_accidental_all(ids, everything=everything or dry_run)
@@ -101,8 +103,9 @@ def replay(
         letters = find_letters(client, places, wanted)
         meanings = read_meanings(client, settings)
         plan = plan_replay(letters, settings, reach, meanings, named=bool(ids))
+        audiences = AudienceBook(client, told=settings.told_ids, learns=False)
         if dry_run:
-            _rehearse(client, settings, places, plan, as_json=as_json)
+            _rehearse(client, settings, places, plan, audiences, as_json=as_json)
             return
         _tell_left_out(plan)
         if plan.ids:
@@ -111,7 +114,7 @@ def replay(
         arguments = asdict(options) | {"ids": ids}
         act = act_of("dlq replay", reason=because, arguments=arguments)
         with acting(client, act) as doing:
-            steps = doing.counting(replay_letters(client, places, plan.ids, doorbell))
+            steps = doing.counting(replay_letters(client, places, plan.ids, doorbell, audiences))
             done = counted("replayed", steps, len(plan.ids))
     document = {"replayed": done, "left_out": dict(plan.left_out)}
     print_result(document, f"{done:,} letters replayed", as_json=as_json)
@@ -209,10 +212,13 @@ def _rehearse(
     settings: Settings,
     places: Sequence[PartitionKeys],
     plan: ReplayPlan,
+    audiences: AudienceBook,
     *,
     as_json: bool,
 ) -> None:
-    rehearsed = list(rehearse_letters(client, settings, places, plan.ids, now_ms(client)))
+    rehearsed = list(
+        rehearse_letters(client, settings, places, plan.ids, audiences, now_ms=now_ms(client))
+    )
     fates = Counter(one.fate for one in rehearsed)
     if as_json:
         rows = [

@@ -21,6 +21,8 @@ from redis import Redis
 from ops.letters.reading import Filter, StoredLetter, find_letters, is_exhausted
 from ops.state import scripts
 from producer.doorbell import Doorbell
+from producer.events.payloads import SEGMENT_EVENTS
+from producer.publishing.audiences import AudienceBook
 from producer.retrying import TOO_OLD, LedgerReach
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
 from worker.contract.events import Header, decode_header, encode_header, pack_profile
@@ -95,14 +97,20 @@ def plan_replay(
 
 
 def replay(
-    client: Redis, places: Sequence[PartitionKeys], ids: Sequence[str], doorbell: Doorbell
+    client: Redis,
+    places: Sequence[PartitionKeys],
+    ids: Sequence[str],
+    doorbell: Doorbell,
+    audiences: AudienceBook,
 ) -> Iterator[int]:
     """Replay letters step by step; yields how many each step took.
+
+    An event without the id of its audience gets it, if it is known by now.
 
     Raises:
         RedisUnavailable: The steps before were taken.
     """
-    for taken, rings in _steps(client, places, ids, discards=False):
+    for taken, rings in _steps(client, places, ids, audiences):
         for place in rings:
             doorbell.ring(place.destination, place.partition, queue=BACKFILL)
         yield taken
@@ -114,26 +122,40 @@ def discard(client: Redis, places: Sequence[PartitionKeys], ids: Sequence[str]) 
     Raises:
         RedisUnavailable: The steps before were taken.
     """
-    for taken, _ in _steps(client, places, ids, discards=True):
+    for taken, _ in _steps(client, places, ids, None):
         yield taken
 
 
 def _steps(
-    client: Redis, places: Sequence[PartitionKeys], ids: Sequence[str], *, discards: bool
+    client: Redis,
+    places: Sequence[PartitionKeys],
+    ids: Sequence[str],
+    audiences: AudienceBook | None,
 ) -> Iterator[tuple[int, list[PartitionKeys]]]:
+    """Replay letters, or discard them where no audiences are given."""
     remaining = iter(ids)
     while part := list(islice(remaining, STEP)):
         groups: defaultdict[tuple[str, int], list[StoredLetter]] = defaultdict(list)
         for letter in find_letters(client, places, Filter(frozenset(part))):
-            groups[letter["destination"], letter["partition"]].append(letter)
+            known = identified(letter, audiences) if audiences else letter
+            groups[letter["destination"], letter["partition"]].append(known)
         for place, letters in groups.items():
             keys = PartitionKeys(*place)
             for chunk in _chunks(letters):
-                call = _call(keys, chunk, discards=discards)
+                call = _call(keys, chunk, discards=audiences is None)
                 ((taken, ring),) = scripts.run(client, "leave", [call])
                 if taken < 0:
                     raise PartitionsChange
                 yield taken, [keys] if ring else []
+
+
+def identified(letter: StoredLetter, audiences: AudienceBook) -> StoredLetter:
+    """Return a letter whose event has the id of its audience, if one is known."""
+    header = letter_header(letter)
+    entries = letter["profile"].get(SEGMENT_EVENTS) if header else None
+    if header is None or not (isinstance(entries, list) and isinstance(entries[0], dict)):
+        return letter
+    return {**letter, "profile": audiences.identified(letter["profile"], header.audience)}
 
 
 def _chunks(letters: Sequence[StoredLetter]) -> Iterator[list[StoredLetter]]:
@@ -228,12 +250,17 @@ def rehearse_letters(
     settings: Settings,
     places: Sequence[PartitionKeys],
     ids: Sequence[str],
+    audiences: AudienceBook,
+    *,
     now_ms: int,
 ) -> Iterator[Rehearsed]:
     """Rehearse letters that could be replayed."""
     for first in range(0, len(ids), _READ_AT_ONCE):
         part = Filter(frozenset(ids[first : first + _READ_AT_ONCE]))
-        letters = {one["id"]: candidate_of(one) for one in find_letters(client, places, part)}
+        letters = {
+            one["id"]: candidate_of(identified(one, audiences))
+            for one in find_letters(client, places, part)
+        }
         readable = [candidate for candidate in letters.values() if candidate]
         yield from rehearse(readable, settings, now_us=1000 * now_ms)
         for letter_id, candidate in letters.items():

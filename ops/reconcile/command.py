@@ -15,8 +15,8 @@ from ops.terminal.console import confirmed, mention, print_json, progress, say, 
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import number_columns
 from producer.publish import Publisher
-from producer.publishing.audiences import AudienceBook
-from producer.sync.opening import slug_of
+from producer.publishing.audiences import named_audience
+from producer.sources.scans import find_slug
 from worker.contract.redis.acts import Act
 from worker.contract.words import Direction
 
@@ -55,8 +55,11 @@ def reconcile(
     difference that was not repaired.
     """
     with opened() as (settings, client):
-        slug = slug_of(AudienceBook(client, learns=False), audience)
-        drift = Drift(client, settings, Publisher(client, settings), audience, slug, progress)
+        publisher = Publisher(client, settings)
+        slug, _ = named_audience(
+            publisher.audiences, audience, look_up=lambda name: find_slug(settings, name)
+        )
+        drift = Drift(client, settings, publisher, audience, slug, progress)
         source = drift.read_source()
         found = drift.compare(source, people or ())
         at_insider = {

@@ -13,7 +13,7 @@ from ops.templates.checking.check import (
     LastCheck,
     check_live,
     checked,
-    fields_seen,
+    read_facts,
     read_last_checks,
     remember_checks,
 )
@@ -138,11 +138,11 @@ def check(
     a panel gives no answer.
     """
     workspace = workspace_of(templates)
-    seen = fields_seen(workspace)
+    known = read_facts(workspace)
     found = [
         one
         for name in workspace.names(names or ())
-        for one in checked(workspace, name, seen, fixes=fix)
+        for one in checked(workspace, name, known, fixes=fix)
     ]
     loaded = [one.report.template for one in found if one.report.content_hash]
     asked = check_live(workspace, loaded) if live else None

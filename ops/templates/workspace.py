@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +13,7 @@ import typer
 from ops.terminal.options import configured
 from worker.checks.samples import profile_for, sample_profile
 from worker.checks.templates import Case
+from worker.checks.triggers import audiences_without_id
 from worker.contract.settings import Settings, Trigger, load_settings
 from worker.contract.words import Direction
 from worker.errors import UsageWrong
@@ -70,17 +71,33 @@ class Workspace:
             raise UsageWrong("--trigger needs the configuration, which --templates leaves out.")
         return configured("trigger", name, self.settings.triggers)
 
-    def cases(self, template: str) -> list[Case]:
-        """Return the samples of a template's triggers, or else the shipped samples."""
+    def cases(self, template: str, identified: Collection[str] = ()) -> list[Case]:
+        """Return the samples of a template's triggers, or else the shipped samples.
+
+        Args:
+            template: Below the folder.
+            identified: Slugs whose id Redis knows, and these ids.
+        """
         now = datetime.now(UTC)
         if self.settings is not None and (triggers := self.triggers(template)):
             return [
                 Case(
-                    f"trigger {one.name}", profile_for(self.settings, one, now), dict(one.settings)
+                    f"trigger {one.name}",
+                    profile_for(self.settings, one, now),
+                    dict(one.settings),
+                    audiences_without_id(self.settings, one, identified),
                 )
                 for one in triggers
             ]
-        return [Case(way.value, sample_profile(way, now), {}) for way in Direction]
+        return [
+            Case(
+                way.value,
+                sample_profile(way, now),
+                {},
+                () if way is Direction.CHANGE else None,
+            )
+            for way in Direction
+        ]
 
 
 def workspace_of(named: Path | None) -> Workspace:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -10,7 +12,7 @@ import orjson
 import typer
 
 from ops.insider.read_back import read_sent
-from ops.state.opened import opened
+from ops.state.opened import already_there, opened
 from ops.templates.trying.events import candidate_of, events_for, slug_or_id
 from ops.terminal.console import json_or_text, mention, print_json, say
 from ops.terminal.files import read_json_values
@@ -19,13 +21,16 @@ from ops.trial.trial_drain import NotSent, send
 from producer.doorbell import CeleryDoorbell
 from producer.events.payloads import ResolveAudience
 from producer.publishing.audiences import AudienceBook
+from worker.checks.finding import in_want_of_id
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
-from worker.contract.events import Event
+from worker.checks.samples import ANY_ID
+from worker.checks.triggers import audiences_without_id
+from worker.contract.events import Event, has_id, with_id
 from worker.contract.redis.claim import claim
 from worker.contract.settings import Settings, Trigger, load_settings
 from worker.destinations.api import Shaped
 from worker.destinations.registry import api_of
-from worker.errors import UsageWrong
+from worker.errors import SegrelayError, UsageWrong
 
 _MICROSECONDS: Final = 1_000_000
 
@@ -93,8 +98,41 @@ def _tried(
     if sends:
         return trigger.name, *_sent(file, trigger)
     event = _event(file, trigger, settings, slug_or_id)
+    known_id = _known_id(event.audience, settings)
+    event = _identified(event, known_id)
     _, rehearsed = _rehearsed(event, trigger, settings)
-    return trigger.name, _document(event, rehearsed, trigger, settings), rehearsed.fate == "sent"
+    document = _document(event, rehearsed, trigger, settings)
+    warnings = [] if known_id else list(_without_id(event, trigger, settings))
+    return trigger.name, document | {"warnings": warnings}, rehearsed.fate == "sent"
+
+
+def _known_id(audience: str, settings: Settings) -> str:
+    """Return the id of an audience that rows of it would get; "" = none, as far as can be told."""
+    told = settings.told_ids
+    try:
+        with already_there() as (_, client):
+            return AudienceBook(client, told=told, learns=False).id_of(audience)
+    except SegrelayError:
+        return next((one for one, slug in told.items() if slug == audience), "")
+
+
+def _identified(event: Event, known_id: str) -> Event:
+    if has_id(event.profile) or not known_id:
+        return event
+    return replace(event, profile=with_id(event.profile, known_id))
+
+
+def _without_id(event: Event, trigger: Trigger, settings: Settings) -> Iterator[str]:
+    """Yield a warning if an event fails without the id of its audience, and only without it."""
+    alone = trigger.model_copy(update={"audiences": (event.audience,)})
+    if not audiences_without_id(settings, alone, ()):
+        return
+    whole = _identified(event, ANY_ID)
+    without = replace(event, profile=with_id(event.profile, ""))
+    results = [_rehearsed(each, trigger, settings)[1] for each in (whole, without)]
+    if [each.fate for each in results] == ["sent", "dead"]:
+        syncs = settings.sync.values()
+        yield in_want_of_id(results[1].placed_message, [event.audience], syncs)
 
 
 def _event(file: Path, trigger: Trigger, settings: Settings, resolve: ResolveAudience) -> Event:
@@ -142,7 +180,9 @@ def _json(body: bytes) -> Any:
 def _sent(file: Path, trigger: Trigger) -> tuple[dict[str, Any], bool]:
     with opened() as (settings, client):
         claim(client, settings)
-        event = _event(file, trigger, settings, AudienceBook(client).resolve)
+        audiences = AudienceBook(client, told=settings.told_ids)
+        event = _event(file, trigger, settings, audiences.resolve)
+        event = replace(event, profile=audiences.identified(event.profile, event.audience))
         candidate, rehearsed = _rehearsed(event, trigger, settings)
         document = _document(event, rehearsed, trigger, settings)
         if rehearsed.shaped is None:
@@ -176,8 +216,10 @@ def _read_back(shaped: Shaped, trigger: Trigger, settings: Settings) -> dict[str
 
 
 def _tell(document: dict[str, Any]) -> None:
+    for warning in document.get("warnings", ()):
+        mention(f"warning: {warning}")
     for name, value in document.items():
-        if value in (None, "", []):
+        if value in (None, "", []) or name == "warnings":
             continue
         if name == "outcome":
             say(f"outcome: {value.replace('_', ' ')}")

@@ -8,26 +8,32 @@ What was learned stands in Redis and is remembered here, so that a payload costs
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Final, cast
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, cast
 
 from redis import Redis
 
 from worker.contract import keys
+from worker.contract.events import has_id, with_id
 from worker.contract.redis.connection import redis_errors
-from worker.contract.words import Refusal
-from worker.errors import PayloadRefused
+from worker.contract.words import AUDIENCE_ID_PATTERN, Refusal
+from worker.errors import PayloadRefused, UsageWrong
 
 _REMEMBERED_SECONDS: Final = 60.0
 """The seconds for which slugs are remembered; then a correction in Redis takes effect here too."""
 _ASKED_AGAIN_SECONDS: Final = 1.0
-"""The seconds between two questions to Redis about an unknown id, or about one in conflict."""
+"""The seconds between two questions to Redis about an unknown id, or about one in conflict, and
+between two about slugs whose id is not known."""
+_NOTHING_TOLD: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class AudienceBook:
-    """The known slugs of audiences by their ids.
+    """The known slugs of audiences by their ids, and the other way round.
 
     Args:
+        told: Ids that the configuration tells, each with its slug; "" = not told. They come before
+            others of the same audience; Redis decides what an id stands for.
         learns: Whether what payloads tell is written; a dry run only keeps it in mind.
     """
 
@@ -35,13 +41,16 @@ class AudienceBook:
         self,
         client: Redis,
         *,
+        told: Mapping[str, str] = _NOTHING_TOLD,
         learns: bool = True,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
+        self._told = told
         self._learns = learns
         self._now = now
         self._slugs: dict[str, str] = {}
+        self._ids: dict[str, str] | None = None
         self._renamed: dict[str, str] = {}
         self._read_at: float | None = None
         self._asked: dict[str, float] = {}
@@ -75,6 +84,37 @@ class AudienceBook:
         """Return the slug that was learned for an id, "" where none was."""
         self._refresh()
         return self._slugs.get(audience_id, "")
+
+    def identified(self, profile: dict[str, Any], slug: str) -> dict[str, Any]:
+        """Return a profile whose one segment event has the audience's id, if one is known.
+
+        Events that are made from rows, scans and files have none of their own, and templates read
+        it. An id that stands there is left as it is.
+        """
+        known = "" if has_id(profile) else self.id_of(slug)
+        return with_id(profile, known) if known else profile
+
+    def id_of(self, slug: str) -> str:
+        """Return the id of an audience by its slug, also a former one; "" = not known.
+
+        Of several that were learned it is always the same one.
+        """
+        self._refresh()
+        if not self._known_id(slug):
+            self._refresh(_ASKED_AGAIN_SECONDS)
+        return self._known_id(slug)
+
+    def _known_id(self, slug: str) -> str:
+        if self._ids is None:
+            self._ids = self._ids_by_slug()
+        return self._ids.get(slug) or self._ids.get(self._renamed.get(slug, slug), "")
+
+    def _ids_by_slug(self) -> dict[str, str]:
+        ids = {slug: learned for learned, slug in sorted(self._slugs.items(), reverse=True)}
+        for told, slug in self._told.items():
+            ids[self._slugs.get(told, slug)] = told
+        ids.pop("", None)
+        return ids
 
     def now_called(self, slug: str) -> str:
         """Return the present slug of an audience that may have been renamed."""
@@ -119,22 +159,75 @@ class AudienceBook:
             known = known or self._slugs.get(audience_id, "") or slug
         if known and self._slugs.get(audience_id) != known:
             self._slugs[audience_id] = known
-            self.version += 1
+            self._note()
         return known
 
-    def _refresh(self) -> None:
+    def _note(self) -> None:
+        """Note that slugs were learned."""
+        self.version += 1
+        self._ids = None
+
+    def _refresh(self, after_seconds: float = _REMEMBERED_SECONDS) -> None:
         now = self._now()
-        if self._read_at is not None and now - self._read_at < _REMEMBERED_SECONDS:
+        if self._read_at is not None and now - self._read_at < after_seconds:
             return
         with redis_errors():
             answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.AUDIENCES))
         self._slugs = {key.decode(): value.decode() for key, value in answer.items()}
         self._read_renames()
         self._read_at = now
-        self.version += 1
+        self._note()
 
     def _read_renames(self) -> None:
         """Read the renamed audiences, after the ids: a renaming is written before its ids."""
         with redis_errors():
             answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.RENAMED))
         self._renamed = {old.decode(): new.decode() for old, new in answer.items()}
+
+
+class NamedAudience(NamedTuple):
+    """An audience that a person named.
+
+    Attributes:
+        audience_id: As far as the person told it, or named the audience by it; else "".
+    """
+
+    slug: str
+    audience_id: str
+
+
+def named_audience(
+    book: AudienceBook,
+    name: str,
+    told_id: str = "",
+    *,
+    look_up: Callable[[str], str] = lambda _: "",
+) -> NamedAudience:
+    """Return the audience that is named by its slug, a former slug, or its id.
+
+    Args:
+        book: Learns what was told and looked up.
+        name: As a person wrote it.
+        told_id: The id that was told beside the name; "" = none.
+        look_up: Finds the slug of an id that no payload has told; "" = it can't.
+
+    Raises:
+        UsageWrong: The slug of the id is not known, or the id is known for another audience.
+    """
+    slug = book.slug_of(name)
+    is_id = bool(slug or AUDIENCE_ID_PATTERN.fullmatch(name))
+    audience_id = told_id or (name if is_id else "")
+    if is_id and audience_id != name:
+        raise UsageWrong(f"The audience is named by its id {name}, and told to be {told_id}.")
+    slug = slug or (look_up(name) if is_id else name)
+    if not slug:
+        raise UsageWrong(
+            f"Audience {name} is an id whose slug is not known yet: name the slug, or tell it by"
+            f" `segrelay audience set {name} SLUG`."
+        )
+    try:
+        if audience_id:
+            book.resolve(audience_id, slug)
+    except PayloadRefused as refusal:
+        raise UsageWrong(refusal.message) from refusal
+    return NamedAudience(book.now_called(slug), audience_id)

@@ -120,7 +120,8 @@ class Drafter:
             Header(b"", *rest, skip, repair=False, accepted_ms=accepted_ms, again=draft.again)
             for skip in skips
         )
-        return _CommonPart(event.profile[SEGMENT_EVENTS], recipients, headers)
+        profile = self._book.identified(event.profile, event.audience)
+        return _CommonPart(profile[SEGMENT_EVENTS], recipients, headers)
 
     def _take_row(self, row: Payload, common: _CommonPart, draft: Draft) -> bool:
         """Add the deliveries of a row; in any doubt, add nothing and return False."""
@@ -312,7 +313,8 @@ class Drafter:
     def _deliveries(
         self, event: Event, recipients: Sequence[Recipient], draft: Draft, as_text: set[str]
     ) -> Iterator[tuple[PartitionAddress, NewDelivery]]:
-        packs = self._exported(event.profile, recipients, as_text)
+        profile = self._book.identified(event.profile, event.audience)
+        packs = self._exported(profile, recipients, as_text)
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
         if draft.again:
             header = header._replace(again=True)

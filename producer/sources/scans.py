@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from producer.events.payloads import Payload
-from producer.lytics import LyticsApi, begun_us
+from producer.lytics import TIMEOUT_SECONDS, LyticsApi, Page, Patience, begun_us
 from worker.contract.settings import LyticsSettings, Settings
-from worker.errors import ScanExpired, UsageWrong
+from worker.errors import LyticsRefused, ScanExpired, UsageWrong
 
 PREFIX: Final = "lytics:"
+_EVERYBODY: Final = "all"
+"""The segment that every profile is in."""
+_MOST_CANDIDATES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,50 @@ def look_at(settings: Settings, audience: str, now_us: int) -> FirstLook:
     with LyticsApi(lytics_of(settings)) as api:
         page = api.scan(audience)
     return FirstLook(begun_us(page, now_us), page.total or 0)
+
+
+def find_slug(
+    settings: Settings,
+    audience_id: str,
+    *,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    patience: Patience | None = None,
+) -> str:
+    """Return the slug of the audience that Lytics knows by an id; "" = it can't be told.
+
+    Rows name the slugs of all audiences that a profile is in. It is a slug that all rows of the
+    first page have in common, and whose own scan begins with the same people.
+
+    Raises:
+        LyticsRefused: There is no such audience, or the token may not read it.
+        LyticsUnavailable: Lytics does not answer.
+    """
+    if settings.lytics is None:
+        return ""
+    with LyticsApi(settings.lytics, timeout_seconds=timeout_seconds, patience=patience) as api:
+        page = api.scan(audience_id)
+        common = [_slugs(row) for row in page.rows]
+        candidates = set.intersection(*common) - {_EVERYBODY} if common else set()
+        if len(candidates) > _MOST_CANDIDATES:
+            return ""
+        same = [slug for slug in sorted(candidates) if _is_scan_of(page, api, slug)]
+    return same[0] if len(same) == 1 else ""
+
+
+def _slugs(row: dict[str, Any]) -> set[str]:
+    told = row.get("segments")
+    return {slug for slug in told if isinstance(slug, str)} if isinstance(told, list) else set()
+
+
+def _is_scan_of(page: Page, api: LyticsApi, slug: str) -> bool:
+    """Say whether the scan of a slug begins with the same page; one that is refused does not."""
+    try:
+        other = api.scan(slug)
+    except LyticsRefused:
+        return False
+    return page.total == other.total and [r.get("_uid") for r in page.rows] == [
+        r.get("_uid") for r in other.rows
+    ]
 
 
 def scan_rows(settings: Settings, audience: str) -> Iterator[Payload]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Final
 
 from redis import Redis
 
+from producer.lytics import Patience
 from producer.publish import Publisher
-from producer.publishing.audiences import AudienceBook
+from producer.publishing.audiences import named_audience
 from producer.sources.csv_rows import Columns
+from producer.sources.scans import find_slug
 from producer.sync.book import SyncBook
 from producer.sync.files import FileSource
-from producer.sync.sources import LyticsSource, OpenSource, SyncSource
+from producer.sync.sources import REQUEST_SECONDS, LyticsSource, OpenSource, SyncSource
 from producer.sync.step import Syncing
 from worker.contract.problems import did_you_mean
 from worker.contract.redis.claim import settled_numbering
@@ -22,29 +22,41 @@ from worker.contract.settings import Settings, SyncSchedule
 from worker.contract.words import Direction
 from worker.errors import ConfigurationInvalid, UsageWrong
 
-_ID: Final = re.compile(r"[0-9a-f]{32}")
-
 
 def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publisher) -> Syncing:
     """Return a configured sync, ready to do steps.
 
     Raises:
         RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.
-        UsageWrong: There is no such sync, or its audience's id is not known.
+        UsageWrong: There is no such sync.
     """
     schedule = settings.sync.get(name)
     if schedule is None:
         raise UsageWrong(f"There is no [sync.{name}]: {did_you_mean(name, settings.sync)}.")
-    audience = slug_of(AudienceBook(client, learns=False), schedule.audience)
+
+    def find_audience() -> str:
+        return named_audience(
+            publisher.audiences,
+            schedule.audience,
+            schedule.audience_id,
+            look_up=lambda name: "" if schedule.files else _slug_at_lytics(settings, name),
+        ).slug
+
     return Syncing(
         book=SyncBook(client, name, settled_numbering(client, settings)),
         publisher=publisher,
-        audience=audience,
+        find_audience=find_audience,
         identity=settings.delivery.identity,
         every_seconds=schedule.every_seconds,
         on_change=schedule.on_change,
-        open_source=_opener(settings, schedule, audience, publisher),
+        open_source=_opener(settings, schedule, find_audience, publisher),
     )
+
+
+def _slug_at_lytics(settings: Settings, audience_id: str) -> str:
+    """Look up a slug without waiting for a Lytics that is busy: the next step asks again."""
+    once = Patience(tries=1)
+    return find_slug(settings, audience_id, timeout_seconds=REQUEST_SECONDS, patience=once)
 
 
 def columns_of(settings: Settings) -> Columns:
@@ -58,29 +70,18 @@ def columns_of(settings: Settings) -> Columns:
     )
 
 
-def slug_of(book: AudienceBook, name: str) -> str:
-    """Return the slug of an audience that is named by slug, former slug or id.
-
-    Raises:
-        UsageWrong: It is an id, and no payload has told its slug.
-    """
-    known = book.slug_of(name)
-    if known or not _ID.fullmatch(name):
-        return book.now_called(known or name)
-    raise UsageWrong(
-        f"Audience {name} is an id whose slug is not known yet: name the slug, or tell it by"
-        f" `segrelay audience set {name} SLUG`."
-    )
-
-
 def _opener(
-    settings: Settings, schedule: SyncSchedule, audience: str, publisher: Publisher
+    settings: Settings,
+    schedule: SyncSchedule,
+    find_audience: Callable[[], str],
+    publisher: Publisher,
 ) -> OpenSource:
     def opened(sleep: Callable[[float], None]) -> AbstractContextManager[SyncSource]:
         if schedule.files:
             return FileSource(str(settings.folder / schedule.files), columns_of(settings))
         if settings.lytics is None:
             raise ConfigurationInvalid(f"[sync.{schedule.name}] needs the table [lytics].")
+        audience = find_audience()
         return LyticsSource(
             settings.lytics,
             name=schedule.audience,

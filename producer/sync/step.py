@@ -50,6 +50,8 @@ class Syncing:
     """Does the steps of one sync.
 
     Args:
+        find_audience: Returns the slug; raises UsageWrong where it is not known, or the id that the
+            configuration tells is that of another audience, and LyticsUnavailable.
         every_seconds: From the begin of one run to the begin of the next.
         on_change: Changes of members are events.
         log: Of a worker; a terminal shows the lines of the steps instead.
@@ -57,7 +59,7 @@ class Syncing:
 
     book: SyncBook
     publisher: Publisher
-    audience: str
+    find_audience: Callable[[], str]
     identity: str
     every_seconds: float
     on_change: bool
@@ -113,22 +115,23 @@ class Syncing:
         return Step(run.line(), more=run.is_under_way)
 
     def _following(self, run: Run, now_ms: int) -> Run:
-        if run.audience not in ("", self.audience):
+        audience = self.find_audience()
+        if run.audience not in ("", audience):
             raise UsageWrong(
                 f"Sync '{self.book.name}' was of the audience '{run.audience}' and is of"
-                f" '{self.audience}' now: all members of the first would seem to have left."
+                f" '{audience}' now: all members of the first would seem to have left."
                 f" `segrelay sync reset {self.book.name}` forgets them, or give it another name."
             )
         destinations = {
             route.destination
             for direction in Direction
-            for route in self.publisher.recipients_for(self.audience, direction)
+            for route in self.publisher.recipients_for(audience, direction)
         }
         if not destinations:
             raise UsageWrong(
-                f"No trigger wants the audience '{self.audience}' of sync '{self.book.name}'."
+                f"No trigger wants the audience '{audience}' of sync '{self.book.name}'."
             )
-        run = run.following(self.audience, sorted(destinations), now_ms)
+        run = run.following(audience, sorted(destinations), now_ms)
         self.book.save(run)
         self.log.info("sync.begun", sync=self.book.name, run=run.number)
         return run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +16,7 @@ from worker.contract.settings import (
     Settings,
     Trigger,
 )
+from worker.contract.words import AUDIENCE_ID_PATTERN
 from worker.destinations.insider.memberships import flag_name
 from worker.destinations.insider.shape import deletes
 
@@ -24,7 +24,6 @@ _INSIDER: Final = "insider"
 _EACH: Final = "…"
 MOST_ATTRIBUTES: Final = 80
 """The most custom attributes that an account may have, by Insider's documentation."""
-_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +188,10 @@ def _setting(keeper: _Keeper) -> str:
 
 def _may_be_meant(audience: str, leaving: Sequence[_Keeper]) -> bool:
     """Say whether an exit may mean this audience: one names it by id, the other by slug."""
-    is_id = _ID.fullmatch(audience) is not None
+    is_id = AUDIENCE_ID_PATTERN.fullmatch(audience) is not None
     return any(
-        (_ID.fullmatch(other) is not None) != is_id and ALL_AUDIENCES not in (audience, other)
+        (AUDIENCE_ID_PATTERN.fullmatch(other) is not None) != is_id
+        and ALL_AUDIENCES not in (audience, other)
         for keeper in leaving
         for other in keeper.trigger.audiences
     )

@@ -15,6 +15,8 @@ from worker.contract.words import Direction
 from worker.errors import UsageWrong
 from worker.jsonnet.files import SHIPPED_FOLDER
 
+ANY_ID: Final = "0" * 32
+"""An id of an audience, to see whether an event without one fails for want of it."""
 SAMPLES_FOLDER: Final = SHIPPED_FOLDER / "samples"
 _WRITTEN_AT: Final = datetime(2026, 11, 8, 9, 31, tzinfo=UTC)
 """The moment at which the shipped samples were written: no time in them is later."""

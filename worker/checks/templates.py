@@ -15,8 +15,9 @@ import orjson
 
 from worker.checks.bodies import misplaced_of, warnings_of
 from worker.checks.engines import Said, disagreements
-from worker.checks.finding import Finding
+from worker.checks.finding import Finding, in_want_of_id
 from worker.checks.rehearsal import render_apart
+from worker.contract.events import has_id, with_id
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.errors import TemplateBroken
 from worker.jsonnet.accelerated import Accelerator, CompiledAnswer, can_be_compared, is_same
@@ -35,11 +36,14 @@ class Case:
         label: What it is, e.g. `enter` or `trigger vip-enter`.
         profile: With one entry in `segment_events`.
         settings: The trigger's settings.
+        unidentified: Audiences whose id is not known, so that events which are made from rows have
+            none; () = all have one, None = it is not known which audiences.
     """
 
     label: str
     profile: Mapping[str, Any]
     settings: Mapping[str, Any]
+    unidentified: Sequence[str] | None = ()
 
     @property
     def text(self) -> bytes:
@@ -91,7 +95,7 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
     if killers:
         return TemplateReport(template, bundle.content_hash, {}, killers)
     rendered = [(case, result) for case, result in both if not isinstance(result, Killed)]
-    findings = list(_findings_about_renders(rendered))
+    findings = [*_findings_about_renders(rendered), *_without_ids(bundle, rendered)]
     said = _judged(bundle, cases)
     for case, result in rendered:
         findings += disagreements(case.label, result, said[case])
@@ -106,6 +110,21 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
         accelerator.why_not,
         _needed_engine(accelerator, cases),
     )
+
+
+def _without_ids(bundle: Bundle, rendered: Sequence[tuple[Case, Result]]) -> Iterator[Finding]:
+    """Yield a warning for each case that fails for want of an id, as it is known of no audience."""
+    cases = [
+        case
+        for case, result in rendered
+        if case.unidentified != () and isinstance(result, Rendered) and has_id(case.profile)
+    ]
+    rows = [Row(orjson.dumps(with_id(dict(case.profile), "")), case.settings) for case in cases]
+    for case, result in zip(cases, render_apart(bundle, rows), strict=True):
+        if isinstance(result, TemplateFailed):
+            message = in_want_of_id(result.message, case.unidentified or ())
+            place = (result.file, result.line, int(result.line > 0))
+            yield Finding("warning", f"{message} ({case.label})", "", *place)
 
 
 def _needed_engine(accelerator: Accelerator, cases: Sequence[Case]) -> dict[str, str]:

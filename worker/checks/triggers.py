@@ -6,7 +6,7 @@ sample can't know what a template needs, so its failing proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -15,7 +15,7 @@ import orjson
 
 from worker.checks.audiences import check_audiences
 from worker.checks.bodies import warnings_of
-from worker.checks.finding import Finding, Severity
+from worker.checks.finding import Finding, Severity, in_want_of_id
 from worker.checks.rehearsal import (
     RENDER_SECONDS,
     IsolatedSampleRenderer,
@@ -25,9 +25,9 @@ from worker.checks.rehearsal import (
     shape_result,
 )
 from worker.checks.samples import entry_of, profile_for
-from worker.contract.events import Header
-from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
-from worker.contract.words import Death, Direction
+from worker.contract.events import Header, has_id, with_id
+from worker.contract.settings import ALL_AUDIENCES, AUDIENCE_ATTRIBUTE, Settings, Trigger
+from worker.contract.words import AUDIENCE_ID_PATTERN, Death, Direction
 from worker.destinations.api import NotSendable, Shaped
 from worker.destinations.insider.shape import overwrites
 from worker.destinations.normalise import instant
@@ -94,6 +94,75 @@ def check_triggers(
     return findings + list(check_audiences(settings, bodies))
 
 
+def check_without_ids(
+    settings: Settings,
+    identified: Collection[str],
+    now: datetime,
+    renderer: SampleRenderer | None = None,
+) -> list[Finding]:
+    """Warn of templates that fail for an event without the id of its audience.
+
+    Events that are made from rows of backfills, syncs and repairs have it only where it is known.
+
+    Args:
+        settings: The configuration; its triggers passed the other checks.
+        identified: Slugs whose id Redis knows, and these ids.
+        now: The time of the samples.
+        renderer: As of `check_triggers`.
+    """
+    renderer = renderer or IsolatedSampleRenderer(settings.templates_folder)
+    kinds: dict[str, str] = {}
+    findings: list[Finding] = []
+    for name, trigger in settings.triggers.items():
+        audiences = audiences_without_id(settings, trigger, identified)
+        if not audiences:
+            continue
+        kind = kind_of(trigger)
+        if kind not in kinds:
+            kinds[kind] = _failure_without_id(settings, trigger, renderer, now)
+        if kinds[kind]:
+            message = in_want_of_id(kinds[kind], audiences, settings.sync.values())
+            findings.append(Finding("warning", message, name))
+    return findings
+
+
+def audiences_without_id(
+    settings: Settings, trigger: Trigger, identified: Collection[str]
+) -> tuple[str, ...]:
+    """Return the audiences of which rows may become events of a trigger, and no id is known."""
+    told = settings.told_ids
+    synced = [
+        sync.audience for sync in settings.sync.values() if sync.on_change or trigger.on != "change"
+    ]
+    if ALL_AUDIENCES in trigger.audiences:
+        fed = synced or ([] if identified or told else ["any audience"])
+    else:
+        fed = [name for name in trigger.audiences if trigger.on != "change" or name in synced]
+    known = {*identified, *told, *told.values()}
+    return tuple(
+        name
+        for name in dict.fromkeys(fed)
+        if name not in known and not AUDIENCE_ID_PATTERN.fullmatch(name)
+    )
+
+
+def _failure_without_id(
+    settings: Settings, trigger: Trigger, renderer: SampleRenderer, now: datetime
+) -> str:
+    """Say where a trigger's sample fails without an id; "" = it does not, or it fails with one."""
+    try:
+        profile = profile_for(settings, trigger, now)
+        if not has_id(profile):
+            return ""
+        without = _rehearse(settings, trigger, renderer, with_id(profile, ""))
+        if without.fate != "dead":
+            return ""
+        whole = _rehearse(settings, trigger, renderer, profile)
+    except (TemplateBroken, UsageWrong):
+        return ""
+    return without.placed_message if whole.fate == "sent" else ""
+
+
 def kind_of(trigger: Trigger) -> str:
     """Return a text of all settings that the trial of a trigger depends on.
 
@@ -133,23 +202,21 @@ def fails_where_another_renders(
 def rehearse_sample(settings: Settings, trigger: Trigger, now: datetime) -> Rehearsed | None:
     """Return what would become of a trigger's sample; None if there is no sample or template."""
     try:
-        return _rehearse(settings, trigger, IsolatedSampleRenderer(settings.templates_folder), now)[
-            1
-        ]
+        renderer = IsolatedSampleRenderer(settings.templates_folder)
+        return _rehearse(settings, trigger, renderer, profile_for(settings, trigger, now))
     except (TemplateBroken, UsageWrong):
         return None
 
 
 def _rehearse(
-    settings: Settings, trigger: Trigger, renderer: SampleRenderer, now: datetime
-) -> tuple[dict[str, Any], Rehearsed]:
-    """Render and shape a trigger's sample; returns its profile and the result."""
+    settings: Settings, trigger: Trigger, renderer: SampleRenderer, profile: dict[str, Any]
+) -> Rehearsed:
+    """Render and shape a sample as a delivery of a trigger."""
     template = renderer.load(settings.template_of(trigger))
-    profile = profile_for(settings, trigger, now)
     [result] = renderer.render(template, [Row(orjson.dumps(profile), trigger.settings)])
     header = _header(trigger, profile)
     now_us = header.time_us  # a sample is never too old
-    return profile, shape_result("", result, header, trigger, settings, now_us=now_us)
+    return shape_result("", result, header, trigger, settings, now_us=now_us)
 
 
 def _try(
@@ -157,7 +224,8 @@ def _try(
 ) -> tuple[Any, Sequence[Finding]]:
     """Return the rendered body of a trigger's sample (None if it failed), and the findings."""
     try:
-        profile, rehearsed = _rehearse(settings, trigger, renderer, now)
+        profile = profile_for(settings, trigger, now)
+        rehearsed = _rehearse(settings, trigger, renderer, profile)
     except TemplateBroken as error:
         return None, [Finding("error", _placed(error), trigger.name)]
     except UsageWrong as error:

@@ -7,6 +7,7 @@ of the profile: a JSON object with exactly one entry in `segment_events`, compre
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -117,6 +118,19 @@ def header_of(event: Event, *, accepted_ms: int) -> Header:
 def with_audience(profile: dict[str, Any], audience: str) -> dict[str, Any]:
     """Return a profile whose one segment event is of another audience."""
     return {**profile, _SEGMENT_EVENTS: [{**profile[_SEGMENT_EVENTS][0], "slug": audience}]}
+
+
+def has_id(profile: Mapping[str, Any]) -> bool:
+    """Say whether the one segment event of a profile tells its audience's id."""
+    told = profile[_SEGMENT_EVENTS][0].get("id")
+    return bool(told.strip()) if isinstance(told, str) else told is not None
+
+
+def with_id(profile: dict[str, Any], audience_id: str) -> dict[str, Any]:
+    """Return a profile whose one segment event tells this id of its audience; "" = none."""
+    entry = {name: value for name, value in profile[_SEGMENT_EVENTS][0].items() if name != "id"}
+    told = {"id": audience_id} if audience_id else {}
+    return {**profile, _SEGMENT_EVENTS: [told | entry]}
 
 
 def with_direction(profile: dict[str, Any], direction: Direction) -> dict[str, Any]:

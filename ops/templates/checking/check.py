@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -19,6 +19,7 @@ from ops.templates.checking.fields import unknown_fields, wrong_calls
 from ops.templates.checking.findings import once, placed
 from ops.templates.testing.cases import cases_of
 from ops.templates.workspace import Workspace
+from worker.adapters.redis.meanings import read_identified
 from worker.checks.finding import Finding
 from worker.checks.templates import TemplateReport, check_template
 from worker.contract.people.seen_fields import seen_fields
@@ -94,25 +95,38 @@ class Checked:
         return LastCheck(self.report.content_hash, self.report.is_fit, warnings, at_ms)
 
 
-def fields_seen(workspace: Workspace) -> frozenset[str]:
-    """Return the names of fields that recent profiles had; none if Redis does not run."""
+class KnownFacts(NamedTuple):
+    """Facts about profiles and audiences that Redis knows.
+
+    Attributes:
+        fields: The names of fields that recent profiles had.
+        identified: Slugs whose id is known, and these ids.
+    """
+
+    fields: frozenset[str] = frozenset()
+    identified: frozenset[str] = frozenset()
+
+
+def read_facts(workspace: Workspace) -> KnownFacts:
+    """Return what Redis knows; nothing if it does not run."""
     if workspace.settings is None:
-        return frozenset()
+        return KnownFacts()
     try:
         with already_there() as (_, client):
-            return seen_fields(client)
+            return KnownFacts(seen_fields(client), read_identified(client))
     except SegrelayError:
-        return frozenset()
+        return KnownFacts()
 
 
 def checked(
-    workspace: Workspace, name: str, seen: Collection[str], *, fixes: bool
+    workspace: Workspace, name: str, known: KnownFacts, *, fixes: bool
 ) -> Iterator[Checked]:
     """Yield the check of a template, and with `fixes` also that of its corrected copy."""
-    report = check_template(workspace.folder, name, workspace.cases(name))
+    cases = workspace.cases(name, known.identified)
+    report = check_template(workspace.folder, name, cases)
     if report.content_hash:
         bundle = TemplateFolder(workspace.folder).bundle(name)
-        unknown = unknown_fields(bundle, _profiles(workspace, name), seen)
+        unknown = unknown_fields(bundle, _profiles(workspace, name), known.fields)
         said = (*report.findings, *wrong_calls(bundle), *unknown)
         found = [placed(one, name, bundle) for one in said]
         yield Checked(replace(report, findings=once(found)))
@@ -123,7 +137,7 @@ def checked(
     fixed = _write_copy(workspace, name, correction) if fixes and correction else ""
     yield Checked(replace(report, findings=once(found)), correction, fixed)
     if fixed and correction and not correction.problem:
-        yield from checked(workspace, fixed, seen, fixes=False)
+        yield from checked(workspace, fixed, known, fixes=False)
 
 
 def _profiles(workspace: Workspace, name: str) -> Sequence[Mapping[str, Any]]:

@@ -127,14 +127,17 @@ class World:
 
     def entries(self):
         """Yield the stream and header, and the email, of all that waits."""
+        for header, profile in self.waiting():
+            yield header, profile["email"]
+
+    def waiting(self):
+        """Yield the stream and header, and the profile, of all that waits."""
         for destination in self.settings.destinations:
             for place in self.places(destination):
                 for name in self.client.smembers(place.streams):
                     for _, fields in self.client.xrange(place.stream(name.decode())):
-                        yield (
-                            [name.decode(), *orjson.loads(fields[b"h"])],
-                            orjson.loads(fields[b"p"])["email"],
-                        )
+                        header = [name.decode(), *orjson.loads(fields[b"h"])]
+                        yield header, orjson.loads(fields[b"p"])
 
     def places(self, destination="insider"):
         return self.syncing().book.places([destination])

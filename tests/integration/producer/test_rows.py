@@ -85,6 +85,7 @@ def test_rows_become_what_each_would_by_itself(  # noqa: PLR0917 - fixtures
     identity: str,
 ) -> None:
     publisher: Publisher = publisher_of(configure(*TRIGGERS, identity=identity))
+    publisher.publish([orjson.dumps(WRAPPED)])  # whose id is known from now on
     singles = [each for row in rows() for each in payloads_of(row, membership)]
 
     slow = publisher.publish(singles, PublishOptions(job="slow", triggers=only, again=True))

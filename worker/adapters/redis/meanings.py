@@ -1,4 +1,7 @@
-"""The meanings of triggers, with the slugs that Redis has for the ids that they name."""
+"""The meanings of triggers, with the slugs that Redis has for the ids that they name.
+
+Also the audiences whose ids are known.
+"""
 
 from __future__ import annotations
 
@@ -40,3 +43,13 @@ def read_meanings(client: Redis, settings: Settings) -> dict[str, Meaning]:
         slugs: Any = client.hmget(keys.AUDIENCES, names) if names else []
         renamed: Any = client.hgetall(keys.RENAMED)
     return meanings(triggers, names, slugs, renamed)
+
+
+def read_identified(client: Redis) -> frozenset[str]:
+    """Return the slugs of which an id is known, former ones too, and these ids."""
+    with redis_errors():
+        slugs: Any = client.hgetall(keys.AUDIENCES)
+        renamed: Any = client.hgetall(keys.RENAMED)
+    found = {*slugs, *slugs.values()}
+    former = {old for old, new in renamed.items() if new in found}
+    return frozenset(name.decode() for name in found | former)

@@ -163,6 +163,16 @@ class Settings(Frozen):
         """Return the authorization of a destination, or None if it has none."""
         return self.authorizations.get(destination.authorization)
 
+    @property
+    def told_ids(self) -> dict[str, str]:
+        """Return the audiences' ids that `[sync]` tells, each with its slug; "" = not told."""
+        told: dict[str, str] = {}
+        for sync in self.sync.values():
+            if sync.told_id:
+                slug = "" if sync.audience == sync.told_id else sync.audience
+                told[sync.told_id] = told.get(sync.told_id) or slug
+        return told
+
     def sample_path(self, trigger: Trigger) -> Path | None:
         """Return the path of the trigger's own sample, or None if a shipped one is used."""
         return self.folder / trigger.sample if trigger.sample else None

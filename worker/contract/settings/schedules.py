@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from worker.contract.settings.sections import Section
 from worker.contract.settings.values.fields import Seconds, Switch, Text, between, wrong
+from worker.contract.words import AUDIENCE_ID_PATTERN
 
 SOURCE_LYTICS: Final = "lytics"
 SOURCE_FILE: Final = "file:"
@@ -18,7 +19,11 @@ class SyncSchedule(Section):
 
     name: str
     audience: Text
-    """The audience to compare, as a slug or an id."""
+    """The audience to compare, as a slug or an id. An id whose slug no payload has told yet is
+    looked up at Lytics."""
+    audience_id: Text = ""
+    """The id of the audience, for templates that read it: rows of a scan or a file have none. Not
+    needed if `audience` is the id, or if a payload or `segrelay audience set` has told the id."""
     every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(alias="every")
     """The time from the begin of a run to the begin of the next."""
     source: Text = SOURCE_LYTICS
@@ -34,6 +39,12 @@ class SyncSchedule(Section):
         if source == SOURCE_LYTICS or source.removeprefix(SOURCE_FILE) not in {"", source}:
             return source
         raise wrong("is no source", f'write "{SOURCE_LYTICS}" or "{SOURCE_FILE}exports/*.csv"')
+
+    @property
+    def told_id(self) -> str:
+        """Return the audience's id as far as the configuration names it; "" if it does not."""
+        is_id = AUDIENCE_ID_PATTERN.fullmatch(self.audience)
+        return self.audience if is_id else self.audience_id
 
     @property
     def files(self) -> str:

@@ -6,7 +6,7 @@ end the one that renders it, and then only its own triggers are stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 
 from worker.batch.route import Route
-from worker.checks.triggers import check_trigger, kind_of
+from worker.checks.triggers import check_trigger, check_without_ids, kind_of
 from worker.contract.settings import Settings, Trigger
 from worker.contract.settings.http import TemplateChoice
 from worker.destinations.registry import api_of, rules_of
@@ -68,6 +68,21 @@ def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:
         if route.stopped:
             LOG.error("trigger.stopped", trigger=trigger.name, reason=route.stopped)
     return Loaded(renderer, routes)
+
+
+def warn_without_ids(
+    settings: Settings, loaded: Loaded, identified: Collection[str], ask: Ask = answers_apart
+) -> None:
+    """Log which triggers can't deliver events without an id, and may get some."""
+    fit = {n: each for n, each in settings.triggers.items() if n not in loaded.stopped}
+    able = settings.model_copy(update={"triggers": fit})
+
+    def found() -> list[tuple[str, str]]:
+        findings = check_without_ids(able, identified, datetime.now(UTC), loaded.renderer)
+        return [(finding.trigger, finding.message) for finding in findings]
+
+    for trigger, reason in ask([found])[0] or ():
+        LOG.warning("trigger.needs_id", trigger=trigger, reason=reason)
 
 
 def _envelope(

@@ -338,3 +338,26 @@ def test_a_letter_that_cannot_be_read_goes_back_byte_for_byte_if_it_is_named(rel
     assert rehearsed.exit_code == 0
     assert replayed == {"replayed": 1, "left_out": {}}
     assert relay.entries() == [before]
+
+
+READS_ID = """local event = import "lytemplates.libsonnet";
+{users: [{identifiers: {email: event.get("email")},
+  attributes: {custom: {id: event.get("segment_events")[0].id}}}]}
+"""
+
+
+def test_a_letter_that_died_for_want_of_an_id_is_delivered_once_the_id_is_known(dlq, call, relay):
+    relay.template("enter.jsonnet", READS_ID)
+    one = payload("ann@example.com")
+    del one["data"]["segment_events"][0]["id"]
+    relay.publish(one)
+    relay.drain()
+    dead = orjson.loads(dlq("replay", "--dry-run", "--json").stdout)
+    call(app, "audience", "set", "0" * 32, "vip")
+
+    known = orjson.loads(dlq("replay", "--dry-run", "--json").stdout)
+    assert dlq("replay", "--all", "--yes").exit_code == 0
+    relay.drain()
+
+    assert (dead["would_be_dead"], known["would_be_sent"]) == (1, 1)
+    assert (relay.status()["delivered"], relay.status()["dead"]) == (1, 0)

@@ -8,7 +8,9 @@ import pytest
 import typer
 
 from ops.reconcile import command as reconcile
+from ops.sandbox.lytics.account import audience_id
 from tests.integration.ops.relay import BEGUN_AT, payload
+from tests.integration.producer.redis_contents import entries
 from worker.contract.keys import digest_of
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
@@ -151,3 +153,18 @@ def test_who_is_named_and_unknown_to_the_ledger_is_stale_unless_lytics_has_them(
     (found,) = orjson.loads(told.stdout)["destinations"]
     assert (found["ledger"], found["stale"]) == (0, 2)
     assert members(sandbox) == at_lytics(sandbox)
+
+
+def test_repairs_tell_the_id_of_the_audience_and_it_may_be_compared_by_it(
+    relay_of_a_sync, call, sandbox
+):
+    relay = relay_of_a_sync
+    vip_id = audience_id("vip")
+    drift(sandbox)
+
+    told = call(APP, vip_id, "--repair", "--yes", "--json")
+
+    waiting = entries(relay.client, partitions=4)
+    assert orjson.loads(told.stdout)["audience"] == "vip"
+    assert {entry.profile["segment_events"][0]["id"] for entry in waiting} == {vip_id}
+    assert len(waiting) == 3

@@ -11,6 +11,7 @@ from ops.templates.commands import app
 from producer.publish import Publisher
 from tests.configuration import NOBODY_LISTENS_URL, configuration, insider, table, trigger
 from tests.warm import WarmProcess
+from worker.contract import keys
 from worker.contract.people.seen_fields import seen_fields
 from worker.contract.redis.connection import connect
 from worker.contract.settings import load_settings
@@ -22,6 +23,10 @@ TEMPLATE = """local event = import 'lytemplates.libsonnet';
 assert event.has('email') : 'no email';
 { users: [{ identifiers: { email: event.get('email') },
   attributes: { name: event.get('first_name'), age: event.get('last_name'), city: '' } }] }
+"""
+READS_ID = """local event = import 'lytemplates.libsonnet';
+{ users: [{ identifiers: { email: event.get('email') },
+  attributes: { custom: { id: event.get('segment_events')[0].id } } }] }
 """
 
 
@@ -205,3 +210,17 @@ def test_a_template_with_files_of_its_own_is_not_pushed(run, place):
     refused = run("push", "vip")
 
     assert "imports lib/insider.libsonnet" in refused.exception.message
+
+
+def test_a_check_says_that_events_without_an_id_would_fail(run, place, redis_url):
+    (place / "vip.jsonnet").write_text(READS_ID)
+
+    before = run("check", "vip")
+    alone = run("check", "vip", "--templates", place)
+    connect(redis_url).hset(keys.AUDIENCES, "0" * 32, "vip")
+    after = run("check", "vip", "--strict")
+
+    for checked in (before, alone):
+        assert checked.exit_code == 0
+        assert "vip.jsonnet:3:1: warning: no such field: id." in checked.output
+    assert (after.exit_code, after.output.count("warning")) == (0, 0)

@@ -8,6 +8,7 @@ import pytest
 from ops.main import app
 from tests.configuration import endpoint, trigger
 from tests.integration.ops.relay import ENTER, EXIT, payload
+from worker.contract import keys
 from worker.errors import UsageWrong
 
 
@@ -226,3 +227,29 @@ def test_a_secret_url_is_shown_nowhere(attempt, other, call):
     assert (code, found["url"]) == (0, "env:HOOK_URL")
     assert "a-path-that-nobody-may-see" not in str(found) + "".join(printed)
     assert "triggers.other.url = env:HOOK_URL" in printed[0]
+
+
+READS_ID = """local event = import "lytemplates.libsonnet";
+{users: [{identifiers: {email: event.get("email")},
+  attributes: {custom: {id: event.get("segment_events")[0].id}}}]}
+"""
+VIP_ID = "0123456789abcdef0123456789abcdef"
+
+
+def test_a_warning_says_that_an_event_without_its_id_would_be_dead(attempt, relay):
+    relay.template("enter.jsonnet", READS_ID)
+    one = payload("ann@example.com")
+    one["data"]["segment_events"][0]["id"] = VIP_ID
+    without = payload("ann@example.com")
+    without["data"]["segment_events"][0].pop("id", None)
+
+    found, dead = attempt(one), attempt(without)
+    relay.client.hset(keys.AUDIENCES, VIP_ID, "vip")
+    known, sent = attempt(without), attempt(without, "--send")
+
+    assert (found[0], dead[0], known[0], sent[0]) == (0, 1, 0, 0)
+    assert "enter.jsonnet:3: no such field: id." in found[1]["warnings"][0]
+    assert found[1]["warnings"] == dead[1]["warnings"]
+    assert known[1]["warnings"] == []
+    [user] = sent[1]["request"]["users"]
+    assert user["attributes"]["custom"] == {"id": VIP_ID}

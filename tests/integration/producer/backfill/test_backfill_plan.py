@@ -65,3 +65,26 @@ def test_a_plan_for_people_reads_like_one(relay: Relay, tmp_path: Path) -> None:
     assert "11 rows: 10 events, 0 unmatched, 1 refused" in told
     assert "people.ndjson:11: unreadable" in told
     assert "p1@example.com" not in told
+
+
+READS_ID = TEMPLATE.replace("lio.get('name')", "lio.get('segment_events')[0].id")
+ID = "0123456789abcdef0123456789abcdef"
+
+
+def test_a_plan_says_that_rows_without_the_id_of_their_audience_would_be_dead(
+    relay: Relay, tmp_path: Path
+) -> None:
+    (tmp_path / "templates" / "any.jsonnet").write_text(READS_ID)
+    path = tmp_path / "people.ndjson"
+    path.write_bytes(b"\n".join(GOOD[:10]))
+
+    without = relay.document("plan", str(path), *AS_OF)["triggers"]["vip-enter"]
+    ran = relay.run("plan", str(path), *AS_OF)
+    told = relay.document("plan", str(path), *AS_OF, "--audience-id", ID)["triggers"]["vip-enter"]
+
+    [(problem, count)] = without["problems"].items()
+    assert (count, without["sample"]) == (10, {"dead template_error": 10})
+    assert problem.startswith("any.jsonnet:4: no such field: id.")
+    assert "--audience-id" in problem
+    assert f"vip-enter: 10 of 10 would be dead: {problem}" in ran.stderr.decode()
+    assert (told["problems"], told["sample"]) == ({}, {"sent": 10})

@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from ops.embedded import lifecycle as embedded
+from ops.sandbox.lytics.account import audience_id
 from ops.sandbox.process import SandboxProcess
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.waiting import until
@@ -52,6 +53,14 @@ def test_a_scan_brings_in_all_members_at_the_time_of_lytics_clock(relay, sandbox
     assert found["audience"] == "vip"
     assert found["as_of"] < found["started_at"]
     assert sorted(relay.published("vip")) == sorted(f"p{n}@example.com" for n in range(MEMBERS))
+
+
+def test_a_scan_that_names_the_id_brings_in_the_audience_of_that_id(relay) -> None:
+    found = relay.document("start", f"lytics:{audience_id('vip')}")
+
+    assert (found["job"], found["audience"], found["accepted"]) == ("vip", "vip", MEMBERS)
+    plan = relay.document("plan", "lytics:vip")
+    assert plan["triggers"]["vip-enter"]["deliveries"] == MEMBERS
 
 
 def test_a_scan_with_a_wrong_clock_is_refused(relay, sandbox) -> None:

@@ -2,10 +2,12 @@
 
 import pytest
 
+from ops.sandbox.lytics.account import audience_id
 from producer.publishing.quarantine import Quarantine
 from producer.sync.book import SyncBook
 from producer.sync.run import Phase
 from tests.integration.producer.sync_world import CHANGE, emails, person
+from worker.contract import keys
 from worker.errors import LyticsRefused, UsageWrong
 
 STATE, SKIP_HOOK = 1, 2
@@ -157,7 +159,7 @@ def test_a_change_of_what_is_exported_is_told_once(world):
 def test_another_audience_under_the_same_name_is_refused(world):
     world.people(person(1, "vip"))
     world.run()
-    syncing = world.syncing(audience="other")
+    syncing = world.syncing(find_audience=lambda: "other")
 
     with pytest.raises(UsageWrong, match="sync reset vip"):
         syncing.step(forced=True)
@@ -206,3 +208,60 @@ def test_a_forgotten_sync_begins_anew(world):
     world.run()
 
     assert world.deliveries() == [("enter", "p1@example.com")]
+
+
+VIP_ID = audience_id("vip")
+
+
+def ids_of(world):
+    """Return the ids of the audience in all events that wait."""
+    return {profile["segment_events"][0].get("id") for _, profile in world.waiting()}
+
+
+@pytest.mark.parametrize(
+    "told", [{"audience_id": VIP_ID}, {"audience": VIP_ID}], ids=["audience_id", "audience"]
+)
+def test_the_id_that_a_sync_tells_is_in_its_entrances_and_exits(world, told):
+    world.configure(**told)
+    world.people(*(person(n, "vip", "all", "news") for n in range(20)), person(20, "vip"))
+    world.run()
+    world.move(7, "exit")
+
+    run = world.run()
+
+    assert (run.audience, run.left) == ("vip", 1)
+    assert len(world.deliveries()) == 22
+    assert ids_of(world) == {VIP_ID}
+    assert world.client.hgetall(keys.AUDIENCES) == {VIP_ID.encode(): b"vip"}
+
+
+def test_an_id_whose_slug_can_not_be_told_from_the_members_is_refused(world):
+    world.configure(audience=VIP_ID)
+    world.people(*(person(n, "vip", "twin") for n in range(3)))
+
+    with pytest.raises(UsageWrong, match="slug is not known yet"):
+        world.run()
+    waits = world.syncing().step()
+    problem = world.syncing().book.peek().problem
+    world.people(person(900, "vip"))
+
+    assert waits.line == "nothing is due"
+    assert "slug is not known yet" in problem
+    assert world.run().audience == "vip"
+
+
+def test_an_id_of_an_audience_without_members_is_refused(world):
+    world.configure(audience=VIP_ID)
+    world.people(person(900, "vip"))
+    world.move(900, "exit")
+
+    with pytest.raises(UsageWrong, match="slug is not known yet"):
+        world.run()
+
+
+def test_an_id_that_is_known_for_another_audience_is_refused(world):
+    world.client.hset(keys.AUDIENCES, VIP_ID, "gold")
+    world.configure(audience_id=VIP_ID)
+
+    with pytest.raises(UsageWrong, match="known as 'gold'"):
+        world.run()

@@ -57,12 +57,31 @@ def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Proble
     for schedule in draft.sync.values():
         if "lytics" not in document and not schedule.files:
             yield Problem(place_of(("sync", schedule.name)), "needs the table [lytics]")
+    yield from _problems_of_ids(draft)
     notify = draft.operate.notify
     if notify and notify.url.is_set:
         url = notify.url
         reason = refuse_reason(url.reveal(), "http")
         if reason is not None:
             yield Problem("operate.notify.url", f"{url.origin} can't be posted to: {reason}")
+
+
+def _problems_of_ids(draft: Settings) -> Iterator[Problem]:
+    """Yield the syncs that tell another id of an audience than what was told before."""
+    ids: dict[str, str] = {}
+    slugs: dict[str, str] = {}
+    for schedule in draft.sync.values():
+        told, audience = schedule.audience_id, schedule.audience
+        if not told:
+            continue
+        place = place_of(("sync", schedule.name, "audience_id"))
+        known = ids.setdefault(audience, schedule.told_id)
+        if known != told:
+            yield Problem(place, f"the audience {audience!r} has the id {known} already",
+                          "an audience has one id")  # fmt: skip
+        elif told != audience and slugs.setdefault(told, audience) != audience:
+            yield Problem(place, f"is the id of {slugs[told]!r} already",
+                          "an id stands for one audience")  # fmt: skip
 
 
 def warnings_of(draft: Settings) -> Iterator[Problem]:
@@ -73,13 +92,16 @@ def warnings_of(draft: Settings) -> Iterator[Problem]:
             yield Problem(place_of(("destinations", name)), "no trigger uses it")
         yield from _warnings_of_credentials(draft, destination)
     for schedule in draft.sync.values():
-        if not any(trigger.wants(schedule.audience) for trigger in draft.triggers.values()):
+        wanting = [
+            trigger
+            for trigger in draft.triggers.values()
+            if trigger.wants(schedule.audience)
+            or (schedule.told_id and trigger.wants(schedule.told_id))
+        ]
+        if not wanting:
             yield Problem(place_of(("sync", schedule.name, "audience")),
                           f"no trigger wants {schedule.audience!r}")  # fmt: skip
-        if schedule.on_change and not any(
-            trigger.wants(schedule.audience) and trigger.on == "change"
-            for trigger in draft.triggers.values()
-        ):
+        if schedule.on_change and not any(trigger.on == "change" for trigger in wanting):
             yield Problem(place_of(("sync", schedule.name, "on_change")),
                           f"no trigger wants changes of {schedule.audience!r}")  # fmt: skip
     yield from _unset_secrets(draft)

@@ -1,0 +1,206 @@
+"""The id of an audience in events that were made without one."""
+
+import orjson
+import pytest
+
+from ops.audiences.moving import state_event
+from ops.audiences.people import Person
+from ops.config.redis_look import look_at_redis
+from producer.events.payloads import Payload
+from producer.events.rows import RowMeaning
+from producer.publishing.audiences import AudienceBook, named_audience
+from producer.publishing.published import PublishOptions
+from tests.configuration import lytics, table, trigger
+from tests.integration.producer.redis_contents import entries
+from tests.unit.producer.payload_samples import VIP, WRAPPED
+from worker.contract import keys
+from worker.contract.words import Direction
+from worker.errors import UsageWrong
+
+AT = "2026-11-20T06:00:00Z"
+TIME_US = 1_795_154_400_000_000
+OTHER = "f" * 32
+ROW = RowMeaning("vip", "", "enter", AT)
+
+
+def sync(name="vip", **fields):
+    return table(f"sync.{name}", **{"audience": "vip", "every": "15m", **fields})
+
+
+@pytest.fixture
+def told(configure):
+    """Return a function that makes a configuration whose syncs tell ids."""
+
+    def make(*syncs):
+        return configure(
+            trigger("vip-enter"),
+            trigger("vip-exit", on="exit"),
+            lytics("http://127.0.0.1:9"),
+            *syncs,
+        )
+
+    return make
+
+
+def ids(client):
+    """Return the id in what waits, by email."""
+    return {
+        entry.profile["email"]: entry.profile["segment_events"][0].get("id")
+        for entry in entries(client)
+    }
+
+
+def bare(**entry):
+    return {"slug": "vip", "event": "enter", "enter": AT, **entry}
+
+
+def payload(email, **entry):
+    return orjson.dumps({"email": email, "segment_events": [bare(**entry)]})
+
+
+def publish_everything(publisher):
+    """Publish a payload, rows in both ways, and a state event, none of which tells an id."""
+    publisher.publish([payload("payload@example.com")])
+    row = Payload(b"", {"email": "row@example.com"}, 1)
+    own = Payload(b"", [{"email": "array@example.com"}], 2)
+    draft = publisher.draft_rows([row, own], ROW, PublishOptions(job="rows"))
+    publisher.write_draft(draft, position=1, source="s")
+    person = Person("email:gone@example.com", {"email": "gone@example.com"})
+    publisher.publish([state_event(person, "vip", Direction.EXIT, TIME_US)])
+
+
+EVERYBODY = {"payload@example.com", "row@example.com", "array@example.com", "gone@example.com"}
+
+
+def test_an_id_that_a_payload_told_is_in_all_events_that_have_none(publisher_of, told, client):
+    publisher = publisher_of(told())
+    publisher.publish([orjson.dumps(WRAPPED)])
+
+    publish_everything(publisher)
+
+    assert ids(client) == dict.fromkeys({*EVERYBODY, "ann@example.com"}, VIP)
+
+
+def test_an_id_that_the_configuration_tells_is_in_all_events_that_have_none(
+    publisher_of, told, client
+):
+    publish_everything(publisher_of(told(sync(audience_id=VIP))))
+
+    assert ids(client) == dict.fromkeys(EVERYBODY, VIP)
+
+
+def test_where_no_id_is_known_an_event_has_none(publisher_of, told, client):
+    publish_everything(publisher_of(told()))
+
+    assert ids(client) == dict.fromkeys(EVERYBODY)
+
+
+@pytest.mark.parametrize("told_id", ["", "  ", None])
+def test_an_empty_id_is_none(publisher_of, told, client, told_id):
+    publisher_of(told(sync(audience_id=VIP))).publish([payload("ann@example.com", id=told_id)])
+
+    assert ids(client) == {"ann@example.com": VIP}
+
+
+def test_what_an_event_tells_itself_comes_first(publisher_of, told, client):
+    publisher = publisher_of(told(sync(audience_id=VIP)))
+    own = RowMeaning("vip", OTHER, "enter", AT)
+
+    publisher.publish([payload("payload@example.com", id=OTHER)])
+    row = Payload(b"", {"email": "row@example.com"}, 1)
+    draft = publisher.draft_rows([row], own, PublishOptions(job="rows"))
+    publisher.write_draft(draft, position=1, source="s")
+
+    assert ids(client) == dict.fromkeys(["payload@example.com", "row@example.com"], OTHER)
+
+
+def test_of_several_ids_the_configured_one_counts_and_else_always_the_same(
+    publisher_of, told, client
+):
+    client.hset(keys.AUDIENCES, mapping={OTHER: "vip", VIP: "vip"})
+
+    publisher_of(told()).publish([payload("learned@example.com")])
+    publisher_of(told(sync(audience_id=OTHER))).publish([payload("told@example.com")])
+
+    assert ids(client) == {"learned@example.com": VIP, "told@example.com": OTHER}
+
+
+def test_an_id_that_stands_for_another_audience_is_not_used(publisher_of, told, client):
+    client.hset(keys.AUDIENCES, VIP, "gold")
+
+    publisher_of(told(sync(audience_id=VIP))).publish([payload("ann@example.com")])
+
+    assert ids(client) == {"ann@example.com": None}
+
+
+def test_a_former_slug_has_the_id_of_the_new_one(publisher_of, told, client):
+    client.hset(keys.AUDIENCES, VIP, "gold")
+    client.hset(keys.RENAMED, "vip", "gold")
+
+    publisher_of(told()).publish([payload("ann@example.com")])
+
+    assert ids(client) == {"ann@example.com": VIP}
+
+
+def test_an_id_that_was_learned_elsewhere_is_known_a_second_later(client):
+    now = 0.0
+    book = AudienceBook(client, now=lambda: now)
+    before = book.id_of("vip")
+    client.hset(keys.AUDIENCES, VIP, "vip")
+
+    too_soon, now = book.id_of("vip"), 1.0
+
+    assert (before, too_soon, book.id_of("vip")) == ("", "", VIP)
+
+
+@pytest.mark.parametrize(
+    ("name", "told_id", "expected"),
+    [
+        ("vip", "", ("vip", "")),
+        ("vip", OTHER, ("vip", OTHER)),
+        (VIP, "", ("gold", VIP)),
+        (VIP, VIP, ("gold", VIP)),
+        ("former", "", ("gold", "")),
+        ("former", VIP, ("gold", VIP)),
+        (OTHER, "", ("silver", OTHER)),
+    ],
+)
+def test_an_audience_is_named_by_slug_former_slug_or_id(client, name, told_id, expected):
+    client.hset(keys.AUDIENCES, VIP, "gold")
+    client.hset(keys.RENAMED, "former", "gold")
+
+    found = named_audience(AudienceBook(client), name, told_id, look_up=lambda _: "silver")
+
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "told_id", "says"),
+    [
+        (OTHER, "", "slug is not known yet"),
+        (VIP, OTHER, "is named by its id"),
+        ("vip", VIP, "known as 'gold'"),
+    ],
+)
+def test_an_audience_that_can_not_be_told_is_refused(client, name, told_id, says):
+    client.hset(keys.AUDIENCES, VIP, "gold")
+
+    with pytest.raises(UsageWrong, match=says):
+        named_audience(AudienceBook(client), name, told_id)
+
+
+def test_what_a_person_told_is_learned(client):
+    named_audience(AudienceBook(client), "vip", VIP)
+
+    assert client.hget(keys.AUDIENCES, VIP) == b"vip"
+
+
+def test_the_check_names_a_sync_that_tells_the_id_of_another_audience(told, client):
+    client.hset(keys.AUDIENCES, VIP, "gold")
+    settings = told(sync(audience_id=VIP), sync("gold", audience="gold", audience_id=OTHER))
+
+    look = look_at_redis(settings)
+
+    [warning] = look.warnings
+    assert warning.startswith(f"segrelay.toml: sync.vip.audience_id: Audience {VIP} is known as")
+    assert look.identified == {VIP, "gold"}

@@ -1,0 +1,111 @@
+"""Templates that fail for an event without the id of its audience."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.configuration import lytics, table, trigger
+from tests.unit.worker.checks.trigger_findings import NOW, SHIPPED, written
+from worker.checks.samples import ANY_ID
+from worker.checks.triggers import check_without_ids
+from worker.contract.settings import Settings
+from worker.jsonnet.renderer import Renderer
+
+READS_ID = """local event = import "lytemplates.libsonnet";
+local details = event.get("segment_events")[0];
+{users: [{identifiers: {email: event.get("email")},
+  attributes: {custom: {id: details["id"]}}}]}
+"""
+FAILS_ALWAYS = 'local details = std.native("nothing"); error "no"'
+
+
+def sync(name: str = "vip", **fields: Any) -> str:
+    return table(f"sync.{name}", **{"audience": "vip", "every": "15m", **fields})
+
+
+def settings_of(folder: Path, *tables: str, template: str = READS_ID, **fields: Any) -> Settings:
+    templates = folder / "templates"
+    templates.mkdir()
+    (templates / "any.jsonnet").write_text(template)
+    tables = (trigger("vip", **fields), lytics("http://127.0.0.1:9"), *tables)
+    return written(folder, *tables, templates=templates)
+
+
+def warnings(settings: Settings, *identified: str) -> list[str]:
+    renderer = Renderer(settings.templates_folder)
+    found = check_without_ids(settings, identified, NOW, renderer)
+    assert all((one.severity, one.trigger) == ("warning", "vip") for one in found)
+    return [one.message for one in found]
+
+
+def test_a_template_that_reads_the_id_is_named_with_its_line_and_what_to_do(tmp_path: Path) -> None:
+    [message] = warnings(settings_of(tmp_path, sync()))
+
+    assert message.startswith("any.jsonnet:4: no such field: id.")
+    assert "as long as no id is known for vip, and die of this" in message
+    assert "set audience_id in [sync.vip]" in message
+    assert "`segrelay audience set ID vip`" in message
+
+
+@pytest.mark.parametrize(
+    ("tables", "fields"),
+    [
+        ([], {}),
+        ([], {"audiences": ["*"]}),
+        ([], {"on": "exit"}),
+        ([sync(on_change=True)], {"on": "change"}),
+        ([sync()], {"audiences": ["*"]}),
+        ([sync("gold", audience="gold", audience_id=ANY_ID)], {}),
+    ],
+)
+def test_where_no_id_is_known_there_is_a_warning(
+    tmp_path: Path, tables: list[str], fields: dict[str, Any]
+) -> None:
+    assert len(warnings(settings_of(tmp_path, *tables, **fields))) == 1
+
+
+@pytest.mark.parametrize(
+    ("tables", "fields", "identified"),
+    [
+        ([sync(audience_id=ANY_ID)], {}, []),
+        ([sync(audience=ANY_ID)], {"audiences": [ANY_ID]}, []),
+        ([], {"audiences": [ANY_ID]}, []),
+        ([], {}, ["vip", ANY_ID]),
+        ([sync()], {"audiences": ["*"]}, ["vip"]),
+        ([], {"on": "change"}, []),
+        ([sync()], {"on": "change"}, []),
+    ],
+)
+def test_where_the_id_is_known_or_no_row_can_come_there_is_none(
+    tmp_path: Path, tables: list[str], fields: dict[str, Any], identified: list[str]
+) -> None:
+    assert warnings(settings_of(tmp_path, *tables, **fields), *identified) == []
+
+
+@pytest.mark.parametrize("template", [READS_ID.replace('details["id"]', "1"), FAILS_ALWAYS, "{"])
+def test_what_does_not_fail_for_want_of_the_id_is_told_by_nobody_or_by_others(
+    tmp_path: Path, template: str
+) -> None:
+    assert warnings(settings_of(tmp_path, template=template)) == []
+
+
+@pytest.mark.parametrize(
+    ("template", "fields"),
+    [
+        ("insider/enter.jsonnet", {}),
+        ("insider/exit.jsonnet", {"on": "exit", "url": "/api/user/v1/attribute/delete"}),
+        ("insider/exit-event.jsonnet", {"on": "exit"}),
+        ("insider/flag-enter.jsonnet", {}),
+        ("insider/flag-exit.jsonnet", {"on": "exit"}),
+        ("http/event.jsonnet", {"destination": "crm", "url": "/events"}),
+    ],
+)
+def test_the_shipped_templates_need_no_id(
+    tmp_path: Path, template: str, fields: dict[str, Any]
+) -> None:
+    tables = trigger("vip", **{"template": template, **fields})
+
+    assert warnings(written(tmp_path, tables, templates=SHIPPED)) == []
