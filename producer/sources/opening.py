@@ -28,6 +28,8 @@ STANDARD_INPUT: Final = "-"
 DAMAGED: Final = (EOFError, OSError, zlib.error, zstandard.ZstdError)
 """The exceptions that unpacking a damaged file raises."""
 _HEAD_BYTES: Final = 65_536
+_LINE_BREAK_BYTES: Final = 2
+"""The bytes of a line break in UTF-16."""
 _BUFFER_BYTES: Final = 1 << 20
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
@@ -96,6 +98,18 @@ class Opened:
     def read_bytes(self) -> int:
         """Return how many bytes of the packed file were read; 0 where it is not known."""
         return self.packed.tell() if self.size else 0
+
+    def shows_its_end(self) -> bool:
+        """Say whether the file's last bytes can tell that nothing is missing of its last row.
+
+        A row of CSV that is cut off within its last cell looks like a whole one.
+        """
+        if self.format is not Format.CSV or not self.size or self.is_packed:
+            return True
+        last = os.pread(
+            self.packed.fileno(), _LINE_BREAK_BYTES, max(0, self.size - _LINE_BREAK_BYTES)
+        )
+        return last.replace(b"\0", b"").endswith((b"\n", b"\r"))
 
     def refuse_damage(self, behind: str) -> None:
         """Raise if what was read is not the whole file; to be called after the last row.
