@@ -82,7 +82,7 @@ class _CsvLines:
         self.line = 1
         """The line at which the next row begins."""
         self.ends_line = True
-        """Whether the last row ended with a line break."""
+        """True if the last row ended with a line break."""
 
     def __iter__(self) -> Self:
         return self
