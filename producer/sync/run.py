@@ -181,6 +181,8 @@ class Run:
             return ""
         if self.bad:
             return f"{self.bad:,} rows can't be read, {gone:,} members are missing"
+        if not self.rows and self.last_total < 0:
+            return f"the file has no rows, {gone:,} members are missing"
         distinct = min(self.seen.values(), default=0) + self.unplaced + self.shared
         if distinct < self._expected():
             return (

@@ -78,6 +78,27 @@ def test_an_export_with_bad_rows_takes_nobody_out(world, exports):
     assert world.deliveries() == []
 
 
+@pytest.mark.parametrize("content", ["", "email,first_name\n"])
+def test_an_export_without_rows_takes_nobody_out_until_somebody_confirms_it(
+    content, world, exports
+):
+    exports("1.csv", range(10), minutes_ago=30)
+    world.run()
+    world.clear()
+    newest = exports("2.csv", range(0), minutes_ago=20)
+    at = newest.stat().st_mtime
+    newest.write_text(content)
+    os.utime(newest, (at, at))
+
+    run = world.run()
+
+    assert (run.phase, run.doubt) == (
+        Phase.CONFIRM,
+        "the file has no rows, 10 members are missing",
+    )
+    assert world.deliveries() == []
+
+
 def test_an_export_that_changes_while_it_is_read_is_read_anew(world, exports):
     exports("1.csv", range(3_000), minutes_ago=30)
     syncing = world.syncing()
