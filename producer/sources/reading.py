@@ -125,7 +125,7 @@ class _PayloadReader:
 
     def end(self, number: int, on_damage: OnDamage, *, is_line: bool) -> Iterator[Payload]:
         """Take the end of the source; `is_line`: its last line ends with a line break."""
-        if self._open:
+        if self._open and not (is_line and self._is_broken_line(number)):
             on_damage(f"what begins in line {self._open[0][0]} has no end")
         elif self._in_array:
             on_damage(f"the array that begins in line {self._array_line} has no end")
@@ -138,6 +138,11 @@ class _PayloadReader:
         if self._in_array:
             message = f"The array that begins in line {self._array_line} is not closed."
             yield Payload(b"", None, number, self._index, message)
+
+    def _is_broken_line(self, number: int) -> bool:
+        """Say whether the open value is one line, and no line that others would go on with."""
+        begun = self._open[0][0] == number and not self._in_array
+        return begun and self._last not in {b"{", *_MAY_PRECEDE}
 
     def _broke_off(self, text: bytes) -> bool:
         starts = text.lstrip(_SPACE)[:1]

@@ -260,3 +260,15 @@ def test_a_table_whose_last_row_is_not_ended_is_damaged(
 
     assert isinstance(found.error, SourceDamaged)
     assert [row["email"] for row in found.rows] == ["a@example.com"]
+
+
+@pytest.mark.parametrize(
+    "last", [b'{"email": "b@example.com', b'{"email": "b@example.com", x', b"]"]
+)
+def test_a_last_line_that_is_broken_and_has_its_line_break_is_a_bad_row(
+    last: bytes, read: Callable[[bytes], Found]
+) -> None:
+    found = read(LINES + last + b"\n")
+
+    assert (found.error, found.refused, len(found.rows)) == (None, 1, COUNT)
+    assert isinstance(read(LINES + last).error, SourceDamaged)
