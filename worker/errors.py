@@ -18,6 +18,7 @@ SegrelayError
 │   ├── PortTaken               a port we should listen on is in use
 │   ├── JobHeld                 this process may not read this backfill (any more)
 │   ├── SourceChanged           a file was written to while it was read
+│   ├── SourceDamaged           a file is cut off, or can't be unpacked to its end
 │   └── LyticsUnavailable       Lytics does not answer, or not in a form that we know
 │       └── ScanExpired         a scan can't go on where it stood and has to begin anew
 └── Bug                         nobody can act yet: a promise of our own is broken
@@ -163,6 +164,10 @@ class JobHeld(OperationsMustAct):
 
 class SourceChanged(OperationsMustAct):
     """A file was written to while it was read; what it says as a whole is not known."""
+
+
+class SourceDamaged(OperationsMustAct):
+    """A file is cut off or can't be unpacked to its end; nobody knows what else it would say."""
 
 
 class LyticsUnavailable(OperationsMustAct):

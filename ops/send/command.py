@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Final
 
@@ -22,7 +23,7 @@ from worker.contract.printable import printable
 from worker.contract.redis.connection import patience_seconds, resolve_url
 from worker.contract.settings.values.durations import parse_duration
 from worker.contract.words import LIVE
-from worker.errors import UsageWrong
+from worker.errors import SourceDamaged, UsageWrong
 
 _PROBLEMS_SHOWN: Final = 10
 
@@ -73,7 +74,7 @@ def send(
 ) -> None:
     """Put the payloads of a file into Redis, from where the workers deliver them.
 
-    Exits with 1 if nothing was accepted, or if --timeout has passed.
+    Exits with 1 if nothing was accepted, if the file is cut off, or if --timeout has passed.
     """
     deadline = Deadline(_seconds(timeout))
     into = PublishOptions(lane, job).resolved().lane
@@ -91,7 +92,7 @@ def send(
         away_seconds = patience_seconds(resolve_url(settings.redis))
         target = Target(publisher, source, into, job, digest, skip_hook, dry_run, away_seconds)
         sending = Sending(target, deadline, interruption, mention)
-        _send(file, sending, interruption, times)
+        damages = _send(file, sending, interruption, times)
         published = sending.published
         _report(published, target, as_json=as_json)
         waiting = (
@@ -104,6 +105,12 @@ def send(
         watch = DeliveryWait(waiting, hindered, deadline, interruption, mention, away_seconds)
         if wait and not watch.until_settled():
             raise typer.Exit(1)
+    if damages:
+        raise SourceDamaged(
+            f"{source} is damaged: {damages[0]}. What could be read of it "
+            f"{'would be' if dry_run else 'was'} sent; send the whole file: events that are there "
+            "twice are delivered once."
+        )
     if _failed(published, strict=strict):
         raise typer.Exit(1)
 
@@ -117,13 +124,18 @@ def _seconds(text: str) -> float | None:
         raise UsageWrong(f"--timeout: {error}; write 90s or 15m.") from error
 
 
-def _send(file: OpenedSource, sending: Sending, interruption: Interruption, times: int) -> None:
-    payloads = read_payloads(file.lines)
+def _send(
+    file: OpenedSource, sending: Sending, interruption: Interruption, times: int
+) -> Sequence[str]:
+    """Send a source; return why it is not whole, if it is not."""
+    damages: list[str] = []
+    payloads = read_payloads(file.lines, on_damage=damages.append)
     parts = batches(
         payloads, is_live=file.is_live, times=times, stops=lambda: interruption.is_requested
     )
     with progress("sent") as shown:
         sending.run(parts, shown.advance, is_live=file.is_live)
+    return damages
 
 
 def _failed(published: Published, *, strict: bool) -> bool:

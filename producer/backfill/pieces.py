@@ -33,6 +33,7 @@ def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
     Raises:
         UsageWrong: A file is not what it was when the job began.
         SourceChanged: A file was written to while it was read.
+        SourceDamaged: A file is not whole; its blocks up to there were yielded.
         LyticsUnavailable: A scan can't go on.
     """
     number = bytes_before = 0

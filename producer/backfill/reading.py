@@ -35,7 +35,7 @@ from producer.backfill.publishing import (
 from producer.doorbell import BackgroundDoorbell, Doorbell
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL
-from worker.errors import Bug, JobHeld, RedisUnavailable, SegrelayError
+from worker.errors import Bug, JobHeld, RedisUnavailable, SegrelayError, SourceDamaged
 
 _LOOK_SECONDS: Final = 1.0
 _HEAR_SECONDS: Final = 0.2
@@ -92,6 +92,7 @@ def read_job(
         JobHeld: Somebody else reads it.
         SourceChanged: A file was written to while it was read. The job is `failed` now, as with
             all that follows but Redis.
+        SourceDamaged: A file is not whole; what was read of it is published.
         UsageWrong: A file is not what it was when the job began, or can't be read.
         RedisUnavailable: Redis was away for too long; what was published is safe.
     """
@@ -165,24 +166,34 @@ class _JobReader:
     _phase: JobPhase = "reading"
 
     def run(self) -> JobPhase:
+        damage: SourceDamaged | None = None
         ends: JobPhase = "read"
-        for piece in self.pieces:
-            stripe = self.stripes[piece.number % len(self.stripes)]
-            if piece.number > stripe.tally.position:
-                while stripe.on_the_way >= _ON_THE_WAY and not self._stops():
-                    self._hear()
-            if self._stops():
-                return self._stop()
-            if piece.number <= stripe.tally.position:
-                continue
-            self._send(stripe, piece)
-            if self.spec.canary and piece.number == 1:
-                ends = "canary"
-                break
+        try:
+            for piece in self.pieces:
+                stripe = self.stripes[piece.number % len(self.stripes)]
+                if piece.number > stripe.tally.position:
+                    while stripe.on_the_way >= _ON_THE_WAY and not self._stops():
+                        self._hear()
+                if self._stops():
+                    return self._stop()
+                if piece.number <= stripe.tally.position:
+                    continue
+                self._send(stripe, piece)
+                if self.spec.canary and piece.number == 1:
+                    ends = "canary"
+                    break
+        except SourceDamaged as error:
+            damage = error
         while any(stripe.on_the_way for stripe in self.stripes):
             if self._stops():
                 return self._stop()
             self._hear()
+        if damage:
+            raise SourceDamaged(
+                f"{damage.message} What job '{self.spec.name}' has read before is delivered; the "
+                "job is not complete. Start a new job with the whole file: people who are in both "
+                "are delivered once."
+            ) from damage
         return insisting(
             lambda: self.book.conclude(self.spec.name, self.epoch, ends),
             _waiting(self.watch, self._tally()),

@@ -7,6 +7,7 @@ no parser: whoever gets a block parses it, in a process of its own.
 from __future__ import annotations
 
 import io
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final, NamedTuple
 
@@ -15,10 +16,14 @@ import orjson
 from producer.events.integers import loads_exactly, may_hold_long_integers
 from producer.events.payloads import Payload, payloads_in
 from producer.sources.csv_rows import Columns, read_csv
-from producer.sources.opening import DAMAGED, Format, Opened
+from producer.sources.opening import Format, Opened
 from producer.sources.parquet_rows import read_parquet
-from producer.sources.reading import LARGEST_PAYLOAD_BYTES, read_payloads
-from worker.errors import UsageWrong
+from producer.sources.reading import (
+    LARGEST_PAYLOAD_BYTES,
+    OnDamage,
+    ignore_damage,
+    read_payloads,
+)
 
 BLOCK_BYTES: Final = 1_000_000
 BLOCK_ROWS: Final = 1_000
@@ -74,27 +79,26 @@ def blocks_of(
         times: How many times larger than usual the blocks are.
 
     Raises:
-        UsageWrong: The file is not what its beginning looked like, or its columns are not known.
+        SourceDamaged: The file is not whole; its rows up to there were yielded.
+        UsageWrong: It can't be told which column of the file is which.
     """
     line = 0
     try:
         for block in _blocks_of(opened, columns, first_rows, times):
             line = block.line
             yield block
-    except DAMAGED as error:
-        raise UsageWrong(
-            f"{opened.name} is damaged: behind the block of line {line} it can't be unpacked "
-            f"({type(error).__name__}). What stands before it was read; mend the file, and start "
-            "a job for it: people who are in both are delivered once."
-        ) from error
+    except OSError as error:
+        opened.damages.append(f"it can't be read ({error.strerror or type(error).__name__})")
+    opened.refuse_damage(f"behind the block of line {line}" if line else "from its beginning")
 
 
 def _blocks_of(opened: Opened, columns: Columns, first_rows: int, times: int) -> Iterator[Block]:
     match opened.format:
         case Format.OBJECTS:
-            return _cut(opened.stream, first_rows, times)
+            return _cut(opened.stream, first_rows, times, opened.damages.append)
         case Format.ARRAY:
-            return grouped(_payloads(opened.stream), first_rows, times)
+            rows = _payloads(opened.stream, on_damage=opened.damages.append)
+            return grouped(rows, first_rows, times)
         case Format.CSV:
             return grouped(read_csv(opened, columns), first_rows, times)
         case Format.PARQUET:
@@ -103,7 +107,7 @@ def _blocks_of(opened: Opened, columns: Columns, first_rows: int, times: int) ->
             return iter(())
 
 
-def _cut(stream: BinaryIO, first_rows: int, times: int) -> Iterator[Block]:
+def _cut(stream: BinaryIO, first_rows: int, times: int, on_damage: OnDamage) -> Iterator[Block]:
     """Yield blocks of a JSON text, cut before lines that begin with `{`."""
     line, left = 1, b""
     while True:
@@ -128,7 +132,14 @@ def _cut(stream: BinaryIO, first_rows: int, times: int) -> Iterator[Block]:
         yield Block(line, text[:at])
         line, text = line + text[:at].count(b"\n"), text[at:]
     if text:
+        _check_end(text, line, on_damage)
         yield Block(line, text)
+
+
+def _check_end(text: bytes, line: int, on_damage: OnDamage) -> None:
+    """Tell if the last block of a file ends within a row."""
+    if _objects_of_lines(text, line) is None:
+        deque(_payloads(io.BytesIO(text), line, on_damage), maxlen=0)
 
 
 def _behind_line(stream: BinaryIO) -> bytes:
@@ -190,9 +201,11 @@ def _objects_of_lines(text: bytes, line: int) -> list[Payload] | None:
     return rows
 
 
-def _payloads(source: BinaryIO, first_line: int = 1) -> Iterator[Payload]:
+def _payloads(
+    source: BinaryIO, first_line: int = 1, on_damage: OnDamage = ignore_damage
+) -> Iterator[Payload]:
     """Yield the rows of a source that never pauses; an array in one line is many rows."""
-    for payload in read_payloads(source, first_line=first_line):
+    for payload in read_payloads(source, first_line=first_line, on_damage=on_damage):
         if payload is None:
             continue
         if isinstance(payload.value, list) and payload.value and not payload.error:

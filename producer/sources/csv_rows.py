@@ -58,7 +58,7 @@ def read_csv(opened: Opened, columns: Columns) -> Iterator[Payload]:
     csv.field_size_limit(LARGEST_FIELD_BYTES)
     text = io.TextIOWrapper(opened.stream, encoding="utf-8", errors="surrogateescape", newline="")
     try:
-        yield from _rows(opened.name, text, columns)
+        yield from _rows(opened, text, columns)
     finally:
         text.detach()
 
@@ -78,8 +78,11 @@ class _CsvLines:
         self._again: deque[str | None] = deque([first] if first else [])
         self._taken: list[str] = []
         self._size = 0
+        self._is_read = False
         self.line = 1
         """The line at which the next row begins."""
+        self.ends_line = True
+        """True if the last row ended with a line break."""
 
     def __iter__(self) -> Self:
         return self
@@ -87,6 +90,7 @@ class _CsvLines:
     def __next__(self) -> str:
         line = self._again.popleft() if self._again else _line_of(self._rest)
         if line == "":
+            self._is_read = True
             raise StopIteration
         self._size += LARGEST_PAYLOAD_BYTES if line is None else len(line)
         if self._taken and self._size > LARGEST_PAYLOAD_BYTES:
@@ -101,9 +105,18 @@ class _CsvLines:
         """End a row, and return the line in which it begins."""
         began = self.line
         self.line += len(self._taken)
+        self.ends_line = all(line.endswith(_LINE_ENDS) for line in self._taken[-1:])
         self._taken.clear()
         self._size = 0
         return began
+
+    @property
+    def is_at_end(self) -> bool:
+        """Say whether no row follows the last one, as far as that is known already.
+
+        It is known of a row without a line break, and behind a quote that is never closed.
+        """
+        return not self.ends_line or (self._is_read and not self._again)
 
     def end_broken_row(self) -> tuple[int, str]:
         """End a broken row; return number and text of its first line. Its others are read again."""
@@ -121,7 +134,8 @@ def _line_of(text: io.TextIOWrapper) -> str | None:
     return line if piece is line else None
 
 
-def _rows(name: str, text: io.TextIOWrapper, columns: Columns) -> Iterator[Payload]:
+def _rows(opened: Opened, text: io.TextIOWrapper, columns: Columns) -> Iterator[Payload]:
+    name = opened.name
     first = _line_of(text)
     if first is None:
         raise UsageWrong(f"{name}: line 1 is larger than {LARGEST_PAYLOAD_BYTES} bytes.")
@@ -132,7 +146,10 @@ def _rows(name: str, text: io.TextIOWrapper, columns: Columns) -> Iterator[Paylo
     else:
         header = _header(name, _first_row(name, reader), columns)
         lines.end_row()
+        if not (lines.ends_line or opened.is_packed):
+            opened.damages.append("its only line has no line break")
     fields = [columns.renamed.get(each.strip(), each.strip()) for each in header]
+    has_short_rows = False
     while True:
         try:
             cells = next(reader)
@@ -144,13 +161,23 @@ def _rows(name: str, text: io.TextIOWrapper, columns: Columns) -> Iterator[Paylo
             continue
         except csv.Error as error:
             line, broken = lines.end_broken_row()
+            if lines.is_at_end:
+                opened.damages.append(f"a quote of its last row, line {line}, is not closed")
             broken = broken if len(broken) <= LARGEST_FIELD_BYTES else broken[:_KEPT_OF_TOO_LARGE]
             kept = broken.rstrip("\r\n").encode(errors="replace")
             yield Payload(kept, None, line, error=f"Not a row of CSV: {error}.")
             continue
         line = lines.end_row()
-        if cells:
-            yield _row(cells, fields, columns, line)
+        if not cells:
+            continue
+        row = _row(cells, fields, columns, line)
+        is_short = len(cells) < len(fields)
+        if lines.is_at_end and (opened.damages or row.error or (is_short and not has_short_rows)):
+            opened.damages.append(f"its last row, line {line}, is cut off")
+            yield Payload(_text(cells), None, line, error="The row is cut off.")
+            continue
+        has_short_rows |= is_short
+        yield row
 
 
 def _first_row(name: str, reader: Iterator[list[str]]) -> list[str]:

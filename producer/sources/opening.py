@@ -15,23 +15,30 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 import zstandard
 
-from worker.errors import SourceChanged, UsageWrong
+from worker.errors import SourceChanged, SourceDamaged, UsageWrong
 
 STANDARD_INPUT: Final = "-"
 DAMAGED: Final = (EOFError, OSError, zlib.error, zstandard.ZstdError)
 """The exceptions that unpacking a damaged file raises."""
 _HEAD_BYTES: Final = 65_536
+_LINE_BREAK_BYTES: Final = 2
+"""The bytes of a line break in UTF-16."""
 _BUFFER_BYTES: Final = 1 << 20
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE: Final = tuple(bytes((first,)) + b"\x2a\x4d\x18" for first in range(0x50, 0x60))
+"""The beginnings of frames that hold nothing of the file; pzstd and seekable files have them."""
+_ZSTD_STEP_BYTES: Final = 1_024
+"""The bytes that are unpacked at once: zstd makes at most 32,768 times as many of them."""
 _PARQUET: Final = b"PAR1"
+_BEGINNINGS: Final = (_GZIP, _ZSTD, *_ZSTD_SKIPPABLE, _PARQUET)
 _NOT_ROWS: Final = {
     b"PK\x03\x04": "a zip archive (or a spreadsheet): unpack it first, or export it as CSV",
     b"%PDF": "a PDF",
@@ -66,12 +73,15 @@ class Opened:
     Args:
         name: As a person named it.
         format: By its content.
-        stream: UTF-8 without a byte order mark; for Parquet the file itself.
+        stream: UTF-8 without a byte order mark; for Parquet the file itself. It ends where the file
+            is damaged.
         packed: The file as it lies on the disk, to tell how far the reading is.
         size: Of the packed file; 0 where it is not known.
         digest: Of the packed content; "" where it can't be read twice.
         encoding: What the text was, e.g. `utf-8`.
         state: Of the file before anything of it was read; None for a pipe.
+        is_packed: It is gzip or zstd, which tells where it ends.
+        damages: Why the file is not whole, as far as it was read; see `refuse_damage`.
     """
 
     name: str
@@ -82,10 +92,36 @@ class Opened:
     digest: str
     encoding: str
     state: FileState | None = None
+    is_packed: bool = False
+    damages: list[str] = field(default_factory=list)
 
     def read_bytes(self) -> int:
         """Return how many bytes of the packed file were read; 0 where it is not known."""
         return self.packed.tell() if self.size else 0
+
+    def shows_its_end(self) -> bool:
+        """Say whether the file's last bytes can tell that nothing is missing of its last row.
+
+        A row of CSV that is cut off within its last cell looks like a whole one.
+        """
+        if self.format is not Format.CSV or not self.size or self.is_packed:
+            return True
+        last = os.pread(
+            self.packed.fileno(), _LINE_BREAK_BYTES, max(0, self.size - _LINE_BREAK_BYTES)
+        )
+        return last.replace(b"\0", b"").endswith((b"\n", b"\r"))
+
+    def refuse_damage(self, behind: str) -> None:
+        """Raise if what was read is not the whole file; to be called after the last row.
+
+        Args:
+            behind: The place behind which the rest is missing, for the message.
+
+        Raises:
+            SourceDamaged: It is cut off, can't be unpacked, or something else stands at its end.
+        """
+        if self.damages:
+            raise SourceDamaged(f"{self.name} is damaged: {behind}, {self.damages[0]}.")
 
     def refuse_change(self) -> None:
         """Raise if the file has changed since it was opened; to be called again after the last row.
@@ -93,11 +129,25 @@ class Opened:
         Raises:
             SourceChanged: It was written to since.
         """
-        if self.state is not None and FileState.of(self.packed.fileno()) != self.state:
-            raise SourceChanged(
-                f"{self.name} was written to while it was read, so that its rows may be half of "
-                "the old file and half of the new one."
-            )
+        now = FileState.of(self.packed.fileno())
+        if self.state is None or now == self.state or self._has_only_a_new_inode_time(now):
+            return
+        raise SourceChanged(
+            f"{self.name} was written to while it was read, so that its rows may be half of "
+            "the old file and half of the new one."
+        )
+
+    def _has_only_a_new_inode_time(self, now: FileState | None) -> bool:
+        """Say whether the content is the same although the inode was changed.
+
+        A new name, link, owner or permission changes it, and so does whoever writes to the file
+        and sets its time back.
+        """
+        if not (self.digest and now and self.state):
+            return False
+        if now._replace(inode_changed_ns=self.state.inode_changed_ns) != self.state:
+            return False
+        return _digest(self.packed) == self.digest
 
 
 @contextmanager
@@ -118,16 +168,19 @@ def opened(name: str, *, with_digest: bool = True) -> Iterator[Opened]:
         if state:
             packed.seek(0)
             size, digest = state.size, _digest(packed) if with_digest else ""
-        stream = stack.enter_context(_unpacked(io.BufferedReader(packed, _BUFFER_BYTES)))
-        head = _head(stream, name)
+        damages: list[str] = []
+        file = io.BufferedReader(packed, _BUFFER_BYTES)
+        stream = stack.enter_context(_unpacked(file, size, damages))
+        is_packed = stream is not file
+        head = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
         _refuse_other_kinds(name, head)
         if head.startswith(_PARQUET):
-            yield Opened(name, Format.PARQUET, stream, packed, size, digest, "", state)
-            return
-        encoding = _encoding(head)
-        text = _as_utf8(stream, encoding)
-        found = _format(_head(text, name))
-        yield Opened(name, found, text, packed, size, digest, encoding, state)
+            kind, text, encoding = Format.PARQUET, stream, ""
+        else:
+            encoding = _encoding(head)
+            text = _as_utf8(stream, encoding, damages)
+            kind = _format(text.peek(_HEAD_BYTES)[:_HEAD_BYTES])
+        yield Opened(name, kind, text, packed, size, digest, encoding, state, is_packed, damages)
 
 
 def _packed(name: str) -> io.FileIO:
@@ -145,30 +198,88 @@ def _packed(name: str) -> io.FileIO:
         raise UsageWrong(f"{name} can't be opened: {why}.") from error
 
 
-def _digest(packed: io.FileIO) -> str:
+def _digest(packed: BinaryIO) -> str:
+    """Return the digest of a file; it is read from the same place as before afterwards."""
     found = os.fstat(packed.fileno())
     known_by = (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
     if known_by not in _DIGESTS:
-        _DIGESTS[known_by] = hashlib.file_digest(packed, "sha256").hexdigest()[:24]
+        at = packed.tell()
         packed.seek(0)
+        content = hashlib.file_digest(packed, "sha256")  # type: ignore[arg-type]
+        _DIGESTS[known_by] = content.hexdigest()[:24]
+        packed.seek(at)
     return _DIGESTS[known_by]
 
 
-def _unpacked(stream: io.BufferedReader[Any]) -> io.BufferedReader[Any]:
+def _unpacked(
+    stream: io.BufferedReader[Any], size: int, damages: list[str]
+) -> io.BufferedReader[Any]:
     head = stream.peek(_HEAD_BYTES)
     if head.startswith(_GZIP):
-        return io.BufferedReader(gzip.GzipFile(fileobj=stream), _BUFFER_BYTES)
-    if head.startswith(_ZSTD):
-        reader = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
-        return io.BufferedReader(reader, _BUFFER_BYTES)
+        return _as_stream(_gunzipped(stream), damages)
+    if head.startswith((_ZSTD, *_ZSTD_SKIPPABLE)):
+        return _as_stream(_unzstd(stream), damages)
+    if 0 < size == len(head) and any(
+        begin != head and begin.startswith(head) for begin in _BEGINNINGS
+    ):
+        damages.append("only its first bytes are there")
+        return io.BufferedReader(io.BytesIO())
     return stream
 
 
-def _head(stream: io.BufferedReader[Any], name: str) -> bytes:
-    try:
-        return stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
-    except DAMAGED as error:
-        raise UsageWrong(f"{name} is damaged: it can't be unpacked ({error}).") from error
+def _gunzipped(stream: io.BufferedReader[Any]) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=stream) as file:
+        while piece := file.read1(_BUFFER_BYTES):
+            yield piece
+
+
+def _unzstd(stream: io.BufferedReader[Any]) -> Iterator[bytes]:
+    """Yield the content of all frames, of which some may be empty or hold nothing of the file.
+
+    Raises:
+        EOFError: The last frame is cut off, which a `stream_reader` of the library takes for its
+            end.
+    """
+    unpacker = zstandard.ZstdDecompressor()
+    piece = b""
+    while piece or (piece := stream.read(_ZSTD_STEP_BYTES)):
+        frame = unpacker.decompressobj()
+        while piece and not frame.eof:
+            yield frame.decompress(piece)
+            piece = frame.unused_data if frame.eof else stream.read(_ZSTD_STEP_BYTES)
+        if not frame.eof:
+            raise EOFError("the last frame is cut off")
+
+
+class _Pieces(io.RawIOBase):
+    """A stream made of pieces, which ends where making them raises that the file is damaged."""
+
+    def __init__(self, pieces: Iterator[bytes], damages: list[str]) -> None:
+        self._pieces = pieces
+        self._damages = damages
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Say that the stream can be read."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what io hands over
+        """Read the next bytes; whatever stands before the damage is read first."""
+        try:
+            while not self._left:
+                self._left = memoryview(next(self._pieces))
+        except StopIteration:
+            return 0
+        except DAMAGED as error:
+            self._damages.append(f"it can't be unpacked to its end ({error})")
+            return 0
+        count = min(len(buffer), len(self._left))
+        buffer[:count], self._left = self._left[:count], self._left[count:]
+        return count
+
+
+def _as_stream(pieces: Iterator[bytes], damages: list[str]) -> io.BufferedReader[Any]:
+    return io.BufferedReader(_Pieces(pieces, damages), _BUFFER_BYTES)
 
 
 def _refuse_other_kinds(name: str, head: bytes) -> None:
@@ -194,40 +305,27 @@ def _is_no_utf8(character: str) -> bool:
     return "\udc80" <= character <= "\udcff"
 
 
-def _as_utf8(stream: io.BufferedReader[Any], encoding: str) -> io.BufferedReader[Any]:
+def _as_utf8(
+    stream: io.BufferedReader[Any], encoding: str, damages: list[str]
+) -> io.BufferedReader[Any]:
     if encoding != "utf-8":
-        return io.BufferedReader(_Recoded(stream, encoding), _BUFFER_BYTES)
+        return _as_stream(_recoded(stream, encoding), damages)
     if stream.peek(len(_BOM)).startswith(_BOM):
         stream.read(len(_BOM))
     return stream
 
 
-class _Recoded(io.RawIOBase):
-    """A stream in another encoding, read as UTF-8; what can't be decoded becomes U+FFFD."""
-
-    def __init__(self, stream: io.BufferedReader[Any], encoding: str) -> None:
-        self._stream = stream
-        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
-        self._left = b""
-        self._began = False
-
-    def readable(self) -> bool:
-        """Say that the stream can be read."""
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what io hands over
-        """Read the next bytes."""
-        while not self._left:
-            piece = self._stream.read1(_BUFFER_BYTES)
-            text = self._decoder.decode(piece, final=not piece)
-            if not self._began:
-                text, self._began = text.removeprefix("\ufeff"), bool(text)
-            self._left = text.encode()
-            if not piece:
-                break
-        count = min(len(buffer), len(self._left))
-        buffer[:count], self._left = self._left[:count], self._left[count:]
-        return count
+def _recoded(stream: io.BufferedReader[Any], encoding: str) -> Iterator[bytes]:
+    """Yield a text in another encoding as UTF-8; what can't be decoded becomes U+FFFD."""
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    begun = False
+    while piece := stream.read1(_BUFFER_BYTES):
+        text = decoder.decode(piece)
+        if not begun:
+            text, begun = text.removeprefix("\ufeff"), bool(text)
+        yield text.encode()
+    if decoder.getstate()[0]:
+        raise EOFError("its last character is cut off")
 
 
 def _format(head: bytes) -> Format:
@@ -245,12 +343,18 @@ def _format(head: bytes) -> Format:
 
 
 class FileState(NamedTuple):
-    """The identity of a file's content at one moment: inode, size and modification time."""
+    """The identity of a file's content at one moment: inode, size and times.
+
+    Attributes:
+        changed_ns: When it was written to, which anybody may set.
+        inode_changed_ns: When that, or anything else of the inode, was last changed or set.
+    """
 
     device: int
     inode: int
     size: int
     changed_ns: int
+    inode_changed_ns: int
 
     @classmethod
     def of(cls, file: str | os.PathLike[str] | int) -> Self | None:
@@ -261,4 +365,4 @@ class FileState(NamedTuple):
             return None
         if not stat.S_ISREG(found.st_mode):
             return None
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from importlib import import_module
-from typing import Any, Final
+from shutil import copyfileobj
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Final
 
 from producer.events.payloads import Payload
 from producer.sources.opening import STANDARD_INPUT, Opened
@@ -19,8 +22,10 @@ _BATCH_ROWS: Final = 1_000
 def read_parquet(opened: Opened) -> Iterator[Payload]:
     """Yield a payload for each row; its line is the number of the row, from 1.
 
+    A file that is packed once more is unpacked into a temporary one, since its end is read first.
+
     Raises:
-        UsageWrong: pyarrow is not installed, or the file is damaged or a pipe.
+        UsageWrong: pyarrow is not installed, or the file is a pipe.
     """
     if opened.name == STANDARD_INPUT or not opened.size:
         raise UsageWrong("Parquet can't be read from a pipe: name the file.")
@@ -32,13 +37,20 @@ def read_parquet(opened: Opened) -> Iterator[Payload]:
             f"{opened.name} is Parquet, which needs an extra: pip install 'segrelay[parquet]'."
         ) from error
     number = 0
-    try:
-        for batch in parquet.ParquetFile(opened.stream).iter_batches(_BATCH_ROWS):
-            for row in batch.to_pylist():
-                number += 1
-                yield Payload(b"", _plain(row), number)
-    except arrow.ArrowException as error:
-        raise UsageWrong(f"{opened.name} is damaged behind row {number}: {error}.") from error
+    with ExitStack() as stack:
+        file: BinaryIO = opened.stream
+        if opened.is_packed:
+            file = stack.enter_context(TemporaryFile())
+            copyfileobj(opened.stream, file)
+        if opened.damages:
+            return
+        try:
+            for batch in parquet.ParquetFile(file).iter_batches(_BATCH_ROWS):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Payload(b"", _plain(row), number)
+        except (arrow.ArrowException, OSError) as error:
+            opened.damages.append(f"row {number + 1} can't be read ({str(error).rstrip('.')})")
 
 
 def _plain(value: Any) -> Any:

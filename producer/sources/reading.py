@@ -9,7 +9,7 @@ the start, so that a value which broke off is noticed at the next line.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import orjson
@@ -31,8 +31,20 @@ _DEEPEST: Final = 100_000
 """The depth of nesting at which the rest of a line is skipped; parsers give up at 1,024."""
 
 
+OnDamage = Callable[[str], object]
+"""A function that is told why a source is not whole, e.g. "the array of line 1 has no end"."""
+
+
+def ignore_damage(why: str) -> None:
+    """Ignore that a source is not whole: it is a part of a file, which others judge."""
+
+
 def read_payloads(
-    source: Lines, *, largest_bytes: int = LARGEST_PAYLOAD_BYTES, first_line: int = 1
+    source: Lines,
+    *,
+    largest_bytes: int = LARGEST_PAYLOAD_BYTES,
+    first_line: int = 1,
+    on_damage: OnDamage = ignore_damage,
 ) -> Iterator[Payload | None]:
     """Yield the payloads of a source; a line that is an array becomes one payload with a list.
 
@@ -43,6 +55,8 @@ def read_payloads(
         source: Bytes of UTF-8, with or without a byte order mark.
         largest_bytes: What is larger is refused as `too_large`.
         first_line: Number of the line with which the source begins.
+        on_damage: Told at the end if the source ends within a payload, or with something that is
+            none.
     """
     reader = _PayloadReader(largest_bytes)
     number = first_line - 1
@@ -56,7 +70,7 @@ def read_payloads(
             fragment = fragment.removeprefix(_BOM)
         began, ended = ended, fragment.endswith(b"\n")
         yield from reader.feed(fragment, number, is_line=began and ended, ends_line=ended)
-    yield from reader.end(number)
+    yield from reader.end(number, on_damage, is_line=ended)
 
 
 class _PayloadReader:
@@ -81,6 +95,7 @@ class _PayloadReader:
         self._broken_size = 0
         self._amid_broken = False
         self._skipping = False
+        self._behind_array = False
 
     def feed(
         self, text: bytes, number: int, *, is_line: bool, ends_line: bool
@@ -99,6 +114,7 @@ class _PayloadReader:
             value = _value_of_line(stripped) if is_line or not ends_line else None
             if value is not None:
                 yield from self._close_broken()
+                self._behind_array |= isinstance(value[0], list)
                 yield Payload(stripped, value[0], number)
                 return
         if self._depth and not self._tail and self._broke_off(text):
@@ -107,8 +123,14 @@ class _PayloadReader:
                 yield from self._close_broken()
         yield from self._scan(self._tail + text, number, ends_line=ends_line)
 
-    def end(self, number: int) -> Iterator[Payload]:
-        """Take the end of the source."""
+    def end(self, number: int, on_damage: OnDamage, *, is_line: bool) -> Iterator[Payload]:
+        """Take the end of the source; `is_line`: its last line ends with a line break."""
+        if self._open and not (is_line and self._is_broken_line(number)):
+            on_damage(f"what begins in line {self._open[0][0]} has no end")
+        elif self._in_array:
+            on_damage(f"the array that begins in line {self._array_line} has no end")
+        elif self._tail or (self._broken and (self._behind_array or not is_line)):
+            on_damage(f"its last line, {number}, can't be read")
         if self._tail:
             self._note_broken(number, self._tail)
         yield from self._give_up()
@@ -116,6 +138,11 @@ class _PayloadReader:
         if self._in_array:
             message = f"The array that begins in line {self._array_line} is not closed."
             yield Payload(b"", None, number, self._index, message)
+
+    def _is_broken_line(self, number: int) -> bool:
+        """Say whether the open value is one line, and no line that others would go on with."""
+        begun = self._open[0][0] == number and not self._in_array
+        return begun and self._last not in {b"{", *_MAY_PRECEDE}
 
     def _broke_off(self, text: bytes) -> bool:
         starts = text.lstrip(_SPACE)[:1]
@@ -148,7 +175,7 @@ class _PayloadReader:
             if self._depth == 0:
                 if kind == b"]" and self._in_array:
                     yield from self._between(text[begin : token.start()], number)
-                    self._in_array = False
+                    self._in_array, self._behind_array = False, True
                 else:
                     self._note_broken(number, text[begin : token.end()])
                 begin = token.end()

@@ -23,7 +23,7 @@ from producer.sources.blocks import blocks_of
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import FileState, Opened, opened
 from producer.sync.sources import Look
-from worker.errors import ScanExpired, SourceChanged, UsageWrong
+from worker.errors import ScanExpired, SourceChanged, SourceDamaged, UsageWrong
 
 PAGE_ROWS: Final = 1_000
 CALM_SECONDS: Final = 30.0
@@ -40,6 +40,7 @@ class _Chosen(NamedTuple):
 
     name: str
     changed_ns: int
+    inode_changed_ns: int
     size: int
     inode: int
     row: int = 0
@@ -61,7 +62,7 @@ class _Chosen(NamedTuple):
 
     @classmethod
     def of(cls, name: str, state: FileState) -> Self:
-        return cls(name, state.changed_ns, state.size, state.inode)
+        return cls(name, state.changed_ns, state.inode_changed_ns, state.size, state.inode)
 
 
 class FileSource:
@@ -96,18 +97,20 @@ class FileSource:
 
         Raises:
             ScanExpired: The file is not what it was when the scan began; its rows are kept back.
+            SourceDamaged: The file is not whole, or it is CSV and does not end with a line break.
             UsageWrong: There is no complete file, or it can't be read.
         """
         chosen = _Chosen.loads(start) if start else self._newest()
         if self._at != chosen or self._file is None:
             self._file = self._open(chosen)
-        payloads = self._read(self._file)
+        file, self._file = self._file, None  # its rows have no end after an error: opened anew
+        payloads = self._read(file)
         rows: list[dict[str, Any]] = [
             payload.value
             for payload in payloads
             if not payload.error and isinstance(payload.value, dict)
         ]
-        self._at = chosen._replace(row=chosen.row + len(payloads))
+        self._at, self._file = chosen._replace(row=chosen.row + len(payloads)), file
         return Page(
             rows=rows,
             following=self._at.dumps() if len(payloads) == PAGE_ROWS else "",
@@ -152,6 +155,11 @@ class FileSource:
         file = self._stack.enter_context(opened(chosen.name, with_digest=False))
         if not file.state or _Chosen.of(chosen.name, file.state) != chosen._replace(row=0):
             raise _changed(chosen.name)
+        if not file.shows_its_end():
+            raise SourceDamaged(
+                f"{chosen.name} is damaged: its last row has no line break, so nobody can tell "
+                "whether it is cut off."
+            )
         rows = _rows(file, self._columns)
         self._stack.enter_context(closing(rows))  # what reads ends before its file is closed
         self._rows = islice(rows, chosen.row, None)

@@ -75,6 +75,7 @@ class Leaving:
 
     def _end(self) -> None:
         self.run.known = list(self.run.destinations)
+        self.run.settled = self.run.origin
         self.run.allowed = 0
         self.run.end(self.book.now_ms(), outcome="done")
 

@@ -53,6 +53,7 @@ class Run:
         doubt: Why a person has to confirm.
         failures: Steps in a row that came to nothing.
         refused: Trying again does not help: somebody has to act.
+        settled: The origin of the last scan after which it was known who has left.
         problem: What stopped the last of them.
         begun_ms, ended_ms, next_ms: By Redis' clock.
         last: What the last run that ended came to.
@@ -85,6 +86,7 @@ class Run:
     doubt: str = ""
     failures: int = 0
     refused: bool = False
+    settled: str = ""
     problem: str = ""
     begun_ms: int = 0
     ended_ms: int = 0
@@ -113,14 +115,15 @@ class Run:
         """Say whether the run has nothing more to do."""
         return self.phase is Phase.IDLE
 
-    def was_done_with(self, at_us: int) -> bool:
-        """Say whether the run before this one has finished with a source of that time.
+    def was_done_with(self, at_us: int, origin: str) -> bool:
+        """Say whether the run before this one has finished with a source of that time and state.
 
         A run that began again has not: whom only the file before had counts as seen.
         """
         return (
             self.last.get("outcome") in CERTAIN
             and self.last.get("at_us") == at_us
+            and self.settled == origin
             and not self.last.get("restarts")
             and set(self.destinations) <= set(self.known)
         )
@@ -136,6 +139,7 @@ class Run:
             known=self.known,
             failures=self.failures,
             refused=self.refused,
+            settled=self.settled,
             begun_ms=now_ms,
             last=self.last,
         )
@@ -177,6 +181,8 @@ class Run:
             return ""
         if self.bad:
             return f"{self.bad:,} rows can't be read, {gone:,} members are missing"
+        if not self.rows and self.last_total < 0:
+            return f"the file has no rows, {gone:,} members are missing"
         distinct = min(self.seen.values(), default=0) + self.unplaced + self.shared
         if distinct < self._expected():
             return (
@@ -237,4 +243,6 @@ class Run:
             case Phase.CONFIRM:
                 return f"waits for `segrelay sync confirm`: {self.doubt}"
             case Phase.IDLE:
-                return f"done: {self.rows:,} scanned, {counts}, {self.left:,} left"
+                outcome = self.last.get("outcome", "done")
+                word = "done" if outcome in CERTAIN else outcome
+                return f"{word}: {self.rows:,} scanned, {counts}, {self.left:,} left"

@@ -18,7 +18,13 @@ from producer.sync.sources import SyncSource
 from worker.contract.events import Event
 from worker.contract.redis.accept import Member
 from worker.contract.words import BACKFILL, LIVE, Direction
-from worker.errors import LyticsUnavailable, PayloadRefused, ScanExpired, UsageWrong
+from worker.errors import (
+    LyticsUnavailable,
+    PayloadRefused,
+    ScanExpired,
+    SourceDamaged,
+    UsageWrong,
+)
 
 GROUP_ROWS: Final = 1_000
 UNPLACED_KEPT: Final = 100
@@ -49,6 +55,7 @@ class Scanning:
         """Scan until the end, or until the step is over; what was compared is saved.
 
         Raises:
+            SourceDamaged: The source is a file, and not whole.
             LyticsUnavailable: The source can't be read now, or its clock is wrong.
         """
         while self.run.phase is Phase.SCAN:
@@ -82,7 +89,7 @@ class Scanning:
                 page = self.source.page(start)
             except ScanExpired:
                 return rows, None
-            except LyticsUnavailable:
+            except (LyticsUnavailable, SourceDamaged):
                 if last is None:
                     raise
                 break
@@ -121,7 +128,7 @@ class Scanning:
             )
         if at_us - now_us > FUTURE_TOLERANCE_US:
             raise UsageWrong(f"The newest export is of {format_time(at_us)}, which is to come.")
-        if at_us == self.run.at_us and self.run.was_done_with(at_us):
+        if at_us == self.run.at_us and self.run.was_done_with(at_us, page.origin):
             self.run.end(now_us // 1000, outcome="unchanged")
         self.run.at_us = at_us
 

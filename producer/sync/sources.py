@@ -40,6 +40,7 @@ class SyncSource(Protocol):
 
         Raises:
             ScanExpired: The scan has to begin anew.
+            SourceDamaged: It is a file, and not whole.
             LyticsUnavailable: It can't be read now.
         """
 

@@ -30,6 +30,7 @@ from worker.errors import (
     OperationsMustAct,
     ScanExpired,
     SegrelayError,
+    SourceDamaged,
     UsageWrong,
     WeMustAct,
 )
@@ -110,6 +111,9 @@ class Syncing:
             if isinstance(error, WeMustAct):
                 raise
             return Step(f"{run.line()}; {error.message}", wait_seconds=self._left(run))
+        except SourceDamaged as error:
+            self._end_damaged(run, error)
+            return Step(f"{run.line()}; {run.problem}")
         run.failures, run.refused, run.next_ms = 0, False, self._next_ms(run)
         self.book.save(run, ends=True)
         return Step(run.line(), more=run.is_under_way)
@@ -199,6 +203,16 @@ class Syncing:
         self.log.warning(
             "sync.waits", sync=self.book.name, failures=run.failures, reason=error.message
         )
+
+    def _end_damaged(self, run: Run, error: SourceDamaged) -> None:
+        """End a run whose file is not whole; the next one begins with the newest file again."""
+        run.problem = (
+            f"{error.message} Nobody is taken out by it. Write the export once more, as a whole."
+        )
+        run.end(self.book.now_ms(), outcome="damaged")
+        run.failures, run.refused, run.next_ms = run.failures + 1, True, self._next_ms(run)
+        self.book.save(run, ends=True)
+        self.log.error("sync.damaged", sync=self.book.name, reason=error.message)
 
     def _wait_seconds(self, run: Run, error: SegrelayError) -> float:
         match error:

@@ -17,7 +17,7 @@ from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from worker.contract.redis.acts import Act
 from worker.contract.triggers.pauses import TRIGGER, Pause, set_pause
-from worker.errors import RedisUnavailable, UsageWrong
+from worker.errors import RedisUnavailable, SourceDamaged, UsageWrong
 
 
 def person(number, **entry):
@@ -306,6 +306,50 @@ def test_a_full_redis_is_said_after_the_timeout(run, file, client):
 
 
 def test_no_profile_field_is_printed(run, file):
-    result = run(file(lines(person(1, enter="soon"), person(2)) + b'\n{"email": "eve@example.com"'))
+    broken = b'\n{"email": "eve@example.com"\n'
+    result = run(file(lines(person(1, enter="soon"), person(2)) + broken + lines(person(3))))
 
     assert "@example.com" not in result.output
+
+
+LAYOUTS = {
+    "lines": b"".join(orjson.dumps(person(n)) + b"\n" for n in range(100)),
+    "array": orjson.dumps([person(n) for n in range(100)]),
+    "pretty array": orjson.dumps([person(n) for n in range(100)], option=orjson.OPT_INDENT_2),
+    "one after the other": b"".join(orjson.dumps(person(n)) for n in range(100)),
+    "pretty objects": b"\n".join(
+        orjson.dumps(person(n), option=orjson.OPT_INDENT_2) for n in range(100)
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99, 0.999])
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_file_that_is_cut_off_is_told_and_what_stands_before_is_sent(
+    run, file, client, *, layout, share, piped
+):
+    content = LAYOUTS[layout][: 1 + int(share * len(LAYOUTS[layout]))].rstrip(b"\n }")
+    content = content or b"{"
+
+    with pytest.raises(SourceDamaged, match="is damaged") as told:
+        run(*(("-",) if piped else (file(content),)), stdin=content if piped else None)
+
+    assert (told.value.exit_code, "@example.com" in told.value.message) == (1, False)
+    whole = int(share * 100)
+    assert whole - 1 <= len(entries(client)) <= whole
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_junk_behind_the_end_of_a_file_is_told(run, file, client, layout):
+    with pytest.raises(SourceDamaged, match="is damaged"):
+        run(file(LAYOUTS[layout] + b"junk"))
+
+    assert len(entries(client)) == 100
+
+
+def test_a_dry_run_tells_that_a_file_is_cut_off_too(run, file, client):
+    with pytest.raises(SourceDamaged, match="would be sent"):
+        run(file(LAYOUTS["array"][:-1]), "--dry-run")
+
+    assert client.keys("*") == []

@@ -1,6 +1,7 @@
 """Backfills as processes on a real Redis: killed, resumed, paused, aborted, and never wrong."""
 
 import gzip
+import io
 import os
 import random
 import signal
@@ -14,7 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import orjson
+import pyarrow as pa
 import pytest
+import zstandard
+from pyarrow.parquet import write_table
 
 from ops.embedded import lifecycle as embedded
 from producer.backfill.book import JobBook
@@ -24,6 +28,7 @@ from producer.backfill.reading import Reading, read_job
 from producer.sources.blocks import Block
 from tests.integration.producer.backfill.backfill_relay import PARTITIONS, Relay
 from tests.nightly import amount
+from tests.unit.producer.sources.test_cuts import SKIPPABLE
 from tests.waiting import until
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
@@ -196,20 +201,68 @@ def test_what_publishes_ends_with_its_reader_also_while_it_waits_for_room(
     until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in publishing))
 
 
-def test_a_reader_that_fails_leaves_counts_that_are_right(relay: Relay, tmp_path: Path) -> None:
+CUT_ROWS = 6_000
+CUT = {
+    "lines": lambda rows: b"\n".join(map(orjson.dumps, rows)),
+    "lines in gzip": lambda rows: gzip.compress(CUT["lines"](rows), 1),
+    "lines in zstd": lambda rows: zstandard.compress(CUT["lines"](rows)),
+    "lines in frames of zstd": lambda rows: b"".join(
+        zstandard.compress(orjson.dumps(row) + b"\n") for row in rows
+    ),
+    "array": orjson.dumps,
+    "array in zstd": lambda rows: zstandard.compress(orjson.dumps(rows)),
+    "pretty": lambda rows: b"\n".join(orjson.dumps(r, option=orjson.OPT_INDENT_2) for r in rows),
+    "csv": lambda rows: (
+        b"email,pad\n" + b"".join(f'{r["email"]},"{r["pad"]}"\n'.encode() for r in rows)
+    ),
+    "csv in zstd": lambda rows: SKIPPABLE + zstandard.compress(CUT["csv"](rows)),
+}
+
+
+@pytest.mark.parametrize("how", CUT)
+def test_a_job_of_a_file_that_is_cut_off_fails_and_keeps_what_was_read(
+    how: str, relay: Relay, tmp_path: Path
+) -> None:
     rng = random.Random(1)
-    rows = (
-        orjson.dumps({"email": f"p{n}@example.com", "pad": rng.randbytes(400).hex()})
-        for n in range(12_000)
-    )
-    packed = gzip.compress(b"\n".join(rows))
-    damaged = tmp_path / "damaged.ndjson.gz"
-    damaged.write_bytes(packed[: len(packed) * 85 // 100])
+    rows = [
+        {"email": f"p{n}@example.com", "pad": rng.randbytes(200).hex()} for n in range(CUT_ROWS)
+    ]
+    content = CUT[how](rows)
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(content[: len(content) * 9 // 10])
 
     ran = relay.run("start", str(damaged), *_NAMED)
 
-    assert (ran.returncode, b"is damaged" in ran.stderr) == (2, True)
-    assert relay.document("status", "j")["rows"] == len(relay.published("j")) > 0
+    assert (ran.returncode, b"is damaged" in ran.stderr) == (1, True), ran.stderr
+    found = relay.document("status", "j")
+    emails = relay.published("j")
+    assert (found["state"], "is damaged" in found["problem"]) == ("failed", True)
+    assert found["accepted"] == len(emails) == len(set(emails))
+    assert found["rows"] - found["refused"] == len(emails)
+    assert set(emails) == {row["email"] for row in rows[: len(emails)]}
+    assert CUT_ROWS // 2 < len(emails) < CUT_ROWS
+    damaged.write_bytes(content)
+    assert relay.run("start", str(damaged), "--name", "whole", *AS_OF).returncode == 0
+    assert len(relay.published("whole")) == CUT_ROWS
+
+
+@pytest.mark.parametrize("how", ["parquet", "lines in zstd"])
+def test_a_file_of_which_no_row_can_be_read_leaves_no_job_behind(
+    how: str, relay: Relay, tmp_path: Path
+) -> None:
+    rows = [{"email": f"p{n}@example.com"} for n in range(1_000)]
+    out = io.BytesIO()
+    write_table(pa.Table.from_pylist(rows), out)
+    content = out.getvalue() if how == "parquet" else CUT[how](rows)
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(content[:-1])
+
+    for command in ("start", "plan"):
+        named = _NAMED if command == "start" else AS_OF
+        ran = relay.run(command, str(damaged), *named)
+
+        assert (ran.returncode, b"is damaged" in ran.stderr) == (1, True)
+    assert relay.document("list") == []
 
 
 def test_an_error_of_redis_that_nobody_expects_ends_the_reading(

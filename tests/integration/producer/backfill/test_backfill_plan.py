@@ -57,13 +57,13 @@ def test_a_plan_counts_names_bad_rows_and_shows_masked_bodies(relay: Relay, tmp_
 
 def test_a_plan_for_people_reads_like_one(relay: Relay, tmp_path: Path) -> None:
     path = tmp_path / "people.ndjson"
-    path.write_bytes(b"\n".join([*GOOD[:10], b"{broken"]))
+    path.write_bytes(b"\n".join([*GOOD[:9], b"{broken", GOOD[9]]))
 
     ran = relay.run("plan", str(path), *AS_OF)
 
     told = ran.stdout.decode()
     assert "11 rows: 10 events, 0 unmatched, 1 refused" in told
-    assert "people.ndjson:11: unreadable" in told
+    assert "people.ndjson:10: unreadable" in told
     assert "p1@example.com" not in told
 
 

@@ -1,14 +1,23 @@
 """A sync whose source is the newest export in a folder."""
 
+import csv
+import gzip
+import io
 import os
 import time
 
+import orjson
+import pyarrow as pa
 import pytest
+import zstandard
+from pyarrow.parquet import write_table
 
 from producer.sync.files import FileSource
 from producer.sync.run import Phase
 from tests.integration.producer.sync_world import emails
 from tests.nightly import amount
+from tests.unit.producer.sources.test_cuts import SKIPPABLE
+from tests.waiting import until
 from worker.errors import UsageWrong
 
 
@@ -66,6 +75,27 @@ def test_an_export_with_bad_rows_takes_nobody_out(world, exports):
 
     assert run.phase is Phase.CONFIRM
     assert "can't be read" in run.doubt
+    assert world.deliveries() == []
+
+
+@pytest.mark.parametrize("content", ["", "email,first_name\n"])
+def test_an_export_without_rows_takes_nobody_out_until_somebody_confirms_it(
+    content, world, exports
+):
+    exports("1.csv", range(10), minutes_ago=30)
+    world.run()
+    world.clear()
+    newest = exports("2.csv", range(0), minutes_ago=20)
+    at = newest.stat().st_mtime
+    newest.write_text(content)
+    os.utime(newest, (at, at))
+
+    run = world.run()
+
+    assert (run.phase, run.doubt) == (
+        Phase.CONFIRM,
+        "the file has no rows, 10 members are missing",
+    )
     assert world.deliveries() == []
 
 
@@ -182,3 +212,96 @@ def test_exits_wait_where_a_file_goes_on_growing_after_it_was_read(world, export
     run = syncing.book.peek()
     assert (run.last["outcome"], run.restarts, run.left) == ("done", 1, 0)
     assert world.inside() == emails(range(1_500))
+
+
+def rewrite_with_its_time_set_back(path, numbers):
+    """Rewrite an export in place, as large as before."""
+    before = path.stat()
+    clock = path.with_suffix(".part")
+    until(lambda: clock.touch() or clock.stat().st_ctime_ns != before.st_ctime_ns)
+    with path.open("r+") as file:
+        file.write("email,first_name\n" + "".join(f"p{n}@example.com,Ann\n" for n in numbers))
+        file.truncate()
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def test_a_file_that_is_rewritten_with_its_time_set_back_is_read_anew(world, exports):
+    newest = exports("1.csv", range(5_000, 8_000), minutes_ago=20)
+    syncing = world.syncing()
+    assert syncing.step(forced=True, is_over=lambda: True).more
+
+    rewrite_with_its_time_set_back(newest, range(4_000, 7_000))
+    while syncing.step().more:
+        pass
+
+    run = syncing.book.peek()
+    assert (run.last["outcome"], run.restarts) == ("done", 1)
+    assert world.known() >= emails(range(4_000, 7_000))
+
+
+def test_an_export_that_was_rewritten_since_with_its_time_set_back_is_not_unchanged(world, exports):
+    newest = exports("1.csv", range(5_000, 5_100), minutes_ago=20)
+    assert world.run().last["outcome"] == "done"
+
+    rewrite_with_its_time_set_back(newest, range(5_010, 5_110))
+
+    run = world.run()
+    assert (run.last["outcome"], run.entered, run.left) == ("done", 10, 10)
+    assert world.run().last["outcome"] == "unchanged"
+
+
+PACKED = {
+    "csv": lambda text: text,
+    "csv in gzip": gzip.compress,
+    "csv in zstd": zstandard.compress,
+    "csv in two frames of zstd": lambda text: b"".join(
+        map(zstandard.compress, (text[:999], text[999:]))
+    ),
+    "csv behind a skippable frame": lambda text: SKIPPABLE + zstandard.compress(text),
+    "lines": lambda text: b"".join(orjson.dumps(row) + b"\n" for row in rows_of(text)),
+    "lines in zstd": lambda text: zstandard.compress(PACKED["lines"](text)),
+    "array": lambda text: orjson.dumps(rows_of(text)),
+    "array in gzip": lambda text: gzip.compress(PACKED["array"](text)),
+    "objects, pretty": lambda text: b"".join(
+        orjson.dumps(row, option=orjson.OPT_INDENT_2) for row in rows_of(text)
+    ),
+    "parquet": lambda text: parquet_of(rows_of(text)),
+    "parquet in zstd": lambda text: zstandard.compress(PACKED["parquet"](text)),
+}
+
+
+def rows_of(text):
+    return list(csv.DictReader(io.StringIO(text.decode())))
+
+
+def parquet_of(rows):
+    out = io.BytesIO()
+    write_table(pa.Table.from_pylist(rows), out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("how", PACKED)
+def test_an_export_that_is_cut_off_takes_nobody_out_and_a_whole_one_does(how, world, exports):
+    world.configure(source="file:exports/*")
+    exports("1", range(1_500), minutes_ago=60)
+    assert world.run().entered == 1_500
+    newest = exports("2", range(40, 1_500), minutes_ago=20)
+    whole = PACKED[how](newest.read_bytes())
+    at = newest.stat().st_mtime
+    world.clear()
+
+    for share in (0.5, 0.99, 0.999):
+        newest.write_bytes(whole[: int(len(whole) * share)].rstrip(b"\r\n}"))
+        os.utime(newest, (at, at))
+        run = world.run()
+
+        assert (run.last["outcome"], run.left, run.phase) == ("damaged", 0, Phase.IDLE)
+        assert "is damaged" in run.problem
+        assert world.deliveries() == []
+
+    newest.write_bytes(whole)
+    os.utime(newest, (at, at))
+    run = world.run()
+
+    assert (run.last["outcome"], run.left, run.problem, run.failures) == ("done", 40, "", 0)

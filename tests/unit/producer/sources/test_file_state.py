@@ -9,6 +9,7 @@ import pytest
 from producer.sources.blocks import blocks_of
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import FileState, opened
+from tests.waiting import until
 from worker.errors import SourceChanged
 
 LINES = b'{"email":"ann@example.com"}\n{"email":"bob@example.com"}\n'
@@ -29,7 +30,22 @@ def cut(path: Path) -> None:
         file.truncate(10)
 
 
-@pytest.mark.parametrize("change", [rewritten, grown, cut])
+def rewritten_with_its_time_set_back(path: Path) -> None:
+    before = path.stat()
+    until(lambda: touched(path).st_ctime_ns != before.st_ctime_ns)
+    path.write_bytes(LINES.replace(b"bob", b"eve"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def touched(path: Path) -> os.stat_result:
+    """Touch another file, and return its times: those of the next write are not earlier."""
+    clock = path.with_name("clock")
+    clock.touch()
+    return clock.stat()
+
+
+@pytest.mark.parametrize("change", [rewritten, grown, cut, rewritten_with_its_time_set_back])
 def test_a_file_that_is_written_to_while_it_is_read_is_refused(
     change: Callable[[Path], None], tmp_path: Path
 ) -> None:
@@ -53,6 +69,25 @@ def test_a_file_of_that_name_that_took_its_place_changes_nothing_of_what_is_read
         (tmp_path / "next").write_bytes(LINES + LINES)
         (tmp_path / "next").rename(path)
         read = [row for block in blocks_of(found, Columns()) for row in block.payloads()]
+        found.refuse_change()
+
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize("touch", [os.link, lambda path, _: path.chmod(0o600), os.rename])
+def test_a_new_link_name_or_permission_changes_nothing_of_what_is_read(
+    touch: Callable[[Path, Path], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "export.json"
+    path.write_bytes(LINES)
+
+    with opened(str(path)) as found:
+        rows = (row for block in blocks_of(found, Columns()) for row in block.payloads())
+        first = next(rows)
+        until(lambda: touched(path).st_ctime_ns != path.stat().st_ctime_ns)
+        touch(path, tmp_path / "other")
+        found.refuse_change()
+        read = [first, *rows]
         found.refuse_change()
 
     assert len(read) == 2

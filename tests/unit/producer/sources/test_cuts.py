@@ -1,0 +1,274 @@
+"""A file that is cut off, or has something else at its end, is damaged and never read as whole."""
+
+import gzip
+import io
+import random
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pytest
+import zstandard
+from pyarrow.parquet import write_table
+
+from producer.sources.blocks import blocks_of
+from producer.sources.csv_rows import Columns
+from producer.sources.opening import opened
+from worker.errors import SegrelayError, SourceDamaged, UsageWrong
+
+COUNT = 1_500
+PEOPLE = [{"email": f"p{n}@example.com", "n": str(n * 7919), "city": "Köln"} for n in range(COUNT)]
+EMAILS = [person["email"] for person in PEOPLE]
+ORIGINAL = {person["email"]: person for person in PEOPLE}
+OBJECTS = [orjson.dumps(person) for person in PEOPLE]
+SKIPPABLE = b"\x5a\x2a\x4d\x18\x06\x00\x00\x00hello\n"
+"""A frame of zstd that holds nothing of the file."""
+
+
+def table(separator: str = ",", quote: str = "", end: str = "\n") -> bytes:
+    rows = [("email", "n", "city"), *(tuple(person.values()) for person in PEOPLE)]
+    lines = (separator.join(f"{quote}{cell}{quote}" for cell in row) for row in rows)
+    return "".join(line + end for line in lines).encode()
+
+
+def parquet() -> bytes:
+    out = io.BytesIO()
+    write_table(pa.Table.from_pylist(PEOPLE), out, row_group_size=500)
+    return out.getvalue()
+
+
+def in_two(pack: Callable[[bytes], bytes], text: bytes) -> bytes:
+    half = len(text) // 2
+    return pack(text[:half]) + pack(text[half:])
+
+
+LINES = b"".join(text + b"\n" for text in OBJECTS)
+TEXTS = {
+    "lines": LINES,
+    "lines of Windows": LINES.replace(b"\n", b"\r\n"),
+    "lines in utf-16": LINES.decode().encode("utf-16"),
+    "one after the other": b"".join(OBJECTS),
+    "pretty": b"\n".join(orjson.dumps(person, option=orjson.OPT_INDENT_2) for person in PEOPLE),
+    "array": b"[" + b",".join(OBJECTS) + b"]",
+    "array of lines": b"[\n" + b",\n".join(OBJECTS) + b"\n]\n",
+    "array, pretty": orjson.dumps(PEOPLE, option=orjson.OPT_INDENT_2),
+    "csv": table(),
+    "csv in quotes": table(quote='"'),
+    "csv of Windows": table(";", end="\r\n"),
+    "csv in utf-16": table("\t").decode().encode("utf-16"),
+}
+PACKS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda text: gzip.compress(text, mtime=0),
+    "gzip in two members": lambda text: in_two(gzip.compress, text),
+    "zstd": zstandard.compress,
+    "zstd with a checksum": zstandard.ZstdCompressor(write_checksum=True).compress,
+    "zstd in two frames": lambda text: in_two(zstandard.compress, text),
+    "zstd behind a skippable frame": lambda text: SKIPPABLE + zstandard.compress(text),
+    "zstd behind an empty frame": lambda text: zstandard.compress(b"") + zstandard.compress(text),
+    "zstd before a skippable frame": lambda text: zstandard.compress(text) + SKIPPABLE,
+}
+PLAIN = {**TEXTS, "parquet": parquet()}
+PACKED = {
+    f"{name}, {how}": pack(text)
+    for how, pack in PACKS.items()
+    for name, text in PLAIN.items()
+    if name in {"lines", "array", "csv", "parquet"}
+}
+FILES = {**PLAIN, **PACKED}
+CUTS: dict[str, Callable[[int], int]] = {
+    "a byte is there": lambda _: 1,
+    "four bytes are there": lambda _: 4,
+    "1 %": lambda size: size // 100,
+    "50 %": lambda size: size // 2,
+    "99 %": lambda size: size * 99 // 100,
+    "99.9 %": lambda size: size * 999 // 1000,
+    "a byte is missing": lambda size: size - 1,
+}
+
+
+class Found:
+    """What was read of a file, and what was raised at its end."""
+
+    def __init__(self, path: Path) -> None:
+        self.rows: list[dict[str, str]] = []
+        self.refused = 0
+        self.error: SegrelayError | None = None
+        try:
+            for row in self._rows(path):
+                self.refused += bool(row.error)
+                if not row.error:
+                    self.rows.append(row.value)
+        except SegrelayError as error:
+            self.error = error
+
+    @staticmethod
+    def _rows(path: Path) -> Iterator:
+        with opened(str(path)) as file:
+            for block in blocks_of(file, Columns()):
+                yield from block.payloads()
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[bytes], Found]:
+    def write_and_read(content: bytes) -> Found:
+        path = tmp_path / "export"
+        path.write_bytes(content)
+        return Found(path)
+
+    return write_and_read
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_whole_file_gives_all_its_rows(name: str, read: Callable[[bytes], Found]) -> None:
+    found = read(FILES[name])
+
+    assert found.error is None
+    assert ([row["email"] for row in found.rows], found.refused) == (EMAILS, 0)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_cut_off_never_ends_as_whole(
+    name: str, cut: str, read: Callable[[bytes], Found]
+) -> None:
+    content = FILES[name][: CUTS[cut](len(FILES[name]))]
+
+    judge(name, content, read(content))
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_that_is_cut_anywhere_ends_as_whole_only_behind_a_row(
+    name: str, read: Callable[[bytes], Found]
+) -> None:
+    for size in range(1, len(TEXTS[name]) // 500):
+        content = TEXTS[name][:size]
+
+        judge(name, content, read(content))
+
+
+def judge(name: str, content: bytes, found: Found) -> None:
+    """Hold what was read against what a cut file can tell."""
+    if name in TEXTS and ends_behind_a_row(name, content):
+        assert found.error is None
+        assert found.refused == 0
+        whole = found.rows[:-1] if name.startswith("csv") else found.rows
+    else:
+        assert found.error is not None, content[-60:]
+        is_header = b"\n" not in content and isinstance(found.error, UsageWrong)
+        assert isinstance(found.error, SourceDamaged) or is_header
+        whole = found.rows
+    assert whole == PEOPLE[: len(whole)]
+
+
+def ends_behind_a_row(name: str, content: bytes) -> bool:
+    """Say whether a text can't tell that it is cut; CSV can't within its last column either."""
+    try:
+        text = content.decode("utf-16" if "utf-16" in name else "utf-8")
+    except UnicodeDecodeError:
+        return False
+    if not text:
+        return True
+    if name.startswith("array"):
+        return text.rstrip().endswith("]")
+    if not name.startswith("csv"):
+        return text.rstrip().endswith("}")
+    *rows, last = text.splitlines(keepends=True)
+    if not rows and not last.endswith(("\n", "\r")):
+        return False
+    cells = re.split("[,;\t]", last.rstrip("\r\n"))
+    return len(cells) == 3 and re.fullmatch('[^"]*|".*"', cells[-1]) is not None
+
+
+@pytest.mark.parametrize("junk", [b"junk", b"\0" * 512, b"}", b"\x1f\x8b\x08", b"(\xb5/\xfd"])
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("csv")])
+def test_what_stands_behind_the_end_of_a_file_is_damage(
+    name: str, junk: bytes, read: Callable[[bytes], Found]
+) -> None:
+    found = read(FILES[name] + junk)
+
+    if "gzip" in name and not junk.strip(b"\0"):  # tapes and disks pad with zeros, and gzip agrees
+        assert found.error is None
+    else:
+        assert isinstance(found.error, SourceDamaged)
+    assert [row["email"] for row in found.rows] in (EMAILS, [])
+
+
+@pytest.mark.parametrize("name", ["array", "array of lines", "array, pretty"])
+def test_lines_behind_the_end_of_an_array_are_damage(
+    name: str, read: Callable[[bytes], Found]
+) -> None:
+    found = read(FILES[name].rstrip() + b"\n<html>Bad gateway</html>\n")
+
+    assert isinstance(found.error, SourceDamaged)
+    assert [row["email"] for row in found.rows] == EMAILS
+
+
+def test_a_file_without_content_is_empty_if_its_end_is_there(
+    read: Callable[[bytes], Found],
+) -> None:
+    for content in (gzip.compress(b""), zstandard.compress(b""), SKIPPABLE, b"[\n]\n"):
+        found = read(content)
+
+        assert (found.error, found.rows, found.refused) == (None, [], 0)
+
+
+@pytest.mark.parametrize("how", ["gzip", "zstd"])
+def test_what_stands_before_a_cut_in_a_packed_file_is_read(
+    how: str, read: Callable[[bytes], Found]
+) -> None:
+    rng = random.Random(1)
+    rows = [{"email": email, "pad": rng.randbytes(100).hex()} for email in EMAILS]
+    packed = PACKS[how](b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+    found = read(packed[: len(packed) * 6 // 10])
+
+    assert isinstance(found.error, SourceDamaged)
+    assert found.rows == rows[: len(found.rows)]
+    assert COUNT // 4 < len(found.rows) < COUNT * 3 // 4
+
+
+@pytest.mark.parametrize("how", ["gzip", "gzip in two members", "zstd with a checksum"])
+def test_a_packed_file_with_a_wrong_bit_never_ends_as_whole(
+    how: str, read: Callable[[bytes], Found]
+) -> None:
+    packed = bytearray(PACKED[f"lines, {how}"])
+    packed[len(packed) * 3 // 4] ^= 0x10
+
+    assert isinstance(read(bytes(packed)).error, SourceDamaged)
+
+
+def test_a_table_of_which_the_last_of_many_short_rows_has_no_line_break_is_whole(
+    read: Callable[[bytes], Found],
+) -> None:
+    found = read(b"email,n,city\na@example.com,1\nb@example.com")
+
+    assert (found.error, [row["email"] for row in found.rows]) == (
+        None, ["a@example.com", "b@example.com"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ['b@example.com,"open', 'b@example.com,"1\n2', 'b@example.com,"1\n', "b@example.com", "b"],
+)
+def test_a_table_whose_last_row_is_not_ended_is_damaged(
+    rest: str, read: Callable[[bytes], Found]
+) -> None:
+    found = read(b"email,n\na@example.com,1\n" + rest.encode())
+
+    assert isinstance(found.error, SourceDamaged)
+    assert [row["email"] for row in found.rows] == ["a@example.com"]
+
+
+@pytest.mark.parametrize(
+    "last", [b'{"email": "b@example.com', b'{"email": "b@example.com", x', b"]"]
+)
+def test_a_last_line_that_is_broken_and_has_its_line_break_is_a_bad_row(
+    last: bytes, read: Callable[[bytes], Found]
+) -> None:
+    found = read(LINES + last + b"\n")
+
+    assert (found.error, found.refused, len(found.rows)) == (None, 1, COUNT)
+    assert isinstance(read(LINES + last).error, SourceDamaged)
