@@ -70,12 +70,16 @@ for i = at + 2, is_behind and 0 or #ARGV - 1, PER_ENTRY do
   local s, number = tonumber(next_stream()), next_number()
   if not placed[number] then
     last[s] = add(KEYS[5 + s], not first[s] and floor, 'h', ARGV[i], 'p', ARGV[i + 1])
+    note_header(ARGV[i])
     first[s] = first[s] or last[s]
     added[s] = (added[s] or 0) + 1
     total = total + 1
     if number ~= numbers[#numbers] then numbers[#numbers + 1] = number end
   end
 end
+
+for _, id in pairs(last) do note_id(id) end
+write_age(KEYS[5])
 
 -- What was added is counted in few commands, however many streams there are.
 local names, fields, count_of = {}, {}, {}
