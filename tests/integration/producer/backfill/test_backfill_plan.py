@@ -65,3 +65,19 @@ def test_a_plan_for_people_reads_like_one(relay: Relay, tmp_path: Path) -> None:
     assert "11 rows: 10 events, 0 unmatched, 1 refused" in told
     assert "people.ndjson:11: unreadable" in told
     assert "p1@example.com" not in told
+
+
+def test_a_plan_counts_rows_that_are_older_than_the_ledger(relay: Relay, tmp_path: Path) -> None:
+    path = tmp_path / "people.ndjson"
+    old, new = ({"at": f"{year}-01-01T00:00:00Z"} for year in (2001, 2026))
+    rows = [{"email": f"p{n}@example.com"} | (old if n % 2 else new) for n in range(20)]
+    path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    given = (str(path), "--audience", "vip", "--as-of", "column:at")
+
+    found = relay.document("plan", *given)
+    told = relay.run("plan", *given).stdout.decode()
+    insisting = relay.document("plan", *given, "--older-than-ledger")
+
+    assert found["refused_by_reason"] == {"older_than_ledger": 10}
+    assert "--older-than-ledger accepts them" in told
+    assert (insisting["refused"], insisting["deliveries"]) == (0, 20)
