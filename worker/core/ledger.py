@@ -19,7 +19,7 @@ from worker.errors import FormatUnknown
 
 RECORD_FORMAT: Final = 1
 FAR_MS: Final = 3_155_760_000_000
-"""How far behind its retention the time to live of a record ends, so that Redis removes none.
+"""Milliseconds that a record outlives its retention in Redis, which so never removes one itself.
 
 `lapse.lua` removes them, and `_lapsing.lua` knows the number too.
 """

@@ -13,15 +13,16 @@ end
 -- since when such entries may have waited (`aged`), and up to which id there are any (`aged_until`).
 local OLDER_THAN_ITS_ID = 300000
 local LONGEST_END = 20
-local known_end, earliest, latest
+local earliest, latest
 
--- note_header(header): of each entry that is added. A header ends with when it was accepted, and how often it was replayed.
+-- note_accepted(ms): when an entry that is added was accepted, or the first of them.
+local function note_accepted(ms)
+  if not earliest or ms < earliest then earliest = ms end
+end
+
+-- note_header(header): the same from a header, which ends with that time and how often it was replayed.
 local function note_header(header)
-  local its_end = string.sub(header, -LONGEST_END)
-  if its_end == known_end then return end
-  known_end = its_end
-  local accepted = tonumber(string.match(its_end, '(%d+),%d+%]$') or 0)
-  if not earliest or accepted < earliest then earliest = accepted end
+  note_accepted(tonumber(string.match(string.sub(header, -LONGEST_END), '(%d+),%d+%]$') or 0))
 end
 
 -- note_id(id): of each entry that is added, or of the last one in each stream.

@@ -72,7 +72,12 @@ def scan_parts(client: Redis, places: Sequence[PartitionKeys], pattern: str) -> 
 
 
 def read_keys(
-    client: Redis, part: ScanPart, kind: str = "", *, patient: bool = True
+    client: Redis,
+    part: ScanPart,
+    kind: str = "",
+    *,
+    count: int = _KEYS_A_CALL,
+    patient: bool = True,
 ) -> Iterator[list[bytes]]:
     """Yield the keys of a part, some at a time; some may come twice.
 
@@ -80,6 +85,7 @@ def read_keys(
         client: Redis.
         part: See `scan_parts`.
         kind: The type of the keys, as TYPE names it; "" = any.
+        count: About how many keys are looked at in one call.
         patient: Wait while the slot is moved; else some of its keys may be left out.
 
     Raises:
@@ -89,7 +95,7 @@ def read_keys(
     call = _in_whole_slot if patient and isinstance(client, ClusterClient) else _as_it_is
 
     def ask(cursor: bytes) -> ScanAnswer:
-        args = ("SCAN", cursor, _KEYS_A_CALL, part.pattern, kind)
+        args = ("SCAN", cursor, count, part.pattern, kind)
         answer: ScanAnswer = call(client, _SCAN, (part.key,), args)
         return answer
 

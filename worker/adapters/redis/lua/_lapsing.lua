@@ -4,9 +4,11 @@ local FAR = 3155760000000 -- a hundred years; `core.ledger.FAR_MS` is the same
 -- The ledger outlasts the retention by as much as an event may be ahead of Redis' clock, and as `OLDER_THAN_ITS_ID` allows.
 local LEEWAY = 600000
 
--- write_ledger(key, text, retention): a ledger that may lapse, so many ms after `now`.
+-- write_ledger(key, text, retention): a ledger that may lapse, so many ms after `now`; the same for all of a script.
+local far_end
 local function write_ledger(key, text, retention)
-  redis.call('SET', key, text, 'PXAT', string.format('%.0f', now + retention + FAR))
+  far_end = far_end or string.format('%.0f', now + retention + FAR)
+  redis.call('SET', key, text, 'PXAT', far_end)
 end
 
 -- lapses_at(key): when this ledger may lapse at the earliest (ms); false if it never does, or is not there.

@@ -19,6 +19,9 @@ from worker.contract.settings import Settings
 
 _LEDGER: Final = re.compile(rb"\{([a-z0-9-]+):(\d+)\}l.{%d}" % DIGEST_BYTES, re.DOTALL)
 
+_KEYS_A_STEP: Final = 500
+"""The keys that one step looks at, once a second: 43 million a day."""
+
 
 class RedisLapsing:
     """Looks at all ledgers in turn, a few at each call, and begins anew at the end.
@@ -66,6 +69,8 @@ class RedisLapsing:
         ]
         for part in scan_parts(self._client, places, "l*"):
             try:
-                yield from read_keys(self._client, part, "string", patient=False)
+                yield from read_keys(
+                    self._client, part, "string", count=_KEYS_A_STEP, patient=False
+                )
             except AnotherServer:
                 continue
