@@ -18,13 +18,21 @@ from worker.core.ledger import FAR_MS
 DAY_MS = 86_400_000
 PLACE = PartitionKeys("insider", 1)
 ADA = digest_of("email:ada@example.com")
-TURN = 5
-"""Steps after which all ledgers were looked at."""
+TURN = 10
+"""Steps after which all ledgers were looked at; in a Cluster each partition takes one."""
+
+
+@pytest.fixture(params=["single", "cluster"])
+def url(request):
+    if request.param == "single":
+        return request.getfixturevalue("redis_url")
+    return request.getfixturevalue("local_cluster").url
 
 
 @pytest.fixture
-def client(redis_url):
-    with closing(connect(redis_url)) as connected:
+def client(url):
+    with closing(connect(url)) as connected:
+        connected.flushall()
         connected.sadd(keys.DESTINATIONS, "insider")
         yield connected
 
