@@ -17,7 +17,14 @@ def configuration(*tables: str, redis: str = "embedded", **redis_keys: Any) -> s
         redis: The URL of Redis.
         redis_keys: More keys of `[redis]`.
     """
+    if not any(each.startswith("[delivery]") for each in tables):
+        tables = (delivery(), *tables)
     return "".join([table("redis", url=redis, **redis_keys), *tables])
+
+
+def delivery(**keys: Any) -> str:
+    """Return a table of a drain's limits; its ledger remembers the days of which tests write."""
+    return table("delivery", **{"ledger_retention": "3650d", **keys})
 
 
 def table(name: str, **keys: Any) -> str:

@@ -11,7 +11,7 @@ import typer
 from redis import Redis
 
 from ops.backfill.first_people import FirstPerson, read_first_people
-from ops.backfill.job_request import RowOptions, read_anew, spec_of
+from ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
 from ops.backfill.plan_command import plan
 from ops.backfill.report_command import report
 from ops.backfill.view import JobView, read_all, read_view
@@ -83,11 +83,13 @@ def start(
     Rows that are webhook payloads keep their own events. Other rows are profiles: each becomes a
     member (or former member) of --audience, at the time --as-of. Insider starts no journeys for
     them unless you say --hooks. With --canary the first rows are delivered, a few of these people
-    are read back from Insider, and the job waits until it is resumed.
+    are read back from Insider, and the job waits until it is resumed. Rows that are older than what
+    the ledger remembers are accepted with --older-than-ledger only.
     """
     with opened() as (settings, client):
         book = JobBook(client)
         spec = spec_of(options, settings, client, name=name, canary=canary)
+        refuse_forgotten_rows(spec, settings, 1_000 * book.now_ms())
         book.create(spec)
         mention(
             f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"

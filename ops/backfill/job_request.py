@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 import typer
 from redis import Redis
 
+from ops.terminal.options import OlderThanLedger
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job, Spec
 from producer.backfill.pieces import refuse_first_rows
@@ -85,6 +86,7 @@ class RowOptions:
     again: Annotated[
         bool, typer.Option("--again", help="Also deliver what was delivered before.")
     ] = False
+    older_than_ledger: OlderThanLedger = False
 
     @property
     def triggers(self) -> tuple[str, ...]:
@@ -122,7 +124,33 @@ def spec_of(
         routing=routing_digest(settings),
         started_at=format_time(_now_us()),
         block_times=block_times(settings.redis.partitions),
+        older_than_ledger=wanted.older_than_ledger,
     )
+
+
+def refuse_forgotten_rows(spec: Spec, settings: Settings, now_us: int) -> None:
+    """Refuse a job whose rows were true before what the ledger remembers, unless that is wanted.
+
+    Rows that have times of their own are refused one by one.
+
+    Args:
+        spec: The job.
+        settings: The configuration.
+        now_us: Redis' clock.
+
+    Raises:
+        UsageWrong: They were, so that none would be accepted.
+    """
+    if spec.older_than_ledger or spec.membership is None or not spec.membership.at:
+        return
+    since_us = settings.delivery.remembers_since_us(now_us)
+    if parse_time(spec.membership.at) < since_us:
+        raise UsageWrong(
+            f"The rows were true at {spec.membership.at}, and the ledger remembers only what was"
+            f" delivered since {format_time(since_us)} (delivery.ledger_retention): who has left"
+            " in between may be entered again. Use a newer export; or, if the rows are still true,"
+            " say --older-than-ledger."
+        )
 
 
 def read_anew(job: Job, settings: Settings, book: JobBook) -> Spec:

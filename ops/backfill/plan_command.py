@@ -15,6 +15,7 @@ from ops.terminal.console import mention, print_result, progress, say, table
 from ops.terminal.options import Json, spread
 from ops.terminal.tables import number_columns, text_columns
 from worker.contract.settings import Settings
+from worker.contract.words import Refusal
 
 _BAD_ROWS_SHOWN: Final = 10
 _MEGABYTE: Final = 1_000_000
@@ -64,6 +65,8 @@ def _lines(plan: JobPlan) -> Iterator[str]:
     )
     for reason, count in found["refused_by_reason"].items():
         yield f"  refused {reason}: {count:,}"
+        if reason == Refusal.OLDER_THAN_LEDGER:
+            yield "    who left after that may be forgotten; --older-than-ledger accepts them"
     for bad in plan.bad_rows[:_BAD_ROWS_SHOWN]:
         yield f"  {bad.file}:{bad.line}: {bad.reason}: {bad.message}"
     if plan.refused > _BAD_ROWS_SHOWN:

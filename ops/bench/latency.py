@@ -29,7 +29,7 @@ _PAUSE_SECONDS: Final = 0.05
 _QUIET_SECONDS: Final = 1.0
 """Seconds between the start of a worker and the first event."""
 _SLOWEST_SHOWN: Final = 5
-_BACKFILL: Final = ("--audience", "vip", "--as-of", "2026-11-01T00:00:00Z")
+_BACKFILL: Final = ("--audience", "vip", "--as-of", "2026-11-01T00:00:00Z", "--older-than-ledger")
 
 
 def live_events(events: int = 200, backfill: int = 100_000) -> dict[str, Any]:

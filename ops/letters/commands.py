@@ -48,13 +48,13 @@ from ops.terminal.options import All, Force, Ids, Json, Reveal, Yes, spread
 from ops.terminal.tables import number_columns, text_columns
 from producer.doorbell import CeleryDoorbell
 from producer.publishing.audiences import AudienceBook
-from producer.retrying import TOO_OLD, LedgerReach
 from producer.sources.files import opened_bytes as opened_file
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.claim import claim, learn_numbering
 from worker.contract.redis.clock import now_ms
 from worker.contract.settings import Settings
+from worker.contract.words import Refusal
 from worker.core.messages import place_in
 from worker.errors import UsageWrong
 
@@ -68,7 +68,7 @@ _LEFT_OUT: Final = {
     "unwanted": "their trigger has another direction or other audiences now",
     "unreadable": "what they hold can't be read; name them by id to put them back as they were",
     "exhausted": "replayed three times in vain; name them by id to try again",
-    TOO_OLD: "accepted longer ago than the ledger remembers; --force replays them",
+    Refusal.OLDER_THAN_LEDGER.value: "older than what the ledger remembers; --force replays them",
 }
 
 
@@ -99,10 +99,11 @@ def replay(
     options.refuse_accidental_all(ids, everything=everything or dry_run)
     with opened() as (settings, client):
         places, wanted = options.chosen(client, settings, ids or ())
-        reach = LedgerReach.of(settings, now_ms(client), force=force)
+        now_us = 1_000 * now_ms(client)
+        oldest_us = 0 if force else settings.delivery.remembers_since_us(now_us)
         letters = find_letters(client, places, wanted)
         meanings = read_meanings(client, settings)
-        plan = plan_replay(letters, settings, reach, meanings, named=bool(ids))
+        plan = plan_replay(letters, settings, oldest_us, meanings, named=bool(ids))
         audiences = AudienceBook(client, told=settings.told_ids, learns=False)
         if dry_run:
             _rehearse(client, settings, places, plan, audiences, as_json=as_json)

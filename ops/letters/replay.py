@@ -23,14 +23,13 @@ from ops.state import scripts
 from producer.doorbell import Doorbell
 from producer.events.payloads import SEGMENT_EVENTS
 from producer.publishing.audiences import AudienceBook
-from producer.retrying import TOO_OLD, LedgerReach
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
 from worker.contract.events import Header, decode_header, encode_header, pack_profile
 from worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
 from worker.contract.triggers.meaning import Meaning
-from worker.contract.words import BACKFILL, Death, job_of_lane
+from worker.contract.words import BACKFILL, Death, Refusal, job_of_lane
 from worker.destinations.api import NotSendable
 from worker.errors import FormatUnknown, PartitionsChange, PayloadRefused
 
@@ -51,7 +50,7 @@ class ReplayPlan:
 def obstacle(
     letter: StoredLetter,
     settings: Settings,
-    reach: LedgerReach,
+    oldest_us: int,
     meanings: Mapping[str, Meaning],
     *,
     named: bool = False,
@@ -67,27 +66,26 @@ def obstacle(
         return "unreadable"
     if is_exhausted(letter) and not named:
         return "exhausted"
-    if reach.is_too_old(letter["first_at_ms"]):
-        return TOO_OLD
-    return ""
+    time_us = header.time_us if header else 1_000 * letter["first_at_ms"]
+    return Refusal.OLDER_THAN_LEDGER.value if time_us < oldest_us else ""
 
 
 def plan_replay(
     letters: Iterable[StoredLetter],
     settings: Settings,
-    reach: LedgerReach,
+    oldest_us: int,
     meanings: Mapping[str, Meaning],
     *,
     named: bool = False,
 ) -> ReplayPlan:
     """Choose the letters that are replayed, the oldest death first.
 
-    Those of deliveries that were accepted before the reach of the ledger are left out, and so are
-    exhausted ones, unless the letters were named by their ids.
+    Those of events before `oldest_us`, the beginning of what the ledger remembers, are left out,
+    and so are exhausted ones, unless the letters were named by their ids.
     """
     plan = ReplayPlan()
     for letter in letters:
-        reason = obstacle(letter, settings, reach, meanings, named=named)
+        reason = obstacle(letter, settings, oldest_us, meanings, named=named)
         if reason:
             plan.left_out[reason] += 1
         else:

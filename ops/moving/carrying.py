@@ -96,23 +96,19 @@ class Carrier:
             for digest, target, theirs, left_ms, ours in self._ledgers(part):
                 if theirs is None or theirs == ours:
                     continue
-                text, kept_ms = self._merged(theirs, left_ms, ours)
+                if ours:
+                    text, lasts = LedgerText.of(merged(unpack(ours), unpack(theirs)))
+                else:
+                    text, lasts = theirs, left_ms < 0
                 if text != ours:
-                    keys, args = writes.setdefault(target, ([], []))
+                    keys, args = writes.setdefault(target, ([], [self.retention_ms]))
                     keys.append(self.place(target).ledger(digest))
-                    args += (text, kept_ms)
+                    args += (text, int(lasts))
             run_held(
                 self.client,
                 "ledgers_in",
                 [HeldCall(self.targets[at], *write) for at, write in writes.items()],
             )
-
-    def _merged(self, theirs: bytes, left_ms: int, ours: bytes | None) -> tuple[bytes, int]:
-        """Merge two records of a profile; return the text and its time to live (ms; 0 = no end)."""
-        if not ours:
-            return theirs, max(0, left_ms)
-        text, lasts = LedgerText.of(merged(unpack(ours), unpack(theirs)))
-        return text, 0 if lasts else self.retention_ms
 
     def _ledgers(
         self, digests: Sequence[bytes]

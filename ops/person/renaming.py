@@ -31,6 +31,7 @@ from ops.state.partitions import ask_each, known_destinations
 from ops.state.person import end_renaming, tell_renaming
 from worker.adapters.redis.addresses import read_renamed
 from worker.adapters.redis.lease import boottime_seconds
+from worker.batch.partition import LedgerText
 from worker.contract.keys import PartitionKeys
 from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward, Moving
@@ -39,7 +40,7 @@ from worker.contract.redis.clock import now_ms
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
-from worker.core.ledger import may_be_member, merged, pack, unpack
+from worker.core.ledger import merged, unpack
 from worker.errors import OperationsMustAct, PartitionsChange
 
 AT_ONCE: Final = 500
@@ -251,11 +252,12 @@ class PersonRenaming:
             those = [move for move in moves if move.arrives == place]
             with held(HeldLease(self.client, place, _OWNER)) as lease:
                 names: list[str | bytes] = []
-                args: list[Value] = []
+                args: list[Value] = [self._retention_ms]
                 for move, (old, new) in zip(those, self._ledgers(those), strict=True):
                     if old:
+                        text, lasts = LedgerText.of(merged(unpack(new), unpack(old)))
                         names.append(place.ledger(move.new_digest))
-                        args += self._kept(old, new)
+                        args += (text, int(lasts))
                 if names:
                     lease.run("ledgers_in", names, args)
             self._tell()
@@ -274,11 +276,9 @@ class PersonRenaming:
         )
         return list(zip(found[::2], found[1::2], strict=True))
 
-    def _kept(self, old: bytes, new: bytes | None) -> tuple[bytes, int]:
-        """Merge two ledger records; return the text and how long it is kept (ms; 0 = for ever)."""
-        record = merged(unpack(new), unpack(old))
-        kept_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
-        return pack(record), 0 if may_be_member(record) else kept_ms
+    @property
+    def _retention_ms(self) -> int:
+        return round(1000 * self.settings.delivery.ledger_retention_seconds)
 
     def _end(self, move: PersonMove) -> None:
         if move.outcome is not None:

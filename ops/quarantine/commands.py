@@ -29,7 +29,7 @@ from ops.terminal.options import All, FilterOptions, Force, Ids, Json, Reveal, Y
 from ops.terminal.tables import number_columns, text_columns
 from producer.publish import Publisher
 from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
-from producer.retrying import TOO_OLD, LedgerReach, retry_records
+from producer.retrying import retry_records
 from worker.contract.settings import ALL_AUDIENCES, Settings
 from worker.contract.words import Refusal
 from worker.errors import UsageWrong
@@ -37,7 +37,10 @@ from worker.errors import UsageWrong
 app = typer.Typer()
 
 
-_WHY: Final = {TOO_OLD: "they came longer ago than the ledger remembers; --force takes them"}
+_WHY: Final = {
+    Refusal.OLDER_THAN_LEDGER.value: "they are older than what the ledger remembers; --force takes"
+    " them"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +138,19 @@ def replay(
 ) -> None:
     """Try again to place records that may have a trigger, an identity or a known audience by now.
 
-    What still can't be placed stays where it is. So does what came longer ago than the ledger
+    What still can't be placed stays where it is. So do events that are older than what the ledger
     remembers (delivery.ledger_retention): somebody may have left since without a trace.
     """
     options.refuse_accidental_all(ids, everything=everything)
     with opened() as (settings, client):
         publisher = Publisher(client, settings)
-        reach = LedgerReach.of(settings, publisher.now_us() // 1_000, force=force)
         selection = options.selection(ids or ())
         arguments = asdict(options) | {"ids": ids}
         act = act_of("quarantine replay", reason=because, arguments=arguments)
         with acting(client, act) as doing:
-            retried = retry_records(publisher, Quarantine(client), selection, reach)
+            retried = retry_records(
+                publisher, Quarantine(client), selection, older_than_ledger=force
+            )
             doing.count = retried.placed
     document = {
         "tried": retried.tried,

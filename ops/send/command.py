@@ -13,6 +13,7 @@ from ops.send.watching import DeliveryWait, hindrances, triggers_of, waiting_of,
 from ops.state.opened import opened as opened_redis
 from ops.terminal.console import mention, print_json, progress, say
 from ops.terminal.interrupts import Interruption, interruptible_between_steps
+from ops.terminal.options import OlderThanLedger
 from producer.publish import Publisher
 from producer.publishing.matching import routing_digest
 from producer.publishing.published import Published, PublishOptions
@@ -67,6 +68,7 @@ def send(
             metavar="DURATION",
         ),
     ] = "",
+    older_than_ledger: OlderThanLedger = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if any event was refused.")
@@ -74,7 +76,8 @@ def send(
 ) -> None:
     """Put the payloads of a file into Redis, from where the workers deliver them.
 
-    Exits with 1 if nothing was accepted, if the file is cut off, or if --timeout has passed.
+    Exits with 1 if nothing was accepted, if the file is cut off, if events are older than what the
+    ledger remembers, or if --timeout has passed.
     """
     deadline = Deadline(_seconds(timeout))
     into = PublishOptions(lane, job).resolved().lane
@@ -90,7 +93,17 @@ def send(
         times = block_times(settings.redis.partitions)
         digest = file.digest(routing_digest(settings), times) if job and not dry_run else ""
         away_seconds = patience_seconds(resolve_url(settings.redis))
-        target = Target(publisher, source, into, job, digest, skip_hook, dry_run, away_seconds)
+        target = Target(
+            publisher,
+            source,
+            into,
+            job,
+            digest,
+            skip_hook,
+            dry_run,
+            away_seconds,
+            older_than_ledger,
+        )
         sending = Sending(target, deadline, interruption, mention)
         damages = _send(file, sending, interruption, times)
         published = sending.published
@@ -139,9 +152,9 @@ def _send(
 
 
 def _failed(published: Published, *, strict: bool) -> bool:
-    """Say whether nothing was accepted or, if `strict`, anything was refused."""
+    """Say whether nothing was accepted, or something was refused that may not be."""
     nothing = published.payloads and not (published.accepted or published.repeated)
-    return bool(nothing or (strict and published.refused))
+    return bool(nothing or published.forgotten or (strict and published.refused))
 
 
 def _report(published: Published, target: Target, *, as_json: bool) -> None:
@@ -159,6 +172,17 @@ def _report(published: Published, target: Target, *, as_json: bool) -> None:
     if published.as_text:
         fields = ", ".join(f"{name} ({n:,} events)" for name, n in published.as_text.items())
         mention(f"Integers above 2^53 are carried as text, in {printable(fields)}.")
+    if published.forgotten:
+        mention(
+            f"{published.forgotten:,} events are older than what the ledger remembers "
+            "(delivery.ledger_retention): who left after that may be forgotten. If they are still "
+            "true: "
+            + (
+                "--older-than-ledger accepts them."
+                if target.dry_run
+                else "`segrelay quarantine replay --reason older_than_ledger --force`."
+            )
+        )
     if (published.unmatched or published.refused) and not target.dry_run:
         mention("What was refused or unmatched is kept: `segrelay quarantine list`.")
 

@@ -54,6 +54,7 @@ class Target:
         digest: Of the source, with which an interrupted job goes on where it stopped; "" = it
             can't.
         dry_run: Nothing is written, so there need be no room.
+        older_than_ledger: Accept also events that are older than what the ledger remembers.
         away_seconds: The longest wait for a Redis that is away.
     """
 
@@ -65,6 +66,7 @@ class Target:
     skip_hook: bool | None
     dry_run: bool
     away_seconds: float = READY_SECONDS
+    older_than_ledger: bool = False
 
 
 class Sending:
@@ -135,15 +137,18 @@ class Sending:
         target = self._target
         begun = time.monotonic()
         position = self._position + len(batch) if target.digest else None
+        options = PublishOptions(
+            target.lane,
+            target.job,
+            skip_hook=target.skip_hook,
+            older_than_ledger=target.older_than_ledger,
+        )
         while True:
             self._await_room()
             self._in_flight = batch
             try:
                 return target.publisher.publish(
-                    batch,
-                    PublishOptions(target.lane, target.job, skip_hook=target.skip_hook),
-                    position=position,
-                    source=target.digest,
+                    batch, options, position=position, source=target.digest
                 )
             except RedisUnavailable as error:
                 if not self._may_repeat(batch) or self._deadline.passed(

@@ -24,6 +24,14 @@ All = Annotated[bool, typer.Option("--all", help="Take everything there is.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
 ]
+OlderThanLedger = Annotated[
+    bool,
+    typer.Option(
+        "--older-than-ledger",
+        help="Accept also events that are older than delivery.ledger_retention. An exit that came "
+        "after them may be forgotten: make sure that they are still true.",
+    ),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit with 2 for warnings as well.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show the profile's fields too.")]
 Ids = Annotated[

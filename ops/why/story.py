@@ -34,6 +34,7 @@ from worker.contract.processes.webhook_requests import WebhookRequest, read_requ
 from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
+from worker.core.ledger import FAR_MS
 from worker.errors import PayloadRefused, UsageWrong
 
 MOST_ENTRIES: Final = 100_000
@@ -179,7 +180,7 @@ def _written_ms(
     if left_ms < 0:
         return 0
     since_ms = seconds * 1000 + micros // 1000
-    kept_ms = round(1000 * settings.delivery.ledger_retention_seconds)
+    kept_ms = FAR_MS + round(1000 * settings.delivery.ledger_retention_seconds)
     return int(since_ms - kept_ms + left_ms)
 
 

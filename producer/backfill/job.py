@@ -44,6 +44,7 @@ class Spec:
         block_times: How many times larger than usual its blocks are, see `blocks.block_times`.
         attempt: How often the source was read from its beginning before, because it can't be
             taken up where a reading stopped.
+        older_than_ledger: Accept also events that are older than what the ledger remembers.
     """
 
     name: str
@@ -62,12 +63,17 @@ class Spec:
     expected_rows: int = 0
     attempt: int = 0
     block_times: int = 1
+    older_than_ledger: bool = False
 
     @property
     def options(self) -> PublishOptions:
         """Return the options of `publish` for the job's rows."""
         return PublishOptions(
-            job=self.name, skip_hook=self.skip_hook, triggers=self.triggers, again=self.again
+            job=self.name,
+            skip_hook=self.skip_hook,
+            triggers=self.triggers,
+            again=self.again,
+            older_than_ledger=self.older_than_ledger,
         )
 
     @property

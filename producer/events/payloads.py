@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from producer.events.identity import PAYLOAD_ID, profile_key
 from producer.events.integers import loads_exactly
-from producer.events.times import format_time, parse_time, refuse_future
+from producer.events.times import format_time, parse_time, refuse_forgotten, refuse_future
 from worker.contract.events import Event
 from worker.contract.words import Direction, Refusal
 from worker.errors import PayloadRefused, SegrelayError
@@ -96,6 +96,8 @@ class ReadingRules(NamedTuple):
         arrived_us: When they arrived; the time of a change that has no other.
         now_us: Redis' clock, against which the future is measured.
         state: They were made up by comparison.
+        oldest_us: The beginning of what the ledger remembers; an event before it is refused.
+            0 = none is.
     """
 
     arrived_us: int
@@ -104,6 +106,7 @@ class ReadingRules(NamedTuple):
     resolve_audience: ResolveAudience
     state: bool
     skip_hook: bool
+    oldest_us: int = 0
 
 
 def load(text: bytes) -> Any:
@@ -325,6 +328,7 @@ def _time_us(entry: Any, direction: Direction, change_time: object, reading: Rea
     else:
         raise PayloadRefused(Refusal.BAD_TIME, f"The event has no time under `{direction}`.")
     refuse_future(time_us, reading.now_us)
+    refuse_forgotten(time_us, reading.oldest_us)
     return time_us
 
 

@@ -65,6 +65,21 @@ def refuse_future(time_us: int, now_us: int) -> None:
         )
 
 
+def refuse_forgotten(time_us: int, oldest_us: int) -> None:
+    """Refuse a time before which the ledger may have forgotten who left.
+
+    Raises:
+        PayloadRefused: `older_than_ledger`.
+    """
+    if time_us < oldest_us:
+        raise PayloadRefused(
+            Refusal.OLDER_THAN_LEDGER,
+            f"The event's time {format_time(time_us)} is older than what the ledger remembers"
+            f" (delivery.ledger_retention, since {format_time(oldest_us)}): an exit that came"
+            " later may be forgotten.",
+        )
+
+
 @lru_cache(maxsize=4_096)
 def _minute_start(day: str, minute: str) -> int:
     try:

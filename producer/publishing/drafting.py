@@ -224,9 +224,16 @@ class Drafter:
 
     def _reading(self, options: PublishOptions) -> ReadingRules:
         now_us = self._fill.now_us()
-        identity = self._settings.delivery.identity
+        delivery = self._settings.delivery
+        oldest_us = 0 if options.older_than_ledger else delivery.remembers_since_us(now_us)
         return ReadingRules(
-            now_us, now_us, identity, self._book.resolve, options.state, options.skips
+            now_us,
+            now_us,
+            delivery.identity,
+            self._book.resolve,
+            options.state,
+            options.skips,
+            oldest_us,
         )
 
     def _draft_payload(self, payload: bytes | Payload, number: int, draft: Draft) -> None:

@@ -37,6 +37,7 @@ class PublishOptions(NamedTuple):
         triggers: The only ones that get deliveries; none = all that want the events.
         again: Deliver also what was delivered before, or is already there; never what something
             newer has superseded.
+        older_than_ledger: Accept also events that are older than what the ledger remembers.
     """
 
     lane: str = LIVE
@@ -45,6 +46,7 @@ class PublishOptions(NamedTuple):
     skip_hook: bool | None = None
     triggers: tuple[str, ...] = ()
     again: bool = False
+    older_than_ledger: bool = False
 
     def resolved(self) -> PublishOptions:
         """Return the options with their lane resolved: the named lane, or the job's own.
@@ -123,6 +125,7 @@ class Published:
         accepted: Deliveries that are in Redis now.
         unmatched: Events that no trigger wants; in the quarantine.
         refused: Payloads and events that could not be placed; in the quarantine.
+        forgotten: Those of them that are older than what the ledger remembers.
         repeated: Deliveries that an earlier attempt of the same job had published already.
         without_hook: Deliveries for which the destination is told not to start journeys.
         as_text: Fields whose integers above 2^53 are carried as text, and in how many events: as
@@ -145,6 +148,7 @@ class Published:
     rang: tuple[PartitionAddress, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
     people: tuple[bytes, ...] = ()
+    forgotten: int = 0
 
     @property
     def quarantined(self) -> int:
@@ -165,6 +169,7 @@ class Published:
             rang=tuple(dict.fromkeys(self.rang + other.rang)),
             entries=dict(_joined(self.entries, other.entries)),
             people=self.people + other.people,
+            forgotten=self.forgotten + other.forgotten,
         )
 
     def document(self) -> dict[str, Any]:
@@ -172,6 +177,7 @@ class Published:
         counts = ("payloads", "events", "accepted", "unmatched", "refused", "repeated")
         return {
             **{name: getattr(self, name) for name in (*counts, "without_hook")},
+            Refusal.OLDER_THAN_LEDGER.value: self.forgotten,
             "as_text": dict(self.as_text),
             "problems": [
                 {
@@ -287,6 +293,7 @@ def published_of(draft: Draft, written: Published) -> Published:
         without_hook=draft.without_hook,
         as_text=draft.as_text,
         problems=tuple(draft.problems),
+        forgotten=sum(each.reason == Refusal.OLDER_THAN_LEDGER for each in draft.problems),
     )
 
 

@@ -34,6 +34,8 @@ from worker.errors import LeaseLost
 
 _READ_BYTES = 4_000_000
 NEVER_MS = 1 << 60
+LEEWAY_MS = 600_000
+"""How much longer than its retention a ledger is kept; see `_lapsing.lua`."""
 RUNG = "1"
 MISSED = "2"
 RUNG_FOR_BACKFILL = "3"
@@ -318,7 +320,7 @@ class FakePartition:
             self.store.bell = RUNG if live else RUNG_FOR_BACKFILL
 
     def _write_ledger(self, digest: bytes, ledger: LedgerText) -> None:
-        lapses_ms = self.store.now_ms() + self._retention_ms
+        lapses_ms = self.store.now_ms() + self._retention_ms + LEEWAY_MS
         self.store.ledgers[digest] = (ledger.text, NEVER_MS if ledger.lasts else lapses_ms)
 
     def _check(self) -> None:

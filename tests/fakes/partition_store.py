@@ -21,7 +21,7 @@ class PartitionStore:
 
     Args:
         now_ms: Redis' clock.
-        ledgers: By digest: the packed record, and when it lapses (ms).
+        ledgers: By digest: the packed record, and when it lapses at the earliest (ms).
     """
 
     now_ms: Callable[[], int]
@@ -52,9 +52,21 @@ class PartitionStore:
     last_id: str = "0-0"
 
     def ledger(self, digest: bytes) -> bytes | None:
-        """Return the packed record of a profile, if it is known and has not lapsed."""
-        text, until_ms = self.ledgers.get(digest, (None, 0))
-        return text if until_ms > self.now_ms() else None
+        """Return the packed record of a profile, if it is known and has not been removed."""
+        return self.ledgers.get(digest, (None, 0))[0]
+
+    def remove_lapsed(self) -> int:
+        """Remove the ledgers whose time is past, and return how many there were.
+
+        They stay while anything waits that was accepted before.
+        """
+        waiting = [each for stream in self.streams.values() for each in stream.values()]
+        accepted = [min(e.header.accepted_ms, order_of(e.entry_id)[0]) for e in waiting]
+        oldest_ms = min([self.now_ms(), *accepted])
+        lapsed = [i for i, (_, until_ms) in self.ledgers.items() if until_ms < oldest_ms]
+        for digest in lapsed:
+            del self.ledgers[digest]
+        return len(lapsed)
 
     def holds_entry(self, place: str) -> bool:
         """Say whether a delivery waits: `lane|trigger|id`."""

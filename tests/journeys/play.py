@@ -20,6 +20,8 @@ from tests.warm import WarmProcess
 PATH_OF_EXITS = "/api/user/v1/attribute/delete"
 ENDS = ("delivered", "skipped", "dead", "discarded", "waiting")
 SHORT = 'lease = "2s"\nlate = "2s"\nrequest_deadline = "5s"'
+REMEMBERS_ALL = 'ledger_retention = "3650d"'
+"""For journeys whose events are of a day that is written down."""
 
 
 @dataclass

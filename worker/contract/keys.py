@@ -58,7 +58,9 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | | | `job\|name\|kind[\|reason]` → count; |
 | | | and times and answers, see `contract.measures` |
 | `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration; |
-| | | and `floor`, which stays: ids up to there (ms) are not given again |
+| | | and what stays: `floor`, ids up to there (ms) are not given again; and |
+| | | `aged`, `aged_until`: up to this id (ms) there may be entries that |
+| | | wait since that time (ms), see `_add.lua` |
 | `{d:p}bell` | string | a drain was rung for and has not begun |
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
 | `{d:p}notes` | hash | note id → JSON |
@@ -88,7 +90,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
 | `{d:p}forwards` | hash | \* digest (hex) → JSON of people who are renamed: `contract.forwards`; |
 | | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |
-| `{d:p}l<digest>` | string | the ledger of one profile |
+| `{d:p}l<digest>` | string | the ledger of one profile; its time to live ends a hundred years |
+| | | behind its retention: `lapse.lua` removes it |
 | `{d:p}u<digest>` | string | \* a stable id: whose it is now, see `contract.people.stable` |
 | `{d:p}i<digest>` | string | an identity: the stable ids (digests, hex) that came with it |
 | `{d:p}changes` | hash | \* digest (hex) of a stable id → its change of identity, not done yet |

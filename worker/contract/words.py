@@ -78,6 +78,8 @@ class Refusal(StrEnum):
     """The event's time is missing or can't be read."""
     FUTURE_TIME = "future_time"
     """The event's time is more than five minutes ahead of Redis' clock."""
+    OLDER_THAN_LEDGER = "older_than_ledger"
+    """The event's time lies before what the ledger remembers; it may be older than an exit."""
     UNKNOWN_AUDIENCE = "unknown_audience"
     """An audience id whose slug is not known."""
     AUDIENCE_CONFLICT = "audience_conflict"

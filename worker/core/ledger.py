@@ -18,6 +18,11 @@ from worker.core.beats import Claim, beats, is_newer
 from worker.errors import FormatUnknown
 
 RECORD_FORMAT: Final = 1
+FAR_MS: Final = 3_155_760_000_000
+"""Milliseconds that a record outlives its retention in Redis, which so never removes one itself.
+
+`lapse.lua` removes them, and `_lapsing.lua` knows the number too.
+"""
 _DIRECTIONS: Final = (Direction.ENTER, Direction.EXIT, Direction.CHANGE)
 _ENTER, _EXIT, _ = _DIRECTIONS
 _NUMBER_OF: Final = {direction: number for number, direction in enumerate(_DIRECTIONS)}

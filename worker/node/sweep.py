@@ -22,6 +22,7 @@ from celery.exceptions import WorkerShutdown
 from celery.worker import state as worker_state
 
 from worker.adapters.redis.lease import boottime_seconds
+from worker.adapters.redis.node.lapsing import RedisLapsing
 from worker.adapters.redis.node.presence import RedisPresence
 from worker.adapters.redis.node.progress import RedisProgress
 from worker.adapters.redis.node.schedule import RedisSchedule
@@ -88,6 +89,7 @@ class Sweep:
     Args:
         ring_errands: Sends messages for errands.
         note_progress: Keeps a sample of what was done, if none was kept lately.
+        remove_lapsed: Removes some ledgers that have lapsed.
         queued: Returns how many messages wait in the broker.
         ring: Sends messages for calls.
         has_idle_process: Says whether this node has one now.
@@ -102,6 +104,7 @@ class Sweep:
     schedule: Schedule
     ring_errands: Callable[[list[Errand]], Any]
     note_progress: Callable[[], None] = lambda: None
+    remove_lapsed: Callable[[], object] = lambda: None
     silence_seconds: float = SILENCE_SECONDS
     clock: Callable[[], float] = boottime_seconds
     rounds: Rounds = field(default_factory=Rounds)
@@ -141,6 +144,7 @@ class Sweep:
         errands = self.schedule.due()
         if errands:
             self.ring_errands(errands)
+        self.remove_lapsed()
 
     def _is_broken(self, now: float) -> bool:
         """Say whether no drain begins though this node rings and has an idle process."""
@@ -216,6 +220,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
         schedule=RedisSchedule(client, settings),
         ring_errands=ringer.ring_errands,
         note_progress=RedisProgress(client, settings).note,
+        remove_lapsed=RedisLapsing(client, settings).step,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
         board=node.board,
         presence=RedisPresence(

@@ -24,6 +24,8 @@ base_url = "https://unification.useinsider.com"
 rate = "25000/min"
 """
 _TEMPLATES: Final = 'templates = "{folder}"\n'
+_REMEMBERS: Final = '\n[delivery]\nledger_retention = "3650d"\n'
+"""The events of benchmarks are of a day that is written down."""
 
 
 def audiences_of(triggers: int) -> list[str]:
@@ -49,7 +51,8 @@ def redis_alone(tables: str = "") -> Iterator[RedisAlone]:
     """Start an embedded Redis in a temporary folder, with a configuration that has these tables."""
     with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as name:
         path = Path(name) / "segrelay.toml"
-        path.write_text(_TEMPLATES.format(folder=SHIPPED_FOLDER) + tables, encoding="utf-8")
+        text = _TEMPLATES.format(folder=SHIPPED_FOLDER) + tables + _REMEMBERS
+        path.write_text(text, encoding="utf-8")
         settings = load_settings(path, environ={})
         data_dir = settings.redis.data_dir
         try:

@@ -25,11 +25,16 @@ while i <= #ARGV do
       if type(id) == 'table' then id = redis.pcall('XADD', KEYS[6], ms .. '-*', unpack(fields)) end
     end
     if type(id) ~= 'string' then id = add(KEYS[6], floor, unpack(fields)) end
+    if name ~= '' then
+      note_id(id)
+      note_header(fields[2])
+    end
     if setback ~= '' then redis.call('HSET', KEYS[5], name .. '|' .. id, setback) end
     added = added + 1
   end
   i = after
 end
+write_age(KEYS[1])
 if name ~= '' and added > 0 then
   redis.call('SADD', KEYS[3], name)
   count_outcome(KEYS[2], 'accepted', '', name, added)

@@ -32,12 +32,14 @@ for i = 2 + s, #ARGV, PER_LETTER do
       count_outcome(KEYS[1], 'discarded', '', name, 1)
     else
       local at = tonumber(index)
-      add(KEYS[FIXED + at], floor, 'h', ARGV[i + 5], 'p', ARGV[i + 6])
+      note_id(add(KEYS[FIXED + at], floor, 'h', ARGV[i + 5], 'p', ARGV[i + 6]))
+      note_header(ARGV[i + 5])
       redis.call('SADD', KEYS[2], ARGV[1 + at])
       waits = true
     end
   end
 end
+write_age(KEYS[7])
 local ring = 0
 if waits and redis.call('SET', KEYS[3], '3', 'NX') then ring = 1 end
 return {taken, ring}

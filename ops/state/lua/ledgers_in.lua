@@ -1,14 +1,17 @@
 #!lua flags=allow-oom
--- Writes ledgers that were merged. Only the holder of the lease writes, so that no drain overwrites them.
+-- Writes ledgers that were merged. Only the holder of the lease writes, so that no drain overwrites them. The time of those that may
+-- lapse begins anew: what waits and belongs to them may come later.
 --
 -- KEYS[1] lease  [2..] ledgers
--- ARGV[1] token  [2..] per ledger: the text, and for how long it is kept (ms; 0 = it never lapses)
+-- ARGV[1] token  [2] retention of a ledger that may lapse, ms  then per ledger: the text, and 1 if it never lapses, else 0
 --
 -- Returns 1, or 0 if somebody else holds the lease.
+--@include _clock
+--@include _lapsing
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 for i = 2, #KEYS do
-  local text, kept = ARGV[2 * i - 2], ARGV[2 * i - 1]
-  if kept == '0' then redis.call('SET', KEYS[i], text) else redis.call('SET', KEYS[i], text, 'PX', kept) end
+  local text, lasting = ARGV[2 * i - 1], ARGV[2 * i] == '1'
+  if lasting then redis.call('SET', KEYS[i], text) else write_ledger(KEYS[i], text, ARGV[2]) end
 end
 return 1

@@ -19,13 +19,15 @@ local moved, ids = 0, {}
 for i = 4, #ARGV do
   local entry = redis.call('XRANGE', KEYS[4], ARGV[i], ARGV[i])[1]
   if entry and redis.call('XDEL', KEYS[4], ARGV[i]) == 1 then
-    add(KEYS[9], lease[3], unpack(entry[2]))
+    note_id(add(KEYS[9], lease[3], unpack(entry[2])))
+    note_header(entry[2][2])
     redis.call('HDEL', KEYS[5], ARGV[1] .. '|' .. ARGV[i])
     moved = moved + 1
     ids[moved] = ARGV[i]
   end
 end
 if moved == 0 then return {0, 0} end
+write_age(KEYS[6])
 count_down(KEYS[7], ARGV[1], ids)
 if redis.call('XLEN', KEYS[4]) == 0 then
   redis.call('SREM', KEYS[2], ARGV[1])

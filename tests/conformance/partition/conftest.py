@@ -8,7 +8,8 @@ import orjson
 import pytest
 
 from ops.embedded.cluster import LocalCluster
-from tests.fakes.fake_partition import NEVER_MS, FakePartition
+from ops.moving.carrying import digest_in
+from tests.fakes.fake_partition import LEEWAY_MS, NEVER_MS, FakePartition
 from tests.fakes.partition_store import PartitionStore
 from worker.adapters.redis import scripts
 from worker.adapters.redis.partition import RedisPartition
@@ -19,6 +20,7 @@ from worker.contract.redis.accept import NewDelivery
 from worker.contract.redis.connection import connect_async, redis_errors
 from worker.contract.words import Direction
 from worker.core.backoff import Setback, Wait
+from worker.core.ledger import FAR_MS
 
 START_MS = 1_764_000_000_000
 CLOCK = "{insider:0}clock"
@@ -41,6 +43,9 @@ class World(Protocol):
     def contents(self) -> dict[str, Any]: ...
 
     def ledger_lives_ms(self, digest: bytes) -> int: ...
+
+    def remove_lapsed(self) -> int:
+        """Remove the ledgers whose time is past, as the sweep does."""
 
     def renew(self, partition: Partition) -> bool: ...
 
@@ -89,7 +94,10 @@ class FakeWorld:
 
     def ledger_lives_ms(self, digest: bytes) -> int:
         until_ms = self.store.ledgers[digest][1]
-        return -1 if until_ms == NEVER_MS else until_ms - self.now_ms
+        return -1 if until_ms == NEVER_MS else until_ms - LEEWAY_MS - self.now_ms
+
+    def remove_lapsed(self) -> int:
+        return self.store.remove_lapsed()
 
     def contents(self) -> dict[str, Any]:
         store = self.store
@@ -185,7 +193,17 @@ class RedisWorld:
         self.run(self._client.xadd(stream, fields, id=f"{ahead}-0"))
 
     def ledger_lives_ms(self, digest: bytes) -> int:
-        return self.run(self._client.pttl(self.keys.ledger(digest)))
+        ends_ms = self.run(self._client.pexpiretime(self.keys.ledger(digest)))
+        return -1 if ends_ms < 0 else ends_ms - FAR_MS - self.now_ms
+
+    def remove_lapsed(self) -> int:
+        return self.run(self._remove_lapsed())
+
+    async def _remove_lapsed(self) -> int:
+        keys = self.keys
+        ledgers = [name for name in await self._client.keys("*") if digest_in(name, keys)]
+        names = (keys.lease, keys.streams, *ledgers)
+        return await scripts.call_text(self._client, _on_our_clock("lapse"), names, (keys.tag,))
 
     def contents(self) -> dict[str, Any]:
         return self.run(self._contents())

@@ -1,8 +1,15 @@
 """How long the ledgers of a partition last."""
 
-from tests.conformance.partition.conftest import RETENTION_SECONDS, Bench, note_of
-from tests.conformance.partition.steps import held_with, settle
-from worker.batch.partition import LedgerText, Settled, Settlement
+import pytest
+
+from tests.conformance.partition.conftest import RETENTION_SECONDS, Bench, new, note_of
+from tests.conformance.partition.steps import held_with, settle, take
+from worker.batch.partition import LedgerText, Replacement, Settled, Settlement
+from worker.contract.redis.accept import NewDelivery
+
+OUT = LedgerText(b"\x01\x00\xff")
+LEEWAY_SECONDS = 600.0
+LASTS_SECONDS = RETENTION_SECONDS + LEEWAY_SECONDS
 
 
 def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> None:
@@ -59,3 +66,118 @@ def test_a_ledger_that_would_have_lapsed_lasts_once_its_person_is_in_again(bench
     settle(bench, Settlement([Settled(later, tells=True)], ledgers={digest: inside}))
 
     assert bench.world.ledger_lives_ms(digest) < 0
+
+
+def left(bench: Bench, *people: str) -> list[bytes]:
+    """Deliver the exits of people, and return the digests under which the ledger tells of it."""
+    exits = [new(person, "vip-exit") for person in people]
+    bench.run(bench.one.accept([each._replace(header=fresh(bench, each)) for each in exits]))
+    take(bench)
+    gone = bench.deliveries("live|vip-exit")
+    ledgers = {each.header.digest: OUT for each in gone}
+    settle(bench, Settlement([Settled(each, tells=True) for each in gone], ledgers=ledgers))
+    return list(ledgers)
+
+
+def fresh(bench, delivery):
+    """Return the header of a delivery that was accepted now."""
+    return delivery.header._replace(accepted_ms=bench.now_ms)
+
+
+def accept(bench, person, lane="live"):
+    """Accept an entrance now."""
+    entrance = new(person, "vip-enter", lane)
+    bench.run(bench.one.accept([entrance._replace(header=fresh(bench, entrance))]))
+
+
+def known(bench, digests):
+    """Return of how many of these profiles there is a ledger."""
+    return len([text for text in bench.run(bench.two.peek(digests)) if text])
+
+
+def test_a_ledger_whose_time_is_past_goes_if_nothing_waits(bench: Bench) -> None:
+    digests = left(bench, "ada", "bob")
+
+    bench.pass_seconds(LASTS_SECONDS - 1)
+    assert bench.world.remove_lapsed() == 0
+    bench.pass_seconds(2)
+    assert bench.world.remove_lapsed() == 2
+    assert known(bench, digests) == 0
+
+
+@pytest.mark.parametrize("lane", ["live", "backfill", "job.load"])
+def test_no_ledger_goes_while_something_waits_that_may_be_older(bench: Bench, lane: str) -> None:
+    accept(bench, "ada", lane)
+    digests = left(bench, "ada", "bob")
+
+    bench.pass_seconds(20 * LASTS_SECONDS)
+    assert bench.world.remove_lapsed() == 0
+    assert known(bench, digests) == 2
+
+    take(bench)
+    settle(bench, Settlement([Settled(each) for each in bench.deliveries(f"{lane}|vip-enter")]))
+    assert bench.world.remove_lapsed() == 2
+
+
+def test_what_came_within_the_retention_may_be_older_than_the_ledger_too(bench: Bench) -> None:
+    digests = left(bench, "ada")
+    bench.pass_seconds(RETENTION_SECONDS)
+    accept(bench, "ada")
+
+    bench.pass_seconds(10 * LASTS_SECONDS)
+    assert bench.world.remove_lapsed() == 0
+    assert known(bench, digests) == 1
+
+
+def test_what_was_accepted_behind_its_time_holds_no_ledger(bench: Bench) -> None:
+    left(bench, "bob")
+    bench.pass_seconds(LASTS_SECONDS / 2)
+    digests = left(bench, "ada")
+    bench.pass_seconds(LASTS_SECONDS / 2 + 1)
+    assert bench.world.remove_lapsed() == 1
+    bench.pass_seconds(LASTS_SECONDS / 2)
+    accept(bench, "ada")
+
+    bench.pass_seconds(1)
+    assert bench.world.remove_lapsed() == 1
+    assert known(bench, digests) == 0
+
+
+def test_the_ledger_of_a_member_goes_at_no_time(bench: Bench) -> None:
+    (ada,) = held_with(bench, "ada")
+    inside = LedgerText(b"in", lasts=True)
+    settle(bench, Settlement([Settled(ada, tells=True)], ledgers={ada.header.digest: inside}))
+
+    bench.pass_seconds(100 * LASTS_SECONDS)
+    assert bench.world.remove_lapsed() == 0
+
+
+def test_a_clock_that_was_set_back_lets_nothing_lapse_too_early(bench: Bench) -> None:
+    ahead = new("bob")
+    bench.world.accept_ahead(ahead, 5 * LASTS_SECONDS)
+    digests = left(bench, "ada")
+    accept(bench, "ada")  # its id is behind that of the entry that came by the other clock
+
+    take(bench)
+    first, *_ = bench.deliveries()
+    settle(bench, Settlement([Settled(first)]))
+    bench.pass_seconds(3 * LASTS_SECONDS)
+
+    assert bench.world.remove_lapsed() == 0
+    assert known(bench, digests) == 1
+
+
+def test_what_is_put_in_the_place_of_another_waits_since_that_one_was_accepted(
+    bench: Bench,
+) -> None:
+    accept(bench, "ada")
+    digests = left(bench, "ada")
+    bench.pass_seconds(2 * LASTS_SECONDS)
+    take(bench)
+    (old,) = bench.deliveries()
+    replaced = Replacement(old, [NewDelivery("live", "gold-enter", old.header, b"{}")])
+    bench.run(bench.one.carry_over([replaced]))
+
+    bench.pass_seconds(2 * LASTS_SECONDS)
+    assert bench.world.remove_lapsed() == 0
+    assert known(bench, digests) == 1

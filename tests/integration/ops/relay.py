@@ -162,14 +162,6 @@ class Relay:
             for _, fields in self.client.xrange(place.stream(name.decode()))
         ]
 
-    def age_letters(self, *, minutes):
-        """Let the letters have been accepted earlier."""
-        for place in self.places():
-            for name, text in self.client.hgetall(place.letters).items():
-                letter = orjson.loads(text)
-                letter["first_at_ms"] -= minutes * 60_000
-                self.client.hset(place.letters, name, orjson.dumps(letter))
-
     def status(self):
         found = read_status(self.client, self.settings)
         assert_sum(found)

@@ -6,7 +6,7 @@ import pytest
 
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
-from tests.configuration import configuration, insider, table, trigger
+from tests.configuration import configuration, delivery, insider, trigger
 from worker.contract.redis.connection import connect
 from worker.contract.settings import load_settings
 
@@ -19,7 +19,7 @@ def configure(tmp_path, redis_url):
         (tmp_path / "templates").mkdir(exist_ok=True)
         (tmp_path / "templates" / "any.jsonnet").write_text("{}")
         triggers = triggers or (trigger("vip-enter"), trigger("vip-exit", on="exit"))
-        tables = (table("delivery", identity=identity), insider(), *triggers)
+        tables = (delivery(identity=identity), insider(), *triggers)
         text = configuration(*tables, redis=url, high_water=high_water)
         (tmp_path / "segrelay.toml").write_text(text)
         return load_settings(tmp_path / "segrelay.toml", environ={})

@@ -14,7 +14,7 @@ from ops.send.command import send
 from producer.publish import Publisher
 from producer.publishing.published import PublishOptions
 from producer.publishing.quarantine import Quarantine, Selection
-from producer.retrying import LedgerReach, retry_records
+from producer.retrying import retry_records
 from tests.integration.producer.cutting_proxy import CuttingProxy
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
@@ -150,9 +150,7 @@ def test_a_refused_event_of_a_chunk_that_is_long_past_stays_in_the_quarantine(pu
     from_the_start = publisher.publish(
         first, PublishOptions(job="load"), position=31, source="file"
     )
-    retried = retry_records(
-        publisher, Quarantine(client), Selection(), LedgerReach(0, 0, force=True)
-    )
+    retried = retry_records(publisher, Quarantine(client), Selection())
 
     assert from_the_start.accepted + from_the_start.repeated == 31
     assert (retried.placed, len(entries(client))) == (1, 62 + from_the_start.accepted)

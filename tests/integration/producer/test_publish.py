@@ -177,7 +177,7 @@ def test_two_answers_add_up_to_what_became_of_both(publisher):
 
     assert both.document() == {
         "payloads": 4, "events": 3, "accepted": 3, "unmatched": 0, "refused": 1, "repeated": 0,
-        "without_hook": 0, "as_text": {},
+        "without_hook": 0, "older_than_ledger": 0, "as_text": {},
         "problems": [
             {"line": 2, "index": 0, "reason": "unreadable", "message": one.problems[0].message}
         ],
@@ -220,6 +220,16 @@ def test_what_is_refused_or_unmatched_costs_the_others_nothing(publisher, client
     ]
     kept = sorted((record.reason, record.audience) for record in Quarantine(client).records())
     assert kept == [("no_trigger", "vipp"), *[("unreadable", "")] * 3]
+
+
+def test_an_event_older_than_the_ledger_is_kept_and_not_accepted(publisher, client):
+    published = publisher.publish(
+        [payload(0), payload(1, segment_events=[{**ENTER, "enter": "2001-01-01T00:00:00Z"}])]
+    )
+
+    assert (published.accepted, published.refused, published.forgotten) == (1, 1, 1)
+    [kept] = Quarantine(client).records()
+    assert kept.reason == "older_than_ledger"
 
 
 def test_what_is_nested_too_deep_is_refused_and_kept(publisher, client):

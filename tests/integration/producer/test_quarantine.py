@@ -1,11 +1,13 @@
 """The quarantine on a real Redis."""
 
+from datetime import UTC, datetime, timedelta
+
 import orjson
 import pytest
 
 from producer.publishing.published import PublishOptions
 from producer.publishing.quarantine import NewRecord, Quarantine, Selection
-from producer.retrying import LedgerReach, retry_records
+from producer.retrying import retry_records
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, wrapped
@@ -26,6 +28,10 @@ def quarantine(client):
 def payload(number=0, **entry):
     entries_ = [{**ENTER, **entry}]
     return orjson.dumps(wrapped(email=f"person{number}@example.com", segment_events=entries_))
+
+
+def minutes_ago(minutes):
+    return (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
 
 
 def test_the_same_content_is_kept_once_and_counted(quarantine):
@@ -74,23 +80,17 @@ def test_records_are_selected(quarantine, selection, expected):
     assert len(list(quarantine.records(selection))) == expected
 
 
-EVER = LedgerReach(now_ms=0, retention_ms=0, force=True)
-
-
-def test_what_came_before_the_ledger_begins_stays_in_the_quarantine_unless_forced(
+def test_what_is_older_than_the_ledger_stays_in_the_quarantine_unless_forced(
     publisher, quarantine, client
 ):
-    content = payload(1)
-    for first_seen_ms, key in ((1_000, content), (50_000, payload(2))):
+    for key in (payload(1, enter=minutes_ago(6_000_000)), payload(2, enter=minutes_ago(1))):
         kept = NewRecord("no_trigger", "vip", "none", key)
-        quarantine.keep([kept], now_ms=first_seen_ms, cap_bytes=CAP)
+        quarantine.keep([kept], now_ms=1_000, cap_bytes=CAP)
 
-    within = retry_records(publisher, quarantine, Selection(), LedgerReach(70_000, 60_000))
-    forced = retry_records(
-        publisher, quarantine, Selection(), LedgerReach(70_000, 60_000, force=True)
-    )
+    within = retry_records(publisher, quarantine, Selection())
+    forced = retry_records(publisher, quarantine, Selection(), older_than_ledger=True)
 
-    assert (within.tried, within.placed, within.kept_by_reason) == (2, 1, {"too_old": 1})
+    assert (within.tried, within.placed, within.kept_by_reason) == (2, 1, {"older_than_ledger": 1})
     assert (forced.tried, forced.placed) == (1, 1)
     assert len(entries(client)) == 2
 
@@ -107,7 +107,6 @@ def test_retry_places_what_now_has_a_trigger_and_nothing_else(
         publisher_of(configure(trigger("gold-enter", audiences=["gold"]))),
         quarantine,
         Selection(),
-        EVER,
     )
 
     assert (retried.tried, retried.placed, retried.accepted) == (5, 3, 3)
@@ -123,7 +122,7 @@ def test_retry_places_what_now_has_a_known_audience(publisher, quarantine):
     publisher.publish([payload(1, slug=None)])
     publisher.publish([payload(2)])
 
-    retried = retry_records(publisher, quarantine, Selection(reason="unknown_audience"), EVER)
+    retried = retry_records(publisher, quarantine, Selection(reason="unknown_audience"))
 
     assert (retried.placed, quarantine.totals().records) == (1, 0)
 
@@ -134,7 +133,7 @@ def test_a_change_without_a_time_keeps_its_arrival(configure, publisher_of, quar
     [kept] = quarantine.records()
 
     retry_records(
-        publisher_of(configure(trigger("vip-change", on="change"))), quarantine, Selection(), EVER
+        publisher_of(configure(trigger("vip-change", on="change"))), quarantine, Selection()
     )
 
     [entry] = entries(client)

@@ -80,7 +80,7 @@ def test_replay_says_what_stays_and_why(run, client):
 
 
 def test_what_the_ledger_has_forgotten_stays_unless_forced(run, client):
-    content = orjson.dumps(wrapped(segment_events=[ENTER]))
+    content = orjson.dumps(wrapped(segment_events=[ENTER | {"enter": "2001-01-01T00:00:00Z"}]))
     old = NewRecord("no_trigger", "vip", "none", content)
     Quarantine(client).keep([old], now_ms=1_000, cap_bytes=1 << 20)
 

@@ -353,3 +353,30 @@ def test_a_dry_run_tells_that_a_file_is_cut_off_too(run, file, client):
         run(file(LAYOUTS["array"][:-1]), "--dry-run")
 
     assert client.keys("*") == []
+
+
+OLD = "2001-01-01T00:00:00Z"
+"""Older than the ten years that the ledger of these tests remembers."""
+
+
+def test_events_older_than_the_ledger_are_counted_kept_and_no_success(run, file, client):
+    source = file(lines(person(1), person(2, enter=OLD), person(3, enter=OLD)))
+
+    dry = run(source, "--dry-run")
+    sent = run(source)
+
+    assert (dry.exit_code, sent.exit_code) == (1, 1)
+    assert "2 events are older than what the ledger remembers" in sent.stderr
+    assert "--older-than-ledger" in dry.stderr
+    assert [entry.profile["email"] for entry in entries(client)] == ["person1@example.com"]
+    kept = [record.reason for record in Quarantine(client).records()]
+    assert kept == ["older_than_ledger", "older_than_ledger"]
+
+
+def test_events_older_than_the_ledger_are_sent_if_a_person_insists(run, file, client):
+    source = file(lines(person(1), person(2, enter=OLD)))
+
+    document = orjson.loads(run(source, "--older-than-ledger", "--json").stdout)
+
+    assert (document["accepted"], document["older_than_ledger"]) == (2, 0)
+    assert len(entries(client)) == 2

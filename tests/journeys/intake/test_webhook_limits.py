@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from ops.embedded.launch import free_port
-from tests.journeys.play import SHORT, Rig, start_worker, status_of
+from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, start_worker, status_of
 from tests.journeys.receiver import answers
 from tests.waiting import allowed, until
 
@@ -59,7 +59,9 @@ class Relay:
 def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
     port = free_port()
     more = f'[producer.webhook]\nlisten = "127.0.0.1:{port}"\nsecret = "a-secret-of-nobody"\n'
-    with Rig(tmp_path_factory.mktemp("limits"), delivery_lines=SHORT, more=more) as rig:
+    with Rig(
+        tmp_path_factory.mktemp("limits"), delivery_lines=f"{SHORT}\n{REMEMBERS_ALL}", more=more
+    ) as rig:
         yield Relay(rig, port)
 
 

@@ -15,7 +15,7 @@ from ops.rig.rig import wait_for_receiver
 from ops.state.identity_changes import read_renamed_people
 from tests.integration.ops.person.test_erased_person import dumps, everything
 from tests.integration.ops.person.test_erased_person import needles as needles_of
-from tests.journeys.play import SHORT, Rig, start_worker, status_of
+from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, start_worker, status_of
 from tests.waiting import until
 
 OLD, NEW, PHONE, NAME = "ann.old@example.com", "ann.new@example.org", "+14155550177", "Quetzalina"
@@ -102,7 +102,7 @@ def installation(tmp_path, monkeypatch):
     port = free_port()
     rig = Rig(
         tmp_path,
-        delivery_lines=SHORT,
+        delivery_lines=f"{SHORT}\n{REMEMBERS_ALL}",
         destination_lines='stable = "_uid"',
         enter_lines='response_stream = "answers"',
         audiences=("vip",),

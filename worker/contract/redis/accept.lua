@@ -10,7 +10,7 @@
 --     ("" = there was none), value that it becomes ("" = it goes)
 -- then the indices of the entries' streams (1-based), and the numbers of their events within the chunk, or of their members (1-based),
 --     each separated by spaces; then per entry: header, profile
--- the last: epoch of the job's reader ("" = it has none)
+-- the last two: when the first of the entries was accepted (ms); epoch of the job's reader ("" = it has none)
 --
 -- The bell is 1 if it was rung for live work, 3 for backfill: live work does not wait for the turn of the other.
 -- KEYS[4] holds the job's position, and under `job|chunk` the numbers of the events that were added at that
@@ -66,7 +66,7 @@ end
 
 local added, total, live, first, last = {}, 0, false, {}, {}
 local next_stream, next_number = string.gmatch(ARGV[at], '%d+'), string.gmatch(ARGV[at + 1], '%d+')
-for i = at + 2, is_behind and 0 or #ARGV - 1, PER_ENTRY do
+for i = at + 2, is_behind and 0 or #ARGV - 2, PER_ENTRY do
   local s, number = tonumber(next_stream()), next_number()
   if not placed[number] then
     last[s] = add(KEYS[5 + s], not first[s] and floor, 'h', ARGV[i], 'p', ARGV[i + 1])
@@ -76,6 +76,10 @@ for i = at + 2, is_behind and 0 or #ARGV - 1, PER_ENTRY do
     if number ~= numbers[#numbers] then numbers[#numbers + 1] = number end
   end
 end
+
+for _, id in pairs(last) do note_id(id) end
+note_accepted(tonumber(ARGV[#ARGV - 1]))
+write_age(KEYS[5])
 
 -- What was added is counted in few commands, however many streams there are.
 local names, fields, count_of = {}, {}, {}

@@ -114,6 +114,7 @@ def accept_call(
             *names,
             *_roll_arguments(roll),
             *_entries(deliveries, index),
+            min((new.header.accepted_ms for new in deliveries), default=0),
             epoch or "",
         ),
     )

@@ -71,22 +71,31 @@ def scan_parts(client: Redis, places: Sequence[PartitionKeys], pattern: str) -> 
     yield ScanPart(keys.FORMAT, f"{{{name}:*}}{pattern}")
 
 
-def read_keys(client: Redis, part: ScanPart, kind: str = "") -> Iterator[list[bytes]]:
+def read_keys(
+    client: Redis,
+    part: ScanPart,
+    kind: str = "",
+    *,
+    count: int = _KEYS_A_CALL,
+    patient: bool = True,
+) -> Iterator[list[bytes]]:
     """Yield the keys of a part, some at a time; some may come twice.
 
     Args:
         client: Redis.
         part: See `scan_parts`.
         kind: The type of the keys, as TYPE names it; "" = any.
+        count: About how many keys are looked at in one call.
+        patient: Wait while the slot is moved; else some of its keys may be left out.
 
     Raises:
         AnotherServer: The part has to be read anew.
         RedisUnavailable: Redis can't be asked, or the slot is being moved for long.
     """
-    call = _in_whole_slot if isinstance(client, ClusterClient) else run_script
+    call = _in_whole_slot if patient and isinstance(client, ClusterClient) else _as_it_is
 
     def ask(cursor: bytes) -> ScanAnswer:
-        args = ("SCAN", cursor, _KEYS_A_CALL, part.pattern, kind)
+        args = ("SCAN", cursor, count, part.pattern, kind)
         answer: ScanAnswer = call(client, _SCAN, (part.key,), args)
         return answer
 
@@ -149,6 +158,12 @@ def _read(ask: Callable[[bytes], ScanAnswer]) -> Iterator[list[bytes]]:
             yield found
         if cursor == _BEGIN:
             return
+
+
+def _as_it_is(client: Redis, text: str, names: Sequence[str], args: Sequence[Any]) -> ScanAnswer:
+    with redis_errors():
+        answer: ScanAnswer = run_script(client, text, names, args)
+    return answer
 
 
 def _in_whole_slot(

@@ -143,13 +143,22 @@ class DeliverySettings(Section):
         default=90 * 86_400.0, alias="ledger_retention"
     )
     """The time for which it is remembered that a person has left, after the last delivery for them.
-    While somebody is in an audience, it is never forgotten."""
+    It is never forgotten while somebody is in an audience, or while something waits that may be
+    older. New events that are older than this time are refused."""
     phone_region: str = "US"
     """The country of phone numbers that are written without a country code."""
     ipv4_only: Switch = False
     """Send over IPv4 only, for an API key that is locked to IPv4 addresses."""
     dead_letters_kept: Whole = Field(default=1_000_000, ge=1)
     """A destination pauses when it has this many dead letters; none is dropped."""
+
+    def remembers_since_us(self, now_us: int) -> int:
+        """Return the time (µs) before which the ledger may have forgotten who left.
+
+        Args:
+            now_us: Redis' clock.
+        """
+        return now_us - round(1_000_000 * self.ledger_retention_seconds)
 
     @field_validator("phone_region")
     @classmethod

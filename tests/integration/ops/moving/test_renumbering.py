@@ -4,12 +4,15 @@ import orjson
 import pytest
 
 from ops.main import app
+from ops.moving.carrying import digest_in
 from ops.state.partitions import all_partitions
 from tests.integration.ops.moving.stock import change, drain, enrich, key_of, six
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
+from worker.adapters.redis.node.lapsing import RedisLapsing
 from worker.batch.partition import Note
 from worker.contract import keys
+from worker.contract.events import decode_header, encode_header
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward
@@ -43,6 +46,53 @@ def test_older_enters_do_not_pass_exits_that_were_delivered_before(used, call, c
     assert (found["jobs"]["load"]["delivered"], found["jobs"]["load"]["dead"]) == (1, 1)
     if counts != (4,):
         assert not [key for key in used.client.keys("{insider:[0-3]}*") if b"lease" not in key]
+
+
+def age(relay, *, days):
+    """Let what waits have waited for so long, and each ledger have been written in between."""
+    earlier_ms = days * 86_400_000
+    for place in all_partitions(relay.client, relay.settings):
+        for name in relay.client.smembers(place.streams):
+            stream = place.stream(name.decode())
+            rows = relay.client.xrange(stream)
+            relay.client.unlink(stream)
+            for entry_id, fields in rows:
+                ms, number = map(int, entry_id.split(b"-"))
+                header = decode_header(fields[b"h"])
+                header = header._replace(accepted_ms=header.accepted_ms - earlier_ms)
+                aged = {**fields, b"h": encode_header(header)}
+                relay.client.xadd(stream, aged, id=f"{ms - earlier_ms}-{number}")
+    age_ledgers(relay, days=days // 2)
+
+
+def age_ledgers(relay, *, days):
+    for place in all_partitions(relay.client, relay.settings):
+        for name in relay.client.keys(f"{place.tag}l*"):
+            if digest_in(name, place) and relay.client.pttl(name) > 0:
+                ends_ms = relay.client.pexpiretime(name)
+                relay.client.pexpireat(name, ends_ms - days * 86_400_000)
+
+
+def lapsed(relay):
+    """Look at all ledgers as a worker does; returns how many were removed."""
+    lapsing = RedisLapsing(relay.client, relay.settings)
+    return sum(lapsing.step() for _ in range(5))
+
+
+@pytest.mark.parametrize("counts", [(3,), (7, 1)])
+def test_ledgers_outlast_what_waits_also_where_it_is_moved(used, call, counts):
+    age(used, days=400)
+    assert lapsed(used) == 0
+    for count in counts:
+        run(call, count)
+        learn_numbering(used.client, used.settings)
+        assert lapsed(used) == 0
+        age_ledgers(used, days=200)
+        assert lapsed(used) == 0
+
+    drain(used)
+    assert used.status()["skipped_by_reason"] == {"superseded": PEOPLE}
+    assert lapsed(used) == PEOPLE
 
 
 def test_a_letter_is_found_under_its_former_id_and_replayed(used, call):

@@ -88,3 +88,19 @@ def test_a_plan_says_that_rows_without_the_id_of_their_audience_would_be_dead(
     assert "--audience-id" in problem
     assert f"vip-enter: 10 of 10 would be dead: {problem}" in ran.stderr.decode()
     assert (told["problems"], told["sample"]) == ({}, {"sent": 10})
+
+
+def test_a_plan_counts_rows_that_are_older_than_the_ledger(relay: Relay, tmp_path: Path) -> None:
+    path = tmp_path / "people.ndjson"
+    old, new = ({"at": f"{year}-01-01T00:00:00Z"} for year in (2001, 2026))
+    rows = [{"email": f"p{n}@example.com"} | (old if n % 2 else new) for n in range(20)]
+    path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    given = (str(path), "--audience", "vip", "--as-of", "column:at")
+
+    found = relay.document("plan", *given)
+    told = relay.run("plan", *given).stdout.decode()
+    insisting = relay.document("plan", *given, "--older-than-ledger")
+
+    assert found["refused_by_reason"] == {"older_than_ledger": 10}
+    assert "--older-than-ledger accepts them" in told
+    assert (insisting["refused"], insisting["deliveries"]) == (0, 20)

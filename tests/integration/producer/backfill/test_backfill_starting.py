@@ -127,3 +127,34 @@ def test_a_file_that_is_rewritten_while_it_is_read_fails_its_job(
     assert "was written to while it was read" in found["problem"]
     assert found["rows"] < PEOPLE
     assert relay.run("resume", "j").returncode == 2
+
+
+def test_rows_older_than_the_ledger_are_brought_in_only_if_a_person_insists(
+    relay: Relay, tmp_path: Path
+) -> None:
+    path = tmp_path / "few.ndjson"
+    path.write_bytes(b"\n".join(orjson.dumps({"email": f"p{n}@example.com"}) for n in range(20)))
+    given = (str(path), "--job", "j", "--audience", "vip", "--as-of", "2001-01-01T00:00:00Z")
+
+    refused = relay.run("start", *given)
+    assert refused.returncode == 2
+    assert b"--older-than-ledger" in refused.stderr
+    assert relay.document("list") == []
+
+    assert relay.document("start", *given, "--older-than-ledger")["accepted"] == 20
+
+
+def test_rows_of_an_own_time_older_than_the_ledger_are_refused_one_by_one(
+    relay: Relay, tmp_path: Path
+) -> None:
+    path = tmp_path / "few.ndjson"
+    rows = [{"email": f"p{n}@example.com", "at": f"20{n:02}-01-01T00:00:00Z"} for n in (1, 25)]
+    path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    given = (str(path), "--job", "j", "--audience", "vip", "--as-of", "column:at")
+
+    found = relay.document("start", *given)
+    report = relay.document("report", "j")
+
+    assert (found["accepted"], found["refused"]) == (1, 1)
+    assert report["refused_by_reason"] == {"older_than_ledger": 1}
+    assert relay.published("j") == ["p25@example.com"]

@@ -5,7 +5,6 @@ import pytest
 
 from ops.letters.reading import Filter, place_of
 from ops.letters.replay import obstacle
-from producer.retrying import LedgerReach
 from worker.contract.events import Header, encode_header
 from worker.contract.settings import Destination, Settings, Trigger
 from worker.contract.triggers.meaning import Meaning
@@ -14,8 +13,18 @@ from worker.contract.words import Direction
 NOW_MS = 1_795_500_000_000
 DIGEST = bytes(range(10))
 HEADER = Header(
-    DIGEST, "vip", Direction.ENTER, 5, state=False, skip_hook=False, repair=False, accepted_ms=7
+    DIGEST,
+    "vip",
+    Direction.ENTER,
+    1_000 * NOW_MS - 5,
+    state=False,
+    skip_hook=False,
+    repair=False,
+    accepted_ms=7,
 )
+
+OLD = {"header": orjson.loads(encode_header(HEADER._replace(time_us=1_000 * NOW_MS - 60_000_001)))}
+NO_HEADER = {"profile": None, "entry": ["aGVhZGVy", "eA=="], "header": None}
 
 
 @pytest.fixture
@@ -96,9 +105,11 @@ def test_a_letters_id_begins_with_its_place(letter_id, place):
         ({"replays": 3}, {}, "exhausted"),
         ({"replays": 3}, {"force": True}, "exhausted"),
         ({"replays": 3}, {"named": True}, ""),
-        ({"first_at_ms": NOW_MS - 60_001}, {}, "too_old"),
-        ({"first_at_ms": NOW_MS - 60_001}, {"named": True}, "too_old"),
-        ({"first_at_ms": NOW_MS - 60_001}, {"force": True}, ""),
+        (OLD, {}, "older_than_ledger"),
+        (OLD, {"named": True}, "older_than_ledger"),
+        (OLD, {"force": True}, ""),
+        ({"first_at_ms": NOW_MS - 60_001}, {}, ""),
+        (NO_HEADER | {"first_at_ms": NOW_MS - 60_001}, {"named": True}, "older_than_ledger"),
         ({"header": None}, {}, "unreadable"),
         ({"header": [9]}, {}, "unreadable"),
         ({"profile": None}, {}, "unreadable"),
@@ -109,8 +120,8 @@ def test_a_letters_id_begins_with_its_place(letter_id, place):
     ],
 )
 def test_what_a_replay_leaves_out(settings, changes, policy, why):
-    reach = LedgerReach(NOW_MS, 60_000, force=policy.get("force", False))
+    oldest_us = 0 if policy.get("force") else 1_000 * (NOW_MS - 60_000)
     named = policy.get("named", False)
     meanings = {name: Meaning.of(each, {}) for name, each in settings.triggers.items()}
 
-    assert obstacle(letter(**changes), settings, reach, meanings, named=named) == why
+    assert obstacle(letter(**changes), settings, oldest_us, meanings, named=named) == why

@@ -2,7 +2,7 @@
 
 import pytest
 
-from producer.events.times import format_time, parse_time, refuse_future
+from producer.events.times import format_time, parse_time, refuse_forgotten, refuse_future
 from worker.errors import PayloadRefused
 
 TEN = 1_793_527_200_000_000
@@ -78,3 +78,12 @@ def test_the_end_of_time_is_refused_like_any_other_time(text, reason):
         refuse_future(parse_time(text), 1)
 
     assert refused.value.reason == reason
+
+
+def test_what_is_older_than_the_ledger_is_refused():
+    refuse_forgotten(TEN, TEN)
+    refuse_forgotten(1, 0)
+
+    with pytest.raises(PayloadRefused, match="ledger_retention") as refused:
+        refuse_forgotten(TEN - 1, TEN)
+    assert refused.value.reason == "older_than_ledger"

@@ -69,6 +69,7 @@ class World:
     presence: FakePresence = field(default_factory=FakePresence)
     schedule: FakeSchedule = field(default_factory=FakeSchedule)
     errands: list[Errand] = field(default_factory=list)
+    lapsings: list[float] = field(default_factory=list)
 
     def __post_init__(self):
         self.sweep = Sweep(
@@ -80,6 +81,7 @@ class World:
             presence=self.presence,
             schedule=self.schedule,
             ring_errands=self.errands.extend,
+            remove_lapsed=lambda: self.lapsings.append(self.now),
             clock=lambda: self.now,
         )
 
@@ -177,3 +179,12 @@ def test_a_node_that_ends_says_so_unless_redis_is_away():
     cut_off.sweep.end()
 
     assert (world.presence.left, cut_off.presence.left) == (1, 0)
+
+
+def test_who_does_the_round_removes_ledgers_that_have_lapsed():
+    world = World()
+    world.pass_seconds(3)
+    world.survey.ours = False
+    world.pass_seconds(3)
+
+    assert len(world.lapsings) == 3

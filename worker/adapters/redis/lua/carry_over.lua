@@ -34,7 +34,8 @@ while at <= #ARGV do
     count_down(KEYS[5], name, {id})
     for i = at + 3, at + 3 * n, 3 do
       local to, to_name = stream_of(ARGV[i])
-      add(to, floor, 'h', ARGV[i + 1], 'p', ARGV[i + 2])
+      note_id(add(to, floor, 'h', ARGV[i + 1], 'p', ARGV[i + 2]))
+      note_header(ARGV[i + 1])
       redis.call('SADD', KEYS[3], to_name)
       count_one(to_name, 1)
     end
@@ -45,4 +46,5 @@ for name, stream in pairs(left) do
   if redis.call('XLEN', stream) == 0 then redis.call('SREM', KEYS[3], name) end
 end
 write_counts(KEYS[2])
+write_age(KEYS[1])
 return {replaced}

@@ -7,6 +7,7 @@
 --
 -- Returns the end (ms), or 0 if somebody else holds the lease.
 --@include _clock
+--@include _lapsing
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 local till = string.format('%.0f', now + tonumber(ARGV[2]))
@@ -17,7 +18,7 @@ end
 if fresh > 0 then
   for i = 4, #KEYS do
     local text, lasting = ARGV[n + 2 * i - 3], ARGV[n + 2 * i - 2] == '1'
-    if lasting then redis.call('SET', KEYS[i], text) else redis.call('SET', KEYS[i], text, 'PX', ARGV[3]) end
+    if lasting then redis.call('SET', KEYS[i], text) else write_ledger(KEYS[i], text, ARGV[3]) end
   end
 end
 return tonumber(till)

@@ -28,6 +28,7 @@
 --@include _calls
 --@include _clock
 --@include _counts
+--@include _lapsing
 --@include _orphans
 --@include _outcomes
 
@@ -172,7 +173,7 @@ for lasting, length in string.gmatch(ARGV[6 + s], '(%-?)(%d+)') do
   if note ~= '' or told[number] then
     local key, text = KEYS[FIXED + s + number], string.sub(ARGV[7 + s], first, after - 1)
     if lasting == '' then
-      redis.call('SET', key, text, 'PX', retention)
+      write_ledger(key, text, retention)
     else
       lasting_texts[#lasting_texts + 1], lasting_texts[#lasting_texts + 2] = key, text
     end

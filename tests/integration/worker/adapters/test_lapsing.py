@@ -1,0 +1,132 @@
+"""Which ledgers a worker removes from a real Redis."""
+
+from contextlib import closing
+
+import pytest
+
+from tests.configuration import configuration, insider, trigger
+from worker.adapters.redis.node.lapsing import RedisLapsing
+from worker.contract import keys
+from worker.contract.events import Header, encode_header
+from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.numbering import RENUMBERED
+from worker.contract.redis.connection import connect
+from worker.contract.settings import load_settings
+from worker.contract.words import Direction
+from worker.core.ledger import FAR_MS
+
+DAY_MS = 86_400_000
+PLACE = PartitionKeys("insider", 1)
+ADA = digest_of("email:ada@example.com")
+TURN = 10
+"""Steps after which all ledgers were looked at; in a Cluster each partition takes one."""
+
+
+@pytest.fixture(params=["single", "cluster"])
+def url(request):
+    if request.param == "single":
+        return request.getfixturevalue("redis_url")
+    return request.getfixturevalue("local_cluster").url
+
+
+@pytest.fixture
+def client(url):
+    with closing(connect(url)) as connected:
+        connected.flushall()
+        connected.sadd(keys.DESTINATIONS, "insider")
+        yield connected
+
+
+@pytest.fixture
+def lapsing(client, tmp_path, redis_url):
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "any.jsonnet").write_text("{}")
+    path = tmp_path / "segrelay.toml"
+    path.write_text(configuration(insider(), trigger("vip-enter"), redis=redis_url, partitions=4))
+    return RedisLapsing(client, load_settings(path, environ={}))
+
+
+def turn(lapsing):
+    return sum(lapsing.step() for _ in range(TURN))
+
+
+def now_ms(client):
+    return client.time()[0] * 1_000
+
+
+def keep_ledger(client, *, over_days, place=PLACE, digest=ADA):
+    """Keep a ledger whose retention is over since so many days."""
+    over_at = now_ms(client) - round(over_days * DAY_MS)
+    client.set(place.ledger(digest), b"out", pxat=over_at + FAR_MS)
+    return place.ledger(digest)
+
+
+def let_wait(client, *, days, stream="live|vip-enter", accepted_days=None):
+    """Let an entry wait, by its id since so many days."""
+    id_ms = now_ms(client) - round(days * DAY_MS)
+    accepted_ms = id_ms if accepted_days is None else now_ms(client) - accepted_days * DAY_MS
+    header = Header(
+        ADA, "vip", Direction.ENTER, 1, state=False, skip_hook=False, repair=False,
+        accepted_ms=accepted_ms,
+    )  # fmt: skip
+    client.xadd(PLACE.stream(stream), {"h": encode_header(header), "p": b"{}"}, id=f"{id_ms}-0")
+    client.sadd(PLACE.streams, stream)
+
+
+def test_a_ledger_goes_once_its_retention_is_over(client, lapsing):
+    over = keep_ledger(client, over_days=1)
+    under = keep_ledger(client, over_days=-1, digest=digest_of("email:bob@example.com"))
+
+    assert turn(lapsing) == 1
+    assert (client.exists(over), client.exists(under)) == (0, 1)
+
+
+@pytest.mark.parametrize("stream", ["live|vip-enter", "job.load|vip-enter", "live|gone"])
+def test_it_stays_while_something_waits_that_came_before(client, lapsing, stream):
+    over = keep_ledger(client, over_days=1)
+    let_wait(client, days=2, stream=stream)
+    let_wait(client, days=0, stream="live|other")
+
+    assert turn(lapsing) == 0
+    client.delete(PLACE.stream(stream))
+    client.srem(PLACE.streams, stream)
+    assert turn(lapsing) == 1
+    assert not client.exists(over)
+
+
+def test_what_came_later_does_not_hold_it(client, lapsing):
+    keep_ledger(client, over_days=2)
+    let_wait(client, days=1)
+
+    assert turn(lapsing) == 1
+
+
+def test_what_was_moved_here_holds_what_its_first_place_held(client, lapsing):
+    keep_ledger(client, over_days=2)
+    let_wait(client, days=0)
+    now = now_ms(client)
+    client.hset(PLACE.lease, mapping={"aged": now - 3 * DAY_MS, "aged_until": now + DAY_MS})
+
+    assert turn(lapsing) == 0
+    client.hset(PLACE.lease, "aged_until", now - DAY_MS)
+    assert turn(lapsing) == 1
+    assert client.hgetall(PLACE.lease) == {}
+
+
+def test_no_other_key_goes(client, lapsing):
+    member, plain = PLACE.ledger(bytes(10)), PLACE.ledger(bytes(9) + b"\n")
+    client.set(member, b"in")
+    client.set(plain, b"out", px=DAY_MS)
+    client.set(PLACE.letters, b"", pxat=1_000 + FAR_MS)
+    client.zadd(PLACE.lettertimes, {"letter": 1})
+    client.pexpireat(PLACE.lettertimes, 1_000 + FAR_MS)
+    keep_ledger(client, over_days=1, place=PartitionKeys("insider", 4))
+
+    assert turn(lapsing) == 0
+
+
+def test_a_partition_that_is_left_keeps_what_is_carried_over(client, lapsing):
+    keep_ledger(client, over_days=1)
+    client.hset(PLACE.lease, "token", f"{RENUMBERED}x")
+
+    assert turn(lapsing) == 0
