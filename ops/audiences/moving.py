@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.audiences.membership import Advance, LastDelivered, standings
+from ops.audiences.membership import Advance, standings
 from ops.audiences.people import Person
 from ops.state import scripts
 from ops.terminal.moments import awaited
@@ -23,6 +23,7 @@ from producer.publishing.room import Room
 from producer.sync.book import SyncBook
 from worker.contract import keys
 from worker.contract.events import Event
+from worker.contract.ledger import LastDelivered
 from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall

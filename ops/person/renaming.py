@@ -32,6 +32,7 @@ from ops.state.person import end_renaming, tell_renaming
 from worker.adapters.redis.addresses import read_renamed
 from worker.adapters.redis.lease import boottime_seconds
 from worker.contract.keys import PartitionKeys
+from worker.contract.ledger import pack, unpack
 from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.claim import learn_numbering
@@ -39,7 +40,7 @@ from worker.contract.redis.clock import now_ms
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
-from worker.core.ledger import may_be_member, merged, pack, unpack
+from worker.core.ledger import may_be_member, merged
 from worker.errors import OperationsMustAct, PartitionsChange
 
 AT_ONCE: Final = 500

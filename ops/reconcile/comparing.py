@@ -13,12 +13,13 @@ from typing import Any, Final, Literal
 import orjson
 from redis import Redis
 
-from ops.audiences.membership import Advance, LastDelivered, standings
+from ops.audiences.membership import Advance, standings
 from ops.audiences.people import Person
 from ops.insider.read_back import read_lists
 from ops.insider.reader import ProfileReader
 from ops.state.partitions import ask_each
 from worker.contract.keys import PartitionKeys
+from worker.contract.ledger import LastDelivered
 from worker.contract.numbering import Numbering
 from worker.contract.settings import Settings
 from worker.contract.words import Direction

@@ -10,9 +10,9 @@ from redis import Redis
 
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
+from worker.contract.ledger import Record, unpack
 from worker.contract.redis.connection import redis_errors
 from worker.contract.words import Direction
-from worker.core.ledger import Record, unpack
 
 _AUDIENCE = "a|"
 _TRIGGER = "t|"
