@@ -42,6 +42,7 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
         audience=audience,
         identity=settings.delivery.identity,
         every_seconds=schedule.every_seconds,
+        repair_every_seconds=schedule.repair_every_seconds,
         on_change=schedule.on_change,
         open_source=_opener(settings, schedule, audience, publisher),
     )

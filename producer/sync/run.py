@@ -48,6 +48,9 @@ class Run:
         first_total, last_total: Members as the first and the last page told; -1 = they didn't.
         restarts: How often the scan began anew.
         seen, gone: By destination, known members that came in this run, and that did not.
+        repairs_again: Whether it also repairs what an earlier run has repaired, and still differs.
+        repaired_again_ms: When the last such run began.
+        repaired: People whom the ledger had otherwise than the source, counted at each destination.
         stayed: Were missing in the scan, and in the audience at a second look.
         allowed: So many may be gone: a person has said so.
         doubt: Why a person has to confirm.
@@ -80,6 +83,9 @@ class Run:
     entered: int = 0
     changed: int = 0
     left: int = 0
+    repaired: int = 0
+    repairs_again: bool = False
+    repaired_again_ms: int = 0
     stayed: int = 0
     allowed: int = 0
     doubt: str = ""
@@ -125,7 +131,13 @@ class Run:
             and set(self.destinations) <= set(self.known)
         )
 
-    def following(self, audience: str, destinations: list[str], now_ms: int) -> Run:
+    def is_repair_due(self, now_ms: int, every_seconds: float) -> bool:
+        """Say whether a run that begins now repairs again what still differs."""
+        return not 0 <= now_ms - self.repaired_again_ms < 1000 * every_seconds
+
+    def following(
+        self, audience: str, destinations: list[str], now_ms: int, *, repairs_again: bool = False
+    ) -> Run:
         """Return a new run, which follows this one."""
         return Run(
             audience=audience,
@@ -134,6 +146,8 @@ class Run:
             at_us=self.at_us,
             destinations=destinations,
             known=self.known,
+            repairs_again=repairs_again,
+            repaired_again_ms=self.repaired_again_ms,
             failures=self.failures,
             refused=self.refused,
             begun_ms=now_ms,
@@ -215,6 +229,7 @@ class Run:
             "changed": self.changed,
             "gone": max(self.gone.values(), default=0),
             "left": self.left,
+            "repaired": self.repaired,
             "stayed": self.stayed,
             "restarts": self.restarts,
             "problem": self.problem,
@@ -225,6 +240,7 @@ class Run:
         counts = f"{self.entered:,} entered"
         if self.changed:
             counts += f", {self.changed:,} changed"
+        repaired = f", {self.repaired:,} repaired" if self.repaired else ""
         match self.phase:
             case Phase.SCAN:
                 total = f" of {self.last_total:,}" if self.last_total >= 0 else ""
@@ -233,8 +249,11 @@ class Run:
                 return f"scanned {self.rows:,}, {counts}, counting who has left"
             case Phase.EXITS:
                 gone = max(self.gone.values(), default=0)
-                return f"{self.left:,} of {gone:,} who are missing have left, {self.stayed:,} stay"
+                return (
+                    f"{self.left:,} of {gone:,} who are missing have left, {self.stayed:,} stay"
+                    f"{repaired}"
+                )
             case Phase.CONFIRM:
                 return f"waits for `segrelay sync confirm`: {self.doubt}"
             case Phase.IDLE:
-                return f"done: {self.rows:,} scanned, {counts}, {self.left:,} left"
+                return f"done: {self.rows:,} scanned, {counts}, {self.left:,} left{repaired}"

@@ -51,6 +51,7 @@ class Syncing:
 
     Args:
         every_seconds: From the begin of one run to the begin of the next.
+        repair_every_seconds: After which a difference from the ledger is repaired once more.
         on_change: Changes of members are events.
         log: Of a worker; a terminal shows the lines of the steps instead.
     """
@@ -60,6 +61,7 @@ class Syncing:
     audience: str
     identity: str
     every_seconds: float
+    repair_every_seconds: float
     on_change: bool
     open_source: OpenSource
     monotonic: Callable[[], float] = time.monotonic
@@ -128,7 +130,8 @@ class Syncing:
             raise UsageWrong(
                 f"No trigger wants the audience '{self.audience}' of sync '{self.book.name}'."
             )
-        run = run.following(self.audience, sorted(destinations), now_ms)
+        is_due = run.is_repair_due(now_ms, self.repair_every_seconds)
+        run = run.following(self.audience, sorted(destinations), now_ms, repairs_again=is_due)
         self.book.save(run)
         self.log.info("sync.begun", sync=self.book.name, run=run.number)
         return run
