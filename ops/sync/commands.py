@@ -202,7 +202,8 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
     last = row["last"]
     if last:
         counts = ", ".join(
-            f"{last[kind]:,} {kind}" for kind in ("rows", "entered", "changed", "left", "stayed")
+            f"{last.get(kind, 0):,} {kind}"
+            for kind in ("rows", "entered", "changed", "left", "stayed", "repaired")
         )
         yield f"  last run: {last['outcome']}, scan of {shown_us(last['at_us'])}, {counts}"
         if last["restarts"]:

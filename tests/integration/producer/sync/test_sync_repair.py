@@ -3,18 +3,21 @@
 import orjson
 import pytest
 
-from producer.events.times import format_time
 from producer.sync.book import Mark
 from producer.sync.run import Phase
 from tests.configuration import DELETE, insider, trigger
-from tests.integration.producer.sync_world import ENTERS, emails, person
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.ledger import Item, Record, pack, unpack
+from tests.integration.producer.sync_world import (
+    ENTERS,
+    deliver,
+    emails,
+    enter_by_webhook,
+    person,
+    place_of,
+)
+from worker.contract.keys import digest_of
 from worker.contract.redis.accept import ENTRANT_DAYS
 from worker.contract.words import Direction
 
-AUDIENCE, TRIGGERS = 1, {Direction.ENTER: 2, Direction.EXIT: 3}
 EVERYBODY = range(50)
 DAY_US = 86_400_000_000
 
@@ -30,34 +33,9 @@ def members(world):
     return run.at_us
 
 
-def deliver(world, direction, numbers, at_us, destination="insider"):
-    """Write into the ledger that something was delivered."""
-    world.client.hset(keys.NAMES, "a|vip", AUDIENCE)
-    for number in numbers:
-        key = f"email:p{number}@example.com"
-        place = place_of(world, key, destination)
-        item = {(AUDIENCE, TRIGGERS[direction]): Item(direction, at_us)}
-        known = world.client.get(place.ledger(digest_of(key)))
-        record = dict(unpack(known).items) | item
-        world.client.set(place.ledger(digest_of(key)), pack(Record(at_us, record)))
-
-
-def place_of(world, key, destination="insider"):
-    return PartitionKeys(destination, world.settings.redis.numbering.of(key))
-
-
 def mark_of(world, number, destination="insider"):
     key = f"email:p{number}@example.com"
     return world.client.hget(place_of(world, key, destination).members("vip"), key)
-
-
-def enter_by_webhook(world, numbers, at_us):
-    """Let the webhook tell of entrances, which are delivered."""
-    entry = {"slug": "vip", "event": "enter", "enter": format_time(at_us)}
-    rows = [{"email": f"p{n}@example.com", "segment_events": [entry]} for n in numbers]
-    world.publisher.publish(map(orjson.dumps, rows))
-    deliver(world, Direction.ENTER, numbers, at_us)
-    world.clear()
 
 
 def told(world):
@@ -220,7 +198,6 @@ def test_a_file_that_was_read_is_compared_with_the_ledger_again_after_a_while(wo
     run = world.run()
     deliver(world, Direction.ENTER, EVERYBODY, run.at_us)
     deliver(world, Direction.EXIT, range(5), run.at_us - 1)
-    world.client.hset(keys.NAMES, "a|vip", AUDIENCE)
 
     soon = world.run(repair_every_seconds=3_600.0)
     due = world.run(repair_every_seconds=0.0)
