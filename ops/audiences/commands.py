@@ -114,7 +114,8 @@ def retire(
 
     The ledger knows people by a digest only. Their names come from the syncs of the audience, and
     from --people; nothing is published for people without a name, and then the exit code is 1.
-    Whoever is named there and unknown to the ledger is taken for a member.
+    Whoever is named there and unknown to the ledger is taken for a member. A sync of the audience
+    would enter whoever is still in it at Lytics: take it out of the configuration first.
     """
     with opened() as (settings, client):
         publisher = Publisher(client, settings)

@@ -31,7 +31,7 @@ _REPLAYS_BYTES: Final = 1
 _VARINT_MORE: Final = 0x80
 
 AUDIENCE_NAME: Final = "a|"
-"""What stands before a slug in the names to which the ledger's numbers belong."""
+"""The prefix of slugs among the names to which the ledger's numbers belong."""
 
 LastDelivered = tuple[Direction, int]
 """The newest delivery about a person and an audience: its direction and its time in µs."""
