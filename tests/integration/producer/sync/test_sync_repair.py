@@ -210,3 +210,28 @@ def test_a_mark_tells_which_exit_was_answered():
 
     assert Mark.loads(mark.dumps()) == mark
     assert Mark.loads(mark._replace(answered_us=0).dumps()) == mark._replace(answered_us=0)
+
+
+def test_who_is_in_a_file_stays_in_although_a_late_webhook_comes_between_look_and_write(
+    world, exports
+):
+    world.configure(source="file:exports/*.csv")
+    exports("1.csv", EVERYBODY, minutes_ago=90)
+    world.run()
+    exports("2.csv", range(51), minutes_ago=60)
+    publisher = world.publisher
+    early_us = world.run().at_us - DAY_US // 24
+    exports("3.csv", range(52), minutes_ago=30)
+
+    class Standing(type(publisher)):
+        def publish_members(self, destination, changes, *rest):
+            if any(change.event for change in changes):
+                enter_by_webhook(world, [51], early_us)
+            return super().publish_members(destination, changes, *rest)
+
+    standing = Standing(world.client, world.settings, doorbell=publisher._doorbell)  # noqa: SLF001
+    run = world.run(publisher=standing)
+
+    assert (run.entered, run.left, run.repaired) == (1, 0, 0)
+    assert world.inside() == emails([51])
+    assert not Mark.loads(mark_of(world, 51)).is_name
