@@ -120,7 +120,9 @@ class Leaving:
         self, place: PartitionKeys, profile_keys: Sequence[str]
     ) -> tuple[LedgerComparison, Mapping[str, LastDelivered]]:
         run, destination = self.run, place.destination
-        ledger = LedgerComparison.of(self.publisher, destination, run.audience, run.at_us)
+        ledger = LedgerComparison.of(
+            self.publisher, destination, run.audience, run.repairs_until_us
+        )
         if not profile_keys:
             return ledger, {}
         return ledger, self.book.last_delivered(destination, run.audience, profile_keys)

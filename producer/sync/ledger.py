@@ -19,27 +19,28 @@ class LedgerComparison:
     Args:
         enters: A trigger there wants the audience's entrances; otherwise nobody is missing.
         exits: One wants its exits; otherwise nobody is stale.
-        scan_us: The beginning of the scan, by the source's clock.
+        until_us: Up to when a delivery may be found to be wrong, by the source's clock: the beginning
+            of the scan.
     """
 
     enters: bool
     exits: bool
-    scan_us: int
+    until_us: int
 
     @classmethod
     def of(
-        cls, publisher: Publisher, destination: str, audience: str, scan_us: int
+        cls, publisher: Publisher, destination: str, audience: str, until_us: int
     ) -> LedgerComparison:
         """Return the comparison for a destination's triggers."""
         enters, exits = (
             any(each.destination == destination for each in publisher.recipients_for(audience, way))
             for way in (Direction.ENTER, Direction.EXIT)
         )
-        return cls(enters, exits, scan_us)
+        return cls(enters, exits, until_us)
 
     def is_newer(self, last: LastDelivered | None) -> bool:
         """Say whether something newer than the scan was delivered about a person."""
-        return last is not None and last[1] > self.scan_us
+        return last is not None and last[1] > self.until_us
 
     def is_missing(self, last: LastDelivered | None) -> bool:
         """Say whether somebody whom the scan has is out by the ledger, or unknown to it."""

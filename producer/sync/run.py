@@ -38,6 +38,9 @@ class Run:
         start: Token of the next page.
         origin: Of the pages: which file was scanned, in which state; "" where it was none.
         at_us: When the scan began, by the source's clock: the time of all its events.
+        repairs_until_us: Up to when a delivery in the ledger may be found to be wrong: with a file,
+            the time of the file before. People move while an export is made, and its own time is
+            the end of that.
         destinations: That are compared.
         known: Destinations that have had a whole run.
         place: Of the partitions of all destinations, the next to be counted or asked for exits.
@@ -67,6 +70,7 @@ class Run:
     start: str = ""
     origin: str = ""
     at_us: int = 0
+    repairs_until_us: int = 0
     destinations: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
     place: int = 0
@@ -144,6 +148,7 @@ class Run:
             number=self.number + 1,
             phase=Phase.SCAN,
             at_us=self.at_us,
+            repairs_until_us=self.repairs_until_us,
             destinations=destinations,
             known=self.known,
             repairs_again=repairs_again,

@@ -109,6 +109,7 @@ class Scanning:
             self._begin_with_file(page, now_us)
         elif not self.run.restarts:
             self.run.at_us = max(begun_us(page, now_us), self.run.at_us + 1)
+            self.run.repairs_until_us = self.run.at_us
 
     def _begin_with_file(self, page: Page, now_us: int) -> None:
         """Take the file's own time; end the run if a file of that time was compared already."""
@@ -124,6 +125,8 @@ class Scanning:
             raise UsageWrong(f"The newest export is of {format_time(at_us)}, which is to come.")
         if at_us == self.run.at_us and self.run.was_done_with(at_us) and not self.run.repairs_again:
             self.run.end(now_us // 1000, outcome="unchanged")
+        if at_us > self.run.at_us and not self.run.restarts:
+            self.run.repairs_until_us = self.run.at_us
         self.run.at_us = at_us
 
     def _hear(self, page: Page) -> None:
@@ -151,7 +154,7 @@ class Scanning:
         for destination in self.run.destinations:
             found = self.book.marks(destination, list(people))
             ledger = LedgerComparison.of(
-                self.publisher, destination, self.run.audience, self.run.at_us
+                self.publisher, destination, self.run.audience, self.run.repairs_until_us
             )
             delivered = (
                 self.book.last_delivered(destination, self.run.audience, list(people))

@@ -229,9 +229,33 @@ def test_who_is_in_a_file_stays_in_although_a_late_webhook_comes_between_look_an
                 enter_by_webhook(world, [51], early_us)
             return super().publish_members(destination, changes, *rest)
 
-    standing = Standing(world.client, world.settings, doorbell=publisher._doorbell)  # noqa: SLF001
+    standing = Standing(world.client, world.settings, doorbell=publisher._doorbell)
     run = world.run(publisher=standing)
 
     assert (run.entered, run.left, run.repaired) == (1, 0, 0)
     assert world.inside() == emails([51])
     assert not Mark.loads(mark_of(world, 51)).is_name
+
+
+def test_who_moves_while_an_export_is_made_is_left_to_the_next(world, exports):
+    world.configure(source="file:exports/*.csv")
+    exports("1.csv", EVERYBODY, minutes_ago=90)
+    first_us = world.run().at_us
+    deliver(world, Direction.ENTER, EVERYBODY, first_us)
+    exports("2.csv", EVERYBODY, minutes_ago=60)
+    moved_us = first_us + 20 * 60_000_000
+    deliver(world, Direction.EXIT, range(5), moved_us)
+    enter_by_webhook(world, range(100, 105), moved_us)
+    world.clear()
+
+    second, waiting = world.run(), told(world)
+    again = world.run(repair_every_seconds=0.0)
+    exports("3.csv", EVERYBODY, minutes_ago=30)
+    third = world.run()
+
+    assert (second.repaired, again.repaired, waiting) == (0, 0, set())
+    assert (third.entered, third.left, third.repaired) == (0, 0, 10)
+    assert told(world) == {
+        *(("enter", email) for email in emails(range(5))),
+        *(("exit", email) for email in emails(range(100, 105))),
+    }
