@@ -19,8 +19,8 @@ class LedgerComparison:
     Args:
         enters: A trigger there wants the audience's entrances; otherwise nobody is missing.
         exits: One wants its exits; otherwise nobody is stale.
-        until_us: Up to when a delivery may be found to be wrong, by the source's clock: the beginning
-            of the scan.
+        until_us: Up to when a delivery may be found to be wrong, by the source's clock: the
+            beginning of the scan.
     """
 
     enters: bool

@@ -116,7 +116,7 @@ def accept_call(
         epoch: Of the job's reader; if the partition is closed to it, nothing is added. 0 = what
             adds them is no reader, and nobody can stop it.
         roll: Members that change with these deliveries, each only if it is as it was found; of the
-            deliveries, those are added whose member changes.
+            deliveries, those are added whose member changes. A name may have come since.
         entrants: People whose names a sync keeps from now on, unless one of its runs saw them.
     """
     pairs = list(dict.fromkeys(new[:2] for new in deliveries))
