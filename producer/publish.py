@@ -292,7 +292,7 @@ class Publisher:
     ) -> Published:
         draft.place_by(self._settings.redis.numbering)
         try:
-            return write(self._client, draft.deliveries, progress, rolls)
+            return write(self._client, draft.deliveries, progress, rolls, draft.entrants)
         except PartitionsChange:
             learn_numbering(self._client, self._settings)
             raise

@@ -25,6 +25,7 @@ from ops.audiences.moving import (
     publish_all,
     renamed_slugs,
     state_event,
+    syncs_of,
 )
 from ops.audiences.people import Person, named_in, remembered, waiting_in
 from ops.moving.held import await_holders
@@ -114,7 +115,8 @@ def retire(
 
     The ledger knows people by a digest only. Their names come from the syncs of the audience, and
     from --people; nothing is published for people without a name, and then the exit code is 1.
-    Whoever is named there and unknown to the ledger is taken for a member.
+    Whoever is named there and unknown to the ledger is taken for a member. The next run of a sync
+    enters whoever is still in the audience at Lytics: take it out of the configuration then.
     """
     with opened() as (settings, client):
         publisher = Publisher(client, settings)
@@ -136,7 +138,13 @@ def retire(
                 )
                 _publish(publisher, group, len(group.people), events)
                 doing.count += len(group.people)
+        syncs = syncs_of(client, settings, slug)
     _tell_moved({"audience": slug, **_counts(found)}, as_json)
+    if syncs:
+        mention(
+            f"The next run of a sync enters whoever is still in '{slug}' at Lytics: take"
+            f" [sync.{'], [sync.'.join(syncs)}] out of the configuration now, and restart."
+        )
     if found.unnamed:
         raise typer.Exit(1)
 

@@ -15,12 +15,11 @@ from ops.state.partitions import all_partitions, ask_each
 from ops.terminal.moments import shown_us
 from worker.contract import keys
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
+from worker.contract.ledger import LastDelivered, Record, standing, unpack_all
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scanning import ScanPart, read_keys, scan_parts, until_whole
 from worker.contract.settings import ALL_AUDIENCES, Settings
 from worker.contract.words import Direction
-from worker.core.beats import is_newer
-from worker.core.ledger import Record, unpack_all
 
 _PATTERN: Final = "l" + DIGEST_BYTES * "?"
 _KEY: Final = re.compile(rb"\{([a-z0-9-]+):(\d+)\}l(.{%d})" % DIGEST_BYTES, re.DOTALL)
@@ -30,9 +29,6 @@ Advance = Callable[[int], None]
 
 FoundRecord = tuple[PartitionKeys, bytes, Record | None]
 """The partition, the digest and the record of a profile; None where it can't be read."""
-
-LastDelivered = tuple[Direction, int]
-"""The newest delivery about a person and an audience: its direction and its time in µs."""
 
 
 @dataclass(slots=True)
@@ -104,17 +100,6 @@ def _read(client: Redis, names: list[bytes]) -> Iterator[FoundRecord]:
         if match:
             place = PartitionKeys(match[1].decode(), int(match[2]))
             yield place, match[3], records.get(name)
-
-
-def standing(record: Record, audience: int) -> LastDelivered | None:
-    """Return direction and time of the newest delivery about an audience; None = there is none."""
-    newest: LastDelivered | None = None
-    for _, item in record.about(audience):
-        if not item.delivered_us or item.direction is Direction.CHANGE:
-            continue
-        if newest is None or is_newer(item.delivered_us, item.direction, newest[1], newest[0]):
-            newest = (item.direction, item.delivered_us)
-    return newest
 
 
 def count_all(

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.audiences.membership import Advance, LastDelivered, standings
+from ops.audiences.membership import Advance, standings
 from ops.audiences.people import Person
 from ops.state import scripts
 from ops.terminal.moments import awaited
@@ -23,6 +23,7 @@ from producer.publishing.room import Room
 from producer.sync.book import SyncBook
 from worker.contract import keys
 from worker.contract.events import Event
+from worker.contract.ledger import LastDelivered
 from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
@@ -269,13 +270,19 @@ def give_syncs(
     client: Redis, settings: Settings, partitions: Numbering, old: str, new: str
 ) -> list[str]:
     """Give the members that syncs know of one slug to another; return the syncs' names."""
-    given = []
-    for name in settings.sync:
-        book = SyncBook(client, name, partitions)
-        if book.peek().audience == old:
-            _give(book, new)
-            given.append(name)
+    given = syncs_of(client, settings, old)
+    for name in given:
+        _give(SyncBook(client, name, partitions), new)
     return given
+
+
+def syncs_of(client: Redis, settings: Settings, audience: str) -> list[str]:
+    """Return the names of the syncs whose last run was about an audience."""
+    return [
+        name
+        for name in settings.sync
+        if SyncBook(client, name, settings.redis.numbering).peek().audience == audience
+    ]
 
 
 def _give(book: SyncBook, audience: str) -> None:

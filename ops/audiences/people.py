@@ -20,7 +20,7 @@ from producer.events.identity import ID, PAYLOAD_ID, profile_key
 from producer.sources.blocks import blocks_of
 from producer.sources.opening import opened
 from producer.sources.scans import audience_of, look_at, scan_rows
-from producer.sync.book import SyncBook
+from producer.sync.book import Mark, SyncBook
 from producer.sync.opening import columns_of
 from worker.contract.events import decode_profile
 from worker.contract.keys import digest_of
@@ -50,7 +50,10 @@ class Person(NamedTuple):
 
 
 def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Person]:
-    """Yield the members that syncs of an audience know; some come several times."""
+    """Yield the people that syncs of an audience know by name; some come several times.
+
+    Of whom no run has seen yet, it is not said that they are members.
+    """
     partitions = learn_numbering(client, settings)
     for name in settings.sync:
         book = SyncBook(client, name, partitions)
@@ -58,8 +61,8 @@ def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Per
         if state.audience == audience:
             as_of_us = int(state.last.get("at_us") or 0)
             for place in book.places(state.known or state.destinations):
-                for key, _ in book.members(place):
-                    yield Person(key, alone(key), as_of_us)
+                for key, mark in book.members(place):
+                    yield Person(key, alone(key), 0 if Mark.loads(mark).is_name else as_of_us)
 
 
 def waiting_in(client: Redis, settings: Settings, audience: str) -> Iterator[Person]:

@@ -21,10 +21,11 @@ from ops.state.partitions import ask_each
 from worker.batch.partition import LedgerText, Note, NotedDelivery
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from worker.contract.keys import digest_of as profile_digest
+from worker.contract.ledger import unpack
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import ScriptCall, Value
-from worker.core.ledger import merged, unpack
+from worker.core.ledger import merged
 from worker.errors import PartitionsChange
 
 _T = TypeVar("_T")

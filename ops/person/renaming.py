@@ -33,6 +33,7 @@ from worker.adapters.redis.addresses import read_renamed
 from worker.adapters.redis.lease import boottime_seconds
 from worker.batch.partition import LedgerText
 from worker.contract.keys import PartitionKeys
+from worker.contract.ledger import unpack
 from worker.contract.numbering import Numbering
 from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.claim import learn_numbering
@@ -40,7 +41,7 @@ from worker.contract.redis.clock import now_ms
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
-from worker.core.ledger import merged, unpack
+from worker.core.ledger import merged
 from worker.errors import OperationsMustAct, PartitionsChange
 
 AT_ONCE: Final = 500

@@ -13,12 +13,14 @@ from typing import Any, Final, Literal
 import orjson
 from redis import Redis
 
-from ops.audiences.membership import Advance, LastDelivered, standings
+from ops.audiences.membership import Advance, standings
 from ops.audiences.people import Person
 from ops.insider.read_back import read_lists
 from ops.insider.reader import ProfileReader
 from ops.state.partitions import ask_each
+from producer.sync.ledger import LedgerComparison
 from worker.contract.keys import PartitionKeys
+from worker.contract.ledger import LastDelivered
 from worker.contract.numbering import Numbering
 from worker.contract.settings import Settings
 from worker.contract.words import Direction
@@ -33,7 +35,7 @@ class AudienceComparison:
     Args:
         changed: The number of people who are in one of them only, and whose newest event is newer
             than the scan: they are neither missing nor stale.
-        missing: People in the source and not in the ledger.
+        missing: People in the source and not in the ledger; none where no trigger could enter them.
         stale: In the ledger, not in the source, by digest; None where nobody knows who it is. Also
             people who are named as members and of whom the ledger knows nothing.
         known: Digests of everybody of whom the ledger says that they were ever in it.
@@ -57,33 +59,34 @@ def compare(
     client: Redis,
     settings: Settings,
     audience: str,
-    destinations: Sequence[str],
+    ledgers: Mapping[str, LedgerComparison],
     source: Mapping[bytes, Person],
     *,
-    scan_us: int,
     advance: Advance = lambda _: None,
 ) -> list[AudienceComparison]:
     """Compare the source with the ledgers of the destinations.
 
-    `source` has the members by digest; `scan_us` is the time of the scan, by the clock of the
-    source.
+    `source` has the members by digest.
     """
     found = standings(client, settings, audience, advance)
-    return [_compared(name, source, found.get(name, {}), scan_us) for name in destinations]
+    return [
+        _compared(name, source, found.get(name, {}), ledger) for name, ledger in ledgers.items()
+    ]
 
 
 def _compared(
     destination: str,
     source: Mapping[bytes, Person],
     known: Mapping[bytes, LastDelivered],
-    scan_us: int,
+    ledger: LedgerComparison,
 ) -> AudienceComparison:
     inside = {digest for digest, (now, _) in known.items() if now is Direction.ENTER}
-    newer = {digest for digest, (_, at_us) in known.items() if at_us > scan_us}
-    missing = [
-        person for digest, person in source.items() if digest not in inside and digest not in newer
-    ]
-    stale: dict[bytes, Person | None] = dict.fromkeys(inside - source.keys() - newer)
+    newer = {digest for digest, last in known.items() if ledger.is_newer(last)}
+    missing = [person for digest, person in source.items() if ledger.is_missing(known.get(digest))]
+    outside = inside - source.keys()
+    stale: dict[bytes, Person | None] = dict.fromkeys(
+        digest for digest in outside if ledger.is_stale(known[digest])
+    )
     return AudienceComparison(
         destination,
         ledger=len(inside),
@@ -96,14 +99,21 @@ def _compared(
 
 
 def with_names(
-    compared: AudienceComparison, people: Iterable[Person], source: Mapping[bytes, Person]
+    compared: AudienceComparison,
+    members: Iterable[Person],
+    names: Iterable[Person],
+    source: Mapping[bytes, Person],
 ) -> AudienceComparison:
     """Return the comparison with the identities of stale people.
 
-    Whoever is named as a member, is not in the source, and is unknown to the ledger, is stale too.
+    Whoever is named as a member, is not in the source, and is unknown to the ledger, is stale too;
+    the others of `names` are not.
     """
     stale = dict(compared.stale)
-    for person in people:
+    for person in names:
+        if person.digest in stale:
+            stale[person.digest] = person
+    for person in members:
         digest = person.digest
         if digest in stale or (digest not in source and digest not in compared.known):
             stale[digest] = person

@@ -24,6 +24,7 @@ from ops.reconcile.comparing import (
 from ops.terminal.console import Progress
 from producer.publish import Publisher
 from producer.sources.scans import PREFIX, look_at, lytics_of
+from producer.sync.ledger import LedgerComparison
 from producer.sync.sources import LyticsSource
 from worker.contract.events import Event
 from worker.contract.redis.claim import learn_numbering
@@ -95,16 +96,17 @@ class Drift:
                 self.client,
                 self.settings,
                 self.slug,
-                destinations,
+                {
+                    name: LedgerComparison.of(self.publisher, name, self.slug, source.scan_us)
+                    for name in destinations
+                },
                 source.members,
-                scan_us=source.scan_us,
                 advance=shown.advance,
             )
-        named = [
-            *remembered(self.client, self.settings, self.slug),
-            *named_in(self.settings, people),
-        ]
-        return [with_names(each, named, source.members) for each in found]
+        known = list(remembered(self.client, self.settings, self.slug))
+        members = [person for person in known if person.as_of_us]
+        members += named_in(self.settings, people)
+        return [with_names(each, members, known, source.members) for each in found]
 
     def read_back(
         self, compared: AudienceComparison, source: AudienceSource, count: int

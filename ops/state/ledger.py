@@ -10,11 +10,10 @@ from redis import Redis
 
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
+from worker.contract.ledger import AUDIENCE_NAME, Record, unpack
 from worker.contract.redis.connection import redis_errors
 from worker.contract.words import Direction
-from worker.core.ledger import Record, unpack
 
-_AUDIENCE = "a|"
 _TRIGGER = "t|"
 
 
@@ -49,16 +48,18 @@ class Names:
     def audiences(self) -> set[str]:
         """Return the slugs of all audiences that have a number."""
         return {
-            name.removeprefix(_AUDIENCE) for name in self._numbers if name.startswith(_AUDIENCE)
+            name.removeprefix(AUDIENCE_NAME)
+            for name in self._numbers
+            if name.startswith(AUDIENCE_NAME)
         }
 
     def number_of(self, audience: str) -> int:
         """Return the number of an audience; 0 = nothing was ever delivered about it."""
-        return self._numbers.get(_AUDIENCE + audience, 0)
+        return self._numbers.get(AUDIENCE_NAME + audience, 0)
 
     def audience(self, number: int) -> str:
         """Return the slug of the audience with a number in the ledger."""
-        return self._names.get(number, f"{_AUDIENCE}{number}").removeprefix(_AUDIENCE)
+        return self._names.get(number, f"{AUDIENCE_NAME}{number}").removeprefix(AUDIENCE_NAME)
 
     def trigger(self, number: int) -> str:
         """Return the name of the trigger with a number in the ledger."""

@@ -79,7 +79,8 @@ def status(name: MaybeName = "", *, as_json: Json = False) -> None:
 def run(name: Name, *, as_json: Json = False) -> None:
     """Do a run now, in this terminal, to its end.
 
-    If a run is under way, it is taken up where it stands; workers may do some of its steps. Exits
+    It compares with the ledger, too: "repaired" counts people whose webhook got lost. If a run is
+    under way, it is taken up where it stands; workers may do some of its steps. Exits
     with 1 if the run could not tell who has left: the message says why.
     """
     with interrupted_once(), opened() as (settings, client):
@@ -202,7 +203,8 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
     last = row["last"]
     if last:
         counts = ", ".join(
-            f"{last[kind]:,} {kind}" for kind in ("rows", "entered", "changed", "left", "stayed")
+            f"{last.get(kind, 0):,} {kind}"
+            for kind in ("rows", "entered", "changed", "left", "stayed", "repaired")
         )
         yield f"  last run: {last['outcome']}, scan of {shown_us(last['at_us'])}, {counts}"
         if last["restarts"]:

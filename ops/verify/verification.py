@@ -21,9 +21,9 @@ from ops.insider.read_back import ReadBack, read_lists
 from ops.insider.reader import ProfileReader
 from ops.state.ledger import LedgerLine, Names, read_records
 from worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
+from worker.contract.ledger import is_newer
 from worker.contract.redis.connection import redis_errors
 from worker.contract.words import Direction
-from worker.core.beats import is_newer
 
 ListSide = Literal["inside", "outside"]
 

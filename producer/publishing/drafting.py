@@ -6,7 +6,7 @@ refusal and costs no other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ from producer.publishing.published import (
 from producer.publishing.room import RoomMeter
 from worker.contract.events import Event, Header, header_of
 from worker.contract.keys import digest_of
-from worker.contract.redis.accept import NewDelivery
+from worker.contract.redis.accept import Entrant, NewDelivery
 from worker.contract.settings import Settings
 from worker.contract.words import Direction, Refusal
 from worker.errors import PayloadRefused
@@ -48,11 +48,13 @@ class _CommonPart(NamedTuple):
     Attributes:
         segment_events: Of each profile.
         headers: Of each recipient's deliveries, but for the digest.
+        syncs: As `Drafter._syncs_for`.
     """
 
     segment_events: list[Any]
     recipients: tuple[Recipient, ...]
     headers: tuple[Header, ...]
+    syncs: Mapping[str, Sequence[str]]
 
 
 _Wanted = tuple[Event, Sequence[Recipient]]
@@ -68,6 +70,7 @@ class Drafter:
         self._book_version = book.version
         self._recipients = Recipients(settings.triggers.values(), book.slug_of)
         self._fill = fill
+        self._syncs: dict[str, Mapping[str, Sequence[str]]] = {}
 
     def draft(
         self,
@@ -121,7 +124,8 @@ class Drafter:
             for skip in skips
         )
         profile = self._book.identified(event.profile, event.audience)
-        return _CommonPart(profile[SEGMENT_EVENTS], recipients, headers)
+        syncs = self._syncs_for(event)
+        return _CommonPart(profile[SEGMENT_EVENTS], recipients, headers, syncs)
 
     def _take_row(self, row: Payload, common: _CommonPart, draft: Draft) -> bool:
         """Add the deliveries of a row; in any doubt, add nothing and return False."""
@@ -146,6 +150,7 @@ class Drafter:
             delivery = NewDelivery(draft.lane, recipient.trigger, own, packed, draft.numbers)
             draft.deliveries.setdefault((recipient.destination, partition), []).append(delivery)
             draft.without_hook += header.skip_hook
+            self._note(key, (recipient.destination, partition), common.syncs, draft)
         if as_text:
             draft.as_text.update(as_text)
         return True
@@ -154,7 +159,9 @@ class Drafter:
         """Draft events that were judged good a moment ago."""
         draft = self._empty(PublishOptions(lane))
         for event in events:
-            self._deliver(self._matched(event, draft), draft)
+            matched = self._matched(event, draft)
+            self._deliver(matched, draft)
+            self._note_each(matched, draft)
         return draft
 
     def draft_members(self, destination: str, changes: Iterable[MemberChange], lane: str) -> Draft:
@@ -268,6 +275,50 @@ class Drafter:
             draft.events += 1
         except PayloadRefused as refusal:
             draft.refuse(_refused_event(event, refusal), line=line, index=index)
+            return
+        self._note_each(matched, draft)
+
+    def _note_each(self, matched: Iterable[_Wanted], draft: Draft) -> None:
+        for event, recipients in matched:
+            syncs = self._syncs_for(event)
+            if syncs:
+                partition = draft.numbering.of(event.profile_key)
+                for recipient in recipients:
+                    place = (recipient.destination, partition)
+                    self._note(event.profile_key, place, syncs, draft)
+
+    def _note(
+        self, key: str, place: PartitionAddress, syncs: Mapping[str, Sequence[str]], draft: Draft
+    ) -> None:
+        """Note the name of somebody who enters for the syncs of the audience.
+
+        The ledger has digests only. If the person leaves, and that event gets lost before a run
+        has seen them, nobody else could say who has to leave.
+        """
+        for sync in syncs.get(place[0], ()):
+            entrant = Entrant(sync, key, draft.reading.now_us // 1_000)
+            draft.entrants.setdefault(place, set()).add(entrant)
+
+    def _syncs_for(self, event: Event) -> Mapping[str, Sequence[str]]:
+        """Return, by destination, the syncs that need the name of whoever enters by an event.
+
+        None do where no trigger could tell the destination that the person leaves.
+        """
+        if event.direction is not Direction.ENTER or not self._settings.sync:
+            return {}
+        exits = self.recipients_for(event.audience, Direction.EXIT)
+        found = self._syncs.get(event.audience)
+        if found is None:
+            slug = self._book.now_called(event.audience)
+            names = [
+                schedule.name
+                for schedule in self._settings.sync.values()
+                if slug
+                == self._book.now_called(self._book.slug_of(schedule.audience) or schedule.audience)
+            ]
+            found = {exit_.destination: names for exit_ in exits} if names else {}
+            self._syncs[event.audience] = found
+        return found
 
     def _matched(self, event: Event, draft: Draft) -> Sequence[_Wanted]:
         """Return the event with the recipients that want it; nothing if none do.
@@ -295,6 +346,7 @@ class Drafter:
     def _recipients_of(self, event: Event) -> tuple[Recipient, ...]:
         if self._book.version != self._book_version:
             self._recipients.forget()
+            self._syncs.clear()
             self._book_version = self._book.version
         return self._recipients.of(event)
 

@@ -11,7 +11,7 @@ from producer.events.payloads import ReadingRules, Refused
 from producer.publishing.quarantine import NewRecord
 from worker.contract.events import Event
 from worker.contract.numbering import Numbering
-from worker.contract.redis.accept import Member, NewDelivery
+from worker.contract.redis.accept import Entrant, Member, NewDelivery
 from worker.contract.words import (
     BACKFILL,
     JOB_PREFIX,
@@ -209,6 +209,7 @@ class Draft:
         numbers: How many events and refusals were read: the number of the next.
         size_bytes: Of the texts that will be written.
         members: What a sync changes; its deliveries have the numbers of their members.
+        entrants: The people who enter, where a sync of the audience will need their names.
     """
 
     lane: str
@@ -226,6 +227,7 @@ class Draft:
     problems: list[RefusedAt] = field(default_factory=list)
     deliveries: dict[PartitionAddress, list[NewDelivery]] = field(default_factory=dict)
     members: dict[PartitionAddress, list[Member]] = field(default_factory=dict)
+    entrants: dict[PartitionAddress, set[Entrant]] = field(default_factory=dict)
     kept: list[NewRecord] = field(default_factory=list)
 
     @property
@@ -247,6 +249,11 @@ class Draft:
                 place = destination, numbering.of_digest(one.header.digest)
                 placed.setdefault(place, []).append(one)
         self.deliveries = placed
+        entrants: dict[PartitionAddress, set[Entrant]] = {}
+        for (destination, _), people in self.entrants.items():
+            for person in people:
+                entrants.setdefault((destination, numbering.of(person.key)), set()).add(person)
+        self.entrants = entrants
 
     def people(self) -> tuple[bytes, ...]:
         """Return the digests of the profiles in the deliveries, each once."""
@@ -278,6 +285,8 @@ def joined(drafts: Sequence[Draft]) -> Draft:
     for draft in drafts:
         for place, deliveries in draft.deliveries.items():
             whole.deliveries.setdefault(place, []).extend(deliveries)
+        for place, entrants in draft.entrants.items():
+            whole.entrants.setdefault(place, set()).update(entrants)
         whole.kept.extend(draft.kept)
     return whole
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, cast
@@ -12,7 +12,14 @@ from redis import Redis
 from producer.publishing.published import Entries, PartitionAddress, Published
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis import accept
-from worker.contract.redis.accept import FIRST_STREAM, RENUMBERED, NewDelivery, Roll, accept_call
+from worker.contract.redis.accept import (
+    FIRST_STREAM,
+    RENUMBERED,
+    Entrant,
+    NewDelivery,
+    Roll,
+    accept_call,
+)
 from worker.contract.redis.scripts import ScriptCall, Value, run_each
 from worker.errors import JobHeld, LeaseLost, PartitionsChange
 
@@ -52,8 +59,9 @@ def write(
     deliveries: Mapping[PartitionAddress, Sequence[NewDelivery]],
     progress: JobPosition,
     rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
+    entrants: Mapping[PartitionAddress, Collection[Entrant]] = MappingProxyType({}),
 ) -> Published:
-    """Write deliveries, and the changes of the members that a sync knows.
+    """Write deliveries, the changes of the members that a sync knows, and names for syncs.
 
     Returns:
         The scripts' answers, added up, without anything that only the draft knows.
@@ -66,7 +74,8 @@ def write(
     """
     places = sorted({*deliveries, *rolls})
     calls = [
-        _call(place, deliveries.get(place, ()), progress, rolls.get(place)) for place in places
+        _call(place, deliveries.get(place, ()), progress, rolls.get(place), entrants.get(place, ()))
+        for place in places
     ]
     accepted = 0
     rang: list[PartitionAddress] = []
@@ -96,6 +105,7 @@ def _call(
     deliveries: Sequence[NewDelivery],
     progress: JobPosition,
     roll: Roll | None,
+    entrants: Collection[Entrant],
 ) -> ScriptCall:
     keys = PartitionKeys(*place)
     call = accept_call(
@@ -105,6 +115,7 @@ def _call(
         position=progress.position,
         epoch=progress.epoch,
         roll=roll,
+        entrants=entrants,
     )
     if not progress.source:
         return call

@@ -16,10 +16,14 @@ from producer.steps import StepBook
 from producer.sync.run import Run
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
+from worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
 from worker.contract.numbering import Numbering
+from worker.contract.people.forwards import key_of
+from worker.contract.redis.accept import ENTRANT_DAYS
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import ScriptCall, run_each
+from worker.contract.words import Direction
 from worker.errors import PartitionsChange
 
 _CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text("utf-8")
@@ -106,11 +110,56 @@ class SyncBook:
             if mark is not None
         }
 
+    def last_delivered(
+        self, destination: str, audience: str, profile_keys: Sequence[str]
+    ) -> dict[str, LastDelivered]:
+        """Return the newest delivery about an audience, of those people of whom there is any."""
+        with redis_errors():
+            number: Any = self._client.hget(keys.NAMES, AUDIENCE_NAME + audience)
+        if number is None:
+            return {}
+        parts: dict[int, list[str]] = {}
+        for key in profile_keys:
+            parts.setdefault(self._partitions.of(key), []).append(key)
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=False)
+            for part, people in parts.items():
+                place = PartitionKeys(destination, part)
+                pipe.mget([place.ledger(keys.digest_of(key)) for key in people])
+            answers = pipe.execute()
+        texts = {
+            key.encode(): text
+            for people, found in zip(parts.values(), answers, strict=True)
+            for key, text in zip(people, found, strict=True)
+        }
+        records, _ = unpack_all(texts)  # one that can't be read says nothing
+        standings = ((key.decode(), standing(one, int(number))) for key, one in records.items())
+        return {key: last for key, last in standings if last}
+
+    def reached(self, place: PartitionKeys, identity: str) -> list[str]:
+        """Return the keys of the people of a partition that Redis knows from delivering to them.
+
+        Of a partition with many people these are a sample, see `keys.REACHED_KEPT`.
+        """
+        with redis_errors():
+            stored: Any = self._client.hgetall(place.who)
+        found = []
+        for digest, text in stored.items():
+            known_as = orjson.loads(text)[1] or {}
+            for value in known_as.get("identifiers", {}).values():
+                key = key_of({identity: value}, identity, bytes.fromhex(digest.decode()))
+                found += [key] if key else []
+        return found
+
+    def pages(self, place: PartitionKeys) -> Iterator[dict[str, bytes]]:
+        """Yield the marks of the members of one partition by key, some at a time, or twice."""
+        for found in scan_fields(self._client, place.members(self.name)):
+            yield {member.decode(): mark for member, mark in found}
+
     def members(self, place: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         """Yield key and mark of the members of one partition; some may come twice."""
-        for found in scan_fields(self._client, place.members(self.name)):
-            for member, mark in found:
-                yield member.decode(), mark
+        for found in self.pages(place):
+            yield from found.items()
 
     def count(self, destination: str) -> int:
         """Return how many members are known at a destination."""
@@ -131,36 +180,62 @@ class SyncBook:
 
 
 UID: Final = "_uid"
-_NONE: Final = b"-"
+NOT_KNOWN: Final = b"-"
+"""A digest in a mark that nobody has made."""
 _HASH_BYTES: Final = 6
+_DAY_MS: Final = 86_400_000
 
 
 class Mark(NamedTuple):
-    """The mark of a member: the last run that saw them, and digests of their id and content."""
+    """The mark of a member.
+
+    Attributes:
+        run: The last that saw them. 0 = none did, but an entrance was accepted: if the person
+            leaves before a run, nobody else knows who they are.
+        uid: The digest of their id; in run 0, when the entrance was accepted (ms).
+        content: The digest of their profile.
+        answered_us: Time of the exit in the ledger after which the sync has published an entrance.
+    """
 
     run: int
-    uid: bytes = _NONE
-    content: bytes = _NONE
+    uid: bytes = NOT_KNOWN
+    content: bytes = NOT_KNOWN
+    answered_us: int = 0
+
+    @property
+    def is_name(self) -> bool:
+        """Say whether no run has seen the person yet."""
+        return self.run == 0
+
+    def is_needed(self, last: LastDelivered | None, now_ms: int) -> bool:
+        """Say whether the name of somebody whom no run has seen may be needed for an exit."""
+        accepted_ms = int(self.uid)
+        if last and last[0] is Direction.ENTER:
+            return True
+        if last and last[1] > 1_000 * accepted_ms:
+            return False
+        return now_ms - accepted_ms < ENTRANT_DAYS * _DAY_MS
 
     def dumps(self) -> bytes:
         """Return the text that Redis keeps."""
-        return b"%d %s %s" % self
+        text = b"%d %s %s" % self[:3]
+        return text + b" %d" % self.answered_us if self.answered_us else text
 
     @classmethod
     def loads(cls, text: bytes) -> Mark:
         """Read the mark that `dumps` wrote."""
-        run, uid, content = text.split(b" ")
-        return cls(int(run), uid, content)
+        run, uid, content, *answered = text.split(b" ")
+        return cls(int(run), uid, content, *map(int, answered))
 
     def differs(self, other: Mark) -> bool:
         """Say whether both marks have a digest of the content, and these differ."""
-        return self.content != other.content and _NONE not in (self.content, other.content)
+        return self.content != other.content and NOT_KNOWN not in (self.content, other.content)
 
 
 def uid_of(row: dict[str, Any]) -> bytes:
     """Return the digest of a profile's own id."""
     uid = row.get(UID)
-    return b"%x" % zlib.crc32(str(uid).encode()) if uid is not None else _NONE
+    return b"%x" % zlib.crc32(str(uid).encode()) if uid is not None else NOT_KNOWN
 
 
 def content_hash(row: dict[str, Any], fields: Iterable[str] | None) -> bytes:

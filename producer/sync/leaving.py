@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -12,11 +12,13 @@ from producer.events.times import format_time
 from producer.publish import Publisher
 from producer.publishing.published import MemberChange
 from producer.sync.book import Mark, SyncBook
+from producer.sync.ledger import LedgerComparison
 from producer.sync.run import Phase, Run
 from producer.sync.sources import Look, SyncSource
 from worker.contract.events import Event
 from worker.contract.keys import PartitionKeys
-from worker.contract.redis.accept import Member
+from worker.contract.ledger import LastDelivered
+from worker.contract.redis.accept import Entrant, Member
 from worker.contract.words import LIVE, Direction
 
 _COMPARED_AT_ONCE: Final = 50
@@ -49,10 +51,12 @@ class Leaving:
         places = self.book.places(self.run.destinations)
         while self.run.place < len(places):
             place = places[self.run.place]
+            if self.run.repairs_again:
+                self._learn_names(place)
             marks = dict(self.book.members(place))
             seen = sum(Mark.loads(mark).run >= self.run.number for mark in marks.values())
             self.run.seen[place.destination] += seen
-            self.run.gone[place.destination] += len(marks) - seen
+            self.run.gone[place.destination] += len(self._unseen(place, marks))
             self.run.place += 1
             self.book.save(self.run)
             if is_over() and self.run.place < len(places):
@@ -73,7 +77,66 @@ class Leaving:
             self._end()
         self.book.save(run)
 
+    def _learn_names(self, place: PartitionKeys) -> None:
+        """Learn the names of stale people that Redis knows from delivering to them.
+
+        They entered before the sync was there, or before it was reset.
+        """
+        names = self.book.reached(place, self.identity)
+        known = self.book.marks(place.destination, names)
+        unknown = [key for key in names if key not in known]
+        ledger, delivered = self._compare(place, unknown)
+        accepted_ms = self.run.begun_ms
+        learned = [
+            Member(key, b"", Entrant(self.book.name, key, accepted_ms).mark)
+            for key in unknown
+            if ledger.is_stale(delivered.get(key))
+        ]
+        self._write_names(place, learned)
+
+    def _unseen(self, place: PartitionKeys, marks: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Return the marks of the members who did not come in this run.
+
+        Of people whom no run ever saw, those count who are stale by the ledger. Names that are not
+        needed any more are forgotten.
+        """
+        found = {key: Mark.loads(mark) for key, mark in marks.items()}
+        names = [key for key, mark in found.items() if mark.is_name]
+        ledger, delivered = self._compare(place, names)
+        others = {key for key in names if not ledger.is_stale(delivered.get(key))}
+        needless = [
+            Member(key, marks[key], b"")
+            for key in others
+            if not found[key].is_needed(delivered.get(key), self.run.begun_ms)
+        ]
+        self._write_names(place, needless)
+        return {
+            key: marks[key]
+            for key, mark in found.items()
+            if mark.run < self.run.number and key not in others
+        }
+
+    def _compare(
+        self, place: PartitionKeys, profile_keys: Sequence[str]
+    ) -> tuple[LedgerComparison, Mapping[str, LastDelivered]]:
+        run, destination = self.run, place.destination
+        ledger = LedgerComparison.of(
+            self.publisher, destination, run.audience, run.repairs_until_us
+        )
+        if not profile_keys:
+            return ledger, {}
+        return ledger, self.book.last_delivered(destination, run.audience, profile_keys)
+
+    def _write_names(self, place: PartitionKeys, members: Sequence[Member]) -> None:
+        if members:
+            changes = [MemberChange(member) for member in members]
+            self.publisher.publish_members(
+                place.destination, changes, LIVE, self.book.name, self.book.token
+            )
+
     def _end(self) -> None:
+        if self.run.repairs_again:
+            self.run.repaired_again_ms = self.run.begun_ms
         self.run.known = list(self.run.destinations)
         self.run.settled = self.run.origin
         self.run.allowed = 0
@@ -113,17 +176,20 @@ class Leaving:
 
     def _missing(self, place: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         looked: set[str] = set()
-        for key, mark in self.book.members(place):
-            if Mark.loads(mark).run < self.run.number and key not in looked:
-                looked.add(key)
-                yield key, mark
+        for marks in self.book.pages(place):
+            for key, mark in self._unseen(place, marks).items():
+                if key not in looked:
+                    looked.add(key)
+                    yield key, mark
 
     def _change(self, key: str, mark: bytes) -> MemberChange:
         if key not in self._looks:
             self._looks[key] = self.source.look(key)
         look = self._looks[key]
         if look.is_member:
-            seen = Mark.loads(mark)._replace(run=self.run.number)
+            old = Mark.loads(mark)
+            number = self.run.number
+            seen = Mark(number) if old.is_name else old._replace(run=number)
             return MemberChange(Member(key, mark, seen.dumps()))
         return MemberChange(Member(key, mark, b""), self._exit(key, look.profile))
 
@@ -150,8 +216,10 @@ class Leaving:
             return
         self.source.refuse_change(self.run.origin)
         self.publisher.publish_members(destination, changes, LIVE, self.book.name, self.book.token)
+        gone = [Mark.loads(change.member.found) for change in changes if change.event is not None]
+        repaired = sum(mark.is_name for mark in gone)
+        self.run.repaired += repaired
         if destination == self.run.destinations[0]:
-            gone = sum(change.event is not None for change in changes)
-            self.run.left += gone
-            self.run.stayed += len(changes) - gone
+            self.run.left += len(gone) - repaired
+            self.run.stayed += len(changes) - len(gone)
         self.book.save(self.run)

@@ -48,6 +48,7 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
         find_audience=find_audience,
         identity=settings.delivery.identity,
         every_seconds=schedule.every_seconds,
+        repair_every_seconds=schedule.repair_every_seconds,
         on_change=schedule.on_change,
         open_source=_opener(settings, schedule, find_audience, publisher),
     )

@@ -38,6 +38,9 @@ class Run:
         start: Token of the next page.
         origin: Of the pages: which file was scanned, in which state; "" where it was none.
         at_us: When the scan began, by the source's clock: the time of all its events.
+        repairs_until_us: Up to when a delivery in the ledger may be found to be wrong: with a file,
+            the time of the file before. People move while an export is made, and its own time is
+            the end of that.
         destinations: That are compared.
         known: Destinations that have had a whole run.
         place: Of the partitions of all destinations, the next to be counted or asked for exits.
@@ -48,6 +51,9 @@ class Run:
         first_total, last_total: Members as the first and the last page told; -1 = they didn't.
         restarts: How often the scan began anew.
         seen, gone: By destination, known members that came in this run, and that did not.
+        repairs_again: Whether it also repairs what an earlier run has repaired, and still differs.
+        repaired_again_ms: When the last such run began.
+        repaired: People whom the ledger had otherwise than the source, counted at each destination.
         stayed: Were missing in the scan, and in the audience at a second look.
         allowed: So many may be gone: a person has said so.
         doubt: Why a person has to confirm.
@@ -65,6 +71,7 @@ class Run:
     start: str = ""
     origin: str = ""
     at_us: int = 0
+    repairs_until_us: int = 0
     destinations: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
     place: int = 0
@@ -81,6 +88,9 @@ class Run:
     entered: int = 0
     changed: int = 0
     left: int = 0
+    repaired: int = 0
+    repairs_again: bool = False
+    repaired_again_ms: int = 0
     stayed: int = 0
     allowed: int = 0
     doubt: str = ""
@@ -128,15 +138,24 @@ class Run:
             and set(self.destinations) <= set(self.known)
         )
 
-    def following(self, audience: str, destinations: list[str], now_ms: int) -> Run:
+    def is_repair_due(self, now_ms: int, every_seconds: float) -> bool:
+        """Say whether a run that begins now repairs again what still differs."""
+        return not 0 <= now_ms - self.repaired_again_ms < 1000 * every_seconds
+
+    def following(
+        self, audience: str, destinations: list[str], now_ms: int, *, repairs_again: bool = False
+    ) -> Run:
         """Return a new run, which follows this one."""
         return Run(
             audience=audience,
             number=self.number + 1,
             phase=Phase.SCAN,
             at_us=self.at_us,
+            repairs_until_us=self.repairs_until_us,
             destinations=destinations,
             known=self.known,
+            repairs_again=repairs_again,
+            repaired_again_ms=self.repaired_again_ms,
             failures=self.failures,
             refused=self.refused,
             settled=self.settled,
@@ -221,6 +240,7 @@ class Run:
             "changed": self.changed,
             "gone": max(self.gone.values(), default=0),
             "left": self.left,
+            "repaired": self.repaired,
             "stayed": self.stayed,
             "restarts": self.restarts,
             "problem": self.problem,
@@ -231,6 +251,7 @@ class Run:
         counts = f"{self.entered:,} entered"
         if self.changed:
             counts += f", {self.changed:,} changed"
+        repaired = f", {self.repaired:,} repaired" if self.repaired else ""
         match self.phase:
             case Phase.SCAN:
                 total = f" of {self.last_total:,}" if self.last_total >= 0 else ""
@@ -239,10 +260,13 @@ class Run:
                 return f"scanned {self.rows:,}, {counts}, counting who has left"
             case Phase.EXITS:
                 gone = max(self.gone.values(), default=0)
-                return f"{self.left:,} of {gone:,} who are missing have left, {self.stayed:,} stay"
+                return (
+                    f"{self.left:,} of {gone:,} who are missing have left, {self.stayed:,} stay"
+                    f"{repaired}"
+                )
             case Phase.CONFIRM:
                 return f"waits for `segrelay sync confirm`: {self.doubt}"
             case Phase.IDLE:
                 outcome = self.last.get("outcome", "done")
                 word = "done" if outcome in CERTAIN else outcome
-                return f"{word}: {self.rows:,} scanned, {counts}, {self.left:,} left"
+                return f"{word}: {self.rows:,} scanned, {counts}, {self.left:,} left{repaired}"

@@ -12,7 +12,8 @@ from producer.events.times import FUTURE_TOLERANCE_US, MICROSECONDS, format_time
 from producer.lytics import Page, begun_us
 from producer.publish import Publisher
 from producer.publishing.published import MemberChange
-from producer.sync.book import Mark, SyncBook, content_hash, uid_of
+from producer.sync.book import NOT_KNOWN, Mark, SyncBook, content_hash, uid_of
+from producer.sync.ledger import LedgerComparison
 from producer.sync.run import Phase, Run
 from producer.sync.sources import SyncSource
 from worker.contract.events import Event
@@ -115,6 +116,7 @@ class Scanning:
             self._begin_with_file(page, now_us)
         elif not self.run.restarts:
             self.run.at_us = max(begun_us(page, now_us), self.run.at_us + 1)
+            self.run.repairs_until_us = self.run.at_us
 
     def _begin_with_file(self, page: Page, now_us: int) -> None:
         """Take the file's own time; end the run if a file of that time was compared already."""
@@ -128,8 +130,11 @@ class Scanning:
             )
         if at_us - now_us > FUTURE_TOLERANCE_US:
             raise UsageWrong(f"The newest export is of {format_time(at_us)}, which is to come.")
-        if at_us == self.run.at_us and self.run.was_done_with(at_us, page.origin):
+        is_known = at_us == self.run.at_us and self.run.was_done_with(at_us, page.origin)
+        if is_known and not self.run.repairs_again:
             self.run.end(now_us // 1000, outcome="unchanged")
+        if at_us > self.run.at_us and not self.run.restarts:
+            self.run.repairs_until_us = self.run.at_us
         self.run.at_us = at_us
 
     def _hear(self, page: Page) -> None:
@@ -156,14 +161,22 @@ class Scanning:
         people = self._keyed(rows)
         for destination in self.run.destinations:
             found = self.book.marks(destination, list(people))
-            changes = list(self._changes(destination, people, found))
+            ledger = LedgerComparison.of(
+                self.publisher, destination, self.run.audience, self.run.repairs_until_us
+            )
+            delivered = (
+                self.book.last_delivered(destination, self.run.audience, list(people))
+                if ledger.enters
+                else {}
+            )
+            missing = {key: last[1] for key, last in delivered.items() if ledger.is_missing(last)}
+            changes = list(self._changes(destination, people, found, missing))
             if not changes:
                 continue
             self.publisher.publish_members(
                 destination, changes, self._lane(destination), self.book.name, self.book.token
             )
-            if destination == self.run.destinations[0]:
-                self._count(changes)
+            self._count(changes, is_first=destination == self.run.destinations[0])
 
     def _keyed(self, rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         people: dict[str, dict[str, Any]] = {}
@@ -187,30 +200,41 @@ class Scanning:
         destination: str,
         people: Mapping[str, dict[str, Any]],
         found: Mapping[str, bytes],
+        missing: Mapping[str, int],
     ) -> Iterable[MemberChange]:
+        """Yield the changes of members; `missing` has the times of exits that are no longer true.
+
+        Such an exit is answered once, and then again whenever the run repairs again. Whoever is
+        unknown to the ledger was told of already: that event waits, or ended for a reason that
+        telling it again would not change.
+        """
         is_first = destination == self.run.destinations[0]
         for key, row in people.items():
-            mark = Mark(self.run.number, uid_of(row), *self._content(destination, row))
+            content = self._content(destination, row)
+            mark = Mark(self.run.number, uid_of(row), content, missing.get(key, 0))
             text = found.get(key, b"")
-            if not text:
-                member = Member(key, b"", mark.dumps())
+            if not text or Mark.loads(text).is_name:
+                member = Member(key, text, mark.dumps())
                 yield MemberChange(member, self._event(destination, Direction.ENTER, key, row))
                 continue
             old = Mark.loads(text)
             if old.run >= self.run.number:
                 self.run.shared += is_first and old.uid != mark.uid
                 continue
-            changed = self.on_change and mark.differs(old)
-            event = self._event(destination, Direction.CHANGE, key, row) if changed else None
+            event = None
+            if key in missing and (self.run.repairs_again or missing[key] != old.answered_us):
+                event = self._event(destination, Direction.ENTER, key, row)
+            elif self.on_change and mark.differs(old):
+                event = self._event(destination, Direction.CHANGE, key, row)
             yield MemberChange(Member(key, text, mark.dumps()), event)
 
-    def _content(self, destination: str, row: dict[str, Any]) -> tuple[bytes, ...]:
+    def _content(self, destination: str, row: dict[str, Any]) -> bytes:
         if not self.on_change:
-            return ()
+            return NOT_KNOWN
         if destination not in self._hashed:
             self._hashed[destination] = self._fields_of_changes(destination)
         fields = self._hashed[destination]
-        return () if fields is not None and not fields else (content_hash(row, fields),)
+        return NOT_KNOWN if fields is not None and not fields else content_hash(row, fields)
 
     def _fields_of_changes(self, destination: str) -> frozenset[str] | None:
         """Return the fields whose changes are delivered; None = all fields, none = no changes."""
@@ -238,8 +262,13 @@ class Scanning:
         """Return the lane for events: backfill until the destination has had a whole run."""
         return LIVE if destination in self.run.known else BACKFILL
 
-    def _count(self, changes: Iterable[MemberChange]) -> None:
-        for change in changes:
-            if change.event is not None:
-                self.run.entered += change.event.direction is Direction.ENTER
-                self.run.changed += change.event.direction is Direction.CHANGE
+    def _count(self, changes: Iterable[MemberChange], *, is_first: bool) -> None:
+        for member, event in changes:
+            if event is None:
+                continue
+            enters = event.direction is Direction.ENTER
+            is_known = bool(member.found) and not Mark.loads(member.found).is_name
+            self.run.repaired += enters and is_known
+            if is_first:
+                self.run.entered += enters and not is_known
+                self.run.changed += not enters

@@ -54,6 +54,7 @@ class Syncing:
         find_audience: Returns the slug; raises UsageWrong where it is not known, or the id that the
             configuration tells is that of another audience, and LyticsUnavailable.
         every_seconds: From the begin of one run to the begin of the next.
+        repair_every_seconds: After which a difference from the ledger is repaired once more.
         on_change: Changes of members are events.
         log: Of a worker; a terminal shows the lines of the steps instead.
     """
@@ -63,6 +64,7 @@ class Syncing:
     find_audience: Callable[[], str]
     identity: str
     every_seconds: float
+    repair_every_seconds: float
     on_change: bool
     open_source: OpenSource
     monotonic: Callable[[], float] = time.monotonic
@@ -135,7 +137,8 @@ class Syncing:
             raise UsageWrong(
                 f"No trigger wants the audience '{audience}' of sync '{self.book.name}'."
             )
-        run = run.following(audience, sorted(destinations), now_ms)
+        is_due = run.is_repair_due(now_ms, self.repair_every_seconds)
+        run = run.following(audience, sorted(destinations), now_ms, repairs_again=is_due)
         self.book.save(run)
         self.log.info("sync.begun", sync=self.book.name, run=run.number)
         return run

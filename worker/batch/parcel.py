@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 
 from worker.batch.partition import Delivery, Note
 from worker.batch.route import Route
+from worker.contract.ledger import Record
 from worker.core.gate import Slot
-from worker.core.ledger import Fact, Record, with_delivered, with_tried, with_whole_list
+from worker.core.ledger import Fact, with_delivered, with_tried, with_whole_list
 from worker.destinations.api import Answer, Shaped
 from worker.destinations.sending import NoAnswer
 

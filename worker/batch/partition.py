@@ -10,10 +10,11 @@ import orjson
 
 from worker.contract.events import Header, read_header
 from worker.contract.keys import outcome_field, split_stream_name
+from worker.contract.ledger import Record, pack
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Death, Direction, Skip
 from worker.core.backoff import Setback, Wait
-from worker.core.ledger import Record, may_be_member, pack
+from worker.core.ledger import may_be_member
 from worker.destinations.api import Answer
 
 

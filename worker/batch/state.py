@@ -10,12 +10,12 @@ from typing import Final, Protocol, TypeVar
 
 from worker.batch.partition import Delivery, Hold, Note, TakenPartition
 from worker.contract.keys import split_stream_name
+from worker.contract.ledger import Record
 from worker.contract.people.stable import Recognizer
 from worker.contract.triggers.meaning import Meaning
 from worker.contract.triggers.renames import NO_RENAMES, Renames
 from worker.core.backoff import AfterFailure, Setback, Wait, after_failure, longest_ms
 from worker.core.gate import Closed, Open, Slot
-from worker.core.ledger import Record
 
 _SHOWN_WAIT_SECONDS: Final = 0.05
 _Delay = TypeVar("_Delay", Wait, Setback)

@@ -86,7 +86,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there; |
 | | | `job\|epoch` → the earliest reader of the job that may still write |
 | `{d:p}jobs:SOURCE` | hash | position and numbers for one source of a job, for 90 days |
-| `{d:p}sync:NAME` | hash | \* profile key → mark of a member that a sync knows |
+| `{d:p}sync:NAME` | hash | \* profile key → mark of a member that a sync knows, or of somebody |
+| | | who has entered since, and whose name it may need |
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
 | `{d:p}forwards` | hash | \* digest (hex) → JSON of people who are renamed: `contract.forwards`; |
 | | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |

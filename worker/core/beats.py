@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+from worker.contract.ledger import is_newer
 from worker.contract.words import Direction
 
 
@@ -35,16 +36,6 @@ def beats(newer: Claim, older: Claim) -> bool:
     if not is_newer(newer.time_us, newer.direction, older.time_us, older.direction):
         return False
     return same_trigger or newer.direction != older.direction
-
-
-def is_newer(
-    time_us: int, direction: Direction, other_time_us: int, other_direction: Direction
-) -> bool:
-    """Say whether the first moment is newer than the other; at equal times, an exit is newer."""
-    return (time_us, direction is Direction.EXIT) > (
-        other_time_us,
-        other_direction is Direction.EXIT,
-    )
 
 
 T = TypeVar("T")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from worker.contract.ledger import Item, Record, is_newer
 from worker.contract.words import Direction
-from worker.core.beats import is_newer
-from worker.core.ledger import Fact, Item, Record
+from worker.core.ledger import Fact
 
 
 class Knowledge(NamedTuple):

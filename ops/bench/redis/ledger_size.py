@@ -10,8 +10,9 @@ from redis import Redis
 
 from ops.bench.frame.redis_alone import redis_alone, used_memory
 from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.ledger import Record, pack
 from worker.contract.words import Direction
-from worker.core.ledger import Fact, Record, pack, with_delivered
+from worker.core.ledger import Fact, with_delivered
 
 _PARTITIONS: Final = 16
 _RETENTION_MS: Final = 90 * 86_400_000

@@ -5,16 +5,22 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import orjson
 import pytest
 import redis.exceptions
 from redis.crc import key_slot
 
 from ops.embedded.cluster import LocalCluster
 from ops.embedded.lifecycle import ensure_running, stop
-from tests.configuration import configuration, insider
+from producer.doorbell import SilentDoorbell
+from producer.publish import Publisher
+from producer.sync.book import Mark, SyncBook
+from tests.configuration import configuration, insider, table, trigger
 from tests.waiting import allowed
 from worker.adapters.redis import scripts
 from worker.contract import keys
+from worker.contract.keys import PartitionKeys
+from worker.contract.ledger import Item, Record, pack
 from worker.contract.redis.birth import BirthWatch, read_losses
 from worker.contract.redis.connection import (
     ask_how_it_is,
@@ -25,6 +31,7 @@ from worker.contract.redis.connection import (
 )
 from worker.contract.redis.scripts import ScriptCall, run_each, run_script
 from worker.contract.settings import load_settings
+from worker.contract.words import Direction
 from worker.errors import RedisMismatch, RedisUnavailable
 
 COUNT_UP = "#!lua\nreturn redis.call('INCRBY', KEYS[1], ARGV[1])"
@@ -239,10 +246,12 @@ def elsewhere_than(port: int, client) -> int:
     return next(node.port for node, _ in client.masters() if node.port != port)
 
 
-def settings_of(cluster, folder):
+def settings_of(cluster, folder, *tables):
     (folder / "templates").mkdir()
+    (folder / "templates" / "any.jsonnet").write_text("{}")
     path = folder / "segrelay.toml"
-    path.write_text(configuration(insider(), redis=cluster.url, broker_url="redis://127.0.0.1:1/0"))
+    redis_options = {"redis": cluster.url, "broker_url": "redis://127.0.0.1:1/0"}
+    path.write_text(configuration(insider(), *tables, **redis_options))
     return load_settings(path, environ={})
 
 
@@ -263,3 +272,31 @@ def test_a_move_and_a_failover_are_no_loss(cluster, client, tmp_path):
 
     assert read_losses(client) == []
     assert len({cluster.owner(key_slot(key.encode())) for key in watch.known.seen}) == 3
+
+
+def test_a_sync_finds_names_and_the_ledger_on_all_masters(cluster, client, tmp_path):
+    settings = settings_of(
+        cluster,
+        tmp_path,
+        trigger("vip-enter"),
+        trigger("vip-exit", on="exit"),
+        table("sync.vip", audience="vip", every="1h", source="file:*.csv"),
+    )
+    people = [f"p{number}@example.com" for number in range(100)]
+    entry = {"slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}
+    rows = [orjson.dumps({"email": each, "segment_events": [entry]}) for each in people]
+
+    Publisher(client, settings, doorbell=SilentDoorbell()).publish(rows)
+    book = SyncBook(client, "vip", settings.redis.numbering)
+    known = [f"email:{each}" for each in people]
+    client.hset(keys.NAMES, "a|vip", 1)
+    for key in known:
+        place = PartitionKeys("insider", settings.redis.numbering.of(key))
+        record = Record(1, {(1, 2): Item(Direction.ENTER, 7)})
+        client.set(place.ledger(keys.digest_of(key)), pack(record))
+
+    marks = book.marks("insider", known)
+    assert all(Mark.loads(marks[key]).is_name for key in known)
+    assert book.last_delivered("insider", "vip", known) == dict.fromkeys(
+        known, (Direction.ENTER, 7)
+    )

@@ -16,12 +16,13 @@ from tests.configuration import configuration, insider
 from worker.batch.partition import LedgerText
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.ledger import Record
 from worker.contract.numbering import Numbering
 from worker.contract.redis.connection import connect
 from worker.contract.redis.scanning import scan_fields, scan_keys
 from worker.contract.settings import load_settings
 from worker.contract.words import Direction
-from worker.core.ledger import Fact, Record, with_delivered
+from worker.core.ledger import Fact, with_delivered
 
 PLACE = PartitionKeys("insider", 0)
 SLOT = key_slot(PLACE.tag.encode())

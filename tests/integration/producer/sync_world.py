@@ -6,12 +6,18 @@ import orjson
 
 import templates
 from producer.doorbell import SilentDoorbell
+from producer.events.times import format_time
 from producer.publish import Publisher
 from producer.sync.opening import syncing_for
 from tests.configuration import DELETE, configuration, credentials, insider, lytics, table, trigger
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.ledger import Item, Record, pack, unpack
 from worker.contract.settings import load_settings
+from worker.contract.words import Direction
 
 ENTERS = "insider/enter.jsonnet"
+AUDIENCE, TRIGGERS = 1, {Direction.ENTER: 2, Direction.EXIT: 3}
 CHANGE = trigger("changed", on="change", template=ENTERS, export_fields=["first_name"])
 
 
@@ -149,6 +155,31 @@ class World:
                 for name in self.client.smembers(place.streams):
                     self.client.delete(place.stream(name.decode()))
                 self.client.delete(place.streams)
+
+
+def place_of(world, key, destination="insider"):
+    return PartitionKeys(destination, world.settings.redis.numbering.of(key))
+
+
+def deliver(world, direction, numbers, at_us, destination="insider"):
+    """Write into the ledger that something was delivered."""
+    world.client.hset(keys.NAMES, "a|vip", AUDIENCE)
+    for number in numbers:
+        key = f"email:p{number}@example.com"
+        place = place_of(world, key, destination)
+        item = {(AUDIENCE, TRIGGERS[direction]): Item(direction, at_us)}
+        known = world.client.get(place.ledger(digest_of(key)))
+        record = dict(unpack(known).items) | item
+        world.client.set(place.ledger(digest_of(key)), pack(Record(at_us, record)))
+
+
+def enter_by_webhook(world, numbers, at_us):
+    """Let the webhook tell of entrances, which are delivered."""
+    entry = {"slug": "vip", "event": "enter", "enter": format_time(at_us)}
+    rows = [{"email": f"p{n}@example.com", "segment_events": [entry]} for n in numbers]
+    world.publisher.publish(map(orjson.dumps, rows))
+    deliver(world, Direction.ENTER, numbers, at_us)
+    world.clear()
 
 
 def _templates():

@@ -2,15 +2,19 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from time import monotonic
 
 import orjson
 
+from ops.rig.rig import kill_group
 from producer.sync.book import SyncBook
 from tests.journeys.play import SHORT, Rig, publish, start_worker
 from tests.nightly import amount
 from tests.waiting import until
 
 REPETITIONS = amount(1, nightly=3)
+SCAN_SECONDS = 4.0
+"""The seconds after which an event is older than a scan that begins then."""
 SYNC = """
 [lytics]
 base_url = "SANDBOX"
@@ -90,3 +94,66 @@ def test_who_leaves_while_lytics_makes_its_first_page_is_out(tmp_path):
 
             members = rig.sandbox.get("lytics/members", audience="vip")
             assert set(rig.memberships()) == {row["email"] for row in members}, first
+
+
+def webhook(rig, numbers, change):
+    """Let the webhook tell of entrances or exits, of which Lytics knows nothing any more."""
+    now = datetime.now(UTC).isoformat()
+    events = [{"slug": "vip", "event": change, change: now}]
+    told = [{"email": f"p{n}@example.com", "segment_events": events} for n in numbers]
+    publish(rig, b"\n".join(map(orjson.dumps, told)))
+
+
+def emails(numbers):
+    return {f"p{n}@example.com" for n in numbers}
+
+
+ONE_WAY = """
+[triggers.second-enter]
+destination = "insider"
+audiences = ["vip"]
+on = "enter"
+template = "insider/enter.jsonnet"
+url = "/api/user/v1/upsert"
+[destinations.leavers]
+api = "insider"
+base_url = "SANDBOX"
+authorization = "insider"
+rate = "25000/min"
+[triggers.leavers]
+destination = "leavers"
+audiences = ["vip"]
+on = "exit"
+template = "insider/exit.jsonnet"
+url = "/api/user/v1/attribute/delete"
+"""
+
+
+def test_members_whose_webhook_got_lost_are_repaired_by_the_next_run(tmp_path):
+    hourly = SYNC.replace('"1s"', '"1h"') + ONE_WAY
+    with Rig(tmp_path, delivery_lines=SHORT, more=hourly) as rig:
+        rig.sandbox.post("lytics/profiles", people(range(100)))
+        worker = start_worker(rig)
+        until(lambda: len(rig.memberships()) == 100, 60)
+        webhook(rig, range(10), "exit")
+        webhook(rig, range(200, 210), "enter")
+        until(lambda: set(rig.memberships()) == emails([*range(10, 100), *range(200, 210)]), 60)
+        until(lambda: not rig.waiting(), 60)
+        begun = monotonic()
+        until(lambda: monotonic() - begun > SCAN_SECONDS, 20)
+
+        first = rig.command("sync", "run", "vips")
+        kill_group(worker)
+        start_worker(rig)
+        second = rig.command("sync", "run", "vips")
+        until(lambda: not rig.waiting(), 60)
+        told = rig.command("reconcile", "vip", "--json")
+
+        assert b"0 entered, 0 left, 20 repaired" in first.stdout, first
+        assert b"0 entered, 0 left\n" in second.stdout, second
+        assert set(rig.memberships()) == emails(range(100))
+        assert told.returncode == 0, told
+        assert {
+            (each["destination"], each["missing"], each["stale"])
+            for each in orjson.loads(told.stdout)["destinations"]
+        } == {("insider", 0, 0), ("leavers", 0, 0)}

@@ -16,7 +16,7 @@ from tests.journeys.play import status_of as status
 from tests.releases.redis_copy import load_copy
 from tests.waiting import until
 from worker.contract import keys
-from worker.core.ledger import RECORD_FORMAT
+from worker.contract.ledger import RECORD_FORMAT
 
 RELEASES = sorted((Path(__file__).parents[2] / "releases").glob("*.json.gz"))
 WRITTEN_BY_ANOTHER = (

@@ -9,9 +9,9 @@ import redis.asyncio
 
 from worker.adapters.redis import scripts
 from worker.contract import keys
+from worker.contract.ledger import AUDIENCE_NAME
 from worker.contract.redis.connection import redis_errors
 
-_AUDIENCE: Final = "a|"
 _TRIGGER: Final = "t|"
 
 
@@ -25,7 +25,9 @@ class RedisNumbers:
 
     async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
         """Look up the numbers of audiences and triggers, and give one to each that has none."""
-        wanted = [_AUDIENCE + name for name in audiences] + [_TRIGGER + name for name in triggers]
+        wanted = [AUDIENCE_NAME + name for name in audiences] + [
+            _TRIGGER + name for name in triggers
+        ]
         unknown = [name for name in wanted if name not in self._numbers]
         if not unknown:
             return
@@ -50,7 +52,7 @@ class RedisNumbers:
 
     def audience(self, slug: str) -> int:
         """Return an audience's number."""
-        return self._numbers[_AUDIENCE + slug]
+        return self._numbers[AUDIENCE_NAME + slug]
 
     def trigger(self, name: str) -> int:
         """Return a trigger's number."""
@@ -60,7 +62,7 @@ class RedisNumbers:
         """Return the audiences with these numbers; a number whose name was lost has none."""
         names = (self._names.get(number, "") for number in numbers)
         return frozenset(
-            name.removeprefix(_AUDIENCE) for name in names if name.startswith(_AUDIENCE)
+            name.removeprefix(AUDIENCE_NAME) for name in names if name.startswith(AUDIENCE_NAME)
         )
 
     def triggers(self) -> dict[int, str]:

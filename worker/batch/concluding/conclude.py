@@ -20,9 +20,9 @@ from worker.batch.concluding.settle import Settler
 from worker.batch.letters import Obituary
 from worker.batch.parcel import Packed, Parcel, Request, Sent
 from worker.batch.partition import Delivery, Note, Partition, Settled, Settlement
+from worker.contract.ledger import Record
 from worker.contract.words import Death, Skip
 from worker.core.backoff import AfterFailure, Wait
-from worker.core.ledger import Record
 from worker.core.verdicts import (
     Accepted,
     AccessRefused,

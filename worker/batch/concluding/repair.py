@@ -15,10 +15,10 @@ import orjson
 from worker.batch.parcel import Parcel
 from worker.batch.partition import Note, Partition
 from worker.contract.events import decode_profile, pack_profile
+from worker.contract.ledger import Item, Record, is_newer, unpack_all
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import LIVE, Direction
-from worker.core.beats import Claim, beats, is_newer
-from worker.core.ledger import Item, Record, unpack_all
+from worker.core.beats import Claim, beats
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -23,10 +23,10 @@ from worker.contract.events import (
     with_direction,
 )
 from worker.contract.keys import split_stream_name
+from worker.contract.ledger import Record, unpack_all
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.triggers.renames import Renames
 from worker.contract.words import Direction
-from worker.core.ledger import Record, unpack_all
 from worker.errors import PayloadRefused
 
 

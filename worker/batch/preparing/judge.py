@@ -12,18 +12,10 @@ from worker.batch.parcel import Contender
 from worker.batch.partition import Delivery, LedgerText, Note, Settled
 from worker.batch.preparing.read import is_full
 from worker.contract.events import UNKNOWN_FORMAT, UNREADABLE, decode_header, decode_profile
+from worker.contract.ledger import Record, unpack_all
 from worker.contract.words import Death, Direction, Skip
 from worker.core.beats import contest
-from worker.core.ledger import (
-    Fact,
-    Record,
-    is_in_doubt,
-    judge,
-    unpack_all,
-    with_raised,
-    with_tried,
-    with_whole_list,
-)
+from worker.core.ledger import Fact, is_in_doubt, judge, with_raised, with_tried, with_whole_list
 from worker.errors import Bug, FormatUnknown, PayloadRefused
 from worker.logs import log_bug
 

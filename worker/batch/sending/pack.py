@@ -11,10 +11,11 @@ from worker.batch.batch import Batch, Part
 from worker.batch.parcel import Packed, Parcel, Request
 from worker.batch.preparing.judge import skip_by_ledger
 from worker.batch.sending.request_builder import RequestBuilder
+from worker.contract.ledger import Record
 from worker.contract.words import Death
 from worker.core.compact import compact_json
 from worker.core.knowledge import knowledge
-from worker.core.ledger import Record, judge
+from worker.core.ledger import judge
 from worker.destinations.api import NotSendable, Shaped
 from worker.logs import log_bug
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker.batch.parcel import Packed, Parcel
+from worker.contract.ledger import Record
 from worker.contract.words import Direction
 from worker.core.compact import compact_json
-from worker.core.ledger import Record
 
 
 @dataclass(slots=True)

@@ -3,11 +3,13 @@
 --
 -- KEYS[1] counts   KEYS[2] streams   KEYS[3] bell   KEYS[4] jobs   KEYS[5] lease   KEYS[6..] one stream each
 --     then, for a sync: the members that it knows, the tokens of syncs
+--     then, for each sync that will need names: the members that it knows
 --     then, for the reader of a job: the jobs' epochs
 -- ARGV[1] job ("" = none)   ARGV[2] position in the job's source (a decimal string of 20 digits, "" = none)
 -- ARGV[3] n, the number of streams; then n times: the stream's name `lane|trigger`
 -- then the name of the sync ("" = none); for a sync: the token of its step, m, then m times: field, value as it was found
 --     ("" = there was none), value that it becomes ("" = it goes)
+-- then e, the number of names that syncs will need, and e times: the index of the members' key, field, value
 -- then the indices of the entries' streams (1-based), and the numbers of their events within the chunk, or of their members (1-based),
 --     each separated by spaces; then per entry: header, profile
 -- the last two: when the first of the entries was accepted (ms); epoch of the job's reader ("" = it has none)
@@ -18,6 +20,8 @@
 -- A member changes only if it is still as it was found, and its entries are added only if it changes: so a call that is
 -- repeated does nothing. A step whose token is not the current one, see `claim.lua`,
 -- changes nothing.
+-- A name changes nobody whom a run of the sync has seen: its value begins with 0, theirs with the number of the run. A run that
+-- sees somebody changes their name also if it came, or came again, since the run looked.
 -- A reader of a job adds nothing if the partition is closed to its epoch: see `job_close.lua`.
 -- Returns {added, ring, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a step,
 -- {-2} for such a reader; {-3} if the number of partitions is another one by now, or is being changed: nobody reads here.
@@ -28,6 +32,7 @@
 local token, floor = unpack(redis.call('HMGET', KEYS[5], 'token', 'floor'))
 if string.find(token or '', '^renumbered:') then return {-3} end
 local PER_ENTRY = 2
+local function is_name(mark) return string.sub(mark, 1, 2) == '0 ' end
 local MOST_ARGUMENTS = 4000
 local job, position, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
 if ARGV[#ARGV] ~= '' then
@@ -54,7 +59,9 @@ if ARGV[4 + n] ~= '' then
   at = 7 + n + 3 * m
   for number = 1, m do
     local field, was, becomes = ARGV[4 + n + 3 * number], ARGV[5 + n + 3 * number], ARGV[6 + n + 3 * number]
-    if (redis.call('HGET', known, field) or '') ~= was then
+    local is = redis.call('HGET', known, field) or ''
+    local sees_a_name = is_name(is) and (was == '' or is_name(was)) and becomes ~= '' and not is_name(becomes)
+    if is ~= was and not sees_a_name then
       placed[tostring(number)] = true
     elseif becomes == '' then
       redis.call('HDEL', known, field)
@@ -63,6 +70,14 @@ if ARGV[4 + n] ~= '' then
     end
   end
 end
+
+local names_end = at + 3 * tonumber(ARGV[at])
+for i = at + 1, is_behind and 0 or names_end, 3 do
+  local known, field = KEYS[tonumber(ARGV[i])], ARGV[i + 1]
+  local was = redis.call('HGET', known, field)
+  if not was or is_name(was) then redis.call('HSET', known, field, ARGV[i + 2]) end
+end
+at = names_end + 1
 
 local added, total, live, first, last = {}, 0, false, {}, {}
 local next_stream, next_number = string.gmatch(ARGV[at], '%d+'), string.gmatch(ARGV[at + 1], '%d+')

@@ -5,7 +5,7 @@ The producer uses it for events, the worker for repairs, ops for replays.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -19,6 +19,8 @@ ADD: Final = (_FOLDER / "_add.lua").read_text("utf-8")
 """The Lua code, for inclusion in scripts, that adds an entry to a stream of deliveries."""
 SCRIPT: Final = (_FOLDER / "accept.lua").read_text("utf-8").replace("--@include _add", ADD)
 _POSITION_DIGITS: Final = 20
+ENTRANT_DAYS: Final = 30
+"""The days after which a sync forgets a name of whom nothing was delivered."""
 RENUMBERED: Final = -3
 """The answer of a partition that nobody reads any more: the number of partitions has changed."""
 
@@ -69,6 +71,25 @@ class Roll:
     members: Sequence[Member]
 
 
+class Entrant(NamedTuple):
+    """Somebody of whom an entrance is accepted, whose name a sync will need.
+
+    Attributes:
+        sync: The sync's name.
+        key: The profile's key.
+        accepted_ms: By Redis' clock.
+    """
+
+    sync: str
+    key: str
+    accepted_ms: int
+
+    @property
+    def mark(self) -> bytes:
+        """Return the mark of somebody whom no run has seen; a run's own begins with its number."""
+        return b"0 %d -" % self.accepted_ms
+
+
 FIRST_STREAM: Final = 5
 """The index of the first stream's key; the script answers in the order of the streams' keys."""
 
@@ -81,6 +102,7 @@ def accept_call(
     position: int | None = None,
     epoch: int = 0,
     roll: Roll | None = None,
+    entrants: Collection[Entrant] = (),
 ) -> ScriptCall:
     """Return the call that adds these deliveries to one partition.
 
@@ -94,18 +116,20 @@ def accept_call(
         epoch: Of the job's reader; if the partition is closed to it, nothing is added. 0 = what
             adds them is no reader, and nobody can stop it.
         roll: Members that change with these deliveries, each only if it is as it was found; of the
-            deliveries, those are added whose member changes.
+            deliveries, those are added whose member changes. A name may have come since.
+        entrants: People whose names a sync keeps from now on, unless one of its runs saw them.
     """
     pairs = list(dict.fromkeys(new[:2] for new in deliveries))
     index = {pair: str(number) for number, pair in enumerate(pairs, start=1)}
     names = [stream_name(*pair) for pair in pairs]
     streams = tuple(map(keys.stream, names))
     of_roll = (keys.members(roll.sync), keys.synctokens) if roll else ()
+    syncs = list(dict.fromkeys(entrant.sync for entrant in entrants))
     of_reader = (keys.jobs,) if epoch else ()
     return ScriptCall(
         keys=(
             *(keys.counts, keys.streams, keys.bell, keys.jobs, keys.lease),
-            *(*streams, *of_roll, *of_reader),
+            *(*streams, *of_roll, *map(keys.members, syncs), *of_reader),
         ),
         args=(
             job,
@@ -113,6 +137,8 @@ def accept_call(
             len(names),
             *names,
             *_roll_arguments(roll),
+            len(entrants),
+            *_entrant_arguments(entrants, syncs, FIRST_STREAM + len(names) + len(of_roll)),
             *_entries(deliveries, index),
             min((new.header.accepted_ms for new in deliveries), default=0),
             epoch or "",
@@ -125,6 +151,13 @@ def _roll_arguments(roll: Roll | None) -> Iterable[str | bytes | int]:
         return ("",)
     members = (part for member in roll.members for part in member)
     return (roll.sync, roll.token, len(roll.members), *members)
+
+
+def _entrant_arguments(
+    entrants: Iterable[Entrant], syncs: Sequence[str], keys_before: int
+) -> Iterable[str | bytes | int]:
+    number = {sync: keys_before + position for position, sync in enumerate(syncs, start=1)}
+    return (part for one in entrants for part in (number[one.sync], one.key, one.mark))
 
 
 def _entries(

@@ -26,6 +26,12 @@ class SyncSchedule(Section):
     needed if `audience` is the id, or if a payload or `segrelay audience set` has told the id."""
     every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(alias="every")
     """The time from the begin of a run to the begin of the next."""
+    repair_every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(
+        default=86_400.0, alias="repair_every"
+    )
+    """Each run repairs where the ledger differs from the source. This is the time after which a
+    difference that was repaired and is still there is repaired once more; a file that was read
+    already is compared again, too."""
     source: Text = SOURCE_LYTICS
     """`lytics`, or `file:` and a pattern like `file:exports/*.csv`, relative to this file: the
     newest complete one is read, and its time of modification, the end of its writing, is the time

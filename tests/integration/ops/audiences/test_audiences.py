@@ -40,10 +40,12 @@ def test_an_audience_is_counted_by_the_ledger(relay, call):
 
 
 def test_who_is_in_an_audience_that_is_retired_leaves_it(relay_of_a_sync, call, sandbox):
-    told = orjson.loads(call(audience.app, "retire", "vip", "--yes", "--json").stdout)
+    answer = call(audience.app, "retire", "vip", "--yes", "--json")
+    told = orjson.loads(answer.stdout)
     relay_of_a_sync.drain()
 
     assert (told["held"], told["published"]) == (COUNT, COUNT)
+    assert "take [sync.vip] out of the configuration" in " ".join(answer.stderr.split())
     assert members(sandbox, "vip") == set()
     assert listed(call, "vip")["destinations"]["insider"]["members"] == 0
 

@@ -9,7 +9,8 @@ import typer
 
 from ops.reconcile import command as reconcile
 from ops.sandbox.lytics.account import audience_id
-from tests.integration.ops.relay import BEGUN_AT, payload
+from tests.integration.ops.conftest import LYTICS
+from tests.integration.ops.relay import BEGUN_AT, EXIT, payload
 from tests.integration.producer.redis_contents import entries
 from worker.contract.keys import digest_of
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
@@ -168,3 +169,37 @@ def test_repairs_tell_the_id_of_the_audience_and_it_may_be_compared_by_it(
     assert orjson.loads(told.stdout)["audience"] == "vip"
     assert {entry.profile["segment_events"][0]["id"] for entry in waiting} == {vip_id}
     assert len(waiting) == 3
+
+
+ONE_WAY = """
+[destinations.one]
+api = "insider"
+base_url = "{url}"
+authorization = "insider"
+rate = "25000/min"
+[triggers.one]
+destination = "one"
+audiences = ["vip"]
+on = "{on}"
+template = "{on}.jsonnet"
+url = "{path}"
+"""
+
+
+@pytest.mark.parametrize(("on", "missing"), [("exit", 0), ("enter", 11)])
+def test_a_destination_differs_only_where_its_triggers_could_repair_it(
+    relay, sandbox, call, on, missing
+):
+    path = {"exit": "/api/user/v1/attribute/delete", "enter": "/api/user/v1/upsert"}[on]
+    one = ONE_WAY.format(url=sandbox.url, on=on, path=path)
+    relay.configure(EXIT + LYTICS.format(url=sandbox.url) + one)
+    rows = [
+        {"_uid": f"u{n:03}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(11)
+    ]
+    sandbox.post("lytics/profiles", rows)
+
+    told = call(APP, "vip", "--json")
+
+    found = {each["destination"]: each for each in orjson.loads(told.stdout)["destinations"]}
+    assert (found["one"]["missing"], found["one"]["stale"]) == (missing, 0)
+    assert found["insider"]["missing"] == 11

@@ -7,8 +7,9 @@ import pytest
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.sync.book import SyncBook
-from tests.integration.producer.sync_world import emails
+from tests.integration.producer.sync_world import deliver, emails, enter_by_webhook, person
 from tests.nightly import amount
+from worker.contract.words import Direction
 
 REPETITIONS = amount(1, nightly=3)
 EVERY_LINE = amount(2, nightly=1)
@@ -44,7 +45,7 @@ def standing(ours, names):
     return stopped
 
 
-StandingBook = standing(SyncBook, ("take", "claim", "save", "marks"))
+StandingBook = standing(SyncBook, ("take", "claim", "save", "marks", "last_delivered", "pages"))
 StandingPublisher = standing(Publisher, ("publish_members",))
 
 
@@ -59,6 +60,51 @@ def frozen_step(world, line, meanwhile):
     while syncing.step(forced=forced).more:
         forced = False
     return stand.lines
+
+
+def frozen_in_a_repair(world, line):
+    """Let a step that repairs stand still at a line while others repair, and people move on."""
+    world.client.flushall()
+    world.configure()
+    first = repair_world(world)
+
+    def others_go_on():
+        world.lapse()
+        world.run()
+        for number in range(5):
+            world.move(number, "exit")
+            world.move(100 + number, "enter")
+        world.switch(date_offset_seconds=120.0)
+        world.run()
+
+    lines = frozen_step(world, line, others_go_on)
+    world.switch(date_offset_seconds=180.0)
+    return lines, first
+
+
+def repair_world(world):
+    """Twenty members; five are out by the ledger, and it has five others whom Lytics has not."""
+    world.sandbox.reset()
+    world.people(*(person(n, "vip") for n in range(20)), *(person(n) for n in range(100, 105)))
+    at_us = world.run().at_us
+    deliver(world, Direction.ENTER, range(20), at_us)
+    world.clear()
+    deliver(world, Direction.EXIT, range(5), at_us + 1)
+    enter_by_webhook(world, range(100, 105), at_us + 1)
+    world.switch(date_offset_seconds=60.0)
+    return at_us
+
+
+def test_a_repair_that_stands_still_at_any_line_changes_nothing_of_later_runs(world):
+    lines, _ = frozen_in_a_repair(world, line=0)
+    assert lines >= LINES
+    for line in [*range(1, lines + 1, EVERY_LINE)] * REPETITIONS:
+        frozen_in_a_repair(world, line)
+        run = world.run()
+
+        at_lytics = emails([*range(5, 20), *range(100, 105)])
+        assert run.last["outcome"] == "done", line
+        assert (world.known(), world.inside() | emails(range(5, 20))) == (at_lytics, at_lytics)
 
 
 def frozen_at(world, exports, line, *, in_the_middle):

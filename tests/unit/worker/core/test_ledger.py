@@ -6,17 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.contract.ledger import Item, Record, pack, unpack
 from worker.contract.words import Direction, Skip
 from worker.core.knowledge import knowledge
 from worker.core.ledger import (
     Fact,
-    Item,
-    Record,
     is_in_doubt,
     judge,
     may_be_member,
-    pack,
-    unpack,
     with_delivered,
     with_raised,
     with_tried,

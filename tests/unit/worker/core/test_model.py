@@ -16,20 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.nightly import amount
+from worker.contract.ledger import Record, pack, unpack
 from worker.contract.words import Direction
 from worker.core.beats import contest
 from worker.core.knowledge import knowledge
-from worker.core.ledger import (
-    Fact,
-    Record,
-    judge,
-    pack,
-    unpack,
-    with_delivered,
-    with_raised,
-    with_tried,
-    with_whole_list,
-)
+from worker.core.ledger import Fact, judge, with_delivered, with_raised, with_tried, with_whole_list
 
 LATE = 5
 ENTER, EXIT, EXIT_EVENT = 1, 2, 3

@@ -6,8 +6,8 @@ from typing import Any
 from tests.unit.worker.drain_world import LATE_SECONDS, event, members
 from tests.unit.worker.fake_insider import POISON, Sending, failed, holds_poison, taken
 from worker.contract.keys import digest_of
+from worker.contract.ledger import Item, Record, pack, unpack
 from worker.contract.words import Direction
-from worker.core.ledger import Item, Record, pack, unpack
 
 
 def test_events_are_delivered_many_in_one_request(make_world) -> None:

@@ -10,8 +10,9 @@ from worker.batch.batch import Batch
 from worker.batch.concluding.settle import Settler
 from worker.batch.partition import ReadRange, Settled, Settlement
 from worker.batch.state import State
+from worker.contract.ledger import Record, unpack
 from worker.contract.words import Direction, Skip
-from worker.core.ledger import Fact, Record, unpack, with_delivered, with_raised
+from worker.core.ledger import Fact, with_delivered, with_raised
 
 
 class SlowPartition(FakePartition):

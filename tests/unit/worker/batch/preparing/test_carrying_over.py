@@ -15,10 +15,11 @@ from worker.batch.preparing.carry import read_and_carry
 from worker.batch.state import State
 from worker.contract.events import decode_profile
 from worker.contract.keys import digest_of
+from worker.contract.ledger import Record
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.triggers.renames import Renames
 from worker.contract.words import Direction
-from worker.core.ledger import Fact, Record, with_delivered, with_tried
+from worker.core.ledger import Fact, with_delivered, with_tried
 
 DIGEST = digest_of("email:ada@example.com")
 ENTER, EXIT = Direction.ENTER, Direction.EXIT

@@ -8,8 +8,9 @@ from worker.batch.route import Route
 from worker.batch.sending.request_builder import RequestBuilder
 from worker.contract.events import Header
 from worker.contract.keys import digest_of
+from worker.contract.ledger import Record
 from worker.contract.words import Direction
-from worker.core.ledger import Fact, Record
+from worker.core.ledger import Fact
 from worker.destinations.api import Shaped, ShapingRules
 from worker.destinations.insider.api import InsiderApi
 

@@ -1,0 +1,199 @@
+"""The ledger's record of one profile: its packed form, and what it says of an audience.
+
+Packed: one byte of format, the time of the newest profile data sent (8 bytes), then an item per
+audience and trigger: two numbers (LEB128), a byte of flags, the newest time delivered and the
+newest time tried without an answer (7 bytes each, if any), for a change 4 bytes of its hash, and
+how often what was tried had been replayed (a byte, if it had).
+Times are µs since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from worker.contract.words import Direction
+from worker.errors import FormatUnknown
+
+RECORD_FORMAT: Final = 1
+_DIRECTIONS: Final = (Direction.ENTER, Direction.EXIT, Direction.CHANGE)
+_NUMBER_OF: Final = {direction: number for number, direction in enumerate(_DIRECTIONS)}
+_DIRECTION_BITS: Final = 3
+_DELIVERED: Final = 4
+_TRIED: Final = 8
+_HASHED: Final = 16
+_RAISED: Final = 32
+_REPLAYED: Final = 64
+_TIME_BYTES: Final = 7
+_HASH_BYTES: Final = 4
+_REPLAYS_BYTES: Final = 1
+_VARINT_MORE: Final = 0x80
+
+AUDIENCE_NAME: Final = "a|"
+"""The prefix of slugs among the names to which the ledger's numbers belong."""
+
+LastDelivered = tuple[Direction, int]
+"""The newest delivery about a person and an audience: its direction and its time in µs."""
+
+
+class Item(NamedTuple):
+    """The newest times that one trigger delivered and tried for one audience of a profile.
+
+    Attributes:
+        delivered_us: Newest time delivered; 0 = none.
+        tried_us: Newest time tried without a sure answer; 0 = none.
+        profile_hash: Of the newest change delivered; 0 for other directions.
+        raised: `delivered_us` was raised by a state event that sent nothing.
+        tried_replays: How often what was tried at `tried_us` had come back from the dead letters.
+    """
+
+    direction: Direction
+    delivered_us: int = 0
+    tried_us: int = 0
+    profile_hash: int = 0
+    raised: bool = False
+    tried_replays: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The ledger of one profile.
+
+    Args:
+        data_us: Time of the newest profile data sent, by any trigger; 0 = none.
+        items: By audience's and trigger's number.
+    """
+
+    data_us: int = 0
+    items: dict[tuple[int, int], Item] = field(default_factory=dict)
+
+    def about(self, audience: int) -> Iterator[tuple[int, Item]]:
+        """Yield the items of one audience, each with the number of its trigger."""
+        return ((key[1], item) for key, item in self.items.items() if key[0] == audience)
+
+
+_NOT_KNOWN: Final = Record()
+
+
+def is_newer(
+    time_us: int, direction: Direction, other_time_us: int, other_direction: Direction
+) -> bool:
+    """Say whether the first moment is newer than the other; at equal times, an exit is newer."""
+    return (time_us, direction is Direction.EXIT) > (
+        other_time_us,
+        other_direction is Direction.EXIT,
+    )
+
+
+def standing(record: Record, audience: int) -> LastDelivered | None:
+    """Return direction and time of the newest delivery about an audience; None = there is none."""
+    newest: LastDelivered | None = None
+    for _, item in record.about(audience):
+        if not item.delivered_us or item.direction is Direction.CHANGE:
+            continue
+        if newest is None or is_newer(item.delivered_us, item.direction, newest[1], newest[0]):
+            newest = (item.direction, item.delivered_us)
+    return newest
+
+
+def pack(record: Record) -> bytes:
+    """Return the packed text of a record."""
+    out = bytearray([RECORD_FORMAT])
+    out += record.data_us.to_bytes(8, "big")
+    for (audience, trigger), item in record.items.items():
+        _put_number(out, audience)
+        _put_number(out, trigger)
+        out.append(_flags(item))
+        if item.delivered_us:
+            out += item.delivered_us.to_bytes(_TIME_BYTES, "big")
+        if item.tried_us:
+            out += item.tried_us.to_bytes(_TIME_BYTES, "big")
+        if item.profile_hash:
+            out += item.profile_hash.to_bytes(_HASH_BYTES, "big")
+        if item.tried_replays:
+            out += item.tried_replays.to_bytes(_REPLAYS_BYTES, "big")
+    return bytes(out)
+
+
+def _flags(item: Item) -> int:
+    return (
+        _NUMBER_OF[item.direction]
+        | (_DELIVERED if item.delivered_us else 0)
+        | (_TRIED if item.tried_us else 0)
+        | (_HASHED if item.profile_hash else 0)
+        | (_RAISED if item.raised else 0)
+        | (_REPLAYED if item.tried_replays else 0)
+    )
+
+
+def unpack(text: bytes | None) -> Record:
+    """Read a packed record; None yields the empty record of an unknown profile.
+
+    Raises:
+        FormatUnknown: A newer version of segrelay wrote it.
+        IndexError: It is damaged.
+    """
+    if not text:
+        return _NOT_KNOWN
+    if text[0] > RECORD_FORMAT:
+        raise FormatUnknown(
+            f"A profile's ledger has format {text[0]}, and this version of segrelay knows"
+            f" {RECORD_FORMAT}: a newer version wrote it, and can go on from it."
+        )
+    return _unpacked(text)
+
+
+def unpack_all(
+    texts: Mapping[bytes, bytes | None],
+) -> tuple[dict[bytes, Record], dict[bytes, Exception]]:
+    """Read packed records by digest; return the readable ones, and the errors of the others."""
+    records: dict[bytes, Record] = {}
+    unreadable: dict[bytes, Exception] = {}
+    for digest, text in texts.items():
+        try:
+            records[digest] = unpack(text)
+        except (FormatUnknown, IndexError) as error:
+            unreadable[digest] = error
+    return records, unreadable
+
+
+def _unpacked(text: bytes) -> Record:
+    position = 9
+    items: dict[tuple[int, int], Item] = {}
+    while position < len(text):
+        audience, position = _take_number(text, position)
+        trigger, position = _take_number(text, position)
+        flags = text[position]
+        position += 1
+        delivered, position = _take(text, position, _TIME_BYTES if flags & _DELIVERED else 0)
+        tried, position = _take(text, position, _TIME_BYTES if flags & _TRIED else 0)
+        hashed, position = _take(text, position, _HASH_BYTES if flags & _HASHED else 0)
+        replays, position = _take(text, position, _REPLAYS_BYTES if flags & _REPLAYED else 0)
+        direction = _DIRECTIONS[flags & _DIRECTION_BITS]
+        items[audience, trigger] = Item(
+            direction, delivered, tried, hashed, bool(flags & _RAISED), replays
+        )
+    return Record(int.from_bytes(text[1:9], "big"), items)
+
+
+def _take(text: bytes, position: int, size: int) -> tuple[int, int]:
+    return int.from_bytes(text[position : position + size], "big"), position + size
+
+
+def _put_number(out: bytearray, number: int) -> None:
+    while number >= _VARINT_MORE:
+        out.append(number & 0x7F | _VARINT_MORE)
+        number >>= 7
+    out.append(number)
+
+
+def _take_number(text: bytes, position: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = text[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < _VARINT_MORE:
+            return number, position
+        shift += 7
