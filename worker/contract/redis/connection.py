@@ -53,6 +53,7 @@ _REFUSALS: Final[Mapping[str, str]] = {
     "READONLY": "is a read-only replica: redis.url has to name the master",
     "CLUSTERDOWN": "says that its cluster is down",
     "MASTERDOWN": "is a replica that has lost its master",
+    "UNBLOCKED": "is no longer the master: it became a replica while it was waited for",
     "NOREPLICAS": "has too few replicas for a write (min-replicas-to-write)",
     "BUSY": "is busy with a script",
     "NOPERM": "does not let this user do what is needed: widen its ACL",
@@ -60,6 +61,8 @@ _REFUSALS: Final[Mapping[str, str]] = {
     "LOADING": "is loading its data; wait",
 }
 """Messages for the error words of Redis that mean: not now, or not with this Redis."""
+_NO_LONGER_MASTER: Final = "cannot be used with replica instances"
+"""The error text of WAITAOF on a server that was the master when the write was sent to it."""
 _NO_MULTI: Final = "EXEC without MULTI"
 """The error text after a MULTI that the Redis user may not send."""
 
@@ -226,6 +229,8 @@ def _refusal(error: redis.exceptions.ResponseError) -> str | None:
         return _REFUSALS["CLUSTERDOWN"]
     if isinstance(error, redis.exceptions.NoPermissionError) or _NO_MULTI in str(error):
         return _REFUSALS["NOPERM"]
+    if _NO_LONGER_MASTER in str(error):
+        return _REFUSALS["UNBLOCKED"]
     answer = str(error).rpartition(" caused error: ")[2]
     return _REFUSALS.get(answer.partition(" ")[0])
 
