@@ -113,7 +113,12 @@ class RedisUnavailable(OperationsMustAct):
     """Redis is not there, is loading, is read-only or is full.
 
     Whatever asks Redis may raise it; only docstrings that have more to say of it name it.
+
+    Attributes:
+        waited_seconds: How long the command had been waiting for Redis when it gave up.
     """
+
+    waited_seconds = 0.0
 
 
 class NotReplicated(RedisUnavailable):

@@ -30,9 +30,10 @@ from producer.publishing.published import Draft, PartitionAddress, Published, Re
 from producer.publishing.room import NoRoom
 from producer.sources.blocks import Block
 from worker.contract.redis.connection import connect, resolve_url
+from worker.contract.redis.patience import repeat_until_confirmed
 from worker.contract.settings import load_settings
 from worker.contract.words import lane_of_job
-from worker.errors import PartitionsChange, RedisUnavailable, SegrelayError
+from worker.errors import SegrelayError
 
 AWAY_SECONDS: Final = 120.0
 """The longest wait for a Redis that is away or full, in seconds; then the reading ends."""
@@ -247,19 +248,12 @@ class Publishing:
 
 
 def insisting(action: Callable[[], Answered], wait: Callable[[str], None]) -> Answered:
-    """Repeat an action until Redis has confirmed it; an action has to be safe to repeat.
+    """Repeat an action of a reading until Redis has confirmed it; see `repeat_until_confirmed`.
 
     Raises:
         RedisUnavailable: It was away for too long.
     """
-    gives_up_at = time.monotonic() + AWAY_SECONDS
-    while True:
-        try:
-            return action()
-        except RedisUnavailable as error:
-            if time.monotonic() >= gives_up_at and not isinstance(error, PartitionsChange):
-                raise
-            wait(error.message)
+    return repeat_until_confirmed(action, wait, away_seconds=AWAY_SECONDS)
 
 
 def bad_rows_of(

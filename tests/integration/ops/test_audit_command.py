@@ -4,7 +4,7 @@ import pytest
 
 from ops.letters.commands import app as dlq
 from ops.main import app
-from ops.state.acts import act_of, acting, note_configuration
+from ops.state.acts import act_of, note_configuration, perform
 from tests.integration.ops.relay import payload
 from worker.contract import keys
 from worker.contract.redis.acts import BROKEN_OFF, read_acts
@@ -74,23 +74,20 @@ def test_nobodys_address_is_kept(relay, call):
 
 
 def test_an_act_that_breaks_off_tells_how_far_it_came(relay):
-    def broken():
-        with acting(relay.client, act_of("discard")) as doing:
-            doing.count = 3
-            raise KeyboardInterrupt
+    def broken(doing):
+        doing.count = 3
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        broken()
+        perform(relay.client, act_of("discard"), broken)
 
     assert (newest(relay).outcome, newest(relay).count) == (BROKEN_OFF, 3)
 
 
 def test_an_act_whose_process_was_killed_is_kept_as_begun(relay):
-    seen = []
-    with acting(relay.client, act_of("discard")):
-        seen.append(newest(relay).outcome)
+    seen = perform(relay.client, act_of("discard"), lambda _: newest(relay).outcome)
 
-    assert seen == ["begun"]
+    assert seen == "begun"
 
 
 def test_acts_are_kept_in_a_full_redis(relay, call):

@@ -19,6 +19,7 @@ from worker.contract.own_processes import own_module
 from worker.contract.redis.cluster import AsyncClusterClient, ClusterClient
 from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.redis.judgement import NotYet, Unfit, Usable, judge
+from worker.contract.redis.patience import patience_seconds
 from worker.contract.redis.replicas import AsyncSingleClient, SingleClient
 from worker.contract.redis.sentinels import (
     AsyncBehindSentinels,
@@ -35,11 +36,6 @@ from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import RedisMismatch, RedisUnavailable
 
 TIMEOUT_SECONDS: Final = 5.0
-READY_SECONDS: Final = 10.0
-"""Seconds that a command waits for a Redis that is starting or loading."""
-FAILOVER_SECONDS: Final = 60.0
-"""Seconds that a command waits for a new master: Sentinels notice a loss after 30 s."""
-
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 _START_SECONDS: Final = 30.0
@@ -188,16 +184,21 @@ def redis_errors(where: str = "") -> Iterator[None]:
         RedisUnavailable: It is not there, loading, read-only, full, or refuses us.
     """
     name = f"Redis at {where}" if where else "Redis"
+    begun = time.monotonic()
     try:
         yield
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-        raise RedisUnavailable(f"{name} {_why_unreachable(error)}.") from error
+        found = RedisUnavailable(f"{name} {_why_unreachable(error)}.")
+        found.waited_seconds = time.monotonic() - begun
+        raise found from error
     except redis.exceptions.ResponseError as error:
         refusal = _refusal(error)
         if refusal is None:
             raise
+        found = RedisUnavailable(f"{name} {refusal}.")
+        found.waited_seconds = time.monotonic() - begun
         # In a pipeline the library's message repeats the command, which may hold a profile.
-        raise RedisUnavailable(f"{name} {refusal}.") from None
+        raise found from None
 
 
 def _why_unreachable(error: redis.exceptions.RedisError) -> str:
@@ -233,11 +234,6 @@ def _refusal(error: redis.exceptions.ResponseError) -> str | None:
         return _REFUSALS["UNBLOCKED"]
     answer = str(error).rpartition(" caused error: ")[2]
     return _REFUSALS.get(answer.partition(" ")[0])
-
-
-def patience_seconds(url: str) -> float:
-    """Return how long a command waits for a Redis that is away."""
-    return FAILOVER_SECONDS if parse_redis_url(url).found_by else READY_SECONDS
 
 
 def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> tuple[str, ...]:

@@ -94,9 +94,12 @@ def test_a_script_of_a_worker_waits_too(servers):
 
 def test_a_master_that_became_a_replica_is_away_for_those_who_wait_for_replicas(servers):
     replica = next(port for port in servers.servers if port != servers.master())
-    with closing(connect(url_of(replica))) as one:
-        with pytest.raises(RedisUnavailable, match="no longer the master"), redis_errors():
-            one.execute_command("WAITAOF", 0, 1, 10)
+    with (
+        closing(connect(url_of(replica))) as one,
+        pytest.raises(RedisUnavailable, match="no longer the master"),
+        redis_errors(),
+    ):
+        one.execute_command("WAITAOF", 0, 1, 10)
 
 
 def test_missing_replicas_are_told(servers):
