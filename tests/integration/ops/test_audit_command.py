@@ -1,5 +1,7 @@
 """What people did is kept, with who did it and why, and without anybody's address."""
 
+from dataclasses import replace
+
 import pytest
 
 from ops.letters.commands import app as dlq
@@ -7,10 +9,17 @@ from ops.main import app
 from ops.state.acts import act_of, note_configuration, perform
 from tests.integration.ops.relay import payload
 from worker.contract import keys
-from worker.contract.redis.acts import BROKEN_OFF, read_acts
+from worker.contract.redis.acts import (
+    BROKEN_OFF,
+    carry_out,
+    note_act,
+    read_acts,
+    read_unfinished,
+)
+from worker.contract.redis.patience import FAILOVER_SECONDS
 from worker.contract.triggers.pauses import read_pauses
 from worker.core.gate import gate_id
-from worker.errors import UsageWrong
+from worker.errors import RedisUnavailable, UsageWrong
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +97,47 @@ def test_an_act_whose_process_was_killed_is_kept_as_begun(relay):
     seen = perform(relay.client, act_of("discard"), lambda _: newest(relay).outcome)
 
     assert seen == "begun"
+
+
+def test_an_act_goes_on_when_redis_is_back_and_is_kept_once(relay):
+    attempts = []
+
+    def broken_twice(doing):
+        attempts.append(1)
+        doing.count += 1
+        if len(attempts) < 3:
+            raise RedisUnavailable("Redis is away.")
+        return doing.count
+
+    assert perform(relay.client, act_of("discard"), broken_twice) == 3
+    assert [(one.outcome, one.count) for one in read_acts(relay.client)] == [("done", 3)]
+
+
+def test_an_act_that_redis_keeps_from_its_end_says_what_to_do(relay):
+    def broken(_):
+        error = RedisUnavailable("Redis is away.")
+        error.waited_seconds = FAILOVER_SECONDS
+        raise error
+
+    act = act_of("audience rename", "vip", arguments={"to": "club"})
+    with pytest.raises(RedisUnavailable, match="`segrelay audience rename vip` is not finished"):
+        perform(relay.client, act, broken, stands=True)
+    assert newest(relay).outcome == "begun"
+    assert [one.subject for one in read_unfinished(relay.client)] == ["vip"]
+
+    perform(
+        relay.client, act_of("audience rename", "vip", arguments={"to": "club"}), str, stands=True
+    )
+    assert read_unfinished(relay.client) == []
+
+
+def test_an_act_whose_answer_was_lost_is_neither_kept_nor_carried_out_again(relay):
+    act = act_of("audience set", "4f5a", arguments={"to": "vip"})
+
+    for _ in range(2):
+        assert carry_out(relay.client, act, keys.AUDIENCES, "HSET", "4f5a", "vip") == 1
+        assert len({note_act(relay.client, replace(act, outcome="begun")) for _ in range(2)}) == 1
+    assert relay.client.xlen(keys.ACTS) == 2
 
 
 def test_acts_are_kept_in_a_full_redis(relay, call):

@@ -6,6 +6,7 @@ whole: an action that is given to it may have taken effect, in part or as a whol
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -47,8 +48,8 @@ def repeat_until_confirmed(
     Raises:
         RedisUnavailable: It was away for too long.
     """
-    errors = (RedisUnavailable, *also)
-    away_since = 0.0
+    errors: tuple[type[OperationsMustAct], ...] = (RedisUnavailable, *also)
+    away_since = math.inf
     while True:
         begun = time.monotonic()
         try:
@@ -56,8 +57,8 @@ def repeat_until_confirmed(
         except errors as error:
             now = time.monotonic()
             waited = error.waited_seconds if isinstance(error, RedisUnavailable) else 0.0
-            if not away_since or now - begun - waited > away_seconds:
-                away_since = now - waited
+            has_worked = now - begun - waited > away_seconds
+            away_since = now - waited if has_worked else min(away_since, now - waited)
             if isinstance(error, PartitionsChange):
                 if not awaits_partitions:
                     raise

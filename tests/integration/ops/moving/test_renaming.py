@@ -169,7 +169,9 @@ def test_nothing_is_renamed_while_a_worker_drains_the_old_name(renamed):
     lease.hold()
 
     with pytest.raises(OperationsMustAct, match="worker:7 goes on working on partition 1"):
-        Renaming(renamed.client, renamed.settings, "insider", "insider-eu").run()
+        Renaming(
+            renamed.client, renamed.settings, "insider", "insider-eu", patience_seconds=0.2
+        ).run()
 
     assert renamed.status()["waiting"] == PEOPLE + 1
     assert not renamed.client.hlen(PartitionKeys("insider-eu", 0).counts)
