@@ -1,5 +1,6 @@
 """Reading many keys or fields to their end while slots move and masters die, in a real Cluster."""
 
+import signal
 import threading
 from contextlib import closing
 from itertools import chain, cycle, islice
@@ -121,7 +122,7 @@ def test_fields_are_read_whole_though_a_replica_takes_over_meanwhile(cluster, cl
     assert found == everything
 
 
-def test_counts_are_read_though_their_master_is_lost(cluster, client):
+def test_counts_are_read_though_their_master_hangs(cluster, client):
     places = [PartitionKeys("insider", number) for number in range(16)]
     pipe = client.pipeline(transaction=False)
     for place in places:
@@ -131,9 +132,9 @@ def test_counts_are_read_though_their_master_is_lost(cluster, client):
     snapshots(client, places)
 
     port = cluster.owner(SLOT)
-    cluster.kill_node(port)
+    cluster.nodes[port].send_signal(signal.SIGSTOP)
     found = snapshots(client, places)
-    cluster.start_node(port)
+    cluster.nodes[port].send_signal(signal.SIGCONT)
 
     assert [list(one.counts) for one in found] == [[b"accepted|enter", b"1"]] * 16
 
