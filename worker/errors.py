@@ -114,11 +114,15 @@ class RedisUnavailable(OperationsMustAct):
 
     Whatever asks Redis may raise it; only docstrings that have more to say of it name it.
 
-    Attributes:
+    Args:
+        message: See `SegrelayError`.
         waited_seconds: How long the command had been waiting for Redis when it gave up.
     """
 
-    waited_seconds = 0.0
+    def __init__(self, message: str, waited_seconds: float = 0.0) -> None:
+        SegrelayError.__init__(self, message)
+        self.args = (message, waited_seconds)
+        self.waited_seconds = waited_seconds
 
 
 class NotReplicated(RedisUnavailable):
@@ -136,6 +140,7 @@ class PartitionsChange(RedisUnavailable):
         ),
     ) -> None:
         super().__init__(message)
+        self.args = (message,)
 
 
 class RedisMismatch(OperationsMustAct):

@@ -30,9 +30,9 @@ from ops.embedded.launch import (
     usable,
 )
 from ops.terminal.moments import awaited
+from worker.contract.patience import READY_SECONDS
 from worker.contract.redis.connection import connect, takes_writes
 from worker.contract.redis.embedded_files import EmbeddedFiles
-from worker.contract.redis.patience import READY_SECONDS
 from worker.contract.redis.url import parse_redis_url
 from worker.errors import ConfigurationInvalid, RedisUnavailable
 

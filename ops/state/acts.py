@@ -10,7 +10,7 @@ import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -21,14 +21,13 @@ from ops.terminal.console import counted
 from worker.contract import keys
 from worker.contract.keys import PARTITIONS
 from worker.contract.numbering import Numbering
+from worker.contract.patience import Answered
 from worker.contract.printable import printable
 from worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, MOST_ACTS, Act, note_act
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import run_script
 from worker.contract.settings import Settings
 from worker.errors import LeaseLost, PartitionsChange, RedisUnavailable, UsageWrong
-
-Result = TypeVar("Result")
 
 EXPORTED_FILE: Final = "exported to"
 """Name of the argument of an act that holds the path of an export with people's data."""
@@ -124,11 +123,11 @@ def act_of(
 def perform(
     client: Redis,
     act: Act,
-    steps: Callable[[Doing], Result],
+    steps: Callable[[Doing], Answered],
     *,
     is_counted: bool = True,
     stands: bool = False,
-) -> Result:
+) -> Answered:
     """Do an act of many steps; record it before the first one, and at the end with its count.
 
     Args:

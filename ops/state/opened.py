@@ -6,15 +6,15 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Final, TypeVar
+from typing import Final
 
 from redis import Redis
 
 from ops.embedded.lifecycle import find
 from ops.terminal.console import mention
+from worker.contract.patience import Answered, patience_seconds, repeat_until_confirmed
 from worker.contract.redis.claim import compare
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
-from worker.contract.redis.patience import patience_seconds, repeat_until_confirmed
 from worker.contract.settings import Settings, load_settings
 from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import OperationsMustAct, RedisUnavailable
@@ -22,8 +22,6 @@ from worker.errors import OperationsMustAct, RedisUnavailable
 _LOOK_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 0.3
 _TOLD_AGAIN_SECONDS: Final = 5.0
-
-Answered = TypeVar("Answered")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from producer.backfill.book import JobBook, noting
 from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobTally, Spec
@@ -29,8 +29,8 @@ from producer.publish import Publisher
 from producer.publishing.published import Draft, PartitionAddress, Published, RefusedAt
 from producer.publishing.room import NoRoom
 from producer.sources.blocks import Block
+from worker.contract.patience import Answered, repeat_until_confirmed
 from worker.contract.redis.connection import connect, resolve_url
-from worker.contract.redis.patience import repeat_until_confirmed
 from worker.contract.settings import load_settings
 from worker.contract.words import lane_of_job
 from worker.errors import SegrelayError
@@ -47,8 +47,6 @@ _TOLD_AGAIN_SECONDS: Final = 5.0
 STARTED_FROM: Final = multiprocessing.get_context("forkserver")
 """The way to start processes: they share the memory of the modules, which are loaded once."""
 STARTED_FROM.set_forkserver_preload([__name__])
-
-Answered = TypeVar("Answered")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from ops.main import app
 from ops.state.acts import act_of, note_configuration, perform
 from tests.integration.ops.relay import payload
 from worker.contract import keys
+from worker.contract.patience import FAILOVER_SECONDS
 from worker.contract.redis.acts import (
     BROKEN_OFF,
     carry_out,
@@ -16,7 +17,6 @@ from worker.contract.redis.acts import (
     read_acts,
     read_unfinished,
 )
-from worker.contract.redis.patience import FAILOVER_SECONDS
 from worker.contract.triggers.pauses import read_pauses
 from worker.core.gate import gate_id
 from worker.errors import RedisUnavailable, UsageWrong
@@ -115,9 +115,7 @@ def test_an_act_goes_on_when_redis_is_back_and_is_kept_once(relay):
 
 def test_an_act_that_redis_keeps_from_its_end_says_what_to_do(relay):
     def broken(_):
-        error = RedisUnavailable("Redis is away.")
-        error.waited_seconds = FAILOVER_SECONDS
-        raise error
+        raise RedisUnavailable("Redis is away.", FAILOVER_SECONDS)
 
     act = act_of("audience rename", "vip", arguments={"to": "club"})
     with pytest.raises(RedisUnavailable, match="`segrelay audience rename vip` is not finished"):

@@ -16,10 +16,10 @@ import redis.retry
 from redis.driver_info import DriverInfo
 
 from worker.contract.own_processes import own_module
+from worker.contract.patience import patience_seconds
 from worker.contract.redis.cluster import AsyncClusterClient, ClusterClient
 from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.redis.judgement import NotYet, Unfit, Usable, judge
-from worker.contract.redis.patience import patience_seconds
 from worker.contract.redis.replicas import AsyncSingleClient, SingleClient
 from worker.contract.redis.sentinels import (
     AsyncBehindSentinels,
@@ -188,17 +188,14 @@ def redis_errors(where: str = "") -> Iterator[None]:
     try:
         yield
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-        found = RedisUnavailable(f"{name} {_why_unreachable(error)}.")
-        found.waited_seconds = time.monotonic() - begun
-        raise found from error
+        waited_seconds = time.monotonic() - begun
+        raise RedisUnavailable(f"{name} {_why_unreachable(error)}.", waited_seconds) from error
     except redis.exceptions.ResponseError as error:
         refusal = _refusal(error)
         if refusal is None:
             raise
-        found = RedisUnavailable(f"{name} {refusal}.")
-        found.waited_seconds = time.monotonic() - begun
         # In a pipeline the library's message repeats the command, which may hold a profile.
-        raise found from None
+        raise RedisUnavailable(f"{name} {refusal}.", time.monotonic() - begun) from None
 
 
 def _why_unreachable(error: redis.exceptions.RedisError) -> str:

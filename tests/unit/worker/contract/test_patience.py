@@ -2,14 +2,12 @@
 
 import pytest
 
-from worker.contract.redis.patience import repeat_until_confirmed
+from worker.contract.patience import repeat_until_confirmed
 from worker.errors import LeaseLost, PartitionsChange, RedisUnavailable
 
 
 def away(waited_seconds: float = 0.0) -> RedisUnavailable:
-    error = RedisUnavailable("Redis is away.")
-    error.waited_seconds = waited_seconds
-    return error
+    return RedisUnavailable("Redis is away.", waited_seconds)
 
 
 class Action:

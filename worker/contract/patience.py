@@ -1,4 +1,4 @@
-"""How long commands wait for a Redis that is away, and the repeating of what Redis did not confirm.
+"""Patience with a Redis that is away: its limits, and the repeating of unconfirmed actions.
 
 The clients repeat only what surely had no effect. What they can't tell of is repeated here, as a
 whole: an action that is given to it may have taken effect, in part or as a whole, each time.
