@@ -38,8 +38,8 @@ from producer.backfill.book import JobBook
 from producer.backfill.job import Job, JobPhase
 from producer.backfill.reading import Reading, read_job
 from producer.publishing.matching import routing_digest
-from worker.contract.patience import patience_seconds
 from worker.contract.redis.connection import resolve_url
+from worker.contract.redis.url import patience_seconds
 from worker.contract.settings import Settings
 from worker.contract.triggers.pauses import JOB, Pause, clear_pause, set_pause
 from worker.errors import UsageWrong

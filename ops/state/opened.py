@@ -12,9 +12,10 @@ from redis import Redis
 
 from ops.embedded.lifecycle import find
 from ops.terminal.console import mention
-from worker.contract.patience import Answered, patience_seconds, repeat_until_confirmed
+from worker.contract.patience import Answered, repeat_until_confirmed
 from worker.contract.redis.claim import compare
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
+from worker.contract.redis.url import patience_seconds
 from worker.contract.settings import Settings, load_settings
 from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import OperationsMustAct, RedisUnavailable

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from worker.contract.redis.url import parse_redis_url
 from worker.errors import OperationsMustAct, PartitionsChange, RedisUnavailable
 
 READY_SECONDS: Final = 10.0
@@ -20,11 +19,6 @@ FAILOVER_SECONDS: Final = 60.0
 """Seconds that a command waits for a new master: Sentinels notice a loss after 30 s."""
 
 Answered = TypeVar("Answered")
-
-
-def patience_seconds(url: str) -> float:
-    """Return how long a command waits for a Redis that is away."""
-    return FAILOVER_SECONDS if parse_redis_url(url).found_by else READY_SECONDS
 
 
 def repeat_until_confirmed(

@@ -16,7 +16,6 @@ import redis.retry
 from redis.driver_info import DriverInfo
 
 from worker.contract.own_processes import own_module
-from worker.contract.patience import patience_seconds
 from worker.contract.redis.cluster import AsyncClusterClient, ClusterClient
 from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.redis.judgement import NotYet, Unfit, Usable, judge
@@ -30,7 +29,7 @@ from worker.contract.redis.sentinels import (
     master_client,
 )
 from worker.contract.redis.slots import NoOwner
-from worker.contract.redis.url import RedisAddress, RedisNode, parse_redis_url
+from worker.contract.redis.url import RedisAddress, RedisNode, parse_redis_url, patience_seconds
 from worker.contract.settings.sections import RedisSettings
 from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import RedisMismatch, RedisUnavailable
