@@ -26,6 +26,7 @@ WORKER = {
     "refused": {},
     "clock_ahead_seconds": 0,
 }
+OTHER = WORKER | {"pid": 8}
 TRIGGER: dict[str, Any] = {
     "state": "ok",
     "reason": "",
@@ -135,6 +136,8 @@ CASES = [
     (facts(worker(version="0.9")), "worker_version", ATTENTION),
     (facts(worker(clock_ahead_seconds=-8)), "clock_differs", ATTENTION),
     (facts(worker(clock_ahead_seconds=90)), "clock_differs", ILL),
+    (facts({"processes": [WORKER | {"clock_ahead_seconds": 600}, OTHER]}), "clock_differs", ILL),
+    (facts({"processes": [OTHER, WORKER | {"clock_ahead_seconds": -600}]}), "clock_differs", ILL),
     (facts(**redis(clock_ahead_seconds=90.0)), "clock_differs", ILL),
     (facts(destination(state="paused")), "destination_paused", ILL),
     (facts(destination(state="broken")), "destination_broken", ILL),
