@@ -9,6 +9,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
@@ -163,7 +164,8 @@ def perform(
             " same command again once Redis is back."
         ) from error
     except BaseException:
-        end(BROKEN_OFF)
+        with suppress(RedisUnavailable):
+            end(BROKEN_OFF)
         raise
     insist(lambda: end(DONE))
     return result
