@@ -42,7 +42,7 @@ from ops.terminal.console import (
 )
 from ops.terminal.options import All, Json, Yes, configured
 from producer.doorbell import CeleryDoorbell
-from worker.adapters.redis.addresses import read_renamed
+from worker.adapters.redis.addresses import former_names, read_renamed, rename_hint
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.numbering import Numbering
 from worker.contract.processes.workers import read_processes
@@ -241,6 +241,8 @@ def partitions(
             return
         if not numbering.target and numbering.count != count:
             _refuse_other_versions(client)
+            for new, old in former_names(client, settings).items():
+                raise UsageWrong(f"Rename the destination first: {rename_hint(old, new)}.")
             confirmed(f"Change {numbering.count:,} partitions to {count:,}?", yes=yes)
         act = act_of(
             RENUMBERING_ACT, str(count), reason=reason, arguments={"from": numbering.count}

@@ -175,6 +175,9 @@ def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[],
     return taken
 
 
+TAKEN_AWAY: Final = "renamed"
+"""The beginning of the tokens that a renaming takes away: `RENAMED`, and `RENAMED_FROM` of a new
+name that nobody drains before it."""
 RENAMED: Final = "renamed:"
 """The token prefix of a renamed destination's leases, which are never given back: the new name
 follows, and nobody works under the former one."""

@@ -22,6 +22,7 @@ from ops.moving.held import (
     FOR_EVER_MS,
     PATIENCE_SECONDS,
     RENAMED,
+    TAKEN_AWAY,
     HeldLease,
     giving_back,
     hold_all,
@@ -86,7 +87,7 @@ class Renaming:
                 patience_seconds=self.patience_seconds,
             )
             taken = HeldLease(
-                self.client, new, owner, takes=RENAMED, patience_seconds=self.patience_seconds
+                self.client, new, owner, takes=TAKEN_AWAY, patience_seconds=self.patience_seconds
             )
             self._carriers[number] = Carrier(self.client, kept, (taken,), retention_ms)
         with giving_back(self._let_go):
