@@ -23,7 +23,7 @@ _FOR_EVER_MS: Final = 10 * 365 * 24 * 3_600_000
 
 
 def shut_renamed(client: Redis, settings: Settings) -> dict[str, str]:
-    """Let nobody drain a new name of a known destination before that was carried over.
+    """Refuse drains under the new name of a known destination until that was carried over.
 
     Without its ledger, older events would pass newer ones, and both names would be delivered side
     by side. The leases of its partitions are taken; `segrelay destination rename` gives them back.
