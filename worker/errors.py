@@ -120,8 +120,7 @@ class RedisUnavailable(OperationsMustAct):
     """
 
     def __init__(self, message: str, waited_seconds: float = 0.0) -> None:
-        SegrelayError.__init__(self, message)
-        self.args = (message, waited_seconds)
+        super().__init__(message)
         self.waited_seconds = waited_seconds
 
 
@@ -140,7 +139,6 @@ class PartitionsChange(RedisUnavailable):
         ),
     ) -> None:
         super().__init__(message)
-        self.args = (message,)
 
 
 class RedisMismatch(OperationsMustAct):
