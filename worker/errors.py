@@ -114,7 +114,15 @@ class RedisUnavailable(OperationsMustAct):
     """Redis is not there, is loading, is read-only or is full.
 
     Whatever asks Redis may raise it; only docstrings that have more to say of it name it.
+
+    Args:
+        message: See `SegrelayError`.
+        waited_seconds: How long the command had been waiting for Redis when it gave up.
     """
+
+    def __init__(self, message: str, waited_seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.waited_seconds = waited_seconds
 
 
 class NotReplicated(RedisUnavailable):

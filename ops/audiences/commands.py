@@ -29,8 +29,8 @@ from ops.audiences.moving import (
 )
 from ops.audiences.people import Person, named_in, remembered, waiting_in
 from ops.moving.held import await_holders
-from ops.state.acts import Reason, act_of, acting
-from ops.state.opened import opened
+from ops.state.acts import Doing, Reason, act_of, perform
+from ops.state.opened import insist, opened
 from ops.state.partitions import all_partitions
 from ops.terminal.console import confirmed, counted, mention, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
@@ -41,7 +41,6 @@ from worker.contract.events import Event
 from worker.contract.problems import did_you_mean
 from worker.contract.redis.acts import carry_out
 from worker.contract.redis.claim import learn_numbering
-from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.contract.words import Direction
 from worker.errors import UsageWrong
@@ -130,7 +129,9 @@ def retire(
         waiting = by_digest(waiting_in(client, settings, slug))
         found = _look(client, settings, leaving, slug, named, waiting=waiting)
         former = slug in renamed_slugs(client)
-        with acting(client, act_of("audience retire", slug, reason=reason)) as doing:
+
+        def leave(doing: Doing) -> None:
+            doing.count = 0
             for group in found.groups:
                 events = (
                     state_event(person, slug, Direction.EXIT, now_us, former=former)
@@ -138,6 +139,8 @@ def retire(
                 )
                 _publish(publisher, group, len(group.people), events)
                 doing.count += len(group.people)
+
+        perform(client, act_of("audience retire", slug, reason=reason), leave)
         syncs = syncs_of(client, settings, slug)
     _tell_moved({"audience": slug, **_counts(found)}, as_json)
     if syncs:
@@ -179,8 +182,9 @@ def rename(
         both = [e for e in destinations_of(publisher, old, Direction.EXIT) if e in entering]
         found = _look(client, settings, both, old, named)
         _ask(found, f"Move {found.published:,} people from '{old}' to '{new}'?", yes=yes)
-        act = act_of("audience rename", old, reason=reason, arguments={"to": new})
-        with acting(client, act) as doing:
+
+        def move(doing: Doing) -> tuple[LeavingPeople, int, list[str]]:
+            doing.count = 0
             ids = declare(client, old, new)
             await_holders(client, all_partitions(client, settings))
             found = _look(client, settings, both, old, named)
@@ -189,7 +193,11 @@ def rename(
                 events = moved(group.people, old, new, elsewhere.get(group.destination, {}))
                 _publish(publisher, group, 2 * len(group.people), events)
                 doing.count += len(group.people)
-            syncs = give_syncs(client, settings, learn_numbering(client, settings), old, new)
+            given = give_syncs(client, settings, learn_numbering(client, settings), old, new)
+            return found, ids, given
+
+        act = act_of("audience rename", old, reason=reason, arguments={"to": new})
+        found, ids, syncs = perform(client, act, move, stands=True)
     document = {"audience": old, "renamed": new, **_counts(found), "ids": ids, "syncs": syncs}
     _tell_moved(document, as_json)
     if syncs:
@@ -211,10 +219,10 @@ def set_slug(
     Nothing that was delivered under the former slug is changed.
     """
     audience_id, slug = _word("The id", audience_id), _word("The slug", slug)
-    with opened() as (_, client), redis_errors():
+    with opened() as (_, client):
         was = known_ids(client).get(audience_id, "")
         act = act_of("audience set", audience_id, reason=reason, arguments={"to": slug, "was": was})
-        carry_out(client, act, keys.AUDIENCES, "HSET", audience_id, slug)
+        insist(lambda: carry_out(client, act, keys.AUDIENCES, "HSET", audience_id, slug))
     if as_json:
         print_json({"id": audience_id, "slug": slug, "was": was})
         return
@@ -229,14 +237,18 @@ def forget(audience_id: Id, *, reason: Reason = "", as_json: Json = False) -> No
 
     A former slug is forgotten, too: what comes under it then is an audience of its own again.
     """
-    with opened() as (_, client), redis_errors():
+    with opened() as (_, client):
         known, renamed = known_ids(client), renamed_slugs(client)
         was = known.get(audience_id) or renamed.get(audience_id)
         if was is None:
             raise UsageWrong(_unknown(audience_id, {**known, **renamed}))
         act = act_of("audience forget", audience_id, reason=reason, arguments={"was": was})
-        for key in (keys.AUDIENCES, keys.RENAMED):
-            carry_out(client, act, key, "HDEL", audience_id, only_if_changed=True)
+
+        def forgotten() -> None:
+            for key in (keys.AUDIENCES, keys.RENAMED):
+                carry_out(client, act, key, "HDEL", audience_id, only_if_changed=True)
+
+        insist(forgotten)
     if as_json:
         print_json({"id": audience_id, "was": was})
         return

@@ -14,6 +14,7 @@ from redis import Redis
 from ops.audiences.membership import Advance, standings
 from ops.audiences.people import Person
 from ops.state import scripts
+from ops.state.opened import insist
 from ops.terminal.moments import awaited
 from producer.events.payloads import SEGMENT_EVENTS
 from producer.events.times import format_time
@@ -219,14 +220,18 @@ def publish_all(
     If no destination is named, each one gets the events that its triggers want.
 
     Raises:
-        RedisUnavailable: Some may be published; doing it again is safe.
+        RedisUnavailable: It was away for too long. Some may be published; doing it again is safe.
     """
     remaining = iter(events)
     while part := list(islice(remaining, _EVENTS_A_CALL)):
-        while not isinstance(publisher.room(BACKFILL), Room):
-            time.sleep(_LOOK_SECONDS)
-        triggers = _triggers(publisher, part, destination) if destination else ()
-        publisher.publish(part, PublishOptions(BACKFILL, triggers=triggers, again=again))
+
+        def publish(part: Sequence[Event] = part) -> None:
+            while not isinstance(publisher.room(BACKFILL), Room):
+                time.sleep(_LOOK_SECONDS)
+            triggers = _triggers(publisher, part, destination) if destination else ()
+            publisher.publish(part, PublishOptions(BACKFILL, triggers=triggers, again=again))
+
+        insist(publish)
         yield len(part)
 
 

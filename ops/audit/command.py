@@ -81,7 +81,9 @@ def audit(
 
 def _document(act: Act) -> dict[str, object]:
     kept = asdict(act)
-    return {"at": shown_ms(kept.pop("at_ms"))} | {k: v for k, v in kept.items() if k != "ends"}
+    return {"at": shown_ms(kept.pop("at_ms"))} | {
+        k: v for k, v in kept.items() if k not in {"ends", "key"}
+    }
 
 
 def _row(act: Act) -> tuple[str, ...]:

@@ -17,14 +17,13 @@ from ops.backfill.report_command import report
 from ops.backfill.view import JobView, read_all, read_view
 from ops.send.sending import Deadline
 from ops.send.watching import DeliveryWait, hindrances, triggers_of_job, waiting_of_job
-from ops.state.acts import Reason, act_of, acting, actor
-from ops.state.opened import opened
+from ops.state.acts import Doing, Reason, act_of, actor, perform
+from ops.state.opened import insist, opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams, take_back
 from ops.terminal.console import (
     Progress,
     confirmed,
-    counted,
     mention,
     print_json,
     print_result,
@@ -37,16 +36,15 @@ from ops.terminal.options import Json, Yes, spread
 from ops.terminal.tables import count_columns, number_columns, text_columns
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job, JobPhase
-from producer.backfill.publishing import insisting
 from producer.backfill.reading import Reading, read_job
 from producer.publishing.matching import routing_digest
-from worker.contract.redis.connection import patience_seconds, resolve_url
+from worker.contract.redis.connection import resolve_url
+from worker.contract.redis.url import patience_seconds
 from worker.contract.settings import Settings
 from worker.contract.triggers.pauses import JOB, Pause, clear_pause, set_pause
 from worker.errors import UsageWrong
 
 _TOLD_AGAIN_SECONDS: Final = 10.0
-_AWAY_LOOK_SECONDS: Final = 1.0
 _COUNTS: Final = ("accepted", "delivered", "skipped", "dead", "waiting")
 
 app = typer.Typer(no_args_is_help=True)
@@ -112,17 +110,20 @@ def resume(job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: Js
             case "aborted":
                 raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
             case "read":
-                clear_pause(client, JOB, job, act)
+                insist(lambda: clear_pause(client, JOB, job, act))
                 mention(
                     f"Job '{job}' has been read to its end; what is waiting of it is delivered."
                 )
             case _:
                 _refuse_changes(found, settings)
                 again = None if found.spec.resumes else read_anew(found, settings, book)
-                with acting(client, act, is_counted=False):
+
+                def go_on(_: Doing) -> None:
                     if book.resume(job, again) == "aborted":
                         raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
                     clear_pause(client, JOB, job)
+
+                perform(client, act, go_on, is_counted=False)
         _run(client, settings, job, wait=wait, as_json=as_json)
 
 
@@ -144,12 +145,15 @@ def pause(
         _refuse_to_pause(job, book.named(job).phase, reading_only=reading_only)
         arguments = {"reading_only": reading_only}
         act = act_of("backfill pause", job, reason=reason, arguments=arguments)
-        with acting(client, act, is_counted=False):
+
+        def stop(_: Doing) -> None:
             was = book.stop(job, "paused", all_partitions(client, settings))
             _refuse_to_pause(job, was, reading_only=reading_only)
             if not reading_only:
                 at = datetime.now(UTC).isoformat(timespec="seconds")
                 set_pause(client, JOB, job, Pause(reason or "paused by a person", actor(), at))
+
+        perform(client, act, stop, is_counted=False)
     what = "is no longer read; what was read is delivered" if reading_only else "is paused"
     say(f"Job '{job}' {what}. `segrelay backfill resume {job}` goes on.")
 
@@ -167,13 +171,16 @@ def abort(job: JobName, *, yes: Yes = False, reason: Reason = "", as_json: Json 
         places = all_partitions(client, settings)
         waiting = sum(stream.length for stream in find_streams(client, places, choice))
         confirmed(f"End job '{job}' and discard {waiting:,} waiting deliveries for good?", yes=yes)
-        act = act_of("backfill abort", job, reason=reason)
-        with acting(client, act) as doing:
+
+        def end(doing: Doing) -> int:
             book.stop(job, "aborted", places)
             streams = find_streams(client, places, choice)  # no more of it will come
-            steps = doing.counting(take_back(client, streams, choice))
-            discarded = counted("discarded", steps, sum(stream.length for stream in streams))
+            waiting = sum(stream.length for stream in streams)
+            doing.counted("discarded", take_back(client, streams, choice), waiting)
             clear_pause(client, JOB, job)
+            return doing.count
+
+        discarded = perform(client, act_of("backfill abort", job, reason=reason), end)
     told = f"Job '{job}' is ended; {discarded:,} deliveries discarded"
     print_result({"job": job, "discarded": discarded}, told, as_json=as_json)
 
@@ -275,7 +282,7 @@ def _run(
             interruption.obey()
         if wait or phase == "canary":
             _wait_for_deliveries(client, settings, name, interruption)
-    view = insisting(lambda: read_view(client, settings, book.named(name)), _wait_for_redis)
+    view = insist(lambda: read_view(client, settings, book.named(name)))
     people = list(read_first_people(client, settings, view.job.spec)) if phase == "canary" else []
     document = view.document()
     if phase == "canary":
@@ -287,11 +294,6 @@ def _run(
     if phase in {"paused", "aborted"}:
         mention(f"Job '{name}' was {phase} by a person before it was read to its end.")
         raise typer.Exit(1)
-
-
-def _wait_for_redis(message: str) -> None:
-    mention(f"waiting: {message}")
-    time.sleep(_AWAY_LOOK_SECONDS)
 
 
 def _read_back_lines(people: Sequence[FirstPerson], *, reveal: bool) -> Iterator[str]:

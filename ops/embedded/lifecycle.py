@@ -30,7 +30,8 @@ from ops.embedded.launch import (
     usable,
 )
 from ops.terminal.moments import awaited
-from worker.contract.redis.connection import READY_SECONDS, connect, takes_writes
+from worker.contract.patience import READY_SECONDS
+from worker.contract.redis.connection import connect, takes_writes
 from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.redis.url import parse_redis_url
 from worker.errors import ConfigurationInvalid, RedisUnavailable

@@ -15,7 +15,7 @@ import orjson
 import typer
 from redis import Redis
 
-from ops.letters.files import import_letters
+from ops.letters.files import Imported, import_letters
 from ops.letters.masking import shown
 from ops.letters.options import LetterOptions
 from ops.letters.reading import (
@@ -29,12 +29,11 @@ from ops.letters.reading import (
 from ops.letters.replay import ReplayPlan, plan_replay, rehearse_letters
 from ops.letters.replay import discard as discard_letters
 from ops.letters.replay import replay as replay_letters
-from ops.state.acts import EXPORTED_FILE, Because, act_of, acting
+from ops.state.acts import EXPORTED_FILE, Because, Doing, act_of, perform
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.terminal.console import (
     confirmed,
-    counted,
     mention,
     print_json,
     print_result,
@@ -114,9 +113,12 @@ def replay(
         doorbell = CeleryDoorbell(settings)
         arguments = asdict(options) | {"ids": ids}
         act = act_of("dlq replay", reason=because, arguments=arguments)
-        with acting(client, act) as doing:
-            steps = doing.counting(replay_letters(client, places, plan.ids, doorbell, audiences))
-            done = counted("replayed", steps, len(plan.ids))
+
+        def replayed(doing: Doing) -> int:
+            steps = replay_letters(client, places, plan.ids, doorbell, audiences)
+            return doing.counted("replayed", steps, len(plan.ids))
+
+        done = perform(client, act, replayed)
     document = {"replayed": done, "left_out": dict(plan.left_out)}
     print_result(document, f"{done:,} letters replayed", as_json=as_json)
 
@@ -141,9 +143,12 @@ def discard(
             confirmed(f"Discard {len(found):,} letters for good?", yes=yes)
         arguments = asdict(options) | {"ids": ids}
         act = act_of("dlq discard", reason=because, arguments=arguments)
-        with acting(client, act) as doing:
-            steps = doing.counting(discard_letters(client, places, found))
-            done = counted("discarded", steps, len(found))
+
+        def discarded(doing: Doing) -> int:
+            steps = discard_letters(client, places, found)
+            return doing.counted("discarded", steps, len(found))
+
+        done = perform(client, act, discarded)
     print_result({"discarded": done}, f"{done:,} letters discarded", as_json=as_json)
 
 
@@ -164,12 +169,19 @@ def export(
     with opened() as (settings, client), _created(file) as stream:
         places, wanted = options.chosen(client, settings)
         where = "" if file == "-" else str(Path(file).resolve())
+        exported: set[str] = set()
         act = act_of("dlq export", arguments=asdict(options) | {EXPORTED_FILE: where})
-        with acting(client, act) as doing:
+
+        def written(doing: Doing) -> int:
             for letter in find_letters(client, places, wanted):
-                stream.write(orjson.dumps(letter) + b"\n")
-                doing.count += 1
-    mention(f"{doing.count:,} letters exported")
+                if letter["id"] not in exported:
+                    stream.write(orjson.dumps(letter) + b"\n")
+                    exported.add(letter["id"])
+            doing.count = len(exported)
+            return doing.count
+
+        count = perform(client, act, written)
+    mention(f"{count:,} letters exported")
 
 
 def _created(file: str) -> AbstractContextManager[BinaryIO]:
@@ -192,9 +204,13 @@ def import_file(
     with opened_file(file) as stream, opened() as (settings, client):
         claim(client, settings)
         count = learn_numbering(client, settings)
-        with acting(client, act_of("dlq import")) as doing:
+
+        def added(doing: Doing) -> Imported:
             imported = import_letters(client, stream, settings, count)
             doing.count = imported.added
+            return imported
+
+        imported = perform(client, act_of("dlq import"), added)
     told = f"{imported.added:,} of {imported.lines:,} letters added"
     print_result(asdict(imported), told, as_json=as_json)
     if imported.problems:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from redis import Redis
 from ops.letters.reading import NUMBERS_CHANGED, StoredLetter, digest_of, letter_id_in, place_of
 from ops.letters.replay import entry_of
 from ops.state import scripts
+from ops.state.opened import insist
 from producer.events.identity import profile_key
 from worker.contract.events import decode_header
 from worker.contract.keys import PartitionKeys, split_stream_name
@@ -65,7 +67,7 @@ def import_letters(
             else:
                 groups[PartitionKeys(letter["destination"], letter["partition"])].append(letter)
         imported.lines += len(part)
-        imported.added += _write(client, groups, partitions)
+        imported.added += insist(partial(_write, client, groups, partitions))
     return imported
 
 

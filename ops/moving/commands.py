@@ -13,7 +13,7 @@ from redis import Redis
 from ops.moving.deliveries import Mover
 from ops.moving.renaming import Renaming
 from ops.moving.renumbering import Renumbering
-from ops.state.acts import RENUMBERING_ACT, Reason, act_of, acting
+from ops.state.acts import RENUMBERING_ACT, Doing, Reason, act_of, perform
 from ops.state.opened import opened
 from ops.state.partitions import (
     Carried,
@@ -34,7 +34,6 @@ from ops.state.waiting import (
 )
 from ops.terminal.console import (
     confirmed,
-    counted,
     mention,
     print_json,
     print_result,
@@ -43,7 +42,7 @@ from ops.terminal.console import (
 )
 from ops.terminal.options import All, Json, Yes, configured
 from producer.doorbell import CeleryDoorbell
-from worker.adapters.redis.addresses import read_renamed
+from worker.adapters.redis.addresses import former_names, read_renamed, rename_hint
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.numbering import Numbering
 from worker.contract.processes.workers import read_processes
@@ -83,9 +82,14 @@ def rename(
         refuse_other_configurations(client, settings)
         confirmed(f"Carry everything of {old} over to {new}?", yes=yes)
         act = act_of("destination rename", old, reason=reason, arguments={"to": new})
-        with acting(client, act) as doing:
-            done = Renaming(client, settings, old, new, _tell).run()
+        renaming = Renaming(client, settings, old, new, _tell)
+
+        def carry(doing: Doing) -> Carried:
+            done = renaming.run()
             doing.count = done.deliveries
+            return done
+
+        done = perform(client, act, carry, stands=True)
     print_result(asdict(done), f"{old} is {new} now: {done}", as_json=as_json)
 
 
@@ -138,16 +142,21 @@ def move(
         count = sum(1 for stream in streams for _ in mover.orphans(stream))
         _refuse_wanted(settings, old, count)
         moved = left = 0
+
+        def carry(doing: Doing) -> tuple[int, int]:
+            left = 0
+            with progress("moved", count) as shown:
+                for step in mover.move(streams):
+                    doing.count += step.moved
+                    left += step.left
+                    shown.advance(step.moved)
+            return doing.count, left
+
         if count:
             refuse_other_configurations(client, settings)
             confirmed(f"Move {count:,} orphaned deliveries from {old} to {new}?", yes=yes)
             act = act_of("trigger move", old, reason=reason, arguments={"to": new})
-            with acting(client, act) as doing, progress("moved", count) as shown:
-                for step in mover.move(streams):
-                    moved += step.moved
-                    doing.count = moved
-                    left += step.left
-                    shown.advance(step.moved)
+            moved, left = perform(client, act, carry)
     if as_json:
         print_json({"moved": moved, "left": left})
         return
@@ -197,9 +206,11 @@ def discard(
         if count:
             confirmed(f"Discard {count:,} waiting deliveries for good?", yes=yes)
             act = act_of("discard", reason=reason, arguments=asdict(choice))
-            with acting(client, act) as doing:
-                steps = doing.counting(take_back(client, streams, choice))
-                done = counted("discarded", steps, count)
+            done = perform(
+                client,
+                act,
+                lambda doing: doing.counted("discarded", take_back(client, streams, choice), count),
+            )
     print_result({"discarded": done}, f"{done:,} deliveries discarded", as_json=as_json)
 
 
@@ -230,13 +241,20 @@ def partitions(
             return
         if not numbering.target and numbering.count != count:
             _refuse_other_versions(client)
+            for new, old in former_names(client, settings).items():
+                raise UsageWrong(f"Rename the destination first: {rename_hint(old, new)}.")
             confirmed(f"Change {numbering.count:,} partitions to {count:,}?", yes=yes)
         act = act_of(
             RENUMBERING_ACT, str(count), reason=reason, arguments={"from": numbering.count}
         )
-        with acting(client, act) as doing:
-            done = Renumbering(client, settings, count, _tell).run()
+        renumbering = Renumbering(client, settings, count, _tell)
+
+        def carry(doing: Doing) -> Carried:
+            done = renumbering.run()
             doing.count = done.deliveries
+            return done
+
+        done = perform(client, act, carry)
     before = numbering.count
     told = f"{before:,} partitions are {count:,} now: {done}"
     if before == count and not numbering.target:

@@ -15,10 +15,11 @@ from ops.state import scripts
 from ops.state.partitions import ask_each
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.scripts import ScriptCall, Value
-from worker.errors import OperationsMustAct
+from worker.errors import LeaseLost, OperationsMustAct, PartitionsChange, RedisUnavailable
 
-PATIENCE_SECONDS: Final = 20.0
-"""Seconds to wait for a worker to end its slice and give its lease back."""
+PATIENCE_SECONDS: Final = 40.0
+"""Seconds to wait for a worker to end its slice and give its lease back, or for the lease of a
+command that lost Redis to lapse."""
 FOR_EVER_MS: Final = 10 * 365 * 24 * 3_600_000
 STEP_MS: Final = 30_000
 """Duration of a command's lease in ms: longer than any step, and workers go on after a crash."""
@@ -108,7 +109,7 @@ def run_held(client: Redis, name: str, calls: Sequence[HeldCall]) -> list[int]:
     failover between the two would lose it otherwise.
 
     Raises:
-        OperationsMustAct: A lease was taken over; for the others it was run.
+        LeaseLost: A lease was taken over, or has lapsed; for the others it was run.
         NotReplicated: It was run for all, and too few replicas have confirmed it.
     """
     answers = scripts.run(
@@ -122,7 +123,7 @@ def run_held(client: Redis, name: str, calls: Sequence[HeldCall]) -> list[int]:
     )
     for call, answer in zip(calls, answers, strict=True):
         if answer == -1 or (answer == 0 and name not in _COUNTING):
-            raise OperationsMustAct(
+            raise LeaseLost(
                 f"The lease of {call.lease.place.tag} was taken over. Run this again: what is done"
                 " stays done."
             )
@@ -137,10 +138,24 @@ _COUNTING: Final = frozenset({"entries_in", "entries_out"})
 def held(lease: HeldLease) -> Iterator[HeldLease]:
     """Hold a lease in a `with` block."""
     lease.hold()
-    try:
+    with giving_back(lease.let_go):
         yield lease
+
+
+@contextmanager
+def giving_back(let_go: Callable[[], None]) -> Iterator[None]:
+    """Give leases back at the end of a `with` block; where Redis is away, they lapse."""
+    is_away = False
+    try:
+        yield
+    except PartitionsChange:
+        raise
+    except RedisUnavailable:
+        is_away = True
+        raise
     finally:
-        lease.let_go()
+        if not is_away:
+            let_go()
 
 
 def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[], None]) -> Taken:
@@ -160,6 +175,9 @@ def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[],
     return taken
 
 
+TAKEN_AWAY: Final = "renamed"
+"""The beginning of the tokens that a renaming takes away: `RENAMED`, and `RENAMED_FROM` of a new
+name that nobody drains before it."""
 RENAMED: Final = "renamed:"
 """The token prefix of a renamed destination's leases, which are never given back: the new name
 follows, and nobody works under the former one."""

@@ -18,7 +18,16 @@ from redis import Redis
 
 from ops.moving.carrying import Carrier
 from ops.moving.contents import Contents
-from ops.moving.held import FOR_EVER_MS, PATIENCE_SECONDS, RENAMED, HeldLease, hold_all, taken_turn
+from ops.moving.held import (
+    FOR_EVER_MS,
+    PATIENCE_SECONDS,
+    RENAMED,
+    TAKEN_AWAY,
+    HeldLease,
+    giving_back,
+    hold_all,
+    taken_turn,
+)
 from ops.state.partitions import Carried
 from producer.steps import StepBook
 from producer.sync.book import SyncBook
@@ -63,6 +72,7 @@ class Renaming:
             PartitionsChange: The number of partitions is being changed.
             RedisUnavailable: What is done stays done.
         """
+        self._renewed_at = -math.inf
         retention_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
         owner = f"{socket.gethostname()}:destination-rename"
         self._numbering = settled_numbering(self.client, self.settings)
@@ -77,20 +87,21 @@ class Renaming:
                 patience_seconds=self.patience_seconds,
             )
             taken = HeldLease(
-                self.client, new, owner, takes=RENAMED, patience_seconds=self.patience_seconds
+                self.client, new, owner, takes=TAKEN_AWAY, patience_seconds=self.patience_seconds
             )
             self._carriers[number] = Carrier(self.client, kept, (taken,), retention_ms)
-        try:
+        with giving_back(self._let_go):
             name_destinations(self.client, self._numbering, (self.old, self.new))
             for carrier in self._carriers.values():
                 carrier.old.hold()
             self._renew()
             self._mark()
             self._carry()
-        finally:
-            for carrier in self._carriers.values():
-                carrier.targets[0].let_go()
         return self.carried
+
+    def _let_go(self) -> None:
+        for carrier in self._carriers.values():
+            carrier.targets[0].let_go()
 
     def _renew(self) -> None:
         """Renew the leases of the new destination if it is time."""

@@ -36,7 +36,7 @@ from worker.contract.redis.claim import learn_numbering
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
-from worker.errors import OperationsMustAct
+from worker.errors import OperationsMustAct, RedisUnavailable
 
 _RENEWED_SECONDS: Final = 2.5
 _HELD_MS: Final = 10_000
@@ -72,6 +72,8 @@ class Renumbering:
             FormatUnknown: Another version of segrelay wrote some of it.
             RedisUnavailable: What is done stays done.
         """
+        self._targets.clear()
+        self._renewed_at = -math.inf
         numbering = learn_numbering(self.client, self.settings)
         if numbering.target or numbering.count != self.count:
             self._change(numbering)
@@ -97,7 +99,11 @@ class Renumbering:
         self._let_go()
 
     def _sweep(self, numbering: Numbering) -> None:
-        """Carry over what was written into former partitions after they were left."""
+        """Carry over what was written into former partitions after they were left.
+
+        The leases that an interrupted change has not taken for good are taken now.
+        """
+        self._close_renamed(numbering.numbers)
         left = sorted(self._left(range(numbering.first))) if numbering.first else []
         if left:
             self._carry(left, numbering, begins=False)
@@ -124,6 +130,8 @@ class Renumbering:
                 self._end_steps(into)
             end_halves(everything)
             self._move(everything, numbers)
+        except RedisUnavailable:
+            raise  # the leases lapse by themselves
         except BaseException:
             self._let_go()
             raise
@@ -193,18 +201,18 @@ class Renumbering:
         self.tell(carried)
 
     def _let_go(self) -> None:
-        """Give back the leases of the new partitions, except those of renamed destinations.
-
-        Nobody drains these under their former name.
-        """
-        renamed = read_renamed(self.client)
+        """Give back the leases of the new partitions, except those of renamed destinations."""
         for lease in self._targets:
             lease.let_go()
-            new_name = renamed.get(lease.place.destination)
-            if new_name:
-                token = RENAMED + new_name
-                replace(lease, token=token, length_ms=FOR_EVER_MS).hold()
+        self._close_renamed({lease.place.partition for lease in self._targets})
         self._targets.clear()
+
+    def _close_renamed(self, numbers: Iterable[int]) -> None:
+        """Take the leases of renamed destinations for good: nobody drains under a former name."""
+        for former, new_name in read_renamed(self.client).items():
+            for number in numbers:
+                lease = self._lease(former, number)
+                replace(lease, token=RENAMED + new_name, length_ms=FOR_EVER_MS).hold()
 
     def _left(self, numbers: Collection[int]) -> set[int]:
         """Return which of these partitions still hold anything."""

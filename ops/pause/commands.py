@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -13,9 +12,9 @@ import typer
 from redis import Redis
 
 from ops.pause.probe import Probe, ProbeResult
-from ops.state.acts import Reason, act_of, acting, actor
+from ops.state.acts import Reason, act_of, actor, perform
 from ops.state.delays import read_delays
-from ops.state.opened import opened
+from ops.state.opened import insist, opened
 from ops.state.partitions import all_partitions, known_destinations
 from ops.state.waiting import find_streams
 from ops.terminal.console import mention, print_json, print_result, say
@@ -136,7 +135,7 @@ def resume(
 def _paused(client: Redis, target: PauseTarget, why: Pause) -> bool:
     """Pause a target; return False if it was paused already."""
     act = act_of("pause", str(target), reason=why.reason)
-    return set_pause(client, target.kind, target.name, why, act)
+    return insist(lambda: set_pause(client, target.kind, target.name, why, act))
 
 
 def _tell_resumed(
@@ -237,19 +236,23 @@ def _resumed(
     the gate is in another slot than the acts.
     """
     is_paused = target.name in read_pauses(client).of(target.kind)
-    act = act_of("resume", str(target), reason=reason)
-    with ExitStack() as stack:
-        if is_paused or _is_held(client, settings, target, is_named=is_named):
-            stack.enter_context(acting(client, act, is_counted=False))
+    was_held = False
+
+    def resumed() -> bool:
+        nonlocal was_held
         if target.kind == DESTINATION:
-            was_held = _open_gate(client, settings.destinations.get(target.name))
+            was_held |= _open_gate(client, settings.destinations.get(target.name))
         else:
             if is_paused:
                 _probe_trigger(client, settings, target.name)
             may_go = is_named or is_paused
-            was_held = may_go and let_go(client, target.name, was_paused=is_paused)
-        was_paused = clear_pause(client, target.kind, target.name)
-    return was_paused or was_held
+            was_held |= may_go and let_go(client, target.name, was_paused=is_paused)
+        return clear_pause(client, target.kind, target.name) or is_paused or was_held
+
+    if is_paused or _is_held(client, settings, target, is_named=is_named):
+        act = act_of("resume", str(target), reason=reason)
+        return perform(client, act, lambda _: resumed(), is_counted=False)
+    return insist(resumed)
 
 
 def _is_held(client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool) -> bool:

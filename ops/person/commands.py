@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -14,8 +15,8 @@ from ops.insider.identities import ANONYMIZED_A_MINUTE, RENAMES_A_MINUTE, Inside
 from ops.person.erasing import Erasing, rewrite_files
 from ops.person.moves import IdentityChange, Receipt
 from ops.person.renaming import AT_ONCE, PersonRenaming
-from ops.state.acts import Reason, act_of, acting
-from ops.state.opened import opened
+from ops.state.acts import Doing, Reason, act_of, perform
+from ops.state.opened import insist, opened
 from ops.state.person import key_named
 from ops.terminal.console import confirmed, mention, print_json, progress, say
 from ops.terminal.options import Json, Yes
@@ -71,13 +72,18 @@ def rename(
         changes = list(_changes(settings, kind, rows))
         identities = _insiders(settings, stack, rate)
         renaming = PersonRenaming(client, settings, identities, kind)
-        receipts: list[Receipt] = []
+
+        def rename_all(doing: Doing) -> list[Receipt]:
+            receipts: list[Receipt] = []
+            with progress("people renamed", len(changes)) as shown:
+                for group in _groups(changes):
+                    receipts += insist(partial(renaming.run, group))
+                    doing.count = len(receipts)
+                    shown.advance(len(group))
+            return receipts
+
         act = act_of("person rename", file.name if file else "", reason=reason)
-        with acting(client, act) as doing, progress("people renamed", len(changes)) as shown:
-            for group in _groups(changes):
-                receipts += renaming.run(group)
-                doing.count += len(group)
-                shown.advance(len(group))
+        receipts = perform(client, act, rename_all)
     _tell_renamed(receipts, as_json)
     if any(receipt.outcome == "refused" for receipt in receipts):
         raise typer.Exit(1)
@@ -114,11 +120,14 @@ def erase(
                 said[each] = _anonymize(insider, list(map(kind, profile_keys))) if kind else ""
 
         erasing = Erasing(client, settings, key, anonymized)
-        with acting(client, act_of("person erase", reason=reason)) as doing:
+
+        def erased(doing: Doing) -> tuple[list[str], bool, list[str]]:
             digests = erasing.run()
             doing.count = erasing.counts.total()
-            is_rewritten = rewrite_files(client)
-            files = erasing.files()
+            return digests, rewrite_files(client), erasing.files()
+
+        act = act_of("person erase", reason=reason)
+        digests, is_rewritten, files = perform(client, act, erased)
     counts = dict(sorted(erasing.counts.items()))
     document: dict[str, Any] = {"erased": counts, "digests": digests, "insider": said}
     document["files_rewritten"] = is_rewritten

@@ -46,7 +46,7 @@ from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scanning import scan_fields
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
-from worker.errors import OperationsMustAct, PartitionsChange
+from worker.errors import LeaseLost, OperationsMustAct, PartitionsChange
 
 _OWNER: Final = "segrelay person erase"
 _ANSWER_SECONDS: Final = 120.0
@@ -190,7 +190,7 @@ class Erasing:
         call = ScriptCall(names, (lease.token, digest.hex(), *self._keys))
         (answer,) = scripts.run(self.client, "forget", [call])
         if answer[0] < 0:
-            raise OperationsMustAct(f"The lease of {place.tag} was taken over; run this again.")
+            raise LeaseLost(f"The lease of {place.tag} was taken over; run this again.")
         for what, count in zip(("ledgers", "verify", "sync members"), answer, strict=True):
             self.counts[what] += count
         self.counts["history"] += self._delete(place.history)

@@ -13,7 +13,7 @@ import orjson
 import typer
 
 from ops.letters.masking import MASK, masked_profile, public_only
-from ops.state.acts import Because, act_of, acting
+from ops.state.acts import Because, Doing, act_of, perform
 from ops.state.opened import opened
 from ops.terminal.console import (
     confirmed,
@@ -29,7 +29,7 @@ from ops.terminal.options import All, FilterOptions, Force, Ids, Json, Reveal, Y
 from ops.terminal.tables import number_columns, text_columns
 from producer.publish import Publisher
 from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
-from producer.retrying import retry_records
+from producer.retrying import Retried, retry_records
 from worker.contract.settings import ALL_AUDIENCES, Settings
 from worker.contract.words import Refusal
 from worker.errors import UsageWrong
@@ -147,11 +147,14 @@ def replay(
         selection = options.selection(ids or ())
         arguments = asdict(options) | {"ids": ids}
         act = act_of("quarantine replay", reason=because, arguments=arguments)
-        with acting(client, act) as doing:
-            retried = retry_records(
-                publisher, Quarantine(client), selection, older_than_ledger=force
-            )
-            doing.count = retried.placed
+
+        def replayed(doing: Doing) -> Retried:
+            source = Quarantine(client)
+            retried = retry_records(publisher, source, selection, older_than_ledger=force)
+            doing.count += retried.placed
+            return retried
+
+        retried = perform(client, act, replayed)
     document = {
         "tried": retried.tried,
         "placed": retried.placed,
@@ -186,8 +189,12 @@ def discard(
             confirmed(f"Discard {len(chosen):,} records for good?", yes=yes)
         arguments = asdict(options) | {"ids": ids}
         act = act_of("quarantine discard", reason=because, arguments=arguments)
-        with acting(client, act) as doing:
-            discarded = doing.count = quarantine.remove(chosen)
+
+        def removed(doing: Doing) -> int:
+            doing.count += quarantine.remove(chosen)
+            return doing.count
+
+        discarded = perform(client, act, removed)
     print_result({"discarded": discarded}, f"{discarded:,} records discarded", as_json=as_json)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from ops.reconcile.comparing import AudienceComparison, SampleResult
 from ops.reconcile.drift import Drift, RepairEvent
-from ops.state.acts import Reason, act_of, acting
+from ops.state.acts import Doing, Reason, act_of, perform
 from ops.state.opened import opened
 from ops.terminal.console import confirmed, mention, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
@@ -89,9 +89,12 @@ def _repaired(drift: Drift, repairs: Sequence[RepairEvent], act: Act, *, yes: bo
     enters = sum(event.direction is Direction.ENTER for event, _ in repairs)
     exits = len(repairs) - enters
     confirmed(f"Publish {enters:,} entrances and {exits:,} exits of '{drift.slug}'?", yes=yes)
-    with acting(drift.client, act) as doing:
+
+    def publish(doing: Doing) -> int:
         doing.count = drift.publish(repairs)
-    return doing.count
+        return doing.count
+
+    return perform(drift.client, act, publish)
 
 
 def _document(compared: AudienceComparison, read: SampleResult | None) -> dict[str, Any]:

@@ -30,7 +30,8 @@ from ops.state.waiting import find_streams
 from ops.terminal.moments import awaited
 from worker.contract.keys import PartitionKeys, without_lane
 from worker.contract.redis.claim import learn_numbering
-from worker.contract.redis.connection import connect, patience_seconds
+from worker.contract.redis.connection import connect
+from worker.contract.redis.url import patience_seconds
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
 from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import OperationsMustAct, RedisUnavailable

@@ -10,7 +10,7 @@ from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
 from ops.embedded.lifecycle import stop as stop_server
 from ops.moving.commands import partitions
 from ops.state.acts import Reason, act_of
-from ops.state.opened import already_there, load_for_redis
+from ops.state.opened import already_there, insist, load_for_redis
 from ops.terminal.console import mention, print_result, say
 from ops.terminal.options import Json
 from worker.contract.redis.birth import forget_losses
@@ -75,7 +75,8 @@ def url() -> None:
 def acknowledge(*, reason: Reason = "", json: Json = False) -> None:
     """Acknowledge that Redis came back empty, so that `status` no longer reports it."""
     with already_there() as (_, client):
-        count = forget_losses(client, act_of("redis acknowledge", reason=reason))
+        act = act_of("redis acknowledge", reason=reason)
+        count = insist(lambda: forget_losses(client, act))
     told = "It is acknowledged." if count else "Redis did not come back empty."
     print_result({"acknowledged": count}, told, as_json=json)
 

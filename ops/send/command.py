@@ -21,7 +21,8 @@ from producer.sources.blocks import block_times
 from producer.sources.files import OpenedSource, batches, opened
 from producer.sources.reading import read_payloads
 from worker.contract.printable import printable
-from worker.contract.redis.connection import patience_seconds, resolve_url
+from worker.contract.redis.connection import resolve_url
+from worker.contract.redis.url import patience_seconds
 from worker.contract.settings.values.durations import parse_duration
 from worker.contract.words import LIVE
 from worker.errors import SourceDamaged, UsageWrong

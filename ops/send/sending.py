@@ -14,7 +14,7 @@ from producer.publish import Publisher
 from producer.publishing.published import Published, PublishOptions
 from producer.publishing.room import Room
 from producer.sources.files import rows_hint
-from worker.contract.redis.connection import READY_SECONDS
+from worker.contract.patience import READY_SECONDS
 from worker.errors import RedisUnavailable, UsageWrong
 
 _FULL_SECONDS: Final = 30.0

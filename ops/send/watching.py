@@ -20,8 +20,8 @@ from ops.status.status import read_status
 from ops.terminal.console import progress
 from ops.terminal.interrupts import Interruption
 from producer.publishing.published import Published
+from worker.contract.patience import READY_SECONDS
 from worker.contract.processes.workers import WORKER, read_processes
-from worker.contract.redis.connection import READY_SECONDS
 from worker.contract.settings import Settings
 from worker.errors import RedisUnavailable
 

@@ -6,9 +6,10 @@ import getpass
 import hashlib
 import os
 import re
+import secrets
 import socket
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
@@ -16,15 +17,18 @@ import orjson
 import typer
 from redis import Redis
 
+from ops.state.opened import insist
+from ops.terminal.console import counted
 from worker.contract import keys
 from worker.contract.keys import PARTITIONS
 from worker.contract.numbering import Numbering
+from worker.contract.patience import Answered
 from worker.contract.printable import printable
 from worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, MOST_ACTS, Act, note_act
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import run_script
 from worker.contract.settings import Settings
-from worker.errors import PartitionsChange, UsageWrong
+from worker.errors import LeaseLost, PartitionsChange, RedisUnavailable, UsageWrong
 
 EXPORTED_FILE: Final = "exported to"
 """Name of the argument of an act that holds the path of an export with people's data."""
@@ -64,12 +68,16 @@ Because = Annotated[str, _reason_option("--because")]
 
 @dataclass(slots=True)
 class Doing:
-    """An act of many steps that is under way, with its count."""
+    """An act of many steps that is under way, with its count, over all attempts."""
 
     count: int = 0
 
-    def counting(self, steps: Iterable[int]) -> Iterator[int]:
-        """Yield the numbers of the steps, and add them up."""
+    def counted(self, label: str, steps: Iterable[int], total: int) -> int:
+        """Run the steps, show their progress, and return how many there were until now."""
+        counted(label, self._counting(steps), total)
+        return self.count
+
+    def _counting(self, steps: Iterable[int]) -> Iterator[int]:
         for step in steps:
             self.count += step
             yield step
@@ -109,36 +117,68 @@ def act_of(
             for name, value in (arguments or {}).items()
             if value
         },
+        key=secrets.token_hex(8),
     )
 
 
-@contextmanager
-def acting(client: Redis, act: Act, *, is_counted: bool = True) -> Iterator[Doing]:
-    """Record an act of many steps before the first one, and again at the end with its count.
+def perform(
+    client: Redis,
+    act: Act,
+    steps: Callable[[Doing], Answered],
+    *,
+    is_counted: bool = True,
+    stands: bool = False,
+) -> Answered:
+    """Do an act of many steps; record it before the first one, and at the end with its count.
 
-    An act that is not counted does not say to how many it was done.
+    Args:
+        client: Redis.
+        act: The act.
+        steps: Does all of it; called again if Redis was away meanwhile, so that it has to go on
+            from wherever it was interrupted.
+        is_counted: The act says to how many it was done.
+        stands: It leaves something half done if it is broken off; health names it until it is done.
 
     Raises:
-        RedisUnavailable: Redis can't be asked; then nothing was done.
+        RedisUnavailable: Redis was away for too long; the message says what to do.
         PartitionsChange: The number of partitions is being changed by another act.
     """
-    _refuse_during_a_change(client, act)
-    name = note_act(client, replace(act, outcome=BEGUN))
+    if act.what != RENUMBERING_ACT:
+        insist(lambda: _refuse_during_a_change(client))
+    name = insist(lambda: note_act(client, replace(act, outcome=BEGUN), stands=stands))
     doing = Doing()
-    try:
-        yield doing
-    except BaseException:
+
+    def end(outcome: str) -> None:
         count = doing.count if is_counted else None
-        note_act(client, replace(act, outcome=BROKEN_OFF, count=count, ends=name))
+        note_act(client, replace(act, outcome=outcome, count=count, ends=name), stands=stands)
+
+    try:
+        result = insist(lambda: steps(doing), also=(LeaseLost,))
+    except RedisUnavailable as error:
+        if isinstance(error, PartitionsChange):
+            end(BROKEN_OFF)
+            raise
+        # It stays as begun: keeping more would wait for Redis as long again.
+        raise RedisUnavailable(
+            f"{error.message} `{_shown(act)}` is not finished. What is done stays done: give the"
+            " same command again once Redis is back."
+        ) from error
+    except BaseException:
+        with suppress(RedisUnavailable):
+            end(BROKEN_OFF)
         raise
-    count = doing.count if is_counted else None
-    note_act(client, replace(act, outcome=DONE, count=count, ends=name))
+    insist(lambda: end(DONE))
+    return result
 
 
-def _refuse_during_a_change(client: Redis, act: Act) -> None:
+def _shown(act: Act) -> str:
+    return f"segrelay {act.what} {act.subject}".rstrip()
+
+
+def _refuse_during_a_change(client: Redis) -> None:
     with redis_errors():
         stored: Any = client.get(PARTITIONS)
-    if stored and Numbering.loads(stored).target and act.what != RENUMBERING_ACT:
+    if stored and Numbering.loads(stored).target:
         raise PartitionsChange
 
 

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
 from redis import Redis
 
 from ops.embedded.lifecycle import find
+from ops.terminal.console import mention
+from worker.contract.patience import Answered, repeat_until_confirmed
 from worker.contract.redis.claim import compare
-from worker.contract.redis.connection import (
-    connect,
-    patience_seconds,
-    resolve_url,
-    wait_ready,
-)
+from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.redis.embedded_files import EmbeddedFiles
+from worker.contract.redis.url import patience_seconds
 from worker.contract.settings import Settings, load_settings
 from worker.contract.settings.sandboxed import REAL, SANDBOX_VARIABLE, sandbox_data_dir
 from worker.contract.settings.values.fields import EMBEDDED
-from worker.errors import RedisUnavailable, UsageWrong
+from worker.errors import OperationsMustAct, RedisUnavailable, UsageWrong
 
 _LOOK_SECONDS: Final = 2.0
+_PAUSE_SECONDS: Final = 0.3
+_TOLD_AGAIN_SECONDS: Final = 5.0
 
 
 def load_for_redis(*, stays: bool = False) -> Settings:
@@ -100,6 +102,31 @@ def compared(
         connect(url, away_seconds=away_seconds, replicas=settings.redis.replicas)
     ) as client:
         yield client
+
+
+def insist(
+    action: Callable[[], Answered], *, also: tuple[type[OperationsMustAct], ...] = ()
+) -> Answered:
+    """Repeat a step of a command while Redis is away, and tell the person who waits.
+
+    Args:
+        action: Safe to repeat, since nobody knows how much of it took effect.
+        also: Further errors after which it is repeated.
+
+    Raises:
+        RedisUnavailable: It was away for a minute.
+        PartitionsChange: The number of partitions is being changed.
+    """
+    told_at = -math.inf
+
+    def wait(message: str) -> None:
+        nonlocal told_at
+        if time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:
+            told_at = time.monotonic()
+            mention(f"waiting: {message}")
+        time.sleep(_PAUSE_SECONDS)
+
+    return repeat_until_confirmed(action, wait, awaits_partitions=False, also=also)
 
 
 @contextmanager

@@ -158,7 +158,7 @@ def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[PartitionS
         pipe.script_load(text)
         for k in places:
             keys = (k.streams, k.open, k.letters, k.orphans)
-            look = ("EVALSHA", digest(text), len(keys), *keys, k.tag)
+            look = ("EVALSHA_RO", digest(text), len(keys), *keys, k.tag)
             # A script would have to copy the counts twice, which takes Redis four times as long.
             for words in (("MULTI",), ("HGETALL", k.counts), look, ("EXEC",)):
                 pipe.execute_command(*words)  # type: ignore[no-untyped-call]

@@ -21,8 +21,8 @@ from ops.status.screen import StatusScreen
 from ops.status.text import sum_of, tell
 from ops.terminal.console import mention, print_json, print_result, say, say_wrapped
 from ops.terminal.options import Json
+from worker.contract.patience import READY_SECONDS
 from worker.contract.printable import json_text
-from worker.contract.redis.connection import READY_SECONDS
 from worker.contract.settings import load_settings
 from worker.contract.settings.sandboxed import SANDBOX_VARIABLE, sandbox_url
 from worker.errors import ConfigurationInvalid, OperationsMustAct, RedisUnavailable, UsageWrong

@@ -13,7 +13,7 @@ import structlog
 import typer
 from redis import Redis
 
-from ops.state.acts import Reason, act_of, acting
+from ops.state.acts import Doing, Reason, act_of, perform
 from ops.state.opened import opened
 from ops.terminal.console import confirmed, mention, print_json, print_result, table
 from ops.terminal.interrupts import interrupted_once
@@ -103,11 +103,13 @@ def confirm_exits(name: Name, *, reason: Reason = "", as_json: Json = False) -> 
     with opened() as (settings, client):
         _known(settings, name)
         book = SyncBook(client, name, settings.redis.numbering)
-        with (
-            _locked(book) as found,
-            acting(client, act_of("sync confirm", name, reason=reason)) as doing,
-        ):
-            gone = doing.count = confirm(book, found)
+
+        def follow(doing: Doing) -> int:
+            with _locked(book) as found:
+                doing.count = confirm(book, found)
+            return doing.count
+
+        gone = perform(client, act_of("sync confirm", name, reason=reason), follow)
     told = f"Up to {gone:,} exits of sync '{name}' will be published; a worker goes on with it."
     print_result({"name": name, "confirmed": gone}, told, as_json=as_json)
 
@@ -127,9 +129,13 @@ def reset(name: Name, *, yes: Yes = False, reason: Reason = "", as_json: Json = 
         if not members and name not in settings.sync:
             raise UsageWrong(_unknown(settings, name))
         confirmed(f"Forget the {members:,} members that sync '{name}' knows?", yes=yes)
-        with _locked(book), acting(client, act_of("sync reset", name, reason=reason)) as doing:
-            book.forget(destinations)
+
+        def forget(doing: Doing) -> None:
+            with _locked(book):
+                book.forget(destinations)
             doing.count = members
+
+        perform(client, act_of("sync reset", name, reason=reason), forget)
     document = {"name": name, "forgotten": members}
     print_result(document, f"{members:,} members are forgotten.", as_json=as_json)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from producer.backfill.book import JobBook, noting
 from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobTally, Spec
@@ -29,10 +29,11 @@ from producer.publish import Publisher
 from producer.publishing.published import Draft, PartitionAddress, Published, RefusedAt
 from producer.publishing.room import NoRoom
 from producer.sources.blocks import Block
+from worker.contract.patience import Answered, repeat_until_confirmed
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import load_settings
 from worker.contract.words import lane_of_job
-from worker.errors import PartitionsChange, RedisUnavailable, SegrelayError
+from worker.errors import SegrelayError
 
 AWAY_SECONDS: Final = 120.0
 """The longest wait for a Redis that is away or full, in seconds; then the reading ends."""
@@ -46,8 +47,6 @@ _TOLD_AGAIN_SECONDS: Final = 5.0
 STARTED_FROM: Final = multiprocessing.get_context("forkserver")
 """The way to start processes: they share the memory of the modules, which are loaded once."""
 STARTED_FROM.set_forkserver_preload([__name__])
-
-Answered = TypeVar("Answered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,19 +246,12 @@ class Publishing:
 
 
 def insisting(action: Callable[[], Answered], wait: Callable[[str], None]) -> Answered:
-    """Repeat an action until Redis has confirmed it; an action has to be safe to repeat.
+    """Repeat an action of a reading until Redis has confirmed it; see `repeat_until_confirmed`.
 
     Raises:
         RedisUnavailable: It was away for too long.
     """
-    gives_up_at = time.monotonic() + AWAY_SECONDS
-    while True:
-        try:
-            return action()
-        except RedisUnavailable as error:
-            if time.monotonic() >= gives_up_at and not isinstance(error, PartitionsChange):
-                raise
-            wait(error.message)
+    return repeat_until_confirmed(action, wait, away_seconds=AWAY_SECONDS)
 
 
 def bad_rows_of(

@@ -43,8 +43,9 @@ def _is_in_the_locale(call: ast.Call) -> bool:
 
 
 def _is_codec(function: ast.expr) -> bool:
-    """Say whether a call names the encoding by itself: UTF-8 if it names none."""
-    return isinstance(function, ast.Attribute) and function.attr in {"decode", "encode"}
+    """Say whether a call means UTF-8 if it names no encoding, or keeps the one of its stream."""
+    kept = {"decode", "encode", "reconfigure"}
+    return isinstance(function, ast.Attribute) and function.attr in kept
 
 
 def _opens_text(call: ast.Call, named: dict[str | None, ast.expr]) -> bool:

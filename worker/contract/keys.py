@@ -38,6 +38,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:notices:lock` | string | the problems were looked at lately |
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
+| `{segrelay}:unfinished` | hash | acts that left something half done, see `contract.redis.acts` |
 | `{segrelay}:configuration` | string | table → digest (JSON), as at the last start of a process |
 | `{segrelay}:seen` | hash | `flower`, `metrics` → when it was last seen (ms) |
 | `{segrelay}:sweep` | string | the lock of the sweep |
@@ -139,6 +140,7 @@ NOTICES_OUTBOX: Final = "{segrelay}:notices:outbox"
 NOTICES_LOCK: Final = "{segrelay}:notices:lock"
 REQUESTS: Final = "{segrelay}:requests"
 ACTS: Final = "{segrelay}:acts"
+UNFINISHED: Final = "{segrelay}:unfinished"
 CONFIGURATION: Final = "{segrelay}:configuration"
 SEEN: Final = "{segrelay}:seen"
 SWEEP: Final = "{segrelay}:sweep"

@@ -11,7 +11,7 @@ from celery import bootsteps
 from celery.concurrency.prefork import TaskPool as Prefork
 from celery.concurrency.solo import TaskPool as Solo
 
-from worker.adapters.redis.addresses import former_names, note_addresses, rename_hint
+from worker.adapters.redis.addresses import note_addresses, rename_hint, shut_renamed
 from worker.contract.printable import LAYOUT, printable
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
@@ -50,7 +50,7 @@ def check_redis(settings: Settings) -> None:
         LOG.warning("redis.weak", message=warning)
     with closing(connect(url)) as client:
         claim(client, settings)
-        for new, old in former_names(client, settings).items():
+        for new, old in shut_renamed(client, settings).items():
             LOG.warning("destination.renamed", message=rename_hint(old, new))
         note_addresses(client, settings)
 

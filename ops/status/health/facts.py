@@ -9,18 +9,21 @@ from typing import Any, Final
 
 from redis import Redis
 
+from ops.state.partitions import ask_each
 from ops.state.person import read_stopped_renamings
 from ops.status.status import read_status
 from producer.publishing.room import NoRoom, RoomMeter
 from producer.sync.book import SyncBook
 from producer.sync.run import Run
+from worker.contract import keys
 from worker.contract.keys import PartitionKeys
 from worker.contract.processes.companions import FLOWER, METRICS, read_seen
 from worker.contract.processes.progress import Sample, read_samples
 from worker.contract.processes.receivers import Receivers, read_receivers
+from worker.contract.redis.acts import Act, read_unfinished
 from worker.contract.redis.birth import Loss, read_losses
 from worker.contract.redis.clock import now_us
-from worker.contract.redis.connection import ServerState, ask_how_it_is
+from worker.contract.redis.connection import ServerState, ask_how_it_is, redis_errors
 from worker.contract.redis.judgement import Usable, judge
 from worker.contract.redis.url import found_by
 from worker.contract.settings import Settings
@@ -64,6 +67,7 @@ class Facts:
     Args:
         workers_wanted: The configured number of workers; 0 = one is enough.
         stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
+        unfinished: Acts that have left something half done, or are under way.
         companions: When Flower and the metrics, if they are configured, were last seen (ms).
     """
 
@@ -81,6 +85,7 @@ class Facts:
     limits: Mapping[str, float] = field(default_factory=dict)
     companions: Mapping[str, int] = field(default_factory=dict)
     stopped_renamings: Mapping[str, int] = field(default_factory=dict)
+    unfinished: Sequence[Act] = ()
 
 
 _DISK: Final = {
@@ -116,7 +121,25 @@ def read_facts(client: Redis, settings: Settings, places: Sequence[PartitionKeys
         limits={name: one.rate_per_minute for name, one in settings.destinations.items()},
         companions=_companions(client, settings),
         stopped_renamings=read_stopped_renamings(client, at_ms),
+        unfinished=_unfinished(client),
     )
+
+
+def _unfinished(client: Redis) -> list[Act]:
+    """Return the unfinished acts whose new names still hold: one may have been taken back."""
+    with redis_errors():
+        slugs, destinations = ask_each(
+            client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
+        )
+    hold = {
+        "audience rename": slugs,
+        "destination rename": destinations,
+    }
+    return [
+        act
+        for act in read_unfinished(client)
+        if hold[act.what].get(act.subject.encode(), b"").decode() == act.arguments["to"]
+    ]
 
 
 def _companions(client: Redis, settings: Settings) -> dict[str, int]:

@@ -40,6 +40,8 @@ RULES: Final[tuple[Callable[[Facts], Iterable[HealthProblem]], ...]] = (
     progress.dead_letters,
     progress.quarantine,
     progress.stopped_renamings,
+    progress.unfinished_acts,
+    progress.aborted_jobs,
     progress.not_renamed,
     progress.renaming_waits,
     intake.receivers,

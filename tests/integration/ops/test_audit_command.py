@@ -1,16 +1,25 @@
 """What people did is kept, with who did it and why, and without anybody's address."""
 
+from dataclasses import replace
+
 import pytest
 
 from ops.letters.commands import app as dlq
 from ops.main import app
-from ops.state.acts import act_of, acting, note_configuration
+from ops.state.acts import act_of, note_configuration, perform
 from tests.integration.ops.relay import payload
 from worker.contract import keys
-from worker.contract.redis.acts import BROKEN_OFF, read_acts
+from worker.contract.patience import FAILOVER_SECONDS
+from worker.contract.redis.acts import (
+    BROKEN_OFF,
+    carry_out,
+    note_act,
+    read_acts,
+    read_unfinished,
+)
 from worker.contract.triggers.pauses import read_pauses
 from worker.core.gate import gate_id
-from worker.errors import UsageWrong
+from worker.errors import RedisUnavailable, UsageWrong
 
 
 @pytest.fixture(autouse=True)
@@ -74,23 +83,59 @@ def test_nobodys_address_is_kept(relay, call):
 
 
 def test_an_act_that_breaks_off_tells_how_far_it_came(relay):
-    def broken():
-        with acting(relay.client, act_of("discard")) as doing:
-            doing.count = 3
-            raise KeyboardInterrupt
+    def broken(doing):
+        doing.count = 3
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        broken()
+        perform(relay.client, act_of("discard"), broken)
 
     assert (newest(relay).outcome, newest(relay).count) == (BROKEN_OFF, 3)
 
 
 def test_an_act_whose_process_was_killed_is_kept_as_begun(relay):
-    seen = []
-    with acting(relay.client, act_of("discard")):
-        seen.append(newest(relay).outcome)
+    seen = perform(relay.client, act_of("discard"), lambda _: newest(relay).outcome)
 
-    assert seen == ["begun"]
+    assert seen == "begun"
+
+
+def test_an_act_goes_on_when_redis_is_back_and_is_kept_once(relay):
+    attempts = []
+
+    def broken_twice(doing):
+        attempts.append(1)
+        doing.count += 1
+        if len(attempts) < 3:
+            raise RedisUnavailable("Redis is away.")
+        return doing.count
+
+    assert perform(relay.client, act_of("discard"), broken_twice) == 3
+    assert [(one.outcome, one.count) for one in read_acts(relay.client)] == [("done", 3)]
+
+
+def test_an_act_that_redis_keeps_from_its_end_says_what_to_do(relay):
+    def broken(_):
+        raise RedisUnavailable("Redis is away.", FAILOVER_SECONDS)
+
+    act = act_of("audience rename", "vip", arguments={"to": "club"})
+    with pytest.raises(RedisUnavailable, match="`segrelay audience rename vip` is not finished"):
+        perform(relay.client, act, broken, stands=True)
+    assert newest(relay).outcome == "begun"
+    assert [one.subject for one in read_unfinished(relay.client)] == ["vip"]
+
+    perform(
+        relay.client, act_of("audience rename", "vip", arguments={"to": "club"}), str, stands=True
+    )
+    assert read_unfinished(relay.client) == []
+
+
+def test_an_act_whose_answer_was_lost_is_neither_kept_nor_carried_out_again(relay):
+    act = act_of("audience set", "4f5a", arguments={"to": "vip"})
+
+    for _ in range(2):
+        assert carry_out(relay.client, act, keys.AUDIENCES, "HSET", "4f5a", "vip") == 1
+        assert len({note_act(relay.client, replace(act, outcome="begun")) for _ in range(2)}) == 1
+    assert relay.client.xlen(keys.ACTS) == 2
 
 
 def test_acts_are_kept_in_a_full_redis(relay, call):

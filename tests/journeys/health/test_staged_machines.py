@@ -92,6 +92,7 @@ def test_failures_of_machines_that_differ_are_named(tmp_path):
             )
             changed.write_text(SHIPPED)
             stage.cured()
+            stop_worker(other)  # killed amid a message, it would let another worker send it again
         finally:
             kill_group(other)
 

@@ -15,7 +15,8 @@ from tests.journeys.redis.test_sentinel import beside, succeeds
 from tests.nightly import amount
 from tests.waiting import until
 from worker.contract import keys
-from worker.contract.redis.connection import patience_seconds, wait_ready
+from worker.contract.redis.connection import wait_ready
+from worker.contract.redis.url import patience_seconds
 from worker.contract.settings import load_settings
 from worker.errors import RedisUnavailable
 

@@ -1,11 +1,16 @@
 """Acts of people, kept in a capped stream: who did what, when, to how many, and why.
 
 An act that is one command of Redis is kept by the script that carries it out. One of many steps is
-kept before its first step, and again at its end with what came of it.
+kept before its first step, and again at its end with what came of it. Both may be repeated where
+the answer was lost: what is kept already is neither kept nor carried out again.
+
+Acts that leave something half done if they are broken off stand in a hash of their own until they
+are done.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
@@ -23,19 +28,29 @@ DONE: Final = "done"
 BROKEN_OFF: Final = "broken off"
 _CARRY_OUT: Final = """\
 #!lua flags=allow-oom
--- Carries a command out and keeps the act, also in a full Redis.
--- KEYS[1] what the command changes; no matter without one  [2] acts
--- ARGV[1] acts that are kept  [2] the act as JSON  [3] 1 = keep it only if the command changed
---   something; then the command, without its key
+-- Carries a command out and keeps the act, also in a full Redis; once, however often it is called.
+-- KEYS[1] what the command changes; no matter without one  [2] acts  [3] unfinished acts
+-- ARGV[1] acts that are kept  [2] the act as JSON  [3] the mark of this call, the same each time it
+--   is repeated  [4] the field of an unfinished act; '' = it leaves nothing half done
+--   [5] 1 = the act is done  [6] 1 = keep it only if the command changed something; then the
+--   command, without its key
 -- Returns the command's answer; without one, the act's id.
-if #ARGV == 3 then
-  return redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*', 'a', ARGV[2])
+for _, row in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 100)) do
+  if row[2][3] == 'm' and row[2][4] == ARGV[3] then return tonumber(row[2][6]) or row[1] end
 end
-local answer = redis.call(ARGV[4], KEYS[1], unpack(ARGV, 5))
-if ARGV[3] == '0' or answer ~= 0 then
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*', 'a', ARGV[2])
+local answer = ''
+if #ARGV > 6 then answer = redis.call(ARGV[7], KEYS[1], unpack(ARGV, 8)) end
+local id = ''
+if ARGV[6] == '0' or answer ~= 0 then
+  id = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*',
+    'a', ARGV[2], 'm', ARGV[3], 'r', answer)
 end
-return answer
+if ARGV[4] ~= '' and ARGV[5] == '1' then
+  redis.call('HDEL', KEYS[3], ARGV[4])
+elseif ARGV[4] ~= '' then
+  redis.call('HSET', KEYS[3], ARGV[4], id .. '|' .. ARGV[2])
+end
+return answer == '' and id or answer
 """
 
 
@@ -53,6 +68,7 @@ class Act:
         outcome: `done`, `begun`, or `broken off`.
         ends: The id of the entry about its begin.
         at_ms: When, by Redis' clock; of one of many steps, when it began.
+        key: Tells it from all other acts; "" = it was kept by an earlier version.
     """
 
     what: str
@@ -64,19 +80,42 @@ class Act:
     outcome: str = DONE
     ends: str = ""
     at_ms: int = 0
+    key: str = ""
 
 
-def note_act(client: redis.Redis, act: Act) -> str:
+def note_act(client: redis.Redis, act: Act, *, stands: bool = False) -> str:
     """Keep an act; returns its id.
 
+    Args:
+        client: Redis.
+        act: The act.
+        stands: It leaves something half done until it is done.
+
     Raises:
-        RedisUnavailable: Redis can't be asked.
+        RedisUnavailable: Redis can't be asked; keeping it again is safe.
     """
+    field_name = "|".join((act.what, act.subject, *act.arguments.values())) if stands else ""
+    return str(_carried_out(client, act, keys.ACTS, field_name, 0).decode())
+
+
+def read_unfinished(client: redis.Redis) -> list[Act]:
+    """Return the acts that have left something half done, or are under way; the oldest first."""
     with redis_errors():
-        answer = run_script(
-            client, _CARRY_OUT, (keys.ACTS, keys.ACTS), (MOST_ACTS, orjson.dumps(asdict(act)), 0)
-        )
-    return str(answer.decode())
+        stored: Any = client.hvals(keys.UNFINISHED)
+    found = [text.partition(b"|")[::2] for text in stored]
+    acts = [replace(Act(**orjson.loads(text)), at_ms=_ms(entry_id)) for entry_id, text in found]
+    return sorted(acts, key=lambda act: act.at_ms)
+
+
+def _carried_out(
+    client: redis.Redis, act: Act, key: str, unfinished: str, only_if_changed: int, *command: Value
+) -> Any:
+    mark = f"{act.key or secrets.token_hex(8)}|{act.outcome}|{key}"
+    is_done = int(act.outcome == DONE)
+    names = (key, keys.ACTS, keys.UNFINISHED)
+    args = (MOST_ACTS, orjson.dumps(asdict(act)), mark, unfinished, is_done, only_if_changed)
+    with redis_errors():
+        return run_script(client, _CARRY_OUT, names, (*args, *command))
 
 
 def carry_out(
@@ -92,11 +131,9 @@ def carry_out(
         only_if_changed: Keep nothing if the answer is 0.
 
     Raises:
-        RedisUnavailable: Redis can't be asked.
+        RedisUnavailable: Redis can't be asked; carrying it out again is safe.
     """
-    args = (MOST_ACTS, orjson.dumps(asdict(act)), int(only_if_changed), *command)
-    with redis_errors():
-        return run_script(client, _CARRY_OUT, (key, keys.ACTS), args)
+    return _carried_out(client, act, key, "", int(only_if_changed), *command)
 
 
 def read_acts(client: redis.Redis) -> Iterator[Act]:
@@ -110,7 +147,7 @@ def read_acts(client: redis.Redis) -> Iterator[Act]:
     ends: dict[str, Act] = {}
     for entry_id, fields in rows:
         name = entry_id.decode()
-        act = replace(Act(**orjson.loads(fields[b"a"])), at_ms=int(name.partition("-")[0]))
+        act = replace(Act(**orjson.loads(fields[b"a"])), at_ms=_ms(entry_id))
         if act.ends:
             ends[act.ends] = act
         elif name in ends:
@@ -118,3 +155,7 @@ def read_acts(client: redis.Redis) -> Iterator[Act]:
             yield replace(act, count=end.count, outcome=end.outcome)
         else:
             yield act
+
+
+def _ms(entry_id: bytes) -> int:
+    return int(entry_id.partition(b"-")[0])

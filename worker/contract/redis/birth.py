@@ -169,5 +169,5 @@ def forget_losses(client: redis.Redis, act: Act) -> int:
     """
     with redis_errors():
         count = int(client.hlen(keys.LOST))
-    carry_out(client, replace(act, count=count), keys.LOST, "DEL", only_if_changed=True)
-    return count
+    done = carry_out(client, replace(act, count=count), keys.LOST, "DEL", only_if_changed=True)
+    return max(count, int(done))

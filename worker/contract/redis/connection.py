@@ -29,17 +29,12 @@ from worker.contract.redis.sentinels import (
     master_client,
 )
 from worker.contract.redis.slots import NoOwner
-from worker.contract.redis.url import RedisAddress, RedisNode, parse_redis_url
+from worker.contract.redis.url import RedisAddress, RedisNode, parse_redis_url, patience_seconds
 from worker.contract.settings.sections import RedisSettings
 from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import RedisMismatch, RedisUnavailable
 
 TIMEOUT_SECONDS: Final = 5.0
-READY_SECONDS: Final = 10.0
-"""Seconds that a command waits for a Redis that is starting or loading."""
-FAILOVER_SECONDS: Final = 60.0
-"""Seconds that a command waits for a new master: Sentinels notice a loss after 30 s."""
-
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 _START_SECONDS: Final = 30.0
@@ -53,6 +48,7 @@ _REFUSALS: Final[Mapping[str, str]] = {
     "READONLY": "is a read-only replica: redis.url has to name the master",
     "CLUSTERDOWN": "says that its cluster is down",
     "MASTERDOWN": "is a replica that has lost its master",
+    "UNBLOCKED": "is no longer the master: it became a replica while it was waited for",
     "NOREPLICAS": "has too few replicas for a write (min-replicas-to-write)",
     "BUSY": "is busy with a script",
     "NOPERM": "does not let this user do what is needed: widen its ACL",
@@ -60,6 +56,8 @@ _REFUSALS: Final[Mapping[str, str]] = {
     "LOADING": "is loading its data; wait",
 }
 """Messages for the error words of Redis that mean: not now, or not with this Redis."""
+_NO_LONGER_MASTER: Final = "cannot be used with replica instances"
+"""The error text of WAITAOF on a server that was the master when the write was sent to it."""
 _NO_MULTI: Final = "EXEC without MULTI"
 """The error text after a MULTI that the Redis user may not send."""
 
@@ -185,16 +183,18 @@ def redis_errors(where: str = "") -> Iterator[None]:
         RedisUnavailable: It is not there, loading, read-only, full, or refuses us.
     """
     name = f"Redis at {where}" if where else "Redis"
+    begun = time.monotonic()
     try:
         yield
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-        raise RedisUnavailable(f"{name} {_why_unreachable(error)}.") from error
+        waited_seconds = time.monotonic() - begun
+        raise RedisUnavailable(f"{name} {_why_unreachable(error)}.", waited_seconds) from error
     except redis.exceptions.ResponseError as error:
         refusal = _refusal(error)
         if refusal is None:
             raise
         # In a pipeline the library's message repeats the command, which may hold a profile.
-        raise RedisUnavailable(f"{name} {refusal}.") from None
+        raise RedisUnavailable(f"{name} {refusal}.", time.monotonic() - begun) from None
 
 
 def _why_unreachable(error: redis.exceptions.RedisError) -> str:
@@ -226,13 +226,10 @@ def _refusal(error: redis.exceptions.ResponseError) -> str | None:
         return _REFUSALS["CLUSTERDOWN"]
     if isinstance(error, redis.exceptions.NoPermissionError) or _NO_MULTI in str(error):
         return _REFUSALS["NOPERM"]
+    if _NO_LONGER_MASTER in str(error):
+        return _REFUSALS["UNBLOCKED"]
     answer = str(error).rpartition(" caused error: ")[2]
     return _REFUSALS.get(answer.partition(" ")[0])
-
-
-def patience_seconds(url: str) -> float:
-    """Return how long a command waits for a Redis that is away."""
-    return FAILOVER_SECONDS if parse_redis_url(url).found_by else READY_SECONDS
 
 
 def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.cluster import ClusterClient
 from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import run_script
+from worker.contract.redis.scripts import read_by_script
 from worker.contract.redis.slots import NoOwner
 
 MOVE_SECONDS: Final = 60.0
@@ -92,7 +92,7 @@ def read_keys(
         AnotherServer: The part has to be read anew.
         RedisUnavailable: Redis can't be asked, or the slot is being moved for long.
     """
-    call = _in_whole_slot if patient and isinstance(client, ClusterClient) else _as_it_is
+    call = _in_whole_slot if patient and isinstance(client, ClusterClient) else read_by_script
 
     def ask(cursor: bytes) -> ScanAnswer:
         args = ("SCAN", cursor, count, part.pattern, kind)
@@ -130,7 +130,7 @@ def scan_fields(
     def ask(cursor: bytes) -> ScanAnswer:
         with redis_errors():
             args = ("HSCAN", cursor, count)
-            answer: ScanAnswer = run_script(client, _SCAN, (key,), args)
+            answer: ScanAnswer = read_by_script(client, _SCAN, (key,), args)
             return answer
 
     for found in until_whole(lambda: _read(ask)):
@@ -160,12 +160,6 @@ def _read(ask: Callable[[bytes], ScanAnswer]) -> Iterator[list[bytes]]:
             return
 
 
-def _as_it_is(client: Redis, text: str, names: Sequence[str], args: Sequence[Any]) -> ScanAnswer:
-    with redis_errors():
-        answer: ScanAnswer = run_script(client, text, names, args)
-    return answer
-
-
 def _in_whole_slot(
     client: Redis, text: str, names: Sequence[str], args: Sequence[Any]
 ) -> ScanAnswer:
@@ -174,7 +168,7 @@ def _in_whole_slot(
     while True:
         with redis_errors():
             pipe = client.pipeline(transaction=False)
-            for words in (("MULTI",), ("EVAL", text, len(names), *names, *args), ("EXEC",)):
+            for words in (("MULTI",), ("EVAL_RO", text, len(names), *names, *args), ("EXEC",)):
                 pipe.execute_command(*words)  # type: ignore[no-untyped-call]
             answers = pipe.execute(raise_on_error=False)
             lost = [each for each in answers if isinstance(each, redis.exceptions.RedisError)]

@@ -40,6 +40,17 @@ def run_script(client: Redis, text: str, keys: Sequence[str | bytes], args: Sequ
         return client.eval(text, len(keys), *keys, *args)
 
 
+def read_by_script(
+    client: Redis, text: str, keys: Sequence[str | bytes], args: Sequence[Value]
+) -> Any:
+    """Run a script that only reads; a client that waits for a master repeats it on the next one."""
+    run: Any = client.execute_command
+    try:
+        return run("EVALSHA_RO", digest(text), len(keys), *keys, *args)
+    except NoScriptError:
+        return run("EVAL_RO", text, len(keys), *keys, *args)
+
+
 def run_each(
     client: Redis,
     text: str,

@@ -21,10 +21,12 @@ READS: Final = frozenset(
     (
         *("EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "INFO", "LLEN"),
         *("LRANGE", "MGET", "PING", "SCARD", "SMEMBERS", "TIME", "XLEN", "XRANGE"),
-        *("XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
+        *("XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE", "HVALS", "PTTL"),
+        *("EVAL_RO", "EVALSHA_RO", "SCRIPT LOAD", "MULTI", "EXEC"),
     )
 )
-"""Commands that only read, so they may be repeated on a new master; not SCAN with its cursor."""
+"""Commands that change no data, so they may be repeated on a new master; not SCAN with its cursor.
+A MULTI holds nothing that is not named here itself."""
 _NO_REPLICAS: Final = "NOREPLICAS"
 
 

@@ -27,7 +27,7 @@ _WAIT: Final = "WAITAOF"
 _LOAD: Final = "SCRIPT LOAD"
 _TO_ALL: Final = frozenset({"DBSIZE", "FLUSHALL", "FLUSHDB", "INFO", "KEYS", _LOAD})
 _KEYLESS: Final = frozenset({"CONFIG GET", "CONFIG SET", "PING", "TIME", "CLUSTER"})
-_SCRIPTS: Final = frozenset({"EVAL", "EVALSHA"})
+_SCRIPTS: Final = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 _SCRIPT_KEY: Final = 3
 _UNKNOWN_HOSTS: Final = ("", "?")
 

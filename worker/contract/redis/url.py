@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, cast
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
+from worker.contract.patience import FAILOVER_SECONDS, READY_SECONDS
 from worker.contract.settings.values.fields import REDIS_SCHEMES
 from worker.contract.settings.values.urls import masked
 from worker.errors import ConfigurationInvalid
@@ -240,3 +241,8 @@ def _is_nat(text: str) -> bool:
     with suppress(ValueError):
         return bool(list(_nat_pairs(text))) or not text
     return False
+
+
+def patience_seconds(url: str) -> float:
+    """Return how long a command waits for a Redis that is away."""
+    return FAILOVER_SECONDS if parse_redis_url(url).found_by else READY_SECONDS

@@ -72,8 +72,14 @@ def partitions(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def clocks(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield machines whose clock differs from that of Redis."""
-    ahead = {one["host"]: float(one["clock_ahead_seconds"]) for one in facts.status["processes"]}
+    """Yield machines whose clock differs from that of Redis.
+
+    Machines may share a name, as containers or clones do: the process that is furthest off counts.
+    """
+    ahead: dict[str, float] = {}
+    for one in facts.status["processes"]:
+        seconds = float(one["clock_ahead_seconds"])
+        ahead[one["host"]] = max(ahead.get(one["host"], 0.0), seconds, key=abs)
     ahead.setdefault("this machine", facts.redis.clock_ahead_seconds)
     for host, seconds in ahead.items():
         if abs(seconds) >= CLOCK_SECONDS:

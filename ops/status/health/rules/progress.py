@@ -11,6 +11,7 @@ from ops.status.health.facts import Facts
 from ops.status.health.problem import ATTENTION, ILL, HealthProblem
 from ops.status.meter import Pace
 from worker.contract.processes.progress import sample_before
+from worker.contract.redis.acts import BEGUN
 
 STANDS_STILL_MS: Final = 120_000
 """Milliseconds without a settled delivery after which due work counts as stalled."""
@@ -28,6 +29,8 @@ SLOWER_TIMES: Final = 3.0
 SLOW_SECONDS: Final = 0.5
 SLOW_ILL_SECONDS: Final = 2.0
 OLD_SAMPLE_MS: Final = 60_000
+UNFINISHED_MS: Final = 60_000
+"""Milliseconds after which an act that was begun is named; an ordinary one has ended by then."""
 NOT_RENAMED_MS: Final = 86_400_000
 """Milliseconds for which it stays a problem that a person could not be renamed."""
 _NONE_SETTLED: Final = (
@@ -170,6 +173,32 @@ def stopped_renamings(facts: Facts) -> Iterator[HealthProblem]:
     )
     mend = "segrelay person rename OLD NEW, or --file CSV"
     yield HealthProblem("rename_stopped", ATTENTION, "", message, mend, since_ms)
+
+
+def unfinished_acts(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield the renamings of audiences and destinations that were begun and not finished."""
+    for act in facts.unfinished:
+        if act.outcome == BEGUN and facts.now_ms - act.at_ms < UNFINISHED_MS:
+            continue
+        new = act.arguments["to"]
+        message = (
+            f"its renaming to '{new}' was begun by {act.by} and is not finished, so that a part of"
+            " it stands under either name; unless somebody is at it now, give the command again"
+        )
+        mend = f"segrelay {act.what} {act.subject} {new}"
+        yield HealthProblem("rename_unfinished", ATTENTION, act.subject, message, mend, act.at_ms)
+
+
+def aborted_jobs(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield aborted jobs of which deliveries still wait: the command broke off in between."""
+    for job, one in facts.status["jobs"].items():
+        if one["state"] == "aborted" and one["waiting"]:
+            message = (
+                f"it was aborted, and {one['waiting']:,} of its deliveries were not discarded; give"
+                " the command again"
+            )
+            mend = f"segrelay backfill abort {job}"
+            yield HealthProblem("abort_unfinished", ATTENTION, job, message, mend)
 
 
 def not_renamed(facts: Facts) -> Iterator[HealthProblem]:

@@ -15,7 +15,7 @@ from tests.integration.ops.moving.stock import drain as drain_all
 from tests.integration.ops.moving.stock import six, stock
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
-from worker.adapters.redis.addresses import former_names, note_addresses
+from worker.adapters.redis.addresses import former_names, note_addresses, shut_renamed
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.settings import load_settings
 from worker.errors import OperationsMustAct, UsageWrong
@@ -169,7 +169,9 @@ def test_nothing_is_renamed_while_a_worker_drains_the_old_name(renamed):
     lease.hold()
 
     with pytest.raises(OperationsMustAct, match="worker:7 goes on working on partition 1"):
-        Renaming(renamed.client, renamed.settings, "insider", "insider-eu").run()
+        Renaming(
+            renamed.client, renamed.settings, "insider", "insider-eu", patience_seconds=0.2
+        ).run()
 
     assert renamed.status()["waiting"] == PEOPLE + 1
     assert not renamed.client.hlen(PartitionKeys("insider-eu", 0).counts)
@@ -179,6 +181,41 @@ def test_a_destination_with_the_same_address_is_recognised(renamed):
     assert former_names(renamed.client, renamed.settings) == {"insider-eu": "insider"}
     found = read_status(renamed.client, renamed.settings)
     assert found["former_names"] == {"insider-eu": "insider"}
+
+
+def test_nothing_is_delivered_under_a_new_name_before_the_rename(renamed, call):
+    assert shut_renamed(renamed.client, renamed.settings) == {"insider-eu": "insider"}
+    note_addresses(renamed.client, renamed.settings)
+    before = renamed.status()["delivered"]
+    drain(renamed)
+    assert renamed.status()["delivered"] == before
+    assert former_names(renamed.client, renamed.settings) == {"insider-eu": "insider"}
+
+    run(call)
+    drain(renamed)
+    assert renamed.status()["waiting"] == 0
+    assert shut_renamed(renamed.client, renamed.settings) == {}
+
+
+def test_two_destinations_that_are_both_configured_may_share_an_address(relay):
+    relay.configure(other=True)
+    note_addresses(relay.client, relay.settings)
+    relay.configure()
+
+    assert former_names(relay.client, relay.settings) == {}
+
+
+def test_a_name_that_is_shut_is_open_again_where_both_are_configured(renamed):
+    shut_renamed(renamed.client, renamed.settings)
+    lease = PartitionKeys("insider-eu", 0).lease
+    assert renamed.client.hget(lease, "token") == b"renamed-from:insider"
+
+    text = renamed.settings.source.read_text()
+    both = text + text[text.index("[destinations.") : text.index("[triggers")].replace("-eu", "")
+    renamed.settings.source.write_text(both)
+    renamed.settings = load_settings(renamed.settings.source, environ={})
+    assert shut_renamed(renamed.client, renamed.settings) == {}
+    assert not renamed.client.hexists(lease, "token")
 
 
 @pytest.mark.usefixtures("renamed")

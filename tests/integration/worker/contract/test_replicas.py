@@ -15,9 +15,9 @@ from worker.adapters.redis import scripts
 from worker.contract.events import Header
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.accept import NewDelivery
-from worker.contract.redis.connection import connect, connect_async, wait_ready
+from worker.contract.redis.connection import connect, connect_async, redis_errors, wait_ready
 from worker.contract.words import Direction
-from worker.errors import NotReplicated
+from worker.errors import NotReplicated, RedisUnavailable
 
 KEYS = PartitionKeys("insider", 0)
 WRITES = "return redis.call('SET', KEYS[1], ARGV[1])"
@@ -90,6 +90,16 @@ def test_a_script_of_a_worker_waits_too(servers):
     assert asyncio.run(run(1)) == b"OK"
     with pytest.raises(NotReplicated):
         asyncio.run(run(2))
+
+
+def test_a_master_that_became_a_replica_is_away_for_those_who_wait_for_replicas(servers):
+    replica = next(port for port in servers.servers if port != servers.master())
+    with (
+        closing(connect(url_of(replica))) as one,
+        pytest.raises(RedisUnavailable, match="no longer the master"),
+        redis_errors(),
+    ):
+        one.execute_command("WAITAOF", 0, 1, 10)
 
 
 def test_missing_replicas_are_told(servers):

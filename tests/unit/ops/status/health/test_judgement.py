@@ -1,5 +1,6 @@
 """Each problem, from the facts that make it one."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from ops.status.health.problem import ATTENTION, ILL, HealthProblem, line_of
 from producer.sync.run import Phase, Run
 from worker.contract.processes.progress import Sample
 from worker.contract.processes.receivers import Receivers
+from worker.contract.redis.acts import BEGUN, BROKEN_OFF, Act
 from worker.contract.redis.birth import Loss
 
 NOW = 1_800_000_000_000
@@ -25,6 +27,7 @@ WORKER = {
     "clock_ahead_seconds": 0,
     "refused_messages": 0,
 }
+OTHER = WORKER | {"pid": 8}
 TRIGGER: dict[str, Any] = {
     "state": "ok",
     "reason": "",
@@ -122,6 +125,9 @@ FEW_DEAD = samples(
     {"dead|vip|refused": 12, "delivered|vip": 900}, {"dead|vip|refused": 2, "delivered|vip": 0}
 )
 STILL = samples(*[{"waits": 9, "settled": 4, "waits|load": 5, "job|load": 3}] * 4)
+RENAME = Act(
+    "audience rename", "ann", "vip", arguments={"to": "club"}, outcome=BEGUN, at_ms=NOW - 61_000
+)
 WELL = facts()
 
 CASES = [
@@ -131,6 +137,8 @@ CASES = [
     (facts(worker(version="0.9")), "worker_version", ATTENTION),
     (facts(worker(clock_ahead_seconds=-8)), "clock_differs", ATTENTION),
     (facts(worker(clock_ahead_seconds=90)), "clock_differs", ILL),
+    (facts({"processes": [WORKER | {"clock_ahead_seconds": 600}, OTHER]}), "clock_differs", ILL),
+    (facts({"processes": [OTHER, WORKER | {"clock_ahead_seconds": -600}]}), "clock_differs", ILL),
     (facts(**redis(clock_ahead_seconds=90.0)), "clock_differs", ILL),
     (facts(destination(state="paused")), "destination_paused", ILL),
     (facts(destination(state="broken")), "destination_broken", ILL),
@@ -155,6 +163,9 @@ CASES = [
     (facts(samples=answers((104, 23_200), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ATTENTION),
     (facts(samples=answers((3, 9_000), (0, 0), (0, 0), (0, 0))), "answers_slow", ILL),
     (facts(stopped_renamings={"0a": NOW - 130_000}), "rename_stopped", ATTENTION),
+    (facts(unfinished=[RENAME]), "rename_unfinished", ATTENTION),
+    (facts(unfinished=[replace(RENAME, outcome=BROKEN_OFF)]), "rename_unfinished", ATTENTION),
+    (facts(job("aborted")), "abort_unfinished", ATTENTION),
     (facts(renamed(refused=1, refused_ms=NOW - 1_000)), "not_renamed", ATTENTION),
     (facts(renamed(waiting=1, problem="401")), "renaming_waits", ATTENTION),
     (facts(workers_wanted=2), "too_few_workers", ATTENTION),

@@ -19,6 +19,14 @@ from worker.errors import RedisUnavailable
         (exceptions.NoPermissionError("no permissions"), "ACL"),
         (exceptions.ResponseError("MISCONF Errors writing to the AOF file"), "free some space"),
         (exceptions.ResponseError("NOREPLICAS Not enough good replicas"), "too few replicas"),
+        (
+            exceptions.ResponseError("UNBLOCKED force unblock from blocking operation"),
+            "no longer the master",
+        ),
+        (
+            exceptions.ResponseError("WAITAOF cannot be used with replica instances. Please"),
+            "no longer the master",
+        ),
         (exceptions.ResponseError("BUSY Redis is busy running a script."), "busy with a script"),
     ],
 )
@@ -46,6 +54,7 @@ def test_the_command_that_a_pipeline_puts_into_its_error_is_not_repeated():
         exceptions.NoScriptError("No matching script"),
         exceptions.ResponseError("WRONGTYPE Operation against a key"),
         exceptions.WatchError("changed"),
+        exceptions.ResponseError("WAITAOF cannot be used when numlocal is set"),
         ValueError("ours"),
     ],
 )
