@@ -45,7 +45,7 @@ up: setup ## Run Redis, a worker, and the receiver and Flower if configured
 	$(BIN)/segrelay up
 
 docs: setup ## Write the pages in docs/ that are made from the code anew
-	$(BIN)/python -m ops.reference
+	$(BIN)/python -m tools.reference
 
 check: setup ## Check style, types, imports and rules about the code, and that all tests can be collected
 	@$(MAKE) --no-print-directory --jobs 5 ruff types layers house collect
@@ -91,18 +91,18 @@ newest: ## Run the unit tests on the newest Python of this machine, in an enviro
 	$(MAKE) unit PYTHON=$(or $(NEWEST),$(PYTHON)) VENV=.venv-newest
 
 bench: setup ## Measure several times, all but what takes very long (SCENARIO="end-to-end triggers", ARGS="--runs 3 --events 50000 --plots docs/plots")
-	$(BIN)/python -m ops.bench $(SCENARIO) $(ARGS)
+	$(BIN)/python -m tools.bench $(SCENARIO) $(ARGS)
 
 bench-peers: setup ## Measure beside what a person could choose instead (ARGS="--runs 3")
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r ops/bench/peers/requirements.txt
-	PEER_PYTHON=$(abspath $(PEERS)/bin/python) $(BIN)/python -m ops.bench.peers $(ARGS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/bench/peers/requirements.txt
+	PEER_PYTHON=$(abspath $(PEERS)/bin/python) $(BIN)/python -m tools.bench.peers $(ARGS)
 
 chaos: setup ## Kill, stop and break everything, and count what is wrong (ARGS="--events 100000")
-	$(BIN)/python -m ops.chaos $(ARGS)
+	$(BIN)/python -m tools.chaos $(ARGS)
 
 fuzz: setup ## Compare compiled templates with the engines on random ones (ARGS="--seed 1 --seconds 60")
-	$(BIN)/python -m ops.fuzz $(ARGS)
+	$(BIN)/python -m tools.fuzz $(ARGS)
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from redis import Redis
 
-    from worker.contract.settings import Settings
+    from segrelay.worker.contract.settings import Settings
 
 _SECONDS: Final = 3.0
 """Seconds that a completion may take: the person waits for the cursor meanwhile."""
@@ -32,13 +32,13 @@ def _completing(*readers: Callable[[], Iterable[str]]) -> Completion:
 
 
 def _templates() -> Iterable[str]:
-    from ops.templates.workspace import names_in  # noqa: PLC0415 - only who completes needs it
+    from segrelay.ops.templates.workspace import names_in  # noqa: PLC0415 - only who completes needs it
 
     return names_in(_settings().templates_folder)
 
 
 def _known_audiences() -> Iterable[str]:
-    from ops.audiences.membership import AudienceCounts, slugs  # noqa: PLC0415 - see above
+    from segrelay.ops.audiences.membership import AudienceCounts, slugs  # noqa: PLC0415 - see above
 
     with _opened() as (settings, client):
         return slugs(settings, client, AudienceCounts())
@@ -51,21 +51,21 @@ def _configured_audiences() -> set[str]:
 
 
 def _jobs() -> Iterable[str]:
-    from producer.backfill.book import JobBook  # noqa: PLC0415 - see above
+    from segrelay.producer.backfill.jobs import JobStore  # noqa: PLC0415 - see above
 
     with _opened() as (_, client):
-        return JobBook(client).names()
+        return JobStore(client).names()
 
 
 def _settings() -> Settings:
-    from worker.contract.settings import load_settings  # noqa: PLC0415 - see above
+    from segrelay.worker.contract.settings import load_settings  # noqa: PLC0415 - see above
 
     return load_settings()
 
 
 @contextmanager
 def _opened() -> Iterator[tuple[Settings, Redis]]:
-    from ops.state.opened import already_there  # noqa: PLC0415 - see above
+    from segrelay.ops.state.opened import already_there  # noqa: PLC0415 - see above
 
     with already_there() as opened:
         yield opened

@@ -11,7 +11,7 @@ _INTERRUPTED: Final = 130
 def run() -> None:
     """Load the command line and run it."""
     try:
-        from ops.main import run as run_commands  # noqa: PLC0415 - loading is what may end
+        from segrelay.ops.main import run as run_commands  # noqa: PLC0415 - loading is what may end
     except KeyboardInterrupt:
         raise SystemExit(_INTERRUPTED) from None
     run_commands()

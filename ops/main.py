@@ -8,10 +8,10 @@ from typing import Annotated, Final
 
 import typer
 
-from ops.completion import COMPLETED
-from ops.terminal.console import run_guarded
-from ops.terminal.lazy import LazyCommand, LazyGroup
-from ops.terminal.options import ConfigFile, Real, use_config
+from segrelay.ops.completion import COMPLETED
+from segrelay.ops.terminal.console import run_guarded
+from segrelay.ops.terminal.lazy import LazyCommand, LazyGroup
+from segrelay.ops.terminal.options import ConfigFile, Real, use_config
 
 
 def _listed_under(part: str) -> Callable[..., LazyCommand]:
@@ -29,18 +29,18 @@ _begin, _run, _feed, _operate = map(_listed_under, ("Begin", "Run", "Feed", "Ope
 
 COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "init": _begin(
-        "ops.config.init:init",
+        "segrelay.ops.config.commands:init",
         "Write a first configuration into a folder.",
         "segrelay init my-relay",
     ),
     "config": _begin(
-        "ops.config.commands:app",
+        "segrelay.ops.config.commands:app",
         "Check or show the configuration.",
         "segrelay config check",
         "segrelay config check --live",
     ),
     "template": _begin(
-        "ops.templates.commands:app",
+        "segrelay.ops.templates.commands:app",
         "Write, try, test, check, compare and push templates.",
         "segrelay template new vip --from insider/enter",
         "segrelay template check vip --fix",
@@ -49,144 +49,144 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay template diff HEAD~1 vip --waiting",
     ),
     "demo": _begin(
-        "ops.demo.command:demo",
+        "segrelay.ops.demo.command:demo",
         "Show backfill, webhooks and sync on invented people.",
         "segrelay demo",
         "segrelay demo --events 20000 --people 5000",
     ),
     "sandbox": _begin(
-        "ops.sandbox.control:app",
+        "segrelay.ops.sandbox:app",
         "Run, switch and look at a stand-in for all destinations and Lytics.",
         "segrelay sandbox --error 500=0.05 --latency 0.1",
         "segrelay sandbox outage 5m",
         'segrelay sandbox answer --to crm --status 422 --body \'{"message": "no plan"}\'',
     ),
-    "up": _run("ops.run.up:up", "Run Redis, a worker and what else is configured."),
+    "up": _run("segrelay.ops.run.up:up", "Run Redis, a worker and what else is configured."),
     "worker": _run(
-        "ops.run.worker:worker",
+        "segrelay.ops.run.worker:worker",
         "Run a worker; takes Celery's options.",
         "segrelay worker --concurrency 4",
         passes_options=True,
     ),
     "serve": _run(
-        "ops.run.serve:serve",
+        "segrelay.ops.run.serve:serve",
         "Receive Lytics' webhooks.",
         "segrelay serve",
         "segrelay serve --check --url https://relay.example.com/v1/lytics",
     ),
-    "flower": _run("ops.flower.command:flower", "Run Flower, which shows the workers."),
+    "flower": _run("segrelay.ops.flower:flower", "Run Flower, which shows the workers."),
     "metrics": _run(
-        "ops.metrics.command:metrics",
+        "segrelay.ops.metrics.page:metrics",
         "Serve metrics for Prometheus.",
         "segrelay metrics",
         "curl http://127.0.0.1:9464/metrics",
     ),
     "redis": _run(
-        "ops.run.redis:app",
+        "segrelay.ops.run.redis:app",
         "Start, find or stop the embedded Redis.",
         "segrelay redis status",
         'redis-cli -u "$(segrelay redis url)"',
     ),
     "send": _feed(
-        "ops.send.command:send",
+        "segrelay.ops.send.command:send",
         "Send a file of webhook payloads, or a pipe.",
         "segrelay send events.ndjson --wait",
         "segrelay send members.ndjson --job november",
     ),
     "backfill": _feed(
-        "ops.backfill.commands:app",
+        "segrelay.ops.backfill.commands:app",
         "Bring whole files in, as jobs that can be stopped and resumed.",
         "segrelay backfill start vip.csv --audience vip --as-of 2026-11-25T06:00:00Z --wait",
         "segrelay backfill start 'export/*.json.gz' --audience vip --as-of now --canary 100",
         "segrelay backfill resume vip",
     ),
     "quarantine": _feed(
-        "ops.quarantine.commands:app",
+        "segrelay.ops.quarantine:app",
         "See, replay or discard events that could not be placed.",
         "segrelay quarantine list --since 2h",
         "segrelay quarantine replay --reason no_trigger",
     ),
     "audience": _feed(
-        "ops.audiences.commands:app",
+        "segrelay.ops.audiences.commands:app",
         "See, rename or retire audiences, and say what ids stand for.",
         "segrelay audience set 4f5a4fb1d0 vip",
     ),
     "sync": _feed(
-        "ops.sync.commands:app",
+        "segrelay.ops.sync:app",
         "Compare audiences with Lytics again and again.",
         "segrelay sync run vip",
         "segrelay sync status",
     ),
     "status": _operate(
-        "ops.status.command:status",
+        "segrelay.ops.status.command:status",
         "Show what was delivered, what waits and what is wrong.",
         "segrelay status --watch",
         "segrelay status --check",
     ),
     "audit": _operate(
-        "ops.audit.command:audit",
+        "segrelay.ops.audit:audit",
         "Show what people did, when, and why.",
         "segrelay audit --since 1d",
         "segrelay audit --what dlq --by ann@relay-1",
     ),
     "pause": _operate(
-        "ops.pause.commands:pause",
+        "segrelay.ops.pause:pause",
         "Stop sending to a destination or for a trigger.",
         'segrelay pause insider --reason "maintenance until noon"',
     ),
     "resume": _operate(
-        "ops.pause.commands:resume",
+        "segrelay.ops.pause:resume",
         "Send again, beginning with one request to see whether it works.",
         "segrelay resume insider",
         "segrelay resume --all",
     ),
     "dlq": _operate(
-        "ops.letters.commands:app",
+        "segrelay.ops.dead_letters.commands:app",
         "See, replay or discard dead letters.",
         "segrelay dlq causes",
         "segrelay dlq replay --cause 3f2a91c0 --dry-run",
         "segrelay dlq discard --trigger vip-enter --since 2h",
     ),
     "why": _operate(
-        "ops.why.command:why",
+        "segrelay.ops.why.command:why",
         "Tell everything that is known about one person.",
         "segrelay why ann@example.com",
     ),
     "person": _operate(
-        "ops.person.commands:app",
+        "segrelay.ops.person.commands:app",
         "Rename people, at Insider and in Redis, or erase them.",
         "segrelay person rename ann@example.com ann.lee@example.com",
         "segrelay person rename --file changes.csv --json",
         "segrelay person erase ann@example.com --anonymize",
     ),
     "try": _operate(
-        "ops.trial.command:try_",
+        "segrelay.ops.preview.command:try_",
         "Try one person's event, or send it.",
         "segrelay try samples/enter.json --trigger vip-enter",
     ),
     "reconcile": _operate(
-        "ops.reconcile.command:reconcile",
+        "segrelay.ops.reconcile:reconcile",
         "Compare an audience at Lytics with what was delivered.",
         "segrelay reconcile vip --insider",
         "segrelay reconcile vip --repair",
     ),
     "verify": _operate(
-        "ops.verify.command:verify",
+        "segrelay.ops.verify:verify",
         "Compare what Insider holds with the ledger.",
         "segrelay verify --sample 500",
     ),
     "discard": _operate(
-        "ops.moving.commands:discard",
+        "segrelay.ops.moving.commands:discard",
         "Take back deliveries that are waiting.",
         "segrelay discard --job november",
     ),
     "trigger": _operate(
-        "ops.moving.commands:trigger_app",
+        "segrelay.ops.moving.commands:trigger_app",
         "Move deliveries that their trigger does not want any more.",
         "segrelay trigger move vip-enter vips-enter",
     ),
     "destination": _operate(
-        "ops.moving.commands:destination_app",
+        "segrelay.ops.moving.commands:destination_app",
         "Give a destination another name.",
         "segrelay destination rename insider insider-eu",
     ),

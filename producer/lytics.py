@@ -21,9 +21,9 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from producer.events.times import FUTURE_TOLERANCE_US, MICROSECONDS
-from worker.contract.settings import LyticsSettings
-from worker.errors import LyticsRefused, LyticsUnavailable, ScanExpired
+from segrelay.producer.events.values import FUTURE_TOLERANCE_US, MICROSECONDS
+from segrelay.worker.contract.settings import LyticsSettings
+from segrelay.worker.errors import LyticsRefused, LyticsUnavailable, ScanExpired
 
 PAGE_ROWS: Final = 100
 """The largest number of rows in a page of a scan (lytics.md, section 3)."""

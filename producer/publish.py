@@ -2,7 +2,7 @@
 
 From an application of your own, with the `segrelay.toml` that the commands use:
 
-    from producer.publish import open_publisher
+    from segrelay.producer.publish import open_publisher
 
     with open_publisher() as publisher:
         published = publisher.publish([payload])  # a dict as JSON text, see `publish`
@@ -19,13 +19,10 @@ from types import MappingProxyType
 
 from redis import Redis
 
-from producer.doorbell import CeleryDoorbell, Doorbell
-from producer.events.payloads import Payload, Refused
-from producer.events.rows import RowMeaning
-from producer.publishing.audiences import AudienceBook
-from producer.publishing.drafting import Drafter
-from producer.publishing.matching import Recipient
-from producer.publishing.published import (
+from segrelay.producer.events.payloads import Payload, Refused, RowForm
+from segrelay.producer.publishing.audiences import AudienceStore
+from segrelay.producer.publishing.drafting import Drafter, Recipient
+from segrelay.producer.publishing.published import (
     AS_USUAL,
     Draft,
     MemberChange,
@@ -36,27 +33,27 @@ from producer.publishing.published import (
     joined,
     published_of,
 )
-from producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
-from producer.publishing.room import NoRoom, Room, RoomMeter
-from producer.publishing.writing import JobPosition, write
-from worker.contract.events import Event
-from worker.contract.people.seen_fields import SeenFields
-from worker.contract.redis.accept import Roll
-from worker.contract.redis.claim import claim, learn_numbering, settled_numbering
-from worker.contract.redis.connection import connect, resolve_url, wait_ready
-from worker.contract.redis.scripts import Value
-from worker.contract.settings import Settings, load_settings
-from worker.contract.words import LIVE, Direction, job_of_lane, kind_of_lane
-from worker.errors import PartitionsChange, PayloadRefused, RedisUnavailable
+from segrelay.producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
+from segrelay.producer.publishing.writing import JobPosition, NoRoom, Room, RoomMeter, write
+from segrelay.producer.wakeups import CeleryWaker, Waker
+from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.people import SeenFields
+from segrelay.worker.contract.redis.accept import Roll
+from segrelay.worker.contract.redis.claim import claim, learn_numbering, settled_numbering
+from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
+from segrelay.worker.contract.redis.scripts import Value
+from segrelay.worker.contract.settings import Settings, load_settings
+from segrelay.worker.contract.words import LIVE, Direction, job_of_lane, kind_of_lane
+from segrelay.worker.errors import PartitionsChange, PayloadRefused, RedisUnavailable
 
 
 class Publisher:
     """Publishes for one configuration; in one thread, and `draft_rows` beside it in another.
 
     Args:
-        client: Of the Redis of the configuration, from `worker.contract.redis.connection.connect`.
+        client: Of the Redis of the configuration, from `segrelay.worker.contract.redis.connection.connect`.
         settings: The configuration.
-        doorbell: Rung for partitions whose bell was silent; Celery's if not given.
+        wake-up: Rung for partitions whose bell was silent; Celery's if not given.
         dry_run: Say what would come of everything, and write nothing.
     """
 
@@ -65,15 +62,15 @@ class Publisher:
         client: Redis,
         settings: Settings,
         *,
-        doorbell: Doorbell | None = None,
+        waker: Waker | None = None,
         dry_run: bool = False,
     ) -> None:
         self._client = client
         self._settings = settings
-        self._doorbell = doorbell or CeleryDoorbell(settings)
+        self._waker = waker or CeleryWaker(settings)
         self._dry_run = dry_run
         self._fill = RoomMeter(client, settings)
-        self.audiences = AudienceBook(client, told=settings.told_ids, learns=not dry_run)
+        self.audiences = AudienceStore(client, told=settings.told_ids, learns=not dry_run)
         self._drafter = Drafter(settings, self.audiences, self._fill)
         self._quarantine = Quarantine(client)
         self._claimed = dry_run
@@ -95,7 +92,7 @@ class Publisher:
         position: int | None = None,
         source: str = "",
     ) -> Published:
-        """Write the deliveries of events into Redis, quarantine other input, and ring the doorbell.
+        """Write the deliveries of events into Redis, quarantine other input, and ring the wake-up.
 
         Args:
             payloads: JSON texts, payloads that were parsed, or events. A payload is what Lytics'
@@ -123,7 +120,7 @@ class Publisher:
         return self._carried_out(draft, JobPosition(job_of_lane(options.lane), position, source))
 
     def draft_rows(
-        self, rows: Iterable[Payload], membership: RowMeaning | None, options: PublishOptions
+        self, rows: Iterable[Payload], membership: RowForm | None, options: PublishOptions
     ) -> Draft:
         """Draft the deliveries of a block of a job's rows, for `write_draft`.
 
@@ -275,8 +272,8 @@ class Publisher:
             self._keep(draft)
             written = self._written(draft, progress, rolls)
             self._fill.add(written.accepted)
-            self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
-            self._ring(written.rang, draft.lane)
+            self._seen.intent(each.profile for group in draft.deliveries.values() for each in group)
+            self._wake(written.rang, draft.lane)
         return published_of(draft, written)
 
     def _keep(self, draft: Draft) -> None:
@@ -297,9 +294,9 @@ class Publisher:
             learn_numbering(self._client, self._settings)
             raise
 
-    def _ring(self, places: Iterable[PartitionAddress], lane: str) -> None:
+    def _wake(self, places: Iterable[PartitionAddress], lane: str) -> None:
         for destination, partition in places:
-            self._doorbell.ring(destination, partition, queue=kind_of_lane(lane))
+            self._waker.wake(destination, partition, queue=kind_of_lane(lane))
 
 
 @contextmanager

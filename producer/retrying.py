@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Final
 
-from producer.events.payloads import Refused
-from producer.publish import Publisher
-from producer.publishing.published import PublishOptions
-from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
-from worker.contract.events import Event
+from segrelay.producer.events.payloads import Refused
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
+from segrelay.worker.contract.events import Event
 
 _RECORDS_A_CALL: Final = 500
 

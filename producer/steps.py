@@ -15,11 +15,10 @@ from typing import Any, Final
 
 from redis import Redis
 
-from worker.contract import keys
-from worker.contract.redis.clock import now_ms
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import run_script
-from worker.errors import LeaseLost
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import now_ms, redis_errors
+from segrelay.worker.contract.redis.scripts import run_script
+from segrelay.worker.errors import LeaseLost
 
 STEP_SECONDS: Final = 5.0
 """The seconds after which a step begins no further request; one takes at most five more."""
@@ -51,7 +50,7 @@ def wait_seconds(failures: int) -> float:
     return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(failures, 9))
 
 
-class StepBook:
+class StepStore:
     """The state and the lock, in Redis, of one piece of work that is done in steps.
 
     Args:
@@ -65,14 +64,14 @@ class StepBook:
     def __init__(self, client: Redis, key: str, shown: str) -> None:
         self._client = client
         self._key = key
-        self._bell = keys.bell(key)
+        self._wakeup = keys.wakeup(key)
         self._shown = shown
         self._token = secrets.token_hex(8)
         self.epoch = 0
 
     def take(self) -> tuple[bytes, int] | None:
         """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""
-        at_ms, *taken = self._call("take", (self._key, self._bell), self._token, LOCK_MS)
+        at_ms, *taken = self._call("take", (self._key, self._wakeup), self._token, LOCK_MS)
         if not taken:
             return None
         self.epoch = int(taken[0])

@@ -1,7 +1,7 @@
 """The producer's Celery tasks: steps of syncs, and of shipping responses.
 
 They run in the workers, one at a time in a node. A worker imports this module by its name
-(`TASKS_MODULES` of `worker.contract.celery.messages`). Losing a message is harmless, since the
+(`TASKS_MODULES` of `segrelay.worker.contract.celery`). Losing a message is harmless, since the
 sweep starts what is due; so is running two steps at once, since each has a lock.
 """
 
@@ -16,15 +16,20 @@ import structlog
 from celery import shared_task
 from redis import Redis
 
-from producer.publish import Publisher
-from producer.shipping import shipping_for
-from producer.sync.opening import syncing_for
-from worker.contract.celery.messages import Errand, Turn, Turns
-from worker.contract.celery.options import ResultLine
-from worker.contract.celery.wire import RESPONSES_TASK, SYNC_TASK
-from worker.contract.redis.connection import connect, resolve_url
-from worker.errors import Bug, SegrelayError
-from worker.logs import log_bug
+from segrelay.producer.publish import Publisher
+from segrelay.producer.response_export import response_export_for
+from segrelay.producer.sync.step import syncing_for
+from segrelay.worker.contract.celery import (
+    RESPONSES_TASK,
+    SYNC_TASK,
+    BackgroundJob,
+    ResultLine,
+    Turn,
+    Turns,
+)
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.errors import Bug, SegrelayError
+from segrelay.worker.logs import log_bug
 
 LOG: Final = structlog.get_logger()
 NO_TURN: Final = "no free slot"
@@ -48,19 +53,21 @@ def _tools(node: Turns) -> _Tools:
 
 @shared_task(name=SYNC_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
 def sync(self: Any, name: str) -> ResultLine:
-    """Do one step of a sync, and ring for the next."""
-    return do_errand(self.app.segrelay, Errand(SYNC_TASK, name), _sync_step)
+    """Do one step of a sync, and wake the next."""
+    return do_background_job(self.app.segrelay, BackgroundJob(SYNC_TASK, name), _sync_step)
 
 
 @shared_task(name=RESPONSES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
 def responses(self: Any, destination: str) -> ResultLine:
-    """Ship some of a destination's responses, and ring for the next step."""
-    return do_errand(self.app.segrelay, Errand(RESPONSES_TASK, destination), _responses_step)
+    """Ship some of a destination's responses, and wake the next step."""
+    return do_background_job(
+        self.app.segrelay, BackgroundJob(RESPONSES_TASK, destination), _responses_step
+    )
 
 
 def _responses_step(node: Turns, destination: str, turn: Turn) -> tuple[str, bool]:
-    shipping = shipping_for(_tools(node).client, node.settings, destination)
-    step = shipping.step(is_over=turn.is_over)
+    response_export = response_export_for(_tools(node).client, node.settings, destination)
+    step = response_export.step(is_over=turn.is_over)
     return step.line, step.more
 
 
@@ -71,22 +78,24 @@ def _sync_step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:
     return step.line, step.more
 
 
-def do_errand(
-    node: Turns, errand: Errand, do_step: Callable[[Turns, str, Turn], tuple[str, bool]]
+def do_background_job(
+    node: Turns,
+    background_job: BackgroundJob,
+    do_step: Callable[[Turns, str, Turn], tuple[str, bool]],
 ) -> ResultLine:
-    """Do one step of an errand in the node's turn; return the result line."""
+    """Do one step of an background job in the node's turn; return the result line."""
     more = False
     try:
         with node.turn() as turn:
             if turn is None:
                 return ResultLine(NO_TURN)
-            line, more = do_step(node, errand.name, turn)
+            line, more = do_step(node, background_job.name, turn)
     except SegrelayError as error:
-        LOG.warning("errand.failed", **errand._asdict(), message=error.message)
+        LOG.warning("errand.failed", **background_job._asdict(), message=error.message)
         raise
     except Exception as error:  # noqa: BLE001 - this is the edge
         # Its message may hold a profile's fields, and Flower would show it.
-        raise Bug(log_bug(error, "errand.failed", **errand._asdict())) from None
+        raise Bug(log_bug(error, "errand.failed", **background_job._asdict())) from None
     if more:
-        node.ring([errand])
+        node.wake([background_job])
     return ResultLine(line)

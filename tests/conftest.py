@@ -11,13 +11,13 @@ import hypothesis
 import pytest
 import structlog
 
-from ops.embedded.cluster import LocalCluster
-from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
+from segrelay.jsonnet.compiled.running.limits import FRAMES
+from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
+from segrelay.ops.embedded.topologies import LocalCluster
+from segrelay.worker.contract.redis.connection import connect
 from tests.nightly import NIGHTLY
 from tests.redis_user import restricted_url
 from tests.slots import SlotWatch
-from worker.contract.redis.connection import connect
-from worker.jsonnet.compiled.running.limits import FRAMES
 
 # A shell that runs tests in the background lets them ignore Ctrl-C, and so what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,7 +9,7 @@ from typing import Final
 import hiredis
 from redis.crc import key_slot
 
-from worker.contract.redis.url import parse_redis_url
+from segrelay.worker.contract.redis.url import parse_redis_url
 
 _LINE = re.compile(rb'^[\d.]+ \[\d+ (\S+)\] "(\w+)"(.*)$', re.DOTALL)
 _WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"')

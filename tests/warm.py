@@ -26,10 +26,10 @@ from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 
-from ops.main import COMMANDS
-from worker.destinations.normalise import load_tables
-from worker.jsonnet.files import SHIPPED_FOLDER
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.files import SHIPPED_FOLDER
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.ops.main import COMMANDS
+from segrelay.worker.destinations.normalise import load_tables
 
 LENGTH = struct.Struct("!I")
 ADDRESS = f"\0segrelay-tests-{os.environ.get('PYTEST_XDIST_TESTRUNUID') or secrets.token_hex(16)}"
@@ -54,18 +54,18 @@ ALSO_LOADED = (
     "celery.worker.strategy",
     "kombu.pidbox",
     "kombu.transport.redis",
-    "ops.run.worker",
-    "ops.sandbox.lytics.remote_templates",
-    "worker.checks.rehearsal",
-    "producer.tasks",
-    "ops.person.tasks",
+    "segrelay.ops.run.worker",
+    "segrelay.sandbox.lytics.remote_templates",
+    "segrelay.worker.checks.preview",
+    "segrelay.producer.tasks",
+    "segrelay.ops.person.following",
     "uvicorn.lifespan.on",
     "uvicorn.loops.auto",
     "uvicorn.loops.uvloop",
-    "worker.node.edge",
-    "worker.node.process.runtime",
-    "worker.node.starting",
-    "worker.node.task",
+    "segrelay.worker.node.celery_app",
+    "segrelay.worker.node.runtime",
+    "segrelay.worker.node.celery_app",
+    "segrelay.worker.node.task",
 )
 
 

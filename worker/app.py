@@ -1,4 +1,4 @@
-"""The Celery app of a worker: `celery -A worker.app worker`."""
+"""The Celery app of a worker: `celery -A segrelay.worker.app worker`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 
-from worker.adapters.redis.meanings import read_identified
-from worker.contract.redis.connection import connect, resolve_url
-from worker.contract.settings import Settings, load_settings
-from worker.destinations.normalise import load_tables
-from worker.errors import SegrelayError
-from worker.node.edge import build_app
-from worker.node.process.loading import Loaded, load, warn_without_ids
-from worker.node.process.runtime import runtime_for
-from worker.node.starting import refuse
-from worker.node.task import Ready
+from segrelay.worker.adapters.redis.shared_keys import read_identified
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.settings import Settings, load_settings
+from segrelay.worker.destinations.normalise import load_tables
+from segrelay.worker.errors import SegrelayError
+from segrelay.worker.node.celery_app import build_app, refuse
+from segrelay.worker.node.loading import Loaded, load, warn_without_ids
+from segrelay.worker.node.runtime import runtime_for
+from segrelay.worker.node.task import Ready
 
 COLLECT_AFTER: Final = (100_000, 20, 50)
 """Thresholds of the garbage collector during a drain: a batch has many objects and hardly a cycle.

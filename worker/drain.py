@@ -13,37 +13,34 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from worker.batch.batch import Batch, Numbers
-from worker.batch.canary_shares import CanaryShares
-from worker.batch.concluding.conclude import Conclusion
-from worker.batch.concluding.halve import Refusals
-from worker.batch.concluding.responses import NO_RESPONSES, Responses
-from worker.batch.concluding.settle import Settler, Streaks
-from worker.batch.partition import Note, Partition, TakenPartition
-from worker.batch.preparing.carry import read_and_carry
-from worker.batch.preparing.judge import (
+from segrelay.worker.batch.batch import Batch, CanaryShares, Numbers
+from segrelay.worker.batch.conclude import Conclusion
+from segrelay.worker.batch.delivery import Route
+from segrelay.worker.batch.halve import Refusals
+from segrelay.worker.batch.judge import (
     ask_ledger,
     contend,
     decode_batch,
     ledgers_after,
     unpack_ledgers,
 )
-from worker.batch.preparing.next_batch import NextBatch
-from worker.batch.preparing.read import BATCH_ENTRIES, BATCH_ENTRIES_ONE_BY_ONE, is_any_due
-from worker.batch.preparing.render import RowRenderer, forget_doubted, render_and_shape
-from worker.batch.route import Route
-from worker.batch.sending.interrupt_watch import InterruptWatch, Lease, Stop
-from worker.batch.sending.pack import Packer
-from worker.batch.sending.send import Courier
-from worker.batch.state import Clock, State, Tally
-from worker.contract.keys import split_stream_name
-from worker.contract.people.stable import Recognizer
-from worker.contract.triggers.meaning import Meaning
-from worker.contract.triggers.renames import Renames
-from worker.contract.words import BACKFILL, LIVE, kind_of_lane
-from worker.core.gate import Closed, Gate, LaneKind
-from worker.destinations.sending import Sender
-from worker.errors import LeaseLost, SegrelayError
+from segrelay.worker.batch.next_batch import NextBatch
+from segrelay.worker.batch.pack import Packer
+from segrelay.worker.batch.partition import Intent, Partition, TakenPartition
+from segrelay.worker.batch.read import BATCH_ENTRIES, BATCH_ENTRIES_ONE_BY_ONE, is_any_due
+from segrelay.worker.batch.renames import read_and_carry
+from segrelay.worker.batch.render import RowRenderer, forget_doubted, render_and_shape
+from segrelay.worker.batch.responses import NO_RESPONSES, Responses
+from segrelay.worker.batch.send import Courier, InterruptWatch, Lease, Stop
+from segrelay.worker.batch.settle import Settler, Streaks
+from segrelay.worker.batch.state import Clock, State, Tally
+from segrelay.worker.contract.keys import split_stream_name
+from segrelay.worker.contract.people import Recognizer
+from segrelay.worker.contract.triggers import Renames, Scope
+from segrelay.worker.contract.words import BACKFILL, LIVE, kind_of_lane
+from segrelay.worker.core.gate import Closed, Gate, LaneKind
+from segrelay.worker.destinations.sending import Sender
+from segrelay.worker.errors import LeaseLost, SegrelayError
 
 PATIENCE_SECONDS: Final = 0.5
 """The seconds without an answer after which small requests no longer wait to be shared."""
@@ -57,7 +54,7 @@ LATE_SHARE: Final = 0.5
 LIVE_LOOK_SECONDS: Final = 0.1
 """The seconds of rendering a backfill between two looks for live work."""
 STOP_GRACE_SECONDS: Final = 2.5
-"""The seconds that a request may go on after the signal to stop; then it is cut, its note open."""
+"""The seconds that a request may go on after the signal to stop; then it is cut, its intent open."""
 RELEASE_TRIES: Final = 3
 """The tries of a drain to give its lease back; between two of them, it does the work that came."""
 
@@ -113,14 +110,14 @@ class Drain:
     stop: Stop
     responses: Responses = NO_RESPONSES
     canary_shares: CanaryShares = field(default_factory=CanaryShares)
-    meanings: Mapping[str, Meaning] = field(default_factory=dict)
+    scopes: Mapping[str, Scope] = field(default_factory=dict)
     recognizer: Recognizer | None = None
 
     async def run(self) -> tuple[Tally, str]:
         """Drain the partition for one slice of time.
 
         Returns:
-            What was done, and the queue to ring for this partition on; "" = do not ring.
+            What was done, and the queue to wake this partition on; "" = do not ring.
 
         Raises:
             RedisUnavailable: Nothing more is sent; notes tell the next holder what was.
@@ -131,7 +128,7 @@ class Drain:
         closed = [look.reason for look in looks.values() if isinstance(look, Closed)]
         if paused is None or len(closed) == len(looks):
             return Tally(ended=closed[0] if closed else "paused by a person"), ""
-        # 2. Take the lease; read the notes, and the numbers of audiences and triggers.
+        # 2. Take the lease; read the intents, and the numbers of audiences and triggers.
         try:
             holding = await self.partition.take()
             if holding is None:
@@ -140,7 +137,7 @@ class Drain:
             held = {*paused, *stopped, *self.canary_shares.held}
             late = self.limits.late_seconds
             state = State.of(
-                holding, self.clock, late, held, self.meanings, recognizer=self.recognizer
+                holding, self.clock, late, held, self.scopes, recognizer=self.recognizer
             )
             state.obey(looks)
             return await self._hold(holding, state)
@@ -164,21 +161,21 @@ class Drain:
             return state.tally, ""
 
     async def _take_over(self, holding: TakenPartition, state: State) -> None:
-        """Open the notes of a holder that vanished: nobody knows what came of their requests."""
-        vanished = [note for note in holding.notes if not note.open_until_ms]
+        """Open the intents of a holder that vanished: nobody knows what came of their requests."""
+        vanished = [intent for intent in holding.intents if not intent.open_until_ms]
         if not vanished:
             return
-        rows = [delivery for note in vanished for delivery in note.deliveries]
+        rows = [delivery for intent in vanished for delivery in intent.deliveries]
         await self.numbers.learn({row.audience for row in rows}, {row.trigger for row in rows})
         digests = list(dict.fromkeys(row.digest for row in rows))
         texts = await self.partition.ledgers(digests)
-        end_ms = await self.partition.open_notes(
-            [note.note_id for note in vanished],
+        end_ms = await self.partition.intents_in_doubt(
+            [intent.intent_id for intent in vanished],
             self.limits.late_seconds,
             ledgers_after(vanished, dict(zip(digests, texts, strict=True)), self.numbers),
         )
-        for note in vanished:
-            state.keep_open(Note(note.note_id, note.deliveries, end_ms))
+        for intent in vanished:
+            state.keep_open(Intent(intent.intent_id, intent.deliveries, end_ms))
 
     async def _work(self, state: State) -> bool:
         """Work off batch after batch; returns whether there was anything to do."""
@@ -256,7 +253,7 @@ class Drain:
         state, contenders = batch.state, batch.contenders
         watch = InterruptWatch(self.lease, self.stop, self.clock, self.limits.stop_grace_seconds)
         courier = self._courier(batch, watch)
-        # 4. Ask the ledger. Of the rest, only deliveries go on that no other of the batch beats.
+        # 4. Ask the ledger. Of the rest, only deliveries go on that no other of the batch supersedes.
         forget_doubted(batch, self.renderer)
         digests = list(dict.fromkeys(c.delivery.header.digest for c in contenders))
         rendering = (p for c in contenders if (p := c.delivery.place) not in batch.before)
@@ -384,16 +381,16 @@ class Drain:
         for tries_left in reversed(range(RELEASE_TRIES)):
             keep = not found and not self.stop.is_told and tries_left > 0
             triggers = {split_stream_name(name)[1] for name in await self._streams(state)}
-            meanings = [state.meanings[name].label for name in triggers & state.meanings.keys()]
+            scopes = [state.scopes[name].label for name in triggers & state.scopes.keys()]
             release = await self.partition.release(
                 state.changed_holds,
                 {*state.paused, *state.shut, *(triggers - set(self.routes))},
                 suspects=state.suspects,
-                meanings=meanings,
+                scopes=scopes,
                 keep_if_due=keep,
             )
             if release.released or not release.due:
-                wanted = found and not (state.yields and release.ring == BACKFILL)
-                return release.ring if wanted else ""
+                wanted = found and not (state.yields and release.wake == BACKFILL)
+                return release.wake if wanted else ""
             found = await self._work(state)
         return ""

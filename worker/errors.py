@@ -51,7 +51,7 @@ class PayloadRefused(SenderMustAct):
     """An event that can't be placed.
 
     Args:
-        reason: The machine-readable reason, e.g. `bad_time`; see `worker.contract.words`.
+        reason: The machine-readable reason, e.g. `bad_time`; see `segrelay.worker.contract.words`.
         message: The same for a person.
     """
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from worker.contract.printable import LAYOUT, printable
+from segrelay.worker.contract.printable import LAYOUT, printable
 
 FORMAT_VARIABLE: Final = "SEGRELAY_LOG_FORMAT"
 """The environment variable for the format: `json` or `text`; by default, text on terminals only."""

@@ -10,8 +10,19 @@ from typing import Annotated, Any, Final
 import typer
 from redis import Redis
 
-from ops.audiences.membership import AudienceCounts, count_all, known_ids, row_of, slugs, standings
-from ops.audiences.moving import (
+from segrelay.ops.audiences.membership import (
+    AudienceCounts,
+    Person,
+    count_all,
+    known_ids,
+    named_in,
+    remembered,
+    row_of,
+    slugs,
+    standings,
+    waiting_in,
+)
+from segrelay.ops.audiences.renaming import (
     LeavingGroup,
     LeavingPeople,
     by_digest,
@@ -27,23 +38,30 @@ from ops.audiences.moving import (
     state_event,
     syncs_of,
 )
-from ops.audiences.people import Person, named_in, remembered, waiting_in
-from ops.moving.held import await_holders
-from ops.state.acts import Doing, Reason, act_of, perform
-from ops.state.opened import insist, opened
-from ops.state.partitions import all_partitions
-from ops.terminal.console import confirmed, counted, mention, print_json, progress, say, table
-from ops.terminal.options import Json, Yes
-from ops.terminal.tables import count_columns, number_columns, text_columns
-from producer.publish import Publisher
-from worker.contract import keys
-from worker.contract.events import Event
-from worker.contract.problems import did_you_mean
-from worker.contract.redis.acts import carry_out
-from worker.contract.redis.claim import learn_numbering
-from worker.contract.settings import Settings
-from worker.contract.words import Direction
-from worker.errors import UsageWrong
+from segrelay.ops.moving.leases import await_holders
+from segrelay.ops.state.acts import Doing, Reason, act_of, perform
+from segrelay.ops.state.opened import insist, opened
+from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.terminal.console import (
+    confirmed,
+    counted,
+    mention,
+    print_json,
+    progress,
+    say,
+    table,
+)
+from segrelay.ops.terminal.options import Json, Yes
+from segrelay.ops.terminal.tables import count_columns, number_columns, text_columns
+from segrelay.producer.publish import Publisher
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.redis.acts import carry_out
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.problems import did_you_mean
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import UsageWrong
 
 app = typer.Typer()
 

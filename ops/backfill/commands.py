@@ -10,18 +10,21 @@ from typing import Annotated, Final
 import typer
 from redis import Redis
 
-from ops.backfill.first_people import FirstPerson, read_first_people
-from ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
-from ops.backfill.plan_command import plan
-from ops.backfill.report_command import report
-from ops.backfill.view import JobView, read_all, read_view
-from ops.send.sending import Deadline
-from ops.send.watching import DeliveryWait, hindrances, triggers_of_job, waiting_of_job
-from ops.state.acts import Doing, Reason, act_of, actor, perform
-from ops.state.opened import insist, opened
-from ops.state.partitions import all_partitions
-from ops.state.waiting import Choice, find_streams, take_back
-from ops.terminal.console import (
+from segrelay.ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
+from segrelay.ops.backfill.planning import FirstPerson, plan, read_first_people
+from segrelay.ops.backfill.report import JobView, read_all, read_view, report
+from segrelay.ops.send.sending import (
+    Deadline,
+    DeliveryWait,
+    hindrances,
+    triggers_of_job,
+    waiting_of_job,
+)
+from segrelay.ops.state.acts import Doing, Reason, act_of, actor, perform
+from segrelay.ops.state.opened import insist, opened
+from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.waiting import Choice, find_streams, take_back
+from segrelay.ops.terminal.console import (
     Progress,
     confirmed,
     mention,
@@ -31,18 +34,17 @@ from ops.terminal.console import (
     say,
     table,
 )
-from ops.terminal.interrupts import Interruption, interruptible_between_steps
-from ops.terminal.options import Json, Yes, spread
-from ops.terminal.tables import count_columns, number_columns, text_columns
-from producer.backfill.book import JobBook
-from producer.backfill.job import Job, JobPhase
-from producer.backfill.reading import Reading, read_job
-from producer.publishing.matching import routing_digest
-from worker.contract.redis.connection import resolve_url
-from worker.contract.redis.url import patience_seconds
-from worker.contract.settings import Settings
-from worker.contract.triggers.pauses import JOB, Pause, clear_pause, set_pause
-from worker.errors import UsageWrong
+from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
+from segrelay.ops.terminal.options import Json, Yes, spread
+from segrelay.ops.terminal.tables import count_columns, number_columns, text_columns
+from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore
+from segrelay.producer.backfill.reading import Reading, read_job
+from segrelay.producer.publishing.drafting import routing_digest
+from segrelay.worker.contract.redis.connection import resolve_url
+from segrelay.worker.contract.redis.url import patience_seconds
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, set_pause
+from segrelay.worker.errors import UsageWrong
 
 _TOLD_AGAIN_SECONDS: Final = 10.0
 _COUNTS: Final = ("accepted", "delivered", "skipped", "dead", "waiting")
@@ -85,7 +87,7 @@ def start(
     the ledger remembers are accepted with --older-than-ledger only.
     """
     with opened() as (settings, client):
-        book = JobBook(client)
+        book = JobStore(client)
         spec = spec_of(options, settings, client, name=name, canary=canary)
         refuse_forgotten_rows(spec, settings, 1_000 * book.now_ms())
         book.create(spec)
@@ -104,7 +106,7 @@ def resume(job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: Js
     """
     act = act_of("backfill resume", job, reason=reason)
     with opened() as (settings, client):
-        book = JobBook(client)
+        book = JobStore(client)
         found = book.named(job)
         match found.phase:
             case "aborted":
@@ -141,7 +143,7 @@ def pause(
     Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
     """
     with opened() as (settings, client):
-        book = JobBook(client)
+        book = JobStore(client)
         _refuse_to_pause(job, book.named(job).phase, reading_only=reading_only)
         arguments = {"reading_only": reading_only}
         act = act_of("backfill pause", job, reason=reason, arguments=arguments)
@@ -165,7 +167,7 @@ def abort(job: JobName, *, yes: Yes = False, reason: Reason = "", as_json: Json 
     Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
     """
     with opened() as (settings, client):
-        book = JobBook(client)
+        book = JobStore(client)
         book.named(job)
         choice = Choice(job=job)
         places = all_partitions(client, settings)
@@ -220,7 +222,7 @@ def status(
         list_(as_json=as_json)
         return
     with opened() as (settings, client):
-        view = read_view(client, settings, JobBook(client).named(job))
+        view = read_view(client, settings, JobStore(client).named(job))
     print_result(view.document(), *_lines(view), as_json=as_json)
 
 
@@ -272,7 +274,7 @@ def _run(
     client: Redis, settings: Settings, name: str, *, wait: bool, as_json: bool, reveal: bool = False
 ) -> None:
     """Read a job to its end, wait for its deliveries if wanted, and report."""
-    book = JobBook(client)
+    book = JobStore(client)
     phase = book.phase(name)
     with interruptible_between_steps() as interruption:
         if phase == "reading":
@@ -306,7 +308,7 @@ def _read_back_lines(people: Sequence[FirstPerson], *, reveal: bool) -> Iterator
             yield f"    {name}: {verdict}{shown}"
 
 
-def _read(book: JobBook, settings: Settings, name: str, interruption: Interruption) -> JobPhase:
+def _read(book: JobStore, settings: Settings, name: str, interruption: Interruption) -> JobPhase:
     job = book.named(name)
     size, rows = job.spec.size, job.spec.expected_rows
     with progress("read, in bytes" if size else "read, in rows", size or rows or None) as bar:

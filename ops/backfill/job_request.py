@@ -14,27 +14,26 @@ from typing import Annotated, Final, Literal
 import typer
 from redis import Redis
 
-from ops.terminal.options import OlderThanLedger
-from producer.backfill.book import JobBook
-from producer.backfill.job import Job, Spec
-from producer.backfill.pieces import refuse_first_rows
-from producer.events.rows import RowMeaning
-from producer.events.times import format_time, parse_time, refuse_future
-from producer.publishing.audiences import AudienceBook, named_audience
-from producer.publishing.matching import routing_digest
-from producer.sources.blocks import block_times, blocks_of
-from producer.sources.csv_rows import Columns
-from producer.sources.opening import STANDARD_INPUT, opened
-from producer.sources.scans import PREFIX, FirstLook, audience_of, find_slug, look_at
-from producer.sync.opening import columns_of
-from worker.contract.problems import did_you_mean
-from worker.contract.processes.processors import processors
-from worker.contract.settings import Settings
-from worker.contract.words import NAME_PATTERN
-from worker.errors import PayloadRefused, UsageWrong
+from segrelay.ops.terminal.options import OlderThanLedger
+from segrelay.producer.backfill.jobs import Job, JobStore, Spec
+from segrelay.producer.backfill.reading import refuse_first_rows
+from segrelay.producer.events.payloads import RowForm
+from segrelay.producer.events.values import format_time, parse_time, refuse_future
+from segrelay.producer.publishing.audiences import AudienceStore, named_audience
+from segrelay.producer.publishing.drafting import routing_digest
+from segrelay.producer.sources.blocks import block_times, blocks_of
+from segrelay.producer.sources.files import PREFIX, FirstLook, audience_of, find_slug, look_at
+from segrelay.producer.sources.opening import STANDARD_INPUT, opened
+from segrelay.producer.sources.tables import Columns
+from segrelay.producer.sync.step import columns_of
+from segrelay.worker.contract.own_processes import processors
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.problems import did_you_mean
+from segrelay.worker.contract.words import NAME_PATTERN
+from segrelay.worker.errors import PayloadRefused, UsageWrong
 
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
-_MOST_STRIPES: Final = 8
+_MOST_SHARDS: Final = 8
 _COLUMN: Final = "column:"
 _TIME_IN_NAME: Final = re.compile(
     r"(?<!\d)(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)"
@@ -98,9 +97,9 @@ def spec_of(
     wanted: RowOptions, settings: Settings, client: Redis, *, name: str = "", canary: int = 0
 ) -> Spec:
     """Return the specification of a job from the options of its command."""
-    book = JobBook(client)
+    book = JobStore(client)
     files = list(_files(wanted.sources))
-    audiences = AudienceBook(client, told=settings.told_ids, learns=False)
+    audiences = AudienceStore(client, told=settings.told_ids, learns=False)
     wanted = _with_audience(wanted, files, settings, audiences)
     triggers = _checked_triggers(wanted, settings)
     looked = _first_look(files, settings, book)
@@ -120,7 +119,7 @@ def spec_of(
         skip_hook=not wanted.hooks,
         again=wanted.again,
         canary=canary,
-        stripes=min(_MOST_STRIPES, processors()),
+        shards=min(_MOST_SHARDS, processors()),
         routing=routing_digest(settings),
         started_at=format_time(_now_us()),
         block_times=block_times(settings.redis.partitions),
@@ -153,7 +152,7 @@ def refuse_forgotten_rows(spec: Spec, settings: Settings, now_us: int) -> None:
         )
 
 
-def read_anew(job: Job, settings: Settings, book: JobBook) -> Spec:
+def read_anew(job: Job, settings: Settings, book: JobStore) -> Spec:
     """Return a job that reads its source from the beginning again; a scan gets a new time.
 
     First rows (`--canary`) that were delivered are not waited for again.
@@ -169,7 +168,7 @@ def read_anew(job: Job, settings: Settings, book: JobBook) -> Spec:
 
 
 def _with_audience(
-    wanted: RowOptions, files: Sequence[str], settings: Settings, audiences: AudienceBook
+    wanted: RowOptions, files: Sequence[str], settings: Settings, audiences: AudienceStore
 ) -> RowOptions:
     """Return the options with slug and id of the audience, as far as these are known."""
     scanned = _scanned(files)
@@ -188,7 +187,7 @@ def _scanned(sources: Sequence[str]) -> str:
     return next((slug for name in sources if (slug := audience_of(name))), "")
 
 
-def _first_look(sources: Sequence[str], settings: Settings, book: JobBook) -> FirstLook | None:
+def _first_look(sources: Sequence[str], settings: Settings, book: JobStore) -> FirstLook | None:
     """Ask Lytics about the audience that a job scans; None if the job scans none."""
     audience = _scanned(sources)
     if not audience:
@@ -210,7 +209,7 @@ def _files(sources: Sequence[str]) -> Iterator[str]:
         yield from found
 
 
-def _measured(name: str, columns: Columns, membership: RowMeaning | None) -> tuple[str, int]:
+def _measured(name: str, columns: Columns, membership: RowForm | None) -> tuple[str, int]:
     """Return digest and size of a file."""
     if name == STANDARD_INPUT or audience_of(name):
         return "", 0
@@ -221,7 +220,7 @@ def _measured(name: str, columns: Columns, membership: RowMeaning | None) -> tup
 
 def _membership(
     wanted: RowOptions, files: Sequence[str], looked: FirstLook | None, now_us: int
-) -> RowMeaning | None:
+) -> RowForm | None:
     if not wanted.audience:
         return None
     if looked and wanted.as_of:
@@ -231,7 +230,7 @@ def _membership(
         column = wanted.as_of.removeprefix(_COLUMN).strip()
         if not column:
             raise UsageWrong("Name the column that holds the time: --as-of column:NAME.")
-        return RowMeaning(*said, at="", column=column)
+        return RowForm(*said, at="", column=column)
     time_us = looked.at_us if looked else _time_us(wanted.as_of, files)
     try:
         refuse_future(time_us, now_us)
@@ -240,7 +239,7 @@ def _membership(
             f"--as-of {wanted.as_of} is {format_time(time_us)}, which is in the future by Redis' "
             "clock: no row would be accepted. Write when the rows were true."
         ) from refusal
-    return RowMeaning(*said, at=format_time(time_us))
+    return RowForm(*said, at=format_time(time_us))
 
 
 def _time_us(as_of: str, files: Sequence[str]) -> int:

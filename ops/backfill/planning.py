@@ -1,8 +1,14 @@
-"""Plans of backfills: counts made from the rows, without writing anything."""
+"""Plans of backfills: counts made from the rows, without writing anything.
+
+`segrelay backfill plan`: what a backfill would do, before it does it.
+
+A few of the first people of a job, as the destination holds them now.
+"""
 
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -13,26 +19,33 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from ops.letters.masking import hidden
-from ops.state.ledger import Names, read_records
-from producer.backfill.job import BadRow, Spec
-from producer.backfill.pieces import Piece, pieces_of
-from producer.backfill.publishing import bad_rows_of
-from producer.publishing.audiences import AudienceBook
-from producer.publishing.drafting import Drafter
-from producer.publishing.published import Draft
-from producer.publishing.room import RoomMeter
-from worker.checks.finding import in_want_of_id
-from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
-from worker.checks.samples import ANY_ID
-from worker.contract.events import decode_profile, encode_header, has_id, with_id
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.accept import NewDelivery
-from worker.contract.redis.connection import redis_errors
-from worker.contract.settings import Settings
-from worker.contract.words import Skip
-from worker.core.ledger import Fact, judge
-from worker.destinations.registry import api_of
+from segrelay.ops.backfill.job_request import RowOptions, spec_of
+from segrelay.ops.dead_letters.files import hidden
+from segrelay.ops.insider.live_check import AS_SENT, read_sent
+from segrelay.ops.state.opened import opened
+from segrelay.ops.state.person import Names, read_records
+from segrelay.ops.terminal.console import mention, print_result, progress, say, table
+from segrelay.ops.terminal.options import Json, spread
+from segrelay.ops.terminal.tables import number_columns, text_columns
+from segrelay.producer.backfill.jobs import BadRow, Spec
+from segrelay.producer.backfill.publishing import bad_rows_of
+from segrelay.producer.backfill.reading import Piece, pieces_of
+from segrelay.producer.publishing.audiences import AudienceStore
+from segrelay.producer.publishing.drafting import Drafter
+from segrelay.producer.publishing.published import Draft
+from segrelay.producer.publishing.writing import RoomMeter
+from segrelay.producer.sources.opening import STANDARD_INPUT
+from segrelay.worker.checks.preview import Candidate, Previewed, preview
+from segrelay.worker.checks.samples import ANY_ID, in_want_of_id
+from segrelay.worker.contract.events import decode_profile, encode_header, has_id, with_id
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.settings import Settings, Trigger
+from segrelay.worker.contract.words import Refusal, Skip
+from segrelay.worker.core.ledger import Fact, judge
+from segrelay.worker.destinations.api import Shaped
+from segrelay.worker.destinations.registry import api_of
 
 SAMPLE: Final = 100
 """The number of deliveries of each trigger that are rendered to estimate the size of a user."""
@@ -40,7 +53,7 @@ BAD_ROWS_SHOWN: Final = 1_000
 _ENTRY_BYTES: Final = 40
 """Bytes that Redis needs for an entry of a stream in addition to its two fields."""
 _LEDGER_BYTES: Final = 110
-"""Bytes of the ledger for a new profile (measured by `ops.bench.redis.ledger_size`)."""
+"""Bytes of the ledger for a new profile (measured by `tools.bench.redis.ledger_size`)."""
 
 
 @dataclass(slots=True)
@@ -57,7 +70,7 @@ class TriggerPlan:
     known: Counter[Skip] = field(default_factory=Counter)
     by_partition: Counter[int] = field(default_factory=Counter)
     sample: list[Candidate] = field(default_factory=list)
-    rehearsed: list[Rehearsed] = field(default_factory=list)
+    previewed: list[Previewed] = field(default_factory=list)
     problems: dict[str, int] = field(default_factory=dict)
     requests: int = 0
 
@@ -68,7 +81,7 @@ class TriggerPlan:
 
     def document(self) -> dict[str, Any]:
         """Return the plan for a trigger as `backfill plan --json` prints it."""
-        fates = Counter(f"{one.fate} {one.reason}".strip() for one in self.rehearsed)
+        fates = Counter(f"{one.fate} {one.reason}".strip() for one in self.previewed)
         return {
             "deliveries": self.deliveries,
             "known": {reason.value: count for reason, count in self.known.most_common()},
@@ -145,7 +158,7 @@ class Planner:
         self._client = client
         self._settings = settings
         self._fill = RoomMeter(client, settings)
-        audiences = AudienceBook(client, told=settings.told_ids, learns=False)
+        audiences = AudienceStore(client, told=settings.told_ids, learns=False)
         self._drafter = Drafter(settings, audiences, self._fill)
         self._names = Names(client)
 
@@ -227,11 +240,11 @@ class Planner:
     def _conclude(self, plan: JobPlan) -> None:
         by_destination: Counter[str] = Counter()
         for name, one in plan.triggers.items():
-            one.rehearsed = rehearse(one.sample, self._settings, now_us=self._fill.now_us())
+            one.previewed = preview(one.sample, self._settings, now_us=self._fill.now_us())
             one.problems = dict(Counter(self._deaths(one)).most_common())
             one.requests = self._requests(name, one)
             by_destination[self._settings.triggers[name].destination] += one.requests
-            first = next((each for each in one.rehearsed if each.shaped), None)
+            first = next((each for each in one.previewed if each.shaped), None)
             if first:
                 body = hidden(first.sent) if first.request else None
                 plan.bodies.append({"trigger": name, "body": body})
@@ -247,9 +260,9 @@ class Planner:
     def _deaths(self, one: TriggerPlan) -> Iterator[str]:
         """Yield why events of the sample would be dead, without anybody's values."""
         told: dict[tuple[str, str], str] = {}
-        for candidate, rehearsed in zip(one.sample, one.rehearsed, strict=True):
-            if rehearsed.fate == "dead":
-                kind = (rehearsed.safe_message, candidate.header.audience)
+        for candidate, previewed in zip(one.sample, one.previewed, strict=True):
+            if previewed.fate == "dead":
+                kind = (previewed.safe_message, candidate.header.audience)
                 if kind not in told:
                     told[kind] = self._explained(candidate, *kind)
                 yield told[kind]
@@ -265,7 +278,7 @@ class Planner:
         if has_id(profile):
             return False
         with_one = replace(candidate, profile=orjson.dumps(with_id(profile, ANY_ID)))
-        (result,) = rehearse([with_one], self._settings, now_us=self._fill.now_us())
+        (result,) = preview([with_one], self._settings, now_us=self._fill.now_us())
         return result.fate == "sent"
 
     def _requests(self, name: str, one: TriggerPlan) -> int:
@@ -273,11 +286,11 @@ class Planner:
         api = api_of(self._settings, self._settings.triggers[name])
         sizes = [
             len(orjson.dumps(user))
-            for each in one.rehearsed
+            for each in one.previewed
             if each.shaped
             for user in each.shaped.users
         ]
-        if one.rehearsed and not sizes:
+        if one.previewed and not sizes:
             return 0
         largest = api.max_users
         if sizes:
@@ -293,3 +306,161 @@ class Planner:
             memory: Mapping[str, Any] = self._client.info("memory")
         most = int(memory["maxmemory"])
         plan.free_bytes = max(0, most * 8 // 10 - int(memory["used_memory"])) if most else None
+
+
+_BAD_ROWS_SHOWN: Final = 10
+_MEGABYTE: Final = 1_000_000
+_MINUTE: Final = 60
+
+
+@spread
+def plan(options: RowOptions, *, as_json: Json = False) -> None:
+    """Read the rows and say what a backfill would do; nothing is written and nothing is sent.
+
+    It counts rows, events and bad rows, asks the ledger what is known already, renders a few rows
+    of each trigger, and reckons requests, duration at the allowed rate, and Redis' memory.
+    """
+    with opened() as (settings, client):
+        found = _planned(options, settings, client)
+    print_result(found.document(), *_lines(found), as_json=as_json)
+    if as_json:
+        return
+    _tell_triggers(found)
+    for name, one in sorted(found.triggers.items()):
+        for problem, count in one.problems.items():
+            mention(f"{name}: {count:,} of {len(one.sample):,} would be dead: {problem}")
+    for body in found.bodies:
+        say(f"\nwould be sent for {body['trigger']}, masked:")
+        say(orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode())
+
+
+def _planned(options: RowOptions, settings: Settings, client: Redis) -> JobPlan:
+    spec = spec_of(options, settings, client)
+    result = JobPlan(spec)
+    shown = 0
+    with progress("read, in bytes" if spec.size else "read, in rows", spec.size or None) as bar:
+        for result, read_bytes in Planner(client, settings).plan(spec):
+            done = read_bytes if spec.size else result.rows
+            bar.advance(done - shown)
+            shown = done
+    return result
+
+
+def _lines(plan: JobPlan) -> Iterator[str]:
+    found = plan.document()
+    if found["audience"]:
+        yield f"{found['on']} of {found['audience']} as of {found['as_of']}"
+    yield (
+        f"{plan.rows:,} rows: {plan.events:,} events, {plan.unmatched:,} unmatched, "
+        f"{plan.refused:,} refused"
+    )
+    for reason, count in found["refused_by_reason"].items():
+        yield f"  refused {reason}: {count:,}"
+        if reason == Refusal.OLDER_THAN_LEDGER:
+            yield "    who left after that may be forgotten; --older-than-ledger accepts them"
+    for bad in plan.bad_rows[:_BAD_ROWS_SHOWN]:
+        yield f"  {bad.file}:{bad.line}: {bad.reason}: {bad.message}"
+    if plan.refused > _BAD_ROWS_SHOWN:
+        yield "  …; --json tells up to 1,000"
+    yield (
+        f"{found['deliveries']:,} deliveries, {found['known']:,} of them known to the ledger; "
+        f"about {found['requests']:,} requests, {_duration(plan.seconds)} at the allowed rate"
+    )
+    free = ""
+    if plan.free_bytes is not None:
+        free = f"; producers may still use {plan.free_bytes / _MEGABYTE:,.0f} MB of it"
+    yield f"Redis needs up to {plan.redis_bytes / _MEGABYTE:,.0f} MB{free}"
+    journeys = "starts no journeys" if plan.spec.skip_hook else "may start journeys"
+    yield f"Insider {journeys} for these people"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < _MINUTE:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / _MINUTE:,.0f} min"
+
+
+def _tell_triggers(plan: JobPlan) -> None:
+    rows = []
+    for name, one in sorted(plan.triggers.items()):
+        found = one.document()
+        sample = ", ".join(f"{what} {count}" for what, count in found["sample"].items())
+        rows.append(
+            (
+                name,
+                one.deliveries,
+                ", ".join(f"{why} {count:,}" for why, count in found["known"].items()) or "-",
+                one.left,
+                one.requests,
+                sample,
+            )
+        )
+    table(
+        (
+            "trigger",
+            *number_columns("deliveries"),
+            *text_columns("known"),
+            *number_columns("to send", "requests"),
+            *text_columns("of 100 rendered"),
+        ),
+        rows,
+    )
+
+
+PEOPLE: Final = 3
+_TRIES: Final = 3
+_PAUSE_SECONDS: Final = 2.0
+"""Pause between two readings in seconds: Insider shows a write some time after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPerson:
+    """One of the first people of a job, as the destination holds them.
+
+    Args:
+        verdicts: Whether each sent attribute is there: as sent, differs, not there.
+    """
+
+    trigger: str
+    outcome: str
+    verdicts: dict[str, str] = field(default_factory=dict)
+    problem: str = ""
+    sent: Any = field(default=None, repr=False)
+    found: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    def document(self, *, reveal: bool) -> dict[str, Any]:
+        """Return the JSON document; values only if they are to be revealed."""
+        told: dict[str, Any] = {
+            "trigger": self.trigger,
+            "outcome": self.outcome,
+            "attributes": self.verdicts,
+            "problem": self.problem or None,
+        }
+        return told | {"sent": self.sent, "found": self.found} if reveal else told
+
+
+def read_first_people(client: Redis, settings: Settings, spec: Spec) -> Iterator[FirstPerson]:
+    """Yield the first people of a job; nothing for standard input, which can't be read again."""
+    if STANDARD_INPUT in spec.sources:
+        return
+    planner = Planner(client, settings)
+    for candidate in planner.first(spec, PEOPLE):
+        trigger = settings.triggers[candidate.trigger]
+        (previewed,) = preview([candidate], settings, now_us=planner.now_us())
+        if previewed.shaped is None:
+            yield FirstPerson(trigger.name, f"{previewed.fate} {previewed.reason}")
+        else:
+            yield _read(previewed.shaped, trigger, settings)
+
+
+def _read(shaped: Shaped, trigger: Trigger, settings: Settings) -> FirstPerson:
+    for tries_left in reversed(range(_TRIES)):
+        read = read_sent(shaped, trigger, settings)
+        verdicts = {} if read.problem else read.verdicts(shaped)
+        if read.problem or not tries_left or set(verdicts.values()) == {AS_SENT}:
+            break
+        time.sleep(_PAUSE_SECONDS)
+    problem = read.problem
+    if not problem and read.attributes is None:
+        problem = "Insider does not know this person (yet)."
+    return FirstPerson(trigger.name, "sent", verdicts, problem, shaped.users, read.attributes)

@@ -1,21 +1,52 @@
-"""`segrelay config`: check the configuration, and show what is in effect."""
+"""`segrelay config`: check the configuration, and show what is in effect.
+
+`segrelay init`: a first configuration with its templates.
+
+A check whether the configured Redis can be used with this configuration.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+import os
+import shlex
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
+from redis import Redis
 
-from ops.terminal.console import mention, print_json, print_result, say
-from ops.terminal.options import Json, Strict
-from worker.contract.settings import Settings, load_settings
-from worker.errors import ConfigurationInvalid
+from segrelay.ops.embedded.lifecycle import find
+from segrelay.ops.insider.live_check import LiveFinding
+from segrelay.ops.terminal.console import mention, print_json, print_result, say
+from segrelay.ops.terminal.options import Json, Strict
+from segrelay.producer.publishing.audiences import AudienceStore, named_audience
+from segrelay.worker.adapters.redis.shared_keys import former_names, read_identified, rename_hint
+from segrelay.worker.adapters.sender import HttpSender
+from segrelay.worker.checks.samples import fresh_sample
+from segrelay.worker.contract.redis.claim import mismatches
+from segrelay.worker.contract.redis.connection import connect, wait_ready
+from segrelay.worker.contract.settings import Authorization, Settings, load_settings
+from segrelay.worker.contract.settings.values import EMBEDDED
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.verdicts import Verdict
+from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
+from segrelay.worker.errors import (
+    ConfigurationInvalid,
+    OperationsMustAct,
+    SegrelayError,
+    UsageWrong,
+)
 
 if TYPE_CHECKING:
-    from worker.checks.finding import Finding
+    from segrelay.worker.checks.samples import Finding
+
 
 app = typer.Typer()
 
@@ -27,7 +58,7 @@ class CheckReport:
     valid: bool
     problems: Sequence[str]
     warnings: Sequence[str]
-    notes: Sequence[str] = ()
+    intents: Sequence[str] = ()
 
     @property
     def is_right(self) -> bool:
@@ -75,7 +106,7 @@ def check(
     code is 2 for them as well. If Redis answers, it is asked whether it is in use with another
     identity or number of partitions, and whether a destination has only another name than before.
     """
-    from worker.checks.triggers import check_triggers  # noqa: PLC0415 - `show` needs no engine
+    from segrelay.worker.checks.triggers import check_triggers  # noqa: PLC0415 - `show` needs no engine
 
     now = datetime.now(UTC)
     report = inspect(load_settings, lambda settings: check_triggers(settings, now))
@@ -92,8 +123,7 @@ def check(
 
 
 def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
-    from ops.config.redis_look import check_tokens  # noqa: PLC0415 - only `--live` asks
-    from ops.insider.live_check import check_live  # noqa: PLC0415 - only `--live` asks
+    from segrelay.ops.insider.live_check import check_live  # noqa: PLC0415 - only `--live` asks
 
     findings = [*check_tokens(settings), *check_live(settings)]
     lines = {
@@ -106,17 +136,18 @@ def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
     }
     problems = [*report.problems, *lines["error"]]
     warnings = [*report.warnings, *lines["warning"]]
-    return CheckReport(not problems, problems, warnings, report.notes)
+    return CheckReport(not problems, problems, warnings, report.intents)
 
 
 def _with_redis(report: CheckReport, settings: Settings) -> CheckReport:
-    from ops.config.redis_look import look_at_redis  # noqa: PLC0415 - `show` needs no Redis
-    from worker.checks.triggers import check_without_ids  # noqa: PLC0415 - nor an engine
+    from segrelay.worker.checks.triggers import check_without_ids  # noqa: PLC0415 - nor an engine
 
     look = look_at_redis(settings)
     without_ids = check_without_ids(settings, look.identified, datetime.now(UTC))
     warnings = [*look.warnings, *(_line(settings, one) for one in without_ids)]
-    return CheckReport(not look.problems, look.problems, [*report.warnings, *warnings], look.notes)
+    return CheckReport(
+        not look.problems, look.problems, [*report.warnings, *warnings], look.intents
+    )
 
 
 def _tell(report: CheckReport) -> None:
@@ -124,7 +155,7 @@ def _tell(report: CheckReport) -> None:
         mention(problem)
     for warning in report.warnings:
         mention(f"warning: {warning}")
-    for one in report.notes:
+    for one in report.intents:
         mention(one)
     if report.is_right:
         say("The configuration is right.")
@@ -161,3 +192,139 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
         yield place, ", ".join(str(one) for one in value)
     else:
         yield place, "-" if value in _EMPTY else value
+
+
+_SCAFFOLD: Final = {"segrelay.toml": "segrelay.toml", ".env.example": "env.example"}
+"""The name of each file to write → its name in the package, where no name begins with a dot."""
+
+_PRIVATE: Final = 0o600
+"""The mode of `.env.example`: a copy of it will hold secrets, and keeps this mode."""
+_READABLE: Final = 0o666
+_TEMPLATES: Final = ("http", "insider")
+
+
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder; it is made if it is not there.")
+    ],
+) -> None:
+    """Write a commented segrelay.toml, an .env.example, templates and samples into a folder.
+
+    Nothing that is there already is overwritten.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageWrong(f"{folder} is a file; name a folder.")
+    for path, content in _files():
+        mode = _PRIVATE if path.name.startswith(".env") else _READABLE
+        say(f"{_write(folder / path, content, mode)} {folder / path}")
+    say("Next, with the credentials filled into .env in between:")
+    say(f"  cd {shlex.quote(str(folder))} && cp .env.example .env")
+    say("  segrelay config check")
+
+
+def _files() -> Iterator[tuple[Path, bytes]]:
+    scaffold = files("segrelay.ops.config") / "scaffold"
+    for name, packaged in _SCAFFOLD.items():
+        yield Path(name), (scaffold / packaged).read_bytes()
+    for folder in _TEMPLATES:
+        for template in _shipped_templates(folder):
+            yield Path("templates", folder, template.name), template.read_bytes()
+    now = datetime.now(UTC)
+    for direction in (Direction.ENTER, Direction.EXIT):
+        yield Path("samples", f"{direction.value}.json"), fresh_sample(direction, now).encode()
+
+
+def _shipped_templates(folder: str) -> list[Traversable]:
+    found = [
+        one for one in (files("templates") / folder).iterdir() if one.name.endswith(".jsonnet")
+    ]
+    return sorted(found, key=lambda one: one.name)
+
+
+def _write(path: Path, content: bytes, mode: int) -> str:
+    """Write a file unless it exists, and print what was done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(content)
+    except FileExistsError:
+        return "kept   "
+    return "written"
+
+
+_PATIENCE_SECONDS: Final = 2.0
+
+
+class RedisLook(NamedTuple):
+    """The result of looking at Redis.
+
+    Attributes:
+        problems: Reasons why nothing starts with it.
+        warnings: Settings that are probably not meant.
+        notes: Reasons why it could not be asked.
+        identified: Slugs whose id it knows, and these ids.
+    """
+
+    problems: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    intents: Sequence[str] = ()
+    identified: Collection[str] = ()
+
+
+def look_at_redis(settings: Settings) -> RedisLook:
+    """Check Redis, which has to answer within two seconds; an embedded one is not started."""
+    url = settings.redis.url
+    if url == EMBEDDED:
+        server = find(settings.redis.data_dir)
+        if server is None:
+            intent = f"the embedded one of {settings.redis.data_dir} is not running."
+            return RedisLook(intents=[f"Redis was not asked: {intent}"])
+        url = server.url
+    try:
+        wait_ready(url, _PATIENCE_SECONDS)
+        with closing(connect(url, timeout_seconds=_PATIENCE_SECONDS)) as client:
+            problems = mismatches(client, settings)
+            names = former_names(client, settings)
+            identified = read_identified(client)
+            conflicts = list(_conflicts(client, settings))
+    except OperationsMustAct as error:
+        return RedisLook(intents=[f"Redis was not asked: {error.message}"])
+    warnings = [*(rename_hint(old, new) for new, old in names.items()), *conflicts]
+    return RedisLook(problems, warnings, identified=identified)
+
+
+def _conflicts(client: Redis, settings: Settings) -> Iterator[str]:
+    """Yield the syncs that tell an id which Redis knows as that of another audience."""
+    for name, sync in settings.sync.items():
+        book = AudienceStore(client, learns=False)
+        try:
+            named_audience(book, sync.audience, sync.audience_id, look_up=lambda one: one)
+        except UsageWrong as error:
+            yield f"{settings.source.name}: sync.{name}.audience_id: {error.message}"
+
+
+_SECONDS: Final = 10.0
+
+
+def check_tokens(settings: Settings) -> Iterator[LiveFinding]:
+    """Yield a finding for each authorization that gets no token; the tokens are not kept."""
+    for authorization in settings.authorizations.values():
+        if not authorization.uses_token:
+            continue
+        place = f"authorizations.{authorization.name}"
+        try:
+            got = asyncio.run(_asked(authorization, ipv4_only=settings.delivery.ipv4_only))
+        except SegrelayError as error:
+            yield LiveFinding(place, "error", error.message)
+        else:
+            if not isinstance(got, Granted):
+                yield LiveFinding(place, "error", str(getattr(got, "message", got)))
+
+
+async def _asked(authorization: Authorization, *, ipv4_only: bool) -> Granted | Verdict:
+    sender = HttpSender(ipv4_only=ipv4_only)
+    try:
+        answer = await sender.send(token_request(authorization), _SECONDS)
+    finally:
+        await sender.close()
+    return read_grant(answer, authorization)

@@ -1,1 +1,1 @@
-"""The command `segrelay demo`."""
+"""A whole segrelay in one folder, for the demo, benchmarks and tests."""

@@ -21,15 +21,15 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from ops.embedded.launch import free_port
-from ops.invented.events import AUDIENCES, people_at_lytics
-from ops.rig.rig import Rig, wait_for_receiver
-from ops.run.supervisor import own_command
-from ops.status.status import read_status
-from ops.terminal.console import mention, print_json, say, table
-from ops.terminal.interrupts import interrupted_once
-from ops.terminal.tables import number_columns
-from worker.errors import OperationsMustAct
+from segrelay.ops.demo.rig import Rig, wait_for_receiver
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.run.up import own_command
+from segrelay.ops.status.status import read_status
+from segrelay.ops.terminal.console import mention, print_json, say, table
+from segrelay.ops.terminal.interrupts import interrupted_once
+from segrelay.ops.terminal.tables import number_columns
+from segrelay.sandbox.people import AUDIENCES, people_at_lytics
+from segrelay.worker.errors import OperationsMustAct
 
 LATENCY_SECONDS: Final = 0.02
 _SECONDS_AT_MOST: Final = 120.0

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ops.embedded.lifecycle import ensure_running
-from worker.errors import SegrelayError, UsageWrong
+from segrelay.ops.embedded.lifecycle import ensure_running
+from segrelay.worker.errors import SegrelayError, UsageWrong
 
 
 def main() -> None:
     """Print the URL of the server of the directory named on the command line."""
     try:
         if len(sys.argv) != 2:  # noqa: PLR2004 - the program and one argument
-            raise UsageWrong("usage: python -m ops.embedded DATA_DIR")
+            raise UsageWrong("usage: python -m segrelay.ops.embedded DATA_DIR")
         data_dir = Path(sys.argv[1])
         sys.stdout.write(f"{ensure_running(data_dir).url}\n")
     except SegrelayError as error:

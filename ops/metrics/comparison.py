@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from ops.status.totals import OUTCOMES
+from segrelay.ops.status.totals import OUTCOMES
 
 MetricSamples = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
 ComparedPairs = dict[str, tuple[float, float]]

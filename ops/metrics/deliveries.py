@@ -1,17 +1,22 @@
-"""Metrics of deliveries, and of the requests that carry them."""
+"""Metrics of deliveries, and of the requests that carry them.
+
+Metrics of the receivers, the backfills and the syncs, which bring events in.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client import Metric
 
-from ops.letters.reading import Cause
-from ops.metrics.families import OTHER, bounded, counter, gauge, histogram, number
-from ops.status.health.facts import Facts
-from ops.status.meter import Pace
-from worker.contract.processes.progress import sample_before
+from segrelay.ops.dead_letters.reading import Cause
+from segrelay.ops.metrics.families import OTHER, bounded, counter, gauge, histogram, number
+from segrelay.ops.status.problems import Facts
+from segrelay.ops.status.totals import KINDS, Pace
+from segrelay.producer.sync.run import Phase
+from segrelay.worker.contract.processes import sample_before
 
 MOST_CAUSES: Final = 20
 MOST_FIELDS: Final = 50
@@ -37,16 +42,16 @@ def outcomes(facts: Facts) -> Iterator[Metric]:
         for name, one in triggers
         for lane, counts in one["by_lane"].items()
     ]
-    for kind, meaning in _OUTCOMES.items():
+    for kind, scope in _OUTCOMES.items():
         rows = ((values, counts[kind]) for values, counts in lanes)
-        yield counter(f"segrelay_deliveries_{kind}", meaning, _OF_LANE, rows)
-    for kind, meaning in _REASONED.items():
+        yield counter(f"segrelay_deliveries_{kind}", scope, _OF_LANE, rows)
+    for kind, scope in _REASONED.items():
         reasoned = (
             ((*values, reason), count)
             for values, counts in lanes
             for reason, count in counts[f"{kind}_by_reason"].items()
         )
-        yield counter(f"segrelay_deliveries_{kind}", meaning, (*_OF_LANE, "reason"), reasoned)
+        yield counter(f"segrelay_deliveries_{kind}", scope, (*_OF_LANE, "reason"), reasoned)
     resent = ((_labels(name, one), one["resent"]) for name, one in triggers if one["resent"])
     yield counter("segrelay_deliveries_resent", _RESENT, _OF_TRIGGER, resent)
 
@@ -113,7 +118,7 @@ def renamed_people(facts: Facts) -> Iterator[Metric]:
     )
 
 
-def letters(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
+def dead_letters(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
     """Yield the dead letters, by destination and by cause."""
     yield gauge(
         "segrelay_letters",
@@ -244,3 +249,78 @@ def _per_minute(facts: Facts, destination: str) -> float:
     newest = facts.samples[0]
     before = sample_before(facts.samples, newest.at_ms - _USED_MS) or newest
     return Pace.between(before, newest, destination).per_minute
+
+
+MOST_JOBS: Final = 50
+_ENDED: Final = frozenset({"done", "aborted"})
+
+
+def receivers(facts: Facts) -> Iterator[Metric]:
+    """Yield the answers of the receivers, and when they were last seen."""
+    found = facts.receivers
+    yield counter(
+        "segrelay_receiver_requests",
+        "Requests that receivers answered, by status.",
+        ("status",),
+        (((str(status),), count) for status, count in sorted(found.ever.items())),
+    )
+    moments = {
+        "seen": ("When a receiver was last seen.", found.seen_ms),
+        "event": ("When a receiver last stored events.", found.event_ms),
+    }
+    for name, (scope, at_ms) in moments.items():
+        rows = [((), at_ms / 1_000)] if at_ms else []
+        yield gauge(f"segrelay_receiver_{name}_timestamp_seconds", scope, (), rows)
+    yield number(
+        "segrelay_receiver_lag_seconds",
+        "How late the timers of a receiver are: a starved one is late.",
+        max(found.lag_ms.values(), default=0) / 1_000,
+    )
+    yield counter(
+        "segrelay_receiver_too_large",
+        "Requests that receivers refused for their size: their events are lost.",
+        (),
+        [((), facts.status["too_large_requests"])],
+    )
+
+
+def jobs(facts: Facts) -> Iterator[Metric]:
+    """Yield the number of backfills in each state, and the counts of those that have not ended."""
+    found = facts.status["jobs"]
+    states = Counter(one["state"] for one in found.values())
+    yield gauge(
+        "segrelay_jobs",
+        "Backfills by state.",
+        ("state",),
+        (((state,), count) for state, count in sorted(states.items())),
+    )
+    going = [name for name, one in found.items() if one["state"] not in _ENDED][:MOST_JOBS]
+    yield gauge(
+        "segrelay_job_deliveries",
+        "Deliveries of a backfill that has not ended, by what became of them.",
+        ("job", "kind"),
+        (((name, kind), found[name][kind]) for name in going for kind in KINDS),
+    )
+
+
+def syncs(facts: Facts) -> Iterator[Metric]:
+    """Yield the failures of each sync, and the end of its last run."""
+    runs = {name: one.run for name, one in facts.syncs.items()}
+    yield gauge(
+        "segrelay_sync_failures",
+        "Steps of a sync in a row that came to nothing.",
+        ("sync",),
+        (((name,), run.failures) for name, run in runs.items()),
+    )
+    yield gauge(
+        "segrelay_sync_waits_for_confirm",
+        "1 while a sync waits for a person.",
+        ("sync",),
+        (((name,), float(run.phase is Phase.CONFIRM)) for name, run in runs.items()),
+    )
+    yield gauge(
+        "segrelay_sync_ended_timestamp_seconds",
+        "When the last run of a sync ended.",
+        ("sync",),
+        (((name,), run.ended_ms / 1_000) for name, run in runs.items() if run.ended_ms),
+    )

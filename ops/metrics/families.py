@@ -27,42 +27,42 @@ class RowFamily(Metric):
     def __init__(
         self,
         name: str,
-        meaning: str,
+        scope: str,
         labels: Sequence[str],
         rows: MetricRows,
         *,
         kind: str,
         suffix: str = "",
     ) -> None:
-        super().__init__(name, meaning, kind)
+        super().__init__(name, scope, kind)
         self.sample = f"{name}{suffix}"
         self.labels = labels
         self.rows = list(rows)
 
 
-def gauge(name: str, meaning: str, labels: Sequence[str], rows: MetricRows) -> RowFamily:
+def gauge(name: str, scope: str, labels: Sequence[str], rows: MetricRows) -> RowFamily:
     """Return a family of numbers that rise and fall."""
-    return RowFamily(name, meaning, labels, rows, kind="gauge")
+    return RowFamily(name, scope, labels, rows, kind="gauge")
 
 
-def number(name: str, meaning: str, value: float) -> RowFamily:
+def number(name: str, scope: str, value: float) -> RowFamily:
     """Return a family of one number that rises and falls."""
-    return gauge(name, meaning, (), [((), value)])
+    return gauge(name, scope, (), [((), value)])
 
 
-def counter(name: str, meaning: str, labels: Sequence[str], rows: MetricRows) -> RowFamily:
+def counter(name: str, scope: str, labels: Sequence[str], rows: MetricRows) -> RowFamily:
     """Return a family of numbers that only rise; `_total` is added to its name."""
-    return RowFamily(name, meaning, labels, rows, kind="counter", suffix="_total")
+    return RowFamily(name, scope, labels, rows, kind="counter", suffix="_total")
 
 
 def histogram(
     name: str,
-    meaning: str,
+    scope: str,
     labels: Sequence[str],
     rows: Iterable[tuple[Sequence[str], Mapping[str, Any]]],
 ) -> Metric:
     """Return a family of times by buckets, from documents of `Histogram`."""
-    family = HistogramMetricFamily(name, meaning, labels=labels)
+    family = HistogramMetricFamily(name, scope, labels=labels)
     for values, document in rows:
         buckets = list(document["buckets"].items())
         family.add_metric(values, buckets, document["sum_seconds"])

@@ -1,25 +1,46 @@
-"""The page of metrics, read from Redis at each scrape: it equals the status at that moment."""
+"""The page of metrics, read from Redis at each scrape: it equals the status at that moment.
+
+`segrelay metrics`: serves metrics for Prometheus.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hmac
+import logging
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Annotated, Final
 
-from prometheus_client import Metric
+import structlog
+import typer
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, Metric
 from redis import Redis
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
-from ops.letters.reading import Cause, count_causes
-from ops.metrics import deliveries, sources
-from ops.metrics.families import RowFamily, gauge, number, text_of
-from ops.state.partitions import all_partitions
-from ops.status.health.facts import Facts, read_facts
-from ops.status.health.judgement import UNREACHABLE, problems_of
-from ops.status.health.problem import ILL, HealthProblem
-from worker.contract.processes.workers import WORKER
-from worker.contract.settings import Settings
-from worker.errors import RedisUnavailable
+from segrelay.ops.dead_letters.reading import Cause, count_causes
+from segrelay.ops.metrics import deliveries
+from segrelay.ops.metrics.families import RowFamily, gauge, number, text_of
+from segrelay.ops.state.opened import load_for_redis, seen_as
+from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.status.alerts import start_announcer
+from segrelay.ops.status.health import UNREACHABLE, problems_of
+from segrelay.ops.status.problems import ILL, Facts, HealthProblem, read_facts
+from segrelay.ops.terminal.interrupts import end_with_parent
+from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
+from segrelay.producer.webhook.server import serve
+from segrelay.worker import logs
+from segrelay.worker.contract.processes import METRICS, WORKER
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.settings import MetricsSettings, Settings
+from segrelay.worker.contract.settings.urls import is_loopback
+from segrelay.worker.errors import ConfigurationInvalid, RedisUnavailable
 
 
 def up(*, is_up: bool) -> Metric:
@@ -65,8 +86,8 @@ def redis(facts: Facts) -> Iterator[Metric]:
         "emptied": ("How often Redis came back empty, and nobody has acknowledged it.",
                     len(found.losses)),
     }  # fmt: skip
-    for name, (meaning, value) in numbers.items():
-        yield number(f"segrelay_redis_{name}", meaning, float(value))
+    for name, (scope, value) in numbers.items():
+        yield number(f"segrelay_redis_{name}", scope, float(value))
 
 
 def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
@@ -82,14 +103,14 @@ def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
         deliveries.answers,
         deliveries.rates,
         deliveries.states,
-        sources.receivers,
-        sources.jobs,
-        sources.syncs,
+        deliveries.receivers,
+        deliveries.jobs,
+        deliveries.syncs,
         workers,
         redis,
     ):
         yield from family(facts)
-    yield from deliveries.letters(facts, causes)
+    yield from deliveries.dead_letters(facts, causes)
 
 
 @dataclass(slots=True)
@@ -118,3 +139,89 @@ class MetricsPage:
         places = all_partitions(self.client, self.settings)
         facts = read_facts(self.client, self.settings, places)
         return families_of(facts, count_causes(self.client, places))
+
+
+LOG: Final = structlog.get_logger()
+_TIMEOUT_SECONDS: Final = 5.0
+
+
+def metrics(
+    *,
+    listen: Annotated[
+        str, typer.Option(help="Listen here instead of at metrics.listen.", metavar="HOST:PORT")
+    ] = "",
+    log_format: LogFormat = None,
+) -> None:
+    """Serve metrics for Prometheus at /metrics until Ctrl-C.
+
+    They are read from Redis whenever they are asked for, so one process is enough. While Redis
+    can't be asked, segrelay_up is 0.
+    """
+    end_with_parent()
+    use_log_format(log_format)
+    settings = load_for_redis()
+    section = listening_at(settings.metrics or MetricsSettings(), listen)
+    token = _token(section, settings.source.name)
+    logs.configure(logging.INFO)
+    url = resolve_url(settings.redis)
+    with closing(connect(url, timeout_seconds=_TIMEOUT_SECONDS)) as client, seen_as(METRICS, url):
+        start_announcer(settings)
+        serve(
+            build_metrics_app(MetricsPage(client, settings).text, token),
+            section.host,
+            section.port,
+            on_ready=lambda shown: LOG.info("metrics.ready", message=f"metrics at {shown}{PATH}"),
+            hint="change metrics.listen",
+        )
+
+
+def _token(section: MetricsSettings, file: str) -> str:
+    if section.token is not None:
+        return section.token.reveal()
+    if is_loopback(section.host):
+        return ""
+    raise ConfigurationInvalid(
+        f"{file}: metrics.token is not set, so whoever reaches {section.listen} could read the"
+        ' metrics. Add [metrics] token = "env:SEGRELAY_METRICS_TOKEN".'
+    )
+
+
+PATH: Final = "/metrics"
+_SCHEME: Final = "Bearer "
+
+
+def metrics_route(text: Callable[[], bytes], token: str) -> Route:
+    """Return the route at which the metrics are read.
+
+    Args:
+        text: Returns the page. Called from a thread.
+        token: That a reader has to send; "" = anybody may read.
+    """
+
+    async def answer(request: Request) -> Response:
+        if token and not _knows(request, token):
+            return PlainTextResponse(
+                "The token is missing or wrong: send metrics.token as `Authorization: Bearer`.\n",
+                401,
+                {"www-authenticate": "Bearer"},
+            )
+        page = await asyncio.to_thread(text)
+        return Response(page, media_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+    return Route(PATH, answer, methods=["GET"])
+
+
+def build_metrics_app(text: Callable[[], bytes], token: str) -> Starlette:
+    """Return the application of `segrelay metrics`."""
+
+    async def is_alive(_request: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    return Starlette(routes=[metrics_route(text, token), Route("/healthz", is_alive)])
+
+
+def _knows(request: Request, token: str) -> bool:
+    given = request.headers.get("authorization", "")
+    if not given.startswith(_SCHEME):
+        return False
+    return hmac.compare_digest(given.removeprefix(_SCHEME).strip().encode(), token.encode())

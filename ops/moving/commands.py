@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 from redis import Redis
 
-from ops.moving.deliveries import Mover
-from ops.moving.renaming import Renaming
-from ops.moving.renumbering import Renumbering
-from ops.state.acts import RENUMBERING_ACT, Doing, Reason, act_of, perform
-from ops.state.opened import opened
-from ops.state.partitions import (
+from segrelay.ops.moving.orphans import Mover
+from segrelay.ops.moving.renaming import Renaming
+from segrelay.ops.moving.renumbering import Renumbering
+from segrelay.ops.state.acts import RENUMBERING_ACT, Doing, Reason, act_of, perform
+from segrelay.ops.state.opened import opened
+from segrelay.ops.state.partitions import (
     Carried,
     PartitionSnapshot,
     Stream,
@@ -25,14 +25,14 @@ from ops.state.partitions import (
     read_carried,
     snapshots,
 )
-from ops.state.waiting import (
+from segrelay.ops.state.waiting import (
     Choice,
     count_chosen,
     find_streams,
     refuse_other_configurations,
     take_back,
 )
-from ops.terminal.console import (
+from segrelay.ops.terminal.console import (
     confirmed,
     mention,
     print_json,
@@ -40,16 +40,20 @@ from ops.terminal.console import (
     progress,
     say,
 )
-from ops.terminal.options import All, Json, Yes, configured
-from producer.doorbell import CeleryDoorbell
-from worker.adapters.redis.addresses import former_names, read_renamed, rename_hint
-from worker.adapters.redis.meanings import read_meanings
-from worker.contract.numbering import Numbering
-from worker.contract.processes.workers import read_processes
-from worker.contract.redis.claim import learn_numbering
-from worker.contract.settings import Settings
-from worker.contract.settings.sections import MOST_PARTITIONS
-from worker.errors import OperationsMustAct, UsageWrong
+from segrelay.ops.terminal.options import All, Json, Yes, configured
+from segrelay.producer.wakeups import CeleryWaker
+from segrelay.worker.adapters.redis.shared_keys import (
+    former_names,
+    read_renamed,
+    read_scopes,
+    rename_hint,
+)
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.processes import read_processes
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.sections import MOST_PARTITIONS
+from segrelay.worker.errors import OperationsMustAct, UsageWrong
 
 destination_app = typer.Typer()
 
@@ -135,8 +139,8 @@ def move(
     """
     with opened() as (settings, client):
         target = configured("trigger", new, settings.triggers)
-        meanings = read_meanings(client, settings)
-        mover = Mover(client, settings, target, meanings, CeleryDoorbell(settings))
+        scopes = read_scopes(client, settings)
+        mover = Mover(client, settings, target, scopes, CeleryWaker(settings))
         streams = find_streams(client, all_partitions(client, settings), Choice(trigger=old))
         _refuse_renamed(streams, read_renamed(client))
         count = sum(1 for stream in streams for _ in mover.orphans(stream))
@@ -314,5 +318,5 @@ def _spread(found: Sequence[PartitionSnapshot]) -> dict[str, int]:
         "waiting": sum(lengths),
         "least": min(lengths),
         "most": max(lengths),
-        "letters": sum(one.letters for one in found),
+        "letters": sum(one.dead_letters for one in found),
     }

@@ -2,6 +2,11 @@
 
 The ledgers come first, and what is known of people before what waits: they decide about every
 later delivery.
+
+Completing interrupted moves between destinations, and finding partitions that hold anything.
+
+Moving copies each part, marks it, and removes it; the marks name parts by the number of their
+partition. Where a `destination rename` or a `trigger move` died in between, a part is there twice.
 """
 
 from __future__ import annotations
@@ -9,16 +14,27 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from redis import Redis
 
-from ops.moving.carrying import STEP, Carrier, digest_in, in_parts
-from ops.moving.rows import carry_log, carry_stream
-from ops.moving.stable_ids import (
+from segrelay.ops.dead_letters.reading import dead_letter_id_in
+from segrelay.ops.moving.carrying import (
+    COUNTS,
+    DEAD_LETTER,
+    LOGS,
+    STEP,
+    Carrier,
+    carry_log,
+    carry_stream,
+    digest_in,
+    in_parts,
+    remove_rows,
+)
+from segrelay.ops.moving.stable_ids import (
     LISTS,
     RECORDS,
     carry_changes,
@@ -26,10 +42,10 @@ from ops.moving.stable_ids import (
     carry_lists,
     carry_records,
 )
-from ops.state.partitions import Carried, ask_each
-from worker.contract.keys import DIGEST_BYTES
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scanning import scan_keys
+from segrelay.ops.state.partitions import Carried, ask_each
+from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scanning import scan_keys
 
 _TOLD_SECONDS: Final = 2.0
 _LEDGERS: Final = "l*"
@@ -134,16 +150,16 @@ class Contents:
 
     def _carry_parts(self, carrier: Carrier) -> None:
         self.step()
-        carrier.notes()
+        carrier.intents()
         for part in _OF_PROFILES:
             carrier.hash(part, carrier.by_digest, self.follow if part == "forwards" else None)
         for part in _OF_ALL:
             carrier.hash(part, carrier.everywhere)
-        carrier.hash("lettersleaving", carrier.by_letter)
+        carrier.hash("lettersleaving", carrier.by_dead_letter)
         carrier.members("reached", carrier.by_digest)
         carrier.positions("jobs")
         self.step()
-        self.carried.letters += carrier.letters()
+        self.carried.dead_letters += carrier.dead_letters()
 
     def _carry_stable_ids(self) -> None:
         for carrier, names in self.found(LISTS):
@@ -186,3 +202,95 @@ def number_in(key: bytes, destination: str) -> int:
 
 def _digest_in_history(line: bytes) -> str:
     return str(orjson.loads(line)[1])
+
+
+_MARKS: Final = "carried:"
+
+
+def end_halves(everything: Iterable[Contents]) -> None:
+    """Complete interrupted moves: remove what has arrived at another destination from its source.
+
+    The leases of all their partitions are held, so that the broken command does nothing more even
+    if its process only stood still.
+    """
+    sources = {contents.destination: contents for contents in everything}
+    for contents in sources.values():
+        for carrier, names in contents.found(f"{_MARKS}*"):
+            for name in names:
+                contents.step()
+                suffix = name.decode().removeprefix(carrier.old.place.tag)
+                former = sources.get(suffix.removeprefix(_MARKS))
+                if former not in (None, contents) and not is_of_person(suffix):
+                    source = former.carriers[carrier.old.place.partition]
+                    with redis_errors():
+                        marks: Any = contents.client.hgetall(name)
+                    _end(source, marks)
+                    with redis_errors():
+                        contents.client.unlink(name)
+
+
+def _end(source: Carrier, marks: Mapping[bytes, bytes]) -> None:
+    """Remove from a source the parts that are marked as arrived."""
+    entries: defaultdict[str, list[str]] = defaultdict(list)
+    for mark, value in marks.items():
+        part, _, one = mark.decode().rpartition("|")
+        if mark == COUNTS.encode():
+            source.counts_left(value)
+        else:
+            entries[part].append(one)
+    _end_dead_letters(source, entries.pop(DEAD_LETTER, []))
+    for part, ids in entries.items():
+        for some in in_parts(ids, STEP):
+            remove_rows(source, part, some)
+
+
+def _end_dead_letters(source: Carrier, ids: Iterable[str]) -> None:
+    place = source.old.place
+    own = [dead_letter_id_in(place, one) for one in ids]
+    if own:
+        with redis_errors():
+            found: Any = source.client.hmget(place.dead_letters, own)
+        source.dead_letters_left([orjson.loads(text) for text in found if text])
+
+
+_LEFT_ALONE: Final = frozenset({"lease", *TRACES})
+_COUNTS: Final = frozenset({"counts", "jobtimes"})
+_STREAM: Final = "s:"
+
+
+def leftovers(
+    client: Redis, destination: str, numbers: Collection[int], renew: Callable[[], None]
+) -> set[int]:
+    """Return those of these partitions that hold anything; delete empty keys.
+
+    Empty streams are kept elsewhere, because a late settlement could hit a new entry of the same
+    id. Nothing is added to partitions with former numbers.
+    """
+    found: set[int] = set()
+    places = [PartitionKeys(destination, number) for number in numbers]
+    for names in scan_keys(client, places, "*"):
+        renew()
+        for name in names:
+            number = number_in(name, destination)
+            part = name.partition(b"}")[2].decode(errors="replace")
+            if number not in numbers or part in _LEFT_ALONE:
+                continue
+            if _is_empty(client, name, part):
+                with redis_errors():
+                    client.unlink(name)
+            else:
+                found.add(number)
+    return found
+
+
+def _is_empty(client: Redis, name: bytes, part: str) -> bool:
+    with redis_errors():
+        if part in LOGS or part.startswith(_STREAM):
+            return not client.xlen(name)
+        if part in _COUNTS:
+            counts: Any = client.hvals(name)
+            return not any(map(int, counts))
+        if part == "responseslost":
+            lost: Any = client.get(name)
+            return not int(lost or 0)
+    return False

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.moving.carrying import Carrier
-from ops.moving.contents import Contents
-from ops.moving.held import (
+from segrelay.ops.moving.carrying import Carrier
+from segrelay.ops.moving.contents import Contents
+from segrelay.ops.moving.leases import (
     FOR_EVER_MS,
     PATIENCE_SECONDS,
     RENAMED,
@@ -28,17 +28,17 @@ from ops.moving.held import (
     hold_all,
     taken_turn,
 )
-from ops.state.partitions import Carried
-from producer.steps import StepBook
-from producer.sync.book import SyncBook
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys
-from worker.contract.numbering import Numbering
-from worker.contract.redis.claim import name_destinations, settled_numbering
-from worker.contract.redis.connection import redis_errors
-from worker.contract.settings import Settings
-from worker.contract.triggers.pauses import DESTINATION, field_of
-from worker.errors import OperationsMustAct
+from segrelay.ops.state.partitions import Carried
+from segrelay.producer.steps import StepStore
+from segrelay.producer.sync.store import SyncStore
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.redis.claim import name_destinations, settled_numbering
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import DESTINATION, field_of
+from segrelay.worker.errors import OperationsMustAct
 
 _RENEWED_SECONDS: Final = 5.0
 _STATE: Final = "state"
@@ -141,7 +141,7 @@ class Renaming:
     def _carry_syncs(self) -> None:
         """Move the members that syncs know to the new name."""
         for name in self.settings.sync:
-            book = SyncBook(self.client, name, self._numbering)
+            book = SyncStore(self.client, name, self._numbering)
             if not book.peek().names(self.old):
                 continue
             run, _ = taken_turn(book.take, f"sync '{name}'", self._renew)
@@ -155,14 +155,14 @@ class Renaming:
         with redis_errors():
             if state:
                 self.client.hsetnx(keys.responses(self.new), _STATE, state)
-            self.client.unlink(old, keys.bell(old))
+            self.client.unlink(old, keys.wakeup(old))
 
     def _end_changes(self) -> None:
         """End the renaming of people under the old name."""
         old = keys.changes(self.old)
         self._end_step(old, "the renaming of people")
         with redis_errors():
-            self.client.unlink(old, keys.bell(old))
+            self.client.unlink(old, keys.wakeup(old))
 
     def _end_step(self, key: str, shown: str) -> bytes:
         """Wait until no step of the old name is under way, and return the state it had."""
@@ -171,5 +171,5 @@ class Renaming:
         if not is_there:
             return b""
         shown = f"{shown} of '{self.old}'"
-        state, _ = taken_turn(StepBook(self.client, key, shown).take, shown, self._renew)
+        state, _ = taken_turn(StepStore(self.client, key, shown).take, shown, self._renew)
         return state

@@ -4,7 +4,7 @@ The new partitions have numbers that there never were. It is announced first, in
 then on syncs and shippings begin no step. Then the leases of the former partitions are taken for
 good, which makes every script refuse that would add something there, however long its process
 stood still. When all is carried over, the new number holds, in one write; workers and producers
-read it when they are refused, or rung for a partition that they do not know. Whatever interrupts
+read it when they are refused, or woken a partition that they do not know. Whatever interrupts
 it, running it again goes on.
 """
 
@@ -19,24 +19,30 @@ from typing import Final
 
 from redis import Redis
 
-from ops.moving.carrying import Carrier
-from ops.moving.contents import Contents
-from ops.moving.halves import end_halves, leftovers
-from ops.moving.held import FOR_EVER_MS, PATIENCE_SECONDS, RENAMED, HeldLease, hold_all, taken_turn
-from ops.state import scripts
-from ops.state.partitions import Carried, known_destinations, note_carried, read_carried
-from producer.steps import StepBook
-from producer.sync.book import SyncBook
-from worker.adapters.redis.addresses import read_renamed
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys
-from worker.contract.numbering import RENUMBERED, Numbering
-from worker.contract.people.forwards import Forward, Moving
-from worker.contract.redis.claim import learn_numbering
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import ScriptCall
-from worker.contract.settings import Settings
-from worker.errors import OperationsMustAct, RedisUnavailable
+from segrelay.ops.moving.carrying import Carrier
+from segrelay.ops.moving.contents import Contents, end_halves, leftovers
+from segrelay.ops.moving.leases import (
+    FOR_EVER_MS,
+    PATIENCE_SECONDS,
+    RENAMED,
+    HeldLease,
+    hold_all,
+    taken_turn,
+)
+from segrelay.ops.state import opened
+from segrelay.ops.state.partitions import Carried, known_destinations, note_carried, read_carried
+from segrelay.producer.steps import StepStore
+from segrelay.producer.sync.store import SyncStore
+from segrelay.worker.adapters.redis.shared_keys import read_renamed
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
+from segrelay.worker.contract.people import Forward, Moving
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import OperationsMustAct, RedisUnavailable
 
 _RENEWED_SECONDS: Final = 2.5
 _HELD_MS: Final = 10_000
@@ -113,7 +119,7 @@ class Renumbering:
 
     def _write(self, before: Numbering, after: Numbering) -> None:
         call = ScriptCall((keys.PARTITIONS, keys.RENUMBERING), (before.dumps(), after.dumps()))
-        if not scripts.run(self.client, "renumber", [call], replicated=True)[0]:
+        if not opened.run(self.client, "renumber", [call], replicated=True)[0]:
             raise OperationsMustAct(
                 "Somebody else changes the number of partitions at this moment; `segrelay redis"
                 " partitions` tells how far it is."
@@ -159,7 +165,9 @@ class Renumbering:
         carriers = {
             number: Carrier(
                 self.client,
-                replace(self._lease(destination, number), token=RENUMBERED, length_ms=FOR_EVER_MS),
+                replace(
+                    self._lease(destination, number), token=RENUMBERED_LEASE, length_ms=FOR_EVER_MS
+                ),
                 targets,
                 round(_MS * self.settings.delivery.ledger_retention_seconds),
                 choose=lambda digest: into.of_digest(digest) - into.first,
@@ -228,7 +236,7 @@ class Renumbering:
         None begins meanwhile.
         """
         for name in self.settings.sync:
-            book = SyncBook(self.client, name, into)
+            book = SyncStore(self.client, name, into)
             run, _ = taken_turn(book.take, f"sync '{name}'", self._renew)
             run.give_up()
             book.save(run, ends=True)
@@ -240,7 +248,7 @@ class Renumbering:
         with redis_errors():
             is_there = self.client.exists(key)
         if is_there:
-            steps = StepBook(self.client, key, shown)
+            steps = StepStore(self.client, key, shown)
             state, now_ms = taken_turn(steps.take, f"the {shown}", self._renew)
             steps.save(state, next_ms=now_ms, ends=True)
 

@@ -11,14 +11,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ops.moving.carrying import STEP, Carrier, in_parts
-from ops.moving.held import HeldCall, run_held
-from ops.state.partitions import ask_each
-from worker.contract.keys import DIGEST_BYTES, digest_of
-from worker.contract.people.stable import StableRecord
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scanning import scan_fields
-from worker.contract.redis.scripts import Value
+from segrelay.ops.moving.carrying import STEP, Carrier, in_parts
+from segrelay.ops.moving.leases import HeldCall, run_held
+from segrelay.ops.state.partitions import ask_each
+from segrelay.worker.contract.keys import DIGEST_BYTES, digest_of
+from segrelay.worker.contract.people import StableRecord
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scanning import scan_fields
+from segrelay.worker.contract.redis.scripts import Value
 
 LISTS: Final = "i*"
 RECORDS: Final = "u*"

@@ -11,19 +11,18 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ops.insider.identities import ANONYMIZED_A_MINUTE, RENAMES_A_MINUTE, InsiderIdentities
-from ops.person.erasing import Erasing, rewrite_files
-from ops.person.moves import IdentityChange, Receipt
-from ops.person.renaming import AT_ONCE, PersonRenaming
-from ops.state.acts import Doing, Reason, act_of, perform
-from ops.state.opened import insist, opened
-from ops.state.person import key_named
-from ops.terminal.console import confirmed, mention, print_json, progress, say
-from ops.terminal.options import Json, Yes
-from worker.contract.keys import digest_of
-from worker.contract.settings import Settings
-from worker.destinations.insider.fields import identifiers
-from worker.errors import UsageWrong
+from segrelay.ops.insider.reader import ANONYMIZED_A_MINUTE, RENAMES_A_MINUTE, InsiderIdentities
+from segrelay.ops.person.erasing import Erasing, rewrite_files
+from segrelay.ops.person.renaming import AT_ONCE, IdentityChange, PersonRenaming, Receipt
+from segrelay.ops.state.acts import Doing, Reason, act_of, perform
+from segrelay.ops.state.opened import insist, opened
+from segrelay.ops.state.person import key_named
+from segrelay.ops.terminal.console import confirmed, mention, print_json, progress, say
+from segrelay.ops.terminal.options import Json, Yes
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.destinations.insider.fields import identifiers
+from segrelay.worker.errors import UsageWrong
 
 app = typer.Typer()
 

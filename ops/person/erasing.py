@@ -4,49 +4,133 @@ What was found is counted, and nothing of it is kept. A command that was killed 
 records of former identities go last, the earliest first, since they say under which digests there
 may be more. Identities are erased in the same order: until that, a worker may hand on what waits
 under one of them to the next.
+
+Traces of a person: texts that mention them, bytes of deleted entries, and exported files.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Any, Final
 
+import orjson
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
-from ops.letters.reading import Filter, find_letters, parse_letter
-from ops.letters.replay import discard
-from ops.moving.held import RENAMED, HeldLease, held
-from ops.person.traces import Mention, compact_streams, files_that_mention, value_of
-from ops.state import scripts
-from ops.state.identity_changes import IdentityChanges
-from ops.state.partitions import Stream, all_partitions, destinations_of
-from ops.state.person import (
+from segrelay.ops.dead_letters.reading import Filter, find_dead_letters, parse_dead_letter
+from segrelay.ops.dead_letters.replay import discard
+from segrelay.ops.moving.leases import RENAMED, HeldLease, held
+from segrelay.ops.state import opened
+from segrelay.ops.state.acts import EXPORTED_FILE
+from segrelay.ops.state.identity_changes import IdentityChanges
+from segrelay.ops.state.partitions import Stream, all_partitions, destinations_of
+from segrelay.ops.state.person import (
     KnownPerson,
     end_renaming,
     former_identities,
     present_key,
     read_forwards,
 )
-from ops.state.waiting import find_streams, read_entries, take_back_entries
-from producer.publishing.quarantine import Quarantine
-from worker.adapters.redis.addresses import read_renamed
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.numbering import Numbering
-from worker.contract.people.forwards import Forward, Moving
-from worker.contract.processes.webhook_requests import forget_requests
-from worker.contract.redis.claim import learn_numbering
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scanning import scan_fields
-from worker.contract.redis.scripts import ScriptCall
-from worker.contract.settings import Settings
-from worker.errors import LeaseLost, OperationsMustAct, PartitionsChange
+from segrelay.ops.state.waiting import find_streams, read_entries, take_back_entries
+from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.worker.adapters.redis.shared_keys import read_renamed
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.people import Forward, Moving
+from segrelay.worker.contract.receivers import forget_requests
+from segrelay.worker.contract.redis.acts import read_acts
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scanning import scan_fields
+from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import LeaseLost, OperationsMustAct, PartitionsChange
+
+_WORD: Final = re.compile(r"[^\s\"',;:<>|{}\[\]()\\\\=&]+")
+_EMAIL: Final = "email"
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """The names by which a person is mentioned in Redis and files.
+
+    Of a former identity only its digest is known, so words of a text are digested to find it.
+
+    Args:
+        digests: Under which the person is or was known.
+        identity: The configured identity field.
+        values: Of the identity, as far as they are known.
+    """
+
+    digests: frozenset[bytes]
+    identity: str
+    values: Sequence[str]
+
+    def stands_in(self, text: bytes) -> bool:
+        """Say whether a text has a value of the identity, or a digest, in hexadecimal notation."""
+        plain = _plain(text)
+        lower = plain.lower()
+        hexadecimal = frozenset(digest.hex() for digest in self.digests)
+        return any(value.lower() in lower for value in self.values) or any(
+            word in hexadecimal or digest_of(f"{self.identity}:{word}") in self.digests
+            for word in set(_WORD.findall(lower if self.identity == _EMAIL else plain))
+        )
+
+
+def value_of(profile_key: str) -> str:
+    """Return the value of the identity in the key of a profile."""
+    return profile_key.partition(":")[2]
+
+
+def _plain(text: bytes) -> str:
+    """Return a text with the escapes of JSON resolved, if it is JSON."""
+    try:
+        return orjson.dumps(orjson.loads(text)).decode()
+    except orjson.JSONDecodeError:
+        return text.decode(errors="replace")
+
+
+_LONGEST: Final = 5_000
+"""The longest stream, in entries, that is rewritten in one step; Redis takes 0.1 s for it."""
+
+
+def compact_streams(client: Redis, places: Iterable[PartitionKeys]) -> int:
+    """Rewrite streams that may hold bytes of deleted entries; return how many are too long.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked; do it again.
+    """
+    places = list(places)
+    waiting = [one.place.stream(one.name) for one in find_streams(client, places)]
+    logs = [name for place in places for name in (place.history, place.responses)]
+    too_long = 0
+    for name in (*waiting, *logs, keys.REQUESTS):
+        (answer,) = opened.run(client, "stream_compact", [ScriptCall((name,), (_LONGEST,))])
+        too_long += answer < 0
+    return too_long
+
+
+def files_that_mention(client: Redis, mention: Mention) -> list[str]:
+    """Return the files on this machine that were exported, and mention a person."""
+    found = {act.arguments.get(EXPORTED_FILE, "") for act in read_acts(client)} - {""}
+    return sorted(name for name in found if _mentions(Path(name), mention))
+
+
+def _mentions(path: Path, mention: Mention) -> bool:
+    try:
+        with path.open("rb") as file:
+            return any(map(mention.stands_in, file))
+    except OSError:
+        return False
+
 
 _OWNER: Final = "segrelay person erase"
 _ANSWER_SECONDS: Final = 120.0
@@ -98,9 +182,11 @@ class Erasing:
                         self._erase_in(place, lease, person.digest)
         digests = [person.digest for person in people]
         wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
-        letters = [letter["id"] for letter in find_letters(self.client, places, wanted)]
-        self.counts["letters"] += sum(discard(self.client, places, letters))
-        self._erase_letters_on_their_way(places, wanted)
+        dead_letters = [
+            dead_letter["id"] for dead_letter in find_dead_letters(self.client, places, wanted)
+        ]
+        self.counts["letters"] += sum(discard(self.client, places, dead_letters))
+        self._erase_dead_letters_on_their_way(places, wanted)
         self._erase_elsewhere(digests)
         self._erase_stable_ids(places, people)
         self.too_long = compact_streams(self.client, places)
@@ -163,8 +249,8 @@ class Erasing:
         ends_at = time.monotonic() + _ANSWER_SECONDS
         while True:
             with redis_errors():
-                notes: Any = self.client.hvals(place.notes)
-            if not any(digest.hex().encode() in note for note in notes):
+                intents: Any = self.client.hvals(place.intents)
+            if not any(digest.hex().encode() in intent for intent in intents):
                 return
             if time.monotonic() > ends_at:
                 raise OperationsMustAct(
@@ -188,7 +274,7 @@ class Erasing:
         known = [place.reached, place.who, *syncs]
         names: list[str | bytes] = [place.lease, place.ledger(digest), *known]
         call = ScriptCall(names, (lease.token, digest.hex(), *self._keys))
-        (answer,) = scripts.run(self.client, "forget", [call])
+        (answer,) = opened.run(self.client, "forget", [call])
         if answer[0] < 0:
             raise LeaseLost(f"The lease of {place.tag} was taken over; run this again.")
         for what, count in zip(("ledgers", "verify", "sync members"), answer, strict=True):
@@ -215,12 +301,16 @@ class Erasing:
             ]
             return int(self.client.xdel(stream, *ids)) if ids else 0
 
-    def _erase_letters_on_their_way(self, places: Iterable[PartitionKeys], wanted: Filter) -> None:
+    def _erase_dead_letters_on_their_way(
+        self, places: Iterable[PartitionKeys], wanted: Filter
+    ) -> None:
         """Erase letters that an interrupted renaming of the person was moving."""
         for place in places:
             with redis_errors():
                 texts: Any = self.client.hgetall(place.lettersleaving)
-                ids = [name for name, text in texts.items() if wanted.holds(parse_letter(text))]
+                ids = [
+                    name for name, text in texts.items() if wanted.holds(parse_dead_letter(text))
+                ]
                 if ids:
                     self.counts["letters"] += int(self.client.hdel(place.lettersleaving, *ids))
 

@@ -4,6 +4,11 @@ It is the renaming of `segrelay person rename`, begun by an event in the place o
 stays in Redis until all of it is done, so a step that was killed is done again, and goes on where
 the person's record stands. A step that stood still while others went on changes nothing more: the
 change that it knows is gone, and each script compares what it found before.
+
+The Celery task that renames people whose stable id came with another identity.
+
+A worker imports this module by its name (`TASKS_MODULES` of `segrelay.worker.contract.celery`).
+What it needs is loaded at the first task: most workers never do it.
 """
 
 from __future__ import annotations
@@ -11,28 +16,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any, Final
 
 import orjson
 import structlog
+from celery import shared_task
 from redis import Redis
 
-from ops.insider.identities import RENAMES_A_MINUTE, InsiderIdentities
-from ops.insider.reader import InsiderUnreadable
-from ops.person.moves import IdentityChange, PersonMove
-from ops.person.renaming import PersonRenaming
-from ops.state.identity_changes import Ending, IdentityChanges, destinations_with_stable_ids
-from producer.steps import STEP_SECONDS, Step, StepBook, wait_seconds
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.people.forwards import Forward, Moving
-from worker.contract.people.stable import StableIdChange
-from worker.contract.redis.acts import DONE, Act, note_act
-from worker.contract.redis.claim import settled_numbering
-from worker.contract.redis.connection import redis_errors
-from worker.contract.settings import Settings
-from worker.contract.triggers.pauses import read_pauses
-from worker.errors import LeaseLost, OperationsMustAct
+from segrelay.ops.insider.reader import RENAMES_A_MINUTE, InsiderIdentities, InsiderUnreadable
+from segrelay.ops.person.renaming import IdentityChange, PersonMove, PersonRenaming
+from segrelay.ops.state.identity_changes import (
+    Ending,
+    IdentityChanges,
+    destinations_with_stable_ids,
+)
+from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
+from segrelay.producer.tasks import do_background_job
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.celery import RENAMES_TASK, BackgroundJob, ResultLine, Turn, Turns
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.people import Forward, Moving, StableIdChange
+from segrelay.worker.contract.redis.acts import DONE, Act, note_act
+from segrelay.worker.contract.redis.claim import settled_numbering
+from segrelay.worker.contract.redis.connection import connect, redis_errors, resolve_url
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import read_pauses
+from segrelay.worker.errors import LeaseLost, OperationsMustAct, SegrelayError
 
 LOG: Final = structlog.get_logger()
 PEOPLE_A_STEP: Final = 60
@@ -139,7 +149,7 @@ class FollowingSteps:
         self._monotonic = monotonic
         self._numbering = settled_numbering(client, settings)
         self.changes = IdentityChanges(client, destination, self._numbering)
-        self.book = StepBook(
+        self.book = StepStore(
             client,
             keys.changes(destination),
             f"the renaming of people of '{destination}'",
@@ -305,3 +315,22 @@ def following_for(
         )
 
     return FollowingSteps(client, settings, destination, opened, make_renaming=make_renaming)
+
+
+@shared_task(name=RENAMES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
+def renames(self: Any, destination: str) -> ResultLine:
+    """Rename some people of a destination, and wake the next step."""
+    return do_background_job(self.app.segrelay, BackgroundJob(RENAMES_TASK, destination), _step)
+
+
+@cache
+def _client(node: Turns) -> Redis:
+    """Connect at the first task: a process that was forked later has its own."""
+    redis = node.settings.redis
+    return connect(resolve_url(redis), replicas=redis.replicas)
+
+
+def _step(node: Turns, destination: str, turn: Turn) -> tuple[str, bool]:
+
+    step = following_for(_client(node), node.settings, destination).step(is_over=turn.is_over)
+    return step.line, step.more

@@ -9,40 +9,227 @@ given again, and goes on where the record stands:
 3. `asked`, then `renamed`: Insider has given its profile the new identifier.
 4. The ledgers are merged, under the lease of the new identity's partition. Merging them again
    changes nothing.
-5. The letters are moved, see `person.moves.move_letters`.
+5. The letters are moved, see `person.moves.move_dead_letters`.
 6. `done`: the former ledger is gone, in the same step; whatever comes under the former identity is
    handed on by whoever holds the lease.
+
+The change of one person's identity, and the moving of their letters.
+
+A letter leaves its partition for the list of those that are on their way, in one step with its
+counts. It is added where it belongs, with a mark that it has come, before it goes from that list;
+the marks go last. So a letter is never in two places, and moving it again from wherever it was
+interrupted changes nothing, even if the letter was replayed meanwhile.
+
+What can't be read stays where it is: the record of the former identity says whose it is.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+import orjson
 from redis import Redis
 
-from ops.insider.identities import InsiderIdentities
-from ops.moving.held import HeldLease, await_holders, held
-from ops.person.moves import IdentityChange, PersonMove, Receipt, move_letters
-from ops.state import scripts
-from ops.state.partitions import ask_each, known_destinations
-from ops.state.person import end_renaming, tell_renaming
-from worker.adapters.redis.addresses import read_renamed
-from worker.adapters.redis.lease import boottime_seconds
-from worker.batch.partition import LedgerText
-from worker.contract.keys import PartitionKeys
-from worker.contract.ledger import unpack
-from worker.contract.numbering import Numbering
-from worker.contract.people.forwards import Forward, Moving
-from worker.contract.redis.claim import learn_numbering
-from worker.contract.redis.clock import now_ms
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import ScriptCall, Value
-from worker.contract.settings import Settings
-from worker.core.ledger import merged
-from worker.errors import OperationsMustAct, PartitionsChange
+from segrelay.ops.dead_letters.files import import_arguments
+from segrelay.ops.dead_letters.reading import (
+    NUMBERS_CHANGED,
+    Filter,
+    StoredDeadLetter,
+    find_dead_letters,
+    parse_dead_letter,
+)
+from segrelay.ops.dead_letters.reading import digest_of as digest_of_dead_letter
+from segrelay.ops.dead_letters.replay import dead_letter_header
+from segrelay.ops.insider.reader import InsiderIdentities
+from segrelay.ops.moving.carrying import in_parts
+from segrelay.ops.moving.leases import HeldLease, await_holders, held
+from segrelay.ops.state import opened
+from segrelay.ops.state.partitions import ask_each, known_destinations
+from segrelay.ops.state.person import end_renaming, tell_renaming
+from segrelay.worker.adapters.redis.lease import boottime_seconds
+from segrelay.worker.adapters.redis.shared_keys import read_renamed
+from segrelay.worker.batch.partition import LedgerText
+from segrelay.worker.contract.events import encode_header
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.ledger import unpack
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.people import Forward, Moving, with_identity
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.connection import now_ms, redis_errors
+from segrelay.worker.contract.redis.scripts import ScriptCall, Value
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.core.ledger import merged
+from segrelay.worker.errors import OperationsMustAct, PartitionsChange
+
+Outcome = Literal["renamed", "already", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityChange:
+    """The change of one person's profile key, from the former to the new one.
+
+    Args:
+        line: Of the file; 0 = of the command line.
+        stable, trigger: Of a person who is renamed by themselves; see `contract.forwards`.
+    """
+
+    old: str
+    new: str
+    line: int = 0
+    stable: str = ""
+    trigger: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The outcome of one identity change, over all destinations."""
+
+    change: IdentityChange
+    outcome: Outcome
+    message: str = ""
+
+
+@dataclass(slots=True)
+class PersonMove:
+    """The change of one person's identity at one destination.
+
+    Args:
+        text: The record of the former identity as it is in Redis; b"" = there is none.
+        arriving: That of the new identity.
+        is_ours: Nobody else renames this person.
+    """
+
+    change: IdentityChange
+    left: PartitionKeys
+    arrives: PartitionKeys
+    text: bytes = b""
+    arriving: bytes = b""
+    outcome: Outcome | None = None
+    message: str = ""
+    is_ours: bool = False
+
+    @property
+    def forward(self) -> Forward:
+        """Return the record of the former identity."""
+        return Forward.loads(self.text)
+
+    @property
+    def old_digest(self) -> bytes:
+        """Return the digest of the former identity."""
+        return digest_of(self.change.old)
+
+    @property
+    def new_digest(self) -> bytes:
+        """Return the digest of the new identity."""
+        return digest_of(self.change.new)
+
+    def refuse(self, message: str) -> None:
+        """Record that the change was refused, and why; the person stays as they are."""
+        self.outcome, self.message = "refused", message
+
+
+_REFUSED: Final = -1
+_STEP: Final = 50
+"""Letters moved in one call: few, because a letter may hold a profile of a megabyte."""
+
+
+def move_dead_letters(client: Redis, moves: Sequence[PersonMove]) -> None:
+    """Move all letters of these people that can be read.
+
+    Raises:
+        OperationsMustAct: Somebody keeps a lease, or the person was erased; do it again.
+        RedisUnavailable: Do it again.
+    """
+    for place in dict.fromkeys(move.left for move in moves):
+        those = {move.old_digest.hex(): move for move in moves if move.left == place}
+        wanted = Filter(digests=frozenset(those))
+        leaving = [
+            (dead_letter["id"], dead_letter["cause"], dead_letter["stream"], dead_letter["reason"])
+            for dead_letter in find_dead_letters(client, [place], wanted)
+            if dead_letter_header(dead_letter)
+        ]
+        if leaving:
+            _leave(client, place, leaving)
+        for dead_letters in _on_their_way(client, place):
+            own = [
+                dead_letter
+                for dead_letter in dead_letters
+                if digest_of_dead_letter(dead_letter) in those
+            ]
+            _arrive(
+                client,
+                [(dead_letter, those[digest_of_dead_letter(dead_letter)]) for dead_letter in own],
+            )
+            if own:
+                with redis_errors():
+                    client.hdel(place.lettersleaving, *(dead_letter["id"] for dead_letter in own))
+    ask_each(client, moves, lambda pipe, move: pipe.unlink(_marks(move)))
+
+
+def _leave(client: Redis, place: PartitionKeys, rows: Sequence[tuple[str, ...]]) -> None:
+    """Take letters out of their partition's dead letters, and keep them as `lettersleaving`."""
+    names: list[str | bytes] = [
+        place.counts, place.dead_letters, place.lettertimes, place.causes, place.lettersleaving,
+    ]  # fmt: skip
+    with held(HeldLease(client, place, _OWNER)) as lease:
+        for part in in_parts(rows, _STEP):
+            lease.hold()
+            args: list[Value] = [each for row in part for each in row]
+            lease.run("letters_out", names, args)
+
+
+def _on_their_way(client: Redis, place: PartitionKeys) -> Iterator[list[StoredDeadLetter]]:
+    with redis_errors():
+        ids: Any = client.hkeys(place.lettersleaving)
+    for part in in_parts(ids, _STEP):
+        with redis_errors():
+            texts: Any = client.hmget(place.lettersleaving, part)
+        yield [parse_dead_letter(text) for text in texts if text is not None]
+
+
+def _arrive(client: Redis, dead_letters: Sequence[tuple[StoredDeadLetter, PersonMove]]) -> None:
+    calls = []
+    for dead_letter, move in dead_letters:
+        to = move.arrives
+        names = (to.counts, to.dead_letters, to.lettertimes, to.causes, to.lease)
+        args = list(import_arguments([_moved(dead_letter, move)]))
+        digest = move.new_digest.hex()
+        calls.append(
+            ScriptCall((*names, _marks(move), to.forwards), [*args, digest, move.arriving])
+        )
+    answers = opened.run(client, "import", calls)
+    if NUMBERS_CHANGED in answers:
+        raise PartitionsChange
+    if _REFUSED in answers:
+        raise OperationsMustAct(
+            "Somebody else renames or erases the same people at this moment; run this again once"
+            " they are ready. What is done stays done."
+        )
+
+
+def _moved(dead_letter: StoredDeadLetter, move: PersonMove) -> StoredDeadLetter:
+    """Return a letter with the new identity, partition and id."""
+    header = dead_letter_header(dead_letter)
+    assert header is not None
+    header = header._replace(digest=move.new_digest)
+    place = move.arrives
+    short = dead_letter["id"].rpartition(".")[2]
+    return {
+        **dead_letter,
+        "id": f"{place.destination}.{place.partition}.{short}",
+        "destination": place.destination,
+        "partition": place.partition,
+        "header": orjson.loads(encode_header(header)),
+        "profile": with_identity(dead_letter["profile"], move.change.new),
+    }
+
+
+def _marks(move: PersonMove) -> str:
+    return move.arrives.carried(move.old_digest.hex())
+
 
 AT_ONCE: Final = 500
 """The number of people who are moved together: each group waits once for holders of leases."""
@@ -109,7 +296,7 @@ class PersonRenaming:
                 self._ask(move)
             left = [move for move in self._going if move.outcome is None]
             self._merge(left)
-            self._take_letters(left)
+            self._take_dead_letters(left)
             for move in self._going:
                 self._end(move)
         end_renaming(self.client, {move.old_digest for move in moves if move.is_ours})
@@ -199,7 +386,7 @@ class PersonRenaming:
         move.text = text
 
     def _run(self, name: str, keys: Iterable[str | bytes], args: Iterable[str | bytes]) -> None:
-        (answer,) = scripts.run(self.client, name, [ScriptCall(tuple(keys), tuple(args))])
+        (answer,) = opened.run(self.client, name, [ScriptCall(tuple(keys), tuple(args))])
         if answer == 0:
             raise OperationsMustAct(
                 "Somebody else renames the same people at this moment; run this again once they"
@@ -221,9 +408,9 @@ class PersonRenaming:
 
     def _is_unanswered(self, move: PersonMove) -> bool:
         with redis_errors():
-            notes: Any = self.client.hvals(move.left.notes)
+            intents: Any = self.client.hvals(move.left.intents)
         digest = move.old_digest.hex().encode()
-        return any(digest in note for note in notes)
+        return any(digest in intent for intent in intents)
 
     def _ask(self, move: PersonMove) -> None:
         """Have Insider rename the person, unless it has done that before."""
@@ -263,10 +450,10 @@ class PersonRenaming:
                     lease.run("ledgers_in", names, args)
             self._tell()
 
-    def _take_letters(self, moves: Sequence[PersonMove]) -> None:
+    def _take_dead_letters(self, moves: Sequence[PersonMove]) -> None:
         """Move the letters of these people to their new identities."""
         self._tell()
-        move_letters(self.client, moves)
+        move_dead_letters(self.client, moves)
 
     def _ledgers(self, moves: Sequence[PersonMove]) -> list[tuple[bytes | None, bytes | None]]:
         found = ask_each(
@@ -294,7 +481,7 @@ class PersonRenaming:
             )
         self._run(
             "forward_left",
-            (left.forwards, left.ledger(move.old_digest), left.notes, left.reached, left.who),
+            (left.forwards, left.ledger(move.old_digest), left.intents, left.reached, left.who),
             (digest, move.text, done, *(f"{digest}|{name}" for name in marks)),
         )
         self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
@@ -342,7 +529,7 @@ class PersonRenaming:
 
 @dataclass(slots=True)
 class _Asking:
-    """The claim to ask Insider about one person; see `ops.insider.reader.RequestClaim`."""
+    """The claim to ask Insider about one person; see `segrelay.ops.insider.reader.RequestClaim`."""
 
     renaming: PersonRenaming
     move: PersonMove

@@ -6,19 +6,19 @@ from typing import Final
 
 import typer
 
-from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
-from ops.embedded.lifecycle import stop as stop_server
-from ops.moving.commands import partitions
-from ops.state.acts import Reason, act_of
-from ops.state.opened import already_there, insist, load_for_redis
-from ops.terminal.console import mention, print_result, say
-from ops.terminal.options import Json
-from worker.contract.redis.birth import forget_losses
-from worker.contract.redis.connection import wait_ready
-from worker.contract.redis.url import parse_redis_url
-from worker.contract.settings.sections import RedisSettings
-from worker.contract.settings.values.fields import EMBEDDED
-from worker.errors import RedisUnavailable, UsageWrong
+from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
+from segrelay.ops.embedded.lifecycle import stop as stop_server
+from segrelay.ops.moving.commands import partitions
+from segrelay.ops.state.acts import Reason, act_of
+from segrelay.ops.state.opened import already_there, insist, load_for_redis
+from segrelay.ops.terminal.console import mention, print_result, say
+from segrelay.ops.terminal.options import Json
+from segrelay.worker.contract.redis.connection import wait_ready
+from segrelay.worker.contract.redis.instance import forget_losses
+from segrelay.worker.contract.redis.url import parse_redis_url
+from segrelay.worker.contract.settings.sections import RedisSettings
+from segrelay.worker.contract.settings.values import EMBEDDED
+from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
 app = typer.Typer()
 app.command()(partitions)

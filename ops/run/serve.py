@@ -16,29 +16,31 @@ import typer
 from redis import Redis
 from starlette.routing import Route
 
-from ops.metrics.command import metrics_route
-from ops.metrics.page import MetricsPage
-from ops.state.acts import note_configuration
-from ops.state.opened import load_for_redis
-from ops.status.health.judgement import ProblemNames
-from ops.status.notices.announcer import start_announcer
-from ops.terminal.console import print_json, say
-from ops.terminal.serving import LogFormat, listening_at, use_log_format
-from producer.doorbell import BackgroundDoorbell
-from producer.publish import Publisher
-from producer.webhook.app import CHECK_HEADER, SECRET_HEADER, Receiver, build_app
-from producer.webhook.inspection import Inspector
-from producer.webhook.intake import Intake, store_bodies
-from producer.webhook.record import AnswerRecord
-from producer.webhook.server import serve as serve_app
-from worker import logs
-from worker.contract.processes.receivers import report_receiver
-from worker.contract.processes.webhook_requests import keep_requests
-from worker.contract.redis.birth import BirthWatch
-from worker.contract.redis.claim import claim
-from worker.contract.redis.connection import connect, resolve_url, wait_ready
-from worker.contract.settings import Settings, WebhookSettings, load_settings
-from worker.errors import ConfigurationInvalid, OperationsMustAct
+from segrelay.ops.metrics.page import MetricsPage, metrics_route
+from segrelay.ops.state.acts import note_configuration
+from segrelay.ops.state.opened import load_for_redis
+from segrelay.ops.status.alerts import start_announcer
+from segrelay.ops.status.health import ProblemNames
+from segrelay.ops.terminal.console import print_json, say
+from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
+from segrelay.producer.publish import Publisher
+from segrelay.producer.wakeups import BackgroundWaker
+from segrelay.producer.webhook.app import (
+    CHECK_HEADER,
+    SECRET_HEADER,
+    Inspector,
+    Receiver,
+    build_app,
+)
+from segrelay.producer.webhook.intake import AnswerRecord, Intake, store_bodies
+from segrelay.producer.webhook.server import serve as serve_app
+from segrelay.worker import logs
+from segrelay.worker.contract.receivers import keep_requests, report_receiver
+from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
+from segrelay.worker.contract.redis.instance import InstanceWatch
+from segrelay.worker.contract.settings import Settings, WebhookSettings, load_settings
+from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct
 
 LOG: Final = structlog.get_logger()
 _INSPECTOR_SECONDS: Final = 2.0
@@ -101,7 +103,7 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
         note_configuration(client, settings)
         start_announcer(settings)
         # Its bells are rung by a thread, never by a request.
-        publisher = Publisher(client, settings, doorbell=BackgroundDoorbell(settings))
+        publisher = Publisher(client, settings, waker=BackgroundWaker(settings))
         receiver = _receiver(settings, webhook, publisher, quick[:3])
         serve_app(
             build_app(receiver, webhook.path, _metrics(settings, quick[3])),
@@ -129,7 +131,7 @@ def _receiver(
         problems=ProblemNames(judging, settings).read,
         record=AnswerRecord(
             partial(report_receiver, telling, max_bytes=webhook.max_bytes),
-            look=BirthWatch(telling, settings).look,
+            look=InstanceWatch(telling, settings).look,
             keep=partial(keep_requests, telling),
         ),
     )

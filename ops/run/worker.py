@@ -1,4 +1,4 @@
-"""`segrelay worker`: runs `celery -A worker.app worker` with the same options."""
+"""`segrelay worker`: runs `celery -A segrelay.worker.app worker` with the same options."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from celery import signals
 from celery.bin.celery import celery
 from celery.exceptions import ImproperlyConfigured
 
-from ops.state.acts import note_configuration
-from ops.state.opened import load_for_redis
-from ops.status.notices.announcer import start_announcer
-from ops.terminal.interrupts import end_with_parent
-from ops.terminal.serving import LogFormat, use_log_format
-from worker import logs
-from worker.contract.celery.wire import QUEUES
-from worker.contract.own_processes import own_module
-from worker.contract.redis.connection import connect, resolve_url
-from worker.contract.settings import Settings
-from worker.errors import RedisUnavailable, UsageWrong
+from segrelay.ops.state.acts import note_configuration
+from segrelay.ops.state.opened import load_for_redis
+from segrelay.ops.status.alerts import start_announcer
+from segrelay.ops.terminal.interrupts import end_with_parent
+from segrelay.ops.terminal.serving import LogFormat, use_log_format
+from segrelay.worker import logs
+from segrelay.worker.contract.celery import QUEUES
+from segrelay.worker.contract.own_processes import own_module
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
 
 def run_celery(app: Any, arguments: Sequence[str]) -> NoReturn:
@@ -58,7 +58,7 @@ def worker(ctx: typer.Context, *, log_format: LogFormat = None) -> None:
         )
     end_with_parent()
     load_for_redis(stays=True)  # Celery runs this anew on SIGHUP
-    from worker.app import app  # noqa: PLC0415 - reads the configuration, and needs Redis
+    from segrelay.worker.app import app  # noqa: PLC0415 - reads the configuration, and needs Redis
 
     # Not before the processes of the pool are forked: they would inherit the thread's connections.
     signals.worker_ready.connect(lambda **_: _begin(app.segrelay.settings), weak=False)
@@ -67,7 +67,7 @@ def worker(ctx: typer.Context, *, log_format: LogFormat = None) -> None:
     # Celery's banner is no line of a log.
     options = ["--quiet", "worker", "--loglevel=INFO", *ctx.args]
     # On SIGHUP Celery runs Python again, with what it sees here.
-    sys.argv = own_module("ops.main", "worker", *ctx.args)[1:]
+    sys.argv = own_module("segrelay.ops.main", "worker", *ctx.args)[1:]
     run_celery(app, options)
 
 

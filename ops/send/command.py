@@ -8,24 +8,32 @@ from typing import Annotated, Final
 
 import typer
 
-from ops.send.sending import Deadline, Sending, Target
-from ops.send.watching import DeliveryWait, hindrances, triggers_of, waiting_of, waiting_of_job
-from ops.state.opened import opened as opened_redis
-from ops.terminal.console import mention, print_json, progress, say
-from ops.terminal.interrupts import Interruption, interruptible_between_steps
-from ops.terminal.options import OlderThanLedger
-from producer.publish import Publisher
-from producer.publishing.matching import routing_digest
-from producer.publishing.published import Published, PublishOptions
-from producer.sources.blocks import block_times
-from producer.sources.files import OpenedSource, batches, opened
-from producer.sources.reading import read_payloads
-from worker.contract.printable import printable
-from worker.contract.redis.connection import resolve_url
-from worker.contract.redis.url import patience_seconds
-from worker.contract.settings.values.durations import parse_duration
-from worker.contract.words import LIVE
-from worker.errors import SourceDamaged, UsageWrong
+from segrelay.ops.send.sending import (
+    Deadline,
+    DeliveryWait,
+    Sending,
+    Target,
+    hindrances,
+    triggers_of,
+    waiting_of,
+    waiting_of_job,
+)
+from segrelay.ops.state.opened import opened as opened_redis
+from segrelay.ops.terminal.console import mention, print_json, progress, say
+from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
+from segrelay.ops.terminal.options import OlderThanLedger
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.drafting import routing_digest
+from segrelay.producer.publishing.published import Published, PublishOptions
+from segrelay.producer.sources.blocks import block_times
+from segrelay.producer.sources.files import OpenedSource, batches, opened
+from segrelay.producer.sources.reading import read_payloads
+from segrelay.worker.contract.printable import printable
+from segrelay.worker.contract.redis.connection import resolve_url
+from segrelay.worker.contract.redis.url import patience_seconds
+from segrelay.worker.contract.settings.values import parse_duration
+from segrelay.worker.contract.words import LIVE
+from segrelay.worker.errors import SourceDamaged, UsageWrong
 
 _PROBLEMS_SHOWN: Final = 10
 

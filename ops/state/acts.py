@@ -17,18 +17,18 @@ import orjson
 import typer
 from redis import Redis
 
-from ops.state.opened import insist
-from ops.terminal.console import counted
-from worker.contract import keys
-from worker.contract.keys import PARTITIONS
-from worker.contract.numbering import Numbering
-from worker.contract.patience import Answered
-from worker.contract.printable import printable
-from worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, MOST_ACTS, Act, note_act
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import run_script
-from worker.contract.settings import Settings
-from worker.errors import LeaseLost, PartitionsChange, RedisUnavailable, UsageWrong
+from segrelay.ops.state.opened import insist
+from segrelay.ops.terminal.console import counted
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PARTITIONS
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.patience import Answered
+from segrelay.worker.contract.printable import printable
+from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, MOST_ACTS, Act, note_act
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scripts import run_script
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import LeaseLost, PartitionsChange, RedisUnavailable, UsageWrong
 
 EXPORTED_FILE: Final = "exported to"
 """Name of the argument of an act that holds the path of an export with people's data."""

@@ -11,18 +11,17 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 from redis import Redis
 
-from ops.state import scripts
-from ops.state.person import ForwardedPerson, former_identities, read_forwards
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.numbering import Numbering
-from worker.contract.people.forwards import Moving
-from worker.contract.people.stable import StableIdChange, StableRecord
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scanning import scan_fields
-from worker.contract.redis.scripts import ScriptCall
-from worker.contract.settings import Settings
-from worker.errors import OperationsMustAct, PartitionsChange
+from segrelay.ops.state import opened
+from segrelay.ops.state.person import ForwardedPerson, former_identities, read_forwards
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.people import Moving, StableIdChange, StableRecord
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scanning import scan_fields
+from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import OperationsMustAct, PartitionsChange
 
 Ending = Literal["renamed", "refused", "left"]
 """The endings of a change. `left`: somebody else has the former identity now; late events under it
@@ -180,7 +179,7 @@ class IdentityChanges:
                 )
 
     def _run(self, name: str, calls: Sequence[ScriptCall]) -> list[Any]:
-        answers = scripts.run(self.client, name, calls)
+        answers = opened.run(self.client, name, calls)
         if _RENUMBERED in answers:
             raise PartitionsChange
         return answers

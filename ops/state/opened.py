@@ -1,27 +1,37 @@
-"""Opening the configuration and a connection to Redis, as commands do."""
+"""Opening the configuration and a connection to Redis, as commands do.
+
+The sign of life of Flower and of the metrics, by which `status` notices that they are gone.
+
+The operator's Lua scripts: one partition a call, many calls in one round trip.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
 
 from redis import Redis
 
-from ops.embedded.lifecycle import find
-from ops.terminal.console import mention
-from worker.contract.patience import Answered, repeat_until_confirmed
-from worker.contract.redis.claim import compare
-from worker.contract.redis.connection import connect, resolve_url, wait_ready
-from worker.contract.redis.embedded_files import EmbeddedFiles
-from worker.contract.redis.url import patience_seconds
-from worker.contract.settings import Settings, load_settings
-from worker.contract.settings.sandboxed import REAL, SANDBOX_VARIABLE, sandbox_data_dir
-from worker.contract.settings.values.fields import EMBEDDED
-from worker.errors import OperationsMustAct, RedisUnavailable, UsageWrong
+from segrelay.ops.embedded.lifecycle import find
+from segrelay.ops.terminal.console import mention
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.contract.patience import Answered, repeat_until_confirmed
+from segrelay.worker.contract.processes import tell_seen
+from segrelay.worker.contract.redis.claim import compare
+from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.redis.url import EmbeddedFiles, patience_seconds
+from segrelay.worker.contract.settings import Settings, load_settings
+from segrelay.worker.contract.settings.sandboxed import REAL, SANDBOX_VARIABLE, sandbox_data_dir
+from segrelay.worker.contract.settings.values import EMBEDDED
+from segrelay.worker.errors import OperationsMustAct, RedisUnavailable, UsageWrong
 
 _LOOK_SECONDS: Final = 2.0
 _PAUSE_SECONDS: Final = 0.3
@@ -43,7 +53,7 @@ def load_for_redis(*, stays: bool = False) -> Settings:
     if os.environ.get(SANDBOX_VARIABLE, "").strip():
         return settings
     data_dir = settings.redis.data_dir
-    url = EmbeddedFiles(sandbox_data_dir(data_dir)).rehearsed_at()
+    url = EmbeddedFiles(sandbox_data_dir(data_dir)).previewed_at()
     if not url:
         if stays:
             os.environ[SANDBOX_VARIABLE] = REAL
@@ -146,3 +156,52 @@ def already_there() -> Iterator[tuple[Settings, Redis]]:
     with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
         compare(client, settings)
         yield settings, client
+
+
+EVERY_SECONDS: Final = 5.0
+_TIMEOUT_SECONDS: Final = 2.0
+
+
+@contextmanager
+def seen_as(kind: str, url: str) -> Iterator[None]:
+    """Report to Redis from a thread, until the context ends, that Flower or the metrics run.
+
+    While Redis can't be reached, nothing is told.
+    """
+    ended = threading.Event()
+    thread = threading.Thread(target=_tell, args=(kind, url, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _tell(kind: str, url: str, ended: threading.Event) -> None:
+    with closing(connect(url, timeout_seconds=_TIMEOUT_SECONDS)) as client:
+        while True:
+            with suppress(RedisUnavailable):
+                tell_seen(client, kind)
+            if ended.wait(EVERY_SECONDS):
+                return
+
+
+FOLDER: Final = Path(__file__).parent / "lua"
+
+
+@cache
+def source(name: str) -> str:
+    """Return the text of a script, with the parts of the worker's scripts that it includes."""
+    return scripts.included((FOLDER / f"{name}.lua").read_text("utf-8"))
+
+
+def run(
+    client: Redis, name: str, calls: Sequence[ScriptCall], *, replicated: bool = False
+) -> list[Any]:
+    """Run a script once for each call; each call is atomic, all together are not.
+
+    Raises:
+        RedisUnavailable: Some calls may have been made, others not.
+        NotReplicated: All were made, and too few replicas have confirmed them.
+    """
+    return run_each(client, source(name), calls, replicated=replicated)

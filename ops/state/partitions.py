@@ -15,15 +15,14 @@ from typing import Any, Final, NamedTuple, TypeVar
 import orjson
 from redis import Redis
 
-from ops.state import scripts
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, split_stream_name, stream_name
-from worker.contract.numbering import Numbering
-from worker.contract.redis.claim import learn_numbering
-from worker.contract.redis.clock import now_ms
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import digest
-from worker.contract.settings import Settings
+from segrelay.ops.state import opened
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.connection import now_ms, redis_errors
+from segrelay.worker.contract.redis.scripts import digest
+from segrelay.worker.contract.settings import Settings
 
 _Asked = TypeVar("_Asked")
 
@@ -72,13 +71,13 @@ class Carried:
 
     profiles: int = 0
     deliveries: int = 0
-    letters: int = 0
+    dead_letters: int = 0
 
     def __str__(self) -> str:
         """Return the counts in words."""
         return (
             f"{self.profiles:,} profiles, {self.deliveries:,} waiting deliveries,"
-            f" {self.letters:,} dead letters"
+            f" {self.dead_letters:,} dead letters"
         )
 
 
@@ -146,18 +145,18 @@ class PartitionSnapshot:
     now_ms: int
     counts: Sequence[bytes]
     waiting: tuple[Stream, ...]
-    open_notes: int
-    letters: int
+    intents_in_doubt: int
+    dead_letters: int
 
 
 def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[PartitionSnapshot]:
     """Return a snapshot of each partition; each is atomic."""
-    text = scripts.source("look")
+    text = opened.source("look")
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         pipe.script_load(text)
         for k in places:
-            keys = (k.streams, k.open, k.letters, k.orphans)
+            keys = (k.streams, k.open, k.dead_letters, k.orphans)
             look = ("EVALSHA_RO", digest(text), len(keys), *keys, k.tag)
             # A script would have to copy the counts twice, which takes Redis four times as long.
             for words in (("MULTI",), ("HGETALL", k.counts), look, ("EXEC",)):
@@ -189,9 +188,9 @@ def sum_counts(found: Iterable[PartitionSnapshot]) -> dict[str, dict[str, int]]:
 def _snapshot(
     place: PartitionKeys, counts: Sequence[bytes], answer: Sequence[Any]
 ) -> PartitionSnapshot:
-    now_ms, open_notes, letters, orphans, *streams = answer
+    now_ms, intents_in_doubt, dead_letters, orphans, *streams = answer
     waiting = tuple(_waiting(place, streams, orphans))
-    return PartitionSnapshot(place, now_ms, counts, waiting, open_notes, letters)
+    return PartitionSnapshot(place, now_ms, counts, waiting, intents_in_doubt, dead_letters)
 
 
 def _waiting(

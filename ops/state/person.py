@@ -1,4 +1,7 @@
-"""Resolves what an operator typed to the digest and partition of a profile."""
+"""Resolves what an operator typed to the digest and partition of a profile.
+
+The ledger's records of profiles, with names instead of numbers.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,19 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.state import scripts
-from producer.events.identity import profile_key
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.numbering import Numbering
-from worker.contract.people.forwards import Forward, Moving
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scanning import scan_fields
-from worker.contract.redis.scripts import ScriptCall
-from worker.contract.settings import Settings
-from worker.errors import PayloadRefused, UsageWrong
+from segrelay.ops.state import opened
+from segrelay.producer.events.values import profile_key
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.ledger import AUDIENCE_NAME, Record, unpack
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.people import Forward, Moving
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scanning import scan_fields
+from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import PayloadRefused, UsageWrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ def tell_renaming(client: Redis, digests: Sequence[bytes]) -> None:
     """Record that a command is renaming these people."""
     if digests:
         call = ScriptCall((keys.RENAMING,), [digest.hex() for digest in digests])
-        scripts.run(client, "renaming_seen", [call])
+        opened.run(client, "renaming_seen", [call])
 
 
 def end_renaming(client: Redis, digests: Iterable[bytes]) -> None:
@@ -133,3 +138,80 @@ def read_stopped_renamings(client: Redis, now_ms: int) -> Mapping[str, int]:
     with redis_errors():
         rows: Any = client.zrangebyscore(keys.RENAMING, 0, now_ms - STOPPED_MS, withscores=True)
     return {digest.decode(): int(seen_ms) for digest, seen_ms in rows}
+
+
+_TRIGGER = "t|"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerLine:
+    """The last delivery of one trigger for one audience of a profile.
+
+    Args:
+        tried_us: Newest time tried without a sure answer; 0 = none.
+        raised: The newest time is of a state event that told what was known, so nothing was sent.
+    """
+
+    audience: str
+    trigger: str
+    direction: Direction
+    delivered_us: int
+    tried_us: int
+    raised: bool
+
+
+class Names:
+    """The names of audiences and triggers by their numbers in the ledger, read once."""
+
+    def __init__(self, client: Redis) -> None:
+        with redis_errors():
+            stored: Any = client.hgetall(keys.NAMES)
+        self._names: Mapping[int, str] = {
+            int(number): name.decode() for name, number in stored.items()
+        }
+        self._numbers = {name: number for number, name in self._names.items()}
+
+    def audiences(self) -> set[str]:
+        """Return the slugs of all audiences that have a number."""
+        return {
+            name.removeprefix(AUDIENCE_NAME)
+            for name in self._numbers
+            if name.startswith(AUDIENCE_NAME)
+        }
+
+    def number_of(self, audience: str) -> int:
+        """Return the number of an audience; 0 = nothing was ever delivered about it."""
+        return self._numbers.get(AUDIENCE_NAME + audience, 0)
+
+    def audience(self, number: int) -> str:
+        """Return the slug of the audience with a number in the ledger."""
+        return self._names.get(number, f"{AUDIENCE_NAME}{number}").removeprefix(AUDIENCE_NAME)
+
+    def trigger(self, number: int) -> str:
+        """Return the name of the trigger with a number in the ledger."""
+        return self._names.get(number, f"{_TRIGGER}{number}").removeprefix(_TRIGGER)
+
+    def number_of_trigger(self, name: str) -> int:
+        """Return a trigger's number; 0 where the ledger knows nothing of it."""
+        return self._numbers.get(_TRIGGER + name, 0)
+
+    def lines(self, record: Record) -> Iterator[LedgerLine]:
+        """Yield the lines of a ledger record, with names instead of numbers."""
+        for (audience, trigger), item in record.items.items():
+            yield LedgerLine(
+                self.audience(audience),
+                self.trigger(trigger),
+                item.direction,
+                item.delivered_us,
+                item.tried_us,
+                item.raised,
+            )
+
+
+def read_records(client: Redis, place: PartitionKeys, digests: Sequence[bytes]) -> list[Record]:
+    """Return the records of profiles of one partition; an unknown profile has an empty one."""
+    if not digests:
+        return []
+    with redis_errors():
+        texts: Any = client.mget([place.ledger(digest) for digest in digests])
+    return [unpack(text) for text in texts]

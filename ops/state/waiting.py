@@ -1,25 +1,36 @@
-"""Waiting deliveries: reading them, taking them back, and finding those that no worker delivers."""
+"""Waiting deliveries: reading them, taking them back, and finding those that no worker delivers.
+
+Delayed work: triggers that wait in a partition, and deliveries that were set aside.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+import orjson
 from redis import Redis
 
-from ops.state import scripts
-from ops.state.partitions import PartitionSnapshot, Stream, snapshots
-from worker.adapters.redis.addresses import former_names, read_renamed
-from worker.contract.events import Header, decode_header
-from worker.contract.keys import PartitionKeys
-from worker.contract.processes.workers import read_processes
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import ScriptCall
-from worker.contract.settings import Settings
-from worker.contract.triggers.meaning import Meaning
-from worker.contract.words import lane_of_job
-from worker.errors import FormatUnknown, OperationsMustAct, PartitionsChange, PayloadRefused
+from segrelay.ops.state import opened
+from segrelay.ops.state.partitions import PartitionSnapshot, Stream, ask_each, snapshots
+from segrelay.producer.backfill.jobs import Job
+from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed
+from segrelay.worker.contract.events import Header, decode_header
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.processes import read_processes
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import Pause, Scope
+from segrelay.worker.contract.words import lane_of_job
+from segrelay.worker.core.backoff import TRIES_ALONE, Backoff, Wait
+from segrelay.worker.errors import (
+    FormatUnknown,
+    OperationsMustAct,
+    PartitionsChange,
+    PayloadRefused,
+)
 
 STEP: Final = 1_000
 """Entries of one step: as many as a script may handle without holding Redis up."""
@@ -123,7 +134,7 @@ def take_back_entries(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
     """Take back the named entries of a stream, or all if none is named; return how many."""
     k = stream.place
     names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name), k.orphans, k.lease)
-    (taken,) = scripts.run(client, "take_back", [ScriptCall(names, (stream.name, *ids))])
+    (taken,) = opened.run(client, "take_back", [ScriptCall(names, (stream.name, *ids))])
     if taken < 0:
         raise PartitionsChange
     return int(taken)
@@ -142,9 +153,9 @@ def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[str]]
         yield part
 
 
-def is_unwanted(entry: WaitingEntry, meaning: Meaning | None) -> bool:
-    """Say whether no worker delivers an entry; `meaning` is None if none knows its trigger."""
-    return meaning is None or (entry.header is not None and not meaning.wants(entry.header))
+def is_unwanted(entry: WaitingEntry, scope: Scope | None) -> bool:
+    """Say whether no worker delivers an entry; `scope` is None if none knows its trigger."""
+    return scope is None or (entry.header is not None and not scope.wants(entry.header))
 
 
 def refuse_other_configurations(client: Redis, settings: Settings) -> None:
@@ -160,27 +171,27 @@ def is_orphan(settings: Settings, place: PartitionKeys, trigger: str) -> bool:
     return known is None or known.destination != place.destination
 
 
-def count_orphans(settings: Settings, stream: Stream, meanings: Mapping[str, Meaning]) -> int:
+def count_orphans(settings: Settings, stream: Stream, scopes: Mapping[str, Scope]) -> int:
     """Return the number of entries of a stream that no worker delivers, as far as is known."""
     if is_orphan(settings, stream.place, stream.trigger):
         return stream.length
     if not stream.unwanted:
         return 0
-    return min(stream.length, stream.unwanted.get(meanings[stream.trigger].digest, 0))
+    return min(stream.length, stream.unwanted.get(scopes[stream.trigger].digest, 0))
 
 
 def mending_commands(
     client: Redis,
     settings: Settings,
     found: Iterable[PartitionSnapshot],
-    meanings: Mapping[str, Meaning],
+    scopes: Mapping[str, Scope],
 ) -> dict[str, str]:
     """Return the command that moves or discards orphaned deliveries, by trigger."""
     names = {old: new for new, old in former_names(client, settings).items()}
     names |= read_renamed(client)
     samples: dict[str, Stream] = {}
     for stream in (stream for one in found for stream in one.waiting):
-        if count_orphans(settings, stream, meanings):
+        if count_orphans(settings, stream, scopes):
             samples.setdefault(stream.trigger, stream)
     commands = {}
     for trigger, stream in samples.items():
@@ -188,7 +199,7 @@ def mending_commands(
         commands[trigger] = (
             f"segrelay destination rename {former} {names[former]}"
             if former in names
-            else _command(trigger, _first_header(client, stream), meanings)
+            else _command(trigger, _first_header(client, stream), scopes)
         )
     return commands
 
@@ -199,10 +210,117 @@ def _first_header(client: Redis, stream: Stream) -> Header | None:
     return _header(rows[0][1].get(b"h", b"")) if rows else None
 
 
-def _command(trigger: str, header: Header | None, meanings: Mapping[str, Meaning]) -> str:
+def _command(trigger: str, header: Header | None, scopes: Mapping[str, Scope]) -> str:
     """Return the command that moves or discards a trigger's orphans, by the header of one."""
-    wanting = [one.trigger for one in meanings.values() if header and one.wants(header)]
+    wanting = [one.trigger for one in scopes.values() if header and one.wants(header)]
     if not wanting:
         return f"segrelay discard --trigger {trigger}"
     target = trigger if trigger in wanting else wanting[0]
     return f"segrelay trigger move {trigger} {target}"
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """The delayed triggers and deliveries of one partition.
+
+    Args:
+        backoffs: The backoffs by `lane|trigger|id`.
+    """
+
+    waits: Mapping[str, Wait] = field(default_factory=dict)
+    backoffs: Mapping[str, Backoff] = field(default_factory=dict)
+
+
+def read_delays(client: Redis, places: Sequence[PartitionKeys]) -> list[Delays]:
+    """Return the delayed work of each partition."""
+    answers = ask_each(
+        client,
+        places,
+        lambda pipe, place: pipe.hgetall(place.retry),
+        lambda pipe, place: pipe.hgetall(place.aside),
+    )
+    return [
+        Delays(
+            {name.decode(): Wait(*orjson.loads(text)) for name, text in waits.items()},
+            {name.decode(): Backoff(*orjson.loads(text)) for name, text in backoffs.items()},
+        )
+        for waits, backoffs in zip(answers[::2], answers[1::2], strict=True)
+    ]
+
+
+def times(count: int) -> str:
+    """Return a count as a person reads it: "once" or "3 times"."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def state_of_delayed(
+    trigger: str, found: Sequence[Delays], waiting: Collection[int]
+) -> dict[str, Any] | None:
+    """Return the state of a trigger with delayed work; None = it has none.
+
+    `found` has the delayed work of each partition, and `waiting` the indices of the partitions in
+    which deliveries of the trigger wait.
+    """
+    here = [found[at] for at in sorted(waiting)]
+    refused = [
+        backoff
+        for delays in here
+        for place, backoff in delays.backoffs.items()
+        if backoff.refusal and place.split("|")[1] == trigger
+    ]
+    if refused:
+        last = max(refused, key=lambda backoff: backoff.failures)
+        number = f"{len(refused):,} deliveries were" if len(refused) > 1 else "a delivery was"
+        return {
+            "state": "refused",
+            "reason": f"{number} refused, {times(last.failures)} so far: {last.refusal}",
+            "lasting": last.failures >= TRIES_ALONE,
+        }
+    waits = [delays.waits[trigger] for delays in here if trigger in delays.waits]
+    if waits:
+        last_wait = max(waits, key=lambda wait: wait.attempts)
+        reason = f": {last_wait.reason}" if last_wait.reason else ""
+        return {
+            "state": "waits",
+            "reason": f"nothing went through, tried {times(last_wait.attempts)}{reason}",
+            "lasting": False,
+        }
+    return None
+
+
+AT_CANARY: Final = "at its canary"
+INTERRUPTED: Final = "interrupted"
+
+
+def state_of(job: Job | None, *, waiting: int, pause: Pause | None) -> str:
+    """Return the state of a job in a word or two, the same in every output.
+
+    Without a job it is only a lane, into which `segrelay send --job` has sent.
+    """
+    phase = job.phase if job else "read"
+    match phase:
+        case "reading":
+            return "reading" if job and job.claimed else INTERRUPTED
+        case "read" | "canary" if pause and waiting:
+            return "paused"
+        case "read":
+            return "delivering" if waiting else "done"
+        case "canary":
+            return "canary under way" if waiting else AT_CANARY
+        case _:
+            return phase
+
+
+def reason_of_state(name: str, job: Job | None, state: str, pause: Pause | None) -> str:
+    """Return the reason for a job's state, or the command that ends it; "" = the state says all."""
+    match state:
+        case "paused":
+            return (pause and pause.reason) or "paused by a person"
+        case "failed":
+            return job.problem if job else ""
+        case "interrupted":
+            return f"nobody reads it: `segrelay backfill resume {name}`, or abort it"
+        case "at its canary":
+            return f"`segrelay backfill resume {name}` delivers the rest, or abort it"
+        case _:
+            return ""

@@ -10,20 +10,20 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.state.partitions import all_partitions, ask_each
-from worker.contract.keys import DIGEST_BYTES
-from worker.contract.processes.progress import Sample, read_samples
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scanning import scan_keys
-from worker.contract.settings import Settings
+from segrelay.ops.state.partitions import all_partitions, ask_each
+from segrelay.worker.contract.keys import DIGEST_BYTES
+from segrelay.worker.contract.processes import Sample, read_samples
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scanning import scan_keys
+from segrelay.worker.contract.settings import Settings
 
 PROFILES: Final = (10_000_000, 100_000_000)
 BENCHMARK_PER_SECOND: Final = 7_397
-"""Events delivered a second while more came in, all on 2 cores: ops/bench/results.md."""
+"""Events delivered a second while more came in, all on 2 cores: tools/bench/results.md."""
 BENCHMARK_USERS: Final = 1_000 / 2.8
 """Users in a request in the benchmark of `BENCHMARK_PER_SECOND`."""
 TYPICAL: Final = {"ledger": 62.6, "member": 59.4, "delivery": 1_210.0, "stable": 99.4}
-"""Bytes of an object, assumed if Redis has none: ops/bench/results.md, docs/production.md."""
+"""Bytes of an object, assumed if Redis has none: tools/bench/results.md, docs/production.md."""
 TABLE_BYTES: Final = 15.6
 EXPIRY_BYTES: Final = 15.3
 """Bytes of a key in Redis' tables of keys and of expiries, which MEMORY USAGE leaves out. Measured

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ops.status.health.problem import in_short, reason_of
-from ops.status.meter import ProgressMeter
-from worker.contract.printable import printable
-from worker.contract.words import BACKFILL, LIVE, job_of_lane
+from segrelay.ops.status.problems import in_short, reason_of
+from segrelay.ops.status.totals import ProgressMeter
+from segrelay.worker.contract.printable import printable
+from segrelay.worker.contract.words import BACKFILL, LIVE, job_of_lane
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.state.delays import Delays, read_delays, reason_of_state, state_of, state_of_delayed
-from ops.state.identity_changes import destinations_with_stable_ids, read_renamed_people
-from ops.state.partitions import (
+from segrelay.jsonnet.accelerated import COMPILED
+from segrelay.ops.state.identity_changes import destinations_with_stable_ids, read_renamed_people
+from segrelay.ops.state.partitions import (
     PartitionSnapshot,
     all_partitions,
     ask_each,
@@ -23,22 +23,32 @@ from ops.state.partitions import (
     partitions_document,
     snapshots,
 )
-from ops.state.waiting import mending_commands
-from ops.status.totals import KINDS, OF_REQUESTS, REASONED, Totals, add_up
-from producer.backfill.book import JobBook
-from producer.backfill.job import Job
-from producer.publishing.quarantine import Quarantine
-from worker.adapters.redis.addresses import former_names, read_renamed
-from worker.adapters.redis.gate import read_state
-from worker.adapters.redis.meanings import read_meanings
-from worker.contract.keys import PartitionKeys
-from worker.contract.processes.receivers import too_large
-from worker.contract.processes.workers import Process, read_processes
-from worker.contract.settings import Destination, Settings, Trigger
-from worker.contract.triggers.pauses import Pause, Pauses, read_pauses
-from worker.contract.triggers.versions import UNMADE, TemplateVersion, read_versions
-from worker.core.gate import gate_id
-from worker.jsonnet.accelerated import COMPILED
+from segrelay.ops.state.waiting import (
+    Delays,
+    mending_commands,
+    read_delays,
+    reason_of_state,
+    state_of,
+    state_of_delayed,
+)
+from segrelay.ops.status.totals import KINDS, OF_REQUESTS, REASONED, Totals, add_up
+from segrelay.producer.backfill.jobs import Job, JobStore
+from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.worker.adapters.redis.gate import read_state
+from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed, read_scopes
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.processes import Process, read_processes
+from segrelay.worker.contract.receivers import too_large
+from segrelay.worker.contract.settings import Destination, Settings, Trigger
+from segrelay.worker.contract.triggers import (
+    UNMADE,
+    Pause,
+    Pauses,
+    TemplateVersion,
+    read_pauses,
+    read_versions,
+)
+from segrelay.worker.core.gate import gate_id
 
 _STOPPED: Final = "its template or a secret was wrong when a worker started: segrelay config check"
 
@@ -49,8 +59,8 @@ def read_status(
     """Return the document of `segrelay status`; `places` are all partitions, if they are known."""
     places = places or all_partitions(client, settings)
     found = snapshots(client, places)
-    meanings = read_meanings(client, settings) if any(one.waiting for one in found) else {}
-    totals = add_up(found, settings, meanings)
+    scopes = read_scopes(client, settings) if any(one.waiting for one in found) else {}
+    totals = add_up(found, settings, scopes)
     pauses, processes = read_pauses(client), read_processes(client)
     states = _delayed(found, read_delays(client, places))
     triggers = _triggers(totals, settings, pauses, _stopped(processes, settings), states)
@@ -64,7 +74,7 @@ def read_status(
         **_waiting(totals),
         "former_names": former_names(client, settings),
         "partitions": partitions_document(client, settings.redis.numbering),
-        "orphans_mended_by": mending_commands(client, settings, found, meanings)
+        "orphans_mended_by": mending_commands(client, settings, found, scopes)
         if totals.orphans
         else {},
         "quarantined": Quarantine(client).totals().records,
@@ -84,7 +94,7 @@ def _waiting(totals: Totals) -> dict[str, Any]:
     return {
         "lanes": totals.of_lanes(),
         "oldest_waiting_seconds": None if oldest is None else max(0.0, oldest),
-        "open_notes": totals.open_notes,
+        "open_notes": totals.intents_in_doubt,
         "orphaned": totals.orphans.total(),
         "orphans": _sorted(totals.orphans),
     }
@@ -242,7 +252,7 @@ def _canary(one: TemplateVersion | None) -> dict[str, Any] | None:
 
 
 def _jobs(client: Redis, totals: Totals, pauses: Pauses) -> dict[str, Any]:
-    book = JobBook(client)
+    book = JobStore(client)
     names = sorted({*totals.by_job, *pauses.jobs, *book.names()})
     known = book.found(names)
     return {name: _job(name, known.get(name), totals, pauses.jobs.get(name)) for name in names}

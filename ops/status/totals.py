@@ -1,16 +1,18 @@
-"""The counts of all partitions, added up, and what waits in them, by trigger, job and lane."""
+"""The counts of all partitions, added up, and what waits in them, by trigger, job and lane.
+
+The pace of a destination between two samples, and of counts between looks at the status.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from ops.state.partitions import PartitionSnapshot, Stream, sum_counts
-from ops.state.waiting import count_orphans
-from worker.contract.keys import without_lane
-from worker.contract.measures import (
+from segrelay.ops.state.partitions import PartitionSnapshot, Stream, sum_counts
+from segrelay.ops.state.waiting import count_orphans
+from segrelay.worker.contract.counts import (
     ACCEPTED,
     ANSWERED,
     ASKED,
@@ -22,9 +24,11 @@ from worker.contract.measures import (
     Histogram,
     prefix_of_delivery,
 )
-from worker.contract.settings import Settings
-from worker.contract.triggers.meaning import Meaning
-from worker.contract.words import BACKFILL, LIVE, job_of_lane, kind_of_lane
+from segrelay.worker.contract.keys import without_lane
+from segrelay.worker.contract.processes import Sample
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import Scope
+from segrelay.worker.contract.words import BACKFILL, LIVE, job_of_lane, kind_of_lane
 
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 OUTCOMES: Final = KINDS[:-1]
@@ -56,7 +60,7 @@ class Totals:
     Args:
         reasons: By `skipped` or `dead`, and by trigger: the counts by reason.
         by_lane_of: By trigger and kind of lane: the counts of outcomes, e.g. `skipped|asserted`.
-        measures: By destination, the counts as `worker.contract.measures` names them.
+        measures: By destination, the counts as `segrelay.worker.contract.counts` names them.
     """
 
     now_ms: int = 0
@@ -68,10 +72,10 @@ class Totals:
     by_lane_of: dict[str, CountersByName] = field(default_factory=dict)
     waits: dict[str, dict[str, LaneWait]] = field(default_factory=dict)
     measures: dict[str, dict[str, int]] = field(default_factory=dict)
-    letters: Counter[str] = field(default_factory=Counter)
+    dead_letters: Counter[str] = field(default_factory=Counter)
     dropped_fields: Counter[str] = field(default_factory=Counter)
     orphans: Counter[str] = field(default_factory=Counter)
-    open_notes: int = 0
+    intents_in_doubt: int = 0
     oldest_ms: int | None = None
     oldest_live_ms: dict[str, int] = field(default_factory=dict)
     by_lane: Counter[str] = field(default_factory=Counter)
@@ -121,7 +125,7 @@ class Totals:
         return {
             "requests": self.requests_of(destination),
             "delivery_seconds": self.times_of(destination),
-            "letters": self.letters[destination],
+            "letters": self.dead_letters[destination],
         }
 
     def requests_of(self, destination: str) -> dict[str, Any]:
@@ -165,7 +169,7 @@ def _outcomes(counts: Mapping[str, int]) -> dict[str, Any]:
 
 
 def add_up(
-    found: Sequence[PartitionSnapshot], settings: Settings, meanings: Mapping[str, Meaning]
+    found: Sequence[PartitionSnapshot], settings: Settings, scopes: Mapping[str, Scope]
 ) -> Totals:
     """Add up the counts and the waiting deliveries of partitions."""
     totals = Totals()
@@ -174,10 +178,10 @@ def add_up(
             _add_count(totals, destination, name, count)
     for one in found:
         totals.now_ms = max(totals.now_ms, one.now_ms)
-        totals.open_notes += one.open_notes
-        totals.letters[one.place.destination] += one.letters
+        totals.intents_in_doubt += one.intents_in_doubt
+        totals.dead_letters[one.place.destination] += one.dead_letters
         for stream in one.waiting:
-            _add_waiting(totals, stream, count_orphans(settings, stream, meanings))
+            _add_waiting(totals, stream, count_orphans(settings, stream, scopes))
     return totals
 
 
@@ -222,3 +226,88 @@ def _add_waiting(totals: Totals, stream: Stream, orphans: int) -> None:
     wait = lanes.setdefault(kind_of_lane(stream.lane), LaneWait(0, stream.since_ms))
     wait.deliveries += stream.length
     wait.oldest_ms = min(wait.oldest_ms, stream.since_ms)
+
+
+_MS_A_MINUTE = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The number and the duration of a destination's requests in a span of time."""
+
+    requests: int
+    asked_ms: int
+    span_ms: int
+
+    @classmethod
+    def between(cls, older: Sample, newer: Sample, destination: str) -> Pace:
+        """Return the pace between two samples; counts that fell because they were moved are 0."""
+        then, now = (one.counts.get(destination, {}) for one in (older, newer))
+        grown = {name: now.get(name, 0) - then.get(name, 0) for name in ("requests", "asked|ms")}
+        requests, asked_ms = (max(0, count) for count in grown.values())
+        return cls(requests, asked_ms, newer.at_ms - older.at_ms)
+
+    @property
+    def mean_seconds(self) -> float:
+        """Return the mean time of a request."""
+        return self.asked_ms / self.requests / 1_000 if self.requests else 0.0
+
+    @property
+    def per_minute(self) -> float:
+        """Return the number of requests a minute."""
+        return self.requests * _MS_A_MINUTE / self.span_ms if self.span_ms > 0 else 0.0
+
+
+LOOKS: Final = 11
+"""Number of looks that are kept: at one a second, rates are those of the last ten seconds."""
+_SETTLED: Final = ("delivered", "skipped", "dead", "discarded")
+
+
+class _Look(NamedTuple):
+    at_seconds: float
+    counts: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class ProgressMeter:
+    """Measures how quickly totals, triggers and jobs go on, by the last looks at the status.
+
+    Args:
+        most_looks: Two of them measure the time since the last look.
+    """
+
+    most_looks: int = LOOKS
+    _looks: deque[_Look] = field(default_factory=deque)
+
+    def look(self, document: Mapping[str, Any], now_seconds: float) -> None:
+        """Record the counts of a status, and drop the oldest ones."""
+        self._looks.append(_Look(now_seconds, dict(_counts(document))))
+        if len(self._looks) > self.most_looks:
+            self._looks.popleft()
+
+    def rates(self) -> dict[str, float] | None:
+        """Return the growth of each kind of count a second; None until there are two looks."""
+        found = {kind: self.of(kind) for kind in KINDS}
+        return {kind: round(rate, 1) for kind, rate in found.items() if rate is not None} or None
+
+    def of(self, name: str) -> float | None:
+        """Return the growth of a count a second; None until there are two looks.
+
+        Args:
+            name: `requests`, a kind of count, `trigger|NAME` or `job|NAME`.
+        """
+        if len(self._looks) < 2:  # noqa: PLR2004 - a rate is between two
+            return None
+        first, last = self._looks[0], self._looks[-1]
+        seconds = last.at_seconds - first.at_seconds
+        if seconds <= 0 or name not in first.counts or name not in last.counts:
+            return None
+        return (last.counts[name] - first.counts[name]) / seconds
+
+
+def _counts(document: Mapping[str, Any]) -> list[tuple[str, int]]:
+    found = [(kind, document[kind]) for kind in (*KINDS, "requests")]
+    for kind in ("trigger", "job"):
+        for name, one in document[f"{kind}s"].items():
+            found.append((f"{kind}|{name}", sum(one[each] for each in _SETTLED)))
+    return found

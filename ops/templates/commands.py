@@ -8,28 +8,35 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ops.templates.checking.check import (
+from segrelay.jsonnet.engines.judge import judges
+from segrelay.jsonnet.files import TemplateFolder
+from segrelay.ops.templates.check import (
     Checked,
     LastCheck,
     check_live,
     checked,
+    lines_of,
     read_facts,
     read_last_checks,
     remember_checks,
+    source_below,
 )
-from ops.templates.checking.findings import lines_of, source_below
-from ops.templates.remote import add_remote
-from ops.templates.testing.commands import diff, run_cases
-from ops.templates.trying.commands import render, watch
-from ops.templates.workspace import Folder, Workspace, shipped_models, workspace_of, write_new
-from ops.terminal.console import mention, print_json, say, table, wants_colour
-from ops.terminal.moments import shown_ms
-from ops.terminal.options import Json, Strict
-from ops.terminal.tables import text_columns
-from worker.checks.templates import TemplateReport
-from worker.errors import TemplateBroken
-from worker.jsonnet.engines.judge import judges
-from worker.jsonnet.files import TemplateFolder
+from segrelay.ops.templates.remote import add_remote
+from segrelay.ops.templates.render import render, watch
+from segrelay.ops.templates.testing import diff, run_cases
+from segrelay.ops.templates.workspace import (
+    Folder,
+    Workspace,
+    shipped_models,
+    workspace_of,
+    write_new,
+)
+from segrelay.ops.terminal.console import mention, print_json, say, table, wants_colour
+from segrelay.ops.terminal.moments import shown_ms
+from segrelay.ops.terminal.options import Json, Strict
+from segrelay.ops.terminal.tables import text_columns
+from segrelay.worker.checks.templates import TemplateReport
+from segrelay.worker.errors import TemplateBroken
 
 app = typer.Typer()
 

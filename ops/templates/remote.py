@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from ops.templates.workspace import (
+from segrelay.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
+from segrelay.ops.templates.workspace import (
     SUFFIX,
     TemplateArgument,
     Workspace,
@@ -17,16 +18,22 @@ from ops.templates.workspace import (
     names_in,
     workspace_of,
 )
-from ops.terminal.console import json_or_text, mention, print_json, print_result, say, table
-from ops.terminal.options import Json
-from ops.terminal.tables import text_columns
-from producer.lytics import LyticsApi
-from worker.checks.rehearsal import Rehearsed, rehearse_rendering
-from worker.checks.samples import load_profiles
-from worker.checks.templates import check_template
-from worker.contract.settings import Settings
-from worker.errors import LyticsUnavailable, TemplateBroken, UsageWrong
-from worker.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
+from segrelay.ops.terminal.console import (
+    json_or_text,
+    mention,
+    print_json,
+    print_result,
+    say,
+    table,
+)
+from segrelay.ops.terminal.options import Json
+from segrelay.ops.terminal.tables import text_columns
+from segrelay.producer.lytics import LyticsApi
+from segrelay.worker.checks.preview import Previewed, preview_rendering
+from segrelay.worker.checks.samples import load_profiles
+from segrelay.worker.checks.templates import check_template
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import LyticsUnavailable, TemplateBroken, UsageWrong
 
 
 def opened_api(settings: Settings) -> LyticsApi:
@@ -85,7 +92,7 @@ def try_there(
     name: str,
     profile: Mapping[str, Any],
     settings: Mapping[str, Any],
-    ours: Rehearsed,
+    ours: Previewed,
 ) -> tuple[Any, str]:
     """Have Lytics render an event, and compare the result with that of segrelay (`ours`).
 
@@ -109,7 +116,7 @@ def try_there(
     return theirs, _problem(theirs, ours)
 
 
-def _problem(theirs: Any, ours: Rehearsed) -> str:
+def _problem(theirs: Any, ours: Previewed) -> str:
     if theirs == ours.body and ours.rendering == "rendered":
         return ""
     if isinstance(theirs, str) and not (
@@ -213,7 +220,7 @@ def try_there_(
     with opened_api(settings) as api:
         for number, profile in enumerate(load_profiles(file), 1):
             text = orjson.dumps(profile)
-            [ours] = rehearse_rendering(workspace.folder, here, [(f"event {number}", text)], given)
+            [ours] = preview_rendering(workspace.folder, here, [(f"event {number}", text)], given)
             theirs, problem = try_there(api, name or remote_name(here), profile, given, ours)
             told = {"event": ours.name, "same": not problem, "problem": problem}
             documents.append(told | {"theirs": theirs, "ours": ours.body})

@@ -10,14 +10,14 @@ from typing import Annotated, Final
 
 import typer
 
-from ops.terminal.options import configured
-from worker.checks.samples import profile_for, sample_profile
-from worker.checks.templates import Case
-from worker.checks.triggers import audiences_without_id
-from worker.contract.settings import Settings, Trigger, load_settings
-from worker.contract.words import Direction
-from worker.errors import UsageWrong
-from worker.jsonnet.files import SHIPPED_FOLDER
+from segrelay.jsonnet.files import SHIPPED_FOLDER
+from segrelay.ops.terminal.options import configured
+from segrelay.worker.checks.samples import profile_for, sample_profile
+from segrelay.worker.checks.templates import Case
+from segrelay.worker.checks.triggers import audiences_without_id
+from segrelay.worker.contract.settings import Settings, Trigger, load_settings
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import UsageWrong
 
 Folder = Annotated[
     Path | None,

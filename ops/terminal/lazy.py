@@ -13,8 +13,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
-from ops.terminal.console import log_to_stderr
-from ops.terminal.options import prepared
+from segrelay.ops.terminal.console import log_to_stderr
+from segrelay.ops.terminal.options import prepared
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from worker.contract.settings.values.durations import parse_duration
-from worker.errors import UsageWrong
+from segrelay.worker.contract.settings.values import parse_duration
+from segrelay.worker.errors import UsageWrong
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, TypeVar, get_type_hints
 import typer
 from typer.models import ParameterInfo
 
-from worker.errors import UsageWrong
+from segrelay.worker.errors import UsageWrong
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for a confirmation.")]

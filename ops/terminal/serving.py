@@ -8,9 +8,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from worker import logs
-from worker.contract.settings import ListeningSettings
-from worker.errors import UsageWrong
+from segrelay.worker import logs
+from segrelay.worker.contract.settings import ListeningSettings
+from segrelay.worker.errors import UsageWrong
 
 _Listening = TypeVar("_Listening", bound=ListeningSettings)
 

@@ -8,24 +8,24 @@ from typing import Annotated, Any, Final
 import typer
 from redis import Redis
 
-from ops.letters.reading import StoredLetter
-from ops.state.identity_changes import PastRenaming
-from ops.state.opened import opened
-from ops.state.waiting import WaitingEntry
-from ops.terminal.console import mention, print_json, say, table
-from ops.terminal.moments import shown_ms, shown_us
-from ops.terminal.options import Json
-from ops.terminal.tables import text_columns
-from ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain
-from producer.publishing.quarantine import QuarantineRecord
-from worker.contract.processes.webhook_requests import (
+from segrelay.ops.dead_letters.reading import StoredDeadLetter
+from segrelay.ops.state.identity_changes import PastRenaming
+from segrelay.ops.state.opened import opened
+from segrelay.ops.state.waiting import WaitingEntry
+from segrelay.ops.terminal.console import mention, print_json, say, table
+from segrelay.ops.terminal.moments import shown_ms, shown_us
+from segrelay.ops.terminal.options import Json
+from segrelay.ops.terminal.tables import text_columns
+from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain
+from segrelay.producer.publishing.quarantine import QuarantineRecord
+from segrelay.worker.contract.receivers import (
     MOST_REQUESTS,
     REQUEST_ID,
     WebhookRequest,
     read_requests,
 )
-from worker.core.messages import normalise_message
-from worker.errors import UsageWrong
+from segrelay.worker.core.messages import normalise_message
+from segrelay.worker.errors import UsageWrong
 
 _ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay trigger move`"
 
@@ -57,7 +57,7 @@ def why(
 
 def _moments(known: KnownProfile) -> Iterator[Moment]:
     yield from known.past
-    yield from map(_of_letter, known.letters)
+    yield from map(_of_dead_letter, known.dead_letters)
     yield from (_of_entry(entry, known) for entry in known.waiting)
     yield from map(_of_record, known.quarantined)
     yield from map(_of_request, known.requests)
@@ -72,16 +72,16 @@ def _moments(known: KnownProfile) -> Iterator[Moment]:
             yield Moment(newest_us // 1_000, "ledger", destination, detail=detail)
 
 
-def _of_letter(letter: StoredLetter) -> Moment:
+def _of_dead_letter(dead_letter: StoredDeadLetter) -> Moment:
     return Moment(
-        letter["last_at_ms"],
+        dead_letter["last_at_ms"],
         "dead letter",
-        letter["destination"],
-        letter["trigger"],
-        letter["audience"],
-        letter["direction"],
-        letter["time_us"],
-        f"{letter['id']}: {letter['reason']}: {normalise_message(letter['message'])}",
+        dead_letter["destination"],
+        dead_letter["trigger"],
+        dead_letter["audience"],
+        dead_letter["direction"],
+        dead_letter["time_us"],
+        f"{dead_letter['id']}: {dead_letter['reason']}: {normalise_message(dead_letter['message'])}",
     )
 
 
@@ -152,7 +152,7 @@ def _document(known: KnownProfile, timeline: list[Moment]) -> dict[str, Any]:
         "ledger": list(_ledger(known)),
         "waiting": [_row_of(_of_entry(entry, known)) for entry in known.waiting],
         "waiting_is_whole": known.is_whole,
-        "letters": [letter["id"] for letter in known.letters],
+        "letters": [dead_letter["id"] for dead_letter in known.dead_letters],
         "quarantined": [record.id for record in known.quarantined],
         "timeline": [_row_of(moment) for moment in timeline],
     }

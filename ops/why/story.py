@@ -1,4 +1,7 @@
-"""All that is known of one profile: its ledger, what waits, dead letters, and its history."""
+"""All that is known of one profile: its ledger, what waits, dead letters, and its history.
+
+The reasons why a person's deliveries wait: pauses, failures, refusals, missing answers.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +14,179 @@ from typing import Any, Final, NamedTuple
 import orjson
 from redis import Redis
 
-from ops.letters.reading import Filter, StoredLetter, find_letters
-from ops.state.identity_changes import PastRenaming, read_renamings
-from ops.state.ledger import LedgerLine, Names, read_records
-from ops.state.partitions import all_partitions
-from ops.state.person import (
+from segrelay.ops.dead_letters.reading import Filter, StoredDeadLetter, find_dead_letters
+from segrelay.ops.state.identity_changes import PastRenaming, read_renamings
+from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.person import (
     ForwardedPerson,
     KnownPerson,
+    LedgerLine,
+    Names,
     former_identities,
     person_named,
     present_key,
     read_forwards,
+    read_records,
 )
-from ops.state.waiting import WaitingEntry, find_streams, is_orphan, is_unwanted, read_entries
-from ops.why.obstacles import Obstacles
-from producer.publishing.quarantine import Quarantine, QuarantineRecord
-from worker.adapters.redis.meanings import read_meanings
-from worker.contract.events import decode_profile
-from worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
-from worker.contract.people.forwards import Moving
-from worker.contract.processes.webhook_requests import WebhookRequest, read_requests
-from worker.contract.redis.claim import learn_numbering
-from worker.contract.redis.connection import redis_errors
-from worker.contract.settings import Settings
-from worker.core.ledger import FAR_MS
-from worker.errors import PayloadRefused, UsageWrong
+from segrelay.ops.state.waiting import (
+    Delays,
+    WaitingEntry,
+    find_streams,
+    is_orphan,
+    is_unwanted,
+    read_delays,
+    read_entries,
+    times,
+)
+from segrelay.ops.terminal.moments import shown_ms
+from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
+from segrelay.worker.adapters.redis.gate import read_state
+from segrelay.worker.adapters.redis.shared_keys import read_scopes
+from segrelay.worker.batch.partition import Intent
+from segrelay.worker.contract.events import decode_profile
+from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
+from segrelay.worker.contract.people import Moving
+from segrelay.worker.contract.processes import read_processes
+from segrelay.worker.contract.receivers import WebhookRequest, read_requests
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.connection import now_ms, redis_errors
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import Pause, Pauses, read_pauses
+from segrelay.worker.contract.words import job_of_lane
+from segrelay.worker.core.gate import GateStatus, gate_id
+from segrelay.worker.core.ledger import FAR_MS
+from segrelay.worker.errors import PayloadRefused, UsageWrong
+
+
+@dataclass(slots=True)
+class Obstacles:
+    """All reasons why deliveries in some partitions may wait.
+
+    Args:
+        person: The digest of the person; entries under another one are those of a former identity.
+        renaming: The digests of those who are being renamed, by destination.
+    """
+
+    settings: Settings
+    now_ms: int
+    pauses: Pauses
+    has_worker: bool
+    person: bytes = b""
+    delays: dict[PartitionKeys, Delays] = field(default_factory=dict)
+    intents: dict[PartitionKeys, list[Intent]] = field(default_factory=dict)
+    renaming: frozenset[tuple[str, bytes]] = frozenset()
+    gates: dict[str, GateStatus] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls,
+        client: Redis,
+        settings: Settings,
+        places: Sequence[PartitionKeys],
+        *,
+        person: bytes,
+        renaming: frozenset[tuple[str, bytes]],
+    ) -> Obstacles:
+        """Read the pauses, delays, intents in doubt and gates of partitions."""
+        found = cls(
+            settings,
+            now_ms(client),
+            read_pauses(client),
+            has_worker=bool(read_processes(client)),
+            person=person,
+            renaming=renaming,
+        )
+        for place, delays in zip(places, read_delays(client, places), strict=True):
+            name = place.destination
+            found.delays[place] = delays
+            found.intents[place] = list(_open_notes(client, place))
+            known = settings.destinations.get(name)
+            if known and name not in found.gates:
+                gate = gate_id(known.base_url, known.gate_scope)
+                found.gates[name] = read_state(client, gate)
+        return found
+
+    def of(self, entry: WaitingEntry) -> str:
+        """Return the reason why an entry waits; "" = it is due."""
+        return "; ".join(self._all_of(entry))
+
+    def _all_of(self, entry: WaitingEntry) -> Iterator[str]:
+        place, trigger = entry.stream.place, entry.stream.trigger
+        job = job_of_lane(entry.stream.lane)
+        if is_orphan(self.settings, place, trigger):
+            yield "the configuration has no such trigger for this destination"
+        yield from self._identity(entry)
+        yield from _paused("destination", self.pauses.destinations.get(place.destination))
+        yield from self._gate(place.destination)
+        yield from _paused("trigger", self.pauses.triggers.get(trigger))
+        if job:
+            yield from _paused("job", self.pauses.jobs.get(job))
+        yield from self._delays(entry)
+        yield from self._intents(entry)
+        if not self.has_worker:
+            yield "no worker has been seen for 10 s"
+
+    def _identity(self, entry: WaitingEntry) -> Iterator[str]:
+        digest = entry.header.digest if entry.header else self.person
+        if (entry.stream.place.destination, digest) in self.renaming:
+            yield "the person is being renamed; if that was stopped, give the same command again"
+        elif digest != self.person:
+            yield "it came under a former identity, and goes to the present one when its turn comes"
+
+    def _gate(self, destination: str) -> Iterator[str]:
+        gate = self.gates.get(destination)
+        if gate and gate.state in {"paused", "broken"}:
+            yield f"the destination is {gate.state}: {gate.message or gate.reason}"
+
+    def _delays(self, entry: WaitingEntry) -> Iterator[str]:
+        delays = self.delays[entry.stream.place]
+        backoff = delays.backoffs.get(f"{entry.stream.name}|{entry.entry_id}")
+        if backoff:
+            why = f"was refused: {backoff.refusal}" if backoff.refusal else "failed"
+            again = self._until(backoff.not_before_ms, "tried again after")
+            yield f"its last request {why} (so far {times(backoff.failures)}){again}"
+        wait = delays.waits.get(entry.stream.trigger)
+        if wait:
+            why = f": {wait.reason}" if wait.reason else ""
+            again = self._until(wait.not_before_ms, "tried again after")
+            tried = times(wait.attempts)
+            yield f"the trigger waits, nothing went through, tried {tried}{why}{again}"
+
+    def _intents(self, entry: WaitingEntry) -> Iterator[str]:
+        header = entry.header
+        own = f"{entry.stream.name}|{entry.entry_id}"
+        ends = [
+            intent.open_until_ms
+            for intent in self.intents[entry.stream.place]
+            for row in intent.deliveries
+            if header and row.digest == header.digest and row.place != own
+        ]
+        if ends and max(ends) > self.now_ms:
+            yield (
+                "a request with this person got no sure answer and may still take effect (open"
+                f" note); it waits until {shown_ms(max(ends))}"
+            )
+
+    def _until(self, not_before_ms: int, what: str) -> str:
+        return f", {what} {shown_ms(not_before_ms)}" if not_before_ms > self.now_ms else ""
+
+
+def _paused(what: str, pause: Pause | None) -> Iterator[str]:
+    if pause:
+        by = f" by {pause.by}" if pause.by else ""
+        since = f" since {pause.at}" if pause.at else ""
+        who = f" ({by}{since})".replace("( ", "(") if by or since else ""
+        yield f"the {what} is paused: {pause.reason or 'by a person'}{who}"
+
+
+def _open_notes(client: Redis, place: PartitionKeys) -> Iterator[Intent]:
+    with redis_errors():
+        ends: Any = client.hgetall(place.open)
+        texts: Any = client.hmget(place.intents, list(ends)) if ends else []
+    for (name, end), text in zip(ends.items(), texts, strict=True):
+        if text is not None:
+            yield Intent.loads(name.decode(), text, int(end))
+
 
 MOST_ENTRIES: Final = 100_000
 """The largest number of waiting entries that are read: more would take minutes."""
@@ -43,7 +194,7 @@ MOST_RECORDS: Final = 1_000
 """The number of quarantine records that are read, from the newest on."""
 
 _DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
-_MOST_LETTERS: Final = 100
+_MOST_DEAD_LETTERS: Final = 100
 _MOST_FOUND: Final = 1_000
 
 
@@ -81,7 +232,7 @@ class KnownProfile:
     ledger: dict[str, list[LedgerLine]] = field(default_factory=dict)
     waiting: list[WaitingEntry] = field(default_factory=list)
     orphaned: list[WaitingEntry] = field(default_factory=list)
-    letters: list[StoredLetter] = field(default_factory=list)
+    dead_letters: list[StoredDeadLetter] = field(default_factory=list)
     past: list[Moment] = field(default_factory=list)
     written_ms: dict[str, int] = field(default_factory=dict)
     quarantined: list[QuarantineRecord] = field(default_factory=list)
@@ -94,7 +245,7 @@ class KnownProfile:
     def is_nothing(self) -> bool:
         """Say whether nothing is known of the profile."""
         delivered = any(self.ledger.values())
-        stored = self.waiting or self.letters or self.past or self.quarantined
+        stored = self.waiting or self.dead_letters or self.past or self.quarantined
         return not (delivered or stored or self.requests or self.renamings)
 
 
@@ -153,7 +304,7 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfi
         )
     known.orphaned = list(_orphaned(client, settings, known.waiting))
     wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
-    known.letters = list(islice(find_letters(client, places, wanted), _MOST_LETTERS))
+    known.dead_letters = list(islice(find_dead_letters(client, places, wanted), _MOST_DEAD_LETTERS))
     return known
 
 
@@ -219,10 +370,10 @@ def _waiting(
 def _orphaned(
     client: Redis, settings: Settings, waiting: Sequence[WaitingEntry]
 ) -> Iterator[WaitingEntry]:
-    meanings = read_meanings(client, settings) if waiting else {}
+    scopes = read_scopes(client, settings) if waiting else {}
     for entry in waiting:
         place, trigger = entry.stream.place, entry.stream.trigger
-        if is_orphan(settings, place, trigger) or is_unwanted(entry, meanings[trigger]):
+        if is_orphan(settings, place, trigger) or is_unwanted(entry, scopes[trigger]):
             yield entry
 
 
@@ -236,9 +387,9 @@ def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | 
         if record.items:
             return KnownPerson(digest, place.partition)
     wanted = Filter(digests=frozenset([digest.hex()]))
-    letters = find_letters(client, all_partitions(client, settings), wanted)
-    letter = next(letters, None)
-    return KnownPerson(digest, letter["partition"]) if letter else None
+    dead_letters = find_dead_letters(client, all_partitions(client, settings), wanted)
+    dead_letter = next(dead_letters, None)
+    return KnownPerson(digest, dead_letter["partition"]) if dead_letter else None
 
 
 def _with_field(client: Redis, settings: Settings, text: str) -> KnownPerson | None:
@@ -247,9 +398,9 @@ def _with_field(client: Redis, settings: Settings, text: str) -> KnownPerson | N
     for entry in islice(_all_waiting(client, places), MOST_ENTRIES):
         if entry.header and _has(_profile_of(entry), text):
             return KnownPerson(entry.header.digest, entry.stream.place.partition)
-    for letter in islice(find_letters(client, places), MOST_ENTRIES):
-        if letter["header"] and _has(letter["profile"], text):
-            return KnownPerson(bytes.fromhex(letter["header"][1]), letter["partition"])
+    for dead_letter in islice(find_dead_letters(client, places), MOST_ENTRIES):
+        if dead_letter["header"] and _has(dead_letter["profile"], text):
+            return KnownPerson(bytes.fromhex(dead_letter["header"][1]), dead_letter["partition"])
     return None
 
 

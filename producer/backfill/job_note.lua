@@ -1,8 +1,8 @@
 #!lua
--- Writes down how far a stripe of a job is, with its last bad rows, if it is the job's reader that says so.
+-- Writes down how far a shard of a job is, with its last bad rows, if it is the job's reader that says so.
 --
 -- KEYS[1] job   KEYS[2] its bad rows
--- ARGV[1] the reader's epoch   ARGV[2] stripe   ARGV[3] JSON   ARGV[4] how many bad rows are kept   ARGV[5..] bad rows
+-- ARGV[1] the reader's epoch   ARGV[2] shard   ARGV[3] JSON   ARGV[4] how many bad rows are kept   ARGV[5..] bad rows
 -- Returns 1 if it did.
 
 if string.match(redis.call('HGET', KEYS[1], 'claim') or '', '^(%w+) ') ~= ARGV[1] then return 0 end

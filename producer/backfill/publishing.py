@@ -1,4 +1,4 @@
-"""The process that publishes one stripe of a job and reports on each of its blocks.
+"""The process that publishes one shard of a job and reports on each of its blocks.
 
 It is forked from a process that has loaded this module and nothing else (`STARTED_FROM`), hears
 nothing of Ctrl-C, which whoever starts it blocks, and ends when that one does. While Redis writes
@@ -21,19 +21,18 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, NamedTuple
 
-from producer.backfill.book import JobBook, noting
-from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobTally, Spec
-from producer.doorbell import SilentDoorbell
-from producer.events.payloads import Payload, text_of
-from producer.publish import Publisher
-from producer.publishing.published import Draft, PartitionAddress, Published, RefusedAt
-from producer.publishing.room import NoRoom
-from producer.sources.blocks import Block
-from worker.contract.patience import Answered, repeat_until_confirmed
-from worker.contract.redis.connection import connect, resolve_url
-from worker.contract.settings import load_settings
-from worker.contract.words import lane_of_job
-from worker.errors import SegrelayError
+from segrelay.producer.backfill.jobs import BAD_ROW_BYTES, BadRow, JobStore, JobTally, Spec, noting
+from segrelay.producer.events.payloads import Payload, text_of
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import Draft, PartitionAddress, Published, RefusedAt
+from segrelay.producer.publishing.writing import NoRoom
+from segrelay.producer.sources.blocks import Block
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.contract.patience import Answered, repeat_until_confirmed
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.words import lane_of_job
+from segrelay.worker.errors import SegrelayError
 
 AWAY_SECONDS: Final = 120.0
 """The longest wait for a Redis that is away or full, in seconds; then the reading ends."""
@@ -63,8 +62,8 @@ class BlockPublished:
     """A block was published.
 
     Args:
-        tally: Of the stripe, up to this block.
-        rang: Destinations and partitions whose bell was silent: whoever reads rings for all.
+        tally: Of the shard, up to this block.
+        rang: Destinations and partitions whose bell was silent: whoever reads wakes all.
     """
 
     number: int
@@ -73,35 +72,35 @@ class BlockPublished:
 
 
 @dataclass(frozen=True, slots=True)
-class StripeWaits:
-    """The stripe of a backfill has to wait: nothing can be published now."""
+class ShardWaits:
+    """The shard of a backfill has to wait: nothing can be published now."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
-class StripeFailed:
-    """The stripe can't go on; what it published is safe."""
+class ShardFailed:
+    """The shard can't go on; what it published is safe."""
 
     error: SegrelayError
 
 
-Word = BlockPublished | StripeWaits | StripeFailed
+Word = BlockPublished | ShardWaits | ShardFailed
 
 
-def publish_stripe(  # noqa: PLR0917 - what a process is started with
-    connection: Connection, config: Path, spec: Spec, epoch: int, stripe: int, tally: JobTally
+def publish_shard(  # noqa: PLR0917 - what a process is started with
+    connection: Connection, config: Path, spec: Spec, epoch: int, shard: int, tally: JobTally
 ) -> None:
     """Publish the tasks that arrive, until there are no more."""
-    gc.freeze()  # what is shared with the other stripes stays shared
+    gc.freeze()  # what is shared with the other shards stays shared
     gc.set_threshold(*_COLLECT_AFTER)
     sys.setswitchinterval(_SWITCHED_SECONDS)
     settings = load_settings(config)
     redis = settings.redis
     with closing(connect(resolve_url(redis), replicas=redis.replicas)) as client:
-        publisher = Publisher(client, settings, doorbell=SilentDoorbell())
-        book = JobBook(client)
-        publishing = Publishing(connection, publisher, book, spec, epoch, stripe, tally)
+        publisher = Publisher(client, settings, waker=SilentWaker())
+        book = JobStore(client)
+        publishing = Publishing(connection, publisher, book, spec, epoch, shard, tally)
         publishing.run()
 
 
@@ -115,20 +114,20 @@ class _Drafted(NamedTuple):
 
 @dataclass(slots=True)
 class Publishing:
-    """Publishes one stripe.
+    """Publishes one shard.
 
     Args:
         connection: To whoever reads the source.
         epoch: Of that reader.
-        tally: What an earlier run of the stripe has published.
+        tally: What an earlier run of the shard has published.
     """
 
     connection: Connection
     publisher: Publisher
-    book: JobBook
+    book: JobStore
     spec: Spec
     epoch: int
-    stripe: int
+    shard: int
     tally: JobTally
     _tasks: SimpleQueue[Task | None] = field(default_factory=SimpleQueue)
     _speaks: threading.Lock = field(default_factory=threading.Lock)
@@ -145,8 +144,8 @@ class Publishing:
                 self._publish_all(ahead)
             except SegrelayError as error:
                 with suppress(SegrelayError):
-                    self._note()
-                self.say(StripeFailed(error))
+                    self._intent()
+                self.say(ShardFailed(error))
             finally:
                 self._ends.set()
                 self._tasks.put(None)
@@ -167,9 +166,9 @@ class Publishing:
             coming = ahead.submit(self._next)
             published = self._publish(drafted)
             if self._bad_rows or not coming.done():
-                insisting(self._note, self._wait)
+                insisting(self._intent, self._wait)
             self.say(published)
-        insisting(self._note, self._wait)
+        insisting(self._intent, self._wait)
 
     def say(self, word: Word) -> None:
         """Send a message to the reader, if it still runs."""
@@ -192,7 +191,7 @@ class Publishing:
     def _publish(self, drafted: _Drafted) -> BlockPublished:
         """Publish one block, again and again until Redis has it.
 
-        How far the stripe is then is written down with its next block, or by `_note`.
+        How far the shard is then is written down with its next block, or by `_intent`.
 
         Raises:
             RedisUnavailable: Redis was away or full for too long.
@@ -210,16 +209,16 @@ class Publishing:
         self._is_noted, self._bad_rows = False, bad_rows
         return BlockPublished(number, self.tally, published.rang)
 
-    def _note(self) -> None:
-        """Record how far the stripe has come, with its last bad rows, unless that is done."""
+    def _intent(self) -> None:
+        """Record how far the shard has come, with its last bad rows, unless that is done."""
         if not self._is_noted:
-            self.book.note(self.spec, self.epoch, self.stripe, self.tally, self._bad_rows)
+            self.book.intent(self.spec, self.epoch, self.shard, self.tally, self._bad_rows)
             self._is_noted, self._bad_rows = True, ()
 
     def _write(self, number: int, draft: Draft) -> Published:
         self._await_room()
-        source = self.spec.source_of(self.stripe)
-        noted = noting(self.spec, self.epoch, self.stripe, self.tally)
+        source = self.spec.source_of(self.shard)
+        noted = noting(self.spec, self.epoch, self.shard, self.tally)
         return self.publisher.write_draft(
             draft, position=number, source=source, noted=noted, epoch=self.epoch
         )
@@ -227,7 +226,7 @@ class Publishing:
     def _await_room(self) -> None:
         """Wait without a limit until the backfill lane has room; workers make it by draining."""
         while isinstance(room := self.publisher.room(lane_of_job(self.spec.name)), NoRoom):
-            self._note()
+            self._intent()
             self._wait(room.message)
 
     def _wait(self, why: str) -> None:
@@ -238,7 +237,7 @@ class Publishing:
         """
         if time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
             self._told_at = time.monotonic()
-            self.say(StripeWaits(why))
+            self.say(ShardWaits(why))
         reader = multiprocessing.parent_process()
         assert reader is not None, "stripes have processes of their own"
         if self._ends.wait(_LOOK_SECONDS) or not reader.is_alive():

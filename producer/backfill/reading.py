@@ -1,9 +1,13 @@
 """Reading a job's source: cut into blocks here, parsed and published by a process for each core.
 
-A block goes to the stripe of its number; what a stripe has published before is passed over. The job
+A block goes to the shard of its number; what a shard has published before is passed over. The job
 is claimed all the while, so that nobody else reads it, and looked at once a second, so that this
 process ends soon after a person has paused or aborted it. That nothing of it is accepted from then
 on does not depend on this look: see `book`.
+
+The blocks of all sources of a job, numbered.
+
+They are the same in every run if the sources can be read twice.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import multiprocessing.connection
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
@@ -20,22 +24,125 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
-from producer.backfill.book import JobBook
-from producer.backfill.job import Job, JobPhase, JobTally, Spec
-from producer.backfill.pieces import Piece, pieces_of
-from producer.backfill.publishing import (
+from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally, Spec
+from segrelay.producer.backfill.publishing import (
     STARTED_FROM,
     BlockPublished,
-    StripeFailed,
-    StripeWaits,
+    ShardFailed,
+    ShardWaits,
     Task,
     insisting,
-    publish_stripe,
+    publish_shard,
 )
-from producer.doorbell import BackgroundDoorbell, Doorbell
-from worker.contract.settings import Settings
-from worker.contract.words import BACKFILL
-from worker.errors import Bug, JobHeld, RedisUnavailable, SegrelayError, SourceDamaged
+from segrelay.producer.events.payloads import RowForm, has_own_events
+from segrelay.producer.sources.blocks import Block, blocks_of, grouped
+from segrelay.producer.sources.files import audience_of, scan_rows
+from segrelay.producer.sources.opening import STANDARD_INPUT, Opened, opened
+from segrelay.producer.wakeups import BackgroundWaker, Waker
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.words import BACKFILL
+from segrelay.worker.errors import (
+    Bug,
+    JobHeld,
+    RedisUnavailable,
+    SegrelayError,
+    SourceChanged,
+    SourceDamaged,
+    UsageWrong,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A block with its place in the whole job."""
+
+    number: int
+    file: str
+    block: Block
+    bytes_read: int
+
+
+def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
+    """Yield the blocks of all sources, numbered from 1.
+
+    Raises:
+        UsageWrong: A file is not what it was when the job began.
+        SourceChanged: A file was written to while it was read.
+        SourceDamaged: A file is not whole; its blocks up to there were yielded.
+        LyticsUnavailable: A scan can't go on.
+    """
+    number = bytes_before = 0
+    for name, digest in zip(spec.sources, spec.digests, strict=True):
+        audience = audience_of(name)
+        if audience:
+            rows = scan_rows(settings, audience)
+            for block in grouped(rows, spec.canary if number == 0 else 0, spec.block_times):
+                number += 1
+                yield Piece(number, name, block, 0)
+            continue
+        with opened(name, with_digest=bool(digest)) as found:
+            if digest and found.digest != digest:
+                raise UsageWrong(
+                    f"{name} has changed since job '{spec.name}' began: what was published is "
+                    "counted in blocks of the old file. Start a new job for the new one; people "
+                    "who are in both are delivered once."
+                )
+            first_rows = spec.canary if number == 0 else 0
+            for block in _unchanged(found, spec, first_rows):
+                if number == 0 and name == STANDARD_INPUT:
+                    refuse_first_rows(name, block, spec.membership)
+                number += 1
+                yield Piece(number, name, block, bytes_before + found.read_bytes())
+            bytes_before += found.size
+
+
+def refuse_first_rows(name: str, block: Block | None, membership: RowForm | None) -> None:
+    """Refuse a source without an audience whose first rows bring no events of their own.
+
+    Raises:
+        UsageWrong: None of them does.
+    """
+    if block is None or membership is not None:
+        return
+    rows = [row.value for row in block.payloads() if isinstance(row.value, dict | list)]
+    profiles = [each for row in rows for each in (row if isinstance(row, list) else [row])]
+    if not profiles or any(isinstance(p, dict) and has_own_events(p) for p in profiles):
+        return
+    raise UsageWrong(
+        f"The rows of {name} are profiles without segment events: they do not say which audience "
+        f"these people are in. Say it: `segrelay backfill start {name} --audience SLUG --as-of "
+        "TIME` makes each a member as of that time; with `--on exit`, each has left."
+    )
+
+
+def _unchanged(file: Opened, spec: Spec, first_rows: int) -> Iterator[Block]:
+    """Yield the blocks of a file as long as nobody writes to the file.
+
+    Raises:
+        SourceChanged: It was written to; no block that may hold something of both is yielded.
+    """
+    try:
+        for block in blocks_of(file, spec.columns, first_rows=first_rows, times=spec.block_times):
+            _refuse_change(file, spec)
+            yield block
+    except SourceChanged:
+        raise
+    except SegrelayError:
+        _refuse_change(file, spec)  # what is damaged may be damaged by that
+        raise
+    _refuse_change(file, spec)
+
+
+def _refuse_change(file: Opened, spec: Spec) -> None:
+    try:
+        file.refuse_change()
+    except SourceChanged as error:
+        raise SourceChanged(
+            f"{error.message} What job '{spec.name}' has read of it before is delivered; the job "
+            "is not complete. Start a new job once the file is whole: people who are in both are "
+            "delivered once."
+        ) from error
+
 
 _LOOK_SECONDS: Final = 1.0
 _HEAR_SECONDS: Final = 0.2
@@ -43,7 +150,7 @@ _STOPPED: Final[tuple[JobPhase, ...]] = ("paused", "aborted")
 _RENEWED_SECONDS: Final = 3.0
 """The seconds between two renewals of a reader's claim."""
 _ON_THE_WAY: Final = 2
-"""The number of blocks that a stripe has at once: one that is published, and the next."""
+"""The number of blocks that a shard has at once: one that is published, and the next."""
 _END_SECONDS: Final = 130.0
 _LAST_WORDS_SECONDS: Final = 5.0
 """The seconds for which a reader that stops waits for the blocks that are under way."""
@@ -54,7 +161,7 @@ class Reading:
     """The progress of reading a job.
 
     Args:
-        tally: What is published, over all stripes.
+        tally: What is published, over all shards.
         bytes_read: Of the files as they lie on the disk.
         waiting_for: Why nothing is published now; "" = it is.
     """
@@ -69,7 +176,7 @@ ReadingWatcher = Callable[[Reading], None]
 
 
 def read_job(
-    book: JobBook,
+    book: JobStore,
     job: Job,
     settings: Settings,
     watch: ReadingWatcher,
@@ -117,7 +224,7 @@ def read_job(
 
 
 def _read(  # noqa: PLR0917 - the arguments of `read_job`, and the epoch
-    book: JobBook,
+    book: JobStore,
     job: Job,
     epoch: int,
     settings: Settings,
@@ -128,20 +235,20 @@ def _read(  # noqa: PLR0917 - the arguments of `read_job`, and the epoch
         lambda: book.close(job.spec.name, epoch, book.places(settings)), _waiting(watch, job.tally)
     )
     with ExitStack() as ending:
-        stripes = [
+        shards = [
             ending.enter_context(_started(settings.source, job.spec, epoch, number, tally))
             for number, tally in enumerate(job.tallies)
         ]
         pieces = pieces_of(job.spec, settings)
-        bell = BackgroundDoorbell(settings)
+        wakeup = BackgroundWaker(settings)
         return _JobReader(
-            book, job.spec, pieces, epoch, stripes, bell, watch, is_told_to_stop
+            book, job.spec, pieces, epoch, shards, wakeup, watch, is_told_to_stop
         ).run()
 
 
 @dataclass(slots=True)
-class _Stripe:
-    """A process that publishes one stripe, as the reader sees it."""
+class _Shard:
+    """A process that publishes one shard, as the reader sees it."""
 
     number: int
     process: BaseProcess
@@ -152,12 +259,12 @@ class _Stripe:
 
 @dataclass(slots=True)
 class _JobReader:
-    book: JobBook
+    book: JobStore
     spec: Spec
     pieces: Iterator[Piece]
     epoch: int
-    stripes: list[_Stripe]
-    doorbell: Doorbell
+    shards: list[_Shard]
+    waker: Waker
     watch: ReadingWatcher
     is_told_to_stop: Callable[[], bool]
     _looked_at: float = field(default_factory=time.monotonic)
@@ -170,21 +277,21 @@ class _JobReader:
         ends: JobPhase = "read"
         try:
             for piece in self.pieces:
-                stripe = self.stripes[piece.number % len(self.stripes)]
-                if piece.number > stripe.tally.position:
-                    while stripe.on_the_way >= _ON_THE_WAY and not self._stops():
+                shard = self.shards[piece.number % len(self.shards)]
+                if piece.number > shard.tally.position:
+                    while shard.on_the_way >= _ON_THE_WAY and not self._stops():
                         self._hear()
                 if self._stops():
                     return self._stop()
-                if piece.number <= stripe.tally.position:
+                if piece.number <= shard.tally.position:
                     continue
-                self._send(stripe, piece)
+                self._send(shard, piece)
                 if self.spec.canary and piece.number == 1:
                     ends = "canary"
                     break
         except SourceDamaged as error:
             damage = error
-        while any(stripe.on_the_way for stripe in self.stripes):
+        while any(shard.on_the_way for shard in self.shards):
             if self._stops():
                 return self._stop()
             self._hear()
@@ -207,25 +314,25 @@ class _JobReader:
     def _stop(self) -> JobPhase:
         """Wait a moment for blocks that are under way, unless they wait; return the job's phase."""
         gives_up_at = time.monotonic() + _LAST_WORDS_SECONDS
-        while any(stripe.on_the_way for stripe in self.stripes):
+        while any(shard.on_the_way for shard in self.shards):
             if self._waiting_for or time.monotonic() >= gives_up_at:
                 break
             self._hear()
         return self._phase
 
-    def _send(self, stripe: _Stripe, piece: Piece) -> None:
+    def _send(self, shard: _Shard, piece: Piece) -> None:
         try:
-            stripe.connection.send(Task(piece.number, piece.file, piece.block))
+            shard.connection.send(Task(piece.number, piece.file, piece.block))
         except OSError:
             while True:  # its last words say why it ended
-                self._obey(stripe)
-        stripe.on_the_way += 1
+                self._obey(shard)
+        shard.on_the_way += 1
         self._bytes_read = piece.bytes_read
 
     def _look(self) -> None:
         """Renew the claim, and learn in which phase the job is, once a second.
 
-        While Redis is away nobody can take the job over; the stripes say when it is too long.
+        While Redis is away nobody can take the job over; the shards say when it is too long.
         """
         if time.monotonic() - self._looked_at < _LOOK_SECONDS:
             return
@@ -234,36 +341,36 @@ class _JobReader:
             self._phase = self.book.renew(self.spec.name, self.epoch)
 
     def _hear(self) -> None:
-        """Wait at most a moment for messages from the stripes, and act on them."""
-        by_connection = {stripe.connection: stripe for stripe in self.stripes}
+        """Wait at most a moment for messages from the shards, and act on them."""
+        by_connection = {shard.connection: shard for shard in self.shards}
         ready = multiprocessing.connection.wait(list(by_connection), _HEAR_SECONDS)
         for connection in ready:
             self._obey(by_connection[connection])  # type: ignore[index] # one of ours
         self.watch(Reading(self._tally(), self._bytes_read, self._waiting_for))
 
-    def _obey(self, stripe: _Stripe) -> None:
+    def _obey(self, shard: _Shard) -> None:
         try:
-            word = stripe.connection.recv()
+            word = shard.connection.recv()
         except (EOFError, OSError):
             raise Bug(
-                f"The process that publishes stripe {stripe.number} ended "
-                f"(exit code {stripe.process.exitcode}). `segrelay backfill resume "
+                f"The process that publishes stripe {shard.number} ended "
+                f"(exit code {shard.process.exitcode}). `segrelay backfill resume "
                 f"{self.spec.name}` goes on exactly where it stopped."
             ) from None
         match word:
             case BlockPublished(_, tally, rang):
                 for destination, partition in rang:
-                    self.doorbell.ring(destination, partition, queue=BACKFILL)
-                stripe.tally = tally
-                stripe.on_the_way -= 1
+                    self.waker.wake(destination, partition, queue=BACKFILL)
+                shard.tally = tally
+                shard.on_the_way -= 1
                 self._waiting_for = ""
-            case StripeWaits(message):
+            case ShardWaits(message):
                 self._waiting_for = message
-            case StripeFailed(error):
+            case ShardFailed(error):
                 raise error
 
     def _tally(self) -> JobTally:
-        return sum((stripe.tally for stripe in self.stripes), JobTally())
+        return sum((shard.tally for shard in self.shards), JobTally())
 
 
 def _waiting(watch: ReadingWatcher, tally: JobTally) -> Callable[[str], None]:
@@ -275,7 +382,7 @@ def _waiting(watch: ReadingWatcher, tally: JobTally) -> Callable[[str], None]:
 
 
 @contextmanager
-def _claimed(book: JobBook, job: Job, watch: ReadingWatcher) -> Iterator[tuple[JobPhase, int]]:
+def _claimed(book: JobStore, job: Job, watch: ReadingWatcher) -> Iterator[tuple[JobPhase, int]]:
     """Claim the job, and yield its phase and the reader's epoch: 0 = the job is not to be read.
 
     The claim of a reader that was killed is waited for.
@@ -302,23 +409,23 @@ def _claimed(book: JobBook, job: Job, watch: ReadingWatcher) -> Iterator[tuple[J
 @contextmanager
 def _started(
     config: Path, spec: Spec, epoch: int, number: int, tally: JobTally
-) -> Iterator[_Stripe]:
-    """Start the process of a stripe, and end it at the end of the `with` block.
+) -> Iterator[_Shard]:
+    """Start the process of a shard, and end it at the end of the `with` block.
 
     If blocks of it are still under way by then, it gives up those that have to wait.
     """
     ours, theirs = STARTED_FROM.Pipe()
     process = STARTED_FROM.Process(
-        target=publish_stripe, args=(theirs, config, spec, epoch, number, tally), daemon=True
+        target=publish_shard, args=(theirs, config, spec, epoch, number, tally), daemon=True
     )
     with _deaf_to_interrupts():
         process.start()
     theirs.close()
-    stripe = _Stripe(number, process, ours, replace(tally))
+    shard = _Shard(number, process, ours, replace(tally))
     try:
-        yield stripe
+        yield shard
     finally:
-        if not stripe.on_the_way:
+        if not shard.on_the_way:
             with suppress(OSError):
                 ours.send(None)
         ours.close()

@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple, cast
 
 from redis import Redis
 
-from worker.contract import keys
-from worker.contract.events import has_id, with_id
-from worker.contract.redis.connection import redis_errors
-from worker.contract.words import AUDIENCE_ID_PATTERN, Refusal
-from worker.errors import PayloadRefused, UsageWrong
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.events import has_id, with_id
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.words import AUDIENCE_ID_PATTERN, Refusal
+from segrelay.worker.errors import PayloadRefused, UsageWrong
 
 _REMEMBERED_SECONDS: Final = 60.0
 """The seconds for which slugs are remembered; then a correction in Redis takes effect here too."""
@@ -28,7 +28,7 @@ between two about slugs whose id is not known."""
 _NOTHING_TOLD: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-class AudienceBook:
+class AudienceStore:
     """The known slugs of audiences by their ids, and the other way round.
 
     Args:
@@ -159,10 +159,10 @@ class AudienceBook:
             known = known or self._slugs.get(audience_id, "") or slug
         if known and self._slugs.get(audience_id) != known:
             self._slugs[audience_id] = known
-            self._note()
+            self._intent()
         return known
 
-    def _note(self) -> None:
+    def _intent(self) -> None:
         """Note that slugs were learned."""
         self.version += 1
         self._ids = None
@@ -176,7 +176,7 @@ class AudienceBook:
         self._slugs = {key.decode(): value.decode() for key, value in answer.items()}
         self._read_renames()
         self._read_at = now
-        self._note()
+        self._intent()
 
     def _read_renames(self) -> None:
         """Read the renamed audiences, after the ids: a renaming is written before its ids."""
@@ -197,7 +197,7 @@ class NamedAudience(NamedTuple):
 
 
 def named_audience(
-    book: AudienceBook,
+    book: AudienceStore,
     name: str,
     told_id: str = "",
     *,

@@ -2,44 +2,162 @@
 
 A draft asks Redis for nothing but audiences. Whatever is raised about one payload or event is its
 refusal and costs no other.
+
+Matching: the triggers that want an event, and the fields that each of them gets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
 
-from producer.events.identity import PROFILE_ID, profile_key
-from producer.events.payloads import (
+import orjson
+
+from segrelay.producer.events.payloads import (
     SEGMENT_EVENTS,
     Payload,
     ReadingRules,
     Refused,
+    RowForm,
     content_of,
     events_of,
+    has_own_events,
     load,
     one_costs_one,
     payloads_in,
+    payloads_of,
     refused,
 )
-from producer.events.rows import RowMeaning, has_own_events, payloads_of
-from producer.publishing.audiences import AudienceBook
-from producer.publishing.matching import Recipient, Recipients, export
-from producer.publishing.published import (
+from segrelay.producer.events.values import PROFILE_ID, dumps_exactly, identity_field, profile_key
+from segrelay.producer.publishing.audiences import AudienceStore
+from segrelay.producer.publishing.published import (
     Draft,
     MemberChange,
     PartitionAddress,
     Portion,
     PublishOptions,
 )
-from producer.publishing.room import RoomMeter
-from worker.contract.events import Event, Header, header_of
-from worker.contract.keys import digest_of
-from worker.contract.redis.accept import Entrant, NewDelivery
-from worker.contract.settings import Settings
-from worker.contract.words import Direction, Refusal
-from worker.errors import PayloadRefused
+from segrelay.producer.publishing.writing import RoomMeter
+from segrelay.worker.contract.events import Event, Header, header_of, pack_profile
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.redis.accept import Entrant, NewDelivery
+from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings, Trigger
+from segrelay.worker.contract.words import Direction, Refusal
+from segrelay.worker.errors import PayloadRefused
+
+LARGEST_PROFILE_BYTES: Final = 4 * 1024 * 1024
+"""The largest JSON text of a profile, in bytes: a body for Insider has at most 5,000,000."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A trigger as publishing sees it."""
+
+    trigger: str
+    destination: str
+    export_fields: tuple[str, ...]
+    skip_hook: bool | None
+
+
+class Recipients:
+    """The triggers, found by audience and direction.
+
+    Args:
+        slug_of: From an audience's id to its slug, "" if it is not known; triggers may name ids.
+    """
+
+    def __init__(self, triggers: Iterable[Trigger], slug_of: Callable[[str], str]) -> None:
+        self._triggers = tuple(triggers)
+        self._recipients = tuple(map(_recipient, self._triggers))
+        self._slug_of = slug_of
+        self._found: dict[tuple[str, str], tuple[Recipient, ...]] = {}
+        self._named: dict[tuple[str, str], list[int]] = {}
+
+    def forget(self) -> None:
+        """Forget all recipients found so far, since ids may stand for other slugs now."""
+        self._found.clear()
+        self._named.clear()
+
+    def of(self, event: Event) -> tuple[Recipient, ...]:
+        """Return the recipients of an event; none if no trigger wants it."""
+        key = (event.audience, event.direction.value)
+        recipients = self._found.get(key)
+        if recipients is None:
+            recipients = self._found[key] = self._look(*key)
+        return recipients
+
+    def _look(self, slug: str, direction: str) -> tuple[Recipient, ...]:
+        if not self._named:
+            self._name()
+        wanting = {
+            *self._named.get((slug, direction), ()),
+            *self._named.get((ALL_AUDIENCES, direction), ()),
+        }
+        return tuple(self._recipients[number] for number in sorted(wanting))
+
+    def _name(self) -> None:
+        """Index the triggers by the audiences that they name; an id also stands for its slug."""
+        for number, trigger in enumerate(self._triggers):
+            for name in trigger.audiences:
+                for slug in {name, self._slug_of(name)}:
+                    self._named.setdefault((slug, trigger.on), []).append(number)
+
+
+def _recipient(trigger: Trigger) -> Recipient:
+    return Recipient(
+        trigger.name, trigger.destination, tuple(trigger.export_fields), trigger.skip_hook
+    )
+
+
+def routing_digest(settings: Settings) -> str:
+    """Return a digest that changes when the same payloads would become other deliveries."""
+    recipients = [
+        [trigger.name, trigger.destination, trigger.audiences, trigger.on, trigger.export_fields]
+        for _, trigger in sorted(settings.triggers.items())
+    ]
+    text = orjson.dumps(
+        [settings.delivery.identity, settings.redis.numbering.counts[0], recipients]
+    )
+    return hashlib.sha256(text).hexdigest()[:12]
+
+
+def export(
+    profile: dict[str, Any], fields: tuple[str, ...], identity: str
+) -> tuple[bytes, frozenset[str]]:
+    """Return the packed profile of a delivery: all of it, or only these fields.
+
+    The second result names the fields whose integers above 2^53 are carried as text.
+
+    Args:
+        profile: With its one segment event.
+        fields: Beside the identity and `segment_events`, which are always carried; () = all.
+        identity: The configured identity field.
+
+    Raises:
+        PayloadRefused: `unreadable` (nested too deep, or no JSON) or `too_large`.
+    """
+    if fields:
+        wanted = {*fields, identity_field(profile, identity), SEGMENT_EVENTS}
+        profile = {field: value for field, value in profile.items() if field in wanted}
+    try:
+        text, as_text = dumps_exactly(profile)
+    except (TypeError, RecursionError) as error:
+        raise PayloadRefused(Refusal.UNREADABLE, _why_no_json(error)) from error
+    if len(text) > LARGEST_PROFILE_BYTES:
+        raise PayloadRefused(
+            Refusal.TOO_LARGE,
+            f"The profile has {len(text)} bytes, at most {LARGEST_PROFILE_BYTES} can be carried; "
+            "export_fields make it smaller.",
+        )
+    return pack_profile(text), as_text
+
+
+def _why_no_json(error: Exception) -> str:
+    if isinstance(error, RecursionError) or "Recursion" in str(error):
+        return "The profile is nested deeper than 254 levels."
+    return "The profile holds something that JSON has no form for."
 
 
 class _CommonPart(NamedTuple):
@@ -64,9 +182,9 @@ _Wanted = tuple[Event, Sequence[Recipient]]
 class Drafter:
     """Makes drafts for one configuration."""
 
-    def __init__(self, settings: Settings, book: AudienceBook, fill: RoomMeter) -> None:
+    def __init__(self, settings: Settings, book: AudienceStore, fill: RoomMeter) -> None:
         self._settings = settings
-        self._book = book
+        self._store = book
         self._book_version = book.version
         self._recipients = Recipients(settings.triggers.values(), book.slug_of)
         self._fill = fill
@@ -92,7 +210,7 @@ class Drafter:
         return draft
 
     def draft_rows(
-        self, rows: Iterable[Payload], membership: RowMeaning, options: PublishOptions
+        self, rows: Iterable[Payload], membership: RowForm, options: PublishOptions
     ) -> Draft:
         """Draft rows that all say the same about the people in them.
 
@@ -106,14 +224,14 @@ class Drafter:
                     self._draft_payload(payload, number, draft)
         return draft
 
-    def _common_part(self, membership: RowMeaning, draft: Draft) -> _CommonPart | None:
+    def _common_part(self, membership: RowForm, draft: Draft) -> _CommonPart | None:
         """Return the part that all rows share; None if rows have to be drafted one by one."""
         if membership.column:
             return None
         identity = draft.reading.identity
         sample = {identity: "x", PROFILE_ID: "x", SEGMENT_EVENTS: [membership.entry({})]}
         (event,) = events_of(sample, draft.reading._replace(state=True))
-        if isinstance(event, Refused) or self._book.now_called(event.audience) != event.audience:
+        if isinstance(event, Refused) or self._store.now_called(event.audience) != event.audience:
             return None
         recipients = self._wanted(event, draft)
         skips = [r.skip_hook if r.skip_hook is not None else event.skip_hook for r in recipients]
@@ -123,7 +241,7 @@ class Drafter:
             Header(b"", *rest, skip, repair=False, accepted_ms=accepted_ms, again=draft.again)
             for skip in skips
         )
-        profile = self._book.identified(event.profile, event.audience)
+        profile = self._store.identified(event.profile, event.audience)
         syncs = self._syncs_for(event)
         return _CommonPart(profile[SEGMENT_EVENTS], recipients, headers, syncs)
 
@@ -150,7 +268,7 @@ class Drafter:
             delivery = NewDelivery(draft.lane, recipient.trigger, own, packed, draft.numbers)
             draft.deliveries.setdefault((recipient.destination, partition), []).append(delivery)
             draft.without_hook += header.skip_hook
-            self._note(key, (recipient.destination, partition), common.syncs, draft)
+            self._intent(key, (recipient.destination, partition), common.syncs, draft)
         if as_text:
             draft.as_text.update(as_text)
         return True
@@ -237,7 +355,7 @@ class Drafter:
             now_us,
             now_us,
             delivery.identity,
-            self._book.resolve,
+            self._store.resolve,
             options.state,
             options.skips,
             oldest_us,
@@ -285,9 +403,9 @@ class Drafter:
                 partition = draft.numbering.of(event.profile_key)
                 for recipient in recipients:
                     place = (recipient.destination, partition)
-                    self._note(event.profile_key, place, syncs, draft)
+                    self._intent(event.profile_key, place, syncs, draft)
 
-    def _note(
+    def _intent(
         self, key: str, place: PartitionAddress, syncs: Mapping[str, Sequence[str]], draft: Draft
     ) -> None:
         """Note the name of somebody who enters for the syncs of the audience.
@@ -309,12 +427,14 @@ class Drafter:
         exits = self.recipients_for(event.audience, Direction.EXIT)
         found = self._syncs.get(event.audience)
         if found is None:
-            slug = self._book.now_called(event.audience)
+            slug = self._store.now_called(event.audience)
             names = [
                 schedule.name
                 for schedule in self._settings.sync.values()
                 if slug
-                == self._book.now_called(self._book.slug_of(schedule.audience) or schedule.audience)
+                == self._store.now_called(
+                    self._store.slug_of(schedule.audience) or schedule.audience
+                )
             ]
             found = {exit_.destination: names for exit_ in exits} if names else {}
             self._syncs[event.audience] = found
@@ -327,7 +447,7 @@ class Drafter:
         to the new slug. A destination without any gets it under the new slug at once.
         """
         recipients = self._wanted(event, draft)
-        slug = event.audience if event.former else self._book.now_called(event.audience)
+        slug = event.audience if event.former else self._store.now_called(event.audience)
         if slug == event.audience:
             return [(event, recipients)] if recipients else []
         renamed = event.about(slug)
@@ -344,10 +464,10 @@ class Drafter:
         return recipients
 
     def _recipients_of(self, event: Event) -> tuple[Recipient, ...]:
-        if self._book.version != self._book_version:
+        if self._store.version != self._book_version:
             self._recipients.forget()
             self._syncs.clear()
-            self._book_version = self._book.version
+            self._book_version = self._store.version
         return self._recipients.of(event)
 
     def _deliver(self, matched: Iterable[_Wanted], draft: Draft) -> None:
@@ -372,7 +492,7 @@ class Drafter:
     def _deliveries(
         self, event: Event, recipients: Sequence[Recipient], draft: Draft, as_text: set[str]
     ) -> Iterator[tuple[PartitionAddress, NewDelivery]]:
-        profile = self._book.identified(event.profile, event.audience)
+        profile = self._store.identified(event.profile, event.audience)
         packs = self._exported(profile, recipients, as_text)
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
         if draft.again:

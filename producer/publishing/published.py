@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
-from producer.events.payloads import ReadingRules, Refused
-from producer.publishing.quarantine import NewRecord
-from worker.contract.events import Event
-from worker.contract.numbering import Numbering
-from worker.contract.redis.accept import Entrant, Member, NewDelivery
-from worker.contract.words import (
+from segrelay.producer.events.payloads import ReadingRules, Refused
+from segrelay.producer.publishing.quarantine import NewRecord
+from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.redis.accept import Entrant, Member, NewDelivery
+from segrelay.worker.contract.words import (
     BACKFILL,
     JOB_PREFIX,
     LIVE,
@@ -22,7 +22,7 @@ from worker.contract.words import (
     kind_of_lane,
     lane_of_job,
 )
-from worker.errors import UsageWrong
+from segrelay.worker.errors import UsageWrong
 
 
 class PublishOptions(NamedTuple):

@@ -19,11 +19,11 @@ import orjson
 import structlog
 from redis import Redis
 
-from worker.contract import keys
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scanning import scan_fields
-from worker.contract.redis.scripts import ScriptCall, run_each
-from worker.contract.words import LIVE
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scanning import scan_fields
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.words import LIVE
 
 log = structlog.get_logger()
 

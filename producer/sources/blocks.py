@@ -13,17 +13,16 @@ from typing import BinaryIO, Final, NamedTuple
 
 import orjson
 
-from producer.events.integers import loads_exactly, may_hold_long_integers
-from producer.events.payloads import Payload, payloads_in
-from producer.sources.csv_rows import Columns, read_csv
-from producer.sources.opening import Format, Opened
-from producer.sources.parquet_rows import read_parquet
-from producer.sources.reading import (
+from segrelay.producer.events.payloads import Payload, payloads_in
+from segrelay.producer.events.values import loads_exactly, may_hold_long_integers
+from segrelay.producer.sources.opening import Format, Opened
+from segrelay.producer.sources.reading import (
     LARGEST_PAYLOAD_BYTES,
     OnDamage,
     ignore_damage,
     read_payloads,
 )
+from segrelay.producer.sources.tables import Columns, read_csv, read_parquet
 
 BLOCK_BYTES: Final = 1_000_000
 BLOCK_ROWS: Final = 1_000

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, Self
 
 import zstandard
 
-from worker.errors import SourceChanged, SourceDamaged, UsageWrong
+from segrelay.worker.errors import SourceChanged, SourceDamaged, UsageWrong
 
 STANDARD_INPUT: Final = "-"
 DAMAGED: Final = (EOFError, OSError, zlib.error, zstandard.ZstdError)

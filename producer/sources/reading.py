@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import orjson
 
-from producer.events.integers import loads_exactly
-from producer.events.payloads import SEGMENT_EVENTS, Payload, load
-from producer.sources.files import Lines
-from worker.contract.words import Refusal
-from worker.errors import PayloadRefused
+from segrelay.producer.events.payloads import SEGMENT_EVENTS, Payload, load
+from segrelay.producer.events.values import loads_exactly
+from segrelay.producer.sources.files import Lines
+from segrelay.worker.contract.words import Refusal
+from segrelay.worker.errors import PayloadRefused
 
 LARGEST_PAYLOAD_BYTES: Final = 16 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"

@@ -1,16 +1,38 @@
-"""The sources of a sync: Lytics' scan, or a folder of exports."""
+"""The sources of a sync: Lytics' scan, or a folder of exports.
+
+A sync's source in files: the newest complete export that fits a pattern.
+
+The time of its events is the file's own time of modification, the end of its writing, so an export
+has to keep it when it is copied. A file that is still being written is left for the next run. One
+that is written to while it is read is read anew: rows come only from a file that stood still.
+"""
 
 from __future__ import annotations
 
+import glob
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol, Self
 
-from producer.events.identity import ID, PROFILE_ID
-from producer.lytics import LyticsApi, Page, Patience
-from worker.contract.settings import LyticsSettings
-from worker.errors import LyticsUnavailable
+import orjson
+
+from segrelay.producer.events.payloads import Payload
+from segrelay.producer.events.values import ID, PROFILE_ID
+from segrelay.producer.lytics import LyticsApi, Page, Patience
+from segrelay.producer.sources.blocks import blocks_of
+from segrelay.producer.sources.opening import FileState, Opened, opened
+from segrelay.producer.sources.tables import Columns
+from segrelay.worker.contract.settings import LyticsSettings
+from segrelay.worker.errors import (
+    LyticsUnavailable,
+    ScanExpired,
+    SourceChanged,
+    SourceDamaged,
+    UsageWrong,
+)
 
 REQUEST_SECONDS: Final = 5.0
 """The longest time of one request; a step that has lasted as long begins no other."""
@@ -110,3 +132,168 @@ class LyticsSource:
 
     def refuse_change(self, origin: str) -> None:
         """Do nothing: each missing person is looked up once more before an exit is published."""
+
+
+PAGE_ROWS: Final = 1_000
+CALM_SECONDS: Final = 30.0
+"""The seconds without a write after which a file counts as complete."""
+_UNFINISHED: Final = (".part", ".partial", ".filepart", ".tmp", ".crdownload", "~")
+_NANOSECONDS: Final = 1_000_000_000
+
+
+class _Chosen(NamedTuple):
+    """A file, as it was when the scan began, and the row that comes next.
+
+    The number of its device is not kept: the next step may run on another machine.
+    """
+
+    name: str
+    changed_ns: int
+    inode_changed_ns: int
+    size: int
+    inode: int
+    row: int = 0
+
+    def dumps(self) -> str:
+        return orjson.dumps(list(self)).decode()
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        """Read the file and the row that `dumps` wrote.
+
+        Raises:
+            ScanExpired: Another version wrote it.
+        """
+        found = orjson.loads(text)
+        if len(found) != len(cls._fields):
+            raise ScanExpired("The scan was begun by another version of segrelay; it begins anew.")
+        return cls(*found)
+
+    @classmethod
+    def of(cls, name: str, state: FileState) -> Self:
+        return cls(name, state.changed_ns, state.inode_changed_ns, state.size, state.inode)
+
+
+class FileSource:
+    """Reads the newest file; used in a `with` block.
+
+    Args:
+        pattern: With `*` and the like; absolute.
+        now: Seconds since 1970.
+    """
+
+    is_live = False
+
+    def __init__(
+        self, pattern: str, columns: Columns, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._pattern = pattern
+        self._columns = columns
+        self._now = now
+        self._stack = ExitStack()
+        self._at: _Chosen | None = None
+        self._file: Opened | None = None
+        self._rows: Iterator[Payload] = iter(())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def page(self, start: str) -> Page:
+        """Return the next rows of the file.
+
+        Raises:
+            ScanExpired: The file is not what it was when the scan began; its rows are kept back.
+            SourceDamaged: The file is not whole, or it is CSV and does not end with a line break.
+            UsageWrong: There is no complete file, or it can't be read.
+        """
+        chosen = _Chosen.loads(start) if start else self._newest()
+        if self._at != chosen or self._file is None:
+            self._file = self._open(chosen)
+        file, self._file = self._file, None  # its rows have no end after an error: opened anew
+        payloads = self._read(file)
+        rows: list[dict[str, Any]] = [
+            payload.value
+            for payload in payloads
+            if not payload.error and isinstance(payload.value, dict)
+        ]
+        self._at, self._file = chosen._replace(row=chosen.row + len(payloads)), file
+        return Page(
+            rows=rows,
+            following=self._at.dumps() if len(payloads) == PAGE_ROWS else "",
+            total=None,
+            at=datetime.fromtimestamp(chosen.changed_ns / _NANOSECONDS, UTC),
+            bad=len(payloads) - len(rows),
+            origin=chosen._replace(row=0).dumps(),
+        )
+
+    def look(self, profile_key: str) -> Look:  # noqa: ARG002 - the protocol's signature
+        """Say that the person has left: a complete file has everybody who is in the audience."""
+        return Look(is_member=False, profile={})
+
+    def refuse_change(self, origin: str) -> None:
+        """Raise if the file was written to since it was read; it may be gone, or replaced."""
+        if not origin:
+            return
+        read = _Chosen.loads(origin)
+        now = _seen(read.name)
+        if now and now.inode == read.inode and now != read:
+            raise _changed(read.name)
+
+    def _newest(self) -> _Chosen:
+        found = [
+            seen
+            for name in glob.glob(self._pattern)  # noqa: PTH207 - any pattern
+            if not name.endswith(_UNFINISHED)
+            if (seen := _seen(name)) and self._is_calm(seen)
+        ]
+        if not found:
+            raise UsageWrong(
+                f"There is no complete file {self._pattern}: one that was written to in the last"
+                f" {CALM_SECONDS:.0f} s, or that is named like a part, does not count."
+            )
+        return max(found, key=lambda seen: (seen.changed_ns, seen.name))
+
+    def _is_calm(self, seen: _Chosen) -> bool:
+        return seen.changed_ns / _NANOSECONDS <= self._now() - CALM_SECONDS
+
+    def _open(self, chosen: _Chosen) -> Opened:
+        self._stack.close()
+        file = self._stack.enter_context(opened(chosen.name, with_digest=False))
+        if not file.state or _Chosen.of(chosen.name, file.state) != chosen._replace(row=0):
+            raise _changed(chosen.name)
+        if not file.shows_its_end():
+            raise SourceDamaged(
+                f"{chosen.name} is damaged: its last row has no line break, so nobody can tell "
+                "whether it is cut off."
+            )
+        rows = _rows(file, self._columns)
+        self._stack.enter_context(closing(rows))  # what reads ends before its file is closed
+        self._rows = islice(rows, chosen.row, None)
+        return file
+
+    def _read(self, file: Opened) -> list[Payload]:
+        """Read the next rows; if the file was written to, raise that and not the damage."""
+        try:
+            return list(islice(self._rows, PAGE_ROWS))
+        finally:
+            try:
+                file.refuse_change()
+            except SourceChanged as error:
+                raise _changed(file.name) from error
+
+
+def _rows(file: Opened, columns: Columns) -> Generator[Payload]:
+    for block in blocks_of(file, columns):
+        yield from block.payloads()
+
+
+def _seen(name: str) -> _Chosen | None:
+    state = FileState.of(name)
+    return _Chosen.of(name, state) if state else None
+
+
+def _changed(name: str) -> ScanExpired:
+    return ScanExpired(f"{name} has changed since the scan began; it begins anew.")

@@ -4,27 +4,44 @@ A run scans its source and compares it with the members that are known, then cou
 seen, then looks at these once more and publishes their exits. Members and events change in one
 script, each member only if it still is as it was found: a step that is repeated, or that goes on
 after another has taken its place, does nothing twice.
+
+Making the object that does the steps of a sync, from the configuration.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
+from redis import Redis
 
-from producer.publish import Publisher
-from producer.publishing.room import NoRoom
-from producer.steps import STEP_SECONDS, Step, wait_seconds
-from producer.sync.book import SyncBook
-from producer.sync.leaving import Leaving
-from producer.sync.run import CERTAIN, Phase, Run
-from producer.sync.scanning import Scanning
-from producer.sync.sources import OpenSource, SyncSource
-from worker.contract.words import Direction
-from worker.errors import (
+from segrelay.producer.lytics import Patience
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.audiences import named_audience
+from segrelay.producer.publishing.writing import NoRoom
+from segrelay.producer.sources.files import find_slug
+from segrelay.producer.sources.tables import Columns
+from segrelay.producer.steps import STEP_SECONDS, Step, wait_seconds
+from segrelay.producer.sync.comparing import Leaving, Scanning
+from segrelay.producer.sync.run import CERTAIN, Phase, Run
+from segrelay.producer.sync.sources import (
+    REQUEST_SECONDS,
+    FileSource,
+    LyticsSource,
+    OpenSource,
+    SyncSource,
+)
+from segrelay.producer.sync.store import SyncStore
+from segrelay.worker.contract.redis.claim import settled_numbering
+from segrelay.worker.contract.settings import Settings, SyncSchedule
+from segrelay.worker.contract.settings.problems import did_you_mean
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import (
+    ConfigurationInvalid,
     LeaseLost,
     LyticsUnavailable,
     OperationsMustAct,
@@ -59,7 +76,7 @@ class Syncing:
         log: Of a worker; a terminal shows the lines of the steps instead.
     """
 
-    book: SyncBook
+    book: SyncStore
     publisher: Publisher
     find_audience: Callable[[], str]
     identity: str
@@ -109,7 +126,7 @@ class Syncing:
             run.problem = ""
             self._go_on(run, is_over)
         except (_Full, LyticsUnavailable, WeMustAct) as error:
-            self._note(run, error)
+            self._intent(run, error)
             if isinstance(error, WeMustAct):
                 raise
             return Step(f"{run.line()}; {error.message}", wait_seconds=self._left(run))
@@ -197,7 +214,7 @@ class Syncing:
         if isinstance(room, NoRoom):
             raise _Full(room.message)
 
-    def _note(self, run: Run, error: SegrelayError) -> None:
+    def _intent(self, run: Run, error: SegrelayError) -> None:
         run.problem = error.message
         run.failures += not isinstance(error, _Full)
         run.refused = isinstance(error, WeMustAct)
@@ -238,7 +255,7 @@ class Syncing:
         return max(run.begun_ms + round(1000 * every), self.book.now_ms())
 
 
-def confirm(book: SyncBook, run: Run) -> int:
+def confirm(book: SyncStore, run: Run) -> int:
     """Confirm that the missing members have left; the lock must be held.
 
     Returns:
@@ -256,3 +273,86 @@ def confirm(book: SyncBook, run: Run) -> int:
         raise UsageWrong(f"Sync '{book.name}' waits for nobody's word: {run.line()}.")
     book.save(run, ends=True)
     return run.allowed
+
+
+def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publisher) -> Syncing:
+    """Return a configured sync, ready to do steps.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.
+        UsageWrong: There is no such sync.
+    """
+    schedule = settings.sync.get(name)
+    if schedule is None:
+        raise UsageWrong(f"There is no [sync.{name}]: {did_you_mean(name, settings.sync)}.")
+
+    def find_audience() -> str:
+        return named_audience(
+            publisher.audiences,
+            schedule.audience,
+            schedule.audience_id,
+            look_up=lambda name: "" if schedule.files else _slug_at_lytics(settings, name),
+        ).slug
+
+    return Syncing(
+        book=SyncStore(client, name, settled_numbering(client, settings)),
+        publisher=publisher,
+        find_audience=find_audience,
+        identity=settings.delivery.identity,
+        every_seconds=schedule.every_seconds,
+        repair_every_seconds=schedule.repair_every_seconds,
+        on_change=schedule.on_change,
+        open_source=_opener(settings, schedule, find_audience, publisher),
+    )
+
+
+def _slug_at_lytics(settings: Settings, audience_id: str) -> str:
+    """Look up a slug without waiting for a Lytics that is busy: the next step asks again."""
+    once = Patience(tries=1)
+    return find_slug(settings, audience_id, timeout_seconds=REQUEST_SECONDS, patience=once)
+
+
+def columns_of(settings: Settings) -> Columns:
+    """Return how CSV files are read, as `[producer.backfill]` says."""
+    known = settings.producer.backfill
+    return Columns(
+        identity=settings.delivery.identity,
+        renamed=dict(known.columns),
+        lists=known.lists,
+        maps=known.maps,
+    )
+
+
+def _opener(
+    settings: Settings,
+    schedule: SyncSchedule,
+    find_audience: Callable[[], str],
+    publisher: Publisher,
+) -> OpenSource:
+    def opened(sleep: Callable[[float], None]) -> AbstractContextManager[SyncSource]:
+        if schedule.files:
+            return FileSource(str(settings.folder / schedule.files), columns_of(settings))
+        if settings.lytics is None:
+            raise ConfigurationInvalid(f"[sync.{schedule.name}] needs the table [lytics].")
+        audience = find_audience()
+        return LyticsSource(
+            settings.lytics,
+            name=schedule.audience,
+            slug=audience,
+            identity=settings.delivery.identity,
+            fields=fields_of(publisher, audience, settings.delivery.identity),
+            sleep=sleep,
+        )
+
+    return opened
+
+
+def fields_of(publisher: Publisher, audience: str, identity: str) -> Sequence[str]:
+    """Return the fields that the triggers of an audience export; none = a trigger exports all."""
+    routes = [
+        route for direction in Direction for route in publisher.recipients_for(audience, direction)
+    ]
+    if not all(route.export_fields for route in routes):
+        return ()
+    exported = {name for route in routes for name in route.export_fields}
+    return sorted(exported | ({"_id", "_uid"} if identity == "id" else {identity, "_uid"}))

@@ -3,33 +3,52 @@
 Lytics tries again whatever is not answered 200, except 400, 404 and 413, whose events it drops for
 good. So everything that is authenticated and stored is answered 200, also what is no JSON, and no
 answer of ours is a 400.
+
+Checks of the receiver: whether anything can be stored, and what would become of a body.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import orjson
 import structlog
+from redis import Redis
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from producer.publishing.published import Published
-from producer.webhook.bodies import SMALL_BYTES, Body, BodyMemory, HeldMemory, NoMemory
-from producer.webhook.intake import Intake
-from producer.webhook.record import AnswerRecord
-from producer.webhook.unpacking import BodyTooLarge, Unpacked, unpack
-from worker.contract.processes.webhook_requests import WebhookRequest, new_request_id
-from worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
-from worker.logs import log_often
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import Published
+from segrelay.producer.publishing.writing import NoRoom, RoomMeter
+from segrelay.producer.webhook.bodies import (
+    SMALL_BYTES,
+    Body,
+    BodyMemory,
+    BodyTooLarge,
+    HeldMemory,
+    NoMemory,
+    Unpacked,
+    unpack,
+)
+from segrelay.producer.webhook.intake import PORTION, AnswerRecord, Intake
+from segrelay.worker.contract.receivers import (
+    WebhookRequest,
+    count_too_large,
+    new_request_id,
+    too_large,
+)
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
+from segrelay.worker.logs import log_often
 
 LARGEST_CHECK_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 60.0
@@ -109,7 +128,7 @@ class Receiver:
         )
         if self.record is not None and not is_check:
             counts = (response.status_code, stored.accepted, stored.quarantined)
-            self.record.note(WebhookRequest(name, *counts, stored.people))
+            self.record.intent(WebhookRequest(name, *counts, stored.people))
         return response
 
     async def _answer(self, request: Request, name: str) -> tuple[Response, Published]:
@@ -291,3 +310,49 @@ def _json(status: int, value: Mapping[str, object], name: str = "") -> Response:
     if name:
         headers[REQUEST_HEADER] = name
     return Response(orjson.dumps(value), status, headers, media_type="application/json")
+
+
+@dataclass(slots=True)
+class Inspector:
+    """Answers checks: whether anything can be stored, and what would become of a body.
+
+    Args:
+        client: Of its own, with short timeouts: nobody waits for a request behind it.
+    """
+
+    client: Redis
+    settings: Settings
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def why_not_ready(self) -> str:
+        """Say why nothing can be stored now; "" = it can."""
+        with self._lock:
+            try:
+                room = RoomMeter(self.client, self.settings).memory()
+            except SegrelayError as error:
+                return error.message
+            return room.message if isinstance(room, NoRoom) else ""
+
+    def inspect(self, body: Body) -> dict[str, Any]:
+        """Return what would become of a body, or of its first 1,000 payloads.
+
+        Raises:
+            BodyTooLarge: It holds more payloads than are taken.
+        """
+        with self._lock:
+            publisher = Publisher(self.client, self.settings, dry_run=True)
+            (published,) = publisher.publish_each(
+                [body.payloads()], portion=PORTION, together=PORTION
+            )
+            if body.refusal is not None:
+                raise body.refusal
+            return published.document() | {"refused_as_too_large": too_large(self.client)}
+
+    def count_too_large(self) -> None:
+        """Count a request that was refused because it is too large.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked; the log has it.
+        """
+        with self._lock:
+            count_too_large(self.client)

@@ -1,19 +1,161 @@
-"""The body of a request on its way into Redis: it is read portion by portion, in bounded memory."""
+"""The body of a request on its way into Redis: it is read portion by portion, in bounded memory.
+
+Splits a JSON text into its payloads without building what they hold.
+
+Unpacks gzip bodies: all their members, and never more than is asked for.
+"""
 
 from __future__ import annotations
 
+import re
+import zlib
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from producer.events.payloads import Payload, load
-from producer.publishing.published import Published
-from producer.webhook.splitting import spans_of
-from producer.webhook.unpacking import BodyTooLarge
-from worker.contract.words import Refusal
-from worker.errors import PayloadRefused
+from segrelay.producer.events.payloads import Payload, load
+from segrelay.producer.publishing.published import Published
+from segrelay.worker.contract.words import Refusal
+from segrelay.worker.errors import PayloadRefused
+
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
+_SPACE: Final = b" \t\r\n"
+_BOM: Final = b"\xef\xbb\xbf"
+_QUOTE, _ARRAY, _ARRAY_END = b'"[]'
+_OPENING: Final = frozenset(b"{[")
+_DEEPEST: Final = 1_024
+"""The number of levels beyond which no parser of ours reads JSON."""
+
+_MOST_TOKENS: Final = 3_000_000
+"""The largest number of texts and brackets, which are looked at one by one: about three seconds."""
+_BYTES_A_TOKEN: Final = 6
+
+Extent = tuple[int, int]
+"""The offsets of a payload in its text."""
+
+
+def spans_of(text: bytes) -> Iterator[Extent]:
+    """Yield the extent of each payload: elements of arrays, and values one after the other.
+
+    What stands between them and is more than a comma is a payload, too: it can't be read, or is
+    none. So nothing of a text is ever left out.
+
+    Raises:
+        ValueError: Its brackets or quotes don't match, it is nested deeper than 1,024 levels, or is
+            made of more values than people's profiles are.
+    """
+    if _tokens(text) > max(_MOST_TOKENS, len(text) // _BYTES_A_TOKEN):
+        raise ValueError("it is made of too many values")
+    depth, begin, in_array = 0, len(_BOM) * text.startswith(_BOM), False
+    for token in _TOKEN.finditer(text):
+        kind = text[token.start()]
+        if kind == _QUOTE:
+            if token.end() - token.start() == 1:
+                raise ValueError("a text is not closed")
+            continue
+        if kind in _OPENING:
+            if depth == 0:
+                yield from _between(text, begin, token.start())
+                begin = token.start()
+                if kind == _ARRAY and not in_array:
+                    in_array, begin = True, token.end()
+                    continue
+            depth += 1
+            if depth > _DEEPEST:
+                raise ValueError(f"it is nested deeper than {_DEEPEST:,} levels")
+        elif depth:
+            depth -= 1
+            if depth == 0:
+                yield begin, token.end()
+                begin = token.end()
+        elif in_array and kind == _ARRAY_END:
+            yield from _between(text, begin, token.start())
+            in_array, begin = False, token.end()
+        else:
+            raise ValueError("a bracket closes nothing")
+    if depth or in_array:
+        raise ValueError("a bracket is not closed")
+    yield from _between(text, begin, len(text))
+
+
+def _tokens(text: bytes) -> int:
+    return text.count(b'"') // 2 + text.count(b"{") + text.count(b"[")
+
+
+def _between(text: bytes, begin: int, end: int) -> Iterator[Extent]:
+    if text[begin:end].strip(_SPACE) not in (b"", b","):
+        yield begin, end
+
+
+_GZIP: Final = zlib.MAX_WBITS | 16
+_STEP_BYTES: Final = 16 * 1024
+"""The bytes that are unpacked in one step; as many are copied again behind each member's end."""
+_MOST_MEMBERS: Final = 10_000
+"""The largest number of gzip members: a tool may write one for each event."""
+
+
+class BodyTooLarge(Exception):  # noqa: N818 - an answer, no error of ours
+    """A body is larger than the receiver takes, or holds more payloads."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class Unpacked(NamedTuple):
+    """The content of a gzip body.
+
+    Attributes:
+        text: Of all members, one after the other.
+        rest: What follows the last whole member and is no gzip; b"" where all could be read.
+    """
+
+    text: bytes
+    rest: bytes
+
+
+def unpack(body: bytes, most: int) -> Unpacked:
+    """Return the content of a gzip body, as far as its members are whole.
+
+    Raises:
+        BodyTooLarge: It unpacks to more than `most` bytes, or has more than 10,000 members.
+    """
+    view = memoryview(body)
+    texts: list[bytes] = []
+    size = begin = 0
+    while begin < len(body):
+        if len(texts) == _MOST_MEMBERS:
+            raise BodyTooLarge(f"made of more than {_MOST_MEMBERS:,} gzip members")
+        member = _member(view, begin, most - size)
+        if member is None:
+            break
+        text, begin = member
+        size += len(text)
+        texts.append(text)
+    rest = body[begin:]
+    # Zeros behind the last member are padding, which gzip itself ignores.
+    return Unpacked(b"".join(texts), rest if not texts or rest.strip(b"\0") else b"")
+
+
+def _member(view: memoryview, begin: int, most: int) -> tuple[bytes, int] | None:
+    """Return what a member holds and where it ends; None where it is damaged or cut off."""
+    inflater = zlib.decompressobj(wbits=_GZIP)
+    parts: list[bytes] = []
+    size = 0
+    while not inflater.eof and begin < len(view):
+        step = view[begin : begin + _STEP_BYTES]
+        begin += len(step)
+        try:
+            parts.append(inflater.decompress(step, most - size + 1))
+        except zlib.error:
+            return None
+        size += len(parts[-1])
+        if size > most:
+            raise BodyTooLarge(f"larger than {most:,} bytes")
+    return (b"".join(parts), begin - len(inflater.unused_data)) if inflater.eof else None
+
 
 MOST_PAYLOADS: Final = 10_000
 """The largest number of payloads in a body. Lytics sends at most 1,000 (lytics.md, section 1)."""

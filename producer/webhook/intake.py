@@ -3,23 +3,28 @@
 While one write is under way, what arrives waits for the next. So a receiver under load makes few
 large writes, and an idle one writes at once. A body that is more than one write's share is stored
 in portions: each write takes a portion of one of these, and then the bodies that have just come.
+
+Keeps what the receiver answers, and how late its timers are, for `segrelay status`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import structlog
 
-from producer.publish import Publisher
-from producer.publishing.published import Portion, Published
-from producer.webhook.bodies import Body
-from worker.errors import SegrelayError
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import Portion, Published
+from segrelay.producer.webhook.bodies import Body
+from segrelay.worker.contract.receivers import MOST_REQUESTS, WebhookRequest
+from segrelay.worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
 
 GROUP_BODIES: Final = 1_000
 GROUP_BYTES: Final = 4 * 1024 * 1024
@@ -143,3 +148,87 @@ def store_bodies(publisher: Publisher, bodies: Sequence[Body]) -> int:
     for body, each in zip(bodies, published, strict=False):
         body.advance(each)
     return len(published)
+
+
+EVERY_SECONDS: Final = 5.0
+ENDS: Final = -1
+_OK: Final = 200
+_UNAUTHORIZED: Final = 401
+
+
+class AnswerListener(Protocol):
+    """Writes counts of the webhook's answers to Redis, as `receivers.report_receiver` does."""
+
+    def __call__(
+        self,
+        answers: Mapping[int, int],
+        since_taken: Mapping[int, int],
+        *,
+        lag_ms: int,
+        events: bool,
+    ) -> None:
+        """Add the answers since the last report, and those of them that came after the last 200."""
+
+
+@dataclass(slots=True)
+class AnswerRecord:
+    """Counts answers in memory, and reports them every few seconds, so that no request waits.
+
+    Args:
+        tell: Writes them to Redis.
+        look: Called before; looks whether Redis still holds what it held.
+        keep: Keeps the requests in Redis.
+    """
+
+    tell: AnswerListener
+    look: Callable[[], None] = lambda: None
+    keep: Callable[[Sequence[WebhookRequest]], None] = lambda _: None
+    every_seconds: float = EVERY_SECONDS
+    _answers: Counter[int] = field(default_factory=Counter)
+    _since_taken: Counter[int] = field(default_factory=Counter)
+    _requests: deque[WebhookRequest] = field(default_factory=lambda: deque(maxlen=MOST_REQUESTS))
+
+    def intent(self, request: WebhookRequest) -> None:
+        """Count an answer, and remember its request."""
+        self._answers[request.status] += 1
+        if request.status == _OK:
+            self._since_taken.clear()
+        else:
+            self._since_taken[request.status] += 1
+        self._requests.append(request)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Report the answers while the receiver runs, and once more at its end."""
+        task = asyncio.create_task(self._report_again())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            await asyncio.to_thread(self._flush, ENDS)
+
+    async def _report_again(self) -> None:
+        lag_ms = 0
+        while True:
+            await asyncio.to_thread(self._flush, lag_ms)
+            due_at = time.monotonic() + self.every_seconds
+            await asyncio.sleep(self.every_seconds)
+            lag_ms = round(1_000 * (time.monotonic() - due_at))
+
+    def _flush(self, lag_ms: int) -> None:
+        answers, self._answers = self._answers, Counter()
+        since_taken, self._since_taken = self._since_taken, Counter()
+        if answers[_UNAUTHORIZED]:
+            LOG.warning("webhook.unauthorized", requests=answers[_UNAUTHORIZED])
+        requests = [self._requests.popleft() for _ in range(len(self._requests))]
+        try:
+            self.look()
+            self.keep(requests)
+            self.tell(answers, since_taken, lag_ms=lag_ms, events=bool(answers[_OK]))
+        except (RedisUnavailable, RedisMismatch):
+            if not self._answers[_OK]:
+                self._since_taken.update(since_taken)
+            self._answers.update(answers)  # told with the next ones
+            self._requests.extendleft(reversed(requests[: MOST_REQUESTS - len(self._requests)]))

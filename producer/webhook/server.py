@@ -16,7 +16,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from worker.errors import PortTaken
+from segrelay.worker.errors import PortTaken
 
 KEEP_ALIVE_SECONDS: Final = 75
 """The seconds after which an idle connection is closed: proxies usually do it after 60 s."""

@@ -10,13 +10,12 @@ import secrets
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
-from tests.fakes.partition_store import PartitionStore
-from worker.batch.partition import (
+from segrelay.worker.batch.partition import (
+    DeadLetter,
     Delivery,
     Hold,
+    Intent,
     LedgerText,
-    Letter,
-    Note,
     ReadEntries,
     ReadRange,
     Release,
@@ -25,12 +24,18 @@ from worker.batch.partition import (
     Settlement,
     TakenPartition,
 )
-from worker.batch.preparing.read import order_of
-from worker.contract.events import encode_header
-from worker.contract.keys import REACHED_KEPT, outcome_field, split_stream_name, stream_name
-from worker.contract.redis.accept import NewDelivery
-from worker.contract.words import LIVE, job_of_lane
-from worker.errors import LeaseLost
+from segrelay.worker.batch.read import order_of
+from segrelay.worker.contract.events import encode_header
+from segrelay.worker.contract.keys import (
+    REACHED_KEPT,
+    outcome_field,
+    split_stream_name,
+    stream_name,
+)
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.words import LIVE, job_of_lane
+from segrelay.worker.errors import LeaseLost
+from tests.fakes.partition_store import PartitionStore
 
 _READ_BYTES = 4_000_000
 NEVER_MS = 1 << 60
@@ -39,18 +44,18 @@ LEEWAY_MS = 600_000
 RUNG = "1"
 MISSED = "2"
 RUNG_FOR_BACKFILL = "3"
-"""Whoever was rung for came while somebody held the lease, and went."""
+"""Whoever was woken came while somebody held the lease, and went."""
 
 
 class FakePartition:
-    """One holder of a partition in memory; see `worker.batch.partition.Partition`.
+    """One holder of a partition in memory; see `segrelay.worker.batch.partition.Partition`.
 
     Args:
         store: Shared by all holders.
         lease_seconds: How long a lease holds without being renewed.
         retention_seconds: How long the ledger of somebody who is in no audience is kept after
             its last write.
-        late_seconds: For how long a note is open.
+        late_seconds: For how long a intent is open.
     """
 
     def __init__(
@@ -73,25 +78,25 @@ class FakePartition:
         # Outlives a clock that was set back.
         store.until_ms = min(store.until_ms, now_ms + store.length_ms)
         if store.token not in {"", self.token} and store.until_ms > now_ms:
-            store.bell = MISSED if store.bell else ""
+            store.wakeup = MISSED if store.wakeup else ""
             return None
-        store.token, store.until_ms, store.bell = self.token, now_ms + self._lease_ms, ""
+        store.token, store.until_ms, store.wakeup = self.token, now_ms + self._lease_ms, ""
         store.length_ms = self._lease_ms
-        for note_id in [note_id for note_id, end in store.open.items() if end <= now_ms]:
-            del store.open[note_id]
-            store.notes.pop(note_id, None)
+        for intent_id in [intent_id for intent_id, end in store.open.items() if end <= now_ms]:
+            del store.open[intent_id]
+            store.intents.pop(intent_id, None)
         latest_ms = now_ms + self._late_ms
-        store.open = {note_id: min(end, latest_ms) for note_id, end in store.open.items()}
+        store.open = {intent_id: min(end, latest_ms) for intent_id, end in store.open.items()}
         return TakenPartition(
             now_ms=now_ms,
             streams=tuple(sorted(store.streams)),
-            notes=tuple(
-                Note.loads(note_id, text, store.open.get(note_id, 0))
-                for note_id, text in store.notes.items()
+            intents=tuple(
+                Intent.loads(intent_id, text, store.open.get(intent_id, 0))
+                for intent_id, text in store.intents.items()
             ),
             rendering=frozenset(store.rendering),
             waits=dict(store.retry),
-            setbacks=dict(store.aside),
+            backoffs=dict(store.aside),
             holds=dict(store.holds),
             reached_up_to=max(store.reached) if len(store.reached) >= REACHED_KEPT else "",
             orphans=dict(store.orphans),
@@ -139,22 +144,22 @@ class FakePartition:
         """Read packed records without holding the lease."""
         return [self.store.ledger(digest) for digest in digests]
 
-    async def note(self, note: Note) -> int:
-        """Write a note, renew the lease; returns now (ms, Redis' clock)."""
+    async def intent(self, intent: Intent) -> int:
+        """Write a intent, renew the lease; returns now (ms, Redis' clock)."""
         self._check()
         now_ms = self.store.now_ms()
         self.store.until_ms = now_ms + self._lease_ms
-        self.store.notes[note.note_id] = note.dumps()
+        self.store.intents[intent.intent_id] = intent.dumps()
         self.store.rendering = ()
         return now_ms
 
-    async def open_notes(
-        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
+    async def intents_in_doubt(
+        self, intent_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
-        """Open the notes of a holder that vanished; returns their end (ms)."""
+        """Open the intents of a holder that vanished; returns their end (ms)."""
         self._check()
         end_ms = self.store.now_ms() + round(seconds * 1000)
-        fresh = [i for i in note_ids if i in self.store.notes and i not in self.store.open]
+        fresh = [i for i in intent_ids if i in self.store.intents and i not in self.store.open]
         self.store.open.update(dict.fromkeys(fresh, end_ms))
         if fresh:
             for digest, text in records.items():
@@ -164,15 +169,15 @@ class FakePartition:
     async def settle(self, settlement: Settlement) -> int:
         """Settle, once however often it is called."""
         self._check()
-        store, note_id = self.store, settlement.note_id
-        if note_id and (note_id not in store.notes or note_id in store.open):
-            return store.open.get(note_id, 0)
+        store, intent_id = self.store, settlement.intent_id
+        if intent_id and (intent_id not in store.intents or intent_id in store.open):
+            return store.open.get(intent_id, 0)
         removed = [settled for settled in settlement.settled if self._remove(settled)]
         told = {settled.delivery.header.digest for settled in removed if settled.tells}
         for digest, text in settlement.ledgers.items():
-            if note_id or digest in told:
+            if intent_id or digest in told:
                 self._write_ledger(digest, text)
-        opens = bool(note_id) and settlement.open_seconds > 0
+        opens = bool(intent_id) and settlement.open_seconds > 0
         for trigger, wait in settlement.waits.items():
             if wait:
                 store.retry[trigger] = wait
@@ -180,26 +185,26 @@ class FakePartition:
                 store.retry.pop(trigger, None)
         store.aside.update(
             {
-                place: setback
-                for place, setback in settlement.setbacks.items()
+                place: backoff
+                for place, backoff in settlement.backoffs.items()
                 if store.holds_entry(place)
             }
         )
-        if note_id or removed:
+        if intent_id or removed:
             store.counts.update(settlement.counts)
         store.history += settlement.history
         everybody = sorted({**store.reached, **settlement.reached}.items())
         store.reached = dict(everybody[:REACHED_KEPT])
-        if note_id or removed:
+        if intent_id or removed:
             store.responses += settlement.responses
         store.rendering = ()
-        return self._end_note(note_id, settlement.open_seconds if opens else 0.0)
+        return self._end_note(intent_id, settlement.open_seconds if opens else 0.0)
 
-    def _end_note(self, note_id: str, open_seconds: float) -> int:
+    def _end_note(self, intent_id: str, open_seconds: float) -> int:
         if open_seconds:
-            self.store.open[note_id] = self.store.now_ms() + round(open_seconds * 1000)
-            return self.store.open[note_id]
-        self.store.notes.pop(note_id, None)
+            self.store.open[intent_id] = self.store.now_ms() + round(open_seconds * 1000)
+            return self.store.open[intent_id]
+        self.store.intents.pop(intent_id, None)
         return 0
 
     def _remove(self, settled: Settled) -> bool:
@@ -219,31 +224,31 @@ class FakePartition:
                 store.counts[f"job|{job}|{settled.kind}|{settled.reason.value}"] += 1
             store.jobtimes[f"{job}|{store.now_ms() // 60_000}|{settled.kind}"] += 1
         store.aside.pop(delivery.place, None)
-        if settled.letter:
-            self._keep(settled.letter)
+        if settled.dead_letter:
+            self._keep(settled.dead_letter)
         return True
 
-    def _keep(self, letter: Letter) -> None:
-        self.store.letters[letter.letter_id] = letter.text
-        self.store.causes.setdefault(letter.cause, letter.sample)
-        self.store.cause_counts[letter.cause] += 1
+    def _keep(self, dead_letter: DeadLetter) -> None:
+        self.store.dead_letters[dead_letter.dead_letter_id] = dead_letter.text
+        self.store.causes.setdefault(dead_letter.cause, dead_letter.sample)
+        self.store.cause_counts[dead_letter.cause] += 1
 
-    async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
+    async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
         """Write down up to which entry a trigger that means this wants nothing of its stream."""
         self._check()
-        store, name = self.store, f"{stream}|{meaning}"
+        store, name = self.store, f"{stream}|{scope}"
         known = order_of(store.orphans.get(name, "0-0"))
         new = [i for i in store.streams.get(stream, {}) if known < order_of(i) <= order_of(last_id)]
         if new:
             store.orphans[name] = new[-1]
             store.orphan_counts[name] += len(new)
 
-    async def hold_back(self, note: Note, seconds: float) -> None:
-        """Open a note without holding the lease; no delivery of it may go on before its end."""
-        nobodys = tuple(delivery._replace(place="") for delivery in note.deliveries)
-        held = Note(f"{note.note_id}-repair", nobodys)
-        self.store.notes[held.note_id] = held.dumps()
-        self.store.open[held.note_id] = self.store.now_ms() + round(seconds * 1000)
+    async def hold_back(self, intent: Intent, seconds: float) -> None:
+        """Open a intent without holding the lease; no delivery of it may go on before its end."""
+        nobodys = tuple(delivery._replace(place="") for delivery in intent.deliveries)
+        held = Intent(f"{intent.intent_id}-repair", nobodys)
+        self.store.intents[held.intent_id] = held.dumps()
+        self.store.open[held.intent_id] = self.store.now_ms() + round(seconds * 1000)
 
     async def release(
         self,
@@ -251,29 +256,29 @@ class FakePartition:
         paused: Iterable[str],
         *,
         suspects: Iterable[str] = (),
-        meanings: Iterable[str] = (),
+        scopes: Iterable[str] = (),
         keep_if_due: bool,
     ) -> Release:
         """Give the lease back, and say whether there is more to do."""
         store = self.store
         if store.token != self.token:
-            return Release(released=False, due=False, ring="")
+            return Release(released=False, due=False, wake="")
         store.rendering = tuple(suspects)
         for name, hold in holds.items():
             if hold:
                 store.holds[name] = hold
             else:
                 store.holds.pop(name, None)
-        due = store.due(frozenset(paused), meanings)
+        due = store.due(frozenset(paused), scopes)
         if due and keep_if_due:
-            return Release(released=False, due=True, ring="")
+            return Release(released=False, due=True, wake="")
         store.token, store.until_ms = "", 0
-        ring = "" if store.bell in {RUNG, RUNG_FOR_BACKFILL} else due
-        if ring:
-            store.bell = RUNG if ring == LIVE else RUNG_FOR_BACKFILL
+        wake = "" if store.wakeup in {RUNG, RUNG_FOR_BACKFILL} else due
+        if wake:
+            store.wakeup = RUNG if wake == LIVE else RUNG_FOR_BACKFILL
         elif not due:
-            store.bell = store.bell.replace(MISSED, "")
-        return Release(released=True, due=bool(due), ring=ring)
+            store.wakeup = store.wakeup.replace(MISSED, "")
+        return Release(released=True, due=bool(due), wake=wake)
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
         """Put deliveries in the place of others that are still there."""
@@ -316,8 +321,10 @@ class FakePartition:
             self._add(name, new)
             self.store.counts[outcome_field("accepted", name)] += 1
         live = any(new.lane == LIVE for new in deliveries)
-        if deliveries and (not self.store.bell or (live and self.store.bell == RUNG_FOR_BACKFILL)):
-            self.store.bell = RUNG if live else RUNG_FOR_BACKFILL
+        if deliveries and (
+            not self.store.wakeup or (live and self.store.wakeup == RUNG_FOR_BACKFILL)
+        ):
+            self.store.wakeup = RUNG if live else RUNG_FOR_BACKFILL
 
     def _write_ledger(self, digest: bytes, ledger: LedgerText) -> None:
         lapses_ms = self.store.now_ms() + self._retention_ms + LEEWAY_MS

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from worker.contract.keys import digest_of
-from worker.contract.numbering import Numbering
-from worker.contract.people.stable import DAY_MS, MOST_CHANGES, WAITS, Sighting
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.people import DAY_MS, MOST_CHANGES, WAITS, Sighting
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class FakeChange:
 
 @dataclass(slots=True)
 class FakeRecognizer:
-    """Knows stable ids; see `worker.contract.people.stable.Recognizer`."""
+    """Knows stable ids; see `segrelay.worker.contract.people.Recognizer`."""
 
     now_ms: Callable[[], int]
     field: str = "_uid"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from worker.adapters.sender import refuse
-from worker.destinations.api import Answer
-from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Silence, granted
+from segrelay.worker.adapters.sender import refuse
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Silence, granted
 
 Respond = Callable[[OutgoingRequest], Awaitable[Answer | NoAnswer]]
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tests.fakes.gate_hearing import Report, hear
-from tests.fakes.gate_record import GateRecord
-from tests.fakes.gate_rules import Booking, book, look_at_each, put_pause, resume, status, steady
-from worker.core.gate import (
+from segrelay.worker.core.gate import (
     MICROSECONDS,
     POLICY,
     UNSENT,
@@ -23,7 +20,10 @@ from worker.core.gate import (
     TriggerAnswers,
     heard,
 )
-from worker.core.verdicts import Verdict
+from segrelay.worker.core.verdicts import Verdict
+from tests.fakes.gate_hearing import Report, hear
+from tests.fakes.gate_record import GateRecord
+from tests.fakes.gate_rules import Booking, book, look_at_each, put_pause, resume, status, steady
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+from segrelay.worker.core.gate import SEVERAL, WHOLE, GateState, Heard, Policy
 from tests.fakes.gate_record import GateRecord
 from tests.fakes.gate_rules import (
     ACCESS_REFUSED,
@@ -22,7 +23,6 @@ from tests.fakes.gate_rules import (
     transport_works,
     unpause,
 )
-from worker.core.gate import SEVERAL, WHOLE, GateState, Heard, Policy
 
 MOST_DOUBLINGS: Final = 10
 

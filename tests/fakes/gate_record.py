@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final, Self
 
-from worker.core.gate import WHOLE
+from segrelay.worker.core.gate import WHOLE
 
 TIMES: Final = ("tat", "live", "lowered_at", "failed_at", "closed", "probing", "since")
 DELIVERED: Final = "ok|"

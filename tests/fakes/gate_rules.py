@@ -12,9 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from tests.fakes.gate_record import TIMES, GateRecord
-from tests.fakes.gate_spacing import spacing, tolerance
-from worker.core.gate import (
+from segrelay.worker.core.gate import (
     APART,
     LIVE_FIRST,
     MICROSECONDS,
@@ -29,6 +27,8 @@ from worker.core.gate import (
     Policy,
     Slot,
 )
+from tests.fakes.gate_record import TIMES, GateRecord
+from tests.fakes.gate_spacing import spacing, tolerance
 
 MOST_SUSPECTS: Final = 20
 TOO_MANY_REQUESTS: Final = "too_many_requests"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from worker.core.gate import Policy
+from segrelay.worker.core.gate import Policy
 
 
 def burst(limit: float, policy: Policy) -> int:

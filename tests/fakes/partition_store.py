@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from worker.batch.partition import Delivery, Hold
-from worker.batch.preparing.read import order_of
-from worker.contract.keys import split_stream_name
-from worker.contract.redis.accept import NewDelivery
-from worker.contract.words import BACKFILL, LIVE
-from worker.core.backoff import Setback, Wait
+from segrelay.worker.batch.partition import Delivery, Hold
+from segrelay.worker.batch.read import order_of
+from segrelay.worker.contract.keys import split_stream_name
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.words import BACKFILL, LIVE
+from segrelay.worker.core.backoff import Backoff, Wait
 
 
 @dataclass(slots=True)
@@ -31,15 +31,15 @@ class PartitionStore:
     token: str = ""
     until_ms: int = 0
     length_ms: int = 0
-    bell: str = ""
-    notes: dict[str, bytes] = field(default_factory=dict)
+    wakeup: str = ""
+    intents: dict[str, bytes] = field(default_factory=dict)
     open: dict[str, int] = field(default_factory=dict)
     rendering: tuple[str, ...] = ()
     retry: dict[str, Wait] = field(default_factory=dict)
-    aside: dict[str, Setback] = field(default_factory=dict)
+    aside: dict[str, Backoff] = field(default_factory=dict)
     holds: dict[str, Hold] = field(default_factory=dict)
     ledgers: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
-    letters: dict[str, bytes] = field(default_factory=dict)
+    dead_letters: dict[str, bytes] = field(default_factory=dict)
     causes: dict[str, bytes] = field(default_factory=dict)
     cause_counts: Counter[str] = field(default_factory=Counter)
     history: list[bytes] = field(default_factory=list)
@@ -93,10 +93,10 @@ class PartitionStore:
                     del self.orphans[known], self.orphan_counts[known]
 
     def due(
-        self, paused: frozenset[str], meanings: Iterable[str] = ()
+        self, paused: frozenset[str], scopes: Iterable[str] = ()
     ) -> Literal["live", "backfill", ""]:
         """Return of which lane some stream has work that may be done now, live first."""
-        meant = dict(label.split("|") for label in meanings)
+        meant = dict(label.split("|") for label in scopes)
         lanes = {
             split_stream_name(name)[0]
             for name in self.streams

@@ -54,9 +54,12 @@ def test_the_changelog_fits_on_a_page() -> None:
 
 
 def test_the_readme_tells_the_speed_that_the_benchmarks_gave() -> None:
-    readme, results = (ROOT / "README.md").read_text(), (ROOT / "ops/bench/results.md").read_text()
+    readme, results = (
+        (ROOT / "README.md").read_text(),
+        (ROOT / "tools/bench/results.md").read_text(),
+    )
 
-    told = re.findall(r"\[([\d,]+) events a second\]\(ops/bench/results\.md\)", readme)
+    told = re.findall(r"\[([\d,]+) events a second\]\(tools/bench/results\.md\)", readme)
 
     assert told
     assert [figure for figure in told if f"{figure} events/s" not in results] == []

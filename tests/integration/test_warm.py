@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from ops.run.supervisor import own_command
-from ops.sandbox.process import SandboxProcess
+from segrelay.ops.run.up import own_command
+from segrelay.ops.sandbox import SandboxProcess
 from tests.warm import WarmProcess
 
 PIPES = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 OURS = ("worker", "producer", "ops", "templates")
-FOR_DEVELOPERS = {"ops/bench", "ops/chaos", "ops/fuzz", "ops/reference"}
+FOR_DEVELOPERS = {"tools/bench", "tools/chaos", "tools/fuzz", "tools/reference"}
 STARTED = re.compile(r'own_module\(\s*"([\w.]+)"')
 
 
@@ -37,7 +37,7 @@ def test_commands_scripts_and_templates_are_installed(files):
     suffixes = {Path(name).suffix for name in files}
 
     assert {".py", ".lua", ".jsonnet", ".libsonnet"} <= suffixes
-    assert {"ops/rig/rig.py", "ops/invented/people.py", "ops/invented/events.py"} <= files.keys()
+    assert {"ops/demo/rig.py", "sandbox/people.py", "sandbox/people.py"} <= files.keys()
 
 
 def test_type_checkers_are_told_that_the_packages_are_typed(files):

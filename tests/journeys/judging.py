@@ -2,14 +2,14 @@
 
 import orjson
 
-from ops.invented.events import Happening
-from ops.metrics.comparison import parse_metrics, sum_metric
-from ops.metrics.page import MetricsPage
-from ops.status.health.judgement import read_judged
-from ops.status.health.problem import ILL
+from segrelay.ops.metrics.comparison import parse_metrics, sum_metric
+from segrelay.ops.metrics.page import MetricsPage
+from segrelay.ops.status.health import read_judged
+from segrelay.ops.status.problems import ILL
+from segrelay.sandbox.people import Happening
+from segrelay.worker.contract.settings import load_settings
 from tests.journeys.play import lines
 from tests.waiting import allowed, until
-from worker.contract.settings import load_settings
 
 NAMED_SECONDS = allowed(15)
 WELL_SECONDS = allowed(30)

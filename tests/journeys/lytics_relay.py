@@ -3,8 +3,8 @@
 import random
 from contextlib import contextmanager
 
-from ops.invented.events import AUDIENCES
-from ops.rig.rig import kill_group
+from segrelay.ops.demo.rig import kill_group
+from segrelay.sandbox.people import AUDIENCES
 from tests.journeys.play import SHORT, Rig, await_ready, start_worker, status_of
 from tests.journeys.receiver import Receiver
 from tests.nightly import amount

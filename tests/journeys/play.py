@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import orjson
 
-from ops.chaos.watching import Watch
-from ops.invented.events import happenings, payloads, truth
-from ops.rig import rig as cold
-from ops.sandbox.process import ProcessStarter
-from ops.status.status import read_status
-from producer.publish import Publisher
+from segrelay.ops.demo import rig as cold
+from segrelay.ops.sandbox import ProcessStarter
+from segrelay.ops.status.status import read_status
+from segrelay.producer.publish import Publisher
+from segrelay.sandbox.people import happenings, payloads, truth
 from tests.waiting import patient, until
 from tests.warm import WarmProcess
+from tools.chaos.watching import Watch
 
 PATH_OF_EXITS = "/api/user/v1/attribute/delete"
 ENDS = ("delivered", "skipped", "dead", "discarded", "waiting")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from ops.invented.events import Happening, happenings
+from segrelay.sandbox.people import Happening, happenings
 from tests.journeys.play import SHORT, Rig, lines, send, start_worker, status_of
 from tests.releases.redis_copy import write_copy
 from tests.waiting import until
@@ -51,7 +51,7 @@ def record(folder: Path) -> Path:
         job = ("--audience", "newsletter", "--as-of", AS_OF.isoformat(), "--name", "joined")
         rig.sandbox.settings(latency_seconds=5.0)
         send(rig, lines(rest))
-        until(lambda: notes(rig), 30)
+        until(lambda: intents(rig), 30)
         os.killpg(worker.pid, signal.SIGKILL)
         assert rig.command("backfill", "start", str(rows), *job).returncode == 0
         assert rig.command("backfill", "pause", "joined").returncode == 0
@@ -66,8 +66,8 @@ def record(folder: Path) -> Path:
         return path
 
 
-def notes(rig):
-    return any(rig.client.hlen(place.notes) for place in rig.partitions())
+def intents(rig):
+    return any(rig.client.hlen(place.intents) for place in rig.partitions())
 
 
 if __name__ == "__main__":

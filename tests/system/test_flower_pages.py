@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ops.embedded.launch import free_port
-from ops.invented.events import Happening
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.sandbox.people import Happening
 from tests.journeys.play import SHORT, Rig, lines, send, start_worker
 from tests.system.chromium import Chromium
 from tests.waiting import until

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.metrics.page import count_problems
-from ops.status.health.judgement import UNREACHABLE, problems_of
-from ops.status.health.problem import ILL, HealthProblem
+from segrelay.ops.metrics.page import count_problems
+from segrelay.ops.status.health import UNREACHABLE, problems_of
+from segrelay.ops.status.problems import ILL, HealthProblem
 from tests.unit.ops.status.health.test_judgement import CASES
 
 FOLDER = Path(__file__).parents[2] / "ops/prometheus"

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from worker.errors import TemplateBroken
-from worker.jsonnet.isolated import DiedAt, render_isolated
-from worker.jsonnet.rendered import Engine, Killed, Rendered, Result, Row, Template
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.isolated import DiedAt, render_isolated
+from segrelay.jsonnet.rendered import Engine, Killed, Rendered, Result, Row, Template
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.errors import TemplateBroken
 
 GROUP: Final = 50
 """The number of rows of one call of the renderer; they share the limits of time and memory."""
@@ -52,7 +52,7 @@ class _TookTooLongError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProcessRenderer:
-    """The renderer of a drain; it implements `worker.batch.preparing.render.RowRenderer`.
+    """The renderer of a drain; it implements `segrelay.worker.batch.render.RowRenderer`.
 
     Args:
         is_told_to_stop: Once it says yes, rendering in a throw-away process is given up.

@@ -1,23 +1,28 @@
-"""The batch: one object, shared by all steps of the drain that work on it."""
+"""The batch: one object, shared by all steps of the drain that work on it.
+
+The share of the canaries of changed templates that one drain may use.
+
+A drain has a share of each canary of its destination. What is left to be rendered beyond it stays
+in its stream, and nothing more of that trigger is read in this drain; other triggers go on.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import orjson
 
-from worker.batch.letters import Obituary
-from worker.batch.parcel import Contender, Parcel, Request
-from worker.batch.partition import Delivery, Settled
-from worker.batch.route import Route
-from worker.batch.state import State
-from worker.contract.words import LIVE, Death, Skip
-from worker.core.gate import LaneKind
-from worker.destinations.api import Api, NotSendable
+from segrelay.worker.batch.dead_letters import Failure
+from segrelay.worker.batch.delivery import Contender, Parcel, Request, Route
+from segrelay.worker.batch.partition import Delivery, Settled
+from segrelay.worker.batch.state import State
+from segrelay.worker.contract.words import LIVE, Death, Skip
+from segrelay.worker.core.gate import LaneKind
+from segrelay.worker.destinations.api import Api, NotSendable
 
 
 class Numbers(Protocol):
@@ -112,7 +117,7 @@ class Batch:
     contenders: Sequence[Contender] = ()
     is_last: bool = False
     skipped: list[Settled] = field(default_factory=list)
-    deaths: list[tuple[Delivery, Obituary]] = field(default_factory=list)
+    deaths: list[tuple[Delivery, Failure]] = field(default_factory=list)
     stopped: dict[str, str] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
     apart: set[str] = field(default_factory=set)
@@ -150,8 +155,8 @@ class Batch:
     def unread(self) -> list[Delivery]:
         """Return the rendered deliveries that stay in the streams, with those that they beat."""
         parcels = [p for part in self.parts for p in part.parcels]
-        beaten = [loser.delivery for p in parcels for loser in p.losers]
-        return [*(p.delivery for p in parcels), *beaten]
+        superseded = [superseded.delivery for p in parcels for superseded in p.superseded]
+        return [*(p.delivery for p in parcels), *superseded]
 
     def left(self, contenders: Iterable[Contender]) -> list[Contender]:
         """Return the contenders whose triggers can go on; the others stay in their streams."""
@@ -159,10 +164,10 @@ class Batch:
 
     def add_rendered(self, contender: Contender) -> None:
         """Add the parcel of a contender that was rendered before this batch's turn."""
-        delivery, losers = contender.delivery, contender.losers
+        delivery, superseded = contender.delivery, contender.superseded
         parcel = self.before.pop(delivery.place)
-        if losers or parcel.losers or parcel.delivery is not delivery:
-            parcel = replace(parcel, delivery=delivery, fact=contender.fact, losers=losers)
+        if superseded or parcel.superseded or parcel.delivery is not delivery:
+            parcel = replace(parcel, delivery=delivery, fact=contender.fact, superseded=superseded)
         part = self.add(parcel)
         part.is_due = part.is_due or delivery.place in self.left_over
 
@@ -182,13 +187,13 @@ class Batch:
 
     def _kind(self, parcel: Parcel) -> Kind:
         trigger = parcel.delivery.trigger
-        setbacks = self.state.setbacks
-        setback = setbacks.get(parcel.delivery.place) if setbacks else None
+        backoffs = self.state.backoffs
+        backoff = backoffs.get(parcel.delivery.place) if backoffs else None
         root = orjson.dumps(parcel.shaped.root, option=orjson.OPT_SORT_KEYS)
         url = parcel.shaped.url or parcel.route.rules.url
-        alone = trigger if setback or self.goes_alone(trigger) else ""
+        alone = trigger if backoff or self.goes_alone(trigger) else ""
         api = self._api_number(parcel.route)
-        return Kind(api, alone, url, root, setback.width if setback else 0)
+        return Kind(api, alone, url, root, backoff.width if backoff else 0)
 
     def _api_number(self, route: Route) -> int:
         """Return a number that is the same for all triggers whose APIs are equal."""
@@ -201,7 +206,7 @@ class Batch:
 
     def goes_alone(self, trigger: str) -> bool:
         """Say whether a trigger's deliveries share no request with those of other triggers."""
-        return trigger in self.apart or self.state.is_trial(trigger)
+        return trigger in self.apart or self.state.is_preview(trigger)
 
     def may_share(self, part: Part) -> bool:
         """Say whether deliveries of one person in a part may share a user object.
@@ -248,7 +253,7 @@ class Batch:
                 remark = f"{reason.value}: {why.message}"
                 self.skipped.append(Settled(delivery, reason, remark=remark))
             case Death() as reason:
-                self.deaths.append((delivery, Obituary(reason, why.message, template, body)))
+                self.deaths.append((delivery, Failure(reason, why.message, template, body)))
 
     def done(self, request: Request) -> None:
         """Free the profiles of a request that came to its end."""
@@ -282,3 +287,45 @@ class Batch:
         for part in self.parts:
             if part.is_refused:
                 yield from ((parcel, len(part.parcels)) for parcel in part.parcels)
+
+
+@dataclass(slots=True)
+class CanaryShares:
+    """One drain's share of the canaries, and the outcomes so far.
+
+    Args:
+        held: Triggers that it leaves alone: the canary goes with another version of the template
+            than this process has, or others have all that is left of it.
+        shares: By trigger, how many deliveries may be rendered. Other triggers have no limit.
+        outcomes: By trigger, how the deliveries of its canary ended, e.g. `skipped|asserted`.
+    """
+
+    held: frozenset[str] = frozenset()
+    shares: Mapping[str, int] = field(default_factory=dict)
+    outcomes: dict[str, Counter[str]] = field(default_factory=dict)
+    _admitted: dict[str, set[str]] = field(default_factory=dict)
+
+    def admit(self, going: Sequence[Contender], state: State) -> list[Contender]:
+        """Return the contenders within their triggers' shares; beyond it, a trigger is not read."""
+        if not self.shares:
+            return list(going)
+        return [each for each in going if self._may_go(each, state)]
+
+    def _may_go(self, contender: Contender, state: State) -> bool:
+        trigger, place = contender.delivery.trigger, contender.delivery.place
+        share = self.shares.get(trigger)
+        if share is None:
+            return True
+        admitted = self._admitted.setdefault(trigger, set())
+        if place not in admitted and len(admitted) >= share:
+            state.enough.add(trigger)
+            return False
+        admitted.add(place)
+        return True
+
+    def count(self, settled: Iterable[Settled]) -> None:
+        """Count outcomes that Redis has confirmed."""
+        for outcome in settled if self.shares else ():
+            trigger = outcome.delivery.trigger
+            if outcome.delivery.place in self._admitted.get(trigger, ()):
+                self.outcomes.setdefault(trigger, Counter())[outcome.name] += 1

@@ -8,14 +8,14 @@ from typing import Literal, NamedTuple, Protocol, Self
 
 import orjson
 
-from worker.contract.events import Header, read_header
-from worker.contract.keys import outcome_field, split_stream_name
-from worker.contract.ledger import Record, pack
-from worker.contract.redis.accept import NewDelivery
-from worker.contract.words import Death, Direction, Skip
-from worker.core.backoff import Setback, Wait
-from worker.core.ledger import may_be_member
-from worker.destinations.api import Answer
+from segrelay.worker.contract.events import Header, read_header
+from segrelay.worker.contract.keys import outcome_field, split_stream_name
+from segrelay.worker.contract.ledger import Record, pack
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.words import Death, Direction, Skip
+from segrelay.worker.core.backoff import Backoff, Wait
+from segrelay.worker.core.ledger import may_be_member
+from segrelay.worker.destinations.api import Answer
 
 
 class LedgerText(NamedTuple):
@@ -93,8 +93,8 @@ class Replacement(NamedTuple):
     new: Sequence[NewDelivery]
 
 
-class NotedDelivery(NamedTuple):
-    """One delivery as a note stores it.
+class IntendedDelivery(NamedTuple):
+    """One delivery as a intent stores it.
 
     Attributes:
         place: `lane|trigger|id`; "" = it stands for no delivery and only holds others back.
@@ -114,21 +114,21 @@ class NotedDelivery(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """The note that is written before a request.
+class Intent:
+    """The intent that is written before a request.
 
     Args:
         deliveries: All that the request carries, of whichever triggers.
         open_until_ms: Its end, if it is open (Redis' clock); 0 = the request is under way.
     """
 
-    note_id: str
-    deliveries: tuple[NotedDelivery, ...]
+    intent_id: str
+    deliveries: tuple[IntendedDelivery, ...]
     open_until_ms: int = 0
 
     @property
     def triggers(self) -> tuple[str, ...]:
-        """Return the names of the triggers whose deliveries the note holds."""
+        """Return the names of the triggers whose deliveries the intent holds."""
         streams = dict.fromkeys(d.place.rpartition("|")[0] for d in self.deliveries)
         return tuple(dict.fromkeys(split_stream_name(name)[1] if name else "" for name in streams))
 
@@ -145,14 +145,14 @@ class Note:
         return orjson.dumps(["" if others else first, rows])
 
     @classmethod
-    def loads(cls, note_id: str, text: bytes, open_until_ms: int) -> Note:
-        """Read a note from the text that `dumps` returned."""
+    def loads(cls, intent_id: str, text: bytes, open_until_ms: int) -> Intent:
+        """Read a intent from the text that `dumps` returned."""
         _, rows = orjson.loads(text)
         deliveries = tuple(
-            NotedDelivery(place, bytes.fromhex(digest), audience, Direction(direction), *more)
+            IntendedDelivery(place, bytes.fromhex(digest), audience, Direction(direction), *more)
             for place, digest, audience, direction, *more in rows
         )
-        return cls(note_id, deliveries, open_until_ms)
+        return cls(intent_id, deliveries, open_until_ms)
 
 
 class Hold(NamedTuple):
@@ -172,7 +172,7 @@ class TakenPartition:
         notes: All notes: the open ones, and those of a holder that vanished.
         rendering: The places of deliveries that a vanished holder was rendering.
         waits: By trigger.
-        setbacks: By place.
+        backoffs: By place.
         holds: By stream.
         reached_up_to: People who are reached and have a larger digest (hex) are not told to
             `settle`; "" = all are told.
@@ -183,10 +183,10 @@ class TakenPartition:
 
     now_ms: int
     streams: tuple[str, ...]
-    notes: tuple[Note, ...]
+    intents: tuple[Intent, ...]
     rendering: frozenset[str]
     waits: Mapping[str, Wait]
-    setbacks: Mapping[str, Setback]
+    backoffs: Mapping[str, Backoff]
     holds: Mapping[str, Hold]
     reached_up_to: str = ""
     orphans: Mapping[str, str] = field(default_factory=dict)
@@ -194,7 +194,7 @@ class TakenPartition:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """A dead letter: what a person needs to understand and to replay.
 
     Args:
@@ -202,14 +202,16 @@ class Letter:
         sample: One line of JSON about the cause; it holds no field of a profile.
     """
 
-    letter_id: str
+    dead_letter_id: str
     cause: str
     sample: bytes
     text: bytes
 
     def dumps(self) -> bytes:
         """Return the letter as one text, whose lines `settle.lua` takes apart."""
-        return b"\n".join((self.letter_id.encode(), self.cause.encode(), self.sample, self.text))
+        return b"\n".join(
+            (self.dead_letter_id.encode(), self.cause.encode(), self.sample, self.text)
+        )
 
 
 class Settled(NamedTuple):
@@ -225,7 +227,7 @@ class Settled(NamedTuple):
     delivery: Delivery
     reason: Skip | Death | None = None
     tells: bool = False
-    letter: Letter | None = None
+    dead_letter: DeadLetter | None = None
     remark: str = ""
     answer: Answer | None = None
 
@@ -256,12 +258,12 @@ class Settlement:
     """All that the settling script writes at once.
 
     Args:
-        note_id: The note of the request; "" = no request was made.
-        open_seconds: For how long the note stays open; 0 = it is closed.
+        note_id: The intent of the request; "" = no request was made.
+        open_seconds: For how long the intent stays open; 0 = it is closed.
         ledgers: By digest, one text per profile: its packed record at the moment of writing. It is
             written if a request was made, or if a delivery that it tells of was still there.
         waits: By trigger; None = it waits no longer.
-        setbacks: By place. Setbacks of deliveries that are gone are not kept.
+        backoffs: By place. Setbacks of deliveries that are gone are not kept.
         counts: What is added to further fields of `counts`.
         history: Lines about deliveries that were skipped, are dead, or are tried again.
         reached: For `verify`, by digest (hex) of each person to whom something was delivered: JSON
@@ -269,11 +271,11 @@ class Settlement:
     """
 
     settled: Sequence[Settled] = ()
-    note_id: str = ""
+    intent_id: str = ""
     open_seconds: float = 0.0
     ledgers: Mapping[bytes, LedgerText] = field(default_factory=dict)
     waits: Mapping[str, Wait | None] = field(default_factory=dict)
-    setbacks: Mapping[str, Setback] = field(default_factory=dict)
+    backoffs: Mapping[str, Backoff] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     history: Sequence[bytes] = ()
     reached: Mapping[str, bytes] = field(default_factory=dict)
@@ -303,16 +305,16 @@ class Partition(Protocol):
     async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Read packed records without holding the lease."""
 
-    async def note(self, note: Note) -> int:
-        """Write a note and renew the lease; returns the time of Redis' clock (ms)."""
+    async def intent(self, intent: Intent) -> int:
+        """Write a intent and renew the lease; returns the time of Redis' clock (ms)."""
 
-    async def open_notes(
-        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
+    async def intents_in_doubt(
+        self, intent_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
-        """Open the notes of a holder that vanished; returns their end (ms)."""
+        """Open the intents of a holder that vanished; returns their end (ms)."""
 
     async def settle(self, settlement: Settlement) -> int:
-        """Settle, repeated until Redis confirms it; returns the end of an open note (ms), or 0."""
+        """Settle, repeated until Redis confirms it; returns the end of an intent in doubt (ms), or 0."""
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
         """Replace deliveries that are still in their streams by others; this needs the lease."""
@@ -323,11 +325,11 @@ class Partition(Protocol):
     async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries to another partition of the destination; this needs no lease."""
 
-    async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
+    async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
         """Store the id up to which a trigger with this meaning wants nothing of its stream."""
 
-    async def hold_back(self, note: Note, seconds: float) -> None:
-        """Open a note without the lease, so that its profiles wait for this time."""
+    async def hold_back(self, intent: Intent, seconds: float) -> None:
+        """Open a intent without the lease, so that its profiles wait for this time."""
 
     async def release(
         self,
@@ -335,7 +337,7 @@ class Partition(Protocol):
         paused: Iterable[str],
         *,
         suspects: Iterable[str] = (),
-        meanings: Iterable[str] = (),
+        scopes: Iterable[str] = (),
         keep_if_due: bool,
     ) -> Release:
         """Give the lease back.
@@ -357,9 +359,9 @@ class Release(NamedTuple):
 
     Attributes:
         due: Some work may be done now.
-        ring: The queue to ring on; "" = there is no work, or somebody was rung for already.
+        ring: The queue to ring on; "" = there is no work, or somebody was woken already.
     """
 
     released: bool
     due: bool
-    ring: Literal["live", "backfill", ""]
+    wake: Literal["live", "backfill", ""]

@@ -8,17 +8,16 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Protocol, TypeVar
 
-from worker.batch.partition import Delivery, Hold, Note, TakenPartition
-from worker.contract.keys import split_stream_name
-from worker.contract.ledger import Record
-from worker.contract.people.stable import Recognizer
-from worker.contract.triggers.meaning import Meaning
-from worker.contract.triggers.renames import NO_RENAMES, Renames
-from worker.core.backoff import AfterFailure, Setback, Wait, after_failure, longest_ms
-from worker.core.gate import Closed, Open, Slot
+from segrelay.worker.batch.partition import Delivery, Hold, Intent, TakenPartition
+from segrelay.worker.contract.keys import split_stream_name
+from segrelay.worker.contract.ledger import Record
+from segrelay.worker.contract.people import Recognizer
+from segrelay.worker.contract.triggers import NO_RENAMES, Renames, Scope
+from segrelay.worker.core.backoff import AfterFailure, Backoff, Wait, after_failure, longest_ms
+from segrelay.worker.core.gate import Closed, Open, Slot
 
 _SHOWN_WAIT_SECONDS: Final = 0.05
-_Delay = TypeVar("_Delay", Wait, Setback)
+_Delay = TypeVar("_Delay", Wait, Backoff)
 
 
 class Clock(Protocol):
@@ -95,7 +94,7 @@ class State:
     clock: Clock
     offset_ms: float
     waits: dict[str, Wait]
-    setbacks: dict[str, Setback]
+    backoffs: dict[str, Backoff]
     holds: dict[str, Hold]
     suspects: set[str]
     records: dict[bytes, Record] = field(default_factory=dict)
@@ -111,7 +110,7 @@ class State:
     tally: Tally = field(default_factory=Tally)
     identities_shared: Counter[str] = field(default_factory=Counter)
     renames: Renames = NO_RENAMES
-    meanings: Mapping[str, Meaning] = field(default_factory=dict)
+    scopes: Mapping[str, Scope] = field(default_factory=dict)
     orphans: dict[str, str] = field(default_factory=dict)
     has_forwards: bool = False
     recognizer: Recognizer | None = None
@@ -124,7 +123,7 @@ class State:
         clock: Clock,
         late_seconds: float,
         paused: Iterable[str] = (),
-        meanings: Mapping[str, Meaning] = MappingProxyType({}),
+        scopes: Mapping[str, Scope] = MappingProxyType({}),
         *,
         recognizer: Recognizer | None = None,
     ) -> State:
@@ -134,22 +133,22 @@ class State:
             clock=clock,
             offset_ms=holding.now_ms - 1000 * clock.seconds(),
             waits=_ending(holding.waits, latest_ms),
-            setbacks=_ending(holding.setbacks, latest_ms),
+            backoffs=_ending(holding.backoffs, latest_ms),
             holds={
                 name: hold for name, hold in holding.holds.items() if hold.until_ms <= latest_ms
             },
             suspects=set(holding.rendering),
             paused=set(paused),
-            meanings=meanings,
+            scopes=scopes,
             reached_up_to=holding.reached_up_to,
             orphans=dict(holding.orphans),
             has_forwards=holding.has_forwards,
             recognizer=recognizer,
             streams=holding.streams,
         )
-        for note in holding.notes:
-            if note.open_until_ms:
-                state.keep_open(note)
+        for intent in holding.intents:
+            if intent.open_until_ms:
+                state.keep_open(intent)
         return state
 
     def rename(self, renames: Renames) -> None:
@@ -172,13 +171,13 @@ class State:
         """Return now by Redis' clock."""
         return round(1000 * self.clock.seconds() + self.offset_ms)
 
-    def keep_open(self, note: Note) -> None:
-        """Make other events of a note's profiles wait until its end."""
+    def keep_open(self, intent: Intent) -> None:
+        """Make other events of a intent's profiles wait until its end."""
         places: dict[bytes, list[str]] = {}
-        for delivery in note.deliveries:
+        for delivery in intent.deliveries:
             places.setdefault(delivery.digest, []).append(delivery.place)
         for digest, own in places.items():
-            self.waiting.setdefault(digest, []).append((note.open_until_ms, frozenset(own)))
+            self.waiting.setdefault(digest, []).append((intent.open_until_ms, frozenset(own)))
 
     def hold_back(self, digest: bytes, for_ms: int) -> None:
         """Make all events of a profile wait."""
@@ -186,7 +185,7 @@ class State:
 
     def waits_until_ms(self, delivery: Delivery) -> int:
         """Return until when a delivery has to step aside; 0 = it may go on."""
-        if not self.waiting and not self.setbacks:
+        if not self.waiting and not self.backoffs:
             return 0
         now_ms = self.now_ms()
         ends = [
@@ -194,9 +193,9 @@ class State:
             for until_ms, own in self.waiting.get(delivery.header.digest, ())
             if until_ms > now_ms and delivery.place not in own
         ]
-        setback = self.setbacks.get(delivery.place)
-        if setback and setback.not_before_ms > now_ms:
-            ends.append(setback.not_before_ms)
+        backoff = self.backoffs.get(delivery.place)
+        if backoff and backoff.not_before_ms > now_ms:
+            ends.append(backoff.not_before_ms)
         return max(ends, default=0)
 
     def is_orphan(self, delivery: Delivery) -> bool:
@@ -204,16 +203,16 @@ class State:
 
         What can't be read is never an orphan.
         """
-        meaning, header = self.meanings.get(delivery.trigger), delivery.header
-        if meaning is None or header.is_placeholder or meaning.wants(header):
+        scope, header = self.scopes.get(delivery.trigger), delivery.header
+        if scope is None or header.is_placeholder or scope.wants(header):
             return False
         # What belongs to a renamed audience is carried over, or dropped after it was renamed back.
         return not (header.former or self.renames.concern(header))
 
     def unwanted_up_to(self, stream: str) -> str:
         """Return the id up to which a stream's trigger wants nothing of it; "" = unknown."""
-        meaning = self.meanings.get(split_stream_name(stream)[1])
-        return self.orphans.get(f"{stream}|{meaning.digest}", "") if meaning else ""
+        scope = self.scopes.get(split_stream_name(stream)[1])
+        return self.orphans.get(f"{stream}|{scope.digest}", "") if scope else ""
 
     def is_due(self, trigger: str) -> bool:
         """Say whether a trigger's streams may be read now."""
@@ -227,7 +226,7 @@ class State:
         triggers = {split_stream_name(name)[1] for name in names}
         now_ms = self.now_ms()
         is_waited_for = any(end > now_ms for ends in self.waiting.values() for end, _ in ends)
-        failed = {place.rpartition("|")[0] for place in self.setbacks}
+        failed = {place.rpartition("|")[0] for place in self.backoffs}
         return (
             not (is_waited_for or self.suspects or self.yields)
             and names.isdisjoint(self.holds.keys() | failed)
@@ -240,7 +239,7 @@ class State:
         is_read = lane not in self.paused and trigger not in self.enough
         return is_read and self.is_due(trigger)
 
-    def is_trial(self, trigger: str) -> bool:
+    def is_preview(self, trigger: str) -> bool:
         """Say whether one delivery of a trigger goes first, alone, to try if it goes through."""
         return trigger in self.waits or trigger in self.probing
 
@@ -263,9 +262,9 @@ class State:
         others_are_taken: bool = False,
     ) -> AfterFailure:
         """Decide whether and when a delivery is tried again after its request failed."""
-        setback, wait = self.setbacks.get(delivery.place), self.waits.get(delivery.trigger)
+        backoff, wait = self.backoffs.get(delivery.place), self.waits.get(delivery.trigger)
         outcome = after_failure(
-            setback,
+            backoff,
             wait,
             users=users,
             successes=slot.successes.get(delivery.trigger, 0),
@@ -276,7 +275,7 @@ class State:
         )
         # A request that was under way when the trigger began to wait does not make it wait longer.
         fresh = wait and self.wait_set_ms.get(delivery.trigger, 0) >= slot.at_ms
-        return AfterFailure(outcome.setback, wait) if fresh and outcome.wait else outcome
+        return AfterFailure(outcome.backoff, wait) if fresh and outcome.wait else outcome
 
     def set_wait(self, trigger: str, wait: Wait | None) -> None:
         """Set the wait of a trigger; None = it waits no longer."""
@@ -292,11 +291,11 @@ class State:
             self.waits.pop(trigger, None)
             self.probing.discard(trigger)
 
-    def forget_setbacks(self, places: Iterable[str]) -> None:
-        """Forget the setbacks of deliveries that are settled."""
-        if self.setbacks:
+    def forget_backoffs(self, places: Iterable[str]) -> None:
+        """Forget the backoffs of deliveries that are settled."""
+        if self.backoffs:
             for place in places:
-                self.setbacks.pop(place, None)
+                self.backoffs.pop(place, None)
 
 
 def _ending(delays: Mapping[str, _Delay], latest_ms: int) -> dict[str, _Delay]:

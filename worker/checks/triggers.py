@@ -13,27 +13,25 @@ from typing import Any, Final
 
 import orjson
 
-from worker.checks.audiences import check_audiences
-from worker.checks.bodies import warnings_of
-from worker.checks.finding import Finding, Severity, in_want_of_id
-from worker.checks.rehearsal import (
+from segrelay.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
+from segrelay.worker.checks.audiences import check_audiences, warnings_of
+from segrelay.worker.checks.preview import (
     RENDER_SECONDS,
     IsolatedSampleRenderer,
-    Rehearsed,
+    Previewed,
     SampleRenderer,
     sample_header,
     shape_result,
 )
-from worker.checks.samples import entry_of, profile_for
-from worker.contract.events import Header, has_id, with_id
-from worker.contract.settings import ALL_AUDIENCES, AUDIENCE_ATTRIBUTE, Settings, Trigger
-from worker.contract.words import AUDIENCE_ID_PATTERN, Death, Direction
-from worker.destinations.api import NotSendable, Shaped
-from worker.destinations.insider.shape import overwrites
-from worker.destinations.normalise import instant
-from worker.destinations.registry import api_of, encoding_misfit, path_misfit
-from worker.errors import TemplateBroken, UsageWrong
-from worker.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
+from segrelay.worker.checks.samples import Finding, Severity, entry_of, in_want_of_id, profile_for
+from segrelay.worker.contract.events import Header, has_id, with_id
+from segrelay.worker.contract.settings import ALL_AUDIENCES, AUDIENCE_ATTRIBUTE, Settings, Trigger
+from segrelay.worker.contract.words import AUDIENCE_ID_PATTERN, Death, Direction
+from segrelay.worker.destinations.api import NotSendable, Shaped
+from segrelay.worker.destinations.insider.shape import overwrites
+from segrelay.worker.destinations.normalise import instant
+from segrelay.worker.destinations.registry import api_of, encoding_misfit, path_misfit
+from segrelay.worker.errors import TemplateBroken, UsageWrong
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNTIMED: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -154,10 +152,10 @@ def _failure_without_id(
         profile = profile_for(settings, trigger, now)
         if not has_id(profile):
             return ""
-        without = _rehearse(settings, trigger, renderer, with_id(profile, ""))
+        without = _preview(settings, trigger, renderer, with_id(profile, ""))
         if without.fate != "dead":
             return ""
-        whole = _rehearse(settings, trigger, renderer, profile)
+        whole = _preview(settings, trigger, renderer, profile)
     except (TemplateBroken, UsageWrong):
         return ""
     return without.placed_message if whole.fate == "sent" else ""
@@ -199,18 +197,18 @@ def fails_where_another_renders(
     return f"it fails for the sample that the version before renders: {place}: {after.message}"
 
 
-def rehearse_sample(settings: Settings, trigger: Trigger, now: datetime) -> Rehearsed | None:
+def preview_sample(settings: Settings, trigger: Trigger, now: datetime) -> Previewed | None:
     """Return what would become of a trigger's sample; None if there is no sample or template."""
     try:
         renderer = IsolatedSampleRenderer(settings.templates_folder)
-        return _rehearse(settings, trigger, renderer, profile_for(settings, trigger, now))
+        return _preview(settings, trigger, renderer, profile_for(settings, trigger, now))
     except (TemplateBroken, UsageWrong):
         return None
 
 
-def _rehearse(
+def _preview(
     settings: Settings, trigger: Trigger, renderer: SampleRenderer, profile: dict[str, Any]
-) -> Rehearsed:
+) -> Previewed:
     """Render and shape a sample as a delivery of a trigger."""
     template = renderer.load(settings.template_of(trigger))
     [result] = renderer.render(template, [Row(orjson.dumps(profile), trigger.settings)])
@@ -225,14 +223,14 @@ def _try(
     """Return the rendered body of a trigger's sample (None if it failed), and the findings."""
     try:
         profile = profile_for(settings, trigger, now)
-        rehearsed = _rehearse(settings, trigger, renderer, profile)
+        previewed = _preview(settings, trigger, renderer, profile)
     except TemplateBroken as error:
         return None, [Finding("error", _placed(error), trigger.name)]
     except UsageWrong as error:
         return None, [Finding("error", error.message, trigger.name)]
     sample = _Sample(profile, is_own=bool(trigger.sample))
-    weighed = _judge(settings, trigger, sample, rehearsed)
-    return rehearsed.body, [Finding(severity, text, trigger.name) for severity, text in weighed]
+    weighed = _judge(settings, trigger, sample, previewed)
+    return previewed.body, [Finding(severity, text, trigger.name) for severity, text in weighed]
 
 
 def _placed(error: TemplateBroken) -> str:
@@ -241,9 +239,9 @@ def _placed(error: TemplateBroken) -> str:
 
 
 def _judge(
-    settings: Settings, trigger: Trigger, sample: _Sample, rehearsed: Rehearsed
+    settings: Settings, trigger: Trigger, sample: _Sample, previewed: Previewed
 ) -> list[Weighed]:
-    match rehearsed.result:
+    match previewed.result:
         case Killed(cause):
             return [("error", _KILLED[cause].format(trigger.main_template))]
         case Asserted(message):
@@ -251,7 +249,7 @@ def _judge(
         case TemplateFailed() as failed:
             return [sample.doubt(f"{_place_of(failed, trigger)}: {failed.message}")]
         case _:
-            return _judge_body(settings, trigger, sample, rehearsed)
+            return _judge_body(settings, trigger, sample, previewed)
 
 
 def _place_of(failed: TemplateFailed, trigger: Trigger) -> str:
@@ -259,9 +257,9 @@ def _place_of(failed: TemplateFailed, trigger: Trigger) -> str:
 
 
 def _judge_body(
-    settings: Settings, trigger: Trigger, sample: _Sample, rehearsed: Rehearsed
+    settings: Settings, trigger: Trigger, sample: _Sample, previewed: Previewed
 ) -> list[Weighed]:
-    body = rehearsed.body
+    body = previewed.body
     name = settings.destinations[trigger.destination].api
     misfit = path_misfit(name, body, trigger.url.text)
     if misfit:
@@ -270,11 +268,11 @@ def _judge_body(
     if wrong:
         return [("error", f"{trigger.main_template}: {wrong}")]
     findings: list[Weighed] = []
-    if _is_unidentified(settings, trigger, sample, rehearsed.value):
+    if _is_unidentified(settings, trigger, sample, previewed.value):
         findings.append(
             ("warning", _UNIDENTIFIED.format(trigger.main_template, _identity(settings)))
         )
-    findings += _judge_shaping(trigger, sample, rehearsed, is_insider=name == "insider")
+    findings += _judge_shaping(trigger, sample, previewed, is_insider=name == "insider")
     if name == "insider":
         attribute = str(trigger.settings[AUDIENCE_ATTRIBUTE])
         told = warnings_of(body, attribute, sample.profile)
@@ -283,11 +281,11 @@ def _judge_body(
 
 
 def _judge_shaping(
-    trigger: Trigger, sample: _Sample, rehearsed: Rehearsed, *, is_insider: bool
+    trigger: Trigger, sample: _Sample, previewed: Previewed, *, is_insider: bool
 ) -> Iterator[Weighed]:
     """Yield problems that the trigger's destination would find in a body."""
     template = trigger.main_template
-    match rehearsed.shaping:
+    match previewed.shaping:
         case NotSendable(Death(), message):
             yield sample.doubt(f"{template} yields nothing valid: {message}")
         case NotSendable(_, message):

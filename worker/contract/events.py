@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from worker.contract.keys import DIGEST_BYTES, digest_of
-from worker.contract.words import Direction
-from worker.errors import FormatUnknown, PayloadRefused
+from segrelay.worker.contract.keys import DIGEST_BYTES, digest_of
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import FormatUnknown, PayloadRefused
 
 ENTRY_FORMAT: Final = 1
 COMPRESS_ABOVE_BYTES: Final = 2_048

@@ -33,7 +33,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
 | `{segrelay}:progress:lock` | string | a sample of it was taken lately |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
-| `{segrelay}:notices` | hash | problems that were announced, see `notices_observe.lua` |
+| `{segrelay}:notices` | hash | problems that were announced, see `alerts_observe.lua` |
 | `{segrelay}:notices:outbox` | hash | number → JSON: a message to people that is still to be sent |
 | `{segrelay}:notices:lock` | string | the problems were looked at lately |
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
@@ -47,9 +47,9 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{job:NAME}` | hash | a backfill: spec, phase, problem, epoch, claim, `stripe\|n` |
 | `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
 | `{sync:NAME}` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms), `epoch` |
-| `{sync:NAME}:bell` | string | a step of the sync was rung for and has not begun |
+| `{sync:NAME}:bell` | string | a step of the sync was woken and has not begun |
 | `{responses:DEST}` | hash | the shipping of responses; fields as of a sync |
-| `{responses:DEST}:bell` | string | a step of it was rung for and has not begun |
+| `{responses:DEST}:bell` | string | a step of it was woken and has not begun |
 | `{token:NAME:PRINT}` | hash | the token of an authorization, sealed; see `token_take.lua` |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | \* what could not be placed |
@@ -62,10 +62,10 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | | | and what stays: `floor`, ids up to there (ms) are not given again; and |
 | | | `aged`, `aged_until`: up to this id (ms) there may be entries that |
 | | | wait since that time (ms), see `_add.lua` |
-| `{d:p}bell` | string | a drain was rung for and has not begun |
+| `{d:p}bell` | string | a drain was woken and has not begun |
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
 | `{d:p}notes` | hash | note id → JSON |
-| `{d:p}open` | hash | note id → end (ms); the note is open |
+| `{d:p}open` | hash | note id → end (ms); the intent is open |
 | `{d:p}retry` | hash | trigger → JSON: attempts, not before, successes, why |
 | `{d:p}aside` | hash | `lane\|trigger\|id` → JSON: width, tries, not before, successes, refusal |
 | `{d:p}holds` | hash | `lane\|trigger` → JSON: up to which id everything waits, until when |
@@ -99,7 +99,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}changes` | hash | \* digest (hex) of a stable id → its change of identity, not done yet |
 | `{d:p}changed` | hash | `renamed`, `refused` → how many such changes; `refused_ms`: the last |
 | `{changes:DEST}` | hash | the renaming of people whose stable id moved; fields as of a sync |
-| `{changes:DEST}:bell` | string | a step of it was rung for and has not begun |
+| `{changes:DEST}:bell` | string | a step of it was woken and has not begun |
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from worker.contract.words import BACKFILL, LIVE
+from segrelay.worker.contract.words import BACKFILL, LIVE
 
 FORMAT: Final = "{segrelay}:format"
 PARTITIONS: Final = "{segrelay}:partitions"
@@ -130,14 +130,14 @@ FIELDS: Final = "{segrelay}:fields"
 VERSIONS: Final = "{segrelay}:versions"
 STREAKS: Final = "{segrelay}:streaks"
 REFUSALS: Final = "{segrelay}:refusals"
-BIRTH: Final = "{segrelay}:birth"
+INSTANCE_ID: Final = "{segrelay}:birth"
 LOST: Final = "{segrelay}:lost"
 PROGRESS: Final = "{segrelay}:progress"
 PROGRESS_LOCK: Final = "{segrelay}:progress:lock"
 RECEIVER: Final = "{segrelay}:receiver"
-NOTICES: Final = "{segrelay}:notices"
-NOTICES_OUTBOX: Final = "{segrelay}:notices:outbox"
-NOTICES_LOCK: Final = "{segrelay}:notices:lock"
+ALERTS: Final = "{segrelay}:notices"
+ALERTS_OUTBOX: Final = "{segrelay}:notices:outbox"
+ALERTS_LOCK: Final = "{segrelay}:notices:lock"
 REQUESTS: Final = "{segrelay}:requests"
 ACTS: Final = "{segrelay}:acts"
 UNFINISHED: Final = "{segrelay}:unfinished"
@@ -191,8 +191,8 @@ def present_name(name: str) -> str:
     return name.replace("segrelay:", "{segrelay}:", 1)
 
 
-def node_birth(number: int) -> str:
-    """Return a key for the birth certificate of a node of a Cluster."""
+def node_instance_id(number: int) -> str:
+    """Return a key for the instance id of a node of a Cluster."""
     return f"{{birth:{number}}}"
 
 
@@ -221,7 +221,7 @@ def changes(destination: str) -> str:
     return f"{{changes:{destination}}}"
 
 
-def bell(key: str) -> str:
+def wakeup(key: str) -> str:
     """Return the key of the bell for the steps of a sync, or of a shipping or renaming."""
     return f"{key}:bell"
 

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from worker.contract.words import Direction
-from worker.errors import FormatUnknown
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import FormatUnknown
 
 RECORD_FORMAT: Final = 1
 _DIRECTIONS: Final = (Direction.ENTER, Direction.EXIT, Direction.CHANGE)

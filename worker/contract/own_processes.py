@@ -1,8 +1,16 @@
-"""Starting our own modules as processes."""
+"""Starting our own modules as processes.
+
+The number of processors that this process may use, by affinity and cgroup.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from math import ceil
+from pathlib import Path
+from typing import Final
 
 
 def own_module(name: str, *arguments: str) -> list[str]:
@@ -12,3 +20,72 @@ def own_module(name: str, *arguments: str) -> list[str]:
     `producer` of somebody else would be executed in the place of ours.
     """
     return [sys.executable, "-P", "-m", name, *arguments]
+
+
+_OWN_GROUPS: Final = "proc/self/cgroup"
+_V2: Final = "sys/fs/cgroup"
+_V1: Final = ("sys/fs/cgroup/cpu,cpuacct", "sys/fs/cgroup/cpu")
+_UNLIMITED: Final = "max"
+
+
+def processors(root: Path = Path("/")) -> int:
+    """Return how many processors this process may use, at least one.
+
+    That is what it may run on, and no more than its container's share of time; of a share of one
+    and a half, two.
+    """
+    return max(1, min([_may_run_on(), *map(ceil, _shares(root))]))
+
+
+def _may_run_on() -> int:
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
+        return int(os.process_cpu_count() or 1)
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _shares(root: Path) -> Iterator[float]:
+    """Yield the number of processors that each control group of this process allows."""
+    for controllers, group in _own_groups(root):
+        if not controllers:
+            for folder in _with_parents(root / _V2, group):
+                yield from _share(_words(folder / "cpu.max"))
+        elif "cpu" in controllers.split(","):
+            for mount in _V1:
+                for folder in _with_parents(root / mount, group):
+                    quota = _words(folder / "cpu.cfs_quota_us")
+                    yield from _share(quota + _words(folder / "cpu.cfs_period_us"))
+
+
+def _own_groups(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield the controllers ("" in version 2) and the control group of each hierarchy."""
+    for line in _text(root / _OWN_GROUPS).splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        yield controllers, group
+
+
+def _with_parents(mount: Path, group: str) -> Iterator[Path]:
+    """Yield the folders of a group and of those above it, as far as this container sees them."""
+    below = Path(group.strip("/"))
+    yield mount
+    yield from (mount / each for each in (below, *below.parents) if each != Path())
+
+
+def _share(words: list[str]) -> Iterator[float]:
+    """Yield the number of processors that a quota and its period allow; none without a limit."""
+    match words:
+        case [quota, period] if quota != _UNLIMITED and int(quota) > 0 and int(period) > 0:
+            yield int(quota) / int(period)
+
+
+def _words(file: Path) -> list[str]:
+    return _text(file).split()
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except OSError:
+        return ""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from worker.errors import OperationsMustAct, PartitionsChange, RedisUnavailable
+from segrelay.worker.errors import OperationsMustAct, PartitionsChange, RedisUnavailable
 
 READY_SECONDS: Final = 10.0
 """Seconds that a command waits for a Redis that is starting or loading."""

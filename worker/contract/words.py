@@ -29,7 +29,7 @@ class Skip(StrEnum):
     DUPLICATE = "duplicate"
     """The delivery's own trigger has delivered an event of this very time."""
     SUPERSEDED = "superseded"
-    """An event that was delivered beats this one."""
+    """An event that was delivered supersedes this one."""
     ALREADY_THERE = "already_there"
     """A state event that tells what Insider already holds."""
     ASSERTED = "asserted"

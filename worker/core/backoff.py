@@ -1,7 +1,7 @@
 """The decision when a failed delivery is tried again, with how many others, and when it is dead.
 
 Nothing moves: a failed request's deliveries stay where they are. What is remembered of each is a
-`Setback`; of their trigger in this partition a `Wait`.
+`Backoff`; of their trigger in this partition a `Wait`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from worker.core.gate import TriggerAnswers
+from segrelay.worker.core.gate import TriggerAnswers
 
 BASE_SECONDS: Final = 1.0
 CAP_SECONDS: Final = 300.0
@@ -22,7 +22,7 @@ _ABOUT_THE_ADDRESS: Final = frozenset({403, 404, 405})
 
 
 @dataclass(frozen=True, slots=True)
-class Setback:
+class Backoff:
     """The record of a delivery whose request failed: the size and time of its next request.
 
     Args:
@@ -60,7 +60,7 @@ class Wait:
 
 
 def longest_ms(late_seconds: float) -> int:
-    """Return the longest time (ms) for which a wait, a setback or an open note holds deliveries.
+    """Return the longest time (ms) for which a wait, a backoff or an intent in doubt holds deliveries.
 
     What ends later than that was set before Redis' clock was set back, and has ended.
     """
@@ -80,19 +80,19 @@ def delay_seconds(attempts: int, jitter: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class AfterFailure:
-    """The decision after a failed request: a setback, a wait, or death.
+    """The decision after a failed request: a backoff, a wait, or death.
 
     Args:
-        setback: Of the deliveries with this history; None = dead.
+        backoff: Of the deliveries with this history; None = dead.
         wait: Of the trigger; None = others of it go through, so it does not wait.
     """
 
-    setback: Setback | None
+    backoff: Backoff | None
     wait: Wait | None
 
 
 def after_failure(
-    setback: Setback | None,
+    backoff: Backoff | None,
     wait: Wait | None,
     *,
     users: int,
@@ -105,7 +105,7 @@ def after_failure(
     """Decide what happens to the deliveries of a failed request.
 
     Args:
-        setback: What is remembered of them, if they failed before.
+        backoff: What is remembered of them, if they failed before.
         wait: What is remembered of their trigger, if it waits.
         users: How many users the failed request had.
         successes: Deliveries that the trigger has made up to now, over all workers.
@@ -117,21 +117,21 @@ def after_failure(
     A request is halved, and a delivery alone is counted towards its death, only if others of the
     trigger went through since the last failure. Otherwise the trigger waits and nothing dies.
     """
-    last = setback.successes if setback else (wait.successes if wait else -1)
+    last = backoff.successes if backoff else (wait.successes if wait else -1)
     others_go_through = others_are_taken or 0 <= last < successes
-    failures = (setback.failures if setback else 0) + 1
+    failures = (backoff.failures if backoff else 0) + 1
     if not others_go_through:
         attempts = (wait.attempts if wait else 0) + 1
         until_ms = now_ms + round(1000 * delay_seconds(attempts, jitter))
-        width = setback.width if setback else 0  # an outage says nothing about the body
-        kept = Setback(width, failures, setback.tries_alone if setback else 0, 0, successes)
+        width = backoff.width if backoff else 0  # an outage says nothing about the body
+        kept = Backoff(width, failures, backoff.tries_alone if backoff else 0, 0, successes)
         return AfterFailure(kept, Wait(attempts, until_ms, successes, reason))
-    tries_alone = (setback.tries_alone if setback else 0) + (users == 1)
+    tries_alone = (backoff.tries_alone if backoff else 0) + (users == 1)
     if users == 1 and tries_alone >= TRIES_ALONE:
         return AfterFailure(None, None)
     until_ms = now_ms + round(1000 * delay_seconds(max(1, tries_alone), jitter))
     return AfterFailure(
-        Setback(max(1, users // 2), failures, tries_alone, until_ms, successes), None
+        Backoff(max(1, users // 2), failures, tries_alone, until_ms, successes), None
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol, assert_never
 from urllib.parse import urlsplit
 
-from worker.core.verdicts import (
+from segrelay.worker.core.verdicts import (
     Accepted,
     AccessRefused,
     BodyRefused,

@@ -1,15 +1,18 @@
 """The rules of the ledger: if an event is still needed, and the record after it.
 
 A record never goes back: the times delivered and tried only grow.
+
+The newer facts that the ledger holds about a profile, for correcting an older event's body.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-from worker.contract.ledger import Item, Record, is_newer
-from worker.contract.words import Direction, Skip
-from worker.core.beats import Claim, beats
+from segrelay.worker.contract.ledger import Item, Record, is_newer
+from segrelay.worker.contract.words import Direction, Skip
+from segrelay.worker.core.supersede import Claim, supersedes
 
 FAR_MS: Final = 3_155_760_000_000
 """Milliseconds that a record outlives its retention in Redis, which so never removes one itself.
@@ -54,7 +57,7 @@ def judge(record: Record, fact: Fact) -> Skip | None:
     if own and not fact.repair and not fact.again and _is_duplicate(own, fact):
         return Skip.DUPLICATE
     if any(
-        beats(Claim(item.delivered_us, item.direction, trigger), fact.claim)
+        supersedes(Claim(item.delivered_us, item.direction, trigger), fact.claim)
         for trigger, item in record.about(fact.audience)
         if item.delivered_us
     ):
@@ -195,3 +198,53 @@ def _merged(one: Item, other: Item) -> Item:
 def _item(record: Record, fact: Fact) -> Item:
     old = record.items.get((fact.audience, fact.trigger))
     return old if old and old.direction is fact.direction else Item(fact.direction)
+
+
+class Knowledge(NamedTuple):
+    """The newer facts of a profile that an event's own data does not have yet.
+
+    Attributes:
+        inside: Slugs of other audiences that something newer entered.
+        outside: Slugs of other audiences that something newer exited.
+        stale: The event's trigger has already sent newer data of this profile.
+        stale_opt_ins: Some trigger has.
+    """
+
+    inside: frozenset[str] = frozenset()
+    outside: frozenset[str] = frozenset()
+    stale: bool = False
+    stale_opt_ins: bool = False
+
+
+_NOTHING_NEWER: Final = Knowledge()
+_NOBODY: Final[frozenset[str]] = frozenset()
+
+
+def knowledge(
+    record: Record, fact: Fact, slugs: Callable[[Iterable[int]], frozenset[str]]
+) -> Knowledge:
+    """Return the facts newer than an event; `slugs` names audiences by their numbers."""
+    since_us = max(fact.time_us, 1)
+    ahead = [each for each in record.items.items() if each[1].delivered_us >= since_us]
+    if not ahead and record.data_us <= fact.time_us:
+        return _NOTHING_NEWER
+    newest: dict[int, tuple[int, Direction]] = {}
+    for (audience, _), item in ahead:
+        if item.direction is Direction.CHANGE or audience == fact.audience:
+            continue
+        best = newest.get(audience)
+        if best is None or is_newer(item.delivered_us, item.direction, *best):
+            newest[audience] = (item.delivered_us, item.direction)
+    entered = [a for a, (_, direction) in newest.items() if direction is Direction.ENTER]
+    left = [a for a, (_, direction) in newest.items() if direction is Direction.EXIT]
+    return Knowledge(
+        inside=slugs(entered) if entered else _NOBODY,
+        outside=slugs(left) if left else _NOBODY,
+        stale=any(_data_us(record, i) > fact.time_us for (_, by), i in ahead if by == fact.trigger),
+        stale_opt_ins=record.data_us > fact.time_us,
+    )
+
+
+def _data_us(record: Record, item: Item) -> int:
+    """Return the latest time of the profile data that an item's trigger can have sent."""
+    return min(item.delivered_us, record.data_us) if item.raised else item.delivered_us

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from worker.contract.printable import CONTROLS
+from segrelay.worker.contract.printable import CONTROLS
 
 MESSAGE_CHARACTERS: Final = 200
 _READ_CHARACTERS: Final = 2_000

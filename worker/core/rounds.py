@@ -1,4 +1,4 @@
-"""Rounds of the sweep: which partitions to ring for, and whether anybody answers.
+"""Rounds of the sweep: which partitions to wake, and whether anybody answers.
 
 A lost Celery message must cost nothing, so a bell that nobody answers is rung again; but not while
 the queue still holds as many messages as there are such bells: then they are waiting, not lost.
@@ -18,7 +18,7 @@ TAKEN_SECONDS: Final = 0.9
 """The time after which an unanswered bell is rung again while the queue is empty."""
 
 
-class Ring(NamedTuple):
+class WakeUp(NamedTuple):
     """A request for a drain.
 
     Attributes:
@@ -40,9 +40,9 @@ class Sight:
         held: Somebody holds its lease.
     """
 
-    call: Ring
+    call: WakeUp
     due: bool
-    ringing: bool
+    waking: bool
     held: bool
 
     @property
@@ -63,8 +63,8 @@ class Rounds:
     rang_at_seconds: dict[tuple[str, int], float] = field(default_factory=dict)
     silent_since_seconds: float | None = None
 
-    def ring_for(self, sights: Sequence[Sight], *, queued: int, now_seconds: float) -> list[Ring]:
-        """Return the partitions to ring for in this round.
+    def wake_for(self, sights: Sequence[Sight], *, queued: int, now_seconds: float) -> list[WakeUp]:
+        """Return the partitions to wake in this round.
 
         Args:
             sights: Of all partitions whose gate is open.
@@ -73,12 +73,12 @@ class Rounds:
         """
         self._listen(sights, now_seconds)
         due = [sight for sight in sights if sight.due]
-        fresh = [sight for sight in due if not sight.ringing]
+        fresh = [sight for sight in due if not sight.waking]
         patience_seconds = AGAIN_SECONDS if queued else TAKEN_SECONDS
         unanswered = [
             sight
             for sight in due
-            if sight.ringing and self._rang_for_seconds(sight, now_seconds) >= patience_seconds
+            if sight.waking and self._rang_for_seconds(sight, now_seconds) >= patience_seconds
         ]
         rung = fresh + (unanswered if queued < len(unanswered) else [])
         places = {sight.place for sight in due}
@@ -94,7 +94,7 @@ class Rounds:
 
     def _listen(self, sights: Sequence[Sight], now_seconds: float) -> None:
         known = [sight for sight in sights if sight.place in self.rang_at_seconds]
-        answered = any(sight.held or not sight.ringing for sight in known)
+        answered = any(sight.held or not sight.waking for sight in known)
         if answered or not any(sight.due for sight in known):
             self.silent_since_seconds = None
         elif self.silent_since_seconds is None:

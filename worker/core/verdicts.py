@@ -1,7 +1,7 @@
 """Verdicts: the meanings of a destination's answers, as values that the drain obeys.
 
 Sure answers say what happened to each user; the others say whether the request may have taken
-effect all the same, because then its note stays open.
+effect all the same, because then its intent stays open.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from worker.core.messages import without_values
+from segrelay.worker.core.messages import without_values
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,29 @@
-"""The protocol of a destination's API: pure decisions about values."""
+"""The protocol of a destination's API: pure decisions about values.
+
+Reading of answers that all APIs share: status, message, `Retry-After`.
+"""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from worker.contract.events import Header
-from worker.contract.settings import DEFAULT_FLAG_PREFIX
-from worker.contract.words import Death, Skip
-from worker.core.knowledge import Knowledge
-from worker.core.verdicts import Verdict
+from segrelay.worker.contract.events import Header
+from segrelay.worker.contract.settings import DEFAULT_FLAG_PREFIX
+from segrelay.worker.contract.words import Death, Skip
+from segrelay.worker.core.ledger import Knowledge
+from segrelay.worker.core.verdicts import (
+    AccessRefused,
+    BodyRefused,
+    Failed,
+    SlowDown,
+    TooLarge,
+    Verdict,
+)
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -196,3 +207,36 @@ class Api(ABC):
     @abstractmethod
     def identifies(self, body: Any, identity_value: str) -> bool:
         """Say whether a rendered body sends this value as an identifier."""
+
+
+_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 400, 401, 403
+_TOO_LARGE, _TOO_MANY = 413, 429
+_NOT_READ: Final = frozenset({407, 408, 425})
+"""Statuses that are not about the body: proxy credentials, a timeout, a request too early."""
+
+
+def retry_after_seconds(text: str) -> float | None:
+    """Read `Retry-After` as the sender hands it on: seconds, as text; dates are resolved there."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def classify_status(answer: Answer, message: str) -> Verdict:
+    """Say what any status but a 2xx means where the API has nothing more to say about it."""
+    status = answer.status
+    told = f"{status}: {message}" if message else str(status)
+    if status in (_UNAUTHORIZED, _FORBIDDEN):
+        return AccessRefused(told)
+    if status == _TOO_LARGE:
+        return TooLarge(told)
+    if status == _TOO_MANY:
+        return SlowDown(retry_after_seconds(answer.retry_after))
+    if status in _NOT_READ:
+        return Failed(str(status))
+    if _BAD_REQUEST <= status < 500:  # noqa: PLR2004 - the class of a client's errors
+        return BodyRefused(told)
+    # A redirect is not followed: it leads elsewhere, for a while, everything that is sent.
+    return Failed(str(status), possibly_applied=not 300 <= status < 400)  # noqa: PLR2004 - redirects

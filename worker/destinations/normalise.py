@@ -17,7 +17,7 @@ import pycountry
 from babel import Locale
 from babel.core import get_global
 
-from worker.destinations.phones import valid_e164
+from segrelay.worker.destinations.phones import valid_e164
 
 _REGION: Final = re.compile(r"([A-Z]{2}):")
 _EMAIL: Final = re.compile(r".+@.+\..+")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
-from worker.destinations.api import Api, ShapingRules
-from worker.destinations.http import HttpApi, Parts, misfit
-from worker.destinations.insider import shape as insider_shape
-from worker.destinations.insider.api import InsiderApi
+from segrelay.worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
+from segrelay.worker.destinations.api import Api, ShapingRules
+from segrelay.worker.destinations.http import HttpApi, Parts, misfit
+from segrelay.worker.destinations.insider import shape as insider_shape
+from segrelay.worker.destinations.insider.api import InsiderApi
 
 
 def api_of(settings: Settings, trigger: Trigger) -> Api:

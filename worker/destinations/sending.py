@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from worker.contract.settings.authorizations import Certificate
-from worker.core.verdicts import Failed, Verdict
-from worker.destinations.api import Answer
+from segrelay.worker.contract.settings.authorizations import Certificate
+from segrelay.worker.core.verdicts import Failed, Verdict
+from segrelay.worker.destinations.api import Answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""The sweep: a timer in the worker's own event loop that rings for forgotten partitions.
+"""The sweep: a timer in the worker's own event loop that wakes forgotten partitions.
 
 A ring can get lost with its message, its sender or its Redis. So once a second one worker looks at
-all partitions, and rings for those that have due work, no lease and an open gate. The sweep has no
+all partitions, and wakes those that have due work, no lease and an open gate. The sweep has no
 thread or process of its own whose death could stop delivery.
 """
 
@@ -21,25 +21,24 @@ from celery import bootsteps
 from celery.exceptions import WorkerShutdown
 from celery.worker import state as worker_state
 
-from worker.adapters.redis.lease import boottime_seconds
-from worker.adapters.redis.node.lapsing import RedisLapsing
-from worker.adapters.redis.node.presence import RedisPresence
-from worker.adapters.redis.node.progress import RedisProgress
-from worker.adapters.redis.node.schedule import RedisSchedule
-from worker.adapters.redis.node.survey import RedisSurvey
-from worker.contract.celery.messages import Errand
-from worker.contract.celery.transport import count_refused
-from worker.contract.celery.wire import QUEUES
-from worker.contract.redis.birth import BirthWatch
-from worker.contract.redis.connection import connect, redis_errors, resolve_broker_url, resolve_url
-from worker.contract.settings import Settings
-from worker.contract.settings.http import TemplateChoice
-from worker.core.rounds import Ring, Rounds, Sight
-from worker.errors import RedisUnavailable
-from worker.jsonnet.used_files import UsedFiles
-from worker.node.ringing import Ringer
-from worker.node.shared.node import NodeMemory
-from worker.node.shared.stop import Board
+from segrelay.jsonnet.files import UsedFiles
+from segrelay.worker.adapters.redis.lease import boottime_seconds
+from segrelay.worker.adapters.redis.presence import RedisPresence, RedisProgress
+from segrelay.worker.adapters.redis.survey import RedisLapsing, RedisSchedule, RedisSurvey
+from segrelay.worker.contract.celery import QUEUES, BackgroundJob, count_refused
+from segrelay.worker.contract.redis.connection import (
+    connect,
+    redis_errors,
+    resolve_broker_url,
+    resolve_url,
+)
+from segrelay.worker.contract.redis.instance import InstanceWatch
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.http import TemplateChoice
+from segrelay.worker.core.rounds import Rounds, Sight, WakeUp
+from segrelay.worker.errors import RedisUnavailable
+from segrelay.worker.node.shared import Board, NodeMemory
+from segrelay.worker.node.waking import Ringer
 
 EVERY_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 30.0
@@ -76,18 +75,18 @@ class Survey(Protocol):
 
 
 class Schedule(Protocol):
-    """Knows which errands are due; `RedisSchedule` is the real one."""
+    """Knows which background jobs are due; `RedisSchedule` is the real one."""
 
-    def due(self) -> list[Errand]:
-        """Return the due errands that nobody does or was rung for lately, and ring their bells."""
+    def due(self) -> list[BackgroundJob]:
+        """Return the due background jobs that nobody does or was woken lately, and ring their bells."""
 
 
 @dataclass(slots=True)
 class Sweep:
-    """Rings for forgotten partitions and for errands, and notices if no drain begins.
+    """Rings for forgotten partitions and for background jobs, and notices if no drain begins.
 
     Args:
-        ring_errands: Sends messages for errands.
+        ring_errands: Sends messages for background jobs.
         note_progress: Keeps a sample of what was done, if none was kept lately.
         remove_lapsed: Removes some ledgers that have lapsed.
         queued: Returns how many messages wait in the broker.
@@ -97,12 +96,12 @@ class Sweep:
 
     survey: Survey
     queued: Callable[[], int]
-    ring: Callable[[list[Ring]], Any]
+    wake: Callable[[list[WakeUp]], Any]
     has_idle_process: Callable[[], bool]
     board: Board
     presence: Presence
     schedule: Schedule
-    ring_errands: Callable[[list[Errand]], Any]
+    wake_background_jobs: Callable[[list[BackgroundJob]], Any]
     note_progress: Callable[[], None] = lambda: None
     remove_lapsed: Callable[[], object] = lambda: None
     silence_seconds: float = SILENCE_SECONDS
@@ -137,13 +136,13 @@ class Sweep:
 
     def _round(self, now: float) -> None:
         self.note_progress()
-        calls = self.rounds.ring_for(self.survey.look(), queued=self.queued(), now_seconds=now)
+        calls = self.rounds.wake_for(self.survey.look(), queued=self.queued(), now_seconds=now)
         if calls:
             LOG.debug("sweep.rang", partitions=len(calls))
-            self.ring(calls)
-        errands = self.schedule.due()
-        if errands:
-            self.ring_errands(errands)
+            self.wake(calls)
+        background_jobs = self.schedule.due()
+        if background_jobs:
+            self.wake_background_jobs(background_jobs)
         self.remove_lapsed()
 
     def _is_broken(self, now: float) -> bool:
@@ -214,12 +213,12 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
     client = connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
     broker = connect(resolve_broker_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
     return Sweep(
-        survey=RedisSurvey(client, settings, stopped=node.stopped.read_for_ringing),
+        survey=RedisSurvey(client, settings, stopped=node.stopped.read_for_waking),
         queued=lambda: queue_length(broker),
-        ring=ringer.ring,
+        wake=ringer.wake,
         schedule=RedisSchedule(client, settings),
-        ring_errands=ringer.ring_errands,
-        note_progress=RedisProgress(client, settings).note,
+        wake_background_jobs=ringer.wake_background_jobs,
+        note_progress=RedisProgress(client, settings).intent,
         remove_lapsed=RedisLapsing(client, settings).step,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
         board=node.board,
@@ -232,7 +231,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
             count_refused=count_refused,
             files=UsedFiles(settings.templates_folder, _template_names(settings)).digests,
             alive_file=_alive_file(),
-            watch=BirthWatch(client, settings, node.known_births).look,
+            watch=InstanceWatch(client, settings, node.known_instances).look,
         ),
     )
 

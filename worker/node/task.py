@@ -13,18 +13,16 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from worker.batch.sending.interrupt_watch import Stop
-from worker.batch.state import Tally
-from worker.contract.celery.options import ResultLine
-from worker.contract.celery.wire import DRAIN_TASK, FORMER_DRAIN_TASK, queue_name
-from worker.contract.settings import Settings
-from worker.contract.words import BACKFILL, LIVE
-from worker.core.rounds import Ring
-from worker.errors import Bug, DrainEndedBadly, SegrelayError, UsageWrong, WeMustAct
-from worker.logs import log_bug
-from worker.node.ringing import Ringer
-from worker.node.shared.node import NodeMemory, TemplateUse
-from worker.node.shared.stop import listening
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.state import Tally
+from segrelay.worker.contract.celery import DRAIN_TASK, FORMER_DRAIN_TASK, ResultLine, queue_name
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.words import BACKFILL, LIVE
+from segrelay.worker.core.rounds import WakeUp
+from segrelay.worker.errors import Bug, DrainEndedBadly, SegrelayError, UsageWrong, WeMustAct
+from segrelay.worker.logs import log_bug
+from segrelay.worker.node.shared import NodeMemory, TemplateUse, listening
+from segrelay.worker.node.waking import Ringer
 
 NO_FREE_SLOT: Final = "no free slot"
 LIVE_TURNS: Final = 4
@@ -33,7 +31,7 @@ LOG: Final = structlog.get_logger()
 
 
 class Drains(Protocol):
-    """Runs drains; `worker.node.process.runtime.Runtime` is the real one."""
+    """Runs drains; `segrelay.worker.node.runtime.Runtime` is the real one."""
 
     def drain(
         self, destination: str, partition: int, stop: Stop, live_waits: Callable[[], bool]
@@ -104,7 +102,7 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
         """Drain one partition of one destination for a slice."""
         info = self.request.delivery_info or {}
         queue = BACKFILL if info.get("routing_key") == queue_name(BACKFILL) else LIVE
-        result = _run(task(), Ring(queue, destination, partition))
+        result = _run(task(), WakeUp(queue, destination, partition))
         if result is None:
             return ResultLine(NO_FREE_SLOT)
         if result.is_bad:
@@ -115,7 +113,7 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
         app.task(name=name, bind=True, throws=(SegrelayError,), ignore_result=True)(drain)
 
 
-def _run(task: DrainTask, call: Ring) -> DrainResult | None:
+def _run(task: DrainTask, call: WakeUp) -> DrainResult | None:
     try:
         return task.run(call)
     except SegrelayError as error:
@@ -126,12 +124,12 @@ def _run(task: DrainTask, call: Ring) -> DrainResult | None:
         raise Bug(log_bug(error, "drain.failed", **_named(call))) from None
 
 
-def _log_failure(call: Ring, error: SegrelayError) -> None:
+def _log_failure(call: WakeUp, error: SegrelayError) -> None:
     tell = LOG.error if isinstance(error, WeMustAct) else LOG.warning
     tell("drain.failed", **_named(call), error=type(error).__name__, message=error.message)
 
 
-def _named(call: Ring) -> dict[str, Any]:
+def _named(call: WakeUp) -> dict[str, Any]:
     return {"destination": str(call.destination)[:100], "partition": call.partition}
 
 
@@ -145,7 +143,7 @@ class DrainTask:
     node: NodeMemory
     ready: Ready | None = None
 
-    def run(self, call: Ring) -> DrainResult | None:
+    def run(self, call: WakeUp) -> DrainResult | None:
         """Drain, and ring again where there is more to do; returns None if no slot is free.
 
         Raises:
@@ -157,7 +155,7 @@ class DrainTask:
         if slot is None:
             self.node.waiting.add(call)
             return None
-        again: list[Ring] = []
+        again: list[WakeUp] = []
         try:
             with slot, listening(self.node.board) as stop:
                 tally = self._drain(call, stop, again)
@@ -166,7 +164,7 @@ class DrainTask:
             self._hand_over(call, again)
         return DrainResult(tally, following)
 
-    def _live_first(self, call: Ring, stop: Stop, again: list[Ring]) -> list[tuple[int, Tally]]:
+    def _live_first(self, call: WakeUp, stop: Stop, again: list[WakeUp]) -> list[tuple[int, Tally]]:
         """Drain live work that waits for this slot, before another drain can take the slot.
 
         Returns:
@@ -180,14 +178,14 @@ class DrainTask:
             done.append((following.partition, self._drain(following, stop, again)))
         return done
 
-    def _check(self, call: Ring) -> None:
+    def _check(self, call: WakeUp) -> None:
         if call.destination not in self.settings.destinations:
             known = ", ".join(self.settings.destinations) or "none"
             raise UsageWrong(f"There is no destination `{call.destination}`; known are: {known}.")
         if call.partition < 0:  # what is too high is known to whoever asks Redis
             raise UsageWrong(f"There is no partition {call.partition}: their numbers begin with 0.")
 
-    def _drain(self, call: Ring, stop: Stop, again: list[Ring]) -> Tally:
+    def _drain(self, call: WakeUp, stop: Stop, again: list[WakeUp]) -> Tally:
         begun = time.monotonic()
         ready = self.get_ready()
         tally, queue = ready.drains.drain(
@@ -223,7 +221,7 @@ class DrainTask:
         if use.stopped != self.node.stopped.read():
             self.node.stopped.write(use.stopped)
 
-    def _hand_over(self, call: Ring, again: list[Ring]) -> None:
+    def _hand_over(self, call: WakeUp, again: list[WakeUp]) -> None:
         """Ring for the first call that waited for the slot, and only then for this partition."""
         waiting = self.node.waiting.next_after(call)
-        self.ringer.ring([*([waiting] if waiting else []), *again])
+        self.ringer.wake([*([waiting] if waiting else []), *again])

@@ -5,7 +5,7 @@
 --
 -- KEYS[1] lease  [2] counts  [3] streams  [4] carried  [5] aside  [6] the stream
 -- ARGV[1] token  [2] the stream's name: `lane|trigger`, "" = its entries are no deliveries
---     then per entry: its mark in `carried`, old id, setback ("" = none), f, the number of fields; f times: field, value
+--     then per entry: its mark in `carried`, old id, backoff ("" = none), f, the number of fields; f times: field, value
 --
 -- Returns how many were added, or -1 if somebody else holds the lease.
 --@include _add

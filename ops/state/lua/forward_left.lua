@@ -4,7 +4,7 @@
 -- KEYS[1] forwards  [2] ledger  [3] notes  [4] reached  [5] who
 -- ARGV[1] digest (hex)  [2] the record as it was found  [3] the record from now on  then the fields of the marks that were kept
 --
--- Returns 1; 0 if the record is another one by now; 2 if a request for this person was not answered yet: its note tells the ledger.
+-- Returns 1; 0 if the record is another one by now; 2 if a request for this person was not answered yet: its intent tells the ledger.
 
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
 for _, note in ipairs(redis.call('HVALS', KEYS[3])) do

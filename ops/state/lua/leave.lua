@@ -5,7 +5,7 @@
 -- ARGV[1] s, the number of streams; s names `lane|trigger`
 -- then per letter: id, cause, stream in which it died, reason, index of its stream (0 = discard it), header, profile
 --
--- Returns {letters taken, ring}: ring is 1 if something waits now and the bell was silent. It is rung for backfill, which 3 means.
+-- Returns {letters taken, ring}: ring is 1 if something waits now and the bell was silent. It is woken backfill, which 3 means.
 -- {-1, 0} if the number of partitions has changed.
 --@include _add
 --@include _outcomes

@@ -4,7 +4,7 @@
 -- KEYS[1] streams  [2] open  [3] letters  [4] orphans
 -- ARGV[1] the keys' tag
 --
--- Returns {now (ms), number of open notes, number of letters, orphans as a flat list, name, length and first id of each stream …}.
+-- Returns {now (ms), number of intents in doubt, number of letters, orphans as a flat list, name, length and first id of each stream …}.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)

@@ -6,7 +6,7 @@
 -- ARGV[1] old name `lane|trigger`  [2] new name  [3] fingerprint of our configuration  then the entries' ids
 --
 -- Returns {moved, ring}: ring is 1 if the bell was silent; {-1, owner} if such a worker holds the lease.
--- The bell is 1 if it was rung for live work, 3 for backfill.
+-- The bell is 1 if it was woken live work, 3 for backfill.
 --@include _add
 --@include _orphans
 --@include _outcomes

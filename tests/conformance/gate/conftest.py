@@ -9,17 +9,26 @@ from typing import Any, Protocol
 
 import pytest
 
-from ops.embedded.cluster import LocalCluster
+from segrelay.ops.embedded.topologies import LocalCluster
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.adapters.redis.gate import RedisGate, read_state
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import connect, connect_async
+from segrelay.worker.contract.settings import Authorization, Destination
+from segrelay.worker.contract.settings.values import Secret
+from segrelay.worker.core.gate import (
+    MICROSECONDS,
+    WHOLE,
+    Closed,
+    Gate,
+    GateState,
+    GateStatus,
+    Open,
+    Slot,
+)
+from segrelay.worker.core.verdicts import Accepted, Verdict
 from tests.fakes.gate import FakeGate
 from tests.fakes.gate_record import DELIVERED, FIRST, NO, WENT, GateRecord
-from worker.adapters.redis import scripts
-from worker.adapters.redis.gate import RedisGate, read_state
-from worker.contract import keys
-from worker.contract.redis.connection import connect, connect_async
-from worker.contract.settings import Authorization, Destination
-from worker.contract.settings.values.secrets import Secret
-from worker.core.gate import MICROSECONDS, WHOLE, Closed, Gate, GateState, GateStatus, Open, Slot
-from worker.core.verdicts import Accepted, Verdict
 
 START_US = 1_764_000_000_123_456
 CLOCK = "clock"

@@ -1,6 +1,6 @@
 """What makes the gate close."""
 
-from worker.core.verdicts import AccessRefused, Failed
+from segrelay.worker.core.verdicts import AccessRefused, Failed
 
 FAILED = Failed("503")
 REFUSED = AccessRefused("Access Denied")

@@ -2,9 +2,9 @@
 
 import pytest
 
+from segrelay.worker.core.gate import Closed, Slot
+from segrelay.worker.core.verdicts import Accepted, BodyRefused, TooLarge, Unreadable
 from tests.conformance.gate.failing import FAILED, REFUSED, break_it
-from worker.core.gate import Closed, Slot
-from worker.core.verdicts import Accepted, BodyRefused, TooLarge, Unreadable
 
 
 def test_five_failures_in_a_row_open_the_breaker(bench):

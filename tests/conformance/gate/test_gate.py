@@ -2,9 +2,9 @@
 
 import pytest
 
+from segrelay.worker.core.gate import APART, SEVERAL, Closed, Open, Slot
+from segrelay.worker.core.verdicts import Accepted, BodyRefused, SlowDown
 from tests.conformance.gate.failing import FAILED, break_it
-from worker.core.gate import APART, SEVERAL, Closed, Open, Slot
-from worker.core.verdicts import Accepted, BodyRefused, SlowDown
 
 
 def test_the_first_slot_is_now(bench):

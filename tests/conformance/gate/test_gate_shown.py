@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from segrelay.worker.core.gate import MICROSECONDS, Closed, Open
 from tests.conformance.gate.conftest import START_US, fingerprint
 from tests.fakes.gate_record import GateRecord
-from worker.core.gate import MICROSECONDS, Closed, Open
 
 NOW = START_US
 OWN, ANOTHER = fingerprint(""), fingerprint("another")

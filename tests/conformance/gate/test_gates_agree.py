@@ -5,9 +5,16 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from segrelay.worker.core.gate import MICROSECONDS, Closed, Slot
+from segrelay.worker.core.verdicts import (
+    Accepted,
+    AccessRefused,
+    BodyRefused,
+    Failed,
+    SlowDown,
+    Unreadable,
+)
 from tests.nightly import amount
-from worker.core.gate import MICROSECONDS, Closed, Slot
-from worker.core.verdicts import Accepted, AccessRefused, BodyRefused, Failed, SlowDown, Unreadable
 
 WORKERS = [(600.0, "a"), (600.0, "b"), (25_000.0, "a"), (50.0, "a"), (1000 / 60, "c"), (0.5, "a")]
 VERDICTS = [

@@ -7,20 +7,27 @@ from typing import Any, Protocol
 import orjson
 import pytest
 
-from ops.embedded.cluster import LocalCluster
-from ops.moving.carrying import digest_in
+from segrelay.ops.embedded.topologies import LocalCluster
+from segrelay.ops.moving.carrying import digest_in
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.adapters.redis.partition import RedisPartition
+from segrelay.worker.batch.partition import (
+    Delivery,
+    Hold,
+    IntendedDelivery,
+    Intent,
+    Partition,
+    ReadRange,
+)
+from segrelay.worker.contract.events import Header, decode_header
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, stream_name
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.redis.connection import connect_async, redis_errors
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.backoff import Backoff, Wait
+from segrelay.worker.core.ledger import FAR_MS
 from tests.fakes.fake_partition import LEEWAY_MS, NEVER_MS, FakePartition
 from tests.fakes.partition_store import PartitionStore
-from worker.adapters.redis import scripts
-from worker.adapters.redis.partition import RedisPartition
-from worker.batch.partition import Delivery, Hold, Note, NotedDelivery, Partition, ReadRange
-from worker.contract.events import Header, decode_header
-from worker.contract.keys import PartitionKeys, digest_of, stream_name
-from worker.contract.redis.accept import NewDelivery
-from worker.contract.redis.connection import connect_async, redis_errors
-from worker.contract.words import Direction
-from worker.core.backoff import Setback, Wait
-from worker.core.ledger import FAR_MS
 
 START_MS = 1_764_000_000_000
 CLOCK = "{insider:0}clock"
@@ -108,16 +115,16 @@ class FakeWorld:
             },
             "counts": {name: n for name, n in store.counts.items() if n},
             "jobtimes": dict(store.jobtimes),
-            "bell": store.bell,
+            "bell": store.wakeup,
             "held_until": store.until_ms,
-            "notes": {i: orjson.loads(text) for i, text in store.notes.items()},
+            "notes": {i: orjson.loads(text) for i, text in store.intents.items()},
             "open": dict(store.open),
             "rendering": sorted(store.rendering),
             "retry": dict(store.retry),
             "aside": dict(store.aside),
             "holds": dict(store.holds),
             "ledgers": {digest: text for digest, (text, _) in store.ledgers.items()},
-            "letters": dict(store.letters),
+            "letters": dict(store.dead_letters),
             "causes": dict(store.causes),
             "cause_counts": dict(store.cause_counts),
             "history": store.history,
@@ -231,13 +238,13 @@ class RedisWorld:
             },
             "counts": {name: int(n) for name, n in hashes["counts"].items()},
             "jobtimes": {name: int(n) for name, n in hashes["jobtimes"].items()},
-            "bell": (await client.get(keys.bell) or b"").decode(),
+            "bell": (await client.get(keys.wakeup) or b"").decode(),
             "held_until": int(await client.hget(keys.lease, "until") or 0),
             "notes": {i: orjson.loads(text) for i, text in hashes["notes"].items()},
             "open": {i: int(text) for i, text in hashes["open"].items()},
             "rendering": sorted(orjson.loads(await client.get(keys.rendering) or b"[]")),
             "retry": {i: Wait(*orjson.loads(text)) for i, text in hashes["retry"].items()},
-            "aside": {i: Setback(*orjson.loads(text)) for i, text in hashes["aside"].items()},
+            "aside": {i: Backoff(*orjson.loads(text)) for i, text in hashes["aside"].items()},
             "holds": {i: _hold(text) for i, text in hashes["holds"].items()},
             "ledgers": {digest: await client.get(keys.ledger(digest)) for digest in digests},
             "letters": hashes["letters"],
@@ -257,7 +264,7 @@ class RedisWorld:
 
 
 def _is_part(keys: PartitionKeys, key: bytes) -> bool:
-    return key in {keys.letters.encode(), keys.lettertimes.encode()}
+    return key in {keys.dead_letters.encode(), keys.lettertimes.encode()}
 
 
 def _hold(text: bytes) -> Hold:
@@ -310,13 +317,13 @@ def new(person: str, trigger: str = "vip-enter", lane: str = "live") -> NewDeliv
     return NewDelivery(lane, trigger, header, orjson.dumps({"email": f"{person}@example.com"}))
 
 
-def note_of(note_id: str, *deliveries: Delivery) -> Note:
+def intent_of(intent_id: str, *deliveries: Delivery) -> Intent:
     rows = tuple(
-        NotedDelivery(d.place, h.digest, h.audience, h.direction, h.time_us, h.replays)
+        IntendedDelivery(d.place, h.digest, h.audience, h.direction, h.time_us, h.replays)
         for d in deliveries
         for h in (d.header,)
     )
-    return Note(note_id, rows)
+    return Intent(intent_id, rows)
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+from segrelay.worker.batch.partition import DeadLetter, Delivery, Settlement
 from tests.conformance.partition.conftest import Bench
-from worker.batch.partition import Delivery, Letter, Settlement
 
 VIP = "live|vip-enter"
-LETTER = Letter("insider.0.1f", "c4", b'{"reason":"refused"}', b'{"id":"insider.0.1f",\n"a":1}')
+DEAD_LETTER = DeadLetter(
+    "insider.0.1f", "c4", b'{"reason":"refused"}', b'{"id":"insider.0.1f",\n"a":1}'
+)
 
 
 def take(bench: Bench, partition: Any = None) -> Any:

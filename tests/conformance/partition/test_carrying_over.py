@@ -2,10 +2,10 @@
 
 import pytest
 
+from segrelay.worker.batch.partition import Replacement, Settled, Settlement
+from segrelay.worker.errors import LeaseLost
 from tests.conformance.partition.conftest import Bench, new
 from tests.conformance.partition.steps import held_with, settle
-from worker.batch.partition import Replacement, Settled, Settlement
-from worker.errors import LeaseLost
 
 
 def test_what_is_carried_over_takes_the_place_of_what_waited(bench: Bench) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.people import Forward, Moving
 from tests.conformance.partition.conftest import Bench, new
-from worker.contract.keys import digest_of
-from worker.contract.people.forwards import Forward, Moving
 
 ADA, BOB = digest_of("email:ada"), digest_of("email:bob")
 RECORD = Forward(Moving.DONE, "email:lovelace", 3, 1).dumps()

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.conformance.partition.conftest import LATE_SECONDS, LEASE_SECONDS, Bench, note_of
+from segrelay.worker.batch.partition import Settled, Settlement
+from segrelay.worker.errors import LeaseLost
+from tests.conformance.partition.conftest import LATE_SECONDS, LEASE_SECONDS, Bench, intent_of
 from tests.conformance.partition.steps import held_with, settle, take
-from worker.batch.partition import Settled, Settlement
-from worker.errors import LeaseLost
 
 
 def test_a_lease_is_held_by_one(bench: Bench) -> None:
@@ -22,9 +22,9 @@ def test_a_lapsed_lease_can_be_taken_and_then_the_old_holder_has_lost_it(bench: 
 
     for lost in (
         bench.one.ledgers([delivery.header.digest]),
-        bench.one.note(note_of("n", delivery)),
+        bench.one.intent(intent_of("n", delivery)),
         bench.one.settle(Settlement([Settled(delivery)])),
-        bench.one.open_notes(["n"], 30.0, {}),
+        bench.one.intents_in_doubt(["n"], 30.0, {}),
     ):
         with pytest.raises(LeaseLost):
             bench.run(lost)
@@ -47,7 +47,7 @@ def test_a_renewed_lease_and_a_note_put_the_end_off(bench: Bench) -> None:
     bench.pass_seconds(LEASE_SECONDS - 1)
     assert bench.world.renew(bench.one)
     bench.pass_seconds(LEASE_SECONDS - 1)
-    bench.run(bench.one.note(note_of("n", delivery)))
+    bench.run(bench.one.intent(intent_of("n", delivery)))
     bench.pass_seconds(LEASE_SECONDS - 1)
 
     assert bench.run(bench.two.take()) is None
@@ -80,8 +80,8 @@ def test_a_clock_that_was_set_back_lengthens_no_lease_of_a_holder_that_is_gone(
 
 def test_a_clock_that_was_set_back_lengthens_no_open_note(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
-    bench.run(bench.one.note(note_of("n", ada)))
-    settle(bench, Settlement(note_id="n", open_seconds=LATE_SECONDS))
+    bench.run(bench.one.intent(intent_of("n", ada)))
+    settle(bench, Settlement(intent_id="n", open_seconds=LATE_SECONDS))
     bench.run(bench.one.release({}, (), keep_if_due=False))
     bench.pass_seconds(-3_600)
 
@@ -89,5 +89,5 @@ def test_a_clock_that_was_set_back_lengthens_no_open_note(bench: Bench) -> None:
     bench.run(bench.two.release({}, (), keep_if_due=False))
     bench.pass_seconds(LATE_SECONDS)
 
-    assert [n.open_until_ms - seen.now_ms for n in seen.notes] == [1000 * LATE_SECONDS]
-    assert take(bench).notes == ()
+    assert [n.open_until_ms - seen.now_ms for n in seen.intents] == [1000 * LATE_SECONDS]
+    assert take(bench).intents == ()

@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.conformance.partition.conftest import RETENTION_SECONDS, Bench, new, note_of
+from segrelay.worker.batch.partition import LedgerText, Replacement, Settled, Settlement
+from segrelay.worker.contract.redis.accept import NewDelivery
+from tests.conformance.partition.conftest import RETENTION_SECONDS, Bench, intent_of, new
 from tests.conformance.partition.steps import held_with, settle, take
-from worker.batch.partition import LedgerText, Replacement, Settled, Settlement
-from worker.contract.redis.accept import NewDelivery
 
 OUT = LedgerText(b"\x01\x00\xff")
 LEEWAY_SECONDS = 600.0
@@ -30,13 +30,13 @@ def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> 
 
 def test_every_writer_of_a_ledger_gives_it_its_retention(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
-    bench.run(bench.one.note(note_of("n1", ada)))
+    bench.run(bench.one.intent(intent_of("n1", ada)))
     tried = Settlement(
-        note_id="n1", open_seconds=30, ledgers={ada.header.digest: LedgerText(b"tried")}
+        intent_id="n1", open_seconds=30, ledgers={ada.header.digest: LedgerText(b"tried")}
     )
     settle(bench, tried)
-    bench.run(bench.one.note(note_of("n2", bob)))
-    bench.run(bench.one.open_notes(["n2"], 30, {bob.header.digest: LedgerText(b"tried")}))
+    bench.run(bench.one.intent(intent_of("n2", bob)))
+    bench.run(bench.one.intents_in_doubt(["n2"], 30, {bob.header.digest: LedgerText(b"tried")}))
 
     for delivery in (ada, bob):
         lives_ms = bench.world.ledger_lives_ms(delivery.header.digest)
@@ -45,11 +45,11 @@ def test_every_writer_of_a_ledger_gives_it_its_retention(bench: Bench) -> None:
 
 def test_no_writer_lets_the_ledger_of_a_member_lapse(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
-    bench.run(bench.one.note(note_of("n1", ada)))
+    bench.run(bench.one.intent(intent_of("n1", ada)))
     inside = LedgerText(b"in", lasts=True)
-    settle(bench, Settlement(note_id="n1", open_seconds=30, ledgers={ada.header.digest: inside}))
-    bench.run(bench.one.note(note_of("n2", bob)))
-    bench.run(bench.one.open_notes(["n2"], 30, {bob.header.digest: inside}))
+    settle(bench, Settlement(intent_id="n1", open_seconds=30, ledgers={ada.header.digest: inside}))
+    bench.run(bench.one.intent(intent_of("n2", bob)))
+    bench.run(bench.one.intents_in_doubt(["n2"], 30, {bob.header.digest: inside}))
 
     for delivery in (ada, bob):
         assert bench.world.ledger_lives_ms(delivery.header.digest) < 0

@@ -3,27 +3,33 @@
 import orjson
 import pytest
 
-from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, note_of
+from segrelay.worker.batch.partition import (
+    IntendedDelivery,
+    Intent,
+    LedgerText,
+    Settled,
+    Settlement,
+)
+from segrelay.worker.contract.words import Direction, Skip
+from segrelay.worker.core.backoff import Backoff, Wait
+from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, intent_of
 from tests.conformance.partition.steps import held_with, settle, take
-from worker.batch.partition import LedgerText, Note, NotedDelivery, Settled, Settlement
-from worker.contract.words import Direction, Skip
-from worker.core.backoff import Setback, Wait
 
 
 def test_a_note_is_gone_by_every_way_out(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
     ways = [
-        Settlement(note_id="n0"),
-        Settlement(note_id="n1", counts={"requests|vip-enter": 1}),
+        Settlement(intent_id="n0"),
+        Settlement(intent_id="n1", counts={"requests|vip-enter": 1}),
         Settlement(
-            note_id="n2",
+            intent_id="n2",
             waits={"vip-enter": Wait(1, 5, 0)},
-            setbacks={ada.place: Setback(1, 1, 0, 5, 0)},
+            backoffs={ada.place: Backoff(1, 1, 0, 5, 0)},
         ),
-        Settlement([Settled(ada)], note_id="n3"),
+        Settlement([Settled(ada)], intent_id="n3"),
     ]
     for way in ways:
-        bench.run(bench.one.note(note_of(way.note_id, ada)))
+        bench.run(bench.one.intent(intent_of(way.intent_id, ada)))
 
         assert settle(bench, way) == 0
 
@@ -33,9 +39,9 @@ def test_a_note_is_gone_by_every_way_out(bench: Bench) -> None:
 
 def test_an_open_note_is_told_to_the_next_holder_and_gone_at_its_end(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
-    note = note_of("n", ada)
-    bench.run(bench.one.note(note))
-    end_ms = settle(bench, Settlement(note_id="n", open_seconds=30.0))
+    intent = intent_of("n", ada)
+    bench.run(bench.one.intent(intent))
+    end_ms = settle(bench, Settlement(intent_id="n", open_seconds=30.0))
     bench.run(bench.one.release({}, (), keep_if_due=False))
 
     seen = take(bench, bench.two)
@@ -43,24 +49,26 @@ def test_an_open_note_is_told_to_the_next_holder_and_gone_at_its_end(bench: Benc
     bench.pass_seconds(30)
     later = take(bench)
 
-    assert [(n.note_id, n.deliveries, n.open_until_ms) for n in seen.notes] == [
-        ("n", note.deliveries, end_ms)
+    assert [(n.intent_id, n.deliveries, n.open_until_ms) for n in seen.intents] == [
+        ("n", intent.deliveries, end_ms)
     ]
-    assert later.notes == ()
+    assert later.intents == ()
     assert bench.contents()["open"] == {}
 
 
 def test_the_end_of_a_vanished_holders_note_is_written_once(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
-    bench.run(bench.one.note(note_of("n", ada)))
+    bench.run(bench.one.intent(intent_of("n", ada)))
     bench.pass_seconds(LEASE_SECONDS)
-    assert [n.open_until_ms for n in take(bench, bench.two).notes] == [0]
-    end_ms = bench.run(bench.two.open_notes(["n"], 30.0, {ada.header.digest: LedgerText(b"tried")}))
+    assert [n.open_until_ms for n in take(bench, bench.two).intents] == [0]
+    end_ms = bench.run(
+        bench.two.intents_in_doubt(["n"], 30.0, {ada.header.digest: LedgerText(b"tried")})
+    )
     bench.pass_seconds(LEASE_SECONDS)
     third = bench.world.partition()
     take(bench, third)
 
-    bench.run(third.open_notes(["n"], 30.0, {ada.header.digest: LedgerText(b"again")}))
+    bench.run(third.intents_in_doubt(["n"], 30.0, {ada.header.digest: LedgerText(b"again")}))
 
     assert bench.contents()["open"] == {"n": end_ms}
     assert bench.contents()["ledgers"] == {ada.header.digest: b"tried"}
@@ -69,12 +77,12 @@ def test_the_end_of_a_vanished_holders_note_is_written_once(bench: Bench) -> Non
 def test_a_note_that_is_held_back_is_nobodys(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
 
-    bench.run(bench.two.hold_back(note_of("n", ada), 30.0))
+    bench.run(bench.two.hold_back(intent_of("n", ada), 30.0))
 
     bench.run(bench.one.release({}, (), keep_if_due=False))
-    note = take(bench).notes[0]
-    assert note.open_until_ms == bench.now_ms + 30_000
-    assert [(row.place, row.digest) for row in note.deliveries] == [("", ada.header.digest)]
+    intent = take(bench).intents[0]
+    assert intent.open_until_ms == bench.now_ms + 30_000
+    assert [(row.place, row.digest) for row in intent.deliveries] == [("", ada.header.digest)]
 
 
 def test_what_a_vanished_holder_rendered_is_told(bench: Bench) -> None:
@@ -91,7 +99,7 @@ def test_what_was_rendered_is_forgotten_when_it_went_well(bench: Bench, way: str
     bench.run(bench.one.ledgers([ada.header.digest], [ada.place]))
     match way:
         case "note":
-            bench.run(bench.one.note(note_of("n", ada)))
+            bench.run(bench.one.intent(intent_of("n", ada)))
         case "settle":
             settle(bench, Settlement([Settled(ada)]))
         case _:
@@ -110,14 +118,14 @@ def test_suspects_are_told_to_the_next_holder(bench: Bench) -> None:
 
 def test_setbacks_and_waits_are_told_to_the_next_holder_until_they_are_over(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
-    setback, wait = Setback(4, 2, 1, 77, 5), Wait(3, 99, 5)
-    bench.run(bench.one.note(note_of("n", ada, bob)))
+    backoff, wait = Backoff(4, 2, 1, 77, 5), Wait(3, 99, 5)
+    bench.run(bench.one.intent(intent_of("n", ada, bob)))
     settle(
         bench,
         Settlement(
-            note_id="n",
+            intent_id="n",
             waits={"vip-enter": wait},
-            setbacks={ada.place: setback, bob.place: setback},
+            backoffs={ada.place: backoff, bob.place: backoff},
         ),
     )
     settle(bench, Settlement([Settled(ada)]))
@@ -126,33 +134,33 @@ def test_setbacks_and_waits_are_told_to_the_next_holder_until_they_are_over(benc
     holding = take(bench, bench.two)
 
     assert holding.waits == {"vip-enter": wait}
-    assert holding.setbacks == {bob.place: setback}
+    assert holding.backoffs == {bob.place: backoff}
 
 
 def test_a_setback_of_what_was_taken_back_meanwhile_is_not_kept(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
-    bench.run(bench.one.note(note_of("n", ada, bob)))
+    bench.run(bench.one.intent(intent_of("n", ada, bob)))
     settle(bench, Settlement([Settled(ada, Skip.EMPTY)]))
 
-    setbacks = {ada.place: Setback(4), bob.place: Setback(4)}
-    settle(bench, Settlement([Settled(ada)], note_id="n", setbacks=setbacks))
+    backoffs = {ada.place: Backoff(4), bob.place: Backoff(4)}
+    settle(bench, Settlement([Settled(ada)], intent_id="n", backoffs=backoffs))
 
-    assert bench.contents()["aside"] == {bob.place: Setback(4)}
+    assert bench.contents()["aside"] == {bob.place: Backoff(4)}
 
 
 def test_a_note_of_an_earlier_version_is_read_with_its_one_trigger() -> None:
     rows = [["live|vip-enter|1-0", "00" * 10, "vip", "enter", 7]]
 
-    note = Note.loads("n1", orjson.dumps(["vip-enter", rows]), 0)
+    intent = Intent.loads("n1", orjson.dumps(["vip-enter", rows]), 0)
 
-    assert note.triggers == ("vip-enter",)
-    assert (note.deliveries[0].time_us, note.deliveries[0].replays) == (7, 0)
+    assert intent.triggers == ("vip-enter",)
+    assert (intent.deliveries[0].time_us, intent.deliveries[0].replays) == (7, 0)
 
 
 def test_a_note_of_one_trigger_is_written_as_earlier_versions_read_it() -> None:
-    row = NotedDelivery("live|vip-enter|1-0", b"\1" * 10, "vip", Direction.ENTER, 7, 2)
+    row = IntendedDelivery("live|vip-enter|1-0", b"\1" * 10, "vip", Direction.ENTER, 7, 2)
 
-    assert orjson.loads(Note("n1", (row,)).dumps()) == [
+    assert orjson.loads(Intent("n1", (row,)).dumps()) == [
         "vip-enter",
         [["live|vip-enter|1-0", "01" * 10, "vip", "enter", 7, 2]],
     ]
@@ -160,15 +168,15 @@ def test_a_note_of_one_trigger_is_written_as_earlier_versions_read_it() -> None:
 
 def test_a_note_holds_the_trigger_of_each_delivery(bench: Bench) -> None:
     rows = tuple(
-        NotedDelivery(f"live|{trigger}|1-0", bytes([n]) * 10, "vip", Direction.ENTER, 7)
+        IntendedDelivery(f"live|{trigger}|1-0", bytes([n]) * 10, "vip", Direction.ENTER, 7)
         for n, trigger in enumerate(("vip-enter", "vip-other"))
     )
     holder = bench.world.partition()
     bench.world.run(holder.take())
-    bench.world.run(holder.note(Note("n1", rows)))
+    bench.world.run(holder.intent(Intent("n1", rows)))
     bench.pass_seconds(60)
 
     holding = bench.world.run(bench.world.partition().take())
 
-    assert holding.notes == (Note("n1", rows),)
-    assert holding.notes[0].triggers == ("vip-enter", "vip-other")
+    assert holding.intents == (Intent("n1", rows),)
+    assert holding.intents[0].triggers == ("vip-enter", "vip-other")

@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, new, note_of
+from segrelay.worker.batch.partition import Hold, ReadEntries, ReadRange, Settled, Settlement
+from segrelay.worker.contract.keys import REACHED_KEPT
+from segrelay.worker.core.backoff import Wait
+from segrelay.worker.errors import LeaseLost
+from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, intent_of, new
 from tests.conformance.partition.steps import VIP, held_with, settle, take
-from worker.batch.partition import Hold, ReadEntries, ReadRange, Settled, Settlement
-from worker.contract.keys import REACHED_KEPT
-from worker.core.backoff import Wait
-from worker.errors import LeaseLost
 
 EMPTY_STREAMS = pytest.mark.parametrize("beside", [0, 300], ids=["few streams", "many"])
 """Many are read in several round trips."""
@@ -113,9 +113,9 @@ def test_what_may_not_be_done_now_is_not_due(bench: Bench, why: str) -> None:
     if why == "paused":
         paused = ("vip-enter",)
     elif why == "waits":
-        bench.run(bench.one.note(note_of("n", ada)))
+        bench.run(bench.one.intent(intent_of("n", ada)))
         wait = Wait(1, bench.now_ms + 5_000, 0)
-        settle(bench, Settlement(note_id="n", waits={"vip-enter": wait}))
+        settle(bench, Settlement(intent_id="n", waits={"vip-enter": wait}))
     else:
         holds = {VIP: Hold(ada.entry_id, bench.now_ms + 5_000)}
 
@@ -137,7 +137,7 @@ def test_what_waits_of_a_paused_job_is_not_due(bench: Bench) -> None:
 
     assert tuple(release) == (True, False, "")
     take(bench)
-    assert bench.run(bench.one.release({}, ("job.other",), keep_if_due=False)).ring == "backfill"
+    assert bench.run(bench.one.release({}, ("job.other",), keep_if_due=False)).wake == "backfill"
 
 
 def test_behind_a_hold_a_stream_is_due(bench: Bench) -> None:
@@ -159,7 +159,7 @@ def test_a_bell_that_was_rung_for_a_drain_to_come_is_not_rung_again(bench: Bench
     release = bench.run(bench.one.release({}, (), keep_if_due=False))
 
     assert release.due
-    assert not release.ring
+    assert not release.wake
 
 
 def test_whoever_came_in_vain_is_rung_for_at_the_release(bench: Bench) -> None:
@@ -170,7 +170,7 @@ def test_whoever_came_in_vain_is_rung_for_at_the_release(bench: Bench) -> None:
 
     release = bench.run(bench.one.release({}, (), keep_if_due=False))
 
-    assert release.ring == "live"
+    assert release.wake == "live"
     assert bench.contents()["bell"] == "1"
 
 
@@ -224,14 +224,12 @@ def test_what_a_trigger_does_not_want_is_due_only_for_one_that_means_something_e
     bench.run(bench.one.set_aside(VIP, "now", found.entries[0].entry_id))
 
     assert take(bench).orphans == {f"{VIP}|now": last_id}
-    assert not bench.run(
-        bench.one.release({}, (), meanings=["vip-enter|now"], keep_if_due=False)
-    ).due
+    assert not bench.run(bench.one.release({}, (), scopes=["vip-enter|now"], keep_if_due=False)).due
     take(bench)
     bench.accept("cleo")
-    assert bench.run(bench.one.release({}, (), meanings=["vip-enter|now"], keep_if_due=False)).due
+    assert bench.run(bench.one.release({}, (), scopes=["vip-enter|now"], keep_if_due=False)).due
     take(bench)
-    assert bench.run(bench.one.release({}, (), meanings=["vip-enter|then"], keep_if_due=False)).due
+    assert bench.run(bench.one.release({}, (), scopes=["vip-enter|then"], keep_if_due=False)).due
 
 
 def test_what_was_set_aside_is_forgotten_once_another_holder_has_settled_it(bench: Bench) -> None:

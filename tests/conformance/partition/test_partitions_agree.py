@@ -5,12 +5,12 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conformance.partition.conftest import Bench, note_of
+from segrelay.worker.batch.partition import DeadLetter, Hold, LedgerText, Settled, Settlement
+from segrelay.worker.contract.words import Death, Skip
+from segrelay.worker.core.backoff import Backoff, Wait
+from segrelay.worker.errors import LeaseLost
+from tests.conformance.partition.conftest import Bench, intent_of
 from tests.nightly import amount
-from worker.batch.partition import Hold, LedgerText, Letter, Settled, Settlement
-from worker.contract.words import Death, Skip
-from worker.core.backoff import Setback, Wait
-from worker.errors import LeaseLost
 
 PEOPLE = ["ada", "bob", "cyd"]
 STREAMS = ["live|vip-enter", "backfill|vip-enter", "job.may|vip-exit"]
@@ -43,13 +43,13 @@ histories = st.lists(step, min_size=10, max_size=40)
 
 
 class Story:
-    """Plays the same history on one partition and notes every answer."""
+    """Plays the same history on one partition and intents every answer."""
 
     def __init__(self, world: Any) -> None:
         self.bench = Bench(world)
         self.holders = [world.partition() for _ in range(3)]
-        self.notes = 0
-        self.last_note: Any = None
+        self.intents = 0
+        self.last_intent: Any = None
         self.settlements: dict[int, Settlement] = {}
 
     def play(self, what: str, *more: Any) -> Any:
@@ -76,9 +76,9 @@ class Story:
         holding = self.bench.run(self.holders[who].take())
         return holding and (
             holding.now_ms,
-            sorted((n.note_id, n.open_until_ms) for n in holding.notes),
+            sorted((n.intent_id, n.open_until_ms) for n in holding.intents),
             len(holding.rendering),
-            len(holding.setbacks),
+            len(holding.backoffs),
             dict(holding.waits),
             sorted(holding.holds),
         )
@@ -95,28 +95,28 @@ class Story:
         picked = self._picked(numbers)
         if not picked:
             return None
-        self.notes += 1
-        self.last_note = note_of(f"n{self.notes}", *picked)
-        return self.bench.run(self.holders[who].note(self.last_note))
+        self.intents += 1
+        self.last_intent = intent_of(f"n{self.intents}", *picked)
+        return self.bench.run(self.holders[who].intent(self.last_intent))
 
     def do_settle(
-        self, who: int, numbers: list[int], reason: Any, open_seconds: float, note: str
+        self, who: int, numbers: list[int], reason: Any, open_seconds: float, intent: str
     ) -> int:
         picked = self._picked(numbers)
-        text = f"record {self.notes}".encode()
-        has_note = bool(note and self.last_note)
+        text = f"record {self.intents}".encode()
+        has_note = bool(intent and self.last_intent)
         self.settlements[who] = Settlement(
             [
-                Settled(d, reason, tells=n % 3 != 1, letter=_letter(reason, n))
+                Settled(d, reason, tells=n % 3 != 1, dead_letter=_dead_letter(reason, n))
                 for n, d in enumerate(picked)
             ],
-            note_id=self.last_note.note_id if has_note else "",
+            intent_id=self.last_intent.intent_id if has_note else "",
             open_seconds=open_seconds if has_note else 0.0,
             ledgers={
                 d.header.digest: LedgerText(text, lasts=bool(n % 2)) for n, d in enumerate(picked)
             },
             waits={"vip-enter": Wait(1, self.bench.now_ms + 5_000, 7)} if has_note else {},
-            setbacks={d.place: Setback(8, 1) for d in self._all()[:2]} if has_note else {},
+            backoffs={d.place: Backoff(8, 1) for d in self._all()[:2]} if has_note else {},
             counts={"requests|vip-enter": 1},
         )
         return self.do_repeat(who)
@@ -127,15 +127,15 @@ class Story:
         return self.bench.run(self.holders[who].settle(self.settlements[who]))
 
     def do_open(self, who: int) -> int:
-        if self.last_note is None:
+        if self.last_intent is None:
             return -1
-        records = {row.digest: LedgerText(b"tried") for row in self.last_note.deliveries}
-        opened = self.holders[who].open_notes([self.last_note.note_id], 30.0, records)
+        records = {row.digest: LedgerText(b"tried") for row in self.last_intent.deliveries}
+        opened = self.holders[who].intents_in_doubt([self.last_intent.intent_id], 30.0, records)
         return self.bench.run(opened)
 
     def do_hold_back(self, who: int) -> None:
-        if self.last_note:
-            self.bench.run(self.holders[who].hold_back(self.last_note, 30.0))
+        if self.last_intent:
+            self.bench.run(self.holders[who].hold_back(self.last_intent, 30.0))
 
     def do_release(self, who: int, paused: tuple[str, ...], keep: bool) -> Any:
         return self.bench.run(self.holders[who].release({}, paused, keep_if_due=keep))
@@ -158,10 +158,10 @@ class Story:
         }
 
 
-def _letter(reason: Any, number: int) -> Letter | None:
+def _dead_letter(reason: Any, number: int) -> DeadLetter | None:
     if not isinstance(reason, Death):
         return None
-    return Letter(f"insider.0.{number}", reason.value, b"{}", b'{"a":\n1}')
+    return DeadLetter(f"insider.0.{number}", reason.value, b"{}", b'{"a":\n1}')
 
 
 @settings(

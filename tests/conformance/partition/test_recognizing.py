@@ -6,14 +6,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ops.state.identity_changes import IdentityChanges
+from segrelay.ops.state.identity_changes import IdentityChanges
+from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.people import (
+    MOST_CHANGES,
+    WAITS,
+    Sighting,
+    StableRecord,
+    stable_digest,
+)
+from segrelay.worker.contract.redis.connection import connect
 from tests.fakes.fake_recognizer import FakeRecognizer
 from tests.nightly import amount
-from worker.adapters.redis.recognizer import RedisRecognizer
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.numbering import Numbering
-from worker.contract.people.stable import MOST_CHANGES, WAITS, Sighting, StableRecord, stable_digest
-from worker.contract.redis.connection import connect
 
 NUMBERING = Numbering((4,))
 RETENTION_SECONDS = 1_000.0

@@ -1,31 +1,27 @@
 """Settling, on the fake and on Redis: all or nothing, and once."""
 
+from segrelay.worker.batch.partition import LedgerText, Settled, Settlement
+from segrelay.worker.batch.read import order_of
+from segrelay.worker.contract.words import Death, Skip
+from segrelay.worker.core.backoff import Wait
 from tests.conformance.partition.conftest import (
     Bench,
+    intent_of,
     new,
-    note_of,
 )
-from tests.conformance.partition.steps import LETTER, held_with, settle, take
-from worker.batch.partition import (
-    LedgerText,
-    Settled,
-    Settlement,
-)
-from worker.batch.preparing.read import order_of
-from worker.contract.words import Death, Skip
-from worker.core.backoff import Wait
+from tests.conformance.partition.steps import DEAD_LETTER, held_with, settle, take
 
 
 def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
     ada, bob, cyd = held_with(bench, "ada", "bob", "cyd")
-    bench.run(bench.one.note(note_of("n", ada, bob, cyd)))
+    bench.run(bench.one.intent(intent_of("n", ada, bob, cyd)))
     settlement = Settlement(
         [
             Settled(ada, tells=True),
             Settled(bob, Skip.SUPERSEDED, remark="superseded"),
-            Settled(cyd, Death.REFUSED, letter=LETTER),
+            Settled(cyd, Death.REFUSED, dead_letter=DEAD_LETTER),
         ],
-        note_id="n",
+        intent_id="n",
         ledgers={ada.header.digest: LedgerText(b"record")},
         counts={"requests|vip-enter": 1},
         history=[b"line"],
@@ -48,8 +44,8 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
     assert once["streams"] == {}
     assert once["notes"] == {}
     assert once["responses"] == [b"record"]
-    assert once["letters"] == {LETTER.letter_id: LETTER.text}
-    assert once["causes"] == {"c4": LETTER.sample}
+    assert once["letters"] == {DEAD_LETTER.dead_letter_id: DEAD_LETTER.text}
+    assert once["causes"] == {"c4": DEAD_LETTER.sample}
     assert once["cause_counts"] == {"c4": 1}
     assert once["ledgers"] == {ada.header.digest: b"record"}
 
@@ -57,10 +53,10 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
 def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
     digest = ada.header.digest
-    bench.run(bench.one.note(note_of("n1", ada)))
+    bench.run(bench.one.intent(intent_of("n1", ada)))
     old = Settlement(
         [Settled(ada, tells=True)],
-        note_id="n1",
+        intent_id="n1",
         ledgers={digest: LedgerText(b"old")},
         waits={"vip-enter": Wait(1, bench.now_ms + 1, 0)},
         counts={"requests|vip-enter": 1},
@@ -72,7 +68,7 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
     settle(bench, without_request)
     bench.accept("ada")
     later = bench.deliveries()[0]
-    bench.run(bench.one.note(note_of("n2", later)))
+    bench.run(bench.one.intent(intent_of("n2", later)))
     newest = Settlement(
         [Settled(later, tells=True)],
         "n2",
@@ -97,7 +93,7 @@ def test_what_is_not_there_any_more_changes_no_ledger_and_writes_no_letter(bench
     settle(
         bench,
         Settlement(
-            [Settled(ada, Death.INVALID, tells=True, letter=LETTER), Settled(bob)],
+            [Settled(ada, Death.INVALID, tells=True, dead_letter=DEAD_LETTER), Settled(bob)],
             ledgers={digest: LedgerText(b"wrong")},
             counts={"requests|vip-enter": 1},
         ),
@@ -115,9 +111,9 @@ def test_what_came_to_a_stream_since_it_was_read_stays(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
     (eve,) = bench.deliveries("live|gold-enter")
     bench.accept("cyd")
-    bench.run(bench.one.note(note_of("n", ada, bob, eve)))
+    bench.run(bench.one.intent(intent_of("n", ada, bob, eve)))
 
-    settle(bench, Settlement([Settled(ada), Settled(bob), Settled(eve)], note_id="n"))
+    settle(bench, Settlement([Settled(ada), Settled(bob), Settled(eve)], intent_id="n"))
 
     contents = bench.contents()
     assert [row.profile for row in bench.deliveries()] == [new("cyd").profile]
@@ -128,10 +124,10 @@ def test_what_came_to_a_stream_since_it_was_read_stays(bench: Bench) -> None:
 
 def test_of_a_stream_only_what_was_still_in_it_is_counted(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
-    bench.run(bench.one.note(note_of("n", ada, bob)))
+    bench.run(bench.one.intent(intent_of("n", ada, bob)))
     settle(bench, Settlement([Settled(ada, Skip.DUPLICATE)]))
 
-    settle(bench, Settlement([Settled(ada), Settled(bob)], note_id="n"))
+    settle(bench, Settlement([Settled(ada), Settled(bob)], intent_id="n"))
 
     contents = bench.contents()
     assert contents["streams"] == {}
@@ -171,9 +167,9 @@ def test_ids_go_on_behind_those_of_a_removed_stream_when_the_lease_was_given_bac
 
 def test_a_repeated_settlement_tells_the_end_of_the_note_that_it_opened(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
-    bench.run(bench.one.note(note_of("n", ada)))
+    bench.run(bench.one.intent(intent_of("n", ada)))
     settlement = Settlement(
-        note_id="n",
+        intent_id="n",
         open_seconds=30.0,
         ledgers={ada.header.digest: LedgerText(b"tried")},
         counts={"requests|vip-enter": 1},
@@ -219,7 +215,7 @@ def test_the_sum_holds_after_each_way_out(bench: Bench) -> None:
     ways = [
         Settlement([Settled(ada)]),
         Settlement([Settled(bob, Skip.ASSERTED)]),
-        Settlement([Settled(cyd, Death.INVALID, letter=LETTER)]),
+        Settlement([Settled(cyd, Death.INVALID, dead_letter=DEAD_LETTER)]),
         Settlement([Settled(dan, Skip.EMPTY), Settled(ada, Skip.EMPTY)]),
     ]
     for way in ways:
@@ -257,14 +253,14 @@ def test_a_jobs_outcomes_are_counted_for_it(bench: Bench) -> None:
 
 def test_a_request_is_told_to_the_ledger_even_if_its_delivery_was_taken_back(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
-    bench.run(bench.one.note(note_of("n", ada)))
+    bench.run(bench.one.intent(intent_of("n", ada)))
     settle(bench, Settlement([Settled(ada, Skip.EMPTY)]))
 
     settle(
         bench,
         Settlement(
             [Settled(ada, tells=True)],
-            note_id="n",
+            intent_id="n",
             ledgers={ada.header.digest: LedgerText(b"sent")},
         ),
     )

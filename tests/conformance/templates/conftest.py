@@ -6,16 +6,16 @@ from pathlib import Path
 import orjson
 import pytest
 
+from segrelay.jsonnet.engines.failures import Failure
+from segrelay.jsonnet.engines.judge import judge, judges
+from segrelay.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
+from segrelay.jsonnet.rendered import Rendered, Row
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.checks.preview import sample_header
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.destinations.api import NotSendable, ShapingRules
+from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.nightly import NIGHTLY
-from worker.checks.rehearsal import sample_header
-from worker.contract.words import Direction
-from worker.destinations.api import NotSendable, ShapingRules
-from worker.destinations.insider.api import InsiderApi
-from worker.jsonnet.engines.failures import Failure
-from worker.jsonnet.engines.judge import judge, judges
-from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
-from worker.jsonnet.rendered import Rendered, Row
-from worker.jsonnet.renderer import Renderer
 
 FAILED = "failed"
 NOW_US = 1_793_800_000_000_000

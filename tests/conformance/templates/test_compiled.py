@@ -8,17 +8,16 @@ from random import Random
 import orjson
 import pytest
 
-import ops.chaos
-from ops.fuzz.__main__ import person
-from worker.checks.samples import sample_profile
-from worker.contract.words import Direction
-from worker.jsonnet.accelerated import sources_of
-from worker.jsonnet.compiled import AssertFailed, Compiled, Doubtful, compiled
-from worker.jsonnet.engines.failures import Failure
-from worker.jsonnet.engines.judge import judge, judges
-from worker.jsonnet.engines.rewrite import rewrite
-from worker.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, inner_sources
-from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder, resolutions
+from segrelay.jsonnet.accelerated import sources_of
+from segrelay.jsonnet.compiled import AssertFailed, Compiled, Doubtful, compiled
+from segrelay.jsonnet.engines.failures import Failure
+from segrelay.jsonnet.engines.judge import judge, judges
+from segrelay.jsonnet.engines.rewrite import rewrite
+from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, inner_sources
+from segrelay.jsonnet.files import SHIPPED_FOLDER, TemplateFolder, resolutions
+from segrelay.worker.checks.samples import sample_profile
+from segrelay.worker.contract.words import Direction
+from tools.fuzz.__main__ import person
 
 HERE = Path(__file__).parent
 TEMPLATES = [

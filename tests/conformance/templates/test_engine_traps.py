@@ -2,13 +2,13 @@
 
 import pytest
 
+from segrelay.jsonnet.files import TemplateFolder
+from segrelay.jsonnet.isolated import DiedAt, render_isolated
+from segrelay.jsonnet.rendered import Rendered, Row, TemplateFailed
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.checks.templates import Case, check_template
+from segrelay.worker.errors import TemplateBroken
 from tests.waiting import until
-from worker.checks.templates import Case, check_template
-from worker.errors import TemplateBroken
-from worker.jsonnet.files import TemplateFolder
-from worker.jsonnet.isolated import DiedAt, render_isolated
-from worker.jsonnet.rendered import Rendered, Row, TemplateFailed
-from worker.jsonnet.renderer import Renderer
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
 ROWS = [Row(b'{"n": 1}'), Row(b'{"n": 1000000000000}'), Row(b'{"n": 2}')]

@@ -5,16 +5,16 @@ import sys
 
 import pytest
 
-from ops.fuzz.__main__ import agrees
-from ops.fuzz.engines import FuzzEngine, judged
 from tests.nightly import amount
+from tools.fuzz.__main__ import agrees
+from tools.fuzz.engines import FuzzEngine, judged
 
 RENDERS = amount(800, nightly=60_000)
 SECONDS = amount(120, nightly=1_800)
 
 
 def test_no_random_template_differs_without_gojsonnet_taking_the_compiled_side(tmp_path):
-    command = [sys.executable, "-m", "ops.fuzz", "--seed", "5", "--renders", str(RENDERS)]
+    command = [sys.executable, "-m", "tools.fuzz", "--seed", "5", "--renders", str(RENDERS)]
 
     run = subprocess.run(
         [*command, "--seconds", str(SECONDS), "--report", str(tmp_path)],

@@ -3,13 +3,13 @@
 import orjson
 import pytest
 
-from worker.errors import TemplateBroken
-from worker.jsonnet.engines.failures import Failure
-from worker.jsonnet.engines.judge import judge, judges
-from worker.jsonnet.files import TemplateFolder
-from worker.jsonnet.isolated import render_isolated
-from worker.jsonnet.rendered import Rendered, Row, TemplateFailed
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.engines.failures import Failure
+from segrelay.jsonnet.engines.judge import judge, judges
+from segrelay.jsonnet.files import TemplateFolder
+from segrelay.jsonnet.isolated import render_isolated
+from segrelay.jsonnet.rendered import Rendered, Row, TemplateFailed
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.errors import TemplateBroken
 
 HEAD = "local event = import 'lytemplates.libsonnet';\n"
 REFERENCE = " + (if std.slice([1, 2], -1, null, 1) == [2] && [1, 2][-1:] == [2] then '' else '')"

@@ -1,7 +1,7 @@
 import pytest
 
-from worker.jsonnet.rendered import Row, TemplateFailed
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.rendered import Row, TemplateFailed
+from segrelay.jsonnet.renderer import Renderer
 
 EMAIL = "test@lytics.com"
 SHA256 = "e43763399e5318f14cd7473c4902a6b319343d577ec8283898a5edf9dbc6d711"

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from ops.templates.library import EVENT, LIBRARIES, members
-from worker.destinations.normalise import boolean, instant, is_empty, pruned, timestamp
-from worker.jsonnet.files import LIBRARY_FOLDER
+from segrelay.jsonnet.files import LIBRARY_FOLDER
+from segrelay.ops.templates.library import EVENT, LIBRARIES, members
+from segrelay.worker.destinations.normalise import boolean, instant, is_empty, pruned, timestamp
 
 IMPORTS = "".join(f'local {one.variable} = import "{one.imports}";\n' for one in LIBRARIES)
 EXAMPLES = {

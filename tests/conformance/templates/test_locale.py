@@ -19,10 +19,10 @@ PROGRAM = """\
 import sys
 from pathlib import Path
 
-from worker.jsonnet.engines.judge import judge, judges
-from worker.jsonnet.files import TemplateFolder
-from worker.jsonnet.isolated import render_isolated
-from worker.jsonnet.rendered import Row
+from segrelay.jsonnet.engines.judge import judge, judges
+from segrelay.jsonnet.files import TemplateFolder
+from segrelay.jsonnet.isolated import render_isolated
+from segrelay.jsonnet.rendered import Row
 
 people = [f'{{"größe": "schön ☂", "n": {n}}}'.encode() for n in (1, 2)]
 bundle = TemplateFolder(Path(sys.argv[1])).bundle("t.jsonnet")

@@ -7,11 +7,11 @@ from random import Random
 import orjson
 import pytest
 
+from segrelay.jsonnet.accelerated import sources_of
+from segrelay.jsonnet.compiled import Compiled, Doubtful, compiled
+from segrelay.jsonnet.engines.judge import judge
+from segrelay.jsonnet.files import TemplateFolder
 from tests.nightly import amount
-from worker.jsonnet.accelerated import sources_of
-from worker.jsonnet.compiled import Compiled, Doubtful, compiled
-from worker.jsonnet.engines.judge import judge
-from worker.jsonnet.files import TemplateFolder
 
 NUMBERS = amount(20, nightly=5_000)
 EXPRESSIONS = (

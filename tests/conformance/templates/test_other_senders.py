@@ -9,11 +9,11 @@ import json
 
 import pytest
 
-from worker.errors import TemplateBroken
-from worker.jsonnet.accelerated import Accelerator
-from worker.jsonnet.files import TemplateFolder
-from worker.jsonnet.rendered import Asserted, Rendered, Row
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.accelerated import Accelerator
+from segrelay.jsonnet.files import TemplateFolder
+from segrelay.jsonnet.rendered import Asserted, Rendered, Row
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.errors import TemplateBroken
 
 ANN = {
     "email": "ann@example.com",

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker.checks.samples import sample_profile
-from worker.checks.templates import Case, check_template
-from worker.contract.words import Direction
-from worker.errors import TemplateBroken
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.checks.samples import sample_profile
+from segrelay.worker.checks.templates import Case, check_template
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import TemplateBroken
 
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)
 

@@ -5,13 +5,13 @@ import json
 import orjson
 import pytest
 
-from worker.errors import TemplateBroken
-from worker.jsonnet.engines.choice import engine_for
-from worker.jsonnet.engines.judge import judge, judges
-from worker.jsonnet.files import TemplateFolder
-from worker.jsonnet.isolated import DiedAt, render_isolated
-from worker.jsonnet.rendered import Asserted, Rendered, Row, TemplateFailed
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.engines.engines import engine_for
+from segrelay.jsonnet.engines.judge import judge, judges
+from segrelay.jsonnet.files import TemplateFolder
+from segrelay.jsonnet.isolated import DiedAt, render_isolated
+from segrelay.jsonnet.rendered import Asserted, Rendered, Row, TemplateFailed
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.errors import TemplateBroken
 
 HEAD = "local event = import 'lytemplates.libsonnet';\n"
 PROFILE = orjson.dumps({"n": -1, "key": "a", "text": "abc", "list": [1, 2, 3], "third": 0.3})

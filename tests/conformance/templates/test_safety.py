@@ -2,10 +2,10 @@
 
 import pytest
 
-from worker.errors import TemplateBroken
-from worker.jsonnet.files import TemplateFolder
-from worker.jsonnet.rendered import Row, TemplateFailed
-from worker.jsonnet.renderer import MAX_BODY_BYTES, Renderer
+from segrelay.jsonnet.files import TemplateFolder
+from segrelay.jsonnet.rendered import Row, TemplateFailed
+from segrelay.jsonnet.renderer import MAX_BODY_BYTES, Renderer
+from segrelay.worker.errors import TemplateBroken
 
 ROW = Row(b'{"segment_events": [{"event": "enter", "slug": "vip"}]}')
 

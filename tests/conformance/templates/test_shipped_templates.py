@@ -5,17 +5,17 @@ from pathlib import Path
 import orjson
 import pytest
 
+from segrelay.jsonnet.accelerated import sources_of
+from segrelay.jsonnet.compiled import compiled
+from segrelay.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
+from segrelay.jsonnet.rendered import Row
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.checks.samples import sample_profile
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.ledger import Knowledge
+from segrelay.worker.destinations.insider.api import InsiderApi
+from segrelay.worker.destinations.insider.memberships import flag_name
 from tests.conformance.templates.conftest import NOW_US, event_of
-from worker.checks.samples import sample_profile
-from worker.contract.words import Direction
-from worker.core.knowledge import Knowledge
-from worker.destinations.insider.api import InsiderApi
-from worker.destinations.insider.memberships import flag_name
-from worker.jsonnet.accelerated import sources_of
-from worker.jsonnet.compiled import compiled
-from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
-from worker.jsonnet.rendered import Row
-from worker.jsonnet.renderer import Renderer
 
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from segrelay.jsonnet.engines.failures import Failure
+from segrelay.jsonnet.engines.judge import judge, judges
+from segrelay.jsonnet.files import TemplateFolder
+from segrelay.jsonnet.rendered import Rendered, Row
+from segrelay.jsonnet.renderer import Renderer
 from tests.nightly import NIGHTLY
-from worker.jsonnet.engines.failures import Failure
-from worker.jsonnet.engines.judge import judge, judges
-from worker.jsonnet.files import TemplateFolder
-from worker.jsonnet.rendered import Rendered, Row
-from worker.jsonnet.renderer import Renderer
 
 HERE = Path(__file__).parent
 NAME = "snippets.jsonnet"

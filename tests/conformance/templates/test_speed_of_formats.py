@@ -8,10 +8,10 @@ from statistics import median
 import orjson
 import pytest
 
-from worker.checks.samples import sample_profile
-from worker.contract.words import Direction
-from worker.jsonnet.rendered import Row
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.rendered import Row
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.checks.samples import sample_profile
+from segrelay.worker.contract.words import Direction
 
 PAGE = (Path(__file__).parent / "page_entrance.jsonnet").read_text()
 PLAIN = '"age": event.get("age", ""),'

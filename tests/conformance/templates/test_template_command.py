@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ops.templates.commands import app
+from segrelay.jsonnet.files import SHIPPED_FOLDER
+from segrelay.ops.templates.commands import app
+from segrelay.worker.checks.samples import SAMPLES_FOLDER
+from segrelay.worker.errors import TemplateBroken, UsageWrong
 from tests.configuration import configuration, endpoint, trigger
-from worker.checks.samples import SAMPLES_FOLDER
-from worker.errors import TemplateBroken, UsageWrong
-from worker.jsonnet.files import SHIPPED_FOLDER
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_template_that_fails_or_is_warned_of_is_told_by_the_exit_code(run, tmp
 RUN_ALL = """
 import json, sys
 from typer.testing import CliRunner
-from ops.main import app
+from segrelay.ops.main import app
 results = [CliRunner().invoke(app, arguments) for arguments in json.loads(sys.argv[1])]
 print(json.dumps([[result.exit_code, result.stdout, result.stderr] for result in results]))
 """

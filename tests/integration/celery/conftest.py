@@ -3,9 +3,9 @@
 import pytest
 from celery import Celery
 
+from segrelay.worker.contract.celery import broker_options
+from segrelay.worker.contract.settings import load_settings
 from tests.integration.celery.nodes import Broker, configure
-from worker.contract.celery.options import broker_options
-from worker.contract.settings import load_settings
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from collections.abc import Callable
 import redis
 import structlog
 
-from ops.run.worker import run_celery
-from worker.batch.sending.interrupt_watch import Stop
-from worker.batch.state import Tally
-from worker.contract.settings import Settings, load_settings
-from worker.errors import RedisUnavailable
-from worker.node.edge import build_app
-from worker.node.task import Ready
+from segrelay.ops.run.worker import run_celery
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.state import Tally
+from segrelay.worker.contract.settings import Settings, load_settings
+from segrelay.worker.errors import RedisUnavailable
+from segrelay.worker.node.celery_app import build_app
+from segrelay.worker.node.task import Ready
 
 BEHAVIOUR = json.loads(os.environ.get("FAKE_DRAIN", "{}"))
 
@@ -44,7 +44,7 @@ class FakeDrains:
         if partition == 13:
             _misbehave(BEHAVIOUR.get("on_13", ""))
         began = time.time()
-        self._clear_bell(destination, partition)
+        self._clear_wakeup(destination, partition)
         end = time.monotonic() + BEHAVIOUR.get("seconds", 0.05)
         while time.monotonic() < end and not stop.is_told:
             time.sleep(0.01)
@@ -62,7 +62,7 @@ class FakeDrains:
             raise RedisUnavailable("Redis is not there.") from error
         return Tally(delivered=1, requests=1), "live" if BEHAVIOUR.get("again") else ""
 
-    def _clear_bell(self, destination: str, partition: int) -> None:
+    def _clear_wakeup(self, destination: str, partition: int) -> None:
         try:
             self._client.delete(f"{{{destination}:{partition}}}bell")
         except redis.RedisError as error:

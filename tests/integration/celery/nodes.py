@@ -7,14 +7,14 @@ import subprocess
 import time
 from contextlib import suppress
 
+from segrelay.worker.contract.celery import DRAIN_TASK, QUEUES, queue_name
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.own_processes import own_module
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.core.rounds import WakeUp
 from tests.configuration import configuration, credentials, endpoint, trigger
 from tests.waiting import until
 from tests.warm import WarmProcess
-from worker.contract.celery.wire import DRAIN_TASK, QUEUES, queue_name
-from worker.contract.keys import PartitionKeys
-from worker.contract.own_processes import own_module
-from worker.contract.redis.connection import connect
-from worker.core.rounds import Ring
 
 FAKE_WORKER = "tests.integration.celery.fake_worker"
 
@@ -41,7 +41,7 @@ class Broker:
         return [json.loads(row) for row in self.client.lrange("drained", 0, -1)]
 
     def put_work(self, *places, lane="live"):
-        """Leave work in partitions without ringing for it."""
+        """Leave work in partitions without waking it."""
         for destination, partition in places:
             keys = PartitionKeys(destination, partition)
             name = f"{lane}|of-{destination}"
@@ -118,4 +118,4 @@ def send(app, *calls):
 
 
 def live(destination, *partitions):
-    return [Ring("live", destination, partition) for partition in partitions]
+    return [WakeUp("live", destination, partition) for partition in partitions]

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from ops.embedded.lifecycle import ensure_running, find, stop
+from segrelay.ops.embedded.lifecycle import ensure_running, find, stop
 from tests.integration.celery.nodes import Broker, Node, configure
 from tests.nightly import amount
 from tests.waiting import allowed, until

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
+from segrelay.worker.contract.celery import DRAIN_TASK, QUEUES
+from segrelay.worker.contract.processes import read_processes
 from tests.integration.celery.nodes import Node, live, send
 from tests.waiting import until
-from worker.contract.celery.wire import DRAIN_TASK, QUEUES
-from worker.contract.processes.workers import read_processes
 
 
 def body(*args):

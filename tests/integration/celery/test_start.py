@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from ops.run.supervisor import own_command
+from segrelay.ops.run.up import own_command
+from segrelay.worker.contract import keys
 from tests import warm
-from worker.contract import keys
 
-CELERY = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
+CELERY = [sys.executable, "-m", "celery", "-A", "segrelay.worker.app", "worker"]
 
 
 @pytest.fixture(params=["segrelay", "celery"])

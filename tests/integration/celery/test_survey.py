@@ -6,15 +6,15 @@ import time
 import orjson
 import pytest
 
+from segrelay.worker.adapters.redis.gate import RedisGate
+from segrelay.worker.adapters.redis.survey import RedisSurvey
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.acts import Act
+from segrelay.worker.contract.redis.connection import connect_async
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.triggers import Pause, set_pause
+from segrelay.worker.core.rounds import WakeUp
 from tests.integration.celery.nodes import Broker
-from worker.adapters.redis.gate import RedisGate
-from worker.adapters.redis.node.survey import RedisSurvey
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.acts import Act
-from worker.contract.redis.connection import connect_async
-from worker.contract.settings import load_settings
-from worker.contract.triggers.pauses import Pause, set_pause
-from worker.core.rounds import Ring
 
 ACT = Act("pause", "ops")
 
@@ -44,14 +44,14 @@ def test_work_is_due_and_its_bell_rings_from_then_on(survey, broker):
 
     first, second = survey.look(), survey.look()
 
-    assert [(s.call, s.due, s.ringing) for s in first] == [(Ring("live", "one", 5), True, False)]
-    assert [s.ringing for s in second] == [True]
+    assert [(s.call, s.due, s.waking) for s in first] == [(WakeUp("live", "one", 5), True, False)]
+    assert [s.waking for s in second] == [True]
 
 
 def test_work_of_the_backfill_lane_alone_goes_to_the_backfill_queue(survey, broker):
     broker.put_work(("one", 5), lane="job.yesterday")
 
-    assert due(survey) == [Ring("backfill", "one", 5)]
+    assert due(survey) == [WakeUp("backfill", "one", 5)]
 
 
 def test_a_held_partition_is_not_due(survey, broker):
@@ -84,7 +84,7 @@ def test_a_clock_that_was_set_back_keeps_no_partition_held(survey, broker):
     time.sleep(0.2)
 
     assert first == []
-    assert due(survey) == [Ring("live", "one", 5)]
+    assert due(survey) == [WakeUp("live", "one", 5)]
 
 
 def test_a_clock_that_was_set_back_keeps_nothing_waiting(survey, broker):
@@ -96,7 +96,7 @@ def test_a_clock_that_was_set_back_keeps_nothing_waiting(survey, broker):
     broker.client.hset(ONE.retry, trigger, orjson.dumps([3, ahead_ms, 0]))
     broker.client.hset(ONE.holds, stream, f"{ahead_ms}-0 {ahead_ms}")
 
-    assert due(survey) == [Ring("live", "one", 5)]
+    assert due(survey) == [WakeUp("live", "one", 5)]
 
 
 def test_a_clock_that_was_set_back_lets_somebody_sweep(survey, broker):
@@ -113,7 +113,7 @@ def test_what_a_person_paused_is_not_due(survey, broker, kind, name):
     broker.put_work(("one", 5), ("two", 5))
     set_pause(broker.client, kind, name, Pause(), ACT)
 
-    assert due(survey) == [Ring("live", "two", 5)]
+    assert due(survey) == [WakeUp("live", "two", 5)]
 
 
 def test_a_paused_job_is_not_due_and_others_beside_it_are(survey, broker):
@@ -125,7 +125,7 @@ def test_a_paused_job_is_not_due_and_others_beside_it_are(survey, broker):
     first = due(survey)
     set_pause(broker.client, "job", "today", Pause(), ACT)
 
-    assert (first, due(survey)) == ([Ring("backfill", "two", 5)], [])
+    assert (first, due(survey)) == ([WakeUp("backfill", "two", 5)], [])
 
 
 def test_triggers_and_destinations_that_the_configuration_lacks_are_left_alone(survey, broker):

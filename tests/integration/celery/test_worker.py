@@ -5,10 +5,10 @@ import signal
 import time
 from collections import Counter
 
+from segrelay.worker.contract.celery import FORMER_DRAIN_TASK, QUEUES
+from segrelay.worker.core.rounds import WakeUp
 from tests.integration.celery.nodes import Node, live, send
 from tests.waiting import allowed, until
-from worker.contract.celery.wire import FORMER_DRAIN_TASK, QUEUES
-from worker.core.rounds import Ring
 
 
 def test_the_sweep_rings_for_work_that_nobody_rang_for(configuration, broker):
@@ -31,7 +31,7 @@ def test_messages_of_the_former_name_that_wait_are_drained(configuration, broker
 
 def test_live_messages_are_taken_before_backfill(configuration, broker, app):
     places = range(6)
-    send(app, *(Ring("backfill", "one", p) for p in places), *live("two", *places))
+    send(app, *(WakeUp("backfill", "one", p) for p in places), *live("two", *places))
 
     with Node(configuration, "--concurrency=1"):
         until(lambda: len(broker.drained()) == 12)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.embedded.cluster import LocalCluster
+from segrelay.ops.embedded.topologies import LocalCluster
 
 
 @pytest.fixture(scope="module")

@@ -10,29 +10,29 @@ import pytest
 import redis.exceptions
 from redis.crc import key_slot
 
-from ops.embedded.cluster import LocalCluster
-from ops.embedded.lifecycle import ensure_running, stop
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
-from producer.sync.book import Mark, SyncBook
-from tests.configuration import configuration, insider, table, trigger
-from tests.waiting import allowed
-from worker.adapters.redis import scripts
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys
-from worker.contract.ledger import Item, Record, pack
-from worker.contract.redis.birth import BirthWatch, read_losses
-from worker.contract.redis.connection import (
+from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.embedded.topologies import LocalCluster
+from segrelay.producer.publish import Publisher
+from segrelay.producer.sync.store import Mark, SyncStore
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.ledger import Item, Record, pack
+from segrelay.worker.contract.redis.connection import (
     ask_how_it_is,
     connect,
     connect_async,
     redis_errors,
     wait_ready,
 )
-from worker.contract.redis.scripts import ScriptCall, run_each, run_script
-from worker.contract.settings import load_settings
-from worker.contract.words import Direction
-from worker.errors import RedisMismatch, RedisUnavailable
+from segrelay.worker.contract.redis.instance import InstanceWatch, read_losses
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each, run_script
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import RedisMismatch, RedisUnavailable
+from tests.configuration import configuration, insider, table, trigger
+from tests.waiting import allowed
 
 COUNT_UP = "#!lua\nreturn redis.call('INCRBY', KEYS[1], ARGV[1])"
 KEYS = [f"{{insider:{number}}}counter" for number in range(16)]
@@ -229,9 +229,9 @@ def test_the_folder_of_a_cluster_goes_on_where_it_ended(tmp_path: Path):
 
 def test_a_master_that_lost_all_that_it_held_is_noticed_with_its_address(cluster, client, tmp_path):
     settings = settings_of(cluster, tmp_path)
-    watch = BirthWatch(client, settings)
+    watch = InstanceWatch(client, settings)
     watch.look()
-    home = cluster.owner(key_slot(keys.BIRTH.encode()))
+    home = cluster.owner(key_slot(keys.INSTANCE_ID.encode()))
     [emptied] = [one for node, one in client.masters() if node.port == elsewhere_than(home, client)]
 
     emptied.flushall()
@@ -257,7 +257,7 @@ def settings_of(cluster, folder, *tables):
 
 
 def test_a_move_and_a_failover_are_no_loss(cluster, client, tmp_path):
-    watch = BirthWatch(client, settings_of(cluster, tmp_path))
+    watch = InstanceWatch(client, settings_of(cluster, tmp_path))
     watch.look()
     for slot in {key_slot(key.encode()) for key in watch.known.seen}:
         cluster.move_slot(slot, next(p for p in cluster.masters() if p != cluster.owner(slot)))
@@ -287,8 +287,8 @@ def test_a_sync_finds_names_and_the_ledger_on_all_masters(cluster, client, tmp_p
     entry = {"slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}
     rows = [orjson.dumps({"email": each, "segment_events": [entry]}) for each in people]
 
-    Publisher(client, settings, doorbell=SilentDoorbell()).publish(rows)
-    book = SyncBook(client, "vip", settings.redis.numbering)
+    Publisher(client, settings, waker=SilentWaker()).publish(rows)
+    book = SyncStore(client, "vip", settings.redis.numbering)
     known = [f"email:{each}" for each in people]
     client.hset(keys.NAMES, "a|vip", 1)
     for key in known:

@@ -7,12 +7,17 @@ from urllib.parse import urlencode
 import pytest
 from redis.crc import key_slot
 
-from ops.embedded.cluster import LocalCluster
+from segrelay.ops.embedded.topologies import LocalCluster
+from segrelay.worker.contract.redis.connection import (
+    connect,
+    connect_async,
+    redis_errors,
+    wait_ready,
+)
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.errors import RedisUnavailable
 from tests.tls import Certificates, TlsRelay
 from tests.waiting import until
-from worker.contract.redis.connection import connect, connect_async, redis_errors, wait_ready
-from worker.contract.redis.scripts import ScriptCall, run_each
-from worker.errors import RedisUnavailable
 
 COUNT_UP = "#!lua\nreturn redis.call('INCRBY', KEYS[1], ARGV[1])"
 KEYS = [f"{{insider:{number}}}counter" for number in range(16)]

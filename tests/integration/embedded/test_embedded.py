@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find, stop
+from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find, stop
+from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
+from segrelay.worker.contract.redis.url import EmbeddedFiles, parse_redis_url
+from segrelay.worker.contract.settings.sections import RedisSettings
+from segrelay.worker.errors import OperationsMustAct, RedisUnavailable
 from tests.waiting import until
-from worker.contract.redis.connection import connect, resolve_url, wait_ready
-from worker.contract.redis.embedded_files import EmbeddedFiles
-from worker.contract.redis.url import parse_redis_url
-from worker.contract.settings.sections import RedisSettings
-from worker.errors import OperationsMustAct, RedisUnavailable
 
 ROOT = Path(__file__).parents[3]
 SLOW_TO_LOAD = b"*3\r\n$5\r\nDEBUG\r\n$5\r\nSLEEP\r\n$7\r\n0.00001\r\n"
@@ -96,7 +95,7 @@ def test_eight_that_start_at_once_end_with_one_server(data_dir: Path):
 
 
 def test_processes_that_start_it_at_once_print_the_same_url(data_dir: Path):
-    command = [sys.executable, "-m", "ops.embedded", str(data_dir)]
+    command = [sys.executable, "-m", "segrelay.ops.embedded", str(data_dir)]
     starters = [
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)
     ]
@@ -109,7 +108,7 @@ def test_processes_that_start_it_at_once_print_the_same_url(data_dir: Path):
 
 
 def test_it_outlives_the_process_group_of_its_starter(data_dir: Path):
-    command = [sys.executable, "-m", "ops.embedded", str(data_dir)]
+    command = [sys.executable, "-m", "segrelay.ops.embedded", str(data_dir)]
     starter = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
     starter.wait(120)
 
@@ -133,7 +132,7 @@ def test_data_port_and_password_survive_a_kill(data_dir: Path):
 
 
 def test_a_starter_that_was_killed_leaves_a_server_that_is_found(data_dir: Path):
-    command = [sys.executable, "-m", "ops.embedded", str(data_dir)]
+    command = [sys.executable, "-m", "segrelay.ops.embedded", str(data_dir)]
     starter = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     files = EmbeddedFiles(data_dir)
     until(files.url.exists)

@@ -5,9 +5,9 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.embedded.lifecycle import find, stop
-from ops.run.redis import app
-from worker.errors import RedisUnavailable, UsageWrong
+from segrelay.ops.embedded.lifecycle import find, stop
+from segrelay.ops.run.redis import app
+from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
 
 @pytest.fixture

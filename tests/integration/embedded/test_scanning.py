@@ -8,23 +8,23 @@ from itertools import chain, cycle, islice
 import pytest
 from redis.crc import key_slot
 
-from ops.audiences.membership import Count, count_all, standings
-from ops.embedded.cluster import LocalCluster
-from ops.embedded.lifecycle import ensure_running, stop
-from ops.moving.renaming import Renaming
-from ops.state.partitions import snapshots
-from producer.sync.book import SyncBook
+from segrelay.ops.audiences.membership import Count, count_all, standings
+from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.embedded.topologies import LocalCluster
+from segrelay.ops.moving.renaming import Renaming
+from segrelay.ops.state.partitions import snapshots
+from segrelay.producer.sync.store import SyncStore
+from segrelay.worker.batch.partition import LedgerText
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.ledger import Record
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.redis.scanning import scan_fields, scan_keys
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.ledger import Fact, with_delivered
 from tests.configuration import configuration, insider
-from worker.batch.partition import LedgerText
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.ledger import Record
-from worker.contract.numbering import Numbering
-from worker.contract.redis.connection import connect
-from worker.contract.redis.scanning import scan_fields, scan_keys
-from worker.contract.settings import load_settings
-from worker.contract.words import Direction
-from worker.core.ledger import Fact, with_delivered
 
 PLACE = PartitionKeys("insider", 0)
 SLOT = key_slot(PLACE.tag.encode())
@@ -98,7 +98,7 @@ class MovingSlots(threading.Thread):
 def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(cluster, client):
     everybody = {f"person{number}@example.com" for number in range(MANY)}
     client.hset(PLACE.members("vip"), mapping=dict.fromkeys(everybody, b"mark"))
-    reading = SyncBook(client, "vip", Numbering((16,))).members(PLACE)
+    reading = SyncStore(client, "vip", Numbering((16,))).members(PLACE)
     begun = {key for key, _ in islice(reading, 9_500)}
 
     cluster.move_slot(SLOT, elsewhere(cluster))

@@ -7,11 +7,11 @@ from pathlib import Path
 import kombu
 import pytest
 
-from ops.embedded.launch import find_server
-from worker.contract.celery.options import broker_transport_options, celery_broker_url
-from worker.contract.redis.connection import connect, connect_async, wait_ready
-from worker.contract.redis.url import parse_redis_url
-from worker.contract.settings.sections import RedisSettings
+from segrelay.ops.embedded.lifecycle import find_server
+from segrelay.worker.contract.celery import broker_transport_options, celery_broker_url
+from segrelay.worker.contract.redis.connection import connect, connect_async, wait_ready
+from segrelay.worker.contract.redis.url import parse_redis_url
+from segrelay.worker.contract.settings.sections import RedisSettings
 
 
 @pytest.fixture

@@ -15,15 +15,14 @@ import httpx
 import pytest
 import redis
 
-from ops.config.init import init
-from ops.embedded.launch import free_port
-from ops.embedded.lifecycle import ensure_running, find, stop
-from ops.run.supervisor import own_command
+from segrelay.ops.config.commands import init
+from segrelay.ops.embedded.lifecycle import ensure_running, find, free_port, stop
+from segrelay.ops.run.up import own_command
+from segrelay.worker.contract.processes import read_processes
+from segrelay.worker.contract.redis.connection import connect
 from tests.journeys.receiver import answers
 from tests.waiting import until
 from tests.warm import WarmProcess, run
-from worker.contract.processes.workers import read_processes
-from worker.contract.redis.connection import connect
 
 SECONDS = 120.0
 

@@ -6,17 +6,17 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.main import app
-from ops.state.partitions import all_partitions
+from segrelay.ops.main import app
+from segrelay.ops.state.partitions import all_partitions
+from segrelay.worker.adapters.redis.gate import RedisGate, read_state
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.acts import Act
+from segrelay.worker.contract.redis.connection import connect, connect_async
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.triggers import Pause, read_pauses, set_pause
+from segrelay.worker.core.verdicts import AccessRefused
+from segrelay.worker.errors import UsageWrong
 from tests.configuration import configuration, endpoint, trigger
-from worker.adapters.redis.gate import RedisGate, read_state
-from worker.contract import keys
-from worker.contract.redis.acts import Act
-from worker.contract.redis.connection import connect, connect_async
-from worker.contract.settings import load_settings
-from worker.contract.triggers.pauses import Pause, read_pauses, set_pause
-from worker.core.verdicts import AccessRefused
-from worker.errors import UsageWrong
 
 ACT = Act("pause", "ops")
 

@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from worker.adapters.redis.gate import RedisGate, fingerprint_of, read_state, resume_gate
-from worker.contract.redis.connection import connect, connect_async
-from worker.contract.settings import Authorization, Destination
-from worker.contract.settings.values.secrets import Secret
-from worker.core.gate import Closed, Open, Slot
-from worker.core.verdicts import Accepted, AccessRefused, Failed, SlowDown
-from worker.errors import RedisUnavailable
+from segrelay.worker.adapters.redis.gate import RedisGate, fingerprint_of, read_state, resume_gate
+from segrelay.worker.contract.redis.connection import connect, connect_async
+from segrelay.worker.contract.settings import Authorization, Destination
+from segrelay.worker.contract.settings.values import Secret
+from segrelay.worker.core.gate import Closed, Open, Slot
+from segrelay.worker.core.verdicts import Accepted, AccessRefused, Failed, SlowDown
+from segrelay.worker.errors import RedisUnavailable
 
 GATE = "api.example.com|insider"
 

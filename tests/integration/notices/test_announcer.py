@@ -2,9 +2,9 @@
 
 from structlog.testing import capture_logs
 
-from ops.status.notices.announcer import start_announcer
+from segrelay.ops.status.alerts import start_announcer
+from segrelay.worker.contract.settings import load_settings
 from tests.configuration import configuration, endpoint, table, trigger
-from worker.contract.settings import load_settings
 
 
 def settings_with(tmp_path, *tables):

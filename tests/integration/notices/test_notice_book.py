@@ -4,12 +4,19 @@ from contextlib import closing
 
 import pytest
 
-from ops.status.health.problem import ATTENTION, ILL, HealthProblem
-from ops.status.notices import book as books
-from ops.status.notices.book import IN_DOUBT, MOST_TRIES, NOT_SENT, SENT, NoticeBook, TakenNotice
-from worker.contract import keys
-from worker.contract.redis.connection import connect
-from worker.contract.settings import NotifySettings, Secret
+from segrelay.ops.status import alert_store as stores
+from segrelay.ops.status.alert_store import (
+    IN_DOUBT,
+    MOST_TRIES,
+    NOT_SENT,
+    SENT,
+    AlertStore,
+    TakenAlert,
+)
+from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import NotifySettings, Secret
 
 PAUSED = HealthProblem("destination_paused", ILL, "insider", "401", "segrelay resume insider")
 SLOW = HealthProblem("destination_slowed", ATTENTION, "insider", "429", "segrelay status")
@@ -24,12 +31,12 @@ def client(redis_url):
 
 @pytest.fixture
 def book(client):
-    return book_of(client)
+    return store_of(client)
 
 
-def book_of(client, **keys_of_notify):
+def store_of(client, **keys_of_notify):
     url = Secret("literal", "https://chat.example.com/hook")
-    return NoticeBook(client, NotifySettings(url=url, after_seconds=5, **keys_of_notify))
+    return AlertStore(client, NotifySettings(url=url, after_seconds=5, **keys_of_notify))
 
 
 def announced(book):
@@ -37,7 +44,7 @@ def announced(book):
     said = []
     while (taken := book.take()) is not None:
         book.conclude(taken, SENT)
-        said.append(("over" if taken.notice.is_over else "begins", taken.notice.problem["name"]))
+        said.append(("over" if taken.alert.is_over else "begins", taken.alert.problem["name"]))
     return said
 
 
@@ -84,7 +91,7 @@ def test_a_short_pause_of_a_problem_is_not_its_end(book):
 
 
 def test_whoever_looked_earlier_than_another_announces_nothing(client):
-    awake, frozen = book_of(client), book_of(client)
+    awake, frozen = store_of(client), store_of(client)
     awake.observe([PAUSED], 1_000)
     awake.observe([PAUSED], 7_000)
     awake.observe([], 8_000)
@@ -104,7 +111,7 @@ def test_a_clock_that_was_set_back_silences_nobody(client, book):
 
 
 def test_a_message_is_in_one_process_hands_at_a_time(client):
-    first, second = book_of(client), book_of(client)
+    first, second = store_of(client), store_of(client)
     first.observe([PAUSED], 1_000)
     second.observe([PAUSED], 7_000)
 
@@ -117,20 +124,20 @@ def test_a_message_is_in_one_process_hands_at_a_time(client):
 
 
 def test_a_process_that_stood_still_sends_nothing_when_another_may_have_it(client):
-    first, second = book_of(client), book_of(client)
+    first, second = store_of(client), store_of(client)
     first.observe([PAUSED], 1_000)
     first.observe([PAUSED], 7_000)
     taken = first.take()
     assert taken is not None
     assert taken.may_be_sent()
 
-    woken_late = TakenNotice(taken.notice, taken.number, taken.tries, fresh_until=0.0)
+    woken_late = TakenAlert(taken.alert, taken.number, taken.tries, fresh_until=0.0)
     assert not woken_late.may_be_sent()
-    assert books.FRESH_SECONDS < books.CLAIM_SECONDS
+    assert stores.FRESH_SECONDS < stores.CLAIM_SECONDS
     # What was concluded by somebody else meanwhile is left alone.
-    other = TakenNotice(taken.notice, taken.number, taken.tries, taken.fresh_until)
+    other = TakenAlert(taken.alert, taken.number, taken.tries, taken.fresh_until)
     second.conclude(other, SENT)
-    assert client.hlen(keys.NOTICES_OUTBOX) == 1
+    assert client.hlen(keys.ALERTS_OUTBOX) == 1
 
 
 def test_a_message_that_is_not_taken_is_tried_again_and_given_up_at_last(client, book):
@@ -147,22 +154,22 @@ def test_a_message_that_is_not_taken_is_tried_again_and_given_up_at_last(client,
         make_due(client)
 
     assert tries == [*range(1, MOST_TRIES + 1)]
-    assert client.hlen(keys.NOTICES_OUTBOX) == 0
+    assert client.hlen(keys.ALERTS_OUTBOX) == 0
 
 
 def test_a_message_whose_senders_are_killed_is_sent_twice_at_most(client):
-    books_of_all = [book_of(client) for _ in range(5)]
-    books_of_all[0].observe([PAUSED], 1_000)
-    books_of_all[0].observe([PAUSED], 7_000)
+    stores_of_all = [store_of(client) for _ in range(5)]
+    stores_of_all[0].observe([PAUSED], 1_000)
+    stores_of_all[0].observe([PAUSED], 7_000)
 
     sent = 0
-    for one in books_of_all:
+    for one in stores_of_all:
         sent += one.take() is not None  # posted, and killed before it says so
         assert one.take() is None
         make_due(client)
 
     assert sent == 2
-    assert client.hlen(keys.NOTICES_OUTBOX) == 0
+    assert client.hlen(keys.ALERTS_OUTBOX) == 0
 
 
 def test_a_message_without_an_answer_is_sent_once_more_and_the_next_one_follows(client, book):
@@ -173,7 +180,7 @@ def test_a_message_without_an_answer_is_sent_once_more_and_the_next_one_follows(
 
     said = []
     while (taken := book.take()) is not None:
-        said.append("over" if taken.notice.is_over else "begins")
+        said.append("over" if taken.alert.is_over else "begins")
         book.conclude(taken, IN_DOUBT)
         make_due(client)
 
@@ -181,22 +188,22 @@ def test_a_message_without_an_answer_is_sent_once_more_and_the_next_one_follows(
 
 
 def make_due(client):
-    for number, text in client.hgetall(keys.NOTICES_OUTBOX).items():
+    for number, text in client.hgetall(keys.ALERTS_OUTBOX).items():
         head, _, rest = text.partition(b'"due":')
         client.hset(
-            keys.NOTICES_OUTBOX,
+            keys.ALERTS_OUTBOX,
             number,
             head + b'"due":0' + rest[len(rest.split(b",")[0].split(b"}")[0]) :],
         )
 
 
 def test_what_is_worth_a_look_is_announced_only_where_it_is_asked_for(client):
-    quiet = book_of(client)
+    quiet = store_of(client)
     quiet.observe([SLOW], 1_000)
     quiet.observe([SLOW], 7_000)
     assert announced(quiet) == []
 
-    loud = book_of(client, severity="attention")
+    loud = store_of(client, severity="attention")
     loud.observe([SLOW], 8_000)
     loud.observe([SLOW], 14_000)
     assert announced(loud) == [("begins", "destination_slowed")]
@@ -218,4 +225,4 @@ def test_the_outbox_is_bounded(client, book):
         book.observe([one], 1_000 + number * 20_000)
         book.observe([one], 7_000 + number * 20_000)
 
-    assert client.hlen(keys.NOTICES_OUTBOX) <= books.MOST_MESSAGES
+    assert client.hlen(keys.ALERTS_OUTBOX) <= stores.MOST_MESSAGES

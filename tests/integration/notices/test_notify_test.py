@@ -9,12 +9,12 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.main import app
-from ops.status.notices.announcer import POST_SECONDS
+from segrelay.ops.main import app
+from segrelay.ops.status.alerts import POST_SECONDS
+from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct, UsageWrong
 from tests.configuration import configuration, endpoint, table, trigger
 from tests.journeys.endpoint import Endpoint
 from tests.waiting import patient
-from worker.errors import ConfigurationInvalid, OperationsMustAct, UsageWrong
 
 
 @pytest.fixture

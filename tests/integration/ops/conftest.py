@@ -5,14 +5,14 @@ from contextlib import closing
 import pytest
 from typer.testing import CliRunner
 
-from ops.sandbox.process import SandboxProcess
-from ops.sandbox.settings import SandboxSettings
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
-from producer.sync.opening import syncing_for
+from segrelay.ops.sandbox import SandboxProcess
+from segrelay.producer.publish import Publisher
+from segrelay.producer.sync.step import syncing_for
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.sandbox.settings import SandboxSettings
+from segrelay.worker.contract.redis.connection import connect
 from tests.integration.ops.relay import EXIT, Relay
 from tests.warm import WarmProcess
-from worker.contract.redis.connection import connect
 
 LYTICS = """
 [lytics]
@@ -81,7 +81,7 @@ def relay_of_a_sync(relay, sandbox):
         {"_uid": f"u{n:03}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(12)
     ]
     sandbox.post("lytics/profiles", rows)
-    publisher = Publisher(relay.client, relay.settings, doorbell=SilentDoorbell())
+    publisher = Publisher(relay.client, relay.settings, waker=SilentWaker())
     syncing = syncing_for(relay.client, relay.settings, "vip", publisher)
     while syncing.step(forced=not syncing.book.peek().number).more:
         pass

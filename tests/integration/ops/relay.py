@@ -4,18 +4,18 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from ops.status.status import read_status
-from ops.status.totals import KINDS
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
-from producer.publishing.published import PublishOptions
+from segrelay.jsonnet.files import SHIPPED_FOLDER
+from segrelay.ops.status.status import read_status
+from segrelay.ops.status.totals import KINDS
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.node.loading import load
+from segrelay.worker.node.runtime import runtime_for
 from tests.configuration import trigger
-from worker.batch.sending.interrupt_watch import Stop
-from worker.contract.keys import PartitionKeys
-from worker.contract.settings import load_settings
-from worker.jsonnet.files import SHIPPED_FOLDER
-from worker.node.process.loading import load
-from worker.node.process.runtime import runtime_for
 
 CONFIGURATION = """
 [redis]
@@ -114,7 +114,7 @@ class Relay:
         self.close()
 
     def publish(self, *payloads, **options):
-        publisher = Publisher(self.client, self.settings, doorbell=SilentDoorbell())
+        publisher = Publisher(self.client, self.settings, waker=SilentWaker())
         return publisher.publish([orjson.dumps(one) for one in payloads], PublishOptions(**options))
 
     def drain(self):

@@ -4,22 +4,22 @@ from dataclasses import replace
 
 import pytest
 
-from ops.letters.commands import app as dlq
-from ops.main import app
-from ops.state.acts import act_of, note_configuration, perform
-from tests.integration.ops.relay import payload
-from worker.contract import keys
-from worker.contract.patience import FAILOVER_SECONDS
-from worker.contract.redis.acts import (
+from segrelay.ops.dead_letters.commands import app as dlq
+from segrelay.ops.main import app
+from segrelay.ops.state.acts import act_of, note_configuration, perform
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.patience import FAILOVER_SECONDS
+from segrelay.worker.contract.redis.acts import (
     BROKEN_OFF,
     carry_out,
     note_act,
     read_acts,
     read_unfinished,
 )
-from worker.contract.triggers.pauses import read_pauses
-from worker.core.gate import gate_id
-from worker.errors import RedisUnavailable, UsageWrong
+from segrelay.worker.contract.triggers import read_pauses
+from segrelay.worker.core.gate import gate_id
+from segrelay.worker.errors import RedisUnavailable, UsageWrong
+from tests.integration.ops.relay import payload
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@
 import orjson
 import redis
 
-from ops.backfill import commands
-from ops.main import app
+from segrelay.ops.backfill import commands
+from segrelay.ops.main import app
 from tests.integration.ops.moving.dying_redis import StalledRedis
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.bench.redis.ledger_size import CASES, packed
-from ops.main import app
-from ops.status import capacity
+from segrelay.ops.main import app
+from segrelay.ops.status import capacity
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.processes import Sample
+from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.processes.progress import Sample
-from worker.errors import UsageWrong
+from tools.bench.redis.ledger_size import CASES, packed
 
-RESULTS = Path(__file__).parents[3] / "ops/bench/results.md"
+RESULTS = Path(__file__).parents[3] / "tools/bench/results.md"
 
 
 def asked(call):

@@ -8,10 +8,9 @@ from functools import cache
 
 import pytest
 
-from ops.config.init import init
-from ops.embedded.launch import free_port
-from ops.embedded.lifecycle import ensure_running, stop
-from ops.run.supervisor import own_command
+from segrelay.ops.config.commands import init
+from segrelay.ops.embedded.lifecycle import ensure_running, free_port, stop
+from segrelay.ops.run.up import own_command
 from tests.waiting import patient, until
 
 COMMANDS = {

@@ -10,16 +10,16 @@ import random
 import time
 from contextlib import closing
 
-from ops.invented.events import happenings, payloads
+from segrelay.sandbox.people import happenings, payloads
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.node.runtime import runtime_for
 from tests.integration.ops.relay import EXIT
-from worker.batch.sending.interrupt_watch import Stop
-from worker.node.process.runtime import runtime_for
 
 ROUNDS = 4
 EVENTS = 1_500
 MOST_UNITS_PER_EVENT = 15.5
 """An event took 8.6 to 8.9 units when this was written. If the drain became much faster, lower it;
-if it became slower for a good reason, say so in `ops/bench/results.md` and raise it."""
+if it became slower for a good reason, say so in `tools/bench/results.md` and raise it."""
 
 
 def unit_of_work() -> None:

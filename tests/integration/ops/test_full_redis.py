@@ -5,10 +5,10 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from ops.main import app
+from segrelay.ops.main import app
+from segrelay.worker.contract.triggers import read_pauses
+from segrelay.worker.errors import RedisUnavailable
 from tests.integration.ops.relay import ENTER, EXIT, payload
-from worker.contract.triggers.pauses import read_pauses
-from worker.errors import RedisUnavailable
 
 
 @contextmanager
@@ -57,18 +57,22 @@ def test_what_waits_in_a_full_redis_is_discarded_or_moved(relay, ask):
 
 
 @pytest.fixture
-def two_letters(relay, sandbox):
+def two_dead_letters(relay, sandbox):
     sandbox.settings(poison="poisoned", poison_status=200)
     relay.publish(
         payload("ann@example.com", status="poisoned"), payload("ben@example.com", status="poisoned")
     )
     relay.drain()
     assert relay.status()["dead"] == 2
-    return [letter for place in relay.places() for letter in relay.client.hkeys(place.letters)]
+    return [
+        dead_letter
+        for place in relay.places()
+        for dead_letter in relay.client.hkeys(place.dead_letters)
+    ]
 
 
-def test_letters_in_a_full_redis_are_discarded_and_replayed(relay, ask, two_letters):
-    first, second = (letter.decode() for letter in two_letters)
+def test_letters_in_a_full_redis_are_discarded_and_replayed(relay, ask, two_dead_letters):
+    first, second = (dead_letter.decode() for dead_letter in two_dead_letters)
     with full(relay.client):
         assert ask("dlq", "discard", first, "--yes") == {"discarded": 1}
         assert ask("dlq", "replay", second, "--yes")["replayed"] == 1

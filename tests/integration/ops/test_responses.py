@@ -5,16 +5,16 @@ import asyncio
 import orjson
 import pytest
 
-from producer.shipping import shipping_for
+from segrelay.producer.response_export import response_export_for
+from segrelay.worker.adapters.redis.partition import RedisPartition
+from segrelay.worker.batch.partition import Delivery, Intent, Settled, Settlement
+from segrelay.worker.batch.responses import Responses, ResponseStream
+from segrelay.worker.contract.events import Header, pack_profile
+from segrelay.worker.contract.redis.connection import connect_async
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.destinations.api import Answer
 from tests.configuration import lytics, trigger
 from tests.integration.ops.relay import payload
-from worker.adapters.redis.partition import RedisPartition
-from worker.batch.concluding.responses import Responses, ResponseStream
-from worker.batch.partition import Delivery, Note, Settled, Settlement
-from worker.contract.events import Header, pack_profile
-from worker.contract.redis.connection import connect_async
-from worker.contract.words import Direction
-from worker.destinations.api import Answer
 
 TRIGGER = trigger("vip-enter", audiences=["*"], template="enter.jsonnet", response_stream="answers")
 
@@ -28,8 +28,8 @@ def told(relay, sandbox):
     sandbox.settings(lytics={"collect_status": 200})
 
 
-def shipping(relay):
-    return shipping_for(relay.client, relay.settings, "insider")
+def response_export(relay):
+    return response_export_for(relay.client, relay.settings, "insider")
 
 
 def collected(sandbox):
@@ -44,7 +44,7 @@ def test_lytics_is_told_what_became_of_each_delivery(told, sandbox):
     told.publish(payload("Ann@example.com"), payload("bob@example.com"))
     told.drain()
 
-    step = shipping(told).step()
+    step = response_export(told).step()
 
     records = sorted(collected(sandbox), key=lambda record: record["origin"]["email"])
     assert [record["origin"] for record in records] == [
@@ -63,7 +63,7 @@ def test_a_death_is_told_with_its_reason_and_without_the_profile(told, sandbox):
     told.publish(payload("ann@example.com", first_name="Secretina"))
     told.drain()
 
-    shipping(told).step()
+    response_export(told).step()
 
     (record,) = collected(sandbox)
     assert record["response"]["outcome"] == "dead"
@@ -76,7 +76,7 @@ def test_what_needed_no_request_is_not_told(told, sandbox):
     told.publish(payload("ann@example.com"))
     told.drain()
 
-    shipping(told).step()
+    response_export(told).step()
 
     assert len(collected(sandbox)) == 1
 
@@ -86,12 +86,12 @@ def test_a_lytics_that_is_down_holds_up_nothing_and_is_told_later(told, sandbox)
     told.publish(payload("ann@example.com"))
     told.drain()
 
-    step = shipping(told).step()
+    step = response_export(told).step()
 
     assert told.status()["delivered"] == 1
     assert (step.wait_seconds > 0, kept(told), collected(sandbox)) == (True, 1, [])
     sandbox.settings(lytics={"collect_status": 200})
-    shipping(told).step()
+    response_export(told).step()
     assert (kept(told), len(collected(sandbox))) == (0, 1)
 
 
@@ -102,12 +102,12 @@ async def _settled(relay, records):
         client, place, lease_seconds=10, late_seconds=1, retention_seconds=60, owner="me:1 x"
     )
     assert await partition.take()
-    note = Note("n", ())
+    intent = Intent("n", ())
     for first in range(0, records, 1_000):
-        await partition.note(note)
+        await partition.intent(intent)
         await partition.settle(
             Settlement(
-                note_id="n",
+                intent_id="n",
                 responses=[
                     orjson.dumps(["answers", {"origin": {"email": f"p{first + n}"}}])
                     for n in range(1_000)
@@ -124,16 +124,16 @@ def test_the_oldest_go_where_there_are_too_many_and_are_counted(told, sandbox):
     assert 10_000 <= left < 10_200
     assert int(told.client.get(told.places()[0].responseslost)) == 12_000 - left
     assert told.status()["responses"] == {"waiting": left, "lost": 12_000 - left}
-    while shipping(told).step().more:
+    while response_export(told).step().more:
         pass
     assert collected(sandbox)[-1]["origin"] == {"email": "p11999"}
     assert len(collected(sandbox)) == left
 
 
 def test_of_two_steps_at_once_the_second_does_nothing(told):
-    assert shipping(told).book.take()
+    assert response_export(told).book.take()
 
-    assert not shipping(told).step().taken
+    assert not response_export(told).step().taken
 
 
 def test_lytics_gets_the_answer_with_named_headers_and_fields(relay, sandbox):
@@ -151,7 +151,7 @@ def test_lytics_gets_the_answer_with_named_headers_and_fields(relay, sandbox):
     relay.publish(payload("ann@example.com", first_name="Ann"))
     relay.drain()
 
-    shipping(relay).step()
+    response_export(relay).step()
 
     (record,) = collected(sandbox)
     assert record["origin"] == {"email": "ann@example.com", "first_name": "Ann"}
@@ -174,7 +174,7 @@ def test_a_body_of_60_kb_arrives_parsed(told, sandbox):
     ):
         told.client.xadd(place.responses, {"r": record})
 
-    shipping(told).step()
+    response_export(told).step()
 
     records = [record["response"] for record in collected(sandbox)]
     assert [one["body_part"] for one in records] == list(range(1, records[0]["body_parts"] + 1))

@@ -7,8 +7,8 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 import orjson
 import pytest
 
-from ops.completion import COMPLETED
-from ops.main import app
+from segrelay.ops.completion import COMPLETED
+from segrelay.ops.main import app
 from tests.configuration import trigger
 from tests.integration.ops.conftest import LYTICS
 from tests.integration.ops.relay import payload
@@ -115,11 +115,16 @@ def test_on_a_screen_each_command_shows_what_it_prints_elsewhere(shown, sandbox)
 def test_ids_and_times_can_be_copied_from_a_screen(shown, width):
     listed = shown(("dlq", "list"), width).replace(",", " ").split()
 
-    letters = orjson.loads(shown(("dlq", "list", "--json")))
+    dead_letters = orjson.loads(shown(("dlq", "list", "--json")))
 
-    assert len(letters) == 2
-    for letter in letters:
-        assert {letter["id"], letter["last_at"], letter["cause"], letter["trigger"]} <= {*listed}
+    assert len(dead_letters) == 2
+    for dead_letter in dead_letters:
+        assert {
+            dead_letter["id"],
+            dead_letter["last_at"],
+            dead_letter["cause"],
+            dead_letter["trigger"],
+        } <= {*listed}
 
 
 def test_the_shell_completes_names(busy, monkeypatch):

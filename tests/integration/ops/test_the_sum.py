@@ -10,12 +10,12 @@ import orjson
 import pytest
 from redis import Redis
 
-from ops.main import app
-from ops.run.supervisor import own_command
-from ops.status.status import read_status
+from segrelay.ops.main import app
+from segrelay.ops.run.up import own_command
+from segrelay.ops.status.status import read_status
+from segrelay.worker.contract.redis.connection import connect
 from tests.integration.ops.relay import assert_sum, payload
 from tests.warm import WarmProcess
-from worker.contract.redis.connection import connect
 
 
 @pytest.fixture

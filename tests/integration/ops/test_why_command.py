@@ -3,9 +3,9 @@
 import orjson
 import pytest
 
-from ops.main import app
+from segrelay.ops.main import app
+from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
-from worker.errors import UsageWrong
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from contextlib import closing
 
 import pytest
 
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
+from segrelay.producer.publish import Publisher
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import load_settings
 from tests.configuration import configuration, delivery, insider, trigger
-from worker.contract.redis.connection import connect
-from worker.contract.settings import load_settings
 
 
 @pytest.fixture
@@ -34,13 +34,13 @@ def client(redis_url):
 
 
 @pytest.fixture
-def doorbell():
-    return SilentDoorbell()
+def waker():
+    return SilentWaker()
 
 
 @pytest.fixture
-def publisher_of(client, doorbell):
-    return lambda settings: Publisher(client, settings, doorbell=doorbell)
+def publisher_of(client, waker):
+    return lambda settings: Publisher(client, settings, waker=waker)
 
 
 @pytest.fixture

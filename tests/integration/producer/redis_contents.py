@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import orjson
 
-from worker.contract.events import Header, decode_header, decode_profile
-from worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.events import Header, decode_header, decode_profile
+from segrelay.worker.contract.keys import PartitionKeys
 
 
 class Entry(NamedTuple):

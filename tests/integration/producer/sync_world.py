@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import orjson
 
-import templates
-from producer.doorbell import SilentDoorbell
-from producer.events.times import format_time
-from producer.publish import Publisher
-from producer.sync.opening import syncing_for
+from segrelay import templates
+from segrelay.producer.events.values import format_time
+from segrelay.producer.publish import Publisher
+from segrelay.producer.sync.step import syncing_for
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.ledger import Item, Record, pack, unpack
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.words import Direction
 from tests.configuration import DELETE, configuration, credentials, insider, lytics, table, trigger
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.ledger import Item, Record, pack, unpack
-from worker.contract.settings import load_settings
-from worker.contract.words import Direction
 
 ENTERS = "insider/enter.jsonnet"
 AUDIENCE, TRIGGERS = 1, {Direction.ENTER: 2, Direction.EXIT: 3}
@@ -69,7 +69,7 @@ class World:
         path = self._folder / "segrelay.toml"
         path.write_text(f'templates = "{_templates()}"\n' + text)
         self.settings = load_settings(path, environ={})
-        self.publisher = Publisher(self.client, self.settings, doorbell=SilentDoorbell())
+        self.publisher = Publisher(self.client, self.settings, waker=SilentWaker())
 
     def people(self, *rows):
         self.sandbox.post("lytics/profiles", list(rows))

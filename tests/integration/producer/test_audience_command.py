@@ -4,9 +4,9 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.main import app
+from segrelay.ops.main import app
+from segrelay.worker.errors import UsageWrong
 from tests.unit.producer.payload_samples import ENTER, VIP, wrapped
-from worker.errors import UsageWrong
 
 
 @pytest.fixture

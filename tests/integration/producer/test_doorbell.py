@@ -1,4 +1,4 @@
-"""The doorbell with Celery's real broker."""
+"""The wake-up with Celery's real broker."""
 
 import socket
 import time
@@ -8,16 +8,16 @@ import pytest
 from celery.app.defaults import DEFAULTS
 from kombu.transport.redis import Channel
 
-from producer.doorbell import CeleryDoorbell
+from segrelay.producer.wakeups import CeleryWaker
+from segrelay.worker.contract.celery import broker_options
 from tests.waiting import allowed
-from worker.contract.celery.options import broker_options
 
 
 def test_ringing_leaves_a_message_in_the_queue(configure, client):
-    doorbell = CeleryDoorbell(configure())
+    waker = CeleryWaker(configure())
 
-    doorbell.ring("insider", 3, queue="backfill")
-    doorbell.ring("insider", 4, queue="live")
+    waker.wake("insider", 3, queue="backfill")
+    waker.wake("insider", 4, queue="live")
 
     [message] = client.lrange("segrelay.live", 0, -1)
     headers = orjson.loads(message)["headers"]
@@ -30,11 +30,11 @@ def test_ringing_leaves_a_message_in_the_queue(configure, client):
 
 
 def test_a_dead_broker_costs_one_timeout_and_raises_nothing(configure):
-    doorbell = CeleryDoorbell(configure(url="redis://127.0.0.1:1/0"))
+    waker = CeleryWaker(configure(url="redis://127.0.0.1:1/0"))
     begun = time.monotonic()
 
     for partition in range(16):
-        doorbell.ring("insider", partition, queue="live")
+        waker.wake("insider", partition, queue="live")
 
     assert time.monotonic() - begun < allowed(2.5)
 
@@ -42,24 +42,24 @@ def test_a_dead_broker_costs_one_timeout_and_raises_nothing(configure):
 def test_a_broker_that_does_not_answer_costs_little_more_than_its_timeout(configure):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
-        doorbell = CeleryDoorbell(configure(url=url))
+        waker = CeleryWaker(configure(url=url))
         begun = time.monotonic()
 
         for partition in range(16):
-            doorbell.ring("insider", partition, queue="live")
+            waker.wake("insider", partition, queue="live")
 
     assert time.monotonic() - begun < allowed(3)
 
 
 def test_a_broker_that_comes_back_is_rung_again(configure, client):
     clock = [0.0]
-    doorbell = CeleryDoorbell(configure(), now=lambda: clock[0])
-    doorbell.ring("insider", 1, queue="live")
+    waker = CeleryWaker(configure(), now=lambda: clock[0])
+    waker.wake("insider", 1, queue="live")
     client.client_kill_filter(_type="normal", skipme=True)
-    doorbell.ring("insider", 2, queue="live")
+    waker.wake("insider", 2, queue="live")
 
     clock[0] = 60.0
-    doorbell.ring("insider", 3, queue="live")
+    waker.wake("insider", 3, queue="live")
 
     assert client.llen("segrelay.live") >= 2
 

@@ -10,11 +10,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.embedded.lifecycle import ensure_running, stop
-from ops.send.command import send
+from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.send.command import send
+from segrelay.worker.contract.redis.connection import connect
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import wrapped
-from worker.contract.redis.connection import connect
 
 PAYLOADS = 20_000
 KILLS = 3

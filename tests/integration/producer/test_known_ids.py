@@ -3,24 +3,23 @@
 import orjson
 import pytest
 
-from ops.audiences.moving import state_event
-from ops.audiences.people import Person
-from ops.config.redis_look import look_at_redis
-from producer.events.payloads import Payload
-from producer.events.rows import RowMeaning
-from producer.publishing.audiences import AudienceBook, named_audience
-from producer.publishing.published import PublishOptions
+from segrelay.ops.audiences.membership import Person
+from segrelay.ops.audiences.renaming import state_event
+from segrelay.ops.config.commands import look_at_redis
+from segrelay.producer.events.payloads import Payload, RowForm
+from segrelay.producer.publishing.audiences import AudienceStore, named_audience
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import UsageWrong
 from tests.configuration import lytics, table, trigger
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import VIP, WRAPPED
-from worker.contract import keys
-from worker.contract.words import Direction
-from worker.errors import UsageWrong
 
 AT = "2026-11-20T06:00:00Z"
 TIME_US = 1_795_154_400_000_000
 OTHER = "f" * 32
-ROW = RowMeaning("vip", "", "enter", AT)
+ROW = RowForm("vip", "", "enter", AT)
 
 
 def sync(name="vip", **fields):
@@ -104,7 +103,7 @@ def test_an_empty_id_is_none(publisher_of, told, client, told_id):
 
 def test_what_an_event_tells_itself_comes_first(publisher_of, told, client):
     publisher = publisher_of(told(sync(audience_id=VIP)))
-    own = RowMeaning("vip", OTHER, "enter", AT)
+    own = RowForm("vip", OTHER, "enter", AT)
 
     publisher.publish([payload("payload@example.com", id=OTHER)])
     row = Payload(b"", {"email": "row@example.com"}, 1)
@@ -144,7 +143,7 @@ def test_a_former_slug_has_the_id_of_the_new_one(publisher_of, told, client):
 
 def test_an_id_that_was_learned_elsewhere_is_known_a_second_later(client):
     now = 0.0
-    book = AudienceBook(client, now=lambda: now)
+    book = AudienceStore(client, now=lambda: now)
     before = book.id_of("vip")
     client.hset(keys.AUDIENCES, VIP, "vip")
 
@@ -169,7 +168,7 @@ def test_an_audience_is_named_by_slug_former_slug_or_id(client, name, told_id, e
     client.hset(keys.AUDIENCES, VIP, "gold")
     client.hset(keys.RENAMED, "former", "gold")
 
-    found = named_audience(AudienceBook(client), name, told_id, look_up=lambda _: "silver")
+    found = named_audience(AudienceStore(client), name, told_id, look_up=lambda _: "silver")
 
     assert found == expected
 
@@ -186,11 +185,11 @@ def test_an_audience_that_can_not_be_told_is_refused(client, name, told_id, says
     client.hset(keys.AUDIENCES, VIP, "gold")
 
     with pytest.raises(UsageWrong, match=says):
-        named_audience(AudienceBook(client), name, told_id)
+        named_audience(AudienceStore(client), name, told_id)
 
 
 def test_what_a_person_told_is_learned(client):
-    named_audience(AudienceBook(client), "vip", VIP)
+    named_audience(AudienceStore(client), "vip", VIP)
 
     assert client.hget(keys.AUDIENCES, VIP) == b"vip"
 

@@ -11,7 +11,7 @@ import time
 import orjson
 import pytest
 
-from ops.run.supervisor import own_command
+from segrelay.ops.run.up import own_command
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from tests.waiting import allowed, until

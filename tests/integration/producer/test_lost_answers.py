@@ -10,17 +10,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.send.command import send
-from producer.publish import Publisher
-from producer.publishing.published import PublishOptions
-from producer.publishing.quarantine import Quarantine, Selection
-from producer.retrying import retry_records
+from segrelay.ops.send.command import send
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.quarantine import Quarantine, Selection
+from segrelay.producer.retrying import retry_records
+from segrelay.worker.contract.redis import accept
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.errors import RedisUnavailable
 from tests.integration.producer.cutting_proxy import CuttingProxy
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
-from worker.contract.redis import accept
-from worker.contract.redis.connection import connect
-from worker.errors import RedisUnavailable
 
 ACCEPT = hashlib.sha1(accept.SCRIPT.encode(), usedforsecurity=False).hexdigest().encode()
 END_OF_TIME = "9999-12-31T23:59:59-05:00"
@@ -42,10 +42,10 @@ def proxy(redis_url):
 
 
 @pytest.fixture
-def publisher_through(proxy, configure, doorbell, client):
+def publisher_through(proxy, configure, waker, client):
     client.script_load(accept.SCRIPT)
     with closing(connect(proxy.url)) as through:
-        yield Publisher(through, configure(), doorbell=doorbell)
+        yield Publisher(through, configure(), waker=waker)
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_of_what_is_cut_off_amid_one_step_nothing_is_written(proxy, publisher_th
     assert (written, again.accepted, again.repeated) == (0, 60, 0)
 
 
-def test_a_user_of_redis_who_may_send_no_multi_is_told_so(redis_url, configure, doorbell, client):
+def test_a_user_of_redis_who_may_send_no_multi_is_told_so(redis_url, configure, waker, client):
     client.acl_setuser("narrow", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all"])
     client.execute_command("ACL", "SETUSER", "narrow", "-multi")
     address = urlsplit(redis_url)
@@ -123,7 +123,7 @@ def test_a_user_of_redis_who_may_send_no_multi_is_told_so(redis_url, configure, 
             closing(connect(url)) as narrow,
             pytest.raises(RedisUnavailable, match="widen its ACL"),
         ):
-            Publisher(narrow, configure(), doorbell=doorbell).publish(texts(person(1)))
+            Publisher(narrow, configure(), waker=waker).publish(texts(person(1)))
     finally:
         client.acl_deluser("narrow")
 

@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 
-from ops.sandbox.process import SandboxProcess
-from producer.lytics import LyticsApi, Patience, begun_us
+from segrelay.ops.sandbox import SandboxProcess
+from segrelay.producer.lytics import LyticsApi, Patience, begun_us
+from segrelay.worker.contract.settings import LyticsSettings
+from segrelay.worker.contract.settings.values import Secret
+from segrelay.worker.errors import (
+    ConfigurationInvalid,
+    LyticsRefused,
+    LyticsUnavailable,
+    ScanExpired,
+)
 from tests.warm import WarmProcess
-from worker.contract.settings import LyticsSettings
-from worker.contract.settings.values.secrets import Secret
-from worker.errors import ConfigurationInvalid, LyticsRefused, LyticsUnavailable, ScanExpired
 
 TOKEN = "a-token-of-nobody"
 CALM = {"error_shares": {}, "page_token_seconds": 300.0, "status_as_text": False}

@@ -3,16 +3,16 @@
 import orjson
 import pytest
 
-from producer.publish import Publisher, open_publisher
-from producer.publishing.published import PublishOptions
-from producer.publishing.quarantine import Quarantine
+from segrelay.producer.publish import Publisher, open_publisher
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import UsageWrong
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, WRAPPED, wrapped
-from worker.contract.events import Event
-from worker.contract.keys import PartitionKeys, digest_of, partition_of
-from worker.contract.words import Direction
-from worker.errors import UsageWrong
 
 TIME_US = 1_793_527_200_872_199
 
@@ -144,8 +144,8 @@ def test_two_people_whose_ids_are_one_double_stay_two(configure, publisher_of, c
     assert len({entry.header.digest for entry in entries(client)}) == 2
 
 
-def test_a_dry_run_says_what_would_come_of_it_and_writes_nothing(configure, client, doorbell):
-    publisher = Publisher(client, configure(), doorbell=doorbell, dry_run=True)
+def test_a_dry_run_says_what_would_come_of_it_and_writes_nothing(configure, client, waker):
+    publisher = Publisher(client, configure(), waker=waker, dry_run=True)
     stranger = payload(1, segment_events=[{**ENTER, "id": None, "slug": "vipp"}])
     only_id = payload(2, segment_events=[{**ENTER, "slug": None}])
 
@@ -153,7 +153,7 @@ def test_a_dry_run_says_what_would_come_of_it_and_writes_nothing(configure, clie
 
     assert (published.accepted, published.unmatched, published.refused) == (2, 1, 1)
     assert client.keys("*") == []
-    assert doorbell.rang == []
+    assert waker.rang == []
 
 
 def test_what_nobody_thought_of_costs_one_event_and_not_the_others(publisher, client):
@@ -268,17 +268,17 @@ def test_a_large_profile_is_compressed(publisher, client):
     assert entry.profile["big"] == "x" * 100_000
 
 
-def test_the_bell_is_rung_once_until_a_drain_has_begun(publisher, doorbell, client):
+def test_the_bell_is_rung_once_until_a_drain_has_begun(publisher, waker, client):
     partition = partition_of("email:person0@example.com", 16)
 
     first = publisher.publish([payload(0)])
     second = publisher.publish([payload(0)], PublishOptions("backfill"))
-    client.delete(PartitionKeys("insider", partition).bell)
+    client.delete(PartitionKeys("insider", partition).wakeup)
     third = publisher.publish([payload(0)], PublishOptions("backfill"))
 
     assert first.rang == third.rang == (("insider", partition),)
     assert second.rang == ()
-    assert doorbell.rang == [("insider", partition, "live"), ("insider", partition, "backfill")]
+    assert waker.rang == [("insider", partition, "live"), ("insider", partition, "backfill")]
 
 
 def test_a_job_has_a_lane_of_its_own_and_its_deliveries_are_counted(publisher, client):

@@ -2,13 +2,13 @@
 
 import pytest
 
-from producer.publish import Publisher
-from producer.publishing.published import PublishOptions
-from producer.publishing.room import NoRoom, Room, count_waiting
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.writing import NoRoom, Room, count_waiting
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.errors import RedisMismatch, RedisUnavailable
 from tests.integration.producer.redis_contents import counts, entries
 from tests.integration.producer.test_publish import payload
-from worker.contract.redis.connection import connect
-from worker.errors import RedisMismatch, RedisUnavailable
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def test_what_waits_is_counted_by_kind(configure, publisher_of, client):
     assert waiting == [11, 7, 4]
 
 
-def test_without_redis_it_says_so(configure, doorbell):
+def test_without_redis_it_says_so(configure, waker):
     settings = configure(url="redis://127.0.0.1:1/0")
 
     with pytest.raises(RedisUnavailable, match="can't be reached"):
-        Publisher(connect(settings.redis.url), settings, doorbell=doorbell).publish([payload()])
+        Publisher(connect(settings.redis.url), settings, waker=waker).publish([payload()])

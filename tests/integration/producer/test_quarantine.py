@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from producer.publishing.published import PublishOptions
-from producer.publishing.quarantine import NewRecord, Quarantine, Selection
-from producer.retrying import retry_records
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.quarantine import NewRecord, Quarantine, Selection
+from segrelay.producer.retrying import retry_records
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, wrapped

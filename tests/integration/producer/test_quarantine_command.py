@@ -4,10 +4,10 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.quarantine.commands import MASK, app
-from producer.publishing.quarantine import NewRecord, Quarantine
+from segrelay.ops.quarantine import MASK, app
+from segrelay.producer.publishing.quarantine import NewRecord, Quarantine
+from segrelay.worker.errors import UsageWrong
 from tests.unit.producer.payload_samples import ENTER, wrapped
-from worker.errors import UsageWrong
 
 
 @pytest.fixture

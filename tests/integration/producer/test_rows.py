@@ -6,10 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
-from producer.events.payloads import Payload
-from producer.events.rows import RowMeaning, payloads_of
-from producer.publish import Publisher
-from producer.publishing.published import PublishOptions
+from segrelay.producer.events.payloads import Payload, RowForm, payloads_of
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import PublishOptions
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import VIP, WRAPPED
@@ -70,17 +69,17 @@ def undated(document: Any) -> str:
 @pytest.mark.parametrize(
     "membership",
     [
-        RowMeaning("vip", "", "enter", AT),
-        RowMeaning("vip", VIP, "exit", AT),
-        RowMeaning("nobody", "", "enter", AT),
-        RowMeaning("vip", "", "enter", "2099-01-01T00:00:00Z"),
+        RowForm("vip", "", "enter", AT),
+        RowForm("vip", VIP, "exit", AT),
+        RowForm("nobody", "", "enter", AT),
+        RowForm("vip", "", "enter", "2099-01-01T00:00:00Z"),
     ],
 )
 def test_rows_become_what_each_would_by_itself(  # noqa: PLR0917 - fixtures
     configure: Any,
     publisher_of: Any,
     client: Any,
-    membership: RowMeaning,
+    membership: RowForm,
     only: tuple[str, ...],
     identity: str,
 ) -> None:

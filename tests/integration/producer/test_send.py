@@ -9,15 +9,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.audiences.commands import app as audience
-from ops.quarantine.commands import app as quarantine
-from ops.send.command import send
-from producer.publishing.quarantine import Quarantine
+from segrelay.ops.audiences.commands import app as audience
+from segrelay.ops.quarantine import app as quarantine
+from segrelay.ops.send.command import send
+from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.worker.contract.redis.acts import Act
+from segrelay.worker.contract.triggers import TRIGGER, Pause, set_pause
+from segrelay.worker.errors import RedisUnavailable, SourceDamaged, UsageWrong
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
-from worker.contract.redis.acts import Act
-from worker.contract.triggers.pauses import TRIGGER, Pause, set_pause
-from worker.errors import RedisUnavailable, SourceDamaged, UsageWrong
 
 
 def person(number, **entry):

@@ -13,15 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
-from ops.embedded import lifecycle as embedded
-from ops.embedded.launch import free_port
-from ops.run.supervisor import own_command
-from ops.sandbox.process import SandboxProcess
+from segrelay.ops.embedded import lifecycle as embedded
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.run.up import own_command
+from segrelay.ops.sandbox import SandboxProcess
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.connection import connect
 from tests.configuration import configuration, credentials, insider, table, trigger
 from tests.waiting import until
 from tests.warm import WarmProcess, run
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.connection import connect
 
 SECRET = "a-secret-of-nobody"
 CONFIGURATION = configuration(

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from ops.config.redis_look import check_tokens
-from ops.main import app
-from ops.sandbox.process import SandboxProcess
-from worker.contract.settings import load_settings
+from segrelay.ops.config.commands import check_tokens
+from segrelay.ops.main import app
+from segrelay.ops.sandbox import SandboxProcess
+from segrelay.worker.contract.settings import load_settings
 
 SIGN = {"secret": "s", "timestamp_header": "X-Timestamp"}
 SWITCHES = {

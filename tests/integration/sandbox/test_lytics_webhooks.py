@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ops.sandbox.process import SandboxProcess
+from segrelay.ops.sandbox import SandboxProcess
 from tests.waiting import until
 from tests.warm import WarmProcess
 

@@ -5,17 +5,17 @@ from contextlib import contextmanager
 import pytest
 from typer.testing import CliRunner
 
-from ops.config.init import init
-from ops.embedded.lifecycle import ensure_running, stop
-from ops.main import app
-from ops.sandbox.rehearsal import forget_rehearsal, rehearsing
+from segrelay.ops.config.commands import init
+from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.main import app
+from segrelay.ops.sandbox import forget_rehearsal, rehearsing
+from segrelay.worker.contract.own_processes import own_module
+from segrelay.worker.contract.processes import read_processes
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import OperationsMustAct, UsageWrong
 from tests.waiting import until
 from tests.warm import WarmProcess
-from worker.contract.own_processes import own_module
-from worker.contract.processes.workers import read_processes
-from worker.contract.redis.connection import connect
-from worker.contract.settings import load_settings
-from worker.errors import OperationsMustAct, UsageWrong
 
 SANDBOX = "http://127.0.0.1:8901"
 
@@ -140,7 +140,7 @@ def test_a_reset_names_a_process_that_works_on_the_rehearsal(settings, monkeypat
 
 @contextmanager
 def running(*command):
-    process = WarmProcess(own_module("ops.main", *command), process_group=0)
+    process = WarmProcess(own_module("segrelay.ops.main", *command), process_group=0)
     try:
         yield process
     finally:

@@ -15,11 +15,11 @@ import httpx
 import orjson
 import pytest
 
-from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, COLUMNS, PROFILE, UPSERT
-from ops.sandbox.process import SandboxProcess
+from segrelay.ops.sandbox import SandboxProcess
+from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE, COLUMNS, PROFILE, UPSERT
+from segrelay.worker.contract.own_processes import own_module
 from tests.waiting import allowed, until
 from tests.warm import run
-from worker.contract.own_processes import own_module
 
 HEADERS = {"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "t"}
 PATIENCE_SECONDS = 10.0
@@ -250,7 +250,7 @@ def test_a_port_in_use_is_said_and_ends_with_status_1():
         taken.listen()
         port = str(taken.getsockname()[1])
 
-        ended = run(own_module("ops.sandbox.command", "--port", port))
+        ended = run(own_module("segrelay.ops.sandbox", "--port", port))
 
     assert ended.returncode == 1
     assert ended.stderr.decode().startswith(f"port {port} of 127.0.0.1 is in use")
@@ -280,7 +280,7 @@ def _send_and_be_cut(url):
 
 def test_it_ends_with_whoever_started_it():
     starter = (
-        "from ops.sandbox.process import SandboxProcess; import sys, time\n"
+        "from segrelay.ops.sandbox import SandboxProcess; import sys, time\n"
         "process = SandboxProcess()\n"
         "print(process.url, flush=True)\n"
         "time.sleep(60)\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.bench.redis.nodes import deliver
+from tools.bench.redis.nodes import deliver
 
 MOST_TIMES = 1.3
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from segrelay.worker.checks.triggers import check_triggers
+from segrelay.worker.contract.settings import load_settings
 from tests.configuration import configuration, insider, trigger
-from worker.checks.triggers import check_triggers
-from worker.contract.settings import load_settings
 
 CONFIGURATION = configuration(insider(), trigger("deadly", template="deadly.jsonnet"))
 

@@ -5,11 +5,11 @@ from contextlib import closing
 
 import pytest
 
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.node.loading import EVERY_SECONDS, Upkeep
+from segrelay.worker.node.runtime import runtime_for
 from tests.configuration import configuration, endpoint, trigger
-from worker.contract.settings import load_settings
-from worker.jsonnet.renderer import Renderer
-from worker.node.process.runtime import runtime_for
-from worker.node.process.upkeep import EVERY_SECONDS, Upkeep
 
 
 def written(folder, redis_url, *names):

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.own_processes import processors
+from segrelay.worker.contract.settings import Settings, load_settings
+from segrelay.worker.node.loading import load
+from segrelay.worker.node.runtime import runtime_for
 from tests.configuration import configuration as tables
 from tests.configuration import endpoint
-from worker.batch.sending.interrupt_watch import Stop
-from worker.contract.processes.processors import processors
-from worker.contract.settings import Settings, load_settings
-from worker.node.process.loading import load
-from worker.node.process.runtime import runtime_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -57,7 +57,11 @@ def test_a_worker_collects_its_garbage_after_each_drain_and_nobody_else(configur
 
 def test_there_are_two_processes_for_each_core_and_one_more(configuration: Path):
     asked = subprocess.run(
-        [sys.executable, "-c", "from worker.app import app; print(app.conf.worker_concurrency)"],
+        [
+            sys.executable,
+            "-c",
+            "from segrelay.worker.app import app; print(app.conf.worker_concurrency)",
+        ],
         cwd=ROOT,
         env={**os.environ, "SEGRELAY_CONFIG": str(configuration)},
         capture_output=True,

@@ -2,7 +2,7 @@
 
 import time
 
-from ops.invented.events import Happening
+from segrelay.sandbox.people import Happening
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import SHORT, Rig, lines, send, start_worker, status_of, watched
 from tests.waiting import until

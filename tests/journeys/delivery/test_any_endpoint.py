@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from urllib.parse import parse_qs
 
-from ops.invented.events import truth
-from ops.rig.rig import kill_group
+from segrelay.ops.demo.rig import kill_group
+from segrelay.sandbox.people import truth
 from tests.journeys.certificates import server_context, write_certificates
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import SHORT, Rig, invent, lines, send, start_worker, status_of, watched

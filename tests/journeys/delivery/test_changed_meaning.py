@@ -2,7 +2,8 @@
 
 import time
 
-from ops.invented.events import Happening
+from segrelay.sandbox.people import Happening
+from segrelay.worker.contract.settings import load_settings
 from tests.journeys.play import (
     SHORT,
     Rig,
@@ -15,7 +16,6 @@ from tests.journeys.play import (
 )
 from tests.nightly import amount
 from tests.waiting import until
-from worker.contract.settings import load_settings
 
 PEOPLE = amount(300, nightly=3_000)
 

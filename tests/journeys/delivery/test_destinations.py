@@ -3,7 +3,8 @@
 import time
 from collections import Counter
 
-from ops.invented.events import AUDIENCES, Happening, truth
+from segrelay.sandbox.people import AUDIENCES, Happening, truth
+from segrelay.worker.core.backoff import TRIES_ALONE
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import (
     SHORT,
@@ -18,7 +19,6 @@ from tests.journeys.play import (
 )
 from tests.nightly import amount
 from tests.waiting import until
-from worker.core.backoff import TRIES_ALONE
 
 REFUSED = "person7@example.com"
 ENDPOINTS = """\

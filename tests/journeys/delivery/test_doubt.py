@@ -1,6 +1,6 @@
 """`on_ambiguous = "dead_letter"` on the whole system: what is in doubt is never sent again."""
 
-from ops.rig.rig import kill_group
+from segrelay.ops.demo.rig import kill_group
 from tests.journeys.play import SHORT, Rig, invent, lines, send, sent_twice, start_worker, status_of
 from tests.waiting import until
 
@@ -8,9 +8,9 @@ SLOW = {"latency_seconds": 1.5}
 PERSON_DECIDES = 'on_ambiguous = "dead_letter"'
 
 
-def notes(rig):
+def intents(rig):
     """Return how many requests are under way or open."""
-    return sum(rig.client.hlen(place.notes) for place in rig.partitions())
+    return sum(rig.client.hlen(place.intents) for place in rig.partitions())
 
 
 def test_a_worker_killed_in_mid_request_whose_trigger_is_paused_sends_nobody_twice(tmp_path):
@@ -22,7 +22,7 @@ def test_a_worker_killed_in_mid_request_whose_trigger_is_paused_sends_nobody_twi
     ) as rig:
         send(rig, lines(entered))
         worker = start_worker(rig, "--concurrency=2")
-        until(lambda: rig.sandbox.get("summary")["requests"]["total"] >= 2 and notes(rig), 20)
+        until(lambda: rig.sandbox.get("summary")["requests"]["total"] >= 2 and intents(rig), 20)
         kill_group(worker)
         assert rig.command("pause", "trigger:enter").returncode == 0
 
@@ -31,7 +31,7 @@ def test_a_worker_killed_in_mid_request_whose_trigger_is_paused_sends_nobody_twi
             start_worker(rig, "--concurrency=2")
         send(rig, lines(left))
         # Others work, and the killed worker's requests are forgotten: they can't take effect now.
-        until(lambda: not notes(rig) and waits_only_for(rig, "enter"), 60)
+        until(lambda: not intents(rig) and waits_only_for(rig, "enter"), 60)
         assert rig.command("resume", "trigger:enter", "--no-wait").returncode == 0
         rig.wait_until_empty(60)
 

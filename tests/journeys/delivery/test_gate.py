@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from ops.bench.frame.rigs import start_workers
-from ops.bench.gate import LimitPhase, LiveEvents, crowd_rig, figures, publish_crowd
 from tests.journeys.play import Rig, invent, lines, nothing_is_wrong, send, status_of, watched
 from tests.nightly import amount
 from tests.waiting import allowed, patient, until
 from tests.warm import WarmProcess
+from tools.bench.frame.rigs import start_workers
+from tools.bench.gate import LimitPhase, LiveEvents, crowd_rig, figures, publish_crowd
 
 WINDOW_SECONDS = amount(12, nightly=60)
 """What the sandbox takes for a minute."""

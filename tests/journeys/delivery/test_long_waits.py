@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import orjson
 
-from ops.invented.events import Happening
-from ops.moving.carrying import digest_in
+from segrelay.ops.moving.carrying import digest_in
+from segrelay.sandbox.people import Happening
+from segrelay.worker.contract.keys import PartitionKeys
 from tests.journeys.play import SHORT, Rig, lines, publish, start_worker, status_of, watched
 from tests.waiting import until
-from worker.contract.keys import PartitionKeys
 
 RETENTION_SECONDS = 60
 BEFORE_SECONDS = 1_200

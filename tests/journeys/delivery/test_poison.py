@@ -10,8 +10,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.invented.events import Happening, truth
-from ops.rig.rig import kill_group
+from segrelay.ops.demo.rig import kill_group
+from segrelay.sandbox.people import Happening, truth
+from segrelay.worker.adapters.redis.self_pause import KILLS_IN_A_ROW
 from tests.journeys.play import (
     SHORT,
     Rig,
@@ -24,7 +25,6 @@ from tests.journeys.play import (
 )
 from tests.nightly import amount
 from tests.waiting import allowed, until
-from worker.adapters.redis.pausing.streaks import KILLS_IN_A_ROW
 
 ENTER = "insider/enter.jsonnet"
 PEOPLE = 600

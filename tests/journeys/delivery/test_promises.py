@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from ops.invented.events import truth
-from ops.rig.rig import kill_group
+from segrelay.ops.demo.rig import kill_group
+from segrelay.sandbox.people import truth
 from tests.journeys.play import (
     PATH_OF_EXITS,
     SHORT,

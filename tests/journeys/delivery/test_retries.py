@@ -7,6 +7,7 @@ from statistics import median
 
 import pytest
 
+from segrelay.worker.contract.words import BACKFILL, LIVE
 from tests.journeys.play import (
     PATH_OF_EXITS,
     SHORT,
@@ -22,7 +23,6 @@ from tests.journeys.play import (
 )
 from tests.nightly import amount
 from tests.waiting import allowed, until
-from worker.contract.words import BACKFILL, LIVE
 
 ONE_PARTITION = "partitions = 1"
 LATENCY = {"latency_seconds": 0.02}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.invented.events import Happening
+from segrelay.sandbox.people import Happening
 from tests.journeys.play import SHORT, Rig, lines, send, start_worker, status_of, watched
 from tests.waiting import until
 

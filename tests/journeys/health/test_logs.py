@@ -5,8 +5,8 @@ import json
 import httpx
 import pytest
 
-from ops.embedded.launch import free_port
-from ops.invented.events import Happening
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.sandbox.people import Happening
 from tests.journeys.play import SHORT, Rig, lines, stop_worker
 from tests.journeys.receiver import answers
 from tests.waiting import until

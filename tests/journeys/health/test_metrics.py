@@ -3,13 +3,13 @@
 import httpx
 import orjson
 
-from ops.embedded.launch import free_port
-from ops.metrics.comparison import differences, parse_metrics, sum_metric
-from ops.rig.rig import kill_group
+from segrelay.ops.demo.rig import kill_group
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.metrics.comparison import differences, parse_metrics, sum_metric
+from segrelay.worker.contract.processes import METRICS, read_seen
 from tests.journeys.judging import glimpsed
 from tests.journeys.play import SHORT, Rig, invent, lines, send, start_worker, stop_worker
 from tests.waiting import until
-from worker.contract.processes.companions import METRICS, read_seen
 
 TOKEN = "a-token-of-nobody"
 CONFIGURATION = """

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from ops.rig.rig import kill_group
+from segrelay.ops.demo.rig import kill_group
 from tests.journeys.judging import WELL_SECONDS, entrances, glimpsed, ill_of, well
 from tests.journeys.play import SHORT, Rig, start_worker
 from tests.waiting import until

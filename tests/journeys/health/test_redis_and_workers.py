@@ -2,7 +2,7 @@
 
 import socket
 
-from ops.embedded.launch import free_port
+from segrelay.ops.embedded.lifecycle import free_port
 from tests.configuration import table
 from tests.journeys.judging import ill_of, well
 from tests.journeys.play import SHORT, Rig, start_worker, stop_worker

@@ -2,7 +2,7 @@
 
 import httpx
 
-from ops.rig.rig import kill_group
+from segrelay.ops.demo.rig import kill_group
 from tests.journeys.health.staging import receive, staged
 from tests.journeys.judging import WELL_SECONDS, entrances, glimpsed
 from tests.journeys.play import start_worker

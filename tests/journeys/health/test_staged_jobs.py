@@ -2,7 +2,7 @@
 
 import orjson
 
-from ops.rig.rig import kill_group
+from segrelay.ops.demo.rig import kill_group
 from tests.journeys.health.staging import staged
 from tests.journeys.judging import NAMED_SECONDS
 from tests.journeys.play import start_worker, stop_worker

@@ -5,9 +5,9 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
-from ops.embedded import lifecycle as embedded
-from ops.rig.rig import kill_group
-from ops.run.supervisor import own_command
+from segrelay.ops.demo.rig import kill_group
+from segrelay.ops.embedded import lifecycle as embedded
+from segrelay.ops.run.up import own_command
 from tests.journeys.health.staging import SHIPPED, TEMPLATE, staged
 from tests.journeys.play import await_ready, start_worker, stop_worker
 from tests.waiting import until

@@ -4,11 +4,11 @@ import shutil
 import time
 from contextlib import contextmanager
 
+from segrelay.worker.contract.processes import LIFE_MS
 from tests.journeys.health.staging import staged
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged
 from tests.journeys.play import start_worker
 from tests.waiting import until
-from worker.contract.processes.workers import LIFE_MS
 
 
 @contextmanager

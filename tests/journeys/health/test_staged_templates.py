@@ -2,11 +2,11 @@
 
 import time
 
+from segrelay.worker.node.loading import EVERY_SECONDS
 from tests.journeys.health.staging import SHIPPED, TEMPLATE, staged
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, well
 from tests.journeys.play import SHORT, Rig, send, start_worker
 from tests.waiting import until
-from worker.node.process.upkeep import EVERY_SECONDS
 
 FAILING = """
 local event = import "lytemplates.libsonnet";

@@ -10,7 +10,7 @@ import subprocess
 import termios
 import threading
 
-from ops.run.supervisor import own_command
+from segrelay.ops.run.up import own_command
 from tests.journeys.play import SHORT, Rig, invent, lines, send, start_worker
 from tests.waiting import until
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from ops.invented.events import AUDIENCES, Happening
+from segrelay.sandbox.people import AUDIENCES, Happening
 from tests.journeys.play import (
     Rig,
     invent,

@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.sandbox.lytics.account import audience_id
+from segrelay.sandbox.lytics.account import audience_id
 from tests.journeys.play import SHORT, Rig, publish, start_worker, status_of
 from tests.waiting import until
 

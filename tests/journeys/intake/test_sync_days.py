@@ -7,18 +7,18 @@ from itertools import cycle
 
 import pytest
 
-from ops.sandbox.process import SandboxProcess
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
-from producer.sync.book import SyncBook
-from producer.sync.run import Phase
+from segrelay.ops.sandbox import SandboxProcess
+from segrelay.producer.publish import Publisher
+from segrelay.producer.sync.run import Phase
+from segrelay.producer.sync.store import SyncStore
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from segrelay.worker.node.runtime import runtime_for
 from tests.integration.producer.sync_world import World, person
 from tests.nightly import amount
 from tests.warm import WarmProcess
-from worker.batch.sending.interrupt_watch import Stop
-from worker.contract.redis.connection import connect
-from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
-from worker.node.process.runtime import runtime_for
 
 DAYS = amount(10, nightly=50)
 PEOPLE = 400
@@ -40,7 +40,7 @@ class Crash(BaseException):
     """The process is gone, wherever it was."""
 
 
-class FrailBook(SyncBook):
+class FrailBook(SyncStore):
     """Its process dies now and then, before or behind a saving."""
 
     def __init__(self, client, name, partitions, dies):
@@ -57,7 +57,7 @@ class FrailPublisher(Publisher):
     """Its process dies now and then, before or behind a write."""
 
     def __init__(self, client, settings, dies):
-        super().__init__(client, settings, doorbell=SilentDoorbell())
+        super().__init__(client, settings, waker=SilentWaker())
         self._dies = dies
 
     def publish_members(self, *arguments):

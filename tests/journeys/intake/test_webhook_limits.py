@@ -12,7 +12,7 @@ import httpx
 import orjson
 import pytest
 
-from ops.embedded.launch import free_port
+from segrelay.ops.embedded.lifecycle import free_port
 from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, start_worker, status_of
 from tests.journeys.receiver import answers
 from tests.waiting import allowed, until

@@ -10,9 +10,9 @@ import httpx
 import orjson
 import pytest
 
-from ops.embedded.launch import free_port
-from ops.rig.rig import wait_for_receiver
-from ops.state.identity_changes import read_renamed_people
+from segrelay.ops.demo.rig import wait_for_receiver
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.state.identity_changes import read_renamed_people
 from tests.integration.ops.person.test_erased_person import dumps, everything
 from tests.integration.ops.person.test_erased_person import needles as needles_of
 from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, start_worker, status_of

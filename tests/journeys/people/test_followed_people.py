@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from ops.rig.rig import kill_group
-from ops.state.identity_changes import read_renamed_people
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
+from segrelay.ops.demo.rig import kill_group
+from segrelay.ops.state.identity_changes import read_renamed_people
+from segrelay.producer.publish import Publisher
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.contract import keys
 from tests.journeys.people.test_renamed_people import members_by_ledger, new, old
 from tests.journeys.play import SHORT, Rig, start_worker, status_of
 from tests.nightly import amount
-from worker.contract import keys
 
 PEOPLE, CHANGERS = amount(500, nightly=5_000), amount(100, nightly=1_000)
 KILLS = 5
@@ -77,7 +77,7 @@ def wave(story, number):
 def test_people_who_change_their_address_are_renamed_by_workers_that_are_killed(tmp_path):
     story = Story()
     with Rig(tmp_path, delivery_lines=SHORT, destination_lines='stable = "_uid"') as rig:
-        publisher = Publisher(rig.client, rig.settings, doorbell=SilentDoorbell())
+        publisher = Publisher(rig.client, rig.settings, waker=SilentWaker())
         publisher.publish([story.event(person, old(person), VIP) for person in range(PEOPLE)])
         worker = start_worker(rig)
         rig.wait_until_empty(120)

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from ops.rig.rig import kill_group
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
+from segrelay.ops.demo.rig import kill_group
+from segrelay.producer.publish import Publisher
+from segrelay.producer.wakeups import SilentWaker
 from tests.journeys.play import SHORT, Rig, start_worker, status_of, watched
 from tests.nightly import amount
 from tests.waiting import until
@@ -27,7 +27,7 @@ class Traffic:
 
     def __init__(self, rig, seed):
         self._rng = random.Random(seed)
-        self._publisher = Publisher(rig.client, rig.settings, doorbell=SilentDoorbell())
+        self._publisher = Publisher(rig.client, rig.settings, waker=SilentWaker())
         self._over = threading.Event()
         self.inside = {}
 

@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 
 import orjson
 
-from ops.rig.rig import kill_group
-from ops.state.ledger import Names, read_records
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
+from segrelay.ops.demo.rig import kill_group
+from segrelay.ops.state.person import Names, read_records
+from segrelay.producer.publish import Publisher
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
+from segrelay.worker.contract.words import Direction
 from tests.journeys.play import SHORT, Rig, start_worker, status_of
 from tests.nightly import amount
 from tests.waiting import until
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of, partition_of
-from worker.contract.words import Direction
 
 PEOPLE = amount(800, nightly=10_000)
 KILLS = amount(4, nightly=5)
@@ -63,7 +63,7 @@ def test_insider_and_the_ledger_agree_after_a_file_of_renames_that_was_killed(tm
     file.write_text("old,new\n" + "".join(f"{old(n)},{new(n)}\n" for n in everybody))
     command = ("person", "rename", "--file", str(file), "--rate", "60000", "--json")
     with Rig(tmp_path, delivery_lines=SHORT) as rig:
-        publisher = Publisher(rig.client, rig.settings, doorbell=SilentDoorbell())
+        publisher = Publisher(rig.client, rig.settings, waker=SilentWaker())
         tell(publisher, map(old, everybody), SLUG)
         start_worker(rig)
         rig.wait_until_empty(120)
@@ -103,7 +103,7 @@ def test_a_renaming_survives_an_outage_a_process_that_stands_still_and_a_restart
     file.write_text("".join(f"{old(n)},{new(n)}\n" for n in everybody))
     command = ("person", "rename", "--file", str(file), "--rate", "60000", "--json")
     with Rig(tmp_path, delivery_lines=SHORT) as rig:
-        publisher = Publisher(rig.client, rig.settings, doorbell=SilentDoorbell())
+        publisher = Publisher(rig.client, rig.settings, waker=SilentWaker())
         tell(publisher, map(old, everybody), SLUG)
         start_worker(rig)
         rig.wait_until_empty(120)

@@ -6,19 +6,19 @@ from contextlib import suppress
 import pytest
 from redis.crc import key_slot
 
-from ops.embedded.cluster import LocalCluster
-from ops.state.opened import compared
+from segrelay.ops.embedded.topologies import LocalCluster
+from segrelay.ops.state.opened import compared
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import wait_ready
+from segrelay.worker.contract.redis.url import patience_seconds
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import RedisUnavailable
 from tests.configuration import configuration
 from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
 from tests.journeys.redis.test_sentinel import beside, succeeds
 from tests.nightly import amount
 from tests.waiting import until
-from worker.contract import keys
-from worker.contract.redis.connection import wait_ready
-from worker.contract.redis.url import patience_seconds
-from worker.contract.settings import load_settings
-from worker.errors import RedisUnavailable
 
 LATENCY = {"latency_seconds": 0.02}
 ROWS = amount(1_200, nightly=3_000)

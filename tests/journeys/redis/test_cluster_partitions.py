@@ -4,7 +4,11 @@ from collections import Counter
 
 from redis.crc import key_slot
 
-from ops.rig.rig import DESTINATION, kill_group
+from segrelay.ops.demo.rig import DESTINATION, kill_group
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.redis.connection import servers_of
 from tests.journeys.play import invent, lines, nothing_is_wrong
 from tests.journeys.redis import test_cluster
 from tests.journeys.redis.test_cluster import lose_a_master
@@ -12,10 +16,6 @@ from tests.journeys.redis.test_partitions import change, numbering
 from tests.journeys.redis.test_sentinel import beside, succeeds
 from tests.nightly import amount
 from tests.waiting import until
-from worker.contract import keys
-from worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
-from worker.contract.numbering import Numbering
-from worker.contract.redis.connection import servers_of
 
 cluster, rig = test_cluster.cluster, test_cluster.rig
 STRANGERS = amount(5_000, nightly=1_000_000)

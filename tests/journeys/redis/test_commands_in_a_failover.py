@@ -3,13 +3,13 @@
 import orjson
 import pytest
 
-from ops.embedded.sentinels import Sentinels
+from segrelay.ops.embedded.topologies import Sentinels
+from segrelay.worker.contract.redis.acts import DONE, read_acts
 from tests.journeys.intake.test_backfill import AS_OF, write_rows
 from tests.journeys.play import SHORT, Rig, start_worker, status_of
 from tests.journeys.redis.test_sentinel import REPLICAS, beside, succeeds, take_over
 from tests.nightly import amount
 from tests.waiting import until
-from worker.contract.redis.acts import DONE, read_acts
 
 PEOPLE = amount(1_500, nightly=6_000)
 EMAILS = [f"row{number}@example.com" for number in range(PEOPLE)]

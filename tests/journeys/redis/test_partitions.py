@@ -7,14 +7,14 @@ from collections import Counter
 
 import orjson
 
-from ops.rig.rig import DESTINATION, kill_group
+from segrelay.ops.demo.rig import DESTINATION, kill_group
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.partitions import Numbering
 from tests.journeys.lytics_relay import arrived, relaying
 from tests.journeys.play import status_of
 from tests.nightly import amount
 from tests.waiting import until
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.numbering import Numbering
 
 STRANGERS = amount(8_000, nightly=300_000)
 """Profiles of whom nothing comes: their records keep the command busy."""

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from ops.embedded.launch import free_port
-from ops.embedded.sentinels import Sentinels
-from ops.invented.events import payloads
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded.topologies import Sentinels
+from segrelay.sandbox.people import payloads
 from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
 from tests.nightly import amount

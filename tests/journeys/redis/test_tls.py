@@ -7,17 +7,16 @@ import httpx
 import pytest
 from celery import Celery
 
-from ops.embedded.cluster import LocalCluster
-from ops.embedded.launch import free_port
-from ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.embedded.lifecycle import ensure_running, free_port, stop
+from segrelay.ops.embedded.topologies import LocalCluster
+from segrelay.worker.contract.celery import broker_options
+from segrelay.worker.contract.redis.connection import connect, wait_ready
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import RedisUnavailable
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, send, start_worker
 from tests.redis_user import PASSWORD, make_user
 from tests.tls import Certificates, TlsRelay
 from tests.waiting import until
-from worker.contract.celery.options import broker_options
-from worker.contract.redis.connection import connect, wait_ready
-from worker.contract.settings import load_settings
-from worker.errors import RedisUnavailable
 
 HERE = "IP:127.0.0.1"
 MORE = """

@@ -10,13 +10,13 @@ import httpx
 import orjson
 import pytest
 
-from ops.invented.events import Happening
+from segrelay.sandbox.people import Happening
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.ledger import RECORD_FORMAT
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, send, start_worker
 from tests.journeys.play import status_of as status
 from tests.releases.redis_copy import load_copy
 from tests.waiting import until
-from worker.contract import keys
-from worker.contract.ledger import RECORD_FORMAT
 
 RELEASES = sorted((Path(__file__).parents[2] / "releases").glob("*.json.gz"))
 WRITTEN_BY_ANOTHER = (
@@ -93,7 +93,7 @@ def test_nothing_is_taken_over_while_a_worker_of_the_earlier_version_runs(rig):
         ("segrelay:job:load", keys.job("load")),
         ("segrelay:job:load:bad", keys.job_bad_rows("load")),
         ("segrelay:sync:vips", keys.sync("vips")),
-        ("segrelay:sync:vips:bell", keys.bell(keys.sync("vips"))),
+        ("segrelay:sync:vips:bell", keys.wakeup(keys.sync("vips"))),
         ("segrelay:responses:insider", keys.responses("insider")),
     ],
 )

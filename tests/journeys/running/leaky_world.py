@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import orjson
 
-from ops.embedded.launch import free_port
-from ops.rig.rig import Rig
+from segrelay.ops.demo.rig import Rig
+from segrelay.ops.embedded.lifecycle import free_port
 from tests.warm import WarmProcess
 
 NAME = "Quetzalina"

@@ -8,9 +8,9 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from ops.chaos.plan import Disruption, Plan
-from ops.chaos.run import ChaosRun
 from tests.warm import WarmProcess
+from tools.chaos.plan import Disruption, Plan
+from tools.chaos.run import ChaosRun
 
 SMALL = {
     "--events": 4_000,
@@ -105,7 +105,7 @@ def run(options: dict[str, object]) -> dict[str, object]:
     words = [str(word) for pair in options.items() for word in pair]
 
     done = subprocess.run(
-        [sys.executable, "-m", "ops.chaos", "--json", *words],
+        [sys.executable, "-m", "tools.chaos", "--json", *words],
         capture_output=True,
         timeout=60 * options["--minutes"] + 60,
         check=False,

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from ops.chaos.plan import Disruption
 from tests.journeys.running.test_chaos import BROKEN, short_chaos
+from tools.chaos.plan import Disruption
 
 
 def test_a_short_chaos_in_a_cluster_breaks_no_promise(tmp_path):

@@ -15,12 +15,12 @@ import redis
 import yaml
 from celery import Celery
 
-from ops.embedded.launch import free_port
-from ops.run.supervisor import own_command
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.run.up import own_command
+from segrelay.worker.contract.processes import read_processes
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import load_settings
 from tests.waiting import until
-from worker.contract.processes.workers import read_processes
-from worker.contract.redis.connection import connect
-from worker.contract.settings import load_settings
 
 ROOT = Path(__file__).parents[3]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]

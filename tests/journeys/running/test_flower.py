@@ -12,17 +12,17 @@ import httpx
 import pytest
 from celery import Celery
 
-from ops.embedded.launch import free_port
-from ops.run.supervisor import own_command
-from producer.publish import Publisher
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.run.up import own_command
+from segrelay.producer.publish import Publisher
+from segrelay.worker.contract.celery import broker_options
+from segrelay.worker.contract.processes import read_processes
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import load_settings
 from tests.configuration import configuration as settings_text
 from tests.configuration import endpoint, table, trigger
 from tests.waiting import until
 from tests.warm import WarmProcess, run
-from worker.contract.celery.options import broker_options
-from worker.contract.processes.workers import read_processes
-from worker.contract.redis.connection import connect
-from worker.contract.settings import load_settings
 
 PASSWORD = "a, long: password"
 PAYLOAD = (
@@ -212,7 +212,7 @@ def command_line(process):
         text=True,
         check=True,
     )
-    assert "ops.main" in shown.stdout
+    assert "segrelay.ops.main" in shown.stdout
     return shown.stdout
 
 

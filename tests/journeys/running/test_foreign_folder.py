@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ops.embedded.launch import free_port
-from ops.run.supervisor import own_command
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.run.up import own_command
 from tests.configuration import configuration, credentials, insider, trigger
 from tests.journeys.judging import entrances
 from tests.journeys.receiver import Receiver, answers

@@ -15,7 +15,9 @@ import orjson
 import pytest
 from celery import Celery
 
-from ops.metrics.page import MetricsPage
+from segrelay.ops.metrics.page import MetricsPage
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.celery import broker_options
 from tests.journeys.append_only_file import commands_of
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import await_ready, status_of
@@ -36,8 +38,6 @@ from tests.journeys.running.leaky_world import (
 )
 from tests.waiting import until
 from tests.warm import WarmProcess
-from worker.contract import keys
-from worker.contract.celery.options import broker_options
 
 
 @pytest.fixture

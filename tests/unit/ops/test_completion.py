@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from ops.terminal.lazy import LazyCommand, LazyGroup
+from segrelay.ops.terminal.lazy import LazyCommand, LazyGroup
 
 TABLE = {
     "start": LazyCommand("no.such.module:start", "Start it.", "Run"),
@@ -34,7 +34,7 @@ def test_the_name_of_a_command_is_completed_without_loading_any_command() -> Non
 
 def test_the_help_loads_no_library_that_only_commands_need() -> None:
     heavy = ("celery", "httpx", "pydantic", "redis", "rich", "structlog")
-    script = f"import sys, ops.main; print([one for one in {heavy} if one in sys.modules])"
+    script = f"import sys, segrelay.ops.main; print([one for one in {heavy} if one in sys.modules])"
 
     done = subprocess.run(
         [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True

@@ -10,8 +10,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from worker.checks.triggers import check_triggers
-from worker.contract.settings import load_settings
+from segrelay.worker.checks.triggers import check_triggers
+from segrelay.worker.contract.settings import load_settings
 
 FOLDER = Path(__file__).parents[3] / "ops/kubernetes"
 VERSION = "1.33"

@@ -4,8 +4,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.main import COMMANDS, app
-from ops.terminal.lazy import load
+from segrelay.ops.main import COMMANDS, app
+from segrelay.ops.terminal.lazy import load
 
 
 def run(*arguments, env=None):

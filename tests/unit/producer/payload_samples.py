@@ -2,9 +2,9 @@
 
 import copy
 
-from producer.events.payloads import ReadingRules, Refused, events_of, load
-from worker.contract.words import Refusal
-from worker.errors import PayloadRefused
+from segrelay.producer.events.payloads import ReadingRules, Refused, events_of, load
+from segrelay.worker.contract.words import Refusal
+from segrelay.worker.errors import PayloadRefused
 
 NOW_US = 1_793_527_210_000_000
 VIP = "0123456789abcdef0123456789abcdef"

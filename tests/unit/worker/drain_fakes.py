@@ -6,12 +6,7 @@ from typing import Any
 
 import orjson
 
-from tests.fakes.fake_partition import FakePartition
-from tests.unit.worker.fake_insider import ATTRIBUTE
-from tests.unit.worker.processes import Process
-from worker.batch.letters import Obituary
-from worker.batch.partition import Note, ReadEntries, ReadRange
-from worker.jsonnet.rendered import (
+from segrelay.jsonnet.rendered import (
     Asserted,
     Engine,
     Killed,
@@ -20,6 +15,11 @@ from worker.jsonnet.rendered import (
     Template,
     TemplateFailed,
 )
+from segrelay.worker.batch.dead_letters import Failure
+from segrelay.worker.batch.partition import Intent, ReadEntries, ReadRange
+from tests.fakes.fake_partition import FakePartition
+from tests.unit.worker.fake_insider import ATTRIBUTE
+from tests.unit.worker.processes import Process
 
 DEATHS_IN_A_ROW = 500
 
@@ -63,21 +63,21 @@ class FakeStreaks:
         self.paused = paused
         self.streaks: dict[str, tuple[str, int]] = {}
 
-    async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
+    async def may_die(self, trigger: str, failure: Failure, count: int) -> int:
         cause, before = self.streaks.get(trigger, ("", 0))
-        before = before if cause == obituary.cause else 0
+        before = before if cause == failure.cause else 0
         may = max(0, min(count, DEATHS_IN_A_ROW - before))
-        self.streaks[trigger] = (obituary.cause, before + may)
+        self.streaks[trigger] = (failure.cause, before + may)
         if before + may >= DEATHS_IN_A_ROW:
-            self.paused[trigger] = obituary.cause
+            self.paused[trigger] = failure.cause
             del self.streaks[trigger]
         return may
 
     async def broken(self, trigger: str) -> None:
         self.streaks.pop(trigger, None)
 
-    async def pause(self, trigger: str, obituary: Obituary) -> None:
-        self.paused.setdefault(trigger, obituary.cause)
+    async def pause(self, trigger: str, failure: Failure) -> None:
+        self.paused.setdefault(trigger, failure.cause)
 
     async def stop(self, trigger: str, reason: str) -> None:
         self.paused.setdefault(trigger, reason)
@@ -193,8 +193,8 @@ class SlowPartition(FakePartition):
             raise self.read_error
         return await super().read(ranges)
 
-    async def note(self, note: Note) -> int:
-        now_ms = await super().note(note)
+    async def intent(self, intent: Intent) -> int:
+        now_ms = await super().intent(intent)
         await asyncio.sleep(self.note_seconds)
         return now_ms
 

@@ -16,6 +16,20 @@ from typing import Any, Self
 
 import orjson
 
+from segrelay.jsonnet.rendered import Template
+from segrelay.worker.batch.batch import CanaryShares
+from segrelay.worker.batch.delivery import Route
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.state import Tally
+from segrelay.worker.contract.events import Header, pack_profile
+from segrelay.worker.contract.keys import digest_of, split_stream_name, without_lane
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.triggers import NO_RENAMES, Renames
+from segrelay.worker.contract.words import Direction, kind_of_lane
+from segrelay.worker.destinations.api import Answer, ShapingRules
+from segrelay.worker.destinations.insider.api import InsiderApi
+from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest
+from segrelay.worker.drain import Drain, Limits
 from tests.fakes.fake_partition import FakePartition
 from tests.fakes.fake_recognizer import FakeRecognizer
 from tests.fakes.fake_sender import FakeSender
@@ -50,20 +64,6 @@ from tests.unit.worker.processes import (
     task_of_a_process,
 )
 from tests.unit.worker.virtual_time import VirtualLoop
-from worker.batch.canary_shares import CanaryShares
-from worker.batch.route import Route
-from worker.batch.sending.interrupt_watch import Stop
-from worker.batch.state import Tally
-from worker.contract.events import Header, pack_profile
-from worker.contract.keys import digest_of, split_stream_name, without_lane
-from worker.contract.redis.accept import NewDelivery
-from worker.contract.triggers.renames import NO_RENAMES, Renames
-from worker.contract.words import Direction, kind_of_lane
-from worker.destinations.api import Answer, ShapingRules
-from worker.destinations.insider.api import InsiderApi
-from worker.destinations.sending import NoAnswer, OutgoingRequest
-from worker.drain import Drain, Limits
-from worker.jsonnet.rendered import Template
 
 START_MS = 1_764_000_000_000
 BEFORE_US = 1_763_900_000_000_000
@@ -193,9 +193,9 @@ class World:
         if task.cancelled():
             assert process.dead
             return None
-        tally, ring = task.result()
+        tally, wake = task.result()
         self.tallies.append(tally)
-        return tally, ring
+        return tally, wake
 
     def drain_of(self, process: Process, stop: Stop) -> Drain:
         partition = SlowPartition(self.store, lease_seconds=LEASE_SECONDS)
@@ -258,13 +258,13 @@ class World:
         return reply.answer
 
     def _sending(self, request: OutgoingRequest) -> Sending:
-        note = NOTE.get()
+        intent = NOTE.get()
         root = orjson.loads(request.body)
         users = tuple(root.pop("users"))
         return Sending(
-            places=tuple(row.place for row in note.deliveries),
-            digest_of_place={row.place: row.digest for row in note.deliveries},
-            digests=frozenset(row.digest for row in note.deliveries),
+            places=tuple(row.place for row in intent.deliveries),
+            digest_of_place={row.place: row.digest for row in intent.deliveries},
+            digests=frozenset(row.digest for row in intent.deliveries),
             url=request.url,
             users=users,
             root=root,
@@ -371,8 +371,8 @@ def event(
     return NewDelivery(lane, trigger, header, pack_profile(orjson.dumps(text)))
 
 
-def letters(world: World) -> list[dict[str, Any]]:
-    return [orjson.loads(text) for text in world.store.letters.values()]
+def dead_letters(world: World) -> list[dict[str, Any]]:
+    return [orjson.loads(text) for text in world.store.dead_letters.values()]
 
 
 def members(world: World, audience: str = "vip") -> set[str]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
-from worker.contract.keys import digest_of
-from worker.core.verdicts import Verdict
-from worker.destinations.api import Answer
-from worker.destinations.http import HttpApi
-from worker.destinations.insider.api import InsiderApi
-from worker.destinations.sending import NoAnswer, Silence
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.core.verdicts import Verdict
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.http import HttpApi
+from segrelay.worker.destinations.insider.api import InsiderApi
+from segrelay.worker.destinations.sending import NoAnswer, Silence
 
 ATTRIBUTE = "lytics_computed_attr"
 UPSERT = "https://unification.useinsider.com/api/user/v1/upsert"

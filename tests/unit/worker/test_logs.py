@@ -8,7 +8,7 @@ from contextlib import redirect_stderr
 import pytest
 import structlog
 
-from worker import logs
+from segrelay.worker import logs
 
 
 class Terminal(io.StringIO):

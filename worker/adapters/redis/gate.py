@@ -11,12 +11,12 @@ import orjson
 import redis
 import redis.asyncio
 
-from worker.adapters.redis import scripts
-from worker.contract import keys
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import digest, run_script
-from worker.contract.settings import Authorization, Destination
-from worker.core.gate import (
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scripts import digest, run_script
+from segrelay.worker.contract.settings import Authorization, Destination
+from segrelay.worker.core.gate import (
     MICROSECONDS,
     POLICY,
     UNSENT,
@@ -33,7 +33,7 @@ from worker.core.gate import (
     gate_id,
     heard,
 )
-from worker.core.verdicts import Verdict
+from segrelay.worker.core.verdicts import Verdict
 
 NO_CREDENTIALS: Final = "none"
 _FIRST: Final = "first|"
@@ -64,7 +64,7 @@ class Probes:
 
 
 class RedisGate:
-    """Keeps a gate in Redis; see `worker.core.gate.Gate`.
+    """Keeps a gate in Redis; see `segrelay.worker.core.gate.Gate`.
 
     Args:
         client: Repeats nothing by itself.

@@ -2,20 +2,23 @@
 
 Rendering holds the event loop; the thread goes on. Its clock is CLOCK_BOOTTIME, which goes on while
 the process or the machine is stopped, so that a lease that lapsed meanwhile is never believed in.
+
+`SystemClock`: the clock of a drain.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import Final, Self
 
 import redis
 
-from worker.adapters.redis import scripts
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.connection import redis_errors
-from worker.errors import RedisUnavailable
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.errors import RedisUnavailable
 
 RENEW_SECONDS: Final = 2.0
 
@@ -27,7 +30,7 @@ def boottime_seconds() -> float:
 
 
 class ThreadedLease:
-    """Renews a lease from a thread; see `worker.batch.sending.interrupt_watch.Lease`.
+    """Renews a lease from a thread; see `segrelay.worker.batch.send.Lease`.
 
     It is made before the lease is taken, and so knows a time from which the lease holds.
 
@@ -81,3 +84,15 @@ class ThreadedLease:
             self._until = asked + self._lease_seconds
         else:
             self._lost = True
+
+
+class SystemClock:
+    """The clock of a drain: it tells CLOCK_BOOTTIME, and sleeps on the event loop."""
+
+    def seconds(self) -> float:
+        """Return the seconds since the machine started; see `boottime_seconds`."""
+        return boottime_seconds()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        await asyncio.sleep(seconds)

@@ -1,38 +1,188 @@
-"""`RedisPartition`: a partition as Redis keeps it; the scripts' arguments are put together here."""
+"""`RedisPartition`: a partition as Redis keeps it; the scripts' arguments are put together here.
+
+The arguments of the scripts that settle and replace deliveries.
+
+The present partitions of profiles, for workers that still hold a partition of a former number.
+
+A worker that stood still meanwhile may still have to repair what its last request did.
+"""
 
 from __future__ import annotations
 
 import secrets
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import orjson
 import redis.asyncio
 
-from worker.adapters.redis import scripts
-from worker.adapters.redis.partition_calls import carry_call, settle_call
-from worker.adapters.redis.renumbered import places_of
-from worker.adapters.redis.scripts import until_confirmed
-from worker.batch.partition import (
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.adapters.redis.scripts import until_confirmed
+from segrelay.worker.batch.partition import (
     Delivery,
     Hold,
+    Intent,
     LedgerText,
-    Note,
     ReadEntries,
     ReadRange,
     Release,
     Replacement,
+    Settled,
     Settlement,
     TakenPartition,
 )
-from worker.contract.events import read_header
-from worker.contract.keys import REACHED_KEPT, PartitionKeys, split_stream_name
-from worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
-from worker.contract.redis.accept import SCRIPT as ACCEPT
-from worker.contract.redis.connection import redis_errors
-from worker.core.backoff import Setback, Wait
-from worker.errors import LeaseLost
+from segrelay.worker.contract.events import encode_header, read_header
+from segrelay.worker.contract.keys import (
+    PARTITIONS,
+    REACHED_KEPT,
+    PartitionKeys,
+    split_stream_name,
+    stream_name,
+)
+from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
+from segrelay.worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
+from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.core.backoff import Backoff, Wait
+from segrelay.worker.errors import LeaseLost
+
+_FEW_ENTRIES: Final = 2
+_FEW_BYTES: Final = 4_000
+"""The most entries and bytes of a stream that are read again to see whether all of it may go.
+
+Reading costs time by their bytes: beyond two entries, removing them by name costs less.
+"""
+
+
+def settle_call(
+    k: PartitionKeys, what: Settlement, token: str, retention_ms: int, ended: Container[str] = ()
+) -> tuple[list[str | bytes], list[str | bytes | int]]:
+    """Return keys and arguments of the script that settles.
+
+    Args:
+        k: Of the partition.
+        what: What is settled.
+        token: Of the lease.
+        retention_ms: How long a ledger that may lapse is kept.
+        ended: Streams that were read to their end, so that nothing else may be in them.
+    """
+    backoffs = [(*place.rpartition("|")[::2], value) for place, value in what.backoffs.items()]
+    named = (*(s.delivery.stream for s in what.settled), *(stream for stream, _, _ in backoffs))
+    streams = list(dict.fromkeys(named))
+    stream_index = {name: number for number, name in enumerate(streams, start=1)}
+    ledgers = {digest: number for number, digest in enumerate(what.ledgers, start=1)}
+    texts = what.ledgers.values()
+    keys: list[str | bytes] = [
+        k.lease, k.counts, k.intents, k.open, k.dead_letters, k.lettertimes, k.causes, k.retry, k.aside,
+        k.streams, k.history, k.reached, k.who, k.rendering, k.responses, k.responseslost,
+        k.jobtimes, k.orphans, *map(k.stream, streams), *map(k.ledger, ledgers),
+    ]  # fmt: skip
+    args: list[str | bytes | int] = [
+        token, what.intent_id, round(what.open_seconds * 1000), retention_ms, len(streams), *streams,
+        " ".join([str(-len(text) if lasts else len(text)) for text, lasts in texts]),
+        b"".join([text for text, _ in texts]),
+    ]  # fmt: skip
+    groups: dict[tuple[str, str | None], list[Settled]] = {}
+    for s in what.settled:
+        groups.setdefault((s.delivery.stream, s.reason), []).append(s)
+    groups_of = Counter(stream for stream, _ in groups)
+    args.append(len(groups))
+    for (stream, _), group in groups.items():
+        may_be_all = stream in ended and groups_of[stream] == 1 and _are_few(group)
+        args += (stream_index[stream], int(may_be_all))
+        args += (group[0].counted_as, *_packed(group, ledgers))
+    _put_list(args, [(trigger, _wait(wait)) for trigger, wait in what.waits.items()])
+    _put_list(
+        args,
+        [(stream_index[stream], entry_id, _backoff(value)) for stream, entry_id, value in backoffs],
+    )
+    _put_list(args, list(what.counts.items()))
+    _put_list(args, [(line,) for line in what.history])
+    _put_list(args, list(what.reached.items()))
+    _put_list(args, [(record,) for record in what.responses])
+    return keys, args
+
+
+def carry_call(
+    k: PartitionKeys, replacements: Sequence[Replacement]
+) -> tuple[list[str | bytes], list[str | bytes | int]]:
+    """Return keys and arguments of the script that replaces deliveries."""
+    names = dict.fromkeys(
+        name
+        for old, new in replacements
+        for name in (old.stream, *(stream_name(each.lane, each.trigger) for each in new))
+    )
+    index = {name: number for number, name in enumerate(names, start=1)}
+    keys: list[str | bytes] = [
+        k.lease, k.counts, k.streams, k.aside, k.orphans, *map(k.stream, names),
+    ]  # fmt: skip
+    args: list[str | bytes | int] = [len(names), *names]
+    for old, new in replacements:
+        args += (index[old.stream], old.entry_id, len(new))
+        for each in new:
+            stream = stream_name(each.lane, each.trigger)
+            args += (index[stream], encode_header(each.header), each.profile)
+    return keys, args
+
+
+def _are_few(group: Sequence[Settled]) -> bool:
+    return len(group) <= _FEW_ENTRIES and sum(s.delivery.size for s in group) <= _FEW_BYTES
+
+
+def _packed(group: Sequence[Settled], ledgers: Mapping[bytes, int]) -> list[str | bytes | int]:
+    """Return the arguments that describe a group of settled deliveries to the script."""
+    dead_letters = [s.dead_letter.dumps() for s in group if s.dead_letter]
+    return [
+        " ".join(s.delivery.entry_id for s in group),
+        " ".join(str(ledgers[s.delivery.header.digest]) if s.tells else "0" for s in group),
+        len(dead_letters),
+        *dead_letters,
+    ]
+
+
+def _put_list(args: list[str | bytes | int], rows: Sequence[tuple[str | bytes | int, ...]]) -> None:
+    args.append(len(rows))
+    for row in rows:
+        args += row
+
+
+def _wait(wait: Wait | None) -> bytes:
+    told = wait and [wait.attempts, wait.not_before_ms, wait.successes, wait.reason]
+    return orjson.dumps(told) if told else b""
+
+
+def _backoff(backoff: Backoff) -> bytes:
+    return orjson.dumps(
+        [
+            backoff.width,
+            backoff.failures,
+            backoff.tries_alone,
+            backoff.not_before_ms,
+            backoff.successes,
+            *([backoff.refusal] if backoff.refusal else []),
+        ]
+    )
+
+
+async def places_of(
+    client: redis.asyncio.Redis, keys: PartitionKeys, digests: Sequence[bytes]
+) -> Mapping[PartitionKeys, list[int]]:
+    """Return the present partitions of a partition's profiles, with their indices in `digests`."""
+    with redis_errors():
+        token = await scripts.command(client, "HGET", keys.lease, "token")
+    if not (token or b"").startswith(RENUMBERED_LEASE.encode()):
+        return {keys: list(range(len(digests)))}
+    with redis_errors():
+        numbering = Numbering.loads(await scripts.command(client, "GET", PARTITIONS))
+    if numbering.target:
+        numbering = numbering.following
+    found: dict[PartitionKeys, list[int]] = {}
+    for index, digest in enumerate(digests):
+        place = PartitionKeys(keys.destination, numbering.of_digest(digest))
+        found.setdefault(place, []).append(index)
+    return found
+
 
 _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
 """The script that accepts deliveries even in a full Redis: a repair must not be refused."""
@@ -48,13 +198,13 @@ _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 
 
 
 class RedisPartition:
-    """Keeps one partition of one destination in Redis; see `worker.batch.partition.Partition`.
+    """Keeps one partition of one destination in Redis; see `segrelay.worker.batch.partition.Partition`.
 
     Args:
         client: Repeats nothing by itself.
         retention_seconds: How long the ledger of somebody who is in no audience is kept after
             its last write.
-        late_seconds: For how long a note is open.
+        late_seconds: For how long a intent is open.
         owner: Who holds the lease: `host:pid`, a space, the fingerprint of its configuration.
         may_repeat: Says whether a settle that Redis did not confirm should still be repeated.
     """
@@ -84,23 +234,25 @@ class RedisPartition:
         """Take the lease if it is free, and clear the bell."""
         k = self.keys
         names = (
-            k.lease, k.bell, k.notes, k.open, k.rendering, k.retry, k.aside, k.holds, k.reached,
+            k.lease, k.wakeup, k.intents, k.open, k.rendering, k.retry, k.aside, k.holds, k.reached,
             k.orphans, k.forwards, k.streams,
         )  # fmt: skip
         args = (self.token, self.lease_ms, self._owner, self._late_ms)
         answer = await self._call("take", names, args)
         if not answer[0]:
             return None
-        _, now_ms, notes, opened, rendering, retry, aside, holds, *more = answer
+        _, now_ms, intents, opened, rendering, retry, aside, holds, *more = answer
         largest, reached, orphans, forwards, streams = more
-        ends = {note: int(end) for note, end in _pairs(opened)}
+        ends = {intent: int(end) for intent, end in _pairs(opened)}
         return TakenPartition(
             now_ms=now_ms,
             streams=_sorted(streams),
-            notes=tuple(Note.loads(i.decode(), text, ends.get(i, 0)) for i, text in _pairs(notes)),
+            intents=tuple(
+                Intent.loads(i.decode(), text, ends.get(i, 0)) for i, text in _pairs(intents)
+            ),
             rendering=frozenset(orjson.loads(rendering) if rendering else ()),
             waits={i.decode(): Wait(*orjson.loads(text)) for i, text in _pairs(retry)},
-            setbacks={i.decode(): Setback(*orjson.loads(text)) for i, text in _pairs(aside)},
+            backoffs={i.decode(): Backoff(*orjson.loads(text)) for i, text in _pairs(aside)},
             holds={i.decode(): _hold(text) for i, text in _pairs(holds)},
             reached_up_to=largest.decode() if reached >= REACHED_KEPT else "",
             orphans={i.decode(): to.decode() for i, to in _pairs(orphans) if i[-2:] != b"|n"},
@@ -167,30 +319,30 @@ class RedisPartition:
                 found[index] = text
         return found
 
-    async def note(self, note: Note) -> int:
-        """Write a note and renew the lease; return the present time (ms, Redis' clock)."""
-        keys = (self.keys.lease, self.keys.notes, self.keys.rendering)
+    async def intent(self, intent: Intent) -> int:
+        """Write a intent and renew the lease; return the present time (ms, Redis' clock)."""
+        keys = (self.keys.lease, self.keys.intents, self.keys.rendering)
         now_ms = await self._write(
-            "note", keys, (self.token, self.lease_ms, note.note_id, note.dumps())
+            "note", keys, (self.token, self.lease_ms, intent.intent_id, intent.dumps())
         )
         if not now_ms:
             raise self._lost()
         return int(now_ms)
 
-    async def open_notes(
-        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
+    async def intents_in_doubt(
+        self, intent_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
-        """Open the notes of a lease holder that vanished; return the time of their end (ms)."""
+        """Open the intents of a lease holder that vanished; return the time of their end (ms)."""
         k = self.keys
         end_ms = await self._write(
             "open",
-            (k.lease, k.notes, k.open, *map(k.ledger, records)),
+            (k.lease, k.intents, k.open, *map(k.ledger, records)),
             (
                 self.token,
                 round(seconds * 1000),
                 self._retention_ms,
-                len(note_ids),
-                *note_ids,
+                len(intent_ids),
+                *intent_ids,
                 *(part for text, lasts in records.values() for part in (text, int(lasts))),
             ),
         )
@@ -214,7 +366,7 @@ class RedisPartition:
         paused: Iterable[str],
         *,
         suspects: Iterable[str] = (),
-        meanings: Iterable[str] = (),
+        scopes: Iterable[str] = (),
         keep_if_due: bool,
     ) -> Release:
         """Give the lease back, and say whether there is more to do."""
@@ -226,12 +378,12 @@ class RedisPartition:
             for name, hold in holds.items()
             for part in (name, f"{hold.last_id} {hold.until_ms}" if hold else "")
         ]
-        released, due, ring = await self._call(
+        released, due, wake = await self._call(
             "release",
-            (k.lease, k.rendering, k.holds, k.streams, k.retry, k.bell, k.orphans),
-            (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused, *meanings),
+            (k.lease, k.rendering, k.holds, k.streams, k.retry, k.wakeup, k.orphans),
+            (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused, *scopes),
         )
-        return Release(bool(released), bool(due), _QUEUES[ring])
+        return Release(bool(released), bool(due), _QUEUES[wake])
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
         """Replace deliveries by others, except those that are not there any more."""
@@ -251,10 +403,10 @@ class RedisPartition:
         """Add deliveries to another partition of the destination; needs no lease."""
         await self._accept(PartitionKeys(self.keys.destination, partition), deliveries)
 
-    async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
+    async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
         """Record the entry of a stream up to which its trigger, with this meaning, wants none."""
         names = (self.keys.lease, self.keys.orphans, self.keys.stream(stream))
-        field = f"{stream}|{meaning}"
+        field = f"{stream}|{scope}"
         left = _MORE
         while left == _MORE:
             left = await self._call(
@@ -263,14 +415,14 @@ class RedisPartition:
             if not left:
                 raise self._lost()
 
-    async def hold_back(self, note: Note, seconds: float) -> None:
-        """Open a note without holding the lease; the profiles in it wait until its end."""
-        nobodys = [delivery._replace(place="") for delivery in note.deliveries]
+    async def hold_back(self, intent: Intent, seconds: float) -> None:
+        """Open a intent without holding the lease; the profiles in it wait until its end."""
+        nobodys = [delivery._replace(place="") for delivery in intent.deliveries]
         digests = [delivery.digest for delivery in nobodys]
         for place, indices in (await places_of(self._client, self.keys, digests)).items():
-            held = Note(f"{note.note_id}-repair", tuple(nobodys[index] for index in indices))
-            args = (held.note_id, held.dumps(), round(seconds * 1000))
-            await self._write("hold_back", (place.notes, place.open), args)
+            held = Intent(f"{intent.intent_id}-repair", tuple(nobodys[index] for index in indices))
+            args = (held.intent_id, held.dumps(), round(seconds * 1000))
+            await self._write("hold_back", (place.intents, place.open), args)
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, e.g. repairs; needs no lease."""

@@ -8,13 +8,13 @@ from typing import Any, Final
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from worker.adapters.redis import scripts
-from worker.contract.keys import PartitionKeys
-from worker.contract.numbering import Numbering
-from worker.contract.people.stable import CLAIMS_OUTLIVE_MS, MOST_CHANGES, Sighting, time_text
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import ScriptCall, digest
-from worker.errors import PartitionsChange
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.people import CLAIMS_OUTLIVE_MS, MOST_CHANGES, Sighting, time_text
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scripts import ScriptCall, digest
+from segrelay.worker.errors import PartitionsChange
 
 SEEN: Final = "stable_seen"
 CLAIMS: Final = "stable_claims"
@@ -22,7 +22,7 @@ _RENUMBERED: Final = -1
 
 
 class RedisRecognizer:
-    """Keeps the stable ids of one destination; see `worker.contract.people.stable.Recognizer`.
+    """Keeps the stable ids of one destination; see `segrelay.worker.contract.people.Recognizer`.
 
     Args:
         client: Repeats nothing by itself.

@@ -12,11 +12,11 @@ from typing import Any, Final, TypeVar
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from worker.contract.redis.accept import ADD
-from worker.contract.redis.replicas import replicas_of, require_confirmed, wait_commands
-from worker.contract.redis.scripts import digest, run_script
-from worker.core.gate import POLICY
-from worker.errors import RedisUnavailable
+from segrelay.worker.contract.redis.accept import ADD
+from segrelay.worker.contract.redis.connection import replicas_of, require_confirmed, wait_commands
+from segrelay.worker.contract.redis.scripts import digest, run_script
+from segrelay.worker.core.gate import POLICY
+from segrelay.worker.errors import RedisUnavailable
 
 FOLDER: Final = Path(__file__).parent / "lua"
 _INCLUDE: Final = "--@include "

@@ -1,22 +1,141 @@
-"""`SharedKeys`: the keys that all partitions have in common, as a drain reads them."""
+"""`SharedKeys`: the keys that all partitions have in common, as a drain reads them.
+
+The meanings of triggers, with the slugs that Redis has for the ids that they name.
+
+Also the audiences whose ids are known.
+
+`RedisNumbers`: gives audiences and triggers their numbers in the ledger, once and for ever.
+
+The addresses of destinations, by which a renamed destination is recognised.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import redis.asyncio
+from redis import Redis
 
-from worker.adapters.redis import scripts
-from worker.adapters.redis.meanings import meanings
-from worker.adapters.redis.numbers import RedisNumbers
-from worker.contract import keys
-from worker.contract.redis.connection import redis_errors
-from worker.contract.settings import Settings
-from worker.contract.triggers.meaning import Meaning, named_audiences
-from worker.contract.triggers.pauses import parse_pauses
-from worker.contract.triggers.renames import NO_RENAMES, Renames
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.adapters.redis.gate import fingerprint_of
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.ledger import AUDIENCE_NAME
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.settings import Destination, Settings, Trigger
+from segrelay.worker.contract.triggers import (
+    NO_RENAMES,
+    Renames,
+    Scope,
+    named_audiences,
+    parse_pauses,
+)
+from segrelay.worker.core.gate import gate_id
+from segrelay.worker.errors import WeMustAct
+
+
+def scopes(
+    triggers: Sequence[Trigger],
+    names: Sequence[str],
+    slugs: Sequence[bytes | None],
+    renamed: Mapping[bytes, bytes],
+) -> dict[str, Scope]:
+    """Return the meanings of triggers, by the triggers' names.
+
+    Args:
+        triggers: As configured.
+        names: The audiences that they name.
+        slugs: The slug of each, if it is an id that is known.
+        renamed: The new slugs of renamed audiences, by the former ones.
+    """
+    known = {name: slug.decode() for name, slug in zip(names, slugs, strict=True) if slug}
+    moved = {former.decode(): slug.decode() for former, slug in renamed.items()}
+    return {trigger.name: Scope.of(trigger, known, moved) for trigger in triggers}
+
+
+def read_scopes(client: Redis, settings: Settings) -> dict[str, Scope]:
+    """Read the meanings of all triggers, by the triggers' names."""
+    triggers = list(settings.triggers.values())
+    names = named_audiences(triggers)
+    with redis_errors():
+        slugs: Any = client.hmget(keys.AUDIENCES, names) if names else []
+        renamed: Any = client.hgetall(keys.RENAMED)
+    return scopes(triggers, names, slugs, renamed)
+
+
+def read_identified(client: Redis) -> frozenset[str]:
+    """Return the slugs of which an id is known, former ones too, and these ids."""
+    with redis_errors():
+        slugs: Any = client.hgetall(keys.AUDIENCES)
+        renamed: Any = client.hgetall(keys.RENAMED)
+    found = {*slugs, *slugs.values()}
+    former = {old for old, new in renamed.items() if new in found}
+    return frozenset(name.decode() for name in found | former)
+
+
+_TRIGGER: Final = "t|"
+
+
+class RedisNumbers:
+    """The numbers that stand for names in packed ledgers; see `segrelay.worker.batch.batch.Numbers`."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        self._numbers: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+
+    async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
+        """Look up the numbers of audiences and triggers, and give one to each that has none."""
+        wanted = [AUDIENCE_NAME + name for name in audiences] + [
+            _TRIGGER + name for name in triggers
+        ]
+        unknown = [name for name in wanted if name not in self._numbers]
+        if not unknown:
+            return
+        with redis_errors():
+            numbers = await scripts.call(
+                self._client, "names", (keys.NAMES, keys.NUMBERED), unknown
+            )
+        for name, number in zip(unknown, numbers, strict=True):
+            self._numbers[name] = int(number)
+            self._names[int(number)] = name
+
+    async def read(self) -> None:
+        """Read all numbers from Redis, in place of those known so far."""
+        with redis_errors():
+            known = await scripts.pairs(self._client, keys.NAMES)
+        self.replace(dict(known))
+
+    def replace(self, known: Mapping[bytes, bytes]) -> None:
+        """Replace all known numbers by those that Redis holds, given by name."""
+        self._numbers = {name.decode(): int(number) for name, number in known.items()}
+        self._names = {number: name for name, number in self._numbers.items()}
+
+    def audience(self, slug: str) -> int:
+        """Return an audience's number."""
+        return self._numbers[AUDIENCE_NAME + slug]
+
+    def trigger(self, name: str) -> int:
+        """Return a trigger's number."""
+        return self._numbers[_TRIGGER + name]
+
+    def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
+        """Return the audiences with these numbers; a number whose name was lost has none."""
+        names = (self._names.get(number, "") for number in numbers)
+        return frozenset(
+            name.removeprefix(AUDIENCE_NAME) for name in names if name.startswith(AUDIENCE_NAME)
+        )
+
+    def triggers(self) -> dict[int, str]:
+        """Return the triggers by their numbers."""
+        return {
+            number: name.removeprefix(_TRIGGER)
+            for number, name in self._names.items()
+            if name.startswith(_TRIGGER)
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +150,7 @@ class Standing:
     """
 
     paused: frozenset[str] | None
-    meanings: Mapping[str, Meaning]
+    scopes: Mapping[str, Scope]
     streaks: frozenset[str]
 
 
@@ -52,7 +171,7 @@ class SharedKeys:
         self._numbers = numbers
         self._triggers = {name: settings.triggers_of(name) for name in settings.destinations}
         self._audiences = {name: named_audiences(each) for name, each in self._triggers.items()}
-        self._known: dict[str, tuple[Any, Mapping[str, Meaning]]] = {}
+        self._known: dict[str, tuple[Any, Mapping[str, Scope]]] = {}
 
     async def standing(self, destination: str) -> Standing:
         """Read the pauses, meanings and streaks of a destination."""
@@ -69,13 +188,13 @@ class SharedKeys:
         idle = frozenset({*pauses.triggers, *pauses.lanes})
         return Standing(
             None if destination in pauses.destinations else idle,
-            self._meanings(destination, slugs[0] if slugs else [], renamed),
+            self._scopes(destination, slugs[0] if slugs else [], renamed),
             frozenset(name.decode() for name in streaks),
         )
 
-    def _meanings(
+    def _scopes(
         self, destination: str, slugs: list[bytes | None], renamed: dict[bytes, bytes]
-    ) -> Mapping[str, Meaning]:
+    ) -> Mapping[str, Scope]:
         """Return the meanings of a destination's triggers; they are built anew only after a change.
 
         Args:
@@ -87,7 +206,7 @@ class SharedKeys:
         known = self._known.get(destination)
         if known is None or known[0] != answer:
             triggers, audiences = self._triggers[destination], self._audiences[destination]
-            found = meanings(triggers, audiences, slugs, renamed)
+            found = scopes(triggers, audiences, slugs, renamed)
             known = self._known[destination] = (answer, found)
         return known[1]
 
@@ -111,3 +230,93 @@ class SharedKeys:
             self._triggers[destination],
             {audience.decode(): slug.decode() for audience, slug in slugs},
         )
+
+
+RENAMED_FROM: Final = "renamed-from:"
+"""The beginning of the token of a lease that nobody gets before a destination was renamed."""
+_OWNER: Final = "segrelay-destination-rename"
+_FOR_EVER_MS: Final = 10 * 365 * 24 * 3_600_000
+
+
+def shut_renamed(client: Redis, settings: Settings) -> dict[str, str]:
+    """Refuse drains under the new name of a known destination until that was carried over.
+
+    Without its ledger, older events would pass newer ones, and both names would be delivered side
+    by side. The leases of its partitions are taken; `segrelay destination rename` gives them back.
+
+    Returns:
+        The former names of those destinations.
+    """
+    former = former_names(client, settings)
+    calls = [
+        ScriptCall((PartitionKeys(name, number).lease,), (token, _FOR_EVER_MS, _OWNER))
+        for name in settings.destinations
+        for token in (f"{RENAMED_FROM}{former[name]}" if name in former else "",)
+        for number in settings.redis.numbering.numbers
+    ]
+    run_each(client, scripts.source("shut"), calls)
+    return former
+
+
+def note_addresses(client: Redis, settings: Settings) -> None:
+    """Write down the address of each destination whose secrets are set, but for renamed ones."""
+    former = former_names(client, settings)
+    known = {
+        one.name: _address(settings, one)
+        for one in settings.destinations.values()
+        if one.name not in former
+    }
+    with redis_errors():
+        stored: Any = client.hgetall(keys.ADDRESSES)
+        for name, address in known.items():
+            if address and stored.get(name.encode()) != address.encode():
+                scripts.call_sync(client, "address", [keys.ADDRESSES], [name, address])
+
+
+def former_names(client: Redis, settings: Settings) -> dict[str, str]:
+    """Return the former names of renamed destinations whose data was not carried over.
+
+    A new name is one without an address in Redis; the destination is known again by its host and
+    its credentials. Two that are both configured may share them.
+    """
+    with redis_errors():
+        stored: Any = client.hgetall(keys.ADDRESSES)
+    renamed = read_renamed(client)
+    gone = {
+        address.decode(): name.decode()
+        for name, address in stored.items()
+        if name.decode() not in settings.destinations and name.decode() not in renamed
+    }
+    addresses = {one.name: _address(settings, one) for one in settings.destinations.values()}
+    return {
+        name: gone[address]
+        for name, address in addresses.items()
+        if address in gone and name.encode() not in stored
+    }
+
+
+def read_renamed(client: Redis) -> dict[str, str]:
+    """Return the new names of destinations that were renamed, by the former names."""
+    with redis_errors():
+        stored: Any = client.hgetall(keys.MOVED)
+    return {old.decode(): new.decode() for old, new in stored.items()}
+
+
+def rename_hint(old: str, new: str) -> str:
+    """Return the advice for a destination that was recognised under another name."""
+    return (
+        f"destination {new} has the host and the credentials of {old}, which the configuration does"
+        f" not name any more: nothing is delivered under the new name until `segrelay destination"
+        f" rename {old} {new}` has carried over what is known of it"
+    )
+
+
+def _address(settings: Settings, destination: Destination) -> str:
+    """Return a destination's host and its credentials' fingerprint; "" = a secret is not set."""
+    try:
+        authorization = settings.authorization_of(destination)
+        fingerprint = fingerprint_of(authorization)
+    except WeMustAct:
+        return ""
+    host = gate_id(destination.base_url, "").removesuffix("|")
+    return f"{host}|{fingerprint}"

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import redis.asyncio
 
-from worker.adapters.redis import scripts
-from worker.contract import keys
-from worker.contract.redis.connection import redis_errors
-from worker.contract.settings import Authorization
-from worker.core.verdicts import AccessRefused, Failed, Verdict
-from worker.destinations.tokens import AccessToken, Granted
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.settings import Authorization
+from segrelay.worker.core.verdicts import AccessRefused, Failed, Verdict
+from segrelay.worker.destinations.oauth2 import AccessToken, Granted
 
 if TYPE_CHECKING:
     from cryptography.fernet import Fernet
@@ -40,7 +40,7 @@ AskToken = Callable[[], Awaitable[Granted | Verdict]]
 
 
 class RedisTokens:
-    """The token of one authorization in Redis; see `worker.destinations.tokens.Tokens`.
+    """The token of one authorization in Redis; see `segrelay.worker.destinations.oauth2.Tokens`.
 
     Args:
         authorization: Of the type `oauth2`; its secrets are set.

@@ -14,7 +14,7 @@
 --     each separated by spaces; then per entry: header, profile
 -- the last two: when the first of the entries was accepted (ms); epoch of the job's reader ("" = it has none)
 --
--- The bell is 1 if it was rung for live work, 3 for backfill: live work does not wait for the turn of the other.
+-- The bell is 1 if it was woken live work, 3 for backfill: live work does not wait for the turn of the other.
 -- KEYS[4] holds the job's position, and under `job|chunk` the numbers of the events that were added at that
 -- position. A chunk behind the position adds nothing; the chunk at the position adds what is not among the numbers.
 -- A member changes only if it is still as it was found, and its entries are added only if it changes: so a call that is

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from worker.contract.events import Header, encode_header
-from worker.contract.keys import PartitionKeys, stream_name
-from worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.events import Header, encode_header
+from segrelay.worker.contract.keys import PartitionKeys, stream_name
+from segrelay.worker.contract.redis.scripts import ScriptCall
 
 _FOLDER: Final = Path(__file__).parent
 ADD: Final = (_FOLDER / "_add.lua").read_text("utf-8")
@@ -128,7 +128,7 @@ def accept_call(
     of_reader = (keys.jobs,) if epoch else ()
     return ScriptCall(
         keys=(
-            *(keys.counts, keys.streams, keys.bell, keys.jobs, keys.lease),
+            *(keys.counts, keys.streams, keys.wakeup, keys.jobs, keys.lease),
             *(*streams, *of_roll, *map(keys.members, syncs), *of_reader),
         ),
         args=(

@@ -18,9 +18,9 @@ from typing import Any, Final
 import orjson
 import redis
 
-from worker.contract import keys
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import Value, run_script
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scripts import Value, run_script
 
 MOST_ACTS: Final = 10_000
 BEGUN: Final = "begun"

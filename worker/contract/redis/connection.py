@@ -1,4 +1,9 @@
-"""Connections to Redis that repeat nothing by themselves, and their errors turned into ours."""
+"""Connections to Redis that repeat nothing by themselves, and their errors turned into ours.
+
+Waiting until replicas hold what was written, so that a failover loses nothing acknowledged.
+
+Redis' clock, by which all moments in Redis are told.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +14,19 @@ from contextlib import closing, contextmanager
 from typing import Any, Final, NamedTuple, assert_never
 
 import hiredis
+import redis
+import redis.asyncio
 import redis.asyncio.retry
 import redis.backoff
 import redis.exceptions
 import redis.retry
+from redis import Redis
 from redis.driver_info import DriverInfo
 
-from worker.contract.own_processes import own_module
-from worker.contract.redis.cluster import AsyncClusterClient, ClusterClient
-from worker.contract.redis.embedded_files import EmbeddedFiles
-from worker.contract.redis.judgement import NotYet, Unfit, Usable, judge
-from worker.contract.redis.replicas import AsyncSingleClient, SingleClient
-from worker.contract.redis.sentinels import (
+from segrelay.worker.contract.own_processes import own_module
+from segrelay.worker.contract.redis.cluster import AsyncClusterClient, ClusterClient, NoOwner
+from segrelay.worker.contract.redis.fitness import NotYet, Unfit, Usable, judge
+from segrelay.worker.contract.redis.sentinels import (
     AsyncBehindSentinels,
     BehindSentinels,
     NoMaster,
@@ -28,11 +34,71 @@ from worker.contract.redis.sentinels import (
     async_master_client,
     master_client,
 )
-from worker.contract.redis.slots import NoOwner
-from worker.contract.redis.url import RedisAddress, RedisNode, parse_redis_url, patience_seconds
-from worker.contract.settings.sections import RedisSettings
-from worker.contract.settings.values.fields import EMBEDDED
-from worker.errors import RedisMismatch, RedisUnavailable
+from segrelay.worker.contract.redis.url import (
+    EmbeddedFiles,
+    RedisAddress,
+    RedisNode,
+    parse_redis_url,
+    patience_seconds,
+)
+from segrelay.worker.contract.settings.sections import RedisSettings
+from segrelay.worker.contract.settings.values import EMBEDDED
+from segrelay.worker.errors import NotReplicated, RedisMismatch, RedisUnavailable
+
+WAITS_MS: Final = (1, 2, 5, 20, 100, 1_000, 2_800)
+"""The waits in ms, one after the other, in which replicas have to confirm a write.
+
+A replica answers before its disk has the write, and again only after a second, unless it is asked
+again: each wait asks. Together they stay below the 5 s after which a client gives up.
+"""
+_REFUSED: Final = (
+    "{confirmed} of {wanted} replicas that redis.replicas demands have confirmed what was written:"
+    " see that the replicas run, follow the master and have appendonly on"
+)
+
+
+class SingleClient(redis.Redis):
+    """A client of one server.
+
+    Attributes:
+        replicas: Number of replicas that must have what was accepted, noted or settled on their
+            disks before it counts as written; 0 = none.
+    """
+
+    replicas: int = 0
+
+
+class AsyncSingleClient(redis.asyncio.Redis):
+    """An asynchronous client of one server; see `SingleClient`."""
+
+    replicas: int = 0
+
+
+def replicas_of(client: redis.Redis | redis.asyncio.Redis) -> int:
+    """Return how many replicas must confirm a write."""
+    return int(getattr(client, "replicas", 0))
+
+
+def wait_commands(replicas: int) -> list[tuple[str | int, ...]]:
+    """Return the commands that wait for replicas, of whose answers the last one counts.
+
+    They count what was written over their own connection, so they follow it there.
+    """
+    return [("WAITAOF", 0, replicas, wait_ms) for wait_ms in WAITS_MS] if replicas else []
+
+
+def require_confirmed(answer: Any, replicas: int) -> None:
+    """Check the last answer to `wait_commands`.
+
+    Raises:
+        NotReplicated: Too few replicas have confirmed; the write may outlive a failover or not.
+    """
+    if isinstance(answer, Exception):
+        raise answer
+    confirmed = int(answer[1])
+    if confirmed < replicas:
+        raise NotReplicated(_REFUSED.format(confirmed=confirmed, wanted=replicas) + ".")
+
 
 TIMEOUT_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
@@ -72,7 +138,7 @@ def connect(
     """Return a client that sends a command at most once, and returns answers as bytes.
 
     Args:
-        url: See `worker.contract.redis.url`. Behind Sentinels each connection goes to whichever
+        url: See `segrelay.worker.contract.redis.url`. Behind Sentinels each connection goes to whichever
             server is the master when it begins, in a Cluster to the master of the key's slot.
         timeout_seconds: For a connection, and for each answer.
         away_seconds: Behind Sentinels and in a Cluster: how long to wait for a new master, where
@@ -377,8 +443,8 @@ def _answers(url: str) -> bool:
 
 
 def _started(files: EmbeddedFiles) -> str:
-    """Start the embedded Redis by a process of its own, `ops.embedded`, and return its URL."""
-    command = own_module("ops.embedded", str(files.data_dir))
+    """Start the embedded Redis by a process of its own, `segrelay.ops.embedded`, and return its URL."""
+    command = own_module("segrelay.ops.embedded", str(files.data_dir))
     try:
         done = subprocess.run(  # noqa: S603 - our own module
             command,
@@ -394,3 +460,16 @@ def _started(files: EmbeddedFiles) -> str:
     if done.returncode:
         raise RedisUnavailable(done.stderr.decode(errors="replace").strip() or f"See {files.log}.")
     return done.stdout.decode().strip()
+
+
+def now_us(client: Redis) -> int:
+    """Return Redis' time, in microseconds since 1970."""
+    with redis_errors():
+        clock: Any = client.time()
+    seconds, micros = clock
+    return int(seconds) * 1_000_000 + int(micros)
+
+
+def now_ms(client: Redis) -> int:
+    """Return Redis' time, in milliseconds since 1970."""
+    return now_us(client) // 1_000

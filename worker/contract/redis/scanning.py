@@ -19,12 +19,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 import redis.exceptions
 from redis import Redis
 
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.cluster import ClusterClient
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import read_by_script
-from worker.contract.redis.slots import NoOwner
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.cluster import ClusterClient, NoOwner
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scripts import read_by_script
 
 MOVE_SECONDS: Final = 60.0
 """Seconds that a reading waits for a slot that is being moved."""

@@ -11,9 +11,13 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from worker.contract.redis.cluster import ClusterClient
-from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.replicas import replicas_of, require_confirmed, wait_commands
+from segrelay.worker.contract.redis.cluster import ClusterClient
+from segrelay.worker.contract.redis.connection import (
+    redis_errors,
+    replicas_of,
+    require_confirmed,
+    wait_commands,
+)
 
 Value = str | bytes | int | float
 

@@ -12,7 +12,7 @@ import redis.client
 import redis.exceptions
 import redis.sentinel
 
-from worker.contract.redis.url import RedisAddress
+from segrelay.worker.contract.redis.url import RedisAddress
 
 SENTINEL_SECONDS: Final = 1.0
 """The seconds that one Sentinel may take to answer; each connection asks one after the other."""

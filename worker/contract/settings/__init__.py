@@ -9,16 +9,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-from worker.contract.settings.authorizations import Authorization
-from worker.contract.settings.checks.exposure import exposures
-from worker.contract.settings.checks.references import misplaced_references
-from worker.contract.settings.checks.tables import problems_of, warnings_of
-from worker.contract.settings.http import HttpRequests
-from worker.contract.settings.operating import NotifySettings, OperateSettings
-from worker.contract.settings.reading import SectionReader, merged_environment, parse, read_text
-from worker.contract.settings.sandboxed import sandbox_url, sandboxed
-from worker.contract.settings.schedules import SyncSchedule
-from worker.contract.settings.sections import (
+from segrelay.worker.contract.settings.authorizations import Authorization
+from segrelay.worker.contract.settings.checks import (
+    exposures,
+    misplaced_references,
+    problems_of,
+    warnings_of,
+)
+from segrelay.worker.contract.settings.http import HttpRequests
+from segrelay.worker.contract.settings.reading import (
+    SectionReader,
+    merged_environment,
+    parse,
+    read_text,
+)
+from segrelay.worker.contract.settings.sandboxed import sandbox_url, sandboxed
+from segrelay.worker.contract.settings.sections import (
     ALL_AUDIENCES,
     AUDIENCE_ATTRIBUTE,
     AUDIENCE_FLAG_PREFIX,
@@ -30,15 +36,17 @@ from worker.contract.settings.sections import (
     ListeningSettings,
     LyticsSettings,
     MetricsSettings,
+    NotifySettings,
+    OperateSettings,
     ProducerSettings,
     RedisSettings,
+    SyncSchedule,
     Trigger,
     WebhookSettings,
 )
-from worker.contract.settings.values.fields import Frozen, Surroundings
-from worker.contract.settings.values.secrets import Secret
-from worker.contract.settings.values.urls import join
-from worker.errors import ConfigurationInvalid
+from segrelay.worker.contract.settings.urls import join
+from segrelay.worker.contract.settings.values import Frozen, Secret, Surroundings
+from segrelay.worker.errors import ConfigurationInvalid
 
 __all__ = [
     "ALL_AUDIENCES",

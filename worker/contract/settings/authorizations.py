@@ -10,11 +10,16 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
-from worker.contract.problems import Problem, place_of
-from worker.contract.settings.sections import Section
-from worker.contract.settings.values.fields import SecretValue, Surroundings, wrong
-from worker.contract.settings.values.secrets import LITERAL, Secret
-from worker.contract.settings.values.urls import refuse_reason, without_query
+from segrelay.worker.contract.settings.problems import Problem, place_of
+from segrelay.worker.contract.settings.sections import Section
+from segrelay.worker.contract.settings.urls import refuse_reason, without_query
+from segrelay.worker.contract.settings.values import (
+    LITERAL,
+    Secret,
+    SecretValue,
+    Surroundings,
+    wrong,
+)
 
 PARTNER_NAME: Final = "X-PARTNER-NAME"
 REQUEST_TOKEN: Final = "X-REQUEST-TOKEN"  # noqa: S105 - the header's name

@@ -11,11 +11,11 @@ from typing import Any, Final, TypeVar, get_args
 from dotenv import dotenv_values
 from pydantic import BaseModel, ValidationError
 
-from worker.contract.problems import Problem, did_you_mean, place_of, problem_of
-from worker.contract.settings.sections import Section
-from worker.contract.settings.values.fields import Surroundings
-from worker.contract.words import NAME_PATTERN
-from worker.errors import ConfigurationInvalid
+from segrelay.worker.contract.settings.problems import Problem, did_you_mean, place_of, problem_of
+from segrelay.worker.contract.settings.sections import Section
+from segrelay.worker.contract.settings.values import Surroundings
+from segrelay.worker.contract.words import NAME_PATTERN
+from segrelay.worker.errors import ConfigurationInvalid
 
 _Table = TypeVar("_Table", bound=Section)
 _POSITION: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")

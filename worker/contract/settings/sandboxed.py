@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from worker.contract.settings.authorizations import TOKEN
-from worker.contract.settings.target import TargetUrl
-from worker.contract.settings.values.fields import EMBEDDED
-from worker.contract.settings.values.secrets import LITERAL, Secret
-from worker.contract.settings.values.urls import is_loopback, refuse_base_reason
-from worker.errors import ConfigurationInvalid
+from segrelay.worker.contract.settings.authorizations import TOKEN
+from segrelay.worker.contract.settings.http import TargetUrl
+from segrelay.worker.contract.settings.urls import is_loopback, refuse_base_reason
+from segrelay.worker.contract.settings.values import EMBEDDED, LITERAL, Secret
+from segrelay.worker.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:
-    from worker.contract.settings import Authorization, FlowerSettings, Settings, Trigger
-    from worker.contract.settings.http import HttpDestination, HttpRequests
-    from worker.contract.settings.sections import Destination
+    from segrelay.worker.contract.settings import Authorization, FlowerSettings, Settings, Trigger
+    from segrelay.worker.contract.settings.http import HttpDestination, HttpRequests
+    from segrelay.worker.contract.settings.sections import Destination
 
 SANDBOX_VARIABLE: Final = "SEGRELAY_SANDBOX"
 REAL: Final = "0"

@@ -1,4 +1,9 @@
-"""The tables of `segrelay.toml`, each with its keys, its defaults and its limits."""
+"""The tables of `segrelay.toml`, each with its keys, its defaults and its limits.
+
+The table `[operate]`: what counts as a problem, and where messages about problems go.
+
+The `sync` tables: audiences that are compared with their source again and again.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PrivateAttr,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
-from worker.contract.numbering import Numbering
-from worker.contract.settings.http import HeaderName, HttpDestination, HttpRequests
-from worker.contract.settings.target import TargetUrl, TriggerUrl
-from worker.contract.settings.values.fields import (
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.settings.http import (
+    HeaderName,
+    HttpDestination,
+    HttpRequests,
+    TargetUrl,
+    TriggerUrl,
+)
+from segrelay.worker.contract.settings.values import (
     EMBEDDED,
     BaseUrl,
     Frozen,
@@ -35,6 +39,7 @@ from worker.contract.settings.values.fields import (
     between,
     wrong,
 )
+from segrelay.worker.contract.words import AUDIENCE_ID_PATTERN
 
 AUDIENCE_ATTRIBUTE: Final = "audience_attribute"
 DEFAULT_AUDIENCE_ATTRIBUTE: Final = "lytics_computed_attr"
@@ -54,7 +59,7 @@ class Section(Frozen):
     """A table of the configuration file."""
 
     description: str = ""
-    """A note for people."""
+    """A intent for people."""
 
 
 _CELERYS: Final = (
@@ -82,7 +87,7 @@ class RedisSettings(Section):
     data_dir: Path = Path(".segrelay")
     """The folder of the embedded Redis' files, relative to the configuration."""
     replicas: Whole = Field(default=0, ge=0, le=MOST_REPLICAS)
-    """The number of replicas that must have written an event, a note or a result to their disks
+    """The number of replicas that must have written an event, a intent or a result to their disks
     before it counts as accepted, noted or settled. With all of a master's replicas, a failover
     loses nothing that was acknowledged; while one of them is away, nothing is accepted or sent. See
     [production.md](production.md#redis-behind-sentinels)."""
@@ -369,3 +374,83 @@ class LyticsSettings(Section):
     """An API token that may read audiences."""
     account_id: str = ""
     """The account's id, if the token belongs to several accounts."""
+
+
+class NotifySettings(Section):
+    """Messages to a chat or another program: one when a problem begins, one when it is over."""
+
+    url: SecretValue
+    """The URL to post messages to: an incoming webhook of Slack or Teams, or an address of your
+    own. It is a secret, since whoever knows it can write there."""
+    format: Literal["slack", "teams", "json"] = "json"
+    """The form of the messages; `json` is the problem as in `segrelay status --json`."""
+    severity: Literal["ill", "attention"] = "ill"
+    """`attention` also sends lesser problems, which are worth a look this week."""
+    after_seconds: Annotated[Seconds, between("0s", "1h")] = Field(default=2.0, alias="after")
+    """A problem that is over sooner is not announced."""
+    name: str = ""
+    """The name in front of each message, for when several installations write to one place."""
+
+
+class OperateSettings(Section):
+    """The limits beyond which `segrelay status` calls something a problem."""
+
+    live_within_seconds: Annotated[Seconds, between("1s", "30d")] = Field(
+        default=60.0, alias="live_within"
+    )
+    """A live event that waits for longer is a problem."""
+    events_within_seconds: Annotated[Seconds, between("0s", "30d")] = Field(
+        default=0.0, alias="events_within"
+    )
+    """It is a problem if the receiver gets no event for this long; `0s` means that none is due."""
+    workers: Whole = Field(default=0, ge=0)
+    """It is a problem if fewer workers run; 0 means that one is enough."""
+    notify: NotifySettings | None = None
+
+
+SOURCE_LYTICS: Final = "lytics"
+SOURCE_FILE: Final = "file:"
+
+
+class SyncSchedule(Section):
+    """One audience that is compared with its source again and again."""
+
+    name: str
+    audience: Text
+    """The audience to compare, as a slug or an id. An id whose slug no payload has told yet is
+    looked up at Lytics."""
+    audience_id: Text = ""
+    """The id of the audience, for templates that read it: rows of a scan or a file have none. Not
+    needed if `audience` is the id, or if a payload or `segrelay audience set` has told the id."""
+    every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(alias="every")
+    """The time from the begin of a run to the begin of the next."""
+    repair_every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(
+        default=86_400.0, alias="repair_every"
+    )
+    """Each run repairs where the ledger differs from the source. This is the time after which a
+    difference that was repaired and is still there is repaired once more; a file that was read
+    already is compared again, too."""
+    source: Text = SOURCE_LYTICS
+    """`lytics`, or `file:` and a pattern like `file:exports/*.csv`, relative to this file: the
+    newest complete one is read, and its time of modification, the end of its writing, is the time
+    of its events."""
+    on_change: Switch = False
+    """`true` also publishes changes of members, for triggers with `on = "change"`."""
+
+    @field_validator("source")
+    @classmethod
+    def _is_source(cls, source: str) -> str:
+        if source == SOURCE_LYTICS or source.removeprefix(SOURCE_FILE) not in {"", source}:
+            return source
+        raise wrong("is no source", f'write "{SOURCE_LYTICS}" or "{SOURCE_FILE}exports/*.csv"')
+
+    @property
+    def told_id(self) -> str:
+        """Return the audience's id as far as the configuration names it; "" if it does not."""
+        is_id = AUDIENCE_ID_PATTERN.fullmatch(self.audience)
+        return self.audience if is_id else self.audience_id
+
+    @property
+    def files(self) -> str:
+        """Return the pattern of the files that the sync reads; "" if it asks Lytics."""
+        return "" if self.source == SOURCE_LYTICS else self.source.removeprefix(SOURCE_FILE)

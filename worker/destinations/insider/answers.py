@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from worker.core.compact import parsed
-from worker.core.messages import normalise_message
-from worker.core.verdicts import (
+from segrelay.worker.core.compact import parsed
+from segrelay.worker.core.messages import normalise_message
+from segrelay.worker.core.verdicts import (
     Accepted,
     AccessRefused,
     BodyRefused,
@@ -17,9 +17,8 @@ from worker.core.verdicts import (
     Unreadable,
     Verdict,
 )
-from worker.destinations.answers import classify_status, retry_after_seconds
-from worker.destinations.api import Answer
-from worker.destinations.insider.shape import deletes
+from segrelay.worker.destinations.api import Answer, classify_status, retry_after_seconds
+from segrelay.worker.destinations.insider.shape import deletes
 
 _FORBIDDEN: Final = 403
 _ACCESS_STATUSES: Final = frozenset({400, 401, 403})

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-from worker.destinations import normalise
-from worker.destinations.normalise import is_empty, pruned
+from segrelay.worker.destinations import normalise
+from segrelay.worker.destinations.normalise import is_empty, pruned
 
 OPT_INS: Final = ("email_optin", "sms_optin", "whatsapp_optin", "gdpr_optin")
 DEFAULT_ATTRIBUTES: Final[dict[str, Callable[[Any], Any]]] = {

@@ -22,12 +22,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from worker.contract.events import Header
-from worker.contract.words import Direction, Skip
-from worker.core.knowledge import Knowledge
-from worker.destinations.api import NotSendable, Shaped, ShapingRules
-from worker.destinations.insider.fields import OBJECT_ATTRIBUTES, OPT_INS
-from worker.destinations.insider.shape import TELLING, deletes, overwrites
+from segrelay.worker.contract.events import Header
+from segrelay.worker.contract.words import Direction, Skip
+from segrelay.worker.core.ledger import Knowledge
+from segrelay.worker.destinations.api import NotSendable, Shaped, ShapingRules
+from segrelay.worker.destinations.insider.fields import OBJECT_ATTRIBUTES, OPT_INS
+from segrelay.worker.destinations.insider.shape import TELLING, deletes, overwrites
 
 STALE_ATTRIBUTES: Final = "stale_attributes"
 STALE_OPT_INS: Final = "stale_opt_ins"
@@ -212,7 +212,9 @@ def _without_removals(
 
 
 _NOT_IN_A_NAME: Final = re.compile(r"[^a-z0-9_]")
-_CAPITALS: Final = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+_CAPITALS: Final = {
+    ord(dead_letter): dead_letter.lower() for dead_letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+}
 
 
 @lru_cache(maxsize=1_024)

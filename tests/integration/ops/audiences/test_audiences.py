@@ -3,10 +3,10 @@
 import orjson
 import pytest
 
-from ops.audiences import commands as audience
+from segrelay.ops.audiences import commands as audience
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
-from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
-from worker.errors import UsageWrong
 
 COUNT = 12
 """As many as the relay of a sync has."""

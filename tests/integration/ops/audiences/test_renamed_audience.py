@@ -7,18 +7,18 @@ from contextlib import suppress
 import orjson
 import pytest
 
-from ops.audiences import commands as audience
-from ops.audiences.moving import declare
-from ops.letters.commands import app as dlq
-from ops.moving.held import await_holders
-from ops.run.supervisor import own_command
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
+from segrelay.ops.audiences import commands as audience
+from segrelay.ops.audiences.renaming import declare
+from segrelay.ops.dead_letters.commands import app as dlq
+from segrelay.ops.moving.leases import await_holders
+from segrelay.ops.run.up import own_command
+from segrelay.producer.publish import Publisher
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from segrelay.worker.errors import UsageWrong
 from tests.configuration import DELETE, UPSERT, trigger
 from tests.integration.ops.relay import payload
 from tests.warm import WarmProcess
-from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
-from worker.errors import UsageWrong
 
 EVERYBODY = [f"p{n}@example.com" for n in range(20)]
 LEAVERS, STAYERS = EVERYBODY[:10], EVERYBODY[10:]
@@ -138,7 +138,7 @@ def test_an_entrance_that_is_newer_than_an_exit_from_before_the_renaming_counts(
 
 
 def test_a_producer_that_has_not_heard_of_the_renaming_harms_nobody(inside, call, sandbox):
-    stale = Publisher(inside.client, inside.settings, doorbell=SilentDoorbell())
+    stale = Publisher(inside.client, inside.settings, waker=SilentWaker())
     stale.publish([orjson.dumps(payload("new@example.com"))])
 
     rename(inside, call)
@@ -320,7 +320,7 @@ def forget_ledgers(relay, emails):
 
 
 def digest(email):
-    from worker.contract.keys import digest_of  # noqa: PLC0415
+    from segrelay.worker.contract.keys import digest_of  # noqa: PLC0415
 
     return digest_of(f"email:{email}")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.insider.reader import InsiderReader
+from segrelay.ops.insider.reader import InsiderReader
 from tests.integration.ops.relay import payload
 
 

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from ops.main import app
+from segrelay.ops.main import app
 
 
 @pytest.fixture

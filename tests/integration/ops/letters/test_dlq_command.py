@@ -3,10 +3,10 @@
 import orjson
 import pytest
 
-from ops.main import app
+from segrelay.ops.main import app
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
-from worker.contract.keys import PartitionKeys
-from worker.errors import UsageWrong
 
 MASK = "•••"
 
@@ -38,8 +38,8 @@ def listed(dlq, *filters):
     return orjson.loads(dlq("list", "--json", *filters).stdout)
 
 
-def by_id(letter):
-    return letter["id"]
+def by_id(dead_letter):
+    return dead_letter["id"]
 
 
 def emails(dlq, *filters):
@@ -48,10 +48,10 @@ def emails(dlq, *filters):
 
 @pytest.mark.usefixtures("dead")
 def test_letters_are_listed_the_newest_death_first(dlq):
-    letters = listed(dlq)
+    dead_letters = listed(dlq)
 
-    assert [one["reason"] for one in letters] == ["template_error", "refused", "refused"]
-    assert {one["audience"] for one in letters} == {"vip", "gold"}
+    assert [one["reason"] for one in dead_letters] == ["template_error", "refused", "refused"]
+    assert {one["audience"] for one in dead_letters} == {"vip", "gold"}
     assert "3 shown of 3 letters" in dlq("list").stdout
 
 
@@ -80,9 +80,11 @@ def test_pages_do_not_overlap_and_leave_nothing_out(dlq):
 
 @pytest.mark.usefixtures("dead")
 def test_profile_fields_are_masked_unless_revealed(dlq):
-    for letter in listed(dlq):
-        hidden = dlq("show", letter["id"]).stdout + dlq("show", letter["id"], "--json").stdout
-        revealed = dlq("show", letter["id"], "--reveal").stdout
+    for dead_letter in listed(dlq):
+        hidden = (
+            dlq("show", dead_letter["id"]).stdout + dlq("show", dead_letter["id"], "--json").stdout
+        )
+        revealed = dlq("show", dead_letter["id"], "--reveal").stdout
 
         assert "example.com" not in hidden
         assert "Cleo" not in hidden
@@ -93,14 +95,14 @@ def test_profile_fields_are_masked_unless_revealed(dlq):
 
 @pytest.mark.usefixtures("dead")
 def test_a_letter_tells_all_that_is_known(dlq):
-    letter = next(one for one in listed(dlq) if one["reason"] == "refused")
+    dead_letter = next(one for one in listed(dlq) if one["reason"] == "refused")
 
-    assert letter["status"] == 200
-    assert letter["attempts"] == 1
-    assert len(letter["template"]) == 12
-    assert letter["time"].endswith("Z")
-    assert letter["first_at_ms"] <= letter["last_at_ms"]
-    assert letter["body"]["users"][0]["identifiers"]["email"] == MASK
+    assert dead_letter["status"] == 200
+    assert dead_letter["attempts"] == 1
+    assert len(dead_letter["template"]) == 12
+    assert dead_letter["time"].endswith("Z")
+    assert dead_letter["first_at_ms"] <= dead_letter["last_at_ms"]
+    assert dead_letter["body"]["users"][0]["identifiers"]["email"] == MASK
 
 
 @pytest.mark.usefixtures("dead")
@@ -183,8 +185,8 @@ def test_a_letter_replayed_three_times_in_vain_is_left_out_unless_named(dead, dl
         dead.drain()
 
     again = orjson.loads(dlq("replay", "--reason", "refused", "--yes", "--json").stdout)
-    letter = next(one for one in listed(dlq) if one["exhausted"])
-    named = orjson.loads(dlq("replay", letter["id"], "--yes", "--json").stdout)
+    dead_letter = next(one for one in listed(dlq) if one["exhausted"])
+    named = orjson.loads(dlq("replay", dead_letter["id"], "--yes", "--json").stdout)
 
     assert again == {"replayed": 0, "left_out": {"exhausted": 2}}
     assert named == {"replayed": 1, "left_out": {}}
@@ -245,12 +247,12 @@ def test_a_jobs_letter_goes_back_into_its_job(relay, dlq, sandbox):
 
 
 def test_a_letter_whose_trigger_is_gone_is_left_out(dead, dlq):
-    letters = listed(dlq)
+    dead_letters = listed(dlq)
     dead.configure(triggers="")
 
     answer = orjson.loads(dlq("replay", "--all", "--yes", "--json").stdout)
 
-    assert answer == {"replayed": 0, "left_out": {"orphaned": len(letters)}}
+    assert answer == {"replayed": 0, "left_out": {"orphaned": len(dead_letters)}}
 
 
 def test_exported_letters_come_back_once(dead, dlq, tmp_path):
@@ -301,7 +303,7 @@ def test_a_replay_is_atomic_and_happens_once(dead, dlq):
 
     assert again == {"replayed": 0, "left_out": {}}
     kept = [
-        dead.client.hlen(PartitionKeys("insider", number).letters)
+        dead.client.hlen(PartitionKeys("insider", number).dead_letters)
         + dead.client.zcard(PartitionKeys("insider", number).lettertimes)
         for number in range(4)
     ]
@@ -314,11 +316,11 @@ def test_a_letter_whose_profile_is_no_json_is_listed_and_discarded(relay, dlq):
     relay.spoil_profiles()
     relay.drain()
 
-    (letter,) = listed(dlq)
+    (dead_letter,) = listed(dlq)
     left_out = orjson.loads(dlq("replay", "--all", "--yes", "--json").stdout)
-    dlq("discard", letter["id"], "--yes")
+    dlq("discard", dead_letter["id"], "--yes")
 
-    assert letter["trigger"] == "vip-enter"
+    assert dead_letter["trigger"] == "vip-enter"
     assert left_out == {"replayed": 0, "left_out": {"unreadable": 1}}
     assert relay.status()["discarded"] == 1
     assert relay.status()["triggers"]["vip-enter"]["dead"] == 0
@@ -329,12 +331,12 @@ def test_a_letter_that_cannot_be_read_goes_back_byte_for_byte_if_it_is_named(rel
     relay.spoil_profiles()
     (before,) = relay.entries()
     relay.drain()
-    (letter,) = listed(dlq)
+    (dead_letter,) = listed(dlq)
 
-    rehearsed = dlq("replay", letter["id"], "--dry-run", "--json")
-    replayed = orjson.loads(dlq("replay", letter["id"], "--yes", "--json").stdout)
+    previewed = dlq("replay", dead_letter["id"], "--dry-run", "--json")
+    replayed = orjson.loads(dlq("replay", dead_letter["id"], "--yes", "--json").stdout)
 
-    assert rehearsed.exit_code == 0
+    assert previewed.exit_code == 0
     assert replayed == {"replayed": 1, "left_out": {}}
     assert relay.entries() == [before]
 

@@ -8,14 +8,14 @@ import orjson
 import pytest
 import yaml
 
-from ops.main import app
-from ops.metrics.comparison import differences, parse_metrics, sum_metric
-from ops.metrics.page import MetricsPage
+from segrelay.ops.main import app
+from segrelay.ops.metrics.comparison import differences, parse_metrics, sum_metric
+from segrelay.ops.metrics.page import MetricsPage
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.errors import ConfigurationInvalid
 from tests.configuration import trigger
 from tests.integration.ops.relay import ENTER, EXIT, payload
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.connection import connect
-from worker.errors import ConfigurationInvalid
 
 MOST_COMMANDS = 40
 

@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 from redis.client import Pipeline
 
-from worker.errors import OperationsMustAct
+from segrelay.worker.errors import OperationsMustAct
 
 MOST_TRIPS = 10**9
 LEAST_TRIPS = 20

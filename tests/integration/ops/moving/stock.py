@@ -4,17 +4,17 @@ from contextlib import closing
 
 import orjson
 
-from ops.moving.renumbering import Renumbering
-from ops.status.totals import KINDS
+from segrelay.ops.moving.renumbering import Renumbering
+from segrelay.ops.status.totals import KINDS
+from segrelay.worker.batch.partition import IntendedDelivery, Intent
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.people import Forward, Moving
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.words import Direction
 from tests.integration.ops.relay import payload, started
-from worker.batch.partition import Note, NotedDelivery
-from worker.batch.sending.interrupt_watch import Stop
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.numbering import Numbering
-from worker.contract.people.forwards import Forward, Moving
-from worker.contract.redis.claim import learn_numbering
-from worker.contract.words import Direction
 
 
 def stock(relay, people):
@@ -74,13 +74,13 @@ def enrich(relay, people):
         client.hset(place.who, digest.hex(), "{}")
         client.zadd(place.reached, {digest.hex(): 0})
         client.xadd(place.history, {"e": orjson.dumps([1, digest.hex(), "a", "t", "enter", 1])})
-        for note_id, end in ((f"open{place.partition}", 7), (f"lost{place.partition}", 0)):
-            known = client.hget(place.notes, note_id)
-            rows = Note.loads(note_id, known, 0).deliveries if known else ()
-            row = NotedDelivery("live|vip-enter|1-1", digest, "vip", Direction.ENTER, 5, 0)
-            client.hset(place.notes, note_id, Note(note_id, (*rows, row)).dumps())
+        for intent_id, end in ((f"open{place.partition}", 7), (f"lost{place.partition}", 0)):
+            known = client.hget(place.intents, intent_id)
+            rows = Intent.loads(intent_id, known, 0).deliveries if known else ()
+            row = IntendedDelivery("live|vip-enter|1-1", digest, "vip", Direction.ENTER, 5, 0)
+            client.hset(place.intents, intent_id, Intent(intent_id, (*rows, row)).dumps())
             if end:
-                client.hset(place.open, note_id, end)
+                client.hset(place.open, intent_id, end)
     for number, place in enumerate(relay.places()):
         for name in sorted(client.smembers(place.streams)):
             stream = name.decode()

@@ -3,25 +3,24 @@
 import orjson
 import pytest
 
-from ops.main import app
-from ops.moving.held import await_holders
-from ops.moving.renaming import Renaming
-from ops.person.following import following_for
-from ops.state.identity_changes import IdentityChanges, read_renamed_people
-from ops.state.partitions import all_partitions
+from segrelay.ops.main import app
+from segrelay.ops.moving.leases import await_holders
+from segrelay.ops.moving.renaming import Renaming
+from segrelay.ops.person.following import following_for
+from segrelay.ops.state.identity_changes import IdentityChanges, read_renamed_people
+from segrelay.ops.state.partitions import all_partitions
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.people import Forward, Moving, stable_digest
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from segrelay.worker.errors import OperationsMustAct, PartitionsChange
 from tests.integration.ops.moving.dying_redis import deaths, everything, stalls
 from tests.integration.ops.moving.stock import drain
 from tests.integration.ops.moving.test_renaming import leave_held, rename, run
 from tests.integration.ops.moving.test_renumbered_people import of
 from tests.integration.ops.relay import EXIT
 from tests.nightly import amount
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.people.forwards import Forward, Moving
-from worker.contract.people.stable import stable_digest
-from worker.contract.redis.claim import learn_numbering
-from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
-from worker.errors import OperationsMustAct, PartitionsChange
 
 PEOPLE = 9
 CHANGING = range(1, 4)

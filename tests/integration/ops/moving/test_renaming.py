@@ -3,22 +3,21 @@
 import orjson
 import pytest
 
-from ops.main import app
-from ops.moving.held import HeldLease
-from ops.moving.renaming import Renaming
-from ops.pause.commands import chosen, known_names
-from ops.pause.probe import Probe
-from ops.status.status import read_status
-from ops.status.totals import KINDS
+from segrelay.ops.main import app
+from segrelay.ops.moving.leases import HeldLease
+from segrelay.ops.moving.renaming import Renaming
+from segrelay.ops.pause import Probe, chosen, known_names
+from segrelay.ops.status.status import read_status
+from segrelay.ops.status.totals import KINDS
+from segrelay.worker.adapters.redis.shared_keys import former_names, note_addresses, shut_renamed
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import OperationsMustAct, UsageWrong
 from tests.integration.ops.moving.dying_redis import deaths, everything, stalls
 from tests.integration.ops.moving.stock import drain as drain_all
 from tests.integration.ops.moving.stock import six, stock
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
-from worker.adapters.redis.addresses import former_names, note_addresses, shut_renamed
-from worker.contract.keys import PartitionKeys, digest_of, partition_of
-from worker.contract.settings import load_settings
-from worker.errors import OperationsMustAct, UsageWrong
 
 PEOPLE = 12
 EVERY_TRIP = amount(11, nightly=1)
@@ -235,7 +234,7 @@ def enrich(relay):
     (stream,) = [name.decode() for name in client.smembers(place.streams) if b"live" in name]
     ((first, _), *_) = client.xrange(place.stream(stream))
     client.hset(place.aside, f"{stream}|{first.decode()}", "[1, 1, 0, 0, 0]")
-    client.hset(place.notes, "n1", "[]")
+    client.hset(place.intents, "n1", "[]")
     client.hset(place.open, "n1", 1)
     client.hset(place.retry, "vip-enter", "[1, 0, 0]")
     client.hset(place.jobs, mapping={"load": "7", "load|chunk": "1,2"})

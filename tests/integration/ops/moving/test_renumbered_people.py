@@ -5,23 +5,23 @@ import asyncio
 import orjson
 import pytest
 
-from ops.person.erasing import Erasing
-from ops.person.following import following_for
-from ops.state.identity_changes import IdentityChanges, read_renamed_people
-from ops.state.partitions import all_partitions
+from segrelay.ops.person.erasing import Erasing
+from segrelay.ops.person.following import following_for
+from segrelay.ops.state.identity_changes import IdentityChanges, read_renamed_people
+from segrelay.ops.state.partitions import all_partitions
+from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.people import Sighting, stable_digest
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.connection import connect_async
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from segrelay.worker.errors import PartitionsChange
 from tests.integration.ops.moving.dying_redis import deaths, everything
 from tests.integration.ops.moving.stock import change, drain, lapse
 from tests.integration.ops.relay import EXIT, payload
 from tests.nightly import amount
-from worker.adapters.redis.recognizer import RedisRecognizer
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.numbering import Numbering
-from worker.contract.people.stable import Sighting, stable_digest
-from worker.contract.redis.claim import learn_numbering
-from worker.contract.redis.connection import connect_async
-from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
-from worker.errors import PartitionsChange
 
 PEOPLE = 9
 EVERY_TRIP = amount(17, nightly=1)
@@ -109,7 +109,7 @@ def test_each_stable_id_is_where_its_digest_says(changing):
 
 def test_a_change_that_is_killed_anywhere_keeps_what_is_known_of_people(changing, redis_url):
     client = changing.client
-    put_letters_on_their_way(client)
+    put_dead_letters_on_their_way(client)
 
     for number, wanted in deaths(
         client, redis_url, lambda dying: change(dying, changing, 3), every=EVERY_TRIP, seen=kept
@@ -127,24 +127,28 @@ def kept(client):
     return found
 
 
-def put_letters_on_their_way(client):
+def put_dead_letters_on_their_way(client):
     """Leave what a renaming leaves that was killed while it moved letters."""
     digest = digest_of("email:moving@example.com")
     place = PartitionKeys("insider", FORMER.of("email:moving@example.com"))
-    letter = {"id": f"insider.{place.partition}.a1", "header": [1, digest.hex()], "profile": {}}
-    client.hset(place.lettersleaving, letter["id"], orjson.dumps(letter))
+    dead_letter = {
+        "id": f"insider.{place.partition}.a1",
+        "header": [1, digest.hex()],
+        "profile": {},
+    }
+    client.hset(place.lettersleaving, dead_letter["id"], orjson.dumps(dead_letter))
     client.hset(PartitionKeys("insider", 2).carried(digest.hex()), "letter|insider.2.a1", "1")
-    return digest, letter
+    return digest, dead_letter
 
 
 def test_letters_on_their_way_to_a_new_identity_are_still_found_there(changing):
-    digest, letter = put_letters_on_their_way(changing.client)
+    digest, dead_letter = put_dead_letters_on_their_way(changing.client)
 
     change(changing.client, changing, 3)
 
     numbering = learn_numbering(changing.client, changing.settings)
     left = PartitionKeys("insider", numbering.of_digest(digest))
-    assert changing.client.hkeys(left.lettersleaving) == [letter["id"].encode()]
+    assert changing.client.hkeys(left.lettersleaving) == [dead_letter["id"].encode()]
     for number in numbering.numbers:
         marks = PartitionKeys("insider", number).carried(digest.hex())
         assert changing.client.hgetall(marks) == {b"letter|insider.%d.a1" % number: b"1"}

@@ -3,22 +3,22 @@
 import orjson
 import pytest
 
-from ops.main import app
-from ops.moving.carrying import digest_in
-from ops.state.partitions import all_partitions
+from segrelay.ops.main import app
+from segrelay.ops.moving.carrying import digest_in
+from segrelay.ops.state.partitions import all_partitions
+from segrelay.worker.adapters.redis.survey import RedisLapsing
+from segrelay.worker.batch.partition import Intent
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.events import decode_header, encode_header
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.people import Forward
+from segrelay.worker.contract.redis.claim import claim, learn_numbering
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import PartitionsChange, RedisMismatch
 from tests.integration.ops.moving.stock import change, drain, enrich, key_of, six
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
-from worker.adapters.redis.node.lapsing import RedisLapsing
-from worker.batch.partition import Note
-from worker.contract import keys
-from worker.contract.events import decode_header, encode_header
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.numbering import Numbering
-from worker.contract.people.forwards import Forward
-from worker.contract.redis.claim import claim, learn_numbering
-from worker.contract.settings import load_settings
-from worker.errors import PartitionsChange, RedisMismatch
 
 PEOPLE = 12
 PROFILES = amount(8_000, nightly=1_000_000)
@@ -96,13 +96,13 @@ def test_ledgers_outlast_what_waits_also_where_it_is_moved(used, call, counts):
 
 
 def test_a_letter_is_found_under_its_former_id_and_replayed(used, call):
-    (letter,) = orjson.loads(call(app, "dlq", "list", "--json").stdout)
+    (dead_letter,) = orjson.loads(call(app, "dlq", "list", "--json").stdout)
     file = str(used.settings.source.parent / "letters")
     call(app, "dlq", "export", file)
     run(call, 3)
 
-    shown = orjson.loads(call(app, "dlq", "show", letter["id"], "--json").stdout)
-    assert shown["id"] != letter["id"]
+    shown = orjson.loads(call(app, "dlq", "show", dead_letter["id"], "--json").stdout)
+    assert shown["id"] != dead_letter["id"]
     assert run(call, 3)["letters"] == 0
 
     assert orjson.loads(call(app, "dlq", "import", file, "--json").stdout) == {
@@ -130,13 +130,13 @@ def test_everything_goes_where_it_belongs(used):
         assert client.hexists(place.who, digest.hex())
         assert client.zscore(place.reached, digest.hex()) == 0
         noted = [
-            note_id[:4]
-            for note_id, text in client.hgetall(place.notes).items()
-            if digest in {row.digest for row in Note.loads("", text, 0).deliveries}
+            intent_id[:4]
+            for intent_id, text in client.hgetall(place.intents).items()
+            if digest in {row.digest for row in Intent.loads("", text, 0).deliveries}
         ]
         assert sorted(noted) == [b"lost", b"open"]
         assert set(client.hgetall(place.open).values()) == {b"7"}
-        assert set(client.hgetall(place.open)) < set(client.hgetall(place.notes))
+        assert set(client.hgetall(place.open)) < set(client.hgetall(place.intents))
         lines = [orjson.loads(fields[b"e"]) for _, fields in client.xrange(place.history)]
         assert digest.hex() in {line[1] for line in lines}
     places = [PartitionKeys("insider", number) for number in numbering.numbers]
@@ -149,8 +149,8 @@ def test_everything_goes_where_it_belongs(used):
         assert client.hgetall(place.retry) == {b"vip-enter": b"[1, 0, 0]"}
         digests = [
             row.digest
-            for note_id, text in client.hgetall(place.notes).items()
-            for row in Note.loads(note_id.decode(), text, 0).deliveries
+            for intent_id, text in client.hgetall(place.intents).items()
+            for row in Intent.loads(intent_id.decode(), text, 0).deliveries
         ]
         assert {numbering.of_digest(digest) for digest in digests} <= {place.partition}
     assert sum(client.xlen(place.responses) for place in places) == 4

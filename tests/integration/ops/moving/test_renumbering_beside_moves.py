@@ -5,11 +5,16 @@ from contextlib import suppress
 import orjson
 import pytest
 
-from ops.moving.renaming import Renaming
-from ops.moving.renumbering import Renumbering
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
-from producer.publishing.published import PublishOptions
+from segrelay.ops.moving.renaming import Renaming
+from segrelay.ops.moving.renumbering import Renumbering
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.connection import SingleClient
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import NotReplicated, PartitionsChange
 from tests.configuration import trigger
 from tests.integration.ops.moving.dying_redis import (
     MOST_TRIPS,
@@ -22,11 +27,6 @@ from tests.integration.ops.moving.stock import change, drain, six
 from tests.integration.ops.moving.test_renaming import rename
 from tests.integration.ops.relay import ENTER, payload
 from tests.nightly import amount
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.claim import learn_numbering
-from worker.contract.redis.replicas import SingleClient
-from worker.contract.settings import load_settings
-from worker.errors import NotReplicated, PartitionsChange
 
 PEOPLE = 12
 EVERY_TRIP = amount(23, nightly=1)
@@ -98,7 +98,7 @@ def test_a_destination_that_is_named_while_the_number_changes_gets_nothing_in_fo
 
     def publish():
         settings = load_settings(relay.settings.source, environ={})
-        publisher = Publisher(stalled, settings, doorbell=SilentDoorbell())
+        publisher = Publisher(stalled, settings, waker=SilentWaker())
         for _ in range(3):
             with suppress(PartitionsChange):
                 publisher.publish([orjson.dumps(payload("late@example.com"))], PublishOptions())

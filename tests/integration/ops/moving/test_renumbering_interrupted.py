@@ -3,23 +3,23 @@
 import orjson
 import pytest
 
-from ops.moving.held import HeldLease
-from ops.moving.renumbering import Renumbering
-from ops.status.totals import KINDS
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
-from producer.publishing.published import PublishOptions
-from producer.sync.book import SyncBook
+from segrelay.ops.moving.leases import HeldLease
+from segrelay.ops.moving.renumbering import Renumbering
+from segrelay.ops.status.totals import KINDS
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.sync.store import SyncStore
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import OperationsMustAct, PartitionsChange, UsageWrong
+from segrelay.worker.node.runtime import runtime_for
 from tests.integration.ops.moving.dying_redis import deaths, everything, stalls
 from tests.integration.ops.moving.stock import change, drain, enrich, lapse
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
-from worker.batch.sending.interrupt_watch import Stop
-from worker.contract.keys import PartitionKeys
-from worker.contract.numbering import Numbering
-from worker.contract.settings import load_settings
-from worker.errors import OperationsMustAct, PartitionsChange, UsageWrong
-from worker.node.process.runtime import runtime_for
 
 EVERY_TRIP = amount(17, nightly=1)
 TIMES = amount(3, nightly=60)
@@ -67,9 +67,9 @@ def test_a_change_that_stands_still_while_another_ends_it_changes_nothing(used, 
 
 def test_who_still_knows_the_former_number_is_refused_and_goes_on(used):
     client, settings = used.client, used.settings
-    publisher = Publisher(client, settings, doorbell=SilentDoorbell())
+    publisher = Publisher(client, settings, waker=SilentWaker())
     publisher.publish([orjson.dumps(payload("early@example.com"))], PublishOptions())
-    member = SyncBook(client, "vip", settings.redis.numbering)
+    member = SyncStore(client, "vip", settings.redis.numbering)
     assert member.take()
     member.claim(["insider"])
     stale = load_settings(settings.source, environ={})
@@ -89,7 +89,7 @@ def test_who_still_knows_the_former_number_is_refused_and_goes_on(used):
 
 
 def test_a_block_of_a_job_that_was_drafted_before_is_placed_anew_and_once(relay):
-    publisher = Publisher(relay.client, relay.settings, doorbell=SilentDoorbell())
+    publisher = Publisher(relay.client, relay.settings, waker=SilentWaker())
     rows = [payload(f"p{n}@example.com") for n in range(40)]
     options = PublishOptions(job="load").resolved()
     texts = [orjson.dumps(row) for row in rows]

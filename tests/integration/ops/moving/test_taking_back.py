@@ -6,17 +6,17 @@ from contextlib import closing
 import orjson
 import pytest
 
-from ops.main import app
-from ops.moving.deliveries import Mover
-from ops.state.waiting import Choice, find_streams
-from producer.doorbell import SilentDoorbell
+from segrelay.ops.main import app
+from segrelay.ops.moving.orphans import Mover
+from segrelay.ops.state.waiting import Choice, find_streams
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.adapters.redis.presence import RedisPresence
+from segrelay.worker.adapters.redis.shared_keys import read_scopes
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.acts import read_acts
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.errors import OperationsMustAct, UsageWrong
 from tests.integration.ops.relay import ENTER, EXIT, payload
-from worker.adapters.redis.meanings import read_meanings
-from worker.adapters.redis.node.presence import RedisPresence
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.acts import read_acts
-from worker.contract.redis.connection import connect
-from worker.errors import OperationsMustAct, UsageWrong
 
 
 @pytest.fixture
@@ -195,27 +195,27 @@ def test_the_new_destination_is_rung_for_the_lane_that_moved(waiting, redis_url)
     gone = payload("ann@example.com", direction="exit")
     waiting.publish(gone, job="load")
     (job_stream,) = find_streams(waiting.client, waiting.places())
-    waiting.client.delete(job_stream.place.bell)
+    waiting.client.delete(job_stream.place.wakeup)
     waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
-    bell = PartitionKeys("other", job_stream.place.partition).bell
-    doorbell = SilentDoorbell()
+    wakeup = PartitionKeys("other", job_stream.place.partition).wakeup
+    waker = SilentWaker()
 
     with closing(connect(redis_url)) as client:
-        meanings = read_meanings(client, waiting.settings)
+        scopes = read_scopes(client, waiting.settings)
         target = waiting.settings.triggers["vip-exit"]
-        mover = Mover(client, waiting.settings, target, meanings, doorbell)
+        mover = Mover(client, waiting.settings, target, scopes, waker)
         assert [step.moved for step in mover.move([job_stream])] == [1]
 
-        assert doorbell.rang == [("other", job_stream.place.partition, "backfill")]
-        assert client.get(bell) == b"3"
+        assert waker.rang == [("other", job_stream.place.partition, "backfill")]
+        assert client.get(wakeup) == b"3"
         waiting.configure(EXIT)
         waiting.publish(gone)
         (live_stream,) = find_streams(client, waiting.places())
         waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
         assert [step.moved for step in mover.move([live_stream])] == [1]
 
-        assert doorbell.rang[1:] == [("other", job_stream.place.partition, "live")]
-        assert client.get(bell) == b"1"
+        assert waker.rang[1:] == [("other", job_stream.place.partition, "live")]
+        assert client.get(wakeup) == b"1"
 
 
 def test_what_moves_leaves_no_trace_of_its_failures(waiting, call):

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from ops.main import app
+from segrelay.ops.main import app
+from segrelay.worker.adapters.redis.presence import RedisPresence
 from tests.integration.ops.relay import payload
-from worker.adapters.redis.node.presence import RedisPresence
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 
 @pytest.fixture

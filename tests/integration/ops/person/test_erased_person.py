@@ -4,9 +4,14 @@ import orjson
 import pytest
 from redis import Redis
 
-from ops.main import app as main
-from ops.person.commands import app
-from ops.person.erasing import Erasing
+from segrelay.ops.main import app as main
+from segrelay.ops.person.commands import app
+from segrelay.ops.person.erasing import Erasing
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
+from segrelay.worker.contract.receivers import WebhookRequest, keep_requests
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from tests.integration.ops.person.test_letters_of_renamed_people import MortalClient
 from tests.integration.ops.person.test_renamed_person import (
     STOPS,
@@ -16,11 +21,6 @@ from tests.integration.ops.person.test_renamed_person import (
 )
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of, partition_of
-from worker.contract.processes.webhook_requests import WebhookRequest, keep_requests
-from worker.contract.redis.connection import connect
-from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 OLD, WHO, ELSE = "ann@example.com", "ann.lee@example.com", "bob@example.com"
 LAST = "ann.doe@example.com"

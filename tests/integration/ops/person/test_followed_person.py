@@ -3,18 +3,18 @@
 import orjson
 import pytest
 
-from ops.main import app as main
-from ops.person.commands import app
-from ops.person.following import StepRenaming, following_for
-from ops.state.identity_changes import IdentityChanges, read_renamed_people
-from ops.state.ledger import Names, read_records
-from ops.status.health.judgement import read_judged
+from segrelay.ops.main import app as main
+from segrelay.ops.person.commands import app
+from segrelay.ops.person.following import StepRenaming, following_for
+from segrelay.ops.state.identity_changes import IdentityChanges, read_renamed_people
+from segrelay.ops.state.person import Names, read_records
+from segrelay.ops.status.health import read_judged
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.people import MOST_CHANGES
+from segrelay.worker.errors import OperationsMustAct
 from tests.integration.ops.person.test_erased_person import everything, needles
 from tests.integration.ops.relay import EXIT, payload
-from worker.contract.keys import PartitionKeys, digest_of, partition_of
-from worker.contract.numbering import Numbering
-from worker.contract.people.stable import MOST_CHANGES
-from worker.errors import OperationsMustAct
 
 OLD, NEW, THIRD = "ann@example.com", "ann.lee@example.com", "ann.third@example.com"
 BOB = "bob@example.com"

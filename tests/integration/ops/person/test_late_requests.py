@@ -2,15 +2,13 @@
 
 import pytest
 
-from ops.insider.identities import RENAMES_A_MINUTE, InsiderIdentities
-from ops.insider.reader import InsiderUnreadable
-from ops.person.commands import app
-from ops.person.moves import IdentityChange
-from ops.person.renaming import PersonRenaming
+from segrelay.ops.insider.reader import RENAMES_A_MINUTE, InsiderIdentities, InsiderUnreadable
+from segrelay.ops.person.commands import app
+from segrelay.ops.person.renaming import IdentityChange, PersonRenaming
+from segrelay.worker.errors import OperationsMustAct
 from tests.integration.ops.person.test_renamed_person import NEW, OLD
 from tests.integration.ops.relay import payload
 from tests.journeys.endpoint import Endpoint
-from worker.errors import OperationsMustAct
 
 LONG = 60.0
 CHANGE = IdentityChange(f"email:{OLD}", f"email:{NEW}")

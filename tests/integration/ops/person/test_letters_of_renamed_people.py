@@ -3,8 +3,11 @@
 import orjson
 import pytest
 
-from ops.main import app as main
-from ops.person.moves import IdentityChange, PersonMove, move_letters
+from segrelay.ops.main import app as main
+from segrelay.ops.person.renaming import IdentityChange, PersonMove, move_dead_letters
+from segrelay.worker.contract.keys import digest_of, partition_of
+from segrelay.worker.contract.people import Forward, Moving
+from segrelay.worker.errors import OperationsMustAct
 from tests.integration.ops.person.test_renamed_person import (
     NEW,
     OLD,
@@ -14,32 +17,29 @@ from tests.integration.ops.person.test_renamed_person import (
     rename,
 )
 from tests.integration.ops.relay import payload
-from worker.contract.keys import digest_of, partition_of
-from worker.contract.people.forwards import Forward, Moving
-from worker.errors import OperationsMustAct
 
 
-def test_letters_of_somebody_who_is_erased_meanwhile_come_nowhere(call, with_a_letter):
+def test_letters_of_somebody_who_is_erased_meanwhile_come_nowhere(call, with_a_dead_letter):
     """The process that renames stands still before a letter arrives, and the person is erased."""
-    relay = with_a_letter
-    assert letters_taken_and_die(relay, NEW, MortalClient(relay.client, before="hkeys"))
-    (letter,) = [
+    relay = with_a_dead_letter
+    assert dead_letters_taken_and_die(relay, NEW, MortalClient(relay.client, before="hkeys"))
+    (dead_letter,) = [
         text for place in relay.places() for text in relay.client.hvals(place.lettersleaving)
     ]
     call(main, "person", "erase", OLD, "--yes")
-    relay.client.hset(place_of(OLD).lettersleaving, orjson.loads(letter)["id"], letter)
+    relay.client.hset(place_of(OLD).lettersleaving, orjson.loads(dead_letter)["id"], dead_letter)
 
     arriving = Forward(Moving.ARRIVING, digest_of(f"email:{OLD}").hex()).dumps()
     change = IdentityChange(f"email:{OLD}", f"email:{NEW}")
     move = PersonMove(change, place_of(OLD), place_of(NEW), arriving=arriving)
     with pytest.raises(OperationsMustAct, match="run this again"):
-        move_letters(relay.client, [move])
+        move_dead_letters(relay.client, [move])
 
-    assert kept_letters(relay) == []
+    assert kept_dead_letters(relay) == []
 
 
 @pytest.fixture
-def with_a_letter(relay, sandbox):
+def with_a_dead_letter(relay, sandbox):
     """An event of the former identity died; it would be delivered by now."""
     sandbox.settings(poison="poisoned", poison_status=200)
     relay.publish(payload(OLD, status="poisoned"))
@@ -49,20 +49,20 @@ def with_a_letter(relay, sandbox):
     return relay
 
 
-def letters(call, *arguments):
+def dead_letters(call, *arguments):
     return orjson.loads(call(main, "dlq", "list", "--json", *arguments).stdout)
 
 
-def test_letters_move_to_the_new_identity(call, with_a_letter):
+def test_letters_move_to_the_new_identity(call, with_a_dead_letter):
     rename(call, OLD, "b@example.com")
     rename(call, "b@example.com", NEW)
 
-    (letter,) = letters(call, "--profile", NEW)
+    (dead_letter,) = dead_letters(call, "--profile", NEW)
     told = orjson.loads(call(main, "why", NEW, "--json").stdout)
 
-    assert told["letters"] == [letter["id"]]
-    assert letters(call, "--profile", "else@example.com") == []
-    (kept,) = kept_letters(with_a_letter)
+    assert told["letters"] == [dead_letter["id"]]
+    assert dead_letters(call, "--profile", "else@example.com") == []
+    (kept,) = kept_dead_letters(with_a_dead_letter)
     assert kept["partition"] == place_of(NEW).partition
     assert kept["header"][1] == digest_of(f"email:{NEW}").hex()
     assert kept["profile"]["email"] == NEW
@@ -70,18 +70,18 @@ def test_letters_move_to_the_new_identity(call, with_a_letter):
     assert [cause["count"] for cause in causes] == [1]
 
 
-def kept_letters(relay):
+def kept_dead_letters(relay):
     """Return the letters as they are in their partitions; each names its own."""
     found = [
         (place, orjson.loads(text))
         for place in relay.places()
-        for text in relay.client.hvals(place.letters)
+        for text in relay.client.hvals(place.dead_letters)
     ]
-    for place, letter in found:
-        assert letter["id"].startswith(f"{place.destination}.{place.partition}.")
-        assert letter["partition"] == place.partition
-        assert relay.client.zscore(place.lettertimes, letter["id"])
-    return [letter for _, letter in found]
+    for place, dead_letter in found:
+        assert dead_letter["id"].startswith(f"{place.destination}.{place.partition}.")
+        assert dead_letter["partition"] == place.partition
+        assert relay.client.zscore(place.lettertimes, dead_letter["id"])
+    return [dead_letter for _, dead_letter in found]
 
 
 def in_partition(number):
@@ -90,16 +90,16 @@ def in_partition(number):
 
 
 @pytest.mark.parametrize("new", [in_partition(number) for number in range(4)])
-def test_letters_survive_a_kill_between_any_two_calls(with_a_letter, new):
-    relay = with_a_letter
+def test_letters_survive_a_kill_between_any_two_calls(with_a_dead_letter, new):
+    relay = with_a_dead_letter
     before = {name: relay.client.dump(name) for name in relay.client.scan_iter()}
     deaths = 0
-    while letters_taken_and_die(relay, new, MortalClient(relay.client, deaths)):
+    while dead_letters_taken_and_die(relay, new, MortalClient(relay.client, deaths)):
         deaths += 1
         relay.status()
-        letters_taken_and_die(relay, new, relay.client)
-        (letter,) = kept_letters(relay)
-        assert letter["header"][1] == digest_of(f"email:{new}").hex(), deaths
+        dead_letters_taken_and_die(relay, new, relay.client)
+        (dead_letter,) = kept_dead_letters(relay)
+        assert dead_letter["header"][1] == digest_of(f"email:{new}").hex(), deaths
         assert relay.status()["dead"] == 1
         assert not any(relay.client.exists(place.lettersleaving) for place in relay.places())
         assert not list(relay.client.scan_iter("*}carried:*"))
@@ -110,7 +110,7 @@ def test_letters_survive_a_kill_between_any_two_calls(with_a_letter, new):
     assert deaths > 5
 
 
-def letters_taken_and_die(relay, new, client):
+def dead_letters_taken_and_die(relay, new, client):
     """Move letters alone; return whether the client has died."""
     left, key = place_of(OLD), f"email:{new}"
     digest = digest_of(f"email:{OLD}")
@@ -119,7 +119,7 @@ def letters_taken_and_die(relay, new, client):
     change = IdentityChange(f"email:{OLD}", key)
     move = PersonMove(change, left, place_of(new), arriving=arriving)
     try:
-        move_letters(client, [move])
+        move_dead_letters(client, [move])
     except KilledError:
         return True
     finally:
@@ -142,20 +142,20 @@ class MortalClient:
 
 
 def test_a_letter_that_is_replayed_while_it_is_moved_is_delivered_once(
-    call, with_a_letter, at_insider
+    call, with_a_dead_letter, at_insider
 ):
     """The command dies once the letter has arrived; it is replayed, and the command repeated."""
-    relay = with_a_letter
-    assert letters_taken_and_die(relay, NEW, MortalClient(relay.client, before="hdel"))
-    (letter,) = kept_letters(relay)
-    assert letter["profile"]["email"] == NEW
+    relay = with_a_dead_letter
+    assert dead_letters_taken_and_die(relay, NEW, MortalClient(relay.client, before="hdel"))
+    (dead_letter,) = kept_dead_letters(relay)
+    assert dead_letter["profile"]["email"] == NEW
     call(main, "dlq", "replay", "--all", "--yes")
 
-    letters_taken_and_die(relay, NEW, relay.client)
+    dead_letters_taken_and_die(relay, NEW, relay.client)
     relay.client.delete(place_of(NEW).forwards)
     relay.drain()
 
-    assert kept_letters(relay) == []
+    assert kept_dead_letters(relay) == []
     assert relay.status()["accepted"] == 1
     assert at_insider() == {NEW: ["vip"]}
 
@@ -164,12 +164,14 @@ def test_a_letter_that_cannot_be_read_stays_and_is_found(call, relay):
     relay.publish(payload(OLD))
     relay.spoil_profiles()
     relay.drain()
-    (before,) = kept_letters(relay)
+    (before,) = kept_dead_letters(relay)
 
     rename(call, OLD, NEW)
 
-    assert kept_letters(relay) == [before]
-    assert [letter["id"] for letter in letters(call, "--profile", NEW)] == [before["id"]]
+    assert kept_dead_letters(relay) == [before]
+    assert [dead_letter["id"] for dead_letter in dead_letters(call, "--profile", NEW)] == [
+        before["id"]
+    ]
 
 
 @pytest.mark.usefixtures("with_a_letter")
@@ -179,16 +181,16 @@ def test_letters_of_somebody_whom_insider_refuses_stay_theirs(call, relay):
     relay.drain()
     rename(call, OLD, NEW, code=1)
 
-    assert letters(call, "--profile", NEW) == []
-    assert len(letters(call, "--profile", OLD)) == 1
+    assert dead_letters(call, "--profile", NEW) == []
+    assert len(dead_letters(call, "--profile", OLD)) == 1
 
 
-def test_a_replay_goes_to_the_new_identity(call, with_a_letter, at_insider):
+def test_a_replay_goes_to_the_new_identity(call, with_a_dead_letter, at_insider):
     rename(call, OLD, NEW)
 
     assert call(main, "dlq", "replay", "--profile", NEW, "--yes").exit_code == 0
-    with_a_letter.drain()
+    with_a_dead_letter.drain()
 
     assert at_insider() == {NEW: ["vip"]}
-    assert ledger_of(with_a_letter.client, NEW) == {("vip", "enter")}
-    assert letters(call) == []
+    assert ledger_of(with_a_dead_letter.client, NEW) == {("vip", "enter")}
+    assert dead_letters(call) == []

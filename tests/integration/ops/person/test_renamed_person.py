@@ -6,19 +6,18 @@ import orjson
 import pytest
 import typer
 
-from ops.insider.identities import RENAMES_A_MINUTE, InsiderIdentities
-from ops.main import app as main
-from ops.person.commands import app
-from ops.person.moves import IdentityChange
-from ops.person.renaming import PersonRenaming
-from ops.state.ledger import Names, read_records
-from ops.status.health.judgement import read_judged
-from ops.why.command import why
+from segrelay.ops.insider.reader import RENAMES_A_MINUTE, InsiderIdentities
+from segrelay.ops.main import app as main
+from segrelay.ops.person.commands import app
+from segrelay.ops.person.renaming import IdentityChange, PersonRenaming
+from segrelay.ops.state.person import Names, read_records
+from segrelay.ops.status.health import read_judged
+from segrelay.ops.why.command import why
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
+from segrelay.worker.contract.people import Forward, Moving
+from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys, digest_of, partition_of
-from worker.contract.people.forwards import Forward, Moving
-from worker.errors import UsageWrong
 
 OLD, NEW = "ann@example.com", "ann.lee@example.com"
 

@@ -7,13 +7,13 @@ import orjson
 import pytest
 import typer
 
-from ops.reconcile import command as reconcile
-from ops.sandbox.lytics.account import audience_id
+from segrelay.ops import reconcile
+from segrelay.sandbox.lytics.account import audience_id
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from tests.integration.ops.conftest import LYTICS
 from tests.integration.ops.relay import BEGUN_AT, EXIT, payload
 from tests.integration.producer.redis_contents import entries
-from worker.contract.keys import digest_of
-from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 
 def app_of(command):

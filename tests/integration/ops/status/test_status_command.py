@@ -8,16 +8,16 @@ from importlib.metadata import version
 import orjson
 import pytest
 
-from ops.main import app
-from ops.run.supervisor import own_command
+from segrelay.ops.main import app
+from segrelay.ops.run.up import own_command
+from segrelay.worker.adapters.redis.presence import RedisPresence
+from segrelay.worker.contract.processes import WORKER, FilesInUse, Process
+from segrelay.worker.contract.redis.acts import Act
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.triggers import Pause, set_pause
 from tests.integration.ops.relay import EXIT, payload
 from tests.waiting import until
 from tests.warm import WarmProcess
-from worker.adapters.redis.node.presence import RedisPresence
-from worker.contract.processes.workers import WORKER, FilesInUse, Process
-from worker.contract.redis.acts import Act
-from worker.contract.settings import load_settings
-from worker.contract.triggers.pauses import Pause, set_pause
 
 ACT = Act("pause", "ops")
 

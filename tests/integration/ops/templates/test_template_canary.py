@@ -8,15 +8,15 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from ops.main import app
+from segrelay.jsonnet.rendered import Template
+from segrelay.ops.main import app
+from segrelay.worker.adapters.redis.self_pause import Canaries
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.redis.connection import connect_async
+from segrelay.worker.contract.triggers import let_go
+from segrelay.worker.node.loading import EVERY_SECONDS
+from segrelay.worker.node.runtime import runtime_for
 from tests.integration.ops.relay import ENTER, EXIT, assert_sum, payload
-from worker.adapters.redis.pausing.canaries import Canaries
-from worker.batch.sending.interrupt_watch import Stop
-from worker.contract.redis.connection import connect_async
-from worker.contract.triggers.versions import let_go
-from worker.jsonnet.rendered import Template
-from worker.node.process.runtime import runtime_for
-from worker.node.process.upkeep import EVERY_SECONDS
 
 MARKED = """
 local event = import "lytemplates.libsonnet";

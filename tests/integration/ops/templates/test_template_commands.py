@@ -6,17 +6,17 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from ops.sandbox.process import SandboxProcess
-from ops.templates.commands import app
-from producer.publish import Publisher
+from segrelay.jsonnet.files import SHIPPED_FOLDER
+from segrelay.ops.sandbox import SandboxProcess
+from segrelay.ops.templates.commands import app
+from segrelay.producer.publish import Publisher
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.people import seen_fields
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import UsageWrong
 from tests.configuration import NOBODY_LISTENS_URL, configuration, insider, table, trigger
 from tests.warm import WarmProcess
-from worker.contract import keys
-from worker.contract.people.seen_fields import seen_fields
-from worker.contract.redis.connection import connect
-from worker.contract.settings import load_settings
-from worker.errors import UsageWrong
-from worker.jsonnet.files import SHIPPED_FOLDER
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
 TEMPLATE = """local event = import 'lytemplates.libsonnet';
@@ -111,7 +111,7 @@ def test_an_event_is_explained_as_a_delivery(run):
 def test_what_waits_is_rendered_and_compared_and_its_fields_are_known(run, place):
     settings = load_settings()
     with connect(settings.redis.url) as client:
-        Publisher(client, settings, doorbell=Silent()).publish([SAMPLE.read_bytes()])
+        Publisher(client, settings, waker=Silent()).publish([SAMPLE.read_bytes()])
         names = seen_fields(client)
     (place / "other.jsonnet").write_text(
         TEMPLATE.replace("first_name", "frst_name").replace("city: ''", "gender: 'F'")
@@ -133,7 +133,7 @@ def test_what_waits_is_rendered_and_compared_and_its_fields_are_known(run, place
 
 
 class Silent:
-    def ring(self, destination, partition, *, queue):
+    def wake(self, destination, partition, *, queue):
         """Nobody is to come."""
 
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from ops.run.supervisor import own_command
+from segrelay.jsonnet.files import SHIPPED_FOLDER
+from segrelay.ops.run.up import own_command
 from tests.warm import WarmProcess
-from worker.jsonnet.files import SHIPPED_FOLDER
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
 GOOD = "local event = import 'lytemplates.libsonnet';\n{ name: event.get('first_name') }\n"

@@ -5,11 +5,11 @@ import time
 import orjson
 import pytest
 
-from ops.main import app
+from segrelay.ops.main import app
+from segrelay.worker.contract import keys
+from segrelay.worker.errors import UsageWrong
 from tests.configuration import endpoint, trigger
 from tests.integration.ops.relay import ENTER, EXIT, payload
-from worker.contract import keys
-from worker.errors import UsageWrong
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import random
 import orjson
 import pytest
 
-from ops.main import app
+from segrelay.ops.main import app
+from segrelay.worker.contract.keys import REACHED_KEPT
+from segrelay.worker.errors import OperationsMustAct, UsageWrong
 from tests.integration.ops.relay import payload
-from worker.contract.keys import REACHED_KEPT
-from worker.errors import OperationsMustAct, UsageWrong
 
 
 @pytest.fixture

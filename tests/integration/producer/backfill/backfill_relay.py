@@ -8,13 +8,13 @@ from typing import Any
 
 import orjson
 
-from ops.embedded import lifecycle as embedded
-from ops.run.supervisor import own_command
+from segrelay.ops.embedded import lifecycle as embedded
+from segrelay.ops.run.up import own_command
+from segrelay.worker.contract.events import decode_profile
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.connection import connect
 from tests.configuration import configuration, credentials, insider, trigger
 from tests.warm import WarmProcess, run
-from worker.contract.events import decode_profile
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.connection import connect
 
 PARTITIONS = 4
 CONFIGURATION = configuration(

@@ -20,20 +20,19 @@ import pytest
 import zstandard
 from pyarrow.parquet import write_table
 
-from ops.embedded import lifecycle as embedded
-from producer.backfill.book import JobBook
-from producer.backfill.job import JobTally
-from producer.backfill.publishing import STARTED_FROM, StripeWaits, Task, publish_stripe
-from producer.backfill.reading import Reading, read_job
-from producer.sources.blocks import Block
+from segrelay.ops.embedded import lifecycle as embedded
+from segrelay.producer.backfill.jobs import JobStore, JobTally
+from segrelay.producer.backfill.publishing import STARTED_FROM, ShardWaits, Task, publish_shard
+from segrelay.producer.backfill.reading import Reading, read_job
+from segrelay.producer.sources.blocks import Block
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import load_settings
 from tests.integration.producer.backfill.backfill_relay import PARTITIONS, Relay
 from tests.nightly import amount
 from tests.unit.producer.sources.test_cuts import SKIPPABLE
 from tests.waiting import until
-from worker.contract import keys
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.connection import connect
-from worker.contract.settings import load_settings
 
 AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
 _NAMED = ("--name", "j", *AS_OF)
@@ -98,7 +97,7 @@ def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
 
 def _until_it_has_read_more(relay: Relay) -> None:
     with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
-        book = JobBook(client)
+        book = JobStore(client)
 
         def rows() -> int:
             found = book.find("j")
@@ -284,12 +283,12 @@ def test_what_publishes_takes_its_blocks_also_while_redis_is_away(
 ) -> None:
     assert relay.run("start", people, *_NAMED).returncode == 0
     with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
-        spec = JobBook(client).named("j").spec
+        spec = JobStore(client).named("j").spec
     nobody = 'url = "redis://127.0.0.1:1"'
     relay.config.write_text(relay.config.read_text().replace('url = "embedded"', nobody))
     ours, theirs = STARTED_FROM.Pipe()
     publishing = STARTED_FROM.Process(
-        target=publish_stripe, args=(theirs, relay.config, spec, 1, 0, JobTally()), daemon=True
+        target=publish_shard, args=(theirs, relay.config, spec, 1, 0, JobTally()), daemon=True
     )
     publishing.start()
     large = Block(1, Path(people).read_bytes()[:1_000_000])
@@ -302,7 +301,7 @@ def test_what_publishes_takes_its_blocks_also_while_redis_is_away(
         sent.join(120)
 
         assert not sent.is_alive()
-        assert isinstance(ours.recv(), StripeWaits)
+        assert isinstance(ours.recv(), ShardWaits)
     finally:
         publishing.kill()
         publishing.join()
@@ -313,7 +312,7 @@ def test_who_waits_for_a_claim_learns_what_became_of_the_job_meanwhile(
 ) -> None:
     assert relay.run("start", people, *_NAMED).returncode == 0
     with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
-        book = JobBook(client)
+        book = JobStore(client)
         ended = book.named("j")
         as_it_was = replace(ended, phase="reading", tallies=(JobTally(),) * len(ended.tallies))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.embedded import lifecycle as embedded
+from segrelay.ops.embedded import lifecycle as embedded
 from tests.integration.producer.backfill.backfill_relay import Relay
 
 AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")

@@ -7,9 +7,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.embedded import lifecycle as embedded
-from ops.sandbox.lytics.account import audience_id
-from ops.sandbox.process import SandboxProcess
+from segrelay.ops.embedded import lifecycle as embedded
+from segrelay.ops.sandbox import SandboxProcess
+from segrelay.sandbox.lytics.account import audience_id
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.waiting import until
 from tests.warm import WarmProcess

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.embedded import lifecycle as embedded
+from segrelay.ops.embedded import lifecycle as embedded
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.waiting import until
 

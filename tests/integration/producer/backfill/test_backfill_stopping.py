@@ -11,13 +11,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.embedded import lifecycle as embedded
-from producer.backfill.book import JobBook
+from segrelay.ops.embedded import lifecycle as embedded
+from segrelay.producer.backfill.jobs import JobStore
+from segrelay.worker.contract.redis.connection import connect
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.nightly import amount
 from tests.waiting import allowed, until
 from tests.warm import WarmProcess
-from worker.contract.redis.connection import connect
 
 PEOPLE = amount(12_000, nightly=150_000)
 HIGH_WATER = 2_000
@@ -81,7 +81,7 @@ def _children(pid: int) -> Iterable[int]:
 
 def phase(relay: Relay) -> str:
     with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
-        return JobBook(client).phase("j")
+        return JobStore(client).phase("j")
 
 
 def test_an_aborted_job_ends_at_once_while_its_reader_waits_for_room(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.sandbox.process import SandboxProcess
+from segrelay.ops.sandbox import SandboxProcess
 from tests.integration.producer.sync_world import World
 from tests.warm import WarmProcess
 

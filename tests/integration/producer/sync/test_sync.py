@@ -2,18 +2,18 @@
 
 import pytest
 
-from ops.sandbox.lytics.account import audience_id
-from producer.publishing.quarantine import Quarantine
-from producer.sync.book import SyncBook
-from producer.sync.run import Phase
+from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.producer.sync.run import Phase
+from segrelay.producer.sync.store import SyncStore
+from segrelay.sandbox.lytics.account import audience_id
+from segrelay.worker.contract import keys
+from segrelay.worker.errors import LyticsRefused, UsageWrong
 from tests.integration.producer.sync_world import CHANGE, emails, person
-from worker.contract import keys
-from worker.errors import LyticsRefused, UsageWrong
 
 STATE, SKIP_HOOK = 1, 2
 
 
-class DyingBook(SyncBook):
+class DyingBook(SyncStore):
     """Its process dies behind the first members that it has published."""
 
     def save(self, run, *, ends=False):
@@ -22,7 +22,7 @@ class DyingBook(SyncBook):
         super().save(run, ends=ends)
 
 
-class SilentBook(SyncBook):
+class SilentBook(SyncStore):
     """Claims nothing: the tokens stay those of another step."""
 
     def claim(self, destinations):

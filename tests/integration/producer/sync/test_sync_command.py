@@ -4,9 +4,9 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.main import app
+from segrelay.ops.main import app
+from segrelay.worker.errors import LeaseLost, LyticsRefused, UsageWrong
 from tests.integration.producer.sync_world import person
-from worker.errors import LeaseLost, LyticsRefused, UsageWrong
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ import pytest
 import zstandard
 from pyarrow.parquet import write_table
 
-from producer.sync.files import FileSource
-from producer.sync.run import Phase
+from segrelay.producer.sync.run import Phase
+from segrelay.producer.sync.sources import FileSource
+from segrelay.worker.errors import UsageWrong
 from tests.integration.producer.sync_world import emails
 from tests.nightly import amount
 from tests.unit.producer.sources.test_cuts import SKIPPABLE
 from tests.waiting import until
-from worker.errors import UsageWrong
 
 
 def test_the_newest_export_says_who_is_in_the_audience(world, exports):

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
-from producer.sync.book import SyncBook
+from segrelay.producer.publish import Publisher
+from segrelay.producer.sync.store import SyncStore
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.contract.words import Direction
 from tests.integration.producer.sync_world import deliver, emails, enter_by_webhook, person
 from tests.nightly import amount
-from worker.contract.words import Direction
 
 REPETITIONS = amount(1, nightly=3)
 EVERY_LINE = amount(2, nightly=1)
@@ -45,7 +45,7 @@ def standing(ours, names):
     return stopped
 
 
-StandingBook = standing(SyncBook, ("take", "claim", "save", "marks", "last_delivered", "pages"))
+StandingBook = standing(SyncStore, ("take", "claim", "save", "marks", "last_delivered", "pages"))
 StandingPublisher = standing(Publisher, ("publish_members",))
 
 
@@ -53,7 +53,7 @@ def frozen_step(world, line, meanwhile):
     """Do the steps of a process that stands still at a line; returns how many it came to."""
     stand = Stand(line, meanwhile)
     book = StandingBook(world.client, "vip", world.settings.redis.numbering)
-    publisher = StandingPublisher(world.client, world.settings, doorbell=SilentDoorbell())
+    publisher = StandingPublisher(world.client, world.settings, waker=SilentWaker())
     book.stand = publisher.stand = stand
     syncing = replace(world.syncing(), book=book, publisher=publisher)
     forced = True

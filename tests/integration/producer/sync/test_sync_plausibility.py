@@ -2,10 +2,10 @@
 
 import pytest
 
-from producer.sync.run import Phase
-from producer.sync.step import confirm
+from segrelay.producer.sync.run import Phase
+from segrelay.producer.sync.step import confirm
+from segrelay.worker.errors import UsageWrong
 from tests.integration.producer.sync_world import person
-from worker.errors import UsageWrong
 
 
 def test_a_truncated_scan_takes_nobody_out(world):

@@ -3,8 +3,11 @@
 import orjson
 import pytest
 
-from producer.sync.book import Mark
-from producer.sync.run import Phase
+from segrelay.producer.sync.run import Phase
+from segrelay.producer.sync.store import Mark
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
+from segrelay.worker.contract.words import Direction
 from tests.configuration import DELETE, insider, trigger
 from tests.integration.producer.sync_world import (
     ENTERS,
@@ -14,9 +17,6 @@ from tests.integration.producer.sync_world import (
     person,
     place_of,
 )
-from worker.contract.keys import digest_of
-from worker.contract.redis.accept import ENTRANT_DAYS
-from worker.contract.words import Direction
 
 EVERYBODY = range(50)
 DAY_US = 86_400_000_000
@@ -128,7 +128,7 @@ def test_who_enters_again_while_a_run_stands_still_keeps_their_name(world, membe
                 enter_by_webhook(world, [100], members + 40_000_000)
             return super().publish_members(destination, changes, *rest)
 
-    standing = Standing(world.client, world.settings, doorbell=publisher._doorbell)
+    standing = Standing(world.client, world.settings, waker=publisher._waker)
     world.run(publisher=standing)
     kept = mark_of(world, 100)
     run = world.run()
@@ -229,7 +229,7 @@ def test_who_is_in_a_file_stays_in_although_a_late_webhook_comes_between_look_an
                 enter_by_webhook(world, [51], early_us)
             return super().publish_members(destination, changes, *rest)
 
-    standing = Standing(world.client, world.settings, doorbell=publisher._doorbell)
+    standing = Standing(world.client, world.settings, waker=publisher._waker)
     run = world.run(publisher=standing)
 
     assert (run.entered, run.left, run.repaired) == (1, 0, 0)

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
-from worker.adapters.sender import HttpSender
-from worker.destinations.sending import OutgoingRequest
+from segrelay.worker.adapters.sender import HttpSender
+from segrelay.worker.destinations.sending import OutgoingRequest
 
 PATH = "/api/user/v1/upsert"
 SECRET = "very-secret"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from segrelay.worker.adapters.sender import HttpSender
+from segrelay.worker.contract.settings.authorizations import Certificate
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.sending import OutgoingRequest
 from tests.journeys.certificates import server_context, write_certificates
-from worker.adapters.sender import HttpSender
-from worker.contract.settings.authorizations import Certificate
-from worker.destinations.api import Answer
-from worker.destinations.sending import OutgoingRequest
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 ROUNDS = 40

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from segrelay.worker.adapters.sender import resolved_retry_after
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
+from segrelay.worker.errors import ConfigurationInvalid
 from tests.fakes.fake_sender import FakeSender
 from tests.integration.worker.adapters.sending import answer, request_to, run, say_nothing, sending
-from worker.adapters.sender import resolved_retry_after
-from worker.destinations.api import Answer
-from worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
-from worker.errors import ConfigurationInvalid
 
 
 async def _answer_in_memory(_request: OutgoingRequest) -> Answer:

@@ -5,6 +5,10 @@ import socket
 
 import pytest
 
+from segrelay.worker.adapters.sender import HttpSender
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.sending import NoAnswer, Silence
+from segrelay.worker.errors import ConfigurationInvalid
 from tests.integration.worker.adapters.test_sender import (
     BODY,
     answer,
@@ -13,10 +17,6 @@ from tests.integration.worker.adapters.test_sender import (
     run,
     server,
 )
-from worker.adapters.sender import HttpSender
-from worker.destinations.api import Answer
-from worker.destinations.sending import NoAnswer, Silence
-from worker.errors import ConfigurationInvalid
 
 LOOPBACK = ("127.0.0.0/8",)
 

@@ -4,16 +4,16 @@ from contextlib import closing
 
 import pytest
 
+from segrelay.worker.adapters.redis.survey import RedisLapsing
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.events import Header, encode_header
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.partitions import RENUMBERED_LEASE
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.ledger import FAR_MS
 from tests.configuration import configuration, insider, trigger
-from worker.adapters.redis.node.lapsing import RedisLapsing
-from worker.contract import keys
-from worker.contract.events import Header, encode_header
-from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.numbering import RENUMBERED
-from worker.contract.redis.connection import connect
-from worker.contract.settings import load_settings
-from worker.contract.words import Direction
-from worker.core.ledger import FAR_MS
 
 DAY_MS = 86_400_000
 PLACE = PartitionKeys("insider", 1)
@@ -117,7 +117,7 @@ def test_no_other_key_goes(client, lapsing):
     member, plain = PLACE.ledger(bytes(10)), PLACE.ledger(bytes(9) + b"\n")
     client.set(member, b"in")
     client.set(plain, b"out", px=DAY_MS)
-    client.set(PLACE.letters, b"", pxat=1_000 + FAR_MS)
+    client.set(PLACE.dead_letters, b"", pxat=1_000 + FAR_MS)
     client.zadd(PLACE.lettertimes, {"letter": 1})
     client.pexpireat(PLACE.lettertimes, 1_000 + FAR_MS)
     keep_ledger(client, over_days=1, place=PartitionKeys("insider", 4))
@@ -127,6 +127,6 @@ def test_no_other_key_goes(client, lapsing):
 
 def test_a_partition_that_is_left_keeps_what_is_carried_over(client, lapsing):
     keep_ledger(client, over_days=1)
-    client.hset(PLACE.lease, "token", f"{RENUMBERED}x")
+    client.hset(PLACE.lease, "token", f"{RENUMBERED_LEASE}x")
 
     assert turn(lapsing) == 0

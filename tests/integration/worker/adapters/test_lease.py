@@ -1,9 +1,9 @@
 """The lease of a drain, which a thread renews in a real Redis."""
 
+from segrelay.worker.adapters.redis.lease import RENEW_SECONDS, ThreadedLease
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.connection import connect
 from tests.waiting import allowed, until
-from worker.adapters.redis.lease import RENEW_SECONDS, ThreadedLease
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.connection import connect
 
 PLACE = PartitionKeys("insider", 0)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from worker.adapters.redis.numbers import RedisNumbers
-from worker.contract import keys
-from worker.contract.redis.connection import connect_async
+from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import connect_async
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from contextlib import closing
 
 import pytest
 
-from worker.adapters.redis.node.presence import RedisPresence
-from worker.contract import keys
-from worker.contract.processes.workers import LIFE_MS, Process, read_processes
-from worker.contract.redis.connection import connect
+from segrelay.worker.adapters.redis.presence import RedisPresence
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.processes import LIFE_MS, Process, read_processes
+from segrelay.worker.contract.redis.connection import connect
 
 
 @pytest.fixture

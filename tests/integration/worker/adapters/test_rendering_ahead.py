@@ -9,9 +9,9 @@ from contextlib import suppress
 
 import pytest
 
+from segrelay.jsonnet.rendered import Rendered
+from segrelay.worker.adapters.jsonnet import AHEAD_ROWS, ProcessRenderer
 from tests.integration.worker.adapters.test_rendering_apart import LIBRARY, MB, loaded, rows
-from worker.adapters.jsonnet import AHEAD_ROWS, ProcessRenderer
-from worker.jsonnet.rendered import Rendered
 
 COUNTS = LIBRARY + "std.length([1 for i in std.range(1, n)])"
 HUNGRY = LIBRARY + "if n > 0 then [std.repeat('a', 40000000) + i for i in std.range(1, n)] else n"
@@ -66,7 +66,7 @@ def test_what_takes_too_much_is_given_up_and_the_process_lives(tmp_path, source,
         import asyncio, resource, time
         from pathlib import Path
         from tests.integration.worker.adapters.test_rendering_ahead import compared, rows
-        from worker.adapters.jsonnet import ProcessRenderer
+        from segrelay.worker.adapters.jsonnet import ProcessRenderer
         folder = Path({str(tmp_path)!r})
         renderer, template = compared(folder, (folder / "t.jsonnet").read_text())
         renders = ProcessRenderer(renderer, group_bytes={400 * MB})

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from segrelay.jsonnet.files import TemplateFolder
+from segrelay.jsonnet.isolated import DiedAt, render_isolated
+from segrelay.jsonnet.rendered import Killed, Rendered, Row, TemplateFailed
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.adapters.jsonnet import KILLED_AT_MOST, ProcessRenderer
 from tests.waiting import allowed, until
-from worker.adapters.jsonnet import KILLED_AT_MOST, ProcessRenderer
-from worker.jsonnet.files import TemplateFolder
-from worker.jsonnet.isolated import DiedAt, render_isolated
-from worker.jsonnet.rendered import Killed, Rendered, Row, TemplateFailed
-from worker.jsonnet.renderer import Renderer
 
 MB = 1_000_000
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
@@ -194,7 +194,7 @@ def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, s
         import asyncio, resource
         from pathlib import Path
         from tests.integration.worker.adapters.test_rendering_apart import loaded, rows
-        from worker.adapters.jsonnet import ProcessRenderer
+        from segrelay.worker.adapters.jsonnet import ProcessRenderer
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         folder = Path({str(tmp_path)!r})
         renderer, template = loaded(folder, (folder / "t.jsonnet").read_text())

@@ -9,6 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from segrelay.worker.adapters.sender import MOST_ANSWER_BYTES, HttpSender
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.sending import NoAnswer, Silence
+from segrelay.worker.errors import ConfigurationInvalid
 from tests.integration.worker.adapters.sending import (
     BODY,
     SECRET,
@@ -26,10 +30,6 @@ from tests.integration.worker.adapters.sending import (
     sending,
     server,
 )
-from worker.adapters.sender import MOST_ANSWER_BYTES, HttpSender
-from worker.destinations.api import Answer
-from worker.destinations.sending import NoAnswer, Silence
-from worker.errors import ConfigurationInvalid
 
 
 def test_a_request_arrives_whole_and_its_answer_comes_back() -> None:

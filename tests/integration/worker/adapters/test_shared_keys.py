@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
-from ops.embedded.cluster import LocalCluster
+from segrelay.ops.embedded.topologies import LocalCluster
+from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, SharedKeys
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import connect_async
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.triggers import NO_RENAMES
+from segrelay.worker.contract.words import Direction
 from tests.configuration import configuration, insider, trigger
-from worker.adapters.redis.numbers import RedisNumbers
-from worker.adapters.redis.shared_keys import SharedKeys
-from worker.contract import keys
-from worker.contract.redis.connection import connect_async
-from worker.contract.settings import load_settings
-from worker.contract.triggers.renames import NO_RENAMES
-from worker.contract.words import Direction
 
 NOBODY = "redis://127.0.0.1:1/0"
 """A broker that is asked for nothing: a Cluster can not be one."""
@@ -64,7 +63,7 @@ def test_nothing_is_paused_renamed_or_numbered_in_an_empty_redis(play: Any) -> N
         standing = await ours.standing("insider")
 
         assert (standing.paused, standing.streaks) == (frozenset(), frozenset())
-        assert standing.meanings["enter"].audiences == {"vip", "4711"}
+        assert standing.scopes["enter"].audiences == {"vip", "4711"}
         assert await ours.names("insider") == NO_RENAMES
         assert numbers.triggers() == {}
 
@@ -88,16 +87,16 @@ def test_a_destination_is_paused_or_triggers_and_jobs_are(play: Any) -> None:
 
 def test_meanings_follow_the_slugs_of_ids_and_renamed_audiences(play: Any) -> None:
     async def story(client: Any, ours: SharedKeys, _: RedisNumbers) -> None:
-        before = (await ours.standing("insider")).meanings
-        again = (await ours.standing("insider")).meanings
+        before = (await ours.standing("insider")).scopes
+        again = (await ours.standing("insider")).scopes
         await client.hset(keys.AUDIENCES, mapping={"4711": "silver", "12": "bronze"})
         await client.hset(keys.RENAMED, "brass", "silver")
-        after = (await ours.standing("insider")).meanings
+        after = (await ours.standing("insider")).scopes
 
         assert again is before
         assert after["enter"].audiences == {"vip", "4711", "silver", "brass"}
         assert after["gold"].audiences == {"gold"}
-        assert (await ours.standing("other")).meanings["all"].audiences is None
+        assert (await ours.standing("other")).scopes["all"].audiences is None
 
     play(story)
 

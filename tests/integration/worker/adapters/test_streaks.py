@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 import redis.exceptions
 
-from worker.adapters.redis.pausing.streaks import DEATHS_IN_A_ROW, RedisStreaks
-from worker.batch.letters import Obituary
-from worker.contract.redis.connection import connect, connect_async
-from worker.contract.triggers.pauses import read_pauses
-from worker.contract.words import Death
-from worker.errors import RedisUnavailable
+from segrelay.worker.adapters.redis.self_pause import DEATHS_IN_A_ROW, RedisStreaks
+from segrelay.worker.batch.dead_letters import Failure
+from segrelay.worker.contract.redis.connection import connect, connect_async
+from segrelay.worker.contract.triggers import read_pauses
+from segrelay.worker.contract.words import Death
+from segrelay.worker.errors import RedisUnavailable
 
-OBITUARY = Obituary(Death.REFUSED, "no")
+FAILURE = Failure(Death.REFUSED, "no")
 
 
 class LosesAnswers:
@@ -34,11 +34,11 @@ class LosesAnswers:
 def asked(url: str, counts: list[int], *, lost: int = 0, may_repeat: bool = True) -> list[int]:
     async def run() -> list[int]:
         client = connect_async(url)
-        await RedisStreaks(client).may_die("vip", OBITUARY, 0)
+        await RedisStreaks(client).may_die("vip", FAILURE, 0)
         losing: Any = LosesAnswers(client, lost)
         streaks = RedisStreaks(losing, may_repeat=lambda: may_repeat)
         try:
-            return [await streaks.may_die("vip", OBITUARY, count) for count in counts]
+            return [await streaks.may_die("vip", FAILURE, count) for count in counts]
         finally:
             await client.aclose()
 

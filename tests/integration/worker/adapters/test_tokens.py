@@ -4,16 +4,16 @@ import asyncio
 import time
 from functools import partial
 
+from segrelay.worker.adapters.redis.tokens import RedisTokens
+from segrelay.worker.adapters.sender import AuthorizedSender
+from segrelay.worker.contract.redis.connection import connect, connect_async
+from segrelay.worker.contract.settings import Authorization
+from segrelay.worker.contract.settings.values import Secret
+from segrelay.worker.core.verdicts import AccessRefused, Failed, TokenReplaced
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.oauth2 import AccessToken, Granted
+from segrelay.worker.destinations.sending import NoToken, OutgoingRequest
 from tests.fakes.fake_sender import FakeSender
-from worker.adapters.authorized_sender import AuthorizedSender
-from worker.adapters.redis.tokens import RedisTokens
-from worker.contract.redis.connection import connect, connect_async
-from worker.contract.settings import Authorization
-from worker.contract.settings.values.secrets import Secret
-from worker.core.verdicts import AccessRefused, Failed, TokenReplaced
-from worker.destinations.api import Answer
-from worker.destinations.sending import NoToken, OutgoingRequest
-from worker.destinations.tokens import AccessToken, Granted
 
 AUTHORIZATION = Authorization(
     name="crm",

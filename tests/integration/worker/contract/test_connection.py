@@ -8,10 +8,15 @@ from contextlib import suppress
 import pytest
 import redis.exceptions
 
+from segrelay.worker.contract.redis.connection import (
+    connect,
+    connect_async,
+    redis_errors,
+    wait_ready,
+)
+from segrelay.worker.contract.redis.url import parse_redis_url
+from segrelay.worker.errors import ConfigurationInvalid, RedisUnavailable
 from tests.waiting import allowed
-from worker.contract.redis.connection import connect, connect_async, redis_errors, wait_ready
-from worker.contract.redis.url import parse_redis_url
-from worker.errors import ConfigurationInvalid, RedisUnavailable
 
 MARK = b"settle-once"
 

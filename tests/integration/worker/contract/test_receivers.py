@@ -4,9 +4,9 @@ from contextlib import closing
 
 import pytest
 
-from worker.contract import keys
-from worker.contract.processes.receivers import read_receivers, report_receiver
-from worker.contract.redis.connection import connect
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.receivers import read_receivers, report_receiver
+from segrelay.worker.contract.redis.connection import connect
 
 
 @pytest.fixture

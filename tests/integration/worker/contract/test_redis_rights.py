@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import connect
 from tests.redis_user import USERS, make_user
-from worker.contract import keys
-from worker.contract.redis.connection import connect
 
 ROOT = Path(__file__).parents[4]
 CALL = re.compile(r"redis\.p?call\(\s*['\"](\w+)['\"](?:, ['\"](\w+)['\"])?")
@@ -75,7 +75,7 @@ def test_the_documents_show_the_rights_as_they_are_shipped():
     ("key", "is_personal"),
     [
         (keys.PartitionKeys("insider", 3).stream("live|enter"), True),
-        (keys.PartitionKeys("insider", 3).letters, True),
+        (keys.PartitionKeys("insider", 3).dead_letters, True),
         (keys.PartitionKeys("insider", 3).who, True),
         (keys.PartitionKeys("insider", 3).responses, True),
         (keys.PartitionKeys("insider", 3).members("vips"), True),

@@ -9,15 +9,20 @@ from urllib.parse import quote
 
 import pytest
 
-from ops.embedded.sentinels import PASSWORD, Sentinels
-from producer.publishing.writing import JobPosition, write
-from worker.adapters.redis import scripts
-from worker.contract.events import Header
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.accept import NewDelivery
-from worker.contract.redis.connection import connect, connect_async, redis_errors, wait_ready
-from worker.contract.words import Direction
-from worker.errors import NotReplicated, RedisUnavailable
+from segrelay.ops.embedded.topologies import PASSWORD, Sentinels
+from segrelay.producer.publishing.writing import JobPosition, write
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.contract.events import Header
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.redis.connection import (
+    connect,
+    connect_async,
+    redis_errors,
+    wait_ready,
+)
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import NotReplicated, RedisUnavailable
 
 KEYS = PartitionKeys("insider", 0)
 WRITES = "return redis.call('SET', KEYS[1], ARGV[1])"

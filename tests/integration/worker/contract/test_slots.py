@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import redis
 
-from ops.embedded.lifecycle import EmbeddedRedis
+from segrelay.ops.embedded.lifecycle import EmbeddedRedis
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each, run_script
 from tests.slots import SlotWatch
-from worker.contract.redis.connection import connect
-from worker.contract.redis.scripts import ScriptCall, run_each, run_script
 
 ONE, OTHER = "{insider:0}counts", "{insider:1}counts"
 SCRIPT = "return #KEYS"

@@ -6,10 +6,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from ops.bench.__main__ import bars
-from ops.bench.frame.scenario import Runs, Scenario, Variant, summed_up
-from ops.bench.scenarios import SCENARIOS
 from tests.unit.ops.bench.measurement import own_pid
+from tools.bench.__main__ import bars
+from tools.bench.frame.scenario import Runs, Scenario, Variant, summed_up
+from tools.bench.scenarios import SCENARIOS
 
 SVG = "{http://www.w3.org/2000/svg}"
 

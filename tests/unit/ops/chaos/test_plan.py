@@ -3,8 +3,8 @@
 import random
 from collections import Counter
 
-from ops.chaos.plan import LATE_SECONDS, SANDBOX_LATE_SECONDS, Disruption, Plan
-from ops.sandbox.settings import SandboxSettings
+from segrelay.sandbox.settings import SandboxSettings
+from tools.chaos.plan import LATE_SECONDS, SANDBOX_LATE_SECONDS, Disruption, Plan
 
 
 def test_every_disruption_happens_as_often_as_was_asked():

@@ -3,10 +3,10 @@
 from collections import defaultdict
 from pathlib import Path
 
-from ops.chaos.changes.renamed_audience import NEW, OLD, RenamedAudience
-from ops.chaos.plan import MANY_AUDIENCES, Plan
-from ops.chaos.run import ChaosRun
-from ops.invented.events import Happening
+from segrelay.sandbox.people import Happening
+from tools.chaos.changes.renamed_audience import NEW, OLD, RenamedAudience
+from tools.chaos.plan import MANY_AUDIENCES, Plan
+from tools.chaos.run import ChaosRun
 
 
 def test_a_quarter_of_the_people_enter_and_leave_ten_audiences():

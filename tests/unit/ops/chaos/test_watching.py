@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ops.chaos.watching import Watch
+from tools.chaos.watching import Watch
 
 ONE, OTHER = frozenset({"one"}), frozenset({"other"})
 

@@ -5,10 +5,10 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.config.commands import inspect
-from ops.main import app
-from worker.contract.settings import Settings
-from worker.errors import ConfigurationInvalid
+from segrelay.ops.config.commands import inspect
+from segrelay.ops.main import app
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import ConfigurationInvalid
 
 
 @dataclass(frozen=True)

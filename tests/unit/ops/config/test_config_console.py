@@ -7,11 +7,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.main import COMMANDS, app
-from ops.terminal.console import mention, print_json, progress, run_guarded, say, table
-from ops.terminal.lazy import LazyCommand, LazyGroup
-from worker.contract.printable import printable
-from worker.errors import PortTaken, UsageWrong
+from segrelay.ops.main import COMMANDS, app
+from segrelay.ops.terminal.console import mention, print_json, progress, run_guarded, say, table
+from segrelay.ops.terminal.lazy import LazyCommand, LazyGroup
+from segrelay.worker.contract.printable import printable
+from segrelay.worker.errors import PortTaken, UsageWrong
 
 
 def ended(capsys, what):

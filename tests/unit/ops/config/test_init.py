@@ -4,9 +4,9 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.main import app
-from worker.contract.settings import load_settings
-from worker.errors import UsageWrong
+from segrelay.ops.main import app
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import UsageWrong
 
 
 def test_what_init_writes_is_right(tmp_path):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.embedded.launch import find_server, why_unfit
+from segrelay.ops.embedded.lifecycle import find_server, why_unfit
 
 
 def program(folder: Path, name: str, said: str) -> Path:

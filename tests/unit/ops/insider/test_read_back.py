@@ -1,7 +1,7 @@
 import pytest
 
-from ops.insider.read_back import ReadBack
-from worker.destinations.api import Shaped
+from segrelay.ops.insider.live_check import ReadBack
+from segrelay.worker.destinations.api import Shaped
 
 SENT = Shaped(
     users=(

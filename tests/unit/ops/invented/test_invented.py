@@ -2,9 +2,15 @@
 
 import random
 
-from ops.invented.events import Happening, happenings, lists, reevaluations, truth
-from ops.invented.people import invented_person
-from worker.destinations.normalise import country, language, phone
+from segrelay.sandbox.people import (
+    Happening,
+    happenings,
+    invented_person,
+    lists,
+    reevaluations,
+    truth,
+)
+from segrelay.worker.destinations.normalise import country, language, phone
 
 
 def test_at_equal_times_the_exit_holds_in_any_order():

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ops.letters.masking import MASK, hidden, public_only, shown
+from segrelay.ops.dead_letters.files import MASK, hidden, public_only, shown
 
-LETTER = {
+DEAD_LETTER = {
     "id": "insider.0.beef",
     "message": "templates/enter.jsonnet:12: no 'Ann' <ann@example.com>",
     "body": '{"users": [{"identifiers": {"email": "ann@example.com"}, "age": null}]}',
@@ -15,7 +15,7 @@ LETTER = {
 
 
 def test_names_and_the_segment_event_stay():
-    found = shown(LETTER, reveal=False)
+    found = shown(DEAD_LETTER, reveal=False)
 
     assert found["profile"] == {"email": MASK, "segment_events": [{"slug": "vip"}]}
     assert found["body"] == {"users": [{"identifiers": {"email": MASK}, "age": None}]}
@@ -25,7 +25,7 @@ def test_names_and_the_segment_event_stay():
 
 
 def test_revealed_everything_is_shown():
-    assert shown(LETTER, reveal=True)["profile"] == LETTER["profile"]
+    assert shown(DEAD_LETTER, reveal=True)["profile"] == DEAD_LETTER["profile"]
 
 
 def test_long_lists_are_cut():
@@ -33,7 +33,7 @@ def test_long_lists_are_cut():
 
 
 def test_a_body_that_is_no_json_is_hidden_whole():
-    assert shown(LETTER | {"body": "ann@example.com"}, reveal=False)["body"] == MASK
+    assert shown(DEAD_LETTER | {"body": "ann@example.com"}, reveal=False)["body"] == MASK
 
 
 GOOD = {"slug": "vip", "id": "a1", "event": "enter", "enter": "2026-11-01T10:00:00.5+01:00"}

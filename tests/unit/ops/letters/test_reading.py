@@ -3,12 +3,12 @@
 import orjson
 import pytest
 
-from ops.letters.reading import Filter, place_of
-from ops.letters.replay import obstacle
-from worker.contract.events import Header, encode_header
-from worker.contract.settings import Destination, Settings, Trigger
-from worker.contract.triggers.meaning import Meaning
-from worker.contract.words import Direction
+from segrelay.ops.dead_letters.reading import Filter, place_of
+from segrelay.ops.dead_letters.replay import obstacle
+from segrelay.worker.contract.events import Header, encode_header
+from segrelay.worker.contract.settings import Destination, Settings, Trigger
+from segrelay.worker.contract.triggers import Scope
+from segrelay.worker.contract.words import Direction
 
 NOW_MS = 1_795_500_000_000
 DIGEST = bytes(range(10))
@@ -41,7 +41,7 @@ def settings(tmp_path):
     )
 
 
-def letter(**changes):
+def dead_letter(**changes):
     return {
         "id": "insider.3.beef",
         "destination": "insider",
@@ -71,7 +71,7 @@ def letter(**changes):
     ],
 )
 def test_filters_narrow_each_other(wanted, holds):
-    assert wanted.holds(letter()) is holds
+    assert wanted.holds(dead_letter()) is holds
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_filters_narrow_each_other(wanted, holds):
         (".3.beef", None),
     ],
 )
-def test_a_letters_id_begins_with_its_place(letter_id, place):
-    assert place_of(letter_id) == place
+def test_a_letters_id_begins_with_its_place(dead_letter_id, place):
+    assert place_of(dead_letter_id) == place
 
 
 @pytest.mark.parametrize(
@@ -122,6 +122,6 @@ def test_a_letters_id_begins_with_its_place(letter_id, place):
 def test_what_a_replay_leaves_out(settings, changes, policy, why):
     oldest_us = 0 if policy.get("force") else 1_000 * (NOW_MS - 60_000)
     named = policy.get("named", False)
-    meanings = {name: Meaning.of(each, {}) for name, each in settings.triggers.items()}
+    scopes = {name: Scope.of(each, {}) for name, each in settings.triggers.items()}
 
-    assert obstacle(letter(**changes), settings, oldest_us, meanings, named=named) == why
+    assert obstacle(dead_letter(**changes), settings, oldest_us, scopes, named=named) == why

@@ -5,9 +5,9 @@ import asyncio
 import httpx
 import pytest
 
-from ops.metrics.command import build_metrics_app, metrics_route
-from producer.webhook.app import Receiver, build_app
-from producer.webhook.intake import Intake
+from segrelay.ops.metrics.page import build_metrics_app, metrics_route
+from segrelay.producer.webhook.app import Receiver, build_app
+from segrelay.producer.webhook.intake import Intake
 
 TOKEN = "a-token-of-nobody"
 

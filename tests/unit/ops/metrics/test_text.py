@@ -9,11 +9,11 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from ops.metrics.families import counter, gauge, histogram, text_of
-from worker.contract.measures import REQUEST_BOUNDS, Histogram
+from segrelay.ops.metrics.families import counter, gauge, histogram, text_of
+from segrelay.worker.contract.counts import REQUEST_BOUNDS, Histogram
 
 NUMBERS = [0, 1, 7.0, 0.1, 1e-9, 1_234_567, 123_456_789.5, 1e21, float("inf"), float("-inf")]
-MEANING = 'Any "number" \\ in\ntwo lines.'
+SCOPE = 'Any "number" \\ in\ntwo lines.'
 KINDS = [(counter, CounterMetricFamily), (gauge, GaugeMetricFamily)]
 
 
@@ -32,10 +32,10 @@ def of_the_library(*families: Metric) -> bytes:
 @pytest.mark.parametrize(("ours", "theirs"), KINDS)
 @pytest.mark.parametrize("number", NUMBERS)
 def test_numbers_are_written_as_the_library_writes_them(ours, theirs, number):
-    expected = theirs("segrelay_any", MEANING, labels=())
+    expected = theirs("segrelay_any", SCOPE, labels=())
     expected.add_metric((), number)
 
-    found = text_of([ours("segrelay_any", MEANING, (), [((), number)])])
+    found = text_of([ours("segrelay_any", SCOPE, (), [((), number)])])
 
     assert found == of_the_library(expected)
 
@@ -44,11 +44,11 @@ def test_numbers_are_written_as_the_library_writes_them(ours, theirs, number):
 @given(rows=st.lists(st.tuples(st.text(), st.text()), min_size=1))
 def test_labels_are_written_as_the_library_writes_them(ours, theirs, rows):
     labels = ("trigger", "destination")
-    expected = theirs("segrelay_any", MEANING, labels=labels)
+    expected = theirs("segrelay_any", SCOPE, labels=labels)
     for row in rows:
         expected.add_metric(row, 1)
 
-    found = text_of([ours("segrelay_any", MEANING, labels, [(row, 1) for row in rows])])
+    found = text_of([ours("segrelay_any", SCOPE, labels, [(row, 1) for row in rows])])
 
     assert found == of_the_library(expected)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import orjson
 
-from ops.sandbox.answer import Reply
-from ops.sandbox.insider.api import ArrivedRequest, Insider
-from ops.sandbox.insider.rules import UPSERT
-from ops.sandbox.settings import SandboxSettings
+from segrelay.sandbox.exchange import Reply
+from segrelay.sandbox.insider.api import ArrivedRequest, Insider
+from segrelay.sandbox.insider.rules import UPSERT
+from segrelay.sandbox.settings import SandboxSettings
 
 NOW = 1_796_000_000.0  # 2026-11-29T10:13:20Z
 HEADERS = {"x-partner-name": "acme", "x-request-token": "t", "content-type": "application/json"}

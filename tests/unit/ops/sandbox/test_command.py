@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ops.sandbox.command import sandbox
-from worker.errors import UsageWrong
+from segrelay.ops.sandbox import sandbox
+from segrelay.worker.errors import UsageWrong
 
 
 @pytest.mark.parametrize(

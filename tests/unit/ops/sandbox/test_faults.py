@@ -8,9 +8,9 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from ops.sandbox.insider.faults import Faults
-from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, UPSERT
-from ops.sandbox.settings import SandboxSettings
+from segrelay.sandbox.insider.faults import Faults
+from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE, UPSERT
+from segrelay.sandbox.settings import SandboxSettings
 
 
 def faults(**settings) -> Faults:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ops.sandbox.insider.rules import ATTRIBUTE_DELETE
-from ops.sandbox.settings import SandboxSettings
+from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE
+from segrelay.sandbox.settings import SandboxSettings
 from tests.unit.ops.sandbox.account import (
     HEADERS,
     NOW,

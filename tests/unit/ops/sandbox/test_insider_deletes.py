@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ops.sandbox.insider.rules import ATTRIBUTE_DELETE
+from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE
 from tests.unit.ops.sandbox.account import account, errors, lists, person, post, removal, value
 
 

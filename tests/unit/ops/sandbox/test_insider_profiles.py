@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from ops.sandbox.insider.api import ArrivedRequest
-from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, ERASE, PROFILE
+from segrelay.sandbox.insider.api import ArrivedRequest
+from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE, ERASE, PROFILE
 from tests.unit.ops.sandbox.account import (
     HEADERS,
     NOW,

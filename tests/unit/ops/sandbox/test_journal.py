@@ -5,11 +5,11 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from ops.sandbox.insider.api import Write
-from ops.sandbox.insider.journal import CLOSED, Journal
-from ops.sandbox.insider.profiles import Profiles
-from ops.sandbox.insider.repeats import RepeatedFate, Repeats
-from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, UPSERT, identity_keys
+from segrelay.sandbox.insider.api import Write
+from segrelay.sandbox.insider.journal import CLOSED, Journal
+from segrelay.sandbox.insider.profiles import Profiles
+from segrelay.sandbox.insider.repeats import RepeatedFate, Repeats
+from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE, UPSERT, identity_keys
 
 NOW = 1_796_000_000.0
 

@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from ops.sandbox.answer import Reply
-from ops.sandbox.lytics.account import audience_id
-from ops.sandbox.lytics.api import Lytics
-from ops.sandbox.settings import LyticsSwitches
+from segrelay.sandbox.exchange import Reply
+from segrelay.sandbox.lytics.account import audience_id
+from segrelay.sandbox.lytics.api import Lytics
+from segrelay.sandbox.settings import LyticsSwitches
 
 TOKEN = {"authorization": "a-token"}
 

@@ -1,6 +1,6 @@
 """How quickly the counts grow."""
 
-from ops.status.meter import ProgressMeter
+from segrelay.ops.status.totals import ProgressMeter
 
 KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 

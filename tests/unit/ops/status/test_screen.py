@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console, Group
 
-from ops.status.meter import ProgressMeter
-from ops.status.screen import StatusScreen
-from worker.contract.words import lane_of_job
+from segrelay.ops.status.screen import StatusScreen
+from segrelay.ops.status.totals import ProgressMeter
+from segrelay.worker.contract.words import lane_of_job
 
 COUNTS = dict.fromkeys(("accepted", "delivered", "skipped", "dead", "discarded", "waiting"), 0)
 WIDTH, HEIGHT = 80, 24

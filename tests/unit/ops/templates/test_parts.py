@@ -5,16 +5,15 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.templates.checking.corrections import corrected
-from ops.templates.checking.fields import asked_for, unknown_fields, wrong_calls
-from ops.templates.checking.findings import lines_of, once, placed
-from ops.templates.trying.comparison import compared
-from ops.templates.trying.explained import changes_of
-from ops.templates.workspace import names_in
-from worker.checks.finding import Finding
-from worker.checks.rehearsal import Rehearsed
-from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
-from worker.jsonnet.rendered import Asserted, Rendered
+from segrelay.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
+from segrelay.jsonnet.rendered import Asserted, Rendered
+from segrelay.ops.templates.check import lines_of, once, placed
+from segrelay.ops.templates.comparison import compared
+from segrelay.ops.templates.fields import asked_for, corrected, unknown_fields, wrong_calls
+from segrelay.ops.templates.render import changes_of
+from segrelay.ops.templates.workspace import names_in
+from segrelay.worker.checks.preview import Previewed
+from segrelay.worker.checks.samples import Finding
 
 HERE = Path(__file__).parents[3] / "conformance" / "templates"
 
@@ -115,16 +114,16 @@ def test_what_shaping_left_out_is_explained():
     assert "users[0].attributes.name" not in changes
 
 
-def rehearsed(body):
-    return Rehearsed("1", Rendered(orjson.dumps(body)))
+def previewed(body):
+    return Previewed("1", Rendered(orjson.dumps(body)))
 
 
 def test_differences_are_counted_by_field_without_values():
-    before = [rehearsed({"users": [{"a": "secret", "b": 1}]})] * 3
+    before = [previewed({"users": [{"a": "secret", "b": 1}]})] * 3
     after = [
-        rehearsed({"users": [{"a": 5, "c": True}]}),
-        rehearsed({"users": [{"a": "secret", "b": 1}]}),
-        Rehearsed("1", Asserted("no")),
+        previewed({"users": [{"a": 5, "c": True}]}),
+        previewed({"users": [{"a": "secret", "b": 1}]}),
+        Previewed("1", Asserted("no")),
     ]
 
     found = compared(before, after).document

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ops.terminal.moments import parse_moment_ms, shown_ms, shown_us
-from worker.errors import UsageWrong
+from segrelay.ops.terminal.moments import parse_moment_ms, shown_ms, shown_us
+from segrelay.worker.errors import UsageWrong
 
 NOW_MS = 1_795_500_000_000
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.terminal.tables import (
+from segrelay.ops.terminal.tables import (
     TableColumn,
     cells_of,
     count_columns,
@@ -16,11 +16,11 @@ from ops.terminal.tables import (
     wrapped,
 )
 
-LETTERS = (
+DEAD_LETTERS = (
     *("letter", "died", "reason", "trigger", "audience", "direction", "cause"),
     *text_columns("message"),
 )
-LETTER = (
+DEAD_LETTER = (
     "insider:13:1732701234567-0:very-important-exit",
     "2026-11-27T00:10:00.123Z",
     "template_failed",
@@ -42,11 +42,11 @@ def shown(columns, rows, width):
 
 @pytest.mark.parametrize("width", [40, 80, 120, 400])
 def test_ids_times_and_names_are_whole_at_every_width(width):
-    text = "\n".join(shown(LETTERS, [LETTER], width))
+    text = "\n".join(shown(DEAD_LETTERS, [DEAD_LETTER], width))
 
-    for cell in LETTER[:-1]:
+    for cell in DEAD_LETTER[:-1]:
         assert cell in text
-    assert LETTER[-1] in re.sub(r"\s+", " ", text)
+    assert DEAD_LETTER[-1] in re.sub(r"\s+", " ", text)
 
 
 def test_what_fits_is_one_line_a_row():

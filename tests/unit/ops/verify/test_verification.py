@@ -2,9 +2,9 @@
 
 import pytest
 
-from ops.state.ledger import LedgerLine
-from ops.verify.verification import expected
-from worker.contract.words import Direction
+from segrelay.ops.state.person import LedgerLine
+from segrelay.ops.verify import expected
+from segrelay.worker.contract.words import Direction
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
 LISTS = {"enter": "list", "exit": "list", "exit-event": ""}

@@ -9,9 +9,9 @@ import itertools
 import orjson
 import pytest
 
-from producer.events.payloads import Refused
+from segrelay.producer.events.payloads import Refused
+from segrelay.worker.contract.events import Event
 from tests.unit.producer.payload_samples import NOW_US, VIP, WRAPPED, read, with_entry, wrapped
-from worker.contract.events import Event
 
 GOOD = orjson.dumps(WRAPPED)
 CHANGE = {"slug": "v", "event": "change"}

@@ -5,11 +5,10 @@ import copy
 import orjson
 import pytest
 
-from producer.events.payloads import Refused, content_of, is_timeless
-from producer.events.rows import is_row
+from segrelay.producer.events.payloads import Refused, content_of, is_row, is_timeless
+from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.words import Direction
 from tests.unit.producer.payload_samples import ENTER, NOW_US, WRAPPED, read, with_entry, wrapped
-from worker.contract.events import Event
-from worker.contract.words import Direction
 
 TIME_US = 1_793_527_200_872_199
 

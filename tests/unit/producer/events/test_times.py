@@ -2,8 +2,8 @@
 
 import pytest
 
-from producer.events.times import format_time, parse_time, refuse_forgotten, refuse_future
-from worker.errors import PayloadRefused
+from segrelay.producer.events.values import format_time, parse_time, refuse_forgotten, refuse_future
+from segrelay.worker.errors import PayloadRefused
 
 TEN = 1_793_527_200_000_000
 

@@ -13,10 +13,10 @@ import pytest
 import zstandard
 from pyarrow.parquet import write_table
 
-from producer.sources.blocks import blocks_of
-from producer.sources.csv_rows import Columns
-from producer.sources.opening import opened
-from worker.errors import SegrelayError, SourceDamaged, UsageWrong
+from segrelay.producer.sources.blocks import blocks_of
+from segrelay.producer.sources.opening import opened
+from segrelay.producer.sources.tables import Columns
+from segrelay.worker.errors import SegrelayError, SourceDamaged, UsageWrong
 
 COUNT = 1_500
 PEOPLE = [{"email": f"p{n}@example.com", "n": str(n * 7919), "city": "Köln"} for n in range(COUNT)]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from producer.sources.blocks import blocks_of
-from producer.sources.csv_rows import Columns
-from producer.sources.opening import FileState, opened
+from segrelay.producer.sources.blocks import blocks_of
+from segrelay.producer.sources.opening import FileState, opened
+from segrelay.producer.sources.tables import Columns
+from segrelay.worker.errors import SourceChanged
 from tests.waiting import until
-from worker.errors import SourceChanged
 
 LINES = b'{"email":"ann@example.com"}\n{"email":"bob@example.com"}\n'
 

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from producer.events.payloads import Payload
-from producer.sources.files import PipeLines, batches, opened
+from segrelay.producer.events.payloads import Payload
+from segrelay.producer.sources.files import PipeLines, batches, opened
 
 
 def test_the_digest_and_the_rows_of_a_file_come_from_one_opening(tmp_path):

@@ -10,11 +10,11 @@ import orjson
 import pytest
 import zstandard
 
-from producer.events.payloads import Payload
-from producer.sources.blocks import BLOCK_BYTES, Block, block_times, blocks_of
-from producer.sources.csv_rows import Columns
-from producer.sources.opening import Format, opened
-from worker.errors import SourceDamaged, UsageWrong
+from segrelay.producer.events.payloads import Payload
+from segrelay.producer.sources.blocks import BLOCK_BYTES, Block, block_times, blocks_of
+from segrelay.producer.sources.opening import Format, opened
+from segrelay.producer.sources.tables import Columns
+from segrelay.worker.errors import SourceDamaged, UsageWrong
 
 ROWS = [{"email": f"p{n}@example.com", "first_name": "Ann"} for n in range(5)]
 LINES = b"\n".join(map(orjson.dumps, ROWS)) + b"\n"

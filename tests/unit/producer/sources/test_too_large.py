@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from producer.sources.blocks import blocks_of
-from producer.sources.csv_rows import Columns
-from producer.sources.opening import opened
-from producer.sources.reading import LARGEST_PAYLOAD_BYTES
-from worker.errors import UsageWrong
+from segrelay.producer.sources.blocks import blocks_of
+from segrelay.producer.sources.opening import opened
+from segrelay.producer.sources.reading import LARGEST_PAYLOAD_BYTES
+from segrelay.producer.sources.tables import Columns
+from segrelay.worker.errors import UsageWrong
 
 MEGABYTE = 1_000_000
 MEGABYTES = 36

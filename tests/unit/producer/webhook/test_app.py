@@ -12,12 +12,12 @@ import httpx
 import pytest
 import structlog
 
-from producer.publishing.published import Published
-from producer.webhook.app import CHECK_HEADER, Receiver, build_app
-from producer.webhook.bodies import MOST_PAYLOADS, Body
-from producer.webhook.intake import Intake
-from worker import logs
-from worker.errors import RedisUnavailable
+from segrelay.producer.publishing.published import Published
+from segrelay.producer.webhook.app import CHECK_HEADER, Receiver, build_app
+from segrelay.producer.webhook.bodies import MOST_PAYLOADS, Body
+from segrelay.producer.webhook.intake import Intake
+from segrelay.worker import logs
+from segrelay.worker.errors import RedisUnavailable
 
 SECRET = {"x-segrelay-secret": "new"}
 PATH = "/v1/lytics"

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.publishing.published import Published
-from producer.webhook.bodies import SMALL_BYTES, Body
-from producer.webhook.splitting import spans_of
+from segrelay.producer.publishing.published import Published
+from segrelay.producer.webhook.bodies import SMALL_BYTES, Body, spans_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),

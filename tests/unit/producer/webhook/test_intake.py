@@ -6,11 +6,10 @@ from itertools import islice
 
 import pytest
 
-from producer.publishing.published import Published
-from producer.webhook.bodies import Body
-from producer.webhook.intake import GROUP_BODIES, Intake
-from producer.webhook.unpacking import BodyTooLarge
-from worker.errors import RedisUnavailable
+from segrelay.producer.publishing.published import Published
+from segrelay.producer.webhook.bodies import Body, BodyTooLarge
+from segrelay.producer.webhook.intake import GROUP_BODIES, Intake
+from segrelay.worker.errors import RedisUnavailable
 
 POISON = b"poison"
 

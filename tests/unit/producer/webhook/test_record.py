@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from producer.webhook.record import AnswerRecord
-from worker.contract.processes.webhook_requests import WebhookRequest
-from worker.errors import RedisMismatch, RedisUnavailable
+from segrelay.producer.webhook.intake import AnswerRecord
+from segrelay.worker.contract.receivers import WebhookRequest
+from segrelay.worker.errors import RedisMismatch, RedisUnavailable
 
 
 class Told:
@@ -46,7 +46,7 @@ def run(told: Told, *statuses: int, until_looks: int, mended_after: int = 0) -> 
     async def play() -> None:
         async with record.kept():
             for status in statuses or (200,):
-                record.note(WebhookRequest("req-1", status))
+                record.intent(WebhookRequest("req-1", status))
             while told.looks < until_looks:
                 if mended_after and told.looks >= mended_after:
                     told.error = None

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
-from worker.adapters.jsonnet import ProcessRenderer
-from worker.batch.parcel import Request
-from worker.batch.sending.envelope import enveloped, row_of
-from worker.jsonnet.accelerated import BOTH_EVERY
-from worker.jsonnet.rendered import Rendered
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.accelerated import BOTH_EVERY
+from segrelay.jsonnet.rendered import Rendered
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.adapters.jsonnet import ProcessRenderer
+from segrelay.worker.batch.delivery import Request
+from segrelay.worker.batch.pack import enveloped, row_of
 
 WHOLE = """
 local event = import "lytemplates.libsonnet";

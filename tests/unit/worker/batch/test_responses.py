@@ -3,12 +3,12 @@
 import orjson
 import pytest
 
-from ops.sandbox.lytics.api import RECORD_BYTES_IN_BATCH, _fits
-from worker.batch.concluding.responses import Responses, ResponseStream
-from worker.batch.partition import Delivery, Settled, Settlement
-from worker.contract.events import Header, pack_profile
-from worker.contract.words import Direction
-from worker.destinations.api import Answer
+from segrelay.sandbox.lytics.api import RECORD_BYTES_IN_BATCH, _fits
+from segrelay.worker.batch.partition import Delivery, Settled, Settlement
+from segrelay.worker.batch.responses import Responses, ResponseStream
+from segrelay.worker.contract.events import Header, pack_profile
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.destinations.api import Answer
 
 STREAM = Responses({"vip": ResponseStream("answers")}, "email")
 

@@ -1,8 +1,8 @@
 """What a fresh holder of a lease makes of what it was told."""
 
-from worker.batch.partition import Hold, TakenPartition
-from worker.batch.state import State
-from worker.core.backoff import Setback, Wait
+from segrelay.worker.batch.partition import Hold, TakenPartition
+from segrelay.worker.batch.state import State
+from segrelay.worker.core.backoff import Backoff, Wait
 
 NOW_MS = 1_764_000_000_000
 MINUTE_MS = 60_000
@@ -20,10 +20,10 @@ def state_with(until_ms: int) -> State:
     holding = TakenPartition(
         now_ms=NOW_MS,
         streams=("live|vip",),
-        notes=(),
+        intents=(),
         rendering=frozenset(),
         waits={"vip": Wait(3, until_ms, 7)},
-        setbacks={"live|vip|1-0": Setback(8, 2, 1, until_ms, 7)},
+        backoffs={"live|vip|1-0": Backoff(8, 2, 1, until_ms, 7)},
         holds={"live|vip": Hold("1-0", until_ms)},
     )
     return State.of(holding, StoppedClock(), 30.0)
@@ -35,7 +35,7 @@ def test_what_waits_goes_on_waiting() -> None:
     state = state_with(until_ms)
 
     assert not state.is_due("vip")
-    assert state.setbacks["live|vip|1-0"].not_before_ms == until_ms
+    assert state.backoffs["live|vip|1-0"].not_before_ms == until_ms
     assert state.holds == {"live|vip": Hold("1-0", until_ms)}
 
 
@@ -44,5 +44,5 @@ def test_what_waits_by_a_clock_that_was_set_back_is_due_and_keeps_its_history() 
 
     assert state.is_due("vip")
     assert state.waits == {"vip": Wait(3, 0, 7)}
-    assert state.setbacks == {"live|vip|1-0": Setback(8, 2, 1, 0, 7)}
+    assert state.backoffs == {"live|vip|1-0": Backoff(8, 2, 1, 0, 7)}
     assert state.holds == {}

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from worker.checks.engines import disagreements
-from worker.jsonnet.engines.failures import Failure
-from worker.jsonnet.rendered import Rendered, TemplateFailed
+from segrelay.jsonnet.engines.failures import Failure
+from segrelay.jsonnet.rendered import Rendered, TemplateFailed
+from segrelay.worker.checks.templates import disagreements
 
 RENDERED = Rendered(b'{"a":1}')
 SAME, OTHER, FAILED = '{"a": 1.0}', '{"a": 1.5}', Failure("no such function")

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from worker.checks.samples import SAMPLES_FOLDER, fresh_sample
-from worker.contract.words import Direction
+from segrelay.worker.checks.samples import SAMPLES_FOLDER, fresh_sample
+from segrelay.worker.contract.words import Direction
 
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)
 TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:]+")

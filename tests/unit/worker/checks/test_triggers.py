@@ -8,6 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
+from segrelay.jsonnet.rendered import Killed
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.checks.triggers import check_trigger, check_triggers
 from tests.configuration import trigger
 from tests.unit.worker.checks.trigger_findings import (
     ENTERS,
@@ -20,9 +23,6 @@ from tests.unit.worker.checks.trigger_findings import (
     the_one,
     written,
 )
-from worker.checks.triggers import check_trigger, check_triggers
-from worker.jsonnet.rendered import Killed
-from worker.jsonnet.renderer import Renderer
 
 
 @pytest.mark.parametrize(

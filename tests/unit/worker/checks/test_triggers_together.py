@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.checks.samples import Finding
+from segrelay.worker.checks.triggers import check_triggers
 from tests.configuration import trigger
 from tests.unit.worker.checks.trigger_findings import (
     ENTERS,
@@ -17,9 +20,6 @@ from tests.unit.worker.checks.trigger_findings import (
     SHIPPED,
     written,
 )
-from worker.checks.finding import Finding
-from worker.checks.triggers import check_triggers
-from worker.jsonnet.renderer import Renderer
 
 
 def together(folder: Path, *triggers: dict[str, Any]) -> list[tuple[str, str]]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.checks.samples import ANY_ID
+from segrelay.worker.checks.triggers import check_without_ids
+from segrelay.worker.contract.settings import Settings
 from tests.configuration import lytics, table, trigger
 from tests.unit.worker.checks.trigger_findings import NOW, SHIPPED, written
-from worker.checks.samples import ANY_ID
-from worker.checks.triggers import check_without_ids
-from worker.contract.settings import Settings
-from worker.jsonnet.renderer import Renderer
 
 READS_ID = """local event = import "lytemplates.libsonnet";
 local details = event.get("segment_events")[0];

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.checks.samples import Finding
+from segrelay.worker.checks.triggers import check_trigger
+from segrelay.worker.contract.settings import Settings, load_settings
 from tests.configuration import insider, table, trigger
-from worker.checks.finding import Finding
-from worker.checks.triggers import check_trigger
-from worker.contract.settings import Settings, load_settings
-from worker.jsonnet.renderer import Renderer
 
 SHIPPED = Path(__file__).parents[4] / "templates"
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)

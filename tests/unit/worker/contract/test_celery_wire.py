@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from worker.contract.celery.wire import DRAIN_TASK, QUEUES, SYNC_TASK, rebuild_message
+from segrelay.worker.contract.celery import DRAIN_TASK, QUEUES, SYNC_TASK, rebuild_message
 
 LIVE, BACKFILL = QUEUES
 

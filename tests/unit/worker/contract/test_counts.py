@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.contract.keys import outcome_field, without_lane
-from worker.contract.words import Death, Skip
+from segrelay.worker.contract.keys import outcome_field, without_lane
+from segrelay.worker.contract.words import Death, Skip
 
 
 @pytest.mark.parametrize(

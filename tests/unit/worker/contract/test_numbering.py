@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contract.keys import digest_of, partition_of
-from worker.contract.numbering import Numbering
+from segrelay.worker.contract.keys import digest_of, partition_of
+from segrelay.worker.contract.partitions import Numbering
 
 COUNTS = st.lists(st.integers(1, 1_024), min_size=1, max_size=5).map(tuple)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.contract.patience import repeat_until_confirmed
-from worker.errors import LeaseLost, PartitionsChange, RedisUnavailable
+from segrelay.worker.contract.patience import repeat_until_confirmed
+from segrelay.worker.errors import LeaseLost, PartitionsChange, RedisUnavailable
 
 
 def away(waited_seconds: float = 0.0) -> RedisUnavailable:

@@ -2,23 +2,23 @@
 
 import pytest
 
-from worker.core.backoff import (
+from segrelay.worker.core.backoff import (
     CAP_SECONDS,
     RECENT_SECONDS,
     TRIES_ALONE,
-    Setback,
+    Backoff,
     Wait,
     after_failure,
     delay_seconds,
     is_to_blame,
 )
-from worker.core.gate import SEVERAL, TriggerAnswers
+from segrelay.worker.core.gate import SEVERAL, TriggerAnswers
 
 NOW_MS = 1_000_000
 
 
-def fail(setback: Setback | None, wait: Wait | None = None, *, users: int = 8, successes: int = 5):
-    return after_failure(setback, wait, users=users, successes=successes, now_ms=NOW_MS, jitter=0.5)
+def fail(backoff: Backoff | None, wait: Wait | None = None, *, users: int = 8, successes: int = 5):
+    return after_failure(backoff, wait, users=users, successes=successes, now_ms=NOW_MS, jitter=0.5)
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 9, 17, 10_000])
@@ -31,39 +31,39 @@ def test_the_first_failure_lets_the_trigger_wait_and_halves_nothing() -> None:
     after = fail(None)
 
     assert after.wait == Wait(1, NOW_MS + 500, 5)
-    assert after.setback == Setback(0, 1, 0, 0, 5)
+    assert after.backoff == Backoff(0, 1, 0, 0, 5)
 
 
 def test_without_others_going_through_nothing_is_halved_nor_counted() -> None:
-    setback, wait = fail(None).setback, fail(None).wait
+    backoff, wait = fail(None).backoff, fail(None).wait
     for _ in range(100):
-        after = fail(setback, wait, users=1)
-        setback, wait = after.setback, after.wait
+        after = fail(backoff, wait, users=1)
+        backoff, wait = after.backoff, after.wait
 
-    assert setback
-    assert (setback.width, setback.tries_alone) == (0, 0)
+    assert backoff
+    assert (backoff.width, backoff.tries_alone) == (0, 0)
     assert wait
     assert wait.not_before_ms - NOW_MS <= 1_000 * CAP_SECONDS
 
 
 def test_with_others_going_through_it_is_halved_down_to_one() -> None:
-    setback, widths = Setback(1_000, successes=0), []
+    backoff, widths = Backoff(1_000, successes=0), []
     for successes in range(1, 11):
-        after = fail(setback, users=setback.width, successes=successes)
+        after = fail(backoff, users=backoff.width, successes=successes)
         assert after.wait is None
-        assert after.setback
-        setback = after.setback
-        widths.append(setback.width)
+        assert after.backoff
+        backoff = after.backoff
+        widths.append(backoff.width)
 
     assert widths == [500, 250, 125, 62, 31, 15, 7, 3, 1, 1]
 
 
 def test_alone_it_dies_at_the_fifth_try_while_others_go_through() -> None:
-    setback: Setback | None = Setback(1, successes=0)
+    backoff: Backoff | None = Backoff(1, successes=0)
     tries = 0
-    while setback:
+    while backoff:
         tries += 1
-        setback = fail(setback, users=1, successes=tries).setback
+        backoff = fail(backoff, users=1, successes=tries).backoff
 
     assert tries == TRIES_ALONE
 

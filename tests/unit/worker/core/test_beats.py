@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.contract.words import Direction
-from worker.core.beats import Claim, beats
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.supersede import Claim, supersedes
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
 
@@ -28,4 +28,4 @@ ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
 def test_the_newer_beats_its_own_trigger_and_the_other_direction(
     newer: Claim, older: Claim, does: bool
 ) -> None:
-    assert beats(newer, older) is does
+    assert supersedes(newer, older) is does

@@ -1,10 +1,10 @@
-"""Within a batch only what nothing beats goes on."""
+"""Within a batch only what nothing supersedes goes on."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contract.words import Direction
-from worker.core.beats import Claim, beats, contest
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.supersede import Claim, contest, supersedes
 
 claims = st.builds(
     Claim, st.integers(1, 4), st.sampled_from(list(Direction)), st.sampled_from([1, 2, 3])
@@ -21,7 +21,7 @@ def test_nobody_who_goes_on_is_beaten_by_another_who_does(entrants: list[object]
     for one in result.going:
         for other in result.going:
             same = numbered[one][0] == numbered[other][0]
-            assert not (same and beats(numbered[one][1], numbered[other][1]))
+            assert not (same and supersedes(numbered[one][1], numbered[other][1]))
 
 
 @given(entrants=entrants)
@@ -30,8 +30,10 @@ def test_who_does_not_go_on_was_beaten_by_someone_who_does(entrants: list[object
 
     result = contest(numbered)
 
-    beaten = [loser for losers in result.beaten_by.values() for loser in losers]
-    assert sorted([*result.going, *beaten]) == list(range(len(entrants)))
-    for place, losers in result.beaten_by.items():
-        for loser in losers:
-            assert beats(numbered[result.going[place]][1], numbered[loser][1])
+    superseded = [
+        superseded for superseded in result.superseded_by.values() for superseded in superseded
+    ]
+    assert sorted([*result.going, *superseded]) == list(range(len(entrants)))
+    for place, superseded in result.superseded_by.items():
+        for superseded in superseded:
+            assert supersedes(numbered[result.going[place]][1], numbered[superseded][1])

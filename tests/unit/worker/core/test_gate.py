@@ -2,10 +2,8 @@
 
 import pytest
 
-from tests.fakes.gate_record import GateRecord
-from tests.fakes.gate_spacing import burst, spacing, tolerance
-from worker.core.gate import MICROSECONDS, POLICY, Heard, Slot, gate_id, heard
-from worker.core.verdicts import (
+from segrelay.worker.core.gate import MICROSECONDS, POLICY, Heard, Slot, gate_id, heard
+from segrelay.worker.core.verdicts import (
     Accepted,
     AccessRefused,
     BodyRefused,
@@ -14,6 +12,8 @@ from worker.core.verdicts import (
     TooLarge,
     Unreadable,
 )
+from tests.fakes.gate_record import GateRecord
+from tests.fakes.gate_spacing import burst, spacing, tolerance
 
 NOW = 1_764_000_000_000_000
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from segrelay.worker.core.gate import MICROSECONDS, POLICY, UNSENT, WHOLE, Closed, Heard
 from tests.fakes.gate_hearing import Report, hear
 from tests.fakes.gate_record import GateRecord
 from tests.fakes.gate_rules import Booking, book
 from tests.nightly import amount
-from worker.core.gate import MICROSECONDS, POLICY, UNSENT, WHOLE, Closed, Heard
 
 MINUTE = 60 * MICROSECONDS
 WORKS, SLOW, FAILED = Heard("works"), Heard("slow"), Heard("failed")

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contract.ledger import Item, Record, pack, unpack
-from worker.contract.words import Direction, Skip
-from worker.core.knowledge import knowledge
-from worker.core.ledger import (
+from segrelay.worker.contract.ledger import Item, Record, pack, unpack
+from segrelay.worker.contract.words import Direction, Skip
+from segrelay.worker.core.ledger import (
     Fact,
     is_in_doubt,
     judge,
+    knowledge,
     may_be_member,
     with_delivered,
     with_raised,

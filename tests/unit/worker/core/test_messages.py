@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.messages import normalise_message, without_values
+from segrelay.worker.core.messages import normalise_message, without_values
 
 
 @pytest.mark.parametrize(

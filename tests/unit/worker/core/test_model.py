@@ -2,7 +2,7 @@
 
 Insider is a set of audiences. Requests may be refused for now, lost before or after they took
 effect, or take effect late; the worker may vanish after sending. The rules are the real ones of
-`worker.core`; each can be taken out, and then the model has to find a wrong membership.
+`segrelay.worker.core`; each can be taken out, and then the model has to find a wrong membership.
 """
 
 from __future__ import annotations
@@ -15,12 +15,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segrelay.worker.contract.ledger import Record, pack, unpack
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.ledger import (
+    Fact,
+    judge,
+    knowledge,
+    with_delivered,
+    with_raised,
+    with_tried,
+    with_whole_list,
+)
+from segrelay.worker.core.supersede import contest
 from tests.nightly import amount
-from worker.contract.ledger import Record, pack, unpack
-from worker.contract.words import Direction
-from worker.core.beats import contest
-from worker.core.knowledge import knowledge
-from worker.core.ledger import Fact, judge, with_delivered, with_raised, with_tried, with_whole_list
 
 LATE = 5
 ENTER, EXIT, EXIT_EVENT = 1, 2, 3
@@ -44,7 +51,7 @@ class Waiting:
 
 
 @dataclass
-class Note:
+class Intent:
     numbers: frozenset[int]
     until: int
 
@@ -58,7 +65,7 @@ class World:
     record: Record = field(default_factory=Record)
     clock: int = 0
     stream: list[Waiting] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
+    intents: list[Intent] = field(default_factory=list)
     late: list[tuple[int, tuple[Waiting, ...], Record]] = field(default_factory=list)
 
     def tick(self, steps: int = 1) -> None:
@@ -91,10 +98,10 @@ class World:
             self.inside.add(fact.audience)
 
     def may_go(self, waiting: Waiting) -> bool:
-        self.notes = [note for note in self.notes if note.until > self.clock]
+        self.intents = [intent for intent in self.intents if intent.until > self.clock]
         if not self.rules.late:
             return True
-        return all(waiting.number in note.numbers for note in self.notes)
+        return all(waiting.number in intent.numbers for intent in self.intents)
 
     def settle(self, *gone: Waiting) -> None:
         numbers = {waiting.number for waiting in gone}
@@ -120,12 +127,12 @@ class World:
             if skip == "already_there":
                 self.record = with_raised(self.record, waiting.fact)
             self.settle(waiting)
-        beaten: dict[int, tuple[Waiting, ...]] = {}
+        superseded: dict[int, tuple[Waiting, ...]] = {}
         if self.rules.contest:
             result = contest([(w.fact.audience, w.fact.claim, w) for w in going])
-            going, beaten = list(result.going), result.beaten_by
+            going, superseded = list(result.going), result.superseded_by
         frozen = self.record
-        losers = {w.number: beaten.get(position, ()) for position, w in enumerate(going)}
+        superseded = {w.number: superseded.get(position, ()) for position, w in enumerate(going)}
         while going:
             waiting, *going = going
             if self.rules.ask_before_each_request:
@@ -140,8 +147,10 @@ class World:
             record = self.record if self.rules.ask_before_each_request else frozen
             group = self.sharing(waiting, going, record)
             going = [each for each in going if each not in group]
-            beaten_by_them = tuple(loser for each in group for loser in losers[each.number])
-            if not self.send(group, beaten_by_them, record):
+            superseded_by_them = tuple(
+                superseded for each in group for superseded in superseded[each.number]
+            )
+            if not self.send(group, superseded_by_them, record):
                 return
 
     def sharing(self, first: Waiting, going: list[Waiting], record: Record) -> tuple[Waiting, ...]:
@@ -158,7 +167,9 @@ class World:
                 as_if = with_delivered(as_if, waiting.fact)
         return tuple(group)
 
-    def send(self, group: tuple[Waiting, ...], losers: tuple[Waiting, ...], record: Record) -> bool:
+    def send(
+        self, group: tuple[Waiting, ...], superseded: tuple[Waiting, ...], record: Record
+    ) -> bool:
         """Send one request; False if the worker vanished."""
         fate = self.rng.choice(
             ["taken"] * 6 + ["not now", "lost before", "lost after", "late", "vanished", "refused"]
@@ -168,25 +179,25 @@ class World:
             self.apply(group, record)
             for waiting in group:
                 self.record = self.listed(with_delivered(self.record, waiting.fact), waiting)
-            self.settle(*group, *losers)
+            self.settle(*group, *superseded)
         elif fate == "lost after":
             self.apply(group, record)
-            self.open_note(group)
+            self.intent_in_doubt(group)
         elif fate == "lost before":
-            self.open_note(group)
+            self.intent_in_doubt(group)
         elif fate == "late":
             self.late.append((self.clock + self.rng.randint(1, LATE - 1), group, record))
-            self.open_note(group)
+            self.intent_in_doubt(group)
         elif fate == "vanished":
             if self.rng.random() < 0.5:
                 self.late.append((self.clock + self.rng.randint(1, LATE - 1), group, record))
-            self.open_note(group)
+            self.intent_in_doubt(group)
             return False
         return True
 
-    def open_note(self, group: tuple[Waiting, ...]) -> None:
+    def intent_in_doubt(self, group: tuple[Waiting, ...]) -> None:
         numbers = frozenset(waiting.number for waiting in group)
-        self.notes.append(Note(numbers, self.clock + LATE))
+        self.intents.append(Intent(numbers, self.clock + LATE))
         for waiting in group:
             self.record = self.listed(with_tried(self.record, waiting.fact), waiting)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ops.bench.shaping import HEADER, NOW_US, RULES
-from worker.contract.events import Header
-from worker.contract.words import Direction
-from worker.destinations.api import NotSendable, Shaped, ShapingRules
-from worker.destinations.insider.api import InsiderApi
+from segrelay.worker.contract.events import Header
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.destinations.api import NotSendable, Shaped, ShapingRules
+from segrelay.worker.destinations.insider.api import InsiderApi
+from tools.bench.shaping import HEADER, NOW_US, RULES
 
 API = InsiderApi()
 UPSERT = (HEADER, RULES)

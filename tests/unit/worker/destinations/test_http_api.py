@@ -10,12 +10,11 @@ from typing import Any
 import orjson
 import pytest
 
-from ops.bench.shaping import HEADER, NOW_US, RULES
-from worker.contract.keys import digest_of
-from worker.contract.settings.http import Failures, HttpRequests
-from worker.contract.words import Death, Skip
-from worker.core.knowledge import Knowledge
-from worker.core.verdicts import (
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.settings.http import Failures, HttpRequests
+from segrelay.worker.contract.words import Death, Skip
+from segrelay.worker.core.ledger import Knowledge
+from segrelay.worker.core.verdicts import (
     Accepted,
     AccessRefused,
     BodyRefused,
@@ -25,8 +24,9 @@ from worker.core.verdicts import (
     Unreadable,
     Verdict,
 )
-from worker.destinations.api import Answer, NotSendable, Shaped
-from worker.destinations.http import HttpApi, Parts
+from segrelay.worker.destinations.api import Answer, NotSendable, Shaped
+from segrelay.worker.destinations.http import HttpApi, Parts
+from tools.bench.shaping import HEADER, NOW_US, RULES
 
 API = HttpApi()
 URL = "https://example.com/in"

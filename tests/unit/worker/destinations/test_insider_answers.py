@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.verdicts import (
+from segrelay.worker.core.verdicts import (
     Accepted,
     AccessRefused,
     BodyRefused,
@@ -19,8 +19,8 @@ from worker.core.verdicts import (
     Unreadable,
     Verdict,
 )
-from worker.destinations.api import Answer
-from worker.destinations.insider.api import InsiderApi
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.insider.api import InsiderApi
 
 UPSERT = "https://example.com/api/user/v1/upsert"
 DELETE = "https://example.com/api/user/v1/attribute/delete"

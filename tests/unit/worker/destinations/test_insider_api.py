@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from worker.destinations.insider.api import InsiderApi
+from segrelay.worker.destinations.insider.api import InsiderApi
 
 API = InsiderApi()
 

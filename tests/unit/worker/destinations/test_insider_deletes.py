@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ops.bench.shaping import HEADER, NOW_US, body
+from segrelay.worker.contract.words import Death, Direction, Skip
+from segrelay.worker.destinations.api import NotSendable
 from tests.unit.worker.destinations.shaping import ANN, API, DELETE, UPSERT, refused, shaped
-from worker.contract.words import Death, Direction, Skip
-from worker.destinations.api import NotSendable
+from tools.bench.shaping import HEADER, NOW_US, body
 
 
 def test_a_delete_holds_what_to_remove_and_nothing_else() -> None:

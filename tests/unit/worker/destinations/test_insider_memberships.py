@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from ops.bench.shaping import HEADER, RULES
-from worker.contract.words import Direction, Skip
-from worker.core.knowledge import Knowledge
-from worker.destinations.api import NotSendable, Shaped
-from worker.destinations.insider.api import InsiderApi
-from worker.destinations.insider.memberships import tells_data
+from segrelay.worker.contract.words import Direction, Skip
+from segrelay.worker.core.ledger import Knowledge
+from segrelay.worker.destinations.api import NotSendable, Shaped
+from segrelay.worker.destinations.insider.api import InsiderApi
+from segrelay.worker.destinations.insider.memberships import tells_data
+from tools.bench.shaping import HEADER, RULES
 
 API = InsiderApi()
 ENTER = (HEADER, RULES)

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.bench.shaping import HEADER, NOW_US, RULES, body
+from segrelay.worker.contract.events import Header
+from segrelay.worker.contract.words import Death, Skip
+from segrelay.worker.destinations.api import Shaped, ShapingRules
 from tests.unit.worker.destinations.shaping import (
     ANN,
     API,
@@ -20,9 +22,7 @@ from tests.unit.worker.destinations.shaping import (
     refused,
     shaped,
 )
-from worker.contract.events import Header
-from worker.contract.words import Death, Skip
-from worker.destinations.api import Shaped, ShapingRules
+from tools.bench.shaping import HEADER, NOW_US, RULES, body
 
 
 def test_the_pages_entrance_body_is_made_valid() -> None:

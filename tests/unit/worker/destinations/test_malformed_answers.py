@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from worker.core.verdicts import (
+from segrelay.worker.core.verdicts import (
     Accepted,
     AccessRefused,
     BodyRefused,
@@ -12,8 +12,8 @@ from worker.core.verdicts import (
     TooLarge,
     Unreadable,
 )
-from worker.destinations.api import Answer
-from worker.destinations.insider.api import InsiderApi
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.insider.api import InsiderApi
 
 UPSERT = "https://example.com/api/user/v1/upsert"
 DELETE = "https://example.com/api/user/v1/attribute/delete"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.destinations import normalise
+from segrelay.worker.destinations import normalise
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import phonenumbers
 import pytest
 
+from segrelay.worker.destinations.phones import by_library, valid_e164
 from tests.nightly import amount
-from worker.destinations.phones import by_library, valid_e164
 
 REGIONS = ("US", "CA", "GB", "DE", "FR", "IT", "BR", "AR", "MX", "IN", "AU", "RU", "JP", "SM")
 CODES = {region: phonenumbers.country_code_for_region(region) for region in REGIONS}

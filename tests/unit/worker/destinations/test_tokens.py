@@ -5,12 +5,12 @@ from urllib.parse import parse_qs
 import orjson
 import pytest
 
-from worker.contract.settings import Authorization
-from worker.contract.settings.values.secrets import Secret
-from worker.core.verdicts import AccessRefused, Failed
-from worker.destinations.api import Answer
-from worker.destinations.sending import NoAnswer, Silence
-from worker.destinations.tokens import Granted, read_grant, token_request
+from segrelay.worker.contract.settings import Authorization
+from segrelay.worker.contract.settings.values import Secret
+from segrelay.worker.core.verdicts import AccessRefused, Failed
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
+from segrelay.worker.destinations.sending import NoAnswer, Silence
 
 PLACE = "authorizations.crm.token_url"
 WITHOUT = Failed(f"{PLACE} answers 200 without an access_token", possibly_applied=False)

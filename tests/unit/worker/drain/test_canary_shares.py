@@ -1,7 +1,7 @@
 """What a drain does with its share of a canary: so many are made, the rest stays, others go on."""
 
+from segrelay.worker.batch.batch import CanaryShares
 from tests.unit.worker.drain_world import event, members
-from worker.batch.canary_shares import CanaryShares
 
 
 def test_a_share_bounds_what_is_rendered_of_its_trigger_and_of_no_other(make_world) -> None:
@@ -10,12 +10,12 @@ def test_a_share_bounds_what_is_rendered_of_its_trigger_and_of_no_other(make_wor
     world.put(*(event(f"x{n}", "vip", "exit") for n in range(2_000)))
     world.canary_shares = CanaryShares(shares={"enter": 25})
 
-    tally, ring = world.drain()
+    tally, wake = world.drain()
 
     assert world.rendered["enter"] == 25
     assert world.canary_shares.outcomes == {"enter": {"delivered": 25}}
     assert world.rendered["exit"] > 1_000
-    assert ring == "live"
+    assert wake == "live"
     assert tally.delivered == 25 + world.rendered["exit"]
 
 

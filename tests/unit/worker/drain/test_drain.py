@@ -3,20 +3,20 @@
 from dataclasses import replace
 from typing import Any
 
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.ledger import Item, Record, pack, unpack
+from segrelay.worker.contract.words import Direction
 from tests.unit.worker.drain_world import LATE_SECONDS, event, members
 from tests.unit.worker.fake_insider import POISON, Sending, failed, holds_poison, taken
-from worker.contract.keys import digest_of
-from worker.contract.ledger import Item, Record, pack, unpack
-from worker.contract.words import Direction
 
 
 def test_events_are_delivered_many_in_one_request(make_world) -> None:
     world = make_world()
     world.put(*(event(f"p{n}") for n in range(300)))
 
-    tally, ring = world.drain()
+    tally, wake = world.drain()
 
-    assert (tally.delivered, tally.requests, ring) == (300, 1, "")
+    assert (tally.delivered, tally.requests, wake) == (300, 1, "")
     assert world.store.waiting() == 0
     assert len(members(world)) == 300
 

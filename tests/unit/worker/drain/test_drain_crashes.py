@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.unit.worker.drain_world import LATE_SECONDS, event, letters, members
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.destinations.api import Answer
+from tests.unit.worker.drain_world import LATE_SECONDS, dead_letters, event, members
 from tests.unit.worker.fake_insider import (
     POISON,
     Sending,
@@ -15,10 +19,6 @@ from tests.unit.worker.fake_insider import (
     silent,
     taken,
 )
-from worker.batch.sending.interrupt_watch import Stop
-from worker.contract.keys import digest_of
-from worker.contract.redis.accept import NewDelivery
-from worker.destinations.api import Answer
 
 
 def test_an_event_that_fails_alone_dies_once_others_went_through_meanwhile(make_world) -> None:
@@ -29,8 +29,8 @@ def test_an_event_that_fails_alone_dies_once_others_went_through_meanwhile(make_
         world.drain()
         world.pass_seconds(40)
 
-    assert [letter["reason"] for letter in letters(world)] == ["failed"]
-    assert letters(world)[0]["profile"]["email"] == POISON
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["failed"]
+    assert dead_letters(world)[0]["profile"]["email"] == POISON
     alone = [s for s in world.sendings if emails(s) == [POISON]]
     assert len(alone) >= 5
     assert len(members(world)) == 220
@@ -72,7 +72,7 @@ def test_on_ambiguous_dead_letter_sends_nothing_twice(make_world) -> None:
     world.put(event("poison", "new", at=5), event("ada"))
     world.drain()
 
-    assert [letter["reason"] for letter in letters(world)] == ["ambiguous"]
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["ambiguous"]
     assert world.store.waiting() == 1, "the other event of the person waits for the open note"
     assert len([s for s in world.sendings if holds_poison(s)]) == 1
 
@@ -86,7 +86,7 @@ def test_on_ambiguous_dead_letter_holds_for_a_worker_that_vanished(make_world) -
     world.pass_seconds(11)
     world.drain()
 
-    assert [letter["reason"] for letter in letters(world)] == ["ambiguous"]
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["ambiguous"]
     assert len(world.sendings) == 1
 
 
@@ -108,7 +108,7 @@ def test_on_ambiguous_dead_letter_holds_while_the_trigger_of_a_vanished_worker_i
     world.put(event("ada", "new"))
     world.drain_until_nothing_is_left()
 
-    assert [letter["reason"] for letter in letters(world)] == ["ambiguous"]
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["ambiguous"]
     assert [s.users for s in world.sendings if "ada" in str(s.users)] != []
     assert world.count("delivered") == 11
 
@@ -123,7 +123,7 @@ def test_what_a_person_replayed_is_sent_and_then_in_doubt_once_more(make_world) 
         world.drain_until_nothing_is_left(seconds=100)
 
     assert len(world.sendings) == 3
-    assert len(world.store.letters) == 6
+    assert len(world.store.dead_letters) == 6
 
 
 def _replayed(new: NewDelivery, times: int) -> NewDelivery:
@@ -181,7 +181,7 @@ def test_an_event_that_kills_its_process_dies_alone(make_world) -> None:
     world.pass_seconds(11)
     world.drain_until_nothing_is_left(seconds=60)
 
-    assert [letter["reason"] for letter in letters(world)] == ["killed_worker"]
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["killed_worker"]
     assert len(members(world)) == 20
 
 
@@ -292,7 +292,7 @@ def test_a_slow_disk_does_not_keep_everything_from_being_sent(make_world) -> Non
     tally, _ = world.drain()
 
     assert (tally.delivered, tally.requests) == (10, 1)
-    assert world.store.notes == {}
+    assert world.store.intents == {}
 
 
 def test_slots_that_have_passed_when_redis_answers_end_a_drain_with_a_word(make_world) -> None:
@@ -300,9 +300,9 @@ def test_slots_that_have_passed_when_redis_answers_end_a_drain_with_a_word(make_
     world.book_seconds = 1.2
     world.put(event("ada"))
 
-    tally, ring = world.drain()
+    tally, wake = world.drain()
 
-    assert (tally.requests, tally.ended, ring) == (0, "redis_slow", "")
+    assert (tally.requests, tally.ended, wake) == (0, "redis_slow", "")
     world.book_seconds = 0.0
     world.drain()
     assert world.count("delivered") == 1

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.unit.worker.drain_world import event, letters
+from segrelay.worker.batch.partition import Delivery
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.destinations.insider.api import InsiderApi
+from segrelay.worker.errors import RedisUnavailable
+from tests.unit.worker.drain_world import dead_letters, event
 from tests.unit.worker.fake_insider import POISON, Sending, holds_poison, taken
-from worker.batch.partition import Delivery
-from worker.batch.sending.interrupt_watch import Stop
-from worker.contract.keys import digest_of
-from worker.destinations.insider.api import InsiderApi
-from worker.errors import RedisUnavailable
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_an_unreadable_entry_dies_and_costs_its_neighbours_nothing(
     tally, _ = world.drain()
 
     assert (tally.delivered, tally.dead) == (2, 1)
-    (letter,) = letters(world)
-    assert letter["reason"] == "unreadable"
-    assert [base64.b64decode(text) for text in letter["entry"]] == [header, profile]
+    (dead_letter,) = dead_letters(world)
+    assert dead_letter["reason"] == "unreadable"
+    assert [base64.b64decode(text) for text in dead_letter["entry"]] == [header, profile]
 
 
 def test_an_entry_of_another_version_pauses_its_trigger_and_stays(make_world) -> None:
@@ -117,10 +117,10 @@ def test_an_error_of_ours_about_one_delivery_costs_that_one(make_world, at: str)
     tally, _ = world.drain()
 
     assert (tally.delivered, tally.dead) == (250, 1)
-    (letter,) = letters(world)
-    assert letter["profile"]["email"] == POISON
-    assert "An error of segrelay" in letter["message"]
-    assert POISON not in letter["message"]
+    (dead_letter,) = dead_letters(world)
+    assert dead_letter["profile"]["email"] == POISON
+    assert "An error of segrelay" in dead_letter["message"]
+    assert POISON not in dead_letter["message"]
 
 
 def test_an_error_of_ours_in_a_request_is_an_answer_not_understood(make_world) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.unit.worker.drain_world import event, letters, members
+from segrelay.worker.contract.events import decode_header
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.destinations.api import Answer
+from tests.unit.worker.drain_world import dead_letters, event, members
 from tests.unit.worker.fake_insider import (
     Reply,
     Sending,
@@ -17,9 +20,6 @@ from tests.unit.worker.fake_insider import (
     silent,
     taken,
 )
-from worker.contract.events import decode_header
-from worker.contract.redis.accept import NewDelivery
-from worker.destinations.api import Answer
 
 
 @pytest.mark.parametrize("kind", [lambda _: failed(503), lambda _: silent(), lambda _: failed(500)])
@@ -52,7 +52,7 @@ def test_an_entry_whose_profile_is_no_json_leaves_a_letter_that_can_be_read(make
 
     world.drain()
 
-    header, profile = letters(world)[0]["entry"]
+    header, profile = dead_letters(world)[0]["entry"]
     assert decode_header(base64.b64decode(header)) == good.header
     assert base64.b64decode(profile) == b"{no json"
 
@@ -94,10 +94,10 @@ def test_a_breaker_that_one_trigger_opened_lets_the_others_go_on(make_world) -> 
 def test_a_closed_gate_rings_for_nobody(make_world) -> None:
     world = make_world(lambda _: refused(429))
     world.put(*(event(f"p{n}") for n in range(3)))
-    rings = [world.drain()[1] for _ in range(20)]
+    wakeups = [world.drain()[1] for _ in range(20)]
 
-    assert rings.count(True) <= 2, "a drain that finds the gate closed is not rung for at once"
-    assert world.store.bell == ""
+    assert wakeups.count(True) <= 2, "a drain that finds the gate closed is not rung for at once"
+    assert world.store.wakeup == ""
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.9], ids=["slow", "slower than a slice"])
@@ -112,7 +112,7 @@ def test_a_slow_destination_finds_its_culprit_in_as_few_requests(make_world, sec
 
     world.drain_until_nothing_is_left(seconds=300)
 
-    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
     assert len(members(world)) == 999
     assert len(world.sendings) - 1 <= 2 * math.ceil(math.log2(1_000))
 
@@ -148,7 +148,7 @@ def test_a_403_about_one_body_is_halved_and_stops_nobody_else(make_world) -> Non
 
     world.drain_until_nothing_is_left()
 
-    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
     assert len(members(world)) == 999
     assert world.paused == {}
 

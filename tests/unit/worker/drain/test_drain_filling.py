@@ -3,9 +3,9 @@
 import random
 from collections.abc import Iterator
 
+from segrelay.worker.contract.redis.accept import NewDelivery
 from tests.unit.worker.drain_world import World, event, members
 from tests.unit.worker.fake_insider import DELETE, Reply, Sending, taken
-from worker.contract.redis.accept import NewDelivery
 
 AUDIENCES = [f"audience-{number}" for number in range(20)]
 

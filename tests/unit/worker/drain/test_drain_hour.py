@@ -1,9 +1,9 @@
 """An hour of a trigger whose URL answers 500, in virtual time, beside two that work."""
 
+from segrelay.worker.destinations.api import Answer
 from tests.nightly import amount
 from tests.unit.worker.drain_world import World, event
 from tests.unit.worker.fake_insider import Sending, failed, taken
-from worker.destinations.api import Answer
 
 STEPS = amount(90, nightly=360)
 STEP_SECONDS = 3_600 / STEPS

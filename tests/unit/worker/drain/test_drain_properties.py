@@ -13,6 +13,9 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segrelay.worker.batch.state import Tally
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.destinations.api import Answer
 from tests.fakes.fake_partition import FakePartition
 from tests.nightly import amount
 from tests.unit.worker.drain_world import LATE_SECONDS, TRIGGERS, World, event
@@ -29,9 +32,6 @@ from tests.unit.worker.fake_insider import (
     unreachable,
 )
 from tests.unit.worker.processes import LEASE_SECONDS
-from worker.batch.state import Tally
-from worker.contract.words import Direction
-from worker.destinations.api import Answer
 
 AUDIENCES = ["vip", "new", "far"]
 LONGEST_SECONDS = 20_000.0
@@ -201,8 +201,11 @@ class History:
 
     def wrong(self) -> list[Any]:
         """Return which memberships are not what the newest events say; the dead are left out."""
-        letters = [orjson.loads(text) for text in self.world.store.letters.values()]
-        dead = {(letter["profile"]["email"], letter["audience"]) for letter in letters}
+        dead_letters = [orjson.loads(text) for text in self.world.store.dead_letters.values()]
+        dead = {
+            (dead_letter["profile"]["email"], dead_letter["audience"])
+            for dead_letter in dead_letters
+        }
         return [
             (email, audience, happened)
             for email, happened in self.happened.items()

@@ -4,12 +4,11 @@ from typing import Any
 
 import pytest
 
+from segrelay.worker.batch.renames import HELD_MS
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.people import Forward, Moving, stable_digest
 from tests.fakes.fake_recognizer import FakeRecognizer
 from tests.unit.worker.drain_world import event, members
-from worker.batch.preparing.forward import HELD_MS
-from worker.contract.keys import digest_of
-from worker.contract.people.forwards import Forward, Moving
-from worker.contract.people.stable import stable_digest
 
 ADA, LOVELACE = "email:ada@example.com", "email:lovelace@example.com"
 
@@ -99,4 +98,4 @@ def test_what_cannot_be_read_dies_as_ever(world) -> None:
 
     world.drain()
 
-    assert len(world.store.letters) == 1
+    assert len(world.store.dead_letters) == 1

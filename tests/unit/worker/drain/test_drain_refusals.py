@@ -6,7 +6,9 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.unit.worker.drain_world import event, letters, members
+from segrelay.worker.core.backoff import TRIES_ALONE
+from segrelay.worker.destinations.api import Answer
+from tests.unit.worker.drain_world import dead_letters, event, members
 from tests.unit.worker.fake_insider import (
     POISON,
     NamesNobody,
@@ -18,8 +20,6 @@ from tests.unit.worker.fake_insider import (
     refused,
     taken,
 )
-from worker.core.backoff import TRIES_ALONE
-from worker.destinations.api import Answer
 
 
 def test_a_body_never_exceeds_the_size_that_the_api_takes(make_world) -> None:
@@ -54,8 +54,8 @@ def test_a_400_finds_the_culprit_by_halving(make_world, people: int) -> None:
 
     world.drain_until_nothing_is_left()
 
-    assert [letter["reason"] for letter in letters(world)] == ["refused"]
-    assert letters(world)[0]["profile"]["email"] == POISON
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
+    assert dead_letters(world)[0]["profile"]["email"] == POISON
     assert len(members(world)) == people - 1
     assert len(world.sendings) - 1 <= 2 * math.ceil(math.log2(people))
 
@@ -142,7 +142,7 @@ def test_who_is_refused_alone_dies_once_others_go_through(make_world) -> None:
         world.drain()
         world.pass_seconds(1)
 
-    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
     assert world.count("delivered") == 60
 
 
@@ -154,7 +154,7 @@ def test_who_alone_is_refused_dies_where_its_trigger_was_taken_before(make_world
 
     world.drain_until_nothing_is_left(seconds=120)
 
-    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
     assert sum(map(holds_poison, world.sendings)) == TRIES_ALONE
 
 
@@ -166,7 +166,7 @@ def test_who_is_refused_dies_where_another_trigger_is_taken(make_world) -> None:
 
     world.drain_until_nothing_is_left(seconds=120)
 
-    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
 
 
 def test_a_path_that_is_refused_kills_nobody_because_another_is_taken(make_world) -> None:
@@ -260,8 +260,8 @@ def test_an_answer_whose_errors_name_nobody_is_halved_until_it_is_clear_whose_th
 
     world.drain_until_nothing_is_left(seconds=10)
 
-    assert [letter["reason"] for letter in letters(world)] == ["refused"]
-    assert letters(world)[0]["profile"]["email"] == POISON
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
+    assert dead_letters(world)[0]["profile"]["email"] == POISON
     assert len(members(world)) == people - 1
     assert world.paused == {}
     assert world.gate.record.pause == ""
@@ -280,7 +280,7 @@ def test_neighbours_whose_errors_name_nobody_pause_nothing_where_others_are_take
     world.drain_until_nothing_is_left(seconds=60)
 
     assert world.paused == {}
-    assert {letter["profile"]["email"] for letter in letters(world)} == bad
+    assert {dead_letter["profile"]["email"] for dead_letter in dead_letters(world)} == bad
     assert len(members(world)) == 200 - len(bad)
 
 
@@ -295,7 +295,7 @@ def test_who_is_refused_by_a_list_of_errors_dies_alone_where_others_were_taken_l
 
     world.drain_until_nothing_is_left(seconds=20)
 
-    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
     assert members(world) == {"ada@example.com"}
 
 
@@ -322,8 +322,8 @@ def test_what_may_not_be_sent_twice_is_dead_where_errors_name_nobody(make_world)
     world.put(event("p9"))
     world.drain()
 
-    assert {letter["reason"] for letter in letters(world)} == {"ambiguous"}
-    assert len(letters(world)) == 10
+    assert {dead_letter["reason"] for dead_letter in dead_letters(world)} == {"ambiguous"}
+    assert len(dead_letters(world)) == 10
     assert len(world.sendings) == 2
     assert world.count("delivered") == 1
     assert world.store.open == {}

@@ -4,11 +4,11 @@ from typing import Any
 
 import orjson
 
+from segrelay.worker.batch.renames import HELD_MS
+from segrelay.worker.contract.events import decode_profile
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.people import Forward, Moving
 from tests.unit.worker.drain_world import event, members
-from worker.batch.preparing.forward import HELD_MS
-from worker.contract.events import decode_profile
-from worker.contract.keys import digest_of
-from worker.contract.people.forwards import Forward, Moving
 
 KEY, ELSEWHERE = "email:ada.lovelace@example.com", 9
 
@@ -70,4 +70,4 @@ def test_what_cannot_be_read_stays_with_the_former_identity_and_dies_there(make_
 
     assert world.store.elsewhere == {}
     assert world.store.waiting() == 0
-    assert len(world.store.letters) == 1
+    assert len(world.store.dead_letters) == 1

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.verdicts import Failed
+from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.unit.worker.drain_world import World, event, members
 from tests.unit.worker.fake_insider import UPSERT, Reply, Sending, failed, refused, silent, taken
-from worker.contract.words import Direction
-from worker.core.verdicts import Failed
-from worker.destinations.insider.api import InsiderApi
 
 NAMES = [f"t{number}" for number in range(40)]
 BAD = "t7"

@@ -2,11 +2,11 @@
 
 import pytest
 
+from segrelay.worker.batch.partition import Hold
+from segrelay.worker.batch.read import BATCH_ENTRIES, PREVIEW_ENTRIES
+from segrelay.worker.core.verdicts import Failed
 from tests.unit.worker.drain_world import World, event, members
 from tests.unit.worker.fake_insider import Reply, Sending, failed, taken
-from worker.batch.partition import Hold
-from worker.batch.preparing.read import BATCH_ENTRIES, TRIAL_ENTRIES
-from worker.core.verdicts import Failed
 
 BACKLOG = 6_000
 
@@ -46,7 +46,7 @@ def test_a_failing_trigger_with_a_backlog_holds_up_no_other(make_world, lane: st
     assert max(waited) <= 3.0
     tries = sum(s.url.endswith("delete") for s in world.sendings)
     assert tries <= 20
-    assert world.rendered["exit"] <= BATCH_ENTRIES + TRIAL_ENTRIES * tries
+    assert world.rendered["exit"] <= BATCH_ENTRIES + PREVIEW_ENTRIES * tries
     assert world.count("dead") == 0
 
 
@@ -57,9 +57,9 @@ def test_what_stands_behind_a_closed_gate_is_not_rendered_and_rings_nobody(make_
 
     assert world.drain()[1] == ""
     world.put(event("ada"))
-    tally, ring = world.drain()
+    tally, wake = world.drain()
 
-    assert (tally.delivered, tally.requests, ring) == (1, 1, "")
+    assert (tally.delivered, tally.requests, wake) == (1, 1, "")
     assert world.rendered == {"enter": 1}
 
 
@@ -94,7 +94,7 @@ def test_a_paused_job_is_neither_read_nor_rung_for(make_world) -> None:
 
     assert members(world) == {"bob@example.com", "eve@example.com"}
     assert world.store.waiting() == 1
-    assert world.store.bell == ""
+    assert world.store.wakeup == ""
     world.paused.clear()
     world.drain_until_nothing_is_left()
     assert members(world) == {"ada@example.com", "bob@example.com", "eve@example.com"}

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.nightly import amount
-from tests.unit.worker.drain_world import World, event, letters
+from tests.unit.worker.drain_world import World, dead_letters, event
 from tests.unit.worker.fake_insider import (
     ATTRIBUTE,
     UPSERT,
@@ -19,8 +21,6 @@ from tests.unit.worker.fake_insider import (
     refused,
     taken,
 )
-from worker.contract.words import Direction
-from worker.destinations.insider.api import InsiderApi
 
 AUDIENCES = [f"a{number}" for number in range(6)]
 ENTERS = {
@@ -190,7 +190,7 @@ def test_of_a_refused_user_object_only_the_delivery_at_fault_is_dead() -> None:
         world.drain_until_nothing_is_left()
 
         assert world.insider.lists["ann@example.com"] == {"a1", "a3"}
-        assert [letter["audience"] for letter in letters(world)] == ["a2"]
+        assert [dead_letter["audience"] for dead_letter in dead_letters(world)] == ["a2"]
         assert world.count("delivered") == 4
 
 
@@ -205,7 +205,7 @@ def test_of_a_refused_body_only_the_delivery_at_fault_is_dead() -> None:
         world.drain_until_nothing_is_left()
 
         assert world.insider.lists["ann@example.com"] == {*AUDIENCES} - {"a2"}
-        assert [letter["audience"] for letter in letters(world)] == ["a2"]
+        assert [dead_letter["audience"] for dead_letter in dead_letters(world)] == ["a2"]
 
 
 def test_what_shared_a_request_that_failed_may_be_repeated_at_once() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from worker.jsonnet.compiled import Sources, compiled
+from segrelay.jsonnet.compiled import Sources, compiled
 
 LIBRARY = "lytemplates.libsonnet"
 

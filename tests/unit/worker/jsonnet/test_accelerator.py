@@ -5,11 +5,11 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from worker.jsonnet.accelerated import BOTH_EVERY, BOTH_TOGETHER, Accelerator, is_same
-from worker.jsonnet.compiled import Compiled, NotCompiled
-from worker.jsonnet.engines.failures import Failure
-from worker.jsonnet.rendered import Asserted, Rendered, Row, TemplateFailed
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.accelerated import BOTH_EVERY, BOTH_TOGETHER, Accelerator, is_same
+from segrelay.jsonnet.compiled import Compiled, NotCompiled
+from segrelay.jsonnet.engines.failures import Failure
+from segrelay.jsonnet.rendered import Asserted, Rendered, Row, TemplateFailed
+from segrelay.jsonnet.renderer import Renderer
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\n"
 DISPUTED = """{

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from worker.jsonnet.compiled import AssertFailed, Compiled, Exhausted, NotCompiled
+from segrelay.jsonnet.compiled import AssertFailed, Compiled, Exhausted, NotCompiled
 
 EVENT = "local event = import 'lytemplates.libsonnet';\n"
 

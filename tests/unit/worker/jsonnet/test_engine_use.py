@@ -2,9 +2,9 @@
 
 import pytest
 
-from worker.jsonnet.accelerated import LAST_EVENTS, EngineUse
-from worker.jsonnet.rendered import Row
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.accelerated import LAST_EVENTS, EngineUse
+from segrelay.jsonnet.rendered import Row
+from segrelay.jsonnet.renderer import Renderer
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\n"
 

@@ -1,6 +1,6 @@
 import pytest
 
-from worker.jsonnet.engines.failures import Failure, read
+from segrelay.jsonnet.engines.failures import Failure, read
 
 ASSERT = """assert failed: no email
  and no phone

@@ -1,8 +1,8 @@
 import pytest
 
-from worker.errors import TemplateBroken
-from worker.jsonnet.files import TemplateFolder
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.files import TemplateFolder
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.errors import TemplateBroken
 
 
 @pytest.fixture

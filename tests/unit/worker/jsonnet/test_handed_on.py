@@ -2,8 +2,8 @@
 
 import pytest
 
+from segrelay.jsonnet.compiled.running.limits import Doubtful
 from tests.unit.worker.jsonnet.test_compiled import EVENT
-from worker.jsonnet.compiled.running.limits import Doubtful
 
 HANDED_ON = [
     "error 'x'",

@@ -2,10 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.jsonnet.syntax import scopes, tree
-from worker.jsonnet.syntax.cursor import SyntaxWrong
-from worker.jsonnet.syntax.parser import MAX_DEPTH, parse
-from worker.jsonnet.syntax.tokens import place, tokens
+from segrelay.jsonnet.syntax import scopes, tree
+from segrelay.jsonnet.syntax.parser import MAX_DEPTH, parse
+from segrelay.jsonnet.syntax.tokens import SyntaxWrong, place, tokens
 
 
 def _shape(node):

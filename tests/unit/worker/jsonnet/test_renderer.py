@@ -3,9 +3,9 @@ import json
 import orjson
 import pytest
 
-from worker.errors import Bug
-from worker.jsonnet.rendered import Asserted, Rendered, Row, Template, TemplateFailed
-from worker.jsonnet.renderer import Renderer
+from segrelay.jsonnet.rendered import Asserted, Rendered, Row, Template, TemplateFailed
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.errors import Bug
 
 LIBRARY = 'local event = import "lytemplates.libsonnet";\n'
 

@@ -5,13 +5,13 @@ import rjsonnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segrelay.jsonnet.engines.failures import HASHES
+from segrelay.jsonnet.engines.rewrite import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
+from segrelay.jsonnet.engines.rows_evaluator import inner_sources
+from segrelay.jsonnet.files import TemplateFolder, resolutions
+from segrelay.jsonnet.rendered import Rendered, Row
+from segrelay.jsonnet.renderer import Renderer
 from tests.nightly import amount
-from worker.jsonnet.engines.natives import HASHES
-from worker.jsonnet.engines.rewrite import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
-from worker.jsonnet.engines.rows_evaluator import inner_sources
-from worker.jsonnet.files import TemplateFolder, resolutions
-from worker.jsonnet.rendered import Rendered, Row
-from worker.jsonnet.renderer import Renderer
 
 PROFILE = b'{"a": "one", "b": [1, 2], "segment_events": [{"slug": "vip", "event": "enter"}]}'
 HELPERS = {

@@ -2,12 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.jsonnet.syntax import scopes
-from worker.jsonnet.syntax import tokens as lexer
-from worker.jsonnet.syntax.cursor import SyntaxWrong
-from worker.jsonnet.syntax.depth import markdown_damage, refuse_too_deep
-from worker.jsonnet.syntax.parser import parse
-from worker.jsonnet.syntax.tokens import TokenKind
+from segrelay.jsonnet.syntax import scopes
+from segrelay.jsonnet.syntax import tokens as lexer
+from segrelay.jsonnet.syntax.parser import parse
+from segrelay.jsonnet.syntax.tokens import SyntaxWrong, TokenKind, markdown_damage, refuse_too_deep
 
 _PIECES = st.sampled_from(
     [

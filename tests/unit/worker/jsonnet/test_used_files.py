@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from worker.jsonnet.used_files import UsedFiles
+from segrelay.jsonnet.files import UsedFiles
 
 
 @pytest.fixture

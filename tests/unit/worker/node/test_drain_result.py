@@ -1,7 +1,7 @@
 """The line that Flower shows of a drain."""
 
-from worker.batch.state import Tally
-from worker.node.task import DrainResult
+from segrelay.worker.batch.state import Tally
+from segrelay.worker.node.task import DrainResult
 
 
 def test_a_drain_tells_what_came_of_it():

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from structlog.testing import capture_logs
 
-from worker.contract.celery.messages import Errand
-from worker.core.rounds import Ring, Sight
-from worker.errors import RedisUnavailable
-from worker.node.shared.stop import Board
-from worker.node.sweep import Sweep
+from segrelay.worker.contract.celery import BackgroundJob
+from segrelay.worker.core.rounds import Sight, WakeUp
+from segrelay.worker.errors import RedisUnavailable
+from segrelay.worker.node.shared import Board
+from segrelay.worker.node.sweep import Sweep
 
 
 @dataclass
@@ -26,7 +26,7 @@ class FakeSurvey:
 
     def look(self):
         self.looks += 1
-        return [Sight(Ring("live", "one", 1), due=True, ringing=self.looks > 1, held=False)]
+        return [Sight(WakeUp("live", "one", 1), due=True, waking=self.looks > 1, held=False)]
 
 
 @dataclass
@@ -48,12 +48,12 @@ class FakePresence:
 
 @dataclass
 class FakeSchedule:
-    """Has one errand that is due until it was rung for."""
+    """Has one background job that is due until it was woken."""
 
-    errands: list[Errand] = field(default_factory=list)
+    background_jobs: list[BackgroundJob] = field(default_factory=list)
 
     def due(self):
-        found, self.errands = self.errands, []
+        found, self.background_jobs = self.background_jobs, []
         return found
 
 
@@ -64,23 +64,23 @@ class World:
     survey: FakeSurvey = field(default_factory=FakeSurvey)
     now: float = 1_000.0
     idle: bool = True
-    rang: list[Ring] = field(default_factory=list)
+    rang: list[WakeUp] = field(default_factory=list)
     board: Board = field(default_factory=Board)
     presence: FakePresence = field(default_factory=FakePresence)
     schedule: FakeSchedule = field(default_factory=FakeSchedule)
-    errands: list[Errand] = field(default_factory=list)
+    background_jobs: list[BackgroundJob] = field(default_factory=list)
     lapsings: list[float] = field(default_factory=list)
 
     def __post_init__(self):
         self.sweep = Sweep(
             survey=self.survey,
             queued=lambda: 0,
-            ring=self.rang.extend,
+            wake=self.rang.extend,
             has_idle_process=lambda: self.idle,
             board=self.board,
             presence=self.presence,
             schedule=self.schedule,
-            ring_errands=self.errands.extend,
+            wake_background_jobs=self.background_jobs.extend,
             remove_lapsed=lambda: self.lapsings.append(self.now),
             clock=lambda: self.now,
         )
@@ -95,12 +95,12 @@ class World:
 
 
 def test_what_is_scheduled_is_rung_for():
-    errand = Errand("segrelay.sync", "vip")
-    world = World(schedule=FakeSchedule([errand]))
+    background_job = BackgroundJob("segrelay.sync", "vip")
+    world = World(schedule=FakeSchedule([background_job]))
 
     world.pass_seconds(3)
 
-    assert world.errands == [errand]
+    assert world.background_jobs == [background_job]
 
 
 def test_only_whose_round_it_is_looks():
@@ -117,7 +117,7 @@ def test_it_rings_for_what_it_sees():
 
     world.pass_seconds(1)
 
-    assert world.rang == [Ring("live", "one", 1)]
+    assert world.rang == [WakeUp("live", "one", 1)]
 
 
 def test_a_redis_that_goes_away_is_told_once_and_sweeping_goes_on_when_it_is_back():

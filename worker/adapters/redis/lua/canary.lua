@@ -2,7 +2,7 @@
 -- Which version of its template a trigger has, and what is left of a canary.
 --
 -- KEYS[1]  {segrelay}:versions, by field:
---            trigger           JSON of the version (worker/contract/triggers/versions.py)
+--            trigger           JSON of the version (worker/contract/triggers.py)
 --            trigger|left      how many deliveries of its canary nobody has a share of; none = no canary goes
 --            trigger|out       JSON of the shares that drains have: owner -> {how many, until (ms)}
 --            trigger|outcomes  JSON of how the canary's deliveries ended

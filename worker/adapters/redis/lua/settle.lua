@@ -4,7 +4,7 @@
 -- KEYS[1] lease  [2] counts  [3] notes  [4] open  [5] letters  [6] lettertimes  [7] causes  [8] retry  [9] aside
 --     [10] streams  [11] history  [12] reached  [13] who  [14] rendering
 --     [15] responses  [16] responseslost  [17] jobtimes  [18] orphans  then s streams, then ledgers
--- ARGV[1] token  [2] note id ("" = no request was made)  [3] for how long the note is open, ms (0 = it is closed)
+-- ARGV[1] token  [2] note id ("" = no request was made)  [3] for how long the intent is open, ms (0 = it is closed)
 --     [4] retention of a ledger that may lapse, ms  [5] s, the number of streams; s names `lane|trigger`
 -- then the lengths of the ledgers' texts, in the order of their keys, separated by spaces, negative where the ledger never lapses;
 --     the texts in one
@@ -21,9 +21,9 @@
 --
 -- XDEL decides: what it did not remove changes no count and writes no letter. Streams that hold nothing but a group are removed whole,
 -- all by one command, and what was in them counts as removed; no id is given again that was in one, see `_add`. A ledger is written
--- once, as its one text says: if a request was made, or an entry that it tells of was removed. Of a request whose note is gone or
+-- once, as its one text says: if a request was made, or an entry that it tells of was removed. Of a request whose intent is gone or
 -- open already, nothing is written again.
--- Returns {1, removed, end of the note (ms, 0 = closed)}; {2, 0, that end} if it had been settled already; {0, 0, 0} if somebody
+-- Returns {1, removed, end of the intent (ms, 0 = closed)}; {2, 0, that end} if it had been settled already; {0, 0, 0} if somebody
 -- else holds the lease.
 --@include _calls
 --@include _clock

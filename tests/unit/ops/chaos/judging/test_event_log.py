@@ -1,9 +1,9 @@
 """The verdict on Insider's event log: each newest event is in it, or its absence is explained."""
 
-from ops.chaos.changes.renamed_audience import NEW, OLD
-from ops.chaos.judging.event_log import LoggedEvent, is_told
-from ops.invented.events import Happening
-from ops.state.ledger import LedgerLine
+from segrelay.ops.state.person import LedgerLine
+from segrelay.sandbox.people import Happening
+from tools.chaos.changes.renamed_audience import NEW, OLD
+from tools.chaos.judging.event_log import LoggedEvent, is_told
 
 ENTER = Happening("a@example.com", "vip", is_exit=False, time_us=10)
 

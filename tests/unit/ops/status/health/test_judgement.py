@@ -5,14 +5,21 @@ from typing import Any
 
 import pytest
 
-from ops.status.health.facts import Facts, RedisFacts, SyncFacts
-from ops.status.health.judgement import problems_of
-from ops.status.health.problem import ATTENTION, ILL, HealthProblem, line_of
-from producer.sync.run import Phase, Run
-from worker.contract.processes.progress import Sample
-from worker.contract.processes.receivers import Receivers
-from worker.contract.redis.acts import BEGUN, BROKEN_OFF, Act
-from worker.contract.redis.birth import Loss
+from segrelay.ops.status.health import problems_of
+from segrelay.ops.status.problems import (
+    ATTENTION,
+    ILL,
+    Facts,
+    HealthProblem,
+    RedisFacts,
+    SyncFacts,
+    line_of,
+)
+from segrelay.producer.sync.run import Phase, Run
+from segrelay.worker.contract.processes import Sample
+from segrelay.worker.contract.receivers import Receivers
+from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, Act
+from segrelay.worker.contract.redis.instance import Loss
 
 NOW = 1_800_000_000_000
 WORKER = {

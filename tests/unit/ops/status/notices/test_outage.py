@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.status.notices.book import (
+from segrelay.ops.status.alert_store import (
     CALM_SECONDS,
     IN_DOUBT,
     MOST_TRIES,
@@ -10,7 +10,7 @@ from ops.status.notices.book import (
     QUIET_SECONDS,
     SENT,
 )
-from ops.status.notices.outage import MachineLock, OutageAnnouncer
+from segrelay.ops.status.alerts import MachineLock, OutageAnnouncer
 
 AFTER = 5.0
 WHY = "Redis at 127.0.0.1:6379 can't be reached."
@@ -36,8 +36,8 @@ class Machine:
             now_ms=lambda: round(self.now * 1_000),
         )
 
-    def _send(self, notice, tries):
-        self.said.append((("over" if notice.is_over else "begin"), notice.is_restless, tries))
+    def _send(self, alert, tries):
+        self.said.append((("over" if alert.is_over else "begin"), alert.is_restless, tries))
         return self.fate
 
     def let_pass(self, seconds, *processes, failure=""):

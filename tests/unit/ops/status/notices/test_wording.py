@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from ops.status.notices.announcer import body_of
-from ops.status.notices.book import Notice
-from worker.contract.settings import NotifySettings, Secret
+from segrelay.ops.status.alert_store import Alert
+from segrelay.ops.status.alerts import body_of
+from segrelay.worker.contract.settings import NotifySettings, Secret
 
 PROBLEM = {
     "name": "trigger_paused",
@@ -16,8 +16,8 @@ PROBLEM = {
     "message": "everything dies of <one> cause & more",
     "command": "segrelay resume vip",
 }
-BEGIN = Notice(is_over=False, at_ms=61_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
-END = Notice(is_over=True, at_ms=601_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
+BEGIN = Alert(is_over=False, at_ms=61_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
+END = Alert(is_over=True, at_ms=601_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
 
 
 def settings(**keys):
@@ -66,12 +66,12 @@ def test_the_end_says_how_long_it_lasted_and_what_it_was():
 
 @pytest.mark.parametrize("kind", ["slack", "teams", "json"])
 def test_what_a_terminal_would_obey_is_written_as_its_escape(kind):
-    notice = Notice(False, 1, 1, False, PROBLEM | {"message": "red \x1b[31m"})
+    alert = Alert(False, 1, 1, False, PROBLEM | {"message": "red \x1b[31m"})
 
-    assert "\x1b" not in str(body_of(notice, settings(format=kind)).get("text", ""))
+    assert "\x1b" not in str(body_of(alert, settings(format=kind)).get("text", ""))
 
 
 def test_one_that_comes_and_goes_says_so():
-    notice = Notice(False, 1, 1, True, PROBLEM)
+    alert = Alert(False, 1, 1, True, PROBLEM)
 
-    assert "It comes and goes" in body_of(notice, settings())["text"]
+    assert "It comes and goes" in body_of(alert, settings())["text"]

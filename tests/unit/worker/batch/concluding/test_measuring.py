@@ -2,14 +2,14 @@
 
 import pytest
 
-from tests.unit.worker.drain_world import event
-from worker.contract.measures import (
+from segrelay.worker.contract.counts import (
     DELIVERY_BOUNDS,
     REQUEST_BOUNDS,
     Histogram,
     fields_of_times,
     label_of_status,
 )
+from tests.unit.worker.drain_world import event
 
 
 def test_times_fall_into_the_bucket_whose_bound_they_do_not_exceed() -> None:

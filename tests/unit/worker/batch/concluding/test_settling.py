@@ -3,16 +3,16 @@
 import asyncio
 from typing import Any
 
+from segrelay.worker.batch.batch import Batch
+from segrelay.worker.batch.partition import ReadRange, Settled, Settlement
+from segrelay.worker.batch.settle import Settler
+from segrelay.worker.batch.state import State
+from segrelay.worker.contract.ledger import Record, unpack
+from segrelay.worker.contract.words import Direction, Skip
+from segrelay.worker.core.ledger import Fact, with_delivered, with_raised
 from tests.fakes.fake_partition import FakePartition
 from tests.fakes.partition_store import PartitionStore
 from tests.unit.worker.drain_world import START_MS, event
-from worker.batch.batch import Batch
-from worker.batch.concluding.settle import Settler
-from worker.batch.partition import ReadRange, Settled, Settlement
-from worker.batch.state import State
-from worker.contract.ledger import Record, unpack
-from worker.contract.words import Direction, Skip
-from worker.core.ledger import Fact, with_delivered, with_raised
 
 
 class SlowPartition(FakePartition):

@@ -5,21 +5,21 @@ import asyncio
 import orjson
 import pytest
 
+from segrelay.worker.batch.partition import Delivery, LedgerText
+from segrelay.worker.batch.renames import read_and_carry
+from segrelay.worker.batch.state import State
+from segrelay.worker.contract.events import decode_profile
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.ledger import Record
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.triggers import Renames
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.ledger import Fact, with_delivered, with_tried
 from tests.fakes.fake_partition import FakePartition
 from tests.fakes.partition_store import PartitionStore
 from tests.unit.worker.batch.preparing.test_reading_streams import NoClock
 from tests.unit.worker.drain_fakes import FakeNumbers
 from tests.unit.worker.drain_world import BEFORE_US, START_MS, event
-from worker.batch.partition import Delivery, LedgerText
-from worker.batch.preparing.carry import read_and_carry
-from worker.batch.state import State
-from worker.contract.events import decode_profile
-from worker.contract.keys import digest_of
-from worker.contract.ledger import Record
-from worker.contract.redis.accept import NewDelivery
-from worker.contract.triggers.renames import Renames
-from worker.contract.words import Direction
-from worker.core.ledger import Fact, with_delivered, with_tried
 
 DIGEST = digest_of("email:ada@example.com")
 ENTER, EXIT = Direction.ENTER, Direction.EXIT

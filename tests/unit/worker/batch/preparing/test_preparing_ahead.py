@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
+from segrelay.worker.batch.batch import CanaryShares
+from segrelay.worker.batch.judge import OPEN_BYTES
+from segrelay.worker.batch.read import order_of
+from segrelay.worker.batch.render import RENDER_GROUP
+from segrelay.worker.destinations.insider.api import InsiderApi
+from segrelay.worker.errors import RedisUnavailable
 from tests.unit.worker.drain_world import LATE_SECONDS, World, event, members
 from tests.unit.worker.fake_insider import DELETE, Reply, Sending, failed, refused, silent, taken
-from worker.batch.canary_shares import CanaryShares
-from worker.batch.preparing.judge import OPEN_BYTES
-from worker.batch.preparing.read import order_of
-from worker.batch.preparing.render import RENDER_GROUP
-from worker.destinations.insider.api import InsiderApi
-from worker.errors import RedisUnavailable
 
 ENTRIES = 100
 ANSWER_SECONDS = 0.1
@@ -302,7 +302,7 @@ def test_a_profile_that_kills_does_so_only_while_no_request_is_under_way(make_wo
     world.put(*(event(f"p{n}") for n in range(ENTRIES)), event("bad", behave="kill"), event("q"))
 
     assert world.drain() is None
-    assert not world.store.notes
+    assert not world.store.intents
     world.drain_until_nothing_is_left()
 
     assert len(members(world)) == ENTRIES + 1

@@ -3,12 +3,12 @@
 import asyncio
 import random
 
+from segrelay.worker.batch.partition import Delivery
+from segrelay.worker.batch.read import order_of, read_batch
+from segrelay.worker.batch.state import State
 from tests.fakes.partition_store import PartitionStore
 from tests.unit.worker.drain_fakes import SlowPartition
 from tests.unit.worker.drain_world import START_MS, event
-from worker.batch.partition import Delivery
-from worker.batch.preparing.read import order_of, read_batch
-from worker.batch.state import State
 
 TRIGGERS = [f"audience-{number:03}" for number in range(400)]
 

@@ -2,17 +2,16 @@
 
 from typing import Any
 
-from worker.batch.parcel import Parcel
-from worker.batch.partition import Delivery
-from worker.batch.route import Route
-from worker.batch.sending.request_builder import RequestBuilder
-from worker.contract.events import Header
-from worker.contract.keys import digest_of
-from worker.contract.ledger import Record
-from worker.contract.words import Direction
-from worker.core.ledger import Fact
-from worker.destinations.api import Shaped, ShapingRules
-from worker.destinations.insider.api import InsiderApi
+from segrelay.worker.batch.delivery import Parcel, Route
+from segrelay.worker.batch.pack import RequestBuilder
+from segrelay.worker.batch.partition import Delivery
+from segrelay.worker.contract.events import Header
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.ledger import Record
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.ledger import Fact
+from segrelay.worker.destinations.api import Shaped, ShapingRules
+from segrelay.worker.destinations.insider.api import InsiderApi
 
 OBJECTS = {"object_attributes": [{"name": "cart"}]}
 ROUTE = Route(

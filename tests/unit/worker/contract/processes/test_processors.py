@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.contract.processes.processors import processors
+from segrelay.worker.contract.own_processes import processors
 
 HERE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

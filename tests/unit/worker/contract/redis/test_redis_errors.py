@@ -1,8 +1,8 @@
 import pytest
 from redis import exceptions
 
-from worker.contract.redis.connection import redis_errors
-from worker.errors import RedisUnavailable
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.errors import RedisUnavailable
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from worker.contract.redis.judgement import NotYet, Unfit, Usable, judge, why_outdated
+from segrelay.worker.contract.redis.fitness import NotYet, Unfit, Usable, judge, why_outdated
 
 GOOD = {
     "redis_version": "7.2.4",

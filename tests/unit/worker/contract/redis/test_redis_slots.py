@@ -13,8 +13,14 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from worker.contract.redis.slots import ClusterExchange, NoOwner, SlotMap, read_slots, slot_of
-from worker.contract.redis.url import RedisNode
+from segrelay.worker.contract.redis.cluster import (
+    ClusterExchange,
+    NoOwner,
+    SlotMap,
+    read_slots,
+    slot_of,
+)
+from segrelay.worker.contract.redis.url import RedisNode
 
 A, B, C = RedisNode("10.0.0.1", 1), RedisNode("10.0.0.1", 2), RedisNode("10.0.0.1", 3)
 ONE, OTHER = "{a}x", "{b}x"

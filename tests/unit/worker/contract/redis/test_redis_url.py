@@ -1,11 +1,11 @@
 import pytest
 import redis
 
-from worker.contract.celery.options import broker_transport_options, celery_broker_url, celery_ssl
-from worker.contract.redis.connection import connect, resolve_url
-from worker.contract.redis.url import broker_url_of, parse_redis_url
-from worker.contract.settings.sections import RedisSettings
-from worker.errors import ConfigurationInvalid
+from segrelay.worker.contract.celery import broker_transport_options, celery_broker_url, celery_ssl
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.redis.url import broker_url_of, parse_redis_url
+from segrelay.worker.contract.settings.sections import RedisSettings
+from segrelay.worker.errors import ConfigurationInvalid
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from worker.contract.settings import DeliverySettings, RedisSettings, Settings, load_settings
-from worker.contract.settings.http import Failures, HttpDestination
-from worker.errors import ConfigurationInvalid
+from segrelay.worker.contract.settings import (
+    DeliverySettings,
+    RedisSettings,
+    Settings,
+    load_settings,
+)
+from segrelay.worker.contract.settings.http import Failures, HttpDestination
+from segrelay.worker.errors import ConfigurationInvalid
 
 ROOT = Path(__file__).parents[5]
 TEXT = """\

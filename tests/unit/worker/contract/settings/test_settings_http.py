@@ -3,13 +3,13 @@ changes."""
 
 import pytest
 
-from worker.contract.settings import load_settings
-from worker.contract.settings.sandboxed import sandboxed
-from worker.contract.settings.values.urls import host_problem, is_listed
-from worker.core.gate import gate_id
-from worker.destinations.http import HttpApi
-from worker.destinations.registry import api_of
-from worker.errors import ConfigurationInvalid
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.settings.sandboxed import sandboxed
+from segrelay.worker.contract.settings.urls import host_problem, is_listed
+from segrelay.worker.core.gate import gate_id
+from segrelay.worker.destinations.http import HttpApi
+from segrelay.worker.destinations.registry import api_of
+from segrelay.worker.errors import ConfigurationInvalid
 
 TEXT = """\
 [authorizations.crm]

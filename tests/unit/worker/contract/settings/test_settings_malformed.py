@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.contract.settings import load_settings
-from worker.errors import ConfigurationInvalid
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import ConfigurationInvalid
 
 GOOD = """\
 templates = "templates"

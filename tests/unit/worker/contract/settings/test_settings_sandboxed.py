@@ -2,9 +2,9 @@
 
 import pytest
 
-from worker.contract.settings import load_settings
-from worker.contract.settings.sandboxed import DEFAULT_SANDBOX
-from worker.errors import ConfigurationInvalid
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.settings.sandboxed import DEFAULT_SANDBOX
+from segrelay.worker.errors import ConfigurationInvalid
 
 CONFIGURATION = """
 [redis]

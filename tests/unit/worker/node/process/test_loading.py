@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from segrelay.worker.checks.triggers import check_triggers
+from segrelay.worker.contract.settings import Settings, load_settings
+from segrelay.worker.node.loading import answers_apart, load
 from tests.configuration import configuration, insider, trigger
-from worker.checks.triggers import check_triggers
-from worker.contract.settings import Settings, load_settings
-from worker.node.process.apart import answers_apart
-from worker.node.process.loading import load
 
 ENTER = '{ users: [{ identifiers: { email: "ann@example.com" } }] }'
 BROKEN = "{ users: [ "

@@ -1,6 +1,6 @@
 """Which templates a node no longer renders by their compiled form, told by its processes."""
 
-from worker.node.shared.node import DoubtedTemplates
+from segrelay.worker.node.shared import DoubtedTemplates
 
 
 def test_of_several_processes_the_most_counts():

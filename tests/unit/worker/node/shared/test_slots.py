@@ -6,12 +6,16 @@ import signal
 
 import pytest
 
-from worker.core.rounds import Ring
-from worker.node.shared.memory import unnamed_file, write_all
-from worker.node.shared.node import StoppedTriggers
-from worker.node.shared.slots import Slots
-from worker.node.shared.stop import Board, listening
-from worker.node.shared.waiting import WaitingCalls
+from segrelay.worker.core.rounds import WakeUp
+from segrelay.worker.node.shared import (
+    Board,
+    Slots,
+    StoppedTriggers,
+    WaitingCalls,
+    listening,
+    unnamed_file,
+    write_all,
+)
 
 FORK = multiprocessing.get_context("fork")
 
@@ -56,11 +60,11 @@ def holders():
 
 
 def live(destination="one"):
-    return Ring("live", destination, 1)
+    return WakeUp("live", destination, 1)
 
 
 def backfill(destination="one"):
-    return Ring("backfill", destination, 1)
+    return WakeUp("backfill", destination, 1)
 
 
 @pytest.mark.parametrize(("processes", "granted"), [(1, 1), (2, 1), (3, 2), (5, 4)])
@@ -123,11 +127,11 @@ def test_a_slot_is_given_back_at_its_end(holders):
 def test_calls_wait_in_their_order_and_once():
     waiting = WaitingCalls()
     for partition in (1, 2, 1):
-        waiting.add(Ring("live", "one", partition))
+        waiting.add(WakeUp("live", "one", partition))
 
     found = [waiting.next_after(live()) for _ in range(3)]
 
-    assert found == [Ring("live", "one", 1), Ring("live", "one", 2), None]
+    assert found == [WakeUp("live", "one", 1), WakeUp("live", "one", 2), None]
 
 
 def test_live_calls_go_before_backfill():
@@ -160,7 +164,7 @@ def test_waiting_calls_survive_what_a_killed_process_left_half_written():
     waiting = WaitingCalls(file)
     write_all(file, "live one 3\nlive on")
 
-    assert waiting.next_after(live()) == Ring("live", "one", 3)
+    assert waiting.next_after(live()) == WakeUp("live", "one", 3)
     assert waiting.next_after(live()) is None
 
 
@@ -209,7 +213,7 @@ def test_stopped_triggers_are_those_that_were_written_last():
 
 def test_slots_are_free_when_nobody_drains():
     slots = Slots(3, ["one"])
-    holder = Holder(slots, Ring("backfill", "one", 1))
+    holder = Holder(slots, WakeUp("backfill", "one", 1))
 
     while_held = slots.are_free()
     holder.kill()

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from worker.node.shared.node import DoubtedTemplates, TemplateUse, TemplateVersions
+from segrelay.worker.node.shared import DoubtedTemplates, TemplateUse, TemplateVersions
 
 FORKED = multiprocessing.get_context("fork")
 TIMES = 300

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from ops.reference.pages import configuration_page
-from worker.contract.settings import load_settings
-from worker.contract.settings.checks.references import misplaced_references
-from worker.errors import ConfigurationInvalid
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.settings.checks import misplaced_references
+from segrelay.worker.errors import ConfigurationInvalid
+from tools.reference.pages import configuration_page
 
 PAGE = configuration_page()
 ROW = re.compile(r"\| `(\w+)` \| ([^|]+) \|")

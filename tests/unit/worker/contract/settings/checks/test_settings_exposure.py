@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ops.main import app
-from worker.contract.settings import load_settings
+from segrelay.ops.main import app
+from segrelay.worker.contract.settings import load_settings
 
 TEXT = """\
 [redis]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.contract.settings import load_settings
-from worker.errors import ConfigurationInvalid
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import ConfigurationInvalid
 
 TEXT = """
 [delivery]

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from worker.contract.settings.values.addresses import literal_address, refuse_address_reason
+from segrelay.worker.contract.settings.urls import literal_address, refuse_address_reason
 
 CLOUD = "a link-local address, from which clouds hand out their credentials"
 SELF = "this machine itself"

@@ -4,14 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contract.settings.values.durations import (
-    format_duration,
-    format_rate,
-    parse_duration,
-    parse_rate,
-)
-from worker.contract.settings.values.secrets import read_secret
-from worker.contract.settings.values.urls import (
+from segrelay.worker.contract.settings.urls import (
     INSIDER_PATHS,
     erases,
     is_same_origin,
@@ -19,6 +12,13 @@ from worker.contract.settings.values.urls import (
     masked,
     refuse_base_reason,
     refuse_reason,
+)
+from segrelay.worker.contract.settings.values import (
+    format_duration,
+    format_rate,
+    parse_duration,
+    parse_rate,
+    read_secret,
 )
 
 INSIDER = "https://unification.useinsider.com"

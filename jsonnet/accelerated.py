@@ -1,0 +1,219 @@
+"""The decision whether the compiled form of a template may answer in the place of an engine.
+
+The compiled form answers what it is sure of; the rest goes to the engine. The first event with each
+trigger's settings (when a worker starts, that is the trigger's sample), and then four of 2,000, are
+rendered by both. If they differ, the other engines are asked. Unless all of them agree with the
+compiled form, the engine's value counts, and the compiled form is turned off.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+import orjson
+
+from segrelay.jsonnet.compiled import (
+    AssertFailed,
+    Compiled,
+    Doubtful,
+    Exhausted,
+    NotCompiled,
+    Sources,
+    compiled,
+)
+from segrelay.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
+from segrelay.jsonnet.engines.failures import MAX_MESSAGE, Failure
+from segrelay.jsonnet.engines.judge import EngineModule
+from segrelay.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
+
+LAST_EVENTS: Final = 1_000
+"""The number of recent events of each template for which a process remembers engine use."""
+COMPILED: Final = ""
+"""Stands in the place of a reason if the compiled form rendered the event."""
+
+
+class EngineUse:
+    """The reasons why the last events of one template needed the engine, if they did."""
+
+    def __init__(self) -> None:
+        self._recent: deque[str] = deque(maxlen=LAST_EVENTS)
+
+    def note(self, why: str = COMPILED) -> None:
+        """Note an event, and why the engine was needed; by default it was not."""
+        self._recent.append(why)
+
+    def note_all(self, events: int, why: str) -> None:
+        """Note events for which the engine was needed for the same reason."""
+        self._recent.extend([why] * events)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of events by reason, in the reasons' order."""
+        return dict(sorted(Counter(self._recent).items()))
+
+
+SAMPLES: Final = SHIPPED_FOLDER / "samples"
+BOTH_EVERY: Final = 2_000
+"""The number of events of which `BOTH_TOGETHER` are rendered by the compiled form and the engine.
+
+Often enough to find a difference within minutes; it is 1 % of a drain's work.
+"""
+BOTH_TOGETHER: Final = 4
+"""The events in a row that both render, in one call, which costs as much as 20 events."""
+BOTH_EVERY_SLOW: Final = 200_000
+"""`BOTH_EVERY` for engines other than rjsonnet, which take 50 ms for a call."""
+COSTLY: Final = frozenset({TOO_LARGE, TOO_LONG})
+"""Messages of failures about which no engine is asked: it would run out of time or memory."""
+
+CompiledAnswer = bytes | Failure
+"""The body of a request, or the failure of the template."""
+
+
+def sources_of(bundle: Bundle) -> Sources:
+    """Return the texts, trees and imports of a bundle as the compiler takes them."""
+    targets = {
+        (name, found.path): target
+        for name, file in bundle.files.items()
+        for found, target in file.imports
+    }
+    texts = {name: file.text for name, file in bundle.files.items()}
+    trees = {name: file.parsed for name, file in bundle.files.items() if file.parsed is not None}
+    return Sources(bundle.root, texts, targets, LIBRARY_NAME, trees)
+
+
+class Accelerator:
+    """The compiled form of one template, and whether it is trusted.
+
+    Args:
+        name: Name of the template.
+        form: The compiled template, or the reason why there is none.
+    """
+
+    def __init__(self, name: str, form: Compiled | NotCompiled) -> None:
+        self._name = name
+        self._form = form if isinstance(form, Compiled) else None
+        self._seen: set[bytes] = set()
+        self._both_every = self._until_both = BOTH_EVERY
+        self._owed = 0
+        self.why_not = "" if isinstance(form, Compiled) else reason(form)
+        self.differences = 0
+        self.use = EngineUse()
+        self.doubt = ""
+
+    @classmethod
+    def of(cls, name: str, bundle: Bundle) -> Accelerator:
+        """Compile a bundle and return its accelerator."""
+        return cls(name, compiled(sources_of(bundle)))
+
+    @classmethod
+    def off(cls, name: str) -> Accelerator:
+        """Return an accelerator that leaves every event to the engine."""
+        return cls(name, NotCompiled("it was not to be compiled"))
+
+    @property
+    def why_off(self) -> str:
+        """The reason why the engine renders all events: it is not compiled, or it differed."""
+        return self.why_not or "the compiled form, which differed from the engine and is off"
+
+    @property
+    def is_trusted(self) -> bool:
+        """Say whether the template is compiled and never differed from the engine."""
+        return self._form is not None and not self.differences
+
+    def answer(self, profile: bytes, settings: Mapping[str, Any]) -> CompiledAnswer | None:
+        """Render a profile; return None where only the engine can tell: `doubt` says why."""
+        assert self._form is not None
+        try:
+            return _compact(self._form.render(orjson.loads(profile), settings))
+        except AssertFailed as failed:
+            return Failure(failed.message.strip()[:MAX_MESSAGE], asserted=True)
+        except Exhausted as exhausted:
+            return Failure(exhausted.message)
+        except Doubtful as doubtful:
+            self.doubt = doubtful.why
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+            self.doubt = "a profile or a result that is no JSON"
+        return None
+
+    def is_due(self, settings: bytes, answer: CompiledAnswer | None) -> bool:
+        """Say whether the engine has to render this event, too, to compare the answers."""
+        if settings not in self._seen:
+            self._seen.add(settings)
+            return True
+        if self._owed and isinstance(answer, bytes):
+            self._owed -= 1
+            return True
+        return self._is_one_of_few()
+
+    def is_free(self, settings: bytes) -> bool:
+        """Say whether the body of this event may be used without asking the engine.
+
+        If not, the next body that `is_due` is asked about is rendered by both in its place.
+        """
+        if settings not in self._seen:
+            return False
+        is_one = self._is_one_of_few()
+        self._owed += is_one
+        return not is_one
+
+    def _is_one_of_few(self) -> bool:
+        self._until_both = (self._until_both or self._both_every) - 1
+        return self._until_both < BOTH_TOGETHER
+
+    def compare_with(self, engine: EngineModule) -> None:
+        """Set how often answers are compared, by what a call of that engine costs."""
+        self._both_every = BOTH_EVERY if engine == "rjsonnet" else BOTH_EVERY_SLOW
+        self._until_both = self._both_every
+
+    def differ(self) -> None:
+        """Turn the compiled form off, because it differed from the engine, and log it."""
+        self.differences += 1
+        import structlog  # noqa: PLC0415 - a throw-away process says nothing, and starts sooner
+
+        structlog.get_logger().error(
+            "template.compiled_form_differs",
+            template=self._name,
+            hint="Jsonnet alone renders it from now on; `segrelay template check` shows more",
+        )
+
+
+@cache
+def shipped_profiles() -> tuple[bytes, ...]:
+    """Return the profiles of the shipped samples."""
+    samples = (orjson.loads(path.read_bytes()) for path in sorted(SAMPLES.glob("*.json")))
+    return tuple(orjson.dumps(sample.get("data", sample)) for sample in samples)
+
+
+def reason(form: NotCompiled) -> str:
+    """Return why a template is not compiled, with the place."""
+    where = f"{shown(form.file)}:{form.line}:{form.column}: " if form.file else ""
+    return where + form.what
+
+
+def can_be_compared(answer: CompiledAnswer | None) -> bool:
+    """Say whether the engine may be asked, too: an evaluation that does not end might kill it."""
+    return isinstance(answer, bytes) or (isinstance(answer, Failure) and answer.asserted)
+
+
+def is_same(ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
+    """Say whether two answers are the same, whatever the order of their keys."""
+    if isinstance(ours, Failure) or isinstance(theirs, Failure):
+        return (
+            isinstance(ours, Failure)
+            and isinstance(theirs, Failure)
+            and ours.asserted
+            and theirs.asserted
+            and ours.message == theirs.message
+        )
+    return ours == theirs or _ordered(ours) == _ordered(theirs)
+
+
+def _compact(value: Any) -> bytes:
+    """Return JSON text in as little memory as it needs: orjson keeps the buffer it wrote into."""
+    return bytes(memoryview(orjson.dumps(value)))
+
+
+def _ordered(text: bytes) -> bytes:
+    return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)

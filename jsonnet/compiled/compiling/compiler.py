@@ -1,0 +1,461 @@
+"""Compiles a template to one Python function of a profile and the settings.
+
+Only generated names, and constants as `repr` writes them, stand in the code: never a word of the
+template. An expression can be compiled in three ways: as a value, as a handle (a value or a Lazy of
+it), and deep: as the JSON value that leaves the template, which needs no laziness.
+
+The files of a template, as texts and as trees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from segrelay.jsonnet.compiled.compiling.analysis import MANY, Analysis
+from segrelay.jsonnet.compiled.compiling.binds import as_module, function_value, in_front, local
+from segrelay.jsonnet.compiled.compiling.calls import called, looked_up, standard_value
+from segrelay.jsonnet.compiled.compiling.emitter import (
+    NO_FIELD,
+    Binding,
+    Code,
+    Emitter,
+    KnownFunction,
+    Library,
+    Module,
+    Placed,
+    Scope,
+    Standard,
+    Static,
+    Variable,
+    left_to_jsonnet,
+    literal,
+    parameter,
+)
+from segrelay.jsonnet.compiled.compiling.literals import (
+    array_of,
+    comprehended,
+    deep_object,
+    literal_array,
+    literal_object,
+    object_of,
+)
+from segrelay.jsonnet.compiled.compiling.operations import checked, choice, operation, said
+from segrelay.jsonnet.compiled.running import values
+from segrelay.jsonnet.compiled.running.library import LIBRARY
+from segrelay.jsonnet.syntax import tree
+from segrelay.jsonnet.syntax.parser import parse
+from segrelay.jsonnet.syntax.scopes import check, has_assert, imports
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """A template and what it imports.
+
+    Args:
+        targets: What an import means: by the importer's name and the path it wrote.
+        library: The name under which the library is imported.
+        trees: Of files that were parsed and checked already.
+    """
+
+    root: str
+    texts: Mapping[str, str]
+    targets: Mapping[tuple[str, str], str]
+    library: str
+    trees: Mapping[str, tree.Node] = field(default_factory=dict, compare=False)
+
+    def __hash__(self) -> int:
+        """Hash texts and imports: equal ones compile to the same Python."""
+        return hash((self.root, *self.texts.items(), *self.targets.items()))
+
+
+@dataclass(slots=True)
+class Trees:
+    """Parses files when they are asked for."""
+
+    sources: Sources
+    _parsed: dict[str, tree.Node] = field(default_factory=dict)
+
+    def of(self, name: str) -> tree.Node:
+        """Return a file's tree.
+
+        Raises:
+            SyntaxWrong: It does not parse, or names what nobody knows.
+        """
+        if name in self.sources.trees:
+            return self.sources.trees[name]
+        if name not in self._parsed:
+            self._parsed[name] = parse(self.sources.texts[name])
+            check(self._parsed[name])
+        return self._parsed[name]
+
+    def are_about_events(self, name: str) -> bool:
+        """Return whether a file has to be evaluated for each event, itself or through another.
+
+        It imports the library, or has an `assert`, whose failing is noted for an event.
+        """
+        return self._leads_to_events(name, set())
+
+    def _leads_to_events(self, name: str, seen: set[str]) -> bool:
+        if name == self.sources.library:
+            return True
+        if name in seen:
+            return False
+        seen.add(name)
+        return has_assert(self.of(name)) or any(
+            self._leads_to_events(self.sources.targets[name, each.path], seen)
+            for each in imports(self.of(name))
+            if each.word == "import"
+        )
+
+
+_OUTERMOST: Final = {"std": Standard()}
+
+
+@dataclass(slots=True)
+class Compiler:
+    """Compiles the files of one template."""
+
+    sources: Sources
+    emitter: Emitter = field(default_factory=Emitter)
+    analysis: Analysis = field(default_factory=Analysis)
+    _trees: Trees = field(init=False)
+    _files: dict[str, str] = field(default_factory=dict)
+    _modules: dict[str, Module | None] = field(default_factory=dict)
+    _per_event: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._trees = Trees(self.sources)
+
+    def source(self) -> str:
+        """Return the source of a module that defines `render`.
+
+        Raises:
+            Refused: Something is outside of what is compiled.
+        """
+        scope = Scope(self.sources.root, _OUTERMOST)
+        body = self._spine(self._trees.of(self.sources.root), scope).text
+        lines = [
+            *self.emitter.lines,
+            "def render(row, settings):",
+            "    get = row.get",
+            "    conf = settings.get",
+            "    library = Lazy(lambda: library_of(row, settings))",
+            *(f"    {line}" for line in self._per_event),
+            f"    return {body}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    # Files.
+
+    def _file(self, name: str) -> str:
+        """Return the variable of an imported file; a file not about events is evaluated once."""
+        if name not in self._files:
+            variable = self.emitter.fresh("m")
+            self._files[name] = variable
+            code = self.value(self._trees.of(name), Scope(name, _OUTERMOST))
+            line = f"{variable} = Lazy(lambda: {code.text})"
+            if self._trees.are_about_events(name):
+                self._per_event.append(line)
+            else:
+                self.emitter.lines.append(line)
+        return self._files[name]
+
+    def _module(self, name: str) -> Module | None:
+        """Return an imported file as a module; None if it can't be compiled as one."""
+        if name not in self._modules:
+            self._modules[name] = None
+            found = as_module(self, self._trees.of(name), Scope(name, _OUTERMOST))
+            if found is not None:
+                is_per_event = self._trees.are_about_events(name)
+                lines = self._per_event if is_per_event else self.emitter.lines
+                lines += found[0]
+                self._modules[name] = found[1]
+        return self._modules[name]
+
+    def module(self, node: tree.Node, scope: Scope) -> tuple[list[str], Module] | None:
+        """Return an object's assignments and module; None if it can't be compiled as one."""
+        if not isinstance(node, tree.Import):
+            return as_module(self, node, scope)
+        name = self._target(node, scope)
+        if node.word != "import" or name == self.sources.library:
+            return None
+        found = self._module(name)
+        return None if found is None else ([], found)
+
+    def _target(self, node: tree.Import, scope: Scope) -> str:
+        return self.sources.targets[scope.file, node.path]
+
+    def _imported(self, node: tree.Import, scope: Scope) -> Code:
+        target = self._target(node, scope)
+        if node.word == "importstr":
+            return literal(self.sources.texts[target])
+        if node.word == "importbin":
+            text = self.emitter.hoisted(f"[*{self.sources.texts[target].encode()!r}]")
+            return Code(text, "array", total=True, constant=True)
+        if target == self.sources.library:
+            return Code("library.get()", "object")
+        return Code(f"{self._file(target)}.get()")
+
+    # What is known without evaluating.
+
+    def static(self, node: tree.Node, scope: Scope) -> Static | None:
+        """Return the function, library or module that an expression is known to be, if any."""
+        match node:
+            case tree.Name(_, name):
+                known = scope.names.get(name)
+                if isinstance(known, Placed):
+                    return self.static(known.node, known.scope)
+                return None if isinstance(known, Variable) else known
+            case tree.Import(_, "import"):
+                return Library() if self._target(node, scope) == self.sources.library else None
+            case tree.Index(_, target, tree.Constant(_, str(key))):
+                match self.static(target, scope):
+                    case Library("") if key in LIBRARY:
+                        return Library(key)
+                    case Standard(""):
+                        return Standard(key)
+                match self._asked(target, key, scope):
+                    case None | Variable():
+                        return None
+                    case Placed(inner, there):
+                        return self.static(inner, there)
+                    case known:
+                        return known
+        return None
+
+    def _asked(self, target: tree.Node, key: str, scope: Scope) -> Binding | None:
+        """Return the binding of a field whose object is known to be a module, else None."""
+        module: Module | None = None
+        if isinstance(target, tree.Name):
+            known = scope.names.get(target.name)
+            if isinstance(known, Placed):
+                return self._asked(known.node, key, known.scope)
+            module = known if isinstance(known, Module) else None
+        elif isinstance(target, tree.Import) and target.word == "import":
+            name = self._target(target, scope)
+            module = None if name == self.sources.library else self._module(name)
+        if module is None:
+            return None
+        return module.fields.get(key, NO_FIELD)
+
+    # An expression, in three ways.
+
+    def handle(self, node: tree.Node, scope: Scope) -> Code:
+        """Return code that gives the value of an expression, or a Lazy of it."""
+        if isinstance(node, tree.Name):
+            known = scope.names.get(node.name)
+            if isinstance(known, Variable):
+                code = known.code
+                return Code(known.handle, code.kind, total=True)
+            if isinstance(known, Placed):
+                return self.handle(known.node, known.scope)
+        if isinstance(node, tree.Index) and isinstance(node.key, tree.Constant):
+            asked = self._asked(node.target, str(node.key.value), scope)
+            if isinstance(asked, Variable):
+                return Code(asked.handle, asked.code.kind, total=True)
+        code = self.value(node, scope)
+        if code.total:
+            return code
+        return Code(f"Lazy(lambda: {code.text})", code.kind, total=True)
+
+    def truth(self, node: tree.Node, scope: Scope) -> Code:
+        """Return code that gives the boolean value of an expression."""
+        code = self.value(node, scope)
+        if code.kind == "bool":
+            return code
+        return Code(f"boolean({code.text})", "bool")
+
+    def deep(self, node: tree.Node, scope: Scope) -> str:
+        """Return code that gives the whole JSON value of an expression, in new containers."""
+        match node:
+            case tree.If(_, condition, yes, no):
+                other = "None" if no is None else self.deep(no, scope)
+                test = self.truth(condition, scope).text
+                return f"({self.deep(yes, scope)} if {test} else {other})"
+            case tree.Local():
+                return local(self, node, scope, self._deep_code, deep=True).text
+            case tree.Assert(_, check, body):
+                return checked(self, check, self._deep_code(body, scope), scope).text
+            case tree.Array(_, items):
+                return f"[{', '.join(self.deep(item, scope) for item in items)}]"
+            case tree.ArrayOf(_, item):
+                return array_of(self, node, scope, lambda inner: self._deep_code(item, inner)).text
+            case tree.ObjectOf():
+                found = object_of(self, node, scope, self.deep)
+                if found is not None:
+                    return found
+            case tree.Object():
+                made = deep_object(self, node, scope)
+                if made is not None:
+                    return made
+            case tree.Name(_, name):
+                known = scope.names.get(name)
+                if isinstance(known, Placed):
+                    return self.deep(known.node, known.scope)
+            case tree.Index(_, target, tree.Constant(_, str(key))):
+                asked = self._asked(target, key, scope)
+                if isinstance(asked, Placed):
+                    return self.deep(asked.node, asked.scope)
+        return self._manifested(node, scope)
+
+    def _deep_code(self, node: tree.Node, scope: Scope) -> Code:
+        return Code(self.deep(node, scope))
+
+    def _manifested(self, node: tree.Node, scope: Scope) -> str:
+        untouched = self._untouched(node, scope)
+        code = self.value(node, scope) if untouched is None else untouched
+        if code.kind in ("bool", "string", "null") or (code.constant and code.text.isdigit()):
+            return code.text
+        if code.kind in ("object", "array", "number"):
+            return f"manifest({code.text})"
+        name = self.emitter.fresh("v")
+        is_plain = f"({name} := {code.text}).__class__ is str or {name} is None"
+        return f"({name} if {is_plain} else manifest({name}))"
+
+    def _untouched(self, node: tree.Node, scope: Scope) -> Code | None:
+        """Return code that gives an element as its container holds it; None if it is no element."""
+        match node:
+            case tree.Index(_, target, tree.Constant(_, str(key))):
+                if self._asked(target, key, scope) is not None:
+                    return None
+                shown = repr(key)
+            case tree.Index(_, target, tree.Number(_, digits)) if digits.isdecimal():
+                shown = str(int(digits))
+            case _:
+                return looked_up(self, node, scope)
+        if self.static(node, scope) is not None:
+            return None
+        of = self.value(target, scope)
+        return Code(f"{of.text}[{shown}]")
+
+    def value(self, node: tree.Node, scope: Scope) -> Code:
+        """Return code that gives the value of an expression, without evaluating its elements."""
+        match node:
+            case tree.Constant(_, given):
+                return literal(given)
+            case tree.Number(_, text):
+                return literal(values.number(float(text)))
+            case tree.Name(_, name):
+                return self._variable(node, name, scope)
+            case tree.Self():
+                return Code(scope.this, "object", total=True)
+            case tree.Dollar():
+                return Code(scope.outermost, "object", total=True)
+            case tree.Array(_, items):
+                return literal_array(self, items, scope)
+            case tree.ArrayOf(_, item):
+                return array_of(self, node, scope, lambda inner: self.handle(item, inner))
+            case tree.Object():
+                return literal_object(self, node, scope)
+            case tree.ObjectOf():
+                return Code(comprehended(self, node, scope), "object")
+            case tree.Index() | tree.Call():
+                return self._access(node, scope)
+            case tree.Function():
+                return Code(function_value(self, node, scope), "function", total=True)
+            case tree.Local():
+                return local(self, node, scope, self.value, deep=False)
+            case tree.If():
+                return choice(self, node, scope)
+            case tree.Assert(_, check, body):
+                return checked(self, check, self.value(body, scope), scope)
+            case tree.Error():
+                return Code(left_to_jsonnet("an `error` of the template"))
+            case tree.Import():
+                return self._imported(node, scope)
+            case tree.Unary() | tree.Binary() | tree.Slice():
+                return operation(self, node, scope)
+            case tree.SuperIndex(_, key):
+                return Code(f"{scope.base}[{self.value(key, scope).text}]")
+            case tree.InSuper(_, key):
+                return Code(f"{scope.base}.has({self.value(key, scope).text})", "bool")
+        raise AssertionError(node)
+
+    # Parts.
+
+    def _variable(self, node: tree.Node, name: str, scope: Scope) -> Code:
+        known = scope.names[name]
+        if isinstance(known, Standard | Library):
+            return self._static_value(node, scope)
+        return self._bound(known)
+
+    def _bound(self, known: Binding) -> Code:
+        match known:
+            case Variable(code):
+                return code
+            case Placed(inner, there):
+                return self.value(inner, there)
+            case KnownFunction():
+                self.emitter.calls += 1
+                return Code(known.value, "function", total=True)
+        raise AssertionError(known)
+
+    def _static_value(self, node: tree.Node, scope: Scope) -> Code:
+        match self.static(node, scope):
+            case Library(""):
+                return Code("library.get()", "object")
+            case Library(name):
+                return Code(f"function_of({name!r}, row, settings)", "function")
+            case Standard(name):
+                return standard_value(self, name, scope, node.at)
+            case KnownFunction() as known:
+                return self._bound(known)
+        raise AssertionError(node)
+
+    def _access(self, node: tree.Index | tree.Call, scope: Scope) -> Code:
+        if isinstance(node, tree.Index) and self.static(node, scope) is not None:
+            return self._static_value(node, scope)
+        untouched = self._untouched(node, scope)
+        if untouched is not None:
+            name = self.emitter.fresh("v")
+            text = f"({name} if ({name} := {untouched.text}).__class__ is str else take({name}))"
+            return Code(text, total=untouched.total)
+        if isinstance(node, tree.Call):
+            return called(self, node, scope)
+        if isinstance(node.key, tree.Constant):
+            known = self._asked(node.target, str(node.key.value), scope)
+            if known is not None:
+                return self._bound(known)
+        target, key = self.value(node.target, scope), self.value(node.key, scope)
+        return Code(f"index({target.text}, {key.text})")
+
+    def _spine(self, node: tree.Node, scope: Scope) -> Code:
+        """Return the outermost expression's code, where a failed `assert` ends the evaluation."""
+        match node:
+            case tree.Local():
+                return local(self, node, scope, self._spine, deep=True)
+            case tree.If(_, condition, yes, no):
+                test = self.truth(condition, scope).text
+                other = "None" if no is None else self._spine(no, scope).text
+                return Code(f"({self._spine(yes, scope).text} if {test} else {other})")
+            case tree.Assert(_, check, body):
+                test = self.truth(check.condition, scope).text
+                message = said(self, check, scope)
+                return Code(f"({self._spine(body, scope).text} if {test} else failed({message}))")
+        return Code(self.deep(node, scope))
+
+    def function(self, node: tree.Function, scope: Scope) -> str:
+        """Return the code of a Python function whose arguments are handles."""
+        names = {each.name: self.emitter.fresh("p") for each in node.parameters}
+        scope = replace(scope, repeats=True).having({n: parameter(v) for n, v in names.items()})
+        first: list[str] = []
+        for each in node.parameters:
+            name = names[each.name]
+            if each.default is not None:
+                code = self.value(each.default, scope)
+                # A default may refer to a parameter behind it: it is looked at later.
+                default = code.text if code.constant else f"Lazy(lambda: {code.text})"
+                first.append(f"({name} := ({default} if {name} is MISSING else {name}))")
+        for each in node.parameters:
+            is_sure = self.analysis.surely_uses(node.body, each.name, deep=False)
+            if is_sure and self.analysis.uses(node.body, each.name) >= MANY:
+                name = names[each.name]
+                first.append(f"({name} := {parameter(name).code.text})")
+                scope = scope.having({each.name: Variable(Code(name, total=True), name)})
+        before = self.emitter.calls
+        body = self.value(node.body, scope).text
+        if self.emitter.calls > before:
+            body = f"({body} if tick() else None)"
+        return f"(lambda {', '.join(names.values())}: {in_front(first, body)})"

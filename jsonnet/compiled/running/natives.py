@@ -1,0 +1,127 @@
+"""The descriptions of the functions of `std`: parameters, laziness and kind of result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import CodeType
+from typing import Any, Final
+
+from segrelay.jsonnet.compiled.running.limits import Doubtful
+from segrelay.jsonnet.compiled.running.values import MISSING, Func, take
+
+Implementation = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """A function of `std`.
+
+    Args:
+        run: Gets values, or handles for the parameters in `lazy`.
+        names: Of the parameters.
+        required: How many of them have no default.
+        lazy: Positions whose argument may never be looked at.
+        gives: What kind of value comes out, where it is always the same.
+        calls: It calls a function that it is given.
+        looks_at_all: It looks at the elements of its array, all or up to one that decides.
+    """
+
+    run: Implementation
+    names: tuple[str, ...]
+    required: int
+    lazy: frozenset[int]
+    gives: str
+    calls: bool
+    looks_at_all: bool
+
+    def as_value(self) -> Func:
+        """Return the function as a value that a template can hand on."""
+
+        def run(*handles: Any) -> Any:
+            given = [
+                handle if at in self.lazy else take(handle)
+                for at, handle in enumerate(handles)
+                if handle is not MISSING
+            ]
+            return self.run(*given)
+
+        flags = tuple(at < self.required for at in range(len(self.names)))
+        return Func(run, self.names, flags)
+
+
+NATIVES: Final[dict[str, Native]] = {}
+"""The functions of `std`, by their names."""
+
+
+def native(
+    names: str,
+    *,
+    gives: str = "any",
+    lazy: str = "",
+    calls: bool = False,
+    looks_at_all: bool = False,
+    name: str = "",
+) -> Callable[[Implementation], Implementation]:
+    """Register a function of `std`; `name?` is a parameter with a default."""
+    words = names.split()
+    parameters = tuple(word.rstrip("?") for word in words)
+    required = sum(not word.endswith("?") for word in words)
+    positions = frozenset(parameters.index(each) for each in lazy.split())
+
+    def register(run: Implementation) -> Implementation:
+        key = name or run.__name__
+        if key in NATIVES:
+            raise AssertionError(key)
+        NATIVES[key] = Native(run, parameters, required, positions, gives, calls, looks_at_all)
+        return run
+
+    return register
+
+
+def natives(
+    names: str, runs: Mapping[str, Implementation], *, gives: str, looks_at_all: bool = False
+) -> None:
+    """Register functions of `std` that have the same parameters and give the same kind."""
+    for name, run in runs.items():
+        native(names, gives=gives, looks_at_all=looks_at_all, name=name)(run)
+
+
+def doubtful(why: str) -> Any:
+    """Raise `Doubtful`, in the place of code that the compiled form leaves to Jsonnet."""
+    raise Doubtful(why)
+
+
+_FAULTS: Final[dict[type[BaseException], str]] = {
+    KeyError: "a field that an object does not have",
+    IndexError: "an element that an array does not have",
+    ZeroDivisionError: "a division by zero",
+}
+_OTHER_KIND: Final = "a value of another kind than expected"
+_ROOMS: Final = {
+    "formats": "a format (%)",
+    "logarithms": "a format (%) of a very large or small number",
+    "printing": "a text that engines print differently",
+}
+"""Names for what modules leave to Jsonnet outside of `std`, by the last part of their paths."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Say what the engine was needed for: the function of `std` that gave up, or the fault."""
+    if isinstance(error, Doubtful) and error.why:
+        return error.why
+    codes = _codes(error)
+    natives = {native.run.__code__: f"std.{name}" for name, native in NATIVES.items()}
+    named = next((natives[code] for code in reversed(codes) if code in natives), "")
+    room = codes[-1].co_filename.removesuffix(".py").rpartition("/")[2]
+    return named or _ROOMS.get(room) or _FAULTS.get(type(error), _OTHER_KIND)
+
+
+def _codes(error: BaseException) -> list[CodeType]:
+    """Return the code objects of an error's traceback, from the outermost call to the innermost."""
+    codes: list[CodeType] = []
+    at = error.__traceback__
+    while at is not None:
+        codes.append(at.tb_frame.f_code)
+        at = at.tb_next
+    return codes

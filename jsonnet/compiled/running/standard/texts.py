@@ -1,0 +1,223 @@
+"""The functions of `std` for strings: by code point; only ASCII has upper and lower case."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import string as alphabet
+from typing import Any, Final
+
+import orjson
+
+from segrelay.jsonnet.compiled.running.formats import formatted
+from segrelay.jsonnet.compiled.running.limits import Doubtful, spend, spend_text
+from segrelay.jsonnet.compiled.running.natives import native, natives
+from segrelay.jsonnet.compiled.running.printing import indented, printed, quoted, text_of
+from segrelay.jsonnet.compiled.running.values import array, items, string, take, whole
+
+_UPPER: Final = str.maketrans(alphabet.ascii_lowercase, alphabet.ascii_uppercase)
+_LOWER: Final = str.maketrans(alphabet.ascii_uppercase, alphabet.ascii_lowercase)
+_XML: Final = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;", "'": "&apos;"})
+_BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/]=))?")
+_BLANK: Final = (
+    "\t\n\v\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
+    "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+"""The characters that go-jsonnet trims."""
+
+
+@native("str", gives="number")
+def codepoint(text: Any) -> int:
+    if len(string(text)) != 1:
+        raise Doubtful
+    return ord(text)
+
+
+@native("n", gives="string")
+def char(n: Any) -> str:
+    return chr(whole(n))
+
+
+@native("str from len", gives="string")
+def substr(text: Any, start: Any, count: Any) -> str:
+    if whole(start) < 0 or whole(count) < 0:
+        raise Doubtful
+    return string(text)[start : start + count]
+
+
+def _split(text: Any, by: Any, most: int) -> list[str]:
+    if not string(by):
+        raise Doubtful
+    return string(text).split(by, most)
+
+
+@native("str c", gives="array")
+def split(text: Any, by: Any) -> list[str]:
+    return _split(text, by, -1)
+
+
+@native("str c maxsplits", gives="array", name="splitLimit")
+def split_limit(text: Any, by: Any, most: Any) -> list[str]:
+    if whole(most) < -1:
+        raise Doubtful
+    return _split(text, by, most)
+
+
+@native("str c maxsplits", gives="array", name="splitLimitR")
+def split_limit_from_the_right(text: Any, by: Any, most: Any) -> list[str]:
+    if whole(most) < -1 or not string(by):
+        raise Doubtful
+    return string(text).rsplit(by, most)
+
+
+@native("str from to", gives="string", name="strReplace")
+def replaced(text: Any, old: Any, new: Any) -> str:
+    if not string(old):
+        raise Doubtful
+    spend_text(len(string(text)) + text.count(old) * len(string(new)))
+    return text.replace(old, new)  # type: ignore[no-any-return]
+
+
+@native("str", gives="bool", name="isEmpty")
+def is_empty(text: Any) -> bool:
+    return not string(text)
+
+
+@native("str", gives="array", name="stringChars")
+def string_chars(text: Any) -> list[str]:
+    spend(len(string(text)))
+    return list(text)
+
+
+@native("pat str", gives="array", name="findSubstr")
+def find_substring(pattern: Any, text: Any) -> list[int]:
+    """Return where a pattern occurs, also overlapping; ASCII only: other offsets are disputed."""
+    if not string(pattern) or not string(text).isascii():
+        raise Doubtful
+    spend(len(text))
+    return [at for at in range(len(text)) if text.startswith(pattern, at)]
+
+
+@native("str vals", gives="string", name="format")
+def format_of(template: Any, values: Any) -> str:
+    return formatted(string(template), values)
+
+
+@native("sep arr", gives="any", looks_at_all=True)
+def join(separator: Any, parts: Any) -> Any:
+    """Join strings by a string, or arrays by an array; null is left out."""
+    given = [value for value in items(parts) if value is not None]
+    if separator.__class__ is str:
+        spend_text(sum(len(string(value)) + len(separator) for value in given))
+        return separator.join(given)
+    joined: list[Any] = []
+    between = array(separator)
+    for number, value in enumerate(given):
+        joined += [*(between if number else []), *array(value)]
+        spend(len(array(value)) + len(between))
+    return joined
+
+
+@native("arr", gives="string", looks_at_all=True)
+def lines(arr: Any) -> str:
+    return "".join(string(value) + "\n" for value in items(arr) if value is not None)
+
+
+@native("what count", gives="any")
+def repeat(what: Any, count: Any) -> Any:
+    if whole(count) < 0:
+        raise Doubtful
+    if what.__class__ is str:
+        spend_text(len(what) * count)
+    else:
+        spend(len(array(what)) * count)
+    return what * count
+
+
+@native("str", name="parseJson")
+def parse_json(text: Any) -> Any:
+    return take(orjson.loads(string(text)))
+
+
+def _separated(text: str) -> str:
+    """Escape the line separators that JSON allows and JavaScript does not, as go-jsonnet does."""
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+@native("value indent", gives="string", name="manifestJsonEx")
+def manifest_json_ex(value: Any, indent: Any) -> str:
+    return _separated(indented(value, string(indent)))
+
+
+@native("input", gives="string", name="base64")
+def to_base64(text: Any) -> str:
+    if not string(text).isascii():
+        raise Doubtful
+    return base64.b64encode(text.encode()).decode()
+
+
+@native("str", gives="string", name="base64Decode")
+def from_base64(text: Any) -> str:
+    """Decode base64 to ASCII; other bytes are left to Jsonnet, since engines disagree on them."""
+    if _BASE64.fullmatch(string(text)) is None:
+        raise Doubtful
+    return base64.b64decode(text).decode("ascii")
+
+
+@native("str", gives="array", name="encodeUTF8")
+def encode_utf8(text: Any) -> list[int]:
+    return list(string(text).encode())
+
+
+natives(
+    "a b",
+    {
+        "startsWith": lambda a, b: string(a).startswith(string(b)),
+        "endsWith": lambda a, b: string(a).endswith(string(b)),
+    },
+    gives="bool",
+)
+natives(
+    "str1 str2",
+    {"equalsIgnoreCase": lambda a, b: string(a).translate(_LOWER) == string(b).translate(_LOWER)},
+    gives="bool",
+)
+natives(
+    "str chars",
+    {
+        "stripChars": lambda text, chars: string(text).strip(string(chars)),
+        "lstripChars": lambda text, chars: string(text).lstrip(string(chars)),
+        "rstripChars": lambda text, chars: string(text).rstrip(string(chars)),
+    },
+    gives="string",
+)
+natives(
+    "str",
+    {
+        "trim": lambda text: string(text).strip(_BLANK),
+        "asciiUpper": lambda text: string(text).translate(_UPPER),
+        "asciiLower": lambda text: string(text).translate(_LOWER),
+        "escapeStringJson": lambda text: quoted(text_of(text)),
+        "md5": lambda text: hashlib.md5(string(text).encode(), usedforsecurity=False).hexdigest(),
+        "sha1": lambda text: hashlib.sha1(string(text).encode(), usedforsecurity=False).hexdigest(),
+        "sha256": lambda text: hashlib.sha256(string(text).encode()).hexdigest(),
+    },
+    gives="string",
+)
+natives(
+    "str_",
+    {
+        "escapeStringBash": lambda text: "'" + text_of(text).replace("'", "'\"'\"'") + "'",
+        "escapeStringXML": lambda text: text_of(text).translate(_XML),
+    },
+    gives="string",
+)
+natives(
+    "value",
+    {
+        "manifestJsonMinified": lambda value: _separated(printed(value, ",", ":")),
+        "manifestJson": lambda value: _separated(indented(value, "    ")),
+    },
+    gives="string",
+)

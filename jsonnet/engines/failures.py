@@ -1,0 +1,121 @@
+"""Reading of the engines' error texts: the message, the place, and whether an `assert` failed.
+
+rjsonnet says `assert failed: …` or an error, then indented lines with `file:line:column`, if it
+knows the place. The reference implementation says `RUNTIME ERROR: …` or `STATIC ERROR: place: …`,
+and always knows the place, but not an assert from an error.
+
+The arguments of every call of an engine: the depth of its stack and our native functions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any, Final
+
+from segrelay.jsonnet.files import shown
+
+MAX_MESSAGE: Final = 300
+"""The characters of a message that are kept: an error may quote the profile."""
+_ASSERT: Final = "assert failed: "
+_PREFIXES: Final = ("RUNTIME ERROR: ", "STATIC ERROR: ", "runtime error: ")
+_NAME: Final = r"(?P<name>(?:templates|lib):/[^\n:]+)"
+_SPOT: Final = r"\(?(?P<line>\d+):(?P<column>\d+)\)?(?:-\(?[\d:]+\)?)?"
+_FRAME: Final = re.compile(rf"^[ \t]+{_NAME}:{_SPOT}(?P<what>[^\n]*)", re.MULTILINE)
+_CALL: Final = re.compile(r"function <(?!builtin_)[^>]*> call")
+_STATIC: Final = re.compile(rf"^STATIC ERROR: {_NAME}:{_SPOT}: ?")
+_TRACE: Final = re.compile(
+    r"^(?:[ ]{4}|\t)(?:(?:templates|lib):/|<std>|std\.jsonnet|main:|field <|argument <|elem|"
+    r"during |During |thunk|\.\.\.|variable|string )",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The failure of a template for one event, as an engine reports it.
+
+    Args:
+        message: Without place; at most 300 characters; one line, except an assert's.
+        asserted: An `assert` failed (only rjsonnet tells).
+        file: As a person would write it; "" where the engine gives no place.
+        line: 1-based, 0 where the engine gives none.
+        column: 1-based, 0 where the engine gives none.
+        is_call_site: The place is only that of a call, in which it failed.
+    """
+
+    message: str
+    asserted: bool = False
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    is_call_site: bool = False
+
+
+def read(text: str, headed: AbstractSet[str] = frozenset()) -> Failure:
+    """Read an engine's error text.
+
+    Args:
+        text: What the engine raised.
+        headed: Names of files that begin with a line of ours.
+    """
+    static = _STATIC.match(text)
+    if static is not None:
+        return _placed(_first_line(text[static.end() :]), static, headed)
+    trace = _TRACE.search(text)
+    message = text[: trace.start()] if trace is not None else text
+    frame = _frame_of_a_template(text[len(message) :])
+    if message.startswith(_ASSERT):
+        said = message.removeprefix(_ASSERT).strip()[:MAX_MESSAGE]
+        return _placed(said, frame, headed, asserted=True)
+    for prefix in _PREFIXES:
+        message = message.removeprefix(prefix)
+    return _placed(_first_line(message), frame, headed)
+
+
+def _frame_of_a_template(trace: str) -> re.Match[str] | None:
+    """Return the innermost frame in a template, or in the library if there is none."""
+    frames = list(_FRAME.finditer(trace))
+    in_templates = [frame for frame in frames if frame["name"].startswith("templates:")]
+    return next(iter(in_templates or frames), None)
+
+
+def _placed(
+    message: str,
+    spot: re.Match[str] | None,
+    headed: AbstractSet[str],
+    *,
+    asserted: bool = False,
+) -> Failure:
+    if spot is None:
+        return Failure(message, asserted=asserted)
+    line = max(int(spot["line"]) - (spot["name"] in headed), 1)
+    is_call_site = _CALL.search(spot.groupdict().get("what") or "") is not None
+    place = (shown(spot["name"]), line, int(spot["column"]))
+    return Failure(message, asserted, *place, is_call_site)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0].strip()[:MAX_MESSAGE]
+
+
+MAX_STACK: Final = 500
+"""The depth of an engine's stack, rjsonnet's default; at some 5,000 recursion ends the process."""
+
+Natives = dict[str, tuple[tuple[str, ...], Callable[..., Any]]]
+
+
+def sha1(text: str) -> str:
+    """Return the SHA-1 of a text in hexadecimal; the library calls it."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def sha256(text: str) -> str:
+    """Return the SHA-256 of a text in hexadecimal; the library calls it."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+HASHES: Final[Natives] = {"sha1": (("text",), sha1), "sha256": (("text",), sha256)}

@@ -1,0 +1,243 @@
+"""Rendering of many events in one call of rjsonnet or of the reference implementation.
+
+A call costs 200 µs before its first event, so events share it; results leave one by one through a
+native callback, so that after an error their number says which event failed, and the next call goes
+on behind it. Of a large profile the template gets only the fields that templates have asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from pathlib import PurePosixPath
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+os.environ.setdefault("RUST_BACKTRACE", "0")  # a panic should not print its stack
+
+import rjsonnet
+
+from segrelay.jsonnet.engines import failures as jsonnet_errors
+from segrelay.jsonnet.engines.failures import HASHES, MAX_STACK, Failure, Natives
+from segrelay.jsonnet.engines.rewrite import Rewritten, quoted
+from segrelay.jsonnet.files import INNER_FILES, LIBRARY_FOLDER
+
+LARGE_PROFILE_BYTES: Final = 3_000
+"""The size of a profile (bytes) above which it is cheaper to pass only its known fields."""
+MAX_KNOWN_FIELDS: Final = 1_000
+"""The largest number of field names to remember: a template may make them up."""
+_DRIVER: Final = """
+local template = import %(root)s;
+local pull = std.native('pull');
+local emit = std.native('emit');
+local libraries = [
+  (import 'lib:/library.libsonnet')(std.parseJson(text))
+  for text in std.parseJson(std.native('settings')())
+];
+local of = std.native('of');
+%(more)s
+[
+  local row = std.parseJson(pull(i));
+  emit(%(printed)s(template(libraries[of(i)](row, %(argument)s))))
+  for i in std.range(%(first)d, %(last)d)
+]
+"""
+_MORE: Final = """
+local known = std.parseJson(std.native('known')());
+local more = std.native('more');
+"""
+_MORE_ARGUMENT: Final = "function(field) if field in known then null else more(i, field)"
+
+_IN_A_NATIVE: Final = "error invoking native extension"
+_NOT_JSON: Final = "the template yields a number that JSON does not have (inf or nan)"
+
+
+def inner_sources() -> dict[str, str]:
+    """Return the library's own files, which no template imports by name."""
+    return {
+        name: (LIBRARY_FOLDER / PurePosixPath(name).name).read_text("utf-8") for name in INNER_FILES
+    }
+
+
+class Input(NamedTuple):
+    """A profile and the settings of its trigger, as JSON texts."""
+
+    profile: bytes
+    settings: bytes
+
+
+class RowsEvaluator:
+    """The evaluator of one rewritten template for groups of events.
+
+    Args:
+        rewritten: The template.
+        resolve: Names of imports by the importer's folder and the path it wrote.
+        inner: From `inner_sources`.
+        reads_failure: Reads an error text of the engine; it is given the files that are headed.
+        snippets: The engine's own function.
+        printed: Code of a function that makes a text of a value.
+    """
+
+    def __init__(
+        self,
+        rewritten: Rewritten,
+        resolve: Mapping[tuple[str, str], str],
+        inner: Mapping[str, str],
+        *,
+        reads_failure: Callable[[str, AbstractSet[str]], Failure] = jsonnet_errors.read,
+        snippets: Callable[..., str] = rjsonnet.evaluate_snippet,
+        printed: str = "std.manifestJsonMinified",
+    ) -> None:
+        self._printed = printed
+        self._reads_failure = reads_failure
+        self._snippets = snippets
+        self._rewritten = rewritten
+        self._resolve = resolve
+        self._sources = {**inner, **rewritten.sources}
+        self._known: set[str] = {"segment_events"}
+        self._is_warm = False
+
+    def evaluate(self, events: Sequence[Input], group_size: int) -> list[str | Failure]:
+        """Return a result for each event, in order; at most `group_size` events share a call."""
+        results: list[str | Failure] = []
+        while len(results) < len(events):
+            group = events[len(results) : len(results) + group_size]
+            are_large = max(len(event.profile) for event in group) > LARGE_PROFILE_BYTES
+            if are_large and not self._is_warm:
+                group = group[:1]
+            results.extend(_RowGroup(self, group, cut=are_large).run())
+            self._is_warm = self._is_warm or are_large
+        return results
+
+    def call(self, code: str, natives: Natives) -> None:
+        """Evaluate code that may import the template."""
+        self._snippets(
+            "/main",
+            code,
+            max_stack=MAX_STACK,
+            import_callback=self._import,
+            native_callbacks={**natives, **HASHES},
+        )
+
+    def driver(self, first: int, last: int, *, cut: bool) -> str:
+        """Return the code that renders the profiles from first to last."""
+        return _DRIVER % {
+            "root": quoted(self._rewritten.root),
+            "more": _MORE if cut else "",
+            "argument": _MORE_ARGUMENT if cut else "null",
+            "printed": self._printed,
+            "first": first,
+            "last": last,
+        }
+
+    def failure(self, text: str) -> Failure:
+        """Read an error text of the engine."""
+        return self._reads_failure(text, self._rewritten.headed)
+
+    @property
+    def known(self) -> set[str]:
+        """The fields that the template has asked for so far."""
+        return self._known
+
+    def _import(self, folder: str, path: str) -> tuple[str, str | bytes]:
+        name = self._resolve.get((folder.rstrip("/"), path), path)
+        source = self._sources[name]
+        return name, source if self._snippets is rjsonnet.evaluate_snippet else source.encode()
+
+
+class _RowGroup:
+    """Events that share a call; after an event that fails, another call renders those behind it.
+
+    `pull`, `of` and `emit` run no Python code: a signal's handler then runs between calls, where
+    what it raises goes its own way, and not in a callback, where the engine would make it an
+    event's error.
+    """
+
+    def __init__(self, evaluator: RowsEvaluator, events: Sequence[Input], *, cut: bool) -> None:
+        self._evaluator = evaluator
+        different = list(dict.fromkeys(event.settings for event in events))
+        self._settings = orjson.dumps([text.decode() for text in different]).decode()
+        self._of = {i: different.index(event.settings) for i, event in enumerate(events)}
+        self._cut = cut
+        self._fields: dict[int, dict[str, Any]] = {}
+        self._rows = {i: self._text(i, event.profile) for i, event in enumerate(events)}
+
+    def run(self) -> list[str | Failure]:
+        results: list[str | Failure] = []
+        repeated = -1
+        while len(results) < len(self._rows):
+            first = len(results)
+            failure = self._failure_of(first, results)
+            at = len(results)
+            if failure is not None and _IN_A_NATIVE in failure.message and at != repeated:
+                repeated = at  # it may have been a signal's exception: not the event's fault
+            elif failure is not None:
+                results.append(failure)
+        return [checked(result) for result in results]
+
+    def _failure_of(self, first: int, results: list[str | Failure]) -> Failure | None:
+        code = self._evaluator.driver(first, len(self._rows) - 1, cut=self._cut)
+        natives: Natives = {
+            "pull": (("i",), self._rows.__getitem__),  # a float finds its integer
+            "emit": (("text",), results.append),
+            "settings": ((), lambda: self._settings),
+            "of": (("i",), self._of.__getitem__),
+            "known": ((), self._known),
+            "more": (("i", "field"), self._more),
+        }
+        try:
+            self._evaluator.call(code, natives)
+        except RuntimeError as error:
+            return self._evaluator.failure(str(error))
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # it is no Exception, and not importable
+                raise
+            return Failure("the engine gave up (a Rust panic)")
+        return None
+
+    def _text(self, i: int, profile: bytes) -> str:
+        """Return the part of a profile that the template gets; invalid UTF-8 is replaced."""
+        try:
+            if not self._cut or len(profile) <= LARGE_PROFILE_BYTES:
+                return profile.decode()
+            fields = orjson.loads(profile)
+        except UnicodeDecodeError:
+            return ""
+        except orjson.JSONDecodeError:
+            return profile.decode(errors="replace")  # the engine says what is wrong with it
+        if not isinstance(fields, dict):
+            return profile.decode()
+        self._fields[i] = fields
+        known = self._evaluator.known
+        return orjson.dumps({name: fields[name] for name in known if name in fields}).decode()
+
+    def _more(self, i: float, field: Any) -> str | None:
+        fields = self._fields.get(int(i))
+        if fields is None or not isinstance(field, str):
+            return None
+        known = self._evaluator.known
+        if len(known) < MAX_KNOWN_FIELDS:
+            known.add(field)
+        return orjson.dumps(fields[field]).decode() if field in fields else None
+
+    def _known(self) -> str:
+        return orjson.dumps(dict.fromkeys(self._evaluator.known, 1)).decode()
+
+
+def checked(result: str | Failure) -> str | Failure:
+    """Return a value unchanged if it is JSON, else a failure: the engine prints `inf` and `NaN`."""
+    if isinstance(result, Failure):
+        return result
+    is_plain = "inf" not in result and "nan" not in result and "NaN" not in result
+    return result if is_plain or is_json(result) else Failure(_NOT_JSON)
+
+
+def is_json(text: str | bytes) -> bool:
+    """Say whether a text is JSON."""
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True

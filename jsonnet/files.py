@@ -1,0 +1,394 @@
+"""Reading a template with its imports from the templates folder and the shipped library only.
+
+A template is loaded together with everything that it imports, so that what renders is what was
+checked, whatever happens to the files later. In the engines a file has a name of its own:
+`templates:/insider/enter.jsonnet` in the user's folder, `lib:/lytemplates.libsonnet` in ours.
+
+`UsedFiles`: digests of the files that templates use, by which workers are compared.
+
+Files are not parsed for it: every text that looks like an import counts, so that a library of
+templates is read in milliseconds. The shipped library belongs to a version of segrelay and is left
+out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from segrelay import templates as shipped
+from segrelay.jsonnet.syntax import scopes, tree
+from segrelay.jsonnet.syntax.parser import parse
+from segrelay.jsonnet.syntax.tokens import (
+    SyntaxWrong,
+    Token,
+    markdown_damage,
+    place,
+    refuse_too_deep,
+    significant,
+)
+from segrelay.worker.errors import TemplateBroken
+
+LIBRARY: Final = "lytemplates.libsonnet"
+"""The file name of the library; an import with this last segment means it, whatever the path."""
+LIBRARY_NAME: Final = f"lib:/{LIBRARY}"
+INNER_FILES: Final = frozenset(
+    f"lib:/{name}.libsonnet"
+    for name in ("library", "std-for-templates", "std-for-jsonnet", "std-for-rjsonnet")
+)
+"""The files of the library that call our native functions, or hide them: no template's import."""
+SHIPPED_FOLDER: Final = Path(shipped.__file__).parent
+LIBRARY_FOLDER: Final = SHIPPED_FOLDER / "lib"
+_TEMPLATES: Final = "templates:/"
+_LIB: Final = "lib:/"
+_COMBINED: Final = "(combined)"
+_NO_NATIVES: Final = (
+    "std.native: a template can't call native functions; the library has sha1 and sha256 for hashes"
+)
+_HASH_CHARACTERS: Final = 12
+_FILES_KEPT: Final = 256
+"""The parsed files kept in memory: templates share the library's, so each is parsed once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of a bundle.
+
+    Args:
+        is_code: It is evaluated; else it is imported as text only.
+        targets: The names under which the bundle holds its imports, in their order.
+    """
+
+    name: str
+    text: str
+    is_code: bool
+    targets: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """Return the significant tokens; none where it is text only."""
+        return _tokens(self.text) if self.is_code else ()
+
+    @property
+    def parsed(self) -> tree.Node | None:
+        """Return the tree that the tokens form; None where it is text only."""
+        return _parsed(self.text)[0] if self.is_code else None
+
+    @property
+    def imports(self) -> tuple[tuple[tree.Import, str], ...]:
+        """Return the file's imports, each with the name of the imported file in the bundle."""
+        found = _parsed(self.text)[1] if self.is_code else ()
+        return tuple(zip(found, self.targets, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A template and everything that it imports; `orjson` writes it, and `loads` reads it again.
+
+    Args:
+        content_hash: Over names and texts; the library is not part of it unless imported.
+    """
+
+    root: str
+    files: Mapping[str, SourceFile]
+    content_hash: str
+
+
+def loads(dumped: Mapping[str, Any]) -> Bundle:
+    """Return the bundle that was written as JSON, from the parsed values."""
+    files = {
+        name: SourceFile(**file | {"targets": tuple(file["targets"])})
+        for name, file in dumped["files"].items()
+    }
+    return Bundle(dumped["root"], files, dumped["content_hash"])
+
+
+def shown(name: str) -> str:
+    """Return a file's name as a person would write it: relative to `templates`."""
+    if name.startswith(_TEMPLATES):
+        return name.removeprefix(_TEMPLATES)
+    return name.replace(_LIB, "lib/", 1)
+
+
+def is_library(target: str) -> bool:
+    """Say whether an import means our library."""
+    return PurePosixPath(target).name == LIBRARY
+
+
+def resolutions(bundle: Bundle) -> dict[tuple[str, str], str]:
+    """Return the file of each import, by the importer's folder and the path that it wrote."""
+    return {
+        (str(PurePosixPath(name).parent), found.path): target
+        for name, file in bundle.files.items()
+        for found, target in file.imports
+    }
+
+
+def is_combined(template: str) -> bool:
+    """Say whether a name is an object of several templates that are rendered together."""
+    return template.startswith("{")
+
+
+def _imports(parts: Mapping[str, Any]) -> str:
+    """Return the Jsonnet of an object that holds what each template yields."""
+    fields = [
+        f"{json.dumps(name)}: "
+        + (f"import {json.dumps(part)}" if isinstance(part, str) else _imports(part))
+        for name, part in parts.items()
+    ]
+    return "{" + ", ".join(fields) + "}"
+
+
+class TemplateFolder:
+    """The folder of the user's templates, with the shipped `lib/` beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._roots = {_TEMPLATES: folder.resolve(), _LIB: LIBRARY_FOLDER.resolve()}
+
+    def bundle(self, template: str) -> Bundle:
+        """Read a template and, transitively, its imports.
+
+        Args:
+            template: Relative to the templates folder.
+
+        Raises:
+            TemplateBroken: A file is missing, outside, not text, or nested too deep.
+        """
+        files: dict[str, SourceFile] = {}
+        root = self._combined(template, files) if is_combined(template) else ""
+        root = root or self._root_name(template)
+        waiting = [(root, True)] if not files else [(n, True) for _, n in files[root].imports]
+        while waiting:
+            name, is_code = waiting.pop()
+            if name in files and (files[name].is_code or not is_code):
+                continue
+            files[name] = self._source_file(name, is_code=is_code)
+            waiting.extend(
+                (target, found.word == "import") for found, target in files[name].imports
+            )
+        return Bundle(root, files, _hash_of(files))
+
+    def _combined(self, template: str, files: dict[str, SourceFile]) -> str:
+        """Add a file that renders several templates together; return its name."""
+        text = _imports(json.loads(template))
+        name = _TEMPLATES + _COMBINED
+        targets = tuple(self._root_name(one.path) for one in _imported(name, text))
+        files[name] = SourceFile(name, text, is_code=True, targets=targets)
+        return name
+
+    def _root_name(self, template: str) -> str:
+        problem = _path_problem(template)
+        if problem:
+            raise TemplateBroken(f"{template}: {problem}.", template)
+        name = self._existing(_TEMPLATES, PurePosixPath(template))
+        if name is None:
+            folder = self._roots[_TEMPLATES]
+            raise TemplateBroken(f"{template}: there is no such file in {folder}.", template)
+        return name
+
+    def _source_file(self, name: str, *, is_code: bool) -> SourceFile:
+        text = self._text(name)
+        imports = _imported(name, text) if is_code else ()
+        targets = tuple(self._target(name, text, each) for each in imports)
+        return SourceFile(name, text, is_code, targets)
+
+    def _text(self, name: str) -> str:
+        try:
+            return self._path(name).read_bytes().decode()
+        except UnicodeDecodeError as error:
+            raise TemplateBroken(f"{shown(name)}: is not UTF-8 text.", shown(name)) from error
+        except OSError as error:
+            message = f"{shown(name)}: can't be read ({error.strerror})."
+            raise TemplateBroken(message, shown(name)) from error
+
+    def _path(self, name: str) -> Path:
+        prefix = _prefix_of(name)
+        return self._roots[prefix] / name.removeprefix(prefix)
+
+    def _target(self, importer: str, text: str, found: tree.Import) -> str:
+        line, column = place(text, found.at)
+        where = f"{shown(importer)}:{line}:{column}"
+        if is_library(found.path) and found.word == "import":
+            return LIBRARY_NAME
+        problem = _path_problem(found.path)
+        if not problem:
+            try:
+                name = self._resolved(importer, found.path)
+            except TemplateBroken as error:
+                raise TemplateBroken(
+                    f"{where}: {error.message}", shown(importer), line, column
+                ) from error
+            if name in INNER_FILES and _prefix_of(importer) != _LIB:
+                problem = f"is an inner file of the library; import {LIBRARY}"
+            elif name is not None:
+                return name
+        problem = problem or ("is neither beside this file nor in the templates folder nor in lib")
+        message = f'{where}: {found.word} "{found.path}" {problem}.'
+        raise TemplateBroken(message, shown(importer), line, column)
+
+    def _resolved(self, importer: str, target: str) -> str | None:
+        prefix = _prefix_of(importer)
+        beside = PurePosixPath(importer.removeprefix(prefix)).parent
+        tried = ((prefix, beside / target), (_TEMPLATES, PurePosixPath(target)))
+        for folder, path in (*tried, (_LIB, PurePosixPath(target))):
+            name = self._existing(folder, path)
+            if name is not None:
+                return name
+        return None
+
+    def _existing(self, prefix: str, path: PurePosixPath) -> str | None:
+        """Return the name of a file that exists below the prefix's folder.
+
+        Raises:
+            TemplateBroken: The path leads outside, by `..` or by a symbolic link.
+        """
+        root = self._roots[prefix]
+        real = (root / path).resolve()
+        if real.is_relative_to(root):
+            return prefix + real.relative_to(root).as_posix() if real.is_file() else None
+        inside = next((p for p, r in self._roots.items() if real.is_relative_to(r)), None)
+        if inside is not None and real.is_file():
+            return inside + real.relative_to(self._roots[inside]).as_posix()
+        raise TemplateBroken(
+            f'"{path}" leads outside of the templates folder; only files inside it, and the'
+            " shipped lib, can be used."
+        )
+
+
+def _path_problem(path: str) -> str:
+    if not path.strip() or "\0" in path or "\\" in path:
+        return "is not a path"
+    if PurePosixPath(path).is_absolute():
+        return "is an absolute path; name it relative to the templates folder"
+    return ""
+
+
+def _prefix_of(name: str) -> str:
+    return _LIB if name.startswith(_LIB) else _TEMPLATES
+
+
+@lru_cache(_FILES_KEPT)
+def _tokens(text: str) -> tuple[Token, ...]:
+    return tuple(significant(text))
+
+
+@lru_cache(_FILES_KEPT)
+def _parsed(text: str) -> tuple[tree.Node, tuple[tree.Import, ...], tuple[int, ...]]:
+    """Return a file's tree, its imports, and where it names `std.native`: all by its text alone.
+
+    Raises:
+        SyntaxWrong: It does not parse, is nested too deep, or names what nobody knows.
+    """
+    refuse_too_deep(_tokens(text))
+    node = parse(text, _tokens(text))
+    scopes.check(node)
+    return node, tuple(scopes.imports(node)), tuple(scopes.natives(node))
+
+
+def _imported(name: str, text: str) -> tuple[tree.Import, ...]:
+    """Return the imports of a file.
+
+    Raises:
+        TemplateBroken: It does not parse, or names what nobody or no template knows.
+    """
+    if not _tokens(text):
+        raise TemplateBroken(f"{shown(name)}: is empty.", shown(name), 1, 1)
+    try:
+        _, found, natives = _parsed(text)
+    except SyntaxWrong as wrong:
+        raise _broken(name, text, _tokens(text), wrong) from wrong
+    if natives and not name.startswith(_LIB):
+        raise _broken(name, text, _tokens(text), SyntaxWrong(_NO_NATIVES, natives[0]))
+    return found
+
+
+def _broken(name: str, text: str, found: tuple[Token, ...], wrong: SyntaxWrong) -> TemplateBroken:
+    line, column = place(text, wrong.at)
+    message = f"{shown(name)}:{line}:{column}: {wrong.message}."
+    damage = markdown_damage(found)
+    if damage is not None:
+        line, column = place(text, damage[0])
+        message = (
+            f'{shown(name)}:{line}:{column}: "{damage[1]}" is damage from Markdown: a page put a'
+            " backslash there when the template was copied; remove such backslashes. (Without"
+            f" this hint it would be: {message})"
+        )
+    return TemplateBroken(message, shown(name), line, column)
+
+
+def _hash_of(files: Mapping[str, SourceFile]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        text = files[name].text.encode()
+        digest.update(f"{name}\0{len(text)}\0".encode() + text)
+    return digest.hexdigest()[:_HASH_CHARACTERS]
+
+
+_IMPORT: Final = re.compile(rb"""\bimport(?:str|bin)?\s*["']([^"']+)["']""")
+_NAME: Final = re.compile(r'"([^"]+)"')
+_DIGEST_CHARACTERS: Final = 8
+
+FolderStamp = frozenset[tuple[str, int, int, int]]
+"""Path, time of change, size and inode of each file of a folder."""
+
+
+def stamp_of(folder: Path) -> FolderStamp:
+    """Return a stamp that changes whenever a file of the folder does."""
+    found = set()
+    for path in folder.rglob("*"):
+        try:
+            state = path.stat()
+        except OSError:
+            continue
+        found.add((str(path), state.st_mtime_ns, state.st_size, state.st_ino))
+    return frozenset(found)
+
+
+class UsedFiles:
+    """Digests of the files of a folder that templates use, renewed when the folder changes.
+
+    Args:
+        templates: Names of templates; one that is a JSON object names several.
+    """
+
+    def __init__(self, folder: Path, templates: Iterable[str]) -> None:
+        self._folder = folder
+        self._roots = sorted({part for name in templates for part in _parts(name)})
+        self._stamp: FolderStamp | None = None
+        self._digests: dict[str, str] = {}
+
+    def digests(self) -> Mapping[str, str]:
+        """Return the digest of each file, by its path in the folder."""
+        stamp = stamp_of(self._folder)
+        if stamp != self._stamp:
+            self._digests, self._stamp = self._read(), stamp
+        return self._digests
+
+    def _read(self) -> dict[str, str]:
+        folder, found = self._folder.resolve(), dict[str, str]()
+        waiting = [folder / name for name in self._roots]
+        while waiting:
+            try:
+                path = waiting.pop().resolve()
+                if not path.is_relative_to(folder):
+                    continue
+                name, text = path.relative_to(folder).as_posix(), path.read_bytes()
+            except (OSError, ValueError):  # it is not there, or no path at all
+                continue
+            if name in found:
+                continue
+            found[name] = hashlib.sha256(text).hexdigest()[:_DIGEST_CHARACTERS]
+            for imported in _IMPORT.findall(text):
+                target = imported.decode(errors="replace")
+                waiting += [path.parent / target, folder / target]
+        return dict(sorted(found.items()))
+
+
+def _parts(template: str) -> list[str]:
+    return _NAME.findall(template) if template.startswith("{") else [template]

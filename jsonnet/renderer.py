@@ -1,0 +1,327 @@
+"""Rendering of events with the user's Jsonnet templates, many events in one evaluation.
+
+The renderer never raises for an event: what fails is an answer like any other. What kills the
+process (a template that refers to itself, one that asks for more memory than there is) can't be
+stopped here: `isolated` does the same in a process of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from segrelay.jsonnet.accelerated import (
+    COMPILED,
+    COSTLY,
+    Accelerator,
+    CompiledAnswer,
+    can_be_compared,
+    is_same,
+    shipped_profiles,
+)
+from segrelay.jsonnet.engines import judge as jsonnet_judge
+from segrelay.jsonnet.engines.engines import TemplateEngines
+from segrelay.jsonnet.engines.failures import Failure
+from segrelay.jsonnet.engines.rows_evaluator import Input, inner_sources
+from segrelay.jsonnet.files import Bundle, TemplateFolder
+from segrelay.jsonnet.rendered import (
+    Asserted,
+    Engine,
+    Rendered,
+    Result,
+    Row,
+    Template,
+    TemplateFailed,
+)
+from segrelay.jsonnet.words import without_data, words_of
+from segrelay.worker.errors import Bug
+
+MAX_BODY_BYTES: Final = 5_000_000
+"""The largest body of one event, in bytes: no request to Insider is larger."""
+_PLACES_KEPT: Final = 1_000
+"""The number of kinds of messages of a template whose place is remembered, to bound memory."""
+_PLACES_A_CALL: Final = 3
+"""The number of errors whose place one call looks up: each starts a process, which takes 0.1 s."""
+_PLACE_SECONDS: Final = 2.0
+"""The seconds that looking up the place of one error may take."""
+_VARYING: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\d+")
+
+
+class Renderer:
+    """Loads and renders the templates of one folder.
+
+    Args:
+        templates_folder: The configured folder. The shipped `lib/` is always importable.
+        compiles: Templates are compiled to Python, too; without it only the engine renders.
+    """
+
+    def __init__(self, templates_folder: Path, *, compiles: bool = True) -> None:
+        self._folder = TemplateFolder(templates_folder)
+        self._compiles = compiles
+        self._inner = inner_sources()
+        self._loaded: dict[Template, _Loaded] = {}
+
+    def load(self, name: str) -> Template:
+        """Read a template and what it imports; from then on changes to the files have no effect.
+
+        Raises:
+            TemplateBroken: Missing, not parsable, or it reaches outside of the folder.
+        """
+        return self.take_in(name, self._folder.bundle(name))
+
+    def take_in(self, name: str, bundle: Bundle) -> Template:
+        """Load a bundle that was read before, whatever the files hold by now.
+
+        Raises:
+            TemplateBroken: The engine does not parse it.
+        """
+        template = Template(name, bundle.content_hash)
+        if template not in self._loaded:
+            engines = TemplateEngines(bundle, self._inner)
+            accelerator = Accelerator.of(name, bundle) if self._compiles else Accelerator.off(name)
+            accelerator.compare_with(engines.name)
+            self._loaded[template] = _Loaded(bundle, engines, accelerator)
+            self._try_both(template)
+        return template
+
+    def bundle_of(self, template: Template) -> Bundle:
+        """Return the files of a loaded template."""
+        return self._loaded[template].bundle
+
+    def _try_both(self, template: Template) -> None:
+        """Compare the compiled form with the engine on the shipped samples, before any event."""
+        loaded = self._loaded[template]
+        accelerator = loaded.accelerator
+        if not accelerator.is_trusted:
+            return
+        answers = [(each, accelerator.answer(each, {})) for each in shipped_profiles()]
+        compared = [(Input(each, b"{}"), ours) for each, ours in answers if can_be_compared(ours)]
+        said = loaded.engines.evaluate([event for event, _ in compared])
+        for (event, ours), theirs in zip(compared, said, strict=True):
+            if accelerator.is_trusted and ours is not None:
+                loaded.compared(ours, theirs, event)
+
+    @property
+    def doubted(self) -> dict[str, int]:
+        """Return how often the compiled form of each template differed from the engine."""
+        return {
+            template.name: loaded.accelerator.differences
+            for template, loaded in self._loaded.items()
+            if loaded.accelerator.differences
+        }
+
+    @property
+    def engine_use(self) -> dict[str, dict[str, int]]:
+        """The number of recent events by template and by reason for the engine; see `COMPILED`."""
+        return {
+            template.name: counts
+            for template, loaded in self._loaded.items()
+            if (counts := loaded.accelerator.use.counts())
+        }
+
+    def doubts(self, template: Template) -> bool:
+        """Say whether the compiled form of a template has differed from the engine."""
+        return self._loaded[template].accelerator.differences > 0
+
+    def distrust(self, differences: Mapping[str, int]) -> None:
+        """Turn off the compiled forms that differed from the engine in another process."""
+        for template, loaded in self._loaded.items():
+            found = differences.get(template.name, 0)
+            loaded.accelerator.differences = max(loaded.accelerator.differences, found)
+
+    def render(
+        self,
+        template: Template,
+        rows: Sequence[Row],
+        engine: Engine = "auto",
+    ) -> list[Result]:
+        """Render events; the results have the rows' order and number.
+
+        Args:
+            template: From this renderer's `load`.
+            rows: The events, of whichever triggers.
+            engine: `auto` uses the compiled form where there is one that is trusted; `jsonnet` only
+                the engine of record.
+        """
+        loaded = self._loaded.get(template)
+        if loaded is None:
+            raise Bug(f"Template {template.name} was not loaded by this renderer.")
+        if not rows:
+            return []
+        texts = _texts(rows)
+        events = [Input(row.profile, texts[id(row.settings)]) for row in rows]
+        if engine == "auto" and loaded.accelerator.is_trusted:
+            answers = loaded.accelerated(rows, events)
+        else:
+            if engine == "auto":
+                loaded.accelerator.use.note_all(len(events), loaded.accelerator.why_off)
+            answers = loaded.engines.evaluate(events)
+        places = _Places(loaded)
+        return [
+            _sized(answer) if isinstance(answer, bytes) else places.result(answer, event)
+            for answer, event in zip(answers, events, strict=True)
+        ]
+
+    def render_compiled(
+        self,
+        template: Template,
+        rows: Sequence[Row],
+        engine: Engine = "auto",
+        *,
+        compares: bool = False,
+    ) -> list[Rendered | None]:
+        """Render events by the compiled form; return None for what only `render` can tell.
+
+        It ends where an event takes too much: there are fewer results then.
+
+        Args:
+            template: From this renderer's `load`.
+            rows: The events.
+            engine: As of `render`.
+            compares: What is to be rendered by both is given to the engine at once; otherwise it is
+                None. The engine then renders only what the compiled form has rendered.
+        """
+        loaded = self._loaded[template]
+        accelerator, texts = loaded.accelerator, _texts(rows)
+        if engine != "auto" or not accelerator.is_trusted:
+            return [None] * len(rows)
+        results: list[Rendered | None] = []
+        for row in rows:
+            answer = accelerator.answer(row.profile, row.settings)
+            if isinstance(answer, Failure) and not answer.asserted:
+                break
+            result: Rendered | None = None
+            if isinstance(answer, bytes) and len(answer) <= MAX_BODY_BYTES:
+                settings = texts[id(row.settings)]
+                if compares and accelerator.is_due(settings, answer):
+                    event = Input(row.profile, settings)
+                    [theirs] = loaded.engines.evaluate([event])
+                    answer = loaded.compared(answer, theirs, event)
+                if isinstance(answer, bytes) and (compares or accelerator.is_free(settings)):
+                    result = Rendered(answer)
+                    accelerator.use.note()
+            results.append(result)
+        return results
+
+
+def _texts(rows: Sequence[Row]) -> dict[int, bytes]:
+    """Return settings as JSON, by the identity of their mapping."""
+    settings = {id(row.settings): row.settings for row in rows}
+    return {key: orjson.dumps(dict(given)) for key, given in settings.items()}
+
+
+def _sized(body: bytes) -> Result:
+    if len(body) <= MAX_BODY_BYTES:
+        return Rendered(body)
+    return TemplateFailed(f"the body has more than {MAX_BODY_BYTES} bytes", "", 0)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A loaded template with everything that renders it."""
+
+    bundle: Bundle
+    engines: TemplateEngines
+    accelerator: Accelerator
+    places: dict[str, tuple[str, int] | None] = field(default_factory=dict)
+    """File and line, by kind of message, if rjsonnet reports an error without; None = unknown."""
+
+    def compared(
+        self, ours: CompiledAnswer, theirs: CompiledAnswer, event: Input
+    ) -> CompiledAnswer:
+        """Return the answer that counts, of the compiled form and the engine.
+
+        Where they differ the other engines decide. If they say what the compiled form says, the
+        engine is wrong about this template, and another one renders it from now on.
+        """
+        if is_same(ours, theirs):
+            return theirs
+        others = list(self.engines.others(event))
+        if others and all(is_same(ours, other) for other in others):
+            self.engines.distrust()
+            self.accelerator.compare_with(self.engines.name)
+            return ours
+        self.accelerator.differ()
+        return theirs
+
+    def accelerated(self, rows: Sequence[Row], events: Sequence[Input]) -> list[CompiledAnswer]:
+        """Render events by the compiled form, and by the engine where it has no answer.
+
+        Those that are due are given to both. Where they differ the engine is asked about all that
+        the compiled form has answered in this call.
+        """
+        accelerator = self.accelerator
+        answers: list[CompiledAnswer | None] = []
+        for row in rows:
+            answers.append(accelerator.answer(row.profile, row.settings))
+            accelerator.use.note(accelerator.doubt if answers[-1] is None else COMPILED)
+        both = {
+            at
+            for at, answer in enumerate(answers)
+            if can_be_compared(answer) and accelerator.is_due(events[at].settings, answer)
+        }
+        asked = [at for at, answer in enumerate(answers) if answer is None or at in both]
+        said = self.engines.evaluate([events[at] for at in asked]) if asked else []
+        for at, theirs in zip(asked, said, strict=True):
+            ours = answers[at]
+            if ours is None or not accelerator.is_trusted:
+                answers[at] = theirs
+            else:
+                answers[at] = self.compared(ours, theirs, events[at])
+        if not accelerator.is_trusted:
+            rest = [at for at in range(len(answers)) if at not in asked]
+            again = [at for at in rest if can_be_compared(answers[at])]
+            said = self.engines.evaluate([events[at] for at in again])
+            answers = [
+                dict(zip(again, said, strict=True)).get(at, each) for at, each in enumerate(answers)
+            ]
+        return [answer for answer in answers if answer is not None]
+
+    def said(self, failure: Failure) -> str:
+        """Return the message without data: a template may say whatever it knows of a person."""
+        return without_data(failure.message, self._words)
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return words_of(self.bundle)
+
+
+class _Places:
+    """Looks up the file and line of failures without a place, a few a call, and remembers them."""
+
+    def __init__(self, loaded: _Loaded) -> None:
+        self._loaded = loaded
+        self._left = _PLACES_A_CALL
+
+    def result(self, failure: Failure, event: Input) -> Result:
+        if failure.asserted:
+            return Asserted(self._loaded.said(failure))
+        place = (failure.file, failure.line)
+        is_safe = failure.message not in COSTLY
+        if is_safe and (not failure.line or failure.is_call_site):
+            place = self._looked_up(failure, event) or place
+        return TemplateFailed(self._loaded.said(failure), *place)
+
+    def _looked_up(self, failure: Failure, event: Input) -> tuple[str, int] | None:
+        places = self._loaded.places
+        kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
+        if kind not in places and self._left and len(places) < _PLACES_KEPT:
+            self._left -= 1
+            places[kind] = self._asked(event)
+        return places.get(kind)
+
+    def _asked(self, event: Input) -> tuple[str, int] | None:
+        engine = next(iter(jsonnet_judge.judges()), None)
+        if engine is None:
+            return None
+        [judged] = jsonnet_judge.judge(
+            engine, self._loaded.bundle, [event.profile], event.settings, seconds=_PLACE_SECONDS
+        )
+        is_placed = isinstance(judged, Failure) and judged.line
+        return (judged.file, judged.line) if isinstance(judged, Failure) and is_placed else None

@@ -1,0 +1,251 @@
+"""Import of exported dead letters; a letter that is there already is not added twice.
+
+Masking of dead letters: names, times and audiences are printed, profile fields are not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+from redis import Redis
+
+from segrelay.ops.dead_letters.reading import (
+    NUMBERS_CHANGED,
+    StoredDeadLetter,
+    dead_letter_id_in,
+    digest_of,
+    place_of,
+)
+from segrelay.ops.dead_letters.replay import entry_of
+from segrelay.ops.state import opened
+from segrelay.ops.state.opened import insist
+from segrelay.ops.terminal.console import json_or_text
+from segrelay.producer.events.values import profile_key
+from segrelay.worker.contract.events import decode_header
+from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
+from segrelay.worker.contract.keys import digest_of as profile_digest
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.redis.claim import name_destinations
+from segrelay.worker.contract.redis.scripts import ScriptCall, Value
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.words import NAME_PATTERN, Death
+from segrelay.worker.core.messages import normalise_message
+from segrelay.worker.errors import FormatUnknown, PartitionsChange, PayloadRefused
+
+_STEP: Final = 200
+_LONGEST_REASON: Final = 40
+_TEXTS: Final = (
+    "id", "destination", "trigger", "stream", "audience", "direction", "reason", "message",
+    "cause", "template", "body", "answer",
+)  # fmt: skip
+_NUMBERS: Final = (
+    "partition", "time_us", "replays", "status", "attempts", "first_at_ms", "last_at_ms",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Imported:
+    """The numbers of read and added lines of an import, and its problems."""
+
+    lines: int
+    added: int
+    problems: list[dict[str, Any]]
+
+
+def import_dead_letters(
+    client: Redis, lines: Iterable[bytes], settings: Settings, partitions: Numbering
+) -> Imported:
+    """Put letters back into their partitions; importing them again changes nothing.
+
+    Raises:
+        RedisUnavailable: Some are there, others not; importing again is harmless.
+    """
+    imported = Imported(0, 0, [])
+    numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
+    while part := list(islice(numbered, _STEP)):
+        groups: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
+        for number, line in part:
+            dead_letter = _read(line, settings, partitions)
+            if isinstance(dead_letter, str):
+                imported.problems.append({"line": number, "reason": dead_letter})
+            else:
+                groups[PartitionKeys(dead_letter["destination"], dead_letter["partition"])].append(
+                    dead_letter
+                )
+        imported.lines += len(part)
+        imported.added += insist(partial(_write, client, groups, partitions))
+    return imported
+
+
+def _write(
+    client: Redis, groups: dict[PartitionKeys, list[StoredDeadLetter]], partitions: Numbering
+) -> int:
+    name_destinations(client, partitions, {place.destination for place in groups})
+    calls = [
+        ScriptCall(
+            (place.counts, place.dead_letters, place.lettertimes, place.causes, place.lease),
+            list(import_arguments(dead_letters)),
+        )
+        for place, dead_letters in groups.items()
+    ]
+    added = opened.run(client, "import", calls)
+    if NUMBERS_CHANGED in added:
+        raise PartitionsChange
+    return sum(added)
+
+
+def import_arguments(dead_letters: Sequence[StoredDeadLetter]) -> Iterator[Value]:
+    """Yield the arguments of the script that adds letters."""
+    for dead_letter in dead_letters:
+        sample = {
+            "reason": dead_letter["reason"],
+            "status": dead_letter["status"],
+            "message": normalise_message(dead_letter["message"]),
+            "trigger": dead_letter["trigger"],
+            "letter": dead_letter["id"],
+        }
+        yield dead_letter["id"]
+        yield orjson.dumps(dead_letter)
+        yield dead_letter["last_at_ms"]
+        yield dead_letter["cause"]
+        yield orjson.dumps(sample)
+        yield dead_letter["stream"]
+        yield dead_letter["reason"]
+
+
+def _read(line: bytes, settings: Settings, partitions: Numbering) -> StoredDeadLetter | str:
+    """Return the letter of a line, or why the line holds none."""
+    try:
+        dead_letter: Any = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return f"it is not JSON ({error.msg})"
+    if not isinstance(dead_letter, dict):
+        return "it is not an object"
+    wrong = [name for name in _TEXTS if not isinstance(dead_letter.get(name), str)]
+    wrong += [name for name in _NUMBERS if type(dead_letter.get(name)) is not int]
+    if wrong:
+        return f"it lacks {', '.join(wrong)}, or has something else in their place"
+    return _misplaced(dead_letter, settings, partitions) or _placed(dead_letter, partitions)
+
+
+def _placed(dead_letter: StoredDeadLetter, partitions: Numbering) -> StoredDeadLetter:
+    """Return a letter with the present partition of its profile, wherever it was exported from."""
+    if dead_letter["partition"] >= partitions.first:
+        return dead_letter
+    digest = digest_of(dead_letter)
+    number = partitions.of_digest(bytes.fromhex(digest)) if digest else partitions.first
+    place = PartitionKeys(dead_letter["destination"], number)
+    return {**dead_letter, "id": dead_letter_id_in(place, dead_letter["id"]), "partition": number}
+
+
+def _misplaced(dead_letter: StoredDeadLetter, settings: Settings, partitions: Numbering) -> str:
+    if place_of(dead_letter["id"]) != (dead_letter["destination"], dead_letter["partition"]):
+        return "its id does not begin with its destination and partition"
+    names = (dead_letter["destination"], dead_letter["trigger"])
+    if not all(map(NAME_PATTERN.fullmatch, names)):
+        return "its destination or trigger is no name"
+    if split_stream_name(dead_letter["stream"])[1] != dead_letter["trigger"]:
+        return "its stream is not its trigger's"
+    if dead_letter["reason"] not in {death.value for death in Death}:
+        return f"there is no reason '{dead_letter['reason'][:_LONGEST_REASON]}'"
+    return _foreign(dead_letter, settings, partitions)
+
+
+def _foreign(dead_letter: StoredDeadLetter, settings: Settings, partitions: Numbering) -> str:
+    """Return the reason why a letter can't be put into this Redis; "" if it can."""
+    if dead_letter["partition"] not in range(partitions.numbers.stop):
+        return "there is no such partition here"
+    if "entry" in dead_letter:
+        return "" if entry_of(dead_letter) else "its entry is not two texts in base64"
+    try:
+        header = decode_header(orjson.dumps(dead_letter.get("header")))
+    except PayloadRefused:
+        return "" if dead_letter["reason"] == Death.UNREADABLE else "its header can't be read"
+    except FormatUnknown as error:
+        return error.message
+    if not isinstance(dead_letter.get("profile"), dict):
+        return "it has no profile"
+    try:
+        key = profile_key(dead_letter["profile"], settings.delivery.identity)
+    except PayloadRefused:
+        return ""
+    is_former = dead_letter["partition"] < partitions.first
+    belongs = is_former or partitions.of(key) == dead_letter["partition"]
+    if profile_digest(key) != header.digest or not belongs:
+        return "it comes from a Redis with another identity or number of partitions"
+    return ""
+
+
+MASK: Final = "•••"
+_SHOWN_ELEMENTS: Final = 20
+_SEGMENT_EVENTS: Final = "segment_events"
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.]*(Z|[+-]\d\d:?\d\d)?")
+_PUBLIC: Final = {
+    "slug": _NAME,
+    "id": _NAME,
+    "event": re.compile("enter|exit"),
+    "enter": _TIME,
+    "exit": _TIME,
+    "timestamp": _TIME,
+    "time": _TIME,
+    "type": _NAME,
+    "specversion": _NAME,
+    "source": re.compile(r"[A-Za-z0-9_.:/-]{1,128}"),
+}
+"""The fields of a segment event and its envelope that are no personal data as long as their
+values match these patterns."""
+
+
+def shown(dead_letter: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
+    """Return a letter as it is printed: with its body as JSON, and masked unless revealed."""
+    body = json_or_text(dead_letter["body"])
+    public = {key: value for key, value in dead_letter.items() if key not in {"header", "entry"}}
+    if reveal:
+        return public | {"body": body}
+    return public | {
+        "message": normalise_message(dead_letter["message"]),
+        "body": hidden(body) if body else body,
+        "answer": normalise_message(dead_letter["answer"]),
+        "profile": masked_profile(dead_letter["profile"]),
+    }
+
+
+def masked_profile(profile: Any) -> Any:
+    """Return a profile whose fields are masked; its segment event stays."""
+    if not isinstance(profile, dict):
+        return hidden(profile)
+    return {
+        key: public_only(value) if key == _SEGMENT_EVENTS else hidden(value)
+        for key, value in profile.items()
+    }
+
+
+def public_only(value: Any) -> Any:
+    """Mask a value, except names of audiences, directions and times."""
+    if isinstance(value, list):
+        return [public_only(one) for one in islice(value, _SHOWN_ELEMENTS)]
+    if not isinstance(value, dict):
+        return hidden(value)
+    return {key: one if _is_public(key, one) else hidden(one) for key, one in value.items()}
+
+
+def _is_public(key: str, value: Any) -> bool:
+    shape = _PUBLIC.get(key)
+    return shape is not None and isinstance(value, str) and shape.fullmatch(value) is not None
+
+
+def hidden(value: Any) -> Any:
+    """Mask a value; keys and nesting stay."""
+    if isinstance(value, dict):
+        return {key: hidden(element) for key, element in value.items()}
+    if isinstance(value, list):
+        return [hidden(element) for element in islice(value, _SHOWN_ELEMENTS)]
+    return MASK if value is not None else None

@@ -1,0 +1,239 @@
+"""Reading dead letters: over all partitions, newest first, filtered; and their causes."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from redis import Redis
+
+from segrelay.ops.state.partitions import ask_each
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.core.messages import normalise_message
+
+REPLAYS_IN_VAIN: Final = 3
+"""Replays in vain after which a letter is replayed only if its id is named."""
+NUMBERS_CHANGED: Final = -2
+"""The answer of the script that adds letters if the number of partitions has changed."""
+_READ_AT_ONCE: Final = 100
+"""Letters read in one call: few, because a letter may hold a profile of a megabyte."""
+
+_PROFILE: Final = b',"profile":'
+
+StoredDeadLetter = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A filter for letters; an empty one matches all.
+
+    Args:
+        ids: If any, nothing else counts.
+        digests: Hex, of the profiles; none = any.
+        until_ms: The latest time of death; 0 = no limit.
+    """
+
+    ids: frozenset[str] = frozenset()
+    causes: frozenset[str] = frozenset()
+    trigger: str = ""
+    audience: str = ""
+    reason: str = ""
+    digests: frozenset[str] = frozenset()
+    since_ms: int = 0
+    until_ms: int = 0
+
+    def holds(self, dead_letter: StoredDeadLetter) -> bool:
+        """Say whether a letter matches the filter; its time was compared before."""
+        return (
+            (not self.causes or dead_letter["cause"] in self.causes)
+            and self.trigger in ("", dead_letter["trigger"])
+            and self.audience in ("", dead_letter["audience"])
+            and self.reason in ("", dead_letter["reason"])
+            and (not self.digests or digest_of(dead_letter) in self.digests)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A cause of death, and the letters that died of it."""
+
+    cause: str
+    count: int
+    reason: str
+    status: int
+    message: str
+    trigger: str
+    sample: str
+
+
+def digest_of(dead_letter: StoredDeadLetter) -> str:
+    """Return the digest of a letter's profile, hex."""
+    header = dead_letter["header"]
+    return str(header[1]) if header else ""
+
+
+def place_of(dead_letter_id: str) -> tuple[str, int] | None:
+    """Return the destination and partition with which a letter's id begins; None for no id."""
+    destination, _, rest = dead_letter_id.partition(".")
+    number, _, short = rest.partition(".")
+    if not (destination and short and number.isascii() and number.isdigit()):
+        return None
+    return destination, int(number)
+
+
+def dead_letter_id_in(place: PartitionKeys, dead_letter_id: str) -> str:
+    """Return the id that a letter has in another partition: an id begins with its place."""
+    return f"{place.destination}.{place.partition}.{dead_letter_id.split('.', 2)[2]}"
+
+
+def is_exhausted(dead_letter: StoredDeadLetter) -> bool:
+    """Say whether a letter has reached the limit of replays in vain."""
+    return int(dead_letter["replays"]) >= REPLAYS_IN_VAIN
+
+
+def find_dead_letters(
+    client: Redis, places: Sequence[PartitionKeys], wanted: Filter = Filter()
+) -> Iterator[StoredDeadLetter]:
+    """Yield letters, the newest death first; letters that are added meanwhile may be missing."""
+    if wanted.ids:
+        yield from _named(client, places, wanted)
+        return
+    streams = [_of_partition(client, place, wanted) for place in places]
+    for _, dead_letter in heapq.merge(*streams, key=lambda found: -found[0]):
+        if wanted.holds(dead_letter):
+            yield dead_letter
+
+
+def _named(
+    client: Redis, places: Sequence[PartitionKeys], wanted: Filter
+) -> Iterator[StoredDeadLetter]:
+    known = {(place.destination, place.partition): place for place in places}
+    groups: defaultdict[PartitionKeys, list[str]] = defaultdict(list)
+    for dead_letter_id in sorted(wanted.ids):
+        destination, number = place_of(dead_letter_id) or ("", -1)
+        if (destination, number) in known:
+            groups[known[destination, number]].append(dead_letter_id)
+            continue
+        # Its partition may have a former number: then the letter is in any of the present ones.
+        for place in places:
+            if place.destination == destination and number < place.partition:
+                groups[place].append(dead_letter_id_in(place, dead_letter_id))
+    for place, ids in groups.items():
+        for first in range(0, len(ids), _READ_AT_ONCE):
+            part = ids[first : first + _READ_AT_ONCE]
+            with redis_errors():
+                texts: Any = client.hmget(place.dead_letters, part)
+            yield from (parse_dead_letter(text) for text in texts if text is not None)
+
+
+def _of_partition(
+    client: Redis, place: PartitionKeys, wanted: Filter
+) -> Iterator[tuple[float, StoredDeadLetter]]:
+    first = 0
+    latest = wanted.until_ms or "+inf"
+    while True:
+        with redis_errors():
+            rows: Any = client.zrevrangebyscore(
+                place.lettertimes,
+                latest,
+                wanted.since_ms,
+                start=first,
+                num=_READ_AT_ONCE,
+                withscores=True,
+            )
+            texts: Any = client.hmget(place.dead_letters, [row[0] for row in rows]) if rows else ()
+        for (_, died_ms), text in zip(rows, texts, strict=True):
+            if text is not None:
+                yield died_ms, parse_dead_letter(text)
+        if len(rows) < _READ_AT_ONCE:
+            return
+        first += len(rows)
+
+
+def parse_dead_letter(text: bytes) -> StoredDeadLetter:
+    """Parse a letter; its profile, which stands last, is left out if it is no JSON."""
+    dead_letter: StoredDeadLetter
+    try:
+        dead_letter = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        dead_letter = orjson.loads(text.partition(_PROFILE)[0] + b"}")
+        dead_letter["profile"] = None
+    return dead_letter
+
+
+def read_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
+    """Return the causes of all letters, the most frequent first."""
+    counts, samples = _stored_causes(client, places)
+    _refresh(client, places, samples)
+    return _causes(counts, samples)
+
+
+def count_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
+    """Return the causes without looking at letters, so that a sample letter may be gone."""
+    return _causes(*_stored_causes(client, places))
+
+
+def _stored_causes(
+    client: Redis, places: Sequence[PartitionKeys]
+) -> tuple[Counter[str], dict[str, dict[str, Any]]]:
+    """Return the number of letters of each cause, and a sample of each."""
+    answers = ask_each(client, places, lambda pipe, place: pipe.hgetall(place.causes))
+    counts: Counter[str] = Counter()
+    samples: dict[str, dict[str, Any]] = {}
+    for answer in answers:
+        for name, text in answer.items():
+            cause, _, kind = name.decode().partition("|")
+            if kind == "n":
+                counts[cause] += int(text)
+            else:
+                samples.setdefault(cause, orjson.loads(text))
+    return counts, samples
+
+
+def _causes(counts: Counter[str], samples: Mapping[str, dict[str, Any]]) -> list[Cause]:
+    return [
+        _cause(cause, count, samples.get(cause, {}))
+        for cause, count in counts.most_common()
+        if count > 0
+    ]
+
+
+def _refresh(
+    client: Redis, places: Sequence[PartitionKeys], samples: dict[str, dict[str, Any]]
+) -> None:
+    """Replace sample letters that have been removed by others with the same cause."""
+    named = Filter(frozenset(str(sample["letter"]) for sample in samples.values()))
+    there = (
+        {dead_letter["id"] for dead_letter in find_dead_letters(client, places, named)}
+        if samples
+        else set()
+    )
+    gone = {cause for cause, sample in samples.items() if sample["letter"] not in there}
+    while gone:
+        dead_letter = next(find_dead_letters(client, places, Filter(causes=frozenset(gone))), None)
+        if dead_letter is None:
+            return
+        samples[dead_letter["cause"]]["letter"] = dead_letter["id"]
+        gone.remove(dead_letter["cause"])
+
+
+def _cause(cause: str, count: int, sample: dict[str, Any]) -> Cause:
+    return Cause(
+        cause,
+        count,
+        str(sample.get("reason", "")),
+        int(sample.get("status", 0)),
+        normalise_message(str(sample.get("message", ""))),
+        str(sample.get("trigger", "")),
+        str(sample.get("letter", "")),
+    )
+
+
+def dead_letters_kept(client: Redis, places: Iterable[PartitionKeys]) -> int:
+    """Count the letters in these partitions, in one round trip."""
+    return sum(ask_each(client, places, lambda pipe, place: pipe.hlen(place.dead_letters)))

@@ -1,0 +1,390 @@
+"""A whole segrelay in a folder of its own: Redis, sandbox, workers. For demo, benchmark and tests.
+
+Nothing outside the folder is touched, everything that was started ends with it.
+
+The configuration of a rig, and tables that can be added to it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self, TypeVar
+
+import redis
+
+from segrelay import templates as shipped_templates
+from segrelay.ops.embedded import lifecycle as embedded
+from segrelay.ops.run.up import own_command
+from segrelay.ops.sandbox import ProcessStarter, SandboxProcess
+from segrelay.ops.state.partitions import ask_each
+from segrelay.ops.state.waiting import find_streams
+from segrelay.ops.terminal.moments import awaited
+from segrelay.sandbox.people import AUDIENCES
+from segrelay.worker.contract.keys import PartitionKeys, without_lane
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.redis.url import patience_seconds
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
+from segrelay.worker.contract.settings.values import EMBEDDED
+from segrelay.worker.errors import OperationsMustAct, RedisUnavailable
+
+CONFIGURATION: Final = """\
+templates = "{templates}"
+
+[redis]
+url = "{redis_url}"
+{redis}
+
+[delivery]
+{delivery}
+
+[authorizations.insider]
+label = "Sandbox"
+headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "{token}" }}
+
+[destinations.insider]
+api = "insider"
+base_url = "{sandbox}"
+authorization = "insider"
+rate = "{rate}"
+{destination}
+
+[triggers.enter]
+destination = "insider"
+audiences = {audiences}
+on = "enter"
+template = "insider/enter.jsonnet"
+url = "/api/user/v1/upsert"
+{enter}
+
+[triggers.exit]
+destination = "insider"
+audiences = {audiences}
+on = "exit"
+template = "insider/exit.jsonnet"
+url = "/api/user/v1/attribute/delete"
+
+{exit_event}
+{more}
+"""
+
+EXIT_EVENT: Final = """\
+[triggers.exit-event]
+destination = "insider"
+audiences = {audiences}
+on = "exit"
+template = "insider/exit-event.jsonnet"
+url = "/api/user/v1/upsert"
+"""
+
+_PAIR: Final = """
+[triggers.{audience}-enter]
+destination = "insider"
+audiences = ["{audience}"]
+on = "enter"
+template = "insider/enter.jsonnet"
+url = "/api/user/v1/upsert"
+
+[triggers.{audience}-exit]
+destination = "insider"
+audiences = ["{audience}"]
+on = "exit"
+template = "insider/exit.jsonnet"
+url = "/api/user/v1/attribute/delete"
+"""
+
+
+def trigger_pairs(audiences: Iterable[str]) -> str:
+    """Return TOML tables: a trigger for entrances and a trigger for exits of each audience."""
+    return "".join(_PAIR.format(audience=audience) for audience in audiences)
+
+
+DESTINATION: Final = "insider"
+WORKER_READY: Final = b" ready."
+"""Text in a worker's log from which on the worker takes work."""
+_LOOK_SECONDS: Final = 0.05
+_READY_LOOK_SECONDS: Final = 0.01
+_STOP_SECONDS: Final = 15.0
+_RECEIVER_SECONDS: Final = 60.0
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(slots=True)
+class Rig:
+    """A Redis, a sandbox and workers with their configuration, in one folder.
+
+    Args:
+        folder: Empty; holds the configuration, Redis' files and the logs.
+        redis_url: The URL of a Redis that somebody else starts and ends.
+        more: Further tables of the configuration; SANDBOX stands for the sandbox's URL.
+        templates: Texts that replace shipped ones, by their names.
+        exit_events: There is a third trigger, for the event of an exit.
+        max_memory: The memory of the embedded Redis, such as "64mb".
+        launch: Starts our commands, workers and the sandbox, as `Popen` does.
+    """
+
+    folder: Path
+    rate: str = "25000/min"
+    delivery_lines: str = ""
+    redis_lines: str = ""
+    redis_url: str = EMBEDDED
+    destination_lines: str = ""
+    more: str = ""
+    token: str = "demo"  # noqa: S105 - the sandbox takes any
+    max_memory: str = ""
+    exit_events: bool = True
+    audiences: Sequence[str] = AUDIENCES
+    sandbox_settings: Mapping[str, Any] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
+    enter_lines: str = ""
+    launch: ProcessStarter = subprocess.Popen
+    sandbox: SandboxProcess = field(init=False)
+    settings: Settings = field(init=False)
+    client: redis.Redis = field(init=False)
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        """Start Redis and the sandbox, write the configuration."""
+        try:
+            self.sandbox = self._stack.enter_context(
+                SandboxProcess(launch=self.launch, **self.sandbox_settings)
+            )
+            self._configure()
+            self._stack.callback(embedded.stop, self.settings.redis.data_dir)
+            self.start_redis()
+            self._stack.callback(self.kill_workers)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all that was started, the last one first."""
+        self._stack.close()
+
+    def _configure(self) -> None:
+        templates = Path(shipped_templates.__file__).parent
+        if self.templates:
+            templates = self._own_templates(templates)
+        path = self.folder / "segrelay.toml"
+        path.write_text(
+            CONFIGURATION.format(
+                templates=templates,
+                enter=self.enter_lines,
+                redis=self.redis_lines,
+                redis_url=self.redis_url,
+                delivery=self.delivery_lines,
+                sandbox=self.sandbox.url,
+                rate=self.rate,
+                token=self.token,
+                destination=self.destination_lines,
+                audiences=list(self.audiences),
+                exit_event=(
+                    EXIT_EVENT.format(audiences=list(self.audiences)) if self.exit_events else ""
+                ),
+                more=self.more.replace("SANDBOX", self.sandbox.url),
+            ),
+            encoding="utf-8",
+        )
+        self.settings = load_settings(path, environ={})
+
+    def _own_templates(self, shipped: Path) -> Path:
+        folder = self.folder / "templates"
+        shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        for name, text in self.templates.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        return folder
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which our commands find this rig."""
+        return {**os.environ, "SEGRELAY_CONFIG": str(self.settings.source)}
+
+    def start_redis(self) -> None:
+        """Start Redis, also again on the same files; a Redis at `redis_url` has to run already."""
+        if self.redis_url != EMBEDDED:
+            self.client = connect(self.redis_url, away_seconds=patience_seconds(self.redis_url))
+            return
+        found = embedded.ensure_running(
+            self.settings.redis.data_dir, wait_seconds=30, max_memory=self.max_memory
+        )
+        self.client = connect(found.url)
+
+    def ask_redis(self, question: Callable[[redis.Redis], _Answer], *, away: _Answer) -> _Answer:
+        """Ask Redis over a connection of its own, and return `away` if Redis does not answer."""
+        url = self._running_url()
+        if not url:
+            return away
+        try:
+            with closing(connect(url)) as client:
+                return question(client)
+        except RedisUnavailable:
+            return away
+
+    def _running_url(self) -> str:
+        """Return the URL of Redis; empty while the embedded one does not run."""
+        if self.redis_url != EMBEDDED:
+            return self.redis_url
+        found = embedded.find(self.settings.redis.data_dir)
+        return found.url if found else ""
+
+    def redis_pid(self) -> int:
+        """Return the process id of Redis, or 0 where it does not run."""
+        found = embedded.find(self.settings.redis.data_dir)
+        return found.pid if found else 0
+
+    def kill_redis(self) -> None:
+        """End Redis with SIGKILL."""
+        pid = self.redis_pid()
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+
+    def worker_log(self, number: int) -> Path:
+        """Return the path of a worker's log."""
+        return self.folder / f"worker-{number}.log"
+
+    def start_worker(self, *options: str, number: int = -1) -> subprocess.Popen[bytes]:
+        """Start another worker, or replace the ended worker `number`; its output goes to a log."""
+        replaces = number >= 0
+        number = number if replaces else len(self.workers)
+        with self.worker_log(number).open("ab") as log:
+            worker = self.launch(
+                own_command("worker", f"--hostname=worker{number}@%h", *options),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+        if replaces:
+            self.workers[number] = worker
+        else:
+            self.workers.append(worker)
+        return worker
+
+    def wait_until_ready(self, seconds: float = 60.0, *, since: int = 0) -> None:
+        """Wait until the logs of the workers from number `since` on say that they are ready."""
+        end = time.monotonic() + seconds
+        for number in range(since, len(self.workers)):
+            log = self.worker_log(number)
+            while WORKER_READY not in log.read_bytes():
+                if time.monotonic() > end or self.workers[number].poll() is not None:
+                    raise OperationsMustAct(
+                        f"A worker does not start; see {log}:\n{log.read_text('utf-8')[-2000:]}"
+                    )
+                time.sleep(_READY_LOOK_SECONDS)
+
+    def start_beside(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start another of our commands in a process group of its own; its output goes to a log."""
+        with (self.folder / f"{arguments[0]}.log").open("ab") as log:
+            started = self.launch(
+                own_command(*arguments),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+        self._stack.callback(kill_group, started)
+        return started
+
+    def kill_workers(self) -> None:
+        """End every worker's process group with SIGKILL."""
+        for worker in self.workers:
+            kill_group(worker)
+
+    def stop_workers(self) -> list[int]:
+        """Stop every worker gracefully (SIGTERM), and return the exit codes."""
+        for worker in self.workers:
+            with suppress(ProcessLookupError):
+                worker.send_signal(signal.SIGTERM)
+        codes = [worker.wait(_STOP_SECONDS) for worker in self.workers]
+        self.workers.clear()
+        return codes
+
+    def command(
+        self, *arguments: str, given: bytes = b"", timeout: float = 120.0
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run one of our commands against this rig, to its end."""
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        with self.launch(own_command(*arguments), env=self.environment, **pipes) as started:
+            try:
+                output, errors = started.communicate(given, timeout)
+            except BaseException:
+                started.kill()
+                raise
+        return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
+
+    def partitions(self) -> Sequence[PartitionKeys]:
+        """Return the partitions of the destination, as Redis has them now."""
+        numbers = learn_numbering(self.client, self.settings).all_numbers
+        return [PartitionKeys(DESTINATION, p) for p in numbers]
+
+    def waiting(self) -> int:
+        """Return the number of waiting deliveries."""
+        return sum(stream.length for stream in find_streams(self.client, self.partitions()))
+
+    def wait_until_empty(self, seconds: float) -> None:
+        """Wait until no delivery of the rig waits."""
+        if not awaited(lambda: not self._has_streams(), seconds, _LOOK_SECONDS):
+            raise OperationsMustAct(
+                f"After {seconds:.0f} s {self.waiting()} deliveries still wait;"
+                f" see the workers' logs in {self.folder}."
+            )
+
+    def _has_streams(self) -> bool:
+        """Say whether any partition has a stream that is not empty.
+
+        However many triggers there are, asking takes no time that the workers would miss.
+        """
+        return any(
+            ask_each(self.client, self.partitions(), lambda pipe, keys: pipe.scard(keys.streams))
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts of all partitions and lanes, added up, by their field."""
+        total: dict[str, int] = {}
+        found = ask_each(
+            self.client, self.partitions(), lambda pipe, keys: pipe.hgetall(keys.counts)
+        )
+        for counts in found:
+            for stored, count in counts.items():
+                _, name = without_lane(stored.decode())
+                total[name] = total.get(name, 0) + int(count)
+        return total
+
+    def memberships(self) -> dict[str, list[str]]:
+        """Return the audiences of each person at the sandbox, by email."""
+        report = self.sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+        return {email: sorted(held) for email, held in report.items() if held}
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process group with SIGKILL and wait for its leader."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for_receiver(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the receiver of webhooks takes connections."""
+    gives_up_at = time.monotonic() + _RECEIVER_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+        except OSError:
+            if process.poll() is not None or time.monotonic() > gives_up_at:
+                raise OperationsMustAct("The receiver does not start.") from None
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return

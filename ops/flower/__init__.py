@@ -1,1 +1,0 @@
-"""The command `segrelay flower`, and the Flower server that it runs."""

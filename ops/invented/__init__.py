@@ -1,1 +1,0 @@
-"""Invented people and their events."""

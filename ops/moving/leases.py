@@ -1,0 +1,210 @@
+"""Leases of partitions: held by a command, so that no worker drains them, and awaited."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, TypeVar
+
+from redis import Redis
+
+from segrelay.ops.state import opened
+from segrelay.ops.state.partitions import ask_each
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.scripts import ScriptCall, Value
+from segrelay.worker.errors import LeaseLost, OperationsMustAct, PartitionsChange, RedisUnavailable
+
+PATIENCE_SECONDS: Final = 40.0
+"""Seconds to wait for a worker to end its slice and give its lease back, or for the lease of a
+command that lost Redis to lapse."""
+FOR_EVER_MS: Final = 10 * 365 * 24 * 3_600_000
+STEP_MS: Final = 30_000
+"""Duration of a command's lease in ms: longer than any step, and workers go on after a crash."""
+_LOOK_SECONDS: Final = 0.02
+_TURN_SECONDS: Final = 30.0
+Taken = TypeVar("Taken")
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """The lease of a partition, held by a command; every script that writes compares its token.
+
+    Args:
+        owner: The holder's name, for messages.
+        length_ms: The duration of the lease without a renewal.
+        takes: The beginning of tokens that are taken away from whoever has them; "" = none.
+        patience_seconds: The longest wait for whoever has it.
+    """
+
+    client: Redis
+    place: PartitionKeys
+    owner: str
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    length_ms: int = STEP_MS
+    takes: str = ""
+    patience_seconds: float = PATIENCE_SECONDS
+
+    def hold(self) -> None:
+        """Take or renew the lease; wait until the worker that has it ends its slice."""
+        gives_up_at = time.monotonic() + self.patience_seconds
+        while (holder := self._try()) is not None:
+            if time.monotonic() > gives_up_at:
+                who, _, _ = holder.partition(" ")
+                raise OperationsMustAct(
+                    f"{who or 'Somebody'} goes on working on partition {self.place.partition} of"
+                    f" {self.place.destination}. Stop it, or restart it with this configuration;"
+                    " then run this again: what is done stays done."
+                )
+            time.sleep(_LOOK_SECONDS)
+
+    def _try(self) -> str | None:
+        """Try to take the lease; return None if that succeeds, else its holder."""
+        ((is_ours, other),) = opened.run(self.client, "hold", [self.call], replicated=True)
+        return None if is_ours else other.decode()
+
+    @property
+    def call(self) -> ScriptCall:
+        """Return the call that takes or renews the lease."""
+        args = (self.token, self.length_ms, self.owner, self.takes)
+        return ScriptCall((self.place.lease,), args)
+
+    def let_go(self) -> None:
+        """Give the lease of the partition back to the workers."""
+        opened.run(self.client, "let_go", [ScriptCall((self.place.lease,), (self.token,))])
+
+    def run(self, name: str, keys: list[str | bytes], args: list[Value]) -> int:
+        """Run a script that checks the lease, and return its answer."""
+        (answer,) = run_held(self.client, name, [HeldCall(self, keys, args)])
+        return answer
+
+
+class HeldCall(NamedTuple):
+    """A call of a script that checks a lease.
+
+    Attributes:
+        keys: Those behind the lease's.
+        args: Those behind the token.
+    """
+
+    lease: HeldLease
+    keys: Sequence[str | bytes]
+    args: Sequence[Value]
+
+
+def hold_all(client: Redis, leases: Sequence[HeldLease]) -> None:
+    """Take or renew leases in one round trip, and wait for those that somebody else has."""
+    answers = opened.run(client, "hold", [lease.call for lease in leases], replicated=True)
+    for lease, (is_ours, _) in zip(leases, answers, strict=True):
+        if not is_ours:
+            lease.hold()
+
+
+def run_held(client: Redis, name: str, calls: Sequence[HeldCall]) -> list[int]:
+    """Run a script for each of these leases, in one round trip, and return the answers.
+
+    What was copied is on the disks of as many replicas as are demanded before it is removed: a
+    failover between the two would lose it otherwise.
+
+    Raises:
+        LeaseLost: A lease was taken over, or has lapsed; for the others it was run.
+        NotReplicated: It was run for all, and too few replicas have confirmed it.
+    """
+    answers = opened.run(
+        client,
+        name,
+        [
+            ScriptCall((lease.place.lease, *keys), (lease.token, *args))
+            for lease, keys, args in calls
+        ],
+        replicated=True,
+    )
+    for call, answer in zip(calls, answers, strict=True):
+        if answer == -1 or (answer == 0 and name not in _COUNTING):
+            raise LeaseLost(
+                f"The lease of {call.lease.place.tag} was taken over. Run this again: what is done"
+                " stays done."
+            )
+    return [int(answer) for answer in answers]
+
+
+_COUNTING: Final = frozenset({"entries_in", "entries_out"})
+"""Scripts that return a count; without the lease they return -1."""
+
+
+@contextmanager
+def held(lease: HeldLease) -> Iterator[HeldLease]:
+    """Hold a lease in a `with` block."""
+    lease.hold()
+    with giving_back(lease.let_go):
+        yield lease
+
+
+@contextmanager
+def giving_back(let_go: Callable[[], None]) -> Iterator[None]:
+    """Give leases back at the end of a `with` block; where Redis is away, they lapse."""
+    is_away = False
+    try:
+        yield
+    except PartitionsChange:
+        raise
+    except RedisUnavailable:
+        is_away = True
+        raise
+    finally:
+        if not is_away:
+            let_go()
+
+
+def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[], None]) -> Taken:
+    """Take the lock of work that is done in steps, once the step in progress has ended.
+
+    Args:
+        take: Returns what the turn begins with; None = a step is under way.
+        shown: What is done, for messages.
+        renew: Keeps the leases meanwhile.
+    """
+    ends_at = time.monotonic() + _TURN_SECONDS
+    while (taken := take()) is None:
+        if time.monotonic() > ends_at:
+            raise OperationsMustAct(f"A step of {shown} does not end; run this again.")
+        renew()
+        time.sleep(_LOOK_SECONDS)
+    return taken
+
+
+TAKEN_AWAY: Final = "renamed"
+"""The beginning of the tokens that a renaming takes away: `RENAMED`, and `RENAMED_FROM` of a new
+name that nobody drains before it."""
+RENAMED: Final = "renamed:"
+"""The token prefix of a renamed destination's leases, which are never given back: the new name
+follows, and nobody works under the former one."""
+_HOLDER_LOOK_SECONDS: Final = 0.1
+_HELD_SECONDS: Final = 300.0
+"""Seconds to wait for a lease to lapse; a drain with hanging requests ends at their deadline."""
+
+
+def await_holders(
+    client: Redis, places: Sequence[PartitionKeys], sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Wait until all present holders of leases of these partitions have given them back."""
+    tokens = ask_each(client, places, lambda pipe, place: pipe.hget(place.lease, "token"))
+    left = [
+        (place, token)
+        for place, token in zip(places, tokens, strict=True)
+        if token is not None and not token.startswith(RENAMED.encode())
+    ]
+    ends_at = time.monotonic() + _HELD_SECONDS
+    while left:
+        calls = [ScriptCall([place.lease], [token]) for place, token in left]
+        gone = opened.run(client, "has_gone", calls)
+        left = [held for held, has_gone in zip(left, gone, strict=True) if not has_gone]
+        if left and time.monotonic() > ends_at:
+            raise OperationsMustAct(
+                f"A worker does not give back the lease of {left[0][0].tag}; give the command again"
+                " once it has ended. Nothing is lost: what was declared holds for all who follow."
+            )
+        if left:
+            sleep(_HOLDER_LOOK_SECONDS)

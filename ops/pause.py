@@ -1,0 +1,402 @@
+"""`segrelay pause` and `segrelay resume`, for destinations and triggers.
+
+The outcome of the first request after a destination or trigger is resumed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
+
+import orjson
+import typer
+from redis import Redis
+
+from segrelay.ops.state.acts import Reason, act_of, actor, perform
+from segrelay.ops.state.opened import insist, opened
+from segrelay.ops.state.partitions import all_partitions, ask_each, known_destinations
+from segrelay.ops.state.waiting import Choice, find_streams, is_orphan, read_delays
+from segrelay.ops.terminal.console import mention, print_json, print_result, say
+from segrelay.ops.terminal.moments import awaited, parse_seconds
+from segrelay.ops.terminal.options import Json
+from segrelay.worker.adapters.redis.gate import read_probes, read_state, resume_gate
+from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed
+from segrelay.worker.contract.processes import read_processes
+from segrelay.worker.contract.redis.connection import now_ms
+from segrelay.worker.contract.settings import Destination, Settings
+from segrelay.worker.contract.triggers import (
+    DESTINATION,
+    TRIGGER,
+    Pause,
+    Paused,
+    clear_pause,
+    has_canary,
+    let_go,
+    read_pauses,
+    set_pause,
+)
+from segrelay.worker.core.gate import gate_id
+from segrelay.worker.errors import UsageWrong
+
+_LOOK_SECONDS: Final = 0.1
+_FAILED: Final = frozenset({"retry", "dead"})
+_NEWEST: Final = 50
+"""The newest lines of each partition's history that are searched for a failure."""
+
+ProbeOutcome = Literal["taken", "failed", "not_sent"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """The outcome of the first request after something was resumed."""
+
+    outcome: ProbeOutcome
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Waits for the first request of a destination or trigger that was resumed."""
+
+    client: Redis
+    settings: Settings
+    kind: Paused
+    name: str
+    since_ms: int
+
+    def outcome(self, timeout_seconds: float) -> ProbeResult:
+        """Wait for the first request and return its outcome."""
+        destination = self._destination()
+        if destination is None:
+            return ProbeResult("not_sent", "the configuration does not name it, so nothing is sent")
+        why_not = self._why_nothing_goes(destination)
+        if why_not:
+            return ProbeResult("not_sent", why_not)
+        found = awaited(lambda: self._seen(destination), timeout_seconds, _LOOK_SECONDS)
+        return found or ProbeResult(
+            "not_sent",
+            f"no request has gone for {timeout_seconds:.0f} s: `segrelay status` tells what waits"
+            " for what",
+        )
+
+    def _destination(self) -> Destination | None:
+        if self.kind == DESTINATION:
+            return self.settings.destinations.get(self.name)
+        trigger = self.settings.triggers.get(self.name)
+        return self.settings.destinations[trigger.destination] if trigger else None
+
+    def _why_nothing_goes(self, destination: Destination) -> str:
+        places = all_partitions(self.client, self.settings, [destination.name])
+        choice = Choice() if self.kind == DESTINATION else Choice(trigger=self.name)
+        pauses = read_pauses(self.client)
+        waiting = {
+            stream.trigger
+            for stream in find_streams(self.client, places, choice)
+            if stream.length and not is_orphan(self.settings, stream.place, stream.trigger)
+        }
+        if not waiting:
+            return self._where_it_waits(destination) or (
+                "nothing waits; the first delivery that comes goes alone"
+            )
+        if destination.name in pauses.destinations:
+            return f"its destination {destination.name} is paused"
+        if waiting <= pauses.triggers.keys():
+            return "all that waits is of triggers that are paused"
+        processes = read_processes(self.client)
+        if not processes:
+            return "no worker has been seen for 10 s: `segrelay up`, or `segrelay worker`"
+        if all(one.config != self.settings.fingerprint for one in processes):
+            names = ", ".join(f"{one.host}:{one.pid}" for one in processes)
+            return f"all workers were started with another configuration ({names}): restart them"
+        return ""
+
+    def _where_it_waits(self, destination: Destination) -> str:
+        """Return a message if deliveries wait under a former name of the destination, else ""."""
+        formers = [old for old, new in read_renamed(self.client).items() if new == destination.name]
+        former = former_names(self.client, self.settings).get(destination.name)
+        for old in [*formers, *([former] if former else [])]:
+            places = all_partitions(self.client, self.settings, [old])
+            count = sum(stream.length for stream in find_streams(self.client, places))
+            if count:
+                return (
+                    f"{count:,} deliveries wait under its former name {old}:"
+                    f" `segrelay destination rename {old} {destination.name}`"
+                )
+        return ""
+
+    def _seen(self, destination: Destination) -> ProbeResult | None:
+        name = gate_id(destination.base_url, destination.gate_scope)
+        gate, probes = read_state(self.client, name), read_probes(self.client, name)
+        if gate.state in {"paused", "broken"}:
+            return ProbeResult("failed", f"{gate.state} again: {gate.message or gate.reason}")
+        if self.kind == DESTINATION:
+            return None if probes.for_all else ProbeResult("taken", "the first request was taken")
+        if self.name not in probes.triggers:
+            return ProbeResult("taken", "the first request was taken")
+        return self._failure(destination)
+
+    def _failure(self, destination: Destination) -> ProbeResult | None:
+        """Search the history for a failure of the trigger."""
+        answers = ask_each(
+            self.client,
+            all_partitions(self.client, self.settings, [destination.name]),
+            lambda pipe, place: pipe.xrevrange(place.history, "+", self.since_ms, count=_NEWEST),
+        )
+        for rows in answers:
+            for _, fields in rows:
+                _, _, _, trigger, _, _, outcome, remark = orjson.loads(fields[b"e"])
+                if trigger == self.name and outcome in _FAILED:
+                    return ProbeResult("failed", remark)
+        return None
+
+
+_KINDS: Final[tuple[Paused, Paused]] = (DESTINATION, TRIGGER)
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="DESTINATION|TRIGGER",
+        help="A name; destination:NAME or trigger:NAME where both exist.",
+    ),
+]
+All = Annotated[bool, typer.Option("--all", help="Pause all destinations.")]
+
+
+@dataclass(frozen=True, slots=True)
+class PauseTarget:
+    """A destination or trigger that is paused or resumed."""
+
+    kind: Paused
+    name: str
+
+    def __str__(self) -> str:
+        """Return kind and name, for messages."""
+        return f"{self.kind} {self.name}"
+
+
+def pause(
+    names: Names = None, *, everything: All = False, reason: Reason = "", as_json: Json = False
+) -> None:
+    """Pause destinations or triggers: deliveries are still accepted, but nothing is sent."""
+    with opened() as (settings, client):
+        known = known_names(client, settings)
+        targets = chosen(known, names, kinds=(DESTINATION,), everything=everything)
+        why = Pause(reason, actor(), datetime.now(UTC).isoformat(timespec="seconds"))
+        done = {target: _paused(client, target, why) for target in targets}
+    lines = (
+        f"{target} is paused" if is_new else f"{target} stays paused, for this reason"
+        for target, is_new in done.items()
+    )
+    rows = [asdict(target) | {"changed": is_new} for target, is_new in done.items()]
+    document = {"paused": rows, "reason": reason}
+    print_result(document, *lines, as_json=as_json)
+
+
+def resume(
+    names: Names = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Resume all destinations, and everything that is paused.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the first request's answer.")
+    ] = True,
+    timeout: Annotated[
+        str, typer.Option(help="Wait no longer than this, e.g. 90s or 15m.", metavar="DURATION")
+    ] = "30s",
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Resume destinations or triggers: one request goes first, then the rest.
+
+    It waits for the answer to that request and says what it was. For a destination this also ends
+    what it has paused itself for: refused credentials, answers that can't be read, failures in a
+    row. A trigger that its canary has paused goes on without a limit; one whose canary is still
+    going, too. The exit code is 1 if the first request failed.
+    """
+    timeout_seconds = parse_seconds(timeout, "--timeout")
+    with opened() as (settings, client):
+        known = known_names(client, settings)
+        targets = chosen(known, names, kinds=_KINDS, everything=everything)
+        since_ms = now_ms(client)
+        done = {
+            one: _resumed(client, settings, one, is_named=not everything, reason=reason)
+            for one in targets
+        }
+        probes = {
+            target: Probe(client, settings, target.kind, target.name, since_ms)
+            for target, was_held in done.items()
+            if wait and was_held
+        }
+        probed = {target: probe.outcome(timeout_seconds) for target, probe in probes.items()}
+        stopped = {
+            target: _what_stops(client, settings, target)
+            for target, was_held in done.items()
+            if not was_held and not everything
+        }
+    if as_json:
+        rows = [
+            asdict(target) | {"changed": was_held, "probe": probed.get(target)}
+            for target, was_held in done.items()
+        ]
+        print_json({"resumed": rows})
+    else:
+        _tell_resumed(done, probed, stopped)
+    if any(one.outcome == "failed" for one in probed.values()):
+        raise typer.Exit(1)
+
+
+def _paused(client: Redis, target: PauseTarget, why: Pause) -> bool:
+    """Pause a target; return False if it was paused already."""
+    act = act_of("pause", str(target), reason=why.reason)
+    return insist(lambda: set_pause(client, target.kind, target.name, why, act))
+
+
+def _tell_resumed(
+    done: Mapping[PauseTarget, bool],
+    probed: Mapping[PauseTarget, ProbeResult],
+    stopped: Mapping[PauseTarget, str],
+) -> None:
+    for target, was_held in done.items():
+        if was_held:
+            told = f": {probed[target].message}" if target in probed else ""
+            say(f"{target} is resumed{told}")
+        elif target in stopped:
+            say(f"{target} was not paused{stopped[target]}")
+    for target, probe in probed.items():
+        if probe.outcome == "failed":
+            mention(f"{target}: correct what the message says, then resume it again.")
+    if not stopped and not any(done.values()):
+        say("nothing was paused")
+
+
+def _what_stops(client: Redis, settings: Settings, target: PauseTarget) -> str:
+    """Return what stops a target although it is not paused, to be said behind that; "" = nothing.
+
+    A destination whose requests could not even be made has triggers that wait or are paused.
+    """
+    if target.kind == DESTINATION:
+        destination = target.name
+        names = {one.name for one in settings.triggers.values() if one.destination == destination}
+    elif target.name in settings.triggers:
+        destination, names = settings.triggers[target.name].destination, {target.name}
+    else:
+        return ""
+    paused = sorted(names & read_pauses(client).triggers.keys())
+    if paused:
+        commands = ", ".join(f"`segrelay resume trigger:{name}`" for name in paused)
+        return f", but triggers of it are: {commands}"
+    found = read_delays(client, all_partitions(client, settings, [destination]))
+    waits = [(wait, name) for one in found for name, wait in one.waits.items() if name in names]
+    if not waits:
+        return ""
+    wait, name = max(waits, key=lambda each: each[0].attempts)
+    return f": trigger {name} waits, and is tried again by itself ({wait.reason})"
+
+
+def known_names(client: Redis, settings: Settings) -> dict[Paused, list[str]]:
+    """Return the names of all destinations and triggers: configured, waiting, or paused."""
+    pauses = read_pauses(client)
+    waiting = find_streams(client, all_partitions(client, settings))
+    destinations = {*known_destinations(client, settings), *pauses.destinations}
+    triggers = {*settings.triggers, *pauses.triggers, *(stream.trigger for stream in waiting)}
+    return {DESTINATION: sorted(destinations), TRIGGER: sorted(triggers)}
+
+
+def chosen(
+    known: dict[Paused, list[str]],
+    names: Sequence[str] | None,
+    *,
+    kinds: Iterable[Paused],
+    everything: bool,
+) -> list[PauseTarget]:
+    """Return the targets that the arguments name."""
+    if everything == bool(names):
+        raise UsageWrong("Name a destination or a trigger, or say --all.")
+    if everything:
+        return [PauseTarget(kind, name) for kind in kinds for name in known[kind]]
+    return list(dict.fromkeys(_target(known, name) for name in names or ()))
+
+
+def _target(known: dict[Paused, list[str]], written: str) -> PauseTarget:
+    prefix, colon, rest = written.partition(":")
+    kinds = [kind for kind in _KINDS if kind == prefix] if colon else list(_KINDS)
+    name = rest if colon else written
+    found = [PauseTarget(kind, name) for kind in kinds if name in known[kind]]
+    if not found:
+        raise UsageWrong(_unknown(known, kinds, written))
+    if len(found) > 1:
+        raise UsageWrong(
+            f"{name} is a destination and a trigger: write destination:{name} or trigger:{name}."
+        )
+    return found[0]
+
+
+def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: str) -> str:
+    there = [name for kind in kinds or _KINDS for name in known[kind]]
+    near = difflib.get_close_matches(written.rpartition(":")[2], there, n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(there) or 'none'}."
+    return f"There is no {' or '.join(kinds or _KINDS)} {written}. {hint}"
+
+
+def _resumed(
+    client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool, reason: str
+) -> bool:
+    """Resume a target; return whether a pause, its gate or its canary had stopped it.
+
+    The gate is opened first, so that no request overtakes the probe.
+
+    A canary that is going is ended only where its trigger is named. The act is kept before, because
+    the gate is in another slot than the acts.
+    """
+    is_paused = target.name in read_pauses(client).of(target.kind)
+    was_held = False
+
+    def resumed() -> bool:
+        nonlocal was_held
+        if target.kind == DESTINATION:
+            was_held |= _open_gate(client, settings.destinations.get(target.name))
+        else:
+            if is_paused:
+                _probe_trigger(client, settings, target.name)
+            may_go = is_named or is_paused
+            was_held |= may_go and let_go(client, target.name, was_paused=is_paused)
+        return clear_pause(client, target.kind, target.name) or is_paused or was_held
+
+    if is_paused or _is_held(client, settings, target, is_named=is_named):
+        act = act_of("resume", str(target), reason=reason)
+        return perform(client, act, lambda _: resumed(), is_counted=False)
+    return insist(resumed)
+
+
+def _is_held(client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool) -> bool:
+    """Say whether a gate holds a destination, or a canary holds a trigger that was named."""
+    if target.kind == TRIGGER:
+        return is_named and has_canary(client, target.name)
+    destination = settings.destinations.get(target.name)
+    return destination is not None and _is_shut(client, destination)
+
+
+def _is_shut(client: Redis, destination: Destination) -> bool:
+    gate = gate_id(destination.base_url, destination.gate_scope)
+    return read_state(client, gate).state in {"paused", "broken"}
+
+
+def _open_gate(client: Redis, destination: Destination | None) -> bool:
+    """Open a destination's gate; return whether it was closed, as after failures in a row."""
+    if destination is None:
+        return False
+    was_shut = _is_shut(client, destination)
+    resume_gate(client, gate_id(destination.base_url, destination.gate_scope))
+    return was_shut
+
+
+def _probe_trigger(client: Redis, settings: Settings, name: str) -> None:
+    trigger = settings.triggers.get(name)
+    if trigger:
+        destination = settings.destinations[trigger.destination]
+        gate = gate_id(destination.base_url, destination.gate_scope)
+        resume_gate(client, gate, trigger=name)

@@ -1,0 +1,1 @@
+"""`segrelay try`: what becomes of one event, without sending it or with sending it alone."""

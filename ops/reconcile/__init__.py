@@ -1,1 +1,0 @@
-"""The command `segrelay reconcile`: the ledger compared with Lytics and Insider."""

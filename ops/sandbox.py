@@ -1,0 +1,597 @@
+"""The commands of `segrelay sandbox`: they set switches of a running sandbox, or show its state.
+
+`segrelay sandbox`: runs the stand-in for Insider, Lytics and all other destinations.
+
+The sandbox as a child process, for tests, demonstrations and rehearsals.
+
+A rehearsal: its mark, what it forgets of earlier ones, and endpoints' demands.
+
+Its mark is a lock, which ends with `segrelay up --sandbox` however that ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+import httpx
+import orjson
+import typer
+from pydantic import ValidationError
+from redis import Redis
+
+from segrelay.ops.embedded.lifecycle import find, locked, prepared, stop, usable
+from segrelay.ops.state.partitions import all_partitions, ask_each
+from segrelay.ops.terminal.console import (
+    json_or_text,
+    mention,
+    print_json,
+    read_json,
+    read_json_values,
+    say,
+)
+from segrelay.ops.terminal.interrupts import end_with_parent
+from segrelay.ops.terminal.options import Json, object_of
+from segrelay.ops.terminal.serving import LogFormat, use_log_format
+from segrelay.sandbox.server import LOOPBACK, serve
+from segrelay.sandbox.settings import EndpointRules, SandboxSettings
+from segrelay.worker import logs
+from segrelay.worker.contract.own_processes import own_module
+from segrelay.worker.contract.processes import processes_here
+from segrelay.worker.contract.redis.connection import connect, redis_errors, resolve_url, wait_ready
+from segrelay.worker.contract.redis.scanning import scan_keys
+from segrelay.worker.contract.redis.url import ANY_SANDBOX, EmbeddedFiles
+from segrelay.worker.contract.settings import Destination, Settings, load_settings
+from segrelay.worker.contract.settings.http import Signature
+from segrelay.worker.contract.settings.sandboxed import (
+    DEFAULT_SANDBOX,
+    SANDBOX_VARIABLE,
+    sandbox_url,
+)
+from segrelay.worker.contract.settings.urls import is_loopback
+from segrelay.worker.contract.settings.values import format_duration, parse_duration
+from segrelay.worker.errors import OperationsMustAct, SegrelayError, UsageWrong
+
+_START_SECONDS: Final = 15.0
+_STOP_SECONDS: Final = 5.0
+_LOOK_EVERY_SECONDS: Final = 0.05
+_REQUEST_SECONDS: Final = 60.0
+
+ProcessStarter = Callable[..., "subprocess.Popen[bytes]"]
+"""A function that starts a process: `Popen`, or a faster one for our own modules."""
+
+
+class SandboxProcess:
+    """A sandbox in a child process, which ends with `close` or with this process.
+
+    Args:
+        port: 0 takes a free one.
+    """
+
+    def __init__(
+        self, port: int = 0, *, launch: ProcessStarter = subprocess.Popen, **settings: Any
+    ) -> None:
+        command = own_module("segrelay.ops.sandbox", "--port", str(port))
+        command += ["--settings", orjson.dumps(settings).decode(), "--until-stdin-ends"]
+        self._process = launch(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            self.url = self._read_url()
+            self._client = httpx.Client(base_url=self.url, timeout=_REQUEST_SECONDS)
+            self._wait_until_healthy()
+        except BaseException:
+            self._end()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """Return the id of the process."""
+        return self._process.pid
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return the report below `/_sandbox/`, e.g. `get("summary")`."""
+        answer = self._client.get(f"/_sandbox/{path}", params=query or None)
+        answer.raise_for_status()
+        return orjson.loads(answer.content)
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """Change switches and return all of them."""
+        found: dict[str, Any] = self.post("settings", changes)
+        return found
+
+    def reset(self) -> None:
+        """Forget everything in the sandbox but its switches."""
+        self.post("reset", {})
+
+    def wait(self, timeout_seconds: float) -> int:
+        """Wait until the sandbox ends by itself, and return its exit status."""
+        return self._process.wait(timeout_seconds)
+
+    def close(self) -> None:
+        """End the sandbox's process, and wait for its end."""
+        self._client.close()
+        self._end()
+
+    def post(self, path: str, value: Any) -> Any:
+        """Post a value below `/_sandbox/`, and return the answer."""
+        answer = self._client.post(f"/_sandbox/{path}", content=orjson.dumps(value))
+        if answer.is_error:
+            raise ValueError(answer.json()["error"])
+        return orjson.loads(answer.content)
+
+    def _read_url(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().decode().strip()
+        if not line:
+            raise OperationsMustAct(f"the sandbox ended with status {self._process.wait()}")
+        return line
+
+    def _wait_until_healthy(self) -> None:
+        gives_up_at = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self.get("health")
+            except httpx.TransportError:
+                if time.monotonic() > gives_up_at:
+                    raise
+                time.sleep(_LOOK_EVERY_SECONDS)
+            else:
+                return
+
+    def _end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+_PATTERNS: Final = (
+    ("l*", "string"),  # ledgers
+    ("sync:*", "hash"),
+    ("who", "hash"),
+    ("reached", "zset"),
+)
+"""Patterns and types of a partition's keys that are about people at the sandbox; other keys may
+match a pattern, but have another type."""
+
+_REDIS_DATA: Final = "appendonlydir"
+_MARK_SECONDS: Final = 1.0
+_MARK_AGAIN_SECONDS: Final = 0.02
+
+
+@contextmanager
+def rehearsing(settings: Settings, url: str) -> Iterator[None]:
+    """Mark that a rehearsal runs, so that no other command takes the real Redis by mistake.
+
+    Raises:
+        OperationsMustAct: Another rehearsal runs over it.
+    """
+    files = prepared(settings.redis.data_dir)
+    with _marked(files, url):
+        yield
+
+
+@contextmanager
+def _marked(files: EmbeddedFiles, url: str) -> Iterator[None]:
+    gives_up_at = time.monotonic() + _MARK_SECONDS  # whoever looks at the lock holds it meanwhile
+    while True:
+        with locked(files.rehearsal) as mark:
+            if mark is not None:
+                os.ftruncate(mark, 0)
+                os.pwrite(mark, f"{url}\n".encode(), 0)
+                yield
+                return
+        if time.monotonic() >= gives_up_at:
+            raise OperationsMustAct(
+                f"A rehearsal runs over {files.data_dir} already, with the sandbox"
+                f" {files.previewed_at()}: end its `segrelay up --sandbox` first."
+            )
+        time.sleep(_MARK_AGAIN_SECONDS)
+
+
+def forget_rehearsal(settings: Settings) -> bool:
+    """End the Redis of a rehearsal that has ended, and delete all that it holds.
+
+    Args:
+        settings: Those of the rehearsal.
+
+    Returns:
+        False if there was nothing.
+
+    Raises:
+        OperationsMustAct: The rehearsal runs, or something still works on it.
+    """
+    files = EmbeddedFiles(settings.redis.data_dir.absolute())
+    if not files.lock.exists():
+        return False
+    with _marked(files, ANY_SANDBOX):
+        _refuse_used(files.data_dir)
+        stop(files.data_dir)
+        with locked(files.lock) as lock, usable(files):
+            if lock is None:
+                raise OperationsMustAct(
+                    f"Something starts the Redis of {files.data_dir} again and again: end what"
+                    " works on the rehearsal first."
+                )
+            return _delete_data(files)
+
+
+def _refuse_used(data_dir: Path) -> None:
+    server = find(data_dir)
+    if server is None:
+        return
+    with closing(connect(server.url)) as client:
+        here = processes_here(client)
+    if here:
+        ids = " ".join(str(one.pid) for one in here)
+        raise OperationsMustAct(
+            f"The rehearsal in {data_dir} is in use by our processes: `kill {ids}` ends them."
+        )
+
+
+def _delete_data(files: EmbeddedFiles) -> bool:
+    """Delete the data and the log; a lock that was deleted would keep nobody out."""
+    folder = files.data_dir / _REDIS_DATA
+    there = folder.is_dir()
+    if there:
+        shutil.rmtree(folder)
+    for each in (*files.data_dir.glob("*.rdb"), *files.data_dir.glob(f"{files.log.name}*")):
+        each.unlink(missing_ok=True)
+    return there
+
+
+def forget_people(settings: Settings) -> int:
+    """Forget the people of an earlier sandbox; waiting deliveries stay, and go to the new one.
+
+    Returns:
+        How many ledgers and lists of members there were.
+    """
+    url = resolve_url(settings.redis)
+    wait_ready(url)
+    with closing(connect(url)) as client, redis_errors():
+        unlinked = (
+            ask_each(client, keys, lambda pipe, key: pipe.unlink(key))
+            for keys in _keys(client, settings)
+        )
+        return sum(map(sum, unlinked))
+
+
+def endpoints_of(settings: Settings) -> dict[str, EndpointRules]:
+    """Return the demands that each `http` destination of a rehearsal makes on its requests."""
+    return {
+        name: EndpointRules(token=_uses_token(settings, one), sign=_signatures(settings, one))
+        for name, one in settings.destinations.items()
+        if one.api == "http"
+    }
+
+
+def _uses_token(settings: Settings, destination: Destination) -> bool:
+    authorization = settings.authorization_of(destination)
+    return authorization is not None and authorization.uses_token
+
+
+def _signatures(settings: Settings, destination: Destination) -> tuple[Signature, ...]:
+    """Return the signatures of a destination's triggers; none if one of them does not sign."""
+    signs = [settings.http_of(one).sign for one in settings.triggers_of(destination.name)]
+    different = [sign for at, sign in enumerate(signs) if sign and sign not in signs[:at]]
+    return tuple(different) if all(signs) else ()
+
+
+def _keys(client: Redis, settings: Settings) -> Iterator[list[bytes]]:
+    places = all_partitions(client, settings)
+    for pattern, kind in _PATTERNS:
+        yield from scan_keys(client, places, pattern, kind)
+
+
+DEFAULT_PORT: Final = 8900
+
+
+def sandbox(
+    ctx: typer.Context = None,  # type: ignore[assignment] # typer gives one
+    *,
+    port: Annotated[
+        int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65_535)
+    ] = DEFAULT_PORT,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = LOOPBACK,
+    latency: Annotated[float | None, typer.Option(help="How many seconds a request takes.")] = None,
+    jitter: Annotated[
+        float | None, typer.Option(help="Add up to this many seconds, at random.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="How many requests a minute are allowed.")
+    ] = None,
+    error: Annotated[
+        list[str] | None,
+        typer.Option(help="Answer a share with a status: STATUS=SHARE, e.g. 500=0.05; repeatable."),
+    ] = None,
+    lost_answers: Annotated[
+        float | None, typer.Option(help="The share of requests that are applied, but not answered.")
+    ] = None,
+    lost_requests: Annotated[
+        float | None,
+        typer.Option(help="The share of requests that are neither applied nor answered."),
+    ] = None,
+    poison: Annotated[
+        str | None, typer.Option(help="Answer a body that contains this text with 400.")
+    ] = None,
+    accept_anything: Annotated[
+        bool,
+        typer.Option("--accept-anything", help="Treat every attribute as defined in the panel."),
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="The seed of all random decisions.")] = None,
+    settings: Annotated[
+        str, typer.Option(help="All switches as a JSON object; the other options win.")
+    ] = "{}",
+    rehearsal: Annotated[bool, typer.Option("--rehearsal", hidden=True)] = False,
+    until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
+    log_format: LogFormat = None,
+) -> None:
+    """Run a stand-in for Lytics and all destinations, with switches for all that can go wrong.
+
+    The commands below change a sandbox that runs, also that of `segrelay up --sandbox`.
+    """
+    if ctx and ctx.invoked_subcommand:
+        return
+    end_with_parent()
+    use_log_format(log_format)
+    logs.configure(logging.INFO)
+    _tell_who_can_reach(host)
+    named = {
+        "latency_seconds": latency,
+        "jitter_seconds": jitter,
+        "limit_per_minute": limit,
+        "error_shares": _shares(error) if error else None,
+        "lost_answers": lost_answers,
+        "lost_requests": lost_requests,
+        "poison": poison,
+        "accept_anything": accept_anything or None,
+        "seed": seed,
+    }
+    switches = object_of(settings, "--settings") | {
+        name: v for name, v in named.items() if v is not None
+    }
+    validated = _validated(switches)
+    if rehearsal:
+        loaded = load_settings()
+        forget_people(loaded)  # also when `up` starts it again after a crash
+        validated = validated.changed({"endpoints": endpoints_of(loaded)})
+    serve(validated, port, host=host, until_stdin_ends=until_stdin_ends)
+
+
+def _tell_who_can_reach(host: str) -> None:
+    if not is_loopback(host):
+        mention(
+            f"warning: whoever reaches this machine at {host} can read everything that the sandbox"
+            " is sent, with the people's data and the headers' names, and can switch its faults;"
+            f" nothing asks for a password. The default, {LOOPBACK}, opens it to this machine only."
+        )
+
+
+def _shares(pairs: list[str]) -> dict[str, str]:
+    shares = {}
+    for pair in pairs:
+        status, equals, share = pair.partition("=")
+        if not equals:
+            raise UsageWrong(f"--error {pair}: write STATUS=SHARE, e.g. 500=0.05")
+        shares[status] = share
+    return shares
+
+
+def _validated(switches: dict[str, Any]) -> SandboxSettings:
+    try:
+        return SandboxSettings.model_validate(switches)
+    except ValidationError as problems:
+        lines = [
+            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}"
+            for problem in problems.errors()
+        ]
+        raise UsageWrong("the sandbox can't be set like that: " + "; ".join(lines)) from problems
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(sandbox)
+    except SegrelayError as problem:
+        mention(problem.message)
+        sys.exit(problem.exit_code)
+
+
+app = typer.Typer(invoke_without_command=True)
+app.callback(invoke_without_command=True)(sandbox)
+people = typer.Typer(no_args_is_help=True)
+app.add_typer(people, name="people", help="The people whom the sandbox has as Lytics.")
+
+Url = Annotated[
+    str, typer.Option(help="The sandbox.  [default: $SEGRELAY_SANDBOX, or http://127.0.0.1:8900]")
+]
+_SECONDS: Final = 30.0
+_OFF: Final = "0s"
+_UNAUTHORIZED: Final = 401
+
+
+@people.command("add")
+def add_people(
+    file: Annotated[Path, typer.Argument(help="JSON: a profile on each line, or an array.")],
+    *,
+    url: Url = "",
+) -> None:
+    """Give the sandbox people for scans, syncs and backfills.
+
+    Each is an object with `_uid`, `segments` (the slugs of its audiences) and any fields.
+    """
+    given = read_json_values(file)
+    say(f"{_posted(url, 'lytics/profiles', given)['profiles']} people added")
+
+
+@app.command()
+def outage(
+    duration: Annotated[str, typer.Argument(help="How long, e.g. 5m; 0s ends it.")],
+    *,
+    url: Url = "",
+) -> None:
+    """Answer every request with 503 for a while; nothing of it takes effect."""
+    seconds = _seconds(duration)
+    _posted(url, "settings", {"outage_until": time.time() + seconds if seconds else 0.0})
+    say(f"out for {format_duration(seconds)}" if seconds else "the outage is over")
+
+
+@app.command("wrong-key")
+def wrong_key(
+    *,
+    off: Annotated[bool, typer.Option("--off", help="Take the credentials again.")] = False,
+    url: Url = "",
+) -> None:
+    """Refuse every request as if its credentials were wrong: the destinations pause."""
+    _posted(url, "settings", {"credentials_status": 0 if off else _UNAUTHORIZED})
+    say("all credentials are taken" if off else "all credentials are refused")
+
+
+@app.command()
+def slow(
+    duration: Annotated[str, typer.Argument(help="How long an answer takes, e.g. 5s; 0s ends it.")],
+    *,
+    url: Url = "",
+) -> None:
+    """Delay each answer."""
+    _posted(url, "settings", {"latency_seconds": _seconds(duration)})
+    say(f"each answer takes {duration}" if duration != _OFF else "answers come at once")
+
+
+@app.command()
+def answer(
+    *,
+    to: Annotated[str, typer.Option(help="The destination; without it, every one.")] = "",
+    method: Annotated[str, typer.Option(help="Only requests with this method.")] = "",
+    path: Annotated[str, typer.Option(help="Only requests whose path contains this.")] = "",
+    contains: Annotated[str, typer.Option(help="Only bodies that contain this.")] = "",
+    status: Annotated[int, typer.Option(help="The status.", min=100, max=599)] = 200,
+    body: Annotated[str, typer.Option(help="The body, JSON or text.")] = "",
+    times: Annotated[int, typer.Option(help="For this many requests; 0: for all.", min=0)] = 0,
+    forget: Annotated[bool, typer.Option("--forget", help="Forget all answers instead.")] = False,
+    url: Url = "",
+) -> None:
+    """Set what destinations other than Insider answer from now on; the newest rule comes first."""
+    rules: list[Any] = []
+    if not forget:
+        rule: dict[str, Any] = {"endpoint": to, "method": method, "path": path}
+        rule |= {
+            "contains": contains,
+            "status": status,
+            "body": json_or_text(body or None),
+            "times": times,
+        }
+        rules = [rule, *_got(url, "settings")["answers"]]
+    _posted(url, "settings", {"answers": rules})
+    say(f"{len(rules)} rules for answers")
+
+
+@app.command()
+def columns(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="JSON: { name: type } of the custom attributes; without it, anything."),
+    ] = None,
+    *,
+    url: Url = "",
+) -> None:
+    """Define the custom attributes of Insider's panel; others are dropped, as at Insider."""
+    if file is None:
+        _posted(url, "settings", {"accept_anything": True})
+        say("every attribute is taken")
+        return
+    known = read_json(file)
+    if not isinstance(known, dict):
+        raise UsageWrong(f"{file}: an object of names and types is needed.")
+    _posted(url, "settings", {"panel_attributes": known, "accept_anything": False})
+    say(f"{len(known)} attributes are defined, and no others are taken")
+
+
+@app.command()
+def requests(
+    *,
+    to: Annotated[str, typer.Option(help="Only of this destination.")] = "",
+    last: Annotated[int, typer.Option(help="How many.", min=1, max=1_000)] = 20,
+    json: Json = False,
+    url: Url = "",
+) -> None:
+    """Show the last requests that came for other destinations than Insider."""
+    found = _got(url, "endpoints", last=last, endpoint=to)
+    if json:
+        print_json(found)
+        return
+    for one in found["last"]:
+        say(f"{one['endpoint']}: {one['method']} {one['path']} -> {one['status']} {one['problem']}")
+        if one["body"] is not None:
+            say(f"  {orjson.dumps(one['body']).decode()}")
+    if not found["last"]:
+        say("none came")
+
+
+@app.command()
+def profile(
+    name: Annotated[str, typer.Argument(help="An email address.")], *, url: Url = ""
+) -> None:
+    """Show a person's profile at the sandbox's Insider."""
+    print_json(_got(url, "profile", email=name))
+
+
+@app.command()
+def reset() -> None:
+    """Forget everything of this folder's rehearsal, which must have ended.
+
+    Its Redis is stopped and emptied; the sandbox itself begins empty each time.
+    """
+    settings = load_settings(environ={**os.environ, SANDBOX_VARIABLE: DEFAULT_SANDBOX})
+    forgot = forget_rehearsal(settings)
+    say("the rehearsal is forgotten" if forgot else "there was nothing to forget")
+
+
+def _seconds(duration: str) -> float:
+    try:
+        return parse_duration(duration)
+    except ValueError as error:
+        raise UsageWrong(f'{error}; write it as "5s" or "5m".') from None
+
+
+def _posted(url: str, path: str, value: Any) -> Any:
+    return _asked("POST", url, path, content=orjson.dumps(value))
+
+
+def _got(url: str, path: str, **query: Any) -> Any:
+    return _asked("GET", url, path, params=query)
+
+
+def _asked(method: str, url: str, path: str, **more: Any) -> Any:
+    place = url or sandbox_url(os.environ) or DEFAULT_SANDBOX
+    try:
+        answer = httpx.request(
+            method, f"{place}/_sandbox/{path}", timeout=_SECONDS, trust_env=False, **more
+        )
+    except httpx.HTTPError as error:
+        raise OperationsMustAct(
+            f"No sandbox answers at {place}: start one with `segrelay up --sandbox` or `segrelay"
+            " sandbox`, or name it with --url."
+        ) from error
+    if answer.is_error:
+        raise UsageWrong(f"The sandbox refuses it: {answer.text[:500]}")
+    return orjson.loads(answer.content)

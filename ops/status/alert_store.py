@@ -1,0 +1,155 @@
+"""The book of announced problems and waiting messages in Redis, which all processes share."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import orjson
+from redis import Redis
+
+from segrelay.ops.state import opened
+from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
+from segrelay.worker.adapters.redis import scripts as worker_scripts
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.settings import NotifySettings
+
+LOOK_SECONDS: Final = 2.0
+CALM_SECONDS: Final = 10.0
+"""Seconds without a problem after which it is over."""
+QUIET_SECONDS: Final = 600.0
+"""Seconds within which a problem that returns counts as coming and going: its end is announced only
+after this time without it."""
+CLAIM_SECONDS: Final = 60.0
+"""Seconds after which a message of a process that vanished is sent by another one."""
+FRESH_SECONDS: Final = 30.0
+"""Seconds of `CLAIM_SECONDS` in which the process that took a message may begin to send it."""
+AlertFate = Literal["sent", "not_sent", "in_doubt"]
+SENT: Final[AlertFate] = "sent"
+NOT_SENT: Final[AlertFate] = "not_sent"
+IN_DOUBT: Final[AlertFate] = "in_doubt"
+"""The fate of a message without an answer, which is sent once more at most."""
+MOST_MESSAGES: Final = 200
+MOST_TRIES: Final = 8
+LONGEST_WAIT_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A message: that a problem begins, or that it is over.
+
+    Args:
+        at_ms: When that was noticed, by Redis' clock.
+    """
+
+    is_over: bool
+    at_ms: int
+    first_ms: int
+    is_restless: bool
+    problem: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenAlert:
+    """A message that this process may send, for a while.
+
+    Args:
+        fresh_until: By this process' clock; later somebody else may be sending it.
+    """
+
+    alert: Alert
+    number: str
+    tries: int
+    fresh_until: float
+
+    def may_be_sent(self) -> bool:
+        """Say whether no other process can have taken the message while this one stood still."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) < self.fresh_until
+
+
+@dataclass(frozen=True, slots=True)
+class AlertStore:
+    """The announced problems and the waiting messages of an installation.
+
+    Args:
+        client: With short timeouts.
+    """
+
+    client: Redis
+    settings: NotifySettings
+    _token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def may_look(self) -> bool:
+        """Say whether it is this process' turn to judge: every two seconds, one process may."""
+        lock_ms = round(LOOK_SECONDS * 1_000) - 100
+        with redis_errors():
+            return bool(
+                worker_scripts.call_sync(self.client, "once", [keys.ALERTS_LOCK], [lock_ms])
+            )
+
+    def observe(self, problems: Iterable[HealthProblem], read_ms: int) -> int:
+        """Record the problems of a look; return the number of new messages, -1 = it is outdated."""
+        announced = {ILL} | ({ATTENTION} if self.settings.severity == ATTENTION else set())
+        documents = joined(one for one in problems if one.severity in announced)
+        args = (
+            read_ms,
+            round(self.settings.after_seconds * 1_000),
+            round(CALM_SECONDS * 1_000),
+            round(QUIET_SECONDS * 1_000),
+            MOST_MESSAGES,
+            *(part for key, text in documents.items() for part in (key, text)),
+        )
+        return int(self._run("notices_observe", (keys.ALERTS, keys.ALERTS_OUTBOX), args))
+
+    def take(self) -> TakenAlert | None:
+        """Return the oldest message, unless it is not due or somebody else is sending it."""
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        claim_ms = round(CLAIM_SECONDS * 1_000)
+        found = self._run("notices_take", (keys.ALERTS_OUTBOX,), (self._token, claim_ms))
+        if not found:
+            return None
+        number, text, tries = found
+        return TakenAlert(_loads(text), number.decode(), int(tries), now + FRESH_SECONDS)
+
+    def conclude(self, taken: TakenAlert, fate: AlertFate) -> None:
+        """Note the fate of a message: it is tried again unless it was sent, or tried too often."""
+        is_over = fate == SENT or taken.tries >= MOST_TRIES
+        again_ms = -1 if is_over else round(wait_seconds(taken.tries) * 1_000)
+        args = (taken.number, self._token, again_ms, int(fate == IN_DOUBT))
+        self._run("notices_settle", (keys.ALERTS_OUTBOX,), args)
+
+    def _run(self, name: str, script_keys: tuple[str, ...], args: tuple[Any, ...]) -> Any:
+        return opened.run(self.client, name, [ScriptCall(script_keys, args)])[0]
+
+
+def wait_seconds(tries: int) -> float:
+    """Return the seconds after which a message is tried again."""
+    return min(2.0 ** (tries - 1), LONGEST_WAIT_SECONDS)
+
+
+def joined(problems: Iterable[HealthProblem]) -> dict[str, bytes]:
+    """Return problems as JSON by name and subject; those with equal ones are joined into one."""
+    found: dict[str, list[HealthProblem]] = defaultdict(list)
+    for one in problems:
+        found[f"{one.name}|{one.subject}"].append(one)
+    return {
+        key: orjson.dumps(same[0].document() | {"message": "; ".join(one.message for one in same)})
+        for key, same in found.items()
+    }
+
+
+def _loads(text: bytes) -> Alert:
+    stored = orjson.loads(text)
+    return Alert(
+        stored["kind"] == "end",
+        int(stored["at"]),
+        int(stored["first"]),
+        bool(stored.get("restless")),
+        orjson.loads(stored["problem"]),
+    )

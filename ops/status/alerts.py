@@ -1,0 +1,406 @@
+"""Judges health again and again beside a long-running process, and sends the messages.
+
+Messages about a Redis that can't be reached.
+
+The processes agree in Redis about who sends a message, which they can't do then. So each machine
+announces for itself that it does not reach Redis, and names itself in the message. Of its
+processes, the one that holds a lock on the configuration file does it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import structlog
+from redis import Redis
+
+from segrelay.ops.status.alert_store import (
+    CALM_SECONDS,
+    IN_DOUBT,
+    MOST_TRIES,
+    NOT_SENT,
+    QUIET_SECONDS,
+    SENT,
+    Alert,
+    AlertFate,
+    AlertStore,
+    wait_seconds,
+)
+from segrelay.ops.status.health import UNREACHABLE, problems_of
+from segrelay.ops.status.problems import ILL, HealthProblem, in_short, read_facts
+from segrelay.worker.contract.printable import printable
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.settings import NotifySettings, Settings
+from segrelay.worker.errors import RedisUnavailable, SegrelayError
+from segrelay.worker.logs import log_bug
+
+LEAST_SECONDS: Final = 5.0
+"""Seconds of the shortest outage of Redis that is announced; a restart is over sooner."""
+
+
+@dataclass(slots=True)
+class MachineLock:
+    """A lock that one process of a machine holds, and that ends with the process.
+
+    Args:
+        path: A file that all of them can read, and that has to be there anyway.
+    """
+
+    path: Path
+    _file: int | None = None
+
+    def take(self) -> bool:
+        """Take the lock; return whether this process holds it, or can't know if another does."""
+        if self._file is not None:
+            return True
+        try:
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(file)
+            return not isinstance(error, BlockingIOError)
+        self._file = file
+        return True
+
+    def give_back(self) -> None:
+        """Release the lock for another process of the machine."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+@dataclass(slots=True)
+class OutageAnnouncer:
+    """Announces that Redis can't be reached from this machine, and that it can again.
+
+    An outage within ten minutes after another one comes and goes: its end is announced after ten
+    minutes without one, and the lock is kept until then, so that one process does all of it.
+
+    Args:
+        take, give_back: Of the machine's lock.
+        after_seconds: An outage that is over sooner is not announced.
+        now_seconds: A clock that is never set.
+    """
+
+    send: Callable[[Alert, int], AlertFate]
+    take: Callable[[], bool]
+    give_back: Callable[[], None]
+    after_seconds: float
+    now_seconds: Callable[[], float]
+    now_ms: Callable[[], int]
+    _down_at: float | None = None
+    _up_at: float | None = None
+    _ended_at: float | None = None
+    _told: Alert | None = None
+    _first_ms: int = 0
+    _unsent: list[Alert] = field(default_factory=list)
+    _tries: int = 0
+    _is_in_doubt: bool = False
+    _next_at: float = 0.0
+
+    def observe(self, failure: str) -> None:
+        """Record why Redis can't be reached now ("" = it can), and send the oldest message."""
+        now = self.now_seconds()
+        if failure:
+            self._is_down(failure, now)
+        else:
+            self._is_up(now)
+        self._send_oldest(now)
+
+    def _is_down(self, failure: str, now: float) -> None:
+        self._up_at = None
+        if self._down_at is None:
+            self._down_at = now
+            self._first_ms = self._told.first_ms if self._told else self.now_ms()
+        if self._told or now - self._down_at < self.after_seconds or not self.take():
+            return
+        is_restless = self._ended_at is not None and now - self._ended_at < QUIET_SECONDS
+        self._told = self._alert(failure, is_restless=is_restless)
+        self._unsent.append(self._told)
+
+    def _is_up(self, now: float) -> None:
+        self._down_at = None
+        self._up_at = now if self._up_at is None else self._up_at
+        told = self._told
+        calm_seconds = QUIET_SECONDS if told and told.is_restless else CALM_SECONDS
+        if told and now - self._up_at >= calm_seconds:
+            self._unsent.append(
+                Alert(
+                    is_over=True,
+                    at_ms=self.now_ms(),
+                    first_ms=told.first_ms,
+                    is_restless=told.is_restless,
+                    problem=told.problem,
+                )
+            )
+            self._told, self._ended_at = None, now
+        if not told and not self._unsent and now - (self._ended_at or 0.0) >= QUIET_SECONDS:
+            self.give_back()
+
+    def _alert(self, failure: str, *, is_restless: bool) -> Alert:
+        machine = socket.gethostname()
+        told = f"this machine has no connection to Redis, so it sends and stores nothing: {failure}"
+        problem = HealthProblem(
+            UNREACHABLE, ILL, machine, told, "segrelay redis status", self._first_ms
+        )
+        return Alert(
+            is_over=False,
+            at_ms=self.now_ms(),
+            first_ms=self._first_ms,
+            is_restless=is_restless,
+            problem=problem.document(),
+        )
+
+    def _send_oldest(self, now: float) -> None:
+        if not self._unsent or now < self._next_at:
+            return
+        self._tries += 1
+        fate = self.send(self._unsent[0], self._tries)
+        is_over = fate == SENT or self._tries >= MOST_TRIES or self._is_in_doubt
+        if is_over:
+            self._unsent.pop(0)
+            self._tries, self._next_at, self._is_in_doubt = 0, 0.0, False
+        else:
+            self._next_at = now + wait_seconds(self._tries)
+            self._is_in_doubt = fate == IN_DOUBT
+
+
+ROUND_SECONDS: Final = 1.0
+POST_SECONDS: Final = 5.0
+REDIS_SECONDS: Final = 2.0
+LOG: Final = structlog.get_logger()
+_NOTHING_WAS_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL)
+
+
+@dataclass(frozen=True, slots=True)
+class PostResult:
+    """The result of posting a message; without a failure it was taken."""
+
+    failure: str = ""
+    is_in_doubt: bool = False
+
+    @property
+    def fate(self) -> AlertFate:
+        """Return the fate of the message that `AlertStore` records."""
+        if not self.failure:
+            return SENT
+        return IN_DOUBT if self.is_in_doubt else NOT_SENT
+
+
+def post(alert: Alert, settings: NotifySettings) -> PostResult:
+    """Post a message. The failure never names the URL.
+
+    Only the status of the answer is read: a body that trickles in holds nothing up.
+    """
+    try:
+        with httpx.stream(
+            "POST",
+            settings.url.reveal(),
+            json=body_of(alert, settings),
+            timeout=POST_SECONDS,
+            follow_redirects=False,
+        ) as answer:
+            if answer.is_redirect:
+                said = f"it sends us elsewhere, which is not followed: {answer.status_code}"
+                return PostResult(said)
+            return PostResult("" if answer.is_success else f"it answered {answer.status_code}")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        is_in_doubt = not isinstance(error, _NOTHING_WAS_SENT)
+        return PostResult(f"it does not answer ({type(error).__name__})", is_in_doubt)
+
+
+def send(alert: Alert, settings: NotifySettings, *, tries: int) -> AlertFate:
+    """Post a message, and log and return what became of it."""
+    result = post(alert, settings)
+    failure = result.failure
+    problem = alert.problem["name"]
+    if failure and tries < MOST_TRIES:
+        LOG.warning("notice.failed", problem=problem, reason=failure, tries=tries)
+    elif failure:
+        LOG.error(
+            "notice.dropped",
+            problem=problem,
+            message=f"The address of operate.notify.url took no message: {failure}.",
+        )
+    else:
+        LOG.info("notice.sent", problem=problem, over=alert.is_over)
+    return result.fate
+
+
+@dataclass(slots=True)
+class Announcer:
+    """Judges health and sends messages, round after round, in a thread of its own.
+
+    Args:
+        client: Of its own, with short timeouts.
+    """
+
+    client: Redis
+    settings: Settings
+    book: AlertStore
+    outage: OutageAnnouncer
+    _is_ended: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Run rounds until told to end; no failure ends them."""
+        while not self._is_ended.wait(ROUND_SECONDS):
+            try:
+                self.outage.observe(self._failure_of_round())
+            except Exception as error:  # noqa: BLE001 - the edge of the thread
+                log_bug(error, "notices.failed")
+
+    def end(self) -> None:
+        """Tell the thread to end after its round."""
+        self._is_ended.set()
+
+    def _failure_of_round(self) -> str:
+        """Run a round, and return the reason if Redis can't be reached; "" = it can."""
+        try:
+            self.round()
+        except RedisUnavailable as error:
+            return error.message
+        except SegrelayError as error:
+            LOG.debug("notices.wait", message=error.message)
+        return ""
+
+    def round(self) -> None:
+        """Judge health, if it is this process' turn, and send the messages that are due."""
+        if self.book.may_look():
+            facts = read_facts(self.client, self.settings)
+            self.book.observe(problems_of(facts), facts.now_ms)
+        while self._send_one():
+            pass
+
+    def _send_one(self) -> bool:
+        """Send the oldest message, and return whether there may be another one."""
+        taken = self.book.take()
+        if taken is None or not taken.may_be_sent():
+            return False
+        fate = send(taken.alert, self.book.settings, tries=taken.tries)
+        self.book.conclude(taken, fate)
+        return fate == SENT
+
+
+def start_announcer(settings: Settings) -> Announcer | None:
+    """Start a thread that announces problems, where `[operate.notify]` says to whom.
+
+    The thread ends with its process.
+    """
+    notify = settings.operate.notify
+    if notify is None:
+        return None
+    if not notify.url.is_set:
+        message = f"Nothing is announced here: operate.notify.url is not set ({notify.url.origin})."
+        LOG.warning("notices.off", message=message)
+        return None
+    client = connect(resolve_url(settings.redis), timeout_seconds=REDIS_SECONDS)
+    lock = MachineLock(settings.source)
+    outage = OutageAnnouncer(
+        lambda alert, tries: send(alert, notify, tries=tries),
+        lock.take,
+        lock.give_back,
+        max(LEAST_SECONDS, notify.after_seconds),
+        now_seconds=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        now_ms=lambda: round(time.time() * 1_000),
+    )
+    announcer = Announcer(client, settings, AlertStore(client, notify), outage)
+    threading.Thread(target=announcer.run, name="announcer", daemon=True).start()
+    return announcer
+
+
+TEST: Final = Alert(
+    is_over=False,
+    at_ms=0,
+    first_ms=0,
+    is_restless=False,
+    problem={
+        "name": "test",
+        "severity": "ill",
+        "subject": "",
+        "since": None,
+        "message": "this is a test: messages about problems arrive here",
+        "command": "segrelay status",
+    },
+)
+_SLACK_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def body_of(alert: Alert, settings: NotifySettings) -> dict[str, Any]:
+    """Return the JSON body of a message in the configured format."""
+    match settings.format:
+        case "slack":
+            title, text = (
+                part.translate(_SLACK_ESCAPES) for part in (_title(alert, settings), _text(alert))
+            )
+            return {"text": f"*{title}*\n{text}"}
+        case "teams":
+            return _card(_title(alert, settings), _text(alert))
+        case "json":
+            return _document(alert, settings)
+
+
+def _document(alert: Alert, settings: NotifySettings) -> dict[str, Any]:
+    return {
+        "installation": settings.name,
+        "event": "problem_over" if alert.is_over else "problem",
+        "at": _moment(alert.at_ms),
+        "comes_and_goes": alert.is_restless,
+        "problem": alert.problem,
+        "text": f"{_title(alert, settings)}\n{_text(alert)}",
+    }
+
+
+def _title(alert: Alert, settings: NotifySettings) -> str:
+    problem = alert.problem
+    subject = f" {problem['subject']}" if problem["subject"] else ""
+    installation = f" ({settings.name})" if settings.name else ""
+    state = "over" if alert.is_over else problem["severity"]
+    return printable(f"segrelay{installation}: {state}: {problem['name']}{subject}")
+
+
+def _text(alert: Alert) -> str:
+    problem = alert.problem
+    if alert.is_over:
+        lasted = in_short((alert.at_ms - alert.first_ms) / 1_000)
+        return printable(f"It lasted {lasted}. It was: {problem['message']}")
+    restless = " It comes and goes: its end is told after 10 minutes without it."
+    end = "" if problem["message"].endswith("?") else "."
+    return (
+        printable(f"{problem['message']}{end}{restless if alert.is_restless else ''}")
+        + f"\nDo: {printable(problem['command'])}"
+    )
+
+
+def _card(title: str, text: str) -> dict[str, Any]:
+    """Return an adaptive card, which the workflows of Teams post."""
+    blocks: list[dict[str, Any]] = [
+        {"type": "TextBlock", "text": title, "weight": "bolder", "wrap": True},
+        *({"type": "TextBlock", "text": line, "wrap": True} for line in text.splitlines()),
+    ]
+    card = {
+        "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+        "type": "AdaptiveCard",
+        "version": "1.4",
+        "body": blocks,
+    }
+    kind = "application/vnd.microsoft.card.adaptive"
+    return {"type": "message", "attachments": [{"contentType": kind, "content": card}]}
+
+
+def _moment(ms: int) -> str | None:
+    if not ms:
+        return None
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="seconds")

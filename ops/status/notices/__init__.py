@@ -1,1 +1,0 @@
-"""Messages to people: one when a problem begins, and one when it is over."""

@@ -1,0 +1,225 @@
+"""`segrelay sync`: see, run, confirm and reset the syncs of audiences."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Annotated, Any, Final
+
+import structlog
+import typer
+from redis import Redis
+
+from segrelay.ops.state.acts import Doing, Reason, act_of, perform
+from segrelay.ops.state.opened import opened
+from segrelay.ops.terminal.console import confirmed, mention, print_json, print_result, table
+from segrelay.ops.terminal.interrupts import interrupted_once
+from segrelay.ops.terminal.moments import awaited, shown_ms, shown_us
+from segrelay.ops.terminal.options import Json, Yes
+from segrelay.ops.terminal.tables import number_columns, text_columns
+from segrelay.producer.publish import Publisher
+from segrelay.producer.sync.run import CERTAIN, Phase, Run
+from segrelay.producer.sync.step import Syncing, confirm, syncing_for
+from segrelay.producer.sync.store import SyncStore
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.problems import did_you_mean
+from segrelay.worker.contract.settings.values import format_duration
+from segrelay.worker.contract.words import NAME_PATTERN
+from segrelay.worker.errors import OperationsMustAct, UsageWrong
+
+app = typer.Typer()
+
+_LOOK_SECONDS: Final = 0.2
+_LOCK_SECONDS: Final = 30.0
+"""Seconds to wait for a sync's lock; a step of a worker has ended by then."""
+
+_SILENT: Final = structlog.wrap_logger(
+    None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
+)
+"""A logger that prints nothing: the terminal shows a line for each step already."""
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a table [sync.NAME].")]
+MaybeName = Annotated[
+    str, typer.Argument(metavar="[NAME]", help="The name of a table [sync.NAME].")
+]
+
+
+@app.command("list")
+def list_syncs(*, as_json: Json = False) -> None:
+    """List the configured syncs, and what each of them does now."""
+    with opened() as (settings, client):
+        rows = [_document(settings, client, name) for name in settings.sync]
+    if as_json:
+        print_json(rows)
+        return
+    table(
+        ("name", "audience", "source", "every", *number_columns("members"), *text_columns("state")),
+        [
+            (row["name"], row["audience"], row["source"], row["every"], row["members"], row["line"])
+            for row in rows
+        ],
+    )
+
+
+@app.command()
+def status(name: MaybeName = "", *, as_json: Json = False) -> None:
+    """Show how far a sync has come, and what its last run found; without a name, of all."""
+    with opened() as (settings, client):
+        names = [_known(settings, name)] if name else list(settings.sync)
+        rows = [_document(settings, client, each) for each in names]
+    lines = (line for row in rows for line in _lines(row))
+    print_result(rows[0] if name else rows, *lines, as_json=as_json)
+
+
+@app.command()
+def run(name: Name, *, as_json: Json = False) -> None:
+    """Do a run now, in this terminal, to its end.
+
+    It compares with the ledger, too: "repaired" counts people whose webhook got lost. If a run is
+    under way, it is taken up where it stands; workers may do some of its steps. Exits
+    with 1 if the run could not tell who has left: the message says why.
+    """
+    with interrupted_once(), opened() as (settings, client):
+        _known(settings, name)
+        syncing = syncing_for(client, settings, name, Publisher(client, settings))
+        syncing = replace(syncing, log=_SILENT)
+        result = _run(syncing)
+        row = _document(settings, client, name)
+    print_result(row, *_lines(row), as_json=as_json)
+    if result.phase is Phase.CONFIRM or result.last.get("outcome") not in CERTAIN:
+        raise typer.Exit(1)
+
+
+@app.command("confirm")
+def confirm_exits(name: Name, *, reason: Reason = "", as_json: Json = False) -> None:
+    """Confirm that the missing members have really left, so that their exits are published.
+
+    Each of them is looked up once more: who is still in the audience stays.
+    """
+    with opened() as (settings, client):
+        _known(settings, name)
+        book = SyncStore(client, name, settings.redis.numbering)
+
+        def follow(doing: Doing) -> int:
+            with _locked(book) as found:
+                doing.count = confirm(book, found)
+            return doing.count
+
+        gone = perform(client, act_of("sync confirm", name, reason=reason), follow)
+    told = f"Up to {gone:,} exits of sync '{name}' will be published; a worker goes on with it."
+    print_result({"name": name, "confirmed": gone}, told, as_json=as_json)
+
+
+@app.command()
+def reset(name: Name, *, yes: Yes = False, reason: Reason = "", as_json: Json = False) -> None:
+    """Forget the members of a sync: its next run is a first one, and reports every member again.
+
+    Nothing is published by it. What the ledger knows to be at the destination is not sent again.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise UsageWrong(f"A sync's name has only a to z, 0 to 9 and -; '{name}' has others.")
+    with opened() as (settings, client):
+        book = SyncStore(client, name, settings.redis.numbering)
+        destinations = list(dict.fromkeys([*settings.destinations, *book.peek().destinations]))
+        members = max((book.count(each) for each in destinations), default=0)
+        if not members and name not in settings.sync:
+            raise UsageWrong(_unknown(settings, name))
+        confirmed(f"Forget the {members:,} members that sync '{name}' knows?", yes=yes)
+
+        def forget(doing: Doing) -> None:
+            with _locked(book):
+                book.forget(destinations)
+            doing.count = members
+
+        perform(client, act_of("sync reset", name, reason=reason), forget)
+    document = {"name": name, "forgotten": members}
+    print_result(document, f"{members:,} members are forgotten.", as_json=as_json)
+
+
+def _run(syncing: Syncing) -> Run:
+    forced = True
+    told = ""
+    while True:
+        step = syncing.step(forced=forced)
+        if step.line != told:
+            mention(f"{syncing.book.name}: {step.line}")
+            told = step.line
+        if step.taken:
+            forced = False
+            if not (step.more or step.wait_seconds):
+                return syncing.book.peek()
+        time.sleep(step.wait_seconds if step.taken else _LOOK_SECONDS)
+
+
+@contextmanager
+def _locked(book: SyncStore) -> Iterator[Run]:
+    """Hold the lock of a sync; a step in progress is waited for."""
+    taken = awaited(book.take, _LOCK_SECONDS, _LOOK_SECONDS)
+    if not taken:
+        raise OperationsMustAct(
+            f"A step of sync '{book.name}' has been under way for long; try again."
+        )
+    try:
+        yield taken[0]
+    except UsageWrong:
+        book.save(taken[0], ends=True)
+        raise
+
+
+def _known(settings: Settings, name: str) -> str:
+    if name not in settings.sync:
+        raise UsageWrong(_unknown(settings, name))
+    return name
+
+
+def _unknown(settings: Settings, name: str) -> str:
+    hint = did_you_mean(name, settings.sync) or "the configuration names none"
+    return f"There is no [sync.{name}]: {hint}."
+
+
+def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
+    schedule = settings.sync[name]
+    book = SyncStore(client, name, settings.redis.numbering)
+    state = book.peek()
+    return {
+        "name": name,
+        "audience": schedule.audience,
+        "source": schedule.source,
+        "every": format_duration(schedule.every_seconds),
+        "phase": state.phase.value,
+        "line": state.line() if state.number else "has never run",
+        "members": max((book.count(each) for each in state.destinations), default=0),
+        "next_run": shown_ms(state.next_ms) if state.next_ms else None,
+        "doubt": state.doubt or None,
+        "problem": state.problem or None,
+        "failures": state.failures,
+        "run": state.results() if state.number else None,
+        "last": state.last or None,
+    }
+
+
+def _lines(row: dict[str, Any]) -> Iterator[str]:
+    yield f"{row['name']}: {row['line']}"
+    yield f"  audience '{row['audience']}' from {row['source']}, every {row['every']}"
+    yield f"  {row['members']:,} members are known"
+    last = row["last"]
+    if last:
+        counts = ", ".join(
+            f"{last.get(kind, 0):,} {kind}"
+            for kind in ("rows", "entered", "changed", "left", "stayed", "repaired")
+        )
+        yield f"  last run: {last['outcome']}, scan of {shown_us(last['at_us'])}, {counts}"
+        if last["restarts"]:
+            yield (
+                f"  the scan began anew {last['restarts']:,} times: its file was written to, or its"
+                " pages were no longer known"
+            )
+        if last["unplaced"]:
+            yield f"  {last['unplaced']:,} rows have no identity: `segrelay quarantine list`"
+    if row["next_run"]:
+        yield f"  next run: {row['next_run']}"
+    if row["problem"]:
+        yield f"  problem: {row['problem']}"

@@ -1,1 +1,0 @@
-"""The checks of `template check`, and corrections of damaged templates."""

@@ -1,0 +1,278 @@
+"""The events that a template is tried on, from a file, dead letters, or waiting deliveries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nlargest
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from redis import Redis
+
+from segrelay.ops.dead_letters.reading import Filter, find_dead_letters, place_of
+from segrelay.ops.dead_letters.replay import candidate_of as candidate_of_dead_letter
+from segrelay.ops.state.opened import opened
+from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.person import person_named
+from segrelay.ops.state.waiting import Choice, WaitingEntry, find_streams, read_entries
+from segrelay.ops.templates.workspace import Workspace
+from segrelay.ops.terminal.console import read_json_values
+from segrelay.producer.events.payloads import ReadingRules, Refused, ResolveAudience, events_of
+from segrelay.producer.publishing.drafting import export
+from segrelay.worker.checks.preview import (
+    Candidate,
+    Previewed,
+    preview_rendering,
+    preview_template,
+)
+from segrelay.worker.checks.samples import entry_of, load_profiles
+from segrelay.worker.contract.events import Event, decode_profile, header_of
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.settings import Settings, Trigger
+from segrelay.worker.errors import UsageWrong
+
+
+def preview_named(
+    workspace: Workspace, template: str, what: str, trigger: str, given: Mapping[str, Any] | None
+) -> list[Previewed]:
+    """Render the named events, and shape them if a trigger is known.
+
+    Args:
+        workspace: The folder of the templates, with its configuration.
+        template: The path below that folder.
+        what: A file, the id of a dead letter, or the identity of a person.
+        trigger: A trigger's name; "" = the one that uses the template, by the event's direction.
+        given: Settings instead of the trigger's; with them nothing is shaped.
+    """
+    if workspace.settings is None or (given is not None and not trigger):
+        return _rendered(workspace, template, Path(what), given or {})
+    chosen = [workspace.trigger(trigger)] if trigger else workspace.triggers(template)
+    if Path(what).is_file():
+        return _of_file(workspace, template, Path(what), chosen)
+    return _of_redis(workspace, template, what, chosen)
+
+
+def _rendered(
+    workspace: Workspace, template: str, path: Path, given: Mapping[str, Any]
+) -> list[Previewed]:
+    profiles = load_profiles(path)
+    named = [(f"event {n}", orjson.dumps(one)) for n, one in enumerate(profiles, 1)]
+    return preview_rendering(workspace.folder, template, named, given)
+
+
+def _of_file(
+    workspace: Workspace, template: str, path: Path, chosen: list[Trigger]
+) -> list[Previewed]:
+    assert workspace.settings is not None
+    ways = {entry_of(profile).get("event") for profile in load_profiles(path)}
+    fitting = {one.on: one for one in reversed(chosen) if one.on in ways}
+    if not fitting:
+        if len(chosen) == 1:
+            from_file(path, chosen[0], workspace.settings, now_us=_now_us())
+        return _rendered(workspace, template, path, {})
+    outcomes: list[Previewed] = []
+    for one in fitting.values():
+        found = from_file(path, one, workspace.settings, now_us=_now_us())
+        outcomes += preview_template(
+            found, one, workspace.settings, template=template, now_us=_now_us()
+        )
+    return outcomes
+
+
+def _of_redis(
+    workspace: Workspace, template: str, what: str, chosen: list[Trigger]
+) -> list[Previewed]:
+    if "/" in what or what.endswith((".json", ".ndjson")):
+        raise UsageWrong(f"{what}: can't be read (No such file or directory).")
+    with opened() as (settings, client):
+        found = (
+            [of_dead_letter(client, settings, what)]
+            if place_of(what)
+            else of_person(client, settings, what)
+        )
+    outcomes: list[Previewed] = []
+    for candidate in found:
+        one = _trigger_for(candidate, workspace, chosen)
+        outcomes += preview_template(
+            [candidate], one, settings, template=template, now_us=_now_us()
+        )
+    return outcomes
+
+
+def _trigger_for(candidate: Candidate, workspace: Workspace, chosen: list[Trigger]) -> Trigger:
+    """Return the trigger for an event from Redis: its own, or the one that was named."""
+    assert workspace.settings is not None
+    own = workspace.settings.triggers.get(candidate.trigger)
+    if own is not None and (not chosen or own in chosen):
+        return own
+    if chosen:
+        return chosen[0]
+    raise UsageWrong(
+        f"The event is one of {candidate.trigger}, which the configuration does not have; name"
+        " another by --trigger."
+    )
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000
+
+
+MOST: Final = 10_000
+"""Largest number of events that a comparison reads of each kind: dead letters, and waiting ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class WantedEvents:
+    """A choice of events of one trigger."""
+
+    dead_letters: bool = False
+    waiting: bool = False
+    recent: int = 0
+
+    @property
+    def is_any(self) -> bool:
+        """Say whether any events from Redis are chosen."""
+        return self.dead_letters or self.waiting or self.recent > 0
+
+
+def from_file(path: Path, trigger: Trigger, settings: Settings, *, now_us: int) -> list[Candidate]:
+    """Return the events of a file that have a trigger's direction."""
+    return from_payload(path, read_json_values(path), trigger, settings, now_us=now_us)
+
+
+def from_payload(
+    source: object, payload: Any, trigger: Trigger, settings: Settings, *, now_us: int
+) -> list[Candidate]:
+    """Return the events of a payload that have a trigger's direction.
+
+    Messages name the source of the payload.
+    """
+    events = events_for(source, payload, trigger, settings, now_us=now_us)
+    return [
+        candidate_of(one, trigger, settings, name=f"event {number}", now_us=now_us)
+        for number, one in enumerate(events, 1)
+    ]
+
+
+def of_dead_letter(client: Redis, settings: Settings, dead_letter_id: str) -> Candidate:
+    """Return the event of a dead letter."""
+    places = all_partitions(client, settings)
+    dead_letters = list(find_dead_letters(client, places, Filter(frozenset({dead_letter_id}))))
+    if not dead_letters:
+        raise UsageWrong(
+            f"There is no dead letter {dead_letter_id}; `segrelay dlq list` shows all."
+        )
+    candidate = candidate_of_dead_letter(dead_letters[0])
+    if candidate is None:
+        raise UsageWrong(f"The entry of the letter {dead_letter_id} can't be read by this version.")
+    return candidate
+
+
+def of_person(client: Redis, settings: Settings, text: str) -> list[Candidate]:
+    """Return the events that wait for a person, named by the identity."""
+    person = person_named(text, settings, learn_numbering(client, settings))
+    places = [one for one in all_partitions(client, settings) if one.partition == person.partition]
+    found = [
+        candidate
+        for stream in find_streams(client, places)
+        for entry in read_entries(client, stream)
+        if entry.header
+        and entry.header.digest == person.digest
+        and (candidate := _of_entry(entry)) is not None
+    ]
+    if not found:
+        raise UsageWrong(f"{text} is no file, no dead letter, and nobody of whom something waits.")
+    return found
+
+
+def _of_entry(entry: WaitingEntry) -> Candidate | None:
+    if entry.header is None:
+        return None
+    profile = decode_profile(entry.profile)
+    name = f"{entry.stream.lane} {entry.entry_id}"
+    return Candidate(name, entry.stream.trigger, entry.header, profile)
+
+
+def kept(
+    client: Redis, settings: Settings, trigger: Trigger, wanted: WantedEvents
+) -> list[Candidate]:
+    """Return the events of a trigger that Redis holds.
+
+    What was delivered is no longer there: `recent` are the newest of what waits and what is dead.
+    """
+    places = all_partitions(client, settings, [trigger.destination])
+    found: list[Candidate] = []
+    if wanted.dead_letters or wanted.recent:
+        found += islice(_dead_letters(client, places, trigger), MOST)
+    if wanted.waiting or wanted.recent:
+        found += islice(_waiting(client, places, trigger), MOST)
+    if wanted.recent:
+        return nlargest(wanted.recent, found, key=lambda one: one.header.accepted_ms)
+    return found
+
+
+def _dead_letters(client: Redis, places: Sequence[Any], trigger: Trigger) -> Iterator[Candidate]:
+    for dead_letter in find_dead_letters(client, places, Filter(trigger=trigger.name)):
+        candidate = candidate_of_dead_letter(dead_letter)
+        if candidate is not None:
+            yield candidate
+
+
+def _waiting(client: Redis, places: Sequence[Any], trigger: Trigger) -> Iterator[Candidate]:
+    for stream in find_streams(client, places, Choice(trigger=trigger.name)):
+        for entry in read_entries(client, stream):
+            candidate = _of_entry(entry)
+            if candidate is not None:
+                yield candidate
+
+
+def slug_or_id(audience_id: str, slug: str) -> str:
+    """Return the name of an audience without asking Redis for the slug of an id."""
+    return slug or audience_id
+
+
+def events_for(
+    source: object,
+    payload: Any,
+    trigger: Trigger,
+    settings: Settings,
+    *,
+    now_us: int,
+    resolve_audience: ResolveAudience = slug_or_id,
+) -> list[Event]:
+    """Return the events of a payload that have the direction of a trigger; there is at least one.
+
+    Messages name the source of the payload.
+    """
+    reading = ReadingRules(
+        now_us,
+        now_us,
+        settings.delivery.identity,
+        resolve_audience,
+        state=False,
+        skip_hook=bool(trigger.skip_hook),
+    )
+    found = list(events_of(payload, reading))
+    events = [one for one in found if isinstance(one, Event)]
+    fitting = [event for event in events if event.direction == trigger.on]
+    if fitting:
+        return fitting
+    refused = next((one for one in found if isinstance(one, Refused)), None)
+    if refused and not events:
+        raise UsageWrong(f"{source}: {refused.reason.value}: {refused.message}")
+    raise UsageWrong(f"{source}: holds no {trigger.on} event, which {trigger.name} is for.")
+
+
+def candidate_of(
+    event: Event, trigger: Trigger, settings: Settings, *, name: str = "", now_us: int
+) -> Candidate:
+    """Return the delivery that a trigger would make of an event, to be rehearsed."""
+    fields = trigger.export_fields
+    identity = settings.delivery.identity
+    packed, _ = export(event.profile, fields, identity)
+    header = header_of(event, accepted_ms=now_us // 1000)
+    return Candidate(name, trigger.name, header, decode_profile(packed))

@@ -1,0 +1,346 @@
+r"""Finds unknown fields of profiles in templates, and wrong calls of the shipped libraries.
+
+Corrects templates that Markdown, or a shell's `echo`, damaged when they were copied.
+
+Three kinds: a backslash before a sign that Jsonnet does not escape (`\[`, `\_uid`), the words
+`echo '` around the whole, and a bracket that the page lost. The first two are certain. The last is
+tried only where the file does not parse without it, and only kept if it parses with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from segrelay.jsonnet.files import Bundle, SourceFile, is_library, shown
+from segrelay.jsonnet.syntax import tree
+from segrelay.jsonnet.syntax.parser import parse
+from segrelay.jsonnet.syntax.scopes import children
+from segrelay.jsonnet.syntax.tokens import SyntaxWrong, place
+from segrelay.jsonnet.syntax.tree import room
+from segrelay.ops.templates.library import LIBRARIES, members
+from segrelay.worker.checks.samples import Finding
+
+_ASKING: Final = frozenset({"get", "has"})
+_ALWAYS: Final = frozenset({"segment_events", "payload_id", "_id", "_uid", "_segments"})
+"""Fields that every payload of Lytics may have, even if no sample has them."""
+_NEAR: Final = 0.75
+_TYPO: Final = 2
+_OURS: Final = "lib/"
+_ELSEWHERE: Final = "look whether Lytics sends it under another name."
+
+
+def tree_of(file: SourceFile) -> tree.Node | None:
+    """Return the syntax tree of a file; None if it does not parse."""
+    try:
+        return parse(file.text)
+    except SyntaxWrong:
+        return None
+
+
+def _own_files(bundle: Bundle) -> list[SourceFile]:
+    """Return the template and the files that it imports, without those of the shipped library."""
+    files = [file for file in bundle.files.values() if file.is_code]
+    return [file for file in files if not shown(file.name).startswith(_OURS)]
+
+
+def asked_for(bundle: Bundle) -> Iterator[tuple[str, str, int, int]]:
+    """Yield the name, file, line and column of each field of a profile that is read."""
+    for file in _own_files(bundle):
+        yield from _asked_of(file)
+
+
+def _asked_of(file: SourceFile) -> Iterator[tuple[str, str, int, int]]:
+    root = tree_of(file)
+    if root is None:
+        return
+    with room():
+        nodes = list(walked(root))
+    binds = (b for node in nodes if isinstance(node, tree.Local | tree.Object) for b in node.binds)
+    known = {bind.name for bind in binds if _is_library_import(bind.value)}
+    for node in nodes:
+        name = _asked(node, known)
+        if name is not None:
+            line, column = place(file.text, name.at)
+            yield str(name.value), shown(file.name), line, column
+
+
+def walked(node: tree.Node) -> Iterator[tree.Node]:
+    """Yield an expression and all its parts."""
+    yield node
+    for child, _, _ in children(node):
+        yield from walked(child)
+
+
+def _is_library_import(node: tree.Node) -> bool:
+    return isinstance(node, tree.Import) and is_library(node.path)
+
+
+def _asked(node: tree.Node, known: Collection[str]) -> tree.Constant | None:
+    match node:
+        case tree.Call(
+            target=tree.Index(target=source, key=tree.Constant(value=str(function))),
+            arguments=(tree.Constant(value=str()) as name, *rest),
+        ) if function in _ASKING and not (function == "has" and rest):
+            is_ours = isinstance(source, tree.Name) and source.name in known
+            return name if is_ours or _is_library_import(source) else None
+    return None
+
+
+def unknown_fields(
+    bundle: Bundle, profiles: Iterable[Mapping[str, Any]], seen: Collection[str]
+) -> Iterator[Finding]:
+    """Yield a finding for each field that no sample and no recent profile has.
+
+    Args:
+        bundle: The template.
+        profiles: The profiles of the samples.
+        seen: Names of the fields of profiles that were seen; none = nothing is known of them. Then
+            only a field that looks like another one mistyped is named: samples are small.
+    """
+    known = _ALWAYS.union(seen, *profiles)
+    told: set[str] = set()
+    for name, file, line, column in asked_for(bundle):
+        if name in known or name in told:
+            continue
+        told.add(name)
+        near = next(iter(get_close_matches(name, known, 1, _NEAR)), "")
+        hint = f"did you mean {near}?" if near else _ELSEWHERE
+        if seen or (near and _is_typo(name, near)):
+            said = f"no sample and no profile that was seen lately has the field {name}; {hint}"
+            yield Finding("warning", said, "", file, line, column)
+
+
+def _is_typo(name: str, other: str) -> bool:
+    """Say whether the edit distance of two names is at most two letters."""
+    row = list(range(len(other) + 1))
+    for at, dead_letter in enumerate(name, 1):
+        following = [at]
+        for place_, theirs in enumerate(other):
+            changed = row[place_] + (dead_letter != theirs)
+            following.append(min(changed, row[place_ + 1] + 1, following[place_] + 1))
+        row = following
+    return row[-1] <= _TYPO
+
+
+_INSIDER: Final = "insider.libsonnet"
+_VALUES: Final = "values.libsonnet"
+_NO_FIELD: Final = frozenset({"eventName", "omitEmpty"})
+"""Functions of insider.libsonnet that take a value; the others take the name of a field."""
+
+_Libraries = Mapping[str, str]
+"""The names of libraries by the variables that hold them."""
+
+
+@cache
+def _members() -> dict[str, tuple[str, ...]]:
+    return {one.imports: tuple(each.name for each in members(one)) for one in LIBRARIES}
+
+
+def wrong_calls(bundle: Bundle) -> Iterator[Finding]:
+    """Yield a finding for each unknown member or wrong argument of a shipped library."""
+    for file in _own_files(bundle):
+        root = tree_of(file)
+        if root is not None:
+            with room():
+                yield from list(_walked(root, {}, file))
+
+
+def _walked(node: tree.Node, known: _Libraries, file: SourceFile) -> Iterator[Finding]:
+    yield from _member(node, known, file)
+    yield from _value_for_a_name(node, known, file)
+    own = _bound_here(node, known, file)
+    for child, bound, _ in children(node):
+        inner = {name: library for name, library in known.items() if name not in bound}
+        inner |= {name: library for name, library in own.items() if name in bound}
+        yield from _walked(child, inner, file)
+
+
+def _bound_here(node: tree.Node, known: _Libraries, file: SourceFile) -> dict[str, str]:
+    binds = node.binds if isinstance(node, tree.Local | tree.Object) else ()
+    found = {bind.name: _library(bind.value, known, file) for bind in binds}
+    return {name: library for name, library in found.items() if library}
+
+
+def _library(node: tree.Node, known: _Libraries, file: SourceFile) -> str:
+    """Return the name of the shipped library that an expression stands for; "" = none."""
+    match node:
+        case tree.Name(name=name):
+            return known.get(name, "")
+        case tree.Import(word="import"):
+            target = next((to for each, to in file.imports if each.at == node.at), "")
+            name = shown(target).removeprefix(_OURS)
+            return name if shown(target).startswith(_OURS) and name in _members() else ""
+    return ""
+
+
+def _member(node: tree.Node, known: _Libraries, file: SourceFile) -> Iterator[Finding]:
+    if not (isinstance(node, tree.Index) and isinstance(node.key, tree.Constant)):
+        return
+    library, name = _library(node.target, known, file), str(node.key.value)
+    if not library or name in _members()[library]:
+        return
+    near = next(iter(get_close_matches(name, _members()[library], 1)), "")
+    hint = f"did you mean {near}?" if near else f"it has {', '.join(_members()[library])}."
+    yield _call_finding(f"{library} has no {name}; {hint}", node.key.at, file)
+
+
+def _value_for_a_name(node: tree.Node, known: _Libraries, file: SourceFile) -> Iterator[Finding]:
+    match node:
+        case tree.Call(
+            target=tree.Index(target=target, key=tree.Constant(value=str(name))),
+            arguments=(tree.Call(arguments=(tree.Constant(value=str(field)), *_)) as given, *_),
+        ) if (
+            _library(target, known, file) == _INSIDER
+            and name in _members()[_VALUES]
+            and name not in _NO_FIELD
+            and _gets_a_field(given, known, file)
+        ):
+            said = (
+                f"{name} of {_INSIDER} takes the name of a field, not its value; write"
+                f' {name}("{field}"), or take {name} of {_VALUES}.'
+            )
+            yield _call_finding(said, _start(given), file)
+
+
+def _gets_a_field(node: tree.Call, known: _Libraries, file: SourceFile) -> bool:
+    match node.target:
+        case tree.Index(target=source, key=tree.Constant(value="get")):
+            return bool(_library(source, known, file))
+    return False
+
+
+def _start(node: tree.Node) -> int:
+    while isinstance(node, tree.Call | tree.Index):
+        node = node.target
+    return node.at
+
+
+def _call_finding(message: str, at: int, file: SourceFile) -> Finding:
+    line, column = place(file.text, at)
+    return Finding("error", message, "", shown(file.name), line, column)
+
+
+_ECHO: Final = re.compile(r"\A\s*(?:\$ )?echo\s+'(?P<inner>.*)'\s*(?:[>|].*)?\Z", re.DOTALL)
+_SHELL_QUOTE: Final = "'\\''"
+_ESCAPED: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\([\[\]{}()_*#<>+.!|`~=&-])")
+_CLOSING: Final = "]})"
+_ENTITIES: Final = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">", "&#39;": "'"}
+_CURLED: Final = dict.fromkeys("\u201c\u201d", '"') | dict.fromkeys("\u2018\u2019", "'")
+_MOST_BRACKETS: Final = 4
+"""Largest number of brackets that are inserted or removed; copying does not damage more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """One correction of a template."""
+
+    line: int
+    column: int
+    what: str
+    instead: str
+
+    @property
+    def in_words(self) -> str:
+        """Return the correction in words."""
+        if not self.instead:
+            return f"{self.what} is taken out"
+        return f"{self.instead} is put in" if not self.what else f"{self.what} → {self.instead}"
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """A template's text without the damage.
+
+    Args:
+        problem: The reason why it still does not parse; "" = it does.
+    """
+
+    text: str
+    corrections: tuple[Correction, ...]
+    problem: str = ""
+    line: int = 0
+    column: int = 0
+
+
+def corrected(text: str) -> Corrected:
+    """Return a template's text without the damage, and the corrections."""
+    inner, corrections = _without_echo(text)
+    found, more = _without_escapes(inner)
+    wrong = _wrong(found)
+    if wrong is not None:
+        balanced = _balanced(found)
+        if balanced is not None:
+            return Corrected(balanced[0], (*corrections, *more, *balanced[1]))
+        line, column = place(found, wrong.at)
+        return Corrected(found, (*corrections, *more), wrong.message, line, column)
+    return Corrected(found, (*corrections, *more))
+
+
+def copy_of(path: Path) -> Path:
+    """Return the path of the corrected copy of a template, beside it."""
+    return path.with_name(f"{path.stem}.fixed{path.suffix}")
+
+
+def _without_echo(text: str) -> tuple[str, list[Correction]]:
+    match = _ECHO.match(text)
+    if match is None:
+        return text, []
+    line, column = place(text, text.index("echo"))
+    inner = match["inner"].replace(_SHELL_QUOTE, "'")
+    return inner + "\n", [Correction(line, column, "echo '…'", "")]
+
+
+def _without_escapes(text: str) -> tuple[str, list[Correction]]:
+    corrections = []
+    for match in _ESCAPED.finditer(text):
+        line, column = place(text, match.start(2) - 1)
+        corrections.append(Correction(line, column, f"\\{match[2]}", match[2]))
+    found = _ESCAPED.sub(r"\1\2", text)
+    if _wrong(found) is None:
+        return found, corrections
+    for wrong, right in (_ENTITIES | _CURLED).items():
+        if wrong in found:
+            line, column = place(found, found.index(wrong))
+            corrections.append(Correction(line, column, wrong, right))
+            found = found.replace(wrong, right)
+    return found, corrections
+
+
+def _wrong(text: str) -> SyntaxWrong | None:
+    try:
+        parse(text)
+    except SyntaxWrong as wrong:
+        return wrong
+    return None
+
+
+def _balanced(text: str) -> tuple[str, list[Correction]] | None:
+    """Insert or remove brackets where parsing fails; None if that does not help."""
+    waiting: list[tuple[str, list[Correction]]] = [(text, [])]
+    for _ in range(_MOST_BRACKETS):
+        following: list[tuple[str, list[Correction]]] = []
+        for each, corrections in waiting:
+            for candidate, correction in _bracket_tried(each):
+                if _wrong(candidate) is None:
+                    return candidate, [*corrections, correction]
+                following.append((candidate, [*corrections, correction]))
+        waiting = following
+    return None
+
+
+def _bracket_tried(text: str) -> Iterator[tuple[str, Correction]]:
+    wrong = _wrong(text)
+    if wrong is None:
+        return
+    at = wrong.at
+    line, column = place(text, min(at, max(0, len(text) - 1)))
+    for bracket in "}])":
+        yield text[:at] + bracket + text[at:], Correction(line, column, "", bracket)
+    if text[at : at + 1] and text[at] in _CLOSING:
+        yield text[:at] + text[at + 1 :], Correction(line, column, text[at], "")

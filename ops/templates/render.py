@@ -1,0 +1,331 @@
+"""`segrelay template render` and `watch`: render events with a template.
+
+The changes that shaping made to a rendered body, with the reasons.
+"""
+
+from __future__ import annotations
+
+import json as json_text
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from segrelay.jsonnet.rendered import Killed, TemplateFailed
+from segrelay.ops.templates.events import preview_named
+from segrelay.ops.templates.workspace import (
+    Folder,
+    Given,
+    TemplateArgument,
+    TriggerName,
+    Workspace,
+    full_name,
+    workspace_of,
+)
+from segrelay.ops.terminal.console import mention, print_json, say
+from segrelay.ops.terminal.options import Json, object_of
+from segrelay.worker.checks.preview import Previewed
+from segrelay.worker.destinations.normalise import is_empty
+from segrelay.worker.errors import SegrelayError, TemplateBroken
+
+_INDEX: Final = re.compile(r"\[\d+\]")
+_PERSON: Final = re.compile(r"^users\[\]\.")
+
+_RULES: Final[Sequence[tuple[str, str]]] = (
+    (r"identifiers\.email|attributes\.email", "an email is needed: something@example.com"),
+    (
+        r"(identifiers|attributes)\.phone_number",
+        "a phone number that exists is needed, as +14155550123, or one of delivery.phone_region",
+    ),
+    (r"identifiers\..*", "identifiers that many people share (0, 1, null, anonymous) are blocked"),
+    (r"attributes\..*_optin", "an opt-in is true or false; t, f, yes, no, 1 and 0 are understood"),
+    (r"attributes\.age", "an age is a number from 0 to 150"),
+    (r"attributes\.birthday", "a birthday is a date, or a time in RFC 3339"),
+    (r"attributes\.language", "a language is one of ISO 639, as en_US"),
+    (r"attributes\.country", "a country is one of ISO 3166, as US"),
+    (r"attributes\.(static_segment_id|list_id)", "contact lists are numbers"),
+    (
+        r"attributes\.(?!custom)\w+",
+        "it is none of Insider's own attributes; attributes of yours stand under custom",
+    ),
+    (r"events\.event_name", "the name of an event begins with a to z or 0 to 9, then also . _ -"),
+    (r"events\.timestamp", "the time of an event is in RFC 3339"),
+    (r"events.*", "Insider takes event_name, timestamp and event_params of an event"),
+    (r"(custom\.)?(partial|whole)", "it names attributes as Insider's attribute/delete takes them"),
+)
+_CHANGES: Final[Sequence[tuple[str, str]]] = (
+    (r"phone_number", "phone numbers are sent in E.164"),
+    (r"_optin", "opt-ins are sent as true or false"),
+    (r"timestamp|birthday", "times are sent in RFC 3339, in UTC, ending in Z"),
+    (r"language", "languages are sent as en_US"),
+    (r"country", "countries are sent as two capital letters"),
+    (r"email", "emails are sent without spaces, in lower case"),
+    (r"age", "ages are sent as numbers"),
+    (r"event_name", "names of events are sent in lower case"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A field that is sent otherwise than rendered, or not at all.
+
+    Args:
+        path: The path in the body, such as `users[0].attributes.age`.
+    """
+
+    path: str
+    did: Literal["left out", "changed", "added"]
+    why: str
+    before: Any = None
+    after: Any = None
+
+
+def document_of(one: Previewed) -> dict[str, Any]:
+    """Return the result for an event as commands print it with `--json`."""
+    base: dict[str, Any] = {"event": one.name, "outcome": one.rendering}
+    if one.rendering == "skipped":
+        return base | {"reason": one.reason, "message": one.message}
+    if one.rendering == "failed":
+        place = one.result if isinstance(one.result, TemplateFailed) else TemplateFailed("", "", 0)
+        return base | {"message": one.message, "file": place.file, "line": place.line}
+    if one.shaping is None:
+        return base | {"body": one.body}
+    return base | {
+        "body": one.body,
+        "sent": one.sent,
+        **one.target,
+        "reason": one.reason,
+        "message": one.message,
+        "changes": [asdict(each) for each in changes_of_previewed(one)],
+    }
+
+
+def changes_of_previewed(one: Previewed) -> list[Change]:
+    """Return the changes that shaping made to an event; none if nothing changed or is sent."""
+    if one.shaped is None or one.shaped.users == (one.body,):
+        return []
+    return changes_of(one.body, one.sent, one.shaped.dropped)
+
+
+def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:
+    """Compare a rendered body with the body that would be sent.
+
+    `dropped` names what shaping found to be wrong.
+    """
+    before, after = dict(leaves(body)), dict(leaves(sent))
+    gone = [
+        Change(path, "left out", _why_gone(path, value, dropped), value)
+        for path, value in before.items()
+        if path not in after
+    ]
+    other = [
+        Change(path, "changed", _why_changed(path), before[path], value)
+        for path, value in after.items()
+        if path in before and not are_equal(before[path], value)
+    ]
+    more = [
+        Change(path, "added", "shaping puts it in", None, value)
+        for path, value in after.items()
+        if path not in before
+    ]
+    return gone + other + more
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield path and value of each scalar, empty list and empty object."""
+    if isinstance(value, Mapping) and value:
+        for key, part in value.items():
+            yield from leaves(part, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and value:
+        for index, part in enumerate(value):
+            yield from leaves(part, f"{path}[{index}]")
+    else:
+        yield path, value
+
+
+def field_of(path: str) -> str:
+    """Return a path without the positions in lists, which is the same for every person."""
+    return _INDEX.sub("[]", path)
+
+
+def are_equal(one: Any, other: Any) -> bool:
+    """Say whether two values of JSON are equal and of one type."""
+    return type(one) is type(other) and bool(one == other)
+
+
+def _why_gone(path: str, value: Any, dropped: Sequence[str]) -> str:
+    if is_empty(value):
+        return "it is empty: what is not known is not sent"
+    name = _INDEX.sub("", _PERSON.sub("", field_of(path)))
+    wrong = next((each for each in dropped if name == each or name.startswith(f"{each}.")), "")
+    if not wrong:
+        if "too_old" in dropped and name.startswith("events"):
+            return "Insider does not write events that are so old"
+        return "nothing of what it belongs to is sent"
+    return next((why for pattern, why in _RULES if re.fullmatch(pattern, wrong)), "it is not valid")
+
+
+def _why_changed(path: str) -> str:
+    return next((why for part, why in _CHANGES if re.search(part, path)), "its form is corrected")
+
+
+_LOOK_SECONDS: Final = 0.2
+_CLEAR: Final = "\x1b[2J\x1b[H"
+_GAP: Final = 3
+_NARROWEST: Final = 60
+_What = Annotated[
+    str,
+    typer.Argument(
+        help="A payload or an array of them, a dead letter's id, or whose event waits.",
+        metavar="FILE",
+    ),
+]
+
+
+def render(
+    template: TemplateArgument,
+    file: _What,
+    *,
+    trigger: TriggerName = "",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what is sent beside it, and why they differ.")
+    ] = False,
+    templates: Folder = None,
+    settings: Given = "",
+    json: Json = False,
+) -> None:
+    """Print what a template makes of each segment event of a payload.
+
+    FILE may also be the id of a dead letter, or the identity of a person of whom something waits,
+    such as ann@example.com. The exit code is 2 if the template fails for one.
+    """
+    workspace = workspace_of(templates)
+    name = full_name(template)
+    outcomes = preview_named(
+        workspace, name, file, trigger, object_of(settings, "--settings") if settings else None
+    )
+    _raise_if_killed(outcomes, name)
+    if json:
+        print_json([document_of(one) for one in outcomes])
+    else:
+        _tell(outcomes, explain=explain)
+    if any(one.rendering == "failed" for one in outcomes):
+        raise typer.Exit(TemplateBroken.exit_code)
+
+
+def _raise_if_killed(outcomes: Sequence[Previewed], template: str) -> None:
+    for number, one in enumerate(outcomes, 1):
+        if isinstance(one.result, Killed):
+            raise TemplateBroken(
+                f"{template}: rendering event {number} of {len(outcomes)} ends or hangs the"
+                " process.",
+                template,
+            )
+
+
+def _tell(outcomes: Sequence[Previewed], *, explain: bool) -> None:
+    for one in outcomes:
+        if one.rendering == "rendered" and explain and one.shaping:
+            _explain(one)
+        elif one.rendering == "rendered":
+            say(_pretty(one.body))
+        else:
+            mention(in_words(one))
+
+
+def in_words(one: Previewed) -> str:
+    """Return a line that says why an event has no body: it was skipped, or failed."""
+    if one.rendering == "skipped":
+        return f"skipped: {one.message}"
+    return f"failed: {one.placed_message}"
+
+
+def _explain(one: Previewed) -> None:
+    say(f"{one.name}:")
+    if one.sent is None:
+        say(_pretty(one.body))
+        say(f"nothing is sent ({one.reason}): {one.message}")
+        return
+    for part, value in one.target.items():
+        say(f"{part}: {value if isinstance(value, str) else _pretty(value)}")
+    width = max(_NARROWEST, shutil.get_terminal_size((120, 40)).columns)
+    for line in side_by_side(_pretty(one.body), _pretty(one.sent), width):
+        say(line)
+    for change in changes_of_previewed(one):
+        say(f"  {change.path} is {change.did}: {change.why}")
+
+
+def side_by_side(left: str, right: str, width: int) -> list[str]:
+    """Return the rendered and the sent text in two columns, with equal lines side by side."""
+    half = (width - _GAP) // 2
+    lines = [f"{'rendered'.ljust(half)}   sent", f"{'-' * half}   {'-' * half}"]
+    one, other = left.splitlines(), right.splitlines()
+    for kind, a, b, c, d in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        mark = " " if kind == "equal" else "|"
+        for mine, theirs in zip_longest(one[a:b], other[c:d], fillvalue=""):
+            lines.append(f"{_cut(mine, half)} {mark} {_cut(theirs, half)}".rstrip())
+    return lines
+
+
+def _cut(line: str, width: int) -> str:
+    return line.ljust(width) if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _pretty(value: Any) -> str:
+    return json_text.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+
+
+def watch(
+    template: TemplateArgument,
+    file: _What,
+    *,
+    trigger: TriggerName = "",
+    templates: Folder = None,
+    settings: Given = "",
+) -> None:
+    """Render again at every save of a template or of FILE, until Ctrl-C."""
+    workspace = workspace_of(templates)
+    given = object_of(settings, "--settings") if settings else None
+    seen: object = None
+    try:
+        while True:
+            now = _stamps(workspace, file)
+            if now != seen:
+                seen = now
+                _show(workspace, full_name(template), file, trigger, given)
+            time.sleep(_LOOK_SECONDS)
+    except KeyboardInterrupt:
+        mention("")
+
+
+def _stamps(workspace: Workspace, file: str) -> list[tuple[str, int, int]]:
+    """Return path, time and size of each file, which change with a save."""
+    found = []
+    for path in (*sorted(workspace.folder.rglob("*sonnet")), Path(file)):
+        try:
+            state = path.stat()
+        except OSError:
+            continue
+        found.append((str(path), state.st_mtime_ns, state.st_size))
+    return found
+
+
+def _show(workspace: Workspace, template: str, file: str, trigger: str, given: Any) -> None:
+    """Render once and print the result; a problem is printed instead of the body."""
+    if sys.stdout.isatty():
+        sys.stdout.write(_CLEAR)
+    try:
+        for one in preview_named(workspace, template, file, trigger, given):
+            _tell([one], explain=True) if one.rendering == "rendered" else say(in_words(one))
+    except SegrelayError as error:
+        say(error.message)
+    say(f"-- {template}, {time.strftime('%H:%M:%S')}; Ctrl-C ends this")
+    sys.stdout.flush()

@@ -1,1 +1,0 @@
-"""Rendering events with a template, and comparing two versions of it."""

@@ -1,1 +1,0 @@
-"""The command `segrelay try`: one person's event, rehearsed or sent."""

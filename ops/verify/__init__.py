@@ -1,1 +1,0 @@
-"""The command `segrelay verify`: what Insider holds compared with the ledger."""

@@ -1,0 +1,442 @@
+"""The jobs in Redis: their phases, their readers, and the progress of their reading.
+
+A job has one reader at a time, which has claimed it. Each claim, and each word of a person, begins
+a new *epoch* of the job. What a reader publishes carries its epoch, and each partition knows the
+earliest that it still accepts: a reader that was paused, aborted or replaced is refused there by
+the script that would write its rows, however long it stood still before. The number is kept in
+each partition because a script of a partition can't look into the job's own record.
+
+The values of a job: its specification, the progress of its reading, and its phase.
+
+The reading of a job is divided into shards, one for each process that reads: block n belongs to
+shard n mod shards, and a shard publishes its blocks in their order. So the position that each
+partition keeps for a shard (see `accept.lua`) says exactly what was published, and a reader that
+was killed loses nothing and repeats nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, cast
+
+import orjson
+from redis import Redis
+
+from segrelay.producer.events.payloads import RowForm
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.sources.tables import Columns
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.connection import now_ms, redis_errors
+from segrelay.worker.contract.redis.scripts import ScriptCall, Value, run_each, run_script
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import JobHeld, PartitionsChange, UsageWrong
+
+JobPhase = Literal["reading", "canary", "paused", "read", "failed", "aborted"]
+"""The phase of a job. `canary`: the first rows are published, and the job waits until a person
+resumes it. `failed`: the source can't be read to its end. See `book` for the ways from one to
+another."""
+
+BAD_ROW_BYTES: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """The settings of a job, fixed when it starts.
+
+    Args:
+        sources: Files as they were named, `-`, or `lytics:SLUG`.
+        digests: Of the files' contents, in the same order; "" where a source can't be read twice.
+        size: Bytes of all files; 0 = not known.
+        expected_rows: How many rows the source says it has; 0 = not known.
+        triggers: The only ones that get deliveries; none = all that want the events.
+        skip_hook: The destination starts no journeys; a trigger may overrule it.
+        again: Deliver also what the ledger knows as delivered, or as already there.
+        canary: How many rows are published before a person says that it goes on; 0 = none.
+        shards: Processes that read.
+        routing: Digest of what decides which deliveries come of a row, see `routing_digest`.
+        started_at: RFC 3339.
+        block_times: How many times larger than usual its blocks are, see `blocks.block_times`.
+        attempt: How often the source was read from its beginning before, because it can't be
+            taken up where a reading stopped.
+        older_than_ledger: Accept also events that are older than what the ledger remembers.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    digests: tuple[str, ...]
+    size: int
+    membership: RowForm | None
+    columns: Columns
+    triggers: tuple[str, ...]
+    skip_hook: bool
+    again: bool
+    canary: int
+    shards: int
+    routing: str
+    started_at: str
+    expected_rows: int = 0
+    attempt: int = 0
+    block_times: int = 1
+    older_than_ledger: bool = False
+
+    @property
+    def options(self) -> PublishOptions:
+        """Return the options of `publish` for the job's rows."""
+        return PublishOptions(
+            job=self.name,
+            skip_hook=self.skip_hook,
+            triggers=self.triggers,
+            again=self.again,
+            older_than_ledger=self.older_than_ledger,
+        )
+
+    @property
+    def resumes(self) -> bool:
+        """Say whether an interrupted reading goes on where it stopped, or starts again."""
+        return all(self.digests)
+
+    def source_of(self, shard: int) -> str:
+        """Return the name of the sequence of blocks in which a shard's positions count."""
+        begin = f"{self.digests[0][:8]}{self.routing}.{len(self.sources)}"
+        return f"{begin}.{shard}.{self.shards}.{self.attempt}"
+
+    def dumps(self) -> bytes:
+        """Return the JSON text that Redis keeps."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: bytes) -> Spec:
+        """Read the specification that `dumps` wrote."""
+        found = orjson.loads(text)
+        membership, columns = found["membership"], found["columns"]
+        lists = {name: tuple(found[name]) for name in ("sources", "digests", "triggers")}
+        return cls(
+            **found
+            | lists
+            | {
+                "membership": RowForm(**membership) if membership else None,
+                "columns": Columns(
+                    **columns | {n: tuple(columns[n]) for n in ("names", "lists", "maps")}
+                ),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobTally:
+    """The numbers of rows read and published, up to one block.
+
+    Args:
+        position: Number of the last block that is published; 0 = none.
+        rows: Rows of the source.
+        events: Of them, wanted or not.
+        accepted: Deliveries.
+        unmatched: Events that no trigger wants.
+        refused: Rows and events that could not be placed.
+    """
+
+    position: int = 0
+    rows: int = 0
+    events: int = 0
+    accepted: int = 0
+    unmatched: int = 0
+    refused: int = 0
+
+    def __add__(self, other: JobTally) -> JobTally:
+        return JobTally(
+            max(self.position, other.position),
+            self.rows + other.rows,
+            self.events + other.events,
+            self.accepted + other.accepted,
+            self.unmatched + other.unmatched,
+            self.refused + other.refused,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that could not be placed.
+
+    Args:
+        file: As it was named.
+        line: From 1.
+        text: The row, as it can be sent again once it is mended; "" where it is too large.
+    """
+
+    file: str
+    line: int
+    reason: str
+    message: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as Redis knows it.
+
+    Args:
+        claimed: Somebody reads it now.
+        tallies: Of each shard.
+        problem: Why it failed; "" = it did not.
+    """
+
+    spec: Spec
+    phase: JobPhase
+    claimed: bool
+    tallies: tuple[JobTally, ...] = field(default=())
+    problem: str = ""
+
+    @property
+    def tally(self) -> JobTally:
+        """Return the sum of the tallies of all shards."""
+        return sum(self.tallies, JobTally())
+
+
+CLAIM_MS: Final = 15_000
+"""The ms after which a reader that does not renew its claim loses its job."""
+BAD_ROWS_KEPT: Final = 10_000
+MAY_COME_FROM: Final[Mapping[JobPhase, tuple[JobPhase, ...]]] = {
+    "reading": ("reading", "canary", "paused", "failed"),
+    "canary": ("reading",),
+    "paused": ("reading", "paused"),
+    "read": ("reading",),
+    "failed": ("reading",),
+    "aborted": ("reading", "canary", "paused", "read", "failed", "aborted"),
+}
+"""For each phase, the phases from which a job comes to it. Nothing comes after `aborted`."""
+_SPEC: Final = "spec"
+_PHASE: Final = "phase"
+
+
+def _script(name: str) -> str:
+    return (Path(__file__).parent / f"job_{name}.lua").read_text("utf-8")
+
+
+_CREATE: Final = _script("create")
+_TAKE: Final = _script("take")
+_RENEW: Final = _script("renew")
+_MOVE: Final = _script("move")
+_NOTE: Final = _script("note")
+_CLOSE: Final = _script("close")
+
+
+class ReaderClaim(NamedTuple):
+    """The answer to a process that claims a job to read it.
+
+    Attributes:
+        phase: Of the job; it is read in `reading` only.
+        epoch: With which the new reader writes; 0 = it may not read.
+        left_seconds: For which somebody else still reads it, unless that renews its claim.
+    """
+
+    phase: JobPhase
+    epoch: int
+    left_seconds: float
+
+
+class JobStore:
+    """The backfill jobs in Redis."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    def names(self) -> list[str]:
+        """Return the names of all jobs."""
+        with redis_errors():
+            found = cast("set[bytes]", self._client.smembers(keys.JOBS))
+        return sorted(name.decode() for name in found)
+
+    def find(self, name: str) -> Job | None:
+        """Return a job, or None where there is none of that name."""
+        return self.found([name]).get(name)
+
+    def found(self, names: Sequence[str]) -> dict[str, Job]:
+        """Return the jobs that exist among these names."""
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(keys.job(name))
+            records = cast("list[dict[bytes, bytes]]", pipe.execute())
+        at_ms = self.now_ms()
+        return {
+            name: _job(record, at_ms)
+            for name, record in zip(names, records, strict=True)
+            if _SPEC.encode() in record
+        }
+
+    def named(self, name: str) -> Job:
+        """Return a job.
+
+        Raises:
+            UsageWrong: There is none of that name.
+        """
+        found = self.find(name)
+        if found is None:
+            known = ", ".join(self.names()) or "none"
+            raise UsageWrong(f"There is no job '{name}'; known are: {known}.")
+        return found
+
+    def create(self, spec: Spec) -> None:
+        """Add a new job to Redis.
+
+        Its name is known first: a name without a job is passed over, and a job without a name
+        would be found by nobody.
+
+        Raises:
+            UsageWrong: There is one of that name.
+        """
+        with redis_errors():
+            self._client.sadd(keys.JOBS, spec.name)
+        if not self._run(_CREATE, (keys.job(spec.name),), (spec.dumps(),)):
+            raise UsageWrong(
+                f"There is a job '{spec.name}' already: `segrelay backfill status {spec.name}` "
+                "tells how it stands. Choose another --job, or resume that one."
+            )
+
+    def phase(self, name: str) -> JobPhase:
+        """Return the phase of a job; `aborted` where there is none."""
+        with redis_errors():
+            found = cast("bytes | None", self._client.hget(keys.job(name), _PHASE))
+        return cast("JobPhase", (found or b"aborted").decode())
+
+    def resume(self, name: str, spec: Spec | None = None) -> JobPhase:
+        """Mark a job as being read again if its phase allows it; return its former phase.
+
+        Args:
+            name: Of the job.
+            spec: It is read from the beginning of its source, as this says; see `Spec.attempt`.
+
+        Raises:
+            JobHeld: It can't begin again while somebody reads it.
+        """
+        was, _, left_ms = self._move(name, "reading", spec=spec)
+        if left_ms:
+            raise JobHeld(
+                f"Job '{name}' is being read by another process; if that was killed, its claim "
+                f"ends within {CLAIM_MS // 1_000} s."
+            )
+        return was
+
+    def stop(self, name: str, phase: JobPhase, places: Sequence[PartitionKeys]) -> JobPhase:
+        """Pause or abort a job: when this returns, nothing more of its reading is accepted.
+
+        Args:
+            name: Of the job.
+            phase: `paused` or `aborted`.
+            places: All partitions.
+
+        Returns:
+            The phase in which it was. Where that does not allow this one, nothing has changed.
+
+        Raises:
+            RedisUnavailable: Some partitions may still accept its rows; stopping it again is safe.
+        """
+        was, epoch, _ = self._move(name, phase)
+        if epoch:
+            self.close(name, epoch, places)
+        return was
+
+    def conclude(self, name: str, epoch: int, phase: JobPhase, problem: str = "") -> JobPhase:
+        """Record how a reading has ended, if the reader still has the job; return its phase."""
+        was, moved, _ = self._move(name, phase, epoch=str(epoch), problem=problem)
+        return phase if moved else was
+
+    def _move(
+        self,
+        name: str,
+        phase: JobPhase,
+        *,
+        epoch: str = "",
+        problem: str = "",
+        spec: Spec | None = None,
+    ) -> tuple[JobPhase, int, int]:
+        told = (phase, epoch, problem, spec.dumps() if spec else "", *MAY_COME_FROM[phase])
+        was, new, left_ms = self._run(_MOVE, (keys.job(name), keys.job_bad_rows(name)), told)
+        return cast("JobPhase", was.decode()), new, left_ms
+
+    def close(self, name: str, epoch: int, places: Sequence[PartitionKeys]) -> None:
+        """Close partitions to the readers of earlier epochs.
+
+        Raises:
+            PartitionsChange: Some of them have other numbers now.
+        """
+        calls = [ScriptCall((place.jobs, place.lease), (name, epoch)) for place in places]
+        if -1 in run_each(self._client, _CLOSE, calls, synced_once=True):
+            raise PartitionsChange
+
+    def places(self, settings: Settings) -> list[PartitionKeys]:
+        """Return the partitions into which a configuration publishes at present."""
+        numbers = learn_numbering(self._client, settings).numbers
+        return [PartitionKeys(name, at) for name in settings.destinations for at in numbers]
+
+    def take(self, name: str) -> ReaderClaim:
+        """Claim a job, to read it; nothing changes if it may not be read."""
+        phase, epoch, left_ms = self._run(_TAKE, (keys.job(name),), (CLAIM_MS,))
+        return ReaderClaim(cast("JobPhase", (phase or b"aborted").decode()), epoch, left_ms / 1_000)
+
+    def renew(self, name: str, epoch: int) -> JobPhase:
+        """Renew the claim; return the present phase of the job.
+
+        Raises:
+            JobHeld: Another process reads it.
+        """
+        phase = self._run(_RENEW, (keys.job(name),), (epoch, CLAIM_MS))
+        if not phase:
+            raise JobHeld(f"Job '{name}' was taken over by another reader.")
+        return cast("JobPhase", phase.decode())
+
+    def release(self, name: str, epoch: int) -> None:
+        """Give the claim on a job back."""
+        self._run(_RENEW, (keys.job(name),), (epoch, 0))
+
+    def intent(
+        self, spec: Spec, epoch: int, shard: int, tally: JobTally, bad_rows: Sequence[BadRow]
+    ) -> None:
+        """Record how far a shard has come, with the bad rows of its last block."""
+        with redis_errors():
+            self._client.execute_command(*noting(spec, epoch, shard, tally, bad_rows))  # type: ignore[no-untyped-call]
+
+    def bad_rows(self, name: str) -> Iterator[BadRow]:
+        """Yield the bad rows that are kept, in the order in which they were met."""
+        with redis_errors():
+            kept = cast("list[bytes]", self._client.lrange(keys.job_bad_rows(name), 0, -1))
+        for text in kept:
+            yield BadRow(**orjson.loads(text))
+
+    def now_ms(self) -> int:
+        """Return the time by Redis' clock, in ms since 1970."""
+        return now_ms(self._client)
+
+    def _run(self, script: str, names: Sequence[str], told: Sequence[Value]) -> Any:
+        with redis_errors():
+            return run_script(self._client, script, names, told)
+
+
+def noting(
+    spec: Spec, epoch: int, shard: int, tally: JobTally, bad_rows: Sequence[BadRow] = ()
+) -> tuple[Value, ...]:
+    """Return the command that records how far a shard has come."""
+    names = (keys.job(spec.name), keys.job_bad_rows(spec.name))
+    bad: list[Value] = [orjson.dumps(asdict(row)) for row in bad_rows]
+    told: tuple[Value, ...] = (epoch, shard, orjson.dumps(asdict(tally)), BAD_ROWS_KEPT, *bad)
+    return ("EVAL", _NOTE, len(names), *names, *told)
+
+
+def _job(record: Mapping[bytes, bytes], now_ms: int) -> Job:
+    spec = Spec.loads(record[_SPEC.encode()])
+    ends_ms = int((record.get(b"claim") or b"- 0").split()[1])
+    return Job(
+        spec,
+        cast("JobPhase", record.get(_PHASE.encode(), b"reading").decode()),
+        now_ms < ends_ms,
+        tuple(_tally(record.get(f"stripe|{number}".encode())) for number in range(spec.shards)),
+        record.get(b"problem", b"").decode(),
+    )
+
+
+def _tally(text: bytes | None) -> JobTally:
+    return JobTally(**orjson.loads(text)) if text else JobTally()

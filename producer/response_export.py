@@ -1,0 +1,171 @@
+"""Shipping: sends the outcomes of triggers with a `response_stream` to Lytics' collect API.
+
+Drains leave records in a capped stream of their partition; here they go to Lytics in batches, at
+least once, and are taken away when Lytics has them. While Lytics is down the oldest go, counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+import structlog
+from redis import Redis
+
+from segrelay.producer.lytics import LyticsApi, Patience
+from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.claim import settled_numbering
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import ConfigurationInvalid, LeaseLost, LyticsRefused, LyticsUnavailable
+
+LOG: Final = structlog.get_logger()
+BODY_RECORDS: Final = 500
+"""The number of records in a body: at 16 KB each at most, below 10 MB (lytics.md, section 1)."""
+_REQUEST_SECONDS: Final = 5.0
+_REFUSED_SECONDS: Final = 60.0
+
+
+class _Row(NamedTuple):
+    entry_id: bytes
+    stream: str
+    record: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Shipped:
+    """The progress of shipping a destination's responses.
+
+    Args:
+        shipped: Records that Lytics has.
+        rejected: Records that it did not want.
+        failures: Steps in a row that came to nothing.
+        problem: What stopped the last of them.
+    """
+
+    shipped: int = 0
+    rejected: int = 0
+    failures: int = 0
+    problem: str = ""
+
+    def dumps(self) -> bytes:
+        """Return the text that Redis keeps."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: bytes) -> Shipped:
+        """Read the progress that `dumps` wrote; b"" = nothing was shipped yet."""
+        return cls(**orjson.loads(text or b"{}"))
+
+
+OpenApi = Callable[[], AbstractContextManager[LyticsApi]]
+
+
+class ResponseExport:
+    """Ships the responses of one destination, step by step.
+
+    Args:
+        open_api: Opens Lytics' API for one step.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        destination: str,
+        partitions: Iterable[int],
+        open_api: OpenApi,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._places = [PartitionKeys(destination, number) for number in partitions]
+        self._open_api = open_api
+        self._monotonic = monotonic
+        self.book = StepStore(
+            client,
+            keys.responses(destination),
+            f"the responses of '{destination}'",
+        )
+
+    def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
+        """Do one step of shipping; records that Lytics does not take now stay for a later step.
+
+        Raises:
+            RedisUnavailable: Some that were sent may be sent again.
+        """
+        ends_at = self._monotonic() + STEP_SECONDS
+        taken = self.book.take()
+        if taken is None:
+            return Step("another step of it is under way", taken=False)
+        state = Shipped.loads(taken[0])
+        before = state.shipped
+        wait = 0.0
+        more = False
+        try:
+            with self._open_api() as api:
+                more = self._ship(api, state, lambda: self._monotonic() > ends_at or is_over())
+            state.failures, state.problem = 0, ""
+        except (LyticsUnavailable, LyticsRefused, ConfigurationInvalid) as error:
+            state.failures, state.problem = state.failures + 1, error.message
+            wait = wait_seconds(state.failures)
+            if not isinstance(error, LyticsUnavailable):
+                wait = _REFUSED_SECONDS
+            LOG.warning("responses.wait", failures=state.failures, reason=error.message)
+        except LeaseLost as error:
+            return Step(error.message, taken=False)
+        self.book.save(
+            state.dumps(), next_ms=self.book.now_ms() + round(1000 * wait) if wait else 0, ends=True
+        )
+        told = f"{state.shipped - before:,} responses sent"
+        return Step(f"{told}; {state.problem}" if wait else told, more=more, wait_seconds=wait)
+
+    def _ship(self, api: LyticsApi, state: Shipped, is_over: Callable[[], bool]) -> bool:
+        """Send records until the step is over; return whether some may be left."""
+        for place in self._places:
+            while rows := self._rows(place):
+                for stream, batch in _batches(rows):
+                    state.rejected += api.collect(stream, [row.record for row in batch])
+                    with redis_errors():
+                        self._client.xdel(place.responses, *(row.entry_id for row in batch))
+                    state.shipped += len(batch)
+                    self.book.save(state.dumps(), next_ms=0)
+                if is_over():
+                    return True
+        return False
+
+    def _rows(self, place: PartitionKeys) -> list[_Row]:
+        with redis_errors():
+            found: Any = self._client.xrange(place.responses, count=BODY_RECORDS)
+        return [_Row(entry_id, *orjson.loads(fields[b"r"])) for entry_id, fields in found]
+
+
+def _batches(rows: Sequence[_Row]) -> Iterator[tuple[str, list[_Row]]]:
+    streams: dict[str, list[_Row]] = {}
+    for row in rows:
+        streams.setdefault(row.stream, []).append(row)
+    yield from streams.items()
+
+
+def response_export_for(client: Redis, settings: Settings, destination: str) -> ResponseExport:
+    """Return the shipping of a destination's responses to Lytics, ready to do steps.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.
+    """
+    numbering = settled_numbering(client, settings)
+
+    def opened() -> LyticsApi:
+        if settings.lytics is None:
+            raise ConfigurationInvalid("A trigger's response_stream needs the table [lytics].")
+        # The step itself is tried again; within it nothing is waited for.
+        return LyticsApi(
+            settings.lytics, timeout_seconds=_REQUEST_SECONDS, patience=Patience(tries=1)
+        )
+
+    return ResponseExport(client, destination, numbering.numbers, opened)

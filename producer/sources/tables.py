@@ -1,0 +1,310 @@
+"""Rows of CSV: separators and header by looking, lists and maps joined by `&` as Lytics joins them.
+
+All values stay texts, as Lytics' own webhook often sends them; an empty cell is a field that the
+profile does not have.
+
+Rows of Parquet, with the optional extra `segrelay[parquet]` (pyarrow).
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from importlib import import_module
+from shutil import copyfileobj
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Final, Self
+from urllib.parse import unquote_plus
+
+from segrelay.producer.events.payloads import Payload
+from segrelay.producer.sources.opening import STANDARD_INPUT, Opened
+from segrelay.producer.sources.reading import LARGEST_PAYLOAD_BYTES
+from segrelay.worker.contract.words import Refusal
+from segrelay.worker.errors import UsageWrong
+
+LARGEST_FIELD_BYTES: Final = 1024 * 1024
+"""The largest field, in bytes: a larger one shows that a quote is not closed."""
+LIST_COLUMNS: Final = ("segments", "_segments", "segments_all")
+"""The columns that hold lists in every export of Lytics."""
+_SEPARATORS: Final = ",;\t|"
+_SHOWN_COLUMNS: Final = 8
+_KEPT_OF_TOO_LARGE: Final = 1_024
+_LINE_ENDS: Final = ("\n", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The mapping from columns of a CSV file to fields.
+
+    Args:
+        identity: The field that a profile must have, to see whether there is a header.
+        names: Of the columns, where the file has no header.
+        renamed: From a column's name to the field's.
+        lists: Fields whose values are lists, joined by `&`.
+        maps: Fields whose values are maps, `key=value` joined by `&`.
+    """
+
+    identity: str = "email"
+    names: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    lists: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
+
+
+def read_csv(opened: Opened, columns: Columns) -> Iterator[Payload]:
+    """Yield a payload for each row, with the line in which the row begins.
+
+    Raises:
+        UsageWrong: It can't be told which column is which.
+    """
+    csv.field_size_limit(LARGEST_FIELD_BYTES)
+    text = io.TextIOWrapper(opened.stream, encoding="utf-8", errors="surrogateescape", newline="")
+    try:
+        yield from _rows(opened, text, columns)
+    finally:
+        text.detach()
+
+
+class _LineTooLarge(Exception):  # noqa: N818 - it ends in `read_csv`
+    """A line is larger than a row may be."""
+
+
+class _CsvLines:
+    """The lines of a CSV file; those of a broken row can be read again as rows.
+
+    A line that is too large stands among them as None.
+    """
+
+    def __init__(self, first: str, rest: io.TextIOWrapper) -> None:
+        self._rest = rest
+        self._again: deque[str | None] = deque([first] if first else [])
+        self._taken: list[str] = []
+        self._size = 0
+        self._is_read = False
+        self.line = 1
+        """The line at which the next row begins."""
+        self.ends_line = True
+        """True if the last row ended with a line break."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else _line_of(self._rest)
+        if line == "":
+            self._is_read = True
+            raise StopIteration
+        self._size += LARGEST_PAYLOAD_BYTES if line is None else len(line)
+        if self._taken and self._size > LARGEST_PAYLOAD_BYTES:
+            self._again.appendleft(line)
+            raise csv.Error(f"the row is larger than {LARGEST_PAYLOAD_BYTES} bytes")
+        self._taken.append(line or "")
+        if line is None:
+            raise _LineTooLarge
+        return line
+
+    def end_row(self) -> int:
+        """End a row, and return the line in which it begins."""
+        began = self.line
+        self.line += len(self._taken)
+        self.ends_line = all(line.endswith(_LINE_ENDS) for line in self._taken[-1:])
+        self._taken.clear()
+        self._size = 0
+        return began
+
+    @property
+    def is_at_end(self) -> bool:
+        """Say whether no row follows the last one, as far as that is known already.
+
+        It is known of a row without a line break, and behind a quote that is never closed.
+        """
+        return not self.ends_line or (self._is_read and not self._again)
+
+    def end_broken_row(self) -> tuple[int, str]:
+        """End a broken row; return number and text of its first line. Its others are read again."""
+        first, *others = self._taken
+        self._again.extendleft(reversed(others))
+        self._taken = [first]
+        return self.end_row(), first
+
+
+def _line_of(text: io.TextIOWrapper) -> str | None:
+    """Return the next line, "" at the end; None for one that is too large, which is passed over."""
+    line = piece = text.readline(LARGEST_PAYLOAD_BYTES)
+    while len(piece) == LARGEST_PAYLOAD_BYTES and not piece.endswith(_LINE_ENDS):
+        piece = text.readline(LARGEST_PAYLOAD_BYTES)
+    return line if piece is line else None
+
+
+def _rows(opened: Opened, text: io.TextIOWrapper, columns: Columns) -> Iterator[Payload]:
+    name = opened.name
+    first = _line_of(text)
+    if first is None:
+        raise UsageWrong(f"{name}: line 1 is larger than {LARGEST_PAYLOAD_BYTES} bytes.")
+    lines = _CsvLines(first, text)
+    reader = csv.reader(lines, delimiter=_separator(first), strict=True)
+    if columns.names:
+        header: Sequence[str] = columns.names
+    else:
+        header = _header(name, _first_row(name, reader), columns)
+        lines.end_row()
+        if not (lines.ends_line or opened.is_packed):
+            opened.damages.append("its only line has no line break")
+    fields = [columns.renamed.get(each.strip(), each.strip()) for each in header]
+    has_short_rows = False
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except _LineTooLarge:
+            message = f"The line is larger than the {LARGEST_PAYLOAD_BYTES} bytes that are read."
+            yield Payload(b"", None, lines.end_row(), error=message, reason=Refusal.TOO_LARGE)
+            continue
+        except csv.Error as error:
+            line, broken = lines.end_broken_row()
+            if lines.is_at_end:
+                opened.damages.append(f"a quote of its last row, line {line}, is not closed")
+            broken = broken if len(broken) <= LARGEST_FIELD_BYTES else broken[:_KEPT_OF_TOO_LARGE]
+            kept = broken.rstrip("\r\n").encode(errors="replace")
+            yield Payload(kept, None, line, error=f"Not a row of CSV: {error}.")
+            continue
+        line = lines.end_row()
+        if not cells:
+            continue
+        row = _row(cells, fields, columns, line)
+        is_short = len(cells) < len(fields)
+        if lines.is_at_end and (opened.damages or row.error or (is_short and not has_short_rows)):
+            opened.damages.append(f"its last row, line {line}, is cut off")
+            yield Payload(_text(cells), None, line, error="The row is cut off.")
+            continue
+        has_short_rows |= is_short
+        yield row
+
+
+def _first_row(name: str, reader: Iterator[list[str]]) -> list[str]:
+    try:
+        return next(reader, [])
+    except csv.Error as error:
+        raise UsageWrong(f"{name}: its first line is not a row of CSV: {error}.") from error
+
+
+def _separator(line: str) -> str:
+    """Return the separator that splits the first line most often, outside of quotes."""
+    outside = "".join(line.split('"')[::2])
+    return max(_SEPARATORS, key=outside.count)
+
+
+def _header(name: str, cells: Sequence[str], columns: Columns) -> Sequence[str]:
+    names = [cell.strip() for cell in cells]
+    if columns.identity in {columns.renamed.get(each, each) for each in names}:
+        return names
+    identity = columns.identity
+    if any("@" in each or each.isdigit() for each in names):
+        raise UsageWrong(
+            f"{name} has no header that names the identity field '{identity}'. Name its columns, "
+            f"for example --columns {identity},first_name."
+        )
+    shown = ", ".join(names[:_SHOWN_COLUMNS])
+    more = "" if len(names) <= _SHOWN_COLUMNS else ", …"
+    raise UsageWrong(
+        f"{name} has the columns {shown}{more}, and none is the identity field '{identity}'. Say "
+        f"in the configuration which one is, for example "
+        f'[producer.backfill] columns = {{ "E-mail" = "{identity}" }}.'
+    )
+
+
+def _row(cells: Sequence[str], fields: Sequence[str], columns: Columns, line: int) -> Payload:
+    if len(cells) > len(fields):
+        message = f"The row has {len(cells)} cells, but there are {len(fields)} columns."
+        return Payload(_text(cells), None, line, error=message)
+    profile: dict[str, Any] = {}
+    for name, cell in zip(fields, cells, strict=False):
+        if cell and name:
+            profile[name] = _value(name, cell, columns)
+    if any(_is_damaged(cell) for cell in cells):
+        message = "The row holds bytes that are no UTF-8."
+        return Payload(_text(cells), None, line, error=message, reason=Refusal.UNREADABLE)
+    return Payload(b"", profile, line)
+
+
+def _value(name: str, cell: str, columns: Columns) -> Any:
+    if name in LIST_COLUMNS or name in columns.lists:
+        return [unquote_plus(each) for each in cell.split("&") if each]
+    if name in columns.maps:
+        pairs = (each.partition("=") for each in cell.split("&") if each)
+        return {unquote_plus(key): unquote_plus(value) for key, _, value in pairs}
+    return cell
+
+
+def _is_damaged(cell: str) -> bool:
+    return not cell.isascii() and any("\udc80" <= character <= "\udcff" for character in cell)
+
+
+def _text(cells: Sequence[str]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out).writerow(cells)
+    return out.getvalue().rstrip("\r\n").encode(errors="replace")
+
+
+_BATCH_ROWS: Final = 1_000
+
+
+def read_parquet(opened: Opened) -> Iterator[Payload]:
+    """Yield a payload for each row; its line is the number of the row, from 1.
+
+    A file that is packed once more is unpacked into a temporary one, since its end is read first.
+
+    Raises:
+        UsageWrong: pyarrow is not installed, or the file is a pipe.
+    """
+    if opened.name == STANDARD_INPUT or not opened.size:
+        raise UsageWrong("Parquet can't be read from a pipe: name the file.")
+    try:
+        parquet = import_module("pyarrow.parquet")
+        arrow = import_module("pyarrow")
+    except ImportError as error:
+        raise UsageWrong(
+            f"{opened.name} is Parquet, which needs an extra: pip install 'segrelay[parquet]'."
+        ) from error
+    number = 0
+    with ExitStack() as stack:
+        file: BinaryIO = opened.stream
+        if opened.is_packed:
+            file = stack.enter_context(TemporaryFile())
+            copyfileobj(opened.stream, file)
+        if opened.damages:
+            return
+        try:
+            for batch in parquet.ParquetFile(file).iter_batches(_BATCH_ROWS):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield Payload(b"", _plain(row), number)
+        except (arrow.ArrowException, OSError) as error:
+            opened.damages.append(f"row {number + 1} can't be read ({str(error).rstrip('.')})")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value in the types of JSON; fields that are null are left out."""
+    match value:
+        case dict():
+            return {str(k): _plain(v) for k, v in value.items() if v is not None}
+        case list():
+            return [_plain(each) for each in value]
+        case datetime() | date() | time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case bytes():
+            return base64.b64encode(value).decode()
+        case _:
+            return value

@@ -1,0 +1,534 @@
+"""The first part of a run: pages of the source against the members that are known.
+
+The second part of a run: counts the members that were not seen, and publishes their exits.
+
+The comparison of an audience with the ledger, for the runs of a sync and `segrelay reconcile`.
+
+What the ledger knows to be newer than the scan is no difference: it has changed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from segrelay.producer.events.payloads import SEGMENT_EVENTS, text_of
+from segrelay.producer.events.values import (
+    FUTURE_TOLERANCE_US,
+    ID,
+    MICROSECONDS,
+    PAYLOAD_ID,
+    format_time,
+    profile_key,
+)
+from segrelay.producer.lytics import Page, begun_us
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import MemberChange
+from segrelay.producer.sync.run import Phase, Run
+from segrelay.producer.sync.sources import Look, SyncSource
+from segrelay.producer.sync.store import NOT_KNOWN, Mark, SyncStore, content_hash, uid_of
+from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.ledger import LastDelivered
+from segrelay.worker.contract.redis.accept import Entrant, Member
+from segrelay.worker.contract.words import BACKFILL, LIVE, Direction
+from segrelay.worker.errors import (
+    LyticsUnavailable,
+    PayloadRefused,
+    ScanExpired,
+    SourceDamaged,
+    UsageWrong,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerComparison:
+    """Compares what was delivered to one destination with a scan.
+
+    Args:
+        enters: A trigger there wants the audience's entrances; otherwise nobody is missing.
+        exits: One wants its exits; otherwise nobody is stale.
+        until_us: Up to when a delivery may be found to be wrong, by the source's clock: the
+            beginning of the scan.
+    """
+
+    enters: bool
+    exits: bool
+    until_us: int
+
+    @classmethod
+    def of(
+        cls, publisher: Publisher, destination: str, audience: str, until_us: int
+    ) -> LedgerComparison:
+        """Return the comparison for a destination's triggers."""
+        enters, exits = (
+            any(each.destination == destination for each in publisher.recipients_for(audience, way))
+            for way in (Direction.ENTER, Direction.EXIT)
+        )
+        return cls(enters, exits, until_us)
+
+    def is_newer(self, last: LastDelivered | None) -> bool:
+        """Say whether something newer than the scan was delivered about a person."""
+        return last is not None and last[1] > self.until_us
+
+    def is_missing(self, last: LastDelivered | None) -> bool:
+        """Say whether somebody whom the scan has is out by the ledger, or unknown to it."""
+        is_in = last is not None and last[0] is Direction.ENTER
+        return self.enters and not is_in and not self.is_newer(last)
+
+    def is_stale(self, last: LastDelivered | None) -> bool:
+        """Say whether somebody whom the scan has not is in by the ledger."""
+        is_in = last is not None and last[0] is Direction.ENTER
+        return self.exits and is_in and not self.is_newer(last)
+
+
+GROUP_ROWS: Final = 1_000
+UNPLACED_KEPT: Final = 100
+"""The number of rows without an identity that a run keeps in the quarantine as samples."""
+RESTARTS: Final = 5
+"""The number of times that a scan begins anew before its run ends as incomplete."""
+
+
+@dataclass(slots=True)
+class Scanning:
+    """Scans for one run.
+
+    Args:
+        check_room: Raises where nothing more may be published into a lane.
+        on_change: Changes of members are events.
+    """
+
+    book: SyncStore
+    publisher: Publisher
+    source: SyncSource
+    identity: str
+    run: Run
+    check_room: Callable[[str], None]
+    on_change: bool
+    _hashed: dict[str, frozenset[str] | None] = field(default_factory=dict)
+
+    def go_on(self, is_over: Callable[[], bool]) -> None:
+        """Scan until the end, or until the step is over; what was compared is saved.
+
+        Raises:
+            SourceDamaged: The source is a file, and not whole.
+            LyticsUnavailable: The source can't be read now, or its clock is wrong.
+        """
+        while self.run.phase is Phase.SCAN:
+            for destination in self.run.destinations:
+                self.check_room(self._lane(destination))
+            rows, last = self._group(is_over)
+            if self.run.has_ended:
+                self.book.save(self.run)
+                return
+            self._compare(rows)
+            if last is None:
+                self.scan_anew()
+                continue
+            self.run.rows += len(rows)
+            self.run.start, self.run.origin = last.following, last.origin
+            if not last.following:
+                self.run.phase, self.run.place = Phase.COUNT, 0
+                self.run.seen = dict.fromkeys(self.run.destinations, 0)
+                self.run.gone = dict.fromkeys(self.run.destinations, 0)
+            self.book.save(self.run)
+            if is_over():
+                return
+
+    def _group(self, is_over: Callable[[], bool]) -> tuple[list[dict[str, Any]], Page | None]:
+        """Gather some pages; returns their rows and the last page, None if the scan expired."""
+        rows: list[dict[str, Any]] = []
+        last: Page | None = None
+        start = self.run.start
+        while last is None or (start and len(rows) < GROUP_ROWS and not is_over()):
+            try:
+                page = self.source.page(start)
+            except ScanExpired:
+                return rows, None
+            except (LyticsUnavailable, SourceDamaged):
+                if last is None:
+                    raise
+                break
+            if not start:
+                self._begin(page)
+            if self.run.has_ended:
+                break
+            if not start:
+                # Before anything has this time: the next scan must be newer, also if this one dies.
+                self.book.save(self.run)
+            self._hear(page)
+            rows += page.rows
+            last, start = page, page.following
+        return rows, last
+
+    def _begin(self, page: Page) -> None:
+        """Take the scan's time from the source's clock; it never goes back from run to run.
+
+        A scan that begins anew keeps its first time, which is true of later rows too.
+        """
+        now_us = 1000 * self.book.now_ms()
+        if not self.source.is_live:
+            self._begin_with_file(page, now_us)
+        elif not self.run.restarts:
+            self.run.at_us = max(begun_us(page, now_us), self.run.at_us + 1)
+            self.run.repairs_until_us = self.run.at_us
+
+    def _begin_with_file(self, page: Page, now_us: int) -> None:
+        """Take the file's own time; end the run if a file of that time was compared already."""
+        assert page.at is not None
+        at_us = round(page.at.timestamp() * MICROSECONDS)
+        if at_us < self.run.at_us:
+            raise UsageWrong(
+                f"The newest export is of {format_time(at_us)}, older than the one that was read"
+                f" last ({format_time(self.run.at_us)}): it could undo what is newer. If its time"
+                " was lost, give it a right one."
+            )
+        if at_us - now_us > FUTURE_TOLERANCE_US:
+            raise UsageWrong(f"The newest export is of {format_time(at_us)}, which is to come.")
+        is_known = at_us == self.run.at_us and self.run.was_done_with(at_us, page.origin)
+        if is_known and not self.run.repairs_again:
+            self.run.end(now_us // 1000, outcome="unchanged")
+        if at_us > self.run.at_us and not self.run.restarts:
+            self.run.repairs_until_us = self.run.at_us
+        self.run.at_us = at_us
+
+    def _hear(self, page: Page) -> None:
+        self.run.pages += 1
+        self.run.bad += page.bad
+        if page.total is None:
+            return
+        self.run.last_total = page.total
+        if self.run.first_total < 0:
+            self.run.first_total = page.total
+
+    def scan_anew(self) -> None:
+        """Begin the scan again within its run, or end the run if that was done too often."""
+        self.run.scan_anew()
+        if self.run.restarts > RESTARTS:
+            self.run.problem = (
+                f"The scan was broken off {RESTARTS + 1} times; who has joined is published, who"
+                " has left is not known. The next run begins anew."
+            )
+            self.run.end(self.book.now_ms(), outcome="expired")
+        self.book.save(self.run)
+
+    def _compare(self, rows: Iterable[dict[str, Any]]) -> None:
+        people = self._keyed(rows)
+        for destination in self.run.destinations:
+            found = self.book.marks(destination, list(people))
+            ledger = LedgerComparison.of(
+                self.publisher, destination, self.run.audience, self.run.repairs_until_us
+            )
+            delivered = (
+                self.book.last_delivered(destination, self.run.audience, list(people))
+                if ledger.enters
+                else {}
+            )
+            missing = {key: last[1] for key, last in delivered.items() if ledger.is_missing(last)}
+            changes = list(self._changes(destination, people, found, missing))
+            if not changes:
+                continue
+            self.publisher.publish_members(
+                destination, changes, self._lane(destination), self.book.name, self.book.token
+            )
+            self._count(changes, is_first=destination == self.run.destinations[0])
+
+    def _keyed(self, rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        people: dict[str, dict[str, Any]] = {}
+        refused: list[tuple[PayloadRefused, bytes]] = []
+        for row in rows:
+            try:
+                key = profile_key(row, self.identity)
+            except PayloadRefused as refusal:
+                self.run.unplaced += 1
+                if self.run.unplaced <= UNPLACED_KEPT:
+                    refused.append((refusal, text_of(row)))
+                continue
+            before = people.get(key)
+            self.run.shared += before is not None and uid_of(before) != uid_of(row)
+            people[key] = row
+        self.publisher.keep_rows(refused, self.run.audience)
+        return people
+
+    def _changes(
+        self,
+        destination: str,
+        people: Mapping[str, dict[str, Any]],
+        found: Mapping[str, bytes],
+        missing: Mapping[str, int],
+    ) -> Iterable[MemberChange]:
+        """Yield the changes of members; `missing` has the times of exits that are no longer true.
+
+        Such an exit is answered once, and then again whenever the run repairs again. Whoever is
+        unknown to the ledger was told of already: that event waits, or ended for a reason that
+        telling it again would not change.
+        """
+        is_first = destination == self.run.destinations[0]
+        for key, row in people.items():
+            content = self._content(destination, row)
+            mark = Mark(self.run.number, uid_of(row), content, missing.get(key, 0))
+            text = found.get(key, b"")
+            if not text or Mark.loads(text).is_name:
+                member = Member(key, text, mark.dumps())
+                yield MemberChange(member, self._event(destination, Direction.ENTER, key, row))
+                continue
+            old = Mark.loads(text)
+            if old.run >= self.run.number:
+                self.run.shared += is_first and old.uid != mark.uid
+                continue
+            event = None
+            if key in missing and (self.run.repairs_again or missing[key] != old.answered_us):
+                event = self._event(destination, Direction.ENTER, key, row)
+            elif self.on_change and mark.differs(old):
+                event = self._event(destination, Direction.CHANGE, key, row)
+            yield MemberChange(Member(key, text, mark.dumps()), event)
+
+    def _content(self, destination: str, row: dict[str, Any]) -> bytes:
+        if not self.on_change:
+            return NOT_KNOWN
+        if destination not in self._hashed:
+            self._hashed[destination] = self._fields_of_changes(destination)
+        fields = self._hashed[destination]
+        return NOT_KNOWN if fields is not None and not fields else content_hash(row, fields)
+
+    def _fields_of_changes(self, destination: str) -> frozenset[str] | None:
+        """Return the fields whose changes are delivered; None = all fields, none = no changes."""
+        routes = self.publisher.recipients_for(self.run.audience, Direction.CHANGE)
+        exports = [route.export_fields for route in routes if route.destination == destination]
+        return None if () in exports else frozenset(name for names in exports for name in names)
+
+    def _event(
+        self, destination: str, direction: Direction, key: str, row: dict[str, Any]
+    ) -> Event:
+        entry: dict[str, Any] = {"slug": self.run.audience, "event": direction.value}
+        if direction is not Direction.CHANGE:
+            entry[direction.value] = format_time(self.run.at_us)
+        return Event(
+            key,
+            self.run.audience,
+            direction,
+            self.run.at_us,
+            {**row, SEGMENT_EVENTS: [entry]},
+            state=direction is not Direction.CHANGE,  # a change that was told is no longer there
+            skip_hook=destination not in self.run.known,
+        )
+
+    def _lane(self, destination: str) -> str:
+        """Return the lane for events: backfill until the destination has had a whole run."""
+        return LIVE if destination in self.run.known else BACKFILL
+
+    def _count(self, changes: Iterable[MemberChange], *, is_first: bool) -> None:
+        for member, event in changes:
+            if event is None:
+                continue
+            enters = event.direction is Direction.ENTER
+            is_known = bool(member.found) and not Mark.loads(member.found).is_name
+            self.run.repaired += enters and is_known
+            if is_first:
+                self.run.entered += enters and not is_known
+                self.run.changed += not enters
+
+
+_COMPARED_AT_ONCE: Final = 50
+"""The number of members that are compared before the differences are written."""
+
+
+@dataclass(slots=True)
+class Leaving:
+    """Finds the members who have left, for one run.
+
+    Args:
+        source: For a second look.
+        check_room: Raises where nothing more may be published into a lane.
+    """
+
+    book: SyncStore
+    publisher: Publisher
+    identity: str
+    run: Run
+    source: SyncSource
+    check_room: Callable[[str], None]
+    _looks: dict[str, Look] = field(default_factory=dict)
+
+    def count(self, is_over: Callable[[], bool]) -> None:
+        """Count the members who were seen, partition by partition; then decide what follows.
+
+        Raises:
+            ScanExpired: What was scanned has changed, so that who has left is not known.
+        """
+        places = self.book.places(self.run.destinations)
+        while self.run.place < len(places):
+            place = places[self.run.place]
+            if self.run.repairs_again:
+                self._learn_names(place)
+            marks = dict(self.book.members(place))
+            seen = sum(Mark.loads(mark).run >= self.run.number for mark in marks.values())
+            self.run.seen[place.destination] += seen
+            self.run.gone[place.destination] += len(self._unseen(place, marks))
+            self.run.place += 1
+            self.book.save(self.run)
+            if is_over() and self.run.place < len(places):
+                return
+        self.source.refuse_change(self.run.origin)
+        self._decide()
+
+    def _decide(self) -> None:
+        run = self.run
+        run.place = 0
+        run.doubt = run.doubts()
+        if run.doubt:
+            run.phase = Phase.CONFIRM
+            run.last = {"outcome": "doubted", **run.results()}
+        elif any(run.gone.values()):
+            run.phase = Phase.EXITS
+        else:
+            self._end()
+        self.book.save(run)
+
+    def _learn_names(self, place: PartitionKeys) -> None:
+        """Learn the names of stale people that Redis knows from delivering to them.
+
+        They entered before the sync was there, or before it was reset.
+        """
+        names = self.book.reached(place, self.identity)
+        known = self.book.marks(place.destination, names)
+        unknown = [key for key in names if key not in known]
+        ledger, delivered = self._compare(place, unknown)
+        accepted_ms = self.run.begun_ms
+        learned = [
+            Member(key, b"", Entrant(self.book.name, key, accepted_ms).mark)
+            for key in unknown
+            if ledger.is_stale(delivered.get(key))
+        ]
+        self._write_names(place, learned)
+
+    def _unseen(self, place: PartitionKeys, marks: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Return the marks of the members who did not come in this run.
+
+        Of people whom no run ever saw, those count who are stale by the ledger. Names that are not
+        needed any more are forgotten.
+        """
+        found = {key: Mark.loads(mark) for key, mark in marks.items()}
+        names = [key for key, mark in found.items() if mark.is_name]
+        ledger, delivered = self._compare(place, names)
+        others = {key for key in names if not ledger.is_stale(delivered.get(key))}
+        needless = [
+            Member(key, marks[key], b"")
+            for key in others
+            if not found[key].is_needed(delivered.get(key), self.run.begun_ms)
+        ]
+        self._write_names(place, needless)
+        return {
+            key: marks[key]
+            for key, mark in found.items()
+            if mark.run < self.run.number and key not in others
+        }
+
+    def _compare(
+        self, place: PartitionKeys, profile_keys: Sequence[str]
+    ) -> tuple[LedgerComparison, Mapping[str, LastDelivered]]:
+        run, destination = self.run, place.destination
+        ledger = LedgerComparison.of(
+            self.publisher, destination, run.audience, run.repairs_until_us
+        )
+        if not profile_keys:
+            return ledger, {}
+        return ledger, self.book.last_delivered(destination, run.audience, profile_keys)
+
+    def _write_names(self, place: PartitionKeys, members: Sequence[Member]) -> None:
+        if members:
+            changes = [MemberChange(member) for member in members]
+            self.publisher.publish_members(
+                place.destination, changes, LIVE, self.book.name, self.book.token
+            )
+
+    def _end(self) -> None:
+        if self.run.repairs_again:
+            self.run.repaired_again_ms = self.run.begun_ms
+        self.run.known = list(self.run.destinations)
+        self.run.settled = self.run.origin
+        self.run.allowed = 0
+        self.run.end(self.book.now_ms(), outcome="done")
+
+    def go_on(self, is_over: Callable[[], bool]) -> None:
+        """Publish exits until the end, or until the step is over.
+
+        Raises:
+            LyticsUnavailable: It can't be asked now; what was found out is written.
+            ScanExpired: As `count`.
+        """
+        places = self.book.places(self.run.destinations)
+        while self.run.place < len(places):
+            self.check_room(LIVE)
+            if not self._empty(places[self.run.place], is_over):
+                return
+            self.run.place += 1
+            self.book.save(self.run)
+        self._end()
+        self.book.save(self.run)
+
+    def _empty(self, place: PartitionKeys, is_over: Callable[[], bool]) -> bool:
+        """Settle the missing members of a partition; return False if the step is over before."""
+        changes: list[MemberChange] = []
+        try:
+            for key, mark in self._missing(place):
+                changes.append(self._change(key, mark))
+                if is_over():
+                    return False
+                if len(changes) >= _COMPARED_AT_ONCE:
+                    self._write(place.destination, changes)
+                    changes = []
+            return True
+        finally:
+            self._write(place.destination, changes)
+
+    def _missing(self, place: PartitionKeys) -> Iterator[tuple[str, bytes]]:
+        looked: set[str] = set()
+        for marks in self.book.pages(place):
+            for key, mark in self._unseen(place, marks).items():
+                if key not in looked:
+                    looked.add(key)
+                    yield key, mark
+
+    def _change(self, key: str, mark: bytes) -> MemberChange:
+        if key not in self._looks:
+            self._looks[key] = self.source.look(key)
+        look = self._looks[key]
+        if look.is_member:
+            old = Mark.loads(mark)
+            number = self.run.number
+            seen = Mark(number) if old.is_name else old._replace(run=number)
+            return MemberChange(Member(key, mark, seen.dumps()))
+        return MemberChange(Member(key, mark, b""), self._exit(key, look.profile))
+
+    def _exit(self, key: str, profile: dict[str, Any]) -> Event:
+        field_name, _, value = key.partition(":")
+        if field_name == ID:
+            field_name = PAYLOAD_ID
+        entry = {
+            "slug": self.run.audience,
+            "event": Direction.EXIT.value,
+            Direction.EXIT.value: format_time(self.run.at_us),
+        }
+        return Event(
+            key,
+            self.run.audience,
+            Direction.EXIT,
+            self.run.at_us,
+            {field_name: value, **profile, SEGMENT_EVENTS: [entry]},
+            state=True,
+        )
+
+    def _write(self, destination: str, changes: list[MemberChange]) -> None:
+        if not changes:
+            return
+        self.source.refuse_change(self.run.origin)
+        self.publisher.publish_members(destination, changes, LIVE, self.book.name, self.book.token)
+        gone = [Mark.loads(change.member.found) for change in changes if change.event is not None]
+        repaired = sum(mark.is_name for mark in gone)
+        self.run.repaired += repaired
+        if destination == self.run.destinations[0]:
+            self.run.left += len(gone) - repaired
+            self.run.stayed += len(changes) - len(gone)
+        self.book.save(self.run)

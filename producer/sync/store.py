@@ -1,0 +1,246 @@
+"""The book of syncs in Redis: state and lock of each, members with their marks, and tokens."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+from redis import Redis
+
+from segrelay.producer.events.payloads import SEGMENT_EVENTS
+from segrelay.producer.steps import StepStore
+from segrelay.producer.sync.run import Run
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.people import key_of
+from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scanning import scan_fields
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import PartitionsChange
+
+_CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text("utf-8")
+
+
+class SyncStore:
+    """The record of one sync in Redis."""
+
+    def __init__(self, client: Redis, name: str, partitions: Numbering) -> None:
+        self._client = client
+        self.name = name
+        self._partitions = partitions
+        self._steps = StepStore(client, keys.sync(name), f"sync '{name}'")
+
+    def take(self) -> tuple[Run, int] | None:
+        """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""
+        taken = self._steps.take()
+        return (Run.loads(taken[0]), taken[1]) if taken else None
+
+    def save(self, run: Run, *, ends: bool = False) -> None:
+        """Write the state; extend the lock, or give it back if the step ends.
+
+        Raises:
+            LeaseLost: Somebody else has taken the lock.
+        """
+        self._steps.save(run.dumps(), next_ms=run.next_ms, ends=ends)
+
+    def peek(self) -> Run:
+        """Return the state as it is now."""
+        return Run.loads(self._steps.peek())
+
+    def now_ms(self) -> int:
+        """Return the time by Redis' clock, in ms since 1970."""
+        return self._steps.now_ms()
+
+    @property
+    def token(self) -> str:
+        """Return the name by which partitions know the step that has claimed them."""
+        return f"step {self._steps.epoch}"
+
+    def claim(self, destinations: Sequence[str]) -> None:
+        """Claim the members at destinations for this step, and exclude all earlier steps.
+
+        Raises:
+            LeaseLost: A later step has claimed one of the partitions.
+            PartitionsChange: They have other numbers by now, or are about to.
+        """
+        self._claim(destinations)
+
+    def _claim(self, destinations: Sequence[str], *, forgets: bool = False) -> None:
+        args = (self.name, self._steps.epoch, int(forgets))
+        calls = [
+            ScriptCall((place.synctokens, place.members(self.name), place.lease), args)
+            for place in self.places(destinations)
+        ]
+        answers = run_each(self._client, _CLAIM, calls)
+        if -1 in answers:
+            raise PartitionsChange
+        if not all(answers):
+            raise self._steps.lost()
+
+    def places(self, destinations: Sequence[str]) -> list[PartitionKeys]:
+        """Return the partitions of these destinations."""
+        return [
+            PartitionKeys(destination, number)
+            for destination in destinations
+            for number in self._partitions.numbers
+        ]
+
+    def marks(self, destination: str, profile_keys: Sequence[str]) -> dict[str, bytes]:
+        """Return the marks of those of these people who are members, by profile key."""
+        parts: dict[int, list[str]] = {}
+        for key in profile_keys:
+            parts.setdefault(self._partitions.of(key), []).append(key)
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=False)
+            for number, members in parts.items():
+                pipe.hmget(PartitionKeys(destination, number).members(self.name), members)
+            answers = pipe.execute()
+        return {
+            key: mark
+            for members, marks in zip(parts.values(), answers, strict=True)
+            for key, mark in zip(members, marks, strict=True)
+            if mark is not None
+        }
+
+    def last_delivered(
+        self, destination: str, audience: str, profile_keys: Sequence[str]
+    ) -> dict[str, LastDelivered]:
+        """Return the newest delivery about an audience, of those people of whom there is any."""
+        with redis_errors():
+            number: Any = self._client.hget(keys.NAMES, AUDIENCE_NAME + audience)
+        if number is None:
+            return {}
+        parts: dict[int, list[str]] = {}
+        for key in profile_keys:
+            parts.setdefault(self._partitions.of(key), []).append(key)
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=False)
+            for part, people in parts.items():
+                place = PartitionKeys(destination, part)
+                pipe.mget([place.ledger(keys.digest_of(key)) for key in people])
+            answers = pipe.execute()
+        texts = {
+            key.encode(): text
+            for people, found in zip(parts.values(), answers, strict=True)
+            for key, text in zip(people, found, strict=True)
+        }
+        records, _ = unpack_all(texts)  # one that can't be read says nothing
+        standings = ((key.decode(), standing(one, int(number))) for key, one in records.items())
+        return {key: last for key, last in standings if last}
+
+    def reached(self, place: PartitionKeys, identity: str) -> list[str]:
+        """Return the keys of the people of a partition that Redis knows from delivering to them.
+
+        Of a partition with many people these are a sample, see `keys.REACHED_KEPT`.
+        """
+        with redis_errors():
+            stored: Any = self._client.hgetall(place.who)
+        found = []
+        for digest, text in stored.items():
+            known_as = orjson.loads(text)[1] or {}
+            for value in known_as.get("identifiers", {}).values():
+                key = key_of({identity: value}, identity, bytes.fromhex(digest.decode()))
+                found += [key] if key else []
+        return found
+
+    def pages(self, place: PartitionKeys) -> Iterator[dict[str, bytes]]:
+        """Yield the marks of the members of one partition by key, some at a time, or twice."""
+        for found in scan_fields(self._client, place.members(self.name)):
+            yield {member.decode(): mark for member, mark in found}
+
+    def members(self, place: PartitionKeys) -> Iterator[tuple[str, bytes]]:
+        """Yield key and mark of the members of one partition; some may come twice."""
+        for found in self.pages(place):
+            yield from found.items()
+
+    def count(self, destination: str) -> int:
+        """Return how many members are known at a destination."""
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=False)
+            for place in self.places([destination]):
+                pipe.hlen(place.members(self.name))
+            return sum(pipe.execute())
+
+    def forget(self, destinations: Sequence[str]) -> None:
+        """Delete state and members of the sync: its next run is the first. The lock must be held.
+
+        Raises:
+            LeaseLost: Somebody else has taken the lock.
+        """
+        self._claim(destinations, forgets=True)
+        self._steps.save(b"", next_ms=0, ends=True)
+
+
+UID: Final = "_uid"
+NOT_KNOWN: Final = b"-"
+"""A digest in a mark that nobody has made."""
+_HASH_BYTES: Final = 6
+_DAY_MS: Final = 86_400_000
+
+
+class Mark(NamedTuple):
+    """The mark of a member.
+
+    Attributes:
+        run: The last that saw them. 0 = none did, but an entrance was accepted: if the person
+            leaves before a run, nobody else knows who they are.
+        uid: The digest of their id; in run 0, when the entrance was accepted (ms).
+        content: The digest of their profile.
+        answered_us: Time of the exit in the ledger after which the sync has published an entrance.
+    """
+
+    run: int
+    uid: bytes = NOT_KNOWN
+    content: bytes = NOT_KNOWN
+    answered_us: int = 0
+
+    @property
+    def is_name(self) -> bool:
+        """Say whether no run has seen the person yet."""
+        return self.run == 0
+
+    def is_needed(self, last: LastDelivered | None, now_ms: int) -> bool:
+        """Say whether the name of somebody whom no run has seen may be needed for an exit."""
+        accepted_ms = int(self.uid)
+        if last and last[0] is Direction.ENTER:
+            return True
+        if last and last[1] > 1_000 * accepted_ms:
+            return False
+        return now_ms - accepted_ms < ENTRANT_DAYS * _DAY_MS
+
+    def dumps(self) -> bytes:
+        """Return the text that Redis keeps."""
+        text = b"%d %s %s" % self[:3]
+        return text + b" %d" % self.answered_us if self.answered_us else text
+
+    @classmethod
+    def loads(cls, text: bytes) -> Mark:
+        """Read the mark that `dumps` wrote."""
+        run, uid, content, *answered = text.split(b" ")
+        return cls(int(run), uid, content, *map(int, answered))
+
+    def differs(self, other: Mark) -> bool:
+        """Say whether both marks have a digest of the content, and these differ."""
+        return self.content != other.content and NOT_KNOWN not in (self.content, other.content)
+
+
+def uid_of(row: dict[str, Any]) -> bytes:
+    """Return the digest of a profile's own id."""
+    uid = row.get(UID)
+    return b"%x" % zlib.crc32(str(uid).encode()) if uid is not None else NOT_KNOWN
+
+
+def content_hash(row: dict[str, Any], fields: Iterable[str] | None) -> bytes:
+    """Return the digest of some fields of a row; None = of all."""
+    wanted = row.keys() - {SEGMENT_EVENTS} if fields is None else fields
+    content = {name: row[name] for name in wanted if name in row}
+    text = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(text, digest_size=_HASH_BYTES).hexdigest().encode()

@@ -1,0 +1,90 @@
+"""The wake-up: tell Celery that a partition has something to drain.
+
+It is a courtesy. A bell that can't be rung is no error: the workers' sweep finds the partition
+within a second.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Final, Protocol
+
+import structlog
+from celery import Celery
+from kombu.exceptions import KombuError
+
+from segrelay.worker.contract.celery import IMPATIENT, broker_options, drain_message, send
+from segrelay.worker.contract.settings import Settings
+
+log = structlog.get_logger()
+
+_QUIET_SECONDS: Final = 5.0
+"""Seconds without ringing after a failure: a dead broker should cost one timeout, not many."""
+
+
+class Waker(Protocol):
+    """Asks workers to drain a partition."""
+
+    def wake(self, destination: str, partition: int, *, queue: str) -> None:
+        """Ask for a drain of the partition. Takes at most about a second, never fails."""
+
+
+class CeleryWaker:
+    """Rings by a Celery message."""
+
+    def __init__(self, settings: Settings, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._now = now
+        self._app: Celery | None = None
+        self._quiet_until = 0.0
+
+    def wake(self, destination: str, partition: int, *, queue: str) -> None:
+        """Send the message `drain`, unless the broker failed a moment ago."""
+        if self._now() < self._quiet_until:
+            return
+        try:
+            send(self._client(), drain_message(destination, partition, queue))
+        except (KombuError, OSError) as error:
+            self._quiet_until = self._now() + _QUIET_SECONDS
+            log.debug("doorbell.failed", destination=destination, error=type(error).__name__)
+
+    def _client(self) -> Any:
+        if self._app is None:
+            app = Celery("segrelay-doorbell", set_as_current=False)
+            options = broker_options(self._settings)
+            options["broker_transport_options"] |= IMPATIENT
+            app.conf.update(options)
+            self._app = app
+        return self._app
+
+
+class BackgroundWaker:
+    """Rings from a thread of its own, so that whoever accepts events never waits for a broker."""
+
+    def __init__(self, settings: Settings, *, waker: Waker | None = None) -> None:
+        self._waker = waker or CeleryWaker(settings)
+        self._calls: SimpleQueue[tuple[str, int, str]] = SimpleQueue()
+        threading.Thread(target=self._run, name="doorbell", daemon=True).start()
+
+    def wake(self, destination: str, partition: int, *, queue: str) -> None:
+        """Hand a ring to the thread and return at once."""
+        self._calls.put((destination, partition, queue))
+
+    def _run(self) -> None:
+        while True:
+            destination, partition, queue = self._calls.get()
+            self._waker.wake(destination, partition, queue=queue)
+
+
+class SilentWaker:
+    """Rings nothing and remembers the calls, for tests and for callers that ring later."""
+
+    def __init__(self) -> None:
+        self.rang: list[tuple[str, int, str]] = []
+
+    def wake(self, destination: str, partition: int, *, queue: str) -> None:
+        """Remember the call."""
+        self.rang.append((destination, partition, queue))

@@ -1,0 +1,178 @@
+"""One HTTP request and its answer, whole or deliberately broken, over ASGI.
+
+Answers in the shapes that Insider uses: a status, a body, headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import orjson
+
+_JSON: Final = (b"content-type", b"application/json")
+_HTML: Final = (b"content-type", b"text/html; charset=utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The sandbox's answer to one request.
+
+    Attributes:
+        headers: Without the length, which the server adds.
+        failed: Positions in `users` of those that were refused.
+    """
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = (_JSON,)
+    failed: frozenset[int] = frozenset()
+
+
+def json_answer(status: int, value: Any) -> Reply:
+    """Return an answer with a JSON body."""
+    return Reply(status, orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+
+
+def error(status: int, text: str) -> Reply:
+    """Return an error about the body or the rate, in Insider's form."""
+    return json_answer(status, {"error": text})
+
+
+def denial(status: int, message: str) -> Reply:
+    """Return an error about credentials, in Insider's form."""
+    return json_answer(status, {"success": False, "message": message})
+
+
+def html_page(status: int) -> Reply:
+    """Return the HTML page that a proxy in front of Insider answers with."""
+    page = f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\r\n"
+    return Reply(status, page.encode(), (_HTML,))
+
+
+def counted(
+    users: int, errors: Mapping[str, Sequence[str]], failed: frozenset[int], *, fail_count: int
+) -> Reply:
+    """Return the 200 of a write: the number of users taken, and the errors of the others.
+
+    An empty side is `{}` without a count. Insider does not say whether `fail_count` counts users
+    or errors.
+    """
+    successful = {"count": users - len(failed)} if users > len(failed) else {}
+    fail = {"count": fail_count, "errors": errors} if errors else {}
+    body = orjson.dumps({"data": {"successful": successful, "fail": fail}})
+    return Reply(200, body, failed=failed)
+
+
+AsgiScope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+CONNECTION: Final = "segrelay.sandbox.connection"
+"""Key of the transport in the ASGI scope; with it a connection is closed without an answer."""
+_MAX_BODY_BYTES: Final = 64_000_000
+_ENDLESS_CHUNK: Final = b" " * 1_024
+_ENDLESS_PAUSE_SECONDS: Final = 0.05
+
+
+class Exchange:
+    """A request, and the connection for its answer."""
+
+    def __init__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        self._query: bytes = scope["query_string"]
+        self._transport: asyncio.Transport | None = scope.get("extensions", {}).get(CONNECTION)
+        self._receive = receive
+        self._send = send
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether the client is still connected."""
+        return self._transport is None or not self._transport.is_closing()
+
+    def query(self, name: str, default: str = "") -> str:
+        """Return the first value of a parameter of the URL."""
+        found = parse_qs(self._query.decode("latin-1"), keep_blank_values=True).get(name)
+        return found[0] if found else default
+
+    @property
+    def queries(self) -> dict[str, str]:
+        """Return the first value of each parameter of the URL."""
+        found = parse_qs(self._query.decode("latin-1"), keep_blank_values=True)
+        return {name: values[0] for name, values in found.items()}
+
+    async def body(self) -> bytes | None:
+        """Read the whole body; None if the client went away, or if it is absurdly large."""
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return None
+            chunk = message.get("body", b"")
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > _MAX_BODY_BYTES:
+                return None
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+    async def answer(self, answer: Reply) -> None:
+        """Send the whole answer to the client."""
+        await self._start(answer)
+        await self._send({"type": "http.response.body", "body": answer.body})
+
+    async def close(self) -> None:
+        """Close the connection without another byte."""
+        if self._transport is None:
+            raise ConnectionResetError("closed without an answer")
+        self._transport.close()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def truncate(self, answer: Reply) -> None:
+        """Announce the whole answer, send half of it, and close."""
+        await self._start(answer)
+        half = answer.body[: len(answer.body) // 2]
+        await self._send({"type": "http.response.body", "body": half, "more_body": True})
+        await self.close()
+
+    async def drip(self, answer: Reply, pause_seconds: float) -> None:
+        """Answer byte by byte, as long as the client waits."""
+        await self._start(answer)
+        for position in range(len(answer.body) - 1):
+            if not self.is_open:
+                return
+            byte = answer.body[position : position + 1]
+            await self._send({"type": "http.response.body", "body": byte, "more_body": True})
+            await asyncio.sleep(pause_seconds)
+        await self._send({"type": "http.response.body", "body": answer.body[-1:]})
+
+    async def never_end(self, answer: Reply, seconds: float) -> None:
+        """Begin the answer, and go on with spaces until the client leaves or time is up."""
+        await self._start(answer, sized=False)
+        ends_at = asyncio.get_running_loop().time() + seconds
+        chunk = answer.body
+        while self.is_open and asyncio.get_running_loop().time() < ends_at:
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = _ENDLESS_CHUNK
+            await asyncio.sleep(_ENDLESS_PAUSE_SECONDS)
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _start(self, answer: Reply, *, sized: bool = True) -> None:
+        headers = list(answer.headers)
+        if not any(name == b"date" for name, _ in headers):
+            headers.append((b"date", formatdate(usegmt=True).encode()))
+        if sized:
+            headers.append((b"content-length", str(len(answer.body)).encode()))
+        await self._send(
+            {"type": "http.response.start", "status": answer.status, "headers": headers}
+        )

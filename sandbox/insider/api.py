@@ -1,0 +1,411 @@
+"""Insider's user API as a state machine from requests to answers, without IO or a clock.
+
+Insider's two paths that change who somebody is: renaming an identifier, and anonymizing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any, Final
+
+import orjson
+
+from segrelay.sandbox.exchange import Reply, counted, denial, error, json_answer
+from segrelay.sandbox.insider.panel import Drops, Panel
+from segrelay.sandbox.insider.profiles import InsiderProfile, Profiles, remove, write
+from segrelay.sandbox.insider.repeats import SlidingWindow
+from segrelay.sandbox.insider.rules import (
+    OBJECT_ATTRIBUTES,
+    UPSERT,
+    Complaint,
+    check_delete,
+    check_identity,
+    check_removals,
+    check_upsert,
+    identity_keys,
+    valid_part,
+)
+from segrelay.sandbox.settings import SandboxSettings
+
+_ROOT: Final = frozenset(
+    {"users", "skip_hook", "error_callback_endpoint", "append", OBJECT_ATTRIBUTES}
+)
+_QUOTA_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivedRequest:
+    """One request as it arrived; names of headers in lower case."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A request that was admitted; it takes effect when it is applied.
+
+    Attributes:
+        keys: The identifiers of each user, as `kind:value`.
+        append: The `append` of the whole body; None if it has none.
+        objects: The body's own `object_attributes`.
+    """
+
+    path: str
+    users: list[Any]
+    keys: list[tuple[str, ...]]
+    skip_hook: bool
+    append: bool | None = None
+    objects: Any = None
+
+
+@dataclass(slots=True)
+class RequestTally:
+    """Counts of requests and users since the start."""
+
+    users_received: int = 0
+    users_applied: int = 0
+    users_refused: int = 0
+    skip_hook_requests: int = 0
+    skip_hook_users: int = 0
+    journeys_started: int = 0
+    unknown_deletes: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def of_users(self) -> dict[str, Any]:
+        """Return the counts of users as the summary shows them."""
+        return {
+            "received": self.users_received,
+            "applied": self.users_applied,
+            "refused": self.users_refused,
+            "skip_hook": self.skip_hook_users,
+            "unknown_deletes": self.unknown_deletes,
+            "errors": dict(self.errors.most_common(50)),
+        }
+
+
+class Insider:
+    """An account at Insider: its credentials, limits, panel and profiles."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self.profiles = Profiles()
+        self.drops = Drops()
+        self.tally = RequestTally()
+        self.received = SlidingWindow()
+        self.admitted = SlidingWindow()
+        self.quota = SlidingWindow()
+        self.limited = 0
+        self.configure(settings)
+
+    def configure(self, settings: SandboxSettings) -> None:
+        """Use other settings from now on; profiles stay."""
+        self.settings = settings
+        self._panel = Panel(settings, self.drops)
+
+    def admit(self, call: ArrivedRequest, now: float) -> Reply | Write:
+        """Admit or refuse a request to a writing path by its headers, the limits and its form."""
+        self.received.add(now, self.settings.window_seconds)
+        refusal = self.denied(call.headers) or self._over_limit(now) or self._oversize(call.body)
+        return refusal or self._parse(call)
+
+    def apply(self, request: Write, now: float) -> Reply:
+        """Apply a write to the profiles, user by user, and answer it."""
+        errors: dict[str, list[str]] = {}
+        failed = set()
+        check, take = (
+            (check_upsert, self._upsert) if request.path == UPSERT else (check_delete, self._delete)
+        )
+        for index, (user, keys) in enumerate(zip(request.users, request.keys, strict=True)):
+            problems = check(user) or self._poisoned(user) or take(user, keys, request, now)
+            if problems:
+                failed.add(index)
+                errors |= {each.key(index): [each.message] for each in problems}
+                self._salvage(request, index, problems, now)
+        return self._counted(request, errors, frozenset(failed))
+
+    def erase(self, call: ArrivedRequest) -> Reply:
+        """Delete whole profiles for good, which segrelay never asks for."""
+        body = object_of(call.body)
+        users = body.get("users") if type(body.get("users")) is list else [body]
+        gone = [self.profiles.erase(identity_keys(user)) for user in users or []]
+        if not any(gone):
+            return error(404, "no such user for these identifiers: no data")
+        return json_answer(200, {"success": True})
+
+    def read_profile(self, call: ArrivedRequest, now: float) -> Reply:
+        """Answer with the attributes of one profile; reading has a quota of its own."""
+        refusal = self._over_quota(now)
+        if refusal:
+            return refusal
+        body = object_of(call.body)
+        wanted = body.get("attributes")
+        if check_identity(body):
+            return error(400, "identifiers must be defined: bad request")
+        if type(wanted) is not list and type(body.get("events")) is not dict:
+            return error(400, "attributes or events must be defined: bad request")
+        profile = self.profiles.find(identity_keys(body))
+        if profile is None:
+            return error(404, "no such user for these identifiers: no data")
+        answer: dict[str, Any] = {"attributes": _read_back(profile, wanted or [])}
+        if body.get("quota"):
+            total = self.settings.profile_units_per_minute
+            cost = self.settings.profile_read_cost
+            used = self.quota.count(now, _QUOTA_SECONDS) * cost
+            answer["quota"] = {"cost": cost, "used": used, "total": total}
+        return json_answer(200, answer)
+
+    def read_columns(self, call: ArrivedRequest) -> Reply:
+        """Answer with the columns of the panel."""
+        table = object_of(call.body).get("table")
+        if table not in {"contacts", "events"}:
+            return error(400, "table must be contacts or events: bad request")
+        return json_answer(200, self._panel.columns(table))
+
+    def denied(self, headers: Mapping[str, str]) -> Reply | None:
+        """Return the refusal of wrong credentials; None if they are right."""
+        settings = self.settings
+        partner, token = headers.get("x-partner-name", ""), headers.get("x-request-token", "")
+        if settings.credentials_status == 400:  # noqa: PLR2004 - HTTP
+            return denial(400, "Partner is invalid.")
+        if settings.credentials_status:
+            return denial(settings.credentials_status, "Access Denied")
+        if partner != (settings.partner_name or partner.lower()) or not partner:
+            return denial(400, "Partner is invalid.")
+        if not token:
+            return denial(401, "Access Denied")
+        if token != (settings.token.get_secret_value() or token):
+            return denial(403, "Access Denied")
+        if not headers.get("content-type", "").startswith("application/json"):
+            return error(400, "Content-Type must be application/json: bad request")
+        return None
+
+    def _over_limit(self, now: float) -> Reply | None:
+        window = self.settings.window_seconds
+        if self.admitted.count(now, window) < self.settings.limit_per_minute:
+            self.admitted.add(now, window)
+            return None
+        self.limited += 1
+        return self.slow_down(now)
+
+    def slow_down(self, now: float) -> Reply:
+        """Return a 429, with `Retry-After` as the settings say."""
+        answer = error(429, "rejected: too many requests")
+        seconds = self.settings.retry_after_seconds
+        match self.settings.retry_after:
+            case "off":
+                return answer
+            case "seconds":
+                value = str(seconds)
+            case "date":
+                value = formatdate(now + seconds, usegmt=True)
+        header = (b"retry-after", value.encode())
+        return Reply(answer.status, answer.body, (*answer.headers, header))
+
+    def _over_quota(self, now: float) -> Reply | None:
+        reads = self.quota.count(now, _QUOTA_SECONDS) + 1
+        if reads * self.settings.profile_read_cost > self.settings.profile_units_per_minute:
+            return self.slow_down(now)
+        self.quota.add(now, _QUOTA_SECONDS)
+        return None
+
+    def _oversize(self, body: bytes) -> Reply | None:
+        limit = self.settings.max_bytes
+        if len(body) <= limit:
+            return None
+        text = f"request body is bigger than maximum allowed size {limit:,} bytes"
+        return error(self.settings.oversize_status, text)
+
+    def _parse(self, call: ArrivedRequest) -> Reply | Write:
+        try:
+            body = orjson.loads(call.body)
+        except orjson.JSONDecodeError:
+            return error(400, "invalid json: bad request")
+        users = body.get("users") if type(body) is dict else None
+        if type(users) is not list or not users:
+            return error(400, "users must be defined: bad request")
+        if len(users) > self.settings.max_users:
+            return error(400, f"users must be at most {self.settings.max_users}: bad request")
+        for name in ("skip_hook", "append"):
+            if type(body.get(name, False)) is not bool:
+                return error(400, f"{name} must be a boolean: bad request")
+        for name in body.keys() - _ROOT:
+            self.drops.note("undefined_root_field", name, "")
+        skip_hook = body.get("skip_hook", False)
+        self.tally.users_received += len(users)
+        if skip_hook:
+            self.tally.skip_hook_requests += 1
+            self.tally.skip_hook_users += len(users)
+        return Write(
+            call.path,
+            users,
+            [identity_keys(user) for user in users],
+            skip_hook,
+            body.get("append"),
+            body.get(OBJECT_ATTRIBUTES),
+        )
+
+    def _upsert(
+        self, user: dict[str, Any], keys: tuple[str, ...], request: Write, now: float
+    ) -> list[Complaint]:
+        profile = self.profiles.claim(keys)
+        profile.updated_at = now
+        attributes = user.get("attributes")
+        if self._stopped(profile, attributes, keys[0]):
+            return []
+        if attributes:
+            self._write(profile, attributes, append=self._appends(user, request), who=keys[0])
+        inner = attributes.get(OBJECT_ATTRIBUTES) if attributes else None
+        told = (request.objects, user.get(OBJECT_ATTRIBUTES), inner)
+        self._keep_objects(profile, told, keys[0])
+        for event in user.get("events") or ():
+            written = self._panel.event(event, now, keys[0])
+            if written is not None:
+                self.profiles.log_event(profile, written, keys[0])
+                self.tally.journeys_started += not request.skip_hook
+        return []
+
+    def _appends(self, user: dict[str, Any], request: Write) -> bool:
+        for_all = request.append
+        if for_all is not None and self.settings.root_append == "wins":
+            return for_all
+        if "append" in user:
+            return bool(user["append"])
+        if "not_append" in user:
+            return not user["not_append"]
+        return for_all is not False
+
+    def _keep_objects(self, profile: InsiderProfile, given: tuple[Any, ...], who: str) -> None:
+        """Keep object attributes as they were sent: how Insider patches them is not known."""
+        for objects in given:
+            if objects is None:
+                continue
+            if self.settings.object_attributes == "drop":
+                self.drops.note("undefined_attribute", OBJECT_ATTRIBUTES, who)
+                continue
+            default, custom = profile.attributes()
+            profile.replace({**default, OBJECT_ATTRIBUTES: objects}, custom)
+
+    def _write(
+        self, profile: InsiderProfile, attributes: dict[str, Any], *, append: bool, who: str
+    ) -> None:
+        default, custom = profile.attributes()
+        known = {name: value for name, value in attributes.items() if name != OBJECT_ATTRIBUTES}
+        new = self._panel.default_attributes(known, who)
+        new_custom = self._panel.custom_attributes(attributes.get("custom") or {}, who)
+        write(default, new, append=append, how=self.settings)
+        write(custom, new_custom, append=append, how=self.settings)
+        profile.replace(default, custom)
+
+    def _delete(
+        self, user: dict[str, Any], keys: tuple[str, ...], _request: Write, now: float
+    ) -> list[Complaint]:
+        profile = self.profiles.find(keys)
+        if profile is None:
+            self.tally.unknown_deletes += 1
+            if self.settings.unknown_user_delete == "accept":
+                return []
+            message = "no such user for these identifiers: no data"
+            return [Complaint("identifiers", "exists", message)]
+        profile.updated_at = now
+        kept = check_removals(user)
+        if kept and self.settings.identifier_delete == "refuse":
+            return kept
+        default, custom = profile.attributes()
+        identifiers = user.get("identifiers", {})
+        mistyped = remove(default, user, identifiers)
+        mistyped += remove(custom, user.get("custom", {}), identifiers.get("custom", {}))
+        profile.replace(default, custom)
+        for name in mistyped:
+            self.drops.note("not_an_array", name, keys[0])
+        for each in kept:
+            self.drops.note("identifier_not_deleted", each.place, keys[0])
+        return []
+
+    def _stopped(self, profile: InsiderProfile, attributes: Any, who: str) -> bool:
+        if not self.settings.gdpr_stops or profile.attributes()[0].get("gdpr_optin") is not False:
+            return False
+        if type(attributes) is dict and attributes.get("gdpr_optin") is True:
+            return False
+        self.drops.note("gdpr_stopped", "gdpr_optin", who)
+        return True
+
+    def _poisoned(self, user: Any) -> list[Complaint]:
+        settings = self.settings
+        if not settings.poison or settings.poison_status != 200:  # noqa: PLR2004 - HTTP
+            return []
+        if settings.poison.encode() not in orjson.dumps(user):
+            return []
+        return [Complaint("attributes.custom", "value[*].regexp(^[^.]+$)", "value is not accepted")]
+
+    def _salvage(self, request: Write, index: int, problems: list[Complaint], now: float) -> None:
+        """Apply the valid part of a refused user, if the settings say so."""
+        if self.settings.failed_user == "nothing" or request.path != UPSERT:
+            return
+        user = request.users[index]
+        if type(user) is not dict or not request.keys[index] or check_identity(user):
+            return
+        valid = valid_part(user, problems)
+        if not check_upsert(valid):
+            self._upsert(valid, request.keys[index], request, now)
+
+    def _counted(
+        self, request: Write, errors: dict[str, list[str]], failed: frozenset[int]
+    ) -> Reply:
+        self.tally.users_refused += len(failed)
+        self.tally.users_applied += len(request.users) - len(failed)
+        self.tally.errors.update(key.split(".", 2)[-1] for key in errors)
+        if request.path != UPSERT and self.settings.delete_answer == "empty" and not errors:
+            return json_answer(200, {})
+        fail_count = len(failed) if self.settings.fail_count == "users" else len(errors)
+        return counted(len(request.users), errors, failed, fail_count=fail_count)
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a body; an empty one where it is none."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if type(value) is dict else {}
+
+
+def _read_back(profile: InsiderProfile, wanted: list[Any]) -> dict[str, Any]:
+    """Return attributes by the names that the reading path uses, e.g. `c_` before custom ones."""
+    default, custom = profile.attributes()
+    found = {"gdpr" if name == "gdpr_optin" else name: value for name, value in default.items()}
+    for key in profile.keys:
+        kind, _, value = key.partition(":")
+        found.setdefault(kind, value)
+    found |= {f"c_{name}": value for name, value in custom.items()}
+    return found if "*" in wanted else {name: found[name] for name in wanted if name in found}
+
+
+def rename(insider: Insider, call: ArrivedRequest) -> Reply:
+    """Give a profile another identifier of the same kind."""
+    body = object_of(call.body)
+    old, new = (
+        identity_keys({"identifiers": body.get(f"{which}_identifier")}) for which in ("old", "new")
+    )
+    if len(old) != 1 or len(new) != 1 or _kind(old[0]) != _kind(new[0]):
+        return error(400, "old_identifier and new_identifier must be of one type: bad request")
+    if insider.profiles.find(new) is not None:
+        return error(400, "new identifier belongs to another user: bad request")
+    if not insider.profiles.rename(old[0], new[0]):
+        return error(404, "no such user for these identifiers: no data")
+    return json_answer(200, {"success": True})
+
+
+def anonymize(insider: Insider, call: ArrivedRequest) -> Reply:
+    """Remove the identifiers and the default attributes of a profile."""
+    if not insider.profiles.anonymize(identity_keys(object_of(call.body))):
+        return error(404, "no such user for these identifiers: no data")
+    return json_answer(200, {"success": True})
+
+
+def _kind(key: str) -> str:
+    """Return the kind of an identifier `kind:value`; that of a custom one is its name."""
+    return key.rpartition(":")[0]

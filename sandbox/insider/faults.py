@@ -1,0 +1,148 @@
+"""Faults of requests, drawn from a seeded random generator."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Final, Literal
+
+from segrelay.sandbox.exchange import Reply, denial, error, html_page, json_answer
+from segrelay.sandbox.settings import FailureRule, Malformed, SandboxSettings
+
+Takes = Literal["now", "late", "never"]
+BodyDelivery = Literal["whole", "closed", "truncated", "dripping", "endless"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The fault that the sandbox puts into one request, if any.
+
+    Attributes:
+        name: The name in the log; "" = no fault.
+        answer: Instead of Insider's own.
+        delivery: The way in which the answer reaches the client, if at all.
+    """
+
+    name: str = ""
+    takes_effect: Takes = "now"
+    answer: Reply | None = None
+    delivery: BodyDelivery = "whole"
+
+
+NONE: Final = Fault()
+_OUTAGE: Final = Fault("outage", "never", html_page(503))
+_WRONG_COUNTS: Final = {"data": {"successful": {"count": 999_999}, "fail": {}}}
+_MALFORMED: Final[dict[Malformed, Fault]] = {
+    "empty": Fault(answer=Reply(200, b"")),
+    "truncated": Fault(delivery="truncated"),
+    "html": Fault(answer=html_page(200)),
+    "wrong_counts": Fault(answer=json_answer(200, _WRONG_COUNTS)),
+    "empty_object": Fault(answer=json_answer(200, {})),
+    "null": Fault(answer=json_answer(200, None)),
+    "text": Fault(answer=Reply(200, b"OK")),
+    "dripping": Fault(delivery="dripping"),
+    "endless": Fault(delivery="endless"),
+}
+_TEXTS: Final = {
+    400: "bad request",
+    413: "request entity too large",
+    429: "rejected: too many requests",
+}
+_FIRST_SERVER_ERROR: Final = 500
+
+
+class Faults:
+    """Draws a fault for each request, by the switches and by chance."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self.settings = settings
+        self._random = Random(settings.seed)  # noqa: S311 - repeatable on purpose
+
+    def configure(self, settings: SandboxSettings) -> None:
+        """Use other settings; another seed starts the draws again."""
+        if settings.seed != self.settings.seed:
+            self._random = Random(settings.seed)  # noqa: S311 - repeatable on purpose
+        self.settings = settings
+
+    def delay_seconds(self) -> float:
+        """Draw how long the request takes."""
+        jitter = self.settings.jitter_seconds
+        return self.settings.latency_seconds + (jitter * self._random.random() if jitter else 0.0)
+
+    def draw(self, path: str, body: bytes) -> Fault:
+        """Draw the fault of a request; rules come before poison, poison before chance."""
+        if self._is_out():
+            return _OUTAGE
+        rule = self._matching_rule(path, body)
+        if rule is not None:
+            return _ruled(rule, html=self.settings.html_errors)
+        poison, status = self.settings.poison, self.settings.poison_status
+        if poison and status != 200 and poison.encode() in body:  # noqa: PLR2004 - HTTP
+            return Fault("poison", "never", self._failure(status))
+        return self._by_chance()
+
+    def draw_read(self, path: str, body: bytes) -> Fault:
+        """Draw the fault of a request that only reads, to which only outages and rules apply."""
+        if self._is_out():
+            return _OUTAGE
+        rule = self._matching_rule(path, body)
+        return NONE if rule is None else _ruled(rule, html=self.settings.html_errors)
+
+    def _is_out(self) -> bool:
+        return bool(self.settings.outage_until) and time.time() < self.settings.outage_until
+
+    def _matching_rule(self, path: str, body: bytes) -> FailureRule | None:
+        for rule in self.settings.failures:
+            if rule.path in {"", path} and rule.contains.encode() in body:  # noqa: SIM102
+                if self._random.random() < rule.share:
+                    return rule
+        return None
+
+    def _by_chance(self) -> Fault:
+        settings, left = self.settings, self._random.random()
+        for status, share in settings.error_shares.items():
+            left -= share
+            if left < 0:
+                return self._erroneous(int(status))
+        for kind, share in settings.malformed_shares.items():
+            left -= share
+            if left < 0:
+                return replace(_MALFORMED[kind], name=f"malformed.{kind}")
+        if (left := left - settings.lost_answers) < 0:
+            return Fault("lost_answer", "now", delivery="closed")
+        if (left := left - settings.lost_requests) < 0:
+            return Fault("lost_request", "never", delivery="closed")
+        if left - settings.late_share < 0:
+            if settings.late_answer == "close":
+                return Fault("late", "late", delivery="closed")
+            return Fault("late", "late", self._failure(500))
+        return NONE
+
+    def _erroneous(self, status: int) -> Fault:
+        applied = (
+            status >= _FIRST_SERVER_ERROR and self._random.random() < self.settings.errors_applied
+        )
+        takes_effect: Takes = "now" if applied else "never"
+        return Fault(f"error.{status}", takes_effect, self._failure(status))
+
+    def _failure(self, status: int) -> Reply:
+        return _failure(status, html=self.settings.html_errors)
+
+
+def _ruled(rule: FailureRule, *, html: bool) -> Fault:
+    if rule.html:
+        answer = html_page(rule.status)
+    elif rule.message:
+        answer = denial(rule.status, rule.message)
+    else:
+        answer = _failure(rule.status, html=html)
+    return Fault("rule", "now" if rule.applied else "never", answer)
+
+
+def _failure(status: int, *, html: bool) -> Reply:
+    if status in {401, 403}:
+        return denial(status, "Access Denied")
+    if status >= _FIRST_SERVER_ERROR:
+        return html_page(status) if html else error(status, "internal server error")
+    return error(status, _TEXTS.get(status, "bad request"))

@@ -1,0 +1,296 @@
+"""The switches of the sandbox: limits, credentials, unknown behaviour of Insider, and faults.
+
+All can be set at the start and changed while it runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    SecretStr,
+    model_validator,
+)
+
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from segrelay.worker.contract.settings.http import Signature
+
+Share = float
+
+
+class SandboxTable(BaseModel):
+    """A table of settings: frozen, without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LyticsSwitches(SandboxTable):
+    """All switches of the Lytics side; durations in seconds, shares between 0 and 1."""
+
+    token: SecretStr = SecretStr("")
+    """The only token that is accepted; "" accepts every token that is not empty."""
+    date_offset_seconds: float = 0.0
+    """Seconds by which the clock in the header `Date` is ahead of this machine's."""
+
+    page_limit: int = Field(default=100, ge=1, le=1_000)
+    """Largest number of rows in a page; Lytics gives 100."""
+    page_token_seconds: float = Field(default=300.0, gt=0)
+    """Seconds after which the token of the next page is refused."""
+    status_as_text: bool = False
+    """Write the status in bodies as text, `"200"` instead of 200; Lytics has sent both."""
+    latency_seconds: NonNegativeFloat = 0.0
+    answer_seconds: NonNegativeFloat = 0.0
+    """Seconds between reading rows and answering; people who leave meanwhile are still listed."""
+    error_shares: dict[str, Share] = Field(default_factory=dict)
+    """Shares of the requests to the API that are answered with an error, by its status."""
+    retry_after_seconds: NonNegativeInt = 1
+    """Seconds in the header `Retry-After` of a 429 or 503."""
+    scan_ends_after_rows: NonNegativeInt = 0
+    """Rows after which a scan ends as if it were complete; `total` stays true. 0 = never."""
+    repeated_rows: Share = Field(default=0.0, ge=0, le=1)
+    """Share of the pages that begin with the last row of the page before."""
+    hidden_rows: Share = Field(default=0.0, ge=0, le=1)
+    """Share of the rows that a scan leaves out although they are members; `total` counts them."""
+    seed: int = 0
+    """The seed of the random draws of the Lytics side."""
+
+    collect_status: int = Field(default=200, ge=200, le=599)
+    """The status that the collect API answers with; anything but 200 keeps nothing."""
+    template_update_method: Literal["PUT", "POST"] = "PUT"
+    """The method that updates a template; the documents say POST, the live API takes only PUT."""
+
+    webhook_timeout_seconds: float = Field(default=10.0, gt=0)
+    webhook_sleep_seconds: float = Field(default=60.0, gt=0)
+    """Seconds that a job sleeps after ten failures in a row; they double each time."""
+    webhook_retry_seconds: float = Field(default=1.0, gt=0)
+    """Seconds between two attempts of a request, if no `Retry-After` says otherwise."""
+    webhook_gives_up_seconds: float = Field(default=7_200.0, gt=0)
+    """Seconds without a 200 after which a job has failed."""
+
+
+class AnswerRule(SandboxTable):
+    """An answer to requests of one kind; the first rule that fits a request counts.
+
+    Attributes:
+        endpoint: The destination's name; "" is every one.
+        times: How many requests it is for; 0 = all.
+    """
+
+    endpoint: str = ""
+    method: str = ""
+    path: str = ""
+    contains: str = ""
+    status: int = Field(default=200, ge=100, le=599)
+    body: Any = None
+    headers: dict[str, str] = {}
+    times: int = Field(default=0, ge=0)
+
+
+class EndpointRules(SandboxTable):
+    """The demands of an endpoint on its requests.
+
+    Attributes:
+        token: A header or parameter has to carry a token that the sandbox issued.
+        sign: A request has to carry one of these signatures; none = it needs no signature.
+        per_minute: More requests in a minute are answered 429; 0 = there is no limit.
+        most: More results in a request are answered 413; 0 = there is no limit.
+        at: The key of the array of results; "" = the body is the array.
+    """
+
+    token: bool = False
+    sign: tuple[Signature, ...] = ()
+    per_minute: int = Field(default=0, ge=0)
+    most: int = Field(default=0, ge=0)
+    at: str = ""
+
+
+MAX_CUSTOM_ATTRIBUTES: Final = 80
+"""Largest number of custom attributes of an account (Insider's documentation)."""
+
+AttributeKind = Literal["string", "number", "boolean", "date", "array", "any"]
+Malformed = Literal[
+    "empty",
+    "truncated",
+    "html",
+    "wrong_counts",
+    "empty_object",
+    "null",
+    "text",
+    "dripping",
+    "endless",
+]
+
+_SCORES: Final = (
+    "consistency frequency intensity maturity momentum propensity quantity recency volatility"
+)
+DEFAULT_ATTRIBUTES: Final[dict[str, AttributeKind]] = {
+    "status": "string",
+    DEFAULT_AUDIENCE_ATTRIBUTE: "array",
+    **{f"score_{name}": "number" for name in _SCORES.split()},
+    "lytics_content": "array",
+    "lytics_content_inferred": "array",
+    "lytics_rollup": "array",
+    "segment_prediction_percentile": "number",
+}
+"""Custom attributes that the shipped templates and that of Lytics' documentation send."""
+DEFAULT_EVENTS: Final[dict[str, dict[str, AttributeKind]]] = {
+    "lytics_trigger": {
+        "id": "string",
+        "audience": "string",
+        "trigger": "string",
+        "origin": "string",
+    }
+}
+
+
+class FailureRule(SandboxTable):
+    """A rule that makes some requests fail.
+
+    Attributes:
+        message: Text of the answer, in the shape of a denial; "" gives the usual one.
+        applied: Whether the request takes effect all the same.
+        html: Answer with a page, as something in front of Insider does.
+    """
+
+    status: int = Field(default=500, ge=400, le=599)
+    path: str = ""
+    contains: str = ""
+    share: Share = Field(default=1.0, ge=0, le=1)
+    message: str = ""
+    applied: bool = False
+    html: bool = False
+
+
+class SandboxSettings(SandboxTable):
+    """All switches of the sandbox; durations in seconds, shares between 0 and 1."""
+
+    seed: int = 0
+    """The seed of all random decisions."""
+
+    partner_name: str = ""
+    """The only partner name that is accepted; "" accepts every lowercase one."""
+    token: SecretStr = SecretStr("")
+    """The only token that is accepted; "" accepts every token."""
+    credentials_status: Literal[0, 400, 401, 403] = 0
+    """Status with which every request is refused as if the credentials were wrong; 0 = off."""
+
+    limit_per_minute: int = Field(default=25_000, ge=0)
+    """Largest number of requests on both writing paths together in any `window_seconds`."""
+    window_seconds: float = Field(default=60.0, gt=0)
+    profile_units_per_minute: int = Field(default=1_000, ge=0)
+    """The quota for reading profiles, in units a minute."""
+    profile_read_cost: float = Field(default=2.5, gt=0)
+    """Units of the quota that reading a profile takes."""
+    max_users: int = Field(default=1_000, ge=1)
+    max_bytes: int = Field(default=5_000_000, ge=1)
+    oversize_status: Literal[400, 413] = 400
+    retry_after: Literal["off", "seconds", "date"] = "off"
+    retry_after_seconds: int = Field(default=1, ge=0)
+
+    accept_anything: bool = False
+    """Take every attribute and event as defined, up to the number of custom attributes."""
+    panel_attributes: dict[str, AttributeKind] = Field(
+        default_factory=lambda: dict(DEFAULT_ATTRIBUTES)
+    )
+    """Custom attributes that are defined, with their types."""
+    panel_events: dict[str, dict[str, AttributeKind]] = Field(
+        default_factory=lambda: {name: dict(kinds) for name, kinds in DEFAULT_EVENTS.items()}
+    )
+    """Events that are defined, with their parameters."""
+    max_custom_attributes: int = MAX_CUSTOM_ATTRIBUTES
+    event_age_days: float = 92.0
+    """Days after which a custom event is too old to be written ("about 3 months")."""
+    purchase_age_days: float = 730.0
+    """Days after which an event `purchase` is too old to be written."""
+    keep_scalars: bool = True
+    """Keep all attributes; False keeps only arrays and identifiers, which saves memory."""
+
+    fail_count: Literal["users", "errors"] = "users"
+    """Unknown at Insider: the things that `fail.count` counts."""
+    unknown_user_delete: Literal["accept", "refuse"] = "accept"
+    """Unknown at Insider: the answer to a delete for a user who does not exist."""
+    delete_answer: Literal["counts", "empty"] = "counts"
+    """Unknown at Insider: whether attribute/delete answers counts or `{}`."""
+    failed_user: Literal["nothing", "valid_part"] = "nothing"
+    """Unknown at Insider: the part of a refused user that is applied."""
+    identifier_delete: Literal["refuse", "ignore"] = "refuse"
+    """Unknown at Insider: the answer to deleting an attribute that identifies the user."""
+    root_append: Literal["yields", "wins"] = "yields"
+    """Unknown at Insider: whether the `append` of the body or a user's own switch counts."""
+    object_attributes: Literal["keep", "drop"] = "keep"
+    """Unknown at Insider: whether an account takes attributes of objects. Kept as they are sent."""
+    append_duplicates: bool = False
+    """Unknown at Insider: whether appending a value that is already there doubles it."""
+    empty_array_overwrites: bool = True
+    """Unknown at Insider: whether overwriting an array with an empty one empties it."""
+    gdpr_stops: bool = False
+    """Stop all writes of a user after `gdpr_optin: false`, until it is true again."""
+
+    latency_seconds: NonNegativeFloat = 0.0
+    jitter_seconds: NonNegativeFloat = 0.0
+    """Largest number of seconds added to the latency, evenly distributed."""
+    error_shares: dict[str, Share] = Field(default_factory=dict)
+    """Shares of the requests that are answered with an error, by its status."""
+    errors_applied: Share = Field(default=0.0, ge=0, le=1)
+    """Share of the 5xx that take effect all the same."""
+    html_errors: bool = True
+    """Send the bodies of 5xx answers as HTML."""
+    lost_answers: Share = Field(default=0.0, ge=0, le=1)
+    """Share of the requests that are applied, and whose connection is closed without an answer."""
+    lost_requests: Share = Field(default=0.0, ge=0, le=1)
+    """Share of the requests that are closed without an answer, and not applied."""
+    late_share: Share = Field(default=0.0, ge=0, le=1)
+    """Share of requests that are answered with `late_answer`, and applied `late_seconds` later."""
+    late_seconds: NonNegativeFloat = 5.0
+    late_answer: Literal["500", "close"] = "close"
+    malformed_shares: dict[Malformed, Share] = Field(default_factory=dict)
+    """Shares of the requests with a malformed answer, by its kind; all are applied."""
+    drip_seconds: float = Field(default=0.5, gt=0)
+    """Seconds between two bytes of a dripping answer."""
+    endless_seconds: float = Field(default=120.0, gt=0)
+    """Seconds after which even an endless answer ends."""
+
+    outage_until: float = 0.0
+    """The end, in Unix seconds, of an outage in which every request is answered 503."""
+    endpoints: dict[str, EndpointRules] = Field(default_factory=dict)
+    """The demands of other destinations than Insider, by their names."""
+    answers: tuple[AnswerRule, ...] = ()
+    """Rules for the answers of destinations other than Insider; without a fitting rule, 200."""
+    token_seconds: float = Field(default=3_600.0, gt=0)
+    """Seconds for which a token that the sandbox issues is valid."""
+
+    track_events: bool = False
+    """Remember each event by itself, so that the report `repeats` counts those that came again."""
+
+    poison: str = ""
+    """Requests whose body contains this text fail; "" = none."""
+    poison_status: int = Field(default=400, ge=200, le=599)
+    """Status of poisoned requests; 200 refuses only the users that contain the text."""
+    failures: tuple[FailureRule, ...] = ()
+
+    lytics: LyticsSwitches = LyticsSwitches()
+    """The switches of the Lytics side."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        shares = [*self.error_shares.values(), *self.malformed_shares.values()]
+        total = sum(shares) + self.lost_answers + self.lost_requests + self.late_share
+        if min(shares, default=0) < 0 or total > 1 + 1e-9:
+            raise ValueError(f"the shares of all faults together must be 0 to 1, not {total}")
+        for status in self.error_shares:
+            if not (status.isdecimal() and 400 <= int(status) <= 599):  # noqa: PLR2004 - HTTP
+                raise ValueError(f"error_shares: {status!r} is no status from 400 to 599")
+        if len(self.panel_attributes) > self.max_custom_attributes:
+            raise ValueError(f"at most {self.max_custom_attributes} custom attributes an account")
+        return self
+
+    def changed(self, changes: dict[str, Any]) -> SandboxSettings:
+        """Return these settings with some of them replaced; raises pydantic's ValidationError."""
+        if isinstance(changes.get("lytics"), dict):
+            changes = changes | {"lytics": dict(self.lytics) | changes["lytics"]}
+        return SandboxSettings.model_validate({**dict(self), **changes})

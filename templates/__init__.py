@@ -1,1 +1,0 @@
-"""The shipped Jsonnet templates, their library and their samples, as package data."""

@@ -1,0 +1,1 @@
+"""For those who change segrelay: benchmarks, chaos, fuzzing, generated documents. In no wheel."""

@@ -1,0 +1,244 @@
+"""A benchmark of the gate in the whole system: how much of a rate limit it uses, and exceeds."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import orjson
+
+from segrelay.ops.demo.rig import Rig
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.status.status import read_status
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.words import BACKFILL
+from tools.bench.frame.rigs import requests_of, start_workers, wait_until
+
+CROWD: Final = "crowd"
+"""The name of the destination that this benchmark adds, of its trigger, and of its audience."""
+
+TEMPLATE: Final = """\
+local insider = import "insider.libsonnet";
+
+{ users: [{ identifiers: insider.identifiers, attributes: { name: "Somebody" } }] }
+"""
+_TABLES: Final = """\
+[destinations.crowd]
+api = "http"
+base_url = "{sandbox}"
+authorization = "insider"
+rate = "{rate}"
+
+[destinations.crowd.http]
+networks = ["127.0.0.0/8"]
+
+[triggers.crowd]
+destination = "crowd"
+audiences = ["crowd"]
+on = "enter"
+template = "crowd.jsonnet"
+url = "/api/user/v1/upsert"
+"""
+
+
+def crowd_rig(
+    folder: Path, *, rate: str, sandbox_settings: dict[str, Any], delivery_lines: str = ""
+) -> Rig:
+    """Return a rig that also has the destination `crowd`."""
+    port = free_port()
+    return Rig(
+        folder,
+        rate=rate,
+        delivery_lines=delivery_lines,
+        more=_TABLES.format(sandbox=f"http://127.0.0.1:{port}", rate=rate),
+        templates={"crowd.jsonnet": TEMPLATE},
+        sandbox_settings={"port": port, **sandbox_settings},
+    )
+
+
+def crowd_payloads(numbers: Iterable[int], name: str = "crowd") -> Iterator[bytes]:
+    """Yield one entrance for each number; equal names and numbers stand for the same person."""
+    at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "000Z")
+    for number in numbers:
+        email = crowd_email(number, name)
+        entry = {"id": "c" * 32, "slug": CROWD, "event": "enter", "enter": at}
+        data = {"_id": f"{name}-{number}", "email": email, "segment_events": [entry]}
+        stamp = {"object": "user", "subscription_id": "f" * 32, "timestamp": at}
+        yield orjson.dumps({"id": f"{name}-{number}", "data": data, "meta": stamp})
+
+
+def crowd_email(number: int, name: str = "crowd") -> str:
+    """Return the email address of an invented person."""
+    return f"{name}{number}@example.com"
+
+
+_LIMIT: Final = 600
+"""Requests a minute that the sandbox takes in the first and the last phase."""
+_PLAN: Final = (("full", _LIMIT, 90.0), ("halved", _LIMIT // 2, 180.0), ("raised", _LIMIT, 300.0))
+"""Name, limit (requests a minute) and length (seconds) of each phase."""
+_LIVE_EVERY_SECONDS: Final = 1.5
+_SETTLES_SECONDS: Final = 10.0
+"""Seconds after the begin of a phase in which the gate may still adapt to its limit."""
+_TOO_MANY: Final = "429"
+_LOOK_SECONDS: Final = 0.01
+_LIVE_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class LimitPhase:
+    """A time span in which the sandbox has one limit.
+
+    Args:
+        limit: Requests a minute that the sandbox takes.
+        begun: Start by the clock of the sandbox.
+        minute_seconds: Length of the sandbox's minute.
+    """
+
+    name: str
+    limit: int
+    begun: float
+    ended: float
+    minute_seconds: float = 60
+
+
+@dataclass(slots=True)
+class LiveEvents:
+    """A thread that publishes single live events and measures until the sandbox has each."""
+
+    rig: Rig
+    every_seconds: float
+    waits: list[float] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start to publish."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop publishing after the event that is under way."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+
+    def shown(self) -> dict[str, float]:
+        """Return the median, the 95th percentile and the longest of the waits for delivery."""
+        waits = sorted(self.waits)
+        if not waits:
+            return {"events": 0}
+        return {
+            "events": len(waits),
+            "median_seconds": round(statistics.median(waits), 3),
+            "p95_seconds": round(waits[int(0.95 * (len(waits) - 1))], 3),
+            "longest_seconds": round(waits[-1], 3),
+        }
+
+    def _run(self) -> None:
+        publisher = Publisher(connect(resolve_url(self.rig.settings.redis)), self.rig.settings)
+        with httpx.Client(base_url=self.rig.sandbox.url) as client:
+            for number in count():
+                if self._stop.wait(self.every_seconds):
+                    return
+                self.waits.append(self._measure(publisher, client, number))
+
+    def _measure(self, publisher: Publisher, client: httpx.Client, number: int) -> float:
+        begun = time.monotonic()
+        publisher.publish(crowd_payloads([number], "live"))
+        query = {"email": crowd_email(number, "live")}
+        while time.monotonic() < begun + _LIVE_SECONDS:
+            if client.get("/_sandbox/profile", params=query).is_success:
+                break
+            time.sleep(_LOOK_SECONDS)
+        return time.monotonic() - begun
+
+
+def publish_crowd(rig: Rig, numbers: Sequence[int]) -> None:
+    """Publish entrances through the backfill lane."""
+    Publisher(rig.client, rig.settings).publish(crowd_payloads(numbers), PublishOptions(BACKFILL))
+
+
+def figures(timeline: Sequence[dict[str, Any]], phase: LimitPhase) -> dict[str, Any]:
+    """Return how many requests of a phase were taken or refused, and the share of the limit used.
+
+    Args:
+        timeline: The sandbox's counts of statuses by second.
+        phase: Seconds that it shares with another are left out.
+    """
+    inside = [row for row in timeline if phase.begun <= row["second"] < int(phase.ended)]
+    limited = [(row["second"], row["by_status"].get(_TOO_MANY, 0)) for row in inside]
+    taken = [(row["second"], row["by_status"].get("200", 0)) for row in inside]
+    first = next((second for second, number in limited if number), None)
+    later = phase.begun + _SETTLES_SECONDS
+    late_limited = sum(number for second, number in limited if second >= later)
+    late_taken = sum(number for second, number in taken if second >= later)
+    minute_began = int(phase.ended) - phase.minute_seconds
+    last_minute = sum(number for second, number in taken if second >= minute_began)
+    return {
+        "limit_per_minute": phase.limit,
+        "seconds": round(phase.ended - phase.begun, 1),
+        "taken": sum(number for _, number in taken),
+        "limited": sum(number for _, number in limited),
+        "first_limited_after_seconds": None if first is None else round(first - phase.begun, 1),
+        "limited_after_10_seconds": late_limited,
+        "share_limited_after_10_seconds": round(
+            late_limited / max(1, late_limited + late_taken), 5
+        ),
+        "share_of_limit_in_last_minute": round(last_minute / phase.limit, 4),
+    }
+
+
+def gate() -> dict[str, Any]:
+    """Measure how much of a limit two workers use: all of it, half of it, all of it again.
+
+    Two workers with two processes each send requests of one user through the gate, and the sandbox
+    counts a sliding minute. Meanwhile single live events arrive, whose waits are measured too.
+    """
+    settings = {"limit_per_minute": _LIMIT, "latency_seconds": 0.05}
+    with (
+        tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
+        crowd_rig(Path(folder), rate=f"{_LIMIT}/min", sandbox_settings=settings) as rig,
+    ):
+        seconds = sum(seconds for *_, seconds in _PLAN)
+        publish_crowd(rig, range(round(1.1 * _LIMIT * seconds / 60) + _LIMIT))
+        start_workers(rig)
+        wait_until(lambda: requests_of(rig), _LIVE_SECONDS, "The workers make no request.")
+        return _run_phases(rig)
+
+
+def _run_phases(rig: Rig) -> dict[str, Any]:
+    phases: list[LimitPhase] = []
+    gates: list[dict[str, Any]] = []
+    live = LiveEvents(rig, _LIVE_EVERY_SECONDS)
+    live.start()
+    for name, limit, seconds in _PLAN:
+        rig.sandbox.settings(limit_per_minute=limit)
+        begun = time.time()
+        time.sleep(seconds)
+        phases.append(LimitPhase(name, limit, begun, time.time()))
+        gates.append(read_status(rig.client, rig.settings)["destinations"]["insider"])
+        if name == _PLAN[0][0]:
+            live.stop()
+    timeline = rig.sandbox.get("requests", last=0)["timeline"]
+    summary = rig.sandbox.get("summary")["limit"]
+    return {
+        "highest_minute_received": summary["highest_received"],
+        "highest_minute_admitted": summary["highest_admitted"],
+        "live_while_full": live.shown(),
+        "phases": {
+            phase.name: figures(timeline, phase) | {"gate_at_its_end": gate}
+            for phase, gate in zip(phases, gates, strict=True)
+        },
+        "dead": read_status(rig.client, rig.settings)["dead"],
+    }

@@ -1,0 +1,263 @@
+"""Injects faults into the running system, and repairs them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from segrelay.ops.demo.rig import WORKER_READY, Rig, kill_group
+from segrelay.ops.embedded import lifecycle as embedded
+from tools.chaos.faults.masters import Masters
+from tools.chaos.plan import (
+    LIMITS_PER_MINUTE,
+    REDIS_GONE_SECONDS,
+    STOPPED_SECONDS,
+    Disruption,
+    Plan,
+)
+from tools.chaos.ways import Readers
+
+STOP_SECONDS: Final = 5.0
+"""Seconds within which a worker that was told to stop has to end."""
+_STOP_SECONDS_AT_MOST: Final = 20.0
+_LOGS_SECONDS: Final = 1.0
+_READY_SECONDS: Final = 180.0
+"""Seconds to wait for a ready worker: a busy machine takes long to start one."""
+_LOOK_SECONDS: Final = 0.05
+
+
+@dataclass(slots=True)
+class FaultInjector:
+    """Injects the faults of a plan, and repairs them.
+
+    Args:
+        masters: Behind Sentinels or in a Cluster; None where there is a single Redis.
+
+    Attributes:
+        done: The number of disruptions, by their kind.
+        drains_hit: Drains that could have been under way in all killed or stopped processes.
+        stop_seconds: The duration of each orderly stop.
+        problems: Processes that did not end or start as they must.
+    """
+
+    rig: Rig
+    plan: Plan
+    rng: random.Random
+    readers: Readers
+    masters: Masters | None = None
+    done: Counter[Disruption] = field(default_factory=Counter)
+    drains_hit: int = 0
+    stop_seconds: list[float] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    _log_starts: dict[int, int] = field(default_factory=dict)
+    _receiver: subprocess.Popen[bytes] | None = None
+
+    def start_workers(self) -> None:
+        """Start all workers."""
+        for number in range(self.plan.workers):
+            self._start(number, fresh=number >= len(self.rig.workers))
+
+    def start_receiver(self) -> None:
+        """Start the receiver of webhooks."""
+        self._receiver = self.rig.start_beside("serve")
+
+    def receiver_pid(self) -> int:
+        """Return the process id of the receiver; 0 before it was started."""
+        return self._receiver.pid if self._receiver else 0
+
+    def end_receiver(self) -> None:
+        """Stop the receiver gracefully (SIGTERM), and intent a problem if it does not end well."""
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.terminate()
+            try:
+                code = receiver.wait(_STOP_SECONDS_AT_MOST)
+            except subprocess.TimeoutExpired:
+                kill_group(receiver)
+                code = -signal.SIGKILL
+            if code:
+                self.problems.append(f"the receiver ended with {code} when told to stop")
+
+    def _start(self, number: int, *, fresh: bool = False) -> None:
+        log = self.rig.worker_log(number)
+        self._log_starts[number] = log.stat().st_size if log.exists() else 0
+        option = f"--concurrency={self.plan.concurrency}"
+        self.rig.start_worker(option, number=-1 if fresh else number)
+
+    def victim(self) -> int:
+        """Return the number of a random worker that is ready, and wait until there is one."""
+        gives_up_at = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < gives_up_at:
+            self.revive()
+            ready = [n for n in range(self.plan.workers) if self._is_ready(n)]
+            if ready:
+                return self.rng.choice(ready)
+            time.sleep(_LOOK_SECONDS)
+        self.problems.append(f"no worker came up within {_READY_SECONDS:.0f} s")
+        return 0
+
+    def revive(self) -> None:
+        """Restart workers and the receiver if they ended by themselves, as a supervisor does.
+
+        A worker must never end. The receiver may, with 1 and without a traceback, if Redis is lost
+        while it starts.
+        """
+        code = self._receiver.poll() if self._receiver is not None else None
+        if code is not None:
+            if code != 1 or b"Traceback" in (self.rig.folder / "serve.log").read_bytes():
+                self.problems.append(f"the receiver ended by itself with {code}; see its log")
+            self.start_receiver()
+        for number, worker in enumerate(self.rig.workers):
+            code = worker.poll()
+            if code is not None:
+                self.problems.append(f"worker {number} ended by itself with {code}")
+                self._start(number)
+
+    def _is_ready(self, number: int) -> bool:
+        log = self.rig.worker_log(number)
+        with log.open("rb") as lines:
+            lines.seek(self._log_starts[number])
+            return WORKER_READY in lines.read()
+
+    def inject(self, disruption: Disruption) -> None:
+        """Carry out a disruption on a worker that is ready, or on something that it depends on."""
+        self._disruptions()[disruption](self.victim())
+        self.done[disruption] += 1
+
+    def _disruptions(self) -> Mapping[Disruption, Callable[[int], None]]:
+        return {
+            Disruption.KILL_WORKER: self._kill_worker,
+            Disruption.KILL_CHILD: self._kill_child,
+            Disruption.KILL_REDIS: self._kill_redis,
+            Disruption.STOP_MASTER: self._stop_master,
+            Disruption.MOVE_SLOT: self._move_slot,
+            Disruption.KILL_RECEIVER: self._kill_receiver,
+            Disruption.KILL_READER: self._kill_reader,
+            Disruption.STOP: self._stop,
+            Disruption.ORDERLY: self._orderly,
+            Disruption.RESTART: self._restart,
+            Disruption.LIMIT: self._limit,
+        }
+
+    def _kill_worker(self, number: int) -> None:
+        self.drains_hit += self.plan.concurrency
+        kill_group(self.rig.workers[number])
+        self._start(number)
+
+    def _kill_child(self, number: int) -> None:
+        child = self._child(number)
+        self.drains_hit += 1
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+    def _kill_redis(self, _number: int) -> None:
+        if self.masters:
+            self.drains_hit += self.plan.concurrency * self.plan.workers
+            self.masters.kill_one()
+            return
+        pid = self.rig.redis_pid()
+        if not pid:
+            self.problems.append("Redis was not there to be killed")
+            return
+        self.drains_hit += self.plan.concurrency * self.plan.workers
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(self.rng.uniform(*REDIS_GONE_SECONDS))
+        self.rig.start_redis()
+
+    def _stop_master(self, _number: int) -> None:
+        if self.masters:
+            self.drains_hit += self.plan.concurrency * self.plan.workers
+            self.masters.stop_one(self.plan.master_stopped_seconds)
+
+    def _move_slot(self, _number: int) -> None:
+        if self.masters:
+            self.masters.move_slot()
+
+    def _kill_receiver(self, _number: int) -> None:
+        if self._receiver is not None:
+            kill_group(self._receiver)
+        self.start_receiver()
+
+    def _kill_reader(self, _number: int) -> None:
+        self.readers.kill_one()
+
+    def _stop(self, number: int) -> None:
+        """Suspend one process that drains, or a whole worker, for longer than a lease (SIGSTOP)."""
+        whole = self.rng.random() < 0.5  # noqa: PLR2004 - a coin
+        self.drains_hit += self.plan.concurrency if whole else 1
+        worker = self.rig.workers[number].pid
+        target, send = (worker, os.killpg) if whole else (self._child(number), os.kill)
+        with suppress(ProcessLookupError):
+            send(target, signal.SIGSTOP)
+            try:
+                time.sleep(self.rng.uniform(*STOPPED_SECONDS))
+            finally:
+                send(target, signal.SIGCONT)
+
+    def _orderly(self, number: int) -> None:
+        self.end(number)
+        self._start(number)
+
+    def end(self, number: int) -> None:
+        """Stop a worker gracefully (SIGTERM), and record how long it took or what went wrong."""
+        begun = time.monotonic()
+        worker = self.rig.workers[number]
+        expected = {0} if self._is_ready(number) else {0, -signal.SIGTERM}
+        worker.terminate()
+        try:
+            code = worker.wait(_STOP_SECONDS_AT_MOST)
+        except subprocess.TimeoutExpired:
+            self._log_stacks(worker.pid)
+            kill_group(worker)
+            self.problems.append(
+                f"worker {number} did not end in {_STOP_SECONDS_AT_MOST:.0f} s;"
+                " its log tells where its processes stood"
+            )
+            return
+        self.stop_seconds.append(round(time.monotonic() - begun, 2))
+        if code not in expected:
+            self.problems.append(f"worker {number} ended with {code} when told to stop")
+
+    def _log_stacks(self, parent: int) -> None:
+        """Make a worker and its children log their stacks, as Celery does at SIGUSR1."""
+        for pid in (parent, *children(parent)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR1)
+            time.sleep(_LOGS_SECONDS)
+
+    def _restart(self, _number: int) -> None:
+        for number in range(self.plan.workers):
+            self.end(number)
+        if not self.masters:
+            embedded.stop(self.rig.settings.redis.data_dir)
+            self.rig.start_redis()
+        self.start_workers()
+
+    def _limit(self, _number: int) -> None:
+        self.rig.sandbox.settings(limit_per_minute=self.rng.choice(LIMITS_PER_MINUTE))
+
+    def _child(self, number: int) -> int:
+        """Return the process id of a random child of a worker, or of the worker if it has none."""
+        parent = self.rig.workers[number].pid
+        found = children(parent)
+        return self.rng.choice(found) if found else parent
+
+
+def children(parent: int) -> list[int]:
+    """Return the children of a process."""
+    listing = subprocess.run(
+        ["ps", "-ax", "-o", "pid=,ppid="],  # noqa: S607 - where it is differs
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+    )
+    rows = (line.split() for line in listing.stdout.splitlines())
+    return [int(pid) for pid, ppid in rows if int(ppid) == parent]

@@ -1,1 +1,0 @@
-"""The reasons for which a drain pauses a trigger or a destination by itself."""

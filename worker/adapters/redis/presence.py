@@ -1,0 +1,168 @@
+"""`RedisPresence`: tells Redis that this worker runs, and with which configuration.
+
+`RedisProgress`: samples of how much is settled and how much waits, which show a standstill.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import redis
+
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.processes import (
+    KEPT,
+    LIFE_MS,
+    SAMPLE_EVERY_SECONDS,
+    WORKER,
+    FilesInUse,
+    Process,
+    Sample,
+)
+from segrelay.worker.contract.redis.connection import now_ms, now_us, redis_errors
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.settings import Settings
+
+EVERY_SECONDS: Final = 3.0
+TOLD_KEPT: Final = 64
+"""The number of announcements to take back at the end: far more than Redis still holds."""
+
+
+class RedisPresence:
+    """Announces in Redis every few seconds that this process runs.
+
+    Args:
+        client: With short timeouts.
+        config: The configuration's fingerprint.
+        stopped: Returns the names of triggers that this node can't work on.
+        templates: Returns the fields of `Process` that tell of the node's templates.
+        files: Returns the digests of the files that templates use, by path.
+        count_refused: Returns how many messages of the broker were refused.
+        alive_file: Touched whenever Redis was told, for the health check of a container; it is
+            no part of anything else. None = there is none.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        config: str,
+        *,
+        stopped: Callable[[], Collection[str]],
+        clock: Callable[[], float],
+        templates: Callable[[], Mapping[str, Any]] = dict,
+        files: Callable[[], Mapping[str, str]] = dict,
+        count_refused: Callable[[], int] = int,
+        alive_file: Path | None = None,
+        watch: Callable[[], None] = lambda: None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._config = config
+        self._stopped = stopped
+        self._clock = clock
+        self._templates = templates
+        self._read_files = files
+        self._count_refused = count_refused
+        self._files = FilesInUse()
+        self._alive_file = alive_file
+        self._watch = watch
+        self._wall_clock = wall_clock
+        self._ahead_seconds = 0
+        self._host = socket.gethostname()
+        self._version = version("segrelay")
+        self._next_at = 0.0
+        self._told: dict[bytes, None] = {}
+
+    def announce(self) -> None:
+        """Announce that this process runs, unless that was done lately."""
+        now = self._clock()
+        if now < self._next_at:
+            return
+        self._next_at = now + EVERY_SECONDS
+        at_us = now_us(self._client)
+        self._ahead_seconds = round(self._wall_clock() - at_us / 1_000_000)
+        digests = dict(self._read_files())
+        if digests != self._files.digests:
+            self._files = FilesInUse(digests, at_us // 1_000_000 * 1_000)
+        text = self._process().dumps()
+        self._told = dict.fromkeys([*self._told, text][-TOLD_KEPT:])
+        with redis_errors():
+            scripts.call_sync(self._client, "appear", [keys.PROCESSES], [text, LIFE_MS])
+        if self._alive_file is not None:
+            with suppress(OSError):  # the health check tells of it
+                self._alive_file.touch()
+        self._watch()
+
+    def leave(self) -> None:
+        """Take the latest announcements back at an orderly end; Redis has forgotten older ones."""
+        if self._alive_file is not None:
+            with suppress(OSError):
+                self._alive_file.unlink(missing_ok=True)
+        if self._told:
+            with redis_errors():
+                self._client.zrem(keys.PROCESSES, *self._told)
+
+    def _process(self) -> Process:
+        return Process(
+            self._host,
+            os.getpid(),
+            WORKER,
+            self._config,
+            tuple(sorted(self._stopped())),
+            self._version,
+            clock_ahead_seconds=self._ahead_seconds,
+            files=self._files,
+            refused_messages=self._count_refused(),
+            **self._templates(),
+        )
+
+
+_LOCK_MS: Final = round(SAMPLE_EVERY_SECONDS * 1_000) - 500
+
+
+class RedisProgress:
+    """Keeps a sample every few seconds, whatever the number of workers.
+
+    Args:
+        client: With short timeouts.
+        settings: Its destinations are sampled.
+    """
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+
+    def intent(self) -> None:
+        """Keep a sample, if none was kept lately."""
+        with redis_errors():
+            if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):
+                return
+        places = [
+            PartitionKeys(name, number)
+            for name in self._settings.destinations
+            for number in self._settings.redis.numbering.all_numbers
+        ]
+        calls = [ScriptCall((place.counts, place.streams), (place.tag,)) for place in places]
+        answers = run_each(self._client, scripts.source("progress"), calls)
+        counts: dict[str, Counter[str]] = {}
+        for place, flat in zip(places, answers, strict=True):
+            of_destination = counts.setdefault(place.destination, Counter())
+            for name, count in zip(flat[::2], flat[1::2], strict=True):
+                of_destination[name.decode()] += int(count)
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hlen(keys.quarantine("about"))
+            (quarantined,) = pipe.execute()
+            sample = Sample(now_ms(self._client), counts, quarantined)
+            scripts.call_sync(self._client, "sample", [keys.PROGRESS], [orjson.dumps(sample), KEPT])

@@ -1,0 +1,368 @@
+"""`RedisSurvey`: looks at all partitions at once, for the sweep.
+
+`RedisSchedule`: which background jobs are due, for the sweep.
+
+`RedisLapsing`: removes ledgers whose time is past, unless something waits that may be older.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import redis
+
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
+from segrelay.worker.adapters.redis.shared_keys import scopes
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.celery import RENAMES_TASK, RESPONSES_TASK, SYNC_TASK, BackgroundJob
+from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_stream_name
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scanning import AnotherServer, read_keys, scan_parts
+from segrelay.worker.contract.redis.scripts import ScriptCall, digest, run_each
+from segrelay.worker.contract.settings import Destination, Settings
+from segrelay.worker.contract.triggers import named_audiences, parse_pauses
+from segrelay.worker.contract.words import BACKFILL, LIVE
+from segrelay.worker.core.backoff import longest_ms
+from segrelay.worker.core.gate import MICROSECONDS, Open
+from segrelay.worker.core.rounds import Sight, WakeUp
+
+_BACKFILL_IS_DUE: Final = 3
+LOCK_MS: Final = 900
+"""The time in ms for which a sweeper holds the lock: less than a round, so others can follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A partition with at least one stream that may be worked on now.
+
+    Args:
+        idle: Its triggers of which nothing may be done now, and the lanes that are paused.
+        meanings: What the others mean, as `trigger|MEANING`.
+    """
+
+    keys: PartitionKeys
+    idle: frozenset[str]
+    scopes: frozenset[str]
+
+
+class RedisSurvey:
+    """Looks at the partitions of the destinations that the configuration names.
+
+    Args:
+        client: With short timeouts: whoever asks must not wait for long.
+        settings: Streams of triggers that it does not name are left alone.
+        stopped: Returns the names of triggers that this node can't work on.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        *,
+        stopped: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._stopped = stopped
+        self._lock = f"{keys.SWEEP}:{settings.fingerprint}"
+        self._script = scripts.source("due")
+        self._audiences = named_audiences(settings.triggers.values())
+
+    def may_sweep(self) -> bool:
+        """Say whether this node does the round: one node of each configuration does."""
+        with redis_errors():
+            return bool(scripts.call_sync(self._client, "once", [self._lock], [LOCK_MS]))
+
+    def look(self) -> list[Sight]:
+        """Return the partitions with a stream that may be worked on, and wake the due ones."""
+        with redis_errors():
+            return self._second_look(*self._first_look())
+
+    def _first_look(self) -> tuple[int, list[_Place]]:
+        """Read clock, pauses, gates and the names of streams, in one round trip."""
+        destinations = list(self._settings.destinations.values())
+        all_keys = [
+            PartitionKeys(destination.name, partition)
+            for destination in destinations
+            for partition in self._settings.redis.numbering.numbers
+        ]
+        answers = self._asked(destinations, all_keys)
+        partitions, (seconds, rest), stored, slugs, renamed, *looked = answers
+        self._settings.redis.learn(Numbering.loads(partitions) if partitions else None)
+        now_us = seconds * MICROSECONDS + rest
+        pauses = parse_pauses(stored)
+        labels = self._labels(slugs, renamed)
+        gates, streams = looked[: len(destinations)], looked[len(destinations) :]
+        paused = {*pauses.triggers, *self._stopped()}
+        ready = {
+            destination.name: self._open_triggers(destination, gate) - paused
+            for destination, gate in zip(destinations, gates, strict=True)
+            if destination.name not in pauses.destinations
+        }
+        looks = (
+            _place(place, names, ready[place.destination], pauses.lanes, labels)
+            for place, names in zip(all_keys, streams, strict=True)
+            if place.destination in ready
+        )
+        return now_us, [place for place in looks if place]
+
+    def _asked(
+        self, destinations: Sequence[Destination], places: Sequence[PartitionKeys]
+    ) -> list[Any]:
+        """Read the shared keys, each destination's gate, and each partition's stream names."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.script_load(scripts.source(LOOK))
+        pipe.get(keys.PARTITIONS)
+        pipe.time()
+        pipe.hgetall(keys.PAUSED)
+        pipe.hmget(keys.AUDIENCES, self._audiences or [""])
+        pipe.hgetall(keys.RENAMED)
+        for destination in destinations:
+            authorization = self._settings.authorization_of(destination)
+            ask_look(pipe, destination, authorization, self._triggers_of(destination))
+        for place in places:
+            pipe.smembers(place.streams)
+        return pipe.execute()[1:]
+
+    def _labels(
+        self, slugs: Sequence[bytes | None], renamed: Mapping[bytes, bytes]
+    ) -> dict[str, str]:
+        """Return the labels `trigger|MEANING` of all triggers' meanings, by trigger."""
+        triggers = list(self._settings.triggers.values())
+        found = scopes(triggers, self._audiences, slugs if self._audiences else (), renamed)
+        return {name: scope.label for name, scope in found.items()}
+
+    def _triggers_of(self, destination: Destination) -> list[str]:
+        return [each.name for each in self._settings.triggers_of(destination.name)]
+
+    def _open_triggers(self, destination: Destination, answers: Sequence[Any]) -> set[str]:
+        """Return the triggers for which a drain would find the gate open."""
+        found = looks(self._triggers_of(destination), answers)
+        return {trigger for trigger, look in found.items() if isinstance(look, Open)}
+
+    def _second_look(self, now_us: int, places: Sequence[_Place]) -> list[Sight]:
+        """Ask which partitions are due, in one round trip, and ring their bells."""
+        if not places:
+            return []
+        pipe = self._client.pipeline(transaction=False)
+        pipe.script_load(self._script)
+        for place in places:
+            pipe.exists(place.keys.wakeup)
+            pipe.hget(place.keys.lease, "until")
+            self._ask(pipe, place)
+        answers: Any = pipe.execute()[1:]
+        looks = zip(places, answers[0::3], answers[1::3], answers[2::3], strict=True)
+        return [
+            Sight(
+                WakeUp(
+                    BACKFILL if due == _BACKFILL_IS_DUE else LIVE,
+                    place.keys.destination,
+                    place.keys.partition,
+                ),
+                due=bool(due),
+                waking=bool(waking),
+                held=bool(until) and int(until) * 1000 > now_us,
+            )
+            for place, waking, until, due in looks
+        ]
+
+    def _ask(self, pipe: redis.client.Pipeline, place: _Place) -> None:
+        at = place.keys
+        pipe.evalsha(
+            digest(self._script),
+            6,
+            at.lease,
+            at.holds,
+            at.streams,
+            at.retry,
+            at.wakeup,
+            at.orphans,
+            at.tag,
+            longest_ms(self._settings.delivery.late_seconds),
+            *sorted(place.idle | place.scopes),
+        )
+
+
+def _place(
+    place: PartitionKeys,
+    names: Iterable[bytes],
+    ready: Collection[str],
+    paused_lanes: Collection[str],
+    labels: Mapping[str, str],
+) -> _Place | None:
+    """Return a partition with its idle triggers and lanes; None if all its streams are idle.
+
+    Ready are triggers that are not paused, and whose gate is open.
+    """
+    streams = [split_stream_name(name.decode()) for name in names]
+    idle = {trigger for _, trigger in streams if trigger not in ready}
+    paused = {lane for lane, _ in streams if lane in paused_lanes}
+    if all(trigger in idle or lane in paused for lane, trigger in streams):
+        return None
+    meant = {labels[trigger] for _, trigger in streams if trigger in labels}
+    return _Place(place, frozenset(idle | paused), frozenset(meant))
+
+
+AGAIN_MS: Final = 3_000
+"""The time in ms after which an unanswered bell is rung again."""
+LONGEST_LOCK_MS: Final = 60_000
+"""The longest time of a lock in ms; one that ends later was set before the clock was set back."""
+
+
+class _Kept(NamedTuple):
+    """An background job, and the key of its state."""
+
+    background_job: BackgroundJob
+    key: str
+
+
+class _Needing(NamedTuple):
+    """An background job that is due only while a certain part of some partition is not empty.
+
+    Attributes:
+        length: The command that says how much it holds.
+    """
+
+    kept: _Kept
+    length: str
+    destination: str
+    part: str
+
+
+class RedisSchedule:
+    """Finds the due background jobs of the configured syncs, response streams and stable ids.
+
+    Args:
+        client: With short timeouts: whoever asks must not wait for long.
+    """
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._syncs = [
+            _Kept(BackgroundJob(SYNC_TASK, name), keys.sync(name)) for name in settings.sync
+        ]
+        self._needing = [
+            _Needing(
+                _Kept(BackgroundJob(RESPONSES_TASK, name), keys.responses(name)),
+                "XLEN",
+                name,
+                "responses",
+            )
+            for name in sorted(
+                {each.destination for each in settings.triggers.values() if each.response_stream}
+            )
+        ]
+        self._needing += [
+            _Needing(
+                _Kept(BackgroundJob(RENAMES_TASK, name), keys.changes(name)),
+                "HLEN",
+                name,
+                "changes",
+            )
+            for name, destination in settings.destinations.items()
+            if destination.stable
+        ]
+
+    def due(self) -> list[BackgroundJob]:
+        """Return the due background jobs that nobody does or was woken, and ring their bells."""
+        if not self._syncs and not self._needing:
+            return []
+        with redis_errors():
+            return [kept.background_job for kept in self._woken(self._due())]
+
+    def _due(self) -> list[_Kept]:
+        everything = [*self._syncs, *(one.kept for one in self._needing)]
+        pipe = self._client.pipeline(transaction=False)
+        pipe.time()
+        for kept in everything:
+            pipe.hmget(kept.key, "next", "until")
+        numbers = self._settings.redis.numbering.numbers
+        for one in self._needing:
+            for number in numbers:
+                key = getattr(PartitionKeys(one.destination, number), one.part)
+                pipe.execute_command(one.length, key)  # type: ignore[no-untyped-call]
+        (seconds, micros), *answers = pipe.execute()
+        now_ms = int(seconds) * 1_000 + int(micros) // 1_000
+        rows, lengths = answers[: len(everything)], iter(answers[len(everything) :])
+        empty = {one.kept for one in self._needing if not sum(next(lengths) for _ in numbers)}
+        return [
+            kept
+            for kept, (next_ms, until_ms) in zip(everything, rows, strict=True)
+            if kept not in empty
+            and int(next_ms or 0) <= now_ms
+            and not now_ms < int(until_ms or 0) <= now_ms + LONGEST_LOCK_MS
+        ]
+
+    def _woken(self, due: Sequence[_Kept]) -> list[_Kept]:
+        if not due:
+            return []
+        pipe = self._client.pipeline(transaction=False)
+        for kept in due:
+            pipe.set(keys.wakeup(kept.key), "1", nx=True, px=AGAIN_MS)
+        return [kept for kept, was_set in zip(due, pipe.execute(), strict=True) if was_set]
+
+
+_LEDGER: Final = re.compile(rb"\{([a-z0-9-]+):(\d+)\}l.{%d}" % DIGEST_BYTES, re.DOTALL)
+
+_KEYS_A_STEP: Final = 500
+"""The keys that one step looks at, once a second: 43 million a day."""
+
+
+class RedisLapsing:
+    """Looks at all ledgers in turn, a few at each call, and begins anew at the end.
+
+    It is in no hurry: a ledger that is removed late costs a few bytes. Where a slot of a Cluster is
+    being moved, or another server has taken over, the rest is looked at in the next turn.
+
+    Args:
+        client: With short timeouts.
+        settings: Its numbering tells which partitions are there; the others are being moved.
+    """
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._found: Iterator[list[bytes]] = iter(())
+
+    def step(self) -> int:
+        """Look at the next ledgers; return how many were removed."""
+        calls = [
+            ScriptCall((place.lease, place.streams, *names), (place.tag,))
+            for place, names in self._next().items()
+        ]
+        return sum(run_each(self._client, scripts.source("lapse"), calls)) if calls else 0
+
+    def _next(self) -> dict[PartitionKeys, list[bytes]]:
+        """Return the next ledgers by their partitions; nothing at the end of a turn."""
+        names = next(self._found, None)
+        if names is None:
+            self._found = self._all()
+        found: defaultdict[PartitionKeys, list[bytes]] = defaultdict(list)
+        for name in names or ():
+            match = _LEDGER.fullmatch(name)
+            if match and int(match[2]) in self._settings.redis.numbering.numbers:
+                found[PartitionKeys(match[1].decode(), int(match[2]))].append(name)
+        return found
+
+    def _all(self) -> Iterator[list[bytes]]:
+        with redis_errors():
+            known: set[bytes] = self._client.smembers(keys.DESTINATIONS)  # type: ignore[assignment]
+        places = [
+            PartitionKeys(name.decode(), number)
+            for name in sorted(known)
+            for number in self._settings.redis.numbering.numbers
+        ]
+        for part in scan_parts(self._client, places, "l*"):
+            try:
+                yield from read_keys(
+                    self._client, part, "string", count=_KEYS_A_STEP, patient=False
+                )
+            except AnotherServer:
+                continue

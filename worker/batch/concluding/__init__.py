@@ -1,1 +1,0 @@
-"""The steps after the answer: do what follows from it, and settle."""

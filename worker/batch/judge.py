@@ -1,0 +1,301 @@
+"""Step 4: decode a batch, ask the ledger, and pick the newest of competing events.
+
+Recognizes people by their stable ids, to find changed identities and late events.
+
+It is done with what the holder of the lease reads, before anything is decided: the events of
+somebody whose identity changes wait, and those under a former identity go to the present one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import orjson
+
+from segrelay.worker.batch.batch import Batch, Numbers
+from segrelay.worker.batch.dead_letters import Failure
+from segrelay.worker.batch.delivery import Contender
+from segrelay.worker.batch.partition import Delivery, Intent, LedgerText, Settled
+from segrelay.worker.batch.read import is_full
+from segrelay.worker.contract.events import (
+    UNKNOWN_FORMAT,
+    UNREADABLE,
+    decode_header,
+    decode_profile,
+)
+from segrelay.worker.contract.ledger import Record, unpack_all
+from segrelay.worker.contract.people import (
+    WAITS,
+    Forward,
+    Moving,
+    Recognizer,
+    Sighting,
+    key_of,
+    stable_digest,
+    stable_value,
+)
+from segrelay.worker.contract.words import Death, Direction, Skip
+from segrelay.worker.core.ledger import (
+    Fact,
+    is_in_doubt,
+    judge,
+    with_raised,
+    with_tried,
+    with_whole_list,
+)
+from segrelay.worker.core.supersede import contest
+from segrelay.worker.errors import Bug, FormatUnknown, PayloadRefused
+from segrelay.worker.logs import log_bug
+
+OPEN_BYTES: Final = 32_000_000
+"""The bytes of profiles, decompressed, that a batch may hold; the rest stays in its streams."""
+_IN_DOUBT: Final = "An earlier request got no sure answer: this event may have been delivered."
+
+
+def ledgers_after(
+    intents: Sequence[Intent], texts: Mapping[bytes, bytes | None], numbers: Numbers
+) -> dict[bytes, LedgerText]:
+    """Return, by digest, the ledgers after requests whose result nobody knows.
+
+    Ledgers that can't be read are left as they are.
+    """
+    records, _ = unpack_all(texts)
+    for intent in intents:
+        for row in intent.deliveries:
+            if row.digest not in records:
+                continue
+            audience, trigger = numbers.audience(row.audience), numbers.trigger(row.trigger)
+            fact = Fact(audience, trigger, row.direction, row.time_us, replays=row.replays)
+            tried = with_tried(records[row.digest], fact)
+            records[row.digest] = with_whole_list(tried, row.time_us)
+    return {digest: LedgerText.of(record) for digest, record in records.items()}
+
+
+async def decode_batch(batch: Batch, deliveries: Sequence[Delivery], *, entries: int) -> None:
+    """Decode the deliveries that were read for a batch."""
+    audiences = {d.header.audience for d in deliveries if d.header.audience}
+    await batch.numbers.learn(audiences, {d.trigger for d in deliveries})
+    contenders = decode_deliveries(deliveries, batch)
+    batch.take_in(deliveries, contenders, is_last=not is_full(deliveries, entries))
+
+
+def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Contender]:
+    """Decode deliveries. Unreadable ones die; those beyond `OPEN_BYTES` stay in their streams."""
+    contenders: list[Contender] = []
+    size = 0
+    for delivery in deliveries:
+        if size > OPEN_BYTES:
+            break
+        if delivery.header is UNKNOWN_FORMAT:
+            batch.stopped[delivery.trigger] = _why_unknown(delivery)
+            continue
+        try:
+            profile = decode_profile(delivery.profile)
+        except PayloadRefused as error:
+            batch.deaths.append((delivery, Failure(Death.UNREADABLE, error.message)))
+            continue
+        size += len(profile)
+        if delivery.header is UNREADABLE:
+            message = "The entry's header can't be read: it is damaged."
+            batch.deaths.append((delivery, Failure(Death.UNREADABLE, message)))
+            continue
+        contenders.append(Contender(delivery, _fact(delivery, profile, batch.numbers), profile))
+    return batch.left(contenders)
+
+
+def _why_unknown(delivery: Delivery) -> str:
+    try:
+        decode_header(delivery.header_text)
+    except FormatUnknown as error:
+        return error.message
+    raise Bug(f"The entry {delivery.place} has a format that is known.")
+
+
+def unpack_ledgers(
+    contenders: Sequence[Contender],
+    texts: Mapping[bytes, bytes | None],
+    batch: Batch,
+) -> list[Contender]:
+    """Unpack the ledgers of a batch. If one is damaged, the events of its profile are dead.
+
+    If another version wrote one, the triggers of its profile's events are stopped.
+    """
+    batch.state.records, unreadable = unpack_all(texts)
+    damaged: dict[bytes, str] = {}
+    for digest, error in unreadable.items():
+        if not isinstance(error, FormatUnknown):
+            damaged[digest] = log_bug(error, "ledger.unreadable", profile=digest.hex())
+    left: list[Contender] = []
+    for contender in contenders:
+        digest, trigger = contender.delivery.header.digest, contender.delivery.trigger
+        match unreadable.get(digest):
+            case None:
+                left.append(contender)
+            case FormatUnknown(message=why):
+                batch.stopped[trigger] = why
+            case _:
+                message = f"The ledger of its profile can't be read. {damaged[digest]}"
+                failure = Failure(Death.UNREADABLE, message)
+                batch.deaths.append((contender.delivery, failure))
+    return batch.left(left)
+
+
+def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:
+    header = delivery.header
+    return Fact(
+        audience=numbers.audience(header.audience),
+        trigger=numbers.trigger(delivery.trigger),
+        direction=header.direction,
+        time_us=header.time_us,
+        state=header.state,
+        repair=header.repair,
+        profile_hash=zlib.crc32(profile) or 1 if header.direction is Direction.CHANGE else 0,
+        replays=header.replays,
+        again=header.again,
+    )
+
+
+def ask_ledger(contenders: Sequence[Contender], batch: Batch) -> list[Contender]:
+    """Skip the deliveries that the ledger makes unnecessary, and return the others.
+
+    If `on_ambiguous` says so, what may have been sent before becomes a dead letter.
+    """
+    left: list[Contender] = []
+    for contender in contenders:
+        delivery, fact = contender.delivery, contender.fact
+        settled = skip_by_ledger(delivery, fact, batch.state.records)
+        if settled:
+            batch.skipped.append(settled)
+        elif batch.routes[delivery.trigger].on_ambiguous == "dead_letter" and is_in_doubt(
+            batch.state.records[delivery.header.digest], fact
+        ):
+            batch.deaths.append((delivery, Failure(Death.AMBIGUOUS, _IN_DOUBT)))
+        else:
+            left.append(contender)
+    return left
+
+
+def skip_by_ledger(delivery: Delivery, fact: Fact, records: dict[bytes, Record]) -> Settled | None:
+    """Return why the ledger wants a delivery skipped, or None.
+
+    A state event that says what is known already raises the ledger's time. It does so at once,
+    because the events that are judged after it have to be compared with that time.
+    """
+    record = records[delivery.header.digest]
+    reason = judge(record, fact)
+    if reason is None:
+        return None
+    if reason is not Skip.ALREADY_THERE:
+        return Settled(delivery, reason, remark=reason.value)
+    raised = with_raised(record, fact)
+    records[delivery.header.digest] = raised
+    return Settled(delivery, reason, tells=True, remark=reason.value)
+
+
+def contend(contenders: Sequence[Contender]) -> list[Contender]:
+    """Return the events of the batch that no other supersedes, each with those it supersedes."""
+    if len({(c.delivery.header.digest, c.fact.audience) for c in contenders}) == len(contenders):
+        return list(contenders)
+    result = contest(
+        [((c.delivery.header.digest, c.fact.audience), c.fact.claim, c) for c in contenders]
+    )
+    return [
+        c._replace(superseded=result.superseded_by.get(number, ()))
+        for number, c in enumerate(result.going)
+    ]
+
+
+class Recognized:
+    """The recognizer's answers about the people of a batch.
+
+    Args:
+        stables: The digest of the stable id by a delivery's place.
+        answers: By stable id and identity, as the recognizer gave them.
+    """
+
+    def __init__(
+        self, stables: Mapping[str, bytes], answers: Mapping[tuple[bytes, bytes], str]
+    ) -> None:
+        self._stables = stables
+        self._answers = answers
+
+    def stable_of(self, delivery: Delivery) -> str:
+        """Return the digest (hex) of a delivery's stable id; "" = it has none."""
+        return self._stables.get(delivery.place, b"").hex()
+
+    def waits(self, delivery: Delivery) -> bool:
+        """Say whether a delivery waits until somebody is renamed."""
+        return self._answer(delivery) == WAITS
+
+    def key_for(self, delivery: Delivery) -> str:
+        """Return the key of the profile to which a delivery belongs; "" = it stays."""
+        answer = self._answer(delivery)
+        return "" if answer == WAITS else answer
+
+    @property
+    def is_quiet(self) -> bool:
+        """Say whether no delivery of the batch has to wait or to be handed on."""
+        return not any(self._answers.values())
+
+    def _answer(self, delivery: Delivery) -> str:
+        stable = self._stables.get(delivery.place)
+        return self._answers.get((stable, delivery.header.digest), "") if stable else ""
+
+
+NOTHING: Final = Recognized({}, {})
+
+
+async def recognize(
+    deliveries: Sequence[Delivery], forwards: Mapping[bytes, Forward], recognizer: Recognizer | None
+) -> Recognized:
+    """Ask the recognizer about the people of a batch, except those who are just being renamed."""
+    if recognizer is None:
+        return NOTHING
+    stables: dict[str, bytes] = {}
+    newest: dict[tuple[bytes, bytes], tuple[Sighting, str]] = {}
+    for delivery in deliveries:
+        forward = forwards.get(delivery.header.digest)
+        if forward and forward.moving is not Moving.DONE:
+            continue
+        sighting = _sighting(delivery, forward, recognizer)
+        if sighting is None:
+            continue
+        stables[delivery.place] = sighting.stable
+        known = newest.get((sighting.stable, sighting.identity))
+        if known is None or known[0].time_us < sighting.time_us:
+            newest[sighting.stable, sighting.identity] = (sighting, delivery.trigger)
+    if not newest:
+        return NOTHING
+    sightings = [sighting for sighting, _ in newest.values()]
+    answers = await recognizer.see(sightings, [trigger for _, trigger in newest.values()])
+    return Recognized(stables, dict(zip(newest, answers, strict=True)))
+
+
+def _sighting(
+    delivery: Delivery, forward: Forward | None, recognizer: Recognizer
+) -> Sighting | None:
+    """Return what a delivery tells of a stable id; None = nothing, or it can't be read."""
+    header = delivery.header
+    if header.is_placeholder:
+        return None
+    try:
+        profile = orjson.loads(decode_profile(delivery.profile))
+        value = stable_value(profile, recognizer.field)
+        key = key_of(profile, recognizer.identity, header.digest)
+    except (PayloadRefused, ValueError, AttributeError):
+        return None
+    if not value or key is None or "\n" in key:
+        return None
+    stable = stable_digest(recognizer.field, value)
+    applies = forward is not None and forward.stable in ("", stable.hex())
+    return Sighting(
+        stable,
+        header.digest,
+        key,
+        header.time_us,
+        lasts=header.direction is Direction.ENTER,
+        forward=forward.to if forward and applies else "",
+        by_person=bool(forward and applies and not forward.stable),
+    )

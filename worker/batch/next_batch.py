@@ -1,0 +1,111 @@
+"""Prepares the next batch while requests are under way: reads it, decodes it, and renders it.
+
+Nothing is decided ahead: when its turn comes, the ledger is asked and its events contend as those
+of every batch. If anything of the batch before stays where it is, or waits, then what was read
+ahead is forgotten, and read again in its order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from segrelay.worker.batch.batch import Batch
+from segrelay.worker.batch.judge import decode_batch, decode_deliveries
+from segrelay.worker.batch.read import StreamReader, order_of, read_on
+from segrelay.worker.batch.renames import is_concerned
+from segrelay.worker.batch.render import RowRenderer, render_ahead
+from segrelay.worker.errors import SegrelayError
+from segrelay.worker.logs import log_bug
+
+
+@dataclass(slots=True, eq=False)
+class NextBatch:
+    """The next batch, prepared while the present one is delivered.
+
+    Args:
+        entries: How many a batch has at most.
+    """
+
+    present: Batch
+    reader: StreamReader
+    renderer: RowRenderer
+    entries: int
+    prepared: Batch | None = None
+    _has_begun: bool = False
+    _is_over: bool = False
+    _preparing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Enter the block in which the next batch may be prepared."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop preparing, and wait until the step under way has ended."""
+        self._is_over = True
+        if self._preparing:
+            await self._preparing
+
+    def begin(self, ends: Callable[[], Awaitable[bool]]) -> None:
+        """Begin to prepare the next batch, if it is worth it; called again, this does nothing."""
+        if not self._has_begun:
+            self._has_begun = True
+            if self._is_worth_it():
+                self._preparing = asyncio.ensure_future(self._prepare(ends))
+
+    def _is_worth_it(self) -> bool:
+        """Judge by the present batch whether most of the next one will be sent."""
+        batch = self.present
+        # Before the first answer only what is not sent is settled.
+        is_sent = 2 * batch.settled <= len(batch.deliveries)
+        return is_sent and batch.state.is_untroubled(batch.streams)
+
+    async def _prepare(self, ends: Callable[[], Awaitable[bool]]) -> None:
+        async def is_over() -> bool:
+            return self._is_over or await ends()
+
+        try:
+            await self._read_and_render(is_over)
+        except SegrelayError:
+            # Whatever it is, the batch's turn meets it, too.
+            return
+        except Exception as error:  # noqa: BLE001 - without it, the batch has its turn all the same
+            log_bug(error, "preparing.failed")
+
+    async def _read_and_render(self, ends: Callable[[], Awaitable[bool]]) -> None:
+        this = self.present
+        deliveries = await read_on(
+            self.reader, this.state, this.streams, this.deliveries, entries=self.entries
+        )
+        if not deliveries or await ends():
+            return
+        renames = this.state.renames
+        if any(renames.concern(d.header) or renames.undid(d.header) for d in deliveries):
+            return  # Its turn carries them over before anything is rendered.
+        if await is_concerned(deliveries, self.reader, this.state):
+            return  # Its turn hands them on, or holds them back.
+        batch = Batch(this.state, this.numbers, this.routes, this.kind, this.streams)
+        await decode_batch(batch, deliveries, entries=self.entries)
+        await render_ahead(batch, self.renderer, ends)
+        self.prepared = batch
+
+    def turn(self, streams: Sequence[str]) -> Batch | None:
+        """Return the prepared batch, preceded by what the present one left; None = read it anew."""
+        present, prepared = self.present, self.prepared
+        if prepared is None:
+            return None
+        left = sorted(present.unread(), key=lambda delivery: order_of(delivery.entry_id))
+        # What is neither settled nor left stays for a reason of its own, and has to come first.
+        is_settled = present.settled + len(left) == len(present.deliveries)
+        may_be_read = {d.stream for d in (*left, *prepared.deliveries)}.issubset(streams)
+        if not (is_settled and may_be_read):
+            return None
+        prepared.follow(present)
+        prepared.put_first(left, decode_deliveries(left, prepared), streams)
+        return prepared
+
+    def hand_over(self, batch: Batch) -> None:
+        """Pass the rendered parcels to the batch that was read again."""
+        batch.follow(self.present, self.prepared)

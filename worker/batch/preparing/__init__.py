@@ -1,1 +1,0 @@
-"""The steps before the request: read, decode, ask the ledger, render, shape."""

@@ -1,0 +1,267 @@
+"""Step 3: read a batch from the streams that are due, merged by entry id, in small steps.
+
+Entries that have to wait are passed over; up to which id everything in a stream waits is noted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from segrelay.worker.batch.partition import Delivery, Hold, ReadEntries, ReadRange
+from segrelay.worker.batch.state import State
+from segrelay.worker.contract.keys import split_stream_name
+
+BATCH_ENTRIES: Final = 2_000
+"""The largest number of deliveries in a batch: a full request of 1,000 users for each direction."""
+BATCH_ENTRIES_ONE_BY_ONE: Final = 100
+"""The size of a batch where a request carries one user, so that a slice can send it."""
+BATCH_BYTES: Final = 8_000_000
+PASSED_OVER_AT_MOST: Final = 50_000
+PREVIEW_ENTRIES: Final = 100
+"""The number of deliveries that are read of a trigger whose next request carries only one.
+
+If that fails again, the others were rendered for nothing; a few are read so that it is not always
+the same one."""
+_FIRST_STEP: Final = 32
+"""The number of entries first read of one stream, while their size is not known."""
+_LARGEST_STEP: Final = 500
+_STEP_BYTES: Final = 2_000_000
+"""The bytes that are read of all streams together in one round trip."""
+
+
+class StreamReader(Protocol):
+    """Reads the streams of a partition."""
+
+    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
+        """Read the next entries of several streams; of many in one round trip."""
+
+    async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
+        """Store the id up to which a trigger with this meaning wants nothing of its stream."""
+
+    async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Return the records of people who are being renamed, or were."""
+
+
+@dataclass(slots=True, eq=False)
+class _Source:
+    """One stream while it is being read.
+
+    Args:
+        unwanted_up_to: The id up to which its trigger wants nothing of it.
+        only_orphans: Nothing else was read of it.
+    """
+
+    stream: str
+    trigger: str
+    after_id: str
+    hold: Hold | None
+    unwanted_up_to: str = ""
+    only_orphans: bool = True
+    entries: deque[Delivery] = field(default_factory=deque)
+    is_exhausted: bool = False
+    only_waiting: bool = True
+    step: int = 0
+
+    def take_in(self, found: ReadEntries) -> None:
+        """Append the entries that were found."""
+        self.is_exhausted = found.is_all
+        self.entries.extend(found.entries)
+        if found.entries:
+            self.after_id = found.entries[-1].entry_id
+
+    def pass_over(self, entry_id: str, until_ms: int) -> None:
+        """Pass over an entry that waits; the hold grows while all entries before it wait."""
+        self.only_orphans = False
+        if self.only_waiting:
+            earliest = min(self.hold.until_ms, until_ms) if self.hold else until_ms
+            self.hold = Hold(entry_id, earliest)
+
+    def set_aside(self, entry_id: str) -> None:
+        """Leave an entry that the trigger does not want."""
+        if self.only_orphans:
+            self.unwanted_up_to = entry_id
+        elif self.only_waiting and self.hold:
+            self.hold = self.hold._replace(last_id=entry_id)
+
+    def take(self) -> None:
+        """Remember that an entry of the stream went into the batch."""
+        self.only_waiting = self.only_orphans = False
+
+
+@dataclass(slots=True)
+class _BatchReader:
+    """Reads streams side by side, in as few round trips as their number and sizes allow.
+
+    Args:
+        entries: How many a batch has at most.
+        low: Whoever has no more than so many is read on when another one has none left.
+    """
+
+    reader: StreamReader
+    entries: int
+    low: int = 0
+    seen: int = 0
+    seen_bytes: int = 0
+
+    async def fill(self, sources: Iterable[_Source]) -> None:
+        """Read more of the streams of which few entries are left in memory."""
+        longer = [source for source in sources if not source.is_exhausted]
+        wanted = [source for source in longer if len(source.entries) <= self.low]
+        if not wanted:
+            return
+        # Streams without entries come first: something is read of them in any case.
+        wanted.sort(key=lambda source: len(source.entries))
+        step = self._step(len(longer))
+        self.low = step // 4
+        # A stream that runs dry alone has more than the others: its steps become longer.
+        longest = self._step(len(wanted))
+        for source in wanted:
+            source.step = min(longest, max(step, 2 * source.step))
+        ranges = [ReadRange(source.stream, source.after_id, source.step) for source in wanted]
+        for source, found in zip(wanted, await self.reader.read(ranges), strict=True):
+            source.take_in(found)
+            self.seen += len(found.entries)
+            self.seen_bytes += sum(e.size for e in found.entries)
+
+    def _step(self, streams: int) -> int:
+        """Return the number of entries to read next of each stream."""
+        share = 1 + 2 * self.entries // streams
+        if not self.seen:
+            return min(_FIRST_STEP, share)
+        fitting = int(_STEP_BYTES * self.seen / max(1, self.seen_bytes)) // streams
+        return max(1, min(_LARGEST_STEP, share, fitting))
+
+
+def order_of(entry_id: str) -> tuple[int, int]:
+    """Return the sort key of an entry id: its milliseconds and its sequence number."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+async def read_batch(
+    reader: StreamReader, state: State, streams: Sequence[str], *, entries: int
+) -> list[Delivery]:
+    """Read deliveries in the order of their arrival, up to a number of them or 8 MB.
+
+    Args:
+        reader: The partition.
+        state: Says who has to wait; its holds are brought up to date.
+        streams: `lane|trigger`, of triggers that are due.
+        entries: How many at most.
+    """
+    sources = [_source(state, stream) for stream in streams]
+    batch = await _read(reader, state, sources, entries)
+    for source in sources:
+        _store_hold(state, source)
+        await _store_orphans(reader, state, source)
+    return batch
+
+
+async def read_on(
+    reader: StreamReader,
+    state: State,
+    streams: Sequence[str],
+    behind: Iterable[Delivery],
+    *,
+    entries: int,
+) -> list[Delivery]:
+    """Read as `read_batch` does, but only entries behind these deliveries, and store no holds."""
+    read = {delivery.stream: delivery.entry_id for delivery in behind}
+    sources = [_source(state, name) for name in streams]
+    for source in sources:
+        source.after_id = read.get(source.stream, source.after_id)
+    return await _read(reader, state, sources, entries)
+
+
+async def _read(
+    reader: StreamReader, state: State, sources: Sequence[_Source], entries: int
+) -> list[Delivery]:
+    streams = _BatchReader(reader, entries)
+    await streams.fill(sources)
+    heads: list[tuple[tuple[int, int], int]] = []
+    for number, source in enumerate(sources):
+        _push(heads, number, source)
+    batch: list[Delivery] = []
+    taken: Counter[str] = Counter()
+    size = passed_over = 0
+    while heads and len(batch) < entries and size < BATCH_BYTES:
+        _, number = heapq.heappop(heads)
+        source = sources[number]
+        delivery = source.entries.popleft()
+        if _is_left(state, source, delivery):
+            passed_over += 1
+            if passed_over >= PASSED_OVER_AT_MOST:
+                break
+        else:
+            source.take()
+            batch.append(delivery)
+            size += len(delivery.profile)
+            taken[source.trigger] += 1
+        if taken[source.trigger] >= PREVIEW_ENTRIES and state.is_preview(source.trigger):
+            source.is_exhausted = True
+            continue
+        if not source.entries and not source.is_exhausted:
+            await streams.fill(sources)
+        _push(heads, number, source)
+    return batch
+
+
+def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
+    """Say whether an entry stays in its stream: it has to wait, or its trigger does not want it."""
+    if state.is_orphan(delivery):
+        source.set_aside(delivery.entry_id)
+        return True
+    until_ms = state.waits_until_ms(delivery)
+    if until_ms:
+        source.pass_over(delivery.entry_id, until_ms)
+    return bool(until_ms)
+
+
+async def is_any_due(reader: StreamReader, state: State, streams: Iterable[str]) -> bool:
+    """Say whether any of the streams holds an entry behind those that have to wait."""
+    sources = [_source(state, stream) for stream in streams]
+    found = await reader.read([ReadRange(source.stream, source.after_id, 1) for source in sources])
+    return any(head.entries for head in found)
+
+
+def is_full(batch: Sequence[Delivery], entries: int) -> bool:
+    """Say whether there may be more to read behind a batch that was read with this limit."""
+    return len(batch) >= entries or sum(len(each.profile) for each in batch) >= BATCH_BYTES
+
+
+def _source(state: State, stream: str) -> _Source:
+    hold = state.holds.get(stream)
+    if hold and hold.until_ms <= state.now_ms():
+        hold = None
+    trigger = split_stream_name(stream)[1]
+    unwanted = state.unwanted_up_to(stream)
+    if hold and (not unwanted or order_of(hold.last_id) > order_of(unwanted)):
+        return _Source(stream, trigger, hold.last_id, hold, unwanted, only_orphans=False)
+    return _Source(stream, trigger, unwanted, hold, unwanted, only_orphans=True)
+
+
+def _push(heads: list[tuple[tuple[int, int], int]], number: int, source: _Source) -> None:
+    if source.entries:
+        heapq.heappush(heads, (order_of(source.entries[0].entry_id), number))
+
+
+async def _store_orphans(reader: StreamReader, state: State, source: _Source) -> None:
+    scope = state.scopes.get(source.trigger)
+    if scope and source.unwanted_up_to != state.unwanted_up_to(source.stream):
+        await reader.set_aside(source.stream, scope.digest, source.unwanted_up_to)
+        state.orphans[f"{source.stream}|{scope.digest}"] = source.unwanted_up_to
+
+
+def _store_hold(state: State, source: _Source) -> None:
+    known = state.holds.get(source.stream)
+    if source.hold == known:
+        return
+    state.changed_holds[source.stream] = source.hold
+    if source.hold:
+        state.holds[source.stream] = source.hold
+    else:
+        state.holds.pop(source.stream, None)

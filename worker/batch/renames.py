@@ -1,0 +1,215 @@
+"""Carries the waiting events of renamed audiences over to their new slugs.
+
+Whoever holds the lease does it, with what he reads: so it does not matter when the events were
+accepted, or by which producer, nor whether they were dead or orphaned for a while.
+
+Hands the waiting events of renamed people on to their new identity.
+
+Whoever holds the lease does it, with what he reads: so it does not matter when the events were
+accepted, or by which producer. They are added where the new identity belongs before they are taken
+out here: a process that dies in between leaves an event twice, and the ledger knows the second one
+as a duplicate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import orjson
+
+from segrelay.worker.batch.batch import Numbers
+from segrelay.worker.batch.judge import Recognized, recognize
+from segrelay.worker.batch.partition import Delivery, Partition, Replacement
+from segrelay.worker.batch.read import StreamReader, read_batch
+from segrelay.worker.batch.state import State
+from segrelay.worker.contract.events import (
+    Header,
+    decode_profile,
+    pack_profile,
+    with_audience,
+    with_direction,
+)
+from segrelay.worker.contract.keys import digest_of, split_stream_name
+from segrelay.worker.contract.ledger import Record, unpack_all
+from segrelay.worker.contract.people import Forward, Moving, profile_about
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.triggers import Renames
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import PayloadRefused
+
+HELD_MS: Final = 2_000
+"""Milliseconds after which the events of somebody who is being renamed are looked at again."""
+
+
+async def hand_on(deliveries: Sequence[Delivery], partition: Partition, state: State) -> bool:
+    """Hand on the events of people who were renamed; hold back those of people being renamed.
+
+    Returns:
+        Whether the batch has to be read again.
+    """
+    forwards = await forwards_of(deliveries, partition, state)
+    recognized = await recognize(deliveries, forwards, state.recognizer)
+    if not forwards and recognized.is_quiet:
+        return False
+    moving = {digest for digest, each in forwards.items() if each.moving is not Moving.DONE}
+    moving |= {each.header.digest for each in deliveries if recognized.waits(each)}
+    for digest in moving:
+        state.hold_back(digest, HELD_MS)
+    gone: list[Replacement] = []
+    arriving: dict[int, list[NewDelivery]] = {}
+    for delivery in deliveries:
+        digest = delivery.header.digest
+        key, number = _belongs_to(delivery, forwards.get(digest), recognized, state)
+        new = _handed_on(delivery, key) if key and digest not in moving else None
+        if new:
+            gone.append(Replacement(delivery, ()))
+            arriving.setdefault(number, []).append(new)
+    for number, some in arriving.items():
+        await partition.accept_in(number, some)
+    if gone:
+        await partition.carry_over(gone)
+    return bool(moving or gone)
+
+
+async def is_concerned(
+    deliveries: Sequence[Delivery], partition: StreamReader, state: State
+) -> bool:
+    """Say whether any of these deliveries may have to be handed on or held back."""
+    if await forwards_of(deliveries, partition, state):
+        return True
+    return not (await recognize(deliveries, {}, state.recognizer)).is_quiet
+
+
+async def forwards_of(
+    deliveries: Sequence[Delivery], partition: StreamReader, state: State
+) -> Mapping[bytes, Forward]:
+    """Return the records of the deliveries' people who were renamed, or are being renamed."""
+    if not state.has_forwards or not deliveries:
+        return {}
+    digests = list(dict.fromkeys(delivery.header.digest for delivery in deliveries))
+    texts = await partition.forwards(digests)
+    return {
+        digest: Forward.loads(text)
+        for digest, text in zip(digests, texts, strict=True)
+        if text is not None
+    }
+
+
+def _belongs_to(
+    delivery: Delivery, forward: Forward | None, recognized: Recognized, state: State
+) -> tuple[str, int]:
+    """Return key and partition of the identity that a delivery goes to; "" = it stays.
+
+    Where a stable id has moved, events with another one stay: the address is another person's now.
+    """
+    key = recognized.key_for(delivery)
+    if key and state.recognizer:
+        return key, state.recognizer.numbering.of(key)
+    if forward is None or forward.moving is not Moving.DONE:
+        return "", 0
+    stable = recognized.stable_of(delivery)
+    is_anothers = bool(stable and forward.stable) and stable != forward.stable
+    return ("", 0) if is_anothers else (forward.to, forward.partition)
+
+
+def _handed_on(delivery: Delivery, key: str) -> NewDelivery | None:
+    """Return the delivery under another identity; None if it can't be read."""
+    try:
+        profile = profile_about(delivery.profile, key)
+    except (PayloadRefused, ValueError, AttributeError, TypeError):
+        return None
+    lane, trigger = split_stream_name(delivery.stream)
+    header = delivery.header._replace(digest=digest_of(key))
+    return NewDelivery(lane, trigger, header, profile)
+
+
+async def read_and_carry(
+    partition: Partition, state: State, streams: Sequence[str], numbers: Numbers, *, entries: int
+) -> Sequence[Delivery]:
+    """Read a batch, moving events of renamed audiences and people until it holds none of them.
+
+    Raises:
+        LeaseLost: What was carried over until then stays so.
+    """
+    while True:
+        deliveries = await read_batch(partition, state, streams, entries=entries)
+        if await hand_on(deliveries, partition, state):
+            continue
+        if not await _carry_over(deliveries, state.renames, partition, numbers):
+            return deliveries
+
+
+async def _carry_over(
+    deliveries: Sequence[Delivery], renames: Renames, partition: Partition, numbers: Numbers
+) -> bool:
+    """Carry over the deliveries about renamed audiences; returns whether there were any."""
+    concerned = [delivery for delivery in deliveries if renames.concern(delivery.header)]
+    undone = [Replacement(each, ()) for each in deliveries if renames.undid(each.header)]
+    if not (concerned or undone):
+        return False
+    await numbers.learn({delivery.header.audience for delivery in concerned}, ())
+    digests = list(dict.fromkeys(delivery.header.digest for delivery in concerned))
+    texts = await partition.ledgers(digests)
+    records, _ = unpack_all(dict(zip(digests, texts, strict=True)))
+    replacements = [
+        Replacement(delivery, tuple(new))
+        for delivery in concerned
+        if (new := _replaced(delivery, renames, records, numbers))
+    ]
+    replacements += undone
+    if replacements:
+        await partition.carry_over(replacements)
+    return bool(replacements)
+
+
+def _replaced(
+    delivery: Delivery, renames: Renames, records: Mapping[bytes, Record], numbers: Numbers
+) -> list[NewDelivery]:
+    """Return the deliveries that replace one about a renamed audience; [] = it stays.
+
+    An entrance stays under the former slug if the ledger knows an exit there that supersedes it. What
+    leaves the audience has to leave the former slug too, if the person still has it at the
+    destination. So does what may have entered it by a request without a sure answer. A delivery
+    whose profile can't be read stays.
+    """
+    header, former = delivery.header, delivery.header.audience
+    record = records.get(header.digest, Record())
+    if header.direction is Direction.ENTER and _has_left(record, header, numbers.audience(former)):
+        return []
+    slug = renames.slugs[former]
+    lane, _ = split_stream_name(delivery.stream)
+    try:
+        profile = orjson.loads(decode_profile(delivery.profile))
+        told = pack_profile(orjson.dumps(with_audience(profile, slug)))
+        left = pack_profile(orjson.dumps(with_direction(profile, Direction.EXIT)))
+    except (PayloadRefused, ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return []
+    new = header._replace(audience=slug)
+    replaced = [
+        NewDelivery(lane, trigger, new, told) for trigger in renames.wanting[slug, header.direction]
+    ]
+    if header.direction is Direction.EXIT:
+        own = header._replace(former=True)
+        replaced.append(NewDelivery(lane, delivery.trigger, own, delivery.profile))
+    elif _was_tried(record, header, numbers.audience(former)):
+        gone = header._replace(direction=Direction.EXIT, former=True, state=True, skip_hook=True)
+        replaced += [
+            NewDelivery(lane, trigger, gone, left)
+            for trigger in renames.wanting.get((former, Direction.EXIT), ())
+        ]
+    return replaced
+
+
+def _has_left(record: Record, header: Header, audience: int) -> bool:
+    return any(
+        item.delivered_us >= header.time_us and item.direction is Direction.EXIT
+        for _, item in record.about(audience)
+    )
+
+
+def _was_tried(record: Record, header: Header, audience: int) -> bool:
+    return any(
+        item.tried_us >= header.time_us and item.direction is header.direction
+        for _, item in record.about(audience)
+    )

@@ -1,0 +1,254 @@
+"""Steps 5 and 6: render and shape. Triggers with the same template are rendered together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, Protocol, assert_never
+
+from segrelay.jsonnet.rendered import (
+    Asserted,
+    Engine,
+    Killed,
+    Rendered,
+    Row,
+    Template,
+    TemplateFailed,
+)
+from segrelay.worker.batch.batch import Batch
+from segrelay.worker.batch.dead_letters import Failure
+from segrelay.worker.batch.delivery import Contender, Parcel, Route
+from segrelay.worker.batch.partition import Settled
+from segrelay.worker.contract.words import Death, Skip
+from segrelay.worker.core.compact import parsed
+from segrelay.worker.core.messages import normalise_message
+from segrelay.worker.destinations.api import NotSendable
+from segrelay.worker.errors import SegrelayError
+from segrelay.worker.logs import log_bug
+
+RENDER_GROUP: Final = 100
+"""The number of deliveries between two looks at the clock: rendering holds the interpreter."""
+ISOLATING_SECONDS: Final = 15.0
+"""The seconds after which a batch renders no further suspects: they stay in their streams."""
+
+
+class RowRenderer(Protocol):
+    """Renders rows with one template; the rows may be of several triggers."""
+
+    async def render(
+        self, template: Template, engine: Engine, rows: Sequence[Row], *, isolated: bool
+    ) -> list[Rendered | Asserted | TemplateFailed | Killed]:
+        """Render rows and return the results in their order.
+
+        Isolated rows are rendered in a throw-away process with limits. There may be fewer results
+        than isolated rows; the other rows are left for another time.
+        """
+
+    async def render_safely(
+        self, template: Template, engine: Engine, rows: Sequence[Row], *, compares: bool = False
+    ) -> list[Rendered | None]:
+        """Render only the rows that can't kill the process; None for all others.
+
+        Other work has its turn all the time. If rows take so long that it would have to wait, there
+        are fewer results. What an engine is to confirm is among the others, unless `compares` asks
+        for that at once.
+        """
+
+    def doubts(self, template: Template) -> bool:
+        """Say whether earlier results of `render_safely` for a template are no longer trusted."""
+
+
+class _Group(NamedTuple):
+    """The properties that deliveries have in common which are rendered together."""
+
+    template: Template
+    engine: Engine
+    isolated: bool
+
+
+class _Part(NamedTuple):
+    """Deliveries of one group that are rendered at once."""
+
+    group: _Group
+    contenders: Sequence[Contender]
+    rows: Sequence[Row]
+
+
+async def render_and_shape(
+    going: Sequence[Contender],
+    batch: Batch,
+    renderer: RowRenderer,
+    ends: Callable[[], Awaitable[bool]],
+) -> None:
+    """Render and shape deliveries into the batch, template by template, until `ends` says to stop.
+
+    What was rendered ahead comes last: a template may lose its trust while the rest is rendered.
+    """
+    rest = [each for each in going if each.delivery.place not in batch.before]
+    # What was left over has waited the longest.
+    _take_in(going, batch, batch.left_over)
+    isolating_ends = batch.state.clock.seconds() + ISOLATING_SECONDS
+
+    async def render(part: _Part) -> bool:
+        results = await _rendered(renderer, part.group, part.rows)
+        _shape_all(part, results, batch)
+        return not part.group.isolated or (
+            len(results) == len(part.rows)
+            and not any(isinstance(result, Killed) for result in results)
+            and batch.state.clock.seconds() < isolating_ends
+        )
+
+    await _render_parts(rest, batch, render, ends)
+    forget_doubted(batch, renderer)
+    _take_in(going, batch, batch.before.keys())
+
+
+async def render_ahead(
+    batch: Batch, renderer: RowRenderer, ends: Callable[[], Awaitable[bool]]
+) -> None:
+    """Render and shape a batch before its turn, into `batch.before`, until `ends` says to stop.
+
+    Requests of other deliveries are under way, so that this process must not be at risk, nor busy
+    for long. Whatever is not simply rendered and shaped is left to the batch's turn.
+    """
+
+    async def render(part: _Part) -> bool:
+        group = part.group
+        results = await renderer.render_safely(group.template, group.engine, part.rows)
+        now_us = batch.state.now_ms() * 1000
+        for contender, result in zip(part.contenders, results, strict=False):
+            route = batch.routes[contender.delivery.trigger]
+            with contextlib.suppress(Exception):  # the batch's turn tells of it
+                parcel = result and _parcel(contender, result.body, route, now_us)
+                if isinstance(parcel, Parcel):
+                    batch.before[contender.delivery.place] = parcel
+        return len(results) == len(part.rows)
+
+    await _render_parts(batch.contenders, batch, render, ends)
+
+
+async def _render_parts(
+    contenders: Iterable[Contender],
+    batch: Batch,
+    render: Callable[[_Part], Awaitable[bool]],
+    ends: Callable[[], Awaitable[bool]],
+) -> None:
+    """Render deliveries part by part, until `ends` says to stop or `render` returns false."""
+    for part in _parts(contenders, batch):
+        if await ends() or not await render(part):
+            return
+
+
+def _parts(contenders: Iterable[Contender], batch: Batch) -> Iterator[_Part]:
+    """Yield deliveries that are rendered together, in parts that don't take long.
+
+    Suspects come last: whatever they do, the others have been rendered by then.
+    """
+    suspects, routes = batch.state.suspects, batch.routes
+    groups: dict[_Group, list[Contender]] = {}
+    for contender in contenders:
+        route = routes[contender.delivery.trigger]
+        assert route.template is not None
+        isolated = bool(suspects) and contender.delivery.place in suspects
+        groups.setdefault(_Group(route.template, route.engine, isolated), []).append(contender)
+    for group, members in sorted(groups.items(), key=lambda each: each[0].isolated):
+        for first in range(0, len(members), RENDER_GROUP):
+            part = members[first : first + RENDER_GROUP]
+            rows = [Row(c.profile, routes[c.delivery.trigger].settings) for c in part]
+            yield _Part(group, part, rows)
+
+
+def _take_in(going: Sequence[Contender], batch: Batch, places: Collection[str]) -> None:
+    for contender in going if places else ():
+        if contender.delivery.place in places:
+            batch.add_rendered(contender)
+
+
+def forget_doubted(batch: Batch, renderer: RowRenderer) -> None:
+    """Forget parcels rendered ahead whose templates' compiled form is no longer trusted."""
+    doubted = {
+        name
+        for name, route in batch.routes.items()
+        if route.template and renderer.doubts(route.template)
+    }
+    ahead = batch.before.keys() - batch.left_over
+    for place in [p for p in ahead if batch.before[p].delivery.trigger in doubted]:
+        del batch.before[place]
+
+
+async def _rendered(
+    renderer: RowRenderer, group: _Group, rows: Sequence[Row]
+) -> list[Rendered | Asserted | TemplateFailed | Killed]:
+    """Render rows. After an error of our own, they are rendered one by one to find its row."""
+    try:
+        return await renderer.render(group.template, group.engine, rows, isolated=group.isolated)
+    except SegrelayError:
+        raise
+    except Exception as error:
+        if group.isolated:
+            raise
+        if len(rows) == 1:
+            message = log_bug(error, "rendering.failed", template=group.template.name)
+            return [TemplateFailed(message, "", 0)]
+    return [result for row in rows for result in await _rendered(renderer, group, [row])]
+
+
+def _shape_all(
+    part: _Part, results: Sequence[Rendered | Asserted | TemplateFailed | Killed], batch: Batch
+) -> None:
+    """Shape the results of rendering; isolated rows may have fewer results than rows."""
+    isolated = part.group.isolated
+    now_us = batch.state.now_ms() * 1000
+    for contender, result in zip(part.contenders, results, strict=not isolated):
+        delivery = contender.delivery
+        if isolated:
+            batch.state.suspects.discard(delivery.place)
+        route = batch.routes[delivery.trigger]
+        try:
+            _shape(contender, result, route, now_us, batch)
+        except Exception as error:  # noqa: BLE001 - it costs this one delivery
+            message = log_bug(error, "shaping.failed", trigger=route.trigger)
+            body = result.body if isinstance(result, Rendered) else b""
+            batch.deaths.append((delivery, Failure(Death.INVALID, message, body=body)))
+
+
+def _shape(
+    contender: Contender,
+    result: Rendered | Asserted | TemplateFailed | Killed,
+    route: Route,
+    now_us: int,
+    batch: Batch,
+) -> None:
+    delivery = contender.delivery
+    template = route.template.content_hash if route.template else ""
+    match result:
+        case Asserted(message):
+            batch.skipped.append(
+                Settled(delivery, Skip.ASSERTED, remark=f"asserted: {normalise_message(message)}")
+            )
+        case TemplateFailed(message, file, line):
+            text = normalise_message(message)
+            text = f"{file}:{line}: {text}" if file else text
+            failure = Failure(Death.TEMPLATE_ERROR, text, template)
+            batch.deaths.append((delivery, failure))
+        case Killed():
+            text = "Rendering this event, alone, killed the process or ran out of time or memory."
+            batch.deaths.append((delivery, Failure(Death.KILLED_WORKER, text, template)))
+        case Rendered(body):
+            parcel = _parcel(contender, body, route, now_us)
+            if isinstance(parcel, NotSendable):
+                batch.not_sendable(delivery, parcel, template, body)
+            else:
+                batch.add(parcel)
+        case _ as never:
+            assert_never(never)
+
+
+def _parcel(contender: Contender, body: bytes, route: Route, now_us: int) -> Parcel | NotSendable:
+    delivery, fact, _, superseded = contender
+    shaped = route.api.shape(parsed(body), delivery.header, route.rules, now_us)
+    if isinstance(shaped, NotSendable):
+        return shaped
+    known_by = map(route.api.identifiers, shaped.users)
+    names = frozenset((delivery.header.digest,)).union(*known_by)
+    return Parcel(delivery, fact, route, shaped, body, superseded, names)

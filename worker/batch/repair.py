@@ -1,0 +1,108 @@
+"""Publishes repairs after a request whose lease was taken while it was under way.
+
+Something newer may have been delivered meanwhile, and its own, older request may have taken
+effect after it. Then the newest direction is published once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+
+from segrelay.worker.batch.delivery import Parcel
+from segrelay.worker.batch.partition import Intent, Partition
+from segrelay.worker.contract.events import decode_profile, pack_profile
+from segrelay.worker.contract.ledger import Item, Record, is_newer, unpack_all
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.words import LIVE, Direction
+from segrelay.worker.core.supersede import Claim, supersedes
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def repair(
+    partition: Partition,
+    parcels: Sequence[Parcel],
+    *,
+    names: dict[int, str],
+    intent_in_doubt_of: Intent | None,
+    late_seconds: float,
+) -> int:
+    """Publish repairs where something newer of the other direction was delivered meanwhile.
+
+    Args:
+        partition: Its lease is somebody else's.
+        parcels: What the request carried.
+        names: Triggers of this destination by their number in the ledger.
+        unanswered_note: If the request got no sure answer: nothing of its profiles, the repairs
+            included, may be sent before it can't take effect any more.
+        late_seconds: How long that is.
+
+    Returns:
+        How many repairs were published.
+    """
+    if intent_in_doubt_of:
+        await partition.hold_back(intent_in_doubt_of, late_seconds)
+    texts = await partition.peek([parcel.digest for parcel in parcels])
+    digests = [parcel.digest for parcel in parcels]
+    records, _ = unpack_all(dict(zip(digests, texts, strict=True)))
+    repairs = [
+        new
+        for parcel in parcels
+        if parcel.digest in records
+        for new in _repairs(parcel, records[parcel.digest], names)
+    ]
+    if repairs:
+        await partition.accept(repairs)
+    return len(repairs)
+
+
+def _repairs(parcel: Parcel, record: Record, names: dict[int, str]) -> list[NewDelivery]:
+    newest = _newest(parcel, record)
+    if newest is None or newest.direction is parcel.fact.direction:
+        return []
+    return [
+        _repair(parcel, names[trigger], item)
+        for trigger, item in record.about(parcel.fact.audience)
+        if item.direction is newest.direction and item.delivered_us and trigger in names
+    ]
+
+
+def _repair(parcel: Parcel, trigger: str, item: Item) -> NewDelivery:
+    """Return a trigger's last delivery as a repair; with its own time, it supersedes no newer event."""
+    header = parcel.delivery.header._replace(
+        direction=item.direction,
+        time_us=item.delivered_us,
+        state=False,
+        skip_hook=True,
+        repair=True,
+    )
+    return NewDelivery(LIVE, trigger, header, pack_profile(_turned(parcel, item)))
+
+
+def _newest(parcel: Parcel, record: Record) -> Item | None:
+    """Return the newest item that supersedes what the request carried."""
+    best: Item | None = None
+    for trigger, item in record.about(parcel.fact.audience):
+        claim = Claim(item.delivered_us, item.direction, trigger)
+        if not item.delivered_us or not supersedes(claim, parcel.fact.claim):
+            continue
+        if best is None or is_newer(
+            item.delivered_us, item.direction, best.delivered_us, best.direction
+        ):
+            best = item
+    return best
+
+
+def _turned(parcel: Parcel, newest: Item) -> bytes:
+    """Return the profile with direction and time of the newest event in its one segment event."""
+    profile: dict[str, Any] = orjson.loads(decode_profile(parcel.delivery.profile))
+    old = (profile.get("segment_events") or [{}])[0]
+    event = newest.direction.value
+    at = (_EPOCH + timedelta(microseconds=newest.delivered_us)).isoformat(timespec="microseconds")
+    others = {key: value for key, value in old.items() if key not in {d.value for d in Direction}}
+    turned = {**others, "event": event, event: at.replace("+00:00", "Z")}
+    return orjson.dumps({**profile, "segment_events": [turned]})

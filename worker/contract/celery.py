@@ -1,0 +1,497 @@
+"""The Celery messages that ask a worker for a drain or an background job.
+
+Ringing is a courtesy: no message is worth a long wait, since the sweep finds what was not woken.
+
+Celery's options and the broker's address, the same for worker, wake-up and Flower.
+
+Celery carries no events here. It says who works on which partition; a lost message costs nothing.
+
+Celery's transports to Redis, whose few small writes even a full Redis accepts.
+
+A Redis at `maxmemory` refuses whatever may grow. Celery's messages are how waiting events get
+worked off, and that is what makes room: refused, the full Redis would stay full.
+
+What is no message of ours is refused here, before Celery sees it: its workers would end.
+
+The form of Celery's messages: their queues and tasks, and what of a received one is obeyed.
+
+Whoever can write to the broker can leave anything there, and Celery ends at some of it, in every
+worker that reads it, again after each restart. So a message is made anew from the few values that
+count, before Celery sees it: it can't set a time limit, a time, a callback or a result's receiver.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from queue import Empty
+from typing import Any, Final, NamedTuple, Protocol
+from uuid import uuid4
+
+import orjson
+import redis
+import redis.client
+import structlog
+from kombu.entity import Exchange, Queue
+from kombu.exceptions import OperationalError
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
+
+from segrelay.worker.contract.redis.connection import resolve_broker_url
+from segrelay.worker.contract.redis.url import RedisAddress, broker_url_of, parse_redis_url
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.sections import RedisSettings
+from segrelay.worker.contract.settings.values import EMBEDDED
+from segrelay.worker.contract.words import BACKFILL, LIVE
+
+DRAIN_TASK: Final = "segrelay.drain"
+FORMER_DRAIN_TASK: Final = "segrelay.worker.node.task.drain"
+"""The name of the task `drain` in version 0.1, whose messages may still wait."""
+SYNC_TASK: Final = "segrelay.sync"
+RESPONSES_TASK: Final = "segrelay.responses"
+RENAMES_TASK: Final = "segrelay.renames"
+EXCHANGE: Final = "segrelay"
+_PREFIX: Final = "segrelay."
+_DRAIN_TYPES: Final = (str, int)
+_BACKGROUND_JOB_TYPES: Final = (str,)
+_ARGUMENTS: Final = {
+    DRAIN_TASK: _DRAIN_TYPES,
+    FORMER_DRAIN_TASK: _DRAIN_TYPES,
+    SYNC_TASK: _BACKGROUND_JOB_TYPES,
+    RESPONSES_TASK: _BACKGROUND_JOB_TYPES,
+    RENAMES_TASK: _BACKGROUND_JOB_TYPES,
+}
+"""The types of the arguments of each task."""
+_MAX_BYTES: Final = 10_000
+"""The longest body that is read: ours have some hundred bytes."""
+_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+_NO_CALLBACKS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+def queue_name(kind: str) -> str:
+    """Return the name of the Celery queue of a kind of lane, `live` or `backfill`."""
+    return _PREFIX + kind
+
+
+QUEUES: Final = (queue_name(LIVE), queue_name(BACKFILL))
+"""The names of the queues, the one that is read first in front."""
+
+
+def shown_arguments(task: str, args: tuple[str | int, ...], queue: str) -> str:
+    """Return the arguments of a message as Flower shows them."""
+    if _ARGUMENTS[task] is _BACKGROUND_JOB_TYPES:
+        return str(args[0])
+    return f"{args[0]}, partition {args[1]}, {queue.removeprefix(_PREFIX)}"
+
+
+def rebuild_message(received: Any, queue: str) -> dict[str, Any]:
+    """Return a message from a queue of ours as a producer of ours would have written it.
+
+    Args:
+        received: The value that was parsed from the broker's JSON.
+        queue: The name of the queue that it was in.
+
+    Raises:
+        ValueError: It is no message of ours; the text says why, and holds nothing of it.
+    """
+    match received:
+        case {
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "body": str(body),
+            "headers": {"task": str(task), "id": str(identity)},
+            "properties": {"body_encoding": "base64"},
+        }:
+            pass
+        case _:
+            raise ValueError("it has not the form of a Celery message in JSON")
+    if task not in _ARGUMENTS:
+        raise ValueError("there is no such task")
+    if not _ID.fullmatch(identity):
+        raise ValueError("its id is not one")
+    return _wire_message(task, _arguments(task, body), identity, queue)
+
+
+def _arguments(task: str, body: str) -> tuple[str | int, ...]:
+    if len(body) > _MAX_BYTES:
+        raise ValueError("its body is too long")
+    try:
+        parsed = orjson.loads(base64.b64decode(body, validate=True))
+    except ValueError:
+        raise ValueError("its body is not JSON in base64") from None
+    match parsed:
+        case [[*args], {}, {}] if tuple(map(type, args)) == _ARGUMENTS[task]:
+            return tuple(args)
+        case _:
+            raise ValueError("its body does not hold the task's arguments")
+
+
+def _wire_message(
+    task: str, args: tuple[str | int, ...], identity: str, queue: str
+) -> dict[str, Any]:
+    body = json.dumps([args, {}, _NO_CALLBACKS]).encode()
+    return {
+        "body": base64.b64encode(body).decode(),
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {
+            "lang": "py",
+            "task": task,
+            "id": identity,
+            "root_id": identity,
+            "argsrepr": shown_arguments(task, args, queue),
+            "kwargsrepr": "",
+            "ignore_result": True,
+        },
+        "properties": {
+            "body_encoding": "base64",
+            "correlation_id": identity,
+            # A new one: that of another message would be acknowledged together with this one.
+            "delivery_tag": str(uuid4()),
+            "delivery_info": {"exchange": EXCHANGE, "routing_key": queue},
+        },
+    }
+
+
+TASKS_MODULES: Final = ("segrelay.producer.tasks", "segrelay.ops.person.following")
+"""The modules of the background jobs' tasks, as names: the worker imports no producer and no command."""
+
+
+class BackgroundJob(NamedTuple):
+    """A step of background work: its Celery task, and the name of its subject, such as a sync.
+
+    Attributes:
+        name: Of what the step is of; it stands in Flower.
+    """
+
+    task: str
+    name: str
+
+
+class Turn(Protocol):
+    """The permission to do one background job."""
+
+    def is_over(self) -> bool:
+        """Say whether the background job should end: the node was told to stop, or a drain waits."""
+
+
+class Turns(Hashable, Protocol):
+    """A node, as the background jobs' tasks see it; the Celery app's attribute `segrelay`."""
+
+    settings: Settings
+
+    def turn(self) -> AbstractContextManager[Turn | None]:
+        """Return the node's one turn for background jobs; None if it is taken, or no slot is free."""
+
+    def wake(self, background_jobs: Iterable[BackgroundJob]) -> Any:
+        """Send messages for background jobs; the sweep rings again for those that can't be sent."""
+
+
+_TIMEOUT_SECONDS: Final = 1.0
+IMPATIENT: Final[dict[str, float]] = {
+    "socket_timeout": _TIMEOUT_SECONDS,
+    "socket_connect_timeout": _TIMEOUT_SECONDS,
+    "max_retries": 0,
+}
+"""The transport's options for connections that only ring: short timeouts, and no retries."""
+
+
+class Message(NamedTuple):
+    """The message for one call of a Celery task.
+
+    Attributes:
+        shown: The arguments as Flower shows them.
+    """
+
+    task: str
+    args: tuple[str | int, ...]
+    queue: str
+    shown: str
+
+
+def drain_message(destination: str, partition: int, kind: str) -> Message:
+    """Return the message that asks for a drain, of `live` or `backfill` work."""
+    return _message(DRAIN_TASK, (destination, partition), kind)
+
+
+def background_job_message(background_job: BackgroundJob) -> Message:
+    """Return the message that asks for an background job, behind all live work."""
+    return _message(background_job.task, (background_job.name,), BACKFILL)
+
+
+def _message(task: str, args: tuple[str | int, ...], kind: str) -> Message:
+    queue = queue_name(kind)
+    return Message(task, args, queue, shown_arguments(task, args, queue))
+
+
+def send(app: Any, message: Message, **more: Any) -> None:
+    """Send a message once; `more` goes to Celery's `send_task`."""
+    app.send_task(
+        message.task,
+        args=list(message.args),
+        queue=message.queue,
+        argsrepr=message.shown,
+        kwargsrepr="",
+        ignore_result=True,
+        retry=False,
+        **more,
+    )
+
+
+LOG: Final = structlog.get_logger()
+_GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
+_FLAGS: Final = "#!lua flags=allow-oom"
+_SCRIPT: Final = f"""\
+{_FLAGS}
+-- One command on one key. KEYS[1] key   ARGV[1] the command's name, then its arguments
+return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))
+"""
+
+
+def _allowed(words: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a command in a form that a full Redis accepts."""
+    if words[0] not in _GROWING:
+        return words
+    name, key, *rest = words
+    return ("EVAL", _SCRIPT, 1, key, name, *rest)
+
+
+class _Pipeline(redis.client.Pipeline):
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        return super().execute_command(*_allowed(words), **options)  # type: ignore[no-untyped-call]
+
+
+class _Client(redis.Redis):
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        return super().execute_command(*_allowed(words), **options)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _Pipeline:  # noqa: FBT001, FBT002 - as in the library
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+    def register_script(self, script: Any) -> Any:
+        return super().register_script(f"{_FLAGS}\n{script}")
+
+
+class _QoS(QoS):
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Give back messages that were fetched and not begun, unless the connection is gone.
+
+        The library runs into an error of its own then, and ends the worker. What is not given back
+        is found by the sweep.
+        """
+        connection = self.channel.connection  # a channel that was closed has none
+        if connection is not None and connection.client is not None:
+            super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call]
+
+
+_refused: Final = Counter[str]()
+"""The messages that this process has refused, by the reason."""
+
+
+def count_refused() -> int:
+    """Return how many messages this process has refused since it began."""
+    return _refused.total()
+
+
+def _refuse(queue: str, reason: str) -> None:
+    """Log and count a message that was taken from the broker and is thrown away.
+
+    Nothing of it is logged: anybody may have written it.
+    """
+    _refused[reason] += 1
+    LOG.warning("message.refused", queue=queue, reason=reason, refused=_refused.total())
+
+
+class _RefusingChannel(Channel):
+    """A channel that refuses what is no message, where the library would raise an error."""
+
+    def basic_consume(self, queue: str, *arguments: Any, **options: Any) -> Any:
+        """Consume from a queue; of those that hold tasks, messages are made anew."""
+        tag = super().basic_consume(queue, *arguments, **options)  # type: ignore[no-untyped-call]
+        if queue in QUEUES:
+            deliver = self.connection._callbacks[queue]  # noqa: SLF001 - there is no other way in
+
+            def deliver_rebuilt(received: Any) -> Any:
+                try:
+                    message = rebuild_message(received, queue)
+                except ValueError as error:
+                    return _refuse(queue, str(error))
+                return deliver(message)
+
+            self.connection._callbacks[queue] = deliver_rebuilt  # noqa: SLF001
+        return tag
+
+    def _brpop_read(self, **options: Any) -> bool:
+        with self._refusing("tasks"):
+            super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        return True
+
+    def _deliver_fanout_message(self, message: Any, exchange: str) -> bool:
+        with self._refusing(exchange):
+            super()._deliver_fanout_message(message, exchange)  # type: ignore[no-untyped-call]
+        return True
+
+    @contextmanager
+    def _refusing(self, queue: str) -> Iterator[None]:
+        """Refuse the message at hand at any error but those of the connection.
+
+        Redis has given it away already, so it is gone.
+        """
+        try:
+            yield
+        except (Empty, OperationalError, redis.RedisError, *self.connection_errors):
+            raise
+        except Exception as error:  # noqa: BLE001 - the library raises what Python happens to
+            _refuse(queue, f"it can't be read ({type(error).__name__})")
+
+
+class _RoomyChannel(_RefusingChannel):
+    QoS = _QoS
+
+    def _get_client(self) -> type[redis.Redis]:
+        return _Client
+
+
+class _RoomySentinelChannel(_RefusingChannel, SentinelChannel):
+    """A channel behind Sentinels that keeps the library's own connections.
+
+    `sentinels.SentinelConnection` would make a lost connection of a refused write, and with that a
+    lost watch: the library would repeat the giving back of messages for ever.
+    """
+
+    QoS = _QoS
+
+    def _get_client(self) -> type[redis.Redis]:
+        return _Client
+
+
+class RoomyTransport(Transport):
+    """kombu's transport for `redis://` and `rediss://`; a full Redis takes its writes."""
+
+    Channel = _RoomyChannel
+
+
+class RoomySentinelTransport(SentinelTransport):
+    """kombu's transport for `sentinel://`; a full Redis takes its writes."""
+
+    Channel = _RoomySentinelChannel
+
+
+def register() -> None:
+    """Register these transports with kombu, before it looks one up for the first time."""
+    for scheme, transport in (
+        ("redis", RoomyTransport),
+        ("rediss", RoomyTransport),
+        ("sentinel", RoomySentinelTransport),
+    ):
+        TRANSPORT_ALIASES[scheme] = f"{transport.__module__}:{transport.__qualname__}"
+
+
+VERSION_KEY: Final = "segrelay_version"
+"""The key of a worker's Celery configuration under which Flower finds segrelay's version."""
+
+_VISIBILITY_SECONDS: Final = 60
+"""The seconds after which a message comes back that a killed worker had fetched but not begun."""
+_SOCKET_SECONDS: Final = 5.0
+_CONNECT_SECONDS: Final = 1.0
+
+
+class ResultLine:
+    """A result that Flower shows as it is, without quotes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        """Return the text."""
+        return self._text
+
+
+def broker_options(settings: Settings) -> dict[str, Any]:
+    """Return Celery's options, as `Celery.conf.update` takes them."""
+    register()
+    exchange = Exchange(EXCHANGE, type="direct")  # type: ignore[no-untyped-call]
+    return {
+        **_FIXED,
+        "broker_url": celery_broker_url(settings.redis),
+        "broker_use_ssl": celery_ssl(settings.redis) or False,
+        "broker_transport_options": _TRANSPORT | broker_transport_options(settings.redis),
+        "task_queues": [_queue(name, exchange) for name in QUEUES],
+    }
+
+
+def _queue(name: str, exchange: Exchange) -> Queue:
+    return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]
+
+
+_TRANSPORT: Final = {
+    "queue_order_strategy": "priority",  # kombu's default takes turns: live must be first
+    # A neighbour in the same database that uses Celery, too, has its own.
+    "unacked_key": "segrelay.unacked",
+    "unacked_index_key": "segrelay.unacked_index",
+    "unacked_mutex_key": "segrelay.unacked_mutex",
+    "visibility_timeout": _VISIBILITY_SECONDS,
+    "socket_timeout": _SOCKET_SECONDS,
+    "socket_connect_timeout": _CONNECT_SECONDS,
+    "socket_keepalive": True,
+}
+_FIXED: Final = {
+    "accept_content": ["json"],
+    "task_serializer": "json",
+    "enable_utc": True,
+    "broker_connection_timeout": _CONNECT_SECONDS,
+    "broker_connection_retry_on_startup": True,
+    "task_default_queue": QUEUES[0],
+    "task_default_exchange": EXCHANGE,
+    "task_default_routing_key": QUEUES[0],
+    "task_create_missing_queues": False,
+    "task_ignore_result": True,
+    "task_acks_late": False,
+    "task_send_sent_event": False,
+    "task_publish_retry": False,
+    "worker_prefetch_multiplier": 1,
+    "worker_disable_prefetch": True,
+    "worker_send_task_events": True,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_proc_alive_timeout": 60.0,
+    "worker_hijack_root_logger": False,
+}
+
+
+_SENTINEL_SECONDS: Final = 1.0
+
+
+def celery_broker_url(settings: RedisSettings) -> str:
+    """Return the URL of Celery's broker, as Celery reads it; see `broker_transport_options`."""
+    return broker_url_of(parse_redis_url(resolve_broker_url(settings)))
+
+
+def celery_ssl(settings: RedisSettings) -> dict[str, str | bool]:
+    """Return Celery's option `broker_use_ssl`, which is needed for TLS behind Sentinels only."""
+    address = _broker_address(settings)
+    if not address or not address.service or not address.tls:
+        return {}
+    return {"ssl_cert_reqs": "required"} | address.tls_options
+
+
+def broker_transport_options(settings: RedisSettings) -> dict[str, Any]:
+    """Return the options of Celery's transport that the URL can't hold; only Sentinels need any."""
+    address = _broker_address(settings)
+    if not address or not address.service:
+        return {}
+    # Without them a dead Sentinel is asked again for seconds, or for ever.
+    quick = {
+        "socket_timeout": _SENTINEL_SECONDS,
+        "socket_connect_timeout": _SENTINEL_SECONDS,
+        "retry": None,
+    }
+    return {"master_name": address.service, "sentinel_kwargs": quick | address.sentinel_options}
+
+
+def _broker_address(settings: RedisSettings) -> RedisAddress | None:
+    url = settings.broker_url or settings.url
+    return None if url == EMBEDDED else parse_redis_url(url)

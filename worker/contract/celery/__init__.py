@@ -1,1 +1,0 @@
-"""Celery's options and transport, the same for every process that connects to the broker."""

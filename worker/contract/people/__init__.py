@@ -1,1 +1,0 @@
-"""Facts about people that producers write down: changed identities, and the names of fields."""

@@ -1,0 +1,197 @@
+"""The registry of running workers with their configuration, read by `status`.
+
+The processes beside workers and receivers: Flower and the metrics, and when each was seen.
+
+Samples of how much is settled and how much waits: workers write them, `status` reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, cast
+
+import orjson
+import redis
+
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scripts import run_script
+
+LIFE_MS: Final = 10_000
+"""The time in ms after which a silent process counts as ended or hanging."""
+
+WORKER: Final = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class FilesInUse:
+    """The files that the templates of a worker use.
+
+    Args:
+        digests: By path in its templates folder; none = an older worker, which does not tell.
+        since_ms: When they were last changed, as far as the worker knows; Redis' clock.
+    """
+
+    digests: Mapping[str, str] = field(default_factory=dict)
+    since_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that has been seen lately.
+
+    Args:
+        config: `Settings.fingerprint` of what it was started with.
+        stopped: Triggers that it can't work on, for a broken template or a secret that is unset.
+        version: Of segrelay; "" = an older one, which did not tell.
+        doubted: Templates whose compiled form differed from the engine, and is off; how often.
+        versions: Of the templates of its triggers; several while not all processes have the newest.
+        refused: By trigger, why a changed template is not used.
+        clock_ahead_seconds: Of its machine's clock before Redis' clock, in whole seconds.
+        engine_use: By template and reason, how many of its last events needed the Jsonnet engine;
+            the reason is "" for those that the compiled form rendered.
+        files: Those that its templates use, as they lie in its folder.
+        refused_messages: The number of messages in the broker that were none of ours, since it
+            began; each was thrown away.
+    """
+
+    host: str
+    pid: int
+    kind: str
+    config: str
+    stopped: tuple[str, ...] = ()
+    version: str = ""
+    doubted: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    clock_ahead_seconds: int = 0
+    engine_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    files: FilesInUse = field(default_factory=FilesInUse)
+    refused_messages: int = 0
+
+    def dumps(self) -> bytes:
+        """Return the text that Redis keeps; an unchanged process has the same text."""
+        return orjson.dumps(asdict(self))
+
+
+def read_processes(client: redis.Redis) -> list[Process]:
+    """Return the processes that run, each as it was last seen."""
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        pipe.time()
+        pipe.zrange(keys.PROCESSES, 0, -1, withscores=True)
+        (seconds, rest), members = cast("tuple[tuple[int, int], Sequence[Any]]", pipe.execute())
+    since_us = seconds * 1_000_000 + rest - LIFE_MS * 1_000
+    seen = [_loads(text) for text, score in members if score > since_us]
+    return sorted(
+        {(one.host, one.pid): one for one in seen}.values(), key=lambda one: (one.host, one.pid)
+    )
+
+
+def processes_here(client: redis.Redis) -> list[Process]:
+    """Return the processes that were seen lately and live on this machine."""
+    name = socket.gethostname()
+    return [one for one in read_processes(client) if one.host == name and _lives(one.pid)]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _loads(text: bytes) -> Process:
+    stored = orjson.loads(text)
+    return Process(
+        stored["host"],
+        stored["pid"],
+        stored["kind"],
+        stored["config"],
+        tuple(stored["stopped"]),
+        stored.get("version", ""),
+        stored.get("doubted", {}),
+        stored.get("versions", {}),
+        stored.get("refused", {}),
+        stored.get("clock_ahead_seconds", 0),
+        stored.get("engine_use", {}),
+        FilesInUse(**stored.get("files", {})),
+        stored.get("refused_messages", 0),
+    )
+
+
+FLOWER: Final = "flower"
+METRICS: Final = "metrics"
+_TELL: Final = """\
+#!lua flags=allow-oom
+-- Writes that a process runs. KEYS[1] seen   ARGV[1] its kind
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now))
+"""
+
+
+def tell_seen(client: redis.Redis, kind: str) -> None:
+    """Record in Redis that a process of this kind runs now."""
+    with redis_errors():
+        run_script(client, _TELL, (keys.SEEN,), (kind,))
+
+
+def read_seen(client: redis.Redis) -> Mapping[str, int]:
+    """Return when a process of each kind was last seen (ms, Redis' clock)."""
+    with redis_errors():
+        stored: Any = client.hgetall(keys.SEEN)
+    return {kind.decode(): int(at) for kind, at in stored.items()}
+
+
+SAMPLE_EVERY_SECONDS: Final = 10.0
+KEPT: Final = 360
+"""The number of samples that are kept: an hour of them."""
+_RECENT: Final = 15
+"""The number of newest samples that are read: more than two minutes of them."""
+_OLDER: Final = (80, 89, -1)
+"""The places of older samples that are read: around a quarter of an hour ago, and the oldest.
+
+With 400 triggers a sample has 30 KB, and a scrape of the metrics would else read 90 of them.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The counts at one moment.
+
+    Args:
+        at_ms: Redis' clock.
+        counts: By destination, as `progress.lua` names them.
+    """
+
+    at_ms: int
+    counts: Mapping[str, Mapping[str, int]]
+    quarantined: int = 0
+
+
+def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:
+    """Return the newest sample of this time or before, else the oldest; None if there are none."""
+    oldest = samples[-1] if samples else None
+    return next((sample for sample in samples if sample.at_ms <= at_ms), oldest)
+
+
+def read_samples(client: redis.Redis) -> list[Sample]:
+    """Return the samples of two minutes, some of a quarter of an hour ago, and the oldest.
+
+    The newest stands first.
+    """
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        pipe.lrange(keys.PROGRESS, 0, _RECENT - 1)
+        for place in _OLDER:
+            pipe.lindex(keys.PROGRESS, place)
+        newest, *older = pipe.execute()
+    texts = dict.fromkeys(text for text in (*newest, *older) if text)
+    return [Sample(**orjson.loads(text)) for text in texts]

@@ -1,0 +1,173 @@
+"""The instance id of a Redis: a random name by which a Redis that came back empty is noticed.
+
+It is written once, at first use. Each process that runs for long remembers it and compares; where
+it has changed, all that the Redis held before is gone, and that is kept until somebody has seen it.
+In a Cluster, every master has a certificate, which goes with its slot to whoever has that.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Final
+
+import redis
+import structlog
+from redis.crc import key_slot
+
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.acts import Act, carry_out
+from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.cluster import ClusterClient
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each, run_script
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import RedisUnavailable
+
+LOG: Final = structlog.get_logger()
+_INSTANCES: Final = 1_024
+"""The number of keys for nodes' certificates: a master with 1 % of the slots has ten of them."""
+_LOOK: Final = """\
+#!lua flags=allow-oom
+-- Writes a certificate where there is none.
+-- KEYS[1] birth
+-- ARGV[1] a new one
+-- Returns {the certificate, now (ms)}.
+local clock = redis.call('TIME')
+local now = string.format('%.0f', tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000))
+local id = redis.call('HGET', KEYS[1], 'id')
+if not id then
+  id = ARGV[1]
+  redis.call('HSET', KEYS[1], 'id', id, 'at', now)
+end
+return {id, now}
+"""
+_LOST: Final = """\
+#!lua flags=allow-oom
+-- Keeps that a certificate is gone.
+-- KEYS[1] lost
+-- ARGV[1] the certificate, with @NODE if it was that of one node  [2] last seen (ms)  [3] now (ms)
+return redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2] .. '|' .. ARGV[3])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A Redis that came back empty.
+
+    Args:
+        last_seen_ms: When what it held was last seen, by its own clock.
+        noticed_ms: When it was noticed.
+        node: The address of the node, in a Cluster; "" = all of it.
+    """
+
+    last_seen_ms: int
+    noticed_ms: int
+    node: str = ""
+
+
+@dataclass(slots=True)
+class KnownInstances:
+    """The certificates that a process has seen last, and when (ms), by key.
+
+    They outlive connections.
+    """
+
+    seen: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class InstanceWatch:
+    """Notices when the Redis that a process works with came back empty.
+
+    Args:
+        client: Of the process.
+        settings: With which an empty Redis is claimed anew.
+        known: Of the process.
+    """
+
+    client: redis.Redis
+    settings: Settings
+    known: KnownInstances = field(default_factory=KnownInstances)
+
+    def look(self) -> None:
+        """Compare the certificates in Redis with those that were last seen.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+            RedisMismatch: It is another one, and in use with another configuration.
+        """
+        self._look({keys.INSTANCE_ID: ""})
+        with suppress(RedisUnavailable):  # a master that is away has lost nothing yet
+            self._look(dict(_instances_of_nodes(self.client)))
+
+    def _look(self, nodes: Mapping[str, str]) -> None:
+        calls = [ScriptCall((key,), (secrets.token_hex(8),)) for key in nodes]
+        answers = run_each(self.client, _LOOK, calls)
+        for (key, node), (name, now_ms) in zip(nodes.items(), answers, strict=True):
+            self._compare(key, node, name.decode(), int(now_ms))
+
+    def _compare(self, key: str, node: str, name: str, now_ms: int) -> None:
+        before, seen_ms = self.known.seen.get(key, (name, now_ms))
+        if before != name:
+            lost = f"{before}@{node}" if node else before
+            with redis_errors():
+                run_script(self.client, _LOST, (keys.LOST,), (lost, seen_ms, now_ms))
+            told = f"Redis{node and f' at {node}'} lost all that it held: segrelay status"
+            LOG.error("redis.emptied", message=told)
+        self.known.seen[key] = (name, now_ms)
+        if before != name and not node:
+            claim(self.client, self.settings)
+
+
+def _instances_of_nodes(client: redis.Redis) -> Iterator[tuple[str, str]]:
+    """Yield a certificate's key and its master, for each master if Redis is a Cluster."""
+    if not isinstance(client, ClusterClient):
+        return
+    with redis_errors():
+        known = client.slots()
+    left = set(known.masters)
+    for key, slot in _slots_of_instances():
+        owner = known.owners[slot]
+        if owner in left:
+            left.remove(owner)
+            yield key, str(owner)
+
+
+@cache
+def _slots_of_instances() -> tuple[tuple[str, int], ...]:
+    """Return the keys of nodes' certificates with their slots, spread over all masters."""
+    names = map(keys.node_instance_id, range(_INSTANCES))
+    return tuple((name, key_slot(name.encode())) for name in names)
+
+
+def read_losses(client: redis.Redis) -> list[Loss]:
+    """Return each time at which this Redis came back empty, the newest last.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        stored: Any = client.hgetall(keys.LOST)
+    found = [_loss(*pair) for pair in stored.items()]
+    return sorted(found, key=lambda loss: loss.noticed_ms)
+
+
+def _loss(name: bytes, text: bytes) -> Loss:
+    last_seen_ms, noticed_ms = map(int, text.split(b"|"))
+    return Loss(last_seen_ms, noticed_ms, name.decode().partition("@")[2])
+
+
+def forget_losses(client: redis.Redis, act: Act) -> int:
+    """Forget the losses of this Redis, since a person has seen them; return how many there were.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        count = int(client.hlen(keys.LOST))
+    done = carry_out(client, replace(act, count=count), keys.LOST, "DEL", only_if_changed=True)
+    return max(count, int(done))

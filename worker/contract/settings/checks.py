@@ -1,0 +1,472 @@
+"""Checks across the tables of the configuration: names, URLs, requests, files and secrets.
+
+Finds texts that name a secret (`env:NAME`, `file:PATH`) where only the text itself would count.
+
+Taken literally they would be sent, or looked for, as they stand.
+
+Warnings about secrets that more people can read than need to.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Container, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from segrelay.worker.contract.settings.authorizations import (
+    PARTNER_NAME,
+    REQUEST_TOKEN,
+    problems_of_authorization,
+)
+from segrelay.worker.contract.settings.http import HttpRequests, TemplateChoice
+from segrelay.worker.contract.settings.problems import Problem, did_you_mean, place_of
+from segrelay.worker.contract.settings.sections import Destination, Trigger
+from segrelay.worker.contract.settings.urls import (
+    INSIDER_PATHS,
+    erases,
+    is_listed,
+    is_loopback,
+    is_same_origin,
+    join,
+    literal_address,
+    refuse_address_reason,
+    refuse_reason,
+)
+from segrelay.worker.contract.settings.values import LITERAL, Secret, is_reference
+
+if TYPE_CHECKING:
+    from segrelay.worker.contract.settings import Settings
+
+
+_LOCALHOST: Final = (literal_address("127.0.0.1"), literal_address("::1"))
+
+
+def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the problems that make the configuration unusable.
+
+    Args:
+        draft: The tables that were read one by one; those with a problem of their own are missing.
+        document: The file. It names also these, so that they are not reported a second time.
+    """
+    if not draft.templates_folder.is_dir():
+        yield Problem("templates", f"there is no folder {draft.templates_folder}",
+                      "relative paths start at the folder of this file")  # fmt: skip
+    for authorization in draft.authorizations.values():
+        yield from problems_of_authorization(authorization)
+    for destination in draft.destinations.values():
+        yield from _problem_of_name(
+            document, "authorizations", destination.authorization,
+            place_of(("destinations", destination.name, "authorization")),
+        )  # fmt: skip
+        yield from _problems_of_http(draft, destination)
+        yield from problems_of_stable_id(destination, draft.triggers, draft.delivery.identity)
+    for trigger in draft.triggers.values():
+        yield from _problems_of_trigger(draft, document, trigger)
+    for schedule in draft.sync.values():
+        if "lytics" not in document and not schedule.files:
+            yield Problem(place_of(("sync", schedule.name)), "needs the table [lytics]")
+    yield from _problems_of_ids(draft)
+    notify = draft.operate.notify
+    if notify and notify.url.is_set:
+        url = notify.url
+        reason = refuse_reason(url.reveal(), "http")
+        if reason is not None:
+            yield Problem("operate.notify.url", f"{url.origin} can't be posted to: {reason}")
+
+
+def _problems_of_ids(draft: Settings) -> Iterator[Problem]:
+    """Yield the syncs that tell another id of an audience than what was told before."""
+    ids: dict[str, str] = {}
+    slugs: dict[str, str] = {}
+    for schedule in draft.sync.values():
+        told, audience = schedule.audience_id, schedule.audience
+        if not told:
+            continue
+        place = place_of(("sync", schedule.name, "audience_id"))
+        known = ids.setdefault(audience, schedule.told_id)
+        if known != told:
+            yield Problem(place, f"the audience {audience!r} has the id {known} already",
+                          "an audience has one id")  # fmt: skip
+        elif told != audience and slugs.setdefault(told, audience) != audience:
+            yield Problem(place, f"is the id of {slugs[told]!r} already",
+                          "an id stands for one audience")  # fmt: skip
+
+
+def warnings_of(draft: Settings) -> Iterator[Problem]:
+    """Yield warnings about settings that work but are probably not meant."""
+    used = {trigger.destination for trigger in draft.triggers.values()}
+    for name, destination in draft.destinations.items():
+        if name not in used:
+            yield Problem(place_of(("destinations", name)), "no trigger uses it")
+        yield from _warnings_of_credentials(draft, destination)
+    for schedule in draft.sync.values():
+        wanting = [
+            trigger
+            for trigger in draft.triggers.values()
+            if trigger.wants(schedule.audience)
+            or (schedule.told_id and trigger.wants(schedule.told_id))
+        ]
+        if not wanting:
+            yield Problem(place_of(("sync", schedule.name, "audience")),
+                          f"no trigger wants {schedule.audience!r}")  # fmt: skip
+        if schedule.on_change and not any(trigger.on == "change" for trigger in wanting):
+            yield Problem(place_of(("sync", schedule.name, "on_change")),
+                          f"no trigger wants changes of {schedule.audience!r}")  # fmt: skip
+    yield from _unset_secrets(draft)
+
+
+def _problem_of_name(
+    document: Mapping[str, Any], table: str, name: str, place: str
+) -> Iterator[Problem]:
+    rows = document.get(table)
+    named = rows if isinstance(rows, dict) else {}
+    if name and name not in named:
+        hint = did_you_mean(name, named) or f"add the table [{table}.{name}]"
+        yield Problem(place, f"there is no [{table}.{name}]", hint)
+
+
+def _problems_of_http(draft: Settings, destination: Destination) -> Iterator[Problem]:
+    path = ("destinations", destination.name)
+    authorization = draft.authorizations.get(destination.authorization)
+    if destination.api != "http":
+        if destination.http.model_fields_set:
+            yield Problem(place_of((*path, "http")), HTTP_ONLY)
+        if authorization and authorization.uses_token:
+            yield Problem(place_of((*path, "authorization")), f'type = "oauth2" {HTTP_ONLY}')
+        return
+    both = {header.lower() for header in authorization.headers} if authorization else set()
+    for header in destination.http.headers:
+        if header.lower() in both:
+            yield Problem(place_of((*path, "http", "headers", header)),
+                          "stands in the authorization too")  # fmt: skip
+    if draft.templates_folder.is_dir():
+        yield from missing_templates(draft.templates_folder, destination.http, path)
+    host = urlsplit(destination.base_url).hostname or ""
+    reason = _refuse_host_reason(host, destination.http.networks)
+    if reason:
+        yield Problem(place_of((*path, "base_url")), f"leads to {reason}",
+                      f"allow it in [{'.'.join(path)}.http] with networks = "
+                      + ('["127.0.0.0/8"]' if is_loopback(host) else f'["{host}"]'))  # fmt: skip
+
+
+def _refuse_host_reason(host: str, networks: Sequence[str]) -> str | None:
+    """Say why a host may not be connected to, as far as its text alone tells."""
+    written = [literal_address(host)] if host.rstrip(".").lower() != "localhost" else _LOCALHOST
+    reasons = [refuse_address_reason(one, networks) for one in written if one is not None]
+    return reasons[0] if reasons and all(reasons) else None
+
+
+def _problems_of_trigger(
+    draft: Settings, document: Mapping[str, Any], trigger: Trigger
+) -> Iterator[Problem]:
+    path = ("triggers", trigger.name)
+    if not trigger.destination:
+        yield Problem(place_of((*path, "destination")), "must not be empty")
+    yield from _problem_of_name(
+        document, "destinations", trigger.destination, place_of((*path, "destination"))
+    )
+    destination = draft.destinations.get(trigger.destination)
+    if destination is not None:
+        yield from _problem_of_url(trigger, destination)
+        yield from problems_of_requests(trigger, destination)
+    if draft.templates_folder.is_dir():
+        yield from problems_of_templates(draft.templates_folder, trigger)
+    if trigger.sample and not (draft.folder / trigger.sample).is_file():
+        yield Problem(place_of((*path, "sample")), f"there is no file {trigger.sample}",
+                      "relative paths start at the folder of this file")  # fmt: skip
+    kept = {*trigger.export_fields} if trigger.export_fields else {*trigger.response_fields}
+    for at, field in enumerate(trigger.response_fields):
+        if field not in kept:
+            yield Problem(place_of((*path, "response_fields", at)),
+                          f"{field} is not kept: it is missing in export_fields")  # fmt: skip
+    if trigger.response_stream and "lytics" not in document:
+        yield Problem(place_of((*path, "response_stream")), "needs the table [lytics]")
+
+
+def _problem_of_url(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
+    place = place_of(("triggers", trigger.name, "url"))
+    secret = trigger.url.secret
+    if trigger.url.template or (secret and not secret.is_set):
+        return
+    if not trigger.url and destination.api == "insider":
+        yield Problem(place, "is missing", f"write {' or '.join(INSIDER_PATHS)}")
+        return
+    url = join(destination.base_url, trigger.url.value)
+    reason = refuse_reason(url, destination.api)
+    if reason is not None:
+        told = f"{secret.origin} holds no URL that may be sent to" if secret else reason
+        yield Problem(place, told, _near_path(url, trigger, destination))
+    elif not is_same_origin(url, destination.base_url) and not (
+        destination.api == "http" and is_listed(url, destination.http.hosts)
+    ):
+        yield Problem(place, f"leads to another host than {destination.base_url}",
+                      "the authorization would go there too: make it a destination of its own"
+                      )  # fmt: skip
+
+
+def _near_path(url: str, trigger: Trigger, destination: Destination) -> str:
+    """Suggest an allowed path for a mistyped one, but not for one that erases profiles."""
+    if destination.api != "insider" or erases(url):
+        return ""
+    near = did_you_mean(trigger.url.text, INSIDER_PATHS)
+    return near if "mean" in near else ""
+
+
+def _warnings_of_credentials(draft: Settings, destination: Destination) -> Iterator[Problem]:
+    if destination.api != "insider":
+        return
+    place = place_of(("destinations", destination.name))
+    if not destination.authorization:
+        yield Problem(place, "has no authorization; Insider will refuse every request")
+    authorization = draft.authorizations.get(destination.authorization)
+    if authorization is None:
+        return
+    given = {header.upper() for header in authorization.headers}
+    for header in (PARTNER_NAME, REQUEST_TOKEN):
+        if header not in given:
+            yield Problem(place_of(("authorizations", authorization.name, "headers")),
+                          f"{header} is missing; Insider will refuse every request")  # fmt: skip
+
+
+def _unset_secrets(draft: Settings) -> Iterator[Problem]:
+    for authorization in draft.authorizations.values():
+        path = place_of(("authorizations", authorization.name))
+        for place, secret in authorization.secrets():
+            if not secret.is_set:
+                yield Problem(f"{path}.{place}",
+                              f"{secret.origin} is not set; nothing can be sent with it"
+                              )  # fmt: skip
+    for place, secret in sending_secrets(draft):
+        if not secret.is_set:
+            yield Problem(place, f"{secret.origin} is not set; nothing can be sent with it")
+    for place, secret in other_secrets(draft):
+        if not secret.is_set:
+            yield Problem(place, f"{secret.origin} is not set; what needs it can't start")
+    notify = draft.operate.notify
+    if notify and not notify.url.is_set:
+        origin = notify.url.origin
+        yield Problem("operate.notify.url", f"{origin} is not set; no messages are sent")
+
+
+def sending_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
+    """Yield the secrets of requests outside of the authorizations, with their places."""
+    for trigger in draft.triggers.values():
+        if trigger.url.secret:
+            yield place_of(("triggers", trigger.name, "url")), trigger.url.secret
+    for table, rows in (("destinations", draft.destinations), ("triggers", draft.triggers)):
+        for name, row in rows.items():
+            if row.http.sign:
+                yield place_of((table, name, "http", "sign", "secret")), row.http.sign.secret
+
+
+def other_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
+    """Yield the secrets outside of the authorizations, with their places."""
+    for secret in draft.producer.webhook.secrets if draft.producer.webhook else ():
+        yield "producer.webhook.secret", secret
+    if draft.flower:
+        yield "flower.password", draft.flower.password
+    if draft.metrics and draft.metrics.token:
+        yield "metrics.token", draft.metrics.token
+    if draft.lytics:
+        yield "lytics.token", draft.lytics.token
+
+
+RENAMED_KINDS: Final = ("email", "phone_number", "uuid")
+"""Identifiers that Insider renames and that a profile's field of the same name holds."""
+
+
+def problems_of_stable_id(
+    destination: Destination, triggers: Mapping[str, Trigger], identity: str
+) -> Iterator[Problem]:
+    """Yield the problems that keep a destination from renaming people by their stable id."""
+    field = destination.stable
+    if not field:
+        return
+    place = place_of(("destinations", destination.name, "stable"))
+    if destination.api != "insider":
+        yield Problem(
+            place, 'is for destinations with api = "insider" only: others can\'t rename anybody'
+        )
+        return
+    if field == identity:
+        yield Problem(
+            place,
+            f"is {field}, like delivery.identity: it changes together with the identity",
+            "name a field that stays the same for a person, such as _uid",
+        )
+    elif identity not in RENAMED_KINDS:
+        yield Problem(
+            place,
+            f"needs an identity that Insider can rename, and delivery.identity is {identity}",
+            f"with {', '.join(RENAMED_KINDS)} as the identity it works; else use"
+            " `segrelay person rename --identifier`",
+        )
+    for trigger in triggers.values():
+        fields = trigger.export_fields
+        if trigger.destination == destination.name and fields and field not in fields:
+            yield Problem(
+                place_of(("triggers", trigger.name, "export_fields")),
+                f"{field}, by which {destination.name} knows people, is not kept",
+                f'add "{field}"',
+            )
+
+
+HTTP_ONLY: Final = 'is for destinations with api = "http" only'
+_SECRET_PARTS: Final = ("{timestamp}", "{body}")
+
+
+def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
+    """Yield the contradictions in how the requests of a trigger are made."""
+    path = ("triggers", trigger.name)
+    if destination.api != "http":
+        if trigger.http.model_fields_set:
+            yield Problem(place_of((*path, "http")), HTTP_ONLY)
+        if trigger.url.template:
+            yield Problem(place_of((*path, "url")), f"as a template {HTTP_ONLY}")
+        return
+    http = destination.http.changed_by(trigger.http)
+    if http.encoding != "json" and (http.results > 1 or http.envelope):
+        yield Problem(place_of((*path, "http", "encoding")),
+                      f'"{http.encoding}" holds one result: results has to be 1, without envelope'
+                      )  # fmt: skip
+    if http.method == "GET" and trigger.template:
+        yield Problem(place_of((*path, "template")), "makes a body, and a GET has none",
+                      'leave it out, and write url = { template = "…" }')  # fmt: skip
+    if http.sign and not any(part in http.sign.of for part in _SECRET_PARTS):
+        yield Problem(place_of((*path, "http", "sign", "of")),
+                      "signs the same for every request", "write {timestamp}.{body}")  # fmt: skip
+
+
+def problems_of_templates(folder: Path, trigger: Trigger) -> Iterator[Problem]:
+    """Yield a problem for each template of a trigger that is not there."""
+    path = ("triggers", trigger.name)
+    if not trigger.main_template:
+        yield Problem(place_of((*path, "template")), "is missing")
+    for key, template in (("template", trigger.template), ("url", trigger.url.template)):
+        if template:
+            yield from _missing(folder, template, place_of((*path, key)))
+    yield from missing_templates(folder, trigger.http, path)
+
+
+def missing_templates(folder: Path, http: HttpRequests, path: tuple[str, ...]) -> Iterator[Problem]:
+    """Yield a problem for each template of an `http` table that is not there."""
+    for header, template in http.header_templates.items():
+        yield from _missing(folder, template, place_of((*path, "http", "headers", header)))
+    if isinstance(http.envelope, TemplateChoice):
+        place = place_of((*path, "http", "envelope"))
+        yield from _missing(folder, http.envelope.template, place)
+
+
+def _missing(folder: Path, template: str, place: str) -> Iterator[Problem]:
+    if (folder / template).is_file():
+        return
+    there = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*.jsonnet"))]
+    near = did_you_mean(template, there)
+    yield Problem(place, f"there is no {template} in {folder}", near if "mean" in near else "")
+
+
+_ANY: Final = "*"
+_PLACES: Final[tuple[tuple[str, ...], ...]] = (
+    ("redis", "url"),
+    ("redis", "broker_url"),
+    ("authorizations", _ANY, "headers", _ANY),
+    ("authorizations", _ANY, "parameters", _ANY),
+    ("authorizations", _ANY, "extra", _ANY),
+    ("authorizations", _ANY, "user"),
+    ("authorizations", _ANY, "password"),
+    ("authorizations", _ANY, "client_id"),
+    ("authorizations", _ANY, "client_secret"),
+    ("authorizations", _ANY, "certificate"),
+    ("authorizations", _ANY, "key"),
+    ("authorizations", _ANY, "authority"),
+    ("destinations", _ANY, "http", "sign", "secret"),
+    ("triggers", _ANY, "http", "sign", "secret"),
+    ("triggers", _ANY, "url"),
+    ("producer", "webhook", "secret"),
+    ("producer", "webhook", "secret", _ANY),
+    ("flower", "password"),
+    ("lytics", "token"),
+    ("metrics", "token"),
+    ("operate", "notify", "url"),
+    ("sync", _ANY, "source"),
+)
+"""The key paths at which a secret is understood, and that of a sync's source, a file."""
+_NOTES: Final = frozenset({"description", "label"})
+_IN_HEADERS: Final = "put it into an authorization's headers"
+
+_Path = tuple[str | int, ...]
+
+
+def misplaced_references(document: Any, path: _Path = ()) -> Iterator[Problem]:
+    """Yield a problem for each text of the file that names a secret where none is understood."""
+    if isinstance(document, str):
+        if is_reference(document) and not _is_understood(path):
+            hint = _IN_HEADERS if "headers" in path else ""
+            yield Problem(place_of(path), "names a secret, which is not understood here", hint)
+    elif isinstance(document, dict):
+        for key, value in document.items():
+            yield from misplaced_references(value, (*path, key))
+    elif isinstance(document, list):
+        for at, value in enumerate(document):
+            yield from misplaced_references(value, (*path, at))
+
+
+def _is_understood(path: _Path) -> bool:
+    if path and path[-1] in _NOTES:
+        return True
+    return any(
+        len(place) == len(path)
+        and all(want in (_ANY, step) for want, step in zip(place, path, strict=True))
+        for place in _PLACES
+    )
+
+
+_HINT: Final = (
+    'write "env:NAME" or "file:PATH", and change the secret if others have seen this file'
+)
+_NAMES: Final = (f"HEADERS.{PARTNER_NAME}", "CLIENT_ID", "USER")
+"""The keys of an authorization whose values name an account, which is no secret by itself."""
+_REDIS_URLS: Final = ("url", "broker_url")
+
+
+def exposures(
+    draft: Settings, redis: Mapping[str, Any], overridden: Container[str]
+) -> Iterator[Problem]:
+    """Yield a warning for each secret that more people can read than need to.
+
+    Args:
+        draft: The tables that were read.
+        redis: The table `[redis]`, with what the environment puts in its place.
+        overridden: Key paths whose values came from the environment.
+    """
+    file = draft.folder / ".env"
+    if _others_can_read(file):
+        yield Problem(".env", f"everybody on this machine can read {file}", "chmod 600 .env")
+    for place, secret in _secrets(draft):
+        if secret.origin == LITERAL and secret.is_set:
+            yield Problem(place, "the secret itself stands in this file", _HINT)
+    for key in _REDIS_URLS:
+        url = redis.get(key, "")
+        place = place_of(("redis", key))
+        if place not in overridden and not is_reference(url) and urlsplit(url).password:
+            yield Problem(place, "the password itself stands in this file", _HINT)
+
+
+def _others_can_read(file: Path) -> bool:
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
+
+
+def _secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
+    for authorization in draft.authorizations.values():
+        path = place_of(("authorizations", authorization.name))
+        for place, secret in authorization.secrets():
+            if place.upper() not in _NAMES:
+                yield f"{path}.{place}", secret
+    yield from sending_secrets(draft)
+    yield from other_secrets(draft)

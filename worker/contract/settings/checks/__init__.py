@@ -1,1 +1,0 @@
-"""Checks of a configuration that has been read."""

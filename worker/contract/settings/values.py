@@ -1,0 +1,371 @@
+"""The kinds of values that a configuration holds, read as a person writes them.
+
+Durations and rates as people write them: `"15m"`, `"1h30m"`, `"25000/min"`.
+
+Secrets of the configuration: read from variables or files, and never printed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Strict,
+    ValidationInfo,
+)
+from pydantic_core import PydanticCustomError
+
+from segrelay.worker.contract.settings.problems import did_you_mean
+from segrelay.worker.contract.settings.urls import masked, refuse_base_reason
+from segrelay.worker.errors import ConfigurationInvalid
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
+_PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)")
+_DURATION: Final = re.compile(rf"(?:{_PART.pattern})+")
+_RATE: Final = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*/\s*(s|min|h)")
+_PER_MINUTE: Final = {"s": 60.0, "min": 1.0, "h": 1 / 60}
+_LONGEST_SECONDS: Final = 100 * 365 * 86_400.0
+_HIGHEST_PER_MINUTE: Final = 1e9
+_SHOWN: Final = 40
+"""Characters of a wrong value that a message repeats."""
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a text like `"15m"`.
+
+    Raises:
+        ValueError: It is not a duration, or longer than a hundred years.
+    """
+    stripped = text.strip()
+    if not _DURATION.fullmatch(stripped):
+        raise ValueError(f"{text[:_SHOWN]!r} is not a duration")
+    seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(stripped))
+    if seconds > _LONGEST_SECONDS:
+        raise ValueError(f"{text[:_SHOWN]!r} is longer than a hundred years")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """Return the shortest text that `parse_duration` reads back."""
+    for unit in ("d", "h", "m", "s"):
+        if seconds and seconds % _UNITS[unit] == 0:
+            return f"{seconds / _UNITS[unit]:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def parse_rate(text: str) -> float:
+    """Return the requests per minute of a text like `"25000/min"`, `"400/s"` or `"1000/h"`.
+
+    Raises:
+        ValueError: It is not a rate, or is zero or absurdly high.
+    """
+    match = _RATE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text[:_SHOWN]!r} is not a rate")
+    per_minute = float(match[1]) * _PER_MINUTE[match[2]]
+    if not 0 < per_minute <= _HIGHEST_PER_MINUTE:
+        raise ValueError(f"{text[:_SHOWN]!r} is not a rate that can be kept")
+    return per_minute
+
+
+def format_rate(per_minute: float) -> str:
+    """Return the text of a rate, by the minute or, for slow ones, by the hour."""
+    if per_minute % 1:
+        return f"{per_minute * 60:.12g}/h"
+    return f"{per_minute:.0f}/min"
+
+
+LITERAL: Final = "literal"
+"""The origin of a secret that stands in the configuration itself."""
+_ENVIRONMENT: Final = "env:"
+_FILE: Final = "file:"
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A value that is sent but never shown.
+
+    Args:
+        origin: Where it comes from, for display: `env:NAME`, `file:PATH` or `literal`.
+        value: None where it is not set.
+        why_unset: For a person; "" where it is set.
+    """
+
+    origin: str
+    value: str | None = field(default=None, repr=False)
+    why_unset: str = field(default="", repr=False)
+
+    @property
+    def is_set(self) -> bool:
+        """Say whether the secret has a value."""
+        return self.value is not None
+
+    def reveal(self) -> str:
+        """Return the value itself.
+
+        Raises:
+            ConfigurationInvalid: It is not set; the message names the variable or the file.
+        """
+        if self.value is None:
+            raise ConfigurationInvalid(f"{self.origin}: {self.why_unset}")
+        return self.value
+
+    def __str__(self) -> str:
+        return "set" if self.is_set else "unset"
+
+
+def is_reference(text: str) -> bool:
+    """Say whether a text points to a secret instead of being one."""
+    return text.startswith((_ENVIRONMENT, _FILE))
+
+
+def read_secret(text: str, *, environ: Mapping[str, str], folder: Path) -> Secret:
+    """Return the secret that `env:NAME`, `file:PATH` or a literal stands for.
+
+    Args:
+        text: As it stands in the configuration.
+        environ: The environment, with what `.env` adds.
+        folder: What a relative PATH is relative to.
+
+    Raises:
+        ValueError: NAME or PATH is missing or can't be one.
+    """
+    if text.startswith(_ENVIRONMENT):
+        return _from_environment(text, text.removeprefix(_ENVIRONMENT), environ)
+    if text.startswith(_FILE):
+        return _secrets_from_file(text, text.removeprefix(_FILE), folder)
+    if not text.strip():
+        return Secret(LITERAL, None, "the value is empty")
+    return Secret(LITERAL, text)
+
+
+def _from_environment(origin: str, name: str, environ: Mapping[str, str]) -> Secret:
+    if not _VARIABLE.fullmatch(name):
+        raise ValueError(f"{origin!r} does not name an environment variable")
+    value = environ.get(name, "").strip()
+    if value:
+        return Secret(origin, value)
+    return Secret(origin, None, f"the environment variable {name} is not set — set it, or add it"
+                                " to the .env beside the configuration")  # fmt: skip
+
+
+def _secrets_from_file(origin: str, path: str, folder: Path) -> Secret:
+    if not path.strip():
+        raise ValueError(f"{origin!r} does not name a file")
+    file = folder / Path(path).expanduser()
+    try:
+        value = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not text"
+        return Secret(origin, None, f"{file} can't be read: {reason}")
+    if value:
+        return Secret(origin, value)
+    return Secret(origin, None, f"{file} is empty")
+
+
+EMBEDDED: Final = "embedded"
+REDIS_SCHEMES: Final = (
+    *("redis", "rediss", "redis+sentinel", "rediss+sentinel"),
+    *("redis+cluster", "rediss+cluster"),
+)
+_LISTEN: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+_HIGHEST_PORT: Final = 65_535
+_DEEPEST_SETTINGS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The environment and the folder that the values of a configuration file refer to.
+
+    Args:
+        environ: The environment, with what `.env` adds.
+        folder: Of the file; relative paths start here.
+    """
+
+    environ: Mapping[str, str]
+    folder: Path
+
+
+class Frozen(BaseModel):
+    """A frozen model that refuses unknown keys, and whose errors show no values."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_by_name=True,
+        validate_by_alias=True,
+        hide_input_in_errors=True,
+        allow_inf_nan=False,
+    )
+
+
+def wrong(message: str, hint: str = "") -> PydanticCustomError:
+    """Return the error for a validator to raise, with a message and a hint for a person."""
+    return PydanticCustomError("wrong", "{reason}", {"reason": message, "hint": hint})
+
+
+def _from_file(info: ValidationInfo) -> bool:
+    return isinstance(info.context, Surroundings)
+
+
+def _parsed(
+    parse: Callable[[str], float], hint: str
+) -> Callable[[Any, ValidationInfo], Any]:  # fmt: skip
+    def read(value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str):
+            try:
+                return parse(value)
+            except ValueError as error:
+                raise wrong(str(error), hint) from None
+        if _from_file(info):
+            raise wrong("must be text in quotes", hint)
+        return value
+
+    return read
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The limits of a duration, both included, as a person writes them."""
+
+    shortest: str
+    longest: str
+
+    def __call__(self, seconds: float) -> float:
+        """Return the duration if it lies within the limits."""
+        if not parse_duration(self.shortest) <= seconds <= parse_duration(self.longest):
+            raise wrong(
+                f"{format_duration(seconds)} is not between {self.shortest} and {self.longest}"
+            )
+        return seconds
+
+
+def between(shortest: str, longest: str) -> AfterValidator:
+    """Return the check that a duration lies within limits, both included."""
+    return AfterValidator(Between(shortest, longest))
+
+
+def secret_of(value: Any, info: ValidationInfo) -> Secret:
+    """Return the secret that a text of the configuration stands for."""
+    if isinstance(value, Secret):
+        return value
+    if not isinstance(value, str):
+        raise wrong("must be text in quotes", "env:NAME, file:PATH or the value itself")
+    surroundings = info.context
+    if not isinstance(surroundings, Surroundings):
+        return Secret(LITERAL, value)
+    try:
+        return read_secret(value, environ=surroundings.environ, folder=surroundings.folder)
+    except ValueError as error:
+        raise wrong(str(error), "write env:NAME or file:PATH") from None
+
+
+def _read_redis_url(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str):
+        return value
+    if _from_file(info) and is_reference(value):
+        secret = secret_of(value, info)
+        if secret.value is None:
+            raise wrong(f"{secret.origin}: {secret.why_unset}")
+        value = secret.value
+    if value in {"", EMBEDDED} or value.partition("://")[0] in REDIS_SCHEMES:
+        return value
+    near = did_you_mean(value, [EMBEDDED])
+    schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
+    raise wrong(
+        "is not the URL of a Redis",
+        near if "mean" in near else f'write "{EMBEDDED}" or {schemes}',
+    )
+
+
+def _check_base_url(value: str) -> str:
+    reason = refuse_base_reason(value)
+    if reason is not None:
+        raise wrong(reason)
+    return value.rstrip("/")
+
+
+def _check_listen(value: str) -> str:
+    port = int(value.rpartition(":")[2]) if _LISTEN.fullmatch(value) else -1
+    if not 0 <= port <= _HIGHEST_PORT:
+        raise wrong("is not an address to listen on", 'write it as "127.0.0.1:8080"')
+    return value
+
+
+def _check_trimmed(value: str) -> str:
+    if not value.strip():
+        raise wrong("must not be empty")
+    if value != value.strip():
+        raise wrong("begins or ends with a space")
+    return value
+
+
+def _check_json(value: Any) -> Any:
+    _refuse_what_json_lacks(value, 0)
+    return value
+
+
+def _refuse_what_json_lacks(value: Any, depth: int) -> None:
+    if depth > _DEEPEST_SETTINGS:
+        raise wrong("is nested too deeply")
+    if isinstance(value, (dt.date, dt.time)):
+        raise wrong("holds a date or time, which a template can't read", "put it in quotes")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise wrong("holds a number that JSON does not have")
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inner:
+        _refuse_what_json_lacks(one, depth + 1)
+
+
+def _check_relative(value: str) -> str:
+    path = Path(value)
+    if path.is_absolute() or ".." in path.parts:
+        raise wrong("lies outside the templates folder", "name it as it lies below that folder")
+    return value
+
+
+def _check_template(value: str) -> str:
+    return _check_relative(_check_trimmed(value))
+
+
+Text = Annotated[str, AfterValidator(_check_trimmed)]
+Whole = Annotated[int, Strict()]
+Switch = Annotated[bool, Strict()]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_parsed(parse_duration, 'write it as "10s", "15m" or "90d"')),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+]
+PerMinute = Annotated[
+    float,
+    BeforeValidator(_parsed(parse_rate, 'write it as "25000/min", "400/s" or "1000/h"')),
+    PlainSerializer(format_rate, return_type=str, when_used="json"),
+    Field(gt=0),
+]
+SecretValue = Annotated[
+    Secret, PlainValidator(secret_of), PlainSerializer(str, return_type=str, when_used="json")
+]
+RedisUrl = Annotated[
+    str,
+    BeforeValidator(_read_redis_url),
+    PlainSerializer(masked, return_type=str, when_used="json"),
+]
+BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+Listen = Annotated[str, AfterValidator(_check_listen)]
+TemplateName = Annotated[Text, AfterValidator(_check_relative)]
+OptionalTemplate = Annotated[str, AfterValidator(lambda name: name and _check_template(name))]
+JsonTable = Annotated[dict[str, Any], AfterValidator(_check_json)]

@@ -1,1 +1,0 @@
-"""The kinds of values that a configuration holds: durations, URLs, addresses and secrets."""

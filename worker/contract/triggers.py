@@ -1,0 +1,383 @@
+"""`Scope`: the events that a trigger delivers, by which orphaned deliveries are recognised.
+
+The versions of triggers' templates, with the results of their canaries.
+
+Renamed audiences: events under the former slug count for the new one.
+
+Pauses by a person, or of a trigger by itself: one hash, read before every drain.
+
+What is paused keeps accepting; its streams are not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any, Final, Literal, Self
+
+import orjson
+from redis import Redis
+
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.events import Header
+from segrelay.worker.contract.redis.acts import Act, carry_out
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.settings import ALL_AUDIENCES, Trigger
+from segrelay.worker.contract.words import Death, Direction, Skip, lane_of_job
+
+_DIGEST_CHARACTERS: Final = 12
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The direction and the audiences of a trigger.
+
+    An entry that its trigger does not want is *orphaned*: it stays where it is until a person moves
+    or discards it, or the trigger wants it again.
+
+    Args:
+        audiences: Slugs, also those that stand for the ids that the trigger names; None = all.
+    """
+
+    trigger: str
+    on: Direction
+    audiences: frozenset[str] | None
+
+    @classmethod
+    def of(
+        cls, trigger: Trigger, slugs: Mapping[str, str], renamed: Mapping[str, str] | None = None
+    ) -> Scope:
+        """Return the meaning of a trigger.
+
+        Args:
+            trigger: As configured.
+            slugs: The slugs that are known, by the ids of audiences.
+            renamed: The new slugs of renamed audiences, by the former ones: whoever wants the new
+                one gets what still waits under the former.
+        """
+        if ALL_AUDIENCES in trigger.audiences:
+            return cls(trigger.name, Direction(trigger.on), None)
+        known = {slugs[name] for name in trigger.audiences if name in slugs}
+        wanted = {*trigger.audiences, *known}
+        former = {old for old, new in (renamed or {}).items() if new in wanted}
+        return cls(trigger.name, Direction(trigger.on), frozenset(wanted | former))
+
+    def wants(self, header: Header) -> bool:
+        """Say whether the trigger delivers an event."""
+        return header.direction is self.on and (
+            self.audiences is None or header.audience in self.audiences
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a digest of the meaning."""
+        audiences = None if self.audiences is None else sorted(self.audiences)
+        text = orjson.dumps([self.on.value, audiences])
+        return hashlib.sha256(text).hexdigest()[:_DIGEST_CHARACTERS]
+
+    @property
+    def label(self) -> str:
+        """Return `trigger|digest`, by which scripts know the meaning."""
+        return f"{self.trigger}|{self.digest}"
+
+
+def named_audiences(triggers: Iterable[Trigger]) -> list[str]:
+    """Return the audiences that triggers name: slugs, and ids whose slugs have to be looked up."""
+    names = {name for trigger in triggers for name in trigger.audiences} - {ALL_AUDIENCES}
+    return sorted(names)
+
+
+KINDS: Final = ("delivered", "skipped", "dead")
+UNMADE: Final = frozenset(
+    {
+        f"skipped|{Skip.DUPLICATE}",
+        f"skipped|{Skip.SUPERSEDED}",
+        f"skipped|{Skip.ALREADY_THERE}",
+        f"dead|{Death.AMBIGUOUS}",
+        f"dead|{Death.UNREADABLE}",
+    }
+)
+"""Outcomes that say nothing about a template, since they do not depend on its result."""
+
+_LET_GO: Final = """\
+#!lua flags=allow-oom
+-- A person lets a trigger go on: after its canary, or, if it is not paused, in the midst of it.
+-- KEYS[1] {segrelay}:versions; canary.lua lists its fields   ARGV[1] trigger  [2] 1 = it was paused
+-- Returns 1 if a canary was ended.
+local key, trigger = KEYS[1], ARGV[1]
+local stored = redis.call('HGET', key, trigger)
+local goes = redis.call('HEXISTS', key, trigger .. '|left') == 1
+if not stored or (goes and ARGV[2] == '1') then return 0 end
+redis.call('HSET', key, trigger .. '|approved', cjson.decode(stored).version)
+return redis.call('HDEL', key, trigger .. '|left', trigger .. '|out') > 0 and 1 or 0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateVersion:
+    """The version of a trigger's template.
+
+    Outcomes are counted by name and reason, e.g. `delivered`, `skipped|asserted`.
+
+    Args:
+        version: The content hash.
+        since_ms: When it was first used; Redis' clock.
+        base: Counts of outcomes by then.
+        before: The one before it; "" = none is known.
+        did: Counts of outcomes of the one before.
+        canary: How many deliveries go first; 0 = it has none.
+        left: How many of these have no outcome yet, where the canary goes on.
+        outcomes: Of the deliveries of its canary.
+    """
+
+    version: str
+    since_ms: int = 0
+    base: Mapping[str, int] = field(default_factory=dict)
+    before: str = ""
+    did: Mapping[str, int] = field(default_factory=dict)
+    canary: int = 0
+    left: int = 0
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+
+    def dumps(self) -> bytes:
+        """Return the version as Redis keeps it; its canary's counts are kept beside it."""
+        stored = asdict(self)
+        del stored["left"], stored["outcomes"]
+        return orjson.dumps(stored)
+
+    def since(self, now: Mapping[str, int]) -> dict[str, int]:
+        """Return the outcomes since the version was first used.
+
+        Args:
+            now: Counts of outcomes by now.
+        """
+        grown = {name: count - self.base.get(name, 0) for name, count in now.items()}
+        return {name: count for name, count in sorted(grown.items()) if count > 0}
+
+
+def parse_versions(stored: Mapping[bytes, bytes]) -> dict[str, TemplateVersion]:
+    """Return the versions of templates that the hash in Redis holds, by trigger."""
+    found: dict[str, TemplateVersion] = {}
+    for name, text in stored.items():
+        if b"|" in name:
+            continue
+        one = TemplateVersion(**orjson.loads(text))
+        shares = orjson.loads(stored.get(name + b"|out", b"{}"))
+        out = sum(share[0] for share in shares.values())
+        found[name.decode()] = replace(
+            one,
+            left=int(stored.get(name + b"|left", 0)) + out,
+            outcomes=orjson.loads(stored.get(name + b"|outcomes", b"{}")),
+        )
+    return found
+
+
+def read_versions(client: Redis) -> dict[str, TemplateVersion]:
+    """Read the versions of templates from Redis, by trigger."""
+    with redis_errors():
+        stored: Any = client.hgetall(keys.VERSIONS)
+    return parse_versions(stored)
+
+
+def has_canary(client: Redis, trigger: str) -> bool:
+    """Say whether the canary of a trigger's version goes on."""
+    with redis_errors():
+        return bool(client.hexists(keys.VERSIONS, f"{trigger}|left"))
+
+
+def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
+    """Release a trigger's version from its canary's limit; return whether there was one.
+
+    Of a trigger that was paused for another reason in the midst of its canary, the canary goes on.
+    """
+    with redis_errors():
+        return bool(client.eval(_LET_GO, 1, keys.VERSIONS, trigger, int(was_paused)))
+
+
+def in_words(outcomes: Mapping[str, int]) -> str:
+    """Describe outcomes in words: their shares in percent, and the reasons."""
+    made = {name: count for name, count in outcomes.items() if name not in UNMADE and count}
+    total = sum(made.values())
+    if not total:
+        return "nothing yet"
+    kinds: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+    for name, count in made.items():
+        kind, _, reason = name.partition("|")
+        kinds[kind][reason] += count
+    told = (_kind_in_words(kind, reasons, total) for kind, reasons in kinds.items())
+    return f"{', '.join(told)} of {total:,}"
+
+
+def _kind_in_words(kind: str, reasons: Counter[str], total: int) -> str:
+    named = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common() if reason)
+    return f"{reasons.total() / total:.1%} {kind}" + (f" ({named})" if named else "")
+
+
+def summary(trigger: str, one: TemplateVersion) -> str:
+    """Return why a trigger is paused after its canary."""
+    over = f"the canary of version {one.version} is over: {in_words(one.outcomes)}"
+    go_on = f"`segrelay resume {trigger}` lets the rest go"
+    if not one.before:
+        return f"{over}; no version was before it. {go_on}."
+    return (
+        f"{over}; version {one.before} before it: {in_words(one.did)}. {go_on}; to undo it put the"
+        " older template back first."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Renames:
+    """The renamed audiences, with the triggers of one destination that they concern.
+
+    Args:
+        slugs: The new slug by the former one.
+        wanting: Names of the triggers by slug and direction, for former slugs and new ones.
+    """
+
+    slugs: Mapping[str, str] = field(default_factory=dict)
+    wanting: Mapping[tuple[str, Direction], Sequence[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, slugs: Mapping[str, str], triggers: Sequence[Trigger], ids: Mapping[str, str]
+    ) -> Self:
+        """Return the renames as they concern the triggers of a destination."""
+
+        def wants(trigger: Trigger, slug: str) -> bool:
+            return trigger.wants(slug) or any(ids.get(name) == slug for name in trigger.audiences)
+
+        wanting = {
+            (slug, direction): tuple(
+                each.name for each in triggers if each.on == direction and wants(each, slug)
+            )
+            for slug in {*slugs, *slugs.values()}
+            for direction in Direction
+        }
+        return cls(slugs, wanting)
+
+    def concern(self, header: Header) -> bool:
+        """Say whether an event is carried over to the new slug.
+
+        A repair is not: it puts right what was delivered under the former slug itself. Where no
+        trigger wants the event under its new slug, it stays as it is.
+        """
+        slug = self.slugs.get(header.audience) if self.slugs else None
+        if slug is None or header.former or header.repair:
+            return False
+        return bool(self.wanting.get((slug, header.direction)))
+
+    def undid(self, header: Header) -> bool:
+        """Say whether an event was part of a renaming of its audience that was undone later."""
+        return header.former and bool(self.slugs) and header.audience not in self.slugs
+
+
+NO_RENAMES: Final = Renames()
+
+
+Paused = Literal["destination", "trigger", "job"]
+DESTINATION: Final = "destination"
+TRIGGER: Final = "trigger"
+JOB: Final = "job"
+"""The kind of the pauses of jobs; a paused job's lane is not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The reason of a pause, with its author and time.
+
+    Args:
+        by: Who did it; `segrelay` where it paused itself.
+        at: Since when, RFC 3339; "" = not known.
+    """
+
+    reason: str = ""
+    by: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """The pauses of destinations, triggers and jobs, by name."""
+
+    destinations: Mapping[str, Pause] = field(default_factory=dict)
+    triggers: Mapping[str, Pause] = field(default_factory=dict)
+    jobs: Mapping[str, Pause] = field(default_factory=dict)
+
+    @property
+    def lanes(self) -> frozenset[str]:
+        """Return the lanes of the jobs that are paused; no trigger has a lane's name."""
+        return frozenset(map(lane_of_job, self.jobs))
+
+    def of(self, kind: Paused) -> Mapping[str, Pause]:
+        """Return the pauses of one kind."""
+        match kind:
+            case "destination":
+                return self.destinations
+            case "trigger":
+                return self.triggers
+            case "job":
+                return self.jobs
+
+
+def field_of(kind: Paused, name: str) -> str:
+    """Return the field under which a pause stands."""
+    return f"{kind}|{name}"
+
+
+def dumps(pause: Pause) -> bytes:
+    """Return the text of a pause."""
+    return orjson.dumps(pause)
+
+
+def parse_pauses(stored: Mapping[bytes, bytes]) -> Pauses:
+    """Return the pauses that the hash in Redis holds; one that can't be read still pauses."""
+    found: dict[str, dict[str, Pause]] = {DESTINATION: {}, TRIGGER: {}, JOB: {}}
+    for place, text in stored.items():
+        kind, _, name = place.decode().partition("|")
+        if kind in found and name:
+            found[kind][name] = _loads(text)
+    return Pauses(found[DESTINATION], found[TRIGGER], found[JOB])
+
+
+def _loads(text: bytes) -> Pause:
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return Pause()
+    if not isinstance(document, dict):
+        return Pause()
+    return Pause(*(str(document.get(part) or "") for part in ("reason", "by", "at")))
+
+
+def read_pauses(client: Redis) -> Pauses:
+    """Read from Redis which destinations, triggers and jobs are paused."""
+    with redis_errors():
+        stored: Any = client.hgetall(keys.PAUSED)
+    return parse_pauses(stored)
+
+
+def set_pause(client: Redis, kind: Paused, name: str, pause: Pause, act: Act | None = None) -> bool:
+    """Pause a destination, trigger or job, or replace the reason; return whether it is new.
+
+    The act is kept with it; None = it is paused by an act of many steps.
+    """
+    if act is None:
+        with redis_errors():
+            return bool(client.hset(keys.PAUSED, field_of(kind, name), dumps(pause)))
+    words = ("HSET", field_of(kind, name), dumps(pause))
+    return bool(carry_out(client, act, keys.PAUSED, *words))
+
+
+def clear_pause(client: Redis, kind: Paused, name: str, act: Act | None = None) -> bool:
+    """End a pause; returns whether there was one.
+
+    The act is kept if there was one; None = the pause ends with an act of many steps.
+    """
+    if act is None:
+        with redis_errors():
+            return bool(client.hdel(keys.PAUSED, field_of(kind, name)))
+    words = ("HDEL", field_of(kind, name))
+    return bool(carry_out(client, act, keys.PAUSED, *words, only_if_changed=True))

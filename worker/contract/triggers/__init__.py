@@ -1,1 +1,0 @@
-"""Facts about triggers and audiences: their meaning, versions and pauses, and renamed audiences."""

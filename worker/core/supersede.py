@@ -1,0 +1,108 @@
+"""The order of events of one profile and audience: which supersedes which, of two and within a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+from segrelay.worker.contract.ledger import is_newer
+from segrelay.worker.contract.words import Direction
+
+
+class Claim(NamedTuple):
+    """The claim of a delivery about one profile and one audience.
+
+    Attributes:
+        time_us: Of the event, in µs since 1970.
+        trigger: Which trigger delivers it; a name or its number, one of the two throughout.
+    """
+
+    time_us: int
+    direction: Direction
+    trigger: str | int
+
+
+def supersedes(newer: Claim, older: Claim) -> bool:
+    """Say whether `newer` makes `older` untrue or useless.
+
+    Both are of the same profile and audience. Newer is the later time; at equal times the exit.
+    It supersedes what its own trigger would deliver, and what says the other direction, by any trigger.
+    A change is about its own trigger only.
+    """
+    same_trigger = newer.trigger == older.trigger
+    if Direction.CHANGE in (newer.direction, older.direction):
+        return same_trigger and newer.time_us > older.time_us
+    if not is_newer(newer.time_us, newer.direction, older.time_us, older.direction):
+        return False
+    return same_trigger or newer.direction != older.direction
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Contest(Generic[T]):
+    """The deliveries that go on, and those that each of them beat.
+
+    Args:
+        going: In the order given.
+        beaten_by: Position of the winner in `going` → those it supersedes, in the order given.
+    """
+
+    going: tuple[T, ...]
+    superseded_by: dict[int, tuple[T, ...]]
+
+
+def contest(entrants: Sequence[tuple[Hashable, Claim, T]]) -> Contest[T]:
+    """Find the entrants that go on. The first value of each is its profile and audience.
+
+    Linear in the number of entrants: of the deliveries about one thing only the newest of each
+    trigger can win.
+    """
+    rivals: dict[Hashable, list[int]] = {}
+    for position, (about, _, _) in enumerate(entrants):
+        rivals.setdefault(about, []).append(position)
+    winner_of: dict[int, int] = {}
+    for positions in rivals.values():
+        if len(positions) > 1:
+            winner_of.update(_winners(positions, entrants))
+    going = [position for position in range(len(entrants)) if position not in winner_of]
+    place = {position: number for number, position in enumerate(going)}
+    superseded: dict[int, list[T]] = {}
+    for position, winner in winner_of.items():
+        superseded.setdefault(place[winner], []).append(entrants[position][2])
+    return Contest(
+        going=tuple(entrants[position][2] for position in going),
+        superseded_by={number: tuple(superseded) for number, superseded in superseded.items()},
+    )
+
+
+def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]) -> dict[int, int]:
+    """Return for each superseded entrant one that goes on and supersedes it.
+
+    What is superseded only by something that is superseded itself goes on: it says what the newest says.
+    """
+    tops: dict[object, int] = {}
+    for position in positions:
+        claim = entrants[position][1]
+        top = tops.get((claim.trigger, claim.direction))
+        if top is None or supersedes(claim, entrants[top][1]):
+            tops[claim.trigger, claim.direction] = position
+    newest_first = sorted(tops.values(), key=lambda top: _moment(entrants[top][1]), reverse=True)
+    going: list[int] = []
+    for top in newest_first:
+        if not any(supersedes(entrants[other][1], entrants[top][1]) for other in going):
+            going.append(top)
+    winners: dict[int, int] = {}
+    for position in positions:
+        for top in going:
+            if supersedes(entrants[top][1], entrants[position][1]):
+                winners[position] = top
+                break
+    return winners
+
+
+def _moment(claim: Claim) -> tuple[int, bool]:
+    """Return a claim's sort key: newest first, no claim is superseded by one that comes after it."""
+    return claim.time_us, claim.direction is Direction.EXIT

@@ -1,0 +1,155 @@
+"""OAuth2 tokens: the request for one with client credentials, and the reading of the answer."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, Protocol
+from urllib.parse import quote_plus, urlencode
+
+import orjson
+
+from segrelay.worker.contract.settings.authorizations import TOKEN, Authorization, basic
+from segrelay.worker.core.compact import parsed
+from segrelay.worker.core.messages import normalise_message, without_values
+from segrelay.worker.core.verdicts import AccessRefused, Failed, Verdict
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest
+
+DEFAULT_LIFE_SECONDS: Final = 600.0
+"""The seconds that a token is taken to be valid if the answer that issued it does not say."""
+RENEWED_BEFORE_SECONDS: Final = 60.0
+_LIFE_SHARE: Final = 0.25
+"""The last part (1/4) of its life in which a token that lives under four minutes is renewed."""
+_TOKEN: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+"""The form of a token: text that may stand in a header."""
+_FORM: Final = "application/x-www-form-urlencoded"
+_OK: Final = range(200, 300)
+_OURS: Final = range(400, 500)
+_TOO_MANY, _TIMEOUT = 429, 408
+
+
+class Granted(NamedTuple):
+    """A token that was just issued.
+
+    Attributes:
+        token: The text that requests carry.
+        seconds: For how long it is good.
+    """
+
+    token: str
+    seconds: float
+
+    def __repr__(self) -> str:
+        return f"Granted({self.seconds:g} s)"
+
+    @property
+    def renewed_after_seconds(self) -> float:
+        """Return the seconds after which another token should be asked for."""
+        return self.seconds - min(RENEWED_BEFORE_SECONDS, self.seconds * _LIFE_SHARE)
+
+
+class AccessToken(NamedTuple):
+    """A token as all processes share it.
+
+    Attributes:
+        text: What requests carry.
+        number: Tells it from the one before and the one after.
+        is_unproven: The one before was refused, and no request with this one was taken yet.
+    """
+
+    text: str
+    number: int
+    is_unproven: bool = False
+
+    def __repr__(self) -> str:
+        return f"AccessToken(number {self.number})"
+
+
+class Tokens(Protocol):
+    """The token of one authorization, for all processes."""
+
+    async def token(self) -> AccessToken | Verdict:
+        """Return the token that is in force, or why there is none."""
+        ...
+
+    async def refused(self, token: AccessToken) -> bool:
+        """Forget a token that was refused; return whether another one is worth a try."""
+        ...
+
+    async def accepted(self, token: AccessToken) -> None:
+        """Remember that a request with a token was taken."""
+        ...
+
+
+def token_request(authorization: Authorization) -> OutgoingRequest:
+    """Return the request that asks for a token.
+
+    Raises:
+        ConfigurationInvalid: A secret is not set.
+    """
+    assert authorization.client_id is not None
+    assert authorization.client_secret is not None
+    who, secret = authorization.client_id.reveal(), authorization.client_secret.reveal()
+    form = {"grant_type": "client_credentials"}
+    form |= {name: text for name in ("scope", "audience") if (text := getattr(authorization, name))}
+    form |= {name: one.reveal() for name, one in authorization.extra.items()}
+    headers = {"Content-Type": _FORM}
+    if authorization.credentials == "basic":
+        headers["Authorization"] = basic(quote_plus(who), quote_plus(secret))
+    else:
+        form |= {"client_id": who, "client_secret": secret}
+    return OutgoingRequest(
+        authorization.token_url,
+        headers,
+        {},
+        urlencode(form).encode(),
+        "http",
+        tls=authorization.tls,
+    )
+
+
+def read_grant(answer: Answer | NoAnswer, authorization: Authorization) -> Granted | Verdict:
+    """Return the token that was issued, or the verdict if there is none."""
+    if isinstance(answer, NoAnswer):
+        return Failed(f"{_place(authorization)}: no answer ({answer.kind})", possibly_applied=False)
+    document = parsed(answer.body)
+    told = document if isinstance(document, dict) else {}
+    token = told.get("access_token")
+    if answer.status in _OK and isinstance(token, str) and _TOKEN.fullmatch(token):
+        return Granted(token, _life(told.get("expires_in")))
+    if answer.status in _OK:
+        # The credentials were not refused: it may well issue a token to the next who asks.
+        lacks = "an access_token that a header can carry" if token else "an access_token"
+        message = f"{_place(authorization)} answers {answer.status} without {lacks}"
+        return Failed(message, possibly_applied=False)
+    message = f"{_place(authorization)} answers {answer.status}{_said(told, authorization)}"
+    if answer.status in _OURS and answer.status not in {_TOO_MANY, _TIMEOUT}:
+        return AccessRefused(message)
+    return Failed(message, possibly_applied=False)
+
+
+def _place(authorization: Authorization) -> str:
+    return f"authorizations.{authorization.name}.token_url"
+
+
+def _life(told: Any) -> float:
+    try:
+        seconds = float(told)
+    except (TypeError, ValueError):
+        return DEFAULT_LIFE_SECONDS
+    return seconds if math.isfinite(seconds) and seconds > 0 else DEFAULT_LIFE_SECONDS
+
+
+def _said(told: Mapping[str, Any], authorization: Authorization) -> str:
+    """Return what the endpoint says, without a secret that it may quote."""
+    parts = [told[key] for key in ("error", "error_description") if isinstance(told.get(key), str)]
+    secrets = [secret.value for _, secret in authorization.secrets() if secret.value]
+    said = without_values(normalise_message(": ".join(parts)), orjson.dumps(secrets))
+    return f" ({said})" if said else ""
+
+
+def with_token(texts: Mapping[str, str], token: str) -> dict[str, str]:
+    """Return headers or parameters with the token in the place of `{token}`."""
+    return {name: text.replace(TOKEN, token) for name, text in texts.items()}

@@ -1,0 +1,336 @@
+"""Builds the Celery app: options, the task, the sweep, and what happens at start and stop.
+
+Reconnecting of a worker to a broker that went away.
+
+The start of a worker, before any process is forked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any, Final, NoReturn
+
+import billiard
+import redis
+import structlog
+from celery import Celery, bootsteps, signals
+from celery.concurrency.prefork import TaskPool as Prefork
+from celery.concurrency.solo import TaskPool as Solo
+from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
+
+from segrelay.worker import logs
+from segrelay.worker.adapters.redis.shared_keys import note_addresses, rename_hint, shut_renamed
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.celery import (
+    TASKS_MODULES,
+    VERSION_KEY,
+    BackgroundJob,
+    Turn,
+    broker_options,
+    queue_name,
+)
+from segrelay.worker.contract.own_processes import processors
+from segrelay.worker.contract.printable import LAYOUT, printable
+from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.connection import (
+    connect,
+    redis_errors,
+    resolve_broker_url,
+    resolve_url,
+    wait_ready,
+)
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.words import BACKFILL, LIVE
+from segrelay.worker.core.rounds import WakeUp
+from segrelay.worker.errors import RedisUnavailable, SegrelayError, UsageWrong
+from segrelay.worker.node.shared import NodeMemory, listening
+from segrelay.worker.node.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
+from segrelay.worker.node.task import DrainTask, Ready, register
+from segrelay.worker.node.waking import Ringer
+
+MOST_BETWEEN_TRIES_SECONDS: Final = 2
+"""The longest pause between two tries: Redis' restart is noticed within 10 s."""
+_REFUSED_SECONDS: Final = 1.0
+
+
+class PatientConsumer(Consumer):  # type: ignore[misc] # Celery is not typed
+    """Tries to reach the broker without end, at least every two seconds.
+
+    It does not use Celery's gossip between workers: what they share stands in Redis, and gossip
+    costs a second at the start and a traceback in the log whenever the broker goes away.
+    """
+
+    def __init__(
+        self, *arguments: Any, worker_options: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        alone = {"without_gossip": True, "without_mingle": True}
+        super().__init__(*arguments, worker_options=(worker_options or {}) | alone, **options)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Try to connect until that succeeds, or until the worker is told to stop."""
+        told = False
+
+        def tell(error: BaseException, _interval: float) -> None:
+            nonlocal told
+            if not told:
+                LOG.warning("broker.unreachable", error=str(error))
+            told = True
+
+        conn.ensure_connection(
+            tell,
+            None,
+            interval_start=1,
+            interval_step=1,
+            interval_max=MOST_BETWEEN_TRIES_SECONDS,
+            callback=maybe_shutdown,
+        )
+        if told:
+            LOG.info("broker.reachable")
+        self.first_connection_attempt = False
+        return conn
+
+    def on_connection_error_before_connected(self, exc: BaseException) -> None:
+        """Wait a moment before the next try, e.g. while a Redis that was replaced refuses commands.
+
+        Celery tries again at once, and again and again.
+        """
+        LOG.warning("broker.refuses", error=str(exc))
+        time.sleep(_REFUSED_SECONDS)
+
+
+class StartingStep(bootsteps.Step):  # type: ignore[misc] # Celery is not typed
+    """Checks Redis, and makes the state that the processes share; a step of Celery's worker."""
+
+    name = "Starting"
+    requires = ("celery.worker.components:Pool",)
+    conditional = False
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        try:
+            _refuse_other_pools(worker)
+            check_redis(worker.app.segrelay.settings)
+        except SegrelayError as error:
+            refuse(error)
+        worker.app.segrelay.begin(worker.max_concurrency or worker.concurrency)
+
+
+def check_redis(settings: Settings) -> None:
+    """Wait for Redis, claim it, and warn if its settings keep less than we promise.
+
+    Raises:
+        RedisUnavailable: It was not ready in time.
+        RedisMismatch: It can't be used with this configuration.
+    """
+    url = resolve_url(settings.redis)
+    for warning in wait_ready(url, replicas=settings.redis.replicas):
+        LOG.warning("redis.weak", message=warning)
+    with closing(connect(url)) as client:
+        claim(client, settings)
+        for new, old in shut_renamed(client, settings).items():
+            LOG.warning("destination.renamed", message=rename_hint(old, new))
+        note_addresses(client, settings)
+
+
+def refuse(error: SegrelayError) -> NoReturn:
+    """End this process with a message and its exit code, without a traceback."""
+    sys.stderr.write(printable(error.message, keep=LAYOUT) + "\n")
+    raise SystemExit(error.exit_code) from None
+
+
+def _refuse_other_pools(worker: Any) -> None:
+    """Refuse pools of threads: a drain uses the signals, event loop and slots of its process."""
+    if not issubclass(worker.pool_cls, (Prefork, Solo)):
+        raise UsageWrong("Drains run in processes: use --pool prefork (the default) or solo.")
+    if worker.pool_start_method != "fork":
+        raise UsageWrong("The processes of a worker are forked: leave --pool-start-method at fork.")
+
+
+STOP_AT_MOST_SECONDS: Final = 10.0
+"""The seconds that a pool gets to come to its end; drains are cut after 2.5 s."""
+LOG: Final = structlog.get_logger()
+_HARD_LIMIT_SECONDS: Final = 120
+"""The seconds after which a hanging task is ended, far above what a drain takes."""
+_PROCESSES_A_CORE: Final = 2
+"""The number of processes for each core: while one waits for an answer, another one renders."""
+_WORKER_OPTIONS: Final = {
+    "task_time_limit": _HARD_LIMIT_SECONDS,
+    "worker_consumer": f"{PatientConsumer.__module__}:{PatientConsumer.__qualname__}",
+    "worker_redirect_stdouts": False,
+    "imports": TASKS_MODULES,
+    "worker_enable_prefetch_count_reduction": False,
+    "broker_connection_max_retries": None,
+    "broker_channel_error_retry": True,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Edge:
+    """The node as the app's steps and tasks reach it: the app's attribute `segrelay`.
+
+    Args:
+        load: Loads, before the first fork, what the processes share; returns the triggers that
+            can't be worked on.
+        silence_seconds: See `segrelay.worker.node.sweep`.
+    """
+
+    app: Any
+    settings: Settings
+    build: Callable[[], Ready]
+    load: Callable[[], frozenset[str]]
+    silence_seconds: float
+    node: NodeMemory | None = None
+    ringer: Ringer = field(init=False)
+    _task: DrainTask | None = None
+
+    def __post_init__(self) -> None:
+        """Make the ringer, which connects when it is first used."""
+        self.ringer = Ringer(self.app)
+
+    def begin(self, processes: int) -> None:
+        """Make the state that all processes share, before the first of them is forked."""
+        self.node = NodeMemory.of(processes, self.settings.destinations)
+        self.node.stopped.write(self.load())
+        self._task = DrainTask(self.settings, self.build, self.ringer, self.node)
+
+    def task(self) -> DrainTask:
+        """Return the object that does the work of the task `drain`."""
+        assert self._task is not None
+        return self._task
+
+    def get_ready(self, **_: Any) -> None:
+        """Open clients and templates as a process begins, so that no event waits for them.
+
+        If it can't be built, the first task tries again and reports the error.
+        """
+        with contextlib.suppress(SegrelayError):
+            self.task().get_ready()
+
+    def sweep(self, pool: Any) -> Sweep:
+        """Return the sweep of this node."""
+        assert self.node is not None
+        sweep = sweep_of(self.settings, self.node, Ringer(self.app), pool)
+        sweep.silence_seconds = self.silence_seconds
+        return sweep
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[Turn | None]:
+        """Yield this node's turn for an background job, or None if it is not free; see `Turns`.
+
+        When the turn ends, a drain that waits for the slot is woken.
+        """
+        assert self.node is not None
+        slot = self.node.slots.take_for_background_job()
+        if slot is None:
+            yield None
+            return
+        with (
+            slot,
+            listening(self.node.board) as stop,
+            node_turn(self.settings, self.node, stop) as turn,
+        ):
+            yield turn
+        waiting = self.node.waiting.next_after(WakeUp(BACKFILL, "", 0))
+        if waiting:
+            self.ringer.wake([waiting])
+
+    def wake(self, background_jobs: Iterable[BackgroundJob]) -> None:
+        """Send messages for background jobs."""
+        self.ringer.wake_background_jobs(background_jobs)
+
+    def tell_to_stop(self, **_: Any) -> None:
+        """Tell all drains of this node; called within a signal's handler."""
+        if self.node is not None:
+            self.node.board.tell_to_stop()
+            last_word = threading.Timer(STOP_AT_MOST_SECONDS, end_at_once, (self.node,))
+            last_word.daemon = True
+            last_word.start()
+
+
+def end_at_once(node: NodeMemory) -> None:
+    """End this node's processes: Celery's pool does not come to its end by itself.
+
+    By now every drain has settled or was cut; if none runs, nothing is left open.
+    """
+    orderly = node.slots.are_free()
+    LOG.warning("worker.ended_at_once", drains_ended=orderly)
+    for child in billiard.active_children():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+    os._exit(0 if orderly else 1)
+
+
+def build_app(
+    settings: Settings,
+    build: Callable[[], Ready],
+    *,
+    load: Callable[[], frozenset[str]] = frozenset,
+    silence_seconds: float = SILENCE_SECONDS,
+) -> Any:
+    """Return the Celery app of a worker.
+
+    Raises:
+        RedisUnavailable: The embedded Redis can't be started.
+    """
+    # Celery would look for them in the current folder first, where somebody else's may lie.
+    for name in TASKS_MODULES:
+        import_module(name)
+    app = Celery("segrelay")
+    app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
+    app.conf[VERSION_KEY] = version("segrelay")
+    app.conf.worker_concurrency = _PROCESSES_A_CORE * processors() + 1
+    edge = Edge(app, settings, build, load, silence_seconds)
+    app.segrelay = edge
+    register(app, edge.task)
+    app.steps["worker"].add(StartingStep)
+    app.steps["consumer"].add(SweepStep)
+    signals.worker_process_init.connect(edge.get_ready, weak=False)
+    signals.worker_shutting_down.connect(edge.tell_to_stop, weak=False)
+    signals.setup_logging.connect(_set_up_logging, weak=False)
+    return app
+
+
+def _set_up_logging(loglevel: int, logfile: str | None, **_: Any) -> None:
+    logs.configure(loglevel, logfile)
+
+
+_TIMEOUT_SECONDS: Final = 1.0
+
+
+@contextmanager
+def node_turn(settings: Settings, node: NodeMemory, stop: Stop) -> Iterator[NodeTurn]:
+    """Yield the turn of one background job."""
+    url = resolve_broker_url(settings.redis)
+    with closing(connect(url, timeout_seconds=_TIMEOUT_SECONDS)) as broker:
+        yield NodeTurn(node, stop, broker)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeTurn:
+    """The turn of one background job in a node; see `segrelay.worker.contract.celery.Turn`."""
+
+    node: NodeMemory
+    stop: Stop
+    broker: redis.Redis
+
+    def is_over(self) -> bool:
+        """Say whether the background job should end, because the node stops or a drain waits."""
+        return self.stop.is_told or self.node.waiting.holds_any() or self._live_is_queued()
+
+    def _live_is_queued(self) -> bool:
+        try:
+            with redis_errors():
+                return bool(self.broker.llen(queue_name(LIVE)))
+        except RedisUnavailable:
+            return True

@@ -1,0 +1,382 @@
+"""Loads what all processes of a node share, before they are forked: templates and routes.
+
+Each kind of trigger is tried once, in a copy of this process: a template that nobody has tried may
+end the one that renders it, and then only its own triggers are stopped.
+
+Keeps the routes of a process up with the template files: a change needs no restart.
+
+Before a drain the folder is looked at, at most once a second. A template that changed is checked
+first, in a process of its own. If it is broken, the one before is kept, and the log says so.
+
+Calls functions, `questions`, in a copy of this process, since any of them may end it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from segrelay.jsonnet.files import FolderStamp, TemplateFolder, stamp_of
+from segrelay.jsonnet.rendered import Template
+from segrelay.jsonnet.renderer import Renderer
+from segrelay.worker.batch.delivery import Route
+from segrelay.worker.checks.preview import IsolatedSampleRenderer
+from segrelay.worker.checks.triggers import (
+    check_trigger,
+    check_without_ids,
+    fails_where_another_renders,
+    kind_of,
+)
+from segrelay.worker.contract.settings import Settings, Trigger
+from segrelay.worker.contract.settings.http import TemplateChoice
+from segrelay.worker.destinations.registry import api_of, rules_of
+from segrelay.worker.errors import TemplateBroken, WeMustAct
+from segrelay.worker.node.shared import TemplateUse
+
+EVERY_SECONDS: Final = 1.0
+AT_ONCE_SECONDS: Final = 5.0
+"""Seconds for checking templates before one drain; those left are checked before the next."""
+
+
+@dataclass(slots=True)
+class Upkeep:
+    """The routes of one process, kept up with the template files.
+
+    Args:
+        routes: By destination and trigger, as this process works with them now.
+        clock: In seconds; only differences count.
+    """
+
+    settings: Settings
+    renderer: Renderer
+    routes: dict[str, dict[str, Route]]
+    clock: Callable[[], float] = time.monotonic
+    refused: dict[str, str] = field(default_factory=dict)
+    _next_at: float = float("-inf")
+    _stamp: FolderStamp | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        renderer: Renderer,
+        routes: Mapping[str, Mapping[str, Route]],
+    ) -> Upkeep:
+        """Return the upkeep of routes that were loaded at the start."""
+        return cls(settings, renderer, {name: dict(each) for name, each in routes.items()})
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Return the content hashes of the triggers' templates, where a trigger has one."""
+        return {
+            name: route.template.content_hash
+            for routes in self.routes.values()
+            for name, route in routes.items()
+            if route.template is not None
+        }
+
+    @property
+    def stopped(self) -> frozenset[str]:
+        """Return the triggers that this process can't work on."""
+        return frozenset(
+            name
+            for routes in self.routes.values()
+            for name, route in routes.items()
+            if route.stopped
+        )
+
+    def template_use(self) -> TemplateUse:
+        """Return this process' report of its templates, for its node."""
+        return TemplateUse(
+            self.versions, dict(self.refused), self.stopped, self.renderer.engine_use
+        )
+
+    def look(self) -> None:
+        """Look at the templates folder if it is time, and adopt valid templates that changed."""
+        now = self.clock()
+        if now < self._next_at:
+            return
+        self._next_at = now + EVERY_SECONDS
+        stamp = stamp_of(self.settings.templates_folder)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp if self._take_over(now + AT_ONCE_SECONDS) else None
+
+    def _take_over(self, until: float) -> bool:
+        """Adopt all changed templates that are valid; return whether all triggers were checked."""
+        found = _Versions(TemplateFolder(self.settings.templates_folder))
+        for trigger in self.settings.triggers.values():
+            if self.clock() > until:
+                return False
+            if not self._follow(trigger, found):
+                return False
+        return True
+
+    def _follow(self, trigger: Trigger, found: _Versions) -> bool:
+        """Adopt a trigger's template if it changed; return False if it changed again meanwhile."""
+        route = self.routes[trigger.destination][trigger.name]
+        version = found.of(self.settings.template_of(trigger))
+        if isinstance(version, TemplateBroken):
+            self._refuse(trigger, route, version.message)
+            return True
+        if route.template is not None and route.template.content_hash == version:
+            self.refused.pop(trigger.name, None)
+            return True
+        problem = self._problem(trigger, route)
+        if problem:
+            self._refuse(trigger, route, problem)
+            return True
+        template = self.renderer.load(self.settings.template_of(trigger))
+        if template.content_hash != version:
+            return False
+        self.routes[trigger.destination][trigger.name] = replace(
+            route, template=template, stopped=self._unsendable(trigger)
+        )
+        self.refused.pop(trigger.name, None)
+        before = route.template.content_hash if route.template else ""
+        LOG.info("template.changed", trigger=trigger.name, version=version, before=before)
+        return True
+
+    def _problem(self, trigger: Trigger, route: Route) -> str:
+        samples, now = IsolatedSampleRenderer(self.settings.templates_folder), datetime.now(UTC)
+        findings = check_trigger(self.settings, trigger, samples, now)
+        errors = "; ".join(one.message for one in findings if one.severity == "error")
+        before = route.template
+        if errors or not findings or before is None or route.stopped:
+            return errors
+        return fails_where_another_renders(
+            self.settings, trigger, lambda rows: self.renderer.render(before, rows), samples, now
+        )
+
+    def _refuse(self, trigger: Trigger, route: Route, problem: str) -> None:
+        """Keep a trigger's former template; a trigger that had none stays stopped."""
+        if self.refused.get(trigger.name) == problem:
+            return
+        self.refused[trigger.name] = problem
+        if route.template is None or route.stopped:
+            stopped = replace(route, stopped=problem)
+            self.routes[trigger.destination][trigger.name] = stopped
+            return
+        kept = route.template.content_hash
+        LOG.error("template.refused", trigger=trigger.name, reason=problem, kept=kept)
+
+    def _unsendable(self, trigger: Trigger) -> str:
+        """Say why a trigger can't send even with a valid template: a secret is not set."""
+        try:
+            self.settings.reveal(trigger)
+        except WeMustAct as error:
+            return error.message
+        return ""
+
+
+@dataclass(slots=True)
+class _Versions:
+    """Content hashes of the templates of a folder; each template is read once."""
+
+    folder: TemplateFolder
+    _known: dict[str, str | TemplateBroken] = field(default_factory=dict)
+
+    def of(self, template: str) -> str | TemplateBroken:
+        """Return the content hash of a template, or what is wrong with it."""
+        if template not in self._known:
+            try:
+                self._known[template] = self.folder.bundle(template).content_hash
+            except TemplateBroken as error:
+                self._known[template] = error
+        return self._known[template]
+
+
+ANSWER_SECONDS: Final = 10
+"""The processor seconds for one question."""
+MEMORY_BYTES: Final = 2_000_000_000
+"""The memory limit of the copy, in bytes."""
+
+
+def answers_apart(
+    questions: Sequence[Callable[[], Any]], *, seconds: float = ANSWER_SECONDS
+) -> list[Any]:
+    """Call each question, a function, in a fork of this process, and return the answers.
+
+    Args:
+        questions: Their answers are written as JSON.
+        seconds: Processor time for each.
+
+    Returns:
+        The answers; None for one that ended the process that was asked, or raised.
+    """
+    answers: list[Any] = []
+    while len(answers) < len(questions):
+        answers += _forked(questions[len(answers) :], seconds)
+        if len(answers) < len(questions):
+            answers.append(None)
+    return answers
+
+
+def _forked(questions: Sequence[Callable[[], Any]], seconds: float) -> list[Any]:
+    """Return the answers up to the first question that is not answered."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        with suppress(BaseException):
+            _answer(questions, writing, seconds)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as lines:
+        answers = [orjson.loads(line) for line in lines if line.endswith(b"\n")]
+    os.waitpid(child, 0)
+    return answers
+
+
+def _answer(questions: Sequence[Callable[[], Any]], writing: int, seconds: float) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    with os.fdopen(writing, "wb", buffering=0) as answers:
+        for ask in questions:
+            signal.setitimer(signal.ITIMER_PROF, seconds)
+            answers.write(orjson.dumps(ask()) + b"\n")
+
+
+_KILLS: Final = (
+    "{}: the process that rendered a sample with it ended: it does not come to an end, or wants too"
+    " much memory; `segrelay config check` says more"
+)
+LOG: Final = structlog.get_logger()
+
+Ask = Callable[[Sequence[Callable[[], Any]]], list[Any]]
+"""A function that calls questions and returns their answers, None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The renderer and the routes, which are loaded once for a node.
+
+    Args:
+        routes: By destination and trigger.
+    """
+
+    renderer: Renderer
+    routes: Mapping[str, Mapping[str, Route]]
+
+    @property
+    def stopped(self) -> frozenset[str]:
+        """Return the triggers that can't be worked on."""
+        routes = (route for routes in self.routes.values() for route in routes.values())
+        return frozenset(route.trigger for route in routes if route.stopped)
+
+
+def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:
+    """Load and try the template of each trigger; a broken one stops its trigger and no other."""
+    renderer = Renderer(settings.templates_folder)
+    names = dict.fromkeys(map(settings.template_of, settings.triggers.values()))
+    templates = {name: _template(renderer, name) for name in names}
+    fit = [each for each in settings.triggers.values() if templates[settings.template_of(each)][0]]
+    problems = _problems(settings, fit, renderer, ask)
+    routes: dict[str, dict[str, Route]] = {name: {} for name in settings.destinations}
+    for trigger in settings.triggers.values():
+        template, broken = templates[settings.template_of(trigger)]
+        envelope, torn = _envelope(settings, trigger, renderer)
+        stopped = broken or torn or problems.get(trigger.name, "")
+        route = replace(_route(settings, trigger, template, stopped), envelope=envelope)
+        routes[trigger.destination][trigger.name] = route
+        if route.stopped:
+            LOG.error("trigger.stopped", trigger=trigger.name, reason=route.stopped)
+    return Loaded(renderer, routes)
+
+
+def warn_without_ids(
+    settings: Settings, loaded: Loaded, identified: Collection[str], ask: Ask = answers_apart
+) -> None:
+    """Log which triggers can't deliver events without an id, and may get some."""
+    fit = {n: each for n, each in settings.triggers.items() if n not in loaded.stopped}
+    able = settings.model_copy(update={"triggers": fit})
+
+    def found() -> list[tuple[str, str]]:
+        findings = check_without_ids(able, identified, datetime.now(UTC), loaded.renderer)
+        return [(finding.trigger, finding.message) for finding in findings]
+
+    for trigger, reason in ask([found])[0] or ():
+        LOG.warning("trigger.needs_id", trigger=trigger, reason=reason)
+
+
+def _envelope(
+    settings: Settings, trigger: Trigger, renderer: Renderer
+) -> tuple[Template | None, str]:
+    """Return the template of whole requests, if there is one, or why it does not load."""
+    envelope = settings.http_of(trigger).envelope
+    if not isinstance(envelope, TemplateChoice):
+        return None, ""
+    return _template(renderer, envelope.template)
+
+
+def _template(renderer: Renderer, name: str) -> tuple[Template | None, str]:
+    """Return a template, or why it does not load."""
+    try:
+        return renderer.load(name), ""
+    except TemplateBroken as error:
+        return None, error.message
+
+
+def _problems(
+    settings: Settings, triggers: Sequence[Trigger], renderer: Renderer, ask: Ask
+) -> dict[str, str]:
+    """Return the problems of triggers whose template loads, by the triggers' names."""
+    kinds: dict[str, list[Trigger]] = {}
+    for trigger in triggers:
+        kinds.setdefault(kind_of(trigger), []).append(trigger)
+    tried = [each[0] for each in kinds.values()]
+    answers = ask([lambda t=trigger: _try(settings, t, renderer) for trigger in tried])  # type: ignore[misc]
+    problems: dict[str, str] = {}
+    for same, answer in zip(kinds.values(), answers, strict=True):
+        problem, doubted = answer or (_KILLS.format(same[0].main_template), {})
+        renderer.distrust(doubted)
+        problems |= {trigger.name: problem for trigger in same if problem}
+    return problems
+
+
+def _try(settings: Settings, trigger: Trigger, renderer: Renderer) -> tuple[str, dict[str, int]]:
+    """Return the problems of a trigger, and the compiled forms that differ from the engine."""
+    findings = check_trigger(settings, trigger, renderer, datetime.now(UTC))
+    errors = [finding.message for finding in findings if finding.severity == "error"]
+    return "; ".join(errors), renderer.doubted
+
+
+def _route(settings: Settings, trigger: Trigger, template: Template | None, stopped: str) -> Route:
+    destination = settings.destinations[trigger.destination]
+    headers: dict[str, str] = {}
+    params: dict[str, str] = {}
+    authorization = settings.authorization_of(destination)
+    try:
+        settings.reveal(trigger)
+        if authorization:
+            headers = authorization.revealed_headers()
+            params = authorization.revealed_parameters()
+    except WeMustAct as error:
+        stopped = stopped or error.message
+    return Route(
+        trigger=trigger.name,
+        api=api_of(settings, trigger),
+        api_name=destination.api,
+        template=template,
+        rules=rules_of(settings, trigger),
+        headers=headers,
+        params=params,
+        settings=trigger.settings,
+        on_ambiguous=destination.on_ambiguous,
+        engine=trigger.engine,
+        stopped=stopped,
+        token_of=authorization.name if authorization and authorization.uses_token else "",
+        tls=authorization.tls if authorization else None,
+    )

@@ -1,1 +1,0 @@
-"""The objects that a process drains with, kept up to date with the template files."""

@@ -1,0 +1,346 @@
+"""Builds the adapters, once per process, at the first task; runs drains with them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
+
+import redis
+import redis.asyncio
+import structlog
+
+from segrelay.worker.adapters.jsonnet import ProcessRenderer
+from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.adapters.redis.gate import RedisGate
+from segrelay.worker.adapters.redis.lease import SystemClock, ThreadedLease, boottime_seconds
+from segrelay.worker.adapters.redis.partition import RedisPartition
+from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
+from segrelay.worker.adapters.redis.self_pause import Canaries, DeadLetterLimit, RedisStreaks
+from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, SharedKeys, Standing
+from segrelay.worker.adapters.redis.tokens import ASKING_SECONDS, RedisTokens
+from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender
+from segrelay.worker.batch.batch import CanaryShares
+from segrelay.worker.batch.responses import Responses, ResponseStream
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.state import Tally
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.celery import queue_name
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.redis.connection import (
+    connect,
+    connect_async,
+    redis_errors,
+    resolve_broker_url,
+    resolve_url,
+)
+from segrelay.worker.contract.settings import Authorization, Destination, Settings
+from segrelay.worker.contract.words import LIVE
+from segrelay.worker.core.verdicts import Verdict
+from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
+from segrelay.worker.destinations.sending import Sender
+from segrelay.worker.drain import SLICE_SECONDS, STOP_GRACE_SECONDS, Drain, Limits
+from segrelay.worker.errors import RedisUnavailable, UsageWrong
+from segrelay.worker.node.loading import Loaded, Upkeep, load
+
+FIRST_DRAINS: Final = 5
+"""After this many drains, objects that are still alive count as permanent and are frozen."""
+LOG: Final = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Everything that outlives a drain: clients, templates, one event loop.
+
+    Args:
+        runner: Owns the loop; all that is asynchronous lives in it.
+        upkeep: Has the routes.
+        lease_client: Of the renewing thread, alone.
+        is_worker: This process does nothing but drain, so it collects its garbage after each drain.
+    """
+
+    settings: Settings
+    runner: asyncio.Runner
+    client: redis.asyncio.Redis
+    broker: redis.asyncio.Redis
+    lease_client: redis.Redis
+    renderer: ProcessRenderer
+    numbers: RedisNumbers
+    sender: Sender
+    dead_letter_limit: DeadLetterLimit
+    shared_keys: SharedKeys
+    upkeep: Upkeep
+    canaries: Canaries
+    responses: Responses
+    is_worker: bool = False
+    gates: dict[str, RedisGate] = field(default_factory=dict)
+    jitter: random.Random = field(default_factory=random.SystemRandom)
+    _first_drains: int = FIRST_DRAINS
+
+    def drain(
+        self,
+        destination: str,
+        partition: int,
+        stop: Stop,
+        live_waits: Callable[[], bool] = lambda: False,
+        adapt: Callable[[Drain], Drain] = lambda drain: drain,
+    ) -> tuple[Tally, str]:
+        """Drain one partition for a slice.
+
+        Args:
+            destination: A destination's name.
+            partition: The number of a partition.
+            stop: Set from a signal's handler.
+            live_waits: Says whether a live call waits in this node for a slot.
+            adapt: Returns the drain that is run, from the one that would be.
+
+        Returns:
+            What was done, and the queue to wake it on; "" = do not ring.
+
+        Raises:
+            UsageWrong: There is no such destination or partition.
+        """
+        place = self._place(destination, partition)
+        if place is None:
+            return Tally(ended="the number of partitions has changed"), ""
+        self.upkeep.look()
+        try:
+            tally, queue = self.runner.run(self._drain(place, stop, live_waits, adapt))
+        finally:
+            if self.is_worker:
+                gc.collect()
+        if tally.requests:
+            self._keep_what_was_loaded()
+        return tally, queue
+
+    def _place(self, destination: str, partition: int) -> PartitionKeys | None:
+        """Return the keys of a partition; None if its number is a former one.
+
+        Raises:
+            UsageWrong: There never was such a destination or partition.
+        """
+        if destination not in self.settings.destinations:
+            known = ", ".join(self.settings.destinations)
+            raise UsageWrong(f"There is no destination `{destination}`; known are: {known}.")
+        if partition not in self.settings.redis.numbering.numbers:
+            self.runner.run(self._learn_numbering())
+        numbers = self.settings.redis.numbering.numbers
+        if not 0 <= partition < numbers.stop:
+            raise UsageWrong(
+                f"There is no partition {partition}: they go from {numbers.start} to "
+                f"{numbers.stop - 1}."
+            )
+        return PartitionKeys(destination, partition) if partition in numbers else None
+
+    async def _learn_numbering(self) -> None:
+        with redis_errors():
+            stored = await scripts.command(self.client, "GET", keys.PARTITIONS)
+        self.settings.redis.learn(Numbering.loads(stored) if stored else None)
+
+    def _keep_what_was_loaded(self) -> None:
+        """Hide the objects that the first drains have loaded from the garbage collector.
+
+        It stays for good: no batch is held here. A full collection then takes less than half a
+        millisecond instead of ten.
+        """
+        if self._first_drains > 0 and self.is_worker:
+            self._first_drains -= 1
+            gc.freeze()
+
+    def connect(self) -> None:
+        """Connect to Redis before the first drain needs it; if that fails, the drain reports it."""
+        with contextlib.suppress(RedisUnavailable):
+            self.runner.run(self._live_is_queued())
+            self.runner.run(self.numbers.read())
+
+    def close(self) -> None:
+        """Close all connections, for callers that live longer than this runtime."""
+        self.runner.run(self.sender.close())
+        self.runner.run(self.client.aclose())
+        self.runner.run(self.broker.aclose())
+        self.lease_client.close()
+        self.runner.close()
+
+    async def _drain(
+        self,
+        place: PartitionKeys,
+        stop: Stop,
+        live_waits_here: Callable[[], bool],
+        adapt: Callable[[Drain], Drain],
+    ) -> tuple[Tally, str]:
+        async def live_waits() -> bool:
+            return live_waits_here() or await self._live_is_queued()
+
+        def may_repeat() -> bool:
+            grace_ends = stop.told_at_seconds + STOP_GRACE_SECONDS
+            return not stop.is_told or boottime_seconds() < grace_ends
+
+        partition = self._partition(place, may_repeat)
+        routes = self.upkeep.routes[place.destination]
+        # The pauses are read after it, since it pauses a trigger whose canary is over.
+        shares = await self.canaries.begin(partition.token, routes, self.upkeep.refused)
+        try:
+            await self.dead_letter_limit.pause_if_full(place.destination)
+            standing = await self.shared_keys.standing(place.destination)
+            streaks = RedisStreaks(self.client, standing.streaks, may_repeat=may_repeat)
+            drain = self._drain_of(place, partition, standing, streaks, shares, stop, live_waits)
+            return await adapt(drain).run()
+        finally:
+            await self.canaries.end(partition.token, routes, shares)
+
+    def _drain_of(  # noqa: PLR0917 - what is made for this drain; the rest is the process'
+        self,
+        place: PartitionKeys,
+        partition: RedisPartition,
+        standing: Standing,
+        streaks: RedisStreaks,
+        shares: CanaryShares,
+        stop: Stop,
+        live_waits: Callable[[], Awaitable[bool]],
+    ) -> Drain:
+        lease_seconds = self.settings.delivery.lease_seconds
+        return Drain(
+            tag=(place.destination, place.partition),
+            partition=partition,
+            gate=self._gate(self.settings.destinations[place.destination]),
+            sender=self.sender,
+            renderer=replace(self.renderer, is_told_to_stop=lambda: stop.is_told),
+            numbers=self.numbers,
+            streaks=streaks,
+            lease=ThreadedLease(self.lease_client, place, partition.token, lease_seconds),
+            routes=self.upkeep.routes[place.destination],
+            paused=standing.paused,
+            read_names=lambda: self.shared_keys.names(place.destination),
+            live_waits=live_waits,
+            clock=SystemClock(),
+            jitter=self.jitter,
+            limits=self._limits(),
+            stop=stop,
+            responses=self.responses,
+            canary_shares=shares,
+            scopes=standing.scopes,
+            recognizer=self._recognizer(place),
+        )
+
+    def _partition(self, place: PartitionKeys, may_repeat: Callable[[], bool]) -> RedisPartition:
+        delivery = self.settings.delivery
+        return RedisPartition(
+            self.client,
+            place,
+            lease_seconds=delivery.lease_seconds,
+            retention_seconds=delivery.ledger_retention_seconds,
+            late_seconds=delivery.late_seconds,
+            owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
+            may_repeat=may_repeat,
+        )
+
+    def _limits(self) -> Limits:
+        delivery = self.settings.delivery
+        return Limits(
+            slice_seconds=SLICE_SECONDS,
+            request_deadline_seconds=delivery.request_deadline_seconds,
+            late_seconds=delivery.late_seconds,
+            in_flight=delivery.in_flight,
+        )
+
+    def _recognizer(self, place: PartitionKeys) -> RedisRecognizer | None:
+        field = self.settings.destinations[place.destination].stable
+        if not field:
+            return None
+        return RedisRecognizer(
+            self.client,
+            place,
+            field=field,
+            identity=self.settings.delivery.identity,
+            numbering=self.settings.redis.numbering,
+            retention_seconds=self.settings.delivery.ledger_retention_seconds,
+        )
+
+    async def _live_is_queued(self) -> bool:
+        with redis_errors():
+            return bool(await self.broker.llen(queue_name(LIVE)))
+
+    def _gate(self, destination: Destination) -> RedisGate:
+        if destination.name not in self.gates:
+            self.gates[destination.name] = RedisGate(
+                self.client, destination, self.settings.authorization_of(destination)
+            )
+        return self.gates[destination.name]
+
+
+def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
+    """Build the runtime of this process.
+
+    Args:
+        settings: The configuration.
+        loaded: What was loaded before this process was forked; None = it is loaded now.
+
+    Raises:
+        RedisUnavailable: The embedded Redis can't be started.
+    """
+    url = resolve_url(settings.redis)
+    runner = asyncio.Runner()
+    runner.get_loop()
+    is_worker = loaded is not None
+    loaded = loaded or load(settings, lambda questions: [ask() for ask in questions])
+    client = connect_async(url, replicas=settings.redis.replicas)
+    numbers = RedisNumbers(client)
+    return Runtime(
+        settings=settings,
+        runner=runner,
+        client=client,
+        broker=connect_async(resolve_broker_url(settings.redis)),
+        lease_client=connect(url, timeout_seconds=1.0),
+        renderer=ProcessRenderer(loaded.renderer),
+        numbers=numbers,
+        sender=_sender(settings, client),
+        dead_letter_limit=DeadLetterLimit(
+            client,
+            settings=settings.redis,
+            kept=settings.delivery.dead_letters_kept,
+        ),
+        shared_keys=SharedKeys(client, settings, numbers),
+        responses=_responses(settings),
+        upkeep=Upkeep.of(settings, loaded.renderer, loaded.routes),
+        canaries=Canaries(client, settings),
+        is_worker=is_worker,
+    )
+
+
+def _responses(settings: Settings) -> Responses:
+    streams = {
+        trigger.name: ResponseStream(
+            trigger.response_stream, trigger.response_headers, trigger.response_fields
+        )
+        for trigger in settings.triggers.values()
+        if trigger.response_stream
+    }
+    return Responses(streams, settings.delivery.identity)
+
+
+def _sender(settings: Settings, client: redis.asyncio.Redis) -> Sender:
+    """Return the sender; it gets a token first where an authorization needs one."""
+    sender = HttpSender(
+        connections=max(16, settings.delivery.in_flight), ipv4_only=settings.delivery.ipv4_only
+    )
+    tokens = {
+        name: RedisTokens(
+            client, authorization, partial(_ask, sender, authorization), monotonic=boottime_seconds
+        )
+        for name, authorization in settings.authorizations.items()
+        if authorization.uses_token and authorization.is_set
+    }
+    return AuthorizedSender(sender, tokens) if tokens else sender
+
+
+async def _ask(sender: Sender, authorization: Authorization) -> Granted | Verdict:
+    answer = await sender.send(token_request(authorization), ASKING_SECONDS)
+    return read_grant(answer, authorization)

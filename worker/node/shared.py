@@ -1,0 +1,449 @@
+"""A node: one Celery worker with all its processes, and what they share since before the fork.
+
+Slots: how many drains of one kind a node runs at once.
+
+One process of a node always stays free for other destinations: of any one, a drain less runs than
+there are processes. Of the backfill lane one less again where there are more than three, so that
+live work finds a slot of its destination free. Of background jobs a node does one at a time, in the place
+of a drain of the backfill lane. A slot is a locked byte of a file without a name, so the kernel
+gives it back however its holder dies.
+
+The signal to stop as a drain sees it: the node's board, and SIGTERM.
+
+The parent writes the time of a warm shutdown on the board; every drain of the node sees it, also
+one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a whole
+process group. A drain has its own answer to it, set while it runs: Celery's pool would end the
+process at once, in the middle of a request, and replaces what was set before the first task.
+
+Calls that found no free slot in this node, in the order in which they came.
+
+A drain that gives its slot back first sends the next of them to Celery again, and only then rings
+for its own partition. Otherwise one busy partition would keep all others waiting.
+
+Files without a name: memory that forked processes share, with locks that the kernel keeps.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+import signal
+import struct
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from segrelay.worker.adapters.redis.lease import boottime_seconds
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.redis.instance import KnownInstances
+from segrelay.worker.contract.words import BACKFILL, LIVE
+from segrelay.worker.core.rounds import WakeUp
+
+_SECONDS: Final = struct.Struct("d")
+
+
+class Board:
+    """The times of the order to stop and of the last drain's begin, seen by all processes.
+
+    It is made before they are forked.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 2 * _SECONDS.size)
+
+    @property
+    def told_at_seconds(self) -> float:
+        """Return the time at which the node was told to stop (CLOCK_BOOTTIME); 0 = it was not."""
+        return self._read(0)
+
+    @property
+    def began_at_seconds(self) -> float:
+        """Return the time at which a drain last began in this node; 0 = none has."""
+        return self._read(1)
+
+    def tell_to_stop(self) -> None:
+        """Record the time of the order to stop, unless there was one already."""
+        if not self.told_at_seconds:
+            _SECONDS.pack_into(self._memory, 0, boottime_seconds())
+
+    def begin(self) -> None:
+        """Record the time at which a drain begins."""
+        _SECONDS.pack_into(self._memory, _SECONDS.size, boottime_seconds())
+
+    def _read(self, number: int) -> float:
+        seconds: float = _SECONDS.unpack_from(self._memory, number * _SECONDS.size)[0]
+        return seconds
+
+
+class BoardStop(Stop):
+    """The order to stop a drain, from the node's board or from a signal to this process."""
+
+    __slots__ = ("_board", "_told_at_seconds")
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        super().__init__()
+
+    @property
+    def told_at_seconds(self) -> float:
+        """Return the time at which the signal came; 0 = it has not come."""
+        return self._told_at_seconds or self._board.told_at_seconds
+
+    @told_at_seconds.setter
+    def told_at_seconds(self, seconds: float) -> None:
+        self._told_at_seconds = seconds
+
+
+@contextmanager
+def listening(board: Board) -> Iterator[BoardStop]:
+    """Yield the signal to stop for a drain; meanwhile SIGTERM counts as one."""
+    stop = BoardStop(board)
+
+    def tell(*_: object) -> None:
+        stop.told_at_seconds = boottime_seconds()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, tell)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def unnamed_file() -> int:
+    """Return the descriptor of a new file, which is gone with the last process that has it open."""
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+@contextmanager
+def locked(descriptor: int) -> Iterator[None]:
+    """Lock a file against other processes; the kernel unlocks it if the holder dies.
+
+    Locks do not nest: the inner one would end the outer one.
+    """
+    fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN)
+
+
+def read_all(descriptor: int) -> str:
+    """Return the content of the shared memory."""
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
+
+
+def write_all(descriptor: int, text: str) -> None:
+    """Replace the content of the shared memory; a reader without a lock may get a part of it."""
+    content = text.encode()
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, content, 0)
+
+
+_ROOM: Final = 65_536
+"""The bytes for each kind of slot: more than a node can have processes."""
+_OF_BACKFILL: Final = 0
+
+
+class DrainSlot:
+    """The permission to drain, given back when its `with` block or the process ends."""
+
+    def __init__(self, descriptor: int, places: list[int]) -> None:
+        self._descriptor = descriptor
+        self._places = places
+
+    def __enter__(self) -> Self:
+        """Hold the slot."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the slot back."""
+        for place in self._places:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
+        self._places = []
+
+
+class Slots:
+    """The slots of one node; made before its processes are forked. A process holds one at most.
+
+    Args:
+        destinations: Their names; the same in all processes.
+    """
+
+    def __init__(self, processes: int, destinations: Iterable[str]) -> None:
+        self._most = max(1, processes - 1)
+        self._most_of_backfill = max(min(2, self._most), self._most - 1)
+        self._rooms = {name: number for number, name in enumerate(destinations, start=1)}
+        self._descriptor = unnamed_file()
+
+    def take(self, call: WakeUp) -> DrainSlot | None:
+        """Take the slots that a drain needs; None where one of them is not free."""
+        rooms = [(self._rooms.get(call.destination, len(self._rooms) + 1), self._most)]
+        if call.queue == BACKFILL:
+            rooms.append((_OF_BACKFILL, self._most_of_backfill))
+        return self._take(rooms)
+
+    def take_for_background_job(self) -> DrainSlot | None:
+        """Take the node's one slot for background jobs, and one of the backfill lane's."""
+        return self._take([(len(self._rooms) + 2, 1), (_OF_BACKFILL, self._most_of_backfill)])
+
+    def _take(self, rooms: Iterable[tuple[int, int]]) -> DrainSlot | None:
+        """Take a slot of each kind (room), or return None if all slots of one kind are taken."""
+        slot = DrainSlot(self._descriptor, places := [])
+        for room, most in rooms:
+            place = self._lock_one(room, most)
+            if place is None:
+                slot.__exit__()
+                return None
+            places.append(place)
+        return slot
+
+    def are_free(self) -> bool:
+        """Say whether no process of the node drains; not to be asked by one that does."""
+        for room in range(1, len(self._rooms) + 2):
+            for place in range(room * _ROOM, room * _ROOM + self._most):
+                try:
+                    fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                except OSError:
+                    return False
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
+        return True
+
+    def _lock_one(self, room: int, most: int) -> int | None:
+        first = room * _ROOM
+        for place in range(first, first + most):
+            try:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place, os.SEEK_SET)
+            except OSError:
+                continue
+            return place
+        return None
+
+
+_MOST: Final = 10_000
+"""The largest number of calls that are kept; for a lost one, the sweep rings again."""
+
+
+class WaitingCalls:
+    """The list of waiting calls that all processes of a node share, in a file without a name.
+
+    It is made before they are forked. It is not exact: an entry that a killed process has half
+    written is left out.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self._descriptor = unnamed_file() if descriptor is None else descriptor
+
+    def add(self, call: WakeUp) -> None:
+        """Put a call at the end, if it does not wait already."""
+        with self._all() as calls:
+            if call not in calls and len(calls) < _MOST:
+                calls.append(call)
+
+    def next_after(self, freed: WakeUp) -> WakeUp | None:
+        """Take the first call that can use the slots of the ended drain; live calls first."""
+        with self._all() as calls:
+            fitting = [call for call in calls if _fits(call, freed)]
+            if not fitting:
+                return None
+            found = min(fitting, key=lambda call: call.queue != LIVE)
+            calls.remove(found)
+            return found
+
+    def next_live(self, destination: str) -> WakeUp | None:
+        """Take the first live call of a destination."""
+        with self._all() as calls:
+            found = next((c for c in calls if c[:2] == (LIVE, destination)), None)
+            if found:
+                calls.remove(found)
+            return found
+
+    def holds_any(self) -> bool:
+        """Say whether any call waits."""
+        with self._all() as calls:
+            return bool(calls)
+
+    def holds_live(self) -> bool:
+        """Say whether a live call waits."""
+        with self._all() as calls:
+            return any(call.queue == LIVE for call in calls)
+
+    @contextmanager
+    def _all(self) -> Iterator[list[WakeUp]]:
+        with locked(self._descriptor):
+            lines = read_all(self._descriptor).splitlines()
+            calls = [call for line in lines if (call := _parsed(line))]
+            before = list(calls)
+            yield calls
+            if calls != before:
+                write_all(self._descriptor, "".join(map(_written, calls)))
+
+
+def _fits(call: WakeUp, freed: WakeUp) -> bool:
+    return call.destination == freed.destination or call.queue == freed.queue == BACKFILL
+
+
+def _written(call: WakeUp) -> str:
+    return f"{call.queue} {call.destination} {call.partition}\n"
+
+
+def _parsed(line: str) -> WakeUp | None:
+    match line.split(" "):
+        case [queue, destination, partition] if partition.isdecimal():
+            return WakeUp(queue, destination, int(partition))
+        case _:
+            return None
+
+
+_LOOKS: Final = 5
+"""The number of looks of the sweep after which it wakes stopped triggers once, too."""
+
+
+class StoppedTriggers:
+    """Triggers that this node can't work on, e.g. for a template that is broken.
+
+    It finds out before its processes are forked; the sweep must not wake them.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = unnamed_file()
+        self._looks = 0
+
+    def write(self, names: Iterable[str]) -> None:
+        """Replace the names of the stopped triggers."""
+        with locked(self._descriptor):
+            write_all(self._descriptor, "\n".join(sorted(names)))
+
+    def read_for_waking(self) -> frozenset[str]:
+        """Return the stopped triggers, or now and then none, to find out whether one was mended."""
+        self._looks += 1
+        return frozenset() if self._looks % _LOOKS == 0 else self.read()
+
+    def read(self) -> frozenset[str]:
+        """Return the names of the stopped triggers."""
+        with locked(self._descriptor):
+            return frozenset(read_all(self._descriptor).splitlines())
+
+
+class DoubtedTemplates:
+    """Templates whose compiled form differed from the engine, and how often, in this node."""
+
+    def __init__(self) -> None:
+        self._descriptor = unnamed_file()
+
+    def add(self, found: Mapping[str, int]) -> None:
+        """Add the doubts of one process; of several processes the largest number counts."""
+        with locked(self._descriptor):
+            known = _stored(self._descriptor)
+            most = {name: max(count, known.get(name, 0)) for name, count in found.items()}
+            if most.items() - known.items():
+                write_all(self._descriptor, json.dumps({**known, **most}))
+
+    def read(self) -> dict[str, int]:
+        """Return the templates in doubt, and how often each differed."""
+        with locked(self._descriptor):
+            return _stored(self._descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateUse:
+    """A process' report of the templates that it works with.
+
+    Args:
+        versions: By trigger.
+        refused: By trigger, why a changed template is not used.
+        stopped: Triggers that it can't work on.
+        engine_use: By template and reason, how many of its last events needed the engine.
+    """
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    stopped: frozenset[str] = frozenset()
+    engine_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+class TemplateVersions:
+    """The template versions that the processes of this node work with."""
+
+    def __init__(self) -> None:
+        self._descriptor = unnamed_file()
+
+    def report(self, pid: int, use: TemplateUse) -> None:
+        """Record the templates that a process works with, and forget processes that have ended."""
+        own = {
+            "versions": dict(use.versions),
+            "refused": dict(use.refused),
+            "engine_use": {name: dict(counts) for name, counts in use.engine_use.items()},
+        }
+        with locked(self._descriptor):
+            stored = _stored(self._descriptor)
+            if stored.get(str(pid)) == own:
+                return
+            others = {name: each for name, each in stored.items() if _runs(int(name))}
+            write_all(self._descriptor, json.dumps({**others, str(pid): own}))
+
+    def in_use(self) -> dict[str, Any]:
+        """Return the templates that the running processes work with, as fields of `Process`."""
+        versions: dict[str, set[str]] = {}
+        refused: dict[str, str] = {}
+        engine_use: dict[str, Counter[str]] = {}
+        with locked(self._descriptor):
+            stored = _stored(self._descriptor)
+        for each in (own for pid, own in sorted(stored.items()) if _runs(int(pid))):
+            refused |= each["refused"]
+            for trigger, version in each["versions"].items():
+                versions.setdefault(trigger, set()).add(version)
+            for template, counts in each["engine_use"].items():
+                engine_use.setdefault(template, Counter()).update(counts)
+        return {
+            "versions": {trigger: sorted(each) for trigger, each in sorted(versions.items())},
+            "refused": refused,
+            "engine_use": {template: dict(each) for template, each in sorted(engine_use.items())},
+        }
+
+
+def _stored(descriptor: int) -> dict[str, Any]:
+    """Return the JSON in a file; {} if its writer was killed while writing."""
+    try:
+        return dict(json.loads(read_all(descriptor) or "{}"))
+    except ValueError:
+        return {}
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMemory:
+    """The state that the processes of one node share."""
+
+    slots: Slots
+    waiting: WaitingCalls = field(default_factory=WaitingCalls)
+    board: Board = field(default_factory=Board)
+    stopped: StoppedTriggers = field(default_factory=StoppedTriggers)
+    doubted: DoubtedTemplates = field(default_factory=DoubtedTemplates)
+    templates: TemplateVersions = field(default_factory=TemplateVersions)
+    known_instances: KnownInstances = field(default_factory=KnownInstances)
+
+    def about_templates(self) -> dict[str, Any]:
+        """Return the fields of `Process` that describe the templates of this node."""
+        return {"doubted": self.doubted.read(), **self.templates.in_use()}
+
+    @classmethod
+    def of(cls, processes: int, destinations: Iterable[str]) -> Self:
+        """Return the memory of a new node; call it before any process is forked."""
+        return cls(Slots(processes, destinations))

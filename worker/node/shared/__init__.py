@@ -1,1 +1,0 @@
-"""The state that a node's processes share since before the fork: slots, calls, stops."""
