@@ -19,10 +19,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from segrelay import templates as shipped
 from segrelay.jsonnet.syntax import scopes, tree
 from segrelay.jsonnet.syntax.parser import parse
 from segrelay.jsonnet.syntax.tokens import (
@@ -43,7 +43,7 @@ INNER_FILES: Final = frozenset(
     for name in ("library", "std-for-templates", "std-for-jsonnet", "std-for-rjsonnet")
 )
 """The files of the library that call our native functions, or hide them: no template's import."""
-SHIPPED_FOLDER: Final = Path(shipped.__file__).parent
+SHIPPED_FOLDER: Final = Path(str(files("segrelay.templates")))
 LIBRARY_FOLDER: Final = SHIPPED_FOLDER / "lib"
 _TEMPLATES: Final = "templates:/"
 _LIB: Final = "lib:/"

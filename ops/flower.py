@@ -92,7 +92,6 @@ def _credentials(section: FlowerSettings, file: str) -> str:
 
 def _run(app: Any, section: FlowerSettings, credentials: str) -> None:
     """Run Flower in this process: no password stands on a command line."""
-
     logs.configure(logging.INFO)
     # It warns of each question that no worker answers; `segrelay status` says that none runs.
     logging.getLogger("flower.inspector").setLevel(logging.ERROR)
@@ -160,7 +159,7 @@ _OPTIONS: Final = frozenset({*default_options, *_INSTEAD})
 
 
 def apply_variables(environ: MutableMapping[str, str] = os.environ) -> Iterator[str]:
-    """Set Flower's options from the environment; yield a intent for each variable that is ignored."""
+    """Set Flower's options from the environment; yield a line for each variable that is ignored."""
     for variable in sorted(environ):
         name = variable.removeprefix(PREFIX).lower()
         if variable == PREFIX + name.upper() and name in _OPTIONS - _USED:

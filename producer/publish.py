@@ -51,7 +51,7 @@ class Publisher:
     """Publishes for one configuration; in one thread, and `draft_rows` beside it in another.
 
     Args:
-        client: Of the Redis of the configuration, from `segrelay.worker.contract.redis.connection.connect`.
+        client: a connection to the configured Redis, from `connect`.
         settings: The configuration.
         wake-up: Rung for partitions whose bell was silent; Celery's if not given.
         dry_run: Say what would come of everything, and write nothing.

@@ -54,7 +54,7 @@ LATE_SHARE: Final = 0.5
 LIVE_LOOK_SECONDS: Final = 0.1
 """The seconds of rendering a backfill between two looks for live work."""
 STOP_GRACE_SECONDS: Final = 2.5
-"""The seconds that a request may go on after the signal to stop; then it is cut, its intent open."""
+"""The seconds that a request may go on after the signal to stop; then it is cut, and in doubt."""
 RELEASE_TRIES: Final = 3
 """The tries of a drain to give its lease back; between two of them, it does the work that came."""
 
@@ -253,7 +253,7 @@ class Drain:
         state, contenders = batch.state, batch.contenders
         watch = InterruptWatch(self.lease, self.stop, self.clock, self.limits.stop_grace_seconds)
         courier = self._courier(batch, watch)
-        # 4. Ask the ledger. Of the rest, only deliveries go on that no other of the batch supersedes.
+        # 4. Ask the ledger. Of the rest, only what no other of the batch supersedes goes on.
         forget_doubted(batch, self.renderer)
         digests = list(dict.fromkeys(c.delivery.header.digest for c in contenders))
         rendering = (p for c in contenders if (p := c.delivery.place) not in batch.before)

@@ -21,7 +21,7 @@ from typing import Any, Final, Self, TypeVar
 
 import redis
 
-from segrelay import templates as shipped_templates
+import segrelay.templates as shipped_templates
 from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.ops.run.up import own_command
 from segrelay.ops.sandbox import ProcessStarter, SandboxProcess

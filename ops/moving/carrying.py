@@ -192,7 +192,7 @@ class Carrier:
         run_held(self.client, "fields_in", calls)
 
     def intents(self) -> None:
-        """Move the intents, split by target: each target gets the deliveries of its own profiles."""
+        """Move the intents, split by target: each gets the deliveries of its own profiles."""
         old = self.old.place
         with redis_errors():
             ends: Any = self.client.hgetall(old.open)

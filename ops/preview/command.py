@@ -47,7 +47,7 @@ def try_(
     """Show what would become of one event, with all profile fields; nothing is sent.
 
     Without --trigger it is tried with each trigger that wants it; as JSON that is a list then.
-    With --send a drain of its own delivers it, as a worker would: by gate, lease, ledger and intent.
+    With --send a drain of its own delivers it, by gate, lease, ledger and intent as in a worker.
     A pause of the destination holds, a pause of the trigger does not. The exit code is 1 if it
     would not be sent, was not sent, or was not taken.
     """

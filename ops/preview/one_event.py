@@ -1,8 +1,8 @@
 """A partition with one event that is in no stream, so that a drain can send it alone.
 
-The rest is the real partition: lease, ledger and intents. The event was never accepted, so nothing of
-it is counted as delivered, skipped or dead, and no letter is written; the request is counted, and
-the ledger learns of it.
+The rest is the real partition: lease, ledger and intents. The event was never accepted, so
+nothing of it is counted as delivered, skipped or dead, and no dead letter is written; the request
+is counted, and the ledger learns of it.
 
 Sending one event by a drain of its own, with all the rules of a worker.
 """
@@ -95,7 +95,7 @@ class OneEvent:
         return await self.partition.peek(digests)
 
     async def intent(self, intent: Intent) -> int:
-        """Write a intent, renew the lease; returns now (ms, Redis' clock)."""
+        """Write an intent, renew the lease; returns now (ms, Redis' clock)."""
         self._is_over = True
         return await self.partition.intent(intent)
 
@@ -142,7 +142,7 @@ class OneEvent:
         """Do nothing: the event stands in no stream."""
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
-        """Open a intent without holding the lease."""
+        """Open an intent without holding the lease."""
         await self.partition.hold_back(intent, seconds)
 
     async def release(

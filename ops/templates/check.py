@@ -98,9 +98,9 @@ def _looked_up(finding: Finding, bundle: Bundle, names: Sequence[str]) -> Findin
 
 def _fields(root: tree.Node) -> Iterator[tuple[str, int]]:
     for node in walked(root):
-        for field in node.fields if isinstance(node, tree.Object) else ():
-            if isinstance(field.name, tree.Constant):
-                yield str(field.name.value), field.at
+        for member in node.fields if isinstance(node, tree.Object) else ():
+            if isinstance(member.name, tree.Constant):
+                yield str(member.name.value), member.at
 
 
 def where(finding: Finding) -> str:

@@ -180,7 +180,7 @@ def _lines(value: Any) -> list[str]:
     return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
 
 
-def update(verdicts: Sequence[CaseResult]) -> list[Path]:
+def write_results(verdicts: Sequence[CaseResult]) -> list[Path]:
     """Write the results of failed cases into their files as expected; return the files."""
     wrong = [one for one in verdicts if not one.passed]
     for path in (paths := sorted({one.case.path for one in wrong})):
@@ -253,7 +253,7 @@ def run_cases(
         )
     if junit_file is not None:
         junit_file.write_bytes(junit(results))
-    written = [path for one in results.values() for path in update(one)] if update else []
+    written = [path for one in results.values() for path in write_results(one)] if update else []
     if json:
         print_json(_document(results, written))
     else:

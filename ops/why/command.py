@@ -81,7 +81,8 @@ def _of_dead_letter(dead_letter: StoredDeadLetter) -> Moment:
         dead_letter["audience"],
         dead_letter["direction"],
         dead_letter["time_us"],
-        f"{dead_letter['id']}: {dead_letter['reason']}: {normalise_message(dead_letter['message'])}",
+        f"{dead_letter['id']}: {dead_letter['reason']}:"
+        f" {normalise_message(dead_letter['message'])}",
     )
 
 

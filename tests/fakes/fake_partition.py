@@ -55,7 +55,7 @@ class FakePartition:
         lease_seconds: How long a lease holds without being renewed.
         retention_seconds: How long the ledger of somebody who is in no audience is kept after
             its last write.
-        late_seconds: For how long a intent is open.
+        late_seconds: For how long an intent is open.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class FakePartition:
         return [self.store.ledger(digest) for digest in digests]
 
     async def intent(self, intent: Intent) -> int:
-        """Write a intent, renew the lease; returns now (ms, Redis' clock)."""
+        """Write an intent, renew the lease; returns now (ms, Redis' clock)."""
         self._check()
         now_ms = self.store.now_ms()
         self.store.until_ms = now_ms + self._lease_ms
@@ -244,7 +244,7 @@ class FakePartition:
             store.orphan_counts[name] += len(new)
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
-        """Open a intent without holding the lease; no delivery of it may go on before its end."""
+        """Open an intent without holding the lease; no delivery of it may go on before its end."""
         nobodys = tuple(delivery._replace(place="") for delivery in intent.deliveries)
         held = Intent(f"{intent.intent_id}-repair", nobodys)
         self.store.intents[held.intent_id] = held.dumps()

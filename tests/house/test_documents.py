@@ -7,16 +7,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("worker", "producer", "ops", "templates", "tests")
+ROOMS = ("worker", "producer", "ops", "jsonnet", "sandbox", "tools")
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *(ROOT / folder / "README.md" for folder in FOLDERS),
+    *(ROOT / folder / "README.md" for folder in (*FOLDERS, "jsonnet")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 _CODE = re.compile(r"```.*?```", re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)")
-_PATH = re.compile(r"`((?:worker|producer|ops|templates|tests|docs)/[\w./*-]+)`")
-_DOTTED = re.compile(r"`((?:worker|producer|ops)(?:\.\w+)+)`")
+_PATH = re.compile(
+    r"`((?:worker|producer|ops|jsonnet|sandbox|tools|templates|tests|docs)/[\w./*-]+)`"
+)
+_DOTTED = re.compile(r"`(?:segrelay\.)?((?:worker|producer|ops|jsonnet|sandbox|tools)(?:\.\w+)+)")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
@@ -73,9 +76,7 @@ def test_every_path_that_a_document_names_is_there(document: Path) -> None:
 
 
 def test_every_module_that_a_docstring_names_is_there() -> None:
-    sources = [
-        path for room in ("worker", "producer", "ops") for path in (ROOT / room).rglob("*.py")
-    ]
+    sources = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     named = {name for path in sources for name in _DOTTED.findall(path.read_text())}
 
     assert named

@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import tomllib
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +11,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("worker", "producer", "ops")
-FORBIDDEN = {
-    "utils", "helpers", "common", "misc", "base", "manager", "service", "handler", "processor",
-    "data", "info",
-}  # fmt: skip
+PACKAGES = ("worker", "producer", "ops", "jsonnet", "sandbox", "tools", "segrelay")
+FORBIDDEN = {"utils", "helpers", "common", "misc", "data", "info"}
 
 
 def tracked(*suffixes: str) -> list[Path]:
@@ -47,47 +43,28 @@ def test_no_module_is_named_for_nothing() -> None:
     assert [path.name for path, parts in words.items() if parts & FORBIDDEN] == []
 
 
-def test_no_class_is_named_for_nothing() -> None:
-    pattern = re.compile(
-        r"^class \w*(Manager|Helper|Service|Handler|Processor|Util)\b", re.MULTILINE
-    )
+def test_our_modules_are_imported_as_one_package() -> None:
+    """A folder of the checkout is importable by its own name there, and nowhere else."""
+    rooms = {path.name for path in (ROOT / "segrelay").iterdir() if path.is_symlink()}
 
-    assert [path.name for path in sources() if pattern.search(path.read_text())] == []
+    imported = {
+        (str(path.relative_to(ROOT)), name)
+        for path in tracked(".py")
+        for name in imports(ast.parse(path.read_text()))
+        if name.partition(".")[0] in rooms
+    }
 
-
-def test_a_name_of_a_class_or_type_stands_for_one_thing() -> None:
-    homes: dict[str, list[str]] = {}
-    for path in sources():
-        for name in types(ast.parse(path.read_text())):
-            homes.setdefault(name, []).append(str(path.relative_to(ROOT)))
-
-    assert {name: at for name, at in homes.items() if len(at) > 1} == {}
+    assert rooms >= {"worker", "producer", "ops", "templates", "jsonnet", "sandbox"}
+    assert imported == set()
 
 
-def types(module: ast.Module) -> Iterator[str]:
-    """Yield classes and aliases of types; not the options of commands, which typer reads."""
-    for node in module.body:
+def imports(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
         match node:
-            case ast.ClassDef(name=name):
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(name), level=0):
                 yield name
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if re.match(
-                "[A-Z].*[a-z]", name
-            ):
-                if not ast.unparse(value).startswith("Annotated["):
-                    yield name
-
-
-def test_no_module_is_too_long() -> None:
-    lengths = {path: len(path.read_text().splitlines()) for path in sources()}
-
-    assert {path: n for path, n in lengths.items() if n > 400} == {}
-
-
-def test_no_folder_holds_too_many_modules() -> None:
-    """A reader has to find the right module from the tree alone."""
-    folders = Counter(path.parent for path in sources() if path.name != "__init__.py")
-
-    assert {str(folder): n for folder, n in folders.items() if n > 16} == {}
 
 
 def test_tests_use_values_and_proved_fakes_never_patches() -> None:
@@ -192,9 +169,7 @@ def test_images_are_pinned_to_a_minor_version() -> None:
 
 
 def test_what_only_developers_run_is_not_in_the_image() -> None:
-    assert {"tools/bench", "tools/chaos", "tools/fuzz", "tools/reference", "tests", ".env*"} <= set(
-        (ROOT / ".dockerignore").read_text().splitlines()
-    )
+    assert {"tools", "tests", ".env*"} <= set((ROOT / ".dockerignore").read_text().splitlines())
 
 
 def test_our_modules_are_started_without_the_current_folder_in_the_search_path() -> None:

@@ -63,7 +63,7 @@ def sync(events: int) -> dict[str, Any]:
 
 
 class GeneratedAudience:
-    """A source of invented members, page by page; see `segrelay.producer.sync.sources.SyncSource`."""
+    """A source of invented members, page by page; see `producer.sync.sources.SyncSource`."""
 
     is_live = True
 

@@ -52,7 +52,7 @@ _UNAUTHORIZED: Final = 401
 
 @dataclass(frozen=True, slots=True)
 class AuthorizedSender:
-    """A sender that adds tokens to requests; see `segrelay.worker.destinations.sending.Sender`.
+    """A sender that adds tokens to requests; see `worker.destinations.sending.Sender`.
 
     A 401 never sends a request again by itself: the drain does, through the gate.
 
@@ -282,7 +282,7 @@ ConnectionRules = tuple[tuple[str, ...] | None, Certificate | None]
 
 
 class HttpSender:
-    """Sends requests over HTTP from one event loop; see `segrelay.worker.destinations.sending.Sender`.
+    """Sends requests over HTTP from one event loop; see `worker.destinations.sending.Sender`.
 
     Each rule about addresses, and each certificate, has connections of its own.
 

@@ -170,7 +170,7 @@ class Conclusion:
 
     @contextlib.asynccontextmanager
     async def _repairing(
-        self, request: Request, intent_in_doubt_of: Intent | None, *, applied: bool
+        self, request: Request, in_doubt: Intent | None, *, applied: bool
     ) -> AsyncIterator[None]:
         """If the lease was lost, publish repairs where the next holder delivered newer events."""
         try:
@@ -181,7 +181,7 @@ class Conclusion:
                     self.partition,
                     request.parcels,
                     names=self.batch.numbers.triggers(),
-                    intent_in_doubt_of=intent_in_doubt_of,
+                    in_doubt=in_doubt,
                     late_seconds=self.late_seconds,
                 )
             raise

@@ -94,7 +94,7 @@ class Replacement(NamedTuple):
 
 
 class IntendedDelivery(NamedTuple):
-    """One delivery as a intent stores it.
+    """One delivery as an intent stores it.
 
     Attributes:
         place: `lane|trigger|id`; "" = it stands for no delivery and only holds others back.
@@ -146,7 +146,7 @@ class Intent:
 
     @classmethod
     def loads(cls, intent_id: str, text: bytes, open_until_ms: int) -> Intent:
-        """Read a intent from the text that `dumps` returned."""
+        """Read an intent from the text that `dumps` returned."""
         _, rows = orjson.loads(text)
         deliveries = tuple(
             IntendedDelivery(place, bytes.fromhex(digest), audience, Direction(direction), *more)
@@ -306,7 +306,7 @@ class Partition(Protocol):
         """Read packed records without holding the lease."""
 
     async def intent(self, intent: Intent) -> int:
-        """Write a intent and renew the lease; returns the time of Redis' clock (ms)."""
+        """Write an intent and renew the lease; returns the time of Redis' clock (ms)."""
 
     async def intents_in_doubt(
         self, intent_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
@@ -314,7 +314,11 @@ class Partition(Protocol):
         """Open the intents of a holder that vanished; returns their end (ms)."""
 
     async def settle(self, settlement: Settlement) -> int:
-        """Settle, repeated until Redis confirms it; returns the end of an intent in doubt (ms), or 0."""
+        """Settle, repeated until Redis confirms it.
+
+        Returns:
+            The end of the intent in doubt (ms of Redis' clock); 0 if none is.
+        """
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
         """Replace deliveries that are still in their streams by others; this needs the lease."""
@@ -329,7 +333,7 @@ class Partition(Protocol):
         """Store the id up to which a trigger with this meaning wants nothing of its stream."""
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
-        """Open a intent without the lease, so that its profiles wait for this time."""
+        """Open an intent without the lease, so that its profiles wait for this time."""
 
     async def release(
         self,
@@ -346,7 +350,7 @@ class Partition(Protocol):
             holds: Those that have changed; None = it is over.
             paused: Triggers of which nothing may be done now, and lanes that are paused.
             suspects: The places of deliveries that the next holder has to render apart, too.
-            meanings: What triggers mean, as `trigger|MEANING`: what one does not want is not due.
+            scopes: What triggers mean, as `trigger|MEANING`: what one does not want is not due.
             keep_if_due: Keep the lease if some work may be done now.
         """
 

@@ -168,7 +168,7 @@ def _replaced(
 ) -> list[NewDelivery]:
     """Return the deliveries that replace one about a renamed audience; [] = it stays.
 
-    An entrance stays under the former slug if the ledger knows an exit there that supersedes it. What
+    An entrance stays under the former slug if the ledger knows an exit that supersedes it. What
     leaves the audience has to leave the former slug too, if the person still has it at the
     destination. So does what may have entered it by a request without a sure answer. A delivery
     whose profile can't be read stays.

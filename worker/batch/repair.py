@@ -28,7 +28,7 @@ async def repair(
     parcels: Sequence[Parcel],
     *,
     names: dict[int, str],
-    intent_in_doubt_of: Intent | None,
+    in_doubt: Intent | None,
     late_seconds: float,
 ) -> int:
     """Publish repairs where something newer of the other direction was delivered meanwhile.
@@ -37,15 +37,15 @@ async def repair(
         partition: Its lease is somebody else's.
         parcels: What the request carried.
         names: Triggers of this destination by their number in the ledger.
-        unanswered_note: If the request got no sure answer: nothing of its profiles, the repairs
+        in_doubt: If the request got no sure answer: nothing of its profiles, the repairs
             included, may be sent before it can't take effect any more.
         late_seconds: How long that is.
 
     Returns:
         How many repairs were published.
     """
-    if intent_in_doubt_of:
-        await partition.hold_back(intent_in_doubt_of, late_seconds)
+    if in_doubt:
+        await partition.hold_back(in_doubt, late_seconds)
     texts = await partition.peek([parcel.digest for parcel in parcels])
     digests = [parcel.digest for parcel in parcels]
     records, _ = unpack_all(dict(zip(digests, texts, strict=True)))
@@ -72,7 +72,7 @@ def _repairs(parcel: Parcel, record: Record, names: dict[int, str]) -> list[NewD
 
 
 def _repair(parcel: Parcel, trigger: str, item: Item) -> NewDelivery:
-    """Return a trigger's last delivery as a repair; with its own time, it supersedes no newer event."""
+    """Return a trigger's last delivery as a repair; its own time supersedes nothing newer."""
     header = parcel.delivery.header._replace(
         direction=item.direction,
         time_us=item.delivered_us,

@@ -61,7 +61,7 @@ class Settler:
         return bool(settled)
 
     async def write(self, settlement: Settlement, *, tried: Iterable[bytes] = ()) -> int:
-        """Write a settlement with ledgers and history; returns the end of an intent in doubt (ms), or 0.
+        """Write a settlement with ledgers and history; return the intent's end in doubt (ms), or 0.
 
         Ledgers are written as they are once all settlements before this one are written, so that
         none goes back.

@@ -172,7 +172,7 @@ class State:
         return round(1000 * self.clock.seconds() + self.offset_ms)
 
     def keep_open(self, intent: Intent) -> None:
-        """Make other events of a intent's profiles wait until its end."""
+        """Make other events of an intent's profiles wait until its end."""
         places: dict[bytes, list[str]] = {}
         for delivery in intent.deliveries:
             places.setdefault(delivery.digest, []).append(delivery.place)

@@ -49,8 +49,6 @@ from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.contract.words import BACKFILL, LIVE
 
 DRAIN_TASK: Final = "segrelay.drain"
-FORMER_DRAIN_TASK: Final = "segrelay.worker.node.task.drain"
-"""The name of the task `drain` in version 0.1, whose messages may still wait."""
 SYNC_TASK: Final = "segrelay.sync"
 RESPONSES_TASK: Final = "segrelay.responses"
 RENAMES_TASK: Final = "segrelay.renames"
@@ -60,7 +58,6 @@ _DRAIN_TYPES: Final = (str, int)
 _BACKGROUND_JOB_TYPES: Final = (str,)
 _ARGUMENTS: Final = {
     DRAIN_TASK: _DRAIN_TYPES,
-    FORMER_DRAIN_TASK: _DRAIN_TYPES,
     SYNC_TASK: _BACKGROUND_JOB_TYPES,
     RESPONSES_TASK: _BACKGROUND_JOB_TYPES,
     RENAMES_TASK: _BACKGROUND_JOB_TYPES,
@@ -113,7 +110,7 @@ def rebuild_message(received: Any, queue: str) -> dict[str, Any]:
         raise ValueError("there is no such task")
     if not _ID.fullmatch(identity):
         raise ValueError("its id is not one")
-    return _wire_message(task, _arguments(task, body), identity, queue)
+    return _rebuilt(task, _arguments(task, body), identity, queue)
 
 
 def _arguments(task: str, body: str) -> tuple[str | int, ...]:
@@ -130,9 +127,7 @@ def _arguments(task: str, body: str) -> tuple[str | int, ...]:
             raise ValueError("its body does not hold the task's arguments")
 
 
-def _wire_message(
-    task: str, args: tuple[str | int, ...], identity: str, queue: str
-) -> dict[str, Any]:
+def _rebuilt(task: str, args: tuple[str | int, ...], identity: str, queue: str) -> dict[str, Any]:
     body = json.dumps([args, {}, _NO_CALLBACKS]).encode()
     return {
         "body": base64.b64encode(body).decode(),
@@ -158,7 +153,7 @@ def _wire_message(
 
 
 TASKS_MODULES: Final = ("segrelay.producer.tasks", "segrelay.ops.person.following")
-"""The modules of the background jobs' tasks, as names: the worker imports no producer and no command."""
+"""The modules with tasks of background jobs, as names: the worker imports none of them."""
 
 
 class BackgroundJob(NamedTuple):
@@ -176,7 +171,7 @@ class Turn(Protocol):
     """The permission to do one background job."""
 
     def is_over(self) -> bool:
-        """Say whether the background job should end: the node was told to stop, or a drain waits."""
+        """Say whether the job should end: the node was told to stop, or a drain waits."""
 
 
 class Turns(Hashable, Protocol):
@@ -185,7 +180,7 @@ class Turns(Hashable, Protocol):
     settings: Settings
 
     def turn(self) -> AbstractContextManager[Turn | None]:
-        """Return the node's one turn for background jobs; None if it is taken, or no slot is free."""
+        """Return the node's turn for background jobs; None if it is taken, or no slot is free."""
 
     def wake(self, background_jobs: Iterable[BackgroundJob]) -> Any:
         """Send messages for background jobs; the sweep rings again for those that can't be sent."""

@@ -60,7 +60,7 @@ class Wait:
 
 
 def longest_ms(late_seconds: float) -> int:
-    """Return the longest time (ms) for which a wait, a backoff or an intent in doubt holds deliveries.
+    """Return the longest time (ms) that a wait, a backoff or an intent in doubt can last.
 
     What ends later than that was set before Redis' clock was set back, and has ended.
     """

@@ -1,4 +1,4 @@
-"""The order of events of one profile and audience: which supersedes which, of two and within a batch."""
+"""Which events of one profile and audience supersede which, of two and within a batch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def supersedes(newer: Claim, older: Claim) -> bool:
     """Say whether `newer` makes `older` untrue or useless.
 
     Both are of the same profile and audience. Newer is the later time; at equal times the exit.
-    It supersedes what its own trigger would deliver, and what says the other direction, by any trigger.
+    It supersedes what its own trigger would deliver, and the other direction by any trigger.
     A change is about its own trigger only.
     """
     same_trigger = newer.trigger == older.trigger
@@ -47,7 +47,7 @@ class Contest(Generic[T]):
 
     Args:
         going: In the order given.
-        beaten_by: Position of the winner in `going` → those it supersedes, in the order given.
+        superseded_by: Position of the winner in `going` → those it supersedes, in the order given.
     """
 
     going: tuple[T, ...]
@@ -74,14 +74,14 @@ def contest(entrants: Sequence[tuple[Hashable, Claim, T]]) -> Contest[T]:
         superseded.setdefault(place[winner], []).append(entrants[position][2])
     return Contest(
         going=tuple(entrants[position][2] for position in going),
-        superseded_by={number: tuple(superseded) for number, superseded in superseded.items()},
+        superseded_by={number: tuple(older) for number, older in superseded.items()},
     )
 
 
 def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]) -> dict[int, int]:
     """Return for each superseded entrant one that goes on and supersedes it.
 
-    What is superseded only by something that is superseded itself goes on: it says what the newest says.
+    What is superseded only by a superseded event goes on: it says what the newest says.
     """
     tops: dict[object, int] = {}
     for position in positions:
@@ -104,5 +104,5 @@ def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]
 
 
 def _moment(claim: Claim) -> tuple[int, bool]:
-    """Return a claim's sort key: newest first, no claim is superseded by one that comes after it."""
+    """Return a claim's sort key: newest first, and none is superseded by one behind it."""
     return claim.time_us, claim.direction is Direction.EXIT

@@ -4,9 +4,9 @@ Slots: how many drains of one kind a node runs at once.
 
 One process of a node always stays free for other destinations: of any one, a drain less runs than
 there are processes. Of the backfill lane one less again where there are more than three, so that
-live work finds a slot of its destination free. Of background jobs a node does one at a time, in the place
-of a drain of the backfill lane. A slot is a locked byte of a file without a name, so the kernel
-gives it back however its holder dies.
+live work finds a slot of its destination free. A node does one background job at a time, in the
+place of a drain of the backfill lane. A slot is a locked byte of a file without a name, so the
+kernel gives it back however its holder dies.
 
 The signal to stop as a drain sees it: the node's board, and SIGTERM.
 

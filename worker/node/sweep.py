@@ -78,7 +78,7 @@ class Schedule(Protocol):
     """Knows which background jobs are due; `RedisSchedule` is the real one."""
 
     def due(self) -> list[BackgroundJob]:
-        """Return the due background jobs that nobody does or was woken lately, and ring their bells."""
+        """Return the due background jobs that nobody does or was lately woken for; mark them."""
 
 
 @dataclass(slots=True)

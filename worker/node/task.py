@@ -15,7 +15,7 @@ import structlog
 
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
-from segrelay.worker.contract.celery import DRAIN_TASK, FORMER_DRAIN_TASK, ResultLine, queue_name
+from segrelay.worker.contract.celery import DRAIN_TASK, ResultLine, queue_name
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.rounds import WakeUp
@@ -98,6 +98,7 @@ class DrainResult:
 def register(app: Any, task: Callable[[], DrainTask]) -> None:
     """Make `drain` a task of the app, under its name and the former one."""
 
+    @app.task(name=DRAIN_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
     def drain(self: Any, destination: str, partition: int) -> ResultLine:
         """Drain one partition of one destination for a slice."""
         info = self.request.delivery_info or {}
@@ -108,9 +109,6 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
         if result.is_bad:
             raise DrainEndedBadly(str(result))
         return ResultLine(str(result))
-
-    for name in (DRAIN_TASK, FORMER_DRAIN_TASK):
-        app.task(name=name, bind=True, throws=(SegrelayError,), ignore_result=True)(drain)
 
 
 def _run(task: DrainTask, call: WakeUp) -> DrainResult | None:

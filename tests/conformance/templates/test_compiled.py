@@ -17,12 +17,13 @@ from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, inner_
 from segrelay.jsonnet.files import SHIPPED_FOLDER, TemplateFolder, resolutions
 from segrelay.worker.checks.samples import sample_profile
 from segrelay.worker.contract.words import Direction
+from tools import chaos
 from tools.fuzz.__main__ import person
 
 HERE = Path(__file__).parent
 TEMPLATES = [
     *sorted(SHIPPED_FOLDER.rglob("*.jsonnet")),
-    *sorted(Path(ops.chaos.__file__).parent.glob("*.jsonnet")),
+    *sorted(Path(chaos.__file__).parent.glob("*.jsonnet")),
     HERE / "page_entrance.jsonnet",
 ]
 LIBRARY = "local event = import 'lytemplates.libsonnet';\n"

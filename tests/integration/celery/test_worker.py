@@ -5,7 +5,7 @@ import signal
 import time
 from collections import Counter
 
-from segrelay.worker.contract.celery import FORMER_DRAIN_TASK, QUEUES
+from segrelay.worker.contract.celery import QUEUES
 from segrelay.worker.core.rounds import WakeUp
 from tests.integration.celery.nodes import Node, live, send
 from tests.waiting import allowed, until
@@ -13,15 +13,6 @@ from tests.waiting import allowed, until
 
 def test_the_sweep_rings_for_work_that_nobody_rang_for(configuration, broker):
     broker.put_work(("one", 3))
-
-    with Node(configuration, "--concurrency=2"):
-        rows = until(broker.drained)
-
-    assert (rows[0]["destination"], rows[0]["partition"]) == ("one", 3)
-
-
-def test_messages_of_the_former_name_that_wait_are_drained(configuration, broker, app):
-    app.send_task(FORMER_DRAIN_TASK, args=["one", 3], queue=QUEUES[0])
 
     with Node(configuration, "--concurrency=2"):
         rows = until(broker.drained)

@@ -50,7 +50,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-from segrelay import templates as shipped
+import segrelay.templates as shipped
 from tests.journeys.channel import OVER, PROBLEM, Channel
 from tests.journeys.judging import entrances, ill_of, well
 from tests.journeys.play import SHORT, Rig, publish, start_worker, stop_worker

@@ -74,12 +74,14 @@ def settle_call(
     ledgers = {digest: number for number, digest in enumerate(what.ledgers, start=1)}
     texts = what.ledgers.values()
     keys: list[str | bytes] = [
-        k.lease, k.counts, k.intents, k.open, k.dead_letters, k.lettertimes, k.causes, k.retry, k.aside,
+        k.lease, k.counts, k.intents, k.open, k.dead_letters, k.lettertimes, k.causes, k.retry,
+        k.aside,
         k.streams, k.history, k.reached, k.who, k.rendering, k.responses, k.responseslost,
         k.jobtimes, k.orphans, *map(k.stream, streams), *map(k.ledger, ledgers),
     ]  # fmt: skip
     args: list[str | bytes | int] = [
-        token, what.intent_id, round(what.open_seconds * 1000), retention_ms, len(streams), *streams,
+        token, what.intent_id, round(what.open_seconds * 1000), retention_ms,
+        len(streams), *streams,
         " ".join([str(-len(text) if lasts else len(text)) for text, lasts in texts]),
         b"".join([text for text, _ in texts]),
     ]  # fmt: skip
@@ -198,13 +200,13 @@ _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 
 
 
 class RedisPartition:
-    """Keeps one partition of one destination in Redis; see `segrelay.worker.batch.partition.Partition`.
+    """Keeps one partition of one destination in Redis; see `worker.batch.partition.Partition`.
 
     Args:
         client: Repeats nothing by itself.
         retention_seconds: How long the ledger of somebody who is in no audience is kept after
             its last write.
-        late_seconds: For how long a intent is open.
+        late_seconds: For how long an intent is open.
         owner: Who holds the lease: `host:pid`, a space, the fingerprint of its configuration.
         may_repeat: Says whether a settle that Redis did not confirm should still be repeated.
     """
@@ -320,7 +322,7 @@ class RedisPartition:
         return found
 
     async def intent(self, intent: Intent) -> int:
-        """Write a intent and renew the lease; return the present time (ms, Redis' clock)."""
+        """Write an intent and renew the lease; return the present time (ms, Redis' clock)."""
         keys = (self.keys.lease, self.keys.intents, self.keys.rendering)
         now_ms = await self._write(
             "note", keys, (self.token, self.lease_ms, intent.intent_id, intent.dumps())
@@ -416,7 +418,7 @@ class RedisPartition:
                 raise self._lost()
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
-        """Open a intent without holding the lease; the profiles in it wait until its end."""
+        """Open an intent without holding the lease; the profiles in it wait until its end."""
         nobodys = [delivery._replace(place="") for delivery in intent.deliveries]
         digests = [delivery.digest for delivery in nobodys]
         for place, indices in (await places_of(self._client, self.keys, digests)).items():

@@ -319,7 +319,8 @@ class DeadLetterLimit:
             if dead_letters < self._kept:
                 return
             reason = (
-                f"{dead_letters:,} dead letters lie there, as many as delivery.dead_letters_kept allows:"
+                f"{dead_letters:,} dead letters lie there, as many as delivery.dead_letters_kept"
+                " allows:"
                 " see `segrelay dlq causes`, replay or discard some, then resume"
             )
             pause = Pause(reason, "segrelay", datetime.now(UTC).isoformat(timespec="seconds"))

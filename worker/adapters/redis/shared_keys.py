@@ -80,7 +80,7 @@ _TRIGGER: Final = "t|"
 
 
 class RedisNumbers:
-    """The numbers that stand for names in packed ledgers; see `segrelay.worker.batch.batch.Numbers`."""
+    """The numbers that stand for names in packed ledgers; see `worker.batch.batch.Numbers`."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client

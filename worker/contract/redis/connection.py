@@ -138,7 +138,7 @@ def connect(
     """Return a client that sends a command at most once, and returns answers as bytes.
 
     Args:
-        url: See `segrelay.worker.contract.redis.url`. Behind Sentinels each connection goes to whichever
+        url: See `worker.contract.redis.url`. Behind Sentinels each connection goes to whichever
             server is the master when it begins, in a Cluster to the master of the key's slot.
         timeout_seconds: For a connection, and for each answer.
         away_seconds: Behind Sentinels and in a Cluster: how long to wait for a new master, where
@@ -443,7 +443,7 @@ def _answers(url: str) -> bool:
 
 
 def _started(files: EmbeddedFiles) -> str:
-    """Start the embedded Redis by a process of its own, `segrelay.ops.embedded`, and return its URL."""
+    """Start the embedded Redis by a process of its own, `ops.embedded`, and return its URL."""
     command = own_module("segrelay.ops.embedded", str(files.data_dir))
     try:
         done = subprocess.run(  # noqa: S603 - our own module

@@ -59,7 +59,7 @@ class Section(Frozen):
     """A table of the configuration file."""
 
     description: str = ""
-    """A intent for people."""
+    """An intent for people."""
 
 
 _CELERYS: Final = (
@@ -87,7 +87,7 @@ class RedisSettings(Section):
     data_dir: Path = Path(".segrelay")
     """The folder of the embedded Redis' files, relative to the configuration."""
     replicas: Whole = Field(default=0, ge=0, le=MOST_REPLICAS)
-    """The number of replicas that must have written an event, a intent or a result to their disks
+    """The number of replicas that must have written an event, an intent or a result to their disks
     before it counts as accepted, noted or settled. With all of a master's replicas, a failover
     loses nothing that was acknowledged; while one of them is away, nothing is accepted or sent. See
     [production.md](production.md#redis-behind-sentinels)."""

@@ -34,6 +34,6 @@ def test_who_does_not_go_on_was_beaten_by_someone_who_does(entrants: list[object
         superseded for superseded in result.superseded_by.values() for superseded in superseded
     ]
     assert sorted([*result.going, *superseded]) == list(range(len(entrants)))
-    for place, superseded in result.superseded_by.items():
-        for superseded in superseded:
-            assert supersedes(numbered[result.going[place]][1], numbered[superseded][1])
+    for place, losers in result.superseded_by.items():
+        for loser in losers:
+            assert supersedes(numbered[result.going[place]][1], numbered[loser][1])

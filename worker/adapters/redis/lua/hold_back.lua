@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Opens a intent by somebody who does not hold the lease any more.
+-- Opens an intent by somebody who does not hold the lease any more.
 -- KEYS[1] notes  [2] open   ARGV[1] note id  [2] note  [3] for how long, ms
 -- Returns its end (ms).
 --@include _clock

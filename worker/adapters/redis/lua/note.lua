@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Writes a intent before a request, and renews the lease.
+-- Writes an intent before a request, and renews the lease.
 --
 -- KEYS[1] lease  [2] notes  [3] rendering
 -- ARGV[1] token  [2] lease, ms  [3] note id  [4] note

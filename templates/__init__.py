@@ -1,0 +1,1 @@
+"""The shipped Jsonnet templates, their library and their samples, as package data."""
