@@ -205,7 +205,7 @@ class Carrier:
                     if intent_id in ends:
                         opened.setdefault(target, []).extend((intent_id, ends[intent_id]))
             self._add("open", "hash", "", opened)
-            self._add("notes", "hash", "", intents)
+            self._add("intents", "hash", "", intents)
             pairs: list[Value] = [each for pair in part for each in pair]
             self.old.run("fields_out", [old.intents], ["hash", *pairs])
         left: list[Value] = [each for pair in ends.items() for each in pair]

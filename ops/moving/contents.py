@@ -54,7 +54,7 @@ _OF_PROFILES: Final = ("who", "forwards")
 """Suffixes of the keys of hashes in which a field's name begins with a profile's digest (hex)."""
 _OF_ALL: Final = ("retry", "synctokens")
 """Suffixes of the keys of hashes that are copied whole to every target."""
-TRACES: Final = ("bell", "rendering", "holds", "orphans", "streams", "causes", "leaving")
+TRACES: Final = ("wakeup", "rendering", "holds", "orphans", "streams", "causes", "leaving")
 """Parts of a partition that mean nothing once no delivery waits there, so that they are deleted."""
 _OF_PERSON: Final = re.compile(rf"carried:[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 

@@ -24,7 +24,7 @@ redis.call('HSET', KEYS[1], 'epoch', text)
 if ARGV[4] ~= '' then
   redis.call('HSET', KEYS[1], 'spec', ARGV[4], 'claim', text .. ' 0')
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-    if string.sub(field, 1, 7) == 'stripe|' then redis.call('HDEL', KEYS[1], field) end
+    if string.sub(field, 1, 6) == 'shard|' then redis.call('HDEL', KEYS[1], field) end
   end
   redis.call('UNLINK', KEYS[2])
 end

@@ -6,7 +6,7 @@
 -- Returns 1 if it did.
 
 if string.match(redis.call('HGET', KEYS[1], 'claim') or '', '^(%w+) ') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'stripe|' .. ARGV[2], ARGV[3])
+redis.call('HSET', KEYS[1], 'shard|' .. ARGV[2], ARGV[3])
 for i = 5, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
 if #ARGV > 4 then redis.call('LTRIM', KEYS[2], 0, ARGV[4] - 1) end
 return 1

@@ -433,7 +433,7 @@ def _job(record: Mapping[bytes, bytes], now_ms: int) -> Job:
         spec,
         cast("JobPhase", record.get(_PHASE.encode(), b"reading").decode()),
         now_ms < ends_ms,
-        tuple(_tally(record.get(f"stripe|{number}".encode())) for number in range(spec.shards)),
+        tuple(_tally(record.get(f"shard|{number}".encode())) for number in range(spec.shards)),
         record.get(b"problem", b"").decode(),
     )
 

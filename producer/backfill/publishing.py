@@ -239,7 +239,7 @@ class Publishing:
             self._told_at = time.monotonic()
             self.say(ShardWaits(why))
         reader = multiprocessing.parent_process()
-        assert reader is not None, "stripes have processes of their own"
+        assert reader is not None, "shards have processes of their own"
         if self._ends.wait(_LOOK_SECONDS) or not reader.is_alive():
             raise SystemExit
 

@@ -353,7 +353,7 @@ class _JobReader:
             word = shard.connection.recv()
         except (EOFError, OSError):
             raise Bug(
-                f"The process that publishes stripe {shard.number} ended "
+                f"The process that publishes shard {shard.number} ended "
                 f"(exit code {shard.process.exitcode}). `segrelay backfill resume "
                 f"{self.spec.name}` goes on exactly where it stopped."
             ) from None

@@ -81,7 +81,7 @@ def test_nothing_is_opened_in_the_encoding_of_the_locale() -> None:
 
 
 def test_a_process_of_the_engine_has_no_streams_of_text() -> None:
-    processes = [path for path in (ROOT / "worker" / "jsonnet").rglob("*.py") if _is_run(path)]
+    processes = [path for path in (ROOT / "jsonnet").rglob("*.py") if _is_run(path)]
 
     assert {path.name for path in processes} == {"isolated.py", "judging.py"}
     for path in processes:

@@ -10,7 +10,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | --- | --- | --- |
 | `{segrelay}:format` | string | the format's number, written once |
 | `segrelay:format` | string | a number that keeps the first version out of this Redis |
-| `{segrelay}:partitions` | string | their counts so far, see `contract.numbering` |
+| `{segrelay}:partitions` | string | their counts so far, see `contract.partitions` |
 | `{segrelay}:renumbering` | hash | how far a change of their number is, and when (ms) |
 | `{segrelay}:identity` | string | what was configured at first use |
 | `{segrelay}:destinations` | set | destinations that have anything |
@@ -23,19 +23,19 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:renaming` | sorted set | digests (hex) of people who are being renamed, by when the |
 | | | command that does it was last seen (ms) |
 | `{segrelay}:fields` | sorted set | names of the fields that profiles had, by when (ms) |
-| `{segrelay}:versions` | hash | trigger → JSON: its template's version, see `contract.versions` |
-| `{segrelay}:paused` | hash | `KIND\|name`, see `contract.pauses` → JSON: by whom, why, since |
+| `{segrelay}:versions` | hash | trigger → JSON: its template's version, see `contract.triggers` |
+| `{segrelay}:paused` | hash | `KIND\|name`, see `contract.triggers` → JSON: by whom, why, since |
 | `{segrelay}:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `{segrelay}:refusals` | hash | `too_large` → how many requests were refused for good |
-| `{segrelay}:birth` | hash | `id` and `at` (ms): a random name that Redis got at first use |
-| `{birth:N}` | hash | the same for a node of a Cluster: each master has the first that it can |
+| `{segrelay}:instance` | hash | `id` and `at` (ms): a random name that Redis got at first use |
+| `{instance:N}` | hash | the same for a node of a Cluster: each master has the first that it can |
 | `{segrelay}:lost` | hash | `id`, and `@NODE`, that came back empty → `last seen\|noticed` (ms) |
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
 | `{segrelay}:progress:lock` | string | a sample of it was taken lately |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
-| `{segrelay}:notices` | hash | problems that were announced, see `alerts_observe.lua` |
-| `{segrelay}:notices:outbox` | hash | number → JSON: a message to people that is still to be sent |
-| `{segrelay}:notices:lock` | string | the problems were looked at lately |
+| `{segrelay}:alerts` | hash | problems that were announced, see `alerts_observe.lua` |
+| `{segrelay}:alerts:outbox` | hash | number → JSON: a message to people that is still to be sent |
+| `{segrelay}:alerts:lock` | string | the problems were looked at lately |
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
 | `{segrelay}:unfinished` | hash | acts that left something half done, see `contract.redis.acts` |
@@ -44,12 +44,12 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:sweep` | string | the lock of the sweep |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
-| `{job:NAME}` | hash | a backfill: spec, phase, problem, epoch, claim, `stripe\|n` |
+| `{job:NAME}` | hash | a backfill: spec, phase, problem, epoch, claim, `shard\|n` |
 | `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
 | `{sync:NAME}` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms), `epoch` |
-| `{sync:NAME}:bell` | string | a step of the sync was woken and has not begun |
-| `{responses:DEST}` | hash | the shipping of responses; fields as of a sync |
-| `{responses:DEST}:bell` | string | a step of it was woken and has not begun |
+| `{sync:NAME}:wakeup` | string | a step of the sync was woken and has not begun |
+| `{responses:DEST}` | hash | the export of responses; fields as of a sync |
+| `{responses:DEST}:wakeup` | string | a step of it was woken and has not begun |
 | `{token:NAME:PRINT}` | hash | the token of an authorization, sealed; see `token_take.lua` |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | \* what could not be placed |
@@ -57,26 +57,26 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}streams` | set | `lane\|trigger` of every stream that is not empty |
 | `{d:p}counts` | hash | `[backfill.]kind\|trigger[\|reason]`, see `outcome_field`, and |
 | | | `job\|name\|kind[\|reason]` → count; |
-| | | and times and answers, see `contract.measures` |
+| | | and times and answers, see `contract.counts` |
 | `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration; |
 | | | and what stays: `floor`, ids up to there (ms) are not given again; and |
 | | | `aged`, `aged_until`: up to this id (ms) there may be entries that |
 | | | wait since that time (ms), see `_add.lua` |
-| `{d:p}bell` | string | a drain was woken and has not begun |
+| `{d:p}wakeup` | string | a drain was woken and has not begun |
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
-| `{d:p}notes` | hash | note id → JSON |
-| `{d:p}open` | hash | note id → end (ms); the intent is open |
+| `{d:p}intents` | hash | intent id → JSON |
+| `{d:p}open` | hash | intent id → end (ms) of the doubt |
 | `{d:p}retry` | hash | trigger → JSON: attempts, not before, successes, why |
 | `{d:p}aside` | hash | `lane\|trigger\|id` → JSON: width, tries, not before, successes, refusal |
 | `{d:p}holds` | hash | `lane\|trigger` → JSON: up to which id everything waits, until when |
-| `{d:p}orphans` | hash | `lane\|trigger\|MEANING` → unwanted up to this id; and `\|n`: how many |
+| `{d:p}orphans` | hash | `lane\|trigger\|SCOPE` → unwanted up to this id; and `\|n`: how many |
 | `{d:p}carried:OLD` | hash | what came from the partitions of a destination that is renamed, or |
 | | | from those with former numbers, or letters from a person's former |
 | | | identity (its digest), until they are gone there |
 | `{d:p}leaving` | hash | counts that go to the new name of the destination, and an id |
-| `{d:p}letters` | hash | \* letter id → the letter |
+| `{d:p}dead_letters` | hash | \* dead letter id → the dead letter |
 | `{d:p}lettersleaving` | hash | \* letters that are on their way to the new identity of a person |
-| `{d:p}lettertimes` | sorted set | letter id by time of death (ms) |
+| `{d:p}lettertimes` | sorted set | dead letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals and retries, capped |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
@@ -90,7 +90,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}sync:NAME` | hash | \* profile key → mark of a member that a sync knows, or of somebody |
 | | | who has entered since, and whose name it may need |
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
-| `{d:p}forwards` | hash | \* digest (hex) → JSON of people who are renamed: `contract.forwards`; |
+| `{d:p}forwards` | hash | \* digest (hex) → JSON of people who are renamed: `contract.people`; |
 | | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |
 | `{d:p}l<digest>` | string | the ledger of one profile; its time to live ends a hundred years |
 | | | behind its retention: `lapse.lua` removes it |
@@ -99,7 +99,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}changes` | hash | \* digest (hex) of a stable id → its change of identity, not done yet |
 | `{d:p}changed` | hash | `renamed`, `refused` → how many such changes; `refused_ms`: the last |
 | `{changes:DEST}` | hash | the renaming of people whose stable id moved; fields as of a sync |
-| `{changes:DEST}:bell` | string | a step of it was woken and has not begun |
+| `{changes:DEST}:wakeup` | string | a step of it was woken and has not begun |
 """
 
 from __future__ import annotations
@@ -130,14 +130,14 @@ FIELDS: Final = "{segrelay}:fields"
 VERSIONS: Final = "{segrelay}:versions"
 STREAKS: Final = "{segrelay}:streaks"
 REFUSALS: Final = "{segrelay}:refusals"
-INSTANCE_ID: Final = "{segrelay}:birth"
+INSTANCE_ID: Final = "{segrelay}:instance"
 LOST: Final = "{segrelay}:lost"
 PROGRESS: Final = "{segrelay}:progress"
 PROGRESS_LOCK: Final = "{segrelay}:progress:lock"
 RECEIVER: Final = "{segrelay}:receiver"
-ALERTS: Final = "{segrelay}:notices"
-ALERTS_OUTBOX: Final = "{segrelay}:notices:outbox"
-ALERTS_LOCK: Final = "{segrelay}:notices:lock"
+ALERTS: Final = "{segrelay}:alerts"
+ALERTS_OUTBOX: Final = "{segrelay}:alerts:outbox"
+ALERTS_LOCK: Final = "{segrelay}:alerts:lock"
 REQUESTS: Final = "{segrelay}:requests"
 ACTS: Final = "{segrelay}:acts"
 UNFINISHED: Final = "{segrelay}:unfinished"
@@ -193,7 +193,7 @@ def present_name(name: str) -> str:
 
 def node_instance_id(number: int) -> str:
     """Return a key for the instance id of a node of a Cluster."""
-    return f"{{birth:{number}}}"
+    return f"{{instance:{number}}}"
 
 
 def job(name: str) -> str:
@@ -222,8 +222,8 @@ def changes(destination: str) -> str:
 
 
 def wakeup(key: str) -> str:
-    """Return the key of the bell for the steps of a sync, or of a shipping or renaming."""
-    return f"{key}:bell"
+    """Return the key of the wake-up for the steps of a sync, or of a shipping or renaming."""
+    return f"{key}:wakeup"
 
 
 def token(authorization: str, fingerprint: str) -> str:
@@ -250,7 +250,7 @@ def digest_of(profile_key: str) -> bytes:
 def partition_of(profile_key: str, partitions: int) -> int:
     """Return the partition of a profile: `crc32(profile key) mod partitions`.
 
-    This holds until the number of partitions is changed; see `contract.numbering`.
+    This holds until the number of partitions is changed; see `contract.partitions`.
     """
     return zlib.crc32(profile_key.encode()) % partitions
 
@@ -329,8 +329,8 @@ class PartitionKeys:
 
 _PARTS: Final = frozenset(
     {
-        "streams", "counts", "lease", "bell", "rendering", "notes", "open", "retry", "aside",
-        "holds", "letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
+        "streams", "counts", "lease", "wakeup", "rendering", "intents", "open", "retry", "aside",
+        "holds", "dead_letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
         "responses", "responseslost", "jobtimes",
         "synctokens", "orphans", "leaving", "forwards", "lettersleaving",
         "changes", "changed",

@@ -1,4 +1,4 @@
-"""Which events of one profile and audience supersede which, of two and within a batch."""
+"""The order of events of one profile and audience, of two and within a batch."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ class RedisWorld:
     async def _contents(self) -> dict[str, Any]:
         client, keys = self._client, self.keys
         hashes = {}
-        hashed = ("counts", "notes", "open", "retry", "aside", "holds", "letters", "causes")
+        hashed = ("counts", "intents", "open", "retry", "aside", "holds", "dead_letters", "causes")
         for part in (*hashed, "jobtimes"):
             stored = await client.hgetall(getattr(keys, part))
             hashes[part] = {name.decode(): text for name, text in stored.items()}
@@ -240,14 +240,14 @@ class RedisWorld:
             "jobtimes": {name: int(n) for name, n in hashes["jobtimes"].items()},
             "bell": (await client.get(keys.wakeup) or b"").decode(),
             "held_until": int(await client.hget(keys.lease, "until") or 0),
-            "notes": {i: orjson.loads(text) for i, text in hashes["notes"].items()},
+            "notes": {i: orjson.loads(text) for i, text in hashes["intents"].items()},
             "open": {i: int(text) for i, text in hashes["open"].items()},
             "rendering": sorted(orjson.loads(await client.get(keys.rendering) or b"[]")),
             "retry": {i: Wait(*orjson.loads(text)) for i, text in hashes["retry"].items()},
             "aside": {i: Backoff(*orjson.loads(text)) for i, text in hashes["aside"].items()},
             "holds": {i: _hold(text) for i, text in hashes["holds"].items()},
             "ledgers": {digest: await client.get(keys.ledger(digest)) for digest in digests},
-            "letters": hashes["letters"],
+            "letters": hashes["dead_letters"],
             "causes": {i: t for i, t in hashes["causes"].items() if not i.endswith("|n")},
             "cause_counts": {
                 i.removesuffix("|n"): int(t)

@@ -64,7 +64,7 @@ class FakeDrains:
 
     def _clear_wakeup(self, destination: str, partition: int) -> None:
         try:
-            self._client.delete(f"{{{destination}:{partition}}}bell")
+            self._client.delete(f"{{{destination}:{partition}}}wakeup")
         except redis.RedisError as error:
             raise RedisUnavailable("Redis is not there.") from error
 

@@ -145,7 +145,7 @@ def test_random_keys_that_only_look_like_ledgers_are_none():
     digest = rng.randbytes(keys.DIGEST_BYTES)
 
     assert capacity._LEDGER.fullmatch(PartitionKeys("a", 1).ledger(digest))
-    for key in (b"{a:1}lease", b"{a:1}letters", b"{a:1}lettertimes", b"{quarantine}:about"):
+    for key in (b"{a:1}lease", b"{a:1}dead_letters", b"{a:1}lettertimes", b"{quarantine}:about"):
         assert not capacity._LEDGER.fullmatch(key)
 
 

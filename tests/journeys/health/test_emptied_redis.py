@@ -10,7 +10,7 @@ def test_a_redis_that_comes_back_empty_is_told_until_it_is_acknowledged(tmp_path
         start_worker(rig)
         send(rig, entrances(5))
         rig.wait_until_empty(NAMED_SECONDS)
-        until(lambda: rig.client.exists("{segrelay}:birth"), NAMED_SECONDS)
+        until(lambda: rig.client.exists("{segrelay}:instance"), NAMED_SECONDS)
         well(rig)
 
         rig.kill_redis()
@@ -31,7 +31,7 @@ def test_a_redis_that_comes_back_empty_is_told_until_it_is_acknowledged(tmp_path
 def test_a_receiver_tells_that_redis_came_back_empty_though_no_worker_runs(tmp_path, receiver):
     with Rig(tmp_path, delivery_lines=SHORT, more=receiver.table()) as rig:
         rig.start_beside("serve")
-        until(lambda: rig.client.exists("{segrelay}:birth"), 60)
+        until(lambda: rig.client.exists("{segrelay}:instance"), 60)
         until(lambda: rig.client.exists("{segrelay}:receiver"), 60)
 
         rig.client.flushall()

@@ -71,7 +71,7 @@ def decoded(client, name):
 
 
 def everything(client):
-    names = (name for name in client.keys("*") if not name.endswith((b"}lease", b"}bell")))
+    names = (name for name in client.keys("*") if not name.endswith((b"}lease", b"}wakeup")))
     found = {name: decoded(client, name) for name in names}
     return {name: value for name, value in found.items() if value}
 

@@ -75,7 +75,7 @@ def test_filters_narrow_each_other(wanted, holds):
 
 
 @pytest.mark.parametrize(
-    ("letter_id", "place"),
+    ("dead_letter_id", "place"),
     [
         ("insider.3.beef", ("insider", 3)),
         ("insider.x.beef", None),

@@ -13,7 +13,7 @@ def test_due_work_whose_bell_is_silent_is_rung_for_at_once():
     assert Rounds().wake_for([sight(3)], queued=0, now_seconds=0) == [WakeUp("live", "one", 3)]
 
 
-@pytest.mark.parametrize("ringing", [False, True])
+@pytest.mark.parametrize("waking", [False, True])
 def test_what_is_not_due_is_left_alone(waking):
     seen = [sight(due=False, waking=waking)]
 
