@@ -168,7 +168,7 @@ _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
     rb"\{quarantine\}:|\{job:[^{}]+\}:bad$"
-    rb"|\{[^{}]+:\d+\}(s:|letters$|lettersleaving$|who$|responses$|sync:|u|changes$|forwards$)"
+    rb"|\{[^{}]+:\d+\}(s:|dead_letters$|lettersleaving$|who$|responses$|sync:|u|changes$|forwards$)"
 )
 
 
