@@ -68,6 +68,10 @@ def by_nobody_else(_):
 
 def by_a_payload(rig):
     entry = {"id": VIP_ID, "slug": "vip", "event": "enter", "enter": "2026-11-20T05:00:00Z"}
+    # She is at Lytics, too: a sync takes out whom only the ledger has.
+    rig.sandbox.post(
+        "lytics/profiles", [{"_uid": "ann", "email": "ann@example.com", "segments": ["vip", "all"]}]
+    )
     publish(rig, orjson.dumps({"email": "ann@example.com", "segment_events": [entry]}))
     return 1
 
