@@ -160,7 +160,7 @@ def test_a_file_with_a_bad_row_renames_nobody(call, relay, at_insider, tmp_path,
     assert not any(relay.client.exists(place.forwards) for place in relay.places())
 
 
-STAGES = ("_announce", "_await_answers", "_ask", "_merge", "_take_letters", "_end", "_arrive")
+STAGES = ("_announce", "_await_answers", "_ask", "_merge", "_take_dead_letters", "_end", "_arrive")
 STOPS = [("_announce", True), *((stage, after) for stage in STAGES[1:] for after in (False, True))]
 """Before the first step nothing has happened that a command could go on with."""
 
