@@ -61,7 +61,7 @@ def run(call):
 def test_older_enters_do_not_pass_exits_that_the_old_name_has_delivered(renamed, call):
     done = run(call)
 
-    assert done == {"profiles": PEOPLE, "deliveries": PEOPLE + 1, "letters": 1}
+    assert done == {"profiles": PEOPLE, "deliveries": PEOPLE + 1, "dead_letters": 1}
     assert six(renamed.status()) == six(renamed.before)
     drain(renamed)
     found = renamed.status()
@@ -104,7 +104,7 @@ def test_late_events_of_former_identities_still_go_to_the_present_ones(relay, ca
 def test_a_rename_that_is_run_again_changes_nothing_and_takes_what_came_meanwhile(renamed, call):
     run(call)
     before = contents(renamed)
-    assert run(call) == {"profiles": 0, "deliveries": 0, "letters": 0}
+    assert run(call) == {"profiles": 0, "deliveries": 0, "dead_letters": 0}
     assert contents(renamed) == before
 
     now = renamed.settings
