@@ -175,10 +175,9 @@ class Work:
 
 
 Item = TypeVar("Item")
-Item_co = TypeVar("Item_co", covariant=True)
 
 
-class Kept(Protocol[Item_co]):
+class Kept(Protocol):
     """A store of things that wait for a person."""
 
     @property
@@ -191,10 +190,6 @@ class Kept(Protocol[Item_co]):
         """Return the word for one of them, and for several."""
         ...
 
-    def find(self, wanted: Filter) -> Iterator[Item_co]:
-        """Yield the things that match; what comes meanwhile may be missing."""
-        ...
-
     def replay(self, wanted: Filter) -> Work:
         """Return the work of giving the matching things to the workers again."""
         ...
@@ -204,8 +199,12 @@ class Kept(Protocol[Item_co]):
         ...
 
 
-class Shown(Kept[Item], Protocol[Item]):
+class Shown(Kept, Protocol[Item]):
     """A store whose things a person can look at one by one."""
+
+    def find(self, wanted: Filter) -> Iterator[Item]:
+        """Yield the things that match; what comes meanwhile may be missing."""
+        ...
 
     def document(self, one: Item, *, reveal: bool) -> dict[str, Any]:
         """Return all that is known of one thing, masked unless revealed."""
@@ -248,7 +247,7 @@ def carry_out(client: Redis, act: Act, work: Work, label: str, question: str, *,
 
 
 def discard_chosen(
-    store_of: Callable[[Redis, Settings], Kept[Any]],
+    store_of: Callable[[Redis, Settings], Kept],
     options: ChoosingOptions,
     ids: list[str] | None,
     acting: ActOptions,
@@ -273,7 +272,7 @@ def discard_chosen(
     print_result({"discarded": done}, f"{done:,} {many} discarded", as_json=acting.as_json)
 
 
-def print_preview(store: Kept[Any], work: Work, *, as_json: bool) -> None:
+def print_preview(store: Kept, work: Work, *, as_json: bool) -> None:
     """Print what would become of the chosen things."""
     previewed = list(work.preview())
     counts = Counter(one.fate for one in previewed)

@@ -62,14 +62,6 @@ class Waiting:
     command: ClassVar[str] = "discard"
     nouns: ClassVar[tuple[str, str]] = ("waiting delivery", "waiting deliveries")
 
-    def find(self, wanted: Filter) -> Iterator[WaitingEntry]:
-        """Yield the deliveries that match, the oldest of each stream first."""
-        for stream in self.streams(wanted):
-            for entry in read_entries(self.client, stream):
-                header = entry.header
-                if not wanted.audience or (header and header.audience == wanted.audience):
-                    yield entry
-
     def discard(self, wanted: Filter) -> Work:
         """Return the work of taking back the deliveries that match."""
         choice, streams = _choice(wanted), self.streams(wanted)
