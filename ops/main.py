@@ -176,12 +176,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay verify --sample 500",
     ),
     "discard": _operate(
-        "segrelay.ops.moving.commands:discard",
+        "segrelay.ops.waiting:discard",
         "Take back deliveries that are waiting.",
         "segrelay discard --job november",
     ),
     "trigger": _operate(
-        "segrelay.ops.moving.commands:trigger_app",
+        "segrelay.ops.waiting:trigger_app",
         "Move deliveries that their trigger does not want any more.",
         "segrelay trigger move vip-enter vips-enter",
     ),

@@ -1,79 +1,196 @@
-"""`segrelay quarantine`: list, replay or discard events that could not be placed."""
+"""`segrelay quarantine`: list, show, replay or discard events that could not be placed."""
 
 from __future__ import annotations
 
 import difflib
-import time
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Final
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import groupby, islice
+from typing import Annotated, Any, ClassVar, Final
 
 import orjson
 import typer
+from redis import Redis
 
-from segrelay.ops.dead_letters.files import MASK, masked_profile, public_only
-from segrelay.ops.state.acts import Because, Doing, act_of, perform
-from segrelay.ops.state.opened import opened
-from segrelay.ops.terminal.console import (
-    confirmed,
-    mention,
-    print_json,
-    print_result,
-    say,
-    say_fields,
-    table,
+from segrelay.ops.kept import (
+    MASK,
+    ActOptions,
+    DryRun,
+    Fate,
+    Filter,
+    KeptOptions,
+    Work,
+    carry_out,
+    discard_chosen,
+    masked_payload,
+    print_preview,
+    show_one,
 )
-from segrelay.ops.terminal.moments import parse_moment_ms, shown_ms
-from segrelay.ops.terminal.options import All, FilterOptions, Force, Ids, Json, Reveal, Yes, spread
+from segrelay.ops.state.acts import Because, act_of
+from segrelay.ops.state.opened import opened
+from segrelay.ops.terminal.console import mention, print_json, print_result, say, table
+from segrelay.ops.terminal.moments import shown_ms
+from segrelay.ops.terminal.options import All, Force, Ids, Json, Reveal, spread
 from segrelay.ops.terminal.tables import number_columns, text_columns
+from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
-from segrelay.producer.retrying import Retried, retry_records
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
+from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
 from segrelay.worker.contract.words import Refusal
-from segrelay.worker.errors import UsageWrong
 
 app = typer.Typer()
 
-
+FATES: Final = ("placed", "kept")
+_RECORDS_A_CALL: Final = 500
 _WHY: Final = {
     Refusal.OLDER_THAN_LEDGER.value: "they are older than what the ledger remembers; --force takes"
     " them"
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RecordOptions(FilterOptions):
-    """Options that narrow each other; none means all records."""
+@dataclass
+class QuarantinedRecords:
+    """The records of the quarantine, as a store of kept things.
 
-    audience: Annotated[str, typer.Option(help="Only of this audience.")] = ""
-    reason: Annotated[str, typer.Option(help="Only with this reason.")] = ""
-    since: Annotated[
-        str, typer.Option(help="Seen since 2026-11-24T10:00:00Z, or 2h for two hours ago.")
-    ] = ""
-    until: Annotated[str, typer.Option(help="Last seen before; written like --since.")] = ""
+    Attributes:
+        accepted: The number of deliveries that its replays have accepted.
+    """
 
-    def selection(self, ids: Iterable[str] = ()) -> Selection:
-        """Return the filter that these options stand for."""
-        known = {reason.value for reason in Refusal}
-        if self.reason and self.reason not in known:
-            raise UsageWrong(f"There is no reason '{self.reason}': {', '.join(sorted(known))}.")
-        now = time.time_ns() // 1_000_000
-        return Selection(
-            frozenset(ids),
-            self.audience,
-            self.reason,
-            since_ms=parse_moment_ms(self.since, "--since", now_ms=now),
-            until_ms=parse_moment_ms(self.until, "--until", now_ms=now),
+    client: Redis
+    settings: Settings
+    command: ClassVar[str] = "quarantine"
+    nouns: ClassVar[tuple[str, str]] = ("record", "records")
+    accepted: int = field(default=0, init=False)
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        """Return the quarantine in Redis."""
+        return Quarantine(self.client)
+
+    def find(self, wanted: Filter) -> Iterator[QuarantineRecord]:
+        """Yield the records that match, in no order."""
+        found = self.quarantine.records(wanted.ids)
+        return (record for record in found if matches(record, wanted))
+
+    def document(self, one: QuarantineRecord, *, reveal: bool) -> dict[str, Any]:
+        """Return a record with its payload, masked unless revealed."""
+        text = self.quarantine.text(one.id) or b""
+        return about(one) | {"payload": _shown(text, reveal=reveal)}
+
+    def replay(self, wanted: Filter) -> Work:
+        """Return the work of placing the matching records that can be placed now.
+
+        The others stay as they are. A record leaves only when its deliveries are in Redis: a crash
+        in between makes it come twice, and the ledger settles the second as a duplicate.
+        """
+        records = sorted(self.find(wanted), key=lambda record: record.lane)
+        ids = frozenset(record.id for record in records)
+        publisher = Publisher(self.client, self.settings)
+        left_out: Counter[str] = Counter()
+
+        def steps() -> Iterator[int]:
+            left_out.clear()
+            there = sorted(self.quarantine.records(ids), key=lambda record: record.lane)
+            for lane, members in groupby(there, key=lambda record: record.lane):
+                options = PublishOptions(lane, older_than_ledger=wanted.older_than_ledger)
+                while part := list(islice(members, _RECORDS_A_CALL)):
+                    yield self._place(publisher, part, options, left_out)
+
+        def preview() -> Iterator[Fate]:
+            rehearsal = Publisher(self.client, self.settings, dry_run=True)
+            for record in records:
+                options = PublishOptions(record.lane, older_than_ledger=wanted.older_than_ledger)
+                _, reason, message = self._judge(rehearsal, record, options)
+                yield Fate(record.id, "kept" if reason else "placed", reason, message)
+
+        return Work(len(ids), steps if ids else tuple, left_out, FATES, preview)
+
+    def discard(self, wanted: Filter) -> Work:
+        """Return the work of removing the records that match now."""
+        ids = [record.id for record in self.find(wanted)]
+        return Work(len(ids), lambda: [self.quarantine.remove(ids)])
+
+    def _place(
+        self,
+        publisher: Publisher,
+        records: Sequence[QuarantineRecord],
+        options: PublishOptions,
+        left_out: Counter[str],
+    ) -> int:
+        events: list[Event] = []
+        placed: list[str] = []
+        for record in records:
+            found, reason, _ = self._judge(publisher, record, options)
+            if reason:
+                left_out[reason] += 1
+                continue
+            events += found
+            placed.append(record.id)
+        if events:
+            self.accepted += publisher.publish_retried(events, options.lane)
+        return self.quarantine.remove(placed)
+
+    def _judge(
+        self, publisher: Publisher, record: QuarantineRecord, options: PublishOptions
+    ) -> tuple[list[Event], str, str]:
+        """Return the events of a record; else the reason why it can't be placed, with a message."""
+        text = self.quarantine.text(record.id)
+        if not text:
+            return [], record.reason, record.message
+        found = publisher.read_again(
+            text,
+            options._replace(state=record.state, skip_hook=record.skip_hook),
+            arrived_us=record.first_seen_ms * 1_000,
         )
+        for item in found:
+            if isinstance(item, Refused):
+                return [], item.reason.value, item.message
+        events = [item for item in found if isinstance(item, Event)]
+        return (events, "", "") if events else ([], record.reason, record.message)
+
+
+def matches(record: QuarantineRecord, wanted: Filter) -> bool:
+    """Say whether a filter matches a record."""
+    return (
+        (not wanted.ids or record.id in wanted.ids)
+        and wanted.audience in ("", record.audience)
+        and wanted.reason in ("", record.reason)
+        and record.last_seen_ms >= wanted.since_ms
+        and (not wanted.until_ms or record.last_seen_ms < wanted.until_ms)
+    )
+
+
+def about(record: QuarantineRecord) -> dict[str, Any]:
+    """Return what is known of a record without its payload."""
+    return {
+        "id": record.id,
+        "audience": record.audience,
+        "reason": record.reason,
+        "message": record.message,
+        "lane": record.lane,
+        "times": record.times,
+        "first_seen_at": shown_ms(record.first_seen_ms),
+        "last_seen_at": shown_ms(record.last_seen_ms),
+    }
+
+
+def _shown(text: bytes, *, reveal: bool) -> Any:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text.decode(errors="replace") if reveal else f"{MASK} ({len(text)} bytes)"
+    return value if reveal else masked_payload(value)
 
 
 @app.command("list")
 @spread
 def list_records(
     *,
-    options: RecordOptions,
+    options: KeptOptions,
     limit: Annotated[
         int, typer.Option(help="With --json, print at most this many records.", min=1)
     ] = 1_000,
@@ -81,12 +198,12 @@ def list_records(
 ) -> None:
     """List the quarantined records by audience and reason; with --json, record by record."""
     with opened() as (settings, client):
-        quarantine = Quarantine(client)
-        records = list(quarantine.records(options.selection()))
-        totals = quarantine.totals()
+        store = QuarantinedRecords(client, settings)
+        records = list(store.find(options.chosen(client, settings, None)))
+        totals = store.quarantine.totals()
     if as_json:
         records.sort(key=lambda one: -one.last_seen_ms)
-        print_json([_document(record) for record in records[:limit]])
+        print_json([about(record) for record in records[:limit]])
         return
     table(
         (
@@ -102,113 +219,6 @@ def list_records(
     say(f"{totals.records:,} records, {totals.bytes / 1e6:,.1f} MB")
     if totals.dropped:
         mention(f"{totals.dropped:,} older ones went because there was too much.")
-
-
-@app.command()
-def show(
-    record_id: Annotated[str, typer.Argument(metavar="ID")],
-    *,
-    reveal: Reveal = False,
-    as_json: Json = False,
-) -> None:
-    """Show one record with its payload; profile fields are masked."""
-    with opened() as (_, client):
-        quarantine = Quarantine(client)
-        found = next(quarantine.records(Selection(frozenset({record_id}))), None)
-        text = quarantine.text(record_id)
-    if found is None or text is None:
-        raise UsageWrong(f"There is no record {record_id}; `segrelay quarantine list` has the ids.")
-    document = _document(found) | {"payload": _shown(text, reveal=reveal)}
-    if as_json:
-        print_json(document)
-    else:
-        say_fields(document)
-
-
-@app.command()
-@spread
-def replay(
-    ids: Ids = None,
-    *,
-    options: RecordOptions,
-    force: Force = False,
-    everything: All = False,
-    because: Because = "",
-    as_json: Json = False,
-) -> None:
-    """Try again to place records that may have a trigger, an identity or a known audience by now.
-
-    What still can't be placed stays where it is. So do events that are older than what the ledger
-    remembers (delivery.ledger_retention): somebody may have left since without a trace.
-    """
-    options.refuse_accidental_all(ids, everything=everything)
-    with opened() as (settings, client):
-        publisher = Publisher(client, settings)
-        selection = options.selection(ids or ())
-        arguments = asdict(options) | {"ids": ids}
-        act = act_of("quarantine replay", reason=because, arguments=arguments)
-
-        def replayed(doing: Doing) -> Retried:
-            source = Quarantine(client)
-            retried = retry_records(publisher, source, selection, older_than_ledger=force)
-            doing.count += retried.placed
-            return retried
-
-        retried = perform(client, act, replayed)
-    document = {
-        "tried": retried.tried,
-        "placed": retried.placed,
-        "accepted": retried.accepted,
-        "kept": retried.tried - retried.placed,
-        "kept_by_reason": retried.kept_by_reason,
-    }
-    told = (
-        f"{retried.placed:,} of {retried.tried:,} placed, {retried.accepted:,} deliveries accepted"
-    )
-    stays = (f"{n:,} stay: {_WHY.get(why, why)}" for why, n in retried.kept_by_reason.items())
-    print_result(document, told, *stays, as_json=as_json)
-
-
-@app.command()
-@spread
-def discard(
-    ids: Ids = None,
-    *,
-    options: RecordOptions,
-    everything: All = False,
-    yes: Yes = False,
-    because: Because = "",
-    as_json: Json = False,
-) -> None:
-    """Remove records from the quarantine for good."""
-    options.refuse_accidental_all(ids, everything=everything)
-    with opened() as (_, client):
-        quarantine = Quarantine(client)
-        chosen = [record.id for record in quarantine.records(options.selection(ids or ()))]
-        if chosen:
-            confirmed(f"Discard {len(chosen):,} records for good?", yes=yes)
-        arguments = asdict(options) | {"ids": ids}
-        act = act_of("quarantine discard", reason=because, arguments=arguments)
-
-        def removed(doing: Doing) -> int:
-            doing.count += quarantine.remove(chosen)
-            return doing.count
-
-        discarded = perform(client, act, removed)
-    print_result({"discarded": discarded}, f"{discarded:,} records discarded", as_json=as_json)
-
-
-def _document(record: QuarantineRecord) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "audience": record.audience,
-        "reason": record.reason,
-        "message": record.message,
-        "lane": record.lane,
-        "times": record.times,
-        "first_seen_at": shown_ms(record.first_seen_ms),
-        "last_seen_at": shown_ms(record.last_seen_ms),
-    }
 
 
 def _rows(records: Iterable[QuarantineRecord], settings: Settings) -> list[tuple[object, ...]]:
@@ -243,24 +253,59 @@ def _did_you_mean(record: QuarantineRecord, settings: Settings) -> str:
     return f" A trigger names '{close[0]}': is it that?" if close else ""
 
 
-def _shown(text: bytes, *, reveal: bool) -> Any:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text.decode(errors="replace") if reveal else f"{MASK} ({len(text)} bytes)"
-    return value if reveal else masked(value)
+@app.command()
+def show(
+    record_id: Annotated[str, typer.Argument(metavar="ID")],
+    *,
+    reveal: Reveal = False,
+    as_json: Json = False,
+) -> None:
+    """Show one record with its payload; profile fields are masked."""
+    with opened() as (settings, client):
+        show_one(QuarantinedRecords(client, settings), record_id, reveal=reveal, as_json=as_json)
 
 
-def _meta_shown(around: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of an envelope that describe the event and not the person."""
-    meta = {"meta": public_only(around["meta"])} if "meta" in around else {}
-    public: dict[str, Any] = public_only(around)
-    return public | meta
+@app.command()
+@spread
+def replay(
+    ids: Ids = None,
+    *,
+    options: KeptOptions,
+    dry_run: DryRun = False,
+    force: Force = False,
+    everything: All = False,
+    because: Because = "",
+    as_json: Json = False,
+) -> None:
+    """Try again to place records that may have a trigger, an identity or a known audience by now.
+
+    What still can't be placed stays where it is. So do events that are older than what the ledger
+    remembers (delivery.ledger_retention): somebody may have left since without a trace.
+    """
+    options.refuse_accidental_all(ids, everything=everything or dry_run)
+    with opened() as (settings, client):
+        store = QuarantinedRecords(client, settings)
+        work = store.replay(options.chosen(client, settings, ids, force=force))
+        if dry_run:
+            print_preview(store, work, as_json=as_json)
+            return
+        act = act_of("quarantine replay", reason=because, arguments=asdict(options) | {"ids": ids})
+        placed = carry_out(client, act, work, "placed", "", yes=True)
+    kept = work.left_out.total()
+    document = {
+        "tried": placed + kept,
+        "placed": placed,
+        "accepted": store.accepted,
+        "kept": kept,
+        "kept_by_reason": dict(work.left_out),
+    }
+    told = f"{placed:,} of {placed + kept:,} placed, {store.accepted:,} deliveries accepted"
+    stays = (f"{n:,} stay: {_WHY.get(why, why)}" for why, n in work.left_out.items())
+    print_result(document, told, *stays, as_json=as_json)
 
 
-def masked(payload: Any) -> Any:
-    """Return a payload whose profile fields are masked; names, times and audiences stay."""
-    if isinstance(payload, dict) and isinstance(payload.get("data"), dict):
-        around = {key: value for key, value in payload.items() if key != "data"}
-        return _meta_shown(around) | {"data": masked_profile(payload["data"])}
-    return masked_profile(payload)
+@app.command()
+@spread
+def discard(ids: Ids = None, *, options: KeptOptions, acting: ActOptions) -> None:
+    """Remove records from the quarantine for good."""
+    discard_chosen(QuarantinedRecords, options, ids, acting)

@@ -101,11 +101,11 @@ def confirm_exits(name: Name, *, reason: Reason = "", as_json: Json = False) -> 
     """
     with opened() as (settings, client):
         _known(settings, name)
-        book = SyncStore(client, name, settings.redis.numbering)
+        store = SyncStore(client, name, settings.redis.numbering)
 
         def follow(doing: Doing) -> int:
-            with _locked(book) as found:
-                doing.count = confirm(book, found)
+            with _locked(store) as found:
+                doing.count = confirm(store, found)
             return doing.count
 
         gone = perform(client, act_of("sync confirm", name, reason=reason), follow)
@@ -122,16 +122,16 @@ def reset(name: Name, *, yes: Yes = False, reason: Reason = "", as_json: Json = 
     if not NAME_PATTERN.fullmatch(name):
         raise UsageWrong(f"A sync's name has only a to z, 0 to 9 and -; '{name}' has others.")
     with opened() as (settings, client):
-        book = SyncStore(client, name, settings.redis.numbering)
-        destinations = list(dict.fromkeys([*settings.destinations, *book.peek().destinations]))
-        members = max((book.count(each) for each in destinations), default=0)
+        store = SyncStore(client, name, settings.redis.numbering)
+        destinations = list(dict.fromkeys([*settings.destinations, *store.peek().destinations]))
+        members = max((store.count(each) for each in destinations), default=0)
         if not members and name not in settings.sync:
             raise UsageWrong(_unknown(settings, name))
         confirmed(f"Forget the {members:,} members that sync '{name}' knows?", yes=yes)
 
         def forget(doing: Doing) -> None:
-            with _locked(book):
-                book.forget(destinations)
+            with _locked(store):
+                store.forget(destinations)
             doing.count = members
 
         perform(client, act_of("sync reset", name, reason=reason), forget)
@@ -145,27 +145,27 @@ def _run(syncing: Syncing) -> Run:
     while True:
         step = syncing.step(forced=forced)
         if step.line != told:
-            mention(f"{syncing.book.name}: {step.line}")
+            mention(f"{syncing.store.name}: {step.line}")
             told = step.line
         if step.taken:
             forced = False
             if not (step.more or step.wait_seconds):
-                return syncing.book.peek()
+                return syncing.store.peek()
         time.sleep(step.wait_seconds if step.taken else _LOOK_SECONDS)
 
 
 @contextmanager
-def _locked(book: SyncStore) -> Iterator[Run]:
+def _locked(store: SyncStore) -> Iterator[Run]:
     """Hold the lock of a sync; a step in progress is waited for."""
-    taken = awaited(book.take, _LOCK_SECONDS, _LOOK_SECONDS)
+    taken = awaited(store.take, _LOCK_SECONDS, _LOOK_SECONDS)
     if not taken:
         raise OperationsMustAct(
-            f"A step of sync '{book.name}' has been under way for long; try again."
+            f"A step of sync '{store.name}' has been under way for long; try again."
         )
     try:
         yield taken[0]
     except UsageWrong:
-        book.save(taken[0], ends=True)
+        store.save(taken[0], ends=True)
         raise
 
 
@@ -182,8 +182,8 @@ def _unknown(settings: Settings, name: str) -> str:
 
 def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
     schedule = settings.sync[name]
-    book = SyncStore(client, name, settings.redis.numbering)
-    state = book.peek()
+    store = SyncStore(client, name, settings.redis.numbering)
+    state = store.peek()
     return {
         "name": name,
         "audience": schedule.audience,
@@ -191,7 +191,7 @@ def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
         "every": format_duration(schedule.every_seconds),
         "phase": state.phase.value,
         "line": state.line() if state.number else "has never run",
-        "members": max((book.count(each) for each in state.destinations), default=0),
+        "members": max((store.count(each) for each in state.destinations), default=0),
         "next_run": shown_ms(state.next_ms) if state.next_ms else None,
         "doubt": state.doubt or None,
         "problem": state.problem or None,

@@ -87,7 +87,7 @@ class ResponseExport:
         self._places = [PartitionKeys(destination, number) for number in partitions]
         self._open_api = open_api
         self._monotonic = monotonic
-        self.book = StepStore(
+        self.store = StepStore(
             client,
             keys.responses(destination),
             f"the responses of '{destination}'",
@@ -100,7 +100,7 @@ class ResponseExport:
             RedisUnavailable: Some that were sent may be sent again.
         """
         ends_at = self._monotonic() + STEP_SECONDS
-        taken = self.book.take()
+        taken = self.store.take()
         if taken is None:
             return Step("another step of it is under way", taken=False)
         state = Shipped.loads(taken[0])
@@ -119,8 +119,10 @@ class ResponseExport:
             LOG.warning("responses.wait", failures=state.failures, reason=error.message)
         except LeaseLost as error:
             return Step(error.message, taken=False)
-        self.book.save(
-            state.dumps(), next_ms=self.book.now_ms() + round(1000 * wait) if wait else 0, ends=True
+        self.store.save(
+            state.dumps(),
+            next_ms=self.store.now_ms() + round(1000 * wait) if wait else 0,
+            ends=True,
         )
         told = f"{state.shipped - before:,} responses sent"
         return Step(f"{told}; {state.problem}" if wait else told, more=more, wait_seconds=wait)
@@ -134,7 +136,7 @@ class ResponseExport:
                     with redis_errors():
                         self._client.xdel(place.responses, *(row.entry_id for row in batch))
                     state.shipped += len(batch)
-                    self.book.save(state.dumps(), next_ms=0)
+                    self.store.save(state.dumps(), next_ms=0)
                 if is_over():
                     return True
         return False

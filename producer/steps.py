@@ -6,18 +6,15 @@ that lapses. The sweep reads when the next step is due from the same key.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from redis import Redis
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import now_ms, redis_errors
-from segrelay.worker.contract.redis.scripts import run_script
+from segrelay.worker.contract.redis.lock import Lock
+from segrelay.worker.contract.redis.scripts import Value
 from segrelay.worker.errors import LeaseLost
 
 STEP_SECONDS: Final = 5.0
@@ -26,6 +23,7 @@ LOCK_MS: Final = 20_000
 """The ms after which a lock lapses: longer than a step takes. Saving the state extends it."""
 _FIRST_WAIT_SECONDS: Final = 1.0
 _LONGEST_WAIT_SECONDS: Final = 60.0
+_STATE: Final = "state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +62,17 @@ class StepStore:
     def __init__(self, client: Redis, key: str, shown: str) -> None:
         self._client = client
         self._key = key
-        self._wakeup = keys.wakeup(key)
         self._shown = shown
-        self._token = secrets.token_hex(8)
+        self._lock = Lock(client, key, LOCK_MS, _STATE)
         self.epoch = 0
 
     def take(self) -> tuple[bytes, int] | None:
         """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""
-        at_ms, *taken = self._call("take", (self._key, self._wakeup), self._token, LOCK_MS)
-        if not taken:
+        taken = self._lock.take(wakeup=keys.wakeup(self._key))
+        if not taken.epoch:
             return None
-        self.epoch = int(taken[0])
-        return taken[1], int(at_ms)
+        self.epoch = taken.epoch
+        return taken.field, taken.at_ms
 
     def save(self, state: bytes, *, next_ms: int, ends: bool = False) -> None:
         """Write the state; extend the lock, or give it back if the step ends.
@@ -83,8 +80,8 @@ class StepStore:
         Raises:
             LeaseLost: Somebody else has taken the lock.
         """
-        lasting_ms = 0 if ends else LOCK_MS
-        if not self._call("save", (self._key,), self._token, lasting_ms, state, next_ms):
+        fields: dict[str, Value] = {_STATE: state, "next": next_ms}
+        if self._lock.save(self.epoch, fields, ends=ends) is None:
             raise self.lost()
 
     def lost(self) -> LeaseLost:
@@ -94,18 +91,9 @@ class StepStore:
     def peek(self) -> bytes:
         """Return the state as it is now; b"" = there is none."""
         with redis_errors():
-            text: Any = self._client.hget(self._key, "state")
+            text: Any = self._client.hget(self._key, _STATE)
         return text or b""
 
     def now_ms(self) -> int:
         """Return the time by Redis' clock, in ms since 1970."""
         return now_ms(self._client)
-
-    def _call(self, script: str, names: Sequence[str], *args: str | bytes | int) -> Any:
-        with redis_errors():
-            return run_script(self._client, _script(script), names, args)
-
-
-@cache
-def _script(name: str) -> str:
-    return (Path(__file__).parent / f"step_{name}.lua").read_text("utf-8")

@@ -248,12 +248,12 @@ def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Per
     """
     partitions = learn_numbering(client, settings)
     for name in settings.sync:
-        book = SyncStore(client, name, partitions)
-        state = book.peek()
+        store = SyncStore(client, name, partitions)
+        state = store.peek()
         if state.audience == audience:
             as_of_us = int(state.last.get("at_us") or 0)
-            for place in book.places(state.known or state.destinations):
-                for key, mark in book.members(place):
+            for place in store.places(state.known or state.destinations):
+                for key, mark in store.members(place):
                     yield Person(key, alone(key), 0 if Mark.loads(mark).is_name else as_of_us)
 
 

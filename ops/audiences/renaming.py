@@ -289,11 +289,11 @@ def syncs_of(client: Redis, settings: Settings, audience: str) -> list[str]:
     ]
 
 
-def _give(book: SyncStore, audience: str) -> None:
+def _give(store: SyncStore, audience: str) -> None:
     """Give a sync's members to another slug; a run in progress starts again."""
-    taken = awaited(book.take, _LOCK_SECONDS, _LOCK_LOOK_SECONDS)
+    taken = awaited(store.take, _LOCK_SECONDS, _LOCK_LOOK_SECONDS)
     if taken is None:
-        raise OperationsMustAct(f"A step of sync '{book.name}' does not end; try again.")
+        raise OperationsMustAct(f"A step of sync '{store.name}' does not end; try again.")
     run, _ = taken
     run.give_to(audience)
-    book.save(run, ends=True)
+    store.save(run, ends=True)

@@ -87,10 +87,10 @@ def start(
     the ledger remembers are accepted with --older-than-ledger only.
     """
     with opened() as (settings, client):
-        book = JobStore(client)
+        store = JobStore(client)
         spec = spec_of(options, settings, client, name=name, canary=canary)
-        refuse_forgotten_rows(spec, settings, 1_000 * book.now_ms())
-        book.create(spec)
+        refuse_forgotten_rows(spec, settings, 1_000 * store.now_ms())
+        store.create(spec)
         mention(
             f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
         )
@@ -106,8 +106,8 @@ def resume(job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: Js
     """
     act = act_of("backfill resume", job, reason=reason)
     with opened() as (settings, client):
-        book = JobStore(client)
-        found = book.named(job)
+        store = JobStore(client)
+        found = store.named(job)
         match found.phase:
             case "aborted":
                 raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
@@ -118,10 +118,10 @@ def resume(job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: Js
                 )
             case _:
                 _refuse_changes(found, settings)
-                again = None if found.spec.resumes else read_anew(found, settings, book)
+                again = None if found.spec.resumes else read_anew(found, settings, store)
 
                 def go_on(_: Doing) -> None:
-                    if book.resume(job, again) == "aborted":
+                    if store.resume(job, again) == "aborted":
                         raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
                     clear_pause(client, JOB, job)
 
@@ -143,13 +143,13 @@ def pause(
     Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
     """
     with opened() as (settings, client):
-        book = JobStore(client)
-        _refuse_to_pause(job, book.named(job).phase, reading_only=reading_only)
+        store = JobStore(client)
+        _refuse_to_pause(job, store.named(job).phase, reading_only=reading_only)
         arguments = {"reading_only": reading_only}
         act = act_of("backfill pause", job, reason=reason, arguments=arguments)
 
         def stop(_: Doing) -> None:
-            was = book.stop(job, "paused", all_partitions(client, settings))
+            was = store.stop(job, "paused", all_partitions(client, settings))
             _refuse_to_pause(job, was, reading_only=reading_only)
             if not reading_only:
                 at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -167,15 +167,15 @@ def abort(job: JobName, *, yes: Yes = False, reason: Reason = "", as_json: Json 
     Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
     """
     with opened() as (settings, client):
-        book = JobStore(client)
-        book.named(job)
+        store = JobStore(client)
+        store.named(job)
         choice = Choice(job=job)
         places = all_partitions(client, settings)
         waiting = sum(stream.length for stream in find_streams(client, places, choice))
         confirmed(f"End job '{job}' and discard {waiting:,} waiting deliveries for good?", yes=yes)
 
         def end(doing: Doing) -> int:
-            book.stop(job, "aborted", places)
+            store.stop(job, "aborted", places)
             streams = find_streams(client, places, choice)  # no more of it will come
             waiting = sum(stream.length for stream in streams)
             doing.counted("discarded", take_back(client, streams, choice), waiting)
@@ -274,17 +274,17 @@ def _run(
     client: Redis, settings: Settings, name: str, *, wait: bool, as_json: bool, reveal: bool = False
 ) -> None:
     """Read a job to its end, wait for its deliveries if wanted, and report."""
-    book = JobStore(client)
-    phase = book.phase(name)
+    store = JobStore(client)
+    phase = store.phase(name)
     with interruptible_between_steps() as interruption:
         if phase == "reading":
-            phase = _read(book, settings, name, interruption)
+            phase = _read(store, settings, name, interruption)
         if interruption.is_requested:
             mention(f"Stopped; `segrelay backfill resume {name}` goes on exactly where it stopped.")
             interruption.obey()
         if wait or phase == "canary":
             _wait_for_deliveries(client, settings, name, interruption)
-    view = insist(lambda: read_view(client, settings, book.named(name)))
+    view = insist(lambda: read_view(client, settings, store.named(name)))
     people = list(read_first_people(client, settings, view.job.spec)) if phase == "canary" else []
     document = view.document()
     if phase == "canary":
@@ -308,12 +308,12 @@ def _read_back_lines(people: Sequence[FirstPerson], *, reveal: bool) -> Iterator
             yield f"    {name}: {verdict}{shown}"
 
 
-def _read(book: JobStore, settings: Settings, name: str, interruption: Interruption) -> JobPhase:
-    job = book.named(name)
+def _read(store: JobStore, settings: Settings, name: str, interruption: Interruption) -> JobPhase:
+    job = store.named(name)
     size, rows = job.spec.size, job.spec.expected_rows
     with progress("read, in bytes" if size else "read, in rows", size or rows or None) as bar:
         return read_job(
-            book,
+            store,
             job,
             settings,
             _ReadingProgress(bar, by_bytes=bool(size)),

@@ -97,18 +97,18 @@ def spec_of(
     wanted: RowOptions, settings: Settings, client: Redis, *, name: str = "", canary: int = 0
 ) -> Spec:
     """Return the specification of a job from the options of its command."""
-    book = JobStore(client)
+    store = JobStore(client)
     files = list(_files(wanted.sources))
     audiences = AudienceStore(client, told=settings.told_ids, learns=False)
     wanted = _with_audience(wanted, files, settings, audiences)
     triggers = _checked_triggers(wanted, settings)
-    looked = _first_look(files, settings, book)
-    membership = _membership(wanted, files, looked, 1_000 * book.now_ms())
+    looked = _first_look(files, settings, store)
+    membership = _membership(wanted, files, looked, 1_000 * store.now_ms())
     names = (each.strip() for each in wanted.columns.split(","))
     columns = replace(columns_of(settings), names=tuple(filter(None, names)))
     measured = [_measured(name, columns, membership) for name in files]
     return Spec(
-        name=_name(name, wanted.audience, files, book.names()),
+        name=_name(name, wanted.audience, files, store.names()),
         sources=tuple(files),
         digests=tuple(digest for digest, _ in measured),
         size=sum(size for _, size in measured),
@@ -152,7 +152,7 @@ def refuse_forgotten_rows(spec: Spec, settings: Settings, now_us: int) -> None:
         )
 
 
-def read_anew(job: Job, settings: Settings, book: JobStore) -> Spec:
+def read_anew(job: Job, settings: Settings, store: JobStore) -> Spec:
     """Return a job that reads its source from the beginning again; a scan gets a new time.
 
     First rows (`--canary`) that were delivered are not waited for again.
@@ -160,7 +160,7 @@ def read_anew(job: Job, settings: Settings, book: JobStore) -> Spec:
     spec = job.spec
     canary = 0 if job.phase == "canary" else spec.canary
     again = replace(spec, attempt=spec.attempt + 1, canary=canary)
-    looked = _first_look(spec.sources, settings, book)
+    looked = _first_look(spec.sources, settings, store)
     if looked is None or spec.membership is None:
         return again
     membership = replace(spec.membership, at=format_time(looked.at_us))
@@ -187,14 +187,14 @@ def _scanned(sources: Sequence[str]) -> str:
     return next((slug for name in sources if (slug := audience_of(name))), "")
 
 
-def _first_look(sources: Sequence[str], settings: Settings, book: JobStore) -> FirstLook | None:
+def _first_look(sources: Sequence[str], settings: Settings, store: JobStore) -> FirstLook | None:
     """Ask Lytics about the audience that a job scans; None if the job scans none."""
     audience = _scanned(sources)
     if not audience:
         return None
     if len(sources) > 1:
         raise UsageWrong(f"{PREFIX}{audience} is a job of its own: it has Lytics' own time.")
-    return look_at(settings, audience, 1_000 * book.now_ms())
+    return look_at(settings, audience, 1_000 * store.now_ms())
 
 
 def _files(sources: Sequence[str]) -> Iterator[str]:

@@ -20,8 +20,8 @@ import orjson
 from redis import Redis
 
 from segrelay.ops.backfill.job_request import RowOptions, spec_of
-from segrelay.ops.dead_letters.files import hidden
 from segrelay.ops.insider.live_check import AS_SENT, read_sent
+from segrelay.ops.kept import hidden
 from segrelay.ops.state.opened import opened
 from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.terminal.console import mention, print_result, progress, say, table

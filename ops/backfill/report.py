@@ -108,8 +108,8 @@ def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
 
 def read_all(client: Redis, settings: Settings) -> list[JobView]:
     """Return the states of all jobs, the newest first."""
-    book = JobStore(client)
-    found = [job for name in book.names() if (job := book.find(name))]
+    store = JobStore(client)
+    found = [job for name in store.names() if (job := store.find(name))]
     found.sort(key=lambda job: job.spec.started_at, reverse=True)
     return [read_view(client, settings, job) for job in found]
 
@@ -327,9 +327,9 @@ class JobReport:
 
 def read_report(client: Redis, settings: Settings, name: str) -> JobReport:
     """Read the report of a job: its state, its minutes, and its bad rows."""
-    book = JobStore(client)
-    view = read_view(client, settings, book.named(name))
-    return JobReport(view, list(_spans(client, settings, name)), list(book.bad_rows(name)))
+    store = JobStore(client)
+    view = read_view(client, settings, store.named(name))
+    return JobReport(view, list(_spans(client, settings, name)), list(store.bad_rows(name)))
 
 
 def _spans(client: Redis, settings: Settings, name: str) -> Iterator[Span]:

@@ -296,9 +296,9 @@ def look_at_redis(settings: Settings) -> RedisLook:
 def _conflicts(client: Redis, settings: Settings) -> Iterator[str]:
     """Yield the syncs that tell an id which Redis knows as that of another audience."""
     for name, sync in settings.sync.items():
-        book = AudienceStore(client, learns=False)
+        store = AudienceStore(client, learns=False)
         try:
-            named_audience(book, sync.audience, sync.audience_id, look_up=lambda one: one)
+            named_audience(store, sync.audience, sync.audience_id, look_up=lambda one: one)
         except UsageWrong as error:
             yield f"{settings.source.name}: sync.{name}.audience_id: {error.message}"
 

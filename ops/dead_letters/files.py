@@ -1,11 +1,7 @@
-"""Import of exported dead letters; a letter that is there already is not added twice.
-
-Masking of dead letters: names, times and audiences are printed, profile fields are not.
-"""
+"""Import of exported dead letters; a letter that is there already is not added twice."""
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +22,6 @@ from segrelay.ops.dead_letters.reading import (
 from segrelay.ops.dead_letters.replay import entry_of
 from segrelay.ops.state import opened
 from segrelay.ops.state.opened import insist
-from segrelay.ops.terminal.console import json_or_text
 from segrelay.producer.events.values import profile_key
 from segrelay.worker.contract.events import decode_header
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
@@ -181,71 +176,3 @@ def _foreign(dead_letter: StoredDeadLetter, settings: Settings, partitions: Numb
     if profile_digest(key) != header.digest or not belongs:
         return "it comes from a Redis with another identity or number of partitions"
     return ""
-
-
-MASK: Final = "•••"
-_SHOWN_ELEMENTS: Final = 20
-_SEGMENT_EVENTS: Final = "segment_events"
-_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.]*(Z|[+-]\d\d:?\d\d)?")
-_PUBLIC: Final = {
-    "slug": _NAME,
-    "id": _NAME,
-    "event": re.compile("enter|exit"),
-    "enter": _TIME,
-    "exit": _TIME,
-    "timestamp": _TIME,
-    "time": _TIME,
-    "type": _NAME,
-    "specversion": _NAME,
-    "source": re.compile(r"[A-Za-z0-9_.:/-]{1,128}"),
-}
-"""The fields of a segment event and its envelope that are no personal data as long as their
-values match these patterns."""
-
-
-def shown(dead_letter: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
-    """Return a letter as it is printed: with its body as JSON, and masked unless revealed."""
-    body = json_or_text(dead_letter["body"])
-    public = {key: value for key, value in dead_letter.items() if key not in {"header", "entry"}}
-    if reveal:
-        return public | {"body": body}
-    return public | {
-        "message": normalise_message(dead_letter["message"]),
-        "body": hidden(body) if body else body,
-        "answer": normalise_message(dead_letter["answer"]),
-        "profile": masked_profile(dead_letter["profile"]),
-    }
-
-
-def masked_profile(profile: Any) -> Any:
-    """Return a profile whose fields are masked; its segment event stays."""
-    if not isinstance(profile, dict):
-        return hidden(profile)
-    return {
-        key: public_only(value) if key == _SEGMENT_EVENTS else hidden(value)
-        for key, value in profile.items()
-    }
-
-
-def public_only(value: Any) -> Any:
-    """Mask a value, except names of audiences, directions and times."""
-    if isinstance(value, list):
-        return [public_only(one) for one in islice(value, _SHOWN_ELEMENTS)]
-    if not isinstance(value, dict):
-        return hidden(value)
-    return {key: one if _is_public(key, one) else hidden(one) for key, one in value.items()}
-
-
-def _is_public(key: str, value: Any) -> bool:
-    shape = _PUBLIC.get(key)
-    return shape is not None and isinstance(value, str) and shape.fullmatch(value) is not None
-
-
-def hidden(value: Any) -> Any:
-    """Mask a value; keys and nesting stay."""
-    if isinstance(value, dict):
-        return {key: hidden(element) for key, element in value.items()}
-    if isinstance(value, list):
-        return [hidden(element) for element in islice(value, _SHOWN_ELEMENTS)]
-    return MASK if value is not None else None

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
+from segrelay.ops.kept import EVERYTHING, Filter
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.connection import redis_errors
@@ -26,36 +27,6 @@ _READ_AT_ONCE: Final = 100
 _PROFILE: Final = b',"profile":'
 
 StoredDeadLetter = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A filter for letters; an empty one matches all.
-
-    Args:
-        ids: If any, nothing else counts.
-        digests: Hex, of the profiles; none = any.
-        until_ms: The latest time of death; 0 = no limit.
-    """
-
-    ids: frozenset[str] = frozenset()
-    causes: frozenset[str] = frozenset()
-    trigger: str = ""
-    audience: str = ""
-    reason: str = ""
-    digests: frozenset[str] = frozenset()
-    since_ms: int = 0
-    until_ms: int = 0
-
-    def holds(self, dead_letter: StoredDeadLetter) -> bool:
-        """Say whether a letter matches the filter; its time was compared before."""
-        return (
-            (not self.causes or dead_letter["cause"] in self.causes)
-            and self.trigger in ("", dead_letter["trigger"])
-            and self.audience in ("", dead_letter["audience"])
-            and self.reason in ("", dead_letter["reason"])
-            and (not self.digests or digest_of(dead_letter) in self.digests)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +68,7 @@ def is_exhausted(dead_letter: StoredDeadLetter) -> bool:
 
 
 def find_dead_letters(
-    client: Redis, places: Sequence[PartitionKeys], wanted: Filter = Filter()
+    client: Redis, places: Sequence[PartitionKeys], wanted: Filter = EVERYTHING
 ) -> Iterator[StoredDeadLetter]:
     """Yield letters, the newest death first; letters that are added meanwhile may be missing."""
     if wanted.ids:
@@ -105,8 +76,19 @@ def find_dead_letters(
         return
     streams = [_of_partition(client, place, wanted) for place in places]
     for _, dead_letter in heapq.merge(*streams, key=lambda found: -found[0]):
-        if wanted.holds(dead_letter):
+        if matches(dead_letter, wanted):
             yield dead_letter
+
+
+def matches(dead_letter: StoredDeadLetter, wanted: Filter) -> bool:
+    """Say whether a filter matches a letter; its time was compared before."""
+    return (
+        (not wanted.causes or dead_letter["cause"] in wanted.causes)
+        and wanted.trigger in ("", dead_letter["trigger"])
+        and wanted.audience in ("", dead_letter["audience"])
+        and wanted.reason in ("", dead_letter["reason"])
+        and (not wanted.digests or digest_of(dead_letter) in wanted.digests)
+    )
 
 
 def _named(
@@ -207,7 +189,7 @@ def _refresh(
     client: Redis, places: Sequence[PartitionKeys], samples: dict[str, dict[str, Any]]
 ) -> None:
     """Replace sample letters that have been removed by others with the same cause."""
-    named = Filter(frozenset(str(sample["letter"]) for sample in samples.values()))
+    named = Filter(ids=frozenset(str(sample["letter"]) for sample in samples.values()))
     there = (
         {dead_letter["id"] for dead_letter in find_dead_letters(client, places, named)}
         if samples

@@ -1,4 +1,4 @@
-"""Replaying letters into the backfill lane, and discarding them; atomic for each letter.
+"""Dead letters as a store of kept things: shown, replayed into the backfill lane, and discarded.
 
 A replay keeps the event's own time, so that the ledger refuses it if something newer was
 delivered meanwhile. A crash in between neither loses nor doubles a letter: one script takes it
@@ -10,46 +10,137 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import orjson
 from redis import Redis
 
-from segrelay.ops.dead_letters.reading import (
-    Filter,
-    StoredDeadLetter,
-    find_dead_letters,
-    is_exhausted,
-)
+from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters, is_exhausted
+from segrelay.ops.kept import Fate, Filter, Work, hidden, masked_profile
 from segrelay.ops.state import opened
+from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.terminal.console import json_or_text
+from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
 from segrelay.producer.publishing.audiences import AudienceStore
-from segrelay.producer.wakeups import Waker
+from segrelay.producer.wakeups import CeleryWaker, Waker
+from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.contract.events import Header, decode_header, encode_header, pack_profile
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
+from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, Death, Refusal, job_of_lane
+from segrelay.worker.core.messages import normalise_message, place_in
 from segrelay.worker.destinations.api import NotSendable
 from segrelay.worker.errors import FormatUnknown, PartitionsChange, PayloadRefused
 
 STEP: Final = 200
 """Letters of one step: few, because a letter may hold a profile of a megabyte."""
 
+FATES: Final = ("sent", "skipped", "dead")
 _STEP_BYTES: Final = 4_000_000
+_READ_AT_ONCE: Final = 100
+"""Letters read in one call: few, because a letter may hold a profile of a megabyte."""
+_UNREADABLE: Final = NotSendable(
+    Death.UNREADABLE, "The entry can't be read by this version of segrelay."
+)
 
 
-@dataclass(slots=True)
-class ReplayPlan:
-    """The letters that a replay would take and leave out."""
+@dataclass(frozen=True, slots=True)
+class DeadLetters:
+    """The dead letters in Redis, as a store of kept things."""
 
-    ids: list[str] = field(default_factory=list)
-    left_out: Counter[str] = field(default_factory=Counter)
+    client: Redis
+    settings: Settings
+    command: ClassVar[str] = "dlq"
+    nouns: ClassVar[tuple[str, str]] = ("letter", "letters")
+
+    def find(self, wanted: Filter) -> Iterator[StoredDeadLetter]:
+        """Yield the letters that match, the newest death first."""
+        return find_dead_letters(self.client, self._places(wanted), wanted)
+
+    def document(self, one: StoredDeadLetter, *, reveal: bool) -> dict[str, Any]:
+        """Return a letter as it is printed, with the place that failed and its times."""
+        place = failed_at(self.settings, one["trigger"], one["message"])
+        return (
+            {"place": place}
+            | shown(one, reveal=reveal)
+            | {
+                "time": shown_us(one["time_us"]),
+                "first_at": shown_ms(one["first_at_ms"]),
+                "last_at": shown_ms(one["last_at_ms"]),
+                "exhausted": is_exhausted(one),
+            }
+        )
+
+    def replay(self, wanted: Filter) -> Work:
+        """Return the replay of the letters that match, the oldest death first.
+
+        Letters of events before what the ledger remembers are left out, and so are exhausted ones,
+        unless the letters were named by their ids.
+        """
+        at_ms = now_ms(self.client)
+        oldest_us = 0
+        if not wanted.older_than_ledger:
+            oldest_us = self.settings.delivery.remembers_since_us(1_000 * at_ms)
+        scopes = read_scopes(self.client, self.settings)
+        ids: list[str] = []
+        left_out: Counter[str] = Counter()
+        for one in self.find(wanted):
+            reason = obstacle(one, self.settings, oldest_us, scopes, named=bool(wanted.ids))
+            if reason:
+                left_out[reason] += 1
+            else:
+                ids.append(one["id"])
+        ids.reverse()
+        audiences = AudienceStore(self.client, told=self.settings.told_ids, learns=False)
+        waker = CeleryWaker(self.settings)
+        places = self._places(wanted)
+        return Work(
+            len(ids),
+            lambda: replay(self.client, places, ids, waker, audiences),
+            left_out,
+            FATES,
+            lambda: preview_dead_letters(
+                self.client, self.settings, places, ids, audiences, now_ms=at_ms
+            ),
+        )
+
+    def discard(self, wanted: Filter) -> Work:
+        """Return the work of discarding the letters that match now."""
+        ids = [one["id"] for one in self.find(wanted)]
+        places = self._places(wanted)
+        return Work(len(ids), lambda: discard(self.client, places, ids))
+
+    def _places(self, wanted: Filter) -> list[PartitionKeys]:
+        places = all_partitions(self.client, self.settings)
+        return [p for p in places if not wanted.partitions or p.partition in wanted.partitions]
+
+
+def failed_at(settings: Settings, trigger: str, message: str) -> str:
+    """Return the line of the template that failed, or the template if the line is not known."""
+    known = settings.triggers.get(trigger)
+    return place_in(message) or (known.template if known else "")
+
+
+def shown(dead_letter: StoredDeadLetter, *, reveal: bool) -> dict[str, Any]:
+    """Return the fields of a letter with its body as JSON, and masked unless revealed."""
+    body = json_or_text(dead_letter["body"])
+    public = {key: value for key, value in dead_letter.items() if key not in {"header", "entry"}}
+    if reveal:
+        return public | {"body": body}
+    return public | {
+        "message": normalise_message(dead_letter["message"]),
+        "body": hidden(body) if body else body,
+        "answer": normalise_message(dead_letter["answer"]),
+        "profile": masked_profile(dead_letter["profile"]),
+    }
 
 
 def obstacle(
@@ -73,30 +164,6 @@ def obstacle(
         return "exhausted"
     time_us = header.time_us if header else 1_000 * dead_letter["first_at_ms"]
     return Refusal.OLDER_THAN_LEDGER.value if time_us < oldest_us else ""
-
-
-def plan_replay(
-    dead_letters: Iterable[StoredDeadLetter],
-    settings: Settings,
-    oldest_us: int,
-    scopes: Mapping[str, Scope],
-    *,
-    named: bool = False,
-) -> ReplayPlan:
-    """Choose the letters that are replayed, the oldest death first.
-
-    Those of events before `oldest_us`, the beginning of what the ledger remembers, are left out,
-    and so are exhausted ones, unless the letters were named by their ids.
-    """
-    plan = ReplayPlan()
-    for dead_letter in dead_letters:
-        reason = obstacle(dead_letter, settings, oldest_us, scopes, named=named)
-        if reason:
-            plan.left_out[reason] += 1
-        else:
-            plan.ids.append(dead_letter["id"])
-    plan.ids.reverse()
-    return plan
 
 
 def replay(
@@ -139,7 +206,7 @@ def _steps(
     remaining = iter(ids)
     while part := list(islice(remaining, STEP)):
         groups: defaultdict[tuple[str, int], list[StoredDeadLetter]] = defaultdict(list)
-        for dead_letter in find_dead_letters(client, places, Filter(frozenset(part))):
+        for dead_letter in find_dead_letters(client, places, Filter(ids=frozenset(part))):
             known = identified(dead_letter, audiences) if audiences else dead_letter
             groups[dead_letter["destination"], dead_letter["partition"]].append(known)
         for place, dead_letters in groups.items():
@@ -242,13 +309,6 @@ def dead_letter_header(dead_letter: StoredDeadLetter) -> Header | None:
     return header if header.digest and header.time_us else None
 
 
-_READ_AT_ONCE: Final = 100
-"""Letters read in one call: few, because a letter may hold a profile of a megabyte."""
-_UNREADABLE: Final = NotSendable(
-    Death.UNREADABLE, "The entry can't be read by this version of segrelay."
-)
-
-
 def candidate_of(dead_letter: StoredDeadLetter) -> Candidate | None:
     """Return the event of a letter; None if this version can't read its entry."""
     if "entry" in dead_letter or not dead_letter["header"]:
@@ -267,16 +327,17 @@ def preview_dead_letters(
     audiences: AudienceStore,
     *,
     now_ms: int,
-) -> Iterator[Previewed]:
+) -> Iterator[Fate]:
     """Rehearse letters that could be replayed."""
     for first in range(0, len(ids), _READ_AT_ONCE):
-        part = Filter(frozenset(ids[first : first + _READ_AT_ONCE]))
+        part = Filter(ids=frozenset(ids[first : first + _READ_AT_ONCE]))
         dead_letters = {
             one["id"]: candidate_of(identified(one, audiences))
             for one in find_dead_letters(client, places, part)
         }
         readable = [candidate for candidate in dead_letters.values() if candidate]
-        yield from preview(readable, settings, now_us=1000 * now_ms)
+        rehearsed = list(preview(readable, settings, now_us=1000 * now_ms))
         for dead_letter_id, candidate in dead_letters.items():
             if candidate is None:
-                yield Previewed(dead_letter_id, None, _UNREADABLE)
+                rehearsed.append(Previewed(dead_letter_id, None, _UNREADABLE))
+        yield from (Fate(one.name, one.fate, one.reason, one.safe_message) for one in rehearsed)

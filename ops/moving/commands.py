@@ -1,8 +1,8 @@
-"""`segrelay destination`, `trigger`, `discard` and `redis partitions`, which move what waits."""
+"""`segrelay destination` and `redis partitions`, which move what Redis holds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Annotated
@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 from redis import Redis
 
-from segrelay.ops.moving.orphans import Mover
 from segrelay.ops.moving.renaming import Renaming
 from segrelay.ops.moving.renumbering import Renumbering
 from segrelay.ops.state.acts import RENUMBERING_ACT, Doing, Reason, act_of, perform
@@ -18,34 +17,21 @@ from segrelay.ops.state.opened import opened
 from segrelay.ops.state.partitions import (
     Carried,
     PartitionSnapshot,
-    Stream,
     all_partitions,
     known_destinations,
     partitions_document,
     read_carried,
     snapshots,
 )
-from segrelay.ops.state.waiting import (
-    Choice,
-    count_chosen,
-    find_streams,
-    refuse_other_configurations,
-    take_back,
-)
+from segrelay.ops.state.waiting import refuse_other_configurations
 from segrelay.ops.terminal.console import (
     confirmed,
     mention,
-    print_json,
     print_result,
-    progress,
-    say,
 )
-from segrelay.ops.terminal.options import All, Json, Yes, configured
-from segrelay.producer.wakeups import CeleryWaker
+from segrelay.ops.terminal.options import Json, Yes, configured
 from segrelay.worker.adapters.redis.shared_keys import (
     former_names,
-    read_renamed,
-    read_scopes,
     rename_hint,
 )
 from segrelay.worker.contract.partitions import Numbering
@@ -110,112 +96,6 @@ def _refuse(settings: Settings, old: str, new: str, known: list[str]) -> None:
 
 def _tell(carried: Carried) -> None:
     mention(f"carried over: {carried}")
-
-
-trigger_app = typer.Typer()
-
-
-@trigger_app.callback()
-def trigger_root() -> None:
-    """Deal with deliveries whose trigger is gone, or has changed its direction or audiences."""
-
-
-@trigger_app.command()
-def move(
-    old: Annotated[str, typer.Argument(help="The trigger for which they wait.")],
-    new: Annotated[str, typer.Argument(help="A trigger that the configuration has.")],
-    *,
-    yes: Yes = False,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
-    """Move orphaned deliveries to another trigger that wants them.
-
-    Orphaned is what waits for a trigger that the configuration no longer has, and what waits for
-    one that has another direction or other audiences now. What the old trigger still wants stays,
-    and so does what the new one does not want. The count of accepted deliveries moves along. Dead
-    letters stay what they are. While a worker runs that was started with another configuration,
-    nothing is moved: it may be sending just that.
-    """
-    with opened() as (settings, client):
-        target = configured("trigger", new, settings.triggers)
-        scopes = read_scopes(client, settings)
-        mover = Mover(client, settings, target, scopes, CeleryWaker(settings))
-        streams = find_streams(client, all_partitions(client, settings), Choice(trigger=old))
-        _refuse_renamed(streams, read_renamed(client))
-        count = sum(1 for stream in streams for _ in mover.orphans(stream))
-        _refuse_wanted(settings, old, count)
-        moved = left = 0
-
-        def carry(doing: Doing) -> tuple[int, int]:
-            left = 0
-            with progress("moved", count) as shown:
-                for step in mover.move(streams):
-                    doing.count += step.moved
-                    left += step.left
-                    shown.advance(step.moved)
-            return doing.count, left
-
-        if count:
-            refuse_other_configurations(client, settings)
-            confirmed(f"Move {count:,} orphaned deliveries from {old} to {new}?", yes=yes)
-            act = act_of("trigger move", old, reason=reason, arguments={"to": new})
-            moved, left = perform(client, act, carry)
-    if as_json:
-        print_json({"moved": moved, "left": left})
-        return
-    say(f"{moved:,} deliveries moved")
-    if left:
-        mention(f"{left:,} stay: {new} is for another direction, or for other audiences.")
-
-
-def _refuse_renamed(streams: Sequence[Stream], renamed: Mapping[str, str]) -> None:
-    for name in {stream.place.destination for stream in streams} & renamed.keys():
-        raise UsageWrong(
-            f"These deliveries came under the former name of a destination; `segrelay destination"
-            f" rename {name} {renamed[name]}` carries them over."
-        )
-
-
-def _refuse_wanted(settings: Settings, old: str, orphans: int) -> None:
-    if old in settings.triggers and not orphans:
-        raise UsageWrong(
-            f"{old} is configured, so workers deliver what waits for it; only what no trigger of"
-            " that name wants can be moved."
-        )
-
-
-def discard(
-    *,
-    job: Annotated[str, typer.Option(help="Only what this job has published.")] = "",
-    trigger: Annotated[str, typer.Option(help="Only what waits for this trigger.")] = "",
-    audience: Annotated[str, typer.Option(help="Only what is about this audience.")] = "",
-    everything: All = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
-    """Take back deliveries that are waiting; they are counted as discarded.
-
-    Several options narrow each other. A worker may still send what it has read already. `segrelay
-    dlq discard` is for dead letters, `segrelay quarantine discard` for what could not be placed.
-    """
-    if not (job or trigger or audience or everything):
-        raise UsageWrong("Name --job, --trigger or --audience, or say --all.")
-    choice = Choice(job, trigger, audience)
-    with opened() as (settings, client):
-        streams = find_streams(client, all_partitions(client, settings), choice)
-        count = count_chosen(client, streams, choice)
-        done = 0
-        if count:
-            confirmed(f"Discard {count:,} waiting deliveries for good?", yes=yes)
-            act = act_of("discard", reason=reason, arguments=asdict(choice))
-            done = perform(
-                client,
-                act,
-                lambda doing: doing.counted("discarded", take_back(client, streams, choice), count),
-            )
-    print_result({"discarded": done}, f"{done:,} deliveries discarded", as_json=as_json)
 
 
 def partitions(

@@ -24,8 +24,9 @@ import orjson
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
-from segrelay.ops.dead_letters.reading import Filter, find_dead_letters, parse_dead_letter
+from segrelay.ops.dead_letters.reading import find_dead_letters, matches, parse_dead_letter
 from segrelay.ops.dead_letters.replay import discard
+from segrelay.ops.kept import Filter
 from segrelay.ops.moving.leases import RENAMED, HeldLease, held
 from segrelay.ops.state import opened
 from segrelay.ops.state.acts import EXPORTED_FILE
@@ -309,7 +310,7 @@ class Erasing:
             with redis_errors():
                 texts: Any = self.client.hgetall(place.lettersleaving)
                 ids = [
-                    name for name, text in texts.items() if wanted.holds(parse_dead_letter(text))
+                    name for name, text in texts.items() if matches(parse_dead_letter(text), wanted)
                 ]
                 if ids:
                     self.counts["letters"] += int(self.client.hdel(place.lettersleaving, *ids))

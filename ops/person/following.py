@@ -149,7 +149,7 @@ class FollowingSteps:
         self._monotonic = monotonic
         self._numbering = settled_numbering(client, settings)
         self.changes = IdentityChanges(client, destination, self._numbering)
-        self.book = StepStore(
+        self.store = StepStore(
             client,
             keys.changes(destination),
             f"the renaming of people of '{destination}'",
@@ -165,7 +165,7 @@ class FollowingSteps:
         Raises:
             RedisUnavailable: The next step goes on.
         """
-        taken = self.book.take()
+        taken = self.store.take()
         if taken is None:
             return Step("another step of it is under way", taken=False)
         self._state = Following.loads(taken[0])
@@ -174,8 +174,8 @@ class FollowingSteps:
         try:
             step = self._do()
             wait_ms = round(1_000 * step.wait_seconds)
-            next_ms = self.book.now_ms() + wait_ms if wait_ms else 0
-            self.book.save(self._state.dumps(), next_ms=next_ms, ends=True)
+            next_ms = self.store.now_ms() + wait_ms if wait_ms else 0
+            self.store.save(self._state.dumps(), next_ms=next_ms, ends=True)
         except LeaseLost as error:
             return Step(error.message, taken=False)
         return step
@@ -279,7 +279,7 @@ class FollowingSteps:
     def _tell(self) -> None:
         """Renew the lock of the step; called before each person."""
         if self._monotonic() - self._saved_at >= _RENEWED_SECONDS:
-            self.book.save(self._state.dumps(), next_ms=0)
+            self.store.save(self._state.dumps(), next_ms=0)
             self._saved_at = self._monotonic()
 
     def _sleep(self, seconds: float) -> None:

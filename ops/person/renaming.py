@@ -36,7 +36,6 @@ from redis import Redis
 from segrelay.ops.dead_letters.files import import_arguments
 from segrelay.ops.dead_letters.reading import (
     NUMBERS_CHANGED,
-    Filter,
     StoredDeadLetter,
     find_dead_letters,
     parse_dead_letter,
@@ -44,6 +43,7 @@ from segrelay.ops.dead_letters.reading import (
 from segrelay.ops.dead_letters.reading import digest_of as digest_of_dead_letter
 from segrelay.ops.dead_letters.replay import dead_letter_header
 from segrelay.ops.insider.reader import InsiderIdentities
+from segrelay.ops.kept import Filter
 from segrelay.ops.moving.carrying import in_parts
 from segrelay.ops.moving.leases import HeldLease, await_holders, held
 from segrelay.ops.state import opened

@@ -13,8 +13,9 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from segrelay.ops.dead_letters.reading import Filter, find_dead_letters, place_of
+from segrelay.ops.dead_letters.reading import find_dead_letters, place_of
 from segrelay.ops.dead_letters.replay import candidate_of as candidate_of_dead_letter
+from segrelay.ops.kept import Filter
 from segrelay.ops.state.opened import opened
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import person_named
@@ -161,7 +162,7 @@ def from_payload(
 def of_dead_letter(client: Redis, settings: Settings, dead_letter_id: str) -> Candidate:
     """Return the event of a dead letter."""
     places = all_partitions(client, settings)
-    dead_letters = list(find_dead_letters(client, places, Filter(frozenset({dead_letter_id}))))
+    dead_letters = list(find_dead_letters(client, places, Filter.of_id(dead_letter_id)))
     if not dead_letters:
         raise UsageWrong(
             f"There is no dead letter {dead_letter_id}; `segrelay dlq list` shows all."

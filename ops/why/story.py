@@ -14,7 +14,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 from redis import Redis
 
-from segrelay.ops.dead_letters.reading import Filter, StoredDeadLetter, find_dead_letters
+from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters
+from segrelay.ops.kept import Filter
 from segrelay.ops.state.identity_changes import PastRenaming, read_renamings
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import (

@@ -4,8 +4,9 @@
 -- KEYS[1] job   KEYS[2] its bad rows
 -- ARGV[1] the reader's epoch   ARGV[2] shard   ARGV[3] JSON   ARGV[4] how many bad rows are kept   ARGV[5..] bad rows
 -- Returns 1 if it did.
+--@include _lock
 
-if string.match(redis.call('HGET', KEYS[1], 'claim') or '', '^(%w+) ') ~= ARGV[1] then return 0 end
+if not lock_holds(KEYS[1], ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'shard|' .. ARGV[2], ARGV[3])
 for i = 5, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
 if #ARGV > 4 then redis.call('LTRIM', KEYS[2], 0, ARGV[4] - 1) end

@@ -31,13 +31,14 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.connection import now_ms, redis_errors
+from segrelay.worker.contract.redis.lock import Lock, with_lock
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value, run_each, run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import JobHeld, PartitionsChange, UsageWrong
 
 JobPhase = Literal["reading", "canary", "paused", "read", "failed", "aborted"]
 """The phase of a job. `canary`: the first rows are published, and the job waits until a person
-resumes it. `failed`: the source can't be read to its end. See `book` for the ways from one to
+resumes it. `failed`: the source can't be read to its end. `MAY_COME_FROM` has the ways from one to
 another."""
 
 BAD_ROW_BYTES: Final = 65_536
@@ -213,12 +214,10 @@ _PHASE: Final = "phase"
 
 
 def _script(name: str) -> str:
-    return (Path(__file__).parent / f"job_{name}.lua").read_text("utf-8")
+    return with_lock(Path(__file__).parent / f"job_{name}.lua")
 
 
 _CREATE: Final = _script("create")
-_TAKE: Final = _script("take")
-_RENEW: Final = _script("renew")
 _MOVE: Final = _script("move")
 _NOTE: Final = _script("note")
 _CLOSE: Final = _script("close")
@@ -375,8 +374,9 @@ class JobStore:
 
     def take(self, name: str) -> ReaderClaim:
         """Claim a job, to read it; nothing changes if it may not be read."""
-        phase, epoch, left_ms = self._run(_TAKE, (keys.job(name),), (CLAIM_MS,))
-        return ReaderClaim(cast("JobPhase", (phase or b"aborted").decode()), epoch, left_ms / 1_000)
+        taken = self._claim(name).take(only="reading")
+        phase = cast("JobPhase", (taken.field or b"aborted").decode())
+        return ReaderClaim(phase, taken.epoch, taken.left_seconds)
 
     def renew(self, name: str, epoch: int) -> JobPhase:
         """Renew the claim; return the present phase of the job.
@@ -384,14 +384,17 @@ class JobStore:
         Raises:
             JobHeld: Another process reads it.
         """
-        phase = self._run(_RENEW, (keys.job(name),), (epoch, CLAIM_MS))
-        if not phase:
+        phase = self._claim(name).save(epoch)
+        if phase is None:
             raise JobHeld(f"Job '{name}' was taken over by another reader.")
         return cast("JobPhase", phase.decode())
 
     def release(self, name: str, epoch: int) -> None:
         """Give the claim on a job back."""
-        self._run(_RENEW, (keys.job(name),), (epoch, 0))
+        self._claim(name).save(epoch, ends=True)
+
+    def _claim(self, name: str) -> Lock:
+        return Lock(self._client, keys.job(name), CLAIM_MS, _PHASE)
 
     def intent(
         self, spec: Spec, epoch: int, shard: int, tally: JobTally, bad_rows: Sequence[BadRow]
@@ -428,11 +431,10 @@ def noting(
 
 def _job(record: Mapping[bytes, bytes], now_ms: int) -> Job:
     spec = Spec.loads(record[_SPEC.encode()])
-    ends_ms = int((record.get(b"claim") or b"- 0").split()[1])
     return Job(
         spec,
         cast("JobPhase", record.get(_PHASE.encode(), b"reading").decode()),
-        now_ms < ends_ms,
+        now_ms < int(record.get(b"until", 0)),
         tuple(_tally(record.get(f"shard|{number}".encode())) for number in range(spec.shards)),
         record.get(b"problem", b"").decode(),
     )

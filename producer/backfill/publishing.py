@@ -99,8 +99,8 @@ def publish_shard(  # noqa: PLR0917 - what a process is started with
     redis = settings.redis
     with closing(connect(resolve_url(redis), replicas=redis.replicas)) as client:
         publisher = Publisher(client, settings, waker=SilentWaker())
-        book = JobStore(client)
-        publishing = Publishing(connection, publisher, book, spec, epoch, shard, tally)
+        store = JobStore(client)
+        publishing = Publishing(connection, publisher, store, spec, epoch, shard, tally)
         publishing.run()
 
 
@@ -124,7 +124,7 @@ class Publishing:
 
     connection: Connection
     publisher: Publisher
-    book: JobStore
+    store: JobStore
     spec: Spec
     epoch: int
     shard: int
@@ -212,7 +212,7 @@ class Publishing:
     def _intent(self) -> None:
         """Record how far the shard has come, with its last bad rows, unless that is done."""
         if not self._is_noted:
-            self.book.intent(self.spec, self.epoch, self.shard, self.tally, self._bad_rows)
+            self.store.intent(self.spec, self.epoch, self.shard, self.tally, self._bad_rows)
             self._is_noted, self._bad_rows = True, ()
 
     def _write(self, number: int, draft: Draft) -> Published:

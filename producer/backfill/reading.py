@@ -3,7 +3,7 @@
 A block goes to the shard of its number; what a shard has published before is passed over. The job
 is claimed all the while, so that nobody else reads it, and looked at once a second, so that this
 process ends soon after a person has paused or aborted it. That nothing of it is accepted from then
-on does not depend on this look: see `book`.
+on does not depend on this look: see `jobs`.
 
 The blocks of all sources of a job, numbered.
 
@@ -176,7 +176,7 @@ ReadingWatcher = Callable[[Reading], None]
 
 
 def read_job(
-    book: JobStore,
+    store: JobStore,
     job: Job,
     settings: Settings,
     watch: ReadingWatcher,
@@ -186,7 +186,7 @@ def read_job(
     """Read a job's source to its end or that of its first rows, or until it is paused or aborted.
 
     Args:
-        book: Where jobs are kept.
+        store: Where jobs are kept.
         job: What an earlier run has published is passed over.
         settings: The configuration; the processes read its file themselves.
         watch: Told of the progress.
@@ -204,14 +204,14 @@ def read_job(
         RedisUnavailable: Redis was away for too long; what was published is safe.
     """
     name = job.spec.name
-    with _claimed(book, job, watch) as (phase, epoch):
+    with _claimed(store, job, watch) as (phase, epoch):
         if not epoch:
             return phase
         try:
-            job = insisting(lambda: book.named(name), _waiting(watch, job.tally))
-            return _read(book, job, epoch, settings, watch, is_told_to_stop)
+            job = insisting(lambda: store.named(name), _waiting(watch, job.tally))
+            return _read(store, job, epoch, settings, watch, is_told_to_stop)
         except JobHeld:
-            stopped = book.phase(name)
+            stopped = store.phase(name)
             if stopped not in _STOPPED:
                 raise
             return stopped
@@ -219,12 +219,12 @@ def read_job(
             raise
         except SegrelayError as error:
             with suppress(SegrelayError):
-                book.conclude(name, epoch, "failed", error.message)
+                store.conclude(name, epoch, "failed", error.message)
             raise
 
 
 def _read(  # noqa: PLR0917 - the arguments of `read_job`, and the epoch
-    book: JobStore,
+    store: JobStore,
     job: Job,
     epoch: int,
     settings: Settings,
@@ -232,7 +232,8 @@ def _read(  # noqa: PLR0917 - the arguments of `read_job`, and the epoch
     is_told_to_stop: Callable[[], bool],
 ) -> JobPhase:
     insisting(
-        lambda: book.close(job.spec.name, epoch, book.places(settings)), _waiting(watch, job.tally)
+        lambda: store.close(job.spec.name, epoch, store.places(settings)),
+        _waiting(watch, job.tally),
     )
     with ExitStack() as ending:
         shards = [
@@ -242,7 +243,7 @@ def _read(  # noqa: PLR0917 - the arguments of `read_job`, and the epoch
         pieces = pieces_of(job.spec, settings)
         wakeup = BackgroundWaker(settings)
         return _JobReader(
-            book, job.spec, pieces, epoch, shards, wakeup, watch, is_told_to_stop
+            store, job.spec, pieces, epoch, shards, wakeup, watch, is_told_to_stop
         ).run()
 
 
@@ -259,7 +260,7 @@ class _Shard:
 
 @dataclass(slots=True)
 class _JobReader:
-    book: JobStore
+    store: JobStore
     spec: Spec
     pieces: Iterator[Piece]
     epoch: int
@@ -302,7 +303,7 @@ class _JobReader:
                 "are delivered once."
             ) from damage
         return insisting(
-            lambda: self.book.conclude(self.spec.name, self.epoch, ends),
+            lambda: self.store.conclude(self.spec.name, self.epoch, ends),
             _waiting(self.watch, self._tally()),
         )
 
@@ -338,7 +339,7 @@ class _JobReader:
             return
         self._looked_at = time.monotonic()
         with suppress(RedisUnavailable):
-            self._phase = self.book.renew(self.spec.name, self.epoch)
+            self._phase = self.store.renew(self.spec.name, self.epoch)
 
     def _hear(self) -> None:
         """Wait at most a moment for messages from the shards, and act on them."""
@@ -382,20 +383,20 @@ def _waiting(watch: ReadingWatcher, tally: JobTally) -> Callable[[str], None]:
 
 
 @contextmanager
-def _claimed(book: JobStore, job: Job, watch: ReadingWatcher) -> Iterator[tuple[JobPhase, int]]:
+def _claimed(store: JobStore, job: Job, watch: ReadingWatcher) -> Iterator[tuple[JobPhase, int]]:
     """Claim the job, and yield its phase and the reader's epoch: 0 = the job is not to be read.
 
     The claim of a reader that was killed is waited for.
     """
     name = job.spec.name
     wait = _waiting(watch, job.tally)
-    turn = insisting(lambda: book.take(name), wait)
+    turn = insisting(lambda: store.take(name), wait)
     while turn.left_seconds:
         watch(Reading(job.tally, waiting_for="another reader had it a moment ago"))
         asked_at = time.monotonic()
         time.sleep(min(turn.left_seconds, _RENEWED_SECONDS))
         before = turn.left_seconds - (time.monotonic() - asked_at)
-        turn = insisting(lambda: book.take(name), wait)
+        turn = insisting(lambda: store.take(name), wait)
         if turn.left_seconds > before + _LOOK_SECONDS / 2:
             raise JobHeld(f"Job '{name}' is being read by another process.")
     try:
@@ -403,7 +404,7 @@ def _claimed(book: JobStore, job: Job, watch: ReadingWatcher) -> Iterator[tuple[
     finally:
         if turn.epoch:
             with suppress(SegrelayError):
-                book.release(name, turn.epoch)
+                store.release(name, turn.epoch)
 
 
 @contextmanager

@@ -197,7 +197,7 @@ class NamedAudience(NamedTuple):
 
 
 def named_audience(
-    book: AudienceStore,
+    store: AudienceStore,
     name: str,
     told_id: str = "",
     *,
@@ -206,7 +206,7 @@ def named_audience(
     """Return the audience that is named by its slug, a former slug, or its id.
 
     Args:
-        book: Learns what was told and looked up.
+        store: The audiences that are known; it learns what is told and looked up.
         name: As a person wrote it.
         told_id: The id that was told beside the name; "" = none.
         look_up: Finds the slug of an id that no payload has told; "" = it can't.
@@ -214,7 +214,7 @@ def named_audience(
     Raises:
         UsageWrong: The slug of the id is not known, or the id is known for another audience.
     """
-    slug = book.slug_of(name)
+    slug = store.slug_of(name)
     is_id = bool(slug or AUDIENCE_ID_PATTERN.fullmatch(name))
     audience_id = told_id or (name if is_id else "")
     if is_id and audience_id != name:
@@ -227,7 +227,7 @@ def named_audience(
         )
     try:
         if audience_id:
-            book.resolve(audience_id, slug)
+            store.resolve(audience_id, slug)
     except PayloadRefused as refusal:
         raise UsageWrong(refusal.message) from refusal
-    return NamedAudience(book.now_called(slug), audience_id)
+    return NamedAudience(store.now_called(slug), audience_id)

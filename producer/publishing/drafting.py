@@ -182,11 +182,11 @@ _Wanted = tuple[Event, Sequence[Recipient]]
 class Drafter:
     """Makes drafts for one configuration."""
 
-    def __init__(self, settings: Settings, book: AudienceStore, fill: RoomMeter) -> None:
+    def __init__(self, settings: Settings, store: AudienceStore, fill: RoomMeter) -> None:
         self._settings = settings
-        self._store = book
-        self._book_version = book.version
-        self._recipients = Recipients(settings.triggers.values(), book.slug_of)
+        self._store = store
+        self._store_version = store.version
+        self._recipients = Recipients(settings.triggers.values(), store.slug_of)
         self._fill = fill
         self._syncs: dict[str, Mapping[str, Sequence[str]]] = {}
 
@@ -464,10 +464,10 @@ class Drafter:
         return recipients
 
     def _recipients_of(self, event: Event) -> tuple[Recipient, ...]:
-        if self._store.version != self._book_version:
+        if self._store.version != self._store_version:
             self._recipients.forget()
             self._syncs.clear()
-            self._book_version = self._store.version
+            self._store_version = self._store.version
         return self._recipients.of(event)
 
     def _deliver(self, matched: Iterable[_Wanted], draft: Draft) -> None:

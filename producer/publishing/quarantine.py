@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -80,32 +80,6 @@ class QuarantineRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """A filter for records; an empty one matches all.
-
-    Args:
-        since_ms: They came last at this time or later.
-        until_ms: They came last before this time; 0 = no end.
-    """
-
-    ids: frozenset[str] = frozenset()
-    audience: str = ""
-    reason: str = ""
-    since_ms: int = 0
-    until_ms: int = 0
-
-    def holds(self, record: QuarantineRecord) -> bool:
-        """Return whether the filter matches a record."""
-        return (
-            (not self.ids or record.id in self.ids)
-            and (not self.audience or record.audience == self.audience)
-            and (not self.reason or record.reason == self.reason)
-            and record.last_seen_ms >= self.since_ms
-            and (not self.until_ms or record.last_seen_ms < self.until_ms)
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class QuarantineTotals:
     """The size of the quarantine, and the number of records dropped for lack of room."""
 
@@ -142,10 +116,9 @@ class Quarantine:
             records, (used, dropped) = pipe.execute()
         return QuarantineTotals(records, int(used or 0), int(dropped or 0))
 
-    def records(self, selection: Selection = Selection()) -> Iterator[QuarantineRecord]:
-        """Yield the selected records, in no order; what comes meanwhile may be missing."""
-        found = self._named(selection.ids) if selection.ids else self._all()
-        yield from (record for record in found if selection.holds(record))
+    def records(self, ids: Collection[str] = ()) -> Iterator[QuarantineRecord]:
+        """Yield all records, or the named ones, in no order; some that come now may be missing."""
+        return self._named(ids) if ids else self._all()
 
     def text(self, record_id: str) -> bytes | None:
         """Return the text of a record, or None if the record does not exist."""

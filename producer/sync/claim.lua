@@ -2,7 +2,7 @@
 -- Lets a step of a sync change the members of one partition, if no later step has claimed it.
 --
 -- KEYS[1] the tokens of syncs   KEYS[2] the members that the sync knows   KEYS[3] lease
--- ARGV[1] the sync   ARGV[2] the step's epoch, see `step_take.lua`   ARGV[3] 1 = the members are forgotten
+-- ARGV[1] the sync   ARGV[2] the step's epoch, see `_lock.lua`   ARGV[3] 1 = the members are forgotten
 --
 -- Returns 1, or 0 if a later step has claimed it; -1 if the number of partitions has changed.
 

@@ -99,7 +99,7 @@ class Scanning:
         on_change: Changes of members are events.
     """
 
-    book: SyncStore
+    store: SyncStore
     publisher: Publisher
     source: SyncSource
     identity: str
@@ -120,7 +120,7 @@ class Scanning:
                 self.check_room(self._lane(destination))
             rows, last = self._group(is_over)
             if self.run.has_ended:
-                self.book.save(self.run)
+                self.store.save(self.run)
                 return
             self._compare(rows)
             if last is None:
@@ -132,7 +132,7 @@ class Scanning:
                 self.run.phase, self.run.place = Phase.COUNT, 0
                 self.run.seen = dict.fromkeys(self.run.destinations, 0)
                 self.run.gone = dict.fromkeys(self.run.destinations, 0)
-            self.book.save(self.run)
+            self.store.save(self.run)
             if is_over():
                 return
 
@@ -156,7 +156,7 @@ class Scanning:
                 break
             if not start:
                 # Before anything has this time: the next scan must be newer, also if this one dies.
-                self.book.save(self.run)
+                self.store.save(self.run)
             self._hear(page)
             rows += page.rows
             last, start = page, page.following
@@ -167,7 +167,7 @@ class Scanning:
 
         A scan that begins anew keeps its first time, which is true of later rows too.
         """
-        now_us = 1000 * self.book.now_ms()
+        now_us = 1000 * self.store.now_ms()
         if not self.source.is_live:
             self._begin_with_file(page, now_us)
         elif not self.run.restarts:
@@ -210,18 +210,18 @@ class Scanning:
                 f"The scan was broken off {RESTARTS + 1} times; who has joined is published, who"
                 " has left is not known. The next run begins anew."
             )
-            self.run.end(self.book.now_ms(), outcome="expired")
-        self.book.save(self.run)
+            self.run.end(self.store.now_ms(), outcome="expired")
+        self.store.save(self.run)
 
     def _compare(self, rows: Iterable[dict[str, Any]]) -> None:
         people = self._keyed(rows)
         for destination in self.run.destinations:
-            found = self.book.marks(destination, list(people))
+            found = self.store.marks(destination, list(people))
             ledger = LedgerComparison.of(
                 self.publisher, destination, self.run.audience, self.run.repairs_until_us
             )
             delivered = (
-                self.book.last_delivered(destination, self.run.audience, list(people))
+                self.store.last_delivered(destination, self.run.audience, list(people))
                 if ledger.enters
                 else {}
             )
@@ -230,7 +230,7 @@ class Scanning:
             if not changes:
                 continue
             self.publisher.publish_members(
-                destination, changes, self._lane(destination), self.book.name, self.book.token
+                destination, changes, self._lane(destination), self.store.name, self.store.token
             )
             self._count(changes, is_first=destination == self.run.destinations[0])
 
@@ -343,7 +343,7 @@ class Leaving:
         check_room: Raises where nothing more may be published into a lane.
     """
 
-    book: SyncStore
+    store: SyncStore
     publisher: Publisher
     identity: str
     run: Run
@@ -357,17 +357,17 @@ class Leaving:
         Raises:
             ScanExpired: What was scanned has changed, so that who has left is not known.
         """
-        places = self.book.places(self.run.destinations)
+        places = self.store.places(self.run.destinations)
         while self.run.place < len(places):
             place = places[self.run.place]
             if self.run.repairs_again:
                 self._learn_names(place)
-            marks = dict(self.book.members(place))
+            marks = dict(self.store.members(place))
             seen = sum(Mark.loads(mark).run >= self.run.number for mark in marks.values())
             self.run.seen[place.destination] += seen
             self.run.gone[place.destination] += len(self._unseen(place, marks))
             self.run.place += 1
-            self.book.save(self.run)
+            self.store.save(self.run)
             if is_over() and self.run.place < len(places):
                 return
         self.source.refuse_change(self.run.origin)
@@ -384,20 +384,20 @@ class Leaving:
             run.phase = Phase.EXITS
         else:
             self._end()
-        self.book.save(run)
+        self.store.save(run)
 
     def _learn_names(self, place: PartitionKeys) -> None:
         """Learn the names of stale people that Redis knows from delivering to them.
 
         They entered before the sync was there, or before it was reset.
         """
-        names = self.book.reached(place, self.identity)
-        known = self.book.marks(place.destination, names)
+        names = self.store.reached(place, self.identity)
+        known = self.store.marks(place.destination, names)
         unknown = [key for key in names if key not in known]
         ledger, delivered = self._compare(place, unknown)
         accepted_ms = self.run.begun_ms
         learned = [
-            Member(key, b"", Entrant(self.book.name, key, accepted_ms).mark)
+            Member(key, b"", Entrant(self.store.name, key, accepted_ms).mark)
             for key in unknown
             if ledger.is_stale(delivered.get(key))
         ]
@@ -434,13 +434,13 @@ class Leaving:
         )
         if not profile_keys:
             return ledger, {}
-        return ledger, self.book.last_delivered(destination, run.audience, profile_keys)
+        return ledger, self.store.last_delivered(destination, run.audience, profile_keys)
 
     def _write_names(self, place: PartitionKeys, members: Sequence[Member]) -> None:
         if members:
             changes = [MemberChange(member) for member in members]
             self.publisher.publish_members(
-                place.destination, changes, LIVE, self.book.name, self.book.token
+                place.destination, changes, LIVE, self.store.name, self.store.token
             )
 
     def _end(self) -> None:
@@ -449,7 +449,7 @@ class Leaving:
         self.run.known = list(self.run.destinations)
         self.run.settled = self.run.origin
         self.run.allowed = 0
-        self.run.end(self.book.now_ms(), outcome="done")
+        self.run.end(self.store.now_ms(), outcome="done")
 
     def go_on(self, is_over: Callable[[], bool]) -> None:
         """Publish exits until the end, or until the step is over.
@@ -458,15 +458,15 @@ class Leaving:
             LyticsUnavailable: It can't be asked now; what was found out is written.
             ScanExpired: As `count`.
         """
-        places = self.book.places(self.run.destinations)
+        places = self.store.places(self.run.destinations)
         while self.run.place < len(places):
             self.check_room(LIVE)
             if not self._empty(places[self.run.place], is_over):
                 return
             self.run.place += 1
-            self.book.save(self.run)
+            self.store.save(self.run)
         self._end()
-        self.book.save(self.run)
+        self.store.save(self.run)
 
     def _empty(self, place: PartitionKeys, is_over: Callable[[], bool]) -> bool:
         """Settle the missing members of a partition; return False if the step is over before."""
@@ -485,7 +485,7 @@ class Leaving:
 
     def _missing(self, place: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         looked: set[str] = set()
-        for marks in self.book.pages(place):
+        for marks in self.store.pages(place):
             for key, mark in self._unseen(place, marks).items():
                 if key not in looked:
                     looked.add(key)
@@ -524,11 +524,13 @@ class Leaving:
         if not changes:
             return
         self.source.refuse_change(self.run.origin)
-        self.publisher.publish_members(destination, changes, LIVE, self.book.name, self.book.token)
+        self.publisher.publish_members(
+            destination, changes, LIVE, self.store.name, self.store.token
+        )
         gone = [Mark.loads(change.member.found) for change in changes if change.event is not None]
         repaired = sum(mark.is_name for mark in gone)
         self.run.repaired += repaired
         if destination == self.run.destinations[0]:
             self.run.left += len(gone) - repaired
             self.run.stayed += len(changes) - len(gone)
-        self.book.save(self.run)
+        self.store.save(self.run)

@@ -76,7 +76,7 @@ class Syncing:
         log: Of a worker; a terminal shows the lines of the steps instead.
     """
 
-    book: SyncStore
+    store: SyncStore
     publisher: Publisher
     find_audience: Callable[[], str]
     identity: str
@@ -100,7 +100,7 @@ class Syncing:
             WeMustAct: The configuration does not fit; the run stays where it is.
         """
         ends_at = self.monotonic() + STEP_SECONDS
-        taken = self.book.take()
+        taken = self.store.take()
         if taken is None:
             return Step("another step of it is under way", taken=False)
         run, now_ms = taken
@@ -117,12 +117,12 @@ class Syncing:
         forced: bool,  # noqa: FBT001
     ) -> Step:
         if not (run.is_under_way or forced or run.next_ms <= now_ms):
-            self.book.save(run, ends=True)
+            self.store.save(run, ends=True)
             return Step("nothing is due")
         try:
             if not run.is_under_way:
                 run = self._following(run, now_ms)
-            self.book.claim(run.destinations)
+            self.store.claim(run.destinations)
             run.problem = ""
             self._go_on(run, is_over)
         except (_Full, LyticsUnavailable, WeMustAct) as error:
@@ -134,16 +134,16 @@ class Syncing:
             self._end_damaged(run, error)
             return Step(f"{run.line()}; {run.problem}")
         run.failures, run.refused, run.next_ms = 0, False, self._next_ms(run)
-        self.book.save(run, ends=True)
+        self.store.save(run, ends=True)
         return Step(run.line(), more=run.is_under_way)
 
     def _following(self, run: Run, now_ms: int) -> Run:
         audience = self.find_audience()
         if run.audience not in ("", audience):
             raise UsageWrong(
-                f"Sync '{self.book.name}' was of the audience '{run.audience}' and is of"
+                f"Sync '{self.store.name}' was of the audience '{run.audience}' and is of"
                 f" '{audience}' now: all members of the first would seem to have left."
-                f" `segrelay sync reset {self.book.name}` forgets them, or give it another name."
+                f" `segrelay sync reset {self.store.name}` forgets them, or give it another name."
             )
         destinations = {
             route.destination
@@ -152,12 +152,12 @@ class Syncing:
         }
         if not destinations:
             raise UsageWrong(
-                f"No trigger wants the audience '{audience}' of sync '{self.book.name}'."
+                f"No trigger wants the audience '{audience}' of sync '{self.store.name}'."
             )
         is_due = run.is_repair_due(now_ms, self.repair_every_seconds)
         run = run.following(audience, sorted(destinations), now_ms, repairs_again=is_due)
-        self.book.save(run)
-        self.log.info("sync.begun", sync=self.book.name, run=run.number)
+        self.store.save(run)
+        self.log.info("sync.begun", sync=self.store.name, run=run.number)
         return run
 
     def _go_on(self, run: Run, is_over: Callable[[], bool]) -> None:
@@ -171,15 +171,15 @@ class Syncing:
             try:
                 self._leaving(source, run, is_over)
             except ScanExpired as error:
-                self.log.warning("sync.anew", sync=self.book.name, reason=error.message)
+                self.log.warning("sync.anew", sync=self.store.name, reason=error.message)
                 scanning.scan_anew()
         if run.phase is Phase.IDLE:
-            self.log.info("sync.ended", sync=self.book.name, **run.last)
+            self.log.info("sync.ended", sync=self.store.name, **run.last)
         if run.phase is Phase.CONFIRM:
-            self.log.error("sync.doubts", sync=self.book.name, reason=run.doubt)
+            self.log.error("sync.doubts", sync=self.store.name, reason=run.doubt)
 
     def _leaving(self, source: SyncSource, run: Run, is_over: Callable[[], bool]) -> None:
-        leaving = Leaving(self.book, self.publisher, self.identity, run, source, self._check_room)
+        leaving = Leaving(self.store, self.publisher, self.identity, run, source, self._check_room)
         if run.phase is Phase.COUNT:
             leaving.count(is_over)
             if is_over():
@@ -189,7 +189,7 @@ class Syncing:
 
     def _scanning(self, source: SyncSource, run: Run) -> Scanning:
         return Scanning(
-            self.book,
+            self.store,
             self.publisher,
             source,
             self.identity,
@@ -218,10 +218,10 @@ class Syncing:
         run.problem = error.message
         run.failures += not isinstance(error, _Full)
         run.refused = isinstance(error, WeMustAct)
-        run.next_ms = self.book.now_ms() + round(1000 * self._wait_seconds(run, error))
-        self.book.save(run, ends=True)
+        run.next_ms = self.store.now_ms() + round(1000 * self._wait_seconds(run, error))
+        self.store.save(run, ends=True)
         self.log.warning(
-            "sync.waits", sync=self.book.name, failures=run.failures, reason=error.message
+            "sync.waits", sync=self.store.name, failures=run.failures, reason=error.message
         )
 
     def _end_damaged(self, run: Run, error: SourceDamaged) -> None:
@@ -229,10 +229,10 @@ class Syncing:
         run.problem = (
             f"{error.message} Nobody is taken out by it. Write the export once more, as a whole."
         )
-        run.end(self.book.now_ms(), outcome="damaged")
+        run.end(self.store.now_ms(), outcome="damaged")
         run.failures, run.refused, run.next_ms = run.failures + 1, True, self._next_ms(run)
-        self.book.save(run, ends=True)
-        self.log.error("sync.damaged", sync=self.book.name, reason=error.message)
+        self.store.save(run, ends=True)
+        self.log.error("sync.damaged", sync=self.store.name, reason=error.message)
 
     def _wait_seconds(self, run: Run, error: SegrelayError) -> float:
         match error:
@@ -244,7 +244,7 @@ class Syncing:
                 return wait_seconds(run.failures)
 
     def _left(self, run: Run) -> float:
-        return max(0.0, (run.next_ms - self.book.now_ms()) / 1000)
+        return max(0.0, (run.next_ms - self.store.now_ms()) / 1000)
 
     def _next_ms(self, run: Run) -> int:
         """Return when the next step, or the next run, is due."""
@@ -252,10 +252,10 @@ class Syncing:
             return 0
         certain = run.phase is Phase.IDLE and run.last.get("outcome") in CERTAIN
         every = self.every_seconds if certain else min(self.every_seconds, _SOONER_SECONDS)
-        return max(run.begun_ms + round(1000 * every), self.book.now_ms())
+        return max(run.begun_ms + round(1000 * every), self.store.now_ms())
 
 
-def confirm(book: SyncStore, run: Run) -> int:
+def confirm(store: SyncStore, run: Run) -> int:
     """Confirm that the missing members have left; the lock must be held.
 
     Returns:
@@ -270,8 +270,8 @@ def confirm(book: SyncStore, run: Run) -> int:
     elif run.is_under_way and run.last.get("outcome") == "doubted":
         run.allowed = int(run.last["gone"])
     else:
-        raise UsageWrong(f"Sync '{book.name}' waits for nobody's word: {run.line()}.")
-    book.save(run, ends=True)
+        raise UsageWrong(f"Sync '{store.name}' waits for nobody's word: {run.line()}.")
+    store.save(run, ends=True)
     return run.allowed
 
 
@@ -295,7 +295,7 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
         ).slug
 
     return Syncing(
-        book=SyncStore(client, name, settled_numbering(client, settings)),
+        store=SyncStore(client, name, settled_numbering(client, settings)),
         publisher=publisher,
         find_audience=find_audience,
         identity=settings.delivery.identity,

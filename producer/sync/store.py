@@ -1,4 +1,4 @@
-"""The book of syncs in Redis: state and lock of each, members with their marks, and tokens."""
+"""The syncs in Redis: the state and the lock of each, its members with their marks, and tokens."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def sync(events: int) -> dict[str, Any]:
             "unchanged_run_seconds": round(_run(syncing), 1),
             "redis_mb": (used_memory(client) - before) // _MEGABYTE,
             "process_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024 // _MEGABYTE,
-            "members": syncing.book.peek().seen["bench"],
+            "members": syncing.store.peek().seen["bench"],
         }
 
 

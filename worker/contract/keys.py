@@ -44,9 +44,9 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:sweep` | string | the lock of the sweep |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
-| `{job:NAME}` | hash | a backfill: spec, phase, problem, epoch, claim, `shard\|n` |
+| `{job:NAME}` | hash | a backfill: spec, phase, problem, `shard\|n`, and a lock |
 | `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
-| `{sync:NAME}` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms), `epoch` |
+| `{sync:NAME}` | hash | a sync: `state` (JSON), `next` (ms), and a lock, see `_lock.lua` |
 | `{sync:NAME}:wakeup` | string | a step of the sync was woken and has not begun |
 | `{responses:DEST}` | hash | the export of responses; fields as of a sync |
 | `{responses:DEST}:wakeup` | string | a step of it was woken and has not begun |

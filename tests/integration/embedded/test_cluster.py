@@ -288,7 +288,7 @@ def test_a_sync_finds_names_and_the_ledger_on_all_masters(cluster, client, tmp_p
     rows = [orjson.dumps({"email": each, "segment_events": [entry]}) for each in people]
 
     Publisher(client, settings, waker=SilentWaker()).publish(rows)
-    book = SyncStore(client, "vip", settings.redis.numbering)
+    store = SyncStore(client, "vip", settings.redis.numbering)
     known = [f"email:{each}" for each in people]
     client.hset(keys.NAMES, "a|vip", 1)
     for key in known:
@@ -296,8 +296,8 @@ def test_a_sync_finds_names_and_the_ledger_on_all_masters(cluster, client, tmp_p
         record = Record(1, {(1, 2): Item(Direction.ENTER, 7)})
         client.set(place.ledger(keys.digest_of(key)), pack(record))
 
-    marks = book.marks("insider", known)
+    marks = store.marks("insider", known)
     assert all(Mark.loads(marks[key]).is_name for key in known)
-    assert book.last_delivered("insider", "vip", known) == dict.fromkeys(
+    assert store.last_delivered("insider", "vip", known) == dict.fromkeys(
         known, (Direction.ENTER, 7)
     )

@@ -83,7 +83,7 @@ def relay_of_a_sync(relay, sandbox):
     sandbox.post("lytics/profiles", rows)
     publisher = Publisher(relay.client, relay.settings, waker=SilentWaker())
     syncing = syncing_for(relay.client, relay.settings, "vip", publisher)
-    while syncing.step(forced=not syncing.book.peek().number).more:
+    while syncing.step(forced=not syncing.store.peek().number).more:
         pass
     relay.drain()
     sandbox.settings(lytics={"date_offset_seconds": 0.0})

@@ -131,7 +131,7 @@ def test_the_oldest_go_where_there_are_too_many_and_are_counted(told, sandbox):
 
 
 def test_of_two_steps_at_once_the_second_does_nothing(told):
-    assert response_export(told).book.take()
+    assert response_export(told).store.take()
 
     assert not response_export(told).step().taken
 

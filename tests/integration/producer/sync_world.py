@@ -94,15 +94,15 @@ class World:
             assert step.taken, step.line
             forced = False
             if not (step.more or step.wait_seconds):
-                return syncing.book.peek()
+                return syncing.store.peek()
             self._forget_the_wait(syncing)
         raise AssertionError("the run does not end")
 
     def _forget_the_wait(self, syncing):
-        run = syncing.book.peek()
-        assert syncing.book.take()
+        run = syncing.store.peek()
+        assert syncing.store.take()
         run.next_ms = 0
-        syncing.book.save(run, ends=True)
+        syncing.store.save(run, ends=True)
 
     def deliveries(self):
         """Return direction and email of all that waits, sorted."""
@@ -121,9 +121,9 @@ class World:
 
     def known(self):
         """Return whom the sync knows as a member."""
-        book = self.syncing().book
+        store = self.syncing().store
         return {
-            key.removeprefix("email:") for place in self.places() for key, _ in book.members(place)
+            key.removeprefix("email:") for place in self.places() for key, _ in store.members(place)
         }
 
     def lapse(self):
@@ -146,7 +146,7 @@ class World:
                         yield header, orjson.loads(fields[b"p"])
 
     def places(self, destination="insider"):
-        return self.syncing().book.places([destination])
+        return self.syncing().store.places([destination])
 
     def clear(self):
         """Take away what waits."""

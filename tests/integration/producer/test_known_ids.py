@@ -143,13 +143,13 @@ def test_a_former_slug_has_the_id_of_the_new_one(publisher_of, told, client):
 
 def test_an_id_that_was_learned_elsewhere_is_known_a_second_later(client):
     now = 0.0
-    book = AudienceStore(client, now=lambda: now)
-    before = book.id_of("vip")
+    store = AudienceStore(client, now=lambda: now)
+    before = store.id_of("vip")
     client.hset(keys.AUDIENCES, VIP, "vip")
 
-    too_soon, now = book.id_of("vip"), 1.0
+    too_soon, now = store.id_of("vip"), 1.0
 
-    assert (before, too_soon, book.id_of("vip")) == ("", "", VIP)
+    assert (before, too_soon, store.id_of("vip")) == ("", "", VIP)
 
 
 @pytest.mark.parametrize(

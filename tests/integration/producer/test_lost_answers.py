@@ -10,11 +10,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from segrelay.ops.kept import EVERYTHING
+from segrelay.ops.quarantine import QuarantinedRecords
 from segrelay.ops.send.command import send
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
-from segrelay.producer.publishing.quarantine import Quarantine, Selection
-from segrelay.producer.retrying import retry_records
+from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract.redis import accept
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.errors import RedisUnavailable
@@ -139,7 +140,9 @@ def test_nothing_is_delivered_before_what_was_refused_is_kept(proxy, publisher_t
     assert entries(client) == []
 
 
-def test_a_refused_event_of_a_chunk_that_is_long_past_stays_in_the_quarantine(publisher, client):
+def test_a_refused_event_of_a_chunk_that_is_long_past_stays_in_the_quarantine(
+    publisher, client, configure
+):
     refused = person(7, slug=None, enter="2026-11-01T09:00:00Z")
     first = texts(*(person(number, id=None) for number in range(30)), refused)
     second = texts(*(person(number, id=None) for number in range(30, 60)))
@@ -150,10 +153,10 @@ def test_a_refused_event_of_a_chunk_that_is_long_past_stays_in_the_quarantine(pu
     from_the_start = publisher.publish(
         first, PublishOptions(job="load"), position=31, source="file"
     )
-    retried = retry_records(publisher, Quarantine(client), Selection())
+    placed = sum(QuarantinedRecords(client, configure()).replay(EVERYTHING).steps())
 
     assert from_the_start.accepted + from_the_start.repeated == 31
-    assert (retried.placed, len(entries(client))) == (1, 62 + from_the_start.accepted)
+    assert (placed, len(entries(client))) == (1, 62 + from_the_start.accepted)
 
 
 def test_one_impossible_date_and_one_lost_answer_cost_a_job_nothing_else(

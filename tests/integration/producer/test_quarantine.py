@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
+from segrelay.ops.kept import EVERYTHING, Filter
+from segrelay.ops.quarantine import QuarantinedRecords
 from segrelay.producer.publishing.published import PublishOptions
-from segrelay.producer.publishing.quarantine import NewRecord, Quarantine, Selection
-from segrelay.producer.retrying import retry_records
+from segrelay.producer.publishing.quarantine import NewRecord, Quarantine
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, wrapped
@@ -64,34 +65,36 @@ def test_what_is_removed_frees_its_bytes(quarantine):
 
 
 @pytest.mark.parametrize(
-    ("selection", "expected"),
+    ("wanted", "expected"),
     [
-        (Selection(), 3),
-        (Selection(audience="b"), 1),
-        (Selection(reason="no_trigger"), 2),
-        (Selection(reason="no_trigger", audience="b"), 0),
-        (Selection(ids=frozenset({"nobody"})), 0),
+        (Filter(), 3),
+        (Filter(audience="b"), 1),
+        (Filter(reason="no_trigger"), 2),
+        (Filter(reason="no_trigger", audience="b"), 0),
+        (Filter(ids=frozenset({"nobody"})), 0),
     ],
 )
-def test_records_are_selected(quarantine, selection, expected):
+def test_records_are_selected(quarantine, client, configure, wanted, expected):
     kept = [record(1), record(2, audience="c"), record(3, audience="b", reason="bad_time")]
     quarantine.keep(kept, now_ms=1, cap_bytes=CAP)
 
-    assert len(list(quarantine.records(selection))) == expected
+    assert len(list(QuarantinedRecords(client, configure()).find(wanted))) == expected
 
 
 def test_what_is_older_than_the_ledger_stays_in_the_quarantine_unless_forced(
-    publisher, quarantine, client
+    configure, quarantine, client
 ):
     for key in (payload(1, enter=minutes_ago(6_000_000)), payload(2, enter=minutes_ago(1))):
         kept = NewRecord("no_trigger", "vip", "none", key)
         quarantine.keep([kept], now_ms=1_000, cap_bytes=CAP)
 
-    within = retry_records(publisher, quarantine, Selection())
-    forced = retry_records(publisher, quarantine, Selection(), older_than_ledger=True)
+    store = QuarantinedRecords(client, configure())
+    within = store.replay(EVERYTHING)
+    placed = sum(within.steps())
+    forced = store.replay(Filter(older_than_ledger=True))
 
-    assert (within.tried, within.placed, within.kept_by_reason) == (2, 1, {"older_than_ledger": 1})
-    assert (forced.tried, forced.placed) == (1, 1)
+    assert (within.count, placed, within.left_out) == (2, 1, {"older_than_ledger": 1})
+    assert (forced.count, sum(forced.steps())) == (1, 1)
     assert len(entries(client)) == 2
 
 
@@ -103,14 +106,11 @@ def test_retry_places_what_now_has_a_trigger_and_nothing_else(
         PublishOptions(skip_hook=True, job="load"),
     )
 
-    retried = retry_records(
-        publisher_of(configure(trigger("gold-enter", audiences=["gold"]))),
-        quarantine,
-        Selection(),
-    )
+    store = QuarantinedRecords(client, configure(trigger("gold-enter", audiences=["gold"])))
+    work = store.replay(EVERYTHING)
 
-    assert (retried.tried, retried.placed, retried.accepted) == (5, 3, 3)
-    assert retried.kept_by_reason == {"bad_time": 1, "unreadable": 1}
+    assert (work.count, sum(work.steps()), store.accepted) == (5, 3, 3)
+    assert work.left_out == {"bad_time": 1, "unreadable": 1}
     assert quarantine.totals().records == 2
     assert {(e.lane, e.trigger, e.header.skip_hook) for e in entries(client)} == {
         ("job.load", "gold-enter", True)
@@ -118,13 +118,13 @@ def test_retry_places_what_now_has_a_trigger_and_nothing_else(
     assert counts(client)["job|load|accepted"] == 3
 
 
-def test_retry_places_what_now_has_a_known_audience(publisher, quarantine):
+def test_retry_places_what_now_has_a_known_audience(publisher, quarantine, client, configure):
     publisher.publish([payload(1, slug=None)])
     publisher.publish([payload(2)])
 
-    retried = retry_records(publisher, quarantine, Selection(reason="unknown_audience"))
+    work = QuarantinedRecords(client, configure()).replay(Filter(reason="unknown_audience"))
 
-    assert (retried.placed, quarantine.totals().records) == (1, 0)
+    assert (sum(work.steps()), quarantine.totals().records) == (1, 0)
 
 
 def test_a_change_without_a_time_keeps_its_arrival(configure, publisher_of, quarantine, client):
@@ -132,9 +132,8 @@ def test_a_change_without_a_time_keeps_its_arrival(configure, publisher_of, quar
     publisher_of(configure()).publish([orjson.dumps(change)])
     [kept] = quarantine.records()
 
-    retry_records(
-        publisher_of(configure(trigger("vip-change", on="change"))), quarantine, Selection()
-    )
+    store = QuarantinedRecords(client, configure(trigger("vip-change", on="change")))
+    assert sum(store.replay(EVERYTHING).steps()) == 1
 
     [entry] = entries(client)
     assert entry.header.time_us // 1_000 == kept.first_seen_ms

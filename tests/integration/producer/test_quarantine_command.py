@@ -4,7 +4,8 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from segrelay.ops.quarantine import MASK, app
+from segrelay.ops.kept import MASK
+from segrelay.ops.quarantine import app
 from segrelay.producer.publishing.quarantine import NewRecord, Quarantine
 from segrelay.worker.errors import UsageWrong
 from tests.unit.producer.payload_samples import ENTER, wrapped
@@ -106,3 +107,28 @@ def test_discard_counts_and_asks_nobody_who_is_not_there(run, client):
 def test_discard_wants_to_know_what(run):
     with pytest.raises(UsageWrong, match="Name ids"):
         run("discard")
+
+
+def test_a_dry_run_of_a_replay_says_what_would_be_placed_and_places_nothing(run, client):
+    content = orjson.dumps(wrapped(segment_events=[ENTER | {"enter": "2026-11-01T00:00:00Z"}]))
+    placeable = NewRecord("no_trigger", "vip", "none", content)
+    Quarantine(client).keep([placeable], now_ms=1_000, cap_bytes=1 << 20)
+
+    document = orjson.loads(run("replay", "--dry-run", "--json").stdout)
+
+    assert (document["would_be_placed"], document["would_be_kept"]) == (1, 3)
+    assert {one["reason"] for one in document["records"]} == {
+        "",
+        "no_trigger",
+        "bad_time",
+        "unreadable",
+    }
+    assert "ann@example.com" not in run("replay", "--dry-run").stdout
+    assert Quarantine(client).totals().records == 4
+
+
+def test_a_dry_run_of_discard_removes_nothing(run, client):
+    document = orjson.loads(run("discard", "--all", "--dry-run", "--json").stdout)
+
+    assert document == {"would_be_discarded": 3}
+    assert Quarantine(client).totals().records == 3

@@ -40,7 +40,7 @@ class Crash(BaseException):
     """The process is gone, wherever it was."""
 
 
-class FrailBook(SyncStore):
+class FrailStore(SyncStore):
     """Its process dies now and then, before or behind a saving."""
 
     def __init__(self, client, name, partitions, dies):
@@ -99,7 +99,7 @@ class Life:
                 continue
             forced = False
             if not (step.more or step.wait_seconds):
-                return syncing.book.peek().phase
+                return syncing.store.peek().phase
         raise AssertionError("the run does not end")
 
     def _syncing(self, crash_share):
@@ -110,7 +110,7 @@ class Life:
         client, settings = self.world.client, self.world.settings
         return replace(
             self.world.syncing(sleep=lambda _: None),
-            book=FrailBook(client, "vip", settings.redis.numbering, dies),
+            store=FrailStore(client, "vip", settings.redis.numbering, dies),
             publisher=FrailPublisher(client, settings, dies),
         )
 

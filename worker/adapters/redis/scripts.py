@@ -14,13 +14,14 @@ from redis.exceptions import NoScriptError
 
 from segrelay.worker.contract.redis.accept import ADD
 from segrelay.worker.contract.redis.connection import replicas_of, require_confirmed, wait_commands
+from segrelay.worker.contract.redis.lock import LOCK
 from segrelay.worker.contract.redis.scripts import digest, run_script
 from segrelay.worker.core.gate import POLICY
 from segrelay.worker.errors import RedisUnavailable
 
 FOLDER: Final = Path(__file__).parent / "lua"
 _INCLUDE: Final = "--@include "
-_SHARED: Final = {"_add": ADD}
+_SHARED: Final = {"_add": ADD, "_lock": LOCK}
 """The parts of scripts that lie in another folder, by name."""
 _POLICY: Final = re.compile(r"\bpolicy\.(\w+)")
 """The form of `policy.NAME` in a script, which a number of `POLICY` replaces."""

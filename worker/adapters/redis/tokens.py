@@ -96,9 +96,9 @@ class RedisTokens:
 
     async def _taken(self, refused: str) -> AccessToken | Verdict | str:
         """Return the token, else a verdict, or a word if the caller has to ask again."""
-        turn = secrets.token_hex(8)
-        answer = await self._call("token_take", refused, turn, round(self._turn_seconds * _SECOND))
-        word, sealed, number, ends_ms, renew_ms, unproven = answer
+        asker, lasting_ms = secrets.token_hex(8), round(self._turn_seconds * _SECOND)
+        answer = await self._call("token_take", refused, asker, lasting_ms)
+        word, sealed, number, ends_ms, renew_ms, unproven, turn = answer
         if word == b"refused":
             return AccessRefused(f"authorizations.{self._name}: a new token is refused as well")
         if word == b"wait":
@@ -115,7 +115,7 @@ class RedisTokens:
         self._good_until = self._monotonic() + max(0, min(renew_ms, ends_ms)) / _SECOND
         return self._known
 
-    async def _granted(self, turn: str) -> Granted | Verdict:
+    async def _granted(self, turn: bytes) -> Granted | Verdict:
         """Ask the endpoint for a token and keep it; give this process' turn back in any case."""
         granted: Granted | Verdict | None = None
         try:

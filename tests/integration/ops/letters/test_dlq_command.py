@@ -221,6 +221,11 @@ def test_where_nobody_can_be_asked_nothing_is_done(dead, dlq):
     assert dead.status()["dead"] == 3
 
 
+def test_a_dry_run_of_discard_discards_no_letter(dead, dlq):
+    assert "2 letters would be" in dlq("discard", "--reason", "refused", "--dry-run").stdout
+    assert dead.status()["dead"] == 3
+
+
 def test_discarded_letters_are_counted_as_discarded(dead, dlq):
     answer = orjson.loads(dlq("discard", "--reason", "refused", "--yes", "--json").stdout)
 

@@ -6,12 +6,12 @@ from contextlib import closing
 import orjson
 import pytest
 
+from segrelay.ops.kept import Filter
 from segrelay.ops.main import app
-from segrelay.ops.moving.orphans import Mover
 from segrelay.ops.state.waiting import Choice, find_streams
+from segrelay.ops.waiting import Waiting
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.adapters.redis.presence import RedisPresence
-from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.connection import connect
@@ -93,6 +93,13 @@ def test_what_was_settled_meanwhile_is_not_counted(waiting, discard):
 
     assert discard("--trigger", "vip-enter") == 0
     assert waiting.status()["delivered"] == 5
+
+
+def test_a_dry_run_of_discard_takes_nothing_back(waiting, call):
+    answer = orjson.loads(call(app, "discard", "--job", "load", "--dry-run", "--json").stdout)
+
+    assert answer == {"would_be_discarded": 2}
+    assert waiting.status()["waiting"] == 5
 
 
 def test_something_has_to_be_named_and_agreed(waiting, call):
@@ -201,18 +208,17 @@ def test_the_new_destination_is_rung_for_the_lane_that_moved(waiting, redis_url)
     waker = SilentWaker()
 
     with closing(connect(redis_url)) as client:
-        scopes = read_scopes(client, waiting.settings)
         target = waiting.settings.triggers["vip-exit"]
-        mover = Mover(client, waiting.settings, target, scopes, waker)
-        assert [step.moved for step in mover.move([job_stream])] == [1]
+        store = Waiting(client, waiting.settings, target, waker)
+        assert list(store.replay(Filter()).steps()) == [1]
 
         assert waker.rang == [("other", job_stream.place.partition, "backfill")]
         assert client.get(wakeup) == b"3"
         waiting.configure(EXIT)
         waiting.publish(gone)
-        (live_stream,) = find_streams(client, waiting.places())
         waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
-        assert [step.moved for step in mover.move([live_stream])] == [1]
+        moving = Waiting(client, waiting.settings, target, waker).replay(Filter())
+        assert list(moving.steps()) == [1]
 
         assert waker.rang[1:] == [("other", job_stream.place.partition, "live")]
         assert client.get(wakeup) == b"1"

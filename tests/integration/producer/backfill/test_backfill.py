@@ -97,10 +97,10 @@ def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
 
 def _until_it_has_read_more(relay: Relay) -> None:
     with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
-        book = JobStore(client)
+        store = JobStore(client)
 
         def rows() -> int:
-            found = book.find("j")
+            found = store.find("j")
             return found.tally.rows if found else 0
 
         before = rows()
@@ -111,7 +111,7 @@ def _let_its_claim_lapse(relay: Relay, publishing: list[int]) -> None:
     """Take the claim of a killed reader away, once what it had under way is published."""
     until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in publishing))
     with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
-        client.hset(keys.job("j"), "claim", "0 0")
+        client.hdel(keys.job("j"), "lock", "until")
 
 
 def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
@@ -312,12 +312,12 @@ def test_who_waits_for_a_claim_learns_what_became_of_the_job_meanwhile(
 ) -> None:
     assert relay.run("start", people, *_NAMED).returncode == 0
     with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
-        book = JobStore(client)
-        ended = book.named("j")
+        store = JobStore(client)
+        ended = store.named("j")
         as_it_was = replace(ended, phase="reading", tallies=(JobTally(),) * len(ended.tallies))
 
         told: list[Reading] = []
-        phase = read_job(book, as_it_was, load_settings(relay.config), told.append)
+        phase = read_job(store, as_it_was, load_settings(relay.config), told.append)
 
         assert (phase, told) == (ended.phase, [])
 

@@ -13,7 +13,7 @@ from tests.integration.producer.sync_world import CHANGE, emails, person
 STATE, SKIP_HOOK = 1, 2
 
 
-class DyingBook(SyncStore):
+class DyingStore(SyncStore):
     """Its process dies behind the first members that it has published."""
 
     def save(self, run, *, ends=False):
@@ -22,7 +22,7 @@ class DyingBook(SyncStore):
         super().save(run, ends=ends)
 
 
-class SilentBook(SyncStore):
+class SilentStore(SyncStore):
     """Claims nothing: the tokens stay those of another step."""
 
     def claim(self, destinations):
@@ -81,11 +81,11 @@ def test_later_runs_are_newer_even_within_a_second(world):
 
 def test_a_step_that_dies_behind_its_write_tells_nothing_twice(world):
     world.people(*(person(n, "vip") for n in range(250)))
-    syncing = world.syncing(book=DyingBook(world.client, "vip", world.settings.redis.numbering))
+    syncing = world.syncing(store=DyingStore(world.client, "vip", world.settings.redis.numbering))
     with pytest.raises(KeyboardInterrupt):
         syncing.step(forced=True)
     assert len(world.deliveries()) == 250
-    world.client.hdel("{sync:vip}", "lock")
+    world.client.hdel("{sync:vip}", "lock", "until")
 
     run = world.run()
 
@@ -95,10 +95,10 @@ def test_a_step_that_dies_behind_its_write_tells_nothing_twice(world):
 
 def test_who_left_after_a_step_that_died_is_out_although_the_next_clock_is_behind(world):
     world.people(person(1, "vip"), person(2, "vip"))
-    syncing = world.syncing(book=DyingBook(world.client, "vip", world.settings.redis.numbering))
+    syncing = world.syncing(store=DyingStore(world.client, "vip", world.settings.redis.numbering))
     with pytest.raises(KeyboardInterrupt):
         syncing.step(forced=True)
-    world.client.hdel("{sync:vip}", "lock")
+    world.client.hdel("{sync:vip}", "lock", "until")
 
     world.move(1, "exit")
     world.switch(date_offset_seconds=-3.0)
@@ -112,17 +112,17 @@ def test_a_step_that_was_replaced_changes_nothing(world):
     world.people(*(person(n, "vip") for n in range(50)))
     for place in world.places():
         world.client.hset(place.synctokens, "vip", "of another step")
-    syncing = world.syncing(book=SilentBook(world.client, "vip", world.settings.redis.numbering))
+    syncing = world.syncing(store=SilentStore(world.client, "vip", world.settings.redis.numbering))
 
     step = syncing.step(forced=True)
 
     assert not step.taken
     assert world.deliveries() == []
-    assert syncing.book.count("insider") == 0
+    assert syncing.store.count("insider") == 0
 
 
 def test_of_two_steps_at_once_the_second_does_nothing(world):
-    assert world.syncing().book.take()
+    assert world.syncing().store.take()
 
     step = world.syncing().step(forced=True)
 
@@ -163,7 +163,7 @@ def test_another_audience_under_the_same_name_is_refused(world):
 
     with pytest.raises(UsageWrong, match="sync reset vip"):
         syncing.step(forced=True)
-    assert "reset" in syncing.book.peek().problem
+    assert "reset" in syncing.store.peek().problem
 
 
 def test_rows_without_an_identity_are_kept_once(world):
@@ -193,8 +193,8 @@ def test_a_refused_token_is_told_and_tried_again_later(world):
     with pytest.raises(LyticsRefused):
         syncing.step(forced=True)
 
-    assert syncing.book.peek().failures == 1
-    assert syncing.book.peek().next_ms > syncing.book.now_ms() + 30_000
+    assert syncing.store.peek().failures == 1
+    assert syncing.store.peek().next_ms > syncing.store.now_ms() + 30_000
 
 
 def test_a_forgotten_sync_begins_anew(world):
@@ -202,9 +202,9 @@ def test_a_forgotten_sync_begins_anew(world):
     world.run()
     world.clear()
 
-    book = world.syncing().book
-    assert book.take()
-    book.forget(["insider"])
+    store = world.syncing().store
+    assert store.take()
+    store.forget(["insider"])
     world.run()
 
     assert world.deliveries() == [("enter", "p1@example.com")]
@@ -242,7 +242,7 @@ def test_an_id_whose_slug_can_not_be_told_from_the_members_is_refused(world):
     with pytest.raises(UsageWrong, match="slug is not known yet"):
         world.run()
     waits = world.syncing().step()
-    problem = world.syncing().book.peek().problem
+    problem = world.syncing().store.peek().problem
     world.people(person(900, "vip"))
 
     assert waits.line == "nothing is due"

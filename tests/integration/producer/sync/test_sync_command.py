@@ -83,7 +83,7 @@ def test_a_run_in_the_terminal_prints_no_line_of_the_log(world, command):
 def test_a_reset_whose_lock_was_taken_meanwhile_forgets_nobody(world):
     world.people(*(person(n, "vip") for n in range(120)))
     world.run()
-    frozen = world.syncing().book
+    frozen = world.syncing().store
     assert frozen.take()
     world.lapse()
     world.people(person(900, "vip"))
@@ -92,5 +92,5 @@ def test_a_reset_whose_lock_was_taken_meanwhile_forgets_nobody(world):
     with pytest.raises(LeaseLost, match="Another step of sync 'vip' has begun"):
         frozen.forget(["insider"])
 
-    assert world.syncing().book.count("insider") == 121
-    assert world.syncing().book.peek().number == 2
+    assert world.syncing().store.count("insider") == 121
+    assert world.syncing().store.peek().number == 2

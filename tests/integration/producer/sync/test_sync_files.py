@@ -108,7 +108,7 @@ def test_an_export_that_changes_while_it_is_read_is_read_anew(world, exports):
     while syncing.step().more:
         pass
 
-    run = syncing.book.peek()
+    run = syncing.store.peek()
     assert (run.last["outcome"], run.entered, run.restarts) == ("done", 3_001, 1)
 
 
@@ -199,7 +199,7 @@ def test_exits_wait_where_a_file_goes_on_growing_after_it_was_read(world, export
     world.run()
     newest = exports("2.csv", range(1_400), minutes_ago=20)
     syncing = world.syncing()
-    while (run := syncing.book.peek()).phase is not Phase.EXITS:
+    while (run := syncing.store.peek()).phase is not Phase.EXITS:
         assert syncing.step(forced=run.number == 1, is_over=lambda: True).more
     with newest.open("a") as file:
         file.writelines(f"p{n}@example.com,Ann\n" for n in range(1_400, 1_500))
@@ -209,7 +209,7 @@ def test_exits_wait_where_a_file_goes_on_growing_after_it_was_read(world, export
     while syncing.step().more:
         pass
 
-    run = syncing.book.peek()
+    run = syncing.store.peek()
     assert (run.last["outcome"], run.restarts, run.left) == ("done", 1, 0)
     assert world.inside() == emails(range(1_500))
 
@@ -235,7 +235,7 @@ def test_a_file_that_is_rewritten_with_its_time_set_back_is_read_anew(world, exp
     while syncing.step().more:
         pass
 
-    run = syncing.book.peek()
+    run = syncing.store.peek()
     assert (run.last["outcome"], run.restarts) == ("done", 1)
     assert world.known() >= emails(range(4_000, 7_000))
 

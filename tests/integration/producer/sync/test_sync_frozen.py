@@ -45,17 +45,17 @@ def standing(ours, names):
     return stopped
 
 
-StandingBook = standing(SyncStore, ("take", "claim", "save", "marks", "last_delivered", "pages"))
+StandingStore = standing(SyncStore, ("take", "claim", "save", "marks", "last_delivered", "pages"))
 StandingPublisher = standing(Publisher, ("publish_members",))
 
 
 def frozen_step(world, line, meanwhile):
     """Do the steps of a process that stands still at a line; returns how many it came to."""
     stand = Stand(line, meanwhile)
-    book = StandingBook(world.client, "vip", world.settings.redis.numbering)
+    store = StandingStore(world.client, "vip", world.settings.redis.numbering)
     publisher = StandingPublisher(world.client, world.settings, waker=SilentWaker())
-    book.stand = publisher.stand = stand
-    syncing = replace(world.syncing(), book=book, publisher=publisher)
+    store.stand = publisher.stand = stand
+    syncing = replace(world.syncing(), store=store, publisher=publisher)
     forced = True
     while syncing.step(forced=forced).more:
         forced = False

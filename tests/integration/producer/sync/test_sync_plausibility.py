@@ -28,13 +28,13 @@ def test_who_is_confirmed_missing_but_is_there_stays(world):
     world.switch(scan_ends_after_rows=120)
     syncing = world.syncing()
     world.run()
-    run, _ = syncing.book.take()
+    run, _ = syncing.store.take()
 
-    assert confirm(syncing.book, run) == 130
+    assert confirm(syncing.store, run) == 130
     while syncing.step().more:
         pass
 
-    run = syncing.book.peek()
+    run = syncing.store.peek()
     assert (run.phase, run.left, run.stayed) == (Phase.IDLE, 0, 130)
     assert world.deliveries() == []
 
@@ -49,13 +49,13 @@ def test_an_implausible_shrinking_waits_for_a_word(world):
     syncing = world.syncing()
     run = world.run()
     assert (run.phase, world.deliveries()) == (Phase.CONFIRM, [])
-    run, _ = syncing.book.take()
-    confirm(syncing.book, run)
+    run, _ = syncing.store.take()
+    confirm(syncing.store, run)
     while syncing.step(is_over=lambda: True).more:
         pass
 
     assert len(world.deliveries()) == 101
-    assert syncing.book.count("insider") == 199
+    assert syncing.store.count("insider") == 199
 
 
 def test_a_word_that_comes_during_the_next_scan_counts(world):
@@ -66,11 +66,11 @@ def test_a_word_that_comes_during_the_next_scan_counts(world):
         world.move(number, "exit")
     world.run()
     syncing = world.syncing()
-    run, now_ms = syncing.book.take()
+    run, now_ms = syncing.store.take()
     following = run.following("vip", ["insider"], now_ms)
-    syncing.book.save(following)
+    syncing.store.save(following)
 
-    confirm(syncing.book, following)
+    confirm(syncing.store, following)
     while syncing.step().more:
         pass
 
@@ -81,10 +81,10 @@ def test_a_word_for_which_nobody_asked_is_refused(world):
     world.people(person(1, "vip"))
     world.run()
     syncing = world.syncing()
-    run, _ = syncing.book.take()
+    run, _ = syncing.store.take()
 
     with pytest.raises(UsageWrong, match="nobody's word"):
-        confirm(syncing.book, run)
+        confirm(syncing.store, run)
 
 
 def test_a_row_that_a_scan_leaves_out_takes_nobody_out(world):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from segrelay.ops.dead_letters.files import MASK, hidden, public_only, shown
+from segrelay.ops.dead_letters.replay import shown
+from segrelay.ops.kept import MASK, hidden, public_only
 
 DEAD_LETTER = {
     "id": "insider.0.beef",

@@ -2,17 +2,17 @@
 -- Keeps a token that was issued, if the turn to ask for it is still held; or gives the turn back.
 --
 -- KEYS[1] token
--- ARGV[1] who had the turn  [2] the sealed token, "" = none came  [3] how long it is good, ms
+-- ARGV[1] epoch of the turn  [2] the sealed token, "" = none came  [3] how long it is good, ms
 --     [4] after which time it should be renewed, ms  [5] how long the key is kept afterwards, ms
 --
 -- Returns 1 if the turn was still held.
---@include _clock
+--@include _lock
 
-if redis.call('HGET', KEYS[1], 'turn') ~= ARGV[1] then return 0 end
-redis.call('HDEL', KEYS[1], 'turn', 'turn_until')
+if not lock_holds(KEYS[1], ARGV[1]) then return 0 end
+lock_renew(KEYS[1], 0)
 if ARGV[2] == '' then return 1 end
 redis.call('HINCRBY', KEYS[1], 'number', 1)
-redis.call('HSET', KEYS[1], 'sealed', ARGV[2], 'until', string.format('%d', now + ARGV[3]),
-  'renew', string.format('%d', now + ARGV[4]))
+redis.call('HSET', KEYS[1], 'sealed', ARGV[2], 'good_until', string.format('%d', lock_now + ARGV[3]),
+  'renew', string.format('%d', lock_now + ARGV[4]))
 redis.call('PEXPIRE', KEYS[1], string.format('%d', ARGV[3] + ARGV[5]))
 return 1

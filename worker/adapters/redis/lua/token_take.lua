@@ -2,36 +2,35 @@
 -- Says which token is in force, and gives one process the turn to ask for another one.
 --
 -- KEYS[1] token
--- ARGV[1] number of a token that was refused, or 0  [2] who asks  [3] how long a turn lasts, ms
+-- ARGV[1] number of a token that was refused, or 0  [2] token of who asks  [3] how long a turn lasts, ms
 --
--- Fields: sealed, number, until and renew (ms), unproven, turn, turn_until (ms).
+-- Fields: sealed, number, good_until and renew (ms), unproven; the turn is the lock.
 --
--- Returns {word, sealed, number, ms until it ends, ms until it should be renewed, unproven}. The
+-- Returns {word, sealed, number, ms until it ends, ms until it should be renewed, unproven, epoch of the turn}. The
 -- word is `use`; `ask`: whoever asked has the turn, and may use the token meanwhile, if there is
 -- one; `wait`: there is none, and another process has the turn; or `refused`: the token that came
 -- in the place of a refused one was refused as well.
---@include _clock
+--@include _lock
 
-local names = {'sealed', 'number', 'until', 'renew', 'unproven', 'turn', 'turn_until'}
+local names = {'sealed', 'number', 'good_until', 'renew', 'unproven'}
 local found = redis.call('HMGET', KEYS[1], unpack(names))
 local sealed, number, ends, renew = found[1], found[2] or '0', tonumber(found[3] or 0), tonumber(found[4] or 0)
-local unproven, is_taken = found[5] and 1 or 0, found[6] and tonumber(found[7]) > now
+local unproven, is_taken = found[5] and 1 or 0, lock_left(KEYS[1]) > 0
 
 if sealed and ARGV[1] ~= '0' and ARGV[1] == number then
   redis.call('HDEL', KEYS[1], 'sealed')
   redis.call('HSET', KEYS[1], 'unproven', '1')
   sealed = false
-  if unproven == 1 then return {'refused', '', number, 0, 0, 1} end
+  if unproven == 1 then return {'refused', '', number, 0, 0, 1, ''} end
   unproven = 1
 end
-if sealed and ends <= now then sealed = false end
+if sealed and ends <= lock_now then sealed = false end
 
-local function answer(word)
-  if not sealed then return {word, '', number, 0, 0, unproven} end
-  return {word, sealed, number, ends - now, renew - now, unproven}
+local function answer(word, turn)
+  if not sealed then return {word, '', number, 0, 0, unproven, turn} end
+  return {word, sealed, number, ends - lock_now, renew - lock_now, unproven, turn}
 end
 
-if sealed and (renew > now or is_taken) then return answer('use') end
-if is_taken then return answer('wait') end
-redis.call('HSET', KEYS[1], 'turn', ARGV[2], 'turn_until', string.format('%d', now + ARGV[3]))
-return answer('ask')
+if sealed and (renew > lock_now or is_taken) then return answer('use', '') end
+if is_taken then return answer('wait', '') end
+return answer('ask', lock_take(KEYS[1], ARGV[2], ARGV[3]))

@@ -1,0 +1,358 @@
+"""Things kept until a person deals with them: dead letters, quarantined records, what waits.
+
+Each of the three is a `Kept`, and its commands are thin over what stands here: the options that
+choose, the masking, the dry run, the question, the progress, the act in the audit, the output.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from itertools import islice
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
+
+import typer
+from redis import Redis
+
+from segrelay.ops.state.acts import Because, act_of, perform
+from segrelay.ops.state.opened import opened
+from segrelay.ops.terminal.console import (
+    confirmed,
+    mention,
+    print_json,
+    print_result,
+    say,
+    say_fields,
+    table,
+)
+from segrelay.ops.terminal.moments import parse_moment_ms
+from segrelay.ops.terminal.options import All, FilterOptions, Json, Yes
+from segrelay.ops.terminal.tables import text_columns
+from segrelay.worker.contract.redis.acts import Act
+from segrelay.worker.contract.redis.connection import now_ms
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.words import Refusal
+from segrelay.worker.errors import UsageWrong
+
+MESSAGE_CHARACTERS: Final = 80
+"""Characters of a message that a row of a table shows."""
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Change and send nothing; show what would be done.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A filter for kept things; an empty one matches all.
+
+    Args:
+        ids: If any, nothing else counts for dead letters.
+        job: The job that published them; only deliveries that wait are chosen by it.
+        digests: Hex, of the profiles; none = any.
+        partitions: The only partitions in which they are looked for; none = all.
+        since_ms: The earliest time of death, or of the last arrival in the quarantine.
+        until_ms: The end of these times; 0 = no limit.
+        older_than_ledger: Whether a replay takes also what is older than the ledger remembers.
+    """
+
+    ids: frozenset[str] = frozenset()
+    causes: frozenset[str] = frozenset()
+    job: str = ""
+    trigger: str = ""
+    audience: str = ""
+    reason: str = ""
+    digests: frozenset[str] = frozenset()
+    partitions: frozenset[int] = frozenset()
+    since_ms: int = 0
+    until_ms: int = 0
+    older_than_ledger: bool = False
+
+    @classmethod
+    def of_id(cls, one_id: str) -> Filter:
+        """Return the filter that matches one thing."""
+        return cls(frozenset({one_id}))
+
+
+EVERYTHING: Final = Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class ChoosingOptions(FilterOptions):
+    """Options that choose things of a store."""
+
+    def chosen(
+        self, client: Redis, settings: Settings, ids: Iterable[str] | None, *, force: bool = False
+    ) -> Filter:
+        """Return the filter that these options stand for.
+
+        Args:
+            client: Redis, whose clock counts.
+            settings: The configuration.
+            ids: The ids that were named.
+            force: Whether a replay takes also what is older than the ledger remembers.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class KeptOptions(ChoosingOptions):
+    """The options by which commands choose quarantined records, and dead letters by some more."""
+
+    audience: Annotated[str, typer.Option(help="Only of this audience.")] = ""
+    reason: Annotated[str, typer.Option(help="Only with this reason.")] = ""
+    since: Annotated[
+        str,
+        typer.Option(
+            help="Only what died, or last came, since 2026-11-24T10:00:00Z, or 2h for two hours"
+            " ago."
+        ),
+    ] = ""
+    until: Annotated[str, typer.Option(help="Only before; written like --since.")] = ""
+    reasons: ClassVar[type[StrEnum]] = Refusal
+
+    def chosen(
+        self, client: Redis, settings: Settings, ids: Iterable[str] | None, *, force: bool = False
+    ) -> Filter:
+        """Return the filter that these options stand for."""
+        del settings
+        known = sorted(reason.value for reason in self.reasons)
+        if self.reason and self.reason not in known:
+            raise UsageWrong(f"There is no reason '{self.reason}': {', '.join(known)}.")
+        now = now_ms(client)
+        return Filter(
+            ids=frozenset(ids or ()),
+            audience=self.audience,
+            reason=self.reason,
+            since_ms=parse_moment_ms(self.since, "--since", now_ms=now),
+            until_ms=parse_moment_ms(self.until, "--until", now_ms=now),
+            older_than_ledger=force,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ActOptions:
+    """The options of a command that discards or replays."""
+
+    dry_run: DryRun = False
+    everything: All = False
+    yes: Yes = False
+    because: Because = ""
+    as_json: Json = False
+
+
+class Fate(NamedTuple):
+    """The outcome that a replay would have for one thing, without profile fields."""
+
+    id: str
+    fate: str
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The work of replaying or discarding what was chosen, before anybody has agreed to it.
+
+    Args:
+        count: The number of things that it takes, as far as is known.
+        steps: Does it, and yields how many things each step took. Where Redis was away, it is
+            called again, and goes on with what is left.
+        left_out: The number of things that stay, by reason; where only the steps can tell, it is
+            whole once they are done.
+        fates: The words for what can become of a thing, for a dry run.
+        preview: Says what would become of each thing.
+    """
+
+    count: int
+    steps: Callable[[], Iterable[int]]
+    left_out: Counter[str] = field(default_factory=Counter)
+    fates: tuple[str, ...] = ()
+    preview: Callable[[], Iterable[Fate]] = tuple
+
+
+Item = TypeVar("Item")
+
+
+class Kept(Protocol):
+    """A store of things that wait for a person."""
+
+    @property
+    def command(self) -> str:
+        """Return the command that deals with them."""
+        ...
+
+    @property
+    def nouns(self) -> tuple[str, str]:
+        """Return the word for one of them, and for several."""
+        ...
+
+    def replay(self, wanted: Filter) -> Work:
+        """Return the work of giving the matching things to the workers again."""
+        ...
+
+    def discard(self, wanted: Filter) -> Work:
+        """Return the work of removing the matching things for good."""
+        ...
+
+
+class Shown(Kept, Protocol[Item]):
+    """A store whose things a person can look at one by one."""
+
+    def find(self, wanted: Filter) -> Iterator[Item]:
+        """Yield the things that match; what comes meanwhile may be missing."""
+        ...
+
+    def document(self, one: Item, *, reveal: bool) -> dict[str, Any]:
+        """Return all that is known of one thing, masked unless revealed."""
+        ...
+
+
+def show_one(store: Shown[Item], one_id: str, *, reveal: bool, as_json: bool) -> None:
+    """Print one thing with all that is known.
+
+    Raises:
+        UsageWrong: There is none with this id.
+    """
+    found = next(store.find(Filter.of_id(one_id)), None)
+    if found is None:
+        raise UsageWrong(
+            f"There is no {store.nouns[0]} {one_id}; `segrelay {store.command} list` has the ids."
+        )
+    document = store.document(found, reveal=reveal)
+    if as_json:
+        print_json(document)
+    else:
+        say_fields(document)
+
+
+def carry_out(client: Redis, act: Act, work: Work, label: str, question: str, *, yes: bool) -> int:
+    """Do the work if the person agrees, with its progress, as an act; return how many it took.
+
+    Args:
+        client: Redis.
+        act: As the audit keeps it.
+        work: What is done; where it takes nothing, there is no question and no act.
+        label: The word for what is done to each thing.
+        question: What the person is asked.
+        yes: Nobody is asked.
+    """
+    if not work.count:
+        return 0
+    confirmed(question, yes=yes)
+    return perform(client, act, lambda doing: doing.counted(label, work.steps(), work.count))
+
+
+def discard_chosen(
+    store_of: Callable[[Redis, Settings], Kept],
+    options: ChoosingOptions,
+    ids: list[str] | None,
+    acting: ActOptions,
+) -> None:
+    """Discard the chosen things, and print how many that were."""
+    options.refuse_accidental_all(ids, everything=acting.everything)
+    with opened() as (settings, client):
+        store = store_of(client, settings)
+        many = store.nouns[1]
+        work = store.discard(options.chosen(client, settings, ids))
+        if acting.dry_run:
+            told = f"{work.count:,} {many} would be discarded"
+            print_result({"would_be_discarded": work.count}, told, as_json=acting.as_json)
+            return
+        act = act_of(
+            f"{store.command} discard".removeprefix("discard "),
+            reason=acting.because,
+            arguments=asdict(options) | {"ids": ids},
+        )
+        question = f"Discard {work.count:,} {many} for good?"
+        done = carry_out(client, act, work, "discarded", question, yes=acting.yes)
+    print_result({"discarded": done}, f"{done:,} {many} discarded", as_json=acting.as_json)
+
+
+def print_preview(store: Kept, work: Work, *, as_json: bool) -> None:
+    """Print what would become of the chosen things."""
+    previewed = list(work.preview())
+    counts = Counter(one.fate for one in previewed)
+    one, many = store.nouns
+    if as_json:
+        document = {f"would_be_{fate}": counts[fate] for fate in work.fates}
+        rows = [one._asdict() for one in previewed]
+        print_json({**document, "left_out": dict(work.left_out), many: rows})
+        return
+    table(
+        (one, "would be", "reason", *text_columns("message")),
+        [(f.id, f.fate, f.reason or "-", f.message[:MESSAGE_CHARACTERS]) for f in previewed],
+    )
+    say(", ".join(f"{counts[fate]:,} would be {fate}" for fate in work.fates))
+
+
+def mention_left_out(work: Work, reasons: Mapping[str, str]) -> None:
+    """Say how many things stay, and why."""
+    for why, count in work.left_out.items():
+        mention(f"{count:,} left out: {reasons.get(why, why)}")
+
+
+MASK: Final = "•••"
+_SHOWN_ELEMENTS: Final = 20
+_SEGMENT_EVENTS: Final = "segment_events"
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.]*(Z|[+-]\d\d:?\d\d)?")
+_PUBLIC: Final = {
+    "slug": _NAME,
+    "id": _NAME,
+    "event": re.compile("enter|exit"),
+    "enter": _TIME,
+    "exit": _TIME,
+    "timestamp": _TIME,
+    "time": _TIME,
+    "type": _NAME,
+    "specversion": _NAME,
+    "source": re.compile(r"[A-Za-z0-9_.:/-]{1,128}"),
+}
+"""The fields of a segment event and its envelope that are no personal data as long as their
+values match these patterns."""
+
+
+def masked_payload(payload: Any) -> Any:
+    """Return a payload whose profile fields are masked; names, times and audiences stay."""
+    if not (isinstance(payload, dict) and isinstance(payload.get("data"), dict)):
+        return masked_profile(payload)
+    around = {key: value for key, value in payload.items() if key != "data"}
+    meta = {"meta": public_only(around["meta"])} if "meta" in around else {}
+    return public_only(around) | meta | {"data": masked_profile(payload["data"])}
+
+
+def masked_profile(profile: Any) -> Any:
+    """Return a profile whose fields are masked; its segment event stays."""
+    if not isinstance(profile, dict):
+        return hidden(profile)
+    return {
+        key: public_only(value) if key == _SEGMENT_EVENTS else hidden(value)
+        for key, value in profile.items()
+    }
+
+
+def public_only(value: Any) -> Any:
+    """Mask a value, except names of audiences, directions and times."""
+    if isinstance(value, list):
+        return [public_only(one) for one in islice(value, _SHOWN_ELEMENTS)]
+    if not isinstance(value, dict):
+        return hidden(value)
+    return {key: one if _is_public(key, one) else hidden(one) for key, one in value.items()}
+
+
+def _is_public(key: str, value: Any) -> bool:
+    shape = _PUBLIC.get(key)
+    return shape is not None and isinstance(value, str) and shape.fullmatch(value) is not None
+
+
+def hidden(value: Any) -> Any:
+    """Mask a value; keys and nesting stay."""
+    if isinstance(value, dict):
+        return {key: hidden(element) for key, element in value.items()}
+    if isinstance(value, list):
+        return [hidden(element) for element in islice(value, _SHOWN_ELEMENTS)]
+    return MASK if value is not None else None

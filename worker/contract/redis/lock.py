@@ -1,0 +1,94 @@
+"""The lock that one process at a time holds: a token, an epoch, and an end by Redis' clock.
+
+It stands in a hash beside what its holder writes there, and is checked by the script that writes:
+a holder that stood still until somebody else took the lock changes nothing any more.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from redis import Redis
+
+from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.scripts import Value, run_script
+
+_FOLDER: Final = Path(__file__).parent
+LOCK: Final = (_FOLDER / "_lock.lua").read_text("utf-8")
+"""The Lua code of the lock, for inclusion in scripts that write only for its holder."""
+
+
+def with_lock(path: Path) -> str:
+    """Return the text of a script that includes the lock's code."""
+    return path.read_text("utf-8").replace("--@include _lock", LOCK)
+
+
+_TAKE: Final = with_lock(_FOLDER / "lock_take.lua")
+_SAVE: Final = with_lock(_FOLDER / "lock_save.lua")
+
+
+class Taken(NamedTuple):
+    """The answer to a process that wants the lock.
+
+    Attributes:
+        at_ms: Redis' clock.
+        epoch: The number of the holder, higher than those of all before; 0 = it was not taken.
+        left_seconds: Time after which somebody else's hold lapses, unless it is renewed.
+        field: The value of the lock's field; b"" = there is none.
+    """
+
+    at_ms: int
+    epoch: int
+    left_seconds: float
+    field: bytes
+
+
+class Lock:
+    """A lock in a hash of Redis.
+
+    Args:
+        key: The hash.
+        lasting_ms: The ms after which a holder that does not renew the lock loses it.
+        field: The field of the hash that its scripts return.
+    """
+
+    def __init__(self, client: Redis, key: str, lasting_ms: int, field: str) -> None:
+        self._client = client
+        self._key = key
+        self._lasting_ms = lasting_ms
+        self._field = field
+        # Whoever lost the answer to `take` takes it again at once.
+        self._token = secrets.token_hex(8)
+
+    def take(self, *, wakeup: str = "", only: str = "") -> Taken:
+        """Take the lock if it is free.
+
+        Args:
+            wakeup: A key that is deleted if it was taken.
+            only: The value that the field has to have; "" = any.
+        """
+        names = (self._key, wakeup) if wakeup else (self._key,)
+        answer = self._run(_TAKE, names, self._token, self._lasting_ms, self._field, only)
+        at_ms, epoch, left_ms, found = answer
+        return Taken(at_ms, int(epoch), left_ms / 1_000, found)
+
+    def save(
+        self, epoch: int, fields: Mapping[str, Value] | None = None, *, ends: bool = False
+    ) -> bytes | None:
+        """Write fields into the hash, and renew or end the lock; return the lock's field.
+
+        None means that somebody else has taken the lock: nothing was written.
+        """
+        pairs = [part for pair in (fields or {}).items() for part in pair]
+        lasting_ms = 0 if ends else self._lasting_ms
+        answer: bytes | None = self._run(
+            _SAVE, (self._key,), epoch, lasting_ms, self._field, *pairs
+        )
+        return answer
+
+    def _run(self, script: str, names: tuple[str, ...], *args: Value) -> Any:
+        with redis_errors():
+            return run_script(self._client, script, names, args)
