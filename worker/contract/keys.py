@@ -9,7 +9,6 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | key | type | holds |
 | --- | --- | --- |
 | `{segrelay}:format` | string | the format's number, written once |
-| `segrelay:format` | string | a number that keeps the first version out of this Redis |
 | `{segrelay}:partitions` | string | their counts so far, see `contract.partitions` |
 | `{segrelay}:renumbering` | hash | how far a change of their number is, and when (ms) |
 | `{segrelay}:identity` | string | what was configured at first use |
@@ -147,13 +146,6 @@ SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"
 JOBS: Final = "{segrelay}:jobs"
 
-FORMER: Final = "segrelay:*"
-"""The pattern of the first version's keys, which have other names now; see `redis.takeover`."""
-FORMER_FORMAT: Final = "segrelay:format"
-"""The key that the first version reads: it knows format 1, and refuses any other."""
-FORMER_PROCESSES: Final = "segrelay:processes"
-_FORMER_OF_ONE: Final = re.compile(r"segrelay:(job|sync|responses):([^:]+)((?::\w+)?)")
-
 DIGEST_BYTES: Final = 10
 """The bytes of a digest: ten million profiles in a partition collide with a chance of 4e-11."""
 
@@ -168,7 +160,7 @@ _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
     rb"\{quarantine\}:|\{job:[^{}]+\}:bad$"
-    rb"|\{[^{}]+:\d+\}(s:|letters$|lettersleaving$|who$|responses$|sync:|u|changes$|forwards$)"
+    rb"|\{[^{}]+:\d+\}(s:|dead_letters$|lettersleaving$|who$|responses$|sync:|u|changes$|forwards$)"
 )
 
 
@@ -180,15 +172,6 @@ def is_personal(key: bytes) -> bool:
 def gate(gate_id: str) -> str:
     """Return the key of a gate."""
     return f"{{gate:{gate_id}}}"
-
-
-def present_name(name: str) -> str:
-    """Return the present name of a key of the first version."""
-    of_one = _FORMER_OF_ONE.fullmatch(name)
-    if of_one:
-        kind, subject, part = of_one.groups()
-        return f"{{{kind}:{subject}}}{part}"
-    return name.replace("segrelay:", "{segrelay}:", 1)
 
 
 def node_instance_id(number: int) -> str:
