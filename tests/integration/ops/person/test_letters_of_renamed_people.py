@@ -174,7 +174,7 @@ def test_a_letter_that_cannot_be_read_stays_and_is_found(call, relay):
     ]
 
 
-@pytest.mark.usefixtures("with_a_letter")
+@pytest.mark.usefixtures("with_a_dead_letter")
 def test_letters_of_somebody_whom_insider_refuses_stay_theirs(call, relay):
     relay.publish(payload(NEW))
     relay.publish(payload(OLD, "gold", minute=1))
