@@ -68,7 +68,7 @@ def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tm
 
 
 def test_a_halved_limit_is_learnt_at_once(tmp_path):
-    before_seconds, halved_seconds = amount((2, 14), nightly=(4, 30))
+    before_seconds, halved_seconds = 4, amount(16, nightly=30)
     strict = {"limit_per_minute": 130, "window_seconds": 2.0}
     with crowd(tmp_path, rate="2400/min", sandbox_settings=strict) as rig:
         publish_crowd(rig, range(amount(1_500, nightly=3_000)))
