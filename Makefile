@@ -17,8 +17,6 @@ WAITING_SIDE_BY_SIDE := -n 7 --dist loadfile --no-loadscope-reorder
 # Each process collects only the files of its kind: collecting all takes 5 processor seconds.
 COMPUTING := tests/conformance tests/unit
 IN_IDLE_TIME := nice -n 10
-# A failed test that starts processes runs once more, and is named; others never.
-SECOND_RUN := -p tests.second_run
 
 # Tests start hundreds of processes of ours, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -72,7 +70,7 @@ test: setup ## Check everything and run all tests; each service that they need i
 	@$(MAKE) --no-print-directory check
 	@computed=$$(mktemp); \
 	$(IN_IDLE_TIME) $(PYTEST) $(SIDE_BY_SIDE) --dist loadfile $(COMPUTING) >$$computed 2>&1 & computing=$$!; \
-	$(PYTEST) $(SECOND_RUN) $(WAITING_SIDE_BY_SIDE) $(WAITING); failed=$$?; \
+	$(PYTEST) $(WAITING_SIDE_BY_SIDE) $(WAITING); failed=$$?; \
 	wait $$computing || failed=1; cat $$computed; rm $$computed; exit $$failed
 
 # It also compiles all tests once, so that not each of the processes that run them does it anew.
@@ -84,7 +82,7 @@ nightly: ## Run all tests with the full number of examples, kills and events: ho
 
 test-system: setup ## Run tests that need system packages, which it installs (Debian, as root)
 	sh ops/test-system.sh
-	$(PYTEST) $(SECOND_RUN) tests/system
+	$(PYTEST) tests/system
 	$(if $(NEWEST),$(MAKE) newest)
 
 newest: ## Run the unit tests on the newest Python of this machine, in an environment of its own

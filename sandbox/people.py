@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 
 
 class _Chance:
-    """A random generator with a seed, ten times as fast as `random.Random`."""
+    """A random generator with a seed: the same people for everybody, in every Python."""
 
     def __init__(self, seed: int) -> None:
         self._state = (seed + 1) * _ODD & _MASK

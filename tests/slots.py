@@ -101,7 +101,7 @@ class SlotWatch:
             self._judge(b"MULTI", [key for _, keys in calls for key in keys])
 
     def _judge(self, name: bytes, keys: list[bytes]) -> None:
-        ours = [key for key in keys if key.startswith((b"{", b"segrelay:"))]
+        ours = [key for key in keys if key.startswith(b"{")]
         self.seen += bool(ours)
         if len({key_slot(key) for key in ours}) > 1:
             self.refused.append(f"{name.decode()} {ours}")

@@ -27,8 +27,8 @@ def until(condition: Callable[[], T], seconds: float = 30.0, *, else_show: Path 
 
     Args:
         condition: Asked again and again; one that takes long to answer, less often.
-        seconds: How long it may take, longer on a busy machine. Generous by default: who passes
-            does not wait.
+        seconds: The most that it takes on a quiet machine, see `allowed`. Generous by default: a
+            test that passes does not wait.
         else_show: A log whose end is shown when the time is over.
     """
     begun = time.monotonic()
@@ -38,7 +38,7 @@ def until(condition: Callable[[], T], seconds: float = 30.0, *, else_show: Path 
         if found:
             return found
         answered = time.monotonic()
-        if answered - begun >= patient(seconds):
+        if answered - begun >= allowed(seconds):
             raise AssertionError(_too_late(condition, seconds, found, else_show))
         pause = (answered - asked) / _SHARE_OF_LOOKS
         time.sleep(min(max(_LOOK_SECONDS, pause), _LONGEST_PAUSE_SECONDS))

@@ -1,7 +1,7 @@
 """Draining, the use case: one drain works on one partition of a destination for a while.
 
-Read from top to bottom: look, take, read, ask the ledger, render, shape, pack, book, note, send,
-classify, settle, go on, release.
+Read from top to bottom: look, take, read, ask the ledger, render, shape, pack, book, write the
+intent, send, classify, settle, go on, release.
 """
 
 from __future__ import annotations
@@ -155,6 +155,7 @@ class Drain:
                 state.rename(await self.read_names())
                 await self._take_over(holding, state)
                 found = await self._work(state)
+                # 14. Release the lease.
                 return state.tally, await self._release(state, found=found)
         except LeaseLost:
             state.end("the lease was taken over", failed=True)
@@ -192,7 +193,7 @@ class Drain:
             found, had_live = True, batch.kind == LIVE
             following = NextBatch(batch, self.partition, self.renderer, self._most)
             progress = await self._batch(following, end)
-            # 12. Go on until empty, until the slice is over, or live work waits elsewhere. A batch
+            # 13. Go on until empty, until the slice is over, or live work waits elsewhere. A batch
             # that is prepared by then has its turn, unless the one before took too long.
             latest = end + self.limits.slice_seconds * LATE_SHARE
             if not progress or state.yields or self.clock.seconds() >= latest:
@@ -265,7 +266,7 @@ class Drain:
         # 5. Render, 6. shape.
         await render_and_shape(going, batch, self.renderer, self._rendering_ends(courier))
         settled = await courier.settler.settle_unsent()
-        # 7. to 11. Pack, and carry every request to its end.
+        # 7. to 12. Pack, and carry every request to its end: from its send time to the settlement.
         requests, shut = state.tally.requests, len(state.shut)
         async with watch, following:
             # What has had enough is not read again in this drain: it must not be left.

@@ -10,6 +10,7 @@ SegrelayError
 │   └── LyticsRefused           Lytics refuses the token, or knows nothing of what is asked for
 ├── OperationsMustAct           exit code 1: something outside is not as it must be
 │   ├── RedisUnavailable        not there, loading, read-only, full
+│   │   ├── NotReplicated       written, but too few replicas have confirmed it
 │   │   └── PartitionsChange    their number is being changed; it goes on afterwards
 │   ├── RedisMismatch           another format, partition count or identity is in use
 │   ├── LeaseLost               somebody else holds the partition now

@@ -9,7 +9,7 @@ given again, and goes on where the record stands:
 3. `asked`, then `renamed`: Insider has given its profile the new identifier.
 4. The ledgers are merged, under the lease of the new identity's partition. Merging them again
    changes nothing.
-5. The letters are moved, see `person.moves.move_dead_letters`.
+5. The letters are moved, see `move_dead_letters`.
 6. `done`: the former ledger is gone, in the same step; whatever comes under the former identity is
    handed on by whoever holds the lease.
 
@@ -73,7 +73,7 @@ class IdentityChange:
 
     Args:
         line: Of the file; 0 = of the command line.
-        stable, trigger: Of a person who is renamed by themselves; see `contract.forwards`.
+        stable, trigger: Of a person who is renamed by themselves; see `contract.people`.
     """
 
     old: str

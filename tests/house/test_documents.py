@@ -19,7 +19,6 @@ _LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)")
 _PATH = re.compile(
     r"`((?:worker|producer|ops|jsonnet|sandbox|tools|templates|tests|docs)/[\w./*-]+)`"
 )
-_DOTTED = re.compile(r"`(?:segrelay\.)?((?:worker|producer|ops|jsonnet|sandbox|tools)(?:\.\w+)+)")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
@@ -73,20 +72,3 @@ def test_every_path_that_a_document_names_is_there(document: Path) -> None:
     named = [path for path in _PATH.findall(document.read_text()) if "NAME" not in path]
 
     assert [path for path in named if not list(ROOT.glob(path.rstrip("/")))] == []
-
-
-def test_every_module_that_a_docstring_names_is_there() -> None:
-    sources = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
-    named = {name for path in sources for name in _DOTTED.findall(path.read_text())}
-
-    assert named
-    assert [name for name in sorted(named) if not is_there(name)] == []
-
-
-def is_there(name: str) -> bool:
-    """Say whether a dotted name is a folder or a module, or is named in a module."""
-    path = ROOT / name.replace(".", "/")
-    if path.is_dir() or path.with_suffix(".py").is_file():
-        return True
-    home = path.parent.with_suffix(".py")
-    return home.is_file() and re.search(rf"\b{path.name}\b", home.read_text()) is not None

@@ -77,7 +77,7 @@ def test_tests_use_values_and_proved_fakes_never_patches() -> None:
 
 def test_keys_have_one_home() -> None:
     """No module but `keys.py` puts a key of Redis together."""
-    pattern = re.compile(r'f?"(segrelay:|\{\{?quarantine|\{\{?gate:)')
+    pattern = re.compile(r'f?"(\{\{?segrelay\}|\{\{?quarantine|\{\{?gate:)')
     home = ROOT / "worker/contract/keys.py"
 
     assert [p.name for p in sources() if p != home and pattern.search(p.read_text())] == []

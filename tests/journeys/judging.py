@@ -8,7 +8,7 @@ from segrelay.ops.status.health import read_judged
 from segrelay.ops.status.problems import ILL
 from segrelay.sandbox.people import Happening
 from segrelay.worker.contract.settings import load_settings
-from tests.journeys.play import lines
+from tests.journeys.play import AN_HOUR_AGO_US, lines
 from tests.waiting import allowed, until
 
 NAMED_SECONDS = allowed(15)
@@ -55,6 +55,7 @@ def well(rig):
 
 def entrances(count, first=0, audience="vip"):
     """Return payloads of people who enter an audience."""
-    at_us = 1_700_000_000_000_000
     people = (f"person{number}@example.com" for number in range(first, first + count))
-    return lines([Happening(one, audience, is_exit=False, time_us=at_us) for one in people])
+    return lines(
+        [Happening(one, audience, is_exit=False, time_us=AN_HOUR_AGO_US) for one in people]
+    )

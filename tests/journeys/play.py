@@ -13,11 +13,14 @@ from segrelay.ops.sandbox import ProcessStarter
 from segrelay.ops.status.status import read_status
 from segrelay.producer.publish import Publisher
 from segrelay.sandbox.people import happenings, payloads, truth
-from tests.waiting import patient, until
+from tests.waiting import allowed, until
 from tests.warm import WarmProcess
 from tools.chaos.watching import Watch
 
 PATH_OF_EXITS = "/api/user/v1/attribute/delete"
+PARTITIONS = 4
+AN_HOUR_AGO_US = int(time.time() - 3_600) * 1_000_000
+"""A time of events: the ledger remembers what has happened since."""
 ENDS = ("delivered", "skipped", "dead", "discarded", "waiting")
 SHORT = 'lease = "2s"\nlate = "2s"\nrequest_deadline = "5s"'
 REMEMBERS_ALL = 'ledger_retention = "3650d"'
@@ -26,12 +29,20 @@ REMEMBERS_ALL = 'ledger_retention = "3650d"'
 
 @dataclass
 class Rig(cold.Rig):
-    """A rig whose processes start quickly, and that waits longer on a busy machine."""
+    """A rig whose processes start quickly, and that waits longer on a busy machine.
+
+    It has few partitions: how many there are changes nothing but the time that a test computes.
+    """
 
     launch: ProcessStarter = WarmProcess
 
+    def __enter__(self):
+        if "partitions" not in self.redis_lines:
+            self.redis_lines = f"partitions = {PARTITIONS}\n{self.redis_lines}"
+        return super().__enter__()
+
     def wait_until_empty(self, seconds):
-        super().wait_until_empty(patient(seconds))
+        super().wait_until_empty(allowed(seconds))
 
 
 def invent(events, people, seed=1):

@@ -12,7 +12,7 @@ import yaml
 from segrelay.ops.metrics.page import count_problems
 from segrelay.ops.status.health import UNREACHABLE, problems_of
 from segrelay.ops.status.problems import ILL, HealthProblem
-from tests.unit.ops.status.health.test_judgement import CASES
+from tests.unit.ops.status.test_judgement import CASES
 
 FOLDER = Path(__file__).parents[2] / "ops/prometheus"
 RULES = FOLDER / "rules.yml"

@@ -1,6 +1,7 @@
-"""Step 10: do what follows from a verdict. There is one method for each kind of answer.
+"""Conclude a request: do what follows from the verdict on its answer.
 
-Measures a request and the deliveries that it made: what they add to the counts.
+There is one method for each kind of answer. It also measures a request and the deliveries that
+it made: what they add to the counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Step 4: decode a batch, ask the ledger, and pick the newest of competing events.
+"""Decode a batch, ask the ledger, and pick the newest of competing events.
 
 Recognizes people by their stable ids, to find changed identities and late events.
 

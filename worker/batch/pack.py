@@ -1,4 +1,4 @@
-"""Step 7: pack parcels into requests, one request at a time, from the ledger as it is by then.
+"""Pack parcels into requests, one request at a time, from the ledger as it is by then.
 
 A request while it is packed: the parcels that it carries, and the room that is left in it.
 

@@ -1,4 +1,4 @@
-"""Steps 5 and 6: render and shape. Triggers with the same template are rendered together."""
+"""Render and shape deliveries. Triggers with the same template are rendered together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps 8 to 11, for one request: book a slot, write the intent, send, read the answer, settle.
+"""Carry one request: book its send time, write the intent, send, read the answer, settle.
 
 Watches the lease and the signal to stop while requests are under way.
 """

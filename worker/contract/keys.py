@@ -9,7 +9,6 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | key | type | holds |
 | --- | --- | --- |
 | `{segrelay}:format` | string | the format's number, written once |
-| `segrelay:format` | string | a number that keeps the first version out of this Redis |
 | `{segrelay}:partitions` | string | their counts so far, see `contract.partitions` |
 | `{segrelay}:renumbering` | hash | how far a change of their number is, and when (ms) |
 | `{segrelay}:identity` | string | what was configured at first use |
@@ -33,7 +32,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
 | `{segrelay}:progress:lock` | string | a sample of it was taken lately |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
-| `{segrelay}:alerts` | hash | problems that were announced, see `alerts_observe.lua` |
+| `{segrelay}:alerts` | hash | problems that were announced, see `notices_observe.lua` |
 | `{segrelay}:alerts:outbox` | hash | number → JSON: a message to people that is still to be sent |
 | `{segrelay}:alerts:lock` | string | the problems were looked at lately |
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
@@ -147,13 +146,6 @@ SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"
 JOBS: Final = "{segrelay}:jobs"
 
-FORMER: Final = "segrelay:*"
-"""The pattern of the first version's keys, which have other names now; see `redis.takeover`."""
-FORMER_FORMAT: Final = "segrelay:format"
-"""The key that the first version reads: it knows format 1, and refuses any other."""
-FORMER_PROCESSES: Final = "segrelay:processes"
-_FORMER_OF_ONE: Final = re.compile(r"segrelay:(job|sync|responses):([^:]+)((?::\w+)?)")
-
 DIGEST_BYTES: Final = 10
 """The bytes of a digest: ten million profiles in a partition collide with a chance of 4e-11."""
 
@@ -180,15 +172,6 @@ def is_personal(key: bytes) -> bool:
 def gate(gate_id: str) -> str:
     """Return the key of a gate."""
     return f"{{gate:{gate_id}}}"
-
-
-def present_name(name: str) -> str:
-    """Return the present name of a key of the first version."""
-    of_one = _FORMER_OF_ONE.fullmatch(name)
-    if of_one:
-        kind, subject, part = of_one.groups()
-        return f"{{{kind}:{subject}}}{part}"
-    return name.replace("segrelay:", "{segrelay}:", 1)
 
 
 def node_instance_id(number: int) -> str:

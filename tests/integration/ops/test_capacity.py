@@ -76,7 +76,7 @@ def test_the_memory_of_profiles_is_what_redis_really_needs(call, relay):
 def test_beyond_a_number_of_keys_profiles_are_estimated(call, relay):
     ledgers(relay.client, 20_000)
     for first in range(0, 10_000, 1_000):
-        relay.client.mset({f"segrelay:x{first + n}": "x" for n in range(1_000)})
+        relay.client.mset({f"{{segrelay}}:x{first + n}": "x" for n in range(1_000)})
 
     found = asked(call)
 

@@ -4,7 +4,16 @@ import time
 
 from segrelay.sandbox.people import Happening
 from tests.journeys.endpoint import Endpoint
-from tests.journeys.play import SHORT, Rig, lines, send, start_worker, status_of, watched
+from tests.journeys.play import (
+    AN_HOUR_AGO_US,
+    SHORT,
+    Rig,
+    lines,
+    send,
+    start_worker,
+    status_of,
+    watched,
+)
 from tests.waiting import until
 
 PEOPLE = 40
@@ -43,7 +52,7 @@ UNNAMED = {
 
 def happened(first, count):
     return [
-        Happening(f"person{n}@example.com", "vip", is_exit=False, time_us=1_793_527_200_000_000 + n)
+        Happening(f"person{n}@example.com", "vip", is_exit=False, time_us=AN_HOUR_AGO_US + n)
         for n in range(first, first + count)
     ]
 

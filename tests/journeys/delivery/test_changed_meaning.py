@@ -17,7 +17,7 @@ from tests.journeys.play import (
 from tests.nightly import amount
 from tests.waiting import until
 
-PEOPLE = amount(300, nightly=3_000)
+PEOPLE = amount(100, nightly=3_000)
 
 
 def happened(*, is_exit, seconds, first=0):

@@ -8,8 +8,8 @@ from tests.nightly import amount
 from tests.waiting import until
 
 ENTER = "insider/enter.jsonnet"
-PEOPLE = amount(1_000, nightly=3_000)
-CANARY = 200
+PEOPLE = amount(400, nightly=3_000)
+CANARY = 100
 
 
 def template(mark):

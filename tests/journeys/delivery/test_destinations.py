@@ -92,7 +92,7 @@ def held_by(endpoint):
 
 
 def test_an_endpoint_of_anybodys_gets_beside_insider_what_insider_gets(tmp_path):
-    happened, sent = invent(amount(1_500, nightly=3_000), 300, seed=71)
+    happened, sent = invent(*amount((600, 150), nightly=(3_000, 300)), seed=71)
     with (
         Endpoint(Receiver().respond) as endpoint,
         Rig(tmp_path, more=ENDPOINTS.format(url=endpoint.url), delivery_lines=SHORT) as rig,
@@ -161,7 +161,7 @@ def flagged(rig):
 
 
 def test_both_membership_models_end_in_the_truth(tmp_path):
-    happened, sent = invent(amount(2_000, nightly=6_000), 400, seed=72)
+    happened, sent = invent(*amount((800, 200), nightly=(6_000, 400)), seed=72)
     with Rig(tmp_path, more=FLAGS) as rig, watched(rig):
         panel = rig.sandbox.get("settings")["panel_attributes"]
         rig.sandbox.settings(

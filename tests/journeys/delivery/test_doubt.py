@@ -14,7 +14,7 @@ def intents(rig):
 
 
 def test_a_worker_killed_in_mid_request_whose_trigger_is_paused_sends_nobody_twice(tmp_path):
-    happened, _ = invent(3_000, 1_500, seed=11)
+    happened, _ = invent(1_200, 600, seed=11)
     entered = list({event.email: event for event in happened if not event.is_exit}.values())
     left = [event for event in happened if event.is_exit]
     with Rig(

@@ -11,7 +11,7 @@ from tests.warm import WarmProcess
 from tools.bench.frame.rigs import start_workers
 from tools.bench.gate import LimitPhase, LiveEvents, crowd_rig, figures, publish_crowd
 
-WINDOW_SECONDS = amount(12, nightly=60)
+WINDOW_SECONDS = amount(8, nightly=60)
 """What the sandbox takes for a minute."""
 LIMIT = 600
 BURST = 6
@@ -50,7 +50,7 @@ def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tm
         until(lambda: requests_of(rig), 20)
         begun = time.time()
         live = LiveEvents(rig, 1.0)
-        time.sleep(5)
+        time.sleep(2)
         live.start()
         time.sleep(WINDOW_SECONDS + 2)
         live.stop()
@@ -71,7 +71,7 @@ def test_a_halved_limit_is_learnt_at_once(tmp_path):
     before_seconds, halved_seconds = 4, amount(16, nightly=30)
     strict = {"limit_per_minute": 130, "window_seconds": 2.0}
     with crowd(tmp_path, rate="2400/min", sandbox_settings=strict) as rig:
-        publish_crowd(rig, range(3_000))
+        publish_crowd(rig, range(amount(1_500, nightly=3_000)))
         start_workers(rig)
         until(lambda: requests_of(rig), 20)
         time.sleep(before_seconds)
@@ -90,12 +90,12 @@ def test_a_halved_limit_is_learnt_at_once(tmp_path):
 
 @pytest.mark.parametrize("status", [401, pytest.param(403, marks=pytest.mark.nightly)])
 def test_refused_credentials_pause_and_a_resume_sends_one_person_first(tmp_path, status):
-    happened, sent = invent(2_000, 700, seed=30)
+    happened, sent = invent(600, 300, seed=30)
     with Rig(tmp_path, sandbox_settings={"credentials_status": status}) as rig, watched(rig):
         start_workers(rig)
-        send(rig, lines(sent[:1_000]))
+        send(rig, lines(sent[:300]))
         until(lambda: state_of(rig) == ("paused", "access_refused"), 20)
-        send(rig, lines(sent[1_000:]))
+        send(rig, lines(sent[300:]))
         time.sleep(1)
         tried = requests_of(rig)
         time.sleep(2)

@@ -18,8 +18,8 @@ from tests.journeys.play import (
 from tests.nightly import amount
 from tests.waiting import until
 
-OUTAGE_SECONDS = amount(5, nightly=10)
-OUTAGE_EVENTS = amount(2_500, nightly=5_000)
+OUTAGE_SECONDS = amount(4, nightly=10)
+OUTAGE_EVENTS = amount(1_000, nightly=5_000)
 
 
 def test_a_403_of_something_in_between_buries_nobody_and_all_arrive_after_it(tmp_path):

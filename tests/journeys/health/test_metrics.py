@@ -40,7 +40,7 @@ def page(port, token=TOKEN):
 
 def test_metrics_equal_the_status_after_a_run_with_failures(tmp_path):
     rig, ports = configured(tmp_path)
-    _, sent = invent(events=1_500, people=300)
+    _, sent = invent(events=600, people=150)
     with rig:
         rig.sandbox.settings(error_shares={"500": 0.5}, poison="person7", poison_status=200)
         rig.start_beside("serve")

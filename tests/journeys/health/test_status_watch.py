@@ -60,7 +60,7 @@ class Terminal:
 
 
 def test_watching_shows_rates_problems_and_triggers_without_scrolling(tmp_path):
-    _, sent = invent(2_000, 300)
+    _, sent = invent(800, 200)
     with Rig(tmp_path, delivery_lines=SHORT) as rig:
         terminal = Terminal(own_command("status", "--watch"), rig.environment)
         until(lambda: "no_worker" in terminal.written, 60)

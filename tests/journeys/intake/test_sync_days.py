@@ -20,7 +20,7 @@ from tests.integration.producer.sync_world import World, person
 from tests.nightly import amount
 from tests.warm import WarmProcess
 
-DAYS = amount(10, nightly=50)
+DAYS = amount(6, nightly=50)
 PEOPLE = 400
 FAULTS = (
     {"scan_ends_after_rows": 130},

@@ -18,7 +18,7 @@ from tests.journeys.people.test_renamed_people import members_by_ledger, new, ol
 from tests.journeys.play import SHORT, Rig, start_worker, status_of
 from tests.nightly import amount
 
-PEOPLE, CHANGERS = amount(500, nightly=5_000), amount(100, nightly=1_000)
+PEOPLE, CHANGERS = amount(300, nightly=5_000), amount(60, nightly=1_000)
 KILLS = 5
 STOPPED_SECONDS = amount(12, nightly=20)
 VIP, CART = "vip", "cart-abandoners"

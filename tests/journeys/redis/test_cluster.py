@@ -21,7 +21,7 @@ from tests.nightly import amount
 from tests.waiting import until
 
 LATENCY = {"latency_seconds": 0.02}
-ROWS = amount(1_200, nightly=3_000)
+ROWS = amount(800, nightly=3_000)
 NODE_MS = 2_000
 
 
@@ -78,7 +78,7 @@ def move_a_slot(cluster, rig):
 
 
 def test_nothing_is_lost_or_wrong_while_a_master_dies_and_a_slot_moves(cluster, rig, tmp_path):
-    happened, sent = invent(amount(1_200, nightly=3_000), amount(400, nightly=1_000), seed=20)
+    happened, sent = invent(amount(900, nightly=3_000), amount(300, nightly=1_000), seed=20)
     files = [sent[at::2] for at in range(2)]
     emails = [f"row{number}@example.com" for number in range(ROWS)]
     rows = write_rows(tmp_path / "rows.ndjson", emails)
@@ -97,6 +97,7 @@ def test_nothing_is_lost_or_wrong_while_a_master_dies_and_a_slot_moves(cluster, 
     assert rig.workers[0].poll() is None
 
 
+@pytest.mark.nightly
 def test_a_command_whose_master_is_lost_while_it_begins_waits_for_the_next(
     cluster, redis_url, tmp_path
 ):

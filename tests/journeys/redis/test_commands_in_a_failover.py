@@ -42,6 +42,7 @@ def in_a_failover(rig, what, *words):
     return orjson.loads(acting().stdout)
 
 
+@pytest.mark.nightly
 def test_commands_that_act_go_on_by_themselves_when_a_replica_takes_over(rig, tmp_path):
     rows = write_rows(tmp_path / "rows.ndjson", EMAILS)
     job = ("--audience", "vip", "--as-of", AS_OF.isoformat())

@@ -20,7 +20,7 @@ from tests.waiting import until
 
 PROFILE = {"profile_bytes": 2_000}
 REFUSED = 1
-EVENTS = amount(3_000, nightly=6_000)
+EVENTS = amount(1_800, nightly=6_000)
 
 
 def refusal(rig, given):

@@ -12,11 +12,11 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.partitions import Numbering
 from tests.journeys.lytics_relay import arrived, relaying
-from tests.journeys.play import status_of
+from tests.journeys.play import PARTITIONS, status_of
 from tests.nightly import amount
 from tests.waiting import until
 
-STRANGERS = amount(8_000, nightly=300_000)
+STRANGERS = amount(6_000, nightly=300_000)
 """Profiles of whom nothing comes: their records keep the command busy."""
 STOPPED_SECONDS = amount(13.0, nightly=20.0)
 """Longer than it is held for a command that does not renew it."""
@@ -90,7 +90,7 @@ def test_the_number_of_partitions_changes_under_load_whatever_is_killed(tmp_path
         arrived(relay, 120)
 
         assert killed >= 3
-        assert numbering(rig) == Numbering((16, 5, 64))
+        assert numbering(rig) == Numbering((PARTITIONS, 5, 64))
         found, places = records(rig)
         people = {digest_of(f"email:{email}") for email in relay.truth()}
         assert set(found.values()) == {1}

@@ -53,8 +53,8 @@ SHORT = Plan(
     rewrites=0,
     minutes=6,
 )
-"""A master is killed and stopped, and a slot moved; all else that `make chaos` breaks is broken by
-other tests, or nightly."""
+"""A worker, the receiver and Redis are killed; all else that `make chaos` breaks is broken by other
+tests, or nightly."""
 BROKEN = Counter(
     (
         Disruption.KILL_WORKER,
@@ -96,8 +96,16 @@ def short_chaos(tmp_path, redis, broken):
     assert verdict.disruptions == broken
 
 
-def test_a_short_chaos_behind_sentinels_breaks_no_promise(tmp_path):
-    short_chaos(tmp_path, "sentinel", BROKEN)
+def test_a_short_chaos_breaks_no_promise(tmp_path):
+    short_chaos(tmp_path, "single", BROKEN - Counter([Disruption.STOP_MASTER]))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("redis", "more"), [("sentinel", Counter()), ("cluster", Counter([Disruption.MOVE_SLOT]))]
+)
+def test_a_short_chaos_of_masters_breaks_no_promise(tmp_path, redis, more):
+    short_chaos(tmp_path, redis, BROKEN + more)
 
 
 def run(options: dict[str, object]) -> dict[str, object]:

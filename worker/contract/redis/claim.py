@@ -3,103 +3,23 @@
 Another partition count would put one profile into two partitions, another identity would make two
 keys of one person: both break the truth of what is delivered, so both are refused. Only `segrelay
 redis partitions` changes the count; a configuration that names a former one is still right.
-
-Takes over a Redis of segrelay's first version, and keeps that version out of it afterwards.
-
-In that version, the keys that all partitions share began with `segrelay:`, without a hash tag.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from itertools import chain
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import redis
-import structlog
 from redis import Redis
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.connection import redis_errors
-from segrelay.worker.contract.redis.scanning import ScanPart, read_keys, until_whole
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import PartitionsChange, RedisMismatch
 
-LOG: Final = structlog.get_logger()
-_KNOWN_FORMAT: Final = b"1"
-_CLOSED: Final = "2"
-_SEEN_SECONDS: Final = 15
-
-
-def is_former(client: redis.Redis) -> bool:
-    """Say whether a Redis is one of the first version that was not taken over yet.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
-    with redis_errors():
-        return client.get(keys.FORMER_FORMAT) == _KNOWN_FORMAT
-
-
-def close_to_former(client: redis.Redis) -> None:
-    """Make the first version refuse this Redis, which it would take for an empty one.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
-    with redis_errors():
-        client.set(keys.FORMER_FORMAT, _CLOSED)
-
-
-def take_over(client: redis.Redis) -> None:
-    """Give the keys of the first version their present names; can be repeated when interrupted.
-
-    Raises:
-        RedisMismatch: A worker of the first version runs, or keys of both names are there.
-        RedisUnavailable: Redis can't be asked.
-    """
-    _refuse_running(client)
-    part = ScanPart(keys.FORMER_FORMAT, keys.FORMER)
-    found = until_whole(lambda: read_keys(client, part))
-    names = sorted({one.decode() for one in chain.from_iterable(found)})
-    for name in names:
-        if name != keys.FORMER_FORMAT:
-            _rename(client, name, keys.present_name(name))
-    close_to_former(client)
-    LOG.info("redis.taken_over", message=f"{len(names) - 1} keys of an earlier version")
-
-
-def _refuse_running(client: redis.Redis) -> None:
-    with redis_errors():
-        seconds: Any = client.time()[0]
-        least = (seconds - _SEEN_SECONDS) * 1_000
-        running = client.zcount(keys.FORMER_PROCESSES, least, "+inf")
-    if running:
-        raise RedisMismatch(
-            f"{running} workers of an earlier version run, or ran {_SEEN_SECONDS} s ago: stop them."
-            " Then this version takes over what they left."
-        )
-
-
-def _rename(client: redis.Redis, former: str, present: str) -> None:
-    try:
-        renamed = client.renamenx(former, present)
-    except redis.ResponseError as error:
-        if "no such key" in str(error):
-            return  # another process of ours was quicker, or it has lapsed
-        with redis_errors():
-            raise
-    if not renamed:
-        raise RedisMismatch(
-            f"Redis holds {former} of an earlier version beside {present}: both have used it"
-            " side by side. Restore a backup, or use another Redis."
-        )
-
-
-FORMAT_NUMBER: Final = 2
-"""The number of the present format; the first version had 1, see `takeover`."""
+FORMAT_NUMBER: Final = 1
 _NAME_DESTINATIONS: Final = """\
 #!lua flags=allow-oom
 -- Adds names to the destinations that have anything, unless the number of partitions has changed
@@ -120,12 +40,9 @@ def claim(client: Redis, settings: Settings) -> None:
         RedisMismatch: Redis holds another format, partition count or identity.
         RedisUnavailable: Redis can't be asked.
     """
-    if is_former(client):
-        take_over(client)
     wanted = _wanted(settings)
     # Read first: a full Redis refuses every write, and then a worker is needed most.
     if _is_new(client, wanted):
-        close_to_former(client)
         with redis_errors():
             pipe = client.pipeline(transaction=False)
             for key, value in wanted.items():
@@ -145,11 +62,6 @@ def compare(client: Redis, settings: Settings) -> None:
         RedisMismatch: Redis holds another format, partition count or identity.
         RedisUnavailable: Redis can't be asked.
     """
-    if is_former(client):
-        raise RedisMismatch(
-            "An earlier version of segrelay wrote this Redis. Stop its processes, and start a"
-            " worker of this version: it takes over what they left."
-        )
     _is_new(client, _wanted(settings))
     learn_numbering(client, settings)
 

@@ -166,21 +166,31 @@ STOPS = [("_announce", True), *((stage, after) for stage in STAGES[1:] for after
 
 
 @pytest.mark.parametrize("stop", STOPS)
-def test_a_command_that_is_killed_goes_on_where_it_was(call, relay, at_insider, stop):
-    relay.publish(payload(OLD))
-    relay.drain()
-    rename_and_die(relay, *stop)
-    relay.publish(payload(OLD, "gold", minute=1), payload(NEW, "silver", minute=1))
+def test_a_command_that_is_killed_goes_on_where_it_was(call, relay_of_a_sync, at_insider, stop):
+    """Insider, the ledger and the sync agree; until then, health tells that it stopped."""
+    relay = relay_of_a_sync
+    old, new = "p3@example.com", "q3@example.com"
+    mark = relay.client.hget(place_of(old).members("vip"), f"email:{old}")
+    rename_and_die(relay, *stop, new=new, old=old)
+    assert problems(relay, later_ms=60_000) == []
+    (problem,) = problems(relay, later_ms=120_000)
+    assert (problem["severity"], "person rename" in problem["command"]) == ("attention", True)
+    relay.publish(payload(old, "gold", minute=1), payload(new, "silver", minute=1))
     relay.drain()
 
-    found = rename(call, OLD, NEW)
+    found = rename(call, old, new)
     wait_out_holds(relay)
     relay.drain()
 
     assert found["refused"] == 0
-    assert at_insider() == {NEW: ["gold", "silver", "vip"]}
-    assert ledger_of(relay.client, OLD) == set()
-    assert ledger_of(relay.client, NEW) == {(slug, "enter") for slug in ("vip", "gold", "silver")}
+    assert at_insider()[new] == ["gold", "silver", "vip"]
+    assert old not in at_insider()
+    assert ledger_of(relay.client, old) == set()
+    assert ledger_of(relay.client, new) == {(slug, "enter") for slug in ("vip", "gold", "silver")}
+    assert relay.client.hget(place_of(new).members("vip"), f"email:{new}") == mark
+    assert not relay.client.hexists(place_of(old).members("vip"), f"email:{old}")
+    assert problems(relay, later_ms=240_000) == []
+    assert not relay.client.exists(keys.RENAMING)
 
 
 class KilledError(Exception):
@@ -233,19 +243,6 @@ def test_a_sync_takes_the_new_identity_for_the_member_it_knew(call, relay_of_a_s
 
     assert not relay.client.hexists(place_of(old).members("vip"), f"email:{old}")
     assert relay.client.hexists(place_of(new).members("vip"), f"email:{new}")
-
-
-@pytest.mark.parametrize("stop", STOPS)
-def test_a_sync_knows_the_member_whatever_was_killed(call, relay_of_a_sync, stop):
-    relay = relay_of_a_sync
-    old, new = "p3@example.com", "q3@example.com"
-    mark = relay.client.hget(place_of(old).members("vip"), f"email:{old}")
-    rename_and_die(relay, *stop, new=new, old=old)
-
-    rename(call, old, new)
-
-    assert relay.client.hget(place_of(new).members("vip"), f"email:{new}") == mark
-    assert not relay.client.hexists(place_of(old).members("vip"), f"email:{old}")
 
 
 def test_why_tells_of_the_person_under_the_new_identity(call, relay):
@@ -307,22 +304,6 @@ def problems(relay, *, later_ms):
         relay.client.zadd(keys.RENAMING, {digest: seen_ms - later_ms})
     found = read_judged(relay.client, relay.settings)["problems"]
     return [one for one in found if one["name"] == "rename_stopped"]
-
-
-@pytest.mark.parametrize("stop", STOPS)
-def test_a_renaming_that_was_stopped_is_a_problem_until_it_has_ended(call, relay, stop):
-    relay.publish(payload(OLD))
-    relay.drain()
-    rename_and_die(relay, *stop)
-
-    assert problems(relay, later_ms=60_000) == []
-    (problem,) = problems(relay, later_ms=120_000)
-    assert problem["severity"] == "attention"
-    assert "person rename" in problem["command"]
-    rename(call, OLD, NEW)
-
-    assert problems(relay, later_ms=240_000) == []
-    assert not relay.client.exists(keys.RENAMING)
 
 
 def test_a_renaming_of_somebody_whom_insider_refuses_has_ended(call, relay):

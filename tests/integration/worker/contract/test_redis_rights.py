@@ -41,7 +41,7 @@ def may_run(client, name):
     # By a script: the client does not understand the answer about a subcommand.
     arity = client.eval("return redis.call('COMMAND', 'INFO', ARGV[1])[1][2]", 0, name)
     words = name.split("|")
-    filler = ["segrelay:x"] * max(0, abs(arity) - len(words))
+    filler = ["{segrelay}:x"] * max(0, abs(arity) - len(words))
     try:
         answer = client.execute_command("ACL", "DRYRUN", "segrelay", *words, *filler)
     except redis.ResponseError:

@@ -7,7 +7,7 @@ import pytest
 
 from segrelay.sandbox.insider.api import ArrivedRequest
 from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE, ERASE, PROFILE
-from tests.unit.ops.sandbox.account import (
+from tests.unit.sandbox.account import (
     HEADERS,
     NOW,
     account,

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.unit.ops.bench.measurement import own_pid
+from tests.unit.tools.bench.measurement import own_pid
 from tools.bench.__main__ import bars
 from tools.bench.frame.scenario import Runs, Scenario, Variant, summed_up
 from tools.bench.scenarios import SCENARIOS

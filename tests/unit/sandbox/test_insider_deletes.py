@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE
-from tests.unit.ops.sandbox.account import account, errors, lists, person, post, removal, value
+from tests.unit.sandbox.account import account, errors, lists, person, post, removal, value
 
 
 def test_a_partial_delete_takes_single_values_and_keeps_the_rest():

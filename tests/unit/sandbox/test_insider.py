@@ -6,7 +6,7 @@ import pytest
 
 from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE
 from segrelay.sandbox.settings import SandboxSettings
-from tests.unit.ops.sandbox.account import (
+from tests.unit.sandbox.account import (
     HEADERS,
     NOW,
     account,

@@ -17,7 +17,7 @@ from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import Fact, with_delivered, with_tried
 from tests.fakes.fake_partition import FakePartition
 from tests.fakes.partition_store import PartitionStore
-from tests.unit.worker.batch.preparing.test_reading_streams import NoClock
+from tests.unit.worker.batch.test_reading_streams import NoClock
 from tests.unit.worker.drain_fakes import FakeNumbers
 from tests.unit.worker.drain_world import BEFORE_US, START_MS, event
 
