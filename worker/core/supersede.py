@@ -11,16 +11,28 @@ from segrelay.worker.contract.words import Direction
 
 
 class Claim(NamedTuple):
-    """The claim of a delivery about one profile and one audience.
+    """The claim of a delivery about one profile: what the ledger judges it by.
 
     Attributes:
         time_us: Of the event, in µs since 1970.
-        trigger: Which trigger delivers it; a name or its number, one of the two throughout.
+        trigger: The number of the trigger that delivers it.
+        audience: The audience's number.
+        state: The event was made up by comparison.
+        repair: It restores what a late request may have overwritten.
+        profile_hash: Of a change's profile, 32 bits, never 0; 0 for other directions.
+        replays: How often it came back from the dead letters.
+        again: Deliver it although it was delivered before, or is already there.
     """
 
     time_us: int
     direction: Direction
-    trigger: str | int
+    trigger: int
+    audience: int = 0
+    state: bool = False
+    repair: bool = False
+    profile_hash: int = 0
+    replays: int = 0
+    again: bool = False
 
 
 def supersedes(newer: Claim, older: Claim) -> bool:
