@@ -44,7 +44,7 @@ from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.words import Refusal, Skip
 from segrelay.worker.core.ledger import judge
-from segrelay.worker.core.supersede import Claim
+from segrelay.worker.core.supersede import LedgerEvent
 from segrelay.worker.destinations.api import Shaped
 from segrelay.worker.destinations.registry import api_of
 
@@ -217,7 +217,7 @@ class Planner:
             one.deliveries += 1
             plan.people += not record.items
             plan.entry_bytes += len(new.profile) + len(encode_header(new.header)) + _ENTRY_BYTES
-            why = judge(record, self._claim(new)) if record.items else None
+            why = judge(record, self._ledger_event(new)) if record.items else None
             if why:
                 one.known[why] += 1
                 continue
@@ -227,9 +227,9 @@ class Planner:
                 profile = decode_profile(new.profile)
                 one.sample.append(Candidate(name, new.trigger, new.header, profile))
 
-    def _claim(self, new: NewDelivery) -> Claim:
+    def _ledger_event(self, new: NewDelivery) -> LedgerEvent:
         header = new.header
-        return Claim(
+        return LedgerEvent(
             header.time_us,
             header.direction,
             self._names.number_of_trigger(new.trigger),

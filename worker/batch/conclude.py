@@ -214,9 +214,9 @@ class Conclusion:
 
     def _may_have_been_sent(self, delivery: Delivery) -> bool:
         """Say whether an earlier request of a delivery got no sure answer."""
-        claim = delivery.claim
-        item = self.batch.state.records[delivery.digest].items.get((claim.audience, claim.trigger))
-        return item is not None and item.tried_us == claim.time_us
+        event = delivery.event
+        item = self.batch.state.records[delivery.digest].items.get((event.audience, event.trigger))
+        return item is not None and item.tried_us == event.time_us
 
     async def _accepted(self, request: Request, refused: Mapping[int, str]) -> Mapping[str, int]:
         outcomes, index = _Outcomes(self.batch.state.now_ms()), 0

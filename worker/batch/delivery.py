@@ -26,7 +26,7 @@ from segrelay.worker.contract.settings.authorizations import Certificate
 from segrelay.worker.contract.words import Death, Direction, Skip
 from segrelay.worker.core.ledger import with_delivered, with_tried, with_whole_list
 from segrelay.worker.core.messages import normalise_message
-from segrelay.worker.core.supersede import Claim
+from segrelay.worker.core.supersede import LedgerEvent
 from segrelay.worker.destinations.api import Answer, Api, Shaped, ShapingRules
 from segrelay.worker.errors import PayloadRefused
 
@@ -117,7 +117,7 @@ class DeadLetter:
 
 
 _NOTHING: Final = Shaped((), {})
-_NO_CLAIM: Final = Claim(0, Direction.CHANGE, 0)
+_NO_EVENT: Final = LedgerEvent(0, Direction.CHANGE, 0)
 
 
 @dataclass(slots=True)
@@ -135,7 +135,7 @@ class Delivery:
     Attributes:
         loaded: The trigger; known once the delivery is decoded, like the next two.
         text: The profile as JSON text.
-        claim: The event as the ledger judges it.
+        event: The event as the ledger judges it.
         superseded: Older deliveries of its batch that it supersedes; settled together with it.
         body: The rendered text, which a dead letter shows.
         shaped: The body made valid.
@@ -158,7 +158,7 @@ class Delivery:
     header_text: bytes = b""
     loaded: LoadedTrigger = field(init=False, repr=False, compare=False)
     text: bytes = field(default=b"", init=False, repr=False, compare=False)
-    claim: Claim = field(default=_NO_CLAIM, init=False, repr=False, compare=False)
+    event: LedgerEvent = field(default=_NO_EVENT, init=False, repr=False, compare=False)
     superseded: tuple[Delivery, ...] = field(default=(), init=False, repr=False, compare=False)
     body: bytes = field(default=b"", init=False, repr=False, compare=False)
     shaped: Shaped = field(default=_NOTHING, init=False, repr=False, compare=False)
@@ -224,6 +224,12 @@ class Delivery:
         self.answer = failure.answer
         self.dead_letter = _dead_letter_of(self, failure, tag=tag, now_ms=now_ms)
 
+    def free_memory(self) -> None:
+        """Forget what nobody needs once Redis has the outcome; the batch lives on for a while."""
+        self.text = self.body = b""
+        self.shaped = self.sent = _NOTHING
+        self.dead_letter = None
+
     @property
     def outcome(self) -> str:
         """Return the word under which the outcome is counted."""
@@ -248,16 +254,16 @@ class Delivery:
     def delivered_in(self, record: Record) -> Record:
         """Return the profile's record after this delivery."""
         data_sent = self.loaded.api.tells_data(self.shaped, self.header, self.loaded.rules)
-        return self._after_body(with_delivered(record, self.claim, data_sent=data_sent))
+        return self._after_body(with_delivered(record, self.event, data_sent=data_sent))
 
     def tried_in(self, record: Record) -> Record:
         """Return the profile's record after a request that got no sure answer."""
-        return self._after_body(with_tried(record, self.claim))
+        return self._after_body(with_tried(record, self.event))
 
     def _after_body(self, record: Record) -> Record:
         """Return the record after the body was sent, which may replace the whole audience list."""
         if self.loaded.api.overwrites(self.shaped):
-            return with_whole_list(record, self.claim.time_us)
+            return with_whole_list(record, self.event.time_us)
         return record
 
 

@@ -41,7 +41,7 @@ from segrelay.worker.core.ledger import (
     with_tried,
     with_whole_list,
 )
-from segrelay.worker.core.supersede import Claim, contest
+from segrelay.worker.core.supersede import LedgerEvent, contest
 from segrelay.worker.errors import Bug, FormatUnknown, PayloadRefused
 from segrelay.worker.logs import log_bug
 
@@ -63,8 +63,8 @@ def ledgers_after(
             if row.digest not in records:
                 continue
             audience, trigger = numbers.audience(row.audience), numbers.trigger(row.trigger)
-            claim = Claim(row.time_us, row.direction, trigger, audience, replays=row.replays)
-            tried = with_tried(records[row.digest], claim)
+            event = LedgerEvent(row.time_us, row.direction, trigger, audience, replays=row.replays)
+            tried = with_tried(records[row.digest], event)
             records[row.digest] = with_whole_list(tried, row.time_us)
     return {digest: LedgerText.of(record) for digest, record in records.items()}
 
@@ -99,7 +99,7 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
             continue
         delivery.text, delivery.superseded = text, ()
         delivery.loaded = batch.triggers[delivery.trigger]
-        delivery.claim = _claim(delivery, batch.numbers)
+        delivery.event = _ledger_event(delivery, batch.numbers)
         decoded.append(delivery)
     return batch.left(decoded)
 
@@ -139,10 +139,10 @@ def unpack_ledgers(
     return batch.left(left)
 
 
-def _claim(delivery: Delivery, numbers: Numbers) -> Claim:
+def _ledger_event(delivery: Delivery, numbers: Numbers) -> LedgerEvent:
     header = delivery.header
     is_change = header.direction is Direction.CHANGE
-    return Claim(
+    return LedgerEvent(
         header.time_us,
         header.direction,
         numbers.trigger(delivery.trigger),
@@ -165,7 +165,7 @@ def ask_ledger(deliveries: Sequence[Delivery], batch: Batch) -> list[Delivery]:
         if skip_by_ledger(delivery, batch):
             continue
         record = batch.state.records[delivery.digest]
-        if delivery.loaded.on_ambiguous == "dead_letter" and is_in_doubt(record, delivery.claim):
+        if delivery.loaded.on_ambiguous == "dead_letter" and is_in_doubt(record, delivery.event):
             batch.fail(delivery, Death.AMBIGUOUS, _IN_DOUBT)
         else:
             left.append(delivery)
@@ -180,21 +180,21 @@ def skip_by_ledger(delivery: Delivery, batch: Batch) -> bool:
     """
     records = batch.state.records
     record = records[delivery.digest]
-    reason = judge(record, delivery.claim)
+    reason = judge(record, delivery.event)
     if reason is None:
         return False
     tells = reason is Skip.ALREADY_THERE
     if tells:
-        records[delivery.digest] = with_raised(record, delivery.claim)
+        records[delivery.digest] = with_raised(record, delivery.event)
     batch.skipped.append(delivery.skip(reason, reason.value, tells=tells))
     return True
 
 
 def contend(deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Return the events of the batch that no other supersedes, each with those it supersedes."""
-    if len({(d.digest, d.claim.audience) for d in deliveries}) == len(deliveries):
+    if len({(d.digest, d.event.audience) for d in deliveries}) == len(deliveries):
         return list(deliveries)
-    result = contest([((d.digest, d.claim.audience), d.claim, d) for d in deliveries])
+    result = contest([((d.digest, d.event.audience), d.event, d) for d in deliveries])
     for number, older in result.superseded_by.items():
         result.going[number].superseded = older
     return list(result.going)

@@ -116,7 +116,7 @@ class RequestBuilder:
 
 
 def _event_time(delivery: Delivery) -> tuple[int, bool]:
-    return delivery.claim.time_us, delivery.claim.direction is Direction.EXIT
+    return delivery.event.time_us, delivery.event.direction is Direction.EXIT
 
 
 FRAME_BYTES: Final = 200
@@ -243,7 +243,7 @@ class Packer:
             return False
         try:
             record = builder.record(delivery, state.records[delivery.digest])
-            if judge(record, delivery.claim):
+            if judge(record, delivery.event):
                 return False
             shaped = self._shaped(delivery, record)
             if isinstance(shaped, NotSendable) or len(shaped.users) > 1:
@@ -301,8 +301,8 @@ class Packer:
     def _shaped(self, delivery: Delivery, record: Record) -> Shaped | NotSendable:
         """Return the body, corrected by the newer facts in a record."""
         # A repair carries the profile of an older event, so all that the ledger knows is newer.
-        claim = delivery.claim._replace(time_us=0) if delivery.claim.repair else delivery.claim
-        newer = knowledge(record, claim, self.batch.numbers.slugs)
+        event = delivery.event._replace(time_us=0) if delivery.event.repair else delivery.event
+        newer = knowledge(record, event, self.batch.numbers.slugs)
         trigger = delivery.loaded
         return trigger.api.correct(delivery.shaped, delivery.header, trigger.rules, newer)
 

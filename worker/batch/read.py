@@ -1,4 +1,4 @@
-"""Step 3: read a batch from the streams that are due, merged by entry id, in small steps.
+"""Read a batch from the streams that are due, merged by entry id, in small steps.
 
 Entries that have to wait are passed over; up to which id everything in a stream waits is noted.
 """

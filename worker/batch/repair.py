@@ -18,7 +18,7 @@ from segrelay.worker.contract.events import decode_profile, pack_profile
 from segrelay.worker.contract.ledger import Item, Record, is_newer, unpack_all
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.words import LIVE, Direction
-from segrelay.worker.core.supersede import Claim, supersedes
+from segrelay.worker.core.supersede import LedgerEvent, supersedes
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -62,11 +62,11 @@ async def repair(
 
 def _repairs(delivery: Delivery, record: Record, names: dict[int, str]) -> list[NewDelivery]:
     newest = _newest(delivery, record)
-    if newest is None or newest.direction is delivery.claim.direction:
+    if newest is None or newest.direction is delivery.event.direction:
         return []
     return [
         _repair(delivery, names[trigger], item)
-        for trigger, item in record.about(delivery.claim.audience)
+        for trigger, item in record.about(delivery.event.audience)
         if item.direction is newest.direction and item.delivered_us and trigger in names
     ]
 
@@ -86,9 +86,9 @@ def _repair(delivery: Delivery, trigger: str, item: Item) -> NewDelivery:
 def _newest(delivery: Delivery, record: Record) -> Item | None:
     """Return the newest item that supersedes what the request carried."""
     best: Item | None = None
-    for trigger, item in record.about(delivery.claim.audience):
-        claim = Claim(item.delivered_us, item.direction, trigger)
-        if not item.delivered_us or not supersedes(claim, delivery.claim):
+    for trigger, item in record.about(delivery.event.audience):
+        event = LedgerEvent(item.delivered_us, item.direction, trigger)
+        if not item.delivered_us or not supersedes(event, delivery.event):
             continue
         if best is None or is_newer(
             item.delivered_us, item.direction, best.delivered_us, best.direction

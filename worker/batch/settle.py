@@ -137,7 +137,7 @@ class Settler:
         self.batch.settled += len(settled)
         tally = self.batch.state.tally
         for delivery in settled:
-            delivery.dead_letter = None  # Redis has it now, and this process needs the memory.
+            delivery.free_memory()
             match delivery.outcome:
                 case "delivered":
                     tally.delivered += 1

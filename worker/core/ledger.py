@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from segrelay.worker.contract.ledger import Item, Record, is_newer
 from segrelay.worker.contract.words import Direction, Skip
-from segrelay.worker.core.supersede import Claim, supersedes
+from segrelay.worker.core.supersede import LedgerEvent, supersedes
 
 FAR_MS: Final = 3_155_760_000_000
 """Milliseconds that a record outlives its retention in Redis, which so never removes one itself.
@@ -24,57 +24,57 @@ _WHOLE_LIST: Final = (0, 0)
 """The key of the item that stands for all audiences; numbers of real ones begin with 1."""
 
 
-def judge(record: Record, claim: Claim) -> Skip | None:
+def judge(record: Record, event: LedgerEvent) -> Skip | None:
     """Say why an event need not be delivered, or None if it has to be."""
-    own = record.items.get((claim.audience, claim.trigger))
-    if own and not claim.repair and not claim.again and _is_duplicate(own, claim):
+    own = record.items.get((event.audience, event.trigger))
+    if own and not event.repair and not event.again and _is_duplicate(own, event):
         return Skip.DUPLICATE
     if any(
-        supersedes(Claim(item.delivered_us, item.direction, trigger), claim)
-        for trigger, item in record.about(claim.audience)
+        supersedes(LedgerEvent(item.delivered_us, item.direction, trigger), event)
+        for trigger, item in record.about(event.audience)
         if item.delivered_us
     ):
         return Skip.SUPERSEDED
-    if claim.state and own and not claim.again and _is_already_there(record, own, claim):
+    if event.state and own and not event.again and _is_already_there(record, own, event):
         return Skip.ALREADY_THERE
     return None
 
 
-def _is_duplicate(own: Item, claim: Claim) -> bool:
+def _is_duplicate(own: Item, event: LedgerEvent) -> bool:
     return (
-        own.delivered_us == claim.time_us
-        and own.direction is claim.direction
-        and own.profile_hash == claim.profile_hash
+        own.delivered_us == event.time_us
+        and own.direction is event.direction
+        and own.profile_hash == event.profile_hash
     )
 
 
-def _is_already_there(record: Record, own: Item, claim: Claim) -> bool:
-    if not own.delivered_us or own.direction is not claim.direction:
+def _is_already_there(record: Record, own: Item, event: LedgerEvent) -> bool:
+    if not own.delivered_us or own.direction is not event.direction:
         return False
     told = record.items.get(_WHOLE_LIST)
     if told and told.delivered_us > own.delivered_us:
         return False
     return not any(
         is_newer(time_us, item.direction, own.delivered_us, own.direction)
-        for _, item in record.about(claim.audience)
+        for _, item in record.about(event.audience)
         if item.direction not in (own.direction, Direction.CHANGE)
         for time_us in (item.delivered_us, item.tried_us)
         if time_us
     )
 
 
-def is_in_doubt(record: Record, claim: Claim) -> bool:
+def is_in_doubt(record: Record, event: LedgerEvent) -> bool:
     """Say whether an event may have been sent by a request that got no sure answer.
 
     The ledger knows the newest that was tried; of an older one it can't be told any more. What a
     person replayed since is in doubt only if that replay was tried, too.
     """
-    own = record.items.get((claim.audience, claim.trigger))
-    if own is None or own.direction is not claim.direction:
+    own = record.items.get((event.audience, event.trigger))
+    if own is None or own.direction is not event.direction:
         return False
-    if own.tried_us > claim.time_us:
-        return claim.replays == 0
-    return own.tried_us == claim.time_us and own.tried_replays >= claim.replays
+    if own.tried_us > event.time_us:
+        return event.replays == 0
+    return own.tried_us == event.time_us and own.tried_replays >= event.replays
 
 
 def with_whole_list(record: Record, time_us: int) -> Record:
@@ -90,40 +90,40 @@ def with_whole_list(record: Record, time_us: int) -> Record:
     return Record(record.data_us, {**record.items, _WHOLE_LIST: item})
 
 
-def with_delivered(record: Record, claim: Claim, *, data_sent: bool = True) -> Record:
+def with_delivered(record: Record, event: LedgerEvent, *, data_sent: bool = True) -> Record:
     """Return the record after a delivery; `data_sent` if it carried profile data."""
-    old = _item(record, claim)
-    if claim.time_us < old.delivered_us:
+    old = _item(record, event)
+    if event.time_us < old.delivered_us:
         return record
-    is_tried_later = old.tried_us > claim.time_us
+    is_tried_later = old.tried_us > event.time_us
     item = Item(
-        claim.direction,
-        claim.time_us,
+        event.direction,
+        event.time_us,
         old.tried_us if is_tried_later else 0,
-        claim.profile_hash,
+        event.profile_hash,
         tried_replays=old.tried_replays if is_tried_later else 0,
     )
-    data_us = max(record.data_us, claim.time_us) if data_sent else record.data_us
-    return Record(data_us, {**record.items, (claim.audience, claim.trigger): item})
+    data_us = max(record.data_us, event.time_us) if data_sent else record.data_us
+    return Record(data_us, {**record.items, (event.audience, event.trigger): item})
 
 
-def with_raised(record: Record, claim: Claim) -> Record:
+def with_raised(record: Record, event: LedgerEvent) -> Record:
     """Return the record after a state event that brought nothing new: only the time grows."""
-    old = _item(record, claim)
-    if claim.time_us <= old.delivered_us:
+    old = _item(record, event)
+    if event.time_us <= old.delivered_us:
         return record
-    item = old._replace(delivered_us=claim.time_us, raised=True)
-    return Record(record.data_us, {**record.items, (claim.audience, claim.trigger): item})
+    item = old._replace(delivered_us=event.time_us, raised=True)
+    return Record(record.data_us, {**record.items, (event.audience, event.trigger): item})
 
 
-def with_tried(record: Record, claim: Claim) -> Record:
+def with_tried(record: Record, event: LedgerEvent) -> Record:
     """Return the record after a request that got no sure answer."""
-    old = _item(record, claim)
-    replays = min(claim.replays, _REPLAYS_AT_MOST)
-    if (claim.time_us, replays) <= (old.tried_us, old.tried_replays):
+    old = _item(record, event)
+    replays = min(event.replays, _REPLAYS_AT_MOST)
+    if (event.time_us, replays) <= (old.tried_us, old.tried_replays):
         return record
-    item = old._replace(tried_us=claim.time_us, tried_replays=replays)
-    return Record(record.data_us, {**record.items, (claim.audience, claim.trigger): item})
+    item = old._replace(tried_us=event.time_us, tried_replays=replays)
+    return Record(record.data_us, {**record.items, (event.audience, event.trigger): item})
 
 
 def may_be_member(record: Record) -> bool:
@@ -168,9 +168,9 @@ def _merged(one: Item, other: Item) -> Item:
     return newer._replace(tried_us=tried.tried_us, tried_replays=tried.tried_replays)
 
 
-def _item(record: Record, claim: Claim) -> Item:
-    old = record.items.get((claim.audience, claim.trigger))
-    return old if old and old.direction is claim.direction else Item(claim.direction)
+def _item(record: Record, event: LedgerEvent) -> Item:
+    old = record.items.get((event.audience, event.trigger))
+    return old if old and old.direction is event.direction else Item(event.direction)
 
 
 class Knowledge(NamedTuple):
@@ -194,16 +194,16 @@ _NOBODY: Final[frozenset[str]] = frozenset()
 
 
 def knowledge(
-    record: Record, claim: Claim, slugs: Callable[[Iterable[int]], frozenset[str]]
+    record: Record, event: LedgerEvent, slugs: Callable[[Iterable[int]], frozenset[str]]
 ) -> Knowledge:
     """Return the facts newer than an event; `slugs` names audiences by their numbers."""
-    since_us = max(claim.time_us, 1)
+    since_us = max(event.time_us, 1)
     ahead = [each for each in record.items.items() if each[1].delivered_us >= since_us]
-    if not ahead and record.data_us <= claim.time_us:
+    if not ahead and record.data_us <= event.time_us:
         return _NOTHING_NEWER
     newest: dict[int, tuple[int, Direction]] = {}
     for (audience, _), item in ahead:
-        if item.direction is Direction.CHANGE or audience == claim.audience:
+        if item.direction is Direction.CHANGE or audience == event.audience:
             continue
         best = newest.get(audience)
         if best is None or is_newer(item.delivered_us, item.direction, *best):
@@ -214,9 +214,9 @@ def knowledge(
         inside=slugs(entered) if entered else _NOBODY,
         outside=slugs(left) if left else _NOBODY,
         stale=any(
-            _data_us(record, i) > claim.time_us for (_, by), i in ahead if by == claim.trigger
+            _data_us(record, i) > event.time_us for (_, by), i in ahead if by == event.trigger
         ),
-        stale_opt_ins=record.data_us > claim.time_us,
+        stale_opt_ins=record.data_us > event.time_us,
     )
 
 

@@ -10,8 +10,8 @@ from segrelay.worker.contract.ledger import is_newer
 from segrelay.worker.contract.words import Direction
 
 
-class Claim(NamedTuple):
-    """The claim of a delivery about one profile: what the ledger judges it by.
+class LedgerEvent(NamedTuple):
+    """An event as the ledger judges it: numbers stand for its trigger and audience.
 
     Attributes:
         time_us: Of the event, in µs since 1970.
@@ -35,7 +35,7 @@ class Claim(NamedTuple):
     again: bool = False
 
 
-def supersedes(newer: Claim, older: Claim) -> bool:
+def supersedes(newer: LedgerEvent, older: LedgerEvent) -> bool:
     """Say whether `newer` makes `older` untrue or useless.
 
     Both are of the same profile and audience. Newer is the later time; at equal times the exit.
@@ -66,7 +66,7 @@ class Contest(Generic[T]):
     superseded_by: dict[int, tuple[T, ...]]
 
 
-def contest(entrants: Sequence[tuple[Hashable, Claim, T]]) -> Contest[T]:
+def contest(entrants: Sequence[tuple[Hashable, LedgerEvent, T]]) -> Contest[T]:
     """Find the entrants that go on. The first value of each is its profile and audience.
 
     Linear in the number of entrants: of the deliveries about one thing only the newest of each
@@ -90,17 +90,19 @@ def contest(entrants: Sequence[tuple[Hashable, Claim, T]]) -> Contest[T]:
     )
 
 
-def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]) -> dict[int, int]:
+def _winners(
+    positions: list[int], entrants: Sequence[tuple[Hashable, LedgerEvent, T]]
+) -> dict[int, int]:
     """Return for each superseded entrant one that goes on and supersedes it.
 
     What is superseded only by a superseded event goes on: it says what the newest says.
     """
     tops: dict[object, int] = {}
     for position in positions:
-        claim = entrants[position][1]
-        top = tops.get((claim.trigger, claim.direction))
-        if top is None or supersedes(claim, entrants[top][1]):
-            tops[claim.trigger, claim.direction] = position
+        event = entrants[position][1]
+        top = tops.get((event.trigger, event.direction))
+        if top is None or supersedes(event, entrants[top][1]):
+            tops[event.trigger, event.direction] = position
     newest_first = sorted(tops.values(), key=lambda top: _moment(entrants[top][1]), reverse=True)
     going: list[int] = []
     for top in newest_first:
@@ -115,6 +117,6 @@ def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]
     return winners
 
 
-def _moment(claim: Claim) -> tuple[int, bool]:
-    """Return a claim's sort key: newest first, and none is superseded by one behind it."""
-    return claim.time_us, claim.direction is Direction.EXIT
+def _moment(event: LedgerEvent) -> tuple[int, bool]:
+    """Return a event's sort key: newest first, and none is superseded by one behind it."""
+    return event.time_us, event.direction is Direction.EXIT

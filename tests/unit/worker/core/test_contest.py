@@ -4,17 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.supersede import Claim, contest, supersedes
+from segrelay.worker.core.supersede import LedgerEvent, contest, supersedes
 
-claims = st.builds(
-    Claim, st.integers(1, 4), st.sampled_from(list(Direction)), st.sampled_from([1, 2, 3])
+events = st.builds(
+    LedgerEvent, st.integers(1, 4), st.sampled_from(list(Direction)), st.sampled_from([1, 2, 3])
 )
-entrants = st.lists(st.tuples(st.sampled_from(["ada", "bob"]), claims), max_size=12)
+entrants = st.lists(st.tuples(st.sampled_from(["ada", "bob"]), events), max_size=12)
 
 
 @given(entrants=entrants)
 def test_nobody_who_goes_on_is_beaten_by_another_who_does(entrants: list[object]) -> None:
-    numbered = [(about, claim, n) for n, (about, claim) in enumerate(entrants)]
+    numbered = [(about, event, n) for n, (about, event) in enumerate(entrants)]
 
     result = contest(numbered)
 
@@ -26,7 +26,7 @@ def test_nobody_who_goes_on_is_beaten_by_another_who_does(entrants: list[object]
 
 @given(entrants=entrants)
 def test_who_does_not_go_on_was_beaten_by_someone_who_does(entrants: list[object]) -> None:
-    numbered = [(about, claim, n) for n, (about, claim) in enumerate(entrants)]
+    numbered = [(about, event, n) for n, (about, event) in enumerate(entrants)]
 
     result = contest(numbered)
 

@@ -25,7 +25,7 @@ from segrelay.worker.core.ledger import (
     with_tried,
     with_whole_list,
 )
-from segrelay.worker.core.supersede import Claim, contest
+from segrelay.worker.core.supersede import LedgerEvent, contest
 from tests.nightly import amount
 
 LATE = 5
@@ -45,7 +45,7 @@ class Rules:
 @dataclass(frozen=True)
 class Waiting:
     number: int
-    claim: Claim
+    event: LedgerEvent
     segments: frozenset[int]
 
 
@@ -77,24 +77,24 @@ class World:
 
     def apply(self, group: tuple[Waiting, ...], record: Record) -> None:
         """Let a request take effect, in the order of its events' times."""
-        for waiting in sorted(group, key=lambda waiting: waiting.claim.time_us):
+        for waiting in sorted(group, key=lambda waiting: waiting.event.time_us):
             self.apply_one(waiting, record)
 
     def apply_one(self, waiting: Waiting, record: Record) -> None:
-        claim = waiting.claim
-        if claim.trigger == EXIT_EVENT:
+        event = waiting.event
+        if event.trigger == EXIT_EVENT:
             return
-        if claim.direction is Direction.EXIT:
-            self.inside.discard(claim.audience)
+        if event.direction is Direction.EXIT:
+            self.inside.discard(event.audience)
         elif self.overwrite:
-            known = knowledge(record, claim, frozenset)
+            known = knowledge(record, event, frozenset)
             if self.rules.correct_lists:
-                listed = (waiting.segments | known.inside) - known.outside | {claim.audience}
+                listed = (waiting.segments | known.inside) - known.outside | {event.audience}
             else:
                 listed = waiting.segments
             self.inside = set(listed)
         else:
-            self.inside.add(claim.audience)
+            self.inside.add(event.audience)
 
     def may_go(self, waiting: Waiting) -> bool:
         self.intents = [intent for intent in self.intents if intent.until > self.clock]
@@ -107,11 +107,11 @@ class World:
         self.stream = [waiting for waiting in self.stream if waiting.number not in numbers]
 
     def verdict(self, waiting: Waiting) -> str | None:
-        claim = waiting.claim
-        skip = judge(self.record, claim)
+        event = waiting.event
+        skip = judge(self.record, event)
         if skip == "superseded" and not self.rules.any_trigger:
-            own = self.record.items.get((claim.audience, claim.trigger))
-            skip = "superseded" if own and own.delivered_us > claim.time_us else None
+            own = self.record.items.get((event.audience, event.trigger))
+            skip = "superseded" if own and own.delivered_us > event.time_us else None
         return skip
 
     def drain(self) -> None:
@@ -124,11 +124,11 @@ class World:
                 going.append(waiting)
                 continue
             if skip == "already_there":
-                self.record = with_raised(self.record, waiting.claim)
+                self.record = with_raised(self.record, waiting.event)
             self.settle(waiting)
         superseded: dict[int, tuple[Waiting, ...]] = {}
         if self.rules.contest:
-            result = contest([(w.claim.audience, w.claim, w) for w in going])
+            result = contest([(w.event.audience, w.event, w) for w in going])
             going, superseded = list(result.going), result.superseded_by
         frozen = self.record
         superseded = {w.number: superseded.get(position, ()) for position, w in enumerate(going)}
@@ -138,7 +138,7 @@ class World:
                 skip = self.verdict(waiting)
                 if skip:
                     if skip == "already_there":
-                        self.record = with_raised(self.record, waiting.claim)
+                        self.record = with_raised(self.record, waiting.event)
                     self.settle(waiting)
                     continue
                 if not self.may_go(waiting):
@@ -146,24 +146,22 @@ class World:
             record = self.record if self.rules.ask_before_each_request else frozen
             group = self.sharing(waiting, going, record)
             going = [each for each in going if each not in group]
-            superseded_by_them = tuple(
-                superseded for each in group for superseded in superseded[each.number]
-            )
+            superseded_by_them = tuple(older for each in group for older in superseded[each.number])
             if not self.send(group, superseded_by_them, record):
                 return
 
     def sharing(self, first: Waiting, going: list[Waiting], record: Record) -> tuple[Waiting, ...]:
         """Return what shares a user object with the first, which the drain has to send next."""
         group = [first]
-        as_if = with_delivered(record, first.claim)
+        as_if = with_delivered(record, first.event)
         for waiting in going:
-            same_path = waiting.claim.direction is first.claim.direction
-            only_adds = not (self.overwrite and waiting.claim.direction is Direction.ENTER)
-            if not (same_path and only_adds) or judge(as_if, waiting.claim):
+            same_path = waiting.event.direction is first.event.direction
+            only_adds = not (self.overwrite and waiting.event.direction is Direction.ENTER)
+            if not (same_path and only_adds) or judge(as_if, waiting.event):
                 continue
             if self.may_go(waiting) and self.rng.random() < 0.8:
                 group.append(waiting)
-                as_if = with_delivered(as_if, waiting.claim)
+                as_if = with_delivered(as_if, waiting.event)
         return tuple(group)
 
     def send(
@@ -177,7 +175,7 @@ class World:
         if fate == "taken":
             self.apply(group, record)
             for waiting in group:
-                self.record = self.listed(with_delivered(self.record, waiting.claim), waiting)
+                self.record = self.listed(with_delivered(self.record, waiting.event), waiting)
             self.settle(*group, *superseded)
         elif fate == "lost after":
             self.apply(group, record)
@@ -198,13 +196,13 @@ class World:
         numbers = frozenset(waiting.number for waiting in group)
         self.intents.append(Intent(numbers, self.clock + LATE))
         for waiting in group:
-            self.record = self.listed(with_tried(self.record, waiting.claim), waiting)
+            self.record = self.listed(with_tried(self.record, waiting.event), waiting)
 
     def listed(self, record: Record, waiting: Waiting) -> Record:
         """A body that replaces the list told of every audience, as of its event's time."""
-        if not (self.overwrite and self.rules.whole_list and waiting.claim.trigger == ENTER):
+        if not (self.overwrite and self.rules.whole_list and waiting.event.trigger == ENTER):
             return record
-        return with_whole_list(record, waiting.claim.time_us)
+        return with_whole_list(record, waiting.event.time_us)
 
 
 def history(rng: random.Random, rules: Rules, *, overwrite: bool) -> tuple[set[int], set[int]]:
@@ -226,9 +224,9 @@ def history(rng: random.Random, rules: Rules, *, overwrite: bool) -> tuple[set[i
         for trigger in triggers:
             # A scan reads what holds at that time: a state event tells the truth.
             is_state = rng.random() < 0.2 and truth(events, audience, until=time_us) is direction
-            claim = Claim(time_us, direction, trigger, audience, state=is_state)
+            event = LedgerEvent(time_us, direction, trigger, audience, state=is_state)
             waiting += [
-                Waiting(next(numbers), claim, segments) for _ in range(rng.choice([1, 1, 1, 2]))
+                Waiting(next(numbers), event, segments) for _ in range(rng.choice([1, 1, 1, 2]))
             ]
     rng.shuffle(waiting)
     world = World(rng, rules, overwrite)

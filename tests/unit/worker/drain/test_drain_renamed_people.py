@@ -1,5 +1,6 @@
 """Events of people who are being renamed, or were, in a world without a network."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson

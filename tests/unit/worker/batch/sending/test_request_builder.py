@@ -8,7 +8,7 @@ from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.supersede import Claim
+from segrelay.worker.core.supersede import LedgerEvent
 from segrelay.worker.destinations.api import Shaped, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
 
@@ -35,7 +35,7 @@ def delivery(person: str, *, at: int = 1, root: dict[str, Any]) -> Delivery:
     )  # fmt: skip
     users: tuple[dict[str, Any], ...] = ({"identifiers": {"email": f"{person}@example.com"}},)
     made = Delivery("live|enter", "enter", f"{at}-0", header, b"{}")
-    made.loaded, made.claim = TRIGGER, Claim(at, Direction.ENTER, 1, at)
+    made.loaded, made.event = TRIGGER, LedgerEvent(at, Direction.ENTER, 1, at)
     made.shaped, made.sent = Shaped(users, OBJECTS), Shaped(users, root)
     made.names = frozenset({digest})
     return made
