@@ -194,10 +194,10 @@ def contend(deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Return the events of the batch that no other supersedes, each with those it supersedes."""
     if len({(d.digest, d.event.audience) for d in deliveries}) == len(deliveries):
         return list(deliveries)
-    result = contest([((d.digest, d.event.audience), d.event, d) for d in deliveries])
-    for number, older in result.superseded_by.items():
-        result.going[number].superseded = older
-    return list(result.going)
+    going = contest([((d.digest, d.event.audience), d.event, d) for d in deliveries])
+    for delivery, older in going:
+        delivery.superseded = older
+    return [delivery for delivery, _ in going]
 
 
 class Recognized:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from segrelay.worker.contract.ledger import is_newer
 from segrelay.worker.contract.words import Direction
@@ -53,24 +52,14 @@ def supersedes(newer: LedgerEvent, older: LedgerEvent) -> bool:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Contest(Generic[T]):
-    """The deliveries that go on, and those that each of them beat.
-
-    Args:
-        going: In the order given.
-        superseded_by: Position of the winner in `going` → those it supersedes, in the order given.
-    """
-
-    going: tuple[T, ...]
-    superseded_by: dict[int, tuple[T, ...]]
-
-
-def contest(entrants: Sequence[tuple[Hashable, LedgerEvent, T]]) -> Contest[T]:
-    """Find the entrants that go on. The first value of each is its profile and audience.
+def contest(entrants: Sequence[tuple[Hashable, LedgerEvent, T]]) -> list[tuple[T, tuple[T, ...]]]:
+    """Return the entrants that go on, in the order given, each with those that it supersedes.
 
     Linear in the number of entrants: of the deliveries about one thing only the newest of each
     trigger can win.
+
+    Args:
+        entrants: Profile and audience, the event about them, and what stands for it.
     """
     rivals: dict[Hashable, list[int]] = {}
     for position, (about, _, _) in enumerate(entrants):
@@ -79,15 +68,14 @@ def contest(entrants: Sequence[tuple[Hashable, LedgerEvent, T]]) -> Contest[T]:
     for positions in rivals.values():
         if len(positions) > 1:
             winner_of.update(_winners(positions, entrants))
-    going = [position for position in range(len(entrants)) if position not in winner_of]
-    place = {position: number for number, position in enumerate(going)}
     superseded: dict[int, list[T]] = {}
     for position, winner in winner_of.items():
-        superseded.setdefault(place[winner], []).append(entrants[position][2])
-    return Contest(
-        going=tuple(entrants[position][2] for position in going),
-        superseded_by={number: tuple(older) for number, older in superseded.items()},
-    )
+        superseded.setdefault(winner, []).append(entrants[position][2])
+    return [
+        (entrant, tuple(superseded.get(position, ())))
+        for position, (_, _, entrant) in enumerate(entrants)
+        if position not in winner_of
+    ]
 
 
 def _winners(

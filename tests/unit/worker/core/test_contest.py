@@ -18,8 +18,9 @@ def test_nobody_who_goes_on_is_beaten_by_another_who_does(entrants: list[object]
 
     result = contest(numbered)
 
-    for one in result.going:
-        for other in result.going:
+    going = [one for one, _ in result]
+    for one in going:
+        for other in going:
             same = numbered[one][0] == numbered[other][0]
             assert not (same and supersedes(numbered[one][1], numbered[other][1]))
 
@@ -30,10 +31,8 @@ def test_who_does_not_go_on_was_beaten_by_someone_who_does(entrants: list[object
 
     result = contest(numbered)
 
-    superseded = [
-        superseded for superseded in result.superseded_by.values() for superseded in superseded
-    ]
-    assert sorted([*result.going, *superseded]) == list(range(len(entrants)))
-    for place, losers in result.superseded_by.items():
-        for loser in losers:
-            assert supersedes(numbered[result.going[place]][1], numbered[loser][1])
+    everybody = [each for winner, older in result for each in (winner, *older)]
+    assert sorted(everybody) == list(range(len(entrants)))
+    for winner, older in result:
+        for each in older:
+            assert supersedes(numbered[winner][1], numbered[each][1])

@@ -126,12 +126,12 @@ class World:
             if skip == "already_there":
                 self.record = with_raised(self.record, waiting.event)
             self.settle(waiting)
-        superseded: dict[int, tuple[Waiting, ...]] = {}
+        superseded: dict[int, tuple[Waiting, ...]] = {w.number: () for w in going}
         if self.rules.contest:
             result = contest([(w.event.audience, w.event, w) for w in going])
-            going, superseded = list(result.going), result.superseded_by
+            going = [winner for winner, _ in result]
+            superseded = {winner.number: older for winner, older in result}
         frozen = self.record
-        superseded = {w.number: superseded.get(position, ()) for position, w in enumerate(going)}
         while going:
             waiting, *going = going
             if self.rules.ask_before_each_request:
