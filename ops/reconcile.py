@@ -282,9 +282,9 @@ class Drift:
         """
         destinations = sorted(
             {
-                route.destination
+                trigger.destination
                 for direction in (Direction.ENTER, Direction.EXIT)
-                for route in self.publisher.recipients_for(self.slug, direction)
+                for trigger in self.publisher.triggers_for(self.slug, direction)
             }
         )
         if not destinations:

@@ -21,7 +21,7 @@ from redis import Redis
 
 from segrelay.producer.events.payloads import Payload, Refused, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore
-from segrelay.producer.publishing.drafting import Drafter, Recipient
+from segrelay.producer.publishing.drafting import Drafter
 from segrelay.producer.publishing.published import (
     AS_USUAL,
     Draft,
@@ -42,7 +42,7 @@ from segrelay.worker.contract.redis.accept import Roll
 from segrelay.worker.contract.redis.claim import claim, learn_numbering, settled_numbering
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scripts import Value
-from segrelay.worker.contract.settings import Settings, load_settings
+from segrelay.worker.contract.settings import Settings, Trigger, load_settings
 from segrelay.worker.contract.words import LIVE, Direction, job_of_lane, kind_of_lane
 from segrelay.worker.errors import PartitionsChange, PayloadRefused, RedisUnavailable
 
@@ -53,7 +53,7 @@ class Publisher:
     Args:
         client: a connection to the configured Redis, from `connect`.
         settings: The configuration.
-        wake-up: Rung for partitions whose bell was silent; Celery's if not given.
+        waker: Wakes partitions that nobody has woken yet; Celery's if not given.
         dry_run: Say what would come of everything, and write nothing.
     """
 
@@ -92,7 +92,7 @@ class Publisher:
         position: int | None = None,
         source: str = "",
     ) -> Published:
-        """Write the deliveries of events into Redis, quarantine other input, and ring the wake-up.
+        """Write deliveries into Redis, quarantine what has none, and wake the partitions.
 
         Args:
             payloads: JSON texts, payloads that were parsed, or events. A payload is what Lytics'
@@ -234,9 +234,9 @@ class Publisher:
             cap_bytes=self._fill.quarantine_bytes(CAP_BYTES),
         )
 
-    def recipients_for(self, audience: str, direction: Direction) -> tuple[Recipient, ...]:
+    def triggers_for(self, audience: str, direction: Direction) -> tuple[Trigger, ...]:
         """Return the triggers that want an audience's events of this direction."""
-        return self._drafter.recipients_for(audience, direction)
+        return self._drafter.triggers_for(audience, direction)
 
     def read_again(
         self, content: bytes, options: PublishOptions, *, arrived_us: int

@@ -15,7 +15,7 @@ from typing import Final
 
 from segrelay.worker.batch.batch import Batch, CanaryShares, Numbers
 from segrelay.worker.batch.conclude import Conclusion
-from segrelay.worker.batch.delivery import Route
+from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.halve import Refusals
 from segrelay.worker.batch.judge import (
     ask_ledger,
@@ -31,7 +31,7 @@ from segrelay.worker.batch.read import BATCH_ENTRIES, BATCH_ENTRIES_ONE_BY_ONE, 
 from segrelay.worker.batch.renames import read_and_carry
 from segrelay.worker.batch.render import RowRenderer, forget_doubted, render_and_shape
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
-from segrelay.worker.batch.send import Courier, InterruptWatch, Lease, Stop
+from segrelay.worker.batch.send import BatchSender, InterruptWatch, Lease, Stop
 from segrelay.worker.batch.settle import Settler, Streaks
 from segrelay.worker.batch.state import Clock, State, Tally
 from segrelay.worker.contract.keys import split_stream_name
@@ -82,7 +82,7 @@ class Drain:
 
     Args:
         tag: Destination and partition.
-        routes: By trigger's name; streams of others are left alone.
+        triggers: By their names; streams of others are left alone.
         paused: Names of paused triggers and lanes of paused jobs; None = the destination is paused.
         read_names: Reads all numbers anew, and returns the renamed audiences; under the lease.
         live_waits: Says whether live work waits elsewhere.
@@ -100,7 +100,7 @@ class Drain:
     numbers: Numbers
     streaks: Streaks
     lease: Lease
-    routes: Mapping[str, Route]
+    triggers: Mapping[str, LoadedTrigger]
     paused: frozenset[str] | None
     read_names: Callable[[], Awaitable[Renames]]
     live_waits: Callable[[], Awaitable[bool]]
@@ -117,14 +117,14 @@ class Drain:
         """Drain the partition for one slice of time.
 
         Returns:
-            What was done, and the queue to wake this partition on; "" = do not ring.
+            What was done, and the queue to wake this partition on; "" = do not wake it.
 
         Raises:
-            RedisUnavailable: Nothing more is sent; notes tell the next holder what was.
+            RedisUnavailable: Nothing more is sent; intents tell the next holder what was.
         """
         # 1. Look: what is paused, or stands before a closed gate, is not read.
         paused = self.paused
-        looks = {} if paused is None else await self.gate.look(self.routes.keys() - paused)
+        looks = {} if paused is None else await self.gate.look(self.triggers.keys() - paused)
         closed = [look.reason for look in looks.values() if isinstance(look, Closed)]
         if paused is None or len(closed) == len(looks):
             return Tally(ended=closed[0] if closed else "paused by a person"), ""
@@ -133,7 +133,7 @@ class Drain:
             holding = await self.partition.take()
             if holding is None:
                 return Tally(ended="held by another worker"), ""
-            stopped = {name for name, route in self.routes.items() if route.stopped}
+            stopped = {name for name, trigger in self.triggers.items() if trigger.stopped}
             held = {*paused, *stopped, *self.canary_shares.held}
             late = self.limits.late_seconds
             state = State.of(
@@ -205,7 +205,7 @@ class Drain:
     @property
     def _most(self) -> int:
         """The largest number of deliveries in a batch."""
-        one_by_one = any(route.api.max_users == 1 for route in self.routes.values())
+        one_by_one = any(trigger.api.max_users == 1 for trigger in self.triggers.values())
         return BATCH_ENTRIES_ONE_BY_ONE if one_by_one else self.limits.batch_entries
 
     async def _next(
@@ -226,7 +226,7 @@ class Drain:
                 self.partition, state, streams, self.numbers, entries=self._most
             )
             if deliveries:
-                batch = Batch(state, self.numbers, self.routes, kind, streams)
+                batch = Batch(state, self.numbers, self.triggers, kind, streams)
                 if following:
                     following.hand_over(batch)
                 await decode_batch(batch, deliveries, entries=self._most)
@@ -245,40 +245,43 @@ class Drain:
         return [
             name
             for name, lane, trigger in parts
-            if kind_of_lane(lane) == kind and trigger in self.routes and state.may_read(name)
+            if kind_of_lane(lane) == kind and trigger in self.triggers and state.may_read(name)
         ]
 
     async def _batch(self, following: NextBatch, end: float) -> bool:
         """Work off one batch; returns whether anything changed."""
         batch = following.present
-        state, contenders = batch.state, batch.contenders
-        watch = InterruptWatch(self.lease, self.stop, self.clock, self.limits.stop_grace_seconds)
-        courier = self._courier(batch, watch)
+        state = batch.state
+        settler = Settler(
+            batch, self.partition, self.streaks, self.tag, self.responses, self.canary_shares
+        )
+        refusals = Refusals(batch, settler, self.gate, self.jitter)
+        sender = self._sender(batch, settler, refusals)
         # 4. Ask the ledger. Of the rest, only what no other of the batch supersedes goes on.
         forget_doubted(batch, self.renderer)
-        digests = list(dict.fromkeys(c.delivery.header.digest for c in contenders))
-        rendering = (p for c in contenders if (p := c.delivery.place) not in batch.before)
+        digests = list(dict.fromkeys(delivery.digest for delivery in batch.decoded))
+        rendering = (p for delivery in batch.decoded if (p := delivery.place) not in batch.before)
         texts = await self.partition.ledgers(digests, rendering)
         by_digest = dict(zip(digests, texts, strict=True))
-        contenders = unpack_ledgers(contenders, by_digest, batch)
-        await courier.settler.stop()
-        going = self.canary_shares.admit(contend(ask_ledger(contenders, batch)), state)
+        known = unpack_ledgers(batch.decoded, by_digest, batch)
+        await settler.stop()
+        going = self.canary_shares.admit(contend(ask_ledger(known, batch)), state)
         # 5. Render, 6. shape.
-        await render_and_shape(going, batch, self.renderer, self._rendering_ends(courier))
-        settled = await courier.settler.settle_unsent()
-        # 7. to 12. Pack, and carry every request to its end: from its send time to the settlement.
+        await render_and_shape(going, batch, self.renderer, self._rendering_ends(batch))
+        settled = await settler.settle_unsent()
+        # 7. to 11. Pack, and send every request.
         requests, shut = state.tally.requests, len(state.shut)
-        async with watch, following:
+        async with sender.watch, following:
             # What has had enough is not read again in this drain: it must not be left.
             more = not state.enough and not batch.is_last
-            await self._deliver(courier, end, following if more else None)
-        await courier.conclusion.refusals.finish()
-        if courier.closed:
-            state.end(courier.closed.reason, failed=courier.closed.state in {"paused", "broken"})
+            await self._deliver(sender, end, following if more else None)
+        await refusals.finish()
+        if sender.closed:
+            state.end(sender.closed.reason, failed=sender.closed.state in {"paused", "broken"})
         did = settled or batch.stopped or state.tally.requests > requests
         return bool(did) or len(state.shut) > shut
 
-    async def _deliver(self, courier: Courier, end: float, following: NextBatch | None) -> None:
+    async def _deliver(self, sender: BatchSender, end: float, following: NextBatch | None) -> None:
         """Keep up to `in_flight` requests of different profiles under way.
 
         While there is more to read in this slice, what would be a small request is left to be
@@ -290,36 +293,36 @@ class Drain:
         """
         over_at = max(end, self.clock.seconds()) + self.limits.slice_seconds
         running: set[asyncio.Task[None]] = set()
-        batch, yields = courier.batch, False
+        batch, packer, yields = sender.batch, sender.packer, False
         try:
             while True:
                 while len(running) < self.limits.in_flight:
-                    over = yields or self._is_over(courier, over_at)
+                    over = yields or self._is_over(sender, over_at)
                     may_leave = following is not None and self.clock.seconds() < end
-                    request = None if over else courier.packer.next_request(may_leave=may_leave)
+                    request = None if over else packer.next_request(may_leave=may_leave)
                     if request is None:
                         break
-                    running.add(asyncio.ensure_future(courier.carry(request)))
+                    running.add(asyncio.ensure_future(sender.send(request)))
                 # Packing may have found deliveries that need no request.
-                await courier.settler.settle_unsent()
+                await sender.settler.settle_unsent()
                 if not running:
                     return
                 if following and self.clock.seconds() < end and not self.canary_shares.shares:
-                    following.begin(self._rendering_ends(courier))
+                    following.begin(self._rendering_ends(batch))
                 done, running = await asyncio.wait(
                     running,
-                    timeout=PATIENCE_SECONDS if courier.packer.is_patient else None,
+                    timeout=PATIENCE_SECONDS if packer.is_patient else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if not done:
-                    courier.packer.lose_patience()
+                    packer.lose_patience()
                 await asyncio.gather(*done)
                 yields = batch.kind == BACKFILL and await self._live_is_due(batch.state)
         finally:
             # The other requests end before the error of one is raised.
             await asyncio.gather(*running, return_exceptions=True)
 
-    def _rendering_ends(self, courier: Courier) -> Callable[[], Awaitable[bool]]:
+    def _rendering_ends(self, batch: Batch) -> Callable[[], Awaitable[bool]]:
         """Return a function that says whether to stop rendering a batch for now, for live work.
 
         Live work would have to wait until all of a backfill's batch is rendered and sent. What has
@@ -331,37 +334,33 @@ class Drain:
             nonlocal looked
             if self.stop.is_told:
                 return True
-            if courier.batch.kind == LIVE or self.clock.seconds() < looked + LIVE_LOOK_SECONDS:
+            if batch.kind == LIVE or self.clock.seconds() < looked + LIVE_LOOK_SECONDS:
                 return False
             looked = self.clock.seconds()
-            return await self._live_is_due(courier.batch.state)
+            return await self._live_is_due(batch.state)
 
         return ends
 
-    def _is_over(self, courier: Courier, over_at: float) -> bool:
+    def _is_over(self, sender: BatchSender, over_at: float) -> bool:
         is_late = self.clock.seconds() >= over_at
-        return is_late or courier.watch.is_over or courier.batch.state.yields
+        return is_late or sender.watch.is_over or sender.batch.state.yields
 
     async def _live_is_due(self, state: State) -> bool:
         """Say whether live work waits, in this partition or elsewhere."""
         live = self._readable(await self.partition.streams(), LIVE, state)
         return await is_any_due(self.partition, state, live) or await self.live_waits()
 
-    def _courier(self, batch: Batch, watch: InterruptWatch) -> Courier:
-        """Build the courier of a batch, with its packer, settler and conclusion."""
-        settler = Settler(
-            batch, self.partition, self.streaks, self.tag, self.responses, self.canary_shares
-        )
+    def _sender(self, batch: Batch, settler: Settler, refusals: Refusals) -> BatchSender:
         conclusion = Conclusion(
             batch=batch,
             partition=self.partition,
             settler=settler,
-            refusals=Refusals(batch, settler, self.gate, self.jitter),
+            refusals=refusals,
             jitter=self.jitter,
             late_seconds=self.limits.late_seconds,
         )
         crowd = self.limits.batch_entries / CROWD_SHARE
-        return Courier(
+        return BatchSender(
             batch=batch,
             packer=Packer(batch, is_patient=len(batch.deliveries) >= crowd),
             renderer=self.renderer,
@@ -370,14 +369,14 @@ class Drain:
             sender=self.sender,
             settler=settler,
             conclusion=conclusion,
-            watch=watch,
+            watch=InterruptWatch(self.lease, self.stop, self.clock, self.limits.stop_grace_seconds),
             deadline_seconds=self.limits.request_deadline_seconds,
         )
 
     async def _release(self, state: State, *, found: bool) -> str:
         """Give the lease back; only a drain that found nothing keeps it if work came meanwhile.
 
-        Returns the queue to ring on; "" = nobody needs to come.
+        Returns the queue to wake the partition on; "" = nobody needs to come.
         """
         for tries_left in reversed(range(RELEASE_TRIES)):
             keep = not found and not self.stop.is_told and tries_left > 0
@@ -385,7 +384,7 @@ class Drain:
             scopes = [state.scopes[name].label for name in triggers & state.scopes.keys()]
             release = await self.partition.release(
                 state.changed_holds,
-                {*state.paused, *state.shut, *(triggers - set(self.routes))},
+                {*state.paused, *state.shut, *(triggers - set(self.triggers))},
                 suspects=state.suspects,
                 scopes=scopes,
                 keep_if_due=keep,

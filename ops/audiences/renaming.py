@@ -182,14 +182,12 @@ def moved(
 
 def destinations_of(publisher: Publisher, audience: str, direction: Direction) -> list[str]:
     """Return the destinations with a trigger for an audience and a direction."""
-    return sorted(
-        {recipient.destination for recipient in publisher.recipients_for(audience, direction)}
-    )
+    return sorted({trigger.destination for trigger in publisher.triggers_for(audience, direction)})
 
 
 def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> None:
     """Refuse an audience that no trigger delivers in this direction."""
-    if not publisher.recipients_for(audience, direction):
+    if not publisher.triggers_for(audience, direction):
         raise _unwanted("No trigger", audience, direction)
 
 
@@ -236,10 +234,10 @@ def publish_all(
 
 def _triggers(publisher: Publisher, events: Iterable[Event], destination: str) -> tuple[str, ...]:
     return tuple(
-        recipient.trigger
+        trigger.name
         for audience, direction in {(event.audience, event.direction) for event in events}
-        for recipient in publisher.recipients_for(audience, direction)
-        if recipient.destination == destination
+        for trigger in publisher.triggers_for(audience, direction)
+        if trigger.destination == destination
     )
 
 

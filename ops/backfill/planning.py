@@ -43,7 +43,8 @@ from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.words import Refusal, Skip
-from segrelay.worker.core.ledger import Fact, judge
+from segrelay.worker.core.ledger import judge
+from segrelay.worker.core.supersede import LedgerEvent
 from segrelay.worker.destinations.api import Shaped
 from segrelay.worker.destinations.registry import api_of
 
@@ -216,7 +217,7 @@ class Planner:
             one.deliveries += 1
             plan.people += not record.items
             plan.entry_bytes += len(new.profile) + len(encode_header(new.header)) + _ENTRY_BYTES
-            why = judge(record, self._fact(new)) if record.items else None
+            why = judge(record, self._ledger_event(new)) if record.items else None
             if why:
                 one.known[why] += 1
                 continue
@@ -226,13 +227,13 @@ class Planner:
                 profile = decode_profile(new.profile)
                 one.sample.append(Candidate(name, new.trigger, new.header, profile))
 
-    def _fact(self, new: NewDelivery) -> Fact:
+    def _ledger_event(self, new: NewDelivery) -> LedgerEvent:
         header = new.header
-        return Fact(
-            self._names.number_of(header.audience),
-            self._names.number_of_trigger(new.trigger),
-            header.direction,
+        return LedgerEvent(
             header.time_us,
+            header.direction,
+            self._names.number_of_trigger(new.trigger),
+            self._names.number_of(header.audience),
             state=header.state,
             again=header.again,
         )

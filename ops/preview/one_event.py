@@ -21,9 +21,8 @@ from segrelay.ops.terminal.moments import awaited
 from segrelay.producer.wakeups import Waker
 from segrelay.worker.adapters.redis.gate import read_state
 from segrelay.worker.batch.batch import CanaryShares
-from segrelay.worker.batch.dead_letters import Failure
+from segrelay.worker.batch.delivery import Delivery, Failure
 from segrelay.worker.batch.partition import (
-    Delivery,
     Hold,
     Intent,
     LedgerText,
@@ -32,7 +31,6 @@ from segrelay.worker.batch.partition import (
     ReadRange,
     Release,
     Replacement,
-    Settled,
     Settlement,
     TakenPartition,
 )
@@ -61,7 +59,7 @@ class OneEvent:
 
     partition: Partition
     delivery: Delivery
-    settled: Settled | None = None
+    settled: Delivery | None = None
     _is_over: bool = False
 
     async def take(self) -> TakenPartition | None:

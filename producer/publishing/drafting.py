@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -51,17 +51,7 @@ LARGEST_PROFILE_BYTES: Final = 4 * 1024 * 1024
 """The largest JSON text of a profile, in bytes: a body for Insider has at most 5,000,000."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """A trigger as publishing sees it."""
-
-    trigger: str
-    destination: str
-    export_fields: tuple[str, ...]
-    skip_hook: bool | None
-
-
-class Recipients:
+class TriggerIndex:
     """The triggers, found by audience and direction.
 
     Args:
@@ -70,32 +60,31 @@ class Recipients:
 
     def __init__(self, triggers: Iterable[Trigger], slug_of: Callable[[str], str]) -> None:
         self._triggers = tuple(triggers)
-        self._recipients = tuple(map(_recipient, self._triggers))
         self._slug_of = slug_of
-        self._found: dict[tuple[str, str], tuple[Recipient, ...]] = {}
+        self._found: dict[tuple[str, str], tuple[Trigger, ...]] = {}
         self._named: dict[tuple[str, str], list[int]] = {}
 
     def forget(self) -> None:
-        """Forget all recipients found so far, since ids may stand for other slugs now."""
+        """Forget all triggers found so far, since ids may stand for other slugs now."""
         self._found.clear()
         self._named.clear()
 
-    def of(self, event: Event) -> tuple[Recipient, ...]:
-        """Return the recipients of an event; none if no trigger wants it."""
-        key = (event.audience, event.direction.value)
-        recipients = self._found.get(key)
-        if recipients is None:
-            recipients = self._found[key] = self._look(*key)
-        return recipients
+    def wanting(self, audience: str, direction: Direction) -> tuple[Trigger, ...]:
+        """Return the triggers that want an audience's events of this direction."""
+        key = (audience, direction.value)
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._look(*key)
+        return found
 
-    def _look(self, slug: str, direction: str) -> tuple[Recipient, ...]:
+    def _look(self, slug: str, direction: str) -> tuple[Trigger, ...]:
         if not self._named:
             self._name()
-        wanting = {
+        numbers = {
             *self._named.get((slug, direction), ()),
             *self._named.get((ALL_AUDIENCES, direction), ()),
         }
-        return tuple(self._recipients[number] for number in sorted(wanting))
+        return tuple(self._triggers[number] for number in sorted(numbers))
 
     def _name(self) -> None:
         """Index the triggers by the audiences that they name; an id also stands for its slug."""
@@ -105,21 +94,13 @@ class Recipients:
                     self._named.setdefault((slug, trigger.on), []).append(number)
 
 
-def _recipient(trigger: Trigger) -> Recipient:
-    return Recipient(
-        trigger.name, trigger.destination, tuple(trigger.export_fields), trigger.skip_hook
-    )
-
-
 def routing_digest(settings: Settings) -> str:
     """Return a digest that changes when the same payloads would become other deliveries."""
-    recipients = [
+    triggers = [
         [trigger.name, trigger.destination, trigger.audiences, trigger.on, trigger.export_fields]
         for _, trigger in sorted(settings.triggers.items())
     ]
-    text = orjson.dumps(
-        [settings.delivery.identity, settings.redis.numbering.counts[0], recipients]
-    )
+    text = orjson.dumps([settings.delivery.identity, settings.redis.numbering.counts[0], triggers])
     return hashlib.sha256(text).hexdigest()[:12]
 
 
@@ -165,18 +146,18 @@ class _CommonPart(NamedTuple):
 
     Attributes:
         segment_events: Of each profile.
-        headers: Of each recipient's deliveries, but for the digest.
+        headers: Of each trigger's deliveries, but for the digest.
         syncs: As `Drafter._syncs_for`.
     """
 
     segment_events: list[Any]
-    recipients: tuple[Recipient, ...]
+    triggers: tuple[Trigger, ...]
     headers: tuple[Header, ...]
     syncs: Mapping[str, Sequence[str]]
 
 
-_Wanted = tuple[Event, Sequence[Recipient]]
-"""An event, and the recipients of the triggers that want it."""
+_Matched = tuple[Event, Sequence[Trigger]]
+"""An event, and the triggers that want it."""
 
 
 class Drafter:
@@ -186,7 +167,7 @@ class Drafter:
         self._settings = settings
         self._store = store
         self._store_version = store.version
-        self._recipients = Recipients(settings.triggers.values(), store.slug_of)
+        self._triggers = TriggerIndex(settings.triggers.values(), store.slug_of)
         self._fill = fill
         self._syncs: dict[str, Mapping[str, Sequence[str]]] = {}
 
@@ -233,8 +214,8 @@ class Drafter:
         (event,) = events_of(sample, draft.reading._replace(state=True))
         if isinstance(event, Refused) or self._store.now_called(event.audience) != event.audience:
             return None
-        recipients = self._wanted(event, draft)
-        skips = [r.skip_hook if r.skip_hook is not None else event.skip_hook for r in recipients]
+        triggers = self._wanted(event, draft)
+        skips = [t.skip_hook if t.skip_hook is not None else event.skip_hook for t in triggers]
         rest = (event.audience, event.direction, event.time_us, True)
         accepted_ms = draft.reading.now_us // 1_000
         headers = tuple(
@@ -243,11 +224,11 @@ class Drafter:
         )
         profile = self._store.identified(event.profile, event.audience)
         syncs = self._syncs_for(event)
-        return _CommonPart(profile[SEGMENT_EVENTS], recipients, headers, syncs)
+        return _CommonPart(profile[SEGMENT_EVENTS], triggers, headers, syncs)
 
     def _take_row(self, row: Payload, common: _CommonPart, draft: Draft) -> bool:
         """Add the deliveries of a row; in any doubt, add nothing and return False."""
-        if row.error or type(row.value) is not dict or not common.recipients:
+        if row.error or type(row.value) is not dict or not common.triggers:
             return False
         if has_own_events(row.value):
             return False
@@ -255,7 +236,7 @@ class Drafter:
         as_text: set[str] = set()
         try:
             key = profile_key(profile, draft.reading.identity)
-            packs = self._exported(profile, common.recipients, as_text)
+            packs = self._exported(profile, common.triggers, as_text)
             digest = digest_of(key)
         except (PayloadRefused, ValueError):
             return False
@@ -263,12 +244,12 @@ class Drafter:
         draft.payloads += 1
         draft.events += 1
         draft.numbers += 1
-        for recipient, header, packed in zip(common.recipients, common.headers, packs, strict=True):
+        for trigger, header, packed in zip(common.triggers, common.headers, packs, strict=True):
             own = Header(digest, *header[1:])
-            delivery = NewDelivery(draft.lane, recipient.trigger, own, packed, draft.numbers)
-            draft.deliveries.setdefault((recipient.destination, partition), []).append(delivery)
+            delivery = NewDelivery(draft.lane, trigger.name, own, packed, draft.numbers)
+            draft.deliveries.setdefault((trigger.destination, partition), []).append(delivery)
             draft.without_hook += header.skip_hook
-            self._intent(key, (recipient.destination, partition), common.syncs, draft)
+            self._intent(key, (trigger.destination, partition), common.syncs, draft)
         if as_text:
             draft.as_text.update(as_text)
         return True
@@ -299,20 +280,21 @@ class Drafter:
         return draft
 
     def _draft_member_event(self, event: Event, destination: str, draft: Draft) -> None:
-        recipients = [
-            recipient
-            for recipient in self._recipients_of(event)
-            if recipient.destination == destination
-        ]
+        wanted = self.triggers_for(event.audience, event.direction)
+        triggers = [trigger for trigger in wanted if trigger.destination == destination]
         try:
-            self._deliver([(event, recipients)], draft)
+            self._deliver([(event, triggers)], draft)
             draft.events += 1
         except PayloadRefused as refusal:
             draft.refuse(_refused_event(event, refusal), line=0, index=0)
 
-    def recipients_for(self, audience: str, direction: Direction) -> tuple[Recipient, ...]:
+    def triggers_for(self, audience: str, direction: Direction) -> tuple[Trigger, ...]:
         """Return the triggers that want an audience's events of this direction."""
-        return self._recipients_of(Event("", audience, direction, 0, {}))
+        if self._store.version != self._store_version:
+            self._triggers.forget()
+            self._syncs.clear()
+            self._store_version = self._store.version
+        return self._triggers.wanting(audience, direction)
 
     def judged(
         self, content: bytes, options: PublishOptions, *, arrived_us: int
@@ -396,13 +378,13 @@ class Drafter:
             return
         self._note_each(matched, draft)
 
-    def _note_each(self, matched: Iterable[_Wanted], draft: Draft) -> None:
-        for event, recipients in matched:
+    def _note_each(self, matched: Iterable[_Matched], draft: Draft) -> None:
+        for event, triggers in matched:
             syncs = self._syncs_for(event)
             if syncs:
                 partition = draft.numbering.of(event.profile_key)
-                for recipient in recipients:
-                    place = (recipient.destination, partition)
+                for trigger in triggers:
+                    place = (trigger.destination, partition)
                     self._intent(event.profile_key, place, syncs, draft)
 
     def _intent(
@@ -424,7 +406,7 @@ class Drafter:
         """
         if event.direction is not Direction.ENTER or not self._settings.sync:
             return {}
-        exits = self.recipients_for(event.audience, Direction.EXIT)
+        exits = self.triggers_for(event.audience, Direction.EXIT)
         found = self._syncs.get(event.audience)
         if found is None:
             slug = self._store.now_called(event.audience)
@@ -440,37 +422,28 @@ class Drafter:
             self._syncs[event.audience] = found
         return found
 
-    def _matched(self, event: Event, draft: Draft) -> Sequence[_Wanted]:
-        """Return the event with the recipients that want it; nothing if none do.
+    def _matched(self, event: Event, draft: Draft) -> Sequence[_Matched]:
+        """Return the event with the triggers that want it; nothing if none do.
 
         What comes under a former slug goes to the triggers that name it; the drain carries it over
         to the new slug. A destination without any gets it under the new slug at once.
         """
-        recipients = self._wanted(event, draft)
+        triggers = self._wanted(event, draft)
         slug = event.audience if event.former else self._store.now_called(event.audience)
         if slug == event.audience:
-            return [(event, recipients)] if recipients else []
+            return [(event, triggers)] if triggers else []
         renamed = event.about(slug)
-        served = {recipient.destination for recipient in recipients}
-        others = tuple(r for r in self._wanted(renamed, draft) if r.destination not in served)
-        return [pair for pair in ((event, recipients), (renamed, others)) if pair[1]]
+        served = {trigger.destination for trigger in triggers}
+        others = tuple(t for t in self._wanted(renamed, draft) if t.destination not in served)
+        return [pair for pair in ((event, triggers), (renamed, others)) if pair[1]]
 
-    def _wanted(self, event: Event, draft: Draft) -> tuple[Recipient, ...]:
-        recipients = self._recipients_of(event)
+    def _wanted(self, event: Event, draft: Draft) -> tuple[Trigger, ...]:
+        triggers = self.triggers_for(event.audience, event.direction)
         if draft.triggers:
-            return tuple(
-                recipient for recipient in recipients if recipient.trigger in draft.triggers
-            )
-        return recipients
+            return tuple(trigger for trigger in triggers if trigger.name in draft.triggers)
+        return triggers
 
-    def _recipients_of(self, event: Event) -> tuple[Recipient, ...]:
-        if self._store.version != self._store_version:
-            self._recipients.forget()
-            self._syncs.clear()
-            self._store_version = self._store.version
-        return self._recipients.of(event)
-
-    def _deliver(self, matched: Iterable[_Wanted], draft: Draft) -> None:
+    def _deliver(self, matched: Iterable[_Matched], draft: Draft) -> None:
         """Add an event's deliveries to the draft: all or, if one can't be packed, none.
 
         Raises:
@@ -480,8 +453,8 @@ class Drafter:
         with one_costs_one():
             added = [
                 delivery
-                for event, recipients in matched
-                for delivery in self._deliveries(event, recipients, draft, as_text)
+                for event, triggers in matched
+                for delivery in self._deliveries(event, triggers, draft, as_text)
             ]
         for place, delivery in added:
             draft.deliveries.setdefault(place, []).append(delivery)
@@ -490,25 +463,25 @@ class Drafter:
         draft.as_text.update(as_text)
 
     def _deliveries(
-        self, event: Event, recipients: Sequence[Recipient], draft: Draft, as_text: set[str]
+        self, event: Event, triggers: Sequence[Trigger], draft: Draft, as_text: set[str]
     ) -> Iterator[tuple[PartitionAddress, NewDelivery]]:
         profile = self._store.identified(event.profile, event.audience)
-        packs = self._exported(profile, recipients, as_text)
+        packs = self._exported(profile, triggers, as_text)
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
         if draft.again:
             header = header._replace(again=True)
         partition = draft.numbering.of(event.profile_key, header.digest)
-        for recipient, packed in zip(recipients, packs, strict=True):
+        for trigger, packed in zip(triggers, packs, strict=True):
             own = header
-            if recipient.skip_hook is not None and recipient.skip_hook != event.skip_hook:
-                own = header._replace(skip_hook=recipient.skip_hook)
-            delivery = NewDelivery(draft.lane, recipient.trigger, own, packed, draft.numbers)
-            yield (recipient.destination, partition), delivery
+            if trigger.skip_hook is not None and trigger.skip_hook != event.skip_hook:
+                own = header._replace(skip_hook=trigger.skip_hook)
+            delivery = NewDelivery(draft.lane, trigger.name, own, packed, draft.numbers)
+            yield (trigger.destination, partition), delivery
 
     def _exported(
-        self, profile: dict[str, Any], recipients: Iterable[Recipient], as_text: set[str]
+        self, profile: dict[str, Any], triggers: Iterable[Trigger], as_text: set[str]
     ) -> list[bytes]:
-        """Return, for each recipient, the packed part of a profile that its deliveries carry.
+        """Return, for each trigger, the packed part of a profile that its deliveries carry.
 
         Raises:
             PayloadRefused: One can't be packed.
@@ -516,13 +489,13 @@ class Drafter:
         identity = self._settings.delivery.identity
         whole = b""
         texts = []
-        for recipient in recipients:
-            text = b"" if recipient.export_fields else whole
+        for trigger in triggers:
+            text = b"" if trigger.export_fields else whole
             if not text:
-                text, changed = export(profile, recipient.export_fields, identity)
+                text, changed = export(profile, trigger.export_fields, identity)
                 if changed:
                     as_text |= changed
-                if not recipient.export_fields:
+                if not trigger.export_fields:
                     whole = text
             texts.append(text)
         return texts

@@ -63,7 +63,7 @@ class LedgerComparison:
     ) -> LedgerComparison:
         """Return the comparison for a destination's triggers."""
         enters, exits = (
-            any(each.destination == destination for each in publisher.recipients_for(audience, way))
+            any(each.destination == destination for each in publisher.triggers_for(audience, way))
             for way in (Direction.ENTER, Direction.EXIT)
         )
         return cls(enters, exits, until_us)
@@ -294,8 +294,10 @@ class Scanning:
 
     def _fields_of_changes(self, destination: str) -> frozenset[str] | None:
         """Return the fields whose changes are delivered; None = all fields, none = no changes."""
-        routes = self.publisher.recipients_for(self.run.audience, Direction.CHANGE)
-        exports = [route.export_fields for route in routes if route.destination == destination]
+        triggers = self.publisher.triggers_for(self.run.audience, Direction.CHANGE)
+        exports = [
+            trigger.export_fields for trigger in triggers if trigger.destination == destination
+        ]
         return None if () in exports else frozenset(name for names in exports for name in names)
 
     def _event(

@@ -146,9 +146,9 @@ class Syncing:
                 f" `segrelay sync reset {self.store.name}` forgets them, or give it another name."
             )
         destinations = {
-            route.destination
+            trigger.destination
             for direction in Direction
-            for route in self.publisher.recipients_for(audience, direction)
+            for trigger in self.publisher.triggers_for(audience, direction)
         }
         if not destinations:
             raise UsageWrong(
@@ -349,10 +349,12 @@ def _opener(
 
 def fields_of(publisher: Publisher, audience: str, identity: str) -> Sequence[str]:
     """Return the fields that the triggers of an audience export; none = a trigger exports all."""
-    routes = [
-        route for direction in Direction for route in publisher.recipients_for(audience, direction)
+    triggers = [
+        trigger
+        for direction in Direction
+        for trigger in publisher.triggers_for(audience, direction)
     ]
-    if not all(route.export_fields for route in routes):
+    if not all(trigger.export_fields for trigger in triggers):
         return ()
-    exported = {name for route in routes for name in route.export_fields}
+    exported = {name for trigger in triggers for name in trigger.export_fields}
     return sorted(exported | ({"_id", "_uid"} if identity == "id" else {identity, "_uid"}))

@@ -9,10 +9,10 @@ from __future__ import annotations
 import secrets
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
+from segrelay.worker.batch.delivery import DeadLetter, Delivery
 from segrelay.worker.batch.partition import (
-    DeadLetter,
-    Delivery,
     Hold,
     Intent,
     LedgerText,
@@ -20,7 +20,6 @@ from segrelay.worker.batch.partition import (
     ReadRange,
     Release,
     Replacement,
-    Settled,
     Settlement,
     TakenPartition,
 )
@@ -126,9 +125,11 @@ class FakePartition:
         return found
 
     def _behind(self, wanted: ReadRange) -> list[Delivery]:
+        """Return the entries behind an id, each as a record of its own, as Redis does."""
         rows = list(self.store.streams.get(wanted.stream, {}).values())
         after = order_of(wanted.after_id) if wanted.after_id else (-1, 0)
-        return rows[bisect_right(rows, after, key=lambda row: order_of(row.entry_id)) :]
+        behind = rows[bisect_right(rows, after, key=lambda row: order_of(row.entry_id)) :]
+        return [replace(row) for row in behind[: wanted.most + 1]]
 
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()
@@ -172,8 +173,8 @@ class FakePartition:
         store, intent_id = self.store, settlement.intent_id
         if intent_id and (intent_id not in store.intents or intent_id in store.open):
             return store.open.get(intent_id, 0)
-        removed = [settled for settled in settlement.settled if self._remove(settled)]
-        told = {settled.delivery.header.digest for settled in removed if settled.tells}
+        removed = [delivery for delivery in settlement.settled if self._remove(delivery)]
+        told = {delivery.digest for delivery in removed if delivery.tells}
         for digest, text in settlement.ledgers.items():
             if intent_id or digest in told:
                 self._write_ledger(digest, text)
@@ -207,25 +208,25 @@ class FakePartition:
         self.store.intents.pop(intent_id, None)
         return 0
 
-    def _remove(self, settled: Settled) -> bool:
+    def _remove(self, delivery: Delivery) -> bool:
         """Take an entry out; what was not there any more changes nothing."""
-        store, delivery = self.store, settled.delivery
+        store = self.store
         entries = store.streams.get(delivery.stream, {})
         if entries.pop(delivery.entry_id, None) is None:
             return False
         store.count_down(delivery.stream, delivery.entry_id)
         if not entries:
             del store.streams[delivery.stream]
-        store.counts[settled.counted_as] += 1
+        store.counts[delivery.counted_as] += 1
         job = job_of_lane(split_stream_name(delivery.stream)[0])
         if job:
-            store.counts[f"job|{job}|{settled.kind}"] += 1
-            if settled.reason:
-                store.counts[f"job|{job}|{settled.kind}|{settled.reason.value}"] += 1
-            store.jobtimes[f"{job}|{store.now_ms() // 60_000}|{settled.kind}"] += 1
+            store.counts[f"job|{job}|{delivery.outcome}"] += 1
+            if delivery.reason:
+                store.counts[f"job|{job}|{delivery.outcome}|{delivery.reason.value}"] += 1
+            store.jobtimes[f"{job}|{store.now_ms() // 60_000}|{delivery.outcome}"] += 1
         store.aside.pop(delivery.place, None)
-        if settled.dead_letter:
-            self._keep(settled.dead_letter)
+        if delivery.dead_letter:
+            self._keep(delivery.dead_letter)
         return True
 
     def _keep(self, dead_letter: DeadLetter) -> None:

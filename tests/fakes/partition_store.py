@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from segrelay.worker.batch.partition import Delivery, Hold
+from segrelay.worker.batch.delivery import Delivery
+from segrelay.worker.batch.partition import Hold
 from segrelay.worker.batch.read import order_of
 from segrelay.worker.contract.keys import split_stream_name
 from segrelay.worker.contract.redis.accept import NewDelivery

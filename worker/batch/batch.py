@@ -1,9 +1,6 @@
-"""The batch: one object, shared by all steps of the drain that work on it.
+"""A batch and its requests: the two objects that the steps of a drain share.
 
-The share of the canaries of changed templates that one drain may use.
-
-A drain has a share of each canary of its destination. What is left to be rendered beyond it stays
-in its stream, and nothing more of that trigger is read in this drain; other triggers go on.
+Also the share of the canaries of changed templates that one drain may use.
 """
 
 from __future__ import annotations
@@ -11,18 +8,18 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import orjson
 
-from segrelay.worker.batch.dead_letters import Failure
-from segrelay.worker.batch.delivery import Contender, Parcel, Request, Route
-from segrelay.worker.batch.partition import Delivery, Settled
+from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
+from segrelay.worker.batch.partition import Intent
 from segrelay.worker.batch.state import State
 from segrelay.worker.contract.words import LIVE, Death, Skip
-from segrelay.worker.core.gate import LaneKind
-from segrelay.worker.destinations.api import Api, NotSendable
+from segrelay.worker.core.gate import LaneKind, Slot
+from segrelay.worker.destinations.api import Answer, Api, NotSendable
+from segrelay.worker.destinations.sending import NoAnswer
 
 
 class Numbers(Protocol):
@@ -44,8 +41,53 @@ class Numbers(Protocol):
         """Return the triggers by their numbers."""
 
 
+@dataclass(slots=True, eq=False)
+class Request:
+    """One HTTP request: users of one destination, of different profiles.
+
+    Args:
+        people: The deliveries, person by person. Those of one person share a user object, and the
+            first of them has it.
+        triggers: Whose deliveries it carries.
+        is_part: It is a part of a body that was refused.
+
+    Attributes:
+        intent: What is written before the request.
+        slot: The slot in which it was sent.
+        begun_seconds: When it was begun, by the drain's clock.
+        elapsed_seconds: Until its answer, or until there could be none.
+    """
+
+    people: tuple[tuple[Delivery, ...], ...]
+    url: str
+    body: bytes
+    users: int
+    triggers: tuple[str, ...]
+    is_part: bool = False
+    deliveries: tuple[Delivery, ...] = field(init=False)
+    intent: Intent = field(init=False)
+    slot: Slot = field(init=False)
+    answer: Answer | NoAnswer = field(init=False)
+    begun_seconds: float = 0.0
+    elapsed_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        """List the deliveries."""
+        self.deliveries = tuple(delivery for person in self.people for delivery in person)
+
+    @property
+    def trigger(self) -> LoadedTrigger:
+        """Return the trigger whose address, credentials and method the request has."""
+        return self.deliveries[0].loaded
+
+    @property
+    def answered(self) -> Answer | None:
+        """Return the answer, if one came."""
+        return self.answer if isinstance(self.answer, Answer) else None
+
+
 class Kind(NamedTuple):
-    """The properties that parcels must have in common to share a request.
+    """The properties that deliveries must have in common to share a request.
 
     Attributes:
         api: The number of their API. A trigger's settings may make an API of its own kind.
@@ -62,7 +104,7 @@ class Kind(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """Parcels of one kind, in their order.
+    """Deliveries of one kind, in their order.
 
     Args:
         is_refused: They were in a body that was refused.
@@ -70,13 +112,13 @@ class Part:
     """
 
     kind: Kind
-    parcels: deque[Parcel] = field(default_factory=deque)
+    deliveries: deque[Delivery] = field(default_factory=deque)
     is_refused: bool = False
     is_due: bool = False
 
     @property
     def is_ordinary(self) -> bool:
-        """Say whether nothing has gone wrong with the parcels of the part."""
+        """Say whether nothing has gone wrong with the deliveries of the part."""
         return not (self.is_refused or self.kind.alone or self.kind.width)
 
 
@@ -84,19 +126,18 @@ class Part:
 class Batch:
     """The deliveries that were read at once, from the ledger's verdict to the settlement.
 
-    It keeps what is still to be sent in parts: the parcels of one kind, or what is left of a
+    It keeps what is still to be sent in parts: the deliveries of one kind, or what is left of a
     request that was taken back. Whatever shares API, URL and root options shares a part, of
     whichever trigger. A trigger that is in trouble goes alone, so that it costs the others nothing.
 
     Args:
-        routes: By trigger's name.
+        triggers: By their names.
         kind: Of the lanes that it was read from.
         streams: All of this kind that could be read.
-        contenders: The deliveries that could be decoded.
+        decoded: The deliveries that could be decoded.
         is_last: Nothing is behind it.
-        skipped: Outcomes of deliveries that need no request, until they are settled.
-        deaths: Deliveries that can't be sent. Before they are settled, the streak of their cause is
-            asked how many may die.
+        skipped: Deliveries that need no request, until they are settled.
+        failed: Deliveries that can't be sent, until they are settled.
         stopped: By trigger, why only another version of segrelay can go on with it.
         parts: What is to be sent. Parts that were taken back come first, then the narrowest.
         apart: Triggers of which a body was refused. They share no further request of the batch.
@@ -110,98 +151,100 @@ class Batch:
 
     state: State
     numbers: Numbers
-    routes: Mapping[str, Route] = field(default_factory=dict)
+    triggers: Mapping[str, LoadedTrigger] = field(default_factory=dict)
     kind: LaneKind = LIVE
     streams: Sequence[str] = ()
     deliveries: Sequence[Delivery] = ()
-    contenders: Sequence[Contender] = ()
+    decoded: Sequence[Delivery] = ()
     is_last: bool = False
-    skipped: list[Settled] = field(default_factory=list)
-    deaths: list[tuple[Delivery, Failure]] = field(default_factory=list)
+    skipped: list[Delivery] = field(default_factory=list)
+    failed: list[Delivery] = field(default_factory=list)
     stopped: dict[str, str] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
     apart: set[str] = field(default_factory=set)
     busy: set[bytes | str] = field(default_factory=set)
     trying: set[str] = field(default_factory=set)
     settled: int = 0
-    before: dict[str, Parcel] = field(default_factory=dict)
+    before: dict[str, Delivery] = field(default_factory=dict)
     left_over: frozenset[str] = frozenset()
     _fresh: dict[Kind, Part] = field(default_factory=dict)
     _apis: list[Api] = field(default_factory=list)
     _api_of: dict[str, int] = field(default_factory=dict)
 
     def take_in(
-        self, deliveries: Sequence[Delivery], contenders: Sequence[Contender], *, is_last: bool
+        self, deliveries: Sequence[Delivery], decoded: Sequence[Delivery], *, is_last: bool
     ) -> None:
-        """Store the deliveries that were read, and the contenders decoded from them."""
-        self.deliveries, self.contenders, self.is_last = deliveries, contenders, is_last
+        """Store the deliveries that were read, and those of them that could be decoded."""
+        self.deliveries, self.decoded, self.is_last = deliveries, decoded, is_last
 
     def put_first(
-        self, left: Sequence[Delivery], contenders: Sequence[Contender], streams: Sequence[str]
+        self, left: Sequence[Delivery], decoded: Sequence[Delivery], streams: Sequence[str]
     ) -> None:
         """Put deliveries that the previous batch has left in front of those read after it."""
         self.streams = streams
         self.deliveries = [*left, *self.deliveries]
-        self.contenders = [*contenders, *self.contenders]
+        self.decoded = [*decoded, *self.decoded]
 
     def follow(self, batch: Batch, prepared: Batch | None = None) -> None:
-        """Take over the parcels that the previous batch rendered but leaves in the streams."""
+        """Take over the deliveries that the previous batch rendered but leaves in the streams."""
         if prepared:
             self.before |= prepared.before
-        left = {p.delivery.place: p for part in batch.parts for p in part.parcels}
+        left = {d.place: d for part in batch.parts for d in part.deliveries}
         self.before |= left
         self.left_over = frozenset(left)
 
     def unread(self) -> list[Delivery]:
-        """Return the rendered deliveries that stay in the streams, with those that they beat."""
-        parcels = [p for part in self.parts for p in part.parcels]
-        superseded = [superseded.delivery for p in parcels for superseded in p.superseded]
-        return [*(p.delivery for p in parcels), *superseded]
+        """Return the rendered deliveries that stay, with those that they supersede."""
+        rendered = [d for part in self.parts for d in part.deliveries]
+        return [*rendered, *(older for d in rendered for older in d.superseded)]
 
-    def left(self, contenders: Iterable[Contender]) -> list[Contender]:
-        """Return the contenders whose triggers can go on; the others stay in their streams."""
-        return [c for c in contenders if c.delivery.trigger not in self.stopped]
+    def left(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Return the deliveries whose triggers can go on; the others stay in their streams."""
+        return [d for d in deliveries if d.trigger not in self.stopped]
 
-    def add_rendered(self, contender: Contender) -> None:
-        """Add the parcel of a contender that was rendered before this batch's turn."""
-        delivery, superseded = contender.delivery, contender.superseded
-        parcel = self.before.pop(delivery.place)
-        if superseded or parcel.superseded or parcel.delivery is not delivery:
-            parcel = replace(parcel, delivery=delivery, fact=contender.fact, superseded=superseded)
-        part = self.add(parcel)
+    def add_rendered(self, delivery: Delivery) -> None:
+        """Add a delivery that was rendered before this batch's turn."""
+        rendered = self.before.pop(delivery.place)
+        if rendered is not delivery:
+            delivery.body, delivery.shaped = rendered.body, rendered.shaped
+            delivery.names = rendered.names
+        part = self.add(delivery)
         part.is_due = part.is_due or delivery.place in self.left_over
 
-    def add(self, parcel: Parcel) -> Part:
-        """Add a parcel to its part. Narrow parts come first, so that a halving comes to its end."""
-        kind = self._kind(parcel)
+    def add(self, delivery: Delivery) -> Part:
+        """Add a rendered delivery to its part.
+
+        Narrow parts come first, so that a halving comes to its end.
+        """
+        kind = self._kind(delivery)
         part = self._fresh.get(kind) or self._fresh.setdefault(kind, Part(kind))
-        if not part.parcels:
+        if not part.deliveries:
             wider = (at for at, other in enumerate(self.parts) if self._is_wider(other, part))
             self.parts.insert(next(wider, len(self.parts)), part)
-        part.parcels.append(parcel)
+        part.deliveries.append(delivery)
         return part
 
     def _is_wider(self, other: Part, part: Part) -> bool:
         is_fresh = other is self._fresh.get(other.kind)
         return is_fresh and (other.kind.width or math.inf) > (part.kind.width or math.inf)
 
-    def _kind(self, parcel: Parcel) -> Kind:
-        trigger = parcel.delivery.trigger
+    def _kind(self, delivery: Delivery) -> Kind:
+        trigger, shaped = delivery.trigger, delivery.shaped
         backoffs = self.state.backoffs
-        backoff = backoffs.get(parcel.delivery.place) if backoffs else None
-        root = orjson.dumps(parcel.shaped.root, option=orjson.OPT_SORT_KEYS)
-        url = parcel.shaped.url or parcel.route.rules.url
+        backoff = backoffs.get(delivery.place) if backoffs else None
+        root = orjson.dumps(shaped.root, option=orjson.OPT_SORT_KEYS)
+        url = shaped.url or delivery.loaded.rules.url
         alone = trigger if backoff or self.goes_alone(trigger) else ""
-        api = self._api_number(parcel.route)
+        api = self._api_number(delivery.loaded)
         return Kind(api, alone, url, root, backoff.width if backoff else 0)
 
-    def _api_number(self, route: Route) -> int:
+    def _api_number(self, trigger: LoadedTrigger) -> int:
         """Return a number that is the same for all triggers whose APIs are equal."""
-        number = self._api_of.get(route.trigger)
+        number = self._api_of.get(trigger.name)
         if number is None:
-            if route.api not in self._apis:
-                self._apis.append(route.api)
-            number = self._api_of[route.trigger] = self._apis.index(route.api)
+            if trigger.api not in self._apis:
+                self._apis.append(trigger.api)
+            number = self._api_of[trigger.name] = self._apis.index(trigger.api)
         return number
 
     def goes_alone(self, trigger: str) -> bool:
@@ -226,39 +269,44 @@ class Batch:
 
         If it carries several triggers, they are separated before one of them is halved.
         """
-        parcels = sorted(request.parcels, key=lambda parcel: parcel.delivery.trigger)
-        names = [parcel.delivery.trigger for parcel in parcels]
-        middle = len(parcels) // 2
+        deliveries = sorted(request.deliveries, key=lambda delivery: delivery.trigger)
+        names = [delivery.trigger for delivery in deliveries]
+        middle = len(deliveries) // 2
         borders = [at for at in range(1, len(names)) if names[at] != names[at - 1]]
         at = min(borders, key=lambda border: abs(border - middle)) if borders else middle
-        self.put_back(parcels[at:], is_refused=True)
-        self.put_back(parcels[:at], is_refused=True)
+        self.put_back(deliveries[at:], is_refused=True)
+        self.put_back(deliveries[:at], is_refused=True)
 
     def again(self, request: Request) -> None:
         """Take a request back, to be sent again without being split."""
-        self.put_back(request.parcels, is_refused=request.is_part)
+        self.put_back(request.deliveries, is_refused=request.is_part)
 
-    def put_back(self, parcels: Sequence[Parcel], *, is_refused: bool) -> None:
-        """Take parcels back, to be sent before all else."""
-        alone, *others = dict.fromkeys(parcel.delivery.trigger for parcel in parcels)
-        kind = self._kind(parcels[0])._replace(alone="" if others else alone, width=0)
-        self.parts.insert(0, Part(kind, deque(parcels), is_refused))
+    def put_back(self, deliveries: Sequence[Delivery], *, is_refused: bool) -> None:
+        """Take deliveries back, to be sent before all else."""
+        alone, *others = dict.fromkeys(delivery.trigger for delivery in deliveries)
+        kind = self._kind(deliveries[0])._replace(alone="" if others else alone, width=0)
+        self.parts.insert(0, Part(kind, deque(deliveries), is_refused))
 
-    def not_sendable(
-        self, delivery: Delivery, why: NotSendable, template: str, body: bytes
+    def fail(
+        self, delivery: Delivery, reason: Death, message: str, answer: Answer | None = None
     ) -> None:
+        """Remember a delivery that can't be made until it is settled."""
+        self.failed.append(delivery.fail(reason, message, answer))
+
+    def not_sendable(self, delivery: Delivery, why: NotSendable) -> None:
         """Remember a delivery of which nothing valid can be sent until it is settled."""
         match why.reason:
             case Skip() as reason:
                 remark = f"{reason.value}: {why.message}"
-                self.skipped.append(Settled(delivery, reason, remark=remark))
+                self.skipped.append(delivery.skip(reason, remark))
             case Death() as reason:
-                self.deaths.append((delivery, Failure(reason, why.message, template, body)))
+                self.fail(delivery, reason, why.message)
 
     def done(self, request: Request) -> None:
         """Free the profiles of a request that came to its end."""
-        for parcel in request.parcels:
-            self.busy -= parcel.names
+        for delivery in request.deliveries:
+            self.busy -= delivery.names
+            delivery.users = ()
         self.trying -= set(request.triggers)
 
     def leave(self, trigger: str) -> None:
@@ -271,27 +319,30 @@ class Batch:
         if not triggers:
             return
         for part in self.parts:
-            part.parcels = deque(p for p in part.parcels if p.delivery.trigger not in triggers)
+            part.deliveries = deque(d for d in part.deliveries if d.trigger not in triggers)
         self.forget_empty()
 
     def forget_empty(self) -> None:
-        """Remove the parts that hold no more parcels."""
-        self.parts = [part for part in self.parts if part.parcels]
+        """Remove the parts that hold no more deliveries."""
+        self.parts = [part for part in self.parts if part.deliveries]
 
     def has_left(self, trigger: str) -> bool:
         """Say whether anything of a trigger has not been sent yet."""
-        return any(p.delivery.trigger == trigger for part in self.parts for p in part.parcels)
+        return any(d.trigger == trigger for part in self.parts for d in part.deliveries)
 
-    def halves_left(self) -> Iterator[tuple[Parcel, int]]:
-        """Yield the unsent parcels of refused bodies, each with the width of its next request."""
+    def halves_left(self) -> Iterator[tuple[Delivery, int]]:
+        """Yield what is unsent of refused bodies, each with the width of its next request."""
         for part in self.parts:
             if part.is_refused:
-                yield from ((parcel, len(part.parcels)) for parcel in part.parcels)
+                yield from ((delivery, len(part.deliveries)) for delivery in part.deliveries)
 
 
 @dataclass(slots=True)
 class CanaryShares:
     """One drain's share of the canaries, and the outcomes so far.
+
+    What is left to be rendered beyond a trigger's share stays in its stream, and nothing more of
+    that trigger is read in this drain; other triggers go on.
 
     Args:
         held: Triggers that it leaves alone: the canary goes with another version of the template
@@ -305,14 +356,14 @@ class CanaryShares:
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
     _admitted: dict[str, set[str]] = field(default_factory=dict)
 
-    def admit(self, going: Sequence[Contender], state: State) -> list[Contender]:
-        """Return the contenders within their triggers' shares; beyond it, a trigger is not read."""
+    def admit(self, going: Sequence[Delivery], state: State) -> list[Delivery]:
+        """Return the deliveries within their triggers' shares; beyond it, a trigger is not read."""
         if not self.shares:
             return list(going)
         return [each for each in going if self._may_go(each, state)]
 
-    def _may_go(self, contender: Contender, state: State) -> bool:
-        trigger, place = contender.delivery.trigger, contender.delivery.place
+    def _may_go(self, delivery: Delivery, state: State) -> bool:
+        trigger, place = delivery.trigger, delivery.place
         share = self.shares.get(trigger)
         if share is None:
             return True
@@ -323,9 +374,9 @@ class CanaryShares:
         admitted.add(place)
         return True
 
-    def count(self, settled: Iterable[Settled]) -> None:
+    def count(self, settled: Iterable[Delivery]) -> None:
         """Count outcomes that Redis has confirmed."""
-        for outcome in settled if self.shares else ():
-            trigger = outcome.delivery.trigger
-            if outcome.delivery.place in self._admitted.get(trigger, ()):
-                self.outcomes.setdefault(trigger, Counter())[outcome.name] += 1
+        for delivery in settled if self.shares else ():
+            if delivery.place in self._admitted.get(delivery.trigger, ()):
+                outcomes = self.outcomes.setdefault(delivery.trigger, Counter())
+                outcomes[delivery.outcome_and_reason] += 1

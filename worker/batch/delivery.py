@@ -1,28 +1,45 @@
-"""A delivery on its way through a batch: a contender, a parcel, a part of a request.
+"""A delivery: one event for one trigger, one record from its stream to its settlement.
 
-A route: all that a drain needs to know of one trigger, put together once per process.
+Also the trigger as a drain uses it, and the dead letter of a delivery that fails.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, Self
+
+import orjson
 
 from segrelay.jsonnet.rendered import Engine, Template
-from segrelay.worker.batch.partition import Delivery, Intent
+from segrelay.worker.contract.events import (
+    Header,
+    decode_profile,
+    encode_header,
+    read_header,
+)
+from segrelay.worker.contract.keys import outcome_field, split_stream_name
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.settings.authorizations import Certificate
-from segrelay.worker.core.gate import Slot
-from segrelay.worker.core.ledger import Fact, with_delivered, with_tried, with_whole_list
+from segrelay.worker.contract.words import Death, Direction, Skip
+from segrelay.worker.core.ledger import with_delivered, with_tried, with_whole_list
+from segrelay.worker.core.messages import normalise_message
+from segrelay.worker.core.supersede import LedgerEvent
 from segrelay.worker.destinations.api import Answer, Api, Shaped, ShapingRules
-from segrelay.worker.destinations.sending import NoAnswer
+from segrelay.worker.errors import PayloadRefused
+
+BODY_BYTES: Final = 100_000
+ANSWER_BYTES: Final = 2_000
+_ID_BYTES: Final = 6
+_CAUSE_BYTES: Final = 4
+_DEATHS_BY_TEMPLATE: Final = frozenset({Death.TEMPLATE_ERROR, Death.KILLED_WORKER})
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """One trigger, ready to deliver.
+class LoadedTrigger:
+    """A trigger as a drain uses it, loaded once per process.
 
     Args:
         api_name: As configured: `insider` or `http`.
@@ -37,7 +54,7 @@ class Route:
         tls: The files with which connections are secured.
     """
 
-    trigger: str
+    name: str
     api: Api
     api_name: str
     template: Template | None
@@ -53,122 +70,270 @@ class Route:
     envelope: Template | None = None
 
 
-NOTHING: Final = Shaped((), {})
-"""The placeholder for the body that is sent of a parcel, until the parcel is packed."""
-
-
-class Contender(NamedTuple):
-    """A decoded delivery, which contends with the other events of its profile and audience.
-
-    Attributes:
-        fact: The event as the ledger judges it.
-        profile: JSON text.
-        losers: Older deliveries of its batch that it beat; they are settled together with it.
-    """
-
-    delivery: Delivery
-    fact: Fact
-    profile: bytes
-    superseded: tuple[Contender, ...] = ()
-
-
-@dataclass(slots=True, eq=False)
-class Parcel:
-    """A delivery that is ready to be packed into a request.
-
-    As a frozen class it would take three times as long to make.
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The reason for a delivery's death.
 
     Args:
-        body: The rendered text, which a dead letter shows.
-        names: The profile's digest, and the identifiers by which the destination knows it.
-        sent: The body as the ledger corrected it for the request that carries the parcel.
+        message: For a person; it holds no field of the profile.
+        answer: The destination's, if it is what the delivery dies of.
     """
 
-    delivery: Delivery
-    fact: Fact
-    route: Route
-    shaped: Shaped
-    body: bytes
-    superseded: tuple[Contender, ...]
-    names: frozenset[bytes | str]
-    sent: Shaped = NOTHING
+    reason: Death
+    message: str
+    answer: Answer | None = None
 
     @property
-    def digest(self) -> bytes:
-        """Return the digest of the parcel's profile."""
-        return self.delivery.header.digest
-
-    def correct(self, sent: Shaped) -> None:
-        """Remember the parcel's body as it was corrected right before its request is packed."""
-        self.sent = sent
-
-    def delivered_in(self, record: Record) -> Record:
-        """Return the profile's record after the parcel's delivery."""
-        api, header = self.route.api, self.delivery.header
-        data_sent = api.tells_data(self.shaped, header, self.route.rules)
-        return self._after_body(with_delivered(record, self.fact, data_sent=data_sent))
-
-    def tried_in(self, record: Record) -> Record:
-        """Return the profile's record after a request that got no sure answer."""
-        return self._after_body(with_tried(record, self.fact))
-
-    def _after_body(self, record: Record) -> Record:
-        """Return the record after the body was sent, which may replace the whole audience list."""
-        if self.route.api.overwrites(self.shaped):
-            return with_whole_list(record, self.fact.time_us)
-        return record
-
-
-class Packed(NamedTuple):
-    """User objects of one person in a request, as JSON.
-
-    Attributes:
-        members: The parcel that they carry, or several parcels that share one user object.
-    """
-
-    members: tuple[Parcel, ...]
-    users: tuple[bytes, ...]
+    def status(self) -> int:
+        """Return the status of the answer; 0 = there was none."""
+        return self.answer.status if self.answer else 0
 
     @property
-    def is_shared(self) -> bool:
-        """Say whether the user object carries several deliveries."""
-        return len(self.members) > 1
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """One HTTP request: users of one destination, of different profiles.
-
-    Args:
-        triggers: Whose deliveries it carries.
-        is_part: It is a part of a body that was refused.
-    """
-
-    packed: tuple[Packed, ...]
-    url: str
-    body: bytes
-    users: int
-    triggers: tuple[str, ...]
-    is_part: bool = False
-
-    @cached_property
-    def parcels(self) -> tuple[Parcel, ...]:
-        """The parcels that the request carries, cached: each of a thousand may ask for all."""
-        return tuple(parcel for packed in self.packed for parcel in packed.members)
+    def cause(self) -> str:
+        """Return the fingerprint of reason, status and normalised message."""
+        text = f"{self.reason.value}|{self.status}|{normalise_message(self.message)}"
+        return hashlib.blake2b(text.encode(), digest_size=_CAUSE_BYTES).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """A request that was made.
+class DeadLetter:
+    """A dead letter: what a person needs to understand and to replay.
 
     Args:
-        begun_seconds: When it was begun, by the drain's clock.
-        elapsed_seconds: Until its answer, or until there could be none.
+        cause: Fingerprint of reason, status and normalised message.
+        sample: One line of JSON about the cause; it holds no field of a profile.
     """
 
-    request: Request
-    intent: Intent
-    answer: Answer | NoAnswer
-    slot: Slot
-    begun_seconds: float
-    elapsed_seconds: float = 0.0
+    dead_letter_id: str
+    cause: str
+    sample: bytes
+    text: bytes
+
+    def dumps(self) -> bytes:
+        """Return the letter as one text, whose lines `settle.lua` takes apart."""
+        return b"\n".join(
+            (self.dead_letter_id.encode(), self.cause.encode(), self.sample, self.text)
+        )
+
+
+_NOTHING: Final = Shaped((), {})
+_NO_EVENT: Final = LedgerEvent(0, Direction.CHANGE, 0)
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One event for one trigger. Its fields are set as they become known.
+
+    A frozen class would take three times as long to make.
+
+    Args:
+        stream: `lane|trigger`.
+        trigger: The trigger's name.
+        profile: What the trigger exports, packed; see `events.decode_profile`.
+        header_text: The header as it stands in the stream.
+
+    Attributes:
+        loaded: The trigger; known once the delivery is decoded, like the next two.
+        text: The profile as JSON text.
+        event: The event as the ledger judges it.
+        superseded: Older deliveries of its batch that it supersedes; settled together with it.
+        body: The rendered text, which a dead letter shows.
+        shaped: The body made valid.
+        names: The profile's digest, and the identifiers by which the destination knows it.
+        sent: The body as the ledger corrected it for its request.
+        users: The user objects that carry it in its request, as JSON.
+        attempts: The number of requests that failed with it, and the one that carries it.
+        failure: Why it can't be delivered, if it is to die of that.
+        reason: Why it was skipped or is dead; None = it was delivered.
+        tells: The profile's ledger tells of its outcome; see `Settlement.ledgers`.
+        remark: What the history says of its outcome; "" = nothing.
+        answer: What the destination answered to its request; None = nothing, or there was none.
+    """
+
+    stream: str
+    trigger: str
+    entry_id: str
+    header: Header
+    profile: bytes
+    header_text: bytes = b""
+    loaded: LoadedTrigger = field(init=False, repr=False, compare=False)
+    text: bytes = field(default=b"", init=False, repr=False, compare=False)
+    event: LedgerEvent = field(default=_NO_EVENT, init=False, repr=False, compare=False)
+    superseded: tuple[Delivery, ...] = field(default=(), init=False, repr=False, compare=False)
+    body: bytes = field(default=b"", init=False, repr=False, compare=False)
+    shaped: Shaped = field(default=_NOTHING, init=False, repr=False, compare=False)
+    names: frozenset[bytes | str] = field(
+        default=frozenset(), init=False, repr=False, compare=False
+    )
+    sent: Shaped = field(default=_NOTHING, init=False, repr=False, compare=False)
+    users: tuple[bytes, ...] = field(default=(), init=False, repr=False, compare=False)
+    attempts: int = field(default=0, init=False, compare=False)
+    failure: Failure | None = field(default=None, init=False, compare=False)
+    reason: Skip | Death | None = field(default=None, init=False, compare=False)
+    tells: bool = field(default=False, init=False, compare=False)
+    remark: str = field(default="", init=False, compare=False)
+    answer: Answer | None = field(default=None, init=False, repr=False, compare=False)
+    dead_letter: DeadLetter | None = field(default=None, init=False, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, stream: str, entry_id: str, header_text: bytes, profile: bytes) -> Self:
+        """Return the delivery that an entry of a stream holds."""
+        trigger, header = split_stream_name(stream)[1], read_header(header_text)
+        return cls(stream, trigger, entry_id, header, profile, header_text)
+
+    @property
+    def size(self) -> int:
+        """Return the size of the delivery's entry in bytes."""
+        return len(self.header_text) + len(self.profile)
+
+    @property
+    def place(self) -> str:
+        """Return the place of the delivery: `lane|trigger|id`."""
+        return f"{self.stream}|{self.entry_id}"
+
+    @property
+    def digest(self) -> bytes:
+        """Return the digest of the delivery's profile."""
+        return self.header.digest
+
+    def fail(self, reason: Death, message: str, answer: Answer | None = None) -> Self:
+        """Note why the delivery can't be made; it dies only once that is settled."""
+        self.failure = Failure(reason, message, answer)
+        return self
+
+    def skip(self, reason: Skip, remark: str, *, tells: bool = False) -> Self:
+        """Note that the delivery need not be made."""
+        self.reason, self.remark, self.tells = reason, remark, tells
+        return self
+
+    def succeed(self, answer: Answer | None) -> Self:
+        """Note that the destination has accepted the delivery."""
+        self.reason, self.remark, self.tells, self.answer = None, "", True, answer
+        return self
+
+    def die(self, failure: Failure, *, tag: tuple[str, int], now_ms: int) -> None:
+        """Make the dead letter of a delivery that can't be made.
+
+        Args:
+            failure: The reason.
+            tag: Destination and partition.
+            now_ms: Redis' clock.
+        """
+        self.reason, self.tells = failure.reason, False
+        self.remark = f"{failure.reason.value}: cause {failure.cause}"
+        self.answer = failure.answer
+        self.dead_letter = _dead_letter_of(self, failure, tag=tag, now_ms=now_ms)
+
+    def free_memory(self) -> None:
+        """Forget what nobody needs once Redis has the outcome; the batch lives on for a while."""
+        self.text = self.body = b""
+        self.shaped = self.sent = _NOTHING
+        self.dead_letter = None
+
+    @property
+    def outcome(self) -> str:
+        """Return the word under which the outcome is counted."""
+        match self.reason:
+            case None:
+                return "delivered"
+            case Skip():
+                return "skipped"
+            case Death():
+                return "dead"
+
+    @property
+    def outcome_and_reason(self) -> str:
+        """Return the word of the count and the reason, e.g. `skipped|asserted`."""
+        return f"{self.outcome}|{self.reason.value}" if self.reason else self.outcome
+
+    @property
+    def counted_as(self) -> str:
+        """Return the field of `counts` that the outcome adds to."""
+        return outcome_field(self.outcome, self.stream, self.reason or "")
+
+    def delivered_in(self, record: Record) -> Record:
+        """Return the profile's record after this delivery."""
+        data_sent = self.loaded.api.tells_data(self.shaped, self.header, self.loaded.rules)
+        return self._after_body(with_delivered(record, self.event, data_sent=data_sent))
+
+    def tried_in(self, record: Record) -> Record:
+        """Return the profile's record after a request that got no sure answer."""
+        return self._after_body(with_tried(record, self.event))
+
+    def _after_body(self, record: Record) -> Record:
+        """Return the record after the body was sent, which may replace the whole audience list."""
+        if self.loaded.api.overwrites(self.shaped):
+            return with_whole_list(record, self.event.time_us)
+        return record
+
+
+def _dead_letter_of(
+    delivery: Delivery, failure: Failure, *, tag: tuple[str, int], now_ms: int
+) -> DeadLetter:
+    """Return the dead letter of a delivery: all that a replay and a person need."""
+    destination, partition = tag
+    dead_letter_id = _dead_letter_id(destination, partition, delivery.place)
+    header, answer = delivery.header, failure.answer
+    text: dict[str, Any] = {
+        "id": dead_letter_id,
+        "destination": destination,
+        "partition": partition,
+        "trigger": delivery.trigger,
+        "stream": delivery.stream,
+        "entry_id": delivery.entry_id,
+        "audience": header.audience,
+        "direction": header.direction.value,
+        "time_us": header.time_us,
+        "replays": header.replays,
+        "reason": failure.reason.value,
+        "message": failure.message[:1000],
+        "cause": failure.cause,
+        "template": _template_hash(delivery, failure),
+        "body": delivery.body[:BODY_BYTES].decode(errors="replace"),
+        "status": failure.status,
+        "answer": (answer.body if answer else b"")[:ANSWER_BYTES].decode(errors="replace"),
+        "attempts": delivery.attempts,
+        "first_at_ms": header.accepted_ms,
+        "last_at_ms": now_ms,
+        "header": orjson.Fragment(encode_header(header)),
+        **_entry(delivery),
+    }
+    sample = _sample(delivery, failure, dead_letter_id)
+    return DeadLetter(dead_letter_id, failure.cause, sample, orjson.dumps(text))
+
+
+def _template_hash(delivery: Delivery, failure: Failure) -> str:
+    """Return the digest of the template that the delivery was rendered by; "" = none was."""
+    is_rendered = delivery.body or failure.reason in _DEATHS_BY_TEMPLATE
+    template = delivery.loaded.template if is_rendered else None
+    return template.content_hash if template else ""
+
+
+def _dead_letter_id(destination: str, partition: int, place: str) -> str:
+    whole = f"{destination}|{partition}|{place}"
+    short = hashlib.blake2b(whole.encode(), digest_size=_ID_BYTES).hexdigest()
+    return f"{destination}.{partition}.{short}"
+
+
+def _sample(delivery: Delivery, failure: Failure, dead_letter_id: str) -> bytes:
+    sample = {
+        "reason": failure.reason.value,
+        "status": failure.status,
+        "message": normalise_message(failure.message),
+        "trigger": delivery.trigger,
+        "letter": dead_letter_id,
+    }
+    return orjson.dumps(sample)
+
+
+def _entry(delivery: Delivery) -> dict[str, Any]:
+    """Return a letter's fields for the profile; if it can't be read, the entry byte for byte."""
+    try:
+        profile = orjson.loads(decode_profile(delivery.profile))
+        is_readable = isinstance(profile, dict) and delivery.header.time_us > 0
+    except (PayloadRefused, orjson.JSONDecodeError):
+        is_readable = False
+    if is_readable:
+        return {"profile": profile}
+    fields = (delivery.header_text, delivery.profile)
+    return {"entry": [base64.b64encode(text).decode() for text in fields], "profile": None}

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, replace
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 
-from segrelay.worker.batch.batch import Batch
-from segrelay.worker.batch.dead_letters import Failure
-from segrelay.worker.batch.delivery import Parcel, Request, Route, Sent
+from segrelay.worker.batch.batch import Batch, Request
+from segrelay.worker.batch.delivery import Delivery, Failure, LoadedTrigger
 from segrelay.worker.batch.partition import Settlement
 from segrelay.worker.batch.settle import Settler
 from segrelay.worker.contract.words import Death
@@ -33,8 +32,7 @@ from segrelay.worker.core.backoff import (
     delay_seconds,
     is_to_blame,
 )
-from segrelay.worker.core.gate import Gate, Slot
-from segrelay.worker.destinations.api import Answer
+from segrelay.worker.core.gate import Gate
 
 SUSPECTS_AT_MOST: Final = 8
 """The number of single refusals without any success after which no delivery is to blame."""
@@ -45,49 +43,44 @@ _SUCCESS: Final = range(200, 300)
 LOG: Final = structlog.get_logger()
 
 
-class _Suspect(NamedTuple):
-    """A delivery that was refused alone in its request."""
-
-    parcel: Parcel
-    failure: Failure
-    slot: Slot
-
-
 @dataclass(slots=True)
 class Refusals:
-    """Halves the refused bodies of one batch."""
+    """Halves the refused bodies of one batch.
+
+    Attributes:
+        _suspects: By trigger, the requests whose one delivery was refused.
+    """
 
     batch: Batch
     settler: Settler
     gate: Gate
     jitter: random.Random
-    _suspects: dict[str, list[_Suspect]] = field(default_factory=dict)
+    _suspects: dict[str, list[Request]] = field(default_factory=dict)
     _taken_seconds: dict[str, float] = field(default_factory=dict)
 
-    async def refused(self, sent: Sent, message: str) -> None:
+    async def refused(self, request: Request, message: str) -> None:
         """Halve a refused body; a delivery refused alone is suspect until another goes through."""
-        request = sent.request
-        if len(request.parcels) > 1:
+        if len(request.deliveries) > 1:
             if len(request.triggers) == 1:
                 self.batch.apart.update(request.triggers)
             self.batch.split(request)
             return
-        (trigger,), (parcel,) = request.triggers, request.parcels
-        failure = self.settler.failure(parcel, Death.REFUSED, message, sent.answer)
+        (trigger,), (delivery,) = request.triggers, request.deliveries
+        delivery.fail(Death.REFUSED, message, request.answered)
         suspects = self._suspects.setdefault(trigger, [])
-        suspects.append(_Suspect(parcel, failure, sent.slot))
-        if await self._others_are_taken(trigger, sent):
-            await self._bury(trigger)
+        suspects.append(request)
+        if await self._others_are_taken(trigger, request):
+            await self._dead_letter(trigger)
         elif trigger in self.batch.state.waits:
             await self._acquit([trigger])
         elif len(suspects) >= SUSPECTS_AT_MOST:
-            await self._stop(trigger, parcel.route)
+            await self._stop(trigger, request.trigger)
 
-    async def _others_are_taken(self, trigger: str, sent: Sent) -> bool:
+    async def _others_are_taken(self, trigger: str, request: Request) -> bool:
         """Say whether others of a trigger go through, so that the one in a request is to blame."""
-        if self._taken_seconds.get(trigger, -1.0) >= sent.begun_seconds:
+        if self._taken_seconds.get(trigger, -1.0) >= request.begun_seconds:
             return True
-        if not (isinstance(sent.answer, Answer) and sent.answer.status in _SUCCESS):
+        if not (request.answered and request.answered.status in _SUCCESS):
             return False
         if trigger in self._taken_seconds:
             return True
@@ -98,39 +91,39 @@ class Refusals:
         """Dead-letter the suspects of a request's triggers, since this request was accepted."""
         for trigger in request.triggers:
             self._taken_seconds[trigger] = self.batch.state.clock.seconds()
-            await self._bury(trigger)
+            await self._dead_letter(trigger)
 
     async def finish(self) -> None:
         """Postpone the remaining suspects, and store how far each halving has come."""
-        widths = dict(self.batch.halves_left())
-        halved = {parcel.delivery.trigger for parcel in widths}
+        halves = list(self.batch.halves_left())
+        halved = {delivery.trigger for delivery, _ in halves}
         await self._acquit([name for name in self._suspects if name not in halved])
         # During a halving it is not known yet whether anything goes through.
-        widths |= {suspect.parcel: 1 for each in self._suspects.values() for suspect in each}
+        alone = [(_delivery(each), 1) for suspects in self._suspects.values() for each in suspects]
         backoffs = {
-            parcel.delivery.place: self._narrowed(parcel, width)
-            for parcel, width in widths.items()
-            if parcel.delivery.trigger not in self.batch.state.paused
+            delivery.place: self._narrowed(delivery, width)
+            for delivery, width in (*halves, *alone)
+            if delivery.trigger not in self.batch.state.paused
         }
         if backoffs:
             await self.settler.write(Settlement(backoffs=backoffs))
             self.batch.state.backoffs.update(backoffs)
 
-    async def _stop(self, trigger: str, route: Route) -> None:
+    async def _stop(self, trigger: str, loaded: LoadedTrigger) -> None:
         """Stop halving a body of which nothing was accepted; its trigger is paused or waits."""
-        causes = {suspect.failure.cause for suspect in self._suspects[trigger]}
-        if len(causes) == 1 and route.api.max_users > 1 and self.batch.has_left(trigger):
-            failure = self._suspects.pop(trigger)[-1].failure
+        causes = {_failure(suspect).cause for suspect in self._suspects[trigger]}
+        if len(causes) == 1 and loaded.api.max_users > 1 and self.batch.has_left(trigger):
+            failure = _failure(self._suspects.pop(trigger)[-1])
             await self.settler.streaks.pause(trigger, failure)
             self.batch.leave(trigger)
         else:
             await self._acquit([trigger])
 
-    async def _bury(self, trigger: str) -> None:
+    async def _dead_letter(self, trigger: str) -> None:
         suspects = self._suspects.pop(trigger, [])
-        deaths = [(suspect.parcel.delivery, suspect.failure) for suspect in suspects]
-        if deaths:
-            await self.settler.write(Settlement(settled=await self.settler.dead(deaths)))
+        if suspects:
+            dead = await self.settler.dead([_delivery(suspect) for suspect in suspects])
+            await self.settler.write(Settlement(settled=dead))
 
     async def _acquit(self, triggers: list[str]) -> None:
         """Postpone suspects; if nothing of their trigger goes through, the whole trigger waits."""
@@ -139,34 +132,34 @@ class Refusals:
             if suspects and trigger not in self.batch.state.paused:
                 await self._step_aside(trigger, suspects)
 
-    async def _step_aside(self, trigger: str, suspects: list[_Suspect]) -> None:
+    async def _step_aside(self, trigger: str, suspects: list[Request]) -> None:
         is_alone = len(suspects) == 1 and await self._is_to_blame(trigger, suspects[0])
         outcomes = [self._after_refusal(each, is_to_blame=is_alone) for each in suspects]
         others_go_through = any(outcome.wait is None for outcome in outcomes)
         wait = None if others_go_through else self._short(outcomes[0].wait)
-        deaths = []
+        failed: list[Delivery] = []
         backoffs = {}
         for suspect, outcome in zip(suspects, outcomes, strict=True):
+            delivery = _delivery(suspect)
             if outcome.backoff is None:
-                deaths.append((suspect.parcel.delivery, suspect.failure))
+                failed.append(delivery)
             else:
-                backoffs[suspect.parcel.delivery.place] = self._alone(
-                    outcome.backoff, suspect.failure.message
-                )
-        remark = f"retry: {suspects[0].failure.message}"
+                message = _failure(suspect).message
+                backoffs[delivery.place] = self._alone(outcome.backoff, message)
+        remark = f"retry: {_failure(suspects[0]).message}"
         await self.settler.write(
             Settlement(
-                settled=await self.settler.dead(deaths),
+                settled=await self.settler.dead(failed),
                 waits={trigger: wait},
                 backoffs=backoffs,
-                history=[self.settler.line(s.parcel.delivery, "retry", remark) for s in suspects],
+                history=[self.settler.line(_delivery(s), "retry", remark) for s in suspects],
             )
         )
         self.batch.state.backoffs.update(backoffs)
         self.batch.state.set_wait(trigger, wait)
         if wait:
             self.batch.drop([trigger])
-            self._log(trigger, wait, suspects[0].failure)
+            self._log(trigger, wait, _failure(suspects[0]))
 
     def _short(self, wait: Wait | None) -> Wait | None:
         """Shorten a wait: the destination answers, so other deliveries may well go through."""
@@ -177,20 +170,20 @@ class Refusals:
         )
         return replace(wait, not_before_ms=min(wait.not_before_ms, latest_ms))
 
-    async def _is_to_blame(self, trigger: str, suspect: _Suspect) -> bool:
+    async def _is_to_blame(self, trigger: str, suspect: Request) -> bool:
         """Say whether a suspect is to blame: recent answers show that others are accepted."""
-        answers = await self.gate.answers(self.batch.routes)
+        answers = await self.gate.answers(self.batch.triggers)
         own = answers.pop(trigger)
-        place, status = suspect.parcel.delivery.place, suspect.failure.status
+        place, status = _delivery(suspect).place, _failure(suspect).status
         return is_to_blame(place, status, own, answers.values())
 
-    def _after_refusal(self, suspect: _Suspect, *, is_to_blame: bool) -> AfterFailure:
+    def _after_refusal(self, suspect: Request, *, is_to_blame: bool) -> AfterFailure:
         return self.batch.state.after_failure(
-            suspect.parcel.delivery,
+            _delivery(suspect),
             suspect.slot,
             users=1,
             jitter=self.jitter.random(),
-            reason=suspect.failure.message,
+            reason=_failure(suspect).message,
             others_are_taken=is_to_blame,
         )
 
@@ -205,8 +198,8 @@ class Refusals:
             not_before_ms = self.batch.state.now_ms() + delay_ms
         return replace(backoff, width=1, not_before_ms=not_before_ms, refusal=refusal)
 
-    def _narrowed(self, parcel: Parcel, width: int) -> Backoff:
-        known = self.batch.state.backoffs.get(parcel.delivery.place)
+    def _narrowed(self, delivery: Delivery, width: int) -> Backoff:
+        known = self.batch.state.backoffs.get(delivery.place)
         return replace(known, width=width) if known else Backoff(width)
 
     def _log(self, trigger: str, wait: Wait, failure: Failure) -> None:
@@ -217,3 +210,13 @@ class Refusals:
                 attempts=wait.attempts,
                 reason=failure.message,
             )
+
+
+def _delivery(suspect: Request) -> Delivery:
+    return suspect.deliveries[0]
+
+
+def _failure(suspect: Request) -> Failure:
+    failure = suspect.deliveries[0].failure
+    assert failure is not None
+    return failure

@@ -1,9 +1,7 @@
 """Decode a batch, ask the ledger, and pick the newest of competing events.
 
-Recognizes people by their stable ids, to find changed identities and late events.
-
-It is done with what the holder of the lease reads, before anything is decided: the events of
-somebody whose identity changes wait, and those under a former identity go to the present one.
+Before anything is decided, people are recognized by their stable ids: the events of somebody whose
+identity changes wait, and those under a former identity go to the present one.
 """
 
 from __future__ import annotations
@@ -15,9 +13,8 @@ from typing import Final
 import orjson
 
 from segrelay.worker.batch.batch import Batch, Numbers
-from segrelay.worker.batch.dead_letters import Failure
-from segrelay.worker.batch.delivery import Contender
-from segrelay.worker.batch.partition import Delivery, Intent, LedgerText, Settled
+from segrelay.worker.batch.delivery import Delivery
+from segrelay.worker.batch.partition import Intent, LedgerText
 from segrelay.worker.batch.read import is_full
 from segrelay.worker.contract.events import (
     UNKNOWN_FORMAT,
@@ -25,7 +22,7 @@ from segrelay.worker.contract.events import (
     decode_header,
     decode_profile,
 )
-from segrelay.worker.contract.ledger import Record, unpack_all
+from segrelay.worker.contract.ledger import unpack_all
 from segrelay.worker.contract.people import (
     WAITS,
     Forward,
@@ -38,14 +35,13 @@ from segrelay.worker.contract.people import (
 )
 from segrelay.worker.contract.words import Death, Direction, Skip
 from segrelay.worker.core.ledger import (
-    Fact,
     is_in_doubt,
     judge,
     with_raised,
     with_tried,
     with_whole_list,
 )
-from segrelay.worker.core.supersede import contest
+from segrelay.worker.core.supersede import LedgerEvent, contest
 from segrelay.worker.errors import Bug, FormatUnknown, PayloadRefused
 from segrelay.worker.logs import log_bug
 
@@ -67,8 +63,8 @@ def ledgers_after(
             if row.digest not in records:
                 continue
             audience, trigger = numbers.audience(row.audience), numbers.trigger(row.trigger)
-            fact = Fact(audience, trigger, row.direction, row.time_us, replays=row.replays)
-            tried = with_tried(records[row.digest], fact)
+            event = LedgerEvent(row.time_us, row.direction, trigger, audience, replays=row.replays)
+            tried = with_tried(records[row.digest], event)
             records[row.digest] = with_whole_list(tried, row.time_us)
     return {digest: LedgerText.of(record) for digest, record in records.items()}
 
@@ -77,13 +73,13 @@ async def decode_batch(batch: Batch, deliveries: Sequence[Delivery], *, entries:
     """Decode the deliveries that were read for a batch."""
     audiences = {d.header.audience for d in deliveries if d.header.audience}
     await batch.numbers.learn(audiences, {d.trigger for d in deliveries})
-    contenders = decode_deliveries(deliveries, batch)
-    batch.take_in(deliveries, contenders, is_last=not is_full(deliveries, entries))
+    decoded = decode_deliveries(deliveries, batch)
+    batch.take_in(deliveries, decoded, is_last=not is_full(deliveries, entries))
 
 
-def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Contender]:
+def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Delivery]:
     """Decode deliveries. Unreadable ones die; those beyond `OPEN_BYTES` stay in their streams."""
-    contenders: list[Contender] = []
+    decoded: list[Delivery] = []
     size = 0
     for delivery in deliveries:
         if size > OPEN_BYTES:
@@ -92,17 +88,20 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Cont
             batch.stopped[delivery.trigger] = _why_unknown(delivery)
             continue
         try:
-            profile = decode_profile(delivery.profile)
+            text = decode_profile(delivery.profile)
         except PayloadRefused as error:
-            batch.deaths.append((delivery, Failure(Death.UNREADABLE, error.message)))
+            batch.fail(delivery, Death.UNREADABLE, error.message)
             continue
-        size += len(profile)
+        size += len(text)
         if delivery.header is UNREADABLE:
             message = "The entry's header can't be read: it is damaged."
-            batch.deaths.append((delivery, Failure(Death.UNREADABLE, message)))
+            batch.fail(delivery, Death.UNREADABLE, message)
             continue
-        contenders.append(Contender(delivery, _fact(delivery, profile, batch.numbers), profile))
-    return batch.left(contenders)
+        delivery.text, delivery.superseded = text, ()
+        delivery.loaded = batch.triggers[delivery.trigger]
+        delivery.event = _ledger_event(delivery, batch.numbers)
+        decoded.append(delivery)
+    return batch.left(decoded)
 
 
 def _why_unknown(delivery: Delivery) -> str:
@@ -114,10 +113,10 @@ def _why_unknown(delivery: Delivery) -> str:
 
 
 def unpack_ledgers(
-    contenders: Sequence[Contender],
+    deliveries: Sequence[Delivery],
     texts: Mapping[bytes, bytes | None],
     batch: Batch,
-) -> list[Contender]:
+) -> list[Delivery]:
     """Unpack the ledgers of a batch. If one is damaged, the events of its profile are dead.
 
     If another version wrote one, the triggers of its profile's events are stopped.
@@ -127,84 +126,78 @@ def unpack_ledgers(
     for digest, error in unreadable.items():
         if not isinstance(error, FormatUnknown):
             damaged[digest] = log_bug(error, "ledger.unreadable", profile=digest.hex())
-    left: list[Contender] = []
-    for contender in contenders:
-        digest, trigger = contender.delivery.header.digest, contender.delivery.trigger
-        match unreadable.get(digest):
+    left: list[Delivery] = []
+    for delivery in deliveries:
+        match unreadable.get(delivery.digest):
             case None:
-                left.append(contender)
+                left.append(delivery)
             case FormatUnknown(message=why):
-                batch.stopped[trigger] = why
+                batch.stopped[delivery.trigger] = why
             case _:
-                message = f"The ledger of its profile can't be read. {damaged[digest]}"
-                failure = Failure(Death.UNREADABLE, message)
-                batch.deaths.append((contender.delivery, failure))
+                message = f"The ledger of its profile can't be read. {damaged[delivery.digest]}"
+                batch.fail(delivery, Death.UNREADABLE, message)
     return batch.left(left)
 
 
-def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:
+def _ledger_event(delivery: Delivery, numbers: Numbers) -> LedgerEvent:
     header = delivery.header
-    return Fact(
-        audience=numbers.audience(header.audience),
-        trigger=numbers.trigger(delivery.trigger),
-        direction=header.direction,
-        time_us=header.time_us,
+    is_change = header.direction is Direction.CHANGE
+    return LedgerEvent(
+        header.time_us,
+        header.direction,
+        numbers.trigger(delivery.trigger),
+        numbers.audience(header.audience),
         state=header.state,
         repair=header.repair,
-        profile_hash=zlib.crc32(profile) or 1 if header.direction is Direction.CHANGE else 0,
+        profile_hash=zlib.crc32(delivery.text) or 1 if is_change else 0,
         replays=header.replays,
         again=header.again,
     )
 
 
-def ask_ledger(contenders: Sequence[Contender], batch: Batch) -> list[Contender]:
+def ask_ledger(deliveries: Sequence[Delivery], batch: Batch) -> list[Delivery]:
     """Skip the deliveries that the ledger makes unnecessary, and return the others.
 
     If `on_ambiguous` says so, what may have been sent before becomes a dead letter.
     """
-    left: list[Contender] = []
-    for contender in contenders:
-        delivery, fact = contender.delivery, contender.fact
-        settled = skip_by_ledger(delivery, fact, batch.state.records)
-        if settled:
-            batch.skipped.append(settled)
-        elif batch.routes[delivery.trigger].on_ambiguous == "dead_letter" and is_in_doubt(
-            batch.state.records[delivery.header.digest], fact
-        ):
-            batch.deaths.append((delivery, Failure(Death.AMBIGUOUS, _IN_DOUBT)))
+    left: list[Delivery] = []
+    for delivery in deliveries:
+        if skip_by_ledger(delivery, batch):
+            continue
+        record = batch.state.records[delivery.digest]
+        if delivery.loaded.on_ambiguous == "dead_letter" and is_in_doubt(record, delivery.event):
+            batch.fail(delivery, Death.AMBIGUOUS, _IN_DOUBT)
         else:
-            left.append(contender)
+            left.append(delivery)
     return left
 
 
-def skip_by_ledger(delivery: Delivery, fact: Fact, records: dict[bytes, Record]) -> Settled | None:
-    """Return why the ledger wants a delivery skipped, or None.
+def skip_by_ledger(delivery: Delivery, batch: Batch) -> bool:
+    """Skip a delivery that the ledger makes unnecessary, and say whether it does.
 
     A state event that says what is known already raises the ledger's time. It does so at once,
     because the events that are judged after it have to be compared with that time.
     """
-    record = records[delivery.header.digest]
-    reason = judge(record, fact)
+    records = batch.state.records
+    record = records[delivery.digest]
+    reason = judge(record, delivery.event)
     if reason is None:
-        return None
-    if reason is not Skip.ALREADY_THERE:
-        return Settled(delivery, reason, remark=reason.value)
-    raised = with_raised(record, fact)
-    records[delivery.header.digest] = raised
-    return Settled(delivery, reason, tells=True, remark=reason.value)
+        return False
+    tells = reason is Skip.ALREADY_THERE
+    if tells:
+        records[delivery.digest] = with_raised(record, delivery.event)
+    batch.skipped.append(delivery.skip(reason, reason.value, tells=tells))
+    return True
 
 
-def contend(contenders: Sequence[Contender]) -> list[Contender]:
+def contend(deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Return the events of the batch that no other supersedes, each with those it supersedes."""
-    if len({(c.delivery.header.digest, c.fact.audience) for c in contenders}) == len(contenders):
-        return list(contenders)
-    result = contest(
-        [((c.delivery.header.digest, c.fact.audience), c.fact.claim, c) for c in contenders]
-    )
-    return [
-        c._replace(superseded=result.superseded_by.get(number, ()))
-        for number, c in enumerate(result.going)
-    ]
+    if len({(d.digest, d.event.audience) for d in deliveries}) == len(deliveries):
+        return list(deliveries)
+    going = contest([((d.digest, d.event.audience), d.event, d) for d in deliveries])
+    for delivery, older in going:
+        delivery.superseded = older
+    return [delivery for delivery, _ in going]
 
 
 class Recognized:

@@ -86,7 +86,7 @@ class NextBatch:
             return  # Its turn carries them over before anything is rendered.
         if await is_concerned(deliveries, self.reader, this.state):
             return  # Its turn hands them on, or holds them back.
-        batch = Batch(this.state, this.numbers, this.routes, this.kind, this.streams)
+        batch = Batch(this.state, this.numbers, this.triggers, this.kind, this.streams)
         await decode_batch(batch, deliveries, entries=self.entries)
         await render_ahead(batch, self.renderer, ends)
         self.prepared = batch
@@ -107,5 +107,5 @@ class NextBatch:
         return prepared
 
     def hand_over(self, batch: Batch) -> None:
-        """Pass the rendered parcels to the batch that was read again."""
+        """Pass the rendered deliveries to the batch that was read again."""
         batch.follow(self.present, self.prepared)

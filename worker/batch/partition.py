@@ -8,14 +8,13 @@ from typing import Literal, NamedTuple, Protocol, Self
 
 import orjson
 
-from segrelay.worker.contract.events import Header, read_header
-from segrelay.worker.contract.keys import outcome_field, split_stream_name
+from segrelay.worker.batch.delivery import Delivery
+from segrelay.worker.contract.keys import split_stream_name
 from segrelay.worker.contract.ledger import Record, pack
 from segrelay.worker.contract.redis.accept import NewDelivery
-from segrelay.worker.contract.words import Death, Direction, Skip
+from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.core.ledger import may_be_member
-from segrelay.worker.destinations.api import Answer
 
 
 class LedgerText(NamedTuple):
@@ -51,39 +50,6 @@ class ReadEntries(NamedTuple):
 
     entries: list[Delivery]
     is_all: bool
-
-
-class Delivery(NamedTuple):
-    """One event for one trigger, waiting in a stream.
-
-    Attributes:
-        stream: `lane|trigger`.
-        profile: What the trigger exports, packed; see `events.decode_profile`.
-        header_text: The header as it stands in the stream.
-    """
-
-    stream: str
-    trigger: str
-    entry_id: str
-    header: Header
-    profile: bytes
-    header_text: bytes = b""
-
-    @classmethod
-    def of(cls, stream: str, entry_id: str, header_text: bytes, profile: bytes) -> Self:
-        """Return the delivery that an entry of a stream holds."""
-        trigger, header = split_stream_name(stream)[1], read_header(header_text)
-        return cls(stream, trigger, entry_id, header, profile, header_text)
-
-    @property
-    def size(self) -> int:
-        """Return the size of the delivery's entry in bytes."""
-        return len(self.header_text) + len(self.profile)
-
-    @property
-    def place(self) -> str:
-        """Return the place of the delivery: `lane|trigger|id`."""
-        return f"{self.stream}|{self.entry_id}"
 
 
 class Replacement(NamedTuple):
@@ -169,7 +135,7 @@ class TakenPartition:
     Args:
         now_ms: Redis' clock.
         streams: The names of the streams that are not empty.
-        notes: All notes: the open ones, and those of a holder that vanished.
+        intents: The open ones, and those of a holder that vanished.
         rendering: The places of deliveries that a vanished holder was rendering.
         waits: By trigger.
         backoffs: By place.
@@ -194,83 +160,24 @@ class TakenPartition:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A dead letter: what a person needs to understand and to replay.
-
-    Args:
-        cause: Fingerprint of reason, status and normalised message.
-        sample: One line of JSON about the cause; it holds no field of a profile.
-    """
-
-    dead_letter_id: str
-    cause: str
-    sample: bytes
-    text: bytes
-
-    def dumps(self) -> bytes:
-        """Return the letter as one text, whose lines `settle.lua` takes apart."""
-        return b"\n".join(
-            (self.dead_letter_id.encode(), self.cause.encode(), self.sample, self.text)
-        )
-
-
-class Settled(NamedTuple):
-    """The outcome of one delivery.
-
-    Attributes:
-        reason: Why it was skipped or is dead; None = it was delivered.
-        tells: The profile's ledger tells of it; see `Settlement.ledgers`.
-        remark: What the history says of it; "" = nothing.
-        answer: What the destination answered to its request; None = nothing, or there was none.
-    """
-
-    delivery: Delivery
-    reason: Skip | Death | None = None
-    tells: bool = False
-    dead_letter: DeadLetter | None = None
-    remark: str = ""
-    answer: Answer | None = None
-
-    @property
-    def kind(self) -> str:
-        """Return the word under which the outcome is counted."""
-        match self.reason:
-            case None:
-                return "delivered"
-            case Skip():
-                return "skipped"
-            case Death():
-                return "dead"
-
-    @property
-    def name(self) -> str:
-        """Return the word of the count and the reason, e.g. `skipped|asserted`."""
-        return f"{self.kind}|{self.reason.value}" if self.reason else self.kind
-
-    @property
-    def counted_as(self) -> str:
-        """Return the field of `counts` that the outcome adds to."""
-        return outcome_field(self.kind, self.delivery.stream, self.reason or "")
-
-
-@dataclass(frozen=True, slots=True)
 class Settlement:
     """All that the settling script writes at once.
 
     Args:
-        note_id: The intent of the request; "" = no request was made.
+        settled: Deliveries, each with its outcome.
+        intent_id: Of the request; "" = no request was made.
         open_seconds: For how long the intent stays open; 0 = it is closed.
         ledgers: By digest, one text per profile: its packed record at the moment of writing. It is
             written if a request was made, or if a delivery that it tells of was still there.
         waits: By trigger; None = it waits no longer.
-        backoffs: By place. Setbacks of deliveries that are gone are not kept.
+        backoffs: By place. Backoffs of deliveries that are gone are not kept.
         counts: What is added to further fields of `counts`.
         history: Lines about deliveries that were skipped, are dead, or are tried again.
         reached: For `verify`, by digest (hex) of each person to whom something was delivered: JSON
             of now (ms) and of the identifiers by which the destination knows the person.
     """
 
-    settled: Sequence[Settled] = ()
+    settled: Sequence[Delivery] = ()
     intent_id: str = ""
     open_seconds: float = 0.0
     ledgers: Mapping[bytes, LedgerText] = field(default_factory=dict)

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from segrelay.worker.batch.partition import Delivery, Hold, ReadEntries, ReadRange
+from segrelay.worker.batch.delivery import Delivery
+from segrelay.worker.batch.partition import Hold, ReadEntries, ReadRange
 from segrelay.worker.batch.state import State
 from segrelay.worker.contract.keys import split_stream_name
 

@@ -19,8 +19,9 @@ from typing import Final
 import orjson
 
 from segrelay.worker.batch.batch import Numbers
+from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.judge import Recognized, recognize
-from segrelay.worker.batch.partition import Delivery, Partition, Replacement
+from segrelay.worker.batch.partition import Partition, Replacement
 from segrelay.worker.batch.read import StreamReader, read_batch
 from segrelay.worker.batch.state import State
 from segrelay.worker.contract.events import (

@@ -16,9 +16,7 @@ from segrelay.jsonnet.rendered import (
     TemplateFailed,
 )
 from segrelay.worker.batch.batch import Batch
-from segrelay.worker.batch.dead_letters import Failure
-from segrelay.worker.batch.delivery import Contender, Parcel, Route
-from segrelay.worker.batch.partition import Settled
+from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.contract.words import Death, Skip
 from segrelay.worker.core.compact import parsed
 from segrelay.worker.core.messages import normalise_message
@@ -70,12 +68,12 @@ class _Part(NamedTuple):
     """Deliveries of one group that are rendered at once."""
 
     group: _Group
-    contenders: Sequence[Contender]
+    deliveries: Sequence[Delivery]
     rows: Sequence[Row]
 
 
 async def render_and_shape(
-    going: Sequence[Contender],
+    going: Sequence[Delivery],
     batch: Batch,
     renderer: RowRenderer,
     ends: Callable[[], Awaitable[bool]],
@@ -84,7 +82,7 @@ async def render_and_shape(
 
     What was rendered ahead comes last: a template may lose its trust while the rest is rendered.
     """
-    rest = [each for each in going if each.delivery.place not in batch.before]
+    rest = [each for each in going if each.place not in batch.before]
     # What was left over has waited the longest.
     _take_in(going, batch, batch.left_over)
     isolating_ends = batch.state.clock.seconds() + ISOLATING_SECONDS
@@ -116,63 +114,61 @@ async def render_ahead(
         group = part.group
         results = await renderer.render_safely(group.template, group.engine, part.rows)
         now_us = batch.state.now_ms() * 1000
-        for contender, result in zip(part.contenders, results, strict=False):
-            route = batch.routes[contender.delivery.trigger]
+        for delivery, result in zip(part.deliveries, results, strict=False):
             with contextlib.suppress(Exception):  # the batch's turn tells of it
-                parcel = result and _parcel(contender, result.body, route, now_us)
-                if isinstance(parcel, Parcel):
-                    batch.before[contender.delivery.place] = parcel
+                if result and _shaped(delivery, result.body, now_us) is None:
+                    batch.before[delivery.place] = delivery
         return len(results) == len(part.rows)
 
-    await _render_parts(batch.contenders, batch, render, ends)
+    await _render_parts(batch.decoded, batch, render, ends)
 
 
 async def _render_parts(
-    contenders: Iterable[Contender],
+    deliveries: Iterable[Delivery],
     batch: Batch,
     render: Callable[[_Part], Awaitable[bool]],
     ends: Callable[[], Awaitable[bool]],
 ) -> None:
     """Render deliveries part by part, until `ends` says to stop or `render` returns false."""
-    for part in _parts(contenders, batch):
+    for part in _parts(deliveries, batch):
         if await ends() or not await render(part):
             return
 
 
-def _parts(contenders: Iterable[Contender], batch: Batch) -> Iterator[_Part]:
+def _parts(deliveries: Iterable[Delivery], batch: Batch) -> Iterator[_Part]:
     """Yield deliveries that are rendered together, in parts that don't take long.
 
     Suspects come last: whatever they do, the others have been rendered by then.
     """
-    suspects, routes = batch.state.suspects, batch.routes
-    groups: dict[_Group, list[Contender]] = {}
-    for contender in contenders:
-        route = routes[contender.delivery.trigger]
-        assert route.template is not None
-        isolated = bool(suspects) and contender.delivery.place in suspects
-        groups.setdefault(_Group(route.template, route.engine, isolated), []).append(contender)
+    suspects = batch.state.suspects
+    groups: dict[_Group, list[Delivery]] = {}
+    for delivery in deliveries:
+        trigger = delivery.loaded
+        assert trigger.template is not None
+        isolated = bool(suspects) and delivery.place in suspects
+        groups.setdefault(_Group(trigger.template, trigger.engine, isolated), []).append(delivery)
     for group, members in sorted(groups.items(), key=lambda each: each[0].isolated):
         for first in range(0, len(members), RENDER_GROUP):
             part = members[first : first + RENDER_GROUP]
-            rows = [Row(c.profile, routes[c.delivery.trigger].settings) for c in part]
+            rows = [Row(delivery.text, delivery.loaded.settings) for delivery in part]
             yield _Part(group, part, rows)
 
 
-def _take_in(going: Sequence[Contender], batch: Batch, places: Collection[str]) -> None:
-    for contender in going if places else ():
-        if contender.delivery.place in places:
-            batch.add_rendered(contender)
+def _take_in(going: Sequence[Delivery], batch: Batch, places: Collection[str]) -> None:
+    for delivery in going if places else ():
+        if delivery.place in places:
+            batch.add_rendered(delivery)
 
 
 def forget_doubted(batch: Batch, renderer: RowRenderer) -> None:
-    """Forget parcels rendered ahead whose templates' compiled form is no longer trusted."""
+    """Forget what was rendered ahead if a template's compiled form is no longer trusted."""
     doubted = {
         name
-        for name, route in batch.routes.items()
-        if route.template and renderer.doubts(route.template)
+        for name, trigger in batch.triggers.items()
+        if trigger.template and renderer.doubts(trigger.template)
     }
     ahead = batch.before.keys() - batch.left_over
-    for place in [p for p in ahead if batch.before[p].delivery.trigger in doubted]:
+    for place in [p for p in ahead if batch.before[p].trigger in doubted]:
         del batch.before[place]
 
 
@@ -199,56 +195,50 @@ def _shape_all(
     """Shape the results of rendering; isolated rows may have fewer results than rows."""
     isolated = part.group.isolated
     now_us = batch.state.now_ms() * 1000
-    for contender, result in zip(part.contenders, results, strict=not isolated):
-        delivery = contender.delivery
+    for delivery, result in zip(part.deliveries, results, strict=not isolated):
         if isolated:
             batch.state.suspects.discard(delivery.place)
-        route = batch.routes[delivery.trigger]
         try:
-            _shape(contender, result, route, now_us, batch)
+            _shape(delivery, result, now_us, batch)
         except Exception as error:  # noqa: BLE001 - it costs this one delivery
-            message = log_bug(error, "shaping.failed", trigger=route.trigger)
-            body = result.body if isinstance(result, Rendered) else b""
-            batch.deaths.append((delivery, Failure(Death.INVALID, message, body=body)))
+            message = log_bug(error, "shaping.failed", trigger=delivery.trigger)
+            batch.fail(delivery, Death.INVALID, message)
 
 
 def _shape(
-    contender: Contender,
+    delivery: Delivery,
     result: Rendered | Asserted | TemplateFailed | Killed,
-    route: Route,
     now_us: int,
     batch: Batch,
 ) -> None:
-    delivery = contender.delivery
-    template = route.template.content_hash if route.template else ""
     match result:
         case Asserted(message):
-            batch.skipped.append(
-                Settled(delivery, Skip.ASSERTED, remark=f"asserted: {normalise_message(message)}")
-            )
+            remark = f"asserted: {normalise_message(message)}"
+            batch.skipped.append(delivery.skip(Skip.ASSERTED, remark))
         case TemplateFailed(message, file, line):
             text = normalise_message(message)
             text = f"{file}:{line}: {text}" if file else text
-            failure = Failure(Death.TEMPLATE_ERROR, text, template)
-            batch.deaths.append((delivery, failure))
+            batch.fail(delivery, Death.TEMPLATE_ERROR, text)
         case Killed():
             text = "Rendering this event, alone, killed the process or ran out of time or memory."
-            batch.deaths.append((delivery, Failure(Death.KILLED_WORKER, text, template)))
+            batch.fail(delivery, Death.KILLED_WORKER, text)
         case Rendered(body):
-            parcel = _parcel(contender, body, route, now_us)
-            if isinstance(parcel, NotSendable):
-                batch.not_sendable(delivery, parcel, template, body)
+            not_sendable = _shaped(delivery, body, now_us)
+            if not_sendable:
+                batch.not_sendable(delivery, not_sendable)
             else:
-                batch.add(parcel)
+                batch.add(delivery)
         case _ as never:
             assert_never(never)
 
 
-def _parcel(contender: Contender, body: bytes, route: Route, now_us: int) -> Parcel | NotSendable:
-    delivery, fact, _, superseded = contender
-    shaped = route.api.shape(parsed(body), delivery.header, route.rules, now_us)
+def _shaped(delivery: Delivery, body: bytes, now_us: int) -> NotSendable | None:
+    """Make the rendered body of a delivery valid, or return why it can't be."""
+    api, rules = delivery.loaded.api, delivery.loaded.rules
+    delivery.body = body
+    shaped = api.shape(parsed(body), delivery.header, rules, now_us)
     if isinstance(shaped, NotSendable):
         return shaped
-    known_by = map(route.api.identifiers, shaped.users)
-    names = frozenset((delivery.header.digest,)).union(*known_by)
-    return Parcel(delivery, fact, route, shaped, body, superseded, names)
+    delivery.shaped = shaped
+    delivery.names = frozenset((delivery.digest,)).union(*map(api.identifiers, shaped.users))
+    return None

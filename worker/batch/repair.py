@@ -12,20 +12,20 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.worker.batch.delivery import Parcel
+from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Intent, Partition
 from segrelay.worker.contract.events import decode_profile, pack_profile
 from segrelay.worker.contract.ledger import Item, Record, is_newer, unpack_all
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.words import LIVE, Direction
-from segrelay.worker.core.supersede import Claim, supersedes
+from segrelay.worker.core.supersede import LedgerEvent, supersedes
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def repair(
     partition: Partition,
-    parcels: Sequence[Parcel],
+    deliveries: Sequence[Delivery],
     *,
     names: dict[int, str],
     in_doubt: Intent | None,
@@ -35,7 +35,7 @@ async def repair(
 
     Args:
         partition: Its lease is somebody else's.
-        parcels: What the request carried.
+        deliveries: What the request carried.
         names: Triggers of this destination by their number in the ledger.
         in_doubt: If the request got no sure answer: nothing of its profiles, the repairs
             included, may be sent before it can't take effect any more.
@@ -46,49 +46,49 @@ async def repair(
     """
     if in_doubt:
         await partition.hold_back(in_doubt, late_seconds)
-    texts = await partition.peek([parcel.digest for parcel in parcels])
-    digests = [parcel.digest for parcel in parcels]
+    texts = await partition.peek([delivery.digest for delivery in deliveries])
+    digests = [delivery.digest for delivery in deliveries]
     records, _ = unpack_all(dict(zip(digests, texts, strict=True)))
     repairs = [
         new
-        for parcel in parcels
-        if parcel.digest in records
-        for new in _repairs(parcel, records[parcel.digest], names)
+        for delivery in deliveries
+        if delivery.digest in records
+        for new in _repairs(delivery, records[delivery.digest], names)
     ]
     if repairs:
         await partition.accept(repairs)
     return len(repairs)
 
 
-def _repairs(parcel: Parcel, record: Record, names: dict[int, str]) -> list[NewDelivery]:
-    newest = _newest(parcel, record)
-    if newest is None or newest.direction is parcel.fact.direction:
+def _repairs(delivery: Delivery, record: Record, names: dict[int, str]) -> list[NewDelivery]:
+    newest = _newest(delivery, record)
+    if newest is None or newest.direction is delivery.event.direction:
         return []
     return [
-        _repair(parcel, names[trigger], item)
-        for trigger, item in record.about(parcel.fact.audience)
+        _repair(delivery, names[trigger], item)
+        for trigger, item in record.about(delivery.event.audience)
         if item.direction is newest.direction and item.delivered_us and trigger in names
     ]
 
 
-def _repair(parcel: Parcel, trigger: str, item: Item) -> NewDelivery:
+def _repair(delivery: Delivery, trigger: str, item: Item) -> NewDelivery:
     """Return a trigger's last delivery as a repair; its own time supersedes nothing newer."""
-    header = parcel.delivery.header._replace(
+    header = delivery.header._replace(
         direction=item.direction,
         time_us=item.delivered_us,
         state=False,
         skip_hook=True,
         repair=True,
     )
-    return NewDelivery(LIVE, trigger, header, pack_profile(_turned(parcel, item)))
+    return NewDelivery(LIVE, trigger, header, pack_profile(_turned(delivery, item)))
 
 
-def _newest(parcel: Parcel, record: Record) -> Item | None:
+def _newest(delivery: Delivery, record: Record) -> Item | None:
     """Return the newest item that supersedes what the request carried."""
     best: Item | None = None
-    for trigger, item in record.about(parcel.fact.audience):
-        claim = Claim(item.delivered_us, item.direction, trigger)
-        if not item.delivered_us or not supersedes(claim, parcel.fact.claim):
+    for trigger, item in record.about(delivery.event.audience):
+        event = LedgerEvent(item.delivered_us, item.direction, trigger)
+        if not item.delivered_us or not supersedes(event, delivery.event):
             continue
         if best is None or is_newer(
             item.delivered_us, item.direction, best.delivered_us, best.direction
@@ -97,9 +97,9 @@ def _newest(parcel: Parcel, record: Record) -> Item | None:
     return best
 
 
-def _turned(parcel: Parcel, newest: Item) -> bytes:
+def _turned(delivery: Delivery, newest: Item) -> bytes:
     """Return the profile with direction and time of the newest event in its one segment event."""
-    profile: dict[str, Any] = orjson.loads(decode_profile(parcel.delivery.profile))
+    profile: dict[str, Any] = orjson.loads(decode_profile(delivery.profile))
     old = (profile.get("segment_events") or [{}])[0]
     event = newest.direction.value
     at = (_EPOCH + timedelta(microseconds=newest.delivered_us)).isoformat(timespec="microseconds")

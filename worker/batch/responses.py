@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from segrelay.worker.batch.partition import Settled, Settlement
+from segrelay.worker.batch.delivery import Delivery
+from segrelay.worker.batch.partition import Settlement
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.words import Skip
 from segrelay.worker.destinations.api import Answer
@@ -179,41 +180,40 @@ class Responses:
         if not self.streams:
             return ()
         told = [
-            (stream, settled)
-            for settled in settlement.settled
-            if (stream := self.streams.get(settled.delivery.trigger))
-            and settled.reason not in _UNTOLD
+            (stream, delivery)
+            for delivery in settlement.settled
+            if (stream := self.streams.get(delivery.trigger)) and delivery.reason not in _UNTOLD
         ]
         room = REQUEST_BYTES // max(1, len(told))
         return tuple(
             orjson.dumps([stream.name, record])
-            for stream, settled in told
-            for record in self._records(settled, stream, room, now_ms)
+            for stream, delivery in told
+            for record in self._records(delivery, stream, room, now_ms)
         )
 
     def _records(
-        self, settled: Settled, stream: ResponseStream, room: int, now_ms: int
+        self, delivery: Delivery, stream: ResponseStream, room: int, now_ms: int
     ) -> Iterator[dict[str, Any]]:
         """Yield the records of a delivery: one, or several if the answer's body is long."""
-        origin = self._origin(settled.delivery.profile, stream.fields)
+        origin = self._origin(delivery.profile, stream.fields)
         if not origin:
             return
-        header = settled.delivery.header
+        header = delivery.header
         response: dict[str, Any] = {
-            "outcome": settled.kind,
-            "trigger": settled.delivery.trigger,
+            "outcome": delivery.outcome,
+            "trigger": delivery.trigger,
             "audience": header.audience[:_TEXT_CHARACTERS],
             "event": header.direction.value,
             "event_time": _shown(timedelta(microseconds=header.time_us)),
             "time": _shown(timedelta(milliseconds=now_ms)),
         }
-        if settled.reason:
-            response["reason"] = settled.reason.value
-        if settled.dead_letter:
-            response |= _why(settled.dead_letter.sample)
-        if settled.answer:
-            response |= _answered(settled.answer, stream)
-        parts = list(_told_body(settled.answer, room)) if settled.answer else []
+        if delivery.reason:
+            response["reason"] = delivery.reason.value
+        if delivery.dead_letter:
+            response |= _why(delivery.dead_letter.sample)
+        if delivery.answer:
+            response |= _answered(delivery.answer, stream)
+        parts = list(_told_body(delivery.answer, room)) if delivery.answer else []
         yield {"origin": origin, "response": response | (parts[0] if parts else {})}
         for part in parts[1:]:
             yield {"origin": origin, "response": {n: response[n] for n in _OF_EACH_PART} | part}

@@ -1,6 +1,6 @@
-"""Carry one request: book its send time, write the intent, send, read the answer, settle.
+"""Send one request: book its slot, write its intent, send it, read the answer, settle.
 
-Watches the lease and the signal to stop while requests are under way.
+Also the watch over lease and signal to stop while requests are under way.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from urllib.parse import unquote
 
 import structlog
 
-from segrelay.worker.batch.batch import Batch
+from segrelay.worker.batch.batch import Batch, Request
 from segrelay.worker.batch.conclude import Conclusion
-from segrelay.worker.batch.delivery import Request, Sent
-from segrelay.worker.batch.pack import Packer, enveloped
+from segrelay.worker.batch.delivery import Failure
+from segrelay.worker.batch.pack import Packer, put_in_envelope
 from segrelay.worker.batch.partition import IntendedDelivery, Intent, Partition, Settlement
 from segrelay.worker.batch.render import RowRenderer
 from segrelay.worker.batch.settle import Settler
@@ -128,53 +128,87 @@ LOG: Final = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class SendGuard:
-    """Checks lease and slot right before a request is written, because either may be over by then.
+class SendPermit:
+    """The permission to send one request: a slot of the gate that is not over, and the lease.
 
-    Args:
-        slot: In force now.
-        noted_ms: When the intent was written, by Redis' clock.
-        was_open: The request may have been written.
-        has_slot: The slot is still ours.
-        closed: Why no other slot could be had after it.
+    Attributes:
+        slot: The slot in force now; None = there is none.
+        closed: Why no slot could be had, if the gate said so.
+        intent_ms: When the request's intent was written, by Redis' clock.
+        was_given: The request may have been written.
     """
 
-    courier: Courier
+    batch: Batch
+    gate: Gate
+    watch: InterruptWatch
     request: Request
-    slot: Slot
-    noted_ms: int
-    was_open: bool = False
-    has_slot: bool = True
+    slot: Slot | None = None
     closed: Closed | None = None
+    intent_ms: int = 0
+    was_given: bool = False
 
-    async def is_open(self) -> bool:
-        """Say whether the request may be written now; a slot that has passed is booked anew."""
-        courier = self.courier
+    async def is_given(self) -> bool:
+        """Say whether the request may be written now: a slot that has passed is booked anew.
+
+        Asked right before the first byte, because slot or lease may be over by then.
+        """
         # By both clocks, since the process may have been stopped after it wrote its intent.
-        if self.slot.expired(max(self.noted_ms, courier.batch.state.now_ms())):
-            await self._rebook()
-        may_go = self.has_slot and courier.watch.may_send()
-        self.was_open = self.was_open or may_go
-        return may_go
-
-    async def _rebook(self) -> None:
-        await self.give_back()
-        booked = await self.courier.rebook(self.request)
-        if isinstance(booked, Slot):
-            self.slot, self.noted_ms, self.has_slot = booked, 0, True
-        else:
-            self.closed = booked
+        if self.slot and self.slot.expired(max(self.intent_ms, self.batch.state.now_ms())):
+            await self.give_back()
+            self.intent_ms = 0
+            await self.book()
+            if self.slot and self.slot.probe and len(self.request.deliveries) > 1:
+                await self.give_back()
+        is_given = self.slot is not None and self.watch.may_send()
+        self.was_given = self.was_given or is_given
+        return is_given
 
     async def give_back(self) -> None:
-        """Give the slot back to the gate, if it was not used."""
-        if self.has_slot:
-            self.has_slot = False
-            await self.courier.gate.cancel(self.slot)
+        """Give the slot back to the gate, because it is not used."""
+        if self.slot:
+            slot, self.slot = self.slot, None
+            await self.gate.cancel(slot)
+
+    async def book(self) -> Slot | None:
+        """Book a slot and sleep until its time; None = there is none, or the drain has to end."""
+        for _ in range(BOOKINGS):
+            booked = await self.gate.book(
+                kind=self.batch.kind,
+                triggers=self.request.triggers,
+                horizon_seconds=LONGEST_WAIT_SECONDS,
+            )
+            if isinstance(booked, Closed):
+                self.closed = booked
+                return None
+            self.slot = booked
+            wait_seconds = (booked.at_ms - booked.now_ms) / 1000
+            if wait_seconds > 0:
+                self.batch.state.tally.waited_seconds += wait_seconds
+                await self._sleep(wait_seconds)
+            if self.watch.is_over:
+                await self.give_back()
+                return None
+            if not booked.expired(self.batch.state.now_ms()):
+                return booked
+            await self.give_back()
+        LOG.warning("redis.slow", message=f"{BOOKINGS} slots had passed when Redis answered.")
+        self.closed = Closed("ok", REDIS_SLOW, None)
+        return None
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but check every 0.2 s whether the drain has to stop."""
+        clock = self.batch.state.clock
+        end = clock.seconds() + seconds
+        while not self.watch.stopping.is_set():
+            left = end - clock.seconds()
+            if left <= 0:
+                return
+            await clock.sleep(min(left, 0.2))
 
 
 @dataclass(slots=True)
-class Courier:
-    """Carries the requests of one batch.
+class BatchSender:
+    """Sends the requests of one batch.
 
     Args:
         watch: Says when nothing new may begin, and when requests in flight must end.
@@ -193,62 +227,65 @@ class Courier:
     deadline_seconds: float
     closed: Closed | None = None
 
-    async def carry(self, request: Request) -> None:
-        """Carry one request to its end, and free its profiles."""
+    async def send(self, request: Request) -> None:
+        """Send one request, carry out what its answer means, and free its profiles."""
         try:
-            slot = await self._slot(request)
-            if not isinstance(slot, Slot):
-                await self._leave(request, slot)
+            permit = SendPermit(self.batch, self.gate, self.watch, request)
+            slot = await permit.book()
+            if slot is None:
+                await self._leave(request, permit.closed)
                 return
-            if slot.probe and len(request.parcels) > 1:
-                request = self.packer.reduce(request, slot.avoid)
-            await self._carry_in(slot, request)
+            if slot.probe and len(request.deliveries) > 1:
+                request = permit.request = self.packer.reduce(request, slot.avoid)
+            problem = await put_in_envelope(request, self.renderer)
+            if problem:
+                await permit.give_back()
+                self._refuse_unsent(request, problem)
+                return
+            await self._send_with(permit, request, slot)
         finally:
             self.batch.done(request)
 
-    async def _carry_in(self, slot: Slot, request: Request) -> None:
-        """Write a request's note, send it in its slot, and do what follows from the answer."""
-        whole = await enveloped(request, self.renderer)
-        if isinstance(whole, str):
-            await self.gate.cancel(slot)
-            self._refuse_unsent(request, whole)
-            return
-        intent = self._intent(whole)
-        passage = SendGuard(self, whole, slot, await self.partition.intent(intent))
-        begun = self.batch.state.clock.seconds()
+    async def _send_with(self, permit: SendPermit, request: Request, slot: Slot) -> None:
+        """Write a request's intent, send it, and do what follows from the answer."""
+        clock = self.batch.state.clock
+        request.intent = _intent_of(request)
+        permit.intent_ms = await self.partition.intent(request.intent)
+        request.begun_seconds = clock.seconds()
         try:
-            verdict, answer = await self._exchange(whole, passage)
+            verdict = await self._exchange(request, permit)
         except ConfigurationInvalid as error:
-            await passage.give_back()
-            await self._unsendable(whole, intent, error.message)
+            await permit.give_back()
+            await self._unsendable(request, error.message)
             return
-        elapsed = self.batch.state.clock.seconds() - begun
-        sent = Sent(whole, intent, answer, passage.slot, begun, elapsed)
+        request.elapsed_seconds = clock.seconds() - request.begun_seconds
+        request.slot = permit.slot or slot
+        answer = request.answer
         if isinstance(answer, NoAnswer) and answer.is_ours:
-            await self._end(sent, answer, passage)
+            await self._end(request, answer, permit)
             return
-        await self._conclude(sent, verdict)
+        await self._conclude(request, verdict)
         if slot.probe and isinstance(verdict, Accepted):
             # All others have waited for the probe, or share no request.
             await self._look()
 
-    async def _conclude(self, sent: Sent, verdict: Verdict) -> None:
+    async def _conclude(self, request: Request, verdict: Verdict) -> None:
         """Settle a request that was sent, answered or not, and report the verdict to the gate."""
         self.batch.state.tally.requests += 1
-        self._log(sent, verdict)
-        delivered = await self.conclusion.obey(sent, verdict)
-        first = sent.request.parcels[0].delivery.place
-        await self.gate.report(sent.slot, verdict, delivered=delivered, batch=first)
+        self._log(request, verdict)
+        delivered = await self.conclusion.obey(request, verdict)
+        first = request.deliveries[0].place
+        await self.gate.report(request.slot, verdict, delivered=delivered, batch=first)
 
-    async def _end(self, sent: Sent, answer: NoAnswer, passage: SendGuard) -> None:
+    async def _end(self, request: Request, answer: NoAnswer, permit: SendPermit) -> None:
         """Settle a request that we ended ourselves, which says nothing about the destination."""
-        await passage.give_back()
+        await permit.give_back()
         if answer.possibly_applied:
             self.batch.state.tally.requests += 1
-            await self.conclusion.unfinished(sent, answer.message)
+            await self.conclusion.unfinished(request, answer.message)
             return
-        await self.settler.write(Settlement(intent_id=sent.intent.intent_id))
-        await self._leave(sent.request, passage.closed)
+        await self.settler.write(Settlement(intent_id=request.intent.intent_id))
+        await self._leave(request, permit.closed)
 
     async def _leave(self, request: Request, closed: Closed | None) -> None:
         """Take back a request that was not sent, and look for which triggers the gate is open."""
@@ -278,75 +315,27 @@ class Courier:
 
     async def _look(self) -> Mapping[str, Open | Closed]:
         state = self.batch.state
-        looks = await self.gate.look(self.batch.routes.keys() - state.paused - state.shut)
+        looks = await self.gate.look(self.batch.triggers.keys() - state.paused - state.shut)
         state.obey(looks)
         return looks
 
-    async def _slot(self, request: Request) -> Slot | Closed | None:
-        """Book a slot and sleep until its time; None = the drain has to end before."""
-        for _ in range(BOOKINGS):
-            booked = await self.gate.book(
-                kind=self.batch.kind,
-                triggers=request.triggers,
-                horizon_seconds=LONGEST_WAIT_SECONDS,
-            )
-            if isinstance(booked, Closed):
-                return booked
-            wait_seconds = (booked.at_ms - booked.now_ms) / 1000
-            if wait_seconds > 0:
-                self.batch.state.tally.waited_seconds += wait_seconds
-                await self._sleep(wait_seconds)
-            if self.watch.is_over:
-                await self.gate.cancel(booked)
-                return None
-            if not booked.expired(self.batch.state.now_ms()):
-                return booked
-            await self.gate.cancel(booked)
-        LOG.warning("redis.slow", message=f"{BOOKINGS} slots had passed when Redis answered.")
-        return Closed("ok", REDIS_SLOW, None)
-
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep, but check every 0.2 s whether the drain has to stop."""
-        end = self.batch.state.clock.seconds() + seconds
-        while not self.watch.stopping.is_set():
-            left = end - self.batch.state.clock.seconds()
-            if left <= 0:
-                return
-            await self.batch.state.clock.sleep(min(left, 0.2))
-
-    async def rebook(self, request: Request) -> Slot | Closed | None:
-        """Book again for a request whose slot is over; None = it can't be sent as it is."""
-        slot = await self._slot(request)
-        if isinstance(slot, Slot) and slot.probe and len(request.parcels) > 1:
-            await self.gate.cancel(slot)
-            return None
-        return slot
-
-    def _intent(self, request: Request) -> Intent:
-        rows = tuple(
-            IntendedDelivery(d.place, h.digest, h.audience, h.direction, h.time_us, h.replays)
-            for d in (parcel.delivery for parcel in request.parcels)
-            for h in (d.header,)
-        )
-        return Intent(secrets.token_hex(8), rows)
-
-    async def _exchange(
-        self, request: Request, passage: SendGuard
-    ) -> tuple[Verdict, Answer | NoAnswer]:
+    async def _exchange(self, request: Request, permit: SendPermit) -> Verdict:
         """Send a request and judge its answer; an error of our own counts as unreadable."""
         try:
-            answer = await self._send(request, passage)
-            return self._verdict(request, answer), answer
+            request.answer = await self._answer(request, permit)
+            return self._verdict(request, request.answer)
         except SegrelayError:
             raise
         except Exception as error:  # noqa: BLE001 - it costs this one request
             message = log_bug(error, "request.failed")
-            return Unreadable(message), NoAnswer(Silence.CUT, possibly_applied=True)
+            request.answer = NoAnswer(Silence.CUT, possibly_applied=True)
+            return Unreadable(message)
 
-    async def _send(self, request: Request, passage: SendGuard) -> Answer | NoAnswer:
+    async def _answer(self, request: Request, permit: SendPermit) -> Answer | NoAnswer:
+        """Send a request; it is cut off when the lease is lost, or the time to stop is over."""
         outgoing = self._outgoing(request)
         sending = asyncio.ensure_future(
-            self.sender.send(outgoing, self.deadline_seconds, passage.is_open)
+            self.sender.send(outgoing, self.deadline_seconds, permit.is_given)
         )
         cutting = asyncio.ensure_future(self.watch.cut.wait())
         try:
@@ -355,52 +344,48 @@ class Courier:
                 return sending.result()
             sending.cancel()
             await asyncio.wait({sending})
-            return NoAnswer(Silence.STOPPED, possibly_applied=passage.was_open)
+            return NoAnswer(Silence.STOPPED, possibly_applied=permit.was_given)
         finally:
             cutting.cancel()
 
     def _outgoing(self, request: Request) -> OutgoingRequest:
-        route = request.parcels[0].route
+        trigger = request.trigger
         destination, _ = self.settler.tag
         deliveries = (
-            f"{destination}|{delivery.place}|{delivery.header.digest.hex()}"
-            for delivery in (parcel.delivery for parcel in request.parcels)
+            f"{destination}|{delivery.place}|{delivery.digest.hex()}"
+            for delivery in request.deliveries
         )
-        headers = route.api.headers(deliveries, request.parcels[0].shaped.root)
-        signature = route.api.signature(request.body, self.batch.state.now_ms() // 1000)
+        headers = trigger.api.headers(deliveries, request.deliveries[0].shaped.root)
+        signature = trigger.api.signature(request.body, self.batch.state.now_ms() // 1000)
         return OutgoingRequest(
             request.url,
-            {**headers, **route.headers, **signature},
-            route.params,
+            {**headers, **trigger.headers, **signature},
+            trigger.params,
             request.body,
-            route.api_name,
-            route.api.method,
-            route.api.networks,
-            route.token_of,
-            route.tls,
+            trigger.api_name,
+            trigger.api.method,
+            trigger.api.networks,
+            trigger.token_of,
+            trigger.tls,
         )
 
     def _refuse_unsent(self, request: Request, message: str) -> None:
         """Halve a request whose envelope can't be made, until the delivery at fault is alone."""
-        if len(request.parcels) > 1:
+        if len(request.deliveries) > 1:
             self.batch.split(request)
             return
-        parcel = request.parcels[0]
-        failure = self.settler.failure(parcel, Death.TEMPLATE_ERROR, message, None)
-        self.batch.deaths.append((parcel.delivery, failure))
+        self.batch.fail(request.deliveries[0], Death.TEMPLATE_ERROR, message)
 
-    async def _unsendable(self, request: Request, intent: Intent, message: str) -> None:
+    async def _unsendable(self, request: Request, message: str) -> None:
         """Dead-letter deliveries whose own URL can't be used; else pause the request's triggers."""
-        parcels = request.parcels
-        if any(parcel.shaped.url for parcel in parcels):
-            deaths = [
-                (p.delivery, self.settler.failure(p, Death.INVALID, message, None)) for p in parcels
-            ]
-            dead = await self.settler.dead(deaths)
-            await self.settler.write(Settlement(settled=dead, intent_id=intent.intent_id))
+        intent_id = request.intent.intent_id
+        if any(delivery.shaped.url for delivery in request.deliveries):
+            failed = [each.fail(Death.INVALID, message) for each in request.deliveries]
+            dead = await self.settler.dead(failed)
+            await self.settler.write(Settlement(settled=dead, intent_id=intent_id))
             return
-        await self.settler.write(Settlement(intent_id=intent.intent_id))
-        failure = self.settler.failure(parcels[0], Death.INVALID, message, None)
+        await self.settler.write(Settlement(intent_id=intent_id))
+        failure = Failure(Death.INVALID, message)
         for trigger in request.triggers:
             await self.settler.streaks.pause(trigger, failure)
             self.batch.leave(trigger)
@@ -408,14 +393,15 @@ class Courier:
     def _verdict(self, request: Request, answer: Answer | NoAnswer) -> Verdict:
         if isinstance(answer, NoAnswer):
             return answer.verdict
-        api = request.parcels[0].route.api
-        users = [user for packed in request.packed for user in packed.users]
-        people = [packed.members[0].digest for packed in request.packed for _ in packed.users]
-        verdict = api.classify(answer, users=request.users, url=request.url, people=people)
+        users = [user for person in request.people for user in person[0].users]
+        people = [person[0].digest for person in request.people for _ in person[0].users]
+        verdict = request.trigger.api.classify(
+            answer, users=request.users, url=request.url, people=people
+        )
         return quoting_nothing(verdict, _all_values(request, users), users)
 
-    def _log(self, sent: Sent, verdict: Verdict) -> None:
-        request, answer = sent.request, sent.answer
+    def _log(self, request: Request, verdict: Verdict) -> None:
+        answer = request.answer
         destination, partition = self.settler.tag
         # Refused credentials pause the destination until somebody acts.
         tell = LOG.error if isinstance(verdict, AccessRefused) else LOG.info
@@ -426,16 +412,25 @@ class Courier:
             triggers=len(request.triggers),
             trigger=request.triggers[0],
             users=request.users,
-            deliveries=len(request.parcels),
+            deliveries=len(request.deliveries),
             bytes=len(request.body),
             status=answer.status if isinstance(answer, Answer) else answer.kind.value,
             verdict=type(verdict).__name__,
-            elapsed_seconds=round(sent.elapsed_seconds, 3),
+            elapsed_seconds=round(request.elapsed_seconds, 3),
         )
+
+
+def _intent_of(request: Request) -> Intent:
+    rows = tuple(
+        IntendedDelivery(d.place, h.digest, h.audience, h.direction, h.time_us, h.replays)
+        for d in request.deliveries
+        for h in (d.header,)
+    )
+    return Intent(secrets.token_hex(8), rows)
 
 
 def _all_values(request: Request, users: Sequence[bytes]) -> bytes:
     """Return a text with every value that was sent, not escaped as in a form or a URL."""
-    if not request.parcels[0].shaped.url and request.body[:1] in (b"{", b"["):
+    if not request.deliveries[0].shaped.url and request.body[:1] in (b"{", b"["):
         return request.body
     return b"\n".join((*users, unquote(request.url).encode()))

@@ -10,13 +10,10 @@ from typing import Protocol
 import orjson
 
 from segrelay.worker.batch.batch import Batch, CanaryShares
-from segrelay.worker.batch.dead_letters import Failure, dead_letter_of
-from segrelay.worker.batch.delivery import Parcel
-from segrelay.worker.batch.partition import Delivery, LedgerText, Partition, Settled, Settlement
+from segrelay.worker.batch.delivery import Delivery, Failure
+from segrelay.worker.batch.partition import LedgerText, Partition, Settlement
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
 from segrelay.worker.contract.words import Death
-from segrelay.worker.destinations.api import Answer
-from segrelay.worker.destinations.sending import NoAnswer
 
 
 class Streaks(Protocol):
@@ -54,8 +51,8 @@ class Settler:
     async def settle_unsent(self) -> bool:
         """Settle deliveries that need no request; returns whether there were any."""
         skipped, self.batch.skipped = self.batch.skipped, []
-        deaths, self.batch.deaths = self.batch.deaths, []
-        settled = [*skipped, *await self.dead(deaths)]
+        failed, self.batch.failed = self.batch.failed, []
+        settled = [*skipped, *await self.dead(failed)]
         if settled:
             await self.write(Settlement(settled=settled))
         return bool(settled)
@@ -70,9 +67,9 @@ class Settler:
             settlement: Without ledgers: those of the profiles that it tells of are added.
             tried: Digests of the profiles of a request without a sure answer.
         """
-        told_of = (s for s in settlement.settled if s.remark)
-        lines = (*settlement.history, *(self.line(s.delivery, s.kind, s.remark) for s in told_of))
-        told = dict.fromkeys(s.delivery.header.digest for s in settlement.settled if s.tells)
+        told_of = (d for d in settlement.settled if d.remark)
+        lines = (*settlement.history, *(self.line(d, d.outcome, d.remark) for d in told_of))
+        told = dict.fromkeys(d.digest for d in settlement.settled if d.tells)
         async with self._settling:
             ledgers = {
                 digest: LedgerText.of(self.batch.state.records[digest])
@@ -88,59 +85,36 @@ class Settler:
         self._count(settlement.settled)
         return end_ms
 
-    async def dead(self, deaths: Sequence[tuple[Delivery, Failure]]) -> list[Settled]:
-        """Return the outcomes of deaths; what exceeds a streak of one cause stays in its stream."""
+    async def dead(self, failed: Sequence[Delivery]) -> list[Delivery]:
+        """Make the dead letters of deliveries that failed, and return those that may die.
+
+        What exceeds a streak of one cause stays in its stream.
+        """
         groups: dict[tuple[str, str], list[tuple[Delivery, Failure]]] = {}
-        for delivery, failure in deaths:
-            groups.setdefault((delivery.trigger, failure.cause), []).append((delivery, failure))
-        settled: list[Settled] = []
+        for delivery in failed:
+            assert delivery.failure is not None
+            key = delivery.trigger, delivery.failure.cause
+            groups.setdefault(key, []).append((delivery, delivery.failure))
+        dead: list[Delivery] = []
         for (trigger, _), group in groups.items():
+            failure = group[0][1]
             # However many are in doubt, it is not the trigger's fault.
-            if group[0][1].reason is Death.AMBIGUOUS:
-                settled += [self.death(delivery, failure) for delivery, failure in group]
-                continue
-            may = await self.streaks.may_die(trigger, group[0][1], len(group))
-            settled += [self.death(delivery, failure) for delivery, failure in group[:may]]
+            may = len(group)
+            if failure.reason is not Death.AMBIGUOUS:
+                may = await self.streaks.may_die(trigger, failure, len(group))
+            now_ms = self.batch.state.now_ms()
+            for delivery, own in group[:may]:
+                delivery.die(own, tag=self.tag, now_ms=now_ms)
+                dead.append(delivery)
             if may < len(group):
                 self.batch.leave(trigger)
-        return settled
+        return dead
 
     async def stop(self) -> None:
         """Pause the triggers that can't go on; their deliveries stay in their streams."""
         for trigger, reason in self.batch.stopped.items():
             await self.streaks.stop(trigger, reason)
             self.batch.leave(trigger)
-
-    def death(self, delivery: Delivery, failure: Failure) -> Settled:
-        """Return the outcome of a delivery that died, with its letter."""
-        dead_letter = dead_letter_of(
-            delivery, failure, tag=self.tag, now_ms=self.batch.state.now_ms()
-        )
-        remark = f"{failure.reason.value}: cause {failure.cause}"
-        answer = None
-        if failure.status:
-            answer = Answer(failure.status, failure.answer, headers=failure.headers)
-        return Settled(
-            delivery, failure.reason, dead_letter=dead_letter, remark=remark, answer=answer
-        )
-
-    def failure(
-        self, parcel: Parcel, reason: Death, message: str, answer: Answer | NoAnswer | None
-    ) -> Failure:
-        """Return why a parcel died, with what was sent and answered."""
-        backoff = self.batch.state.backoffs.get(parcel.delivery.place)
-        template = parcel.route.template
-        said = answer if isinstance(answer, Answer) else Answer(0, b"")
-        return Failure(
-            reason,
-            message,
-            template.content_hash if template else "",
-            parcel.body,
-            said.status,
-            said.body,
-            (backoff.failures if backoff else 0) + 1,
-            said.headers,
-        )
 
     def line(self, delivery: Delivery, outcome: str, remark: str) -> bytes:
         """Return a line of the history."""
@@ -158,16 +132,17 @@ class Settler:
             ]
         )
 
-    def _count(self, settled: Sequence[Settled]) -> None:
+    def _count(self, settled: Sequence[Delivery]) -> None:
         self.canary_shares.count(settled)
         self.batch.settled += len(settled)
         tally = self.batch.state.tally
-        for outcome in settled:
-            match outcome.kind:
+        for delivery in settled:
+            delivery.free_memory()
+            match delivery.outcome:
                 case "delivered":
                     tally.delivered += 1
                 case "skipped":
                     tally.skipped += 1
                 case _:
                     tally.dead += 1
-        self.batch.state.forget_backoffs(outcome.delivery.place for outcome in settled)
+        self.batch.state.forget_backoffs(delivery.place for delivery in settled)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Protocol, TypeVar
 
-from segrelay.worker.batch.partition import Delivery, Hold, Intent, TakenPartition
+from segrelay.worker.batch.delivery import Delivery
+from segrelay.worker.batch.partition import Hold, Intent, TakenPartition
 from segrelay.worker.contract.keys import split_stream_name
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.people import Recognizer

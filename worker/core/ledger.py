@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from segrelay.worker.contract.ledger import Item, Record, is_newer
 from segrelay.worker.contract.words import Direction, Skip
-from segrelay.worker.core.supersede import Claim, supersedes
+from segrelay.worker.core.supersede import LedgerEvent, supersedes
 
 FAR_MS: Final = 3_155_760_000_000
 """Milliseconds that a record outlives its retention in Redis, which so never removes one itself.
@@ -24,84 +24,57 @@ _WHOLE_LIST: Final = (0, 0)
 """The key of the item that stands for all audiences; numbers of real ones begin with 1."""
 
 
-class Fact(NamedTuple):
-    """The facts about a delivery that the ledger needs.
-
-    Attributes:
-        audience: The audience's number.
-        trigger: The trigger's number.
-        profile_hash: Of a change's profile, 32 bits, never 0; 0 for other directions.
-        replays: How often it came back from the dead letters.
-        again: Deliver it although it was delivered before, or is already there.
-    """
-
-    audience: int
-    trigger: int
-    direction: Direction
-    time_us: int
-    state: bool = False
-    repair: bool = False
-    profile_hash: int = 0
-    replays: int = 0
-    again: bool = False
-
-    @property
-    def claim(self) -> Claim:
-        """Return the claim of the delivery."""
-        return Claim(self.time_us, self.direction, self.trigger)
-
-
-def judge(record: Record, fact: Fact) -> Skip | None:
+def judge(record: Record, event: LedgerEvent) -> Skip | None:
     """Say why an event need not be delivered, or None if it has to be."""
-    own = record.items.get((fact.audience, fact.trigger))
-    if own and not fact.repair and not fact.again and _is_duplicate(own, fact):
+    own = record.items.get((event.audience, event.trigger))
+    if own and not event.repair and not event.again and _is_duplicate(own, event):
         return Skip.DUPLICATE
     if any(
-        supersedes(Claim(item.delivered_us, item.direction, trigger), fact.claim)
-        for trigger, item in record.about(fact.audience)
+        supersedes(LedgerEvent(item.delivered_us, item.direction, trigger), event)
+        for trigger, item in record.about(event.audience)
         if item.delivered_us
     ):
         return Skip.SUPERSEDED
-    if fact.state and own and not fact.again and _is_already_there(record, own, fact):
+    if event.state and own and not event.again and _is_already_there(record, own, event):
         return Skip.ALREADY_THERE
     return None
 
 
-def _is_duplicate(own: Item, fact: Fact) -> bool:
+def _is_duplicate(own: Item, event: LedgerEvent) -> bool:
     return (
-        own.delivered_us == fact.time_us
-        and own.direction is fact.direction
-        and own.profile_hash == fact.profile_hash
+        own.delivered_us == event.time_us
+        and own.direction is event.direction
+        and own.profile_hash == event.profile_hash
     )
 
 
-def _is_already_there(record: Record, own: Item, fact: Fact) -> bool:
-    if not own.delivered_us or own.direction is not fact.direction:
+def _is_already_there(record: Record, own: Item, event: LedgerEvent) -> bool:
+    if not own.delivered_us or own.direction is not event.direction:
         return False
     told = record.items.get(_WHOLE_LIST)
     if told and told.delivered_us > own.delivered_us:
         return False
     return not any(
         is_newer(time_us, item.direction, own.delivered_us, own.direction)
-        for _, item in record.about(fact.audience)
+        for _, item in record.about(event.audience)
         if item.direction not in (own.direction, Direction.CHANGE)
         for time_us in (item.delivered_us, item.tried_us)
         if time_us
     )
 
 
-def is_in_doubt(record: Record, fact: Fact) -> bool:
+def is_in_doubt(record: Record, event: LedgerEvent) -> bool:
     """Say whether an event may have been sent by a request that got no sure answer.
 
     The ledger knows the newest that was tried; of an older one it can't be told any more. What a
     person replayed since is in doubt only if that replay was tried, too.
     """
-    own = record.items.get((fact.audience, fact.trigger))
-    if own is None or own.direction is not fact.direction:
+    own = record.items.get((event.audience, event.trigger))
+    if own is None or own.direction is not event.direction:
         return False
-    if own.tried_us > fact.time_us:
-        return fact.replays == 0
-    return own.tried_us == fact.time_us and own.tried_replays >= fact.replays
+    if own.tried_us > event.time_us:
+        return event.replays == 0
+    return own.tried_us == event.time_us and own.tried_replays >= event.replays
 
 
 def with_whole_list(record: Record, time_us: int) -> Record:
@@ -117,40 +90,40 @@ def with_whole_list(record: Record, time_us: int) -> Record:
     return Record(record.data_us, {**record.items, _WHOLE_LIST: item})
 
 
-def with_delivered(record: Record, fact: Fact, *, data_sent: bool = True) -> Record:
+def with_delivered(record: Record, event: LedgerEvent, *, data_sent: bool = True) -> Record:
     """Return the record after a delivery; `data_sent` if it carried profile data."""
-    old = _item(record, fact)
-    if fact.time_us < old.delivered_us:
+    old = _item(record, event)
+    if event.time_us < old.delivered_us:
         return record
-    is_tried_later = old.tried_us > fact.time_us
+    is_tried_later = old.tried_us > event.time_us
     item = Item(
-        fact.direction,
-        fact.time_us,
+        event.direction,
+        event.time_us,
         old.tried_us if is_tried_later else 0,
-        fact.profile_hash,
+        event.profile_hash,
         tried_replays=old.tried_replays if is_tried_later else 0,
     )
-    data_us = max(record.data_us, fact.time_us) if data_sent else record.data_us
-    return Record(data_us, {**record.items, (fact.audience, fact.trigger): item})
+    data_us = max(record.data_us, event.time_us) if data_sent else record.data_us
+    return Record(data_us, {**record.items, (event.audience, event.trigger): item})
 
 
-def with_raised(record: Record, fact: Fact) -> Record:
+def with_raised(record: Record, event: LedgerEvent) -> Record:
     """Return the record after a state event that brought nothing new: only the time grows."""
-    old = _item(record, fact)
-    if fact.time_us <= old.delivered_us:
+    old = _item(record, event)
+    if event.time_us <= old.delivered_us:
         return record
-    item = old._replace(delivered_us=fact.time_us, raised=True)
-    return Record(record.data_us, {**record.items, (fact.audience, fact.trigger): item})
+    item = old._replace(delivered_us=event.time_us, raised=True)
+    return Record(record.data_us, {**record.items, (event.audience, event.trigger): item})
 
 
-def with_tried(record: Record, fact: Fact) -> Record:
+def with_tried(record: Record, event: LedgerEvent) -> Record:
     """Return the record after a request that got no sure answer."""
-    old = _item(record, fact)
-    replays = min(fact.replays, _REPLAYS_AT_MOST)
-    if (fact.time_us, replays) <= (old.tried_us, old.tried_replays):
+    old = _item(record, event)
+    replays = min(event.replays, _REPLAYS_AT_MOST)
+    if (event.time_us, replays) <= (old.tried_us, old.tried_replays):
         return record
-    item = old._replace(tried_us=fact.time_us, tried_replays=replays)
-    return Record(record.data_us, {**record.items, (fact.audience, fact.trigger): item})
+    item = old._replace(tried_us=event.time_us, tried_replays=replays)
+    return Record(record.data_us, {**record.items, (event.audience, event.trigger): item})
 
 
 def may_be_member(record: Record) -> bool:
@@ -195,9 +168,9 @@ def _merged(one: Item, other: Item) -> Item:
     return newer._replace(tried_us=tried.tried_us, tried_replays=tried.tried_replays)
 
 
-def _item(record: Record, fact: Fact) -> Item:
-    old = record.items.get((fact.audience, fact.trigger))
-    return old if old and old.direction is fact.direction else Item(fact.direction)
+def _item(record: Record, event: LedgerEvent) -> Item:
+    old = record.items.get((event.audience, event.trigger))
+    return old if old and old.direction is event.direction else Item(event.direction)
 
 
 class Knowledge(NamedTuple):
@@ -221,16 +194,16 @@ _NOBODY: Final[frozenset[str]] = frozenset()
 
 
 def knowledge(
-    record: Record, fact: Fact, slugs: Callable[[Iterable[int]], frozenset[str]]
+    record: Record, event: LedgerEvent, slugs: Callable[[Iterable[int]], frozenset[str]]
 ) -> Knowledge:
     """Return the facts newer than an event; `slugs` names audiences by their numbers."""
-    since_us = max(fact.time_us, 1)
+    since_us = max(event.time_us, 1)
     ahead = [each for each in record.items.items() if each[1].delivered_us >= since_us]
-    if not ahead and record.data_us <= fact.time_us:
+    if not ahead and record.data_us <= event.time_us:
         return _NOTHING_NEWER
     newest: dict[int, tuple[int, Direction]] = {}
     for (audience, _), item in ahead:
-        if item.direction is Direction.CHANGE or audience == fact.audience:
+        if item.direction is Direction.CHANGE or audience == event.audience:
             continue
         best = newest.get(audience)
         if best is None or is_newer(item.delivered_us, item.direction, *best):
@@ -240,8 +213,10 @@ def knowledge(
     return Knowledge(
         inside=slugs(entered) if entered else _NOBODY,
         outside=slugs(left) if left else _NOBODY,
-        stale=any(_data_us(record, i) > fact.time_us for (_, by), i in ahead if by == fact.trigger),
-        stale_opt_ins=record.data_us > fact.time_us,
+        stale=any(
+            _data_us(record, i) > event.time_us for (_, by), i in ahead if by == event.trigger
+        ),
+        stale_opt_ins=record.data_us > event.time_us,
     )
 
 

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from segrelay.worker.contract.ledger import is_newer
 from segrelay.worker.contract.words import Direction
 
 
-class Claim(NamedTuple):
-    """The claim of a delivery about one profile and one audience.
+class LedgerEvent(NamedTuple):
+    """An event as the ledger judges it: numbers stand for its trigger and audience.
 
     Attributes:
         time_us: Of the event, in µs since 1970.
-        trigger: Which trigger delivers it; a name or its number, one of the two throughout.
+        trigger: The number of the trigger that delivers it.
+        audience: The audience's number.
+        state: The event was made up by comparison.
+        repair: It restores what a late request may have overwritten.
+        profile_hash: Of a change's profile, 32 bits, never 0; 0 for other directions.
+        replays: How often it came back from the dead letters.
+        again: Deliver it although it was delivered before, or is already there.
     """
 
     time_us: int
     direction: Direction
-    trigger: str | int
+    trigger: int
+    audience: int = 0
+    state: bool = False
+    repair: bool = False
+    profile_hash: int = 0
+    replays: int = 0
+    again: bool = False
 
 
-def supersedes(newer: Claim, older: Claim) -> bool:
+def supersedes(newer: LedgerEvent, older: LedgerEvent) -> bool:
     """Say whether `newer` makes `older` untrue or useless.
 
     Both are of the same profile and audience. Newer is the later time; at equal times the exit.
@@ -41,24 +52,14 @@ def supersedes(newer: Claim, older: Claim) -> bool:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Contest(Generic[T]):
-    """The deliveries that go on, and those that each of them beat.
-
-    Args:
-        going: In the order given.
-        superseded_by: Position of the winner in `going` → those it supersedes, in the order given.
-    """
-
-    going: tuple[T, ...]
-    superseded_by: dict[int, tuple[T, ...]]
-
-
-def contest(entrants: Sequence[tuple[Hashable, Claim, T]]) -> Contest[T]:
-    """Find the entrants that go on. The first value of each is its profile and audience.
+def contest(entrants: Sequence[tuple[Hashable, LedgerEvent, T]]) -> list[tuple[T, tuple[T, ...]]]:
+    """Return the entrants that go on, in the order given, each with those that it supersedes.
 
     Linear in the number of entrants: of the deliveries about one thing only the newest of each
     trigger can win.
+
+    Args:
+        entrants: Profile and audience, the event about them, and what stands for it.
     """
     rivals: dict[Hashable, list[int]] = {}
     for position, (about, _, _) in enumerate(entrants):
@@ -67,28 +68,29 @@ def contest(entrants: Sequence[tuple[Hashable, Claim, T]]) -> Contest[T]:
     for positions in rivals.values():
         if len(positions) > 1:
             winner_of.update(_winners(positions, entrants))
-    going = [position for position in range(len(entrants)) if position not in winner_of]
-    place = {position: number for number, position in enumerate(going)}
     superseded: dict[int, list[T]] = {}
     for position, winner in winner_of.items():
-        superseded.setdefault(place[winner], []).append(entrants[position][2])
-    return Contest(
-        going=tuple(entrants[position][2] for position in going),
-        superseded_by={number: tuple(older) for number, older in superseded.items()},
-    )
+        superseded.setdefault(winner, []).append(entrants[position][2])
+    return [
+        (entrant, tuple(superseded.get(position, ())))
+        for position, (_, _, entrant) in enumerate(entrants)
+        if position not in winner_of
+    ]
 
 
-def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]) -> dict[int, int]:
+def _winners(
+    positions: list[int], entrants: Sequence[tuple[Hashable, LedgerEvent, T]]
+) -> dict[int, int]:
     """Return for each superseded entrant one that goes on and supersedes it.
 
     What is superseded only by a superseded event goes on: it says what the newest says.
     """
     tops: dict[object, int] = {}
     for position in positions:
-        claim = entrants[position][1]
-        top = tops.get((claim.trigger, claim.direction))
-        if top is None or supersedes(claim, entrants[top][1]):
-            tops[claim.trigger, claim.direction] = position
+        event = entrants[position][1]
+        top = tops.get((event.trigger, event.direction))
+        if top is None or supersedes(event, entrants[top][1]):
+            tops[event.trigger, event.direction] = position
     newest_first = sorted(tops.values(), key=lambda top: _moment(entrants[top][1]), reverse=True)
     going: list[int] = []
     for top in newest_first:
@@ -103,6 +105,6 @@ def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]
     return winners
 
 
-def _moment(claim: Claim) -> tuple[int, bool]:
-    """Return a claim's sort key: newest first, and none is superseded by one behind it."""
-    return claim.time_us, claim.direction is Direction.EXIT
+def _moment(event: LedgerEvent) -> tuple[int, bool]:
+    """Return a event's sort key: newest first, and none is superseded by one behind it."""
+    return event.time_us, event.direction is Direction.EXIT

@@ -1,9 +1,9 @@
-"""Loads what all processes of a node share, before they are forked: templates and routes.
+"""Loads what all processes of a node share, before they are forked: templates and triggers.
 
 Each kind of trigger is tried once, in a copy of this process: a template that nobody has tried may
 end the one that renders it, and then only its own triggers are stopped.
 
-Keeps the routes of a process up with the template files: a change needs no restart.
+Keeps the triggers of a process up with the template files: a change needs no restart.
 
 Before a drain the folder is looked at, at most once a second. A template that changed is checked
 first, in a process of its own. If it is broken, the one before is kept, and the log says so.
@@ -29,7 +29,7 @@ import structlog
 from segrelay.jsonnet.files import FolderStamp, TemplateFolder, stamp_of
 from segrelay.jsonnet.rendered import Template
 from segrelay.jsonnet.renderer import Renderer
-from segrelay.worker.batch.delivery import Route
+from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.checks.preview import IsolatedSampleRenderer
 from segrelay.worker.checks.triggers import (
     check_trigger,
@@ -50,16 +50,16 @@ AT_ONCE_SECONDS: Final = 5.0
 
 @dataclass(slots=True)
 class Upkeep:
-    """The routes of one process, kept up with the template files.
+    """The triggers of one process, kept up with the template files.
 
     Args:
-        routes: By destination and trigger, as this process works with them now.
+        triggers: By destination and trigger, as this process works with them now.
         clock: In seconds; only differences count.
     """
 
     settings: Settings
     renderer: Renderer
-    routes: dict[str, dict[str, Route]]
+    triggers: dict[str, dict[str, LoadedTrigger]]
     clock: Callable[[], float] = time.monotonic
     refused: dict[str, str] = field(default_factory=dict)
     _next_at: float = float("-inf")
@@ -70,19 +70,19 @@ class Upkeep:
         cls,
         settings: Settings,
         renderer: Renderer,
-        routes: Mapping[str, Mapping[str, Route]],
+        triggers: Mapping[str, Mapping[str, LoadedTrigger]],
     ) -> Upkeep:
-        """Return the upkeep of routes that were loaded at the start."""
-        return cls(settings, renderer, {name: dict(each) for name, each in routes.items()})
+        """Return the upkeep of triggers that were loaded at the start."""
+        return cls(settings, renderer, {name: dict(each) for name, each in triggers.items()})
 
     @property
     def versions(self) -> dict[str, str]:
         """Return the content hashes of the triggers' templates, where a trigger has one."""
         return {
-            name: route.template.content_hash
-            for routes in self.routes.values()
-            for name, route in routes.items()
-            if route.template is not None
+            name: loaded.template.content_hash
+            for triggers in self.triggers.values()
+            for name, loaded in triggers.items()
+            if loaded.template is not None
         }
 
     @property
@@ -90,9 +90,9 @@ class Upkeep:
         """Return the triggers that this process can't work on."""
         return frozenset(
             name
-            for routes in self.routes.values()
-            for name, route in routes.items()
-            if route.stopped
+            for triggers in self.triggers.values()
+            for name, loaded in triggers.items()
+            if loaded.stopped
         )
 
     def template_use(self) -> TemplateUse:
@@ -124,50 +124,50 @@ class Upkeep:
 
     def _follow(self, trigger: Trigger, found: _Versions) -> bool:
         """Adopt a trigger's template if it changed; return False if it changed again meanwhile."""
-        route = self.routes[trigger.destination][trigger.name]
+        loaded = self.triggers[trigger.destination][trigger.name]
         version = found.of(self.settings.template_of(trigger))
         if isinstance(version, TemplateBroken):
-            self._refuse(trigger, route, version.message)
+            self._refuse(trigger, loaded, version.message)
             return True
-        if route.template is not None and route.template.content_hash == version:
+        if loaded.template is not None and loaded.template.content_hash == version:
             self.refused.pop(trigger.name, None)
             return True
-        problem = self._problem(trigger, route)
+        problem = self._problem(trigger, loaded)
         if problem:
-            self._refuse(trigger, route, problem)
+            self._refuse(trigger, loaded, problem)
             return True
         template = self.renderer.load(self.settings.template_of(trigger))
         if template.content_hash != version:
             return False
-        self.routes[trigger.destination][trigger.name] = replace(
-            route, template=template, stopped=self._unsendable(trigger)
+        self.triggers[trigger.destination][trigger.name] = replace(
+            loaded, template=template, stopped=self._unsendable(trigger)
         )
         self.refused.pop(trigger.name, None)
-        before = route.template.content_hash if route.template else ""
+        before = loaded.template.content_hash if loaded.template else ""
         LOG.info("template.changed", trigger=trigger.name, version=version, before=before)
         return True
 
-    def _problem(self, trigger: Trigger, route: Route) -> str:
+    def _problem(self, trigger: Trigger, loaded: LoadedTrigger) -> str:
         samples, now = IsolatedSampleRenderer(self.settings.templates_folder), datetime.now(UTC)
         findings = check_trigger(self.settings, trigger, samples, now)
         errors = "; ".join(one.message for one in findings if one.severity == "error")
-        before = route.template
-        if errors or not findings or before is None or route.stopped:
+        before = loaded.template
+        if errors or not findings or before is None or loaded.stopped:
             return errors
         return fails_where_another_renders(
             self.settings, trigger, lambda rows: self.renderer.render(before, rows), samples, now
         )
 
-    def _refuse(self, trigger: Trigger, route: Route, problem: str) -> None:
+    def _refuse(self, trigger: Trigger, loaded: LoadedTrigger, problem: str) -> None:
         """Keep a trigger's former template; a trigger that had none stays stopped."""
         if self.refused.get(trigger.name) == problem:
             return
         self.refused[trigger.name] = problem
-        if route.template is None or route.stopped:
-            stopped = replace(route, stopped=problem)
-            self.routes[trigger.destination][trigger.name] = stopped
+        if loaded.template is None or loaded.stopped:
+            stopped = replace(loaded, stopped=problem)
+            self.triggers[trigger.destination][trigger.name] = stopped
             return
-        kept = route.template.content_hash
+        kept = loaded.template.content_hash
         LOG.error("template.refused", trigger=trigger.name, reason=problem, kept=kept)
 
     def _unsendable(self, trigger: Trigger) -> str:
@@ -261,20 +261,20 @@ Ask = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The renderer and the routes, which are loaded once for a node.
+    """The renderer and the triggers, which are loaded once for a node.
 
     Args:
-        routes: By destination and trigger.
+        triggers: By destination and trigger.
     """
 
     renderer: Renderer
-    routes: Mapping[str, Mapping[str, Route]]
+    triggers: Mapping[str, Mapping[str, LoadedTrigger]]
 
     @property
     def stopped(self) -> frozenset[str]:
         """Return the triggers that can't be worked on."""
-        routes = (route for routes in self.routes.values() for route in routes.values())
-        return frozenset(route.trigger for route in routes if route.stopped)
+        every = (each for triggers in self.triggers.values() for each in triggers.values())
+        return frozenset(each.name for each in every if each.stopped)
 
 
 def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:
@@ -284,16 +284,16 @@ def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:
     templates = {name: _template(renderer, name) for name in names}
     fit = [each for each in settings.triggers.values() if templates[settings.template_of(each)][0]]
     problems = _problems(settings, fit, renderer, ask)
-    routes: dict[str, dict[str, Route]] = {name: {} for name in settings.destinations}
+    triggers: dict[str, dict[str, LoadedTrigger]] = {name: {} for name in settings.destinations}
     for trigger in settings.triggers.values():
         template, broken = templates[settings.template_of(trigger)]
         envelope, torn = _envelope(settings, trigger, renderer)
         stopped = broken or torn or problems.get(trigger.name, "")
-        route = replace(_route(settings, trigger, template, stopped), envelope=envelope)
-        routes[trigger.destination][trigger.name] = route
-        if route.stopped:
-            LOG.error("trigger.stopped", trigger=trigger.name, reason=route.stopped)
-    return Loaded(renderer, routes)
+        loaded = replace(_loaded_trigger(settings, trigger, template, stopped), envelope=envelope)
+        triggers[trigger.destination][trigger.name] = loaded
+        if loaded.stopped:
+            LOG.error("trigger.stopped", trigger=trigger.name, reason=loaded.stopped)
+    return Loaded(renderer, triggers)
 
 
 def warn_without_ids(
@@ -353,7 +353,9 @@ def _try(settings: Settings, trigger: Trigger, renderer: Renderer) -> tuple[str,
     return "; ".join(errors), renderer.doubted
 
 
-def _route(settings: Settings, trigger: Trigger, template: Template | None, stopped: str) -> Route:
+def _loaded_trigger(
+    settings: Settings, trigger: Trigger, template: Template | None, stopped: str
+) -> LoadedTrigger:
     destination = settings.destinations[trigger.destination]
     headers: dict[str, str] = {}
     params: dict[str, str] = {}
@@ -365,8 +367,8 @@ def _route(settings: Settings, trigger: Trigger, template: Template | None, stop
             params = authorization.revealed_parameters()
     except WeMustAct as error:
         stopped = stopped or error.message
-    return Route(
-        trigger=trigger.name,
+    return LoadedTrigger(
+        name=trigger.name,
         api=api_of(settings, trigger),
         api_name=destination.api,
         template=template,

@@ -62,7 +62,7 @@ class Runtime:
 
     Args:
         runner: Owns the loop; all that is asynchronous lives in it.
-        upkeep: Has the routes.
+        upkeep: Has the triggers.
         lease_client: Of the renewing thread, alone.
         is_worker: This process does nothing but drain, so it collects its garbage after each drain.
     """
@@ -184,9 +184,9 @@ class Runtime:
             return not stop.is_told or boottime_seconds() < grace_ends
 
         partition = self._partition(place, may_repeat)
-        routes = self.upkeep.routes[place.destination]
+        triggers = self.upkeep.triggers[place.destination]
         # The pauses are read after it, since it pauses a trigger whose canary is over.
-        shares = await self.canaries.begin(partition.token, routes, self.upkeep.refused)
+        shares = await self.canaries.begin(partition.token, triggers, self.upkeep.refused)
         try:
             await self.dead_letter_limit.pause_if_full(place.destination)
             standing = await self.shared_keys.standing(place.destination)
@@ -194,7 +194,7 @@ class Runtime:
             drain = self._drain_of(place, partition, standing, streaks, shares, stop, live_waits)
             return await adapt(drain).run()
         finally:
-            await self.canaries.end(partition.token, routes, shares)
+            await self.canaries.end(partition.token, triggers, shares)
 
     def _drain_of(  # noqa: PLR0917 - what is made for this drain; the rest is the process'
         self,
@@ -216,7 +216,7 @@ class Runtime:
             numbers=self.numbers,
             streaks=streaks,
             lease=ThreadedLease(self.lease_client, place, partition.token, lease_seconds),
-            routes=self.upkeep.routes[place.destination],
+            triggers=self.upkeep.triggers[place.destination],
             paused=standing.paused,
             read_names=lambda: self.shared_keys.names(place.destination),
             live_waits=live_waits,
@@ -309,7 +309,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         ),
         shared_keys=SharedKeys(client, settings, numbers),
         responses=_responses(settings),
-        upkeep=Upkeep.of(settings, loaded.renderer, loaded.routes),
+        upkeep=Upkeep.of(settings, loaded.renderer, loaded.triggers),
         canaries=Canaries(client, settings),
         is_worker=is_worker,
     )

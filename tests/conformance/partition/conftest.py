@@ -11,8 +11,8 @@ from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.ops.moving.carrying import digest_in
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.partition import RedisPartition
+from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import (
-    Delivery,
     Hold,
     IntendedDelivery,
     Intent,

@@ -1,8 +1,11 @@
 """What tests of a partition do again and again."""
 
+from dataclasses import replace
 from typing import Any
 
-from segrelay.worker.batch.partition import DeadLetter, Delivery, Settlement
+from segrelay.worker.batch.delivery import DeadLetter, Delivery
+from segrelay.worker.batch.partition import Settlement
+from segrelay.worker.contract.words import Death, Skip
 from tests.conformance.partition.conftest import Bench
 
 VIP = "live|vip-enter"
@@ -25,3 +28,18 @@ def held_with(bench: Bench, *people: str) -> list[Delivery]:
 
 def settle(bench: Bench, settlement: Settlement, partition: Any = None) -> int:
     return bench.run((partition or bench.one).settle(settlement))
+
+
+def settled(
+    delivery: Delivery,
+    reason: Skip | Death | None = None,
+    *,
+    tells: bool = False,
+    dead_letter: DeadLetter | None = None,
+    remark: str = "",
+) -> Delivery:
+    """Return a delivery as it was read, with an outcome."""
+    fresh = replace(delivery)
+    fresh.reason, fresh.tells = reason, tells
+    fresh.dead_letter, fresh.remark = dead_letter, remark
+    return fresh

@@ -2,10 +2,10 @@
 
 import pytest
 
-from segrelay.worker.batch.partition import Replacement, Settled, Settlement
+from segrelay.worker.batch.partition import Replacement, Settlement
 from segrelay.worker.errors import LeaseLost
 from tests.conformance.partition.conftest import Bench, new
-from tests.conformance.partition.steps import held_with, settle
+from tests.conformance.partition.steps import held_with, settle, settled
 
 
 def test_what_is_carried_over_takes_the_place_of_what_waited(bench: Bench) -> None:
@@ -23,7 +23,7 @@ def test_what_is_carried_over_takes_the_place_of_what_waited(bench: Bench) -> No
 
 def test_carrying_over_what_is_gone_adds_nothing(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
-    settle(bench, Settlement([Settled(ada)]))
+    settle(bench, Settlement([settled(ada)]))
     before = bench.contents()
 
     bench.run(bench.one.carry_over([Replacement(ada, [new("ada", trigger="gold")])]))

@@ -2,10 +2,10 @@
 
 import pytest
 
-from segrelay.worker.batch.partition import Settled, Settlement
+from segrelay.worker.batch.partition import Settlement
 from segrelay.worker.errors import LeaseLost
 from tests.conformance.partition.conftest import LATE_SECONDS, LEASE_SECONDS, Bench, intent_of
-from tests.conformance.partition.steps import held_with, settle, take
+from tests.conformance.partition.steps import held_with, settle, settled, take
 
 
 def test_a_lease_is_held_by_one(bench: Bench) -> None:
@@ -23,7 +23,7 @@ def test_a_lapsed_lease_can_be_taken_and_then_the_old_holder_has_lost_it(bench: 
     for lost in (
         bench.one.ledgers([delivery.header.digest]),
         bench.one.intent(intent_of("n", delivery)),
-        bench.one.settle(Settlement([Settled(delivery)])),
+        bench.one.settle(Settlement([settled(delivery)])),
         bench.one.intents_in_doubt(["n"], 30.0, {}),
     ):
         with pytest.raises(LeaseLost):
@@ -37,7 +37,7 @@ def test_a_lapsed_lease_that_nobody_took_still_settles(bench: Bench) -> None:
     delivery = held_with(bench, "ada")[0]
     bench.pass_seconds(2 * LEASE_SECONDS)
 
-    settle(bench, Settlement([Settled(delivery)]))
+    settle(bench, Settlement([settled(delivery)]))
 
     assert bench.count("delivered|vip-enter") == 1
 

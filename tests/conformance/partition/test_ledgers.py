@@ -2,10 +2,10 @@
 
 import pytest
 
-from segrelay.worker.batch.partition import LedgerText, Replacement, Settled, Settlement
+from segrelay.worker.batch.partition import LedgerText, Replacement, Settlement
 from segrelay.worker.contract.redis.accept import NewDelivery
 from tests.conformance.partition.conftest import RETENTION_SECONDS, Bench, intent_of, new
-from tests.conformance.partition.steps import held_with, settle, take
+from tests.conformance.partition.steps import held_with, settle, settled, take
 
 OUT = LedgerText(b"\x01\x00\xff")
 LEEWAY_SECONDS = 600.0
@@ -17,7 +17,7 @@ def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> 
     settle(
         bench,
         Settlement(
-            [Settled(ada, tells=True)], ledgers={ada.header.digest: LedgerText(b"\x01\x00\xff")}
+            [settled(ada, tells=True)], ledgers={ada.header.digest: LedgerText(b"\x01\x00\xff")}
         ),
     )
     digests = [bob.header.digest, ada.header.digest]
@@ -59,11 +59,11 @@ def test_no_writer_lets_the_ledger_of_a_member_lapse(bench: Bench) -> None:
 def test_a_ledger_that_would_have_lapsed_lasts_once_its_person_is_in_again(bench: Bench) -> None:
     ada, later = held_with(bench, "ada", "ada")
     digest = ada.header.digest
-    settle(bench, Settlement([Settled(ada, tells=True)], ledgers={digest: LedgerText(b"out")}))
+    settle(bench, Settlement([settled(ada, tells=True)], ledgers={digest: LedgerText(b"out")}))
     assert bench.world.ledger_lives_ms(digest) > 0
 
     inside = LedgerText(b"in", lasts=True)
-    settle(bench, Settlement([Settled(later, tells=True)], ledgers={digest: inside}))
+    settle(bench, Settlement([settled(later, tells=True)], ledgers={digest: inside}))
 
     assert bench.world.ledger_lives_ms(digest) < 0
 
@@ -75,7 +75,7 @@ def left(bench: Bench, *people: str) -> list[bytes]:
     take(bench)
     gone = bench.deliveries("live|vip-exit")
     ledgers = {each.header.digest: OUT for each in gone}
-    settle(bench, Settlement([Settled(each, tells=True) for each in gone], ledgers=ledgers))
+    settle(bench, Settlement([settled(each, tells=True) for each in gone], ledgers=ledgers))
     return list(ledgers)
 
 
@@ -115,7 +115,7 @@ def test_no_ledger_goes_while_something_waits_that_may_be_older(bench: Bench, la
     assert known(bench, digests) == 2
 
     take(bench)
-    settle(bench, Settlement([Settled(each) for each in bench.deliveries(f"{lane}|vip-enter")]))
+    settle(bench, Settlement([settled(each) for each in bench.deliveries(f"{lane}|vip-enter")]))
     assert bench.world.remove_lapsed() == 2
 
 
@@ -146,7 +146,7 @@ def test_what_was_accepted_behind_its_time_holds_no_ledger(bench: Bench) -> None
 def test_the_ledger_of_a_member_goes_at_no_time(bench: Bench) -> None:
     (ada,) = held_with(bench, "ada")
     inside = LedgerText(b"in", lasts=True)
-    settle(bench, Settlement([Settled(ada, tells=True)], ledgers={ada.header.digest: inside}))
+    settle(bench, Settlement([settled(ada, tells=True)], ledgers={ada.header.digest: inside}))
 
     bench.pass_seconds(100 * LASTS_SECONDS)
     assert bench.world.remove_lapsed() == 0
@@ -160,7 +160,7 @@ def test_a_clock_that_was_set_back_lets_nothing_lapse_too_early(bench: Bench) ->
 
     take(bench)
     first, *_ = bench.deliveries()
-    settle(bench, Settlement([Settled(first)]))
+    settle(bench, Settlement([settled(first)]))
     bench.pass_seconds(3 * LASTS_SECONDS)
 
     assert bench.world.remove_lapsed() == 0

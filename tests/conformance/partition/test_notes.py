@@ -7,13 +7,12 @@ from segrelay.worker.batch.partition import (
     IntendedDelivery,
     Intent,
     LedgerText,
-    Settled,
     Settlement,
 )
 from segrelay.worker.contract.words import Direction, Skip
 from segrelay.worker.core.backoff import Backoff, Wait
 from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, intent_of
-from tests.conformance.partition.steps import held_with, settle, take
+from tests.conformance.partition.steps import held_with, settle, settled, take
 
 
 def test_a_note_is_gone_by_every_way_out(bench: Bench) -> None:
@@ -26,7 +25,7 @@ def test_a_note_is_gone_by_every_way_out(bench: Bench) -> None:
             waits={"vip-enter": Wait(1, 5, 0)},
             backoffs={ada.place: Backoff(1, 1, 0, 5, 0)},
         ),
-        Settlement([Settled(ada)], intent_id="n3"),
+        Settlement([settled(ada)], intent_id="n3"),
     ]
     for way in ways:
         bench.run(bench.one.intent(intent_of(way.intent_id, ada)))
@@ -101,7 +100,7 @@ def test_what_was_rendered_is_forgotten_when_it_went_well(bench: Bench, way: str
         case "note":
             bench.run(bench.one.intent(intent_of("n", ada)))
         case "settle":
-            settle(bench, Settlement([Settled(ada)]))
+            settle(bench, Settlement([settled(ada)]))
         case _:
             bench.run(bench.one.release({}, (), keep_if_due=False))
 
@@ -128,7 +127,7 @@ def test_setbacks_and_waits_are_told_to_the_next_holder_until_they_are_over(benc
             backoffs={ada.place: backoff, bob.place: backoff},
         ),
     )
-    settle(bench, Settlement([Settled(ada)]))
+    settle(bench, Settlement([settled(ada)]))
 
     bench.pass_seconds(LEASE_SECONDS)
     holding = take(bench, bench.two)
@@ -140,10 +139,10 @@ def test_setbacks_and_waits_are_told_to_the_next_holder_until_they_are_over(benc
 def test_a_setback_of_what_was_taken_back_meanwhile_is_not_kept(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
     bench.run(bench.one.intent(intent_of("n", ada, bob)))
-    settle(bench, Settlement([Settled(ada, Skip.EMPTY)]))
+    settle(bench, Settlement([settled(ada, Skip.EMPTY)]))
 
     backoffs = {ada.place: Backoff(4), bob.place: Backoff(4)}
-    settle(bench, Settlement([Settled(ada)], intent_id="n", backoffs=backoffs))
+    settle(bench, Settlement([settled(ada)], intent_id="n", backoffs=backoffs))
 
     assert bench.contents()["aside"] == {bob.place: Backoff(4)}
 

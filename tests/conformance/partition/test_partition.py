@@ -4,12 +4,12 @@ import random
 
 import pytest
 
-from segrelay.worker.batch.partition import Hold, ReadEntries, ReadRange, Settled, Settlement
+from segrelay.worker.batch.partition import Hold, ReadEntries, ReadRange, Settlement
 from segrelay.worker.contract.keys import REACHED_KEPT
 from segrelay.worker.core.backoff import Wait
 from segrelay.worker.errors import LeaseLost
 from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, intent_of, new
-from tests.conformance.partition.steps import VIP, held_with, settle, take
+from tests.conformance.partition.steps import VIP, held_with, settle, settled, take
 
 EMPTY_STREAMS = pytest.mark.parametrize("beside", [0, 300], ids=["few streams", "many"])
 """Many are read in several round trips."""
@@ -62,7 +62,7 @@ def test_an_empty_stream_is_no_stream(bench: Bench) -> None:
     delivery = held_with(bench, "ada")[0]
     bench.accept("ada", trigger="other")
 
-    settle(bench, Settlement([Settled(delivery)]))
+    settle(bench, Settlement([settled(delivery)]))
 
     assert bench.run(bench.one.streams()) == ("live|other",)
 
@@ -179,7 +179,7 @@ def test_a_bell_that_was_answered_in_vain_is_silent_once_all_is_done(bench: Benc
     bench.accept("bob")
     assert bench.run(bench.two.take()) is None
     bob = bench.deliveries()[1]
-    settle(bench, Settlement([Settled(ada), Settled(bob)]))
+    settle(bench, Settlement([settled(ada), settled(bob)]))
 
     bench.run(bench.one.release({}, (), keep_if_due=False))
 
@@ -236,9 +236,9 @@ def test_what_was_set_aside_is_forgotten_once_another_holder_has_settled_it(benc
     first, second = held_with(bench, "ada", "ben")
     bench.run(bench.one.set_aside(VIP, "now", second.entry_id))
 
-    settle(bench, Settlement([Settled(first)]))
+    settle(bench, Settlement([settled(first)]))
     assert take(bench).orphans == {f"{VIP}|now": second.entry_id}
-    settle(bench, Settlement([Settled(second)]))
+    settle(bench, Settlement([settled(second)]))
 
     assert take(bench).orphans == {}
 

@@ -5,11 +5,13 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segrelay.worker.batch.partition import DeadLetter, Hold, LedgerText, Settled, Settlement
+from segrelay.worker.batch.delivery import DeadLetter
+from segrelay.worker.batch.partition import Hold, LedgerText, Settlement
 from segrelay.worker.contract.words import Death, Skip
 from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.errors import LeaseLost
 from tests.conformance.partition.conftest import Bench, intent_of
+from tests.conformance.partition.steps import settled
 from tests.nightly import amount
 
 PEOPLE = ["ada", "bob", "cyd"]
@@ -107,7 +109,7 @@ class Story:
         has_note = bool(intent and self.last_intent)
         self.settlements[who] = Settlement(
             [
-                Settled(d, reason, tells=n % 3 != 1, dead_letter=_dead_letter(reason, n))
+                settled(d, reason, tells=n % 3 != 1, dead_letter=_dead_letter(reason, n))
                 for n, d in enumerate(picked)
             ],
             intent_id=self.last_intent.intent_id if has_note else "",

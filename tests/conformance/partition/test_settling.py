@@ -1,6 +1,6 @@
 """Settling, on the fake and on Redis: all or nothing, and once."""
 
-from segrelay.worker.batch.partition import LedgerText, Settled, Settlement
+from segrelay.worker.batch.partition import LedgerText, Settlement
 from segrelay.worker.batch.read import order_of
 from segrelay.worker.contract.words import Death, Skip
 from segrelay.worker.core.backoff import Wait
@@ -9,7 +9,7 @@ from tests.conformance.partition.conftest import (
     intent_of,
     new,
 )
-from tests.conformance.partition.steps import DEAD_LETTER, held_with, settle, take
+from tests.conformance.partition.steps import DEAD_LETTER, held_with, settle, settled, take
 
 
 def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
@@ -17,9 +17,9 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
     bench.run(bench.one.intent(intent_of("n", ada, bob, cyd)))
     settlement = Settlement(
         [
-            Settled(ada, tells=True),
-            Settled(bob, Skip.SUPERSEDED, remark="superseded"),
-            Settled(cyd, Death.REFUSED, dead_letter=DEAD_LETTER),
+            settled(ada, tells=True),
+            settled(bob, Skip.SUPERSEDED, remark="superseded"),
+            settled(cyd, Death.REFUSED, dead_letter=DEAD_LETTER),
         ],
         intent_id="n",
         ledgers={ada.header.digest: LedgerText(b"record")},
@@ -55,14 +55,14 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
     digest = ada.header.digest
     bench.run(bench.one.intent(intent_of("n1", ada)))
     old = Settlement(
-        [Settled(ada, tells=True)],
+        [settled(ada, tells=True)],
         intent_id="n1",
         ledgers={digest: LedgerText(b"old")},
         waits={"vip-enter": Wait(1, bench.now_ms + 1, 0)},
         counts={"requests|vip-enter": 1},
     )
     without_request = Settlement(
-        [Settled(bob, Skip.DUPLICATE, tells=True)], ledgers={bob.header.digest: LedgerText(b"old")}
+        [settled(bob, Skip.DUPLICATE, tells=True)], ledgers={bob.header.digest: LedgerText(b"old")}
     )
     settle(bench, old)
     settle(bench, without_request)
@@ -70,7 +70,7 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
     later = bench.deliveries()[0]
     bench.run(bench.one.intent(intent_of("n2", later)))
     newest = Settlement(
-        [Settled(later, tells=True)],
+        [settled(later, tells=True)],
         "n2",
         ledgers={digest: LedgerText(b"new")},
         waits={"vip-enter": None},
@@ -88,12 +88,12 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
 def test_what_is_not_there_any_more_changes_no_ledger_and_writes_no_letter(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
     digest = ada.header.digest
-    settle(bench, Settlement([Settled(ada, tells=True)], ledgers={digest: LedgerText(b"right")}))
+    settle(bench, Settlement([settled(ada, tells=True)], ledgers={digest: LedgerText(b"right")}))
 
     settle(
         bench,
         Settlement(
-            [Settled(ada, Death.INVALID, tells=True, dead_letter=DEAD_LETTER), Settled(bob)],
+            [settled(ada, Death.INVALID, tells=True, dead_letter=DEAD_LETTER), settled(bob)],
             ledgers={digest: LedgerText(b"wrong")},
             counts={"requests|vip-enter": 1},
         ),
@@ -113,7 +113,7 @@ def test_what_came_to_a_stream_since_it_was_read_stays(bench: Bench) -> None:
     bench.accept("cyd")
     bench.run(bench.one.intent(intent_of("n", ada, bob, eve)))
 
-    settle(bench, Settlement([Settled(ada), Settled(bob), Settled(eve)], intent_id="n"))
+    settle(bench, Settlement([settled(ada), settled(bob), settled(eve)], intent_id="n"))
 
     contents = bench.contents()
     assert [row.profile for row in bench.deliveries()] == [new("cyd").profile]
@@ -125,9 +125,9 @@ def test_what_came_to_a_stream_since_it_was_read_stays(bench: Bench) -> None:
 def test_of_a_stream_only_what_was_still_in_it_is_counted(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
     bench.run(bench.one.intent(intent_of("n", ada, bob)))
-    settle(bench, Settlement([Settled(ada, Skip.DUPLICATE)]))
+    settle(bench, Settlement([settled(ada, Skip.DUPLICATE)]))
 
-    settle(bench, Settlement([Settled(ada), Settled(bob)], intent_id="n"))
+    settle(bench, Settlement([settled(ada), settled(bob)], intent_id="n"))
 
     contents = bench.contents()
     assert contents["streams"] == {}
@@ -139,7 +139,7 @@ def test_a_late_settlement_meets_no_new_entry_after_the_clock_was_set_back(bench
     bench.world.accept_ahead(new("ada"), 3_600)
     take(bench)
     (ada,) = bench.deliveries()
-    late = Settlement([Settled(ada, Skip.DUPLICATE)])
+    late = Settlement([settled(ada, Skip.DUPLICATE)])
     settle(bench, late)
     bench.accept("bob", "cyd")
 
@@ -156,7 +156,7 @@ def test_ids_go_on_behind_those_of_a_removed_stream_when_the_lease_was_given_bac
     bench.world.accept_ahead(new("ada"), 3_600)
     take(bench)
     (ada,) = bench.deliveries()
-    settle(bench, Settlement([Settled(ada, Skip.DUPLICATE)]))
+    settle(bench, Settlement([settled(ada, Skip.DUPLICATE)]))
     bench.run(bench.one.release({}, (), keep_if_due=False))
 
     bench.accept("bob")
@@ -190,15 +190,15 @@ def test_a_profiles_ledger_is_written_if_any_delivery_that_it_tells_of_was_there
     ada, bob = held_with(bench, "ada", "bob")
     bench.accept("ada", trigger="other")
     other = bench.deliveries("live|other")[0]
-    settle(bench, Settlement([Settled(ada, Skip.EMPTY)]))
+    settle(bench, Settlement([settled(ada, Skip.EMPTY)]))
 
     settle(
         bench,
         Settlement(
             [
-                Settled(ada, Skip.ALREADY_THERE, tells=True),
-                Settled(other, Skip.ALREADY_THERE, tells=True),
-                Settled(bob, Skip.EMPTY),
+                settled(ada, Skip.ALREADY_THERE, tells=True),
+                settled(other, Skip.ALREADY_THERE, tells=True),
+                settled(bob, Skip.EMPTY),
             ],
             ledgers={
                 ada.header.digest: LedgerText(b"as it is now"),
@@ -213,10 +213,10 @@ def test_a_profiles_ledger_is_written_if_any_delivery_that_it_tells_of_was_there
 def test_the_sum_holds_after_each_way_out(bench: Bench) -> None:
     ada, bob, cyd, dan = held_with(bench, "ada", "bob", "cyd", "dan")
     ways = [
-        Settlement([Settled(ada)]),
-        Settlement([Settled(bob, Skip.ASSERTED)]),
-        Settlement([Settled(cyd, Death.INVALID, dead_letter=DEAD_LETTER)]),
-        Settlement([Settled(dan, Skip.EMPTY), Settled(ada, Skip.EMPTY)]),
+        Settlement([settled(ada)]),
+        Settlement([settled(bob, Skip.ASSERTED)]),
+        Settlement([settled(cyd, Death.INVALID, dead_letter=DEAD_LETTER)]),
+        Settlement([settled(dan, Skip.EMPTY), settled(ada, Skip.EMPTY)]),
     ]
     for way in ways:
         settle(bench, way)
@@ -237,7 +237,7 @@ def test_a_jobs_outcomes_are_counted_for_it(bench: Bench) -> None:
     take(bench)
     ada, bob = bench.deliveries("job.may|vip-enter")
 
-    settle(bench, Settlement([Settled(ada), Settled(bob, Skip.DUPLICATE)]))
+    settle(bench, Settlement([settled(ada), settled(bob, Skip.DUPLICATE)]))
 
     assert bench.count("backfill.delivered|vip-enter") == 1
     assert bench.count("backfill.skipped|vip-enter|duplicate") == 1
@@ -254,12 +254,12 @@ def test_a_jobs_outcomes_are_counted_for_it(bench: Bench) -> None:
 def test_a_request_is_told_to_the_ledger_even_if_its_delivery_was_taken_back(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
     bench.run(bench.one.intent(intent_of("n", ada)))
-    settle(bench, Settlement([Settled(ada, Skip.EMPTY)]))
+    settle(bench, Settlement([settled(ada, Skip.EMPTY)]))
 
     settle(
         bench,
         Settlement(
-            [Settled(ada, tells=True)],
+            [settled(ada, tells=True)],
             intent_id="n",
             ledgers={ada.header.digest: LedgerText(b"sent")},
         ),

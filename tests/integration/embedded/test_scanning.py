@@ -23,7 +23,8 @@ from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scanning import scan_fields, scan_keys
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import Fact, with_delivered
+from segrelay.worker.core.ledger import with_delivered
+from segrelay.worker.core.supersede import LedgerEvent
 from tests.configuration import configuration, insider
 
 PLACE = PartitionKeys("insider", 0)
@@ -31,7 +32,7 @@ SLOT = key_slot(PLACE.tag.encode())
 MANY = 20_000
 PEOPLE = 9_000
 PARTITIONS = 3
-RECORD = LedgerText.of(with_delivered(Record(), Fact(1, 1, Direction.ENTER, 1_000))).text
+RECORD = LedgerText.of(with_delivered(Record(), LedgerEvent(1_000, Direction.ENTER, 1, 1))).text
 
 
 @pytest.fixture

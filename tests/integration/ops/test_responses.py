@@ -7,7 +7,8 @@ import pytest
 
 from segrelay.producer.response_export import response_export_for
 from segrelay.worker.adapters.redis.partition import RedisPartition
-from segrelay.worker.batch.partition import Delivery, Intent, Settled, Settlement
+from segrelay.worker.batch.delivery import Delivery
+from segrelay.worker.batch.partition import Intent, Settlement
 from segrelay.worker.batch.responses import Responses, ResponseStream
 from segrelay.worker.contract.events import Header, pack_profile
 from segrelay.worker.contract.redis.connection import connect_async
@@ -169,9 +170,8 @@ def test_a_body_of_60_kb_arrives_parsed(told, sandbox):
     delivery = Delivery("live|vip", "vip", "1-0", header, profile, b"")
     responses = Responses({"vip": ResponseStream("answers")}, "email")
     place = told.places()[0]
-    for record in responses.of(
-        Settlement(settled=[Settled(delivery, answer=Answer(200, body))]), 1
-    ):
+    delivery.succeed(Answer(200, body))
+    for record in responses.of(Settlement(settled=[delivery]), 1):
         told.client.xadd(place.responses, {"r": record})
 
     response_export(told).step()

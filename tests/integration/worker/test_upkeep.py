@@ -43,12 +43,12 @@ def upkeep(folder):
     runtime = runtime_for(settings)
     runtime.close()
     clock = Clock()
-    upkeep = Upkeep(settings, runtime.upkeep.renderer, runtime.upkeep.routes, clock)
+    upkeep = Upkeep(settings, runtime.upkeep.renderer, runtime.upkeep.triggers, clock)
 
     def look():
         clock.now += EVERY_SECONDS
         upkeep.look()
-        return upkeep.routes["d"]["t"]
+        return upkeep.triggers["d"]["t"]
 
     upkeep_and_look = (upkeep, look)
     look()
@@ -111,7 +111,7 @@ def seconds_of_a_first_look(folder, redis_url, *, triggers):
     names = [f"t{number}" for number in range(triggers)]
     settings = load_settings(written(folder.parent, redis_url, *names))
     with closing(runtime_for(settings)) as runtime:
-        upkeep = Upkeep(settings, Renderer(folder), runtime.upkeep.routes)
+        upkeep = Upkeep(settings, Renderer(folder), runtime.upkeep.triggers)
         begun = time.process_time()
         upkeep.look()
         return time.process_time() - begun

@@ -15,7 +15,7 @@ from segrelay.jsonnet.rendered import (
     Template,
     TemplateFailed,
 )
-from segrelay.worker.batch.dead_letters import Failure
+from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.batch.partition import Intent, ReadEntries, ReadRange
 from tests.fakes.fake_partition import FakePartition
 from tests.unit.worker.fake_insider import ATTRIBUTE

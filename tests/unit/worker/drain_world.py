@@ -18,7 +18,7 @@ import orjson
 
 from segrelay.jsonnet.rendered import Template
 from segrelay.worker.batch.batch import CanaryShares
-from segrelay.worker.batch.delivery import Route
+from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract.events import Header, pack_profile
@@ -124,8 +124,8 @@ class World:
         self.recognizer: FakeRecognizer | None = None
         self.limits = Limits(1.0, DEADLINE_SECONDS, LATE_SECONDS, in_flight=4)
         self.api = api or InsiderApi()
-        self.routes = {
-            name: self._route(name, url, on_ambiguous)
+        self.loaded = {
+            name: self._loaded(name, url, on_ambiguous)
             for name, (_, url) in (triggers or TRIGGERS).items()
         }
         self.explains = {"refused"} if on_ambiguous == "dead_letter" else {"refused", "unsure"}
@@ -136,9 +136,9 @@ class World:
     def now_ms(self) -> int:
         return START_MS + round(1000 * self.loop.time())
 
-    def _route(self, name: str, url: str, on_ambiguous: Any) -> Route:
-        return Route(
-            trigger=name,
+    def _loaded(self, name: str, url: str, on_ambiguous: Any) -> LoadedTrigger:
+        return LoadedTrigger(
+            name=name,
             api=self.api,
             api_name="insider",
             template=Template(_template_of(name, url), "0" * 12),
@@ -223,7 +223,7 @@ class World:
             numbers=self.numbers,
             streaks=self.streaks,
             lease=lease,
-            routes=self.routes,
+            triggers=self.loaded,
             paused=frozenset(self.paused),
             read_names=read_names,
             live_waits=live_waits,

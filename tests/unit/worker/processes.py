@@ -67,7 +67,7 @@ class Edge:
         method = getattr(self._wrapped, name)
 
         async def call(*args: Any, **options: Any) -> Any:
-            if name == "note":
+            if name == "intent":
                 NOTE.set(args[0])
             await self._process.step()
             result = await method(*args, **options)

@@ -11,7 +11,8 @@ from redis import Redis
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import Record, pack
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import Fact, with_delivered
+from segrelay.worker.core.ledger import with_delivered
+from segrelay.worker.core.supersede import LedgerEvent
 from tools.bench.frame.redis_alone import redis_alone, used_memory
 
 _PARTITIONS: Final = 16
@@ -91,7 +92,9 @@ def packed(deliveries: Sequence[LedgerEntry]) -> bytes:
     """Return the packed ledger of a profile with these deliveries."""
     record = Record()
     for number, (audience, trigger, direction) in enumerate(deliveries):
-        record = with_delivered(record, Fact(audience, trigger, direction, _TIME_US + number))
+        record = with_delivered(
+            record, LedgerEvent(_TIME_US + number, direction, trigger, audience)
+        )
     return pack(record)
 
 

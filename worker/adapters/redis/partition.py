@@ -19,8 +19,8 @@ import redis.asyncio
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.scripts import until_confirmed
+from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import (
-    Delivery,
     Hold,
     Intent,
     LedgerText,
@@ -28,7 +28,6 @@ from segrelay.worker.batch.partition import (
     ReadRange,
     Release,
     Replacement,
-    Settled,
     Settlement,
     TakenPartition,
 )
@@ -68,7 +67,7 @@ def settle_call(
         ended: Streams that were read to their end, so that nothing else may be in them.
     """
     backoffs = [(*place.rpartition("|")[::2], value) for place, value in what.backoffs.items()]
-    named = (*(s.delivery.stream for s in what.settled), *(stream for stream, _, _ in backoffs))
+    named = (*(s.stream for s in what.settled), *(stream for stream, _, _ in backoffs))
     streams = list(dict.fromkeys(named))
     stream_index = {name: number for number, name in enumerate(streams, start=1)}
     ledgers = {digest: number for number, digest in enumerate(what.ledgers, start=1)}
@@ -85,9 +84,9 @@ def settle_call(
         " ".join([str(-len(text) if lasts else len(text)) for text, lasts in texts]),
         b"".join([text for text, _ in texts]),
     ]  # fmt: skip
-    groups: dict[tuple[str, str | None], list[Settled]] = {}
-    for s in what.settled:
-        groups.setdefault((s.delivery.stream, s.reason), []).append(s)
+    groups: dict[tuple[str, str | None], list[Delivery]] = {}
+    for d in what.settled:
+        groups.setdefault((d.stream, d.reason), []).append(d)
     groups_of = Counter(stream for stream, _ in groups)
     args.append(len(groups))
     for (stream, _), group in groups.items():
@@ -128,16 +127,16 @@ def carry_call(
     return keys, args
 
 
-def _are_few(group: Sequence[Settled]) -> bool:
-    return len(group) <= _FEW_ENTRIES and sum(s.delivery.size for s in group) <= _FEW_BYTES
+def _are_few(group: Sequence[Delivery]) -> bool:
+    return len(group) <= _FEW_ENTRIES and sum(delivery.size for delivery in group) <= _FEW_BYTES
 
 
-def _packed(group: Sequence[Settled], ledgers: Mapping[bytes, int]) -> list[str | bytes | int]:
+def _packed(group: Sequence[Delivery], ledgers: Mapping[bytes, int]) -> list[str | bytes | int]:
     """Return the arguments that describe a group of settled deliveries to the script."""
-    dead_letters = [s.dead_letter.dumps() for s in group if s.dead_letter]
+    dead_letters = [each.dead_letter.dumps() for each in group if each.dead_letter]
     return [
-        " ".join(s.delivery.entry_id for s in group),
-        " ".join(str(ledgers[s.delivery.header.digest]) if s.tells else "0" for s in group),
+        " ".join(each.entry_id for each in group),
+        " ".join(str(ledgers[each.digest]) if each.tells else "0" for each in group),
         len(dead_letters),
         *dead_letters,
     ]

@@ -25,8 +25,7 @@ from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.adapters.redis.scripts import until_confirmed
 from segrelay.worker.batch.batch import CanaryShares
-from segrelay.worker.batch.dead_letters import Failure
-from segrelay.worker.batch.delivery import Route
+from segrelay.worker.batch.delivery import Failure, LoadedTrigger
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.connection import redis_errors
@@ -169,20 +168,20 @@ class Canaries:
         self._told: dict[str, str] = {}
 
     async def begin(
-        self, owner: str, routes: Mapping[str, Route], refused: Collection[str]
+        self, owner: str, triggers: Mapping[str, LoadedTrigger], refused: Collection[str]
     ) -> CanaryShares:
-        """Adopt the routes' template versions, and return a drain's shares of the canaries.
+        """Adopt the triggers' template versions, and return a drain's shares of the canaries.
 
         Args:
             owner: The drain.
-            routes: Of its destination.
+            triggers: Of its destination.
             refused: Triggers whose changed template this process does not use. What it uses in its
                 place may be older than what others have: it is not adopted.
         """
         versions = {
-            name: route.template.content_hash
-            for name, route in routes.items()
-            if route.template and not route.stopped
+            name: trigger.template.content_hash
+            for name, trigger in triggers.items()
+            if trigger.template and not trigger.stopped
         }
         with redis_errors():
             await self._adopt({n: v for n, v in versions.items() if n not in refused})
@@ -240,11 +239,11 @@ class Canaries:
         return CanaryShares(frozenset(held), shares)
 
     async def end(
-        self, owner: str, routes: Mapping[str, Route], canary_shares: CanaryShares
+        self, owner: str, triggers: Mapping[str, LoadedTrigger], canary_shares: CanaryShares
     ) -> None:
         """Give back the unused part of a drain's share, and pause triggers whose canary is over."""
         for name in canary_shares.shares:
-            template = routes[name].template
+            template = triggers[name].template
             assert template is not None
             made = canary_shares.outcomes.get(name, Counter())
             counted = {each: count for each, count in made.items() if each not in UNMADE}

@@ -260,7 +260,7 @@ def test_what_a_killed_drain_held_ends_the_canary_with_fewer(relay, sandbox, sta
     killed = processes.all[0]
     killed.upkeep.look()
     dying = Canaries(killed.client, relay.settings, share_ms=500)
-    canary_shares = killed.runner.run(dying.begin("a drain", killed.upkeep.routes["insider"], ()))
+    canary_shares = killed.runner.run(dying.begin("a drain", killed.upkeep.triggers["insider"], ()))
     assert canary_shares.shares == {"vip-enter": 25}
 
     time.sleep(0.6)  # the share lapses
@@ -306,7 +306,7 @@ def test_a_process_adopts_the_templates_of_many_triggers_with_as_few_readings_as
 def test_a_change_that_was_undone_goes_on_nowhere_without_a_canary(relay, redis_url):
     relay.configure(EXIT, triggers=CANARY.format(60))
     with closing(runtime_for(relay.settings)) as runtime:
-        route = runtime.upkeep.routes["insider"]["vip-enter"]
+        route = runtime.upkeep.triggers["insider"]["vip-enter"]
 
     async def play():
         client = connect_async(redis_url)

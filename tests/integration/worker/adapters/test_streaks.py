@@ -7,7 +7,7 @@ import pytest
 import redis.exceptions
 
 from segrelay.worker.adapters.redis.self_pause import DEATHS_IN_A_ROW, RedisStreaks
-from segrelay.worker.batch.dead_letters import Failure
+from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.triggers import read_pauses
 from segrelay.worker.contract.words import Death

@@ -5,7 +5,8 @@ import asyncio
 import orjson
 import pytest
 
-from segrelay.worker.batch.partition import Delivery, LedgerText
+from segrelay.worker.batch.delivery import Delivery
+from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.batch.renames import read_and_carry
 from segrelay.worker.batch.state import State
 from segrelay.worker.contract.events import decode_profile
@@ -14,7 +15,8 @@ from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.triggers import Renames
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import Fact, with_delivered, with_tried
+from segrelay.worker.core.ledger import with_delivered, with_tried
+from segrelay.worker.core.supersede import LedgerEvent
 from tests.fakes.fake_partition import FakePartition
 from tests.fakes.partition_store import PartitionStore
 from tests.unit.worker.batch.test_reading_streams import NoClock
@@ -71,7 +73,7 @@ def test_an_entrance_stays_where_the_former_slug_knows_an_exit_that_beats_it(
     later_us: int, stays: bool
 ) -> None:
     entered = event("ada")
-    fact = Fact(1, 2, EXIT, entered.header.time_us + later_us)
+    fact = LedgerEvent(entered.header.time_us + later_us, EXIT, 2, 1)
     left = with_delivered(Record(), fact)
 
     (found,) = carried(entered, record=left)
@@ -87,7 +89,7 @@ def test_an_exit_leaves_both_slugs() -> None:
 
 
 def test_an_entrance_that_may_have_been_delivered_is_taken_back_under_the_former_slug() -> None:
-    tried = with_tried(Record(), Fact(1, 2, ENTER, BEFORE_US + 1_000_000))
+    tried = with_tried(Record(), LedgerEvent(BEFORE_US + 1_000_000, ENTER, 2, 1))
 
     assert carried(event("ada"), record=tried) == {
         ("gold-enter", "gold", "gold", "enter", False),
@@ -96,7 +98,7 @@ def test_an_entrance_that_may_have_been_delivered_is_taken_back_under_the_former
 
 
 def test_what_was_tried_before_an_entrance_is_not_taken_back() -> None:
-    tried = with_tried(Record(), Fact(1, 2, ENTER, BEFORE_US))
+    tried = with_tried(Record(), LedgerEvent(BEFORE_US, ENTER, 2, 1))
 
     assert carried(event("ada"), record=tried) == {("gold-enter", "gold", "gold", "enter", False)}
 

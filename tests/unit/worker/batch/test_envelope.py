@@ -11,8 +11,8 @@ from segrelay.jsonnet.accelerated import BOTH_EVERY
 from segrelay.jsonnet.rendered import Rendered
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.worker.adapters.jsonnet import ProcessRenderer
-from segrelay.worker.batch.delivery import Request
-from segrelay.worker.batch.pack import enveloped, row_of
+from segrelay.worker.batch.batch import Request
+from segrelay.worker.batch.pack import put_in_envelope, row_of
 
 WHOLE = """
 local event = import "lytemplates.libsonnet";
@@ -48,19 +48,19 @@ class Renders:
         return self.renderer.render(template, rows, engine)
 
 
-def request_of(route, body):
-    packed = SimpleNamespace(members=(SimpleNamespace(route=route),))
-    return Request((packed,), "", body, 1, ("vip",))
+def request_of(trigger, body):
+    return Request(((SimpleNamespace(loaded=trigger),),), "", body, 1, ("vip",))
 
 
 def made_of(tmp_path, text, body, *, is_safe=True):
     (tmp_path / "whole.jsonnet").write_text(text)
     renderer = Renderer(tmp_path)
     template = renderer.load("whole.jsonnet")
-    route = SimpleNamespace(envelope=template, engine="auto", settings={"from": "us"})
-    request = request_of(route, body)
+    trigger = SimpleNamespace(envelope=template, engine="auto", settings={"from": "us"})
+    request = request_of(trigger, body)
     renders = Renders(renderer, is_safe=is_safe)
-    return asyncio.run(enveloped(request, renders)), renders
+    problem = asyncio.run(put_in_envelope(request, renders))
+    return problem or request, renders
 
 
 @pytest.mark.parametrize("is_safe", [True, False])
@@ -82,12 +82,11 @@ def test_a_template_that_fails_says_why_there_is_no_body(tmp_path):
 
 
 def test_without_a_template_a_request_stays_as_it_is():
-    route = SimpleNamespace(envelope=None)
-    request = request_of(route, b"[]")
+    trigger = SimpleNamespace(envelope=None)
+    request = request_of(trigger, b"[]")
 
-    made = asyncio.run(enveloped(request, None))
-
-    assert made is request
+    assert asyncio.run(put_in_envelope(request, None)) == ""
+    assert request.body == b"[]"
 
 
 @pytest.mark.usefixtures("uncollected")

@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from segrelay.worker.batch.partition import Delivery
+from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.read import order_of, read_batch
 from segrelay.worker.batch.state import State
 from tests.fakes.partition_store import PartitionStore

@@ -2,20 +2,19 @@
 
 from typing import Any
 
-from segrelay.worker.batch.delivery import Parcel, Route
+from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
 from segrelay.worker.batch.pack import RequestBuilder
-from segrelay.worker.batch.partition import Delivery
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import Fact
+from segrelay.worker.core.supersede import LedgerEvent
 from segrelay.worker.destinations.api import Shaped, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
 
 OBJECTS = {"object_attributes": [{"name": "cart"}]}
-ROUTE = Route(
-    trigger="enter",
+TRIGGER = LoadedTrigger(
+    name="enter",
     api=InsiderApi(),
     api_name="insider",
     template=None,
@@ -27,18 +26,18 @@ ROUTE = Route(
 )
 
 
-def parcel(person: str, *, at: int = 1, root: dict[str, Any]) -> Parcel:
-    """Return a parcel that was rendered with `OBJECTS`, of which `root` is still true."""
+def delivery(person: str, *, at: int = 1, root: dict[str, Any]) -> Delivery:
+    """Return a delivery that was rendered with `OBJECTS`, of which `root` is still true."""
     digest = digest_of(f"email:{person}@example.com")
     header = Header(
         digest, "vip", Direction.ENTER, at, state=False, skip_hook=False, repair=False,
         accepted_ms=0,
     )  # fmt: skip
-    fact = Fact(at, 1, Direction.ENTER, at)
     users: tuple[dict[str, Any], ...] = ({"identifiers": {"email": f"{person}@example.com"}},)
-    delivery = Delivery("live|enter", "enter", f"{at}-0", header, b"{}")
-    made = Parcel(delivery, fact, ROUTE, Shaped(users, OBJECTS), b"", (), frozenset({digest}))
-    made.correct(Shaped(users, root))
+    made = Delivery("live|enter", "enter", f"{at}-0", header, b"{}")
+    made.loaded, made.event = TRIGGER, LedgerEvent(at, Direction.ENTER, 1, at)
+    made.shaped, made.sent = Shaped(users, OBJECTS), Shaped(users, root)
+    made.names = frozenset({digest})
     return made
 
 
@@ -46,29 +45,31 @@ def builder() -> RequestBuilder:
     return RequestBuilder(most=10, room=10_000)
 
 
-def test_the_first_parcel_decides_about_the_root_options_as_they_are_still_true() -> None:
+def test_the_first_delivery_decides_about_the_root_options_as_they_are_still_true() -> None:
     request = builder()
 
-    assert request.add(parcel("ann", root={}), (b"{}",))
+    assert request.add(delivery("ann", root={}), (b"{}",))
     assert request.root == {}
-    assert not request.add(parcel("bob", root=OBJECTS), (b"{}",))
-    assert request.add(parcel("cat", root={}), (b"{}",))
-    assert len(request.packed()) == 2
+    assert not request.add(delivery("bob", root=OBJECTS), (b"{}",))
+    assert request.add(delivery("cat", root={}), (b"{}",))
+    assert len(request.people()) == 2
 
 
-def test_what_comes_behind_a_parcel_with_other_root_options_stays_behind_it() -> None:
+def test_what_comes_behind_a_delivery_with_other_root_options_stays_behind_it() -> None:
     request = builder()
-    left = parcel("bob", root=OBJECTS)
-    request.add(parcel("ann", root={}), (b"{}",))
+    left = delivery("bob", root=OBJECTS)
+    request.add(delivery("ann", root={}), (b"{}",))
 
     request.add(left, (b"{}",))
 
     assert left.names <= request.names
 
 
-def test_no_user_object_is_shared_by_parcels_with_different_root_options() -> None:
+def test_no_user_object_is_shared_by_deliveries_with_different_root_options() -> None:
     request = builder()
-    request.add(parcel("ann", at=1, root={}), (b"{}",))
+    request.add(delivery("ann", at=1, root={}), (b"{}",))
 
-    assert not request.join(parcel("ann", at=2, root=OBJECTS), 10, Record())
-    assert not request.join(parcel("ann", at=3, root={}), 10, Record()), "it stays behind that one"
+    assert not request.join(delivery("ann", at=2, root=OBJECTS), 10, Record())
+    assert not request.join(delivery("ann", at=3, root={}), 10, Record()), (
+        "it stays behind that one"
+    )

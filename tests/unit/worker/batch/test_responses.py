@@ -4,7 +4,8 @@ import orjson
 import pytest
 
 from segrelay.sandbox.lytics.api import RECORD_BYTES_IN_BATCH, _fits
-from segrelay.worker.batch.partition import Delivery, Settled, Settlement
+from segrelay.worker.batch.delivery import Delivery
+from segrelay.worker.batch.partition import Settlement
 from segrelay.worker.batch.responses import Responses, ResponseStream
 from segrelay.worker.contract.events import Header, pack_profile
 from segrelay.worker.contract.words import Direction
@@ -18,7 +19,7 @@ def records_of(answer, deliveries=1):
                     accepted_ms=0)  # fmt: skip
     profile = pack_profile(b'{"email":"ann@example.com"}')
     delivery = Delivery("live|vip", "vip", "1-0", header, profile, b"")
-    settled = [Settled(delivery, answer=answer)] * deliveries
+    settled = [delivery.succeed(answer)] * deliveries
     found = [orjson.loads(text) for text in STREAM.of(Settlement(settled=settled), 1)]
     return [record["response"] for stream, record in found if stream == "answers"]
 

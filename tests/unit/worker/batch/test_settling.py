@@ -4,12 +4,13 @@ import asyncio
 from typing import Any
 
 from segrelay.worker.batch.batch import Batch
-from segrelay.worker.batch.partition import ReadRange, Settled, Settlement
+from segrelay.worker.batch.partition import ReadRange, Settlement
 from segrelay.worker.batch.settle import Settler
 from segrelay.worker.batch.state import State
 from segrelay.worker.contract.ledger import Record, unpack
 from segrelay.worker.contract.words import Direction, Skip
-from segrelay.worker.core.ledger import Fact, with_delivered, with_raised
+from segrelay.worker.core.ledger import with_delivered, with_raised
+from segrelay.worker.core.supersede import LedgerEvent
 from tests.fakes.fake_partition import FakePartition
 from tests.fakes.partition_store import PartitionStore
 from tests.unit.worker.drain_world import START_MS, event
@@ -44,14 +45,16 @@ async def _a_settlement_that_waits_for_another() -> tuple[Record, Record]:
     settler = Settler(batch, partition, streaks, ("insider", 0))
     [([skipped], _)] = await partition.read([ReadRange("live|enter", "", 2)])
     digest = skipped.header.digest
-    known = with_delivered(Record(), Fact(1, 1, Direction.ENTER, 3))
-    state.records[digest] = with_raised(known, Fact(1, 1, Direction.ENTER, 5))
+    known = with_delivered(Record(), LedgerEvent(3, Direction.ENTER, 1, 1))
+    state.records[digest] = with_raised(known, LedgerEvent(5, Direction.ENTER, 1, 1))
     other = asyncio.ensure_future(settler.write(Settlement()))
     await asyncio.sleep(0)
-    batch.skipped.append(Settled(skipped, Skip.ALREADY_THERE, tells=True))
+    batch.skipped.append(skipped.skip(Skip.ALREADY_THERE, "", tells=True))
     waiting = asyncio.ensure_future(settler.settle_unsent())
     await asyncio.sleep(0)
-    state.records[digest] = with_delivered(state.records[digest], Fact(2, 1, Direction.ENTER, 9))
+    state.records[digest] = with_delivered(
+        state.records[digest], LedgerEvent(9, Direction.ENTER, 1, 2)
+    )
     await asyncio.gather(other, waiting)
     return unpack(partition.store.ledger(digest)), state.records[digest]
 

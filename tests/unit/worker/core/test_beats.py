@@ -3,7 +3,7 @@
 import pytest
 
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.supersede import Claim, supersedes
+from segrelay.worker.core.supersede import LedgerEvent, supersedes
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
 
@@ -11,21 +11,21 @@ ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
 @pytest.mark.parametrize(
     ("newer", "older", "does"),
     [
-        (Claim(5, EXIT, "a"), Claim(4, ENTER, "b"), True),
-        (Claim(4, EXIT, "a"), Claim(5, ENTER, "b"), False),
-        (Claim(5, ENTER, "a"), Claim(4, ENTER, "a"), True),
-        (Claim(5, ENTER, "a"), Claim(4, ENTER, "b"), False),
-        (Claim(5, EXIT, "a"), Claim(5, ENTER, "b"), True),
-        (Claim(5, ENTER, "a"), Claim(5, EXIT, "b"), False),
-        (Claim(5, ENTER, "a"), Claim(5, ENTER, "a"), False),
-        (Claim(5, CHANGE, "a"), Claim(4, CHANGE, "a"), True),
-        (Claim(5, CHANGE, "a"), Claim(4, CHANGE, "b"), False),
-        (Claim(5, CHANGE, "a"), Claim(4, ENTER, "b"), False),
-        (Claim(5, EXIT, "b"), Claim(4, CHANGE, "a"), False),
-        (Claim(5, CHANGE, "a"), Claim(5, CHANGE, "a"), False),
+        (LedgerEvent(5, EXIT, 1), LedgerEvent(4, ENTER, 2), True),
+        (LedgerEvent(4, EXIT, 1), LedgerEvent(5, ENTER, 2), False),
+        (LedgerEvent(5, ENTER, 1), LedgerEvent(4, ENTER, 1), True),
+        (LedgerEvent(5, ENTER, 1), LedgerEvent(4, ENTER, 2), False),
+        (LedgerEvent(5, EXIT, 1), LedgerEvent(5, ENTER, 2), True),
+        (LedgerEvent(5, ENTER, 1), LedgerEvent(5, EXIT, 2), False),
+        (LedgerEvent(5, ENTER, 1), LedgerEvent(5, ENTER, 1), False),
+        (LedgerEvent(5, CHANGE, 1), LedgerEvent(4, CHANGE, 1), True),
+        (LedgerEvent(5, CHANGE, 1), LedgerEvent(4, CHANGE, 2), False),
+        (LedgerEvent(5, CHANGE, 1), LedgerEvent(4, ENTER, 2), False),
+        (LedgerEvent(5, EXIT, 2), LedgerEvent(4, CHANGE, 1), False),
+        (LedgerEvent(5, CHANGE, 1), LedgerEvent(5, CHANGE, 1), False),
     ],
 )
 def test_the_newer_beats_its_own_trigger_and_the_other_direction(
-    newer: Claim, older: Claim, does: bool
+    newer: LedgerEvent, older: LedgerEvent, does: bool
 ) -> None:
     assert supersedes(newer, older) is does

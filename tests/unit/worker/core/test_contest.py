@@ -4,36 +4,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.supersede import Claim, contest, supersedes
+from segrelay.worker.core.supersede import LedgerEvent, contest, supersedes
 
-claims = st.builds(
-    Claim, st.integers(1, 4), st.sampled_from(list(Direction)), st.sampled_from([1, 2, 3])
+events = st.builds(
+    LedgerEvent, st.integers(1, 4), st.sampled_from(list(Direction)), st.sampled_from([1, 2, 3])
 )
-entrants = st.lists(st.tuples(st.sampled_from(["ada", "bob"]), claims), max_size=12)
+entrants = st.lists(st.tuples(st.sampled_from(["ada", "bob"]), events), max_size=12)
 
 
 @given(entrants=entrants)
 def test_nobody_who_goes_on_is_beaten_by_another_who_does(entrants: list[object]) -> None:
-    numbered = [(about, claim, n) for n, (about, claim) in enumerate(entrants)]
+    numbered = [(about, event, n) for n, (about, event) in enumerate(entrants)]
 
     result = contest(numbered)
 
-    for one in result.going:
-        for other in result.going:
+    going = [one for one, _ in result]
+    for one in going:
+        for other in going:
             same = numbered[one][0] == numbered[other][0]
             assert not (same and supersedes(numbered[one][1], numbered[other][1]))
 
 
 @given(entrants=entrants)
 def test_who_does_not_go_on_was_beaten_by_someone_who_does(entrants: list[object]) -> None:
-    numbered = [(about, claim, n) for n, (about, claim) in enumerate(entrants)]
+    numbered = [(about, event, n) for n, (about, event) in enumerate(entrants)]
 
     result = contest(numbered)
 
-    superseded = [
-        superseded for superseded in result.superseded_by.values() for superseded in superseded
-    ]
-    assert sorted([*result.going, *superseded]) == list(range(len(entrants)))
-    for place, losers in result.superseded_by.items():
-        for loser in losers:
-            assert supersedes(numbered[result.going[place]][1], numbered[loser][1])
+    everybody = [each for winner, older in result for each in (winner, *older)]
+    assert sorted(everybody) == list(range(len(entrants)))
+    for winner, older in result:
+        for each in older:
+            assert supersedes(numbered[winner][1], numbered[each][1])

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from segrelay.worker.contract.ledger import Item, Record, pack, unpack
 from segrelay.worker.contract.words import Direction, Skip
 from segrelay.worker.core.ledger import (
-    Fact,
     is_in_doubt,
     judge,
     knowledge,
@@ -19,6 +18,7 @@ from segrelay.worker.core.ledger import (
     with_tried,
     with_whole_list,
 )
+from segrelay.worker.core.supersede import LedgerEvent
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
 LARGEST = 2**56 - 1
@@ -35,17 +35,21 @@ items = st.builds(
 )
 numbers = st.integers(0, 2**21)
 records = st.builds(Record, times, st.dictionaries(st.tuples(numbers, numbers), items, max_size=6))
-facts = st.builds(
-    Fact, st.integers(1, 2), st.integers(1, 3), st.sampled_from([ENTER, EXIT]), st.integers(1, 9)
+events = st.builds(
+    LedgerEvent,
+    st.integers(1, 9),
+    st.sampled_from([ENTER, EXIT]),
+    st.integers(1, 3),
+    st.integers(1, 2),
 )
 
 
-def enter(at: int, *, trigger: int = 1, audience: int = 1, **more: Any) -> Fact:
-    return Fact(audience, trigger, ENTER, at, **more)
+def enter(at: int, *, trigger: int = 1, audience: int = 1, **more: Any) -> LedgerEvent:
+    return LedgerEvent(at, ENTER, trigger, audience, **more)
 
 
-def leave(at: int, *, trigger: int = 2, audience: int = 1, **more: Any) -> Fact:
-    return Fact(audience, trigger, EXIT, at, **more)
+def leave(at: int, *, trigger: int = 2, audience: int = 1, **more: Any) -> LedgerEvent:
+    return LedgerEvent(at, EXIT, trigger, audience, **more)
 
 
 @given(record=records)
@@ -58,7 +62,7 @@ def test_an_unknown_profile_has_an_empty_record() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fact", "doubt"),
+    ("event", "doubt"),
     [
         (enter(5), True),
         (enter(4), True),
@@ -70,8 +74,8 @@ def test_an_unknown_profile_has_an_empty_record() -> None:
         (leave(5, trigger=1), False),
     ],
 )
-def test_what_may_have_been_sent_is_in_doubt(fact: Fact, doubt: bool) -> None:
-    assert is_in_doubt(with_tried(Record(), enter(5)), fact) is doubt
+def test_what_may_have_been_sent_is_in_doubt(event: LedgerEvent, doubt: bool) -> None:
+    assert is_in_doubt(with_tried(Record(), enter(5)), event) is doubt
 
 
 def test_a_replay_that_was_tried_is_in_doubt_again() -> None:
@@ -81,14 +85,14 @@ def test_a_replay_that_was_tried_is_in_doubt_again() -> None:
     assert not is_in_doubt(record, enter(5, replays=2))
 
 
-@given(history=st.lists(st.tuples(facts, st.sampled_from("dtr")), max_size=12))
-def test_no_time_ever_goes_back(history: list[tuple[Fact, str]]) -> None:
+@given(history=st.lists(st.tuples(events, st.sampled_from("dtr")), max_size=12))
+def test_no_time_ever_goes_back(history: list[tuple[LedgerEvent, str]]) -> None:
     record = Record()
     write = {"d": with_delivered, "t": with_tried, "r": with_raised}
     for drawn, kind in history:
         trigger = 1 if drawn.direction is ENTER else 2
-        fact = Fact(drawn.audience, trigger, drawn.direction, drawn.time_us)
-        after = write[kind](record, fact)
+        event = LedgerEvent(drawn.time_us, drawn.direction, trigger, drawn.audience)
+        after = write[kind](record, event)
 
         assert after.data_us >= record.data_us
         for key, item in record.items.items():
@@ -97,7 +101,7 @@ def test_no_time_ever_goes_back(history: list[tuple[Fact, str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("delivered", "fact", "says"),
+    ("delivered", "event", "says"),
     [
         ([], enter(5), None),
         ([enter(5)], enter(5), Skip.DUPLICATE),
@@ -115,13 +119,13 @@ def test_no_time_ever_goes_back(history: list[tuple[Fact, str]]) -> None:
     ],
 )
 def test_a_ledger_says_what_need_not_be_delivered(
-    delivered: list[Fact], fact: Fact, says: Skip | None
+    delivered: list[LedgerEvent], event: LedgerEvent, says: Skip | None
 ) -> None:
     record = Record()
     for done in delivered:
         record = with_delivered(record, done)
 
-    assert judge(record, fact) is says
+    assert judge(record, event) is says
 
 
 def test_a_state_event_is_sent_where_the_other_direction_was_tried_since() -> None:
@@ -148,8 +152,8 @@ def test_a_whole_list_is_no_audience() -> None:
 
 def test_memberships_are_what_is_newer_about_the_other_audiences() -> None:
     record = Record()
-    for fact in (enter(7, audience=2), leave(8, audience=3), enter(2, audience=4), leave(9)):
-        record = with_delivered(record, fact)
+    for event in (enter(7, audience=2), leave(8, audience=3), enter(2, audience=4), leave(9)):
+        record = with_delivered(record, event)
 
     known = knowledge(record, enter(5), frozenset)
 
@@ -159,14 +163,14 @@ def test_memberships_are_what_is_newer_about_the_other_audiences() -> None:
 
 
 def test_another_change_at_the_same_time_is_no_duplicate() -> None:
-    record = with_delivered(Record(), Fact(1, 1, CHANGE, 5, profile_hash=7))
+    record = with_delivered(Record(), LedgerEvent(5, CHANGE, 1, 1, profile_hash=7))
 
-    assert judge(record, Fact(1, 1, CHANGE, 5, profile_hash=7)) is Skip.DUPLICATE
-    assert judge(record, Fact(1, 1, CHANGE, 5, profile_hash=8)) is None
+    assert judge(record, LedgerEvent(5, CHANGE, 1, 1, profile_hash=7)) is Skip.DUPLICATE
+    assert judge(record, LedgerEvent(5, CHANGE, 1, 1, profile_hash=8)) is None
 
 
 @pytest.mark.parametrize(
-    ("facts", "stays"),
+    ("events", "stays"),
     [
         ([enter(5)], True),
         ([leave(5)], False),
@@ -175,16 +179,16 @@ def test_another_change_at_the_same_time_is_no_duplicate() -> None:
         ([leave(5), enter(6)], True),
         ([enter(5), leave(6), enter(7, audience=2)], True),
         ([enter(5, trigger=3), enter(4), leave(5)], False),
-        ([Fact(1, 1, CHANGE, 5)], False),
+        ([LedgerEvent(5, CHANGE, 1, 1)], False),
     ],
     ids=str,
 )
 def test_only_the_record_of_somebody_who_is_in_an_audience_has_to_last(
-    facts: list[Fact], stays: bool
+    events: list[LedgerEvent], stays: bool
 ) -> None:
     record = Record()
-    for fact in facts:
-        record = with_delivered(record, fact)
+    for event in events:
+        record = with_delivered(record, event)
 
     assert may_be_member(record) is stays
 

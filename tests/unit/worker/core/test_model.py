@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from segrelay.worker.contract.ledger import Record, pack, unpack
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import (
-    Fact,
     judge,
     knowledge,
     with_delivered,
@@ -26,7 +25,7 @@ from segrelay.worker.core.ledger import (
     with_tried,
     with_whole_list,
 )
-from segrelay.worker.core.supersede import contest
+from segrelay.worker.core.supersede import LedgerEvent, contest
 from tests.nightly import amount
 
 LATE = 5
@@ -46,7 +45,7 @@ class Rules:
 @dataclass(frozen=True)
 class Waiting:
     number: int
-    fact: Fact
+    event: LedgerEvent
     segments: frozenset[int]
 
 
@@ -78,24 +77,24 @@ class World:
 
     def apply(self, group: tuple[Waiting, ...], record: Record) -> None:
         """Let a request take effect, in the order of its events' times."""
-        for waiting in sorted(group, key=lambda waiting: waiting.fact.time_us):
+        for waiting in sorted(group, key=lambda waiting: waiting.event.time_us):
             self.apply_one(waiting, record)
 
     def apply_one(self, waiting: Waiting, record: Record) -> None:
-        fact = waiting.fact
-        if fact.trigger == EXIT_EVENT:
+        event = waiting.event
+        if event.trigger == EXIT_EVENT:
             return
-        if fact.direction is Direction.EXIT:
-            self.inside.discard(fact.audience)
+        if event.direction is Direction.EXIT:
+            self.inside.discard(event.audience)
         elif self.overwrite:
-            known = knowledge(record, fact, frozenset)
+            known = knowledge(record, event, frozenset)
             if self.rules.correct_lists:
-                listed = (waiting.segments | known.inside) - known.outside | {fact.audience}
+                listed = (waiting.segments | known.inside) - known.outside | {event.audience}
             else:
                 listed = waiting.segments
             self.inside = set(listed)
         else:
-            self.inside.add(fact.audience)
+            self.inside.add(event.audience)
 
     def may_go(self, waiting: Waiting) -> bool:
         self.intents = [intent for intent in self.intents if intent.until > self.clock]
@@ -108,11 +107,11 @@ class World:
         self.stream = [waiting for waiting in self.stream if waiting.number not in numbers]
 
     def verdict(self, waiting: Waiting) -> str | None:
-        fact = waiting.fact
-        skip = judge(self.record, fact)
+        event = waiting.event
+        skip = judge(self.record, event)
         if skip == "superseded" and not self.rules.any_trigger:
-            own = self.record.items.get((fact.audience, fact.trigger))
-            skip = "superseded" if own and own.delivered_us > fact.time_us else None
+            own = self.record.items.get((event.audience, event.trigger))
+            skip = "superseded" if own and own.delivered_us > event.time_us else None
         return skip
 
     def drain(self) -> None:
@@ -125,21 +124,21 @@ class World:
                 going.append(waiting)
                 continue
             if skip == "already_there":
-                self.record = with_raised(self.record, waiting.fact)
+                self.record = with_raised(self.record, waiting.event)
             self.settle(waiting)
-        superseded: dict[int, tuple[Waiting, ...]] = {}
+        superseded: dict[int, tuple[Waiting, ...]] = {w.number: () for w in going}
         if self.rules.contest:
-            result = contest([(w.fact.audience, w.fact.claim, w) for w in going])
-            going, superseded = list(result.going), result.superseded_by
+            result = contest([(w.event.audience, w.event, w) for w in going])
+            going = [winner for winner, _ in result]
+            superseded = {winner.number: older for winner, older in result}
         frozen = self.record
-        superseded = {w.number: superseded.get(position, ()) for position, w in enumerate(going)}
         while going:
             waiting, *going = going
             if self.rules.ask_before_each_request:
                 skip = self.verdict(waiting)
                 if skip:
                     if skip == "already_there":
-                        self.record = with_raised(self.record, waiting.fact)
+                        self.record = with_raised(self.record, waiting.event)
                     self.settle(waiting)
                     continue
                 if not self.may_go(waiting):
@@ -147,24 +146,22 @@ class World:
             record = self.record if self.rules.ask_before_each_request else frozen
             group = self.sharing(waiting, going, record)
             going = [each for each in going if each not in group]
-            superseded_by_them = tuple(
-                superseded for each in group for superseded in superseded[each.number]
-            )
+            superseded_by_them = tuple(older for each in group for older in superseded[each.number])
             if not self.send(group, superseded_by_them, record):
                 return
 
     def sharing(self, first: Waiting, going: list[Waiting], record: Record) -> tuple[Waiting, ...]:
         """Return what shares a user object with the first, which the drain has to send next."""
         group = [first]
-        as_if = with_delivered(record, first.fact)
+        as_if = with_delivered(record, first.event)
         for waiting in going:
-            same_path = waiting.fact.direction is first.fact.direction
-            only_adds = not (self.overwrite and waiting.fact.direction is Direction.ENTER)
-            if not (same_path and only_adds) or judge(as_if, waiting.fact):
+            same_path = waiting.event.direction is first.event.direction
+            only_adds = not (self.overwrite and waiting.event.direction is Direction.ENTER)
+            if not (same_path and only_adds) or judge(as_if, waiting.event):
                 continue
             if self.may_go(waiting) and self.rng.random() < 0.8:
                 group.append(waiting)
-                as_if = with_delivered(as_if, waiting.fact)
+                as_if = with_delivered(as_if, waiting.event)
         return tuple(group)
 
     def send(
@@ -178,7 +175,7 @@ class World:
         if fate == "taken":
             self.apply(group, record)
             for waiting in group:
-                self.record = self.listed(with_delivered(self.record, waiting.fact), waiting)
+                self.record = self.listed(with_delivered(self.record, waiting.event), waiting)
             self.settle(*group, *superseded)
         elif fate == "lost after":
             self.apply(group, record)
@@ -199,13 +196,13 @@ class World:
         numbers = frozenset(waiting.number for waiting in group)
         self.intents.append(Intent(numbers, self.clock + LATE))
         for waiting in group:
-            self.record = self.listed(with_tried(self.record, waiting.fact), waiting)
+            self.record = self.listed(with_tried(self.record, waiting.event), waiting)
 
     def listed(self, record: Record, waiting: Waiting) -> Record:
         """A body that replaces the list told of every audience, as of its event's time."""
-        if not (self.overwrite and self.rules.whole_list and waiting.fact.trigger == ENTER):
+        if not (self.overwrite and self.rules.whole_list and waiting.event.trigger == ENTER):
             return record
-        return with_whole_list(record, waiting.fact.time_us)
+        return with_whole_list(record, waiting.event.time_us)
 
 
 def history(rng: random.Random, rules: Rules, *, overwrite: bool) -> tuple[set[int], set[int]]:
@@ -227,9 +224,9 @@ def history(rng: random.Random, rules: Rules, *, overwrite: bool) -> tuple[set[i
         for trigger in triggers:
             # A scan reads what holds at that time: a state event tells the truth.
             is_state = rng.random() < 0.2 and truth(events, audience, until=time_us) is direction
-            fact = Fact(audience, trigger, direction, time_us, state=is_state)
+            event = LedgerEvent(time_us, direction, trigger, audience, state=is_state)
             waiting += [
-                Waiting(next(numbers), fact, segments) for _ in range(rng.choice([1, 1, 1, 2]))
+                Waiting(next(numbers), event, segments) for _ in range(rng.choice([1, 1, 1, 2]))
             ]
     rng.shuffle(waiting)
     world = World(rng, rules, overwrite)

@@ -1,5 +1,6 @@
 """Events of people who are being renamed, or were, in a world without a network."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -64,7 +65,7 @@ def test_what_cannot_be_read_stays_with_the_former_identity_and_dies_there(make_
     world.put(event("ada"))
     for entries in world.store.streams.values():
         for entry_id, entry in entries.items():
-            entries[entry_id] = entry._replace(profile=b"{no json")
+            entries[entry_id] = replace(entry, profile=b"{no json")
 
     world.drain()
 

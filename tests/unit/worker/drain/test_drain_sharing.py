@@ -223,7 +223,7 @@ async def _killed_while_it_waits(world: World) -> None:
 def test_triggers_that_make_requests_of_different_kinds_share_none(make_world) -> None:
     world = sharing(make_world)
     other = replace(InsiderApi(), max_users=10)
-    world.routes[BAD] = replace(world.routes[BAD], api=other)
+    world.loaded[BAD] = replace(world.loaded[BAD], api=other)
     put_some(world, 1)
 
     tally, _ = world.drain()

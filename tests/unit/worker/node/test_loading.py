@@ -64,7 +64,7 @@ def test_triggers_that_differ_in_name_and_audiences_only_are_tried_once(tmp_path
     loaded = load(settings, ask)
 
     assert len(asked) == 1
-    assert len(loaded.routes["insider"]) == 50
+    assert len(loaded.triggers["insider"]) == 50
     assert loaded.stopped == frozenset()
 
 
@@ -89,7 +89,7 @@ def test_a_template_that_does_not_parse_stops_its_own_triggers_only(tmp_path) ->
     loaded = load(settings)
 
     assert loaded.stopped == {"bad"}
-    assert "broken.jsonnet:1" in loaded.routes["insider"]["bad"].stopped
+    assert "broken.jsonnet:1" in loaded.triggers["insider"]["bad"].stopped
 
 
 def test_a_compiled_form_that_differed_in_the_trial_is_off_in_every_process(tmp_path) -> None:
