@@ -1,4 +1,4 @@
-"""Rendering of events with the user's Jsonnet templates, many events in one evaluation.
+"""Rendering of events with Jsonnet templates, many events in one evaluation.
 
 The renderer never raises for an event: what fails is an answer like any other. What kills the
 process (a template that refers to itself, one that asks for more memory than there is) can't be
@@ -23,13 +23,12 @@ from segrelay.jsonnet.accelerated import (
     CompiledAnswer,
     can_be_compared,
     is_same,
-    shipped_profiles,
 )
 from segrelay.jsonnet.engines import judge as jsonnet_judge
 from segrelay.jsonnet.engines.engines import TemplateEngines
 from segrelay.jsonnet.engines.failures import Failure
-from segrelay.jsonnet.engines.rows_evaluator import Input, inner_sources
-from segrelay.jsonnet.files import Bundle, TemplateFolder
+from segrelay.jsonnet.engines.rows_evaluator import Input
+from segrelay.jsonnet.files import Bundle, Library, TemplateFolder
 from segrelay.jsonnet.rendered import (
     Asserted,
     Engine,
@@ -40,10 +39,9 @@ from segrelay.jsonnet.rendered import (
     TemplateFailed,
 )
 from segrelay.jsonnet.words import without_data, words_of
-from segrelay.worker.errors import Bug
 
 MAX_BODY_BYTES: Final = 5_000_000
-"""The largest body of one event, in bytes: no request to Insider is larger."""
+"""The largest body of one event, in bytes."""
 _PLACES_KEPT: Final = 1_000
 """The number of kinds of messages of a template whose place is remembered, to bound memory."""
 _PLACES_A_CALL: Final = 3
@@ -57,14 +55,14 @@ class Renderer:
     """Loads and renders the templates of one folder.
 
     Args:
-        templates_folder: The configured folder. The shipped `lib/` is always importable.
+        templates_folder: The folder that holds the templates.
+        library: What all templates may import.
         compiles: Templates are compiled to Python, too; without it only the engine renders.
     """
 
-    def __init__(self, templates_folder: Path, *, compiles: bool = True) -> None:
-        self._folder = TemplateFolder(templates_folder)
+    def __init__(self, templates_folder: Path, library: Library, *, compiles: bool = True) -> None:
+        self._folder = TemplateFolder(templates_folder, library)
         self._compiles = compiles
-        self._inner = inner_sources()
         self._loaded: dict[Template, _Loaded] = {}
 
     def load(self, name: str) -> Template:
@@ -83,7 +81,7 @@ class Renderer:
         """
         template = Template(name, bundle.content_hash)
         if template not in self._loaded:
-            engines = TemplateEngines(bundle, self._inner)
+            engines = TemplateEngines(bundle)
             accelerator = Accelerator.of(name, bundle) if self._compiles else Accelerator.off(name)
             accelerator.compare_with(engines.name)
             self._loaded[template] = _Loaded(bundle, engines, accelerator)
@@ -95,12 +93,12 @@ class Renderer:
         return self._loaded[template].bundle
 
     def _try_both(self, template: Template) -> None:
-        """Compare the compiled form with the engine on the shipped samples, before any event."""
+        """Compare the compiled form with the engine on the library's samples, before any event."""
         loaded = self._loaded[template]
         accelerator = loaded.accelerator
         if not accelerator.is_trusted:
             return
-        answers = [(each, accelerator.answer(each, {})) for each in shipped_profiles()]
+        answers = [(each, accelerator.answer(each, {})) for each in loaded.bundle.library.samples()]
         compared = [(Input(each, b"{}"), ours) for each, ours in answers if can_be_compared(ours)]
         said = loaded.engines.evaluate([event for event, _ in compared])
         for (event, ours), theirs in zip(compared, said, strict=True):
@@ -151,7 +149,7 @@ class Renderer:
         """
         loaded = self._loaded.get(template)
         if loaded is None:
-            raise Bug(f"Template {template.name} was not loaded by this renderer.")
+            raise ValueError(f"Template {template.name} was not loaded by this renderer.")
         if not rows:
             return []
         texts = _texts(rows)

@@ -30,7 +30,7 @@ from segrelay.jsonnet.engines.rewrite import (
     TEMPLATES_STD,
     untouched,
 )
-from segrelay.jsonnet.engines.rows_evaluator import checked, inner_sources
+from segrelay.jsonnet.engines.rows_evaluator import checked
 from segrelay.jsonnet.files import Bundle, resolutions
 
 
@@ -87,7 +87,7 @@ def judge(
     request = {
         "module": _MODULES[engine],
         "root": plain.root,
-        "sources": {**inner_sources(), **plain.sources},
+        "sources": {**bundle.library.inner_sources, **plain.sources},
         "resolve": [[*key, name] for key, name in resolutions(bundle).items()],
         "profiles": [base64.b64encode(profile).decode() for profile in profiles],
         "settings": settings.decode(),

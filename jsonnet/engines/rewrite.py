@@ -1,4 +1,4 @@
-"""Rewriting of templates as functions of the library, so that one evaluation renders many events.
+"""Rewriting of templates as functions of the event, so that one evaluation renders many events.
 
 A file is evaluated once a call, so `import "lytemplates.libsonnet"` could mean only one event. Each
 file that needs the library, directly or through another, becomes a function of it:
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
-from segrelay.jsonnet.files import INNER_FILES, LIBRARY_NAME, Bundle, SourceFile
+from segrelay.jsonnet.files import Bundle, Library, SourceFile
 from segrelay.jsonnet.syntax.tokens import Token, TokenKind
 from segrelay.jsonnet.syntax.tree import Import
 
@@ -71,8 +71,9 @@ def rewrite(
     sources: dict[str, str] = {}
     headed: set[str] = set()
     for name, file in bundle.files.items():
-        head, text = _as_function(file, needing) if name in needing else ("", file.text)
-        head += std_head(file, std_file, lacks)
+        library = bundle.library
+        head, text = _as_function(file, library, needing) if name in needing else ("", file.text)
+        head += std_head(file, library, std_file, lacks)
         sources[name] = f"{head}\n{text}" if head else text
         if head:
             headed.add(name)
@@ -81,7 +82,8 @@ def rewrite(
 
 def untouched(bundle: Bundle, std_file: str, lacks: frozenset[str]) -> Rewritten:
     """Return the files unchanged, except for a first line that replaces the engine's `std`."""
-    heads = {name: std_head(file, std_file, lacks) for name, file in bundle.files.items()}
+    library = bundle.library
+    heads = {name: std_head(file, library, std_file, lacks) for name, file in bundle.files.items()}
     sources = {
         name: f"{heads[name]}\n{file.text}" if heads[name] else file.text
         for name, file in bundle.files.items()
@@ -89,13 +91,13 @@ def untouched(bundle: Bundle, std_file: str, lacks: frozenset[str]) -> Rewritten
     return Rewritten(bundle.root, sources, frozenset(name for name in heads if heads[name]))
 
 
-def std_head(file: SourceFile, std_file: str, lacks: frozenset[str]) -> str:
+def std_head(file: SourceFile, library: Library, std_file: str, lacks: frozenset[str]) -> str:
     """Return the code that replaces `std` in a file; "" where the engine's own does.
 
     That is where all uses of `std` name a function, and none that the engine lacks or that is
     hidden from templates.
     """
-    if not file.is_code or file.name in INNER_FILES or file.name == LIBRARY_NAME:
+    if not file.is_code or file.name in (*library.inner_sources, library.name):
         return ""
     names = _STD.findall(file.text)
     if all(name and name not in lacks and name not in _HIDDEN for name in names):
@@ -105,13 +107,14 @@ def std_head(file: SourceFile, std_file: str, lacks: frozenset[str]) -> str:
 
 def _needing_library(bundle: Bundle) -> set[str]:
     needing: set[str] = set()
+    library = bundle.library.name
     while True:
         grown = {
             name
             for name, file in bundle.files.items()
-            if name != LIBRARY_NAME
+            if name != library
             and any(
-                target == LIBRARY_NAME or target in needing
+                target == library or target in needing
                 for found, target in file.imports
                 if found.word == "import"
             )
@@ -121,18 +124,18 @@ def _needing_library(bundle: Bundle) -> set[str]:
         needing = grown
 
 
-def _as_function(file: SourceFile, needing: set[str]) -> tuple[str, str]:
+def _as_function(file: SourceFile, library: Library, needing: set[str]) -> tuple[str, str]:
     names = _fresh_names(file.tokens)
-    library = next(names)
-    bound: dict[str, str] = {LIBRARY_NAME: library}
-    head = f"function({library}) "
+    event = next(names)
+    bound: dict[str, str] = {library.name: event}
+    head = f"function({event}) "
     text = file.text
     for found, target in reversed(file.imports):
-        if found.word != "import" or (target != LIBRARY_NAME and target not in needing):
+        if found.word != "import" or (target != library.name and target not in needing):
             continue
         if target not in bound:
             bound[target] = next(names)
-            head += f"local {bound[target]} = (import {quoted(target)})({library}); "
+            head += f"local {bound[target]} = (import {quoted(target)})({event}); "
         text = _replaced(text, found, bound[target])
     return head, text
 

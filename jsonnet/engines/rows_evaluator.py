@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -22,7 +21,7 @@ import rjsonnet
 from segrelay.jsonnet.engines import failures as jsonnet_errors
 from segrelay.jsonnet.engines.failures import HASHES, MAX_STACK, Failure, Natives
 from segrelay.jsonnet.engines.rewrite import Rewritten, quoted
-from segrelay.jsonnet.files import INNER_FILES, LIBRARY_FOLDER
+from segrelay.jsonnet.files import Library
 
 LARGE_PROFILE_BYTES: Final = 3_000
 """The size of a profile (bytes) above which it is cheaper to pass only its known fields."""
@@ -33,7 +32,7 @@ local template = import %(root)s;
 local pull = std.native('pull');
 local emit = std.native('emit');
 local libraries = [
-  (import 'lib:/library.libsonnet')(std.parseJson(text))
+  (import %(inner)s)(std.parseJson(text))
   for text in std.parseJson(std.native('settings')())
 ];
 local of = std.native('of');
@@ -54,13 +53,6 @@ _IN_A_NATIVE: Final = "error invoking native extension"
 _NOT_JSON: Final = "the template yields a number that JSON does not have (inf or nan)"
 
 
-def inner_sources() -> dict[str, str]:
-    """Return the library's own files, which no template imports by name."""
-    return {
-        name: (LIBRARY_FOLDER / PurePosixPath(name).name).read_text("utf-8") for name in INNER_FILES
-    }
-
-
 class Input(NamedTuple):
     """A profile and the settings of its trigger, as JSON texts."""
 
@@ -74,7 +66,7 @@ class RowsEvaluator:
     Args:
         rewritten: The template.
         resolve: Names of imports by the importer's folder and the path it wrote.
-        inner: From `inner_sources`.
+        library: The library of the template.
         reads_failure: Reads an error text of the engine; it is given the files that are headed.
         snippets: The engine's own function.
         printed: Code of a function that makes a text of a value.
@@ -84,7 +76,7 @@ class RowsEvaluator:
         self,
         rewritten: Rewritten,
         resolve: Mapping[tuple[str, str], str],
-        inner: Mapping[str, str],
+        library: Library,
         *,
         reads_failure: Callable[[str, AbstractSet[str]], Failure] = jsonnet_errors.read,
         snippets: Callable[..., str] = rjsonnet.evaluate_snippet,
@@ -95,7 +87,8 @@ class RowsEvaluator:
         self._snippets = snippets
         self._rewritten = rewritten
         self._resolve = resolve
-        self._sources = {**inner, **rewritten.sources}
+        self._sources = {**library.inner_sources, **rewritten.sources}
+        self._inner = f"lib:/{library.inner_file}"
         self._known: set[str] = {"segment_events"}
         self._is_warm = False
 
@@ -125,6 +118,7 @@ class RowsEvaluator:
         """Return the code that renders the profiles from first to last."""
         return _DRIVER % {
             "root": quoted(self._rewritten.root),
+            "inner": quoted(self._inner),
             "more": _MORE if cut else "",
             "argument": _MORE_ARGUMENT if cut else "null",
             "printed": self._printed,

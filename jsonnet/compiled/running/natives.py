@@ -1,14 +1,15 @@
-"""The descriptions of the functions of `std`: parameters, laziness and kind of result."""
+"""The descriptions of functions that templates call: those of `std`, and those of the library."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from segrelay.jsonnet.compiled.running.limits import Doubtful
-from segrelay.jsonnet.compiled.running.values import MISSING, Func, take
+from segrelay.jsonnet.compiled.running.values import MISSING, Composite, Func, Layer, take
 
 Implementation = Callable[..., Any]
 
@@ -125,3 +126,45 @@ def _codes(error: BaseException) -> list[CodeType]:
         codes.append(at.tb_frame.f_code)
         at = at.tb_next
     return codes
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryFunction:
+    """A function of the library.
+
+    Args:
+        run: Gets profile, settings, and a handle for each parameter, or MISSING.
+        names: Of the parameters.
+        required: How many of them have no default.
+        gives: What kind of value comes out, where it is always the same.
+        inline: What the compiler puts in the place of a call: for `row` and `settings` a look-up
+            f(field, default=null) in one of them, for `in row` whether f(field) is a field.
+    """
+
+    run: Callable[..., Any]
+    names: tuple[str, ...]
+    required: int
+    gives: str = "any"
+    inline: Literal["", "row", "settings", "in row"] = ""
+
+
+Fields = Mapping[str, Any]
+"""A profile or settings."""
+
+
+def function_of(
+    functions: Mapping[str, LibraryFunction], name: str, profile: Fields, settings: Fields
+) -> Func:
+    """Return a function of the library as a value."""
+    entry = functions[name]
+    required = tuple(at < entry.required for at in range(len(entry.names)))
+    return Func(partial(entry.run, profile, settings), entry.names, required)
+
+
+def library_of(
+    functions: Mapping[str, LibraryFunction], profile: Fields, settings: Fields
+) -> Composite:
+    """Return the library as a value: an object of hidden functions."""
+    names = {name: (at, "::") for at, name in enumerate(functions)}
+    made = tuple(function_of(functions, name, profile, settings) for name in functions)
+    return Composite((Layer(names, lambda _self, _super: made),))

@@ -8,13 +8,13 @@ from random import Random
 import orjson
 import pytest
 
-from segrelay.jsonnet.accelerated import sources_of
 from segrelay.jsonnet.compiled import AssertFailed, Compiled, Doubtful, compiled
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.judge import judge, judges
 from segrelay.jsonnet.engines.rewrite import rewrite
-from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, inner_sources
-from segrelay.jsonnet.files import SHIPPED_FOLDER, TemplateFolder, resolutions
+from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator
+from segrelay.jsonnet.files import TemplateFolder, resolutions
+from segrelay.templates import LYTEMPLATES, SHIPPED_FOLDER
 from segrelay.worker.checks.samples import sample_profile
 from segrelay.worker.contract.words import Direction
 from tools import chaos
@@ -30,7 +30,7 @@ LIBRARY = "local event = import 'lytemplates.libsonnet';\n"
 
 
 def _compiled(path):
-    made = compiled(sources_of(TemplateFolder(path.parent).bundle(path.name)))
+    made = compiled(TemplateFolder(path.parent, LYTEMPLATES).bundle(path.name))
     assert isinstance(made, Compiled), made
     return made
 
@@ -47,8 +47,8 @@ def _profiles():
 def test_a_template_of_the_repository_gives_the_same_bytes(path):
     made = _compiled(path)
     profiles = [orjson.dumps(profile) for profile in _profiles()]
-    bundle = TemplateFolder(path.parent).bundle(path.name)
-    engine = RowsEvaluator(rewrite(bundle), resolutions(bundle), inner_sources())
+    bundle = TemplateFolder(path.parent, LYTEMPLATES).bundle(path.name)
+    engine = RowsEvaluator(rewrite(bundle), resolutions(bundle), LYTEMPLATES)
     events = [Input(profile, b"{}") for profile in profiles]
     same = 0
 
@@ -236,7 +236,7 @@ def test_snippets_mean_the_same_to_all(tmp_path):
     (tmp_path / "t.jsonnet").write_text(LIBRARY + "[\n" + ",\n".join(snippets) + "\n]")
     settings = {"s": "email"}
     ours = _compiled(tmp_path / "t.jsonnet").render(PROFILE, settings)
-    bundle = TemplateFolder(tmp_path).bundle("t.jsonnet")
+    bundle = TemplateFolder(tmp_path, LYTEMPLATES).bundle("t.jsonnet")
 
     for engine in ("rjsonnet", *judges()):
         [said] = judge(engine, bundle, [orjson.dumps(PROFILE)], orjson.dumps(settings))

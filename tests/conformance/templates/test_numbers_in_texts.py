@@ -7,10 +7,10 @@ from random import Random
 import orjson
 import pytest
 
-from segrelay.jsonnet.accelerated import sources_of
 from segrelay.jsonnet.compiled import Compiled, Doubtful, compiled
 from segrelay.jsonnet.engines.judge import judge
 from segrelay.jsonnet.files import TemplateFolder
+from segrelay.templates import LYTEMPLATES
 from tests.nightly import amount
 
 NUMBERS = amount(20, nightly=5_000)
@@ -52,7 +52,7 @@ NUMBERS_OF_ALL = tuple(_numbers())
 def _bundle(folder, expression):
     library = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
     (folder / "t.jsonnet").write_text(library + expression)
-    return TemplateFolder(folder).bundle("t.jsonnet")
+    return TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet")
 
 
 def _judged(bundle, numbers):
@@ -70,7 +70,7 @@ def told(tmp_path_factory):
 
 @pytest.mark.parametrize("at", range(len(EXPRESSIONS)), ids=EXPRESSIONS)
 def test_a_number_has_the_digits_that_go_jsonnet_gives_it(tmp_path, told, at):
-    made = compiled(sources_of(_bundle(tmp_path, EXPRESSIONS[at])))
+    made = compiled(_bundle(tmp_path, EXPRESSIONS[at]))
     assert isinstance(made, Compiled)
     answered = 0
 

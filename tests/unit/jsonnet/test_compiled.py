@@ -262,7 +262,7 @@ def test_what_is_not_compiled_is_named_with_its_place(compile_text, source, what
 
     assert isinstance(refused, NotCompiled)
     assert what in refused.what
-    assert (refused.file, refused.line, refused.column) == ("t.jsonnet", *place)
+    assert (refused.file, refused.line, refused.column) == ("templates:/t.jsonnet", *place)
 
 
 HOSTILE = [

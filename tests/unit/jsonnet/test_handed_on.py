@@ -3,7 +3,7 @@
 import pytest
 
 from segrelay.jsonnet.compiled.running.limits import Doubtful
-from tests.unit.worker.jsonnet.test_compiled import EVENT
+from tests.unit.jsonnet.test_compiled import EVENT
 
 HANDED_ON = [
     "error 'x'",
