@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from segrelay.jsonnet.rendered import TemplateBroken
-from segrelay.jsonnet.syntax import scopes, tree
+from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.parser import parse
 from segrelay.jsonnet.syntax.tokens import (
     SyntaxWrong,
@@ -330,8 +330,8 @@ def _parsed(text: str) -> tuple[tree.Node, tuple[tree.Import, ...], tuple[int, .
     """
     refuse_too_deep(_tokens(text))
     node = parse(text, _tokens(text))
-    scopes.check(node)
-    return node, tuple(scopes.imports(node)), tuple(scopes.natives(node))
+    tree.check(node)
+    return node, tuple(tree.imports(node)), tuple(tree.natives(node))
 
 
 def _imported(name: str, text: str) -> tuple[tree.Import, ...]:

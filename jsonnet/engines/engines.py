@@ -21,14 +21,19 @@ import rjsonnet
 from segrelay.jsonnet.engines import failures as jsonnet_errors
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.judge import EngineModule, judge, judges
-from segrelay.jsonnet.engines.rewrite import REFERENCE_LACKS, REFERENCE_STD, rewrite
-from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, is_json
+from segrelay.jsonnet.engines.rows_evaluator import (
+    REFERENCE_LACKS,
+    REFERENCE_STD,
+    Input,
+    RowsEvaluator,
+    is_json,
+    rewrite,
+)
 from segrelay.jsonnet.files import Bundle, SourceFile, resolutions, shown
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
-from segrelay.jsonnet.syntax.scopes import walk
 from segrelay.jsonnet.syntax.tokens import Token, TokenKind, place
-from segrelay.jsonnet.syntax.tree import room
+from segrelay.jsonnet.syntax.tree import room, walk
 
 _OURS: Final = "lib:/"
 """The prefix of the library's files; whoever hands it in proves that engines agree on them."""

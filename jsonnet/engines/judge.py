@@ -22,15 +22,15 @@ from typing import Final, Literal
 from segrelay.jsonnet.engines import failures as jsonnet_errors
 from segrelay.jsonnet.engines import judging
 from segrelay.jsonnet.engines.failures import Failure
-from segrelay.jsonnet.engines.rewrite import (
+from segrelay.jsonnet.engines.rows_evaluator import (
     REFERENCE_LACKS,
     REFERENCE_STD,
     RJSONNET_LACKS,
     RJSONNET_STD,
     TEMPLATES_STD,
+    checked,
     untouched,
 )
-from segrelay.jsonnet.engines.rows_evaluator import checked
 from segrelay.jsonnet.files import Bundle, resolutions
 
 

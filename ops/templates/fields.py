@@ -20,9 +20,8 @@ from typing import Any, Final
 from segrelay.jsonnet.files import Bundle, SourceFile, shown
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.parser import parse
-from segrelay.jsonnet.syntax.scopes import children
 from segrelay.jsonnet.syntax.tokens import SyntaxWrong, place
-from segrelay.jsonnet.syntax.tree import room
+from segrelay.jsonnet.syntax.tree import children, room
 from segrelay.ops.templates.library import LIBRARIES, members
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.samples import Finding

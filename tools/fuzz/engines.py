@@ -14,8 +14,7 @@ from typing import Any, Final, Literal
 
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.judge import judge
-from segrelay.jsonnet.engines.rewrite import rewrite
-from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator
+from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, rewrite
 from segrelay.jsonnet.files import TemplateFolder, resolutions
 from segrelay.templates import LYTEMPLATES
 

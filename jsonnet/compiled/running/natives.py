@@ -101,7 +101,6 @@ _FAULTS: Final[dict[type[BaseException], str]] = {
 _OTHER_KIND: Final = "a value of another kind than expected"
 _ROOMS: Final = {
     "formats": "a format (%)",
-    "logarithms": "a format (%) of a very large or small number",
     "printing": "a text that engines print differently",
 }
 """Names for what modules leave to Jsonnet outside of `std`, by the last part of their paths."""

@@ -11,8 +11,7 @@ import pytest
 from segrelay.jsonnet.compiled import AssertFailed, Compiled, Doubtful, compiled
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.judge import judge, judges
-from segrelay.jsonnet.engines.rewrite import rewrite
-from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator
+from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, rewrite
 from segrelay.jsonnet.files import TemplateFolder, resolutions
 from segrelay.templates import LYTEMPLATES, SHIPPED_FOLDER
 from segrelay.worker.checks.samples import sample_profile

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segrelay.jsonnet.engines.failures import HASHES
-from segrelay.jsonnet.engines.rewrite import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
+from segrelay.jsonnet.engines.rows_evaluator import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
 from segrelay.jsonnet.files import TemplateFolder, resolutions
 from segrelay.jsonnet.rendered import Rendered, Row
 from segrelay.jsonnet.renderer import Renderer

@@ -1,25 +1,31 @@
-"""The functions of `std` for arrays; results of a given function are computed lazily.
+"""The functions of `std` for arrays, objects, types and equality.
 
-Functions of `std` for sorting and sets. Keys other than all numbers or strings go to Jsonnet.
+Results of a given function are computed lazily. Sort keys other than all numbers or strings are
+left to an engine.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 from segrelay.jsonnet.compiled.running.limits import A_TURN, Doubtful, spend, tick
 from segrelay.jsonnet.compiled.running.natives import native, natives
 from segrelay.jsonnet.compiled.running.operators import equal, less, plus, sliced
+from segrelay.jsonnet.compiled.running.printing import text_of
 from segrelay.jsonnet.compiled.running.values import (
     MISSING,
+    Func,
     Lazy,
     array,
     boolean,
     call,
+    field_names,
     function,
+    has_field,
+    is_object,
     items,
+    kind_of,
     numeric,
     string,
     take,
@@ -213,86 +219,184 @@ Keyed = list[tuple[Any, Any]]
 """Pairs of a sort key and the element that it stands for."""
 
 
-def _keyed(arr: Any, key: Any) -> Keyed:
+def _keyed(arr: Any, key: Any, *, sort: bool) -> Keyed:
     spend(len(array(arr)))
     if key is not MISSING:
         function(key)
-    elements = list(arr)
     values = list(items(arr))
     keys = values if key is MISSING else [call(key, (value,)) for value in values]
     check = string if keys and keys[0].__class__ is str else numeric
     for each in keys:
         check(each)
-    return list(zip(keys, elements, strict=True))
+    keyed = list(zip(keys, arr, strict=True))
+    return sorted(keyed, key=lambda pair: pair[0]) if sort else keyed
 
 
-def _sorted(keyed: Keyed) -> Keyed:
-    order = sorted(range(len(keyed)), key=[key for key, _ in keyed].__getitem__)
-    return [keyed[at] for at in order]
-
-
-def _unique(keyed: Keyed) -> Keyed:
-    return [pair for at, pair in enumerate(keyed) if not at or keyed[at - 1][0] != pair[0]]
-
-
-def _sets_elements(keyed: Keyed) -> list[Any]:
-    return [element for _, element in keyed]
-
-
-def _set(arr: Any, key: Any) -> Keyed:
-    """Return the keyed elements of an array that is a set: sorted, and each there once."""
-    keyed = _keyed(arr, key)
-    keys = [key for key, _ in keyed]
-    if any(not before < after for before, after in pairwise(keys)):
-        raise Doubtful
-    return keyed
-
-
-def _sets(a: Any, b: Any, key: Any) -> tuple[Keyed, Keyed]:
-    one, other = _set(a, key), _set(b, key)
-    if one and other and (one[0][0].__class__ is str) != (other[0][0].__class__ is str):
-        raise Doubtful
-    return one, other
+def _unique(keyed: Keyed) -> list[Any]:
+    return [pair[1] for at, pair in enumerate(keyed) if not at or keyed[at - 1][0] != pair[0]]
 
 
 @native("arr keyF?", gives="array", name="sort", calls=True)
 def sort_of(arr: Any, key: Any = MISSING) -> list[Any]:
     if arr.__class__ is str:
         raise Doubtful
-    return _sets_elements(_sorted(_keyed(arr, key)))
+    return [element for _, element in _keyed(arr, key, sort=True)]
 
 
 @native("arr keyF?", gives="array", calls=True)
 def uniq(arr: Any, key: Any = MISSING) -> list[Any]:
-    return _sets_elements(_unique(_keyed(arr, key)))
+    return _unique(_keyed(arr, key, sort=False))
 
 
 @native("arr keyF?", gives="array", name="set", calls=True)
 def set_of(arr: Any, key: Any = MISSING) -> list[Any]:
-    return _sets_elements(_unique(_sorted(_keyed(arr, key))))
+    return _unique(_keyed(arr, key, sort=True))
 
 
-@native("x arr keyF?", gives="bool", name="setMember", calls=True)
-def set_member(x: Any, arr: Any, key: Any = MISSING) -> bool:
-    one, other = _sets([x], arr, key)
-    return one[0][0] in [key for key, _ in other]
+def _field(target: Any, name: str) -> Any:
+    """Return a field unevaluated: as a `dict` holds it, or a Lazy for an object with `self`."""
+    return target[name] if target.__class__ is dict else Lazy(partial(target.__getitem__, name))
 
 
-@native("a b keyF?", gives="array", name="setUnion", calls=True)
-def set_union(a: Any, b: Any, key: Any = MISSING) -> list[Any]:
-    one, other = _sets(a, b, key)
-    return _sets_elements(_unique(_sorted(one + other)))
+@native("o", gives="array", name="objectFields")
+def object_fields(o: Any) -> list[str]:
+    return field_names(o)
 
 
-@native("a b keyF?", gives="array", name="setInter", calls=True)
-def set_inter(a: Any, b: Any, key: Any = MISSING) -> list[Any]:
-    one, other = _sets(a, b, key)
-    keys = {key for key, _ in other}
-    return [element for key, element in one if key in keys]
+@native("o f default? inc_hidden?", lazy="default", name="get")
+def get_field(o: Any, f: Any, default: Any = None, inc_hidden: Any = True) -> Any:  # noqa: FBT002
+    if string(f) in field_names(o, hidden=boolean(inc_hidden)):
+        return take(o[f])
+    return take(default)
 
 
-@native("a b keyF?", gives="array", name="setDiff", calls=True)
-def set_diff(a: Any, b: Any, key: Any = MISSING) -> list[Any]:
-    one, other = _sets(a, b, key)
-    keys = {key for key, _ in other}
-    return [element for key, element in one if key not in keys]
+@native("func obj", gives="object", name="mapWithKey", calls=True)
+def map_with_key(func: Any, obj: Any) -> dict[str, Any]:
+    if func.__class__ is not Func:
+        raise Doubtful
+    return {name: Lazy(partial(call, func, (name, _field(obj, name)))) for name in field_names(obj)}
+
+
+@native("obj key", gives="object", name="objectRemoveKey")
+def object_remove_key(obj: Any, key: Any) -> dict[str, Any]:
+    """Return an object without a field; one with hidden fields is left to Jsonnet."""
+    if obj.__class__ is not dict:
+        raise Doubtful
+    gone = string(key)
+    return {name: value for name, value in obj.items() if name != gone}
+
+
+def _is_worth(value: Any) -> bool:
+    if value.__class__ is list:
+        return bool(value)
+    return value is not None and (not is_object(value) or bool(field_names(value)))
+
+
+@native("a")
+def prune(a: Any) -> Any:
+    tick()
+    if a.__class__ is list:
+        return [kept for value in items(a) if _is_worth(kept := prune(value))]
+    if is_object(a):
+        pruned = ((name, prune(take(a[name]))) for name in field_names(a))
+        return {name: kept for name, kept in pruned if _is_worth(kept)}
+    return a
+
+
+@native("target patch", lazy="target", name="mergePatch")
+def merge_patch(target: Any, patch: Any) -> Any:
+    tick()
+    if not is_object(patch):
+        return patch
+    target = take(target)
+    base = target if is_object(target) else {}
+    merged = {name: _field(base, name) for name in field_names(base)}
+    for name in field_names(patch):
+        value = take(patch[name])
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged
+
+
+natives(
+    "o f",
+    {
+        "objectHas": lambda o, f: string(f) in field_names(o),
+        "objectHasAll": lambda o, f: has_field(f, o),
+    },
+    gives="bool",
+)
+natives(
+    "o",
+    {
+        "objectFieldsAll": lambda o: field_names(o, hidden=True),
+        "objectValues": lambda o: [_field(o, name) for name in field_names(o)],
+        "objectKeysValues": lambda o: [
+            {"key": name, "value": _field(o, name)} for name in field_names(o)
+        ],
+    },
+    gives="array",
+)
+
+
+@native("x", gives="string", name="type")
+def type_of(x: Any) -> str:
+    return kind_of(x)
+
+
+@native("x", gives="number")
+def length(x: Any) -> int:
+    if x.__class__ is str or x.__class__ is list:
+        return len(x)
+    if x.__class__ is Func:
+        return len(x.names)
+    return len(field_names(x))
+
+
+@native("a", gives="string", name="toString")
+def to_string(a: Any) -> str:
+    return text_of(a)
+
+
+@native("str rest", lazy="rest")
+def trace(str_: Any, rest: Any) -> Any:
+    """Return `rest`; the text is printed nowhere, because it may name people."""
+    string(str_)
+    return take(rest)
+
+
+@native("a b", gives="bool")
+def equals(a: Any, b: Any) -> bool:
+    return equal(a, b)
+
+
+@native("a b", gives="bool", name="primitiveEquals")
+def primitive_equals(a: Any, b: Any) -> bool:
+    if kind_of(a) in ("array", "object", "function"):
+        raise Doubtful
+    return equal(a, b)
+
+
+natives(
+    "v",
+    {
+        "isString": lambda v: v.__class__ is str,
+        "isNumber": lambda v: v.__class__ is int or v.__class__ is float,
+        "isBoolean": lambda v: v.__class__ is bool,
+        "isObject": is_object,
+        "isArray": lambda v: v.__class__ is list,
+        "isFunction": lambda v: v.__class__ is Func,
+        "isNull": lambda v: v is None,
+    },
+    gives="bool",
+)
+natives(
+    "x y",
+    {
+        "xor": lambda x, y: boolean(x) is not boolean(y),
+        "xnor": lambda x, y: boolean(x) is boolean(y),
+    },
+    gives="bool",
+)

@@ -1,11 +1,16 @@
-"""The functions of `std` for strings: by code point; only ASCII has upper and lower case."""
+"""The functions of `std` for strings and numbers.
+
+Strings count by code point; only ASCII has upper and lower case.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 import string as alphabet
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -13,13 +18,23 @@ import orjson
 from segrelay.jsonnet.compiled.running.formats import formatted
 from segrelay.jsonnet.compiled.running.limits import Doubtful, spend, spend_text
 from segrelay.jsonnet.compiled.running.natives import native, natives
+from segrelay.jsonnet.compiled.running.operators import modulo, negated, remainder
 from segrelay.jsonnet.compiled.running.printing import indented, printed, quoted, text_of
-from segrelay.jsonnet.compiled.running.values import array, items, string, take, whole
+from segrelay.jsonnet.compiled.running.values import (
+    array,
+    items,
+    number,
+    numeric,
+    string,
+    take,
+    whole,
+)
 
 _UPPER: Final = str.maketrans(alphabet.ascii_lowercase, alphabet.ascii_uppercase)
 _LOWER: Final = str.maketrans(alphabet.ascii_uppercase, alphabet.ascii_lowercase)
 _XML: Final = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;", "'": "&apos;"})
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/]=))?")
+_WHOLE: Final = re.compile(r"[0-9]+|-(?=0*[1-9])[0-9]+")
 _BLANK: Final = (
     "\t\n\v\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
     "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -113,8 +128,8 @@ def join(separator: Any, parts: Any) -> Any:
         return separator.join(given)
     joined: list[Any] = []
     between = array(separator)
-    for number, value in enumerate(given):
-        joined += [*(between if number else []), *array(value)]
+    for at, value in enumerate(given):
+        joined += [*(between if at else []), *array(value)]
         spend(len(array(value)) + len(between))
     return joined
 
@@ -220,4 +235,96 @@ natives(
         "manifestJson": lambda value: _separated(indented(value, "    ")),
     },
     gives="string",
+)
+
+
+def _rounded(x: Any, how: Callable[[float], int]) -> int | float:
+    """Round a number; -0, and a number that is rounded to it, keep their sign."""
+    result = how(numeric(x))
+    return number(math.copysign(0.0, x)) if result == 0 else number(result)
+
+
+@native("n", gives="number", name="abs")
+def absolute(n: Any) -> int | float:
+    # The standard library negates what is not above zero, and so a zero.
+    return numeric(n) if numeric(n) > 0 else negated(n)
+
+
+@native("n", gives="number")
+def sign(n: Any) -> int:
+    return int(numeric(n) > 0) - int(n < 0)
+
+
+@native("a b", gives="number", name="max")
+def larger(a: Any, b: Any) -> int | float:
+    if numeric(a) == numeric(b) == 0:
+        raise Doubtful
+    return max(numeric(a), numeric(b))
+
+
+@native("a b", gives="number", name="min")
+def smaller(a: Any, b: Any) -> int | float:
+    if numeric(a) == numeric(b) == 0:
+        raise Doubtful
+    return min(numeric(a), numeric(b))
+
+
+@native("x minVal maxVal", gives="number")
+def clamp(x: Any, low: Any, high: Any) -> int | float:
+    if numeric(low) > numeric(high):
+        raise Doubtful
+    return low if numeric(x) < low else min(x, high)  # type: ignore[no-any-return]
+
+
+def _half_away_from_zero(x: float) -> int:
+    whole_part = math.trunc(x)
+    return whole_part + (1 if x > 0 else -1) if abs(x - whole_part) >= 0.5 else whole_part  # noqa: PLR2004
+
+
+@native("x n", gives="number", name="pow")
+def power(x: Any, n: Any) -> int | float:
+    """Raise a number to a power; the engines agree only on whole results up to 2^53."""
+    result = math.pow(whole(x), whole(n))
+    if not result.is_integer() or number(result).__class__ is float:
+        raise Doubtful
+    return number(result)
+
+
+@native("a b")
+def mod(a: Any, b: Any) -> Any:
+    return remainder(a, b)
+
+
+@native("a b", gives="number", name="modulo")
+def modulo_of(a: Any, b: Any) -> int | float:
+    return modulo(a, b)  # type: ignore[no-any-return]
+
+
+@native("str", gives="number", name="parseInt")
+def parse_int(text: Any) -> int | float:
+    if not _WHOLE.fullmatch(string(text)):
+        raise Doubtful
+    return number(int(text))
+
+
+natives(
+    "x",
+    {
+        "floor": lambda x: _rounded(x, math.floor),
+        "ceil": lambda x: _rounded(x, math.ceil),
+        # Half a number goes away from zero; the reference implementation rounds it up.
+        "round": lambda x: _rounded(x, _half_away_from_zero),
+        "sqrt": lambda x: number(math.sqrt(numeric(x))),
+    },
+    gives="number",
+)
+natives(
+    "x",
+    {
+        "isEven": lambda x: whole(x) % 2 == 0,
+        "isOdd": lambda x: whole(x) % 2 == 1,
+        "isInteger": lambda x: float(numeric(x)).is_integer(),
+        "isDecimal": lambda x: not float(numeric(x)).is_integer(),
+    },
+    gives="bool",
 )
