@@ -20,7 +20,7 @@ from segrelay.jsonnet.compiled import (
     Doubtful,
     Exhausted,
     NotCompiled,
-    compiled,
+    compile_template,
 )
 from segrelay.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
 from segrelay.jsonnet.engines.failures import MAX_MESSAGE, Failure
@@ -90,7 +90,7 @@ class Accelerator:
     @classmethod
     def of(cls, name: str, bundle: Bundle) -> Accelerator:
         """Compile a bundle and return its accelerator."""
-        return cls(name, compiled(bundle))
+        return cls(name, compile_template(bundle))
 
     @classmethod
     def off(cls, name: str) -> Accelerator:

@@ -1,4 +1,4 @@
-"""What goes into rendering and what comes out: values, and an error."""
+"""The input and the results of rendering a template, and the error of one that does not load."""
 
 from __future__ import annotations
 

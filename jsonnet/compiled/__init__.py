@@ -1,4 +1,4 @@
-"""The compiler of templates to Python: `compiled` returns a `Compiled` or a `NotCompiled`.
+"""The compiler of templates to Python: `compile_template` returns a `Compiled` or a `NotCompiled`.
 
 The compiled form never invents an error: where it is not sure it raises `Doubtful`, and the engine
 of record is asked.
@@ -46,7 +46,7 @@ __all__ = [
     "Doubtful",
     "Exhausted",
     "NotCompiled",
-    "compiled",
+    "compile_template",
 ]
 
 _UNSURE: Final = (
@@ -118,7 +118,7 @@ class Compiled:
             raise Doubtful(reason_of(error)) from error
 
 
-def compiled(bundle: Bundle) -> Compiled | NotCompiled:
+def compile_template(bundle: Bundle) -> Compiled | NotCompiled:
     """Compile a template, or return why it is not compiled."""
     try:
         with room(), warnings.catch_warnings():

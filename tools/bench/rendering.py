@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.jsonnet.compiled import Compiled, compiled
+from segrelay.jsonnet.compiled import Compiled, compile_template
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import Engine, Rendered, Row, Template
 from segrelay.jsonnet.renderer import Renderer
@@ -44,7 +44,7 @@ def render(events: int, template: str, folder: str = "templates") -> dict[str, d
     }
     renderer = Renderer(path, LYTEMPLATES)
     loaded = renderer.load(template)
-    form = compiled(TemplateFolder(path, LYTEMPLATES).bundle(template))
+    form = compile_template(TemplateFolder(path, LYTEMPLATES).bundle(template))
     assert isinstance(form, Compiled)
     return {
         "rjsonnet": {

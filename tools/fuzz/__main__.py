@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.jsonnet.compiled import Compiled, compiled
+from segrelay.jsonnet.compiled import Compiled, compile_template
 from segrelay.jsonnet.compiled.running.limits import AssertFailed, Doubtful, Exhausted
 from segrelay.jsonnet.engines.engines import is_beyond_rjsonnet
 from segrelay.jsonnet.files import TemplateFolder
@@ -119,7 +119,7 @@ class Fuzzer:
         except TemplateBroken:
             self.findings.refused["(it names what nobody knows: never loaded)"] += 1
             return
-        made = compiled(bundle)
+        made = compile_template(bundle)
         if not isinstance(made, Compiled):
             self.findings.refused[made.what] += 1
             return

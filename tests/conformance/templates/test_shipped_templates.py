@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from segrelay.jsonnet.compiled import compiled
+from segrelay.jsonnet.compiled import compile_template
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import Row
 from segrelay.jsonnet.renderer import Renderer
@@ -30,7 +30,7 @@ def _profile(kind="enter", at="2026-11-01T10:00:00.872199615Z", **fields):
 def test_a_shipped_template_calls_the_library_without_looking_its_functions_up():
     bundle = TemplateFolder(SHIPPED_FOLDER, LYTEMPLATES).bundle("insider/enter.jsonnet")
 
-    assert "call(" not in compiled(bundle).source
+    assert "call(" not in compile_template(bundle).source
 
 
 def test_an_entrance_appends_the_slug_and_overwrites_nothing(shipped):

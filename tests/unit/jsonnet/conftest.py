@@ -1,6 +1,6 @@
 import pytest
 
-from segrelay.jsonnet.compiled import compiled
+from segrelay.jsonnet.compiled import compile_template
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.templates import LYTEMPLATES
 
@@ -12,7 +12,7 @@ def compile_text(tmp_path):
     def compile_(text, helpers=None):
         for name, source in {"t.jsonnet": text, **(helpers or {})}.items():
             (tmp_path / name).write_text(source)
-        return compiled(TemplateFolder(tmp_path, LYTEMPLATES).bundle("t.jsonnet"))
+        return compile_template(TemplateFolder(tmp_path, LYTEMPLATES).bundle("t.jsonnet"))
 
     return compile_
 

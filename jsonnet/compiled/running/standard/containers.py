@@ -11,7 +11,7 @@ from typing import Any
 
 from segrelay.jsonnet.compiled.running.limits import A_TURN, Doubtful, spend, tick
 from segrelay.jsonnet.compiled.running.natives import native, natives
-from segrelay.jsonnet.compiled.running.operators import equal, less, plus, sliced
+from segrelay.jsonnet.compiled.running.operators import equal, plus
 from segrelay.jsonnet.compiled.running.printing import text_of
 from segrelay.jsonnet.compiled.running.values import (
     MISSING,
@@ -141,14 +141,6 @@ def flatten_arrays(arrs: Any) -> list[Any]:
     return [element for part in parts for element in part]
 
 
-@native("value", gives="array", name="flattenDeepArray")
-def flatten_deep(value: Any) -> list[Any]:
-    tick()
-    if value.__class__ is not list:
-        return [value]
-    return [each for element in items(value) for each in flatten_deep(element)]
-
-
 @native("arr", gives="number", name="sum", looks_at_all=True)
 def sum_of(arr: Any) -> Any:
     total: Any = 0
@@ -157,45 +149,6 @@ def sum_of(arr: Any) -> Any:
             raise Doubtful
         total = plus(total, value)
     return total
-
-
-@native("arr at", gives="array", name="removeAt")
-def remove_at(arr: Any, at: Any) -> list[Any]:
-    if not 0 <= whole(at) < len(array(arr)):
-        raise Doubtful
-    return [each for number, each in enumerate(arr) if number != at]
-
-
-@native("arr elem", gives="array")
-def remove(arr: Any, elem: Any) -> list[Any]:
-    at = next((number for number, value in enumerate(items(arr)) if equal(value, elem)), None)
-    return array(arr) if at is None else remove_at(arr, at)
-
-
-def _extreme(arr: Any, key: Any, on_empty: Any, *, largest: bool) -> Any:
-    values = list(items(arr))
-    if key is not MISSING:
-        function(key)
-    if not values:
-        if on_empty is MISSING:
-            raise Doubtful
-        return take(on_empty)
-    keys = values if key is MISSING else [call(key, (value,)) for value in values]
-    best = 0
-    for at in range(1, len(keys)):
-        if less(keys[best], keys[at]) if largest else less(keys[at], keys[best]):
-            best = at
-    return values[best]
-
-
-@native("arr keyF? onEmpty?", lazy="onEmpty", name="minArray", calls=True)
-def smallest_of(arr: Any, key: Any = MISSING, on_empty: Any = MISSING) -> Any:
-    return _extreme(arr, key, on_empty, largest=False)
-
-
-@native("arr keyF? onEmpty?", lazy="onEmpty", name="maxArray", calls=True)
-def largest_of(arr: Any, key: Any = MISSING, on_empty: Any = MISSING) -> Any:
-    return _extreme(arr, key, on_empty, largest=True)
 
 
 natives(
@@ -208,11 +161,6 @@ natives(
     looks_at_all=True,
 )
 natives("arr", {"reverse": lambda arr: array(arr)[::-1]}, gives="array")
-
-
-@native("indexable index end step", name="slice")
-def slice_of(indexable: Any, start: Any, end: Any, step: Any) -> Any:
-    return sliced(indexable, start, end, step)
 
 
 Keyed = list[tuple[Any, Any]]
@@ -303,23 +251,6 @@ def prune(a: Any) -> Any:
     return a
 
 
-@native("target patch", lazy="target", name="mergePatch")
-def merge_patch(target: Any, patch: Any) -> Any:
-    tick()
-    if not is_object(patch):
-        return patch
-    target = take(target)
-    base = target if is_object(target) else {}
-    merged = {name: _field(base, name) for name in field_names(base)}
-    for name in field_names(patch):
-        value = take(patch[name])
-        if value is None:
-            merged.pop(name, None)
-        else:
-            merged[name] = merge_patch(merged.get(name), value)
-    return merged
-
-
 natives(
     "o f",
     {
@@ -367,18 +298,6 @@ def trace(str_: Any, rest: Any) -> Any:
     return take(rest)
 
 
-@native("a b", gives="bool")
-def equals(a: Any, b: Any) -> bool:
-    return equal(a, b)
-
-
-@native("a b", gives="bool", name="primitiveEquals")
-def primitive_equals(a: Any, b: Any) -> bool:
-    if kind_of(a) in ("array", "object", "function"):
-        raise Doubtful
-    return equal(a, b)
-
-
 natives(
     "v",
     {
@@ -389,14 +308,6 @@ natives(
         "isArray": lambda v: v.__class__ is list,
         "isFunction": lambda v: v.__class__ is Func,
         "isNull": lambda v: v is None,
-    },
-    gives="bool",
-)
-natives(
-    "x y",
-    {
-        "xor": lambda x, y: boolean(x) is not boolean(y),
-        "xnor": lambda x, y: boolean(x) is boolean(y),
     },
     gives="bool",
 )

@@ -18,7 +18,7 @@ import orjson
 from segrelay.jsonnet.compiled.running.formats import formatted
 from segrelay.jsonnet.compiled.running.limits import Doubtful, spend, spend_text
 from segrelay.jsonnet.compiled.running.natives import native, natives
-from segrelay.jsonnet.compiled.running.operators import modulo, negated, remainder
+from segrelay.jsonnet.compiled.running.operators import negated, remainder
 from segrelay.jsonnet.compiled.running.printing import indented, printed, quoted, text_of
 from segrelay.jsonnet.compiled.running.values import (
     array,
@@ -32,7 +32,6 @@ from segrelay.jsonnet.compiled.running.values import (
 
 _UPPER: Final = str.maketrans(alphabet.ascii_lowercase, alphabet.ascii_uppercase)
 _LOWER: Final = str.maketrans(alphabet.ascii_uppercase, alphabet.ascii_lowercase)
-_XML: Final = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;", "'": "&apos;"})
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/]=))?")
 _WHOLE: Final = re.compile(r"[0-9]+|-(?=0*[1-9])[0-9]+")
 _BLANK: Final = (
@@ -77,13 +76,6 @@ def split_limit(text: Any, by: Any, most: Any) -> list[str]:
     if whole(most) < -1:
         raise Doubtful
     return _split(text, by, most)
-
-
-@native("str c maxsplits", gives="array", name="splitLimitR")
-def split_limit_from_the_right(text: Any, by: Any, most: Any) -> list[str]:
-    if whole(most) < -1 or not string(by):
-        raise Doubtful
-    return string(text).rsplit(by, most)
 
 
 @native("str from to", gives="string", name="strReplace")
@@ -221,14 +213,6 @@ natives(
     gives="string",
 )
 natives(
-    "str_",
-    {
-        "escapeStringBash": lambda text: "'" + text_of(text).replace("'", "'\"'\"'") + "'",
-        "escapeStringXML": lambda text: text_of(text).translate(_XML),
-    },
-    gives="string",
-)
-natives(
     "value",
     {
         "manifestJsonMinified": lambda value: _separated(printed(value, ",", ":")),
@@ -250,11 +234,6 @@ def absolute(n: Any) -> int | float:
     return numeric(n) if numeric(n) > 0 else negated(n)
 
 
-@native("n", gives="number")
-def sign(n: Any) -> int:
-    return int(numeric(n) > 0) - int(n < 0)
-
-
 @native("a b", gives="number", name="max")
 def larger(a: Any, b: Any) -> int | float:
     if numeric(a) == numeric(b) == 0:
@@ -267,13 +246,6 @@ def smaller(a: Any, b: Any) -> int | float:
     if numeric(a) == numeric(b) == 0:
         raise Doubtful
     return min(numeric(a), numeric(b))
-
-
-@native("x minVal maxVal", gives="number")
-def clamp(x: Any, low: Any, high: Any) -> int | float:
-    if numeric(low) > numeric(high):
-        raise Doubtful
-    return low if numeric(x) < low else min(x, high)  # type: ignore[no-any-return]
 
 
 def _half_away_from_zero(x: float) -> int:
@@ -293,11 +265,6 @@ def power(x: Any, n: Any) -> int | float:
 @native("a b")
 def mod(a: Any, b: Any) -> Any:
     return remainder(a, b)
-
-
-@native("a b", gives="number", name="modulo")
-def modulo_of(a: Any, b: Any) -> int | float:
-    return modulo(a, b)  # type: ignore[no-any-return]
 
 
 @native("str", gives="number", name="parseInt")
