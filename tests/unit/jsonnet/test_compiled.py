@@ -110,7 +110,6 @@ SEMANTICS = {
     "local fs = [function() x for x in [1, 2, 3]]; [f() for f in fs]": [1, 2, 3],
     "[x * y for x in [1, 2] if x > 1 for y in [3, 4]]": [6, 8],
     "std.foldl(function(a, b) a + b, ['b', 'c'], 'a')": "abc",
-    "std.foldr(function(a, b) a + b, ['b', 'c'], 'a')": "bca",
     "std.map(std.length, ['a', [1, 2], {}])": [1, 2, 0],
     "std.sort([3, 1, 2], function(x) -x)": [3, 2, 1],
     "std.set(['b', 'a', 'b'])": ["a", "b"],

@@ -79,7 +79,6 @@ HANDED_ON = [
     "[1] < ['a']",
     "[1] < 1",
     "std.base64Decode('w6k=')",
-    "std.base64Decode('a')",
     "std.manifestYamlDoc({ a: 1 })",
     "std.escapeStringPython('a')",
     "std.escapeStringDollars('$')",

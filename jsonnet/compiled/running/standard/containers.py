@@ -88,15 +88,6 @@ def foldl(func: Any, arr: Any, init: Any) -> Any:
     return take(result)
 
 
-@native("func arr init", lazy="init", calls=True)
-def foldr(func: Any, arr: Any, init: Any) -> Any:
-    function(func)
-    result = init
-    for element in reversed(_elements(arr)):
-        result = call(func, (element, result))
-    return take(result)
-
-
 @native("from to", gives="array", name="range")
 def numbers_from(first: Any, last: Any) -> list[int]:
     spend(max(whole(last) - whole(first), 0))

@@ -32,7 +32,6 @@ from segrelay.jsonnet.compiled.running.values import (
 
 _UPPER: Final = str.maketrans(alphabet.ascii_lowercase, alphabet.ascii_uppercase)
 _LOWER: Final = str.maketrans(alphabet.ascii_uppercase, alphabet.ascii_lowercase)
-_BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/]=))?")
 _WHOLE: Final = re.compile(r"[0-9]+|-(?=0*[1-9])[0-9]+")
 _BLANK: Final = (
     "\t\n\v\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
@@ -164,19 +163,7 @@ def to_base64(text: Any) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-@native("str", gives="string", name="base64Decode")
-def from_base64(text: Any) -> str:
-    """Decode base64 to ASCII; other bytes are left to Jsonnet, since engines disagree on them."""
-    if _BASE64.fullmatch(string(text)) is None:
-        raise Doubtful
-    return base64.b64decode(text).decode("ascii")
-
-
-@native("str", gives="array", name="encodeUTF8")
-def encode_utf8(text: Any) -> list[int]:
-    return list(string(text).encode())
-
-
+natives("str", {"encodeUTF8": lambda text: list(string(text).encode())}, gives="array")
 natives(
     "a b",
     {
