@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from segrelay.jsonnet.compiled import Compiled, NotCompiled, compile_template
-    from segrelay.jsonnet.compiled.running.natives import LibraryFunction
     from segrelay.jsonnet.engines.judge import judge, judges
-    from segrelay.jsonnet.files import Bundle, Library, TemplateFolder
+    from segrelay.jsonnet.files import Bundle, Library, LibraryFunction, TemplateFolder
     from segrelay.jsonnet.isolated import render_isolated
     from segrelay.jsonnet.rendered import Asserted, Rendered, Row, TemplateBroken, TemplateFailed
     from segrelay.jsonnet.renderer import Renderer
@@ -42,9 +41,8 @@ __all__ = [
 ]
 _MODULES: Final = {
     "compiled": ("Compiled", "NotCompiled", "compile_template"),
-    "compiled.running.natives": ("LibraryFunction",),
     "engines.judge": ("judge", "judges"),
-    "files": ("Bundle", "Library", "TemplateFolder"),
+    "files": ("Bundle", "Library", "LibraryFunction", "TemplateFolder"),
     "isolated": ("render_isolated",),
     "rendered": ("Asserted", "Rendered", "Row", "TemplateBroken", "TemplateFailed"),
     "renderer": ("Renderer",),

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Literal
 
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
@@ -33,9 +33,6 @@ from segrelay.jsonnet.syntax.tokens import (
     significant,
 )
 
-if TYPE_CHECKING:
-    from segrelay.jsonnet.compiled.running.natives import LibraryFunction
-
 _STD_FOLDER: Final = Path(__file__).parent / "std"
 _TEMPLATES: Final = "templates:/"
 _LIB: Final = "lib:/"
@@ -46,6 +43,26 @@ _NO_NATIVES: Final = (
 _HASH_CHARACTERS: Final = 12
 _FILES_KEPT: Final = 256
 """The parsed files kept in memory: templates share the library's, so each is parsed once."""
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryFunction:
+    """A function of the library.
+
+    Args:
+        run: Gets profile, settings, and a handle for each parameter, or `MISSING`.
+        names: Of the parameters.
+        required: How many of them have no default.
+        gives: What kind of value comes out, where it is always the same.
+        inline: What the compiler puts in the place of a call: for `row` and `settings` a look-up
+            f(field, default=null) in one of them, for `in row` whether f(field) is a field.
+    """
+
+    run: Callable[..., Any]
+    names: tuple[str, ...]
+    required: int
+    gives: str = "any"
+    inline: Literal["", "row", "settings", "in row"] = ""
 
 
 @dataclass(frozen=True)

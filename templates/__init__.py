@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import orjson
 
-from segrelay.jsonnet.files import Library
-
-if TYPE_CHECKING:
-    from segrelay.jsonnet.compiled.running.natives import LibraryFunction
+from segrelay.jsonnet.files import Library, LibraryFunction
 
 SHIPPED_FOLDER: Final = Path(__file__).parent
 LIBRARY_FOLDER: Final = SHIPPED_FOLDER / "lib"

@@ -9,7 +9,6 @@ import hashlib
 from typing import Any, Final
 
 from segrelay.jsonnet.compiled.running.limits import Doubtful
-from segrelay.jsonnet.compiled.running.natives import LibraryFunction
 from segrelay.jsonnet.compiled.running.operators import equal
 from segrelay.jsonnet.compiled.running.printing import text_of
 from segrelay.jsonnet.compiled.running.values import (
@@ -21,6 +20,7 @@ from segrelay.jsonnet.compiled.running.values import (
     string,
     take,
 )
+from segrelay.jsonnet.files import LibraryFunction
 
 Fields = dict[str, Any]
 """A profile or settings."""

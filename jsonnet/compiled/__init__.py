@@ -30,13 +30,12 @@ from segrelay.jsonnet.compiled.running.limits import (
     tick,
 )
 from segrelay.jsonnet.compiled.running.natives import (
-    LibraryFunction,
     doubtful,
     function_of,
     library_of,
     reason_of,
 )
-from segrelay.jsonnet.files import Bundle
+from segrelay.jsonnet.files import Bundle, LibraryFunction
 from segrelay.jsonnet.syntax.tokens import place
 from segrelay.jsonnet.syntax.tree import room
 

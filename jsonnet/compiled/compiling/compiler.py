@@ -41,9 +41,8 @@ from segrelay.jsonnet.compiled.compiling.literals import (
     object_of,
 )
 from segrelay.jsonnet.compiled.running import values
-from segrelay.jsonnet.compiled.running.natives import LibraryFunction
 from segrelay.jsonnet.compiled.running.values import number
-from segrelay.jsonnet.files import Bundle
+from segrelay.jsonnet.files import Bundle, LibraryFunction
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tree import has_assert
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn, Protocol
 
 from segrelay.jsonnet.compiled.compiling.analysis import Analysis
-from segrelay.jsonnet.compiled.running.natives import LibraryFunction
+from segrelay.jsonnet.files import LibraryFunction
 from segrelay.jsonnet.syntax import tree
 
 

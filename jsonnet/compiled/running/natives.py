@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import CodeType
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from segrelay.jsonnet.compiled.running.limits import Doubtful
 from segrelay.jsonnet.compiled.running.values import MISSING, Composite, Func, Layer, take
+from segrelay.jsonnet.files import LibraryFunction
 
 Implementation = Callable[..., Any]
 
@@ -125,26 +126,6 @@ def _codes(error: BaseException) -> list[CodeType]:
         codes.append(at.tb_frame.f_code)
         at = at.tb_next
     return codes
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryFunction:
-    """A function of the library.
-
-    Args:
-        run: Gets profile, settings, and a handle for each parameter, or MISSING.
-        names: Of the parameters.
-        required: How many of them have no default.
-        gives: What kind of value comes out, where it is always the same.
-        inline: What the compiler puts in the place of a call: for `row` and `settings` a look-up
-            f(field, default=null) in one of them, for `in row` whether f(field) is a field.
-    """
-
-    run: Callable[..., Any]
-    names: tuple[str, ...]
-    required: int
-    gives: str = "any"
-    inline: Literal["", "row", "settings", "in row"] = ""
 
 
 Fields = Mapping[str, Any]
