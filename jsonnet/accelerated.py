@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping
-from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -21,13 +20,12 @@ from segrelay.jsonnet.compiled import (
     Doubtful,
     Exhausted,
     NotCompiled,
-    Sources,
-    compiled,
+    compile_template,
 )
 from segrelay.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
 from segrelay.jsonnet.engines.failures import MAX_MESSAGE, Failure
 from segrelay.jsonnet.engines.judge import EngineModule
-from segrelay.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
+from segrelay.jsonnet.files import Bundle, shown
 
 LAST_EVENTS: Final = 1_000
 """The number of recent events of each template for which a process remembers engine use."""
@@ -54,7 +52,6 @@ class EngineUse:
         return dict(sorted(Counter(self._recent).items()))
 
 
-SAMPLES: Final = SHIPPED_FOLDER / "samples"
 BOTH_EVERY: Final = 2_000
 """The number of events of which `BOTH_TOGETHER` are rendered by the compiled form and the engine.
 
@@ -69,18 +66,6 @@ COSTLY: Final = frozenset({TOO_LARGE, TOO_LONG})
 
 CompiledAnswer = bytes | Failure
 """The body of a request, or the failure of the template."""
-
-
-def sources_of(bundle: Bundle) -> Sources:
-    """Return the texts, trees and imports of a bundle as the compiler takes them."""
-    targets = {
-        (name, found.path): target
-        for name, file in bundle.files.items()
-        for found, target in file.imports
-    }
-    texts = {name: file.text for name, file in bundle.files.items()}
-    trees = {name: file.parsed for name, file in bundle.files.items() if file.parsed is not None}
-    return Sources(bundle.root, texts, targets, LIBRARY_NAME, trees)
 
 
 class Accelerator:
@@ -105,7 +90,7 @@ class Accelerator:
     @classmethod
     def of(cls, name: str, bundle: Bundle) -> Accelerator:
         """Compile a bundle and return its accelerator."""
-        return cls(name, compiled(sources_of(bundle)))
+        return cls(name, compile_template(bundle))
 
     @classmethod
     def off(cls, name: str) -> Accelerator:
@@ -175,15 +160,8 @@ class Accelerator:
         structlog.get_logger().error(
             "template.compiled_form_differs",
             template=self._name,
-            hint="Jsonnet alone renders it from now on; `segrelay template check` shows more",
+            hint="Jsonnet alone renders it from now on",
         )
-
-
-@cache
-def shipped_profiles() -> tuple[bytes, ...]:
-    """Return the profiles of the shipped samples."""
-    samples = (orjson.loads(path.read_bytes()) for path in sorted(SAMPLES.glob("*.json")))
-    return tuple(orjson.dumps(sample.get("data", sample)) for sample in samples)
 
 
 def reason(form: NotCompiled) -> str:

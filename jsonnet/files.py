@@ -1,14 +1,13 @@
-"""Reading a template with its imports from the templates folder and the shipped library only.
+"""Reading a template with its imports, from the templates folder and a library and nowhere else.
 
 A template is loaded together with everything that it imports, so that what renders is what was
 checked, whatever happens to the files later. In the engines a file has a name of its own:
-`templates:/insider/enter.jsonnet` in the user's folder, `lib:/lytemplates.libsonnet` in ours.
+`templates:/insider/enter.jsonnet` in the templates folder, `lib:/values.libsonnet` in the library.
 
 `UsedFiles`: digests of the files that templates use, by which workers are compared.
 
 Files are not parsed for it: every text that looks like an import counts, so that a library of
-templates is read in milliseconds. The shipped library belongs to a version of segrelay and is left
-out.
+templates is read in milliseconds. The files of the library are left out.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from segrelay.jsonnet.syntax import scopes, tree
+from segrelay.jsonnet.rendered import TemplateBroken
+from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.parser import parse
 from segrelay.jsonnet.syntax.tokens import (
     SyntaxWrong,
@@ -33,18 +32,8 @@ from segrelay.jsonnet.syntax.tokens import (
     refuse_too_deep,
     significant,
 )
-from segrelay.worker.errors import TemplateBroken
 
-LIBRARY: Final = "lytemplates.libsonnet"
-"""The file name of the library; an import with this last segment means it, whatever the path."""
-LIBRARY_NAME: Final = f"lib:/{LIBRARY}"
-INNER_FILES: Final = frozenset(
-    f"lib:/{name}.libsonnet"
-    for name in ("library", "std-for-templates", "std-for-jsonnet", "std-for-rjsonnet")
-)
-"""The files of the library that call our native functions, or hide them: no template's import."""
-SHIPPED_FOLDER: Final = Path(str(files("segrelay.templates")))
-LIBRARY_FOLDER: Final = SHIPPED_FOLDER / "lib"
+_STD_FOLDER: Final = Path(__file__).parent / "std"
 _TEMPLATES: Final = "templates:/"
 _LIB: Final = "lib:/"
 _COMBINED: Final = "(combined)"
@@ -54,6 +43,64 @@ _NO_NATIVES: Final = (
 _HASH_CHARACTERS: Final = 12
 _FILES_KEPT: Final = 256
 """The parsed files kept in memory: templates share the library's, so each is parsed once."""
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryFunction:
+    """A function of the library.
+
+    Args:
+        run: Gets profile, settings, and a handle for each parameter, or `MISSING`.
+        names: Of the parameters.
+        required: How many of them have no default.
+        gives: What kind of value comes out, where it is always the same.
+        inline: What the compiler puts in the place of a call: for `row` and `settings` a look-up
+            f(field, default=null) in one of them, for `in row` whether f(field) is a field.
+    """
+
+    run: Callable[..., Any]
+    names: tuple[str, ...]
+    required: int
+    gives: str = "any"
+    inline: Literal["", "row", "settings", "in row"] = ""
+
+
+@dataclass(frozen=True)
+class Library:
+    """Files that all templates may import; one of them tells a template of the event.
+
+    Args:
+        folder: Its files are found behind those of the templates folder.
+        event_file: The file whose value depends on the event, such as `event.libsonnet`. An import
+            with this last segment means it, whatever the path. It calls the native functions
+            `profile` and `settings`, each of which returns a JSON text.
+        inner_file: The same value in two steps: a function of the settings, which returns a
+            function of the profile and of `more`. A large profile holds only known fields; then
+            `more(field)` is the JSON text of another one, or null. No template may import it.
+        functions: Returns the functions of `event_file` in Python, for compiled templates.
+        samples: Returns profiles for which both forms of a template are compared as it is loaded.
+    """
+
+    folder: Path
+    event_file: str
+    inner_file: str
+    functions: Callable[[], Mapping[str, LibraryFunction]] = dict
+    samples: Callable[[], Sequence[bytes]] = tuple
+
+    @property
+    def name(self) -> str:
+        """The name of `event_file` in the engines."""
+        return _LIB + self.event_file
+
+    def is_meant_by(self, target: str) -> bool:
+        """Say whether an import means `event_file`."""
+        return PurePosixPath(target).name == self.event_file
+
+    @cached_property
+    def inner_sources(self) -> Mapping[str, str]:
+        """The texts of the files that call our native functions, or hide them, by their names."""
+        paths = [self.folder / self.inner_file, *_STD_FOLDER.iterdir()]
+        return {_LIB + path.name: path.read_text("utf-8") for path in paths}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +136,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A template and everything that it imports; `orjson` writes it, and `loads` reads it again.
+    """A template and everything that it imports.
 
     Args:
         content_hash: Over names and texts; the library is not part of it unless imported.
@@ -98,6 +145,21 @@ class Bundle:
     root: str
     files: Mapping[str, SourceFile]
     content_hash: str
+    library: Library
+
+    def __hash__(self) -> int:
+        return hash((self.root, self.content_hash))
+
+
+def dumped(bundle: Bundle) -> dict[str, Any]:
+    """Return a bundle as values that `orjson` can write; its library keeps only the files."""
+    library = bundle.library
+    return {
+        "root": bundle.root,
+        "files": bundle.files,
+        "content_hash": bundle.content_hash,
+        "library": [str(library.folder), library.event_file, library.inner_file],
+    }
 
 
 def loads(dumped: Mapping[str, Any]) -> Bundle:
@@ -106,7 +168,8 @@ def loads(dumped: Mapping[str, Any]) -> Bundle:
         name: SourceFile(**file | {"targets": tuple(file["targets"])})
         for name, file in dumped["files"].items()
     }
-    return Bundle(dumped["root"], files, dumped["content_hash"])
+    folder, *names = dumped["library"]
+    return Bundle(dumped["root"], files, dumped["content_hash"], Library(Path(folder), *names))
 
 
 def shown(name: str) -> str:
@@ -114,11 +177,6 @@ def shown(name: str) -> str:
     if name.startswith(_TEMPLATES):
         return name.removeprefix(_TEMPLATES)
     return name.replace(_LIB, "lib/", 1)
-
-
-def is_library(target: str) -> bool:
-    """Say whether an import means our library."""
-    return PurePosixPath(target).name == LIBRARY
 
 
 def resolutions(bundle: Bundle) -> dict[tuple[str, str], str]:
@@ -146,10 +204,11 @@ def _imports(parts: Mapping[str, Any]) -> str:
 
 
 class TemplateFolder:
-    """The folder of the user's templates, with the shipped `lib/` beside it."""
+    """A folder of templates, with the files of a library behind it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._roots = {_TEMPLATES: folder.resolve(), _LIB: LIBRARY_FOLDER.resolve()}
+    def __init__(self, folder: Path, library: Library) -> None:
+        self._library = library
+        self._roots = {_TEMPLATES: folder.resolve(), _LIB: library.folder.resolve()}
 
     def bundle(self, template: str) -> Bundle:
         """Read a template and, transitively, its imports.
@@ -172,7 +231,7 @@ class TemplateFolder:
             waiting.extend(
                 (target, found.word == "import") for found, target in files[name].imports
             )
-        return Bundle(root, files, _hash_of(files))
+        return Bundle(root, files, _hash_of(files), self._library)
 
     def _combined(self, template: str, files: dict[str, SourceFile]) -> str:
         """Add a file that renders several templates together; return its name."""
@@ -214,8 +273,8 @@ class TemplateFolder:
     def _target(self, importer: str, text: str, found: tree.Import) -> str:
         line, column = place(text, found.at)
         where = f"{shown(importer)}:{line}:{column}"
-        if is_library(found.path) and found.word == "import":
-            return LIBRARY_NAME
+        if self._library.is_meant_by(found.path) and found.word == "import":
+            return self._library.name
         problem = _path_problem(found.path)
         if not problem:
             try:
@@ -224,8 +283,8 @@ class TemplateFolder:
                 raise TemplateBroken(
                     f"{where}: {error.message}", shown(importer), line, column
                 ) from error
-            if name in INNER_FILES and _prefix_of(importer) != _LIB:
-                problem = f"is an inner file of the library; import {LIBRARY}"
+            if name in self._library.inner_sources and _prefix_of(importer) != _LIB:
+                problem = f"is an inner file of the library; import {self._library.event_file}"
             elif name is not None:
                 return name
         problem = problem or ("is neither beside this file nor in the templates folder nor in lib")
@@ -240,7 +299,8 @@ class TemplateFolder:
             name = self._existing(folder, path)
             if name is not None:
                 return name
-        return None
+        name = _LIB + target  # ours for an engine's `std`, which lie in no folder of the user
+        return name if name in self._library.inner_sources else None
 
     def _existing(self, prefix: str, path: PurePosixPath) -> str | None:
         """Return the name of a file that exists below the prefix's folder.
@@ -287,8 +347,8 @@ def _parsed(text: str) -> tuple[tree.Node, tuple[tree.Import, ...], tuple[int, .
     """
     refuse_too_deep(_tokens(text))
     node = parse(text, _tokens(text))
-    scopes.check(node)
-    return node, tuple(scopes.imports(node)), tuple(scopes.natives(node))
+    tree.check(node)
+    return node, tuple(tree.imports(node)), tuple(tree.natives(node))
 
 
 def _imported(name: str, text: str) -> tuple[tree.Import, ...]:

@@ -25,10 +25,16 @@ from typing import Any, Final, Literal
 import orjson
 
 from segrelay.jsonnet.engines.judge import own_command
-from segrelay.jsonnet.files import SHIPPED_FOLDER, Bundle, loads, shown
-from segrelay.jsonnet.rendered import Asserted, Rendered, Result, Row, TemplateFailed
+from segrelay.jsonnet.files import Bundle, dumped, loads, shown
+from segrelay.jsonnet.rendered import (
+    Asserted,
+    Rendered,
+    Result,
+    Row,
+    TemplateBroken,
+    TemplateFailed,
+)
 from segrelay.jsonnet.renderer import Renderer
-from segrelay.worker.errors import TemplateBroken
 
 _BROKEN_TEMPLATE: Final = 3
 """The exit status when the template does not load; the last line of output holds the reason."""
@@ -88,7 +94,7 @@ def render_isolated(
     """
     request = orjson.dumps(
         {
-            "bundle": bundle,
+            "bundle": dumped(bundle),
             "rows": [[base64.b64encode(row.profile).decode(), dict(row.settings)] for row in rows],
             "seconds": seconds,
             "memory_bytes": memory_bytes,
@@ -107,7 +113,7 @@ def render_isolated(
 
 def _run(request: bytes, seconds: float, gives_up: Callable[[], bool]) -> tuple[list[bytes], int]:
     """Run the process; return its complete lines and its exit status (negative for a signal)."""
-    command = own_command("segrelay.jsonnet.isolated")
+    command = own_command(__name__)
     ends_at = time.monotonic() + seconds
     with (
         subprocess.Popen(  # noqa: S603 - our own module
@@ -181,7 +187,7 @@ def _render_all(request: dict[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own waits for the engine to return
     _limit(request["seconds"], request["memory_bytes"])
     bundle = loads(request["bundle"])
-    renderer = Renderer(SHIPPED_FOLDER, compiles=False)
+    renderer = Renderer(bundle.library.folder, bundle.library, compiles=False)
     try:
         template = renderer.take_in(shown(bundle.root), bundle)
     except TemplateBroken as error:

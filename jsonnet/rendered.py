@@ -1,4 +1,4 @@
-"""The input and the results of rendering a template."""
+"""The input and the results of rendering a template, and the error of one that does not load."""
 
 from __future__ import annotations
 
@@ -10,6 +10,27 @@ from typing import Any, Final, Literal, NamedTuple
 Engine = Literal["auto", "jsonnet"]
 """The way to render a template: `auto` may use its compiled form, `jsonnet` never does."""
 _NO_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class TemplateBroken(Exception):  # noqa: N818 - says what is broken
+    """A template does not parse or load; survives pickling.
+
+    Args:
+        message: What is wrong and where, with a hint where there is one.
+        file: Relative to the templates folder; "" if it is about no file.
+        line: 1-based; 0 where the engine names no place.
+        column: 1-based; 0 where the engine names no place.
+    """
+
+    def __init__(self, message: str, file: str = "", line: int = 0, column: int = 0) -> None:
+        super().__init__(message, file, line, column)
+        self.message = message
+        self.file = file
+        self.line = line
+        self.column = column
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class Row(NamedTuple):

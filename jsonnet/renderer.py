@@ -1,4 +1,4 @@
-"""Rendering of events with the user's Jsonnet templates, many events in one evaluation.
+"""Rendering of events with Jsonnet templates, many events in one evaluation.
 
 The renderer never raises for an event: what fails is an answer like any other. What kills the
 process (a template that refers to itself, one that asks for more memory than there is) can't be
@@ -8,7 +8,8 @@ stopped here: `isolated` does the same in a process of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +24,12 @@ from segrelay.jsonnet.accelerated import (
     CompiledAnswer,
     can_be_compared,
     is_same,
-    shipped_profiles,
 )
 from segrelay.jsonnet.engines import judge as jsonnet_judge
 from segrelay.jsonnet.engines.engines import TemplateEngines
 from segrelay.jsonnet.engines.failures import Failure
-from segrelay.jsonnet.engines.rows_evaluator import Input, inner_sources
-from segrelay.jsonnet.files import Bundle, TemplateFolder
+from segrelay.jsonnet.engines.rows_evaluator import Input
+from segrelay.jsonnet.files import Bundle, Library, TemplateFolder
 from segrelay.jsonnet.rendered import (
     Asserted,
     Engine,
@@ -39,11 +39,10 @@ from segrelay.jsonnet.rendered import (
     Template,
     TemplateFailed,
 )
-from segrelay.jsonnet.words import without_data, words_of
-from segrelay.worker.errors import Bug
+from segrelay.jsonnet.syntax.tokens import TokenKind
 
 MAX_BODY_BYTES: Final = 5_000_000
-"""The largest body of one event, in bytes: no request to Insider is larger."""
+"""The largest body of one event, in bytes."""
 _PLACES_KEPT: Final = 1_000
 """The number of kinds of messages of a template whose place is remembered, to bound memory."""
 _PLACES_A_CALL: Final = 3
@@ -57,14 +56,14 @@ class Renderer:
     """Loads and renders the templates of one folder.
 
     Args:
-        templates_folder: The configured folder. The shipped `lib/` is always importable.
+        templates_folder: The folder that holds the templates.
+        library: What all templates may import.
         compiles: Templates are compiled to Python, too; without it only the engine renders.
     """
 
-    def __init__(self, templates_folder: Path, *, compiles: bool = True) -> None:
-        self._folder = TemplateFolder(templates_folder)
+    def __init__(self, templates_folder: Path, library: Library, *, compiles: bool = True) -> None:
+        self._folder = TemplateFolder(templates_folder, library)
         self._compiles = compiles
-        self._inner = inner_sources()
         self._loaded: dict[Template, _Loaded] = {}
 
     def load(self, name: str) -> Template:
@@ -83,7 +82,7 @@ class Renderer:
         """
         template = Template(name, bundle.content_hash)
         if template not in self._loaded:
-            engines = TemplateEngines(bundle, self._inner)
+            engines = TemplateEngines(bundle)
             accelerator = Accelerator.of(name, bundle) if self._compiles else Accelerator.off(name)
             accelerator.compare_with(engines.name)
             self._loaded[template] = _Loaded(bundle, engines, accelerator)
@@ -95,12 +94,12 @@ class Renderer:
         return self._loaded[template].bundle
 
     def _try_both(self, template: Template) -> None:
-        """Compare the compiled form with the engine on the shipped samples, before any event."""
+        """Compare the compiled form with the engine on the library's samples, before any event."""
         loaded = self._loaded[template]
         accelerator = loaded.accelerator
         if not accelerator.is_trusted:
             return
-        answers = [(each, accelerator.answer(each, {})) for each in shipped_profiles()]
+        answers = [(each, accelerator.answer(each, {})) for each in loaded.bundle.library.samples()]
         compared = [(Input(each, b"{}"), ours) for each, ours in answers if can_be_compared(ours)]
         said = loaded.engines.evaluate([event for event, _ in compared])
         for (event, ours), theirs in zip(compared, said, strict=True):
@@ -151,7 +150,7 @@ class Renderer:
         """
         loaded = self._loaded.get(template)
         if loaded is None:
-            raise Bug(f"Template {template.name} was not loaded by this renderer.")
+            raise ValueError(f"Template {template.name} was not loaded by this renderer.")
         if not rows:
             return []
         texts = _texts(rows)
@@ -325,3 +324,71 @@ class _Places:
         )
         is_placed = isinstance(judged, Failure) and judged.line
         return (judged.file, judged.line) if isinstance(judged, Failure) and is_placed else None
+
+
+MAX_SHOWN: Final = 200
+"""The characters of a message that are kept: enough for one sentence."""
+_WORD: Final = re.compile(r"\w+")
+_EMAIL: Final = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
+_TAG: Final = re.compile(r"(?!<email>)<[^<>]*>")
+_EMAIL_OR_WORD: Final = re.compile(r"<email>|\w+")
+_SPACE: Final = re.compile(r"\s+")
+_HIDDEN: Final = "…"
+_HIDDEN_RUN: Final = re.compile(rf"{_HIDDEN}(?:[^\w<>]*{_HIDDEN})+")
+_ESCAPE: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_SPEAKING: Final = frozenset(
+    {TokenKind.STRING, TokenKind.VERBATIM, TokenKind.BLOCK, TokenKind.WORD}
+)
+
+_ENGINE: Final = frozenset(
+    _WORD.findall(
+        """
+        assert assertion failed runtime static error syntax type mismatch expected got found
+        no such field fields does not exist missing property local variable is not defined
+        duplicate name array string bounds out of is not within index indexed to with by fractional
+        value values only functions can be called function has too many args arguments argument
+        parameter already bound passed not enough operator binary operation does not operate on
+        implemented cannot cant can t manifest couldn unexpected null number object boolean true
+        false attempted attempt divide division by zero stack overflow max frames exceeded try to
+        reduce recursion or set bigger infinite detected format truncated code unrecognized
+        conversion mapping keys required subfield both should be of the same one the this in at
+        an and for a from while parse parsing json JSON invalid unicode codepoint base integer
+        decimal hex octal digit character characters char std join parseInt parseJson top level
+        usable inside super self loop iterate over arrays objects length must positive negative
+        non empty empty key keys overflow range element elements endless evaluation takes many steps
+        loop large memory
+        """
+    )
+)
+"""The words of the engines' own messages; between them, engines quote values of the event."""
+
+
+def words_of(bundle: Bundle) -> frozenset[str]:
+    """Return the words of a template's own strings and names, and those of the engines.
+
+    Comments are no part of it: nothing of them is ever said.
+    """
+    return _ENGINE.union(*map(_WORD.findall, _spoken(bundle)))
+
+
+def without_data(text: str, words: AbstractSet[str]) -> str:
+    """Return a message as one line in which every word that is not known is hidden.
+
+    A template's message may quote whatever the template knows of a person.
+    """
+    shown = "".join(each if each.isprintable() else " " for each in text)
+    shown = _EMAIL.sub("<email>", shown)
+    shown = _EMAIL_OR_WORD.sub(lambda found: _known(found[0], words), shown)
+    shown = _TAG.sub(" ", _HIDDEN_RUN.sub(_HIDDEN, shown))
+    return _SPACE.sub(" ", shown).strip()[:MAX_SHOWN]
+
+
+def _known(word: str, words: AbstractSet[str]) -> str:
+    return word if word in words or word.startswith("<") else _HIDDEN
+
+
+def _spoken(bundle: Bundle) -> Iterator[str]:
+    for file in bundle.files.values():
+        for token in file.tokens:
+            if token.kind in _SPEAKING:
+                yield _ESCAPE.sub(" ", token.text)

@@ -26,9 +26,9 @@ from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 
-from segrelay.jsonnet.files import SHIPPED_FOLDER
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.ops.main import COMMANDS
+from segrelay.templates import LYTEMPLATES, SHIPPED_FOLDER
 from segrelay.worker.destinations.normalise import load_tables
 
 LENGTH = struct.Struct("!I")
@@ -338,7 +338,7 @@ def _load():
         importlib.import_module(name)
     load_tables()
     for name in ("enter", "exit", "exit-event"):
-        Renderer(SHIPPED_FOLDER).load(f"insider/{name}.jsonnet")
+        Renderer(SHIPPED_FOLDER, LYTEMPLATES).load(f"insider/{name}.jsonnet")
     gc.collect()
     gc.freeze()
 

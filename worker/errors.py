@@ -5,7 +5,6 @@ SegrelayError
 │   └── PayloadRefused          an event that can't be placed; the others still are
 ├── WeMustAct                   exit code 2: a template or the configuration is wrong
 │   ├── ConfigurationInvalid    one or more problems, each with its place and a hint
-│   ├── TemplateBroken          a template does not parse or load
 │   ├── UsageWrong              a command was called with something it can't do
 │   └── LyticsRefused           Lytics refuses the token, or knows nothing of what is asked for
 ├── OperationsMustAct           exit code 1: something outside is not as it must be
@@ -23,6 +22,9 @@ SegrelayError
 │   └── LyticsUnavailable       Lytics does not answer, or not in a form that we know
 │       └── ScanExpired         a scan can't go on where it stood and has to begin anew
 └── Bug                         nobody can act yet: a promise of our own is broken
+
+A template that does not parse or load raises `TemplateBroken` of `segrelay.jsonnet`, which knows
+nothing of this tree: we must act, too, and a command ends with exit code 2.
 
 A message says what is wrong, where, and what to do. No message holds a profile field or a secret.
 """
@@ -70,24 +72,6 @@ class WeMustAct(SegrelayError):  # noqa: N818
 
 class ConfigurationInvalid(WeMustAct):
     """The configuration has problems; the message lists all of them, a line each."""
-
-
-class TemplateBroken(WeMustAct):
-    """A template does not parse or load.
-
-    Args:
-        message: What is wrong, with a hint where there is one.
-        file: The template's file as a person would name it (relative to `templates`).
-        line: 1-based; 0 where the engine names no place.
-        column: 1-based; 0 where the engine names no place.
-    """
-
-    def __init__(self, message: str, file: str = "", line: int = 0, column: int = 0) -> None:
-        SegrelayError.__init__(self, message)
-        self.args = (message, file, line, column)
-        self.file = file
-        self.line = line
-        self.column = column
 
 
 class UsageWrong(WeMustAct):

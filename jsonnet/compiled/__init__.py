@@ -1,4 +1,4 @@
-"""The compiler of templates to Python: `compiled` returns a `Compiled` or a `NotCompiled`.
+"""The compiler of templates to Python: `compile_template` returns a `Compiled` or a `NotCompiled`.
 
 The compiled form never invents an error: where it is not sure it raises `Doubtful`, and the engine
 of record is asked.
@@ -13,11 +13,10 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import CodeType
 from typing import Any, Final
 
-from segrelay.jsonnet.compiled.compiling.compiler import Sources
 from segrelay.jsonnet.compiled.compiling.emitter import OutsideSubset
 from segrelay.jsonnet.compiled.running.limits import (
     ENDLESS,
@@ -30,8 +29,14 @@ from segrelay.jsonnet.compiled.running.limits import (
     noted,
     tick,
 )
-from segrelay.jsonnet.compiled.running.natives import doubtful, reason_of
-from segrelay.jsonnet.syntax.tokens import SyntaxWrong, place
+from segrelay.jsonnet.compiled.running.natives import (
+    doubtful,
+    function_of,
+    library_of,
+    reason_of,
+)
+from segrelay.jsonnet.files import Bundle, LibraryFunction
+from segrelay.jsonnet.syntax.tokens import place
 from segrelay.jsonnet.syntax.tree import room
 
 __all__ = [
@@ -40,8 +45,7 @@ __all__ = [
     "Doubtful",
     "Exhausted",
     "NotCompiled",
-    "Sources",
-    "compiled",
+    "compile_template",
 ]
 
 _UNSURE: Final = (
@@ -113,18 +117,18 @@ class Compiled:
             raise Doubtful(reason_of(error)) from error
 
 
-def compiled(sources: Sources) -> Compiled | NotCompiled:
+def compile_template(bundle: Bundle) -> Compiled | NotCompiled:
     """Compile a template, or return why it is not compiled."""
     try:
         with room(), warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # templates do odd things with constants
-            source, code = _code(sources)
-            names = names_of_the_runtime()
+            source, code = _code(bundle)
+            names = names_of_the_runtime(bundle.library.functions())
             exec(code, names)  # noqa: S102 - only our own words
     except OutsideSubset as refused:
-        line, column = place(sources.texts[refused.file], refused.at)
+        line, column = place(bundle.files[refused.file].text, refused.at)
         return NotCompiled(refused.what, refused.file, line, column)
-    except (SyntaxWrong, Doubtful) as error:
+    except Doubtful as error:
         return NotCompiled(f"what only Jsonnet understands ({error})")
     except (SyntaxError, RecursionError, MemoryError) as error:
         return NotCompiled(f"expressions that are nested too deep for Python ({error})")
@@ -132,18 +136,17 @@ def compiled(sources: Sources) -> Compiled | NotCompiled:
 
 
 @lru_cache(_CODES_KEPT)
-def _code(sources: Sources) -> tuple[str, CodeType]:
+def _code(bundle: Bundle) -> tuple[str, CodeType]:
     """Return the Python source of a compiled template, and its code object."""
     from segrelay.jsonnet.compiled.compiling.compiler import Compiler  # noqa: PLC0415 - see above
 
-    source = Compiler(sources).source()
-    return source, compile(source, sources.root, "exec")
+    source = Compiler(bundle).source()
+    return source, compile(source, bundle.root, "exec")
 
 
-def names_of_the_runtime() -> dict[str, Any]:
+def names_of_the_runtime(functions: Mapping[str, LibraryFunction]) -> dict[str, Any]:
     """Return the functions and values of the runtime that generated code may refer to, by name."""
-    from segrelay.jsonnet.compiled.running import library, operators, printing, values  # noqa: PLC0415 - see above
-    from segrelay.jsonnet.compiled.running.library import LIBRARY  # noqa: PLC0415
+    from segrelay.jsonnet.compiled.running import operators, printing, values  # noqa: PLC0415 - see above
     from segrelay.jsonnet.compiled.running.standard import NATIVES  # noqa: PLC0415
 
     shared = [each for module in (operators, printing, values) for each in vars(module).items()]
@@ -151,9 +154,9 @@ def names_of_the_runtime() -> dict[str, Any]:
         **{name: value for name, value in shared if not name.startswith("_")},
         **{f"std_{name}": native.run for name, native in NATIVES.items()},
         **{f"val_{name}": native.as_value() for name, native in NATIVES.items()},
-        **{f"lib_{name}": entry.run for name, entry in LIBRARY.items()},
-        "function_of": library.function_of,
-        "library_of": library.library_of,
+        **{f"lib_{name}": entry.run for name, entry in functions.items()},
+        "function_of": partial(function_of, functions),
+        "library_of": partial(library_of, functions),
         "doubtful": doubtful,
         "tick": tick,
     }

@@ -3,7 +3,7 @@
 The choice of the engine that renders a template: the fastest one that is right about it.
 
 rjsonnet is wrong about some of the language. What it does wrong in `std` is corrected
-(`lib/std-for-rjsonnet.libsonnet`); a template that uses the rest is rendered by the reference
+(`std/std-for-rjsonnet.libsonnet`); a template that uses the rest is rendered by the reference
 implementation `jsonnet`, or where that is not installed by `gojsonnet`.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Final
@@ -21,17 +21,22 @@ import rjsonnet
 from segrelay.jsonnet.engines import failures as jsonnet_errors
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.judge import EngineModule, judge, judges
-from segrelay.jsonnet.engines.rewrite import REFERENCE_LACKS, REFERENCE_STD, rewrite
-from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, is_json
+from segrelay.jsonnet.engines.rows_evaluator import (
+    REFERENCE_LACKS,
+    REFERENCE_STD,
+    Input,
+    RowsEvaluator,
+    is_json,
+    rewrite,
+)
 from segrelay.jsonnet.files import Bundle, SourceFile, resolutions, shown
+from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
-from segrelay.jsonnet.syntax.scopes import walk
 from segrelay.jsonnet.syntax.tokens import Token, TokenKind, place
-from segrelay.jsonnet.syntax.tree import room
-from segrelay.worker.errors import TemplateBroken
+from segrelay.jsonnet.syntax.tree import room, walk
 
 _OURS: Final = "lib:/"
-"""The prefix of the shipped library's files: conformance tests prove that engines agree on them."""
+"""The prefix of the library's files; whoever hands it in proves that engines agree on them."""
 _FRACTION_CODE: Final = re.compile(r"%(?:\([^)]*\))?[-#0 +]*[\d*.]*[hlL]?[eEfFgG]")
 """Codes that rjsonnet gets wrong: `"%.1f" % 0.95` is 0.10 there, and `"%e" % -1` does not end."""
 _CHOMPS: Final = "|||-"
@@ -170,9 +175,8 @@ class TemplateEngines:
         TemplateBroken: The engine does not parse it.
     """
 
-    def __init__(self, bundle: Bundle, inner: Mapping[str, str]) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
-        self._inner = inner
         self.name: EngineModule = engine_for(bundle)
         if self.name == "rjsonnet":
             refuse_unparsed(bundle)
@@ -213,7 +217,7 @@ class TemplateEngines:
 
     @cached_property
     def _rjsonnet(self) -> RowsEvaluator:
-        return RowsEvaluator(rewrite(self._bundle), resolutions(self._bundle), self._inner)
+        return RowsEvaluator(rewrite(self._bundle), resolutions(self._bundle), self._bundle.library)
 
     @cached_property
     def _jsonnet(self) -> RowsEvaluator:
@@ -222,7 +226,7 @@ class TemplateEngines:
         return RowsEvaluator(
             rewritten,
             resolutions(self._bundle),
-            self._inner,
+            self._bundle.library,
             reads_failure=lambda text, headed: self._marked(jsonnet_errors.read(text, headed)),
             snippets=snippets,
             printed=_AS_TEXT,

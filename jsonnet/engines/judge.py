@@ -22,15 +22,15 @@ from typing import Final, Literal
 from segrelay.jsonnet.engines import failures as jsonnet_errors
 from segrelay.jsonnet.engines import judging
 from segrelay.jsonnet.engines.failures import Failure
-from segrelay.jsonnet.engines.rewrite import (
+from segrelay.jsonnet.engines.rows_evaluator import (
     REFERENCE_LACKS,
     REFERENCE_STD,
     RJSONNET_LACKS,
     RJSONNET_STD,
     TEMPLATES_STD,
+    checked,
     untouched,
 )
-from segrelay.jsonnet.engines.rows_evaluator import checked, inner_sources
 from segrelay.jsonnet.files import Bundle, resolutions
 
 
@@ -87,7 +87,7 @@ def judge(
     request = {
         "module": _MODULES[engine],
         "root": plain.root,
-        "sources": {**inner_sources(), **plain.sources},
+        "sources": {**bundle.library.inner_sources, **plain.sources},
         "resolve": [[*key, name] for key, name in resolutions(bundle).items()],
         "profiles": [base64.b64encode(profile).decode() for profile in profiles],
         "settings": settings.decode(),

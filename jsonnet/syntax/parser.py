@@ -1,6 +1,6 @@
 """A parser of the whole grammar of Jsonnet by recursive descent; it names the first mistake.
 
-`parse` knows syntax only. Whether each variable is known is asked in `scopes`.
+`parse` knows syntax only. Whether each variable is known `tree.check` asks.
 """
 
 from __future__ import annotations

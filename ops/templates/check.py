@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from segrelay.jsonnet.files import Bundle, TemplateFolder, shown
+from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tokens import place
 from segrelay.jsonnet.syntax.tree import room
@@ -33,12 +34,13 @@ from segrelay.ops.templates.fields import (
 )
 from segrelay.ops.templates.testing import cases_of
 from segrelay.ops.templates.workspace import Workspace
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.adapters.redis.shared_keys import read_identified
 from segrelay.worker.checks.samples import Finding
 from segrelay.worker.checks.templates import TemplateReport, check_template
 from segrelay.worker.contract.people import seen_fields
 from segrelay.worker.contract.settings import Trigger
-from segrelay.worker.errors import SegrelayError, TemplateBroken, UsageWrong
+from segrelay.worker.errors import SegrelayError, UsageWrong
 
 _RED: Final = "\x1b[31m"
 _YELLOW: Final = "\x1b[33m"
@@ -236,7 +238,7 @@ def checked(
     cases = workspace.cases(name, known.identified)
     report = check_template(workspace.folder, name, cases)
     if report.content_hash:
-        bundle = TemplateFolder(workspace.folder).bundle(name)
+        bundle = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name)
         unknown = unknown_fields(bundle, _profiles(workspace, name), known.fields)
         said = (*report.findings, *wrong_calls(bundle), *unknown)
         found = [placed(one, name, bundle) for one in said]
@@ -343,7 +345,7 @@ def check_live(workspace: Workspace, names: Iterable[str]) -> LiveCheck:
 def _live_finding(one: LiveFinding, template: str, workspace: Workspace) -> Finding:
     finding = Finding(one.severity, f"{one.message}.", one.trigger, template)
     try:
-        bundle = TemplateFolder(workspace.folder).bundle(template)
+        bundle = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(template)
     except TemplateBroken:
         return finding
     return placed(finding, template, bundle, names=[one.name] if one.name else [])

@@ -10,6 +10,7 @@ import typer
 
 from segrelay.jsonnet.engines.judge import judges
 from segrelay.jsonnet.files import TemplateFolder
+from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.ops.templates.check import (
     Checked,
     LastCheck,
@@ -35,8 +36,9 @@ from segrelay.ops.terminal.console import mention, print_json, say, table, wants
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.ops.terminal.options import Json, Strict
 from segrelay.ops.terminal.tables import text_columns
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.templates import TemplateReport
-from segrelay.worker.errors import TemplateBroken
+from segrelay.worker.errors import WeMustAct
 
 app = typer.Typer()
 
@@ -66,7 +68,7 @@ def list_(*, templates: Folder = None, json: Json = False) -> None:
 
 def _row(workspace: Workspace, name: str, last: LastCheck | None) -> dict[str, Any]:
     try:
-        version = TemplateFolder(workspace.folder).bundle(name).content_hash
+        version = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name).content_hash
     except TemplateBroken:
         version = ""
     return {
@@ -170,7 +172,7 @@ def check(
     for destination, problem in asked.unanswered.items() if asked else ():
         mention(f"{destination}: what it drops is not known: {problem}")
     if not all(one.report.is_fit and not (strict and one.report.findings) for one in found):
-        raise typer.Exit(TemplateBroken.exit_code)
+        raise typer.Exit(WeMustAct.exit_code)
     if asked and asked.unanswered:
         raise typer.Exit(1)
 

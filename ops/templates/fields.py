@@ -17,13 +17,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from segrelay.jsonnet.files import Bundle, SourceFile, is_library, shown
+from segrelay.jsonnet.files import Bundle, SourceFile, shown
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.parser import parse
-from segrelay.jsonnet.syntax.scopes import children
 from segrelay.jsonnet.syntax.tokens import SyntaxWrong, place
-from segrelay.jsonnet.syntax.tree import room
+from segrelay.jsonnet.syntax.tree import children, room
 from segrelay.ops.templates.library import LIBRARIES, members
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.samples import Finding
 
 _ASKING: Final = frozenset({"get", "has"})
@@ -78,7 +78,7 @@ def walked(node: tree.Node) -> Iterator[tree.Node]:
 
 
 def _is_library_import(node: tree.Node) -> bool:
-    return isinstance(node, tree.Import) and is_library(node.path)
+    return isinstance(node, tree.Import) and LYTEMPLATES.is_meant_by(node.path)
 
 
 def _asked(node: tree.Node, known: Collection[str]) -> tree.Constant | None:

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.jsonnet.files import LIBRARY_FOLDER
+from segrelay.templates import LIBRARY_FOLDER
 
 _COMMENT: Final = re.compile(r" *// ?(.*)")
 _MEMBER: Final = re.compile(r" *([A-Za-z][A-Za-z0-9]*)(?:\(.*\))?::?(?: |$)")

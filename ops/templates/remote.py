@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from segrelay.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
+from segrelay.jsonnet.files import TemplateFolder, shown
+from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.ops.templates.workspace import (
     SUFFIX,
     TemplateArgument,
@@ -29,11 +30,12 @@ from segrelay.ops.terminal.console import (
 from segrelay.ops.terminal.options import Json
 from segrelay.ops.terminal.tables import text_columns
 from segrelay.producer.lytics import LyticsApi
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.preview import Previewed, preview_rendering
 from segrelay.worker.checks.samples import load_profiles
 from segrelay.worker.checks.templates import check_template
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.errors import LyticsUnavailable, TemplateBroken, UsageWrong
+from segrelay.worker.errors import LyticsUnavailable, UsageWrong
 
 
 def opened_api(settings: Settings) -> LyticsApi:
@@ -57,7 +59,7 @@ def source_for_lytics(folder: TemplateFolder, template: str) -> str:
         shown(target)
         for name in (bundle.root, *own)
         for _, target in bundle.files[name].imports
-        if target != LIBRARY_NAME
+        if target != LYTEMPLATES.name
     )
     if ours:
         raise UsageWrong(
@@ -155,7 +157,7 @@ def push_(
     """
     workspace, settings = _configured()
     file = full_name(template)
-    source = source_for_lytics(TemplateFolder(workspace.folder), file)
+    source = source_for_lytics(TemplateFolder(workspace.folder, LYTEMPLATES), file)
     report = check_template(workspace.folder, file, workspace.cases(file))
     if not report.is_fit:
         said = "; ".join(one.message for one in report.findings if one.severity == "error")

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from segrelay.jsonnet.rendered import Killed, TemplateFailed
+from segrelay.jsonnet.rendered import Killed, TemplateBroken, TemplateFailed
 from segrelay.ops.templates.events import preview_named
 from segrelay.ops.templates.workspace import (
     Folder,
@@ -34,7 +34,7 @@ from segrelay.ops.terminal.console import mention, print_json, say
 from segrelay.ops.terminal.options import Json, object_of
 from segrelay.worker.checks.preview import Previewed
 from segrelay.worker.destinations.normalise import is_empty
-from segrelay.worker.errors import SegrelayError, TemplateBroken
+from segrelay.worker.errors import SegrelayError, WeMustAct
 
 _INDEX: Final = re.compile(r"\[\d+\]")
 _PERSON: Final = re.compile(r"^users\[\]\.")
@@ -218,7 +218,7 @@ def render(
     else:
         _tell(outcomes, explain=explain)
     if any(one.rendering == "failed" for one in outcomes):
-        raise typer.Exit(TemplateBroken.exit_code)
+        raise typer.Exit(WeMustAct.exit_code)
 
 
 def _raise_if_killed(outcomes: Sequence[Previewed], template: str) -> None:
@@ -325,7 +325,7 @@ def _show(workspace: Workspace, template: str, file: str, trigger: str, given: A
     try:
         for one in preview_named(workspace, template, file, trigger, given):
             _tell([one], explain=True) if one.rendering == "rendered" else say(in_words(one))
-    except SegrelayError as error:
+    except (SegrelayError, TemplateBroken) as error:
         say(error.message)
     say(f"-- {template}, {time.strftime('%H:%M:%S')}; Ctrl-C ends this")
     sys.stdout.flush()

@@ -27,7 +27,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import orjson
 import typer
 
-from segrelay.jsonnet.rendered import TemplateFailed
+from segrelay.jsonnet.rendered import TemplateBroken, TemplateFailed
 from segrelay.ops.state.opened import opened
 from segrelay.ops.templates.comparison import (
     Comparison,
@@ -49,7 +49,7 @@ from segrelay.worker.checks.preview import (
 )
 from segrelay.worker.checks.samples import load_profiles, profile_for, profiles_of
 from segrelay.worker.contract.settings import Trigger
-from segrelay.worker.errors import TemplateBroken, UsageWrong
+from segrelay.worker.errors import UsageWrong
 
 _EXPECTED: Final = ("body", "skip", "error")
 _KEYS: Final = frozenset({"name", "event", "settings", *_EXPECTED})

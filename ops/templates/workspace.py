@@ -10,8 +10,8 @@ from typing import Annotated, Final
 
 import typer
 
-from segrelay.jsonnet.files import SHIPPED_FOLDER
 from segrelay.ops.terminal.options import configured
+from segrelay.templates import SHIPPED_FOLDER
 from segrelay.worker.checks.samples import profile_for, sample_profile
 from segrelay.worker.checks.templates import Case
 from segrelay.worker.checks.triggers import audiences_without_id

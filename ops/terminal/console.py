@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, Protocol, Text
 import orjson
 import typer
 
+from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.ops.terminal.tables import TableColumns, laid_out, wrapped
 from segrelay.worker.contract.printable import LAYOUT, json_text, printable
-from segrelay.worker.errors import SegrelayError, UsageWrong
+from segrelay.worker.errors import SegrelayError, UsageWrong, WeMustAct
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -55,7 +56,8 @@ _CLOSED_STREAMS: Final = (
 def run_guarded(app: Callable[[], Any]) -> NoReturn:
     """Run the command line and end the process with its exit code.
 
-    Errors of ours become one paragraph on stderr; `SEGRELAY_DEBUG=1` shows the traceback too.
+    Errors of ours, and broken templates, become one paragraph on stderr; `SEGRELAY_DEBUG=1` shows
+    the traceback too.
     """
     _prepare_streams()
     try:
@@ -69,6 +71,8 @@ def run_guarded(app: Callable[[], Any]) -> NoReturn:
         code = 1
     except SegrelayError as error:
         code = _report(error, error.message, error.exit_code)
+    except TemplateBroken as error:
+        code = _report(error, error.message, WeMustAct.exit_code)
     except OSError as error:
         code = _report(error, _os_message(error), 1) if _is_all_written() else 1
     except Exception as error:  # noqa: BLE001 - this is the edge

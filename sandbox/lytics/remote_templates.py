@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import orjson
 
+from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.sandbox.exchange import Reply, json_answer
 from segrelay.sandbox.settings import LyticsSwitches
-from segrelay.worker.errors import TemplateBroken
 
 _NAME: Final = "template.jsonnet"
 

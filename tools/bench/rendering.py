@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.jsonnet.accelerated import sources_of
-from segrelay.jsonnet.compiled import Compiled, compiled
+from segrelay.jsonnet.compiled import Compiled, compile_template
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import Engine, Rendered, Row, Template
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.adapters.jsonnet import GROUP
 from segrelay.worker.checks.samples import sample_profile
 from segrelay.worker.contract.words import Direction
@@ -42,9 +42,9 @@ def render(events: int, template: str, folder: str = "templates") -> dict[str, d
         "300": _profiles(300, events),
         "1 % failing": _profiles(30, events, fails_every=_FAILS_EVERY),
     }
-    renderer = Renderer(path)
+    renderer = Renderer(path, LYTEMPLATES)
     loaded = renderer.load(template)
-    form = compiled(sources_of(TemplateFolder(path).bundle(template)))
+    form = compile_template(TemplateFolder(path, LYTEMPLATES).bundle(template))
     assert isinstance(form, Compiled)
     return {
         "rjsonnet": {
@@ -63,7 +63,7 @@ def render_failing(events: int, engine: Engine) -> dict[str, float]:
     The first event of each way that fails is looked up by another engine, once in a process: that
     is done before.
     """
-    renderer = Renderer(_FAILING.parent)
+    renderer = Renderer(_FAILING.parent, LYTEMPLATES)
     template = renderer.load(_FAILING.name)
     good = _profiles(30, events)
     kinds = {

@@ -21,12 +21,12 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.jsonnet.accelerated import sources_of
-from segrelay.jsonnet.compiled import Compiled, compiled
+from segrelay.jsonnet.compiled import Compiled, compile_template
 from segrelay.jsonnet.compiled.running.limits import AssertFailed, Doubtful, Exhausted
 from segrelay.jsonnet.engines.engines import is_beyond_rjsonnet
 from segrelay.jsonnet.files import TemplateFolder
-from segrelay.worker.errors import TemplateBroken
+from segrelay.jsonnet.rendered import TemplateBroken
+from segrelay.templates import LYTEMPLATES
 from tools.fuzz.engines import EngineOutcome, FuzzEngine, judged
 from tools.fuzz.grammar import HELPERS, Grammar, helper
 from tools.fuzz.parts import FIELDS
@@ -115,11 +115,11 @@ class Fuzzer:
         settings = self.random.choice(SETTINGS)
         people = [person(self.random) for _ in range(_PEOPLE)]
         try:
-            bundle = TemplateFolder(self.folder).bundle(_TEMPLATE)
+            bundle = TemplateFolder(self.folder, LYTEMPLATES).bundle(_TEMPLATE)
         except TemplateBroken:
             self.findings.refused["(it names what nobody knows: never loaded)"] += 1
             return
-        made = compiled(sources_of(bundle))
+        made = compile_template(bundle)
         if not isinstance(made, Compiled):
             self.findings.refused[made.what] += 1
             return

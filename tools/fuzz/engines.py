@@ -14,9 +14,9 @@ from typing import Any, Final, Literal
 
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.judge import judge
-from segrelay.jsonnet.engines.rewrite import rewrite
-from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, inner_sources
+from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, rewrite
 from segrelay.jsonnet.files import TemplateFolder, resolutions
+from segrelay.templates import LYTEMPLATES
 
 EngineOutcome = tuple[Literal["value", "assert", "error", "died"], Any]
 _SECONDS: Final = 20.0
@@ -64,11 +64,10 @@ class FuzzEngine:
 
 def _serve(pipe: Connection) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # panics print their stack
-    inner = inner_sources()
     while True:
         folder, template, profiles, settings = pipe.recv()
-        bundle = TemplateFolder(Path(folder)).bundle(template)
-        evaluator = RowsEvaluator(rewrite(bundle), resolutions(bundle), inner)
+        bundle = TemplateFolder(Path(folder), LYTEMPLATES).bundle(template)
+        evaluator = RowsEvaluator(rewrite(bundle), resolutions(bundle), LYTEMPLATES)
         events = [Input(profile, settings) for profile in profiles]
         pipe.send([_outcome(said) for said in evaluator.evaluate(events, _GROUP)])
 
@@ -77,7 +76,7 @@ def judged(
     folder: Path, template: str, profiles: Sequence[bytes], settings: bytes
 ) -> list[EngineOutcome]:
     """Return gojsonnet's outcome for each profile, rendered event by event."""
-    bundle = TemplateFolder(folder).bundle(template)
+    bundle = TemplateFolder(folder, LYTEMPLATES).bundle(template)
     return [
         ("died", None) if said is None else _outcome(said)
         for said in judge("gojsonnet", bundle, profiles, settings, seconds=_SECONDS)

@@ -13,9 +13,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from segrelay.jsonnet.isolated import DiedAt, render_isolated
-from segrelay.jsonnet.rendered import Engine, Killed, Rendered, Result, Row, Template
+from segrelay.jsonnet.rendered import (
+    Engine,
+    Killed,
+    Rendered,
+    Result,
+    Row,
+    Template,
+    TemplateBroken,
+)
 from segrelay.jsonnet.renderer import Renderer
-from segrelay.worker.errors import TemplateBroken
 
 GROUP: Final = 50
 """The number of rows of one call of the renderer; they share the limits of time and memory."""

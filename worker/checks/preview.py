@@ -21,9 +21,11 @@ from segrelay.jsonnet.rendered import (
     Result,
     Row,
     Template,
+    TemplateBroken,
     TemplateFailed,
 )
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.batch.pack import row_of
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.settings import Settings, Trigger
@@ -33,7 +35,6 @@ from segrelay.worker.core.compact import parsed
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.destinations.api import NotSendable, Shaped
 from segrelay.worker.destinations.registry import api_of, rules_of
-from segrelay.worker.errors import TemplateBroken
 
 RENDER_SECONDS: Final = 20.0
 _RENDER_MEMORY_BYTES: Final = 1 << 30
@@ -77,7 +78,7 @@ class IsolatedSampleRenderer:
     """Renders in a process of its own."""
 
     def __init__(self, templates_folder: Path) -> None:
-        self._renderer = Renderer(templates_folder, compiles=False)
+        self._renderer = Renderer(templates_folder, LYTEMPLATES, compiles=False)
 
     def load(self, name: str) -> Template:
         """Read a template, or raise TemplateBroken."""
@@ -234,7 +235,9 @@ def _of_trigger(
     rows = [Row(one.profile, trigger.settings) for one in group]
     results: Sequence[Result | Killed]
     try:
-        bundle = TemplateFolder(settings.templates_folder).bundle(settings.template_of(trigger))
+        bundle = TemplateFolder(settings.templates_folder, LYTEMPLATES).bundle(
+            settings.template_of(trigger)
+        )
         results = render_apart(bundle, rows)
     except TemplateBroken as error:
         results = [TemplateFailed(error.message, "", 0)] * len(rows)
@@ -266,7 +269,7 @@ def shape_result(
     body = api.assemble(users, shaping.root)
     envelope = settings.http_of(trigger).envelope
     if isinstance(envelope, TemplateChoice):
-        folder = TemplateFolder(settings.templates_folder)
+        folder = TemplateFolder(settings.templates_folder, LYTEMPLATES)
         whole = _in_envelope(folder, envelope.template, body, trigger)
         if isinstance(whole, NotSendable):
             return Previewed(name, result, whole, has_parts=has_parts)
@@ -321,7 +324,7 @@ def preview_rendering(
         TemplateBroken: The template does not load.
     """
     rows = [Row(text, settings) for _, text in profiles]
-    results = render_apart(TemplateFolder(folder).bundle(template), rows)
+    results = render_apart(TemplateFolder(folder, LYTEMPLATES).bundle(template), rows)
     return [Previewed(name, one) for (name, _), one in zip(profiles, results, strict=True)]
 
 

@@ -14,14 +14,13 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from segrelay.jsonnet.files import SHIPPED_FOLDER
+from segrelay.templates import SAMPLES_FOLDER
 from segrelay.worker.contract.settings import Settings, SyncSchedule, Trigger
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
 
 ANY_ID: Final = "0" * 32
 """An id of an audience, to see whether an event without one fails for want of it."""
-SAMPLES_FOLDER: Final = SHIPPED_FOLDER / "samples"
 _WRITTEN_AT: Final = datetime(2026, 11, 8, 9, 31, tzinfo=UTC)
 """The moment at which the shipped samples were written: no time in them is later."""
 _TIME: Final = re.compile(r"(?<=\")(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?=(?:\.\d+)?Z\")")

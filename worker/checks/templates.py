@@ -20,13 +20,21 @@ from segrelay.jsonnet.engines.engines import engine_for
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.judge import EngineModule, judge, judges
 from segrelay.jsonnet.files import Bundle, TemplateFolder
-from segrelay.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
+from segrelay.jsonnet.rendered import (
+    Asserted,
+    Killed,
+    Rendered,
+    Result,
+    Row,
+    TemplateBroken,
+    TemplateFailed,
+)
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.audiences import misplaced_of, warnings_of
 from segrelay.worker.checks.preview import render_apart
 from segrelay.worker.checks.samples import Finding, in_want_of_id
 from segrelay.worker.contract.events import has_id, with_id
 from segrelay.worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
-from segrelay.worker.errors import TemplateBroken
 
 Said = str | Failure | None
 """The verdict of an engine: a JSON text, a failure, or None if nobody can tell."""
@@ -170,7 +178,7 @@ class TemplateReport:
 def check_template(folder: Path, template: str, cases: Sequence[Case]) -> TemplateReport:
     """Load a template, render the cases, and compare with what other engines make of it."""
     try:
-        bundle = TemplateFolder(folder).bundle(template)
+        bundle = TemplateFolder(folder, LYTEMPLATES).bundle(template)
         results = render_apart(bundle, [Row(case.text, case.settings) for case in cases])
     except TemplateBroken as error:
         place = (error.file, error.line, error.column)

@@ -13,7 +13,15 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
+from segrelay.jsonnet.rendered import (
+    Asserted,
+    Killed,
+    Rendered,
+    Result,
+    Row,
+    TemplateBroken,
+    TemplateFailed,
+)
 from segrelay.worker.checks.audiences import check_audiences, warnings_of
 from segrelay.worker.checks.preview import (
     RENDER_SECONDS,
@@ -31,7 +39,7 @@ from segrelay.worker.destinations.api import NotSendable, Shaped
 from segrelay.worker.destinations.insider.shape import overwrites
 from segrelay.worker.destinations.normalise import instant
 from segrelay.worker.destinations.registry import api_of, encoding_misfit, path_misfit
-from segrelay.worker.errors import TemplateBroken, UsageWrong
+from segrelay.worker.errors import UsageWrong
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNTIMED: Final = datetime(2026, 1, 1, tzinfo=UTC)

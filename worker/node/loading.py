@@ -27,8 +27,9 @@ import orjson
 import structlog
 
 from segrelay.jsonnet.files import FolderStamp, TemplateFolder, stamp_of
-from segrelay.jsonnet.rendered import Template
+from segrelay.jsonnet.rendered import Template, TemplateBroken
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.checks.preview import IsolatedSampleRenderer
 from segrelay.worker.checks.triggers import (
@@ -40,7 +41,7 @@ from segrelay.worker.checks.triggers import (
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.settings.http import TemplateChoice
 from segrelay.worker.destinations.registry import api_of, rules_of
-from segrelay.worker.errors import TemplateBroken, WeMustAct
+from segrelay.worker.errors import WeMustAct
 from segrelay.worker.node.shared import TemplateUse
 
 EVERY_SECONDS: Final = 1.0
@@ -114,7 +115,7 @@ class Upkeep:
 
     def _take_over(self, until: float) -> bool:
         """Adopt all changed templates that are valid; return whether all triggers were checked."""
-        found = _Versions(TemplateFolder(self.settings.templates_folder))
+        found = _Versions(TemplateFolder(self.settings.templates_folder, LYTEMPLATES))
         for trigger in self.settings.triggers.values():
             if self.clock() > until:
                 return False
@@ -279,7 +280,7 @@ class Loaded:
 
 def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:
     """Load and try the template of each trigger; a broken one stops its trigger and no other."""
-    renderer = Renderer(settings.templates_folder)
+    renderer = Renderer(settings.templates_folder, LYTEMPLATES)
     names = dict.fromkeys(map(settings.template_of, settings.triggers.values()))
     templates = {name: _template(renderer, name) for name in names}
     fit = [each for each in settings.triggers.values() if templates[settings.template_of(each)][0]]

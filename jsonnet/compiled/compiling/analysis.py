@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from segrelay.jsonnet.syntax import tree
-from segrelay.jsonnet.syntax.scopes import Scoped, VariableNames, children
+from segrelay.jsonnet.syntax.tree import Scoped, VariableNames, children
 
 MANY = 2
 """Number of uses counted for a use in a function or a loop, which may be repeated."""
@@ -21,7 +21,7 @@ class Analysis:
     _refers: dict[tuple[int, bool], bool] = field(default_factory=dict)
 
     def children(self, node: tree.Node) -> list[Scoped]:
-        """Return the children of a node as `scopes.children` yields them."""
+        """Return the children of a node as `tree.children` yields them."""
         known = self._children.get(id(node))
         if known is None:
             known = self._children[id(node)] = (node, list(children(node)))

@@ -19,13 +19,12 @@ from segrelay.jsonnet.compiled.compiling.emitter import (
     tupled,
 )
 from segrelay.jsonnet.compiled.compiling.literals import array_of
-from segrelay.jsonnet.compiled.running.library import LIBRARY
 from segrelay.jsonnet.compiled.running.natives import Native
 from segrelay.jsonnet.compiled.running.standard import NATIVES
 from segrelay.jsonnet.syntax import tree
 
-FIELDS_OF: Final = {"get": ("row", "get"), "jobConfGet": ("settings", "conf")}
-"""Functions that look up a field, with the name of their mapping and the variable for its `get`."""
+_LOOK_UPS: Final = {"row": "get", "settings": "conf"}
+"""The mappings of which functions look up a field, with the variable for their `get`."""
 
 
 def called(compiles: ExpressionCompiler, node: tree.Call, scope: Scope) -> Code:
@@ -62,7 +61,7 @@ def _refuse_loop(compiles: ExpressionCompiler, node: tree.Call, scope: Scope) ->
     match compiles.static(node.target, scope):
         case Standard(name) if name:
             return
-        case Library(name) if name and name not in FIELDS_OF:
+        case Library(name) if name and compiles.functions[name].inline not in _LOOK_UPS:
             return
     if scope.repeats or isinstance(compiles.static(node.target, scope), Library):
         refuse("tailstrict within a function, or of a look-up", scope, node.at)
@@ -71,23 +70,23 @@ def _refuse_loop(compiles: ExpressionCompiler, node: tree.Call, scope: Scope) ->
 def looked_up(compiles: ExpressionCompiler, node: tree.Node, scope: Scope) -> Code | None:
     """Return code that gives a field as the profile or the settings have it, untouched.
 
-    Only for a call of `get` or `jobConfGet` with a constant field and default; else None.
+    Only for a call that looks up a constant field with a constant default; else None.
     """
     if not isinstance(node, tree.Call) or node.is_strict:
         return None
     match compiles.static(node.target, scope):
-        case Library(name) if name in FIELDS_OF:
-            pass
+        case Library(name) if name and compiles.functions[name].inline in _LOOK_UPS:
+            entry = compiles.functions[name]
         case _:
             return None
-    nodes = _arranged(node, LIBRARY[name].names)
+    nodes = _arranged(node, entry.names)
     if nodes is None or not isinstance(nodes[0], tree.Constant):
         return None
     field = nodes[0].value
     if not isinstance(field, str) or not isinstance(nodes[1], tree.Constant | tree.Number | None):
         return None
     default = "None" if nodes[1] is None else compiles.value(nodes[1], scope).text
-    return Code(f"{FIELDS_OF[name][1]}({field!r}, {default})", total=True)
+    return Code(f"{_LOOK_UPS[entry.inline]}({field!r}, {default})", total=True)
 
 
 def _arranged(
@@ -111,13 +110,13 @@ _DOUBTFUL: Final = Code(left_to_jsonnet("a call with arguments that the function
 
 
 def _library(compiles: ExpressionCompiler, name: str, node: tree.Call, scope: Scope) -> Code:
-    entry = LIBRARY[name]
+    entry = compiles.functions[name]
     nodes = _arranged(node, entry.names, entry.required)
     if nodes is None:
         return _DOUBTFUL
-    if name in FIELDS_OF:
-        return _field(compiles, name, nodes, scope)
-    if name == "has" and nodes[1] is None and nodes[0] is not None:
+    if entry.inline in _LOOK_UPS:
+        return _field(compiles, entry.inline, nodes, scope)
+    if entry.inline == "in row" and nodes[1] is None and nodes[0] is not None:
         field = compiles.value(nodes[0], scope)
         is_name = field.kind == "string"
         text = field.text if is_name else f"string({field.text})"
@@ -129,10 +128,9 @@ def _library(compiles: ExpressionCompiler, name: str, node: tree.Call, scope: Sc
 
 
 def _field(
-    compiles: ExpressionCompiler, name: str, nodes: Sequence[tree.Node | None], scope: Scope
+    compiles: ExpressionCompiler, fields: str, nodes: Sequence[tree.Node | None], scope: Scope
 ) -> Code:
     assert nodes[0] is not None
-    fields = FIELDS_OF[name][0]
     field = compiles.value(nodes[0], scope)
     default = literal(None) if nodes[1] is None else compiles.value(nodes[1], scope)
     key = compiles.emitter.fresh("v")

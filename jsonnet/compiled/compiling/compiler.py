@@ -3,8 +3,6 @@
 Only generated names, and constants as `repr` writes them, stand in the code: never a word of the
 template. An expression can be compiled in three ways: as a value, as a handle (a value or a Lazy of
 it), and deep: as the JSON value that leaves the template, which needs no laziness.
-
-The files of a template, as texts and as trees.
 """
 
 from __future__ import annotations
@@ -21,6 +19,7 @@ from segrelay.jsonnet.compiled.compiling.emitter import (
     Binding,
     Code,
     Emitter,
+    ExpressionCompiler,
     KnownFunction,
     Library,
     Module,
@@ -41,74 +40,11 @@ from segrelay.jsonnet.compiled.compiling.literals import (
     literal_object,
     object_of,
 )
-from segrelay.jsonnet.compiled.compiling.operations import checked, choice, operation, said
 from segrelay.jsonnet.compiled.running import values
-from segrelay.jsonnet.compiled.running.library import LIBRARY
+from segrelay.jsonnet.compiled.running.values import number
+from segrelay.jsonnet.files import Bundle, LibraryFunction
 from segrelay.jsonnet.syntax import tree
-from segrelay.jsonnet.syntax.parser import parse
-from segrelay.jsonnet.syntax.scopes import check, has_assert, imports
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """A template and what it imports.
-
-    Args:
-        targets: What an import means: by the importer's name and the path it wrote.
-        library: The name under which the library is imported.
-        trees: Of files that were parsed and checked already.
-    """
-
-    root: str
-    texts: Mapping[str, str]
-    targets: Mapping[tuple[str, str], str]
-    library: str
-    trees: Mapping[str, tree.Node] = field(default_factory=dict, compare=False)
-
-    def __hash__(self) -> int:
-        """Hash texts and imports: equal ones compile to the same Python."""
-        return hash((self.root, *self.texts.items(), *self.targets.items()))
-
-
-@dataclass(slots=True)
-class Trees:
-    """Parses files when they are asked for."""
-
-    sources: Sources
-    _parsed: dict[str, tree.Node] = field(default_factory=dict)
-
-    def of(self, name: str) -> tree.Node:
-        """Return a file's tree.
-
-        Raises:
-            SyntaxWrong: It does not parse, or names what nobody knows.
-        """
-        if name in self.sources.trees:
-            return self.sources.trees[name]
-        if name not in self._parsed:
-            self._parsed[name] = parse(self.sources.texts[name])
-            check(self._parsed[name])
-        return self._parsed[name]
-
-    def are_about_events(self, name: str) -> bool:
-        """Return whether a file has to be evaluated for each event, itself or through another.
-
-        It imports the library, or has an `assert`, whose failing is noted for an event.
-        """
-        return self._leads_to_events(name, set())
-
-    def _leads_to_events(self, name: str, seen: set[str]) -> bool:
-        if name == self.sources.library:
-            return True
-        if name in seen:
-            return False
-        seen.add(name)
-        return has_assert(self.of(name)) or any(
-            self._leads_to_events(self.sources.targets[name, each.path], seen)
-            for each in imports(self.of(name))
-            if each.word == "import"
-        )
-
+from segrelay.jsonnet.syntax.tree import has_assert
 
 _OUTERMOST: Final = {"std": Standard()}
 
@@ -117,25 +53,31 @@ _OUTERMOST: Final = {"std": Standard()}
 class Compiler:
     """Compiles the files of one template."""
 
-    sources: Sources
+    bundle: Bundle
+    functions: Mapping[str, LibraryFunction] = field(init=False)
     emitter: Emitter = field(default_factory=Emitter)
     analysis: Analysis = field(default_factory=Analysis)
-    _trees: Trees = field(init=False)
+    _targets: dict[tuple[str, str], str] = field(init=False)
     _files: dict[str, str] = field(default_factory=dict)
     _modules: dict[str, Module | None] = field(default_factory=dict)
     _per_event: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._trees = Trees(self.sources)
+        self.functions = self.bundle.library.functions()
+        self._targets = {
+            (name, found.path): target
+            for name, file in self.bundle.files.items()
+            for found, target in file.imports
+        }
 
     def source(self) -> str:
         """Return the source of a module that defines `render`.
 
         Raises:
-            Refused: Something is outside of what is compiled.
+            OutsideSubset: Something is outside of what is compiled.
         """
-        scope = Scope(self.sources.root, _OUTERMOST)
-        body = self._spine(self._trees.of(self.sources.root), scope).text
+        scope = Scope(self.bundle.root, _OUTERMOST)
+        body = self._spine(self._tree_of(self.bundle.root), scope).text
         lines = [
             *self.emitter.lines,
             "def render(row, settings):",
@@ -149,14 +91,35 @@ class Compiler:
 
     # Files.
 
+    def _tree_of(self, name: str) -> tree.Node:
+        parsed = self.bundle.files[name].parsed
+        assert parsed is not None  # what is imported as text is not asked for
+        return parsed
+
+    def _is_about_events(self, name: str, seen: tuple[str, ...] = ()) -> bool:
+        """Return whether a file has to be evaluated for each event, itself or through another.
+
+        It imports the library, or has an `assert`, whose failing is noted for an event.
+        """
+        if name == self.bundle.library.name:
+            return True
+        return name not in seen and (
+            has_assert(self._tree_of(name))
+            or any(
+                self._is_about_events(target, (*seen, name))
+                for found, target in self.bundle.files[name].imports
+                if found.word == "import"
+            )
+        )
+
     def _file(self, name: str) -> str:
         """Return the variable of an imported file; a file not about events is evaluated once."""
         if name not in self._files:
             variable = self.emitter.fresh("m")
             self._files[name] = variable
-            code = self.value(self._trees.of(name), Scope(name, _OUTERMOST))
+            code = self.value(self._tree_of(name), Scope(name, _OUTERMOST))
             line = f"{variable} = Lazy(lambda: {code.text})"
-            if self._trees.are_about_events(name):
+            if self._is_about_events(name):
                 self._per_event.append(line)
             else:
                 self.emitter.lines.append(line)
@@ -166,9 +129,9 @@ class Compiler:
         """Return an imported file as a module; None if it can't be compiled as one."""
         if name not in self._modules:
             self._modules[name] = None
-            found = as_module(self, self._trees.of(name), Scope(name, _OUTERMOST))
+            found = as_module(self, self._tree_of(name), Scope(name, _OUTERMOST))
             if found is not None:
-                is_per_event = self._trees.are_about_events(name)
+                is_per_event = self._is_about_events(name)
                 lines = self._per_event if is_per_event else self.emitter.lines
                 lines += found[0]
                 self._modules[name] = found[1]
@@ -179,22 +142,22 @@ class Compiler:
         if not isinstance(node, tree.Import):
             return as_module(self, node, scope)
         name = self._target(node, scope)
-        if node.word != "import" or name == self.sources.library:
+        if node.word != "import" or name == self.bundle.library.name:
             return None
         found = self._module(name)
         return None if found is None else ([], found)
 
     def _target(self, node: tree.Import, scope: Scope) -> str:
-        return self.sources.targets[scope.file, node.path]
+        return self._targets[scope.file, node.path]
 
     def _imported(self, node: tree.Import, scope: Scope) -> Code:
         target = self._target(node, scope)
         if node.word == "importstr":
-            return literal(self.sources.texts[target])
+            return literal(self.bundle.files[target].text)
         if node.word == "importbin":
-            text = self.emitter.hoisted(f"[*{self.sources.texts[target].encode()!r}]")
+            text = self.emitter.hoisted(f"[*{self.bundle.files[target].text.encode()!r}]")
             return Code(text, "array", total=True, constant=True)
-        if target == self.sources.library:
+        if target == self.bundle.library.name:
             return Code("library.get()", "object")
         return Code(f"{self._file(target)}.get()")
 
@@ -209,10 +172,10 @@ class Compiler:
                     return self.static(known.node, known.scope)
                 return None if isinstance(known, Variable) else known
             case tree.Import(_, "import"):
-                return Library() if self._target(node, scope) == self.sources.library else None
+                return Library() if self._target(node, scope) == self.bundle.library.name else None
             case tree.Index(_, target, tree.Constant(_, str(key))):
                 match self.static(target, scope):
-                    case Library("") if key in LIBRARY:
+                    case Library("") if key in self.functions:
                         return Library(key)
                     case Standard(""):
                         return Standard(key)
@@ -235,7 +198,7 @@ class Compiler:
             module = known if isinstance(known, Module) else None
         elif isinstance(target, tree.Import) and target.word == "import":
             name = self._target(target, scope)
-            module = None if name == self.sources.library else self._module(name)
+            module = None if name == self.bundle.library.name else self._module(name)
         if module is None:
             return None
         return module.fields.get(key, NO_FIELD)
@@ -459,3 +422,123 @@ class Compiler:
         if self.emitter.calls > before:
             body = f"({body} if tick() else None)"
         return f"(lambda {', '.join(names.values())}: {in_front(first, body)})"
+
+
+_ARITHMETIC: Final = {"-": "minus", "*": "times", "/": "divided", "%": "remainder"}
+_SIGNS: Final = {"-": "negated", "+": "numeric", "~": "inverted"}
+_PLAIN: Final = frozenset({"number", "string"})
+"""Kinds of values: Python orders two values of one of these kinds as Jsonnet does."""
+_ORDER: Final = {
+    "<": "less({left}, {right})",
+    ">": "less({right}, {left})",
+    "<=": "(not less({right}, {left}))",
+    ">=": "(not less({left}, {right}))",
+}
+
+
+def operation(
+    compiles: ExpressionCompiler, node: tree.Unary | tree.Binary | tree.Slice, scope: Scope
+) -> Code:
+    """Return the code of an operator or a slice."""
+    match node:
+        case tree.Unary(_, operator, operand):
+            return _unary(compiles, operator, operand, scope)
+        case tree.Slice(_, target, start, end, step):
+            given = (target, start, end, step)
+            parts = ["None" if part is None else compiles.value(part, scope).text for part in given]
+            return Code(f"sliced({', '.join(parts)})")
+        case tree.Binary(_, "+"):
+            return _sum(compiles, node, scope)
+        case tree.Binary(_, "&&" | "||" as operator, left, right):
+            one, other = compiles.truth(left, scope), compiles.truth(right, scope)
+            word = "and" if operator == "&&" else "or"
+            return _both(f"({one.text} {word} {other.text})", "bool", one, other)
+    one, other = compiles.value(node.left, scope), compiles.value(node.right, scope)
+    match node.operator:
+        case "-" | "*" | "/" | "%":
+            kind = "any" if node.operator == "%" else "number"
+            run = f"{_ARITHMETIC[node.operator]}({one.text}, {other.text})"
+            return Code(run, kind)
+        case "<" | ">" | "<=" | ">=" if one.kind == other.kind and one.kind in _PLAIN:
+            return _both(f"({one.text} {node.operator} {other.text})", "bool", one, other)
+        case "<" | ">" | "<=" | ">=":
+            text = _ORDER[node.operator].format(left=one.text, right=other.text)
+            return Code(text, "bool")
+        case "==" | "!=":
+            return _equality(one, other, negated=node.operator == "!=")
+        case "in":
+            run = f"has_field({one.text}, {other.text})"
+            return Code(run, "bool")
+    return Code(f"bitwise({node.operator!r}, {one.text}, {other.text})", "number")
+
+
+def _unary(compiles: ExpressionCompiler, operator: str, operand: tree.Node, scope: Scope) -> Code:
+    if operator == "!":
+        test = compiles.truth(operand, scope)
+        return Code(f"(not {test.text})", "bool", total=test.total)
+    code = compiles.value(operand, scope)
+    if isinstance(operand, tree.Number) and operator == "-":
+        return literal(number(-float(operand.text)))
+    run = _SIGNS[operator]
+    return Code(f"{run}({code.text})", "number")
+
+
+def _sum(compiles: ExpressionCompiler, node: tree.Binary, scope: Scope) -> Code:
+    """Return the code of a chain of `+`: evaluated from the left, without nesting."""
+    parts: list[Code] = []
+    left: tree.Node = node
+    while isinstance(left, tree.Binary) and left.operator == "+":
+        parts.append(compiles.value(left.right, scope))
+        left = left.left
+    parts.append(compiles.value(left, scope))
+    kind = "string" if any(part.kind == "string" for part in parts[-2:]) else "any"
+    name = "plus" if len(parts) == 2 else "plus_all"  # noqa: PLR2004
+    text = f"{name}({', '.join(part.text for part in reversed(parts))})"
+    return Code(text, kind)
+
+
+def _both(text: str, kind: str, one: Code, other: Code) -> Code:
+    return Code(text, kind, total=one.total and other.total)
+
+
+def _equality(one: Code, other: Code, *, negated: bool) -> Code:
+    if one.constant:
+        one, other = other, one
+    total = one.total and other.constant
+    if other.constant and other.kind == "string":
+        text = f"({one.text} {'!=' if negated else '=='} {other.text})"
+    elif other.constant and not one.constant and other.kind in ("null", "bool"):
+        text = f"({one.text} {'is not' if negated else 'is'} {other.text})"
+    elif one.kind == other.kind and one.kind in _PLAIN:
+        text = f"({one.text} {'!=' if negated else '=='} {other.text})"
+    else:
+        text = f"{'(not ' if negated else '('}equal({one.text}, {other.text}))"
+        total = False
+    return Code(text, "bool", total=total)
+
+
+def choice(compiles: ExpressionCompiler, node: tree.If, scope: Scope) -> Code:
+    """Return the code of a condition with its branches."""
+    test, one = compiles.truth(node.condition, scope), compiles.value(node.yes, scope)
+    other = literal(None) if node.no is None else compiles.value(node.no, scope)
+    return Code(
+        f"({one.text} if {test.text} else {other.text})",
+        one.kind if one.kind == other.kind else "any",
+        total=one.total and test.total and other.total,
+    )
+
+
+def checked(compiles: ExpressionCompiler, check: tree.Check, body: Code, scope: Scope) -> Code:
+    """Return code that notes an `assert` that fails, and goes on.
+
+    Jsonnet might meet another fault first; if there is no other, the assert is what it meets.
+    """
+    compiles.emitter.calls += 1  # nobody evaluates it before Jsonnet would
+    test = compiles.truth(check.condition, scope).text
+    return Code(f"({body.text} if {test} or failing({said(compiles, check, scope)}) else None)")
+
+
+def said(compiles: ExpressionCompiler, check: tree.Check, scope: Scope) -> str:
+    """Return the code of the message of an `assert`; "" where it has none."""
+    message = check.message
+    return "" if message is None else f"string({compiles.value(message, scope).text})"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn, Protocol
 
 from segrelay.jsonnet.compiled.compiling.analysis import Analysis
+from segrelay.jsonnet.files import LibraryFunction
 from segrelay.jsonnet.syntax import tree
 
 
@@ -72,7 +73,7 @@ class KnownFunction:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """`import "lytemplates.libsonnet"`, or one of its functions."""
+    """The library's value that depends on the event, or one of its functions."""
 
     function: str = ""
 
@@ -154,6 +155,8 @@ class ExpressionCompiler(Protocol):
 
     emitter: Emitter
     analysis: Analysis
+
+    functions: Mapping[str, LibraryFunction]
 
     def value(self, node: tree.Node, scope: Scope) -> Code:
         """Return code that gives the value of an expression, without evaluating its elements."""

@@ -2,18 +2,12 @@
 
 go-jsonnet and the reference implementation have it written in Jsonnet, in doubles. The arithmetic
 here is the same, step by step, so that a rounded half comes out the same, too.
-
-Logarithms that come out the same in go-jsonnet and in the reference implementation.
-
-Go and the C library differ in the last digit of some. Both are computed, and where they differ
-Jsonnet is asked.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,57 +25,6 @@ from segrelay.jsonnet.compiled.running.values import (
     take,
     whole,
 )
-
-_HIGH: Final = 6.93147180369123816490e-01
-_LOW: Final = 1.90821492927058770002e-10
-_SERIES: Final = (
-    6.666666666666735130e-01,
-    3.999999999940941908e-01,
-    2.857142874366239149e-01,
-    2.222219843214978396e-01,
-    1.818357216161805012e-01,
-    1.531383769920937332e-01,
-    1.479819860511658591e-01,
-)
-"""Coefficients of FreeBSD's `e_log.c`, which Go's `math.Log` follows."""
-
-
-def natural_logarithm(value: float) -> float:
-    """Return the natural logarithm; raise `Doubtful` if the engines' libraries differ."""
-    result = math.log(value)
-    if result != _by_go(value):
-        raise Doubtful
-    return result
-
-
-def decimal_exponent(value: float) -> int:
-    """Return the power of ten below a number, as the formats of Jsonnet compute it."""
-    magnitude = abs(float(value))
-    if not magnitude:
-        return 0
-    exponent = math.floor(math.log(magnitude) / math.log(10))
-    if exponent != math.floor(_by_go(magnitude) / _by_go(10.0)):
-        raise Doubtful
-    return exponent
-
-
-def _by_go(value: float) -> float:
-    if not sys.float_info.min <= value < math.inf:
-        raise Doubtful
-    fraction, exponent = math.frexp(value)
-    if fraction < math.sqrt(2) / 2:
-        fraction *= 2
-        exponent -= 1
-    f = fraction - 1
-    s = f / (2 + f)
-    s2 = s * s
-    s4 = s2 * s2
-    l1, l2, l3, l4, l5, l6, l7 = _SERIES
-    t1 = s2 * (l1 + s4 * (l3 + s4 * (l5 + s4 * l7)))
-    t2 = s4 * (l2 + s4 * (l4 + s4 * l6))
-    half = 0.5 * f * f
-    return exponent * _HIGH - ((half - (s * (half + (t1 + t2)) + exponent * _LOW)) - f)
-
 
 _CODE: Final = re.compile(
     r"%(?:\((?P<name>[^)]*)\))?(?P<flags>[-#0 +]*)(?P<width>\*|\d*)"
@@ -196,18 +139,10 @@ def _text(code: _Code, value: Any, width: int, precision: int | None) -> str:
     filled = width if "0" in flags and "-" not in flags else 0
     if kind in "diuox":
         return _whole_number(code, numeric(value), filled, precision or 0)
+    if kind != "f":
+        raise Doubtful  # `%e` and `%g` take a logarithm, whose last digit depends on the engine
     digits = _DIGITS if precision is None else precision
-    alternate = "#" in flags
-    number = float(numeric(value))
-    if kind == "f":
-        return _decimal(number, flags, filled, digits, point=alternate, trailing=True)
-    if kind == "e":
-        return _scientific(code, number, filled, digits, trailing=True)
-    exponent = decimal_exponent(number)
-    if exponent < -4 or exponent >= digits:  # noqa: PLR2004 - as C has it
-        return _scientific(code, number, filled, digits - 1, trailing=alternate)
-    digits -= max(1, exponent + 1)
-    return _decimal(number, flags, filled, digits, point=alternate, trailing=alternate)
+    return _decimal(float(numeric(value)), flags, filled, digits)
 
 
 def _character(value: Any) -> str:
@@ -254,36 +189,18 @@ def _in_base(magnitude: int, base: int) -> str:
     return "".join(reversed(digits))
 
 
-def _decimal(
-    number: float, flags: str, filled: int, digits: int, *, point: bool, trailing: bool
-) -> str:
+def _decimal(number: float, flags: str, filled: int, digits: int) -> str:
     if not 0 <= digits < len(_POWERS):
         raise Doubtful
     denominator = _POWERS[digits]
     numerator = abs(number) * denominator + 0.5
     before = math.floor(numerator / denominator)
     behind = int(math.fmod(math.floor(numerator), denominator))
-    filled -= digits + (1 if digits or point else 0)
+    point = digits or "#" in flags
+    filled -= digits + bool(point)
     shown = _filled_up(_sign(flags, negative=number < 0), _in_base(before, 10), filled)
-    if not digits:
-        return shown + "." if point else shown
-    if not trailing and not behind:
-        return shown
-    fraction = _in_base(behind, 10).rjust(digits, "0")
-    return f"{shown}.{fraction if trailing else fraction.rstrip('0')}"
-
-
-def _scientific(code: _Code, number: float, filled: int, digits: int, *, trailing: bool) -> str:
-    exponent = decimal_exponent(number)
-    if abs(exponent) >= len(_POWERS):
-        raise Doubtful
-    power = _POWERS[exponent] if exponent >= 0 else 1 / _POWERS[-exponent]
-    suffix = f"{'E' if code.capitals else 'e'}{'-' if exponent < 0 else '+'}{abs(exponent):02d}"
-    point = "#" in code.flags
-    filled -= len(suffix)
-    mantissa = number / power
-    shown = _decimal(mantissa, code.flags, filled, digits, point=point, trailing=trailing)
-    return shown + suffix
+    fraction = _in_base(behind, 10).rjust(digits, "0") if digits else ""
+    return f"{shown}.{fraction}" if point else shown
 
 
 def _padded(text: str, flags: str, width: int) -> str:

@@ -1,14 +1,16 @@
-"""The descriptions of the functions of `std`: parameters, laziness and kind of result."""
+"""The descriptions of functions that templates call: those of `std`, and those of the library."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import CodeType
 from typing import Any, Final
 
 from segrelay.jsonnet.compiled.running.limits import Doubtful
-from segrelay.jsonnet.compiled.running.values import MISSING, Func, take
+from segrelay.jsonnet.compiled.running.values import MISSING, Composite, Func, Layer, take
+from segrelay.jsonnet.files import LibraryFunction
 
 Implementation = Callable[..., Any]
 
@@ -100,7 +102,6 @@ _FAULTS: Final[dict[type[BaseException], str]] = {
 _OTHER_KIND: Final = "a value of another kind than expected"
 _ROOMS: Final = {
     "formats": "a format (%)",
-    "logarithms": "a format (%) of a very large or small number",
     "printing": "a text that engines print differently",
 }
 """Names for what modules leave to Jsonnet outside of `std`, by the last part of their paths."""
@@ -125,3 +126,25 @@ def _codes(error: BaseException) -> list[CodeType]:
         codes.append(at.tb_frame.f_code)
         at = at.tb_next
     return codes
+
+
+Fields = Mapping[str, Any]
+"""A profile or settings."""
+
+
+def function_of(
+    functions: Mapping[str, LibraryFunction], name: str, profile: Fields, settings: Fields
+) -> Func:
+    """Return a function of the library as a value."""
+    entry = functions[name]
+    required = tuple(at < entry.required for at in range(len(entry.names)))
+    return Func(partial(entry.run, profile, settings), entry.names, required)
+
+
+def library_of(
+    functions: Mapping[str, LibraryFunction], profile: Fields, settings: Fields
+) -> Composite:
+    """Return the library as a value: an object of hidden functions."""
+    names = {name: (at, "::") for at, name in enumerate(functions)}
+    made = tuple(function_of(functions, name, profile, settings) for name in functions)
+    return Composite((Layer(names, lambda _self, _super: made),))

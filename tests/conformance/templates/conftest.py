@@ -8,9 +8,10 @@ import pytest
 
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.judge import judge, judges
-from segrelay.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
+from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import Rendered, Row
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES, SHIPPED_FOLDER
 from segrelay.worker.checks.preview import sample_header
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.destinations.api import NotSendable, ShapingRules
@@ -30,14 +31,14 @@ def agreed():
     """Render profiles; every engine has to yield the same; a failure is "failed"."""
 
     def values(folder, name, profiles, settings=None):
-        renderer = Renderer(folder)
+        renderer = Renderer(folder, LYTEMPLATES)
         texts = [orjson.dumps(profile) for profile in profiles]
         rows = [Row(text, settings or {}) for text in texts]
         ours = [
             json.loads(result.body) if isinstance(result, Rendered) else FAILED
             for result in renderer.render(renderer.load(name), rows)
         ]
-        bundle = TemplateFolder(folder).bundle(name)
+        bundle = TemplateFolder(folder, LYTEMPLATES).bundle(name)
         for engine in ENGINES:
             said = judge(engine, bundle, texts, orjson.dumps(settings or {}))
             theirs = [FAILED if isinstance(s, Failure) else json.loads(s) for s in said]

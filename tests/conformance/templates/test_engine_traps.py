@@ -4,10 +4,10 @@ import pytest
 
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.isolated import DiedAt, render_isolated
-from segrelay.jsonnet.rendered import Rendered, Row, TemplateFailed
+from segrelay.jsonnet.rendered import Rendered, Row, TemplateBroken, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.templates import Case, check_template
-from segrelay.worker.errors import TemplateBroken
 from tests.waiting import until
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
@@ -18,7 +18,7 @@ ROWS = [Row(b'{"n": 1}'), Row(b'{"n": 1000000000000}'), Row(b'{"n": 2}')]
 def isolated(tmp_path):
     def render(source, rows=ROWS, seconds=10.0):
         (tmp_path / "t.jsonnet").write_text(source)
-        bundle = TemplateFolder(tmp_path).bundle("t.jsonnet")
+        bundle = TemplateFolder(tmp_path, LYTEMPLATES).bundle("t.jsonnet")
         return render_isolated(bundle, rows, seconds=seconds, memory_bytes=1 << 29)
 
     return render
@@ -37,7 +37,7 @@ def checked(tmp_path):
 def rendered(tmp_path):
     def render(source):
         (tmp_path / "t.jsonnet").write_text(source)
-        renderer = Renderer(tmp_path)
+        renderer = Renderer(tmp_path, LYTEMPLATES)
         return renderer.render(renderer.load("t.jsonnet"), ROWS)
 
     return render

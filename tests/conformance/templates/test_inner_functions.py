@@ -7,9 +7,9 @@ from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.judge import judge, judges
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.isolated import render_isolated
-from segrelay.jsonnet.rendered import Rendered, Row, TemplateFailed
+from segrelay.jsonnet.rendered import Rendered, Row, TemplateBroken, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
-from segrelay.worker.errors import TemplateBroken
+from segrelay.templates import LYTEMPLATES
 
 HEAD = "local event = import 'lytemplates.libsonnet';\n"
 REFERENCE = " + (if std.slice([1, 2], -1, null, 1) == [2] && [1, 2][-1:] == [2] then '' else '')"
@@ -47,7 +47,7 @@ def named(way, name):
 
 def results_of(folder, source, people=PEOPLE):
     (folder / "t.jsonnet").write_text(source)
-    renderer = Renderer(folder)
+    renderer = Renderer(folder, LYTEMPLATES)
     return renderer.render(renderer.load("t.jsonnet"), [Row(each) for each in people])
 
 
@@ -81,7 +81,7 @@ def test_a_native_function_by_name_is_refused_when_the_template_is_loaded(folder
     (folder / "t.jsonnet").write_text(f"{{\n  got: {spelled}('pull')(2),\n}}")
 
     with pytest.raises(TemplateBroken, match="can't call native functions") as raised:
-        Renderer(folder).load("t.jsonnet")
+        Renderer(folder, LYTEMPLATES).load("t.jsonnet")
 
     assert (raised.value.file, raised.value.line) == ("t.jsonnet", 2)
 
@@ -91,7 +91,7 @@ def test_a_native_function_in_an_imported_file_is_refused_too(folder):
     (folder / "h.libsonnet").write_text("\nstd.native('sha1')('a')")
 
     with pytest.raises(TemplateBroken, match=r"h\.libsonnet:2:1"):
-        Renderer(folder).load("t.jsonnet")
+        Renderer(folder, LYTEMPLATES).load("t.jsonnet")
 
 
 @pytest.mark.parametrize("engine", ["rjsonnet", *judges()])
@@ -99,7 +99,9 @@ def test_a_native_function_in_an_imported_file_is_refused_too(folder):
 def test_no_judge_discloses_a_native_function(folder, way, engine):
     (folder / "t.jsonnet").write_text(f"({named(way, 'profile')}\n)()")
 
-    [said] = judge(engine, TemplateFolder(folder).bundle("t.jsonnet"), PEOPLE[:1], b"{}")
+    [said] = judge(
+        engine, TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet"), PEOPLE[:1], b"{}"
+    )
 
     assert said is None or isinstance(said, Failure) or "person" not in said
 
@@ -118,7 +120,7 @@ def test_the_inner_files_of_the_library_cannot_be_imported(folder, word, name):
     (folder / "t.jsonnet").write_text(f"{{\n  a: {word} '{name}',\n}}")
 
     with pytest.raises(TemplateBroken, match="inner file of the library") as raised:
-        TemplateFolder(folder).bundle("t.jsonnet")
+        TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet")
 
     assert (raised.value.file, raised.value.line) == ("t.jsonnet", 2)
 
@@ -137,7 +139,7 @@ def test_the_inner_files_of_the_library_cannot_be_imported(folder, word, name):
 @pytest.mark.parametrize("compiles", [True, False])
 def test_a_trace_prints_nobody_and_gives_its_value(folder, trace, beyond, compiles, capfd):
     (folder / "t.jsonnet").write_text(HEAD + f"{{ a: {trace}, b: 'x'{beyond} }}")
-    renderer = Renderer(folder, compiles=compiles)
+    renderer = Renderer(folder, LYTEMPLATES, compiles=compiles)
 
     results = renderer.render(renderer.load("t.jsonnet"), [Row(each) for each in PEOPLE])
 
@@ -158,7 +160,7 @@ def test_a_throw_away_process_reaches_no_native_function(folder):
     (folder / "t.jsonnet").write_text(source)
 
     results = render_isolated(
-        TemplateFolder(folder).bundle("t.jsonnet"),
+        TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet"),
         [Row(each) for each in PEOPLE],
         seconds=5,
         memory_bytes=2_000_000_000,

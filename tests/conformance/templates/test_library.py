@@ -2,6 +2,7 @@ import pytest
 
 from segrelay.jsonnet.rendered import Row, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 
 EMAIL = "test@lytics.com"
 SHA256 = "e43763399e5318f14cd7473c4902a6b319343d577ec8283898a5edf9dbc6d711"
@@ -116,7 +117,7 @@ def test_a_profile_without_events_is_survived(agreed_source):
 def test_what_is_no_text_has_no_digest(tmp_path):
     source = "local e = import 'lytemplates.libsonnet';\n\n{ a: e.sha256(e.get('missing')) }"
     (tmp_path / "t.jsonnet").write_text(source)
-    renderer = Renderer(tmp_path)
+    renderer = Renderer(tmp_path, LYTEMPLATES)
 
     [result] = renderer.render(renderer.load("t.jsonnet"), [Row(b"{}")])
 

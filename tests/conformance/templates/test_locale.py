@@ -19,13 +19,14 @@ PROGRAM = """\
 import sys
 from pathlib import Path
 
+from segrelay.templates import LYTEMPLATES
 from segrelay.jsonnet.engines.judge import judge, judges
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.isolated import render_isolated
 from segrelay.jsonnet.rendered import Row
 
 people = [f'{{"größe": "schön ☂", "n": {n}}}'.encode() for n in (1, 2)]
-bundle = TemplateFolder(Path(sys.argv[1])).bundle("t.jsonnet")
+bundle = TemplateFolder(Path(sys.argv[1]), LYTEMPLATES).bundle("t.jsonnet")
 rows = [Row(each, {"straße": "ß"}) for each in people]
 results = render_isolated(bundle, rows, seconds=5, memory_bytes=2_000_000_000)
 print(ascii([getattr(each, "body", each) for each in results]))

@@ -7,10 +7,10 @@ from random import Random
 import orjson
 import pytest
 
-from segrelay.jsonnet.accelerated import sources_of
-from segrelay.jsonnet.compiled import Compiled, Doubtful, compiled
+from segrelay.jsonnet.compiled import Compiled, Doubtful, compile_template
 from segrelay.jsonnet.engines.judge import judge
 from segrelay.jsonnet.files import TemplateFolder
+from segrelay.templates import LYTEMPLATES
 from tests.nightly import amount
 
 NUMBERS = amount(20, nightly=5_000)
@@ -19,14 +19,14 @@ EXPRESSIONS = (
         f"'{code}' % n"
         for code in (
             *("%.0f", "%.1f", "%.2f", "%f", "%.7f", "%7.1f", "%07.1f", "%-7.1f|", "%+.1f", "% .1f"),
-            *("%g", "%.3g", "%#g", "%G", "%012g", "%e", "%.2e", "%E", "%.0e", "%#.0f"),
+            *("%F", "%.3f", "%#.2f", "%#.0f"),
             *("%d", "%05d", "%.3d", "%+d", "%i", "%u", "%x", "%X", "%#x", "%08x", "%o", "%#o"),
             *("%s", "%12s", "%-25s|", "%ld"),
         )
     ),
     *("'' + n", "n + '|'", "std.toString([n])", "std.manifestJsonMinified({ n: n })"),
     *("std.round(n)", "[n] < [1]"),
-    *("if n > 0 then std.log(n)", "std.floor(n)", "std.ceil(n)"),
+    *("std.floor(n)", "std.ceil(n)"),
 )
 HARD = (
     *(0, -0.0, 0.05, 0.15, 0.25, 0.35, 0.45, 0.5, 0.95, 0.99, 0.995, 1.005, 2.5, 9.95, 99.5),
@@ -52,7 +52,7 @@ NUMBERS_OF_ALL = tuple(_numbers())
 def _bundle(folder, expression):
     library = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
     (folder / "t.jsonnet").write_text(library + expression)
-    return TemplateFolder(folder).bundle("t.jsonnet")
+    return TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet")
 
 
 def _judged(bundle, numbers):
@@ -70,7 +70,7 @@ def told(tmp_path_factory):
 
 @pytest.mark.parametrize("at", range(len(EXPRESSIONS)), ids=EXPRESSIONS)
 def test_a_number_has_the_digits_that_go_jsonnet_gives_it(tmp_path, told, at):
-    made = compiled(sources_of(_bundle(tmp_path, EXPRESSIONS[at])))
+    made = compile_template(_bundle(tmp_path, EXPRESSIONS[at]))
     assert isinstance(made, Compiled)
     answered = 0
 

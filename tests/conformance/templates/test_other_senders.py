@@ -11,9 +11,9 @@ import pytest
 
 from segrelay.jsonnet.accelerated import Accelerator
 from segrelay.jsonnet.files import TemplateFolder
-from segrelay.jsonnet.rendered import Asserted, Rendered, Row
+from segrelay.jsonnet.rendered import Asserted, Rendered, Row, TemplateBroken
 from segrelay.jsonnet.renderer import Renderer
-from segrelay.worker.errors import TemplateBroken
+from segrelay.templates import LYTEMPLATES
 
 ANN = {
     "email": "ann@example.com",
@@ -144,13 +144,18 @@ def test_templates_of_other_senders_render_as_they_are(agreed_source, source, se
 def test_templates_of_other_senders_are_compiled(tmp_path, source):
     (tmp_path / "t.jsonnet").write_text(source)
 
-    assert Accelerator.of("t.jsonnet", TemplateFolder(tmp_path).bundle("t.jsonnet")).why_not == ""
+    assert (
+        Accelerator.of(
+            "t.jsonnet", TemplateFolder(tmp_path, LYTEMPLATES).bundle("t.jsonnet")
+        ).why_not
+        == ""
+    )
 
 
 @pytest.mark.parametrize("engine", ["auto", "jsonnet"])
 def test_an_assert_in_a_function_skips_the_event_with_its_message(tmp_path, engine):
     (tmp_path / "t.jsonnet").write_text(WHATSAPP)
-    renderer = Renderer(tmp_path)
+    renderer = Renderer(tmp_path, LYTEMPLATES)
     rows = [Row(json.dumps(profile).encode(), {}) for profile in (ANN, BEN)]
 
     ann, ben = renderer.render(renderer.load("t.jsonnet"), rows, engine)
@@ -166,6 +171,6 @@ def test_a_comma_that_is_missing_is_named_with_its_place(tmp_path):
     (tmp_path / "t.jsonnet").write_text(source)
 
     with pytest.raises(TemplateBroken) as caught:
-        Renderer(tmp_path).load("t.jsonnet")
+        Renderer(tmp_path, LYTEMPLATES).load("t.jsonnet")
 
     assert (caught.value.line, caught.value.column) == (4, 3)

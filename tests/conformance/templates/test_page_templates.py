@@ -4,11 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.samples import sample_profile
 from segrelay.worker.checks.templates import Case, check_template
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.errors import TemplateBroken
 
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)
 
@@ -46,7 +47,7 @@ def test_the_check_warns_that_it_overwrites_the_list(here):
 
 def test_the_exit_template_is_refused_with_the_place_of_its_damage(here):
     with pytest.raises(TemplateBroken) as caught:
-        Renderer(here).load("page_exit.jsonnet")
+        Renderer(here, LYTEMPLATES).load("page_exit.jsonnet")
 
     error = caught.value
     assert (error.file, error.line, error.column) == ("page_exit.jsonnet", 4, 9)

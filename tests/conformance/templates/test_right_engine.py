@@ -9,9 +9,9 @@ from segrelay.jsonnet.engines.engines import engine_for
 from segrelay.jsonnet.engines.judge import judge, judges
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.isolated import DiedAt, render_isolated
-from segrelay.jsonnet.rendered import Asserted, Rendered, Row, TemplateFailed
+from segrelay.jsonnet.rendered import Asserted, Rendered, Row, TemplateBroken, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
-from segrelay.worker.errors import TemplateBroken
+from segrelay.templates import LYTEMPLATES
 
 HEAD = "local event = import 'lytemplates.libsonnet';\n"
 PROFILE = orjson.dumps({"n": -1, "key": "a", "text": "abc", "list": [1, 2, 3], "third": 0.3})
@@ -73,7 +73,7 @@ def judged(tmp_path_factory):
     """Let each judge evaluate all the snippets, in one evaluation."""
     folder = tmp_path_factory.mktemp("judged")
     (folder / "t.jsonnet").write_text(HEAD + "[\n" + ",\n".join(RIGHT) + "\n]")
-    bundle = TemplateFolder(folder).bundle("t.jsonnet")
+    bundle = TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet")
     return {
         engine: json.loads(judge(engine, bundle, [PROFILE], b"{}", seconds=60)[0])
         for engine in judges()
@@ -81,7 +81,7 @@ def judged(tmp_path_factory):
 
 
 def rendered(folder, *, compiles):
-    renderer = Renderer(folder, compiles=compiles)
+    renderer = Renderer(folder, LYTEMPLATES, compiles=compiles)
     [result] = renderer.render(renderer.load("t.jsonnet"), [Row(PROFILE)])
     return result
 
@@ -113,7 +113,7 @@ def test_what_the_specification_refuses_fails(template, snippet, compiles):
 
 def test_the_event_of_which_the_reference_implementation_dies_is_known(template):
     source = "{ a: [1][-1:], b: std.char(event.get('n')) }"
-    bundle = TemplateFolder(template(source)).bundle("t.jsonnet")
+    bundle = TemplateFolder(template(source), LYTEMPLATES).bundle("t.jsonnet")
     rows = [Row(b'{"n": %d}' % n) for n in (65, 0xD800, 66)]
 
     outcome = render_isolated(bundle, rows, seconds=10, memory_bytes=1 << 29)
@@ -123,9 +123,9 @@ def test_the_event_of_which_the_reference_implementation_dies_is_known(template)
 
 
 def test_a_template_is_rendered_apart_by_the_same_engine(template):
-    bundle = TemplateFolder(template("{ a: event.get('list')[-1:], b: self.a }")).bundle(
-        "t.jsonnet"
-    )
+    bundle = TemplateFolder(
+        template("{ a: event.get('list')[-1:], b: self.a }"), LYTEMPLATES
+    ).bundle("t.jsonnet")
 
     results = render_isolated(bundle, [Row(PROFILE)], seconds=10, memory_bytes=1 << 29)
 
@@ -141,7 +141,7 @@ if event.get("n") == 4 then error "four" else checked
 
 
 def test_the_reference_implementation_tells_an_assert_from_an_error(template):
-    renderer = Renderer(template(SKIPPING), compiles=False)
+    renderer = Renderer(template(SKIPPING), LYTEMPLATES, compiles=False)
     loaded = renderer.load("t.jsonnet")
     rows = [Row(b'{"n": %d}' % n) for n in range(6)]
 
@@ -154,7 +154,7 @@ def test_the_reference_implementation_tells_an_assert_from_an_error(template):
 
 
 def test_a_number_that_json_does_not_have_costs_its_own_event(template):
-    renderer = Renderer(template("event.get('n')[-1:]"), compiles=False)
+    renderer = Renderer(template("event.get('n')[-1:]"), LYTEMPLATES, compiles=False)
     loaded = renderer.load("t.jsonnet")
 
     results = renderer.render(loaded, [Row(b'{"n": "ab"}'), Row(b'{"n": 1e999}'), Row(b"{")])
@@ -176,10 +176,10 @@ local a = event.get("a"), b = event.get("b");
 
 def test_a_difference_that_the_other_engines_decide_for_it_does_not_end_the_compiled_form(template):
     folder = template(ONE_THIRD)
-    renderer = Renderer(folder)
+    renderer = Renderer(folder, LYTEMPLATES)
     loaded = renderer.load("t.jsonnet")
     row = Row(b'{"a": 0.30000000000000004, "b": 0.3}')
-    assert engine_for(TemplateFolder(folder).bundle("t.jsonnet")) == "rjsonnet"
+    assert engine_for(TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet")) == "rjsonnet"
 
     [result] = renderer.render(loaded, [row])
 
@@ -201,9 +201,11 @@ def test_a_difference_that_the_other_engines_decide_for_it_does_not_end_the_comp
     ],
 )
 def test_an_ordinary_template_keeps_the_fastest_engine(template, source):
-    assert engine_for(TemplateFolder(template(source)).bundle("t.jsonnet")) == "rjsonnet"
+    assert (
+        engine_for(TemplateFolder(template(source), LYTEMPLATES).bundle("t.jsonnet")) == "rjsonnet"
+    )
 
 
 def test_what_no_engine_parses_is_refused_when_it_is_loaded(template):
     with pytest.raises(TemplateBroken):
-        Renderer(template("|||-\n  one")).load("t.jsonnet")
+        Renderer(template("|||-\n  one"), LYTEMPLATES).load("t.jsonnet")

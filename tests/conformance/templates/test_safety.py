@@ -3,9 +3,9 @@
 import pytest
 
 from segrelay.jsonnet.files import TemplateFolder
-from segrelay.jsonnet.rendered import Row, TemplateFailed
+from segrelay.jsonnet.rendered import Row, TemplateBroken, TemplateFailed
 from segrelay.jsonnet.renderer import MAX_BODY_BYTES, Renderer
-from segrelay.worker.errors import TemplateBroken
+from segrelay.templates import LYTEMPLATES
 
 ROW = Row(b'{"segment_events": [{"event": "enter", "slug": "vip"}]}')
 
@@ -40,7 +40,7 @@ def test_a_file_outside_cannot_be_read(folder, word, path, said):
     (folder / "t.jsonnet").write_text(f"{{\n  a: {word} '{path}',\n}}")
 
     with pytest.raises(TemplateBroken, match=said) as raised:
-        TemplateFolder(folder).bundle("t.jsonnet")
+        TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet")
 
     assert (raised.value.file, raised.value.line, raised.value.column) == ("t.jsonnet", 2, 6)
     assert "secret" not in raised.value.message.replace("secret.txt", "")
@@ -51,7 +51,7 @@ def test_an_import_in_an_imported_file_is_held_to_the_same(folder):
     (folder / "part.libsonnet").write_text("{ a: importstr '../secret.txt' }")
 
     with pytest.raises(TemplateBroken, match=r"part\.libsonnet:1:6") as raised:
-        TemplateFolder(folder).bundle("t.jsonnet")
+        TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet")
 
     assert "leads outside" in raised.value.message
 
@@ -59,20 +59,20 @@ def test_an_import_in_an_imported_file_is_held_to_the_same(folder):
 @pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "link.txt"])
 def test_a_template_itself_lies_inside(folder, name):
     with pytest.raises(TemplateBroken):
-        TemplateFolder(folder).bundle(name)
+        TemplateFolder(folder, LYTEMPLATES).bundle(name)
 
 
 def test_brackets_without_end_are_refused(folder):
     (folder / "t.jsonnet").write_text("[" * 300 + "]" * 300)
 
     with pytest.raises(TemplateBroken, match="nested deeper than 200"):
-        Renderer(folder).load("t.jsonnet")
+        Renderer(folder, LYTEMPLATES).load("t.jsonnet")
 
 
 @pytest.mark.parametrize("compiles", [True, False])
 def test_recursion_without_end_fails_that_event(folder, compiles):
     (folder / "t.jsonnet").write_text("local f(x) = f(x + 1); { a: f(0) }")
-    renderer = Renderer(folder, compiles=compiles)
+    renderer = Renderer(folder, LYTEMPLATES, compiles=compiles)
 
     [result] = renderer.render(renderer.load("t.jsonnet"), [ROW])
 
@@ -85,7 +85,7 @@ def test_a_body_that_no_request_can_hold_fails_that_event(folder, compiles):
     (folder / "t.jsonnet").write_text(
         "local e = import 'lytemplates.libsonnet'; if e.isEnter() then " + text + " else { a: 1 }"
     )
-    renderer = Renderer(folder, compiles=compiles)
+    renderer = Renderer(folder, LYTEMPLATES, compiles=compiles)
     exit_row = Row(b'{"segment_events": [{"event": "exit", "slug": "vip"}]}')
 
     large, small = renderer.render(renderer.load("t.jsonnet"), [ROW, exit_row])

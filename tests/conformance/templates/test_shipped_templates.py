@@ -5,11 +5,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from segrelay.jsonnet.accelerated import sources_of
-from segrelay.jsonnet.compiled import compiled
-from segrelay.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
+from segrelay.jsonnet.compiled import compile_template
+from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import Row
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES, SHIPPED_FOLDER
 from segrelay.worker.checks.samples import sample_profile
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import Knowledge
@@ -28,9 +28,9 @@ def _profile(kind="enter", at="2026-11-01T10:00:00.872199615Z", **fields):
 
 
 def test_a_shipped_template_calls_the_library_without_looking_its_functions_up():
-    sources = sources_of(TemplateFolder(SHIPPED_FOLDER).bundle("insider/enter.jsonnet"))
+    bundle = TemplateFolder(SHIPPED_FOLDER, LYTEMPLATES).bundle("insider/enter.jsonnet")
 
-    assert "call(" not in compiled(sources).source
+    assert "call(" not in compile_template(bundle).source
 
 
 def test_an_entrance_appends_the_slug_and_overwrites_nothing(shipped):
@@ -327,7 +327,7 @@ def test_every_shipped_template_has_a_golden_result():
 @pytest.fixture(scope="module")
 def shipped_renderer():
     """A renderer of the shipped templates; `test_template_command.py` asks all engines of them."""
-    return Renderer(SHIPPED_FOLDER, compiles=False)
+    return Renderer(SHIPPED_FOLDER, LYTEMPLATES, compiles=False)
 
 
 @pytest.mark.parametrize(("template", "direction"), SENT)

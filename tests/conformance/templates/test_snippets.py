@@ -12,6 +12,7 @@ from segrelay.jsonnet.engines.judge import judge, judges
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import Rendered, Row
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from tests.nightly import NIGHTLY
 
 HERE = Path(__file__).parent
@@ -57,7 +58,7 @@ def told(value):
 
 @pytest.fixture(scope="module")
 def said():
-    bundle = TemplateFolder(HERE).bundle(NAME)
+    bundle = TemplateFolder(HERE, LYTEMPLATES).bundle(NAME)
     settings = orjson.dumps(SETTINGS)
     return {
         engine: dict(
@@ -103,7 +104,7 @@ def test_known_differences_are_still_there_and_are_documented(said):
 
 
 def test_a_worker_says_what_go_jsonnet_says(said):
-    renderer = Renderer(HERE)
+    renderer = Renderer(HERE, LYTEMPLATES)
     template = renderer.load(NAME)
 
     results = renderer.render(template, [Row(text, SETTINGS) for text in profiles()])

@@ -10,6 +10,7 @@ import pytest
 
 from segrelay.jsonnet.rendered import Row
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.samples import sample_profile
 from segrelay.worker.contract.words import Direction
 
@@ -29,7 +30,7 @@ def test_the_page_with_a_fraction_in_a_text_costs_at_most_a_third_more(tmp_path,
     (tmp_path / "with.jsonnet").write_text(PAGE.replace(PLAIN, f'"age": {value},'))
     profile = {**sample_profile(Direction.ENTER, NOW), "age": 34.1}
     rows = [Row(orjson.dumps(profile))] * EVENTS
-    renderer = Renderer(tmp_path)
+    renderer = Renderer(tmp_path, LYTEMPLATES)
     plain, with_format = (renderer.load(name) for name in ("plain.jsonnet", "with.jsonnet"))
 
     def seconds(template):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from segrelay.jsonnet.files import SHIPPED_FOLDER
+from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.ops.templates.commands import app
-from segrelay.worker.checks.samples import SAMPLES_FOLDER
-from segrelay.worker.errors import TemplateBroken, UsageWrong
+from segrelay.templates import SAMPLES_FOLDER, SHIPPED_FOLDER
+from segrelay.worker.errors import UsageWrong
 from tests.configuration import configuration, endpoint, trigger
 
 

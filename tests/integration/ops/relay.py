@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from segrelay.jsonnet.files import SHIPPED_FOLDER
 from segrelay.ops.status.status import read_status
 from segrelay.ops.status.totals import KINDS
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.wakeups import SilentWaker
+from segrelay.templates import SHIPPED_FOLDER
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.settings import load_settings

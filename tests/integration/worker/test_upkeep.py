@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.node.loading import EVERY_SECONDS, Upkeep
 from segrelay.worker.node.runtime import runtime_for
@@ -111,7 +112,7 @@ def seconds_of_a_first_look(folder, redis_url, *, triggers):
     names = [f"t{number}" for number in range(triggers)]
     settings = load_settings(written(folder.parent, redis_url, *names))
     with closing(runtime_for(settings)) as runtime:
-        upkeep = Upkeep(settings, Renderer(folder), runtime.upkeep.triggers)
+        upkeep = Upkeep(settings, Renderer(folder, LYTEMPLATES), runtime.upkeep.triggers)
         begun = time.process_time()
         upkeep.look()
         return time.process_time() - begun

@@ -1,18 +1,18 @@
 import pytest
 
-from segrelay.jsonnet.compiled import Sources, compiled
-
-LIBRARY = "lytemplates.libsonnet"
+from segrelay.jsonnet.compiled import compile_template
+from segrelay.jsonnet.files import TemplateFolder
+from segrelay.templates import LYTEMPLATES
 
 
 @pytest.fixture
-def compile_text():
+def compile_text(tmp_path):
     """Compile a template; helpers by the path that it imports them by."""
 
     def compile_(text, helpers=None):
-        texts = {"t.jsonnet": text, LIBRARY: "", **(helpers or {})}
-        targets = {(importer, path): path for importer in texts for path in texts}
-        return compiled(Sources("t.jsonnet", texts, targets, LIBRARY))
+        for name, source in {"t.jsonnet": text, **(helpers or {})}.items():
+            (tmp_path / name).write_text(source)
+        return compile_template(TemplateFolder(tmp_path, LYTEMPLATES).bundle("t.jsonnet"))
 
     return compile_
 

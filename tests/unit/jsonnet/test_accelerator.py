@@ -10,6 +10,7 @@ from segrelay.jsonnet.compiled import Compiled, NotCompiled
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.rendered import Asserted, Rendered, Row, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\n"
 DISPUTED = """{
@@ -25,7 +26,7 @@ implementation, but not for go-jsonnet and the compiled form."""
 def loaded(tmp_path):
     def load(source, **options):
         (tmp_path / "t.jsonnet").write_text(source)
-        renderer = Renderer(tmp_path, **options)
+        renderer = Renderer(tmp_path, LYTEMPLATES, **options)
         return renderer, renderer.load("t.jsonnet")
 
     return load

@@ -23,11 +23,9 @@ SEMANTICS = {
     "std.all([false, error 'no'])": False,
     "local f(x) = f(x); std.any([if x == 1 then true else f(x) for x in [1, 2]])": True,
     "false && error 'no'": False,
-    "std.mergePatch(error 'no', 1)": 1,
     "std.trace('x', 1)": 1,
     "std.length([std.trace('x', error 'no')])": 1,
     "local f = std.trace; f(rest=2, str='x')": 2,
-    "std.mergePatch({ a: error 'no', b: 1 }, { a: 2 })": {"a": 2, "b": 1},
     "local a = b, b = 1; a": 1,
     "local f(x, y=x) = y; f(2)": 2,
     "local f(x=y, y=3) = x; f()": 3,
@@ -104,7 +102,6 @@ SEMANTICS = {
     "{ [k + '!']: v for k in ['a', 'b'] for v in [1] }": {"a!": 1, "b!": 1},
     "std.objectFields({ b: 1, a: 2, h:: 3 })": ["a", "b"],
     "local o = { f(x): x + self.n, n:: 2 }; o.f(1)": 3,
-    "std.mergePatch({ a: 1, b: { c: 1 } }, { a: null, b: { d: 2 } })": {"b": {"c": 1, "d": 2}},
     "std.prune({ a: null, b: [], c: { d: null }, e: [null, 0] })": {"e": [0]},
     # Functions and loops.
     "local f(n) = if n == 0 then 0 else n + f(n - 1); f(20)": 210,
@@ -113,7 +110,6 @@ SEMANTICS = {
     "local fs = [function() x for x in [1, 2, 3]]; [f() for f in fs]": [1, 2, 3],
     "[x * y for x in [1, 2] if x > 1 for y in [3, 4]]": [6, 8],
     "std.foldl(function(a, b) a + b, ['b', 'c'], 'a')": "abc",
-    "std.foldr(function(a, b) a + b, ['b', 'c'], 'a')": "bca",
     "std.map(std.length, ['a', [1, 2], {}])": [1, 2, 0],
     "std.sort([3, 1, 2], function(x) -x)": [3, 2, 1],
     "std.set(['b', 'a', 'b'])": ["a", "b"],
@@ -229,7 +225,6 @@ def test_an_assert_that_jsonnet_never_meets_fails_nothing(evaluate):
     assert evaluate("std.any([x || (assert false; x) for x in [true, false]])") is True
     assert evaluate("std.length([(assert false; 1)])") == 1
     assert evaluate("std.find((assert false; 1), [])") == []
-    assert evaluate("std.mergePatch((assert false; {}), null)") is None
 
 
 def test_recursion_that_rjsonnet_manages_is_managed(evaluate):
@@ -262,7 +257,7 @@ def test_what_is_not_compiled_is_named_with_its_place(compile_text, source, what
 
     assert isinstance(refused, NotCompiled)
     assert what in refused.what
-    assert (refused.file, refused.line, refused.column) == ("t.jsonnet", *place)
+    assert (refused.file, refused.line, refused.column) == ("templates:/t.jsonnet", *place)
 
 
 HOSTILE = [

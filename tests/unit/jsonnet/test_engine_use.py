@@ -5,13 +5,14 @@ import pytest
 from segrelay.jsonnet.accelerated import LAST_EVENTS, EngineUse
 from segrelay.jsonnet.rendered import Row
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\n"
 
 
 @pytest.fixture
 def renderer(tmp_path):
-    return Renderer(tmp_path)
+    return Renderer(tmp_path, LYTEMPLATES)
 
 
 def _rows(*numbers):

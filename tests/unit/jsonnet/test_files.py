@@ -1,8 +1,9 @@
 import pytest
 
 from segrelay.jsonnet.files import TemplateFolder
+from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.renderer import Renderer
-from segrelay.worker.errors import TemplateBroken
+from segrelay.templates import LYTEMPLATES
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def folder(outside):
 def _broken(folder, source, name="insider/t.jsonnet"):
     (folder / "insider" / "t.jsonnet").write_text(source)
     with pytest.raises(TemplateBroken) as caught:
-        Renderer(folder).load(name)
+        Renderer(folder, LYTEMPLATES).load(name)
     return caught.value
 
 
@@ -51,7 +52,7 @@ def test_a_template_outside_is_refused(folder, outside):
 
     for name in ("../secret.libsonnet", str(outside / "secret.libsonnet"), "link.jsonnet", ""):
         with pytest.raises(TemplateBroken):
-            Renderer(folder).load(name)
+            Renderer(folder, LYTEMPLATES).load(name)
 
 
 def test_an_import_that_is_unreachable_is_refused_too(folder):
@@ -67,7 +68,7 @@ def test_files_beside_above_and_in_the_shipped_folder_are_found(folder):
         " import 'values.libsonnet', import 'lytemplates.libsonnet']"
     )
 
-    bundle = TemplateFolder(folder).bundle("insider/t.jsonnet")
+    bundle = TemplateFolder(folder, LYTEMPLATES).bundle("insider/t.jsonnet")
 
     assert set(bundle.files) == {
         "templates:/insider/t.jsonnet",
@@ -83,15 +84,15 @@ def test_a_templates_folder_that_is_itself_a_link_works(folder, outside):
     (outside / "current").symlink_to(folder)
     (folder / "insider" / "t.jsonnet").write_text("import '../shared.libsonnet'")
 
-    assert Renderer(outside / "current").load("insider/t.jsonnet").content_hash
+    assert Renderer(outside / "current", LYTEMPLATES).load("insider/t.jsonnet").content_hash
 
 
 def test_the_hash_follows_the_content_of_imports(folder):
     (folder / "insider" / "t.jsonnet").write_text("import 'near.libsonnet'")
-    before = Renderer(folder).load("insider/t.jsonnet")
+    before = Renderer(folder, LYTEMPLATES).load("insider/t.jsonnet")
 
     (folder / "insider" / "near.libsonnet").write_text("{ y: 3 }")
-    after = Renderer(folder).load("insider/t.jsonnet")
+    after = Renderer(folder, LYTEMPLATES).load("insider/t.jsonnet")
 
     assert len(before.content_hash) == 12
     assert before.content_hash != after.content_hash

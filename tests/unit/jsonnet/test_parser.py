@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segrelay.jsonnet.syntax import scopes, tree
+from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.parser import MAX_DEPTH, parse
 from segrelay.jsonnet.syntax.tokens import SyntaxWrong, place, tokens
 
@@ -109,7 +109,7 @@ def test_the_first_mistake_is_named_with_its_place(source, at, words):
 )
 def test_a_name_that_means_nothing_is_refused(source, at, words):
     with pytest.raises(SyntaxWrong) as caught:
-        scopes.check(parse(source))
+        tree.check(parse(source))
 
     assert words in caught.value.message
     assert caught.value.at == at
@@ -128,7 +128,7 @@ def test_a_name_that_means_nothing_is_refused(source, at, words):
     ],
 )
 def test_names_are_known_where_the_language_says(source):
-    scopes.check(parse(source))
+    tree.check(parse(source))
 
 
 def test_long_chains_are_no_nesting():
@@ -179,7 +179,7 @@ def test_any_text_parses_or_is_refused_with_a_place(source):
 
 def _wrong_at(source):
     try:
-        scopes.check(parse(source))
+        tree.check(parse(source))
     except SyntaxWrong as wrong:
         return wrong.at
     return 0

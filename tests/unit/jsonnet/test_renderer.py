@@ -5,7 +5,7 @@ import pytest
 
 from segrelay.jsonnet.rendered import Asserted, Rendered, Row, Template, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
-from segrelay.worker.errors import Bug
+from segrelay.templates import LYTEMPLATES
 
 LIBRARY = 'local event = import "lytemplates.libsonnet";\n'
 
@@ -15,7 +15,7 @@ def render(tmp_path):
     def rendered(source, profiles, settings=None, **files):
         for name, text in {"t.jsonnet": source, **files}.items():
             (tmp_path / name).write_text(text)
-        renderer = Renderer(tmp_path)
+        renderer = Renderer(tmp_path, LYTEMPLATES)
         rows = [
             Row(p if isinstance(p, bytes) else orjson.dumps(p), settings or {}) for p in profiles
         ]
@@ -122,7 +122,7 @@ def test_an_error_in_a_helper_names_the_helper(render):
 def test_a_change_of_the_file_has_no_effect_until_it_is_loaded_again(tmp_path):
     path = tmp_path / "t.jsonnet"
     path.write_text("1")
-    renderer = Renderer(tmp_path)
+    renderer = Renderer(tmp_path, LYTEMPLATES)
     first = renderer.load("t.jsonnet")
 
     path.write_text("2")
@@ -133,8 +133,8 @@ def test_a_change_of_the_file_has_no_effect_until_it_is_loaded_again(tmp_path):
 
 
 def test_a_template_that_was_not_loaded_is_a_bug(tmp_path):
-    with pytest.raises(Bug):
-        Renderer(tmp_path).render(Template("t.jsonnet", "0" * 12), [Row(b"{}")])
+    with pytest.raises(ValueError, match="was not loaded by this renderer"):
+        Renderer(tmp_path, LYTEMPLATES).render(Template("t.jsonnet", "0" * 12), [Row(b"{}")])
 
 
 @pytest.mark.parametrize("call", ["sha256')(5)", "pull')(99)", "nothing')(1)"])

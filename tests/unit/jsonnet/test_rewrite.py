@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segrelay.jsonnet.engines.failures import HASHES
-from segrelay.jsonnet.engines.rewrite import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
-from segrelay.jsonnet.engines.rows_evaluator import inner_sources
+from segrelay.jsonnet.engines.rows_evaluator import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
 from segrelay.jsonnet.files import TemplateFolder, resolutions
 from segrelay.jsonnet.rendered import Rendered, Row
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from tests.nightly import amount
 
 PROFILE = b'{"a": "one", "b": [1, 2], "segment_events": [{"slug": "vip", "event": "enter"}]}'
@@ -33,9 +33,9 @@ def folder(tmp_path_factory):
 
 def _plain(folder, name):
     """The value by the untouched files, or None for an error."""
-    bundle = TemplateFolder(folder).bundle(name)
+    bundle = TemplateFolder(folder, LYTEMPLATES).bundle(name)
     plain = untouched(bundle, RJSONNET_STD, RJSONNET_LACKS)
-    sources = {**inner_sources(), **plain.sources}
+    sources = {**LYTEMPLATES.inner_sources, **plain.sources}
     resolve = resolutions(bundle)
 
     def imported(importer, path):
@@ -59,7 +59,7 @@ def _plain(folder, name):
 
 
 def _batched(folder, name):
-    renderer = Renderer(folder)
+    renderer = Renderer(folder, LYTEMPLATES)
     result = renderer.render(renderer.load(name), [Row(PROFILE, {"k": "v"})] * 3)
     assert result == [result[0]] * 3
     return json.loads(result[0].body) if isinstance(result[0], Rendered) else None
@@ -132,7 +132,7 @@ def test_rewriting_never_changes_what_the_plain_engine_yields(folder, source, pr
 
 def _rewritten(folder, source):
     (folder / "t.jsonnet").write_text(source)
-    return rewrite(TemplateFolder(folder).bundle("t.jsonnet"))
+    return rewrite(TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet"))
 
 
 def test_columns_and_lines_stay(folder):

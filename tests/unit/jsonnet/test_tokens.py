@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segrelay.jsonnet.syntax import scopes
 from segrelay.jsonnet.syntax import tokens as lexer
+from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.parser import parse
 from segrelay.jsonnet.syntax.tokens import SyntaxWrong, TokenKind, markdown_damage, refuse_too_deep
 
@@ -18,7 +18,7 @@ _PIECES = st.sampled_from(
 
 
 def _imports(source):
-    return [(found.word, found.path) for found in scopes.imports(parse(source))]
+    return [(found.word, found.path) for found in tree.imports(parse(source))]
 
 
 @given(st.lists(_PIECES).map("".join))

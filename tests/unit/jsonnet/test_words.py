@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segrelay.jsonnet.words import without_data
+from segrelay.jsonnet.renderer import without_data
 
 WORDS = frozenset({"no", "plan", "for", "email"})
 

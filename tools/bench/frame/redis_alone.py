@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from redis import Redis
 
-from segrelay.jsonnet.files import SHIPPED_FOLDER
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.templates import SHIPPED_FOLDER
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import Settings, load_settings
 

@@ -16,10 +16,10 @@ import httpx
 import orjson
 import redis
 
-from segrelay.jsonnet.files import SHIPPED_FOLDER
 from segrelay.jsonnet.rendered import Rendered, Row, Template
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.sandbox.people import AUDIENCES
+from segrelay.templates import LYTEMPLATES, SHIPPED_FOLDER
 from segrelay.worker.checks.preview import sample_header
 from segrelay.worker.contract.settings.sections import (
     AUDIENCE_ATTRIBUTE,
@@ -55,7 +55,7 @@ def enqueue(events: list[bytes]) -> None:
 def main() -> None:
     """Deliver the events of all streams until the process is ended."""
     client = redis.Redis.from_url(os.environ["PEER_REDIS"])
-    renderer = Renderer(SHIPPED_FOLDER)
+    renderer = Renderer(SHIPPED_FOLDER, LYTEMPLATES)
     templates = {way: renderer.load(f"insider/{way}.jsonnet") for way in PATHS}
     engine: Literal["auto", "jsonnet"] = (
         "auto" if os.environ.get("PEER_ENGINE") == "compiled" else "jsonnet"

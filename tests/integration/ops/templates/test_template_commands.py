@@ -6,10 +6,10 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from segrelay.jsonnet.files import SHIPPED_FOLDER
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.ops.templates.commands import app
 from segrelay.producer.publish import Publisher
+from segrelay.templates import SHIPPED_FOLDER
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.people import seen_fields
 from segrelay.worker.contract.redis.connection import connect

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from segrelay.jsonnet.files import SHIPPED_FOLDER
 from segrelay.ops.run.up import own_command
+from segrelay.templates import SHIPPED_FOLDER
 from tests.warm import WarmProcess
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"

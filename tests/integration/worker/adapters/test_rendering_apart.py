@@ -17,6 +17,7 @@ from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.isolated import DiedAt, render_isolated
 from segrelay.jsonnet.rendered import Killed, Rendered, Row, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.adapters.jsonnet import KILLED_AT_MOST, ProcessRenderer
 from tests.waiting import allowed, until
 
@@ -37,12 +38,12 @@ def rows(*numbers):
 
 def loaded(folder, source):
     (folder / "t.jsonnet").write_text(source)
-    renderer = Renderer(folder)
+    renderer = Renderer(folder, LYTEMPLATES)
     return renderer, renderer.load("t.jsonnet")
 
 
 def read(folder):
-    return TemplateFolder(folder).bundle("t.jsonnet")
+    return TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet")
 
 
 def render_apart(folder, source, *numbers):

@@ -7,6 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from segrelay.jsonnet import TemplateBroken
 from segrelay.ops.main import COMMANDS, app
 from segrelay.ops.terminal.console import mention, print_json, progress, run_guarded, say, table
 from segrelay.ops.terminal.lazy import LazyCommand, LazyGroup
@@ -32,6 +33,7 @@ def raising(error):
     ("error", "code", "message"),
     [
         (UsageWrong("Not like this."), 2, "Not like this.\n"),
+        (TemplateBroken("t.jsonnet:1:2: no.", "t.jsonnet", 1, 2), 2, "t.jsonnet:1:2: no.\n"),
         (PortTaken("Port 80 is taken."), 1, "Port 80 is taken.\n"),
         (PermissionError(13, "Permission denied", "/x"), 1, "/x: Permission denied\n"),
         (OSError("AF_UNIX path too long"), 1, "AF_UNIX path too long\n"),

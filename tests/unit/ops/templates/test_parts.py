@@ -5,13 +5,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from segrelay.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
+from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import Asserted, Rendered
 from segrelay.ops.templates.check import lines_of, once, placed
 from segrelay.ops.templates.comparison import compared
 from segrelay.ops.templates.fields import asked_for, corrected, unknown_fields, wrong_calls
 from segrelay.ops.templates.render import changes_of
 from segrelay.ops.templates.workspace import names_in
+from segrelay.templates import LYTEMPLATES, SHIPPED_FOLDER
 from segrelay.worker.checks.preview import Previewed
 from segrelay.worker.checks.samples import Finding
 
@@ -20,7 +21,7 @@ HERE = Path(__file__).parents[3] / "conformance" / "templates"
 
 def bundle_of(folder, text):
     (folder / "t.jsonnet").write_text(text)
-    return TemplateFolder(folder).bundle("t.jsonnet")
+    return TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet")
 
 
 def test_the_exit_of_the_page_is_corrected_so_that_it_parses():
@@ -169,4 +170,4 @@ def test_a_call_that_a_library_does_not_have_is_named_with_the_nearest_one(tmp_p
 
 def test_the_shipped_templates_call_the_libraries_as_they_are():
     for name in names_in(SHIPPED_FOLDER):
-        assert list(wrong_calls(TemplateFolder(SHIPPED_FOLDER).bundle(name))) == []
+        assert list(wrong_calls(TemplateFolder(SHIPPED_FOLDER, LYTEMPLATES).bundle(name))) == []

@@ -10,6 +10,7 @@ import pytest
 from segrelay.jsonnet.accelerated import BOTH_EVERY
 from segrelay.jsonnet.rendered import Rendered
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.adapters.jsonnet import ProcessRenderer
 from segrelay.worker.batch.batch import Request
 from segrelay.worker.batch.pack import put_in_envelope, row_of
@@ -54,7 +55,7 @@ def request_of(trigger, body):
 
 def made_of(tmp_path, text, body, *, is_safe=True):
     (tmp_path / "whole.jsonnet").write_text(text)
-    renderer = Renderer(tmp_path)
+    renderer = Renderer(tmp_path, LYTEMPLATES)
     template = renderer.load("whole.jsonnet")
     trigger = SimpleNamespace(envelope=template, engine="auto", settings={"from": "us"})
     request = request_of(trigger, body)
@@ -92,7 +93,7 @@ def test_without_a_template_a_request_stays_as_it_is():
 @pytest.mark.usefixtures("uncollected")
 def test_a_compiled_template_needs_no_process_of_its_own_however_often_it_is_compared(tmp_path):
     (tmp_path / "whole.jsonnet").write_text(WHOLE)
-    renderer = ProcessRenderer(Renderer(tmp_path))
+    renderer = ProcessRenderer(Renderer(tmp_path, LYTEMPLATES))
     template = renderer.renderer.load("whole.jsonnet")
     rows = [row_of(b'[{"id":%d}]' % number, {"from": "us"}) for number in range(BOTH_EVERY + 9)]
 

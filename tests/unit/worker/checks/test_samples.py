@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
-from segrelay.worker.checks.samples import SAMPLES_FOLDER, fresh_sample
+from segrelay.templates import SAMPLES_FOLDER
+from segrelay.worker.checks.samples import fresh_sample
 from segrelay.worker.contract.words import Direction
 
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.samples import ANY_ID
 from segrelay.worker.checks.triggers import check_without_ids
 from segrelay.worker.contract.settings import Settings
@@ -35,7 +36,7 @@ def settings_of(folder: Path, *tables: str, template: str = READS_ID, **fields: 
 
 
 def warnings(settings: Settings, *identified: str) -> list[str]:
-    renderer = Renderer(settings.templates_folder)
+    renderer = Renderer(settings.templates_folder, LYTEMPLATES)
     found = check_without_ids(settings, identified, NOW, renderer)
     assert all((one.severity, one.trigger) == ("warning", "vip") for one in found)
     return [one.message for one in found]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.samples import Finding
 from segrelay.worker.checks.triggers import check_trigger
 from segrelay.worker.contract.settings import Settings, load_settings
@@ -52,7 +53,7 @@ def written(folder: Path, *tables: str, templates: Path = SHIPPED) -> Settings:
 
 def findings(folder: Path, template: str, **fields: Any) -> list[Finding]:
     settings = settings_of(folder, template, **fields)
-    renderer = Renderer(settings.templates_folder)
+    renderer = Renderer(settings.templates_folder, LYTEMPLATES)
     return list(check_trigger(settings, settings.triggers["vip"], renderer, NOW))
 
 

@@ -1,11 +1,16 @@
-"""The functions of `std` for strings: by code point; only ASCII has upper and lower case."""
+"""The functions of `std` for strings and numbers.
+
+Strings count by code point; only ASCII has upper and lower case.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 import string as alphabet
+from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -13,13 +18,21 @@ import orjson
 from segrelay.jsonnet.compiled.running.formats import formatted
 from segrelay.jsonnet.compiled.running.limits import Doubtful, spend, spend_text
 from segrelay.jsonnet.compiled.running.natives import native, natives
+from segrelay.jsonnet.compiled.running.operators import negated, remainder
 from segrelay.jsonnet.compiled.running.printing import indented, printed, quoted, text_of
-from segrelay.jsonnet.compiled.running.values import array, items, string, take, whole
+from segrelay.jsonnet.compiled.running.values import (
+    array,
+    items,
+    number,
+    numeric,
+    string,
+    take,
+    whole,
+)
 
 _UPPER: Final = str.maketrans(alphabet.ascii_lowercase, alphabet.ascii_uppercase)
 _LOWER: Final = str.maketrans(alphabet.ascii_uppercase, alphabet.ascii_lowercase)
-_XML: Final = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;", "'": "&apos;"})
-_BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/]=))?")
+_WHOLE: Final = re.compile(r"[0-9]+|-(?=0*[1-9])[0-9]+")
 _BLANK: Final = (
     "\t\n\v\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
     "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -64,13 +77,6 @@ def split_limit(text: Any, by: Any, most: Any) -> list[str]:
     return _split(text, by, most)
 
 
-@native("str c maxsplits", gives="array", name="splitLimitR")
-def split_limit_from_the_right(text: Any, by: Any, most: Any) -> list[str]:
-    if whole(most) < -1 or not string(by):
-        raise Doubtful
-    return string(text).rsplit(by, most)
-
-
 @native("str from to", gives="string", name="strReplace")
 def replaced(text: Any, old: Any, new: Any) -> str:
     if not string(old):
@@ -113,8 +119,8 @@ def join(separator: Any, parts: Any) -> Any:
         return separator.join(given)
     joined: list[Any] = []
     between = array(separator)
-    for number, value in enumerate(given):
-        joined += [*(between if number else []), *array(value)]
+    for at, value in enumerate(given):
+        joined += [*(between if at else []), *array(value)]
         spend(len(array(value)) + len(between))
     return joined
 
@@ -157,19 +163,7 @@ def to_base64(text: Any) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-@native("str", gives="string", name="base64Decode")
-def from_base64(text: Any) -> str:
-    """Decode base64 to ASCII; other bytes are left to Jsonnet, since engines disagree on them."""
-    if _BASE64.fullmatch(string(text)) is None:
-        raise Doubtful
-    return base64.b64decode(text).decode("ascii")
-
-
-@native("str", gives="array", name="encodeUTF8")
-def encode_utf8(text: Any) -> list[int]:
-    return list(string(text).encode())
-
-
+natives("str", {"encodeUTF8": lambda text: list(string(text).encode())}, gives="array")
 natives(
     "a b",
     {
@@ -206,18 +200,85 @@ natives(
     gives="string",
 )
 natives(
-    "str_",
-    {
-        "escapeStringBash": lambda text: "'" + text_of(text).replace("'", "'\"'\"'") + "'",
-        "escapeStringXML": lambda text: text_of(text).translate(_XML),
-    },
-    gives="string",
-)
-natives(
     "value",
     {
         "manifestJsonMinified": lambda value: _separated(printed(value, ",", ":")),
         "manifestJson": lambda value: _separated(indented(value, "    ")),
     },
     gives="string",
+)
+
+
+def _rounded(x: Any, how: Callable[[float], int]) -> int | float:
+    """Round a number; -0, and a number that is rounded to it, keep their sign."""
+    result = how(numeric(x))
+    return number(math.copysign(0.0, x)) if result == 0 else number(result)
+
+
+@native("n", gives="number", name="abs")
+def absolute(n: Any) -> int | float:
+    # The standard library negates what is not above zero, and so a zero.
+    return numeric(n) if numeric(n) > 0 else negated(n)
+
+
+@native("a b", gives="number", name="max")
+def larger(a: Any, b: Any) -> int | float:
+    if numeric(a) == numeric(b) == 0:
+        raise Doubtful
+    return max(numeric(a), numeric(b))
+
+
+@native("a b", gives="number", name="min")
+def smaller(a: Any, b: Any) -> int | float:
+    if numeric(a) == numeric(b) == 0:
+        raise Doubtful
+    return min(numeric(a), numeric(b))
+
+
+def _half_away_from_zero(x: float) -> int:
+    whole_part = math.trunc(x)
+    return whole_part + (1 if x > 0 else -1) if abs(x - whole_part) >= 0.5 else whole_part  # noqa: PLR2004
+
+
+@native("x n", gives="number", name="pow")
+def power(x: Any, n: Any) -> int | float:
+    """Raise a number to a power; the engines agree only on whole results up to 2^53."""
+    result = math.pow(whole(x), whole(n))
+    if not result.is_integer() or number(result).__class__ is float:
+        raise Doubtful
+    return number(result)
+
+
+@native("a b")
+def mod(a: Any, b: Any) -> Any:
+    return remainder(a, b)
+
+
+@native("str", gives="number", name="parseInt")
+def parse_int(text: Any) -> int | float:
+    if not _WHOLE.fullmatch(string(text)):
+        raise Doubtful
+    return number(int(text))
+
+
+natives(
+    "x",
+    {
+        "floor": lambda x: _rounded(x, math.floor),
+        "ceil": lambda x: _rounded(x, math.ceil),
+        # Half a number goes away from zero; the reference implementation rounds it up.
+        "round": lambda x: _rounded(x, _half_away_from_zero),
+        "sqrt": lambda x: number(math.sqrt(numeric(x))),
+    },
+    gives="number",
+)
+natives(
+    "x",
+    {
+        "isEven": lambda x: whole(x) % 2 == 0,
+        "isOdd": lambda x: whole(x) % 2 == 1,
+        "isInteger": lambda x: float(numeric(x)).is_integer(),
+        "isDecimal": lambda x: not float(numeric(x)).is_integer(),
+    },
+    gives="bool",
 )

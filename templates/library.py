@@ -1,15 +1,11 @@
-"""The twin of `lytemplates.libsonnet`: the same functions, of a profile and the settings.
+"""The twin of `lytemplates.libsonnet` for compiled templates: the same functions in Python.
 
-`tests/conformance/templates` proves that both mean the same. What templates call most (`get`,
-`has`, `jobConfGet`) the compiler puts in place; the table here serves every other use.
+`tests/conformance/templates` proves that both mean the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from segrelay.jsonnet.compiled.running.limits import Doubtful
@@ -17,35 +13,17 @@ from segrelay.jsonnet.compiled.running.operators import equal
 from segrelay.jsonnet.compiled.running.printing import text_of
 from segrelay.jsonnet.compiled.running.values import (
     MISSING,
-    Composite,
     Func,
-    Layer,
     has_field,
     is_object,
     items,
     string,
     take,
 )
+from segrelay.jsonnet.files import LibraryFunction
 
 Fields = dict[str, Any]
 """A profile or settings."""
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryFunction:
-    """A function of the library.
-
-    Args:
-        run: Gets profile, settings, and a handle for each parameter, or MISSING.
-        names: Of the parameters.
-        required: How many of them have no default.
-        gives: What kind of value comes out, where it is always the same.
-    """
-
-    run: Callable[..., Any]
-    names: tuple[str, ...]
-    required: int
-    gives: str = "any"
 
 
 def value_of(entry: Any, key: str) -> Any:
@@ -198,10 +176,10 @@ def is_valid_sha256(_: Fields, __: Fields, text: Any) -> bool:
     return _is_hex(text, 64)
 
 
-LIBRARY: Final = {
-    "get": LibraryFunction(get, ("field", "def"), 1),
-    "has": LibraryFunction(has, ("field", "obj"), 1, "bool"),
-    "jobConfGet": LibraryFunction(job_conf_get, ("key", "def"), 1),
+FUNCTIONS: Final = {
+    "get": LibraryFunction(get, ("field", "def"), 1, inline="row"),
+    "has": LibraryFunction(has, ("field", "obj"), 1, "bool", "in row"),
+    "jobConfGet": LibraryFunction(job_conf_get, ("key", "def"), 1, inline="settings"),
     "profileFieldFromConfig": LibraryFunction(profile_field_from_config, ("key", "def"), 1),
     "validatedEnum": LibraryFunction(validated_enum, ("key", "options", "default"), 3),
     "enum": LibraryFunction(enum, ("value", "options", "default"), 3),
@@ -220,17 +198,3 @@ LIBRARY: Final = {
     "isValidSha256": LibraryFunction(is_valid_sha256, ("x",), 1, "bool"),
 }
 """The functions of the library, by the names that templates call them by."""
-
-
-def function_of(name: str, profile: Fields, settings: Fields) -> Func:
-    """Return a function of the library as a value."""
-    entry = LIBRARY[name]
-    required = tuple(at < entry.required for at in range(len(entry.names)))
-    return Func(partial(entry.run, profile, settings), entry.names, required)
-
-
-def library_of(profile: Fields, settings: Fields) -> Composite:
-    """Return the library as a value: an object of hidden functions."""
-    names = {name: (at, "::") for at, name in enumerate(LIBRARY)}
-    functions = tuple(function_of(name, profile, settings) for name in LIBRARY)
-    return Composite((Layer(names, lambda _self, _super: functions),))
