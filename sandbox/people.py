@@ -254,26 +254,11 @@ def snapshots(
     return result
 
 
-def lists(happened: list[Happening]) -> dict[Happening, list[str]]:
-    """Return the person's list of audiences right after each event, as the source saw it."""
-    held: dict[str, set[str]] = {}
-    result: dict[Happening, list[str]] = {}
-    for event in sorted(happened, key=lambda each: (each.time_us, each.is_exit)):
-        audiences = held.setdefault(event.email, set())
-        if event.is_exit:
-            audiences.discard(event.audience)
-        else:
-            audiences.add(event.audience)
-        result[event] = sorted(audiences)
-    return result
-
-
 def payloads(
     happened: list[Happening],
     *,
     profile_bytes: int = 1_000,
     fields: int = 0,
-    segments: Mapping[Happening, list[str]] | None = None,
 ) -> Iterator[bytes]:
     """Yield the payload of each event, with a profile of about this size.
 
@@ -281,18 +266,12 @@ def payloads(
         happened: The events in the order in which they are sent.
         profile_bytes: Padded to that.
         fields: The fewest fields of a profile; added ones share its size.
-        segments: Audiences of the profile at each of them (`_segments`).
     """
     for number, event in enumerate(happened):
-        payload = _payload(number, event, profile_bytes, fields)
-        if segments is not None:
-            payload["data"]["_segments"] = segments[event]
-        yield orjson.dumps(payload)
+        yield orjson.dumps(_payload(number, event, profile_bytes, fields))
 
 
-def snapshot_payloads(
-    seen: list[MembershipSnapshot], *, with_segments: bool = False
-) -> Iterator[bytes]:
+def snapshot_payloads(seen: list[MembershipSnapshot]) -> Iterator[bytes]:
     """Yield the payload of each snapshot, with an event for each of its audiences."""
     for number, snapshot in enumerate(seen):
         told = [
@@ -301,9 +280,6 @@ def snapshot_payloads(
         ]
         payload = _payload(number, told[0])
         payload["data"]["segment_events"] = [_segment_event(event) for event in told]
-        if with_segments:
-            inside = sorted(audience for audience, held in snapshot.inside.items() if held)
-            payload["data"]["_segments"] = inside
         yield orjson.dumps(payload)
 
 
