@@ -12,7 +12,6 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -217,23 +216,8 @@ class FaultInjector:
 
     def inject(self, disruption: Disruption) -> None:
         """Carry out a disruption on a worker that is ready, or on something that it depends on."""
-        self._disruptions()[disruption](self.victim())
+        getattr(self, f"_{disruption.value}")(self.victim())  # one method for each kind
         self.done[disruption] += 1
-
-    def _disruptions(self) -> Mapping[Disruption, Callable[[int], None]]:
-        return {
-            Disruption.KILL_WORKER: self._kill_worker,
-            Disruption.KILL_CHILD: self._kill_child,
-            Disruption.KILL_REDIS: self._kill_redis,
-            Disruption.STOP_MASTER: self._stop_master,
-            Disruption.MOVE_SLOT: self._move_slot,
-            Disruption.KILL_RECEIVER: self._kill_receiver,
-            Disruption.KILL_READER: self._kill_reader,
-            Disruption.STOP: self._stop,
-            Disruption.ORDERLY: self._orderly,
-            Disruption.RESTART: self._restart,
-            Disruption.LIMIT: self._limit,
-        }
 
     def _kill_worker(self, number: int) -> None:
         self.drains_hit += self.plan.concurrency
