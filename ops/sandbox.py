@@ -1,17 +1,11 @@
-"""The commands of `segrelay sandbox`: they set switches of a running sandbox, or show its state.
+"""`segrelay sandbox`: starts the sandbox, a service of its own, and sets its switches over HTTP.
 
-`segrelay sandbox`: runs the stand-in for Insider, Lytics and all other destinations.
-
-The sandbox as a child process, for tests, demonstrations and rehearsals.
-
-A rehearsal: its mark, what it forgets of earlier ones, and endpoints' demands.
-
-Its mark is a lock, which ends with `segrelay up --sandbox` however that ends.
+Nothing of it is imported: it is the process `python -m segrelay.sandbox`. The mark of a rehearsal
+is a lock, which ends with `segrelay up --sandbox` however that ends.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import subprocess
@@ -21,11 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
 import typer
-from pydantic import ValidationError
 from redis import Redis
 
 from segrelay.ops.embedded.lifecycle import find, locked, prepared, stop, usable
@@ -38,19 +32,15 @@ from segrelay.ops.terminal.console import (
     read_json_values,
     say,
 )
-from segrelay.ops.terminal.interrupts import end_with_parent
+from segrelay.ops.terminal.interrupts import PARENT_VARIABLE
 from segrelay.ops.terminal.options import Json, object_of
 from segrelay.ops.terminal.serving import LogFormat, use_log_format
-from segrelay.sandbox.server import LOOPBACK, serve
-from segrelay.sandbox.settings import EndpointRules, SandboxSettings
-from segrelay.worker import logs
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.processes import processes_here
 from segrelay.worker.contract.redis.connection import connect, redis_errors, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.redis.url import ANY_SANDBOX, EmbeddedFiles
 from segrelay.worker.contract.settings import Destination, Settings, load_settings
-from segrelay.worker.contract.settings.http import Signature
 from segrelay.worker.contract.settings.sandboxed import (
     DEFAULT_SANDBOX,
     SANDBOX_VARIABLE,
@@ -58,8 +48,11 @@ from segrelay.worker.contract.settings.sandboxed import (
 )
 from segrelay.worker.contract.settings.urls import is_loopback
 from segrelay.worker.contract.settings.values import format_duration, parse_duration
-from segrelay.worker.errors import OperationsMustAct, SegrelayError, UsageWrong
+from segrelay.worker.errors import OperationsMustAct, UsageWrong
 
+MODULE: Final = "segrelay.sandbox"
+LOOPBACK: Final = "127.0.0.1"
+DEFAULT_PORT: Final = urlsplit(DEFAULT_SANDBOX).port or 0
 _START_SECONDS: Final = 15.0
 _STOP_SECONDS: Final = 5.0
 _LOOK_EVERY_SECONDS: Final = 0.05
@@ -79,7 +72,7 @@ class SandboxProcess:
     def __init__(
         self, port: int = 0, *, launch: ProcessStarter = subprocess.Popen, **settings: Any
     ) -> None:
-        command = own_module("segrelay.ops.sandbox", "--port", str(port))
+        command = own_module(MODULE, "--port", str(port))
         command += ["--settings", orjson.dumps(settings).decode(), "--until-stdin-ends"]
         self._process = launch(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
@@ -276,10 +269,13 @@ def forget_people(settings: Settings) -> int:
         return sum(map(sum, unlinked))
 
 
-def endpoints_of(settings: Settings) -> dict[str, EndpointRules]:
-    """Return the demands that each `http` destination of a rehearsal makes on its requests."""
+def endpoints_of(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Return the demands that each `http` destination of a rehearsal makes on its requests.
+
+    They are the sandbox's switches `endpoints`; secrets are the placeholders of a rehearsal.
+    """
     return {
-        name: EndpointRules(token=_uses_token(settings, one), sign=_signatures(settings, one))
+        name: {"token": _uses_token(settings, one), "sign": _signatures(settings, one)}
         for name, one in settings.destinations.items()
         if one.api == "http"
     }
@@ -290,20 +286,19 @@ def _uses_token(settings: Settings, destination: Destination) -> bool:
     return authorization is not None and authorization.uses_token
 
 
-def _signatures(settings: Settings, destination: Destination) -> tuple[Signature, ...]:
+def _signatures(settings: Settings, destination: Destination) -> list[dict[str, Any]]:
     """Return the signatures of a destination's triggers; none if one of them does not sign."""
     signs = [settings.http_of(one).sign for one in settings.triggers_of(destination.name)]
     different = [sign for at, sign in enumerate(signs) if sign and sign not in signs[:at]]
-    return tuple(different) if all(signs) else ()
+    if not all(signs):
+        return []
+    return [{**sign.model_dump(), "secret": sign.secret.value} for sign in different]
 
 
 def _keys(client: Redis, settings: Settings) -> Iterator[list[bytes]]:
     places = all_partitions(client, settings)
     for pattern, kind in _PATTERNS:
         yield from scan_keys(client, places, pattern, kind)
-
-
-DEFAULT_PORT: Final = 8900
 
 
 def sandbox(
@@ -343,7 +338,6 @@ def sandbox(
         str, typer.Option(help="All switches as a JSON object; the other options win.")
     ] = "{}",
     rehearsal: Annotated[bool, typer.Option("--rehearsal", hidden=True)] = False,
-    until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
     log_format: LogFormat = None,
 ) -> None:
     """Run a stand-in for Lytics and all destinations, with switches for all that can go wrong.
@@ -352,9 +346,7 @@ def sandbox(
     """
     if ctx and ctx.invoked_subcommand:
         return
-    end_with_parent()
     use_log_format(log_format)
-    logs.configure(logging.INFO)
     _tell_who_can_reach(host)
     named = {
         "latency_seconds": latency,
@@ -370,12 +362,16 @@ def sandbox(
     switches = object_of(settings, "--settings") | {
         name: v for name, v in named.items() if v is not None
     }
-    validated = _validated(switches)
     if rehearsal:
         loaded = load_settings()
         forget_people(loaded)  # also when `up` starts it again after a crash
-        validated = validated.changed({"endpoints": endpoints_of(loaded)})
-    serve(validated, port, host=host, until_stdin_ends=until_stdin_ends)
+        switches |= {"endpoints": endpoints_of(loaded)}
+    command = own_module(MODULE, "--port", str(port), "--host", host)
+    command += ["--settings", orjson.dumps(switches).decode()]
+    if os.environ.pop(PARENT_VARIABLE, "") == "1":
+        command.append("--until-stdin-ends")
+    sys.stdout.flush()
+    os.execv(command[0], command)  # noqa: S606 - signals and the exit status are the sandbox's
 
 
 def _tell_who_can_reach(host: str) -> None:
@@ -395,25 +391,6 @@ def _shares(pairs: list[str]) -> dict[str, str]:
             raise UsageWrong(f"--error {pair}: write STATUS=SHARE, e.g. 500=0.05")
         shares[status] = share
     return shares
-
-
-def _validated(switches: dict[str, Any]) -> SandboxSettings:
-    try:
-        return SandboxSettings.model_validate(switches)
-    except ValidationError as problems:
-        lines = [
-            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}"
-            for problem in problems.errors()
-        ]
-        raise UsageWrong("the sandbox can't be set like that: " + "; ".join(lines)) from problems
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(sandbox)
-    except SegrelayError as problem:
-        mention(problem.message)
-        sys.exit(problem.exit_code)
 
 
 app = typer.Typer(invoke_without_command=True)

@@ -17,9 +17,8 @@ from segrelay.sandbox.insider.faults import Fault
 from segrelay.sandbox.insider.journal import CLOSED, Flight, Journal
 from segrelay.sandbox.insider.rules import CHANGES, COLUMNS, IDENTITY, PROFILE, WRITES
 from segrelay.sandbox.lytics.api import API_PREFIXES
-from segrelay.sandbox.settings import SandboxSettings
+from segrelay.sandbox.settings import TOKEN_PATH, SandboxSettings
 from segrelay.sandbox.state import PREFIX, SandboxState, inspect
-from segrelay.worker.contract.settings.sandboxed import TOKEN_PATH
 
 _OK: Final = 200
 

@@ -1,9 +1,8 @@
-"""Invented people with the fields of profiles at Lytics; a number always gives the same one.
+"""Invented people, what happens to them, its payloads, and the memberships that follow from it.
 
-Their phone numbers lie in ranges that are kept free for fiction, so that nobody is ever called.
-Two in a hundred numbers are wrong, and one name in twenty is not ASCII, as it is with real people.
-
-Invented entrances and exits of invented people, their payloads, and the expected result.
+A number always gives the same person, with the fields of a profile at Lytics. Phone numbers lie in
+ranges that are kept free for fiction, so that nobody is ever called. Two in a hundred numbers are
+wrong, and one name in twenty is not ASCII, as it is with real people.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 
 import orjson
 import phonenumbers
@@ -35,30 +34,8 @@ _UNICODE: Final = (
 _SCORES: Final = ("consistency", "frequency", "intensity", "momentum", "recency", "volatility")
 _OF_A_HUNDRED_WRONG_PHONES: Final = 2
 _OF_A_HUNDRED_UNICODE: Final = 5
-_ODD: Final = 0x9E3779B97F4A7C15
-_MASK: Final = (1 << 64) - 1
 _FIRST_ACCOUNT: Final = datetime(2018, 1, 1, tzinfo=UTC)
 _TIERS: Final = ("", "bronze", "silver", "gold")
-
-
-_T = TypeVar("_T")
-
-
-class _Chance:
-    """A random generator with a seed: the same people for everybody, in every Python."""
-
-    def __init__(self, seed: int) -> None:
-        self._state = (seed + 1) * _ODD & _MASK
-
-    def below(self, end: int) -> int:
-        """Return a whole number from 0, below the end."""
-        self._state = mixed = (self._state + _ODD) & _MASK
-        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-        return (mixed ^ mixed >> 27) % end
-
-    def one_of(self, values: Sequence[_T]) -> _T:
-        """Return one of several values."""
-        return values[self.below(len(values))]
 
 
 class _Home(NamedTuple):
@@ -67,14 +44,16 @@ class _Home(NamedTuple):
     Attributes:
         country: The country as the source writes it, which is not always a code.
         phones: Beginnings of numbers that are kept for fiction, with how many digits follow.
-        weight: The number of people of a hundred who live there.
     """
 
     country: str
     locale: str
     cities: tuple[str, ...]
     phones: tuple[tuple[str, int], ...]
-    weight: int
+
+
+_WEIGHTS: Final = (60, 10, 12, 9, 9)
+"""The number of people of a hundred who live in each of the homes."""
 
 
 @cache
@@ -90,11 +69,11 @@ def _homes() -> tuple[_Home, ...]:
     german = (("+493023125", 3), ("+492214710", 3), ("+498999998", 3), ("+49171392001", 1))
     american = ("Portland", "Springfield", "Austin", "Denver")
     return (
-        _Home("US", "en_US", american, in_america, 60),
-        _Home("United States", "en-us", american, in_america, 10),
-        _Home("GB", "en_GB", ("London", "Leeds"), tuple((f"+44{b}", 3) for b in british), 12),
-        _Home("FR", "fr_FR", ("Lyon", "Paris"), tuple((begin, 4) for begin in french), 9),
-        _Home("Germany", "de", ("Berlin", "München"), german, 9),
+        _Home("US", "en_US", american, in_america),
+        _Home("United States", "en-us", american, in_america),
+        _Home("GB", "en_GB", ("London", "Leeds"), tuple((f"+44{b}", 3) for b in british)),
+        _Home("FR", "fr_FR", ("Lyon", "Paris"), tuple((begin, 4) for begin in french)),
+        _Home("Germany", "de", ("Berlin", "München"), german),
     )
 
 
@@ -103,46 +82,40 @@ def _is_valid(number: str, region: str) -> bool:
     return phonenumbers.is_valid_number_for_region(parsed, region)
 
 
-@cache
-def _streets() -> tuple[_Home, ...]:
-    """Return the homes, each as often as its weight."""
-    return tuple(home for home in _homes() for _ in range(home.weight))
-
-
 def invented_person(number: int) -> dict[str, Any]:
     """Return the profile of an invented person: 29 fields, no events."""
-    chance = _Chance(number)
-    home = chance.one_of(_streets())
-    unusual = chance.below(100) < _OF_A_HUNDRED_UNICODE
-    names = chance.one_of(_UNICODE) if unusual else (chance.one_of(_FIRST), chance.one_of(_LAST))
-    born = _FIRST_ACCOUNT - timedelta(days=6_600 + chance.below(19_000))
-    created = _FIRST_ACCOUNT + timedelta(seconds=chance.below(200_000_000))
-    active = created + timedelta(seconds=chance.below(40_000_000))
-    purchases = chance.below(12)
+    chance = random.Random(number)  # noqa: S311 - the same person each time
+    [home] = chance.choices(_homes(), _WEIGHTS)
+    unusual = chance.randrange(100) < _OF_A_HUNDRED_UNICODE
+    names = chance.choice(_UNICODE) if unusual else (chance.choice(_FIRST), chance.choice(_LAST))
+    born = _FIRST_ACCOUNT - timedelta(days=6_600 + chance.randrange(19_000))
+    created = _FIRST_ACCOUNT + timedelta(seconds=chance.randrange(200_000_000))
+    active = created + timedelta(seconds=chance.randrange(40_000_000))
+    purchases = chance.randrange(12)
     return {
         "_id": str(1_000_000_000_000_000_000 + number),
         "email": f"person{number}@example.com",
         "phone": _phone(chance, home),
         "first_name": names[0],
         "last_name": names[1],
-        "gender": chance.one_of(("F", "M", "")),
+        "gender": chance.choice(("F", "M", "")),
         "age": str((active - born).days // 366),
         "birthday": born.date().isoformat(),
         "user_language": home.locale,
         "visit_country": home.country,
-        "visit_city": chance.one_of(home.cities),
+        "visit_city": chance.choice(home.cities),
         "consent_email_status": "t" if number % 3 else "f",
-        "consent_sms_status": chance.one_of(("t", "f", "")),
+        "consent_sms_status": chance.choice(("t", "f", "")),
         "consent_whatsapp_status": "f",
         "consent_gdpr_status": "t",
-        "is_mobile": chance.one_of(("t", "f")),
+        "is_mobile": chance.choice(("t", "f")),
         "status": "active",
         "created": _written(created),
         "last_active": _written(active),
         "last_purchase": active.date().isoformat() if purchases else "",
         "purchases": purchases,
-        "lifetime_value": purchases * (500 + chance.below(9_000)) / 100,
-        "loyalty_tier": chance.one_of(_TIERS),
+        "lifetime_value": purchases * (500 + chance.randrange(9_000)) / 100,
+        "loyalty_tier": chance.choice(_TIERS),
         **{f"score_{name}": (number * 7 + at) % 100 for at, name in enumerate(_SCORES)},
     }
 
@@ -151,12 +124,12 @@ def _written(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def _phone(chance: _Chance, home: _Home) -> str:
-    if chance.below(100) < _OF_A_HUNDRED_WRONG_PHONES:
-        wrong = chance.below(10**7)
+def _phone(chance: random.Random, home: _Home) -> str:
+    if chance.randrange(100) < _OF_A_HUNDRED_WRONG_PHONES:
+        wrong = chance.randrange(10**7)
         return (f"+1555{wrong:07}", "9999999999", "n/a", f"(555) {wrong % 10_000:04}")[wrong % 4]
-    begin, digits = chance.one_of(home.phones)
-    return f"{begin}{chance.below(10**digits):0{digits}}"
+    begin, digits = chance.choice(home.phones)
+    return f"{begin}{chance.randrange(10**digits):0{digits}}"
 
 
 AUDIENCES: Final = ("vip", "newsletter", "cart-abandoners")
@@ -281,26 +254,11 @@ def snapshots(
     return result
 
 
-def lists(happened: list[Happening]) -> dict[Happening, list[str]]:
-    """Return the person's list of audiences right after each event, as the source saw it."""
-    held: dict[str, set[str]] = {}
-    result: dict[Happening, list[str]] = {}
-    for event in sorted(happened, key=lambda each: (each.time_us, each.is_exit)):
-        audiences = held.setdefault(event.email, set())
-        if event.is_exit:
-            audiences.discard(event.audience)
-        else:
-            audiences.add(event.audience)
-        result[event] = sorted(audiences)
-    return result
-
-
 def payloads(
     happened: list[Happening],
     *,
     profile_bytes: int = 1_000,
     fields: int = 0,
-    segments: Mapping[Happening, list[str]] | None = None,
 ) -> Iterator[bytes]:
     """Yield the payload of each event, with a profile of about this size.
 
@@ -308,18 +266,12 @@ def payloads(
         happened: The events in the order in which they are sent.
         profile_bytes: Padded to that.
         fields: The fewest fields of a profile; added ones share its size.
-        segments: Audiences of the profile at each of them (`_segments`).
     """
     for number, event in enumerate(happened):
-        payload = _payload(number, event, profile_bytes, fields)
-        if segments is not None:
-            payload["data"]["_segments"] = segments[event]
-        yield orjson.dumps(payload)
+        yield orjson.dumps(_payload(number, event, profile_bytes, fields))
 
 
-def snapshot_payloads(
-    seen: list[MembershipSnapshot], *, with_segments: bool = False
-) -> Iterator[bytes]:
+def snapshot_payloads(seen: list[MembershipSnapshot]) -> Iterator[bytes]:
     """Yield the payload of each snapshot, with an event for each of its audiences."""
     for number, snapshot in enumerate(seen):
         told = [
@@ -328,9 +280,6 @@ def snapshot_payloads(
         ]
         payload = _payload(number, told[0])
         payload["data"]["segment_events"] = [_segment_event(event) for event in told]
-        if with_segments:
-            inside = sorted(audience for audience, held in snapshot.inside.items() if held)
-            payload["data"]["_segments"] = inside
         yield orjson.dumps(payload)
 
 

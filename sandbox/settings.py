@@ -14,12 +14,16 @@ from pydantic import (
     NonNegativeFloat,
     NonNegativeInt,
     SecretStr,
+    ValidationError,
     model_validator,
 )
 
-from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
-from segrelay.worker.contract.settings.http import Signature
-
+AUDIENCE_ATTRIBUTE: Final = "lytics_computed_attr"
+"""The attribute in which segrelay keeps the audiences of a person, unless it is told otherwise."""
+ENDPOINTS_PATH: Final = "/to"
+"""The path below which every destination other than Insider stands, each below its name."""
+TOKEN_PATH: Final = "/_oauth2/token"  # noqa: S105 - a path
+"""The path of the OAuth2 server of all destinations."""
 Share = float
 
 
@@ -91,6 +95,24 @@ class AnswerRule(SandboxTable):
     times: int = Field(default=0, ge=0)
 
 
+class SignatureRule(SandboxTable):
+    """The signature that a request has to carry.
+
+    Attributes:
+        of: The signed text; `{timestamp}` and `{body}` stand for the request's.
+        value: The value of the header; `{timestamp}` and `{signature}` stand for the request's.
+        timestamp_header: The header that carries the time, in Unix seconds; "" = none does.
+    """
+
+    secret: SecretStr
+    header: str = "X-Signature"
+    algorithm: Literal["hmac-sha256", "hmac-sha512", "hmac-sha1"] = "hmac-sha256"
+    of: str = "{timestamp}.{body}"
+    encoding: Literal["hex", "base64"] = "hex"
+    value: str = "{signature}"
+    timestamp_header: str = ""
+
+
 class EndpointRules(SandboxTable):
     """The demands of an endpoint on its requests.
 
@@ -103,7 +125,7 @@ class EndpointRules(SandboxTable):
     """
 
     token: bool = False
-    sign: tuple[Signature, ...] = ()
+    sign: tuple[SignatureRule, ...] = ()
     per_minute: int = Field(default=0, ge=0)
     most: int = Field(default=0, ge=0)
     at: str = ""
@@ -130,7 +152,7 @@ _SCORES: Final = (
 )
 DEFAULT_ATTRIBUTES: Final[dict[str, AttributeKind]] = {
     "status": "string",
-    DEFAULT_AUDIENCE_ATTRIBUTE: "array",
+    AUDIENCE_ATTRIBUTE: "array",
     **{f"score_{name}": "number" for name in _SCORES.split()},
     "lytics_content": "array",
     "lytics_content_inferred": "array",
@@ -294,3 +316,10 @@ class SandboxSettings(SandboxTable):
         if isinstance(changes.get("lytics"), dict):
             changes = changes | {"lytics": dict(self.lytics) | changes["lytics"]}
         return SandboxSettings.model_validate({**dict(self), **changes})
+
+
+def described(problems: ValidationError) -> str:
+    """Return what is wrong with settings, each with its place, in one line."""
+    return "; ".join(
+        f"{'.'.join(map(str, one['loc'])) or 'settings'}: {one['msg']}" for one in problems.errors()
+    )

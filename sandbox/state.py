@@ -14,11 +14,9 @@ from segrelay.sandbox.catch_all import CatchAll
 from segrelay.sandbox.exchange import Exchange, Reply, error, json_answer
 from segrelay.sandbox.insider.api import Insider
 from segrelay.sandbox.insider.faults import Faults
-from segrelay.sandbox.insider.journal import Journal
-from segrelay.sandbox.insider.repeats import RepeatedFate, Repeats
+from segrelay.sandbox.insider.journal import Journal, RepeatedFate, Repeats
 from segrelay.sandbox.lytics.api import CONTROL_PREFIX, Lytics
-from segrelay.sandbox.settings import SandboxSettings
-from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from segrelay.sandbox.settings import AUDIENCE_ATTRIBUTE, SandboxSettings, described
 
 
 class SandboxState:
@@ -178,7 +176,7 @@ def inspect(state: SandboxState, exchange: Exchange, body: bytes) -> Reply:
     try:
         return route(state, exchange, body)
     except ValidationError as problems:
-        return error(400, "; ".join(_described(problem) for problem in problems.errors()))
+        return error(400, described(problems))
     except ValueError as problem:
         return error(400, str(problem))
 
@@ -228,7 +226,7 @@ def _endpoints(state: SandboxState, exchange: Exchange, _body: bytes) -> Reply:
 
 
 def _memberships(state: SandboxState, exchange: Exchange, _body: bytes) -> Reply:
-    attribute = exchange.query("attribute", DEFAULT_AUDIENCE_ATTRIBUTE)
+    attribute = exchange.query("attribute", AUDIENCE_ATTRIBUTE)
     return json_answer(200, state.insider.profiles.lists(attribute))
 
 
@@ -253,11 +251,6 @@ def _report(
     make: Callable[[SandboxState], Any],
 ) -> Callable[[SandboxState, Exchange, bytes], Reply]:
     return lambda state, _exchange, _body: json_answer(200, make(state))
-
-
-def _described(problem: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
-    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
 
 
 _REPORTS: Final[dict[str, Callable[[SandboxState, Exchange, bytes], Reply]]] = {

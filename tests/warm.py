@@ -55,7 +55,7 @@ ALSO_LOADED = (
     "kombu.pidbox",
     "kombu.transport.redis",
     "segrelay.ops.run.worker",
-    "segrelay.sandbox.lytics.remote_templates",
+    "segrelay.sandbox.lytics.api",
     "segrelay.worker.checks.preview",
     "segrelay.producer.tasks",
     "segrelay.ops.person.following",

@@ -54,7 +54,7 @@ BAD_ROWS_SHOWN: Final = 1_000
 _ENTRY_BYTES: Final = 40
 """Bytes that Redis needs for an entry of a stream in addition to its two fields."""
 _LEDGER_BYTES: Final = 110
-"""Bytes of the ledger for a new profile (measured by `tools.bench.redis.ledger_size`)."""
+"""Bytes of the ledger for a new profile (measured by `tools.bench.costs`)."""
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from segrelay.ops.terminal.console import print_json, run_guarded
 from tools.bench.draining import drain
-from tools.bench.frame.scenario import Runs, measured_apart
+from tools.bench.runs import Runs, measured_apart
 from tools.bench.scenarios import SCENARIOS
 
 _LEFT: Final = 190

@@ -1,4 +1,4 @@
-"""Benchmarks that accept events and drain them: how many events a second reach Insider.
+"""Benchmarks of delivery: events a second that reach Insider, and the wait of a live event.
 
 The sender, Redis with `appendfsync always`, the workers, and the sandbox that checks and keeps
 every user share the cores of this machine.
@@ -6,28 +6,32 @@ every user share the cores of this machine.
 
 from __future__ import annotations
 
+import statistics
+import tempfile
 import time
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from segrelay.ops.demo.rig import Rig, trigger_pairs
+import httpx
+
+from segrelay.ops.demo.rig import Rig, trigger_pairs, wait_for_receiver
+from segrelay.ops.embedded import lifecycle
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded.topologies import LocalCluster, Sentinels
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.sources.files import batches
+from segrelay.producer.sources.reading import read_payloads
 from segrelay.sandbox.people import AUDIENCES, Happening, happenings, payloads, truth
-from segrelay.worker.errors import OperationsMustAct
-from tools.bench.frame.redis_alone import audiences_of, used_memory
-from tools.bench.frame.rigs import bench_rig, requests_of, send
+from segrelay.worker.contract.words import BACKFILL
+from segrelay.worker.errors import OperationsMustAct, SegrelayError
+from tools.bench.intake import RECEIVER, SECRET
+from tools.bench.rigs import audiences_of, bench_rig, requests_of, send, used_memory
 
 _MOST_SECONDS: Final = 600.0
-_HOUR_US: Final = 3_600_000_000
-_MANY: Final = """\
-[triggers.many]
-destination = "insider"
-audiences = [{audiences}]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-"""
 
 
 def drain(
@@ -38,7 +42,6 @@ def drain(
     exit_events: bool = False,
     profile_bytes: int = 1_000,
     fields: int = 0,
-    latency_ms: int = 0,
     partitions: int = 16,
     while_draining: bool = False,
 ) -> dict[str, Any]:
@@ -51,7 +54,6 @@ def drain(
         exit_events: A third trigger makes two deliveries of an exit.
         profile_bytes: Size of a profile.
         fields: Least number of fields of a profile.
-        latency_ms: Time that the sandbox takes for an answer.
         partitions: Of the destination.
         while_draining: Start the worker first; otherwise it starts when all events are accepted.
     """
@@ -62,33 +64,9 @@ def drain(
         exit_events=exit_events,
         redis_lines=f"partitions = {partitions}",
         more=trigger_pairs(audiences_of(triggers)),
-        sandbox_settings={"latency_seconds": latency_ms / 1000},
     ) as rig:
         rows = payloads(happened, profile_bytes=profile_bytes, fields=fields)
         return accepted_and_drained(rig, happened, rows, while_draining=while_draining)
-
-
-def drain_many_audiences(*, events: int, audiences: int, unite: bool = True) -> dict[str, Any]:
-    """Measure entrances of the same people into many audiences at about the same time.
-
-    This happens after a re-evaluation at Lytics and in a first backfill.
-    """
-    slugs = [f"bench-{number}" for number in range(audiences)]
-    start_us = int(datetime.now(UTC).timestamp() * 1_000_000) - _HOUR_US
-    happened = [
-        Happening(
-            email=f"person{number // audiences}@example.com",
-            audience=slugs[number % audiences],
-            is_exit=False,
-            time_us=start_us + number // audiences,
-        )
-        for number in range(events)
-    ]
-    with bench_rig(
-        more=_MANY.format(audiences=", ".join(f'"{slug}"' for slug in slugs)),
-        destination_lines=f"unite = {str(unite).lower()}",
-    ) as rig:
-        return accepted_and_drained(rig, happened, payloads(happened))
 
 
 def accepted_and_drained(
@@ -124,3 +102,165 @@ def accepted_and_drained(
 def _start_worker(rig: Rig) -> None:
     rig.start_worker()
     rig.wait_until_ready()
+
+
+_LOOK_SECONDS: Final = 0.001
+_LIVE_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.05
+_QUIET_SECONDS: Final = 1.0
+"""Seconds between the start of a worker and the first event."""
+_SLOWEST_SHOWN: Final = 5
+
+
+def live_events(events: int = 200, backfill: int = 100_000) -> dict[str, Any]:
+    """Measure the time from accepting a live event to its delivery, idle and beside a backfill.
+
+    Args:
+        events: Live events in each of both parts, one at a time.
+        backfill: Events of the backfill, which are accepted before the second part.
+    """
+    chance = Random(1)  # noqa: S311 - invented people
+    people = 10 * (events + backfill)
+    live = list(payloads(happenings(chance, events=2 * events, people=people)))
+    with bench_rig() as rig:
+        rig.start_worker()
+        rig.wait_until_ready()
+        publisher = Publisher(rig.client, rig.settings)
+
+        def publish(payload: bytes) -> None:
+            publisher.publish([payload])
+
+        time.sleep(_QUIET_SECONDS)
+        idle = _latencies(rig, publish, live[:events])
+        source = rig.folder / "backfill.ndjson"
+        rows = payloads(happenings(chance, events=backfill, people=people))
+        source.write_bytes(b"\n".join(rows) + b"\n")
+        with source.open("rb") as opened:
+            for batch in batches(read_payloads(opened)):
+                publisher.publish(batch, PublishOptions(BACKFILL))
+        busy = _latencies(rig, publish, live[events:], while_waiting=True)
+    return {"idle": _summary(idle), "beside_a_backfill": _summary(busy)}
+
+
+def _latencies(
+    rig: Rig,
+    accept: Callable[[bytes], None],
+    events: Iterable[bytes],
+    *,
+    while_waiting: bool = False,
+) -> list[float]:
+    """Return the seconds from handing over each event until its deliveries are settled.
+
+    Args:
+        rig: A rig with a worker that is ready.
+        accept: Hands one event to segrelay.
+        events: Handed over one at a time, with a pause after each.
+        while_waiting: Stop when nothing else waits any more.
+    """
+    found: list[float] = []
+    for payload in events:
+        if while_waiting and not rig.waiting():
+            break
+        begun = time.perf_counter()
+        accept(payload)
+        _wait_until_settled(rig)
+        found.append(time.perf_counter() - begun)
+        time.sleep(_PAUSE_SECONDS)
+    return found
+
+
+def _wait_until_settled(rig: Rig) -> None:
+    """Wait until no live delivery waits."""
+    end = time.perf_counter() + _LIVE_SECONDS
+    while _live_streams(rig):
+        if time.perf_counter() > end:
+            raise SegrelayError(f"A live event was not delivered within {_LIVE_SECONDS:.0f} s.")
+        time.sleep(_LOOK_SECONDS)
+
+
+def _live_streams(rig: Rig) -> bool:
+    pipe = rig.client.pipeline(transaction=False)
+    for keys in rig.partitions():
+        pipe.smismember(keys.streams, ["live|enter", "live|exit"])
+    return any(any(found) for found in pipe.execute())
+
+
+def _summary(seconds: list[float]) -> dict[str, Any]:
+    """Return percentiles of the latencies, and the slowest events."""
+    if len(seconds) < 2:  # noqa: PLR2004 - quantiles need two
+        raise SegrelayError("The backfill ended before two live events were measured.")
+    percentiles = statistics.quantiles(seconds, n=100, method="inclusive")
+    slowest = sorted(range(len(seconds)), key=lambda number: -seconds[number])[:_SLOWEST_SHOWN]
+    return {
+        "events": len(seconds),
+        "p50_ms": round(1000 * percentiles[49], 1),
+        "p90_ms": round(1000 * percentiles[89], 1),
+        "p99_ms": round(1000 * percentiles[98], 1),
+        "most_ms": round(1000 * max(seconds), 1),
+        "slowest": {f"event {number}": round(1000 * seconds[number], 1) for number in slowest},
+    }
+
+
+Servers = Literal["sentinel", "cluster"]
+_PEOPLE: Final = 1_000_000
+_REQUESTS: Final = 300
+_ANSWER_PAUSE_SECONDS: Final = 0.02
+
+
+def deliver_replicated(*, events: int, servers: Servers, replicas: int) -> dict[str, Any]:
+    """Measure the rates of accepting and of draining, and how long a webhook waits for its answer.
+
+    Args:
+        events: Number of events that are accepted first, and drained afterwards.
+        servers: A master with two replicas behind Sentinels, or three masters with a replica each.
+        replicas: Number of replicas that have to confirm a write; the servers are the same with 0.
+    """
+    chance = Random(1)  # noqa: S311 - invented people
+    happened = happenings(chance, events=events, people=_PEOPLE)
+    alone = list(payloads(happenings(chance, events=_REQUESTS, people=_PEOPLE)))
+    port = free_port()
+    with _rig(servers, replicas, port) as rig:
+        found = accepted_and_drained(rig, happened, payloads(happened))
+        answers = sorted(_answers(rig, port, alone))
+    return found | {
+        "answer": {
+            "p50_ms": round(1_000 * statistics.median(answers), 2),
+            "p99_ms": round(1_000 * statistics.quantiles(answers, n=100)[98], 2),
+        }
+    }
+
+
+def _answers(rig: Rig, port: int, bodies: list[bytes]) -> Iterator[float]:
+    """Post webhooks one after the other, and yield the seconds until each is answered."""
+    wait_for_receiver(port, rig.start_beside("serve"))
+    with httpx.Client(headers={"X-Segrelay-Secret": SECRET}) as client:
+        for body in bodies:
+            begun = time.perf_counter()
+            client.post(f"http://127.0.0.1:{port}/v1/lytics", content=body).raise_for_status()
+            yield time.perf_counter() - begun
+            time.sleep(_ANSWER_PAUSE_SECONDS)
+
+
+@contextmanager
+def _rig(servers: Servers, replicas: int, port: int) -> Iterator[Rig]:
+    lines = f"replicas = {replicas}"
+    options = {"more": RECEIVER.format(port=port, secret=SECRET)}
+    with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as name:
+        folder = Path(name)
+        if servers == "sentinel":
+            with (
+                Sentinels(folder) as sentinels,
+                bench_rig(redis_url=sentinels.url, redis_lines=lines, **options) as rig,
+            ):
+                yield rig
+            return
+        broker = folder / "broker"
+        try:
+            lines += f'\nbroker_url = "{lifecycle.ensure_running(broker).url}"'
+            with (
+                LocalCluster(folder) as cluster,
+                bench_rig(redis_url=cluster.url, redis_lines=lines, **options) as rig,
+            ):
+                yield rig
+        finally:
+            lifecycle.stop(broker)

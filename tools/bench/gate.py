@@ -23,7 +23,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.words import BACKFILL
-from tools.bench.frame.rigs import requests_of, start_workers, wait_until
+from tools.bench.rigs import requests_of, start_workers, wait_until
 
 CROWD: Final = "crowd"
 """The name of the destination that this benchmark adds, of its trigger, and of its audience."""

@@ -15,7 +15,7 @@ from segrelay.producer.publishing.published import PublishOptions
 from segrelay.sandbox.people import AUDIENCES, Happening, payloads
 from segrelay.worker.contract.words import BACKFILL
 from segrelay.worker.errors import OperationsMustAct
-from tools.bench.frame.rigs import bench_rig, start_workers
+from tools.bench.rigs import bench_rig, start_workers
 
 _CHUNK: Final = 5_000
 _AHEAD: Final = 30_000

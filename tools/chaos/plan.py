@@ -28,6 +28,11 @@ RATE_PER_MINUTE: Final = 6_000
 LIMITS_PER_MINUTE: Final = (6_000, 3_000, 1_500, 900)
 
 
+WORKERS: Final = 2
+DUPLICATES: Final = 0.1
+"""The share of the events that is sent twice."""
+REEVALUATED: Final = 0.25
+"""The share of the people who enter and leave ten audiences at about one time."""
 MANY_AUDIENCES: Final = tuple(f"many-{number}" for number in range(10))
 """Audiences that a share of the people enter and leave at about one time."""
 
@@ -65,20 +70,12 @@ class Plan:
 
     Args:
         events: Different ones; some are sent twice.
-        reevaluated: Share of the people who enter and leave ten audiences at about one time, twice
-            if there are events enough.
         regulars: Members of an audience of Lytics that only a sync knows.
-        duplicates: Share of them that is sent twice.
         states: State events of all audiences of one person, for each event; older events of the
             same person are still to come.
         worker_kills: The kills of whole process groups and single children, in turn.
         stops: SIGSTOPs longer than a lease.
         master_stopped_seconds: The duration of each stop of a master.
-        error_share: Of requests answered with 5xx, of which a third take effect; changing limits
-            add answers of 429.
-        lost_share: The share of requests that take effect and get no answer.
-        late_share: The share of requests without an answer that take effect later.
-        overwrite: The entrance's template overwrites the list of audiences.
         aborts: Backfills that are aborted while their readers wait for room; every second reader
             is stopped before, and goes on after.
         aborted_rows: The rows of each aborted job.
@@ -91,11 +88,9 @@ class Plan:
 
     events: int = 100_000
     people: int = 10_000
-    reevaluated: float = 0.25
     regulars: int = 1_000
     seed: int = 1
     partitions: int = 16
-    workers: int = 2
     concurrency: int = 2
     worker_kills: int = 60
     redis_kills: int = 5
@@ -106,16 +101,11 @@ class Plan:
     orderly_stops: int = 6
     restarts: int = 2
     limit_changes: int = 4
-    duplicates: float = 0.1
     states: float = 0.02
-    error_share: float = 0.10
-    lost_share: float = 0.02
-    late_share: float = 0.01
     aborts: int = 2
     aborted_rows: int = 12_000
     rewrites: int = 8
     exported: int = 4_000
-    overwrite: bool = False
     minutes: float = 15.0
     redis: str = SINGLE
 
@@ -151,20 +141,15 @@ class Plan:
 
     def sandbox_settings(self) -> dict[str, object]:
         """Return the sandbox's switches."""
-        error = self.error_share
         return {
             "seed": self.seed,
             "latency_seconds": 0.02,
             "jitter_seconds": 0.03,
             "limit_per_minute": RATE_PER_MINUTE,
-            "error_shares": {
-                "500": error * 0.4,
-                "502": error * 0.2,
-                "503": error * 0.4,
-            },
+            "error_shares": {"500": 0.04, "502": 0.02, "503": 0.04},
             "errors_applied": 1 / 3,
-            "lost_answers": self.lost_share,
-            "late_share": self.late_share,
+            "lost_answers": 0.02,
+            "late_share": 0.01,
             "late_seconds": SANDBOX_LATE_SECONDS,
             "track_events": True,
             "lytics": LYTICS_SWITCHES,

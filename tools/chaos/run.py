@@ -20,33 +20,30 @@ from segrelay.sandbox.people import (
     AUDIENCES,
     Happening,
     happenings,
-    lists,
     payloads,
     reevaluations,
     snapshot_payloads,
     snapshots,
 )
 from segrelay.worker.contract.settings.values import EMBEDDED
-from tools.chaos.changes import aborted_jobs, renamed_audience, rewritten_file
-from tools.chaos.changes.histories import Histories
-from tools.chaos.course import Course
-from tools.chaos.faults.fault_injector import FaultInjector
-from tools.chaos.faults.masters import ClusterMasters, Masters, SentinelMasters
-from tools.chaos.feeding import Feeder
-from tools.chaos.judging.verdict import ChaosVerdict, judge
-from tools.chaos.participants import Participants
+from tools.chaos.changes import ABORTED_TRIGGERS, NEW, Histories
+from tools.chaos.feeding import RECEIVER, Bringer, Feeder, Readers
+from tools.chaos.injector import ClusterMasters, FaultInjector, Masters, SentinelMasters
 from tools.chaos.plan import (
     DEADLINE_SECONDS,
+    DUPLICATES,
     LATE_SECONDS,
     LEASE_SECONDS,
     MANY_AUDIENCES,
     NODE_MS,
     RATE_PER_MINUTE,
+    REEVALUATED,
+    WORKERS,
     Plan,
 )
 from tools.chaos.syncing import CONFIGURATION, Regulars
-from tools.chaos.watching import Watch
-from tools.chaos.ways import RECEIVER, Bringer, Readers
+from tools.chaos.verdict import ChaosVerdict, Participants, judge
+from tools.chaos.watching import Course, Watch
 
 AHEAD: Final = 2
 """Portions that are fed before the first disruption, so that every disruption meets work."""
@@ -59,13 +56,7 @@ _DELIVERY: Final = (
     f'request_deadline = "{DEADLINE_SECONDS:g}s"'
 )
 _EXIT: Final = "insider/exit.jsonnet"
-_ENTER: Final = "insider/enter.jsonnet"
 _OWN: Final = Path(__file__).parent
-_CONFIGURATIONS: Final = (
-    CONFIGURATION,
-    aborted_jobs.CONFIGURATION,
-    rewritten_file.CONFIGURATION,
-)
 
 Tell = Callable[[str], None]
 
@@ -100,11 +91,9 @@ class ChaosRun:
     def _invented(self) -> list[list[Happening]]:
         """Return all events in lists, each with the events of one person at about one time."""
         plan, audiences = self.plan, MANY_AUDIENCES
-        people = max(1, round(plan.reevaluated * plan.people))
+        people = max(1, round(REEVALUATED * plan.people))
         most = min(2 * people, plan.events // (2 * len(audiences)))
-        rounds = reevaluations(
-            self.rng, rounds=most if plan.reevaluated else 0, people=people, audiences=audiences
-        )
+        rounds = reevaluations(self.rng, rounds=most, people=people, audiences=audiences)
         left = plan.events - len(rounds) * len(audiences)
         return [
             *rounds,
@@ -121,7 +110,7 @@ class ChaosRun:
             self._fight(participants)
             self._work_off(participants)
             participants.course.sample()
-            for number in range(self.plan.workers):
+            for number in range(WORKERS):
                 participants.injector.end(number)
             participants.watch.stop()
             seconds = time.monotonic() - begun
@@ -149,9 +138,6 @@ class ChaosRun:
                     yield stack.enter_context(self._rig_with(EMBEDDED)), None
 
     def _rig_with(self, redis_url: str, redis_lines: str = "") -> Rig:
-        texts = {_EXIT: (_OWN / "exit.jsonnet").read_text("utf-8")}
-        if self.plan.overwrite:
-            texts[_ENTER] = (_OWN / "overwriting.jsonnet").read_text("utf-8")
         return Rig(
             self.folder,
             redis_url=redis_url,
@@ -159,9 +145,9 @@ class ChaosRun:
             rate=f"{RATE_PER_MINUTE}/min",
             delivery_lines=_DELIVERY,
             sandbox_settings=self.plan.sandbox_settings(),
-            templates=texts,
-            more=RECEIVER.format(port=self._port) + "".join(_CONFIGURATIONS),
-            audiences=(*AUDIENCES, *MANY_AUDIENCES, renamed_audience.NEW),
+            templates={_EXIT: (_OWN / "exit.jsonnet").read_text("utf-8")},
+            more=RECEIVER.format(port=self._port) + CONFIGURATION + ABORTED_TRIGGERS,
+            audiences=(*AUDIENCES, *MANY_AUDIENCES, NEW),
             launch=self.launch,
         )
 
@@ -219,18 +205,17 @@ class ChaosRun:
     def _portions(self, count: int) -> Iterator[list[bytes]]:
         """Yield the payloads of each portion, in a random order, some of them twice."""
         units = list(self._units)
-        units += self.rng.sample(units, round(len(units) * self.plan.duplicates))
+        units += self.rng.sample(units, round(len(units) * DUPLICATES))
         self.rng.shuffle(units)
         sent = [event for unit in units for event in unit]
-        segments = lists(self.happened) if self.plan.overwrite else None
         for number in range(count):
             part = sent[number * len(sent) // count : (number + 1) * len(sent) // count]
-            yield list(payloads(part, segments=segments))
+            yield list(payloads(part))
 
     def _states(self, count: int) -> Iterator[list[bytes]]:
         """Yield payloads that tell people's audiences at random times; older events may follow."""
         seen = snapshots(self.rng, self.happened, count=round(self.plan.events * self.plan.states))
-        told = list(snapshot_payloads(seen, with_segments=self.plan.overwrite))
+        told = list(snapshot_payloads(seen))
         for number in range(count):
             yield told[number * len(told) // count : (number + 1) * len(told) // count]
 

@@ -28,8 +28,7 @@ from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.templates import LYTEMPLATES
 from tools.fuzz.engines import EngineOutcome, FuzzEngine, judged
-from tools.fuzz.grammar import HELPERS, Grammar, helper
-from tools.fuzz.parts import FIELDS
+from tools.fuzz.grammar import FIELDS, HELPERS, Grammar, helper
 
 _EVENTS: Final = (
     {"id": "0a" * 16, "slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"},

@@ -1,4 +1,7 @@
-"""Jsonnet engines in processes of their own: rjsonnet may crash, gojsonnet must not be forked."""
+"""Jsonnet engines in processes of their own: rjsonnet may crash, gojsonnet must not be forked.
+
+A process that is spawned can import this module, which it could not if it were `__main__`.
+"""
 
 from __future__ import annotations
 

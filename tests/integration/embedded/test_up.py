@@ -226,7 +226,7 @@ def test_a_rehearsal_delivers_to_its_empty_sandbox_each_time_and_touches_nothing
             until(applied)
             assert applied() == 1
             if is_killed:
-                (sandbox,) = pids_of(up.pid, "sandbox")
+                (sandbox,) = pids_of(up.pid, "segrelay.sandbox")
                 os.kill(sandbox, signal.SIGKILL)
                 until(lambda old=sandbox: not lives(old) and answers(summary))
                 asked(rehearsal, "send", "-", "--json", given=payload)

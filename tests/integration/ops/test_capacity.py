@@ -13,7 +13,7 @@ from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.processes import Sample
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
-from tools.bench.redis.ledger_size import CASES, packed
+from tools.bench.costs import CASES, packed
 
 RESULTS = Path(__file__).parents[3] / "tools/bench/results.md"
 

@@ -250,7 +250,7 @@ def test_a_port_in_use_is_said_and_ends_with_status_1():
         taken.listen()
         port = str(taken.getsockname()[1])
 
-        ended = run(own_module("segrelay.ops.sandbox", "--port", port))
+        ended = run(own_module("segrelay.ops.main", "sandbox", "--port", port))
 
     assert ended.returncode == 1
     assert ended.stderr.decode().startswith(f"port {port} of 127.0.0.1 is in use")

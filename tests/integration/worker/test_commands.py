@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.bench.redis.nodes import deliver
+from tools.bench.costs import deliver
 
 MOST_TIMES = 1.3
 

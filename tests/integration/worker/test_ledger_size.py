@@ -2,7 +2,7 @@
 
 import pytest
 
-from tools.bench.redis.ledger_size import CASES, measure
+from tools.bench.costs import CASES, measure
 
 PROFILES = 50_000
 DAY_MS = 86_400_000

@@ -8,8 +8,8 @@ from tests.journeys.play import Rig, invent, lines, nothing_is_wrong, send, stat
 from tests.nightly import amount
 from tests.waiting import allowed, patient, until
 from tests.warm import WarmProcess
-from tools.bench.frame.rigs import start_workers
 from tools.bench.gate import LimitPhase, LiveEvents, crowd_rig, figures, publish_crowd
+from tools.bench.rigs import start_workers
 
 WINDOW_SECONDS = amount(8, nightly=60)
 """What the sandbox takes for a minute."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segrelay.ops.sandbox import sandbox
+from segrelay.sandbox.__main__ import settings_of
 from segrelay.worker.errors import UsageWrong
 
 
@@ -12,17 +13,30 @@ from segrelay.worker.errors import UsageWrong
     ("options", "message"),
     [
         ({"error": ["500"]}, "--error 500: write STATUS=SHARE"),
-        ({"error": ["500=much"]}, "error_shares.500"),
-        ({"error": ["200=0.1"]}, "no status from 400 to 599"),
-        ({"lost_answers": 1.5}, "lost_answers"),
         ({"settings": "{"}, "--settings is not JSON"),
         ({"settings": "[]"}, "--settings has to be a JSON object"),
-        ({"settings": '{"typo": 1}'}, "typo: Extra inputs"),
     ],
 )
 def test_options_that_make_no_sense_are_named(options, message):
     with pytest.raises(UsageWrong, match=message):
         sandbox(**options)
+
+
+@pytest.mark.parametrize(
+    ("switches", "message"),
+    [
+        ('{"error_shares": {"500": "much"}}', "error_shares.500"),
+        ('{"error_shares": {"200": 0.1}}', "no status from 400 to 599"),
+        ('{"lost_answers": 1.5}', "lost_answers"),
+        ('{"typo": 1}', "typo: Extra inputs"),
+        ("{", "--settings is not JSON"),
+    ],
+)
+def test_switches_that_make_no_sense_end_the_sandbox_with_a_message(switches, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        settings_of(switches)
+
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("host", "warns"), [("192.0.2.1", True), ("127.0.0.1", False)])

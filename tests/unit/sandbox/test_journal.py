@@ -6,9 +6,8 @@ import orjson
 import pytest
 
 from segrelay.sandbox.insider.api import Write
-from segrelay.sandbox.insider.journal import CLOSED, Journal
+from segrelay.sandbox.insider.journal import CLOSED, Journal, RepeatedFate, Repeats
 from segrelay.sandbox.insider.profiles import Profiles
-from segrelay.sandbox.insider.repeats import RepeatedFate, Repeats
 from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE, UPSERT, identity_keys
 
 NOW = 1_796_000_000.0

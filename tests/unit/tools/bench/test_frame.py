@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.tools.bench.measurement import own_pid
 from tools.bench.__main__ import bars
-from tools.bench.frame.scenario import Runs, Scenario, Variant, summed_up
+from tools.bench.runs import Runs, Scenario, Variant, summed_up
 from tools.bench.scenarios import SCENARIOS
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -43,11 +43,12 @@ def test_each_bar_has_its_own_label_and_arguments_that_its_measurement_takes(nam
 
 
 def test_a_number_of_events_replaces_the_scenarios_own_but_not_the_variants() -> None:
-    drained, sizes = SCENARIOS["end-to-end"], SCENARIOS["sizes"]
+    drained = SCENARIOS["end-to-end"]
+    fixed = Variant("fixed", "seconds", {"events": 100_000})
 
     assert drained.arguments_of(drained.variants[0], 7)["events"] == 7
     assert drained.arguments_of(drained.variants[0], None)["events"] == 50_000
-    assert sizes.arguments_of(sizes.variants[0], 7)["events"] == 100_000
+    assert drained.arguments_of(fixed, 7)["events"] == 100_000
 
 
 def test_what_two_bars_have_in_common_is_measured_once_a_run_in_a_process_of_its_own() -> None:

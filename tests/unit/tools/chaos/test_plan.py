@@ -27,7 +27,7 @@ def test_the_same_seed_breaks_in_the_same_order():
 
 
 def test_the_sandbox_takes_the_switches_of_a_plan():
-    settings = SandboxSettings.model_validate(Plan(error_share=0.2).sandbox_settings())
+    settings = SandboxSettings.model_validate(Plan().sandbox_settings())
 
-    assert round(sum(settings.error_shares.values()), 6) == 0.2
+    assert round(sum(settings.error_shares.values()), 6) == 0.1
     assert settings.late_seconds == SANDBOX_LATE_SECONDS < LATE_SECONDS

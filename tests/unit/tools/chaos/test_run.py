@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from segrelay.sandbox.people import Happening
-from tools.chaos.changes.renamed_audience import NEW, OLD, RenamedAudience
+from tools.chaos.changes import NEW, OLD, RenamedAudience
 from tools.chaos.plan import MANY_AUDIENCES, Plan
 from tools.chaos.run import ChaosRun
 

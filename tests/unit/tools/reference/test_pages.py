@@ -1,7 +1,7 @@
 """The reference pages say what the settings and the commands are."""
 
 from segrelay.ops.main import COMMANDS
-from tools.reference.pages import FOLDER, pages
+from tools.reference import FOLDER, pages
 
 
 def test_the_reference_pages_are_what_make_docs_writes() -> None:

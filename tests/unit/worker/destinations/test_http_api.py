@@ -26,7 +26,7 @@ from segrelay.worker.core.verdicts import (
 )
 from segrelay.worker.destinations.api import Answer, NotSendable, Shaped
 from segrelay.worker.destinations.http import HttpApi, Parts
-from tools.bench.shaping import HEADER, NOW_US, RULES
+from tests.unit.worker.destinations.shaping import HEADER, NOW_US, RULES
 
 API = HttpApi()
 URL = "https://example.com/in"

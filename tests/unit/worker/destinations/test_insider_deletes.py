@@ -6,8 +6,17 @@ from typing import Any
 
 from segrelay.worker.contract.words import Death, Direction, Skip
 from segrelay.worker.destinations.api import NotSendable
-from tests.unit.worker.destinations.shaping import ANN, API, DELETE, UPSERT, refused, shaped
-from tools.bench.shaping import HEADER, NOW_US, body
+from tests.unit.worker.destinations.shaping import (
+    ANN,
+    API,
+    DELETE,
+    HEADER,
+    NOW_US,
+    UPSERT,
+    body,
+    refused,
+    shaped,
+)
 
 
 def test_a_delete_holds_what_to_remove_and_nothing_else() -> None:

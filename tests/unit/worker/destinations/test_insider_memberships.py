@@ -11,7 +11,7 @@ from segrelay.worker.core.ledger import Knowledge
 from segrelay.worker.destinations.api import NotSendable, Shaped
 from segrelay.worker.destinations.insider.api import InsiderApi
 from segrelay.worker.destinations.insider.memberships import tells_data
-from tools.bench.shaping import HEADER, RULES
+from tests.unit.worker.destinations.shaping import HEADER, RULES
 
 API = InsiderApi()
 ENTER = (HEADER, RULES)

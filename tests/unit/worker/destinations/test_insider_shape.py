@@ -16,13 +16,16 @@ from tests.unit.worker.destinations.shaping import (
     ANN,
     API,
     DELETE,
+    HEADER,
+    NOW_US,
     PATCH,
+    RULES,
     UPSERT,
+    body,
     event,
     refused,
     shaped,
 )
-from tools.bench.shaping import HEADER, NOW_US, RULES, body
 
 
 def test_the_pages_entrance_body_is_made_valid() -> None:

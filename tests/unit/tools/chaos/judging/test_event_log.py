@@ -2,8 +2,8 @@
 
 from segrelay.ops.state.person import LedgerLine
 from segrelay.sandbox.people import Happening
-from tools.chaos.changes.renamed_audience import NEW, OLD
-from tools.chaos.judging.event_log import LoggedEvent, is_told
+from tools.chaos.changes import NEW, OLD
+from tools.chaos.verdict import LoggedEvent, is_told
 
 ENTER = Happening("a@example.com", "vip", is_exit=False, time_us=10)
 

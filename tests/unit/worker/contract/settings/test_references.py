@@ -7,7 +7,7 @@ import pytest
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.settings.checks import misplaced_references
 from segrelay.worker.errors import ConfigurationInvalid
-from tools.reference.pages import configuration_page
+from tools.reference import configuration_page
 
 PAGE = configuration_page()
 ROW = re.compile(r"\| `(\w+)` \| ([^|]+) \|")

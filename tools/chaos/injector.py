@@ -1,4 +1,8 @@
-"""Injects faults into the running system, and repairs them."""
+"""Injects the faults of a plan into the running system, and repairs them.
+
+Behind Sentinels and in a Cluster each disruption of a master ends when every master has its
+replicas again: all copies are never lost at once.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +12,105 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
+
+from redis.crc import key_slot
 
 from segrelay.ops.demo.rig import WORKER_READY, Rig, kill_group
 from segrelay.ops.embedded import lifecycle as embedded
-from tools.chaos.faults.masters import Masters
+from segrelay.ops.embedded.topologies import LocalCluster, Sentinels
+from tools.chaos.feeding import Readers
 from tools.chaos.plan import (
     LIMITS_PER_MINUTE,
     REDIS_GONE_SECONDS,
     STOPPED_SECONDS,
+    WORKERS,
     Disruption,
     Plan,
 )
-from tools.chaos.ways import Readers
+
+_REPLICAS = 2
+
+
+class Masters(Protocol):
+    """Redis servers whose replicas take over when a master is lost."""
+
+    def kill_one(self) -> None:
+        """End a master with SIGKILL, and start it again when a replica has taken over."""
+
+    def stop_one(self, seconds: float) -> None:
+        """Suspend a master (SIGSTOP), long enough for a replica to take over."""
+
+    def move_slot(self) -> None:
+        """Move the slot of a partition to another master."""
+
+
+@dataclass(slots=True)
+class SentinelMasters:
+    """The one master behind Sentinels."""
+
+    sentinels: Sentinels
+
+    def kill_one(self) -> None:
+        """See `Masters`."""
+        before = self.sentinels.kill_master()
+        self.sentinels.start_server(before, self.sentinels.await_other_master(before))
+        self.sentinels.await_replicas(_REPLICAS)
+
+    def stop_one(self, seconds: float) -> None:
+        """See `Masters`."""
+        before = self.sentinels.master()
+        _stop(self.sentinels.servers[before], seconds)
+        self.sentinels.await_other_master(before)
+        self.sentinels.await_replicas(_REPLICAS)
+
+    def move_slot(self) -> None:
+        """Do nothing: a master behind Sentinels has no slots."""
+
+
+@dataclass(slots=True)
+class ClusterMasters:
+    """The masters of a Cluster."""
+
+    cluster: LocalCluster
+    rig: Rig
+    rng: random.Random
+
+    def kill_one(self) -> None:
+        """See `Masters`."""
+        slot = self._slot()
+        port = self.cluster.owner(slot)
+        self.cluster.kill_node(port)
+        self.cluster.await_other_owner(slot, port)
+        self.cluster.start_node(port)
+        self.cluster.await_replicas()
+
+    def stop_one(self, seconds: float) -> None:
+        """See `Masters`."""
+        _stop(self.cluster.nodes[self.cluster.owner(self._slot())], seconds)
+        self.cluster.await_replicas()
+
+    def move_slot(self) -> None:
+        """See `Masters`."""
+        slot = self._slot()
+        before = self.cluster.owner(slot)
+        others = [port for port in self.cluster.masters() if port != before]
+        self.cluster.move_slot(slot, self.rng.choice(others))
+        self.cluster.await_replicas()
+
+    def _slot(self) -> int:
+        return key_slot(self.rng.choice(self.rig.partitions()).streams.encode())
+
+
+def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
+    process.send_signal(signal.SIGSTOP)
+    try:
+        time.sleep(seconds)
+    finally:
+        process.send_signal(signal.SIGCONT)
+
 
 STOP_SECONDS: Final = 5.0
 """Seconds within which a worker that was told to stop has to end."""
@@ -62,7 +149,7 @@ class FaultInjector:
 
     def start_workers(self) -> None:
         """Start all workers."""
-        for number in range(self.plan.workers):
+        for number in range(WORKERS):
             self._start(number, fresh=number >= len(self.rig.workers))
 
     def start_receiver(self) -> None:
@@ -97,7 +184,7 @@ class FaultInjector:
         gives_up_at = time.monotonic() + _READY_SECONDS
         while time.monotonic() < gives_up_at:
             self.revive()
-            ready = [n for n in range(self.plan.workers) if self._is_ready(n)]
+            ready = [n for n in range(WORKERS) if self._is_ready(n)]
             if ready:
                 return self.rng.choice(ready)
             time.sleep(_LOOK_SECONDS)
@@ -129,23 +216,8 @@ class FaultInjector:
 
     def inject(self, disruption: Disruption) -> None:
         """Carry out a disruption on a worker that is ready, or on something that it depends on."""
-        self._disruptions()[disruption](self.victim())
+        getattr(self, f"_{disruption.value}")(self.victim())  # one method for each kind
         self.done[disruption] += 1
-
-    def _disruptions(self) -> Mapping[Disruption, Callable[[int], None]]:
-        return {
-            Disruption.KILL_WORKER: self._kill_worker,
-            Disruption.KILL_CHILD: self._kill_child,
-            Disruption.KILL_REDIS: self._kill_redis,
-            Disruption.STOP_MASTER: self._stop_master,
-            Disruption.MOVE_SLOT: self._move_slot,
-            Disruption.KILL_RECEIVER: self._kill_receiver,
-            Disruption.KILL_READER: self._kill_reader,
-            Disruption.STOP: self._stop,
-            Disruption.ORDERLY: self._orderly,
-            Disruption.RESTART: self._restart,
-            Disruption.LIMIT: self._limit,
-        }
 
     def _kill_worker(self, number: int) -> None:
         self.drains_hit += self.plan.concurrency
@@ -160,21 +232,21 @@ class FaultInjector:
 
     def _kill_redis(self, _number: int) -> None:
         if self.masters:
-            self.drains_hit += self.plan.concurrency * self.plan.workers
+            self.drains_hit += self.plan.concurrency * WORKERS
             self.masters.kill_one()
             return
         pid = self.rig.redis_pid()
         if not pid:
             self.problems.append("Redis was not there to be killed")
             return
-        self.drains_hit += self.plan.concurrency * self.plan.workers
+        self.drains_hit += self.plan.concurrency * WORKERS
         os.kill(pid, signal.SIGKILL)
         time.sleep(self.rng.uniform(*REDIS_GONE_SECONDS))
         self.rig.start_redis()
 
     def _stop_master(self, _number: int) -> None:
         if self.masters:
-            self.drains_hit += self.plan.concurrency * self.plan.workers
+            self.drains_hit += self.plan.concurrency * WORKERS
             self.masters.stop_one(self.plan.master_stopped_seconds)
 
     def _move_slot(self, _number: int) -> None:
@@ -234,7 +306,7 @@ class FaultInjector:
             time.sleep(_LOGS_SECONDS)
 
     def _restart(self, _number: int) -> None:
-        for number in range(self.plan.workers):
+        for number in range(WORKERS):
             self.end(number)
         if not self.masters:
             embedded.stop(self.rig.settings.redis.data_dir)

@@ -1,19 +1,19 @@
-"""A benchmark of the cost of a delivery in Redis: on one server, and on the masters of a Cluster.
+"""Benchmarks of Redis alone: bytes of the ledger, processor time and commands for a delivery.
 
-It counts processor time and commands, which other work on the machine does not change. Partitions
-are drained one after the other in this process, so that nothing depends on who is quicker.
+Processor time and commands do not change with other work on the machine. Partitions are drained
+one after the other in this process, so that nothing depends on who is quicker.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis import Redis
 
@@ -25,11 +25,119 @@ from segrelay.producer.sources.files import BATCH_PAYLOADS
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.sandbox.people import AUDIENCES, happenings, payloads, truth
 from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.ledger import Record, pack
 from segrelay.worker.contract.redis.connection import servers_of
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.ledger import with_delivered
+from segrelay.worker.core.supersede import LedgerEvent
 from segrelay.worker.errors import OperationsMustAct
 from segrelay.worker.node.runtime import runtime_for
-from tools.bench.frame.redis_alone import audiences_of, redis_seconds
-from tools.bench.frame.rigs import bench_rig
+from tools.bench.rigs import audiences_of, bench_rig, redis_alone, redis_seconds, used_memory
+
+_PARTITIONS: Final = 16
+_RETENTION_MS: Final = 90 * 86_400_000
+_AT_ONCE: Final = 5_000
+_TIME_US: Final = 1_790_000_000_123_456
+_CALM_SECONDS: Final = 0.5
+_CALM_AT_MOST_SECONDS: Final = 30.0
+
+LedgerEntry = tuple[int, int, Direction]
+"""A delivery in a ledger: the audience's number, the trigger's number, and the direction."""
+ENTER, EXIT, EXIT_EVENT = range(1, 4)
+"""The numbers that the triggers of the cases have in the ledger."""
+CASES: Final[dict[str, Sequence[LedgerEntry]]] = {
+    "one audience entered": [(1, ENTER, Direction.ENTER)],
+    "three audiences entered": [(a, ENTER, Direction.ENTER) for a in (1, 2, 3)],
+    "one audience entered and left, three triggers": [
+        (1, ENTER, Direction.ENTER),
+        (1, EXIT, Direction.EXIT),
+        (1, EXIT_EVENT, Direction.EXIT),
+    ],
+    "three audiences entered and left, three triggers": [
+        (audience, trigger, direction)
+        for audience in (1, 2, 3)
+        for trigger, direction in (
+            (ENTER, Direction.ENTER),
+            (EXIT, Direction.EXIT),
+            (EXIT_EVENT, Direction.EXIT),
+        )
+    ],
+}
+
+
+class Size(NamedTuple):
+    """The size of a profile's ledger in bytes.
+
+    Args:
+        packed: Length of the packed text.
+        memory: Memory that Redis needs for it, with its share of the tables of keys and expiries.
+        least_left_ms: Shortest time to live of some of the ledgers.
+    """
+
+    packed: int
+    memory: float
+    least_left_ms: int
+
+
+def ledger_size(events: int, case: str) -> dict[str, float]:
+    """Measure the ledgers of many profiles, each with the deliveries of a case of `CASES`."""
+    size = measure(CASES[case], events)
+    return {"bytes_a_profile": round(size.memory), "packed_bytes": size.packed}
+
+
+def measure(deliveries: Sequence[LedgerEntry], profiles: int) -> Size:
+    """Measure the bytes of a ledger by writing many equal ones into an empty Redis."""
+    text = packed(deliveries)
+    with redis_alone() as on:
+        client = on.client
+        client.config_set("appendfsync", "no")  # the disk is not what is measured
+        before = _calm_memory(client)
+        write_ledgers(client, text, profiles)
+        after = _calm_memory(client)
+        left = [client.pttl(_key(n)) for n in range(0, profiles, max(1, profiles // 100))]
+    return Size(len(text), (after - before) / profiles, min(left))
+
+
+def write_ledgers(client: Redis, text: bytes, profiles: int) -> None:
+    """Write the same ledger for a number of profiles, spread over all partitions."""
+    for first in range(0, profiles, _AT_ONCE):
+        pipe = client.pipeline(transaction=False)
+        for number in range(first, min(first + _AT_ONCE, profiles)):
+            pipe.set(_key(number), text, px=_RETENTION_MS)
+        pipe.execute()
+
+
+def packed(deliveries: Sequence[LedgerEntry]) -> bytes:
+    """Return the packed ledger of a profile with these deliveries."""
+    record = Record()
+    for number, (audience, trigger, direction) in enumerate(deliveries):
+        record = with_delivered(
+            record, LedgerEvent(_TIME_US + number, direction, trigger, audience)
+        )
+    return pack(record)
+
+
+def _key(number: int) -> bytes:
+    place = PartitionKeys("insider", number % _PARTITIONS)
+    return place.ledger(digest_of(f"email:person{number}@example.com"))
+
+
+def _calm_memory(client: Redis) -> int:
+    """Return the memory in use once it no longer shrinks.
+
+    A table that grows exists twice for some seconds.
+    """
+    ends_at = time.monotonic() + _CALM_AT_MOST_SECONDS
+    used = used_memory(client)
+    while time.monotonic() < ends_at:
+        time.sleep(_CALM_SECONDS)
+        now = used_memory(client)
+        if now >= used:
+            return now
+        used = now
+    return used
+
 
 _NO_BROKER: Final = "redis://127.0.0.1:1/0"
 _PEOPLE: Final = 1_000_000

@@ -1,4 +1,4 @@
-"""The generated pages of `docs/`, among them that of all commands with their help texts."""
+"""The pages of `docs/` that are made from the code: `python -m tools.reference` writes them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _parts(command: Any, context: Any, depth: int) -> Iterator[str]:
         yield from _parts(inner, below, depth + 1)
 
 
-FOLDER: Final = Path(__file__).parents[2] / "docs"
+FOLDER: Final = Path(__file__).parents[1] / "docs"
 
 
 def pages() -> Mapping[str, str]:
@@ -239,3 +239,8 @@ def _as_toml(value: Any) -> str:
             return _as_toml(value.text)
         case _:
             return json.dumps(value)
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")

@@ -1,1 +1,0 @@
-"""The parts that benchmarks share: a rig, a Redis, invented requests, runs and plots."""

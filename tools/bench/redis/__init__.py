@@ -1,1 +1,0 @@
-"""Benchmarks of Redis itself: its memory, its processor time, its commands."""

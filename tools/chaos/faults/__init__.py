@@ -1,1 +1,0 @@
-"""Faults: killed, stopped and cut off processes and masters."""

@@ -1,1 +1,0 @@
-"""The verdict on a run, and the records that it is drawn from."""

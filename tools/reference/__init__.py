@@ -1,1 +1,0 @@
-"""The generator of the reference pages, from the settings classes and the commands."""
