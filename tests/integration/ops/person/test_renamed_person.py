@@ -11,7 +11,7 @@ from segrelay.ops.main import app as main
 from segrelay.ops.person.commands import app
 from segrelay.ops.person.renaming import IdentityChange, PersonRenaming
 from segrelay.ops.state.person import Names, read_records
-from segrelay.ops.status.health import read_judged
+from segrelay.ops.status.health import read_problems
 from segrelay.ops.why.command import why
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
@@ -305,8 +305,8 @@ def problems(relay, *, later_ms):
     """Return the problems as they are after some time in which the command is not seen."""
     for digest, seen_ms in relay.client.zrange(keys.RENAMING, 0, -1, withscores=True):
         relay.client.zadd(keys.RENAMING, {digest: seen_ms - later_ms})
-    found = read_judged(relay.client, relay.settings)["problems"]
-    return [one for one in found if one["name"] == "rename_stopped"]
+    found = read_problems(relay.client, relay.settings)
+    return [one for one in found if one.name == "rename_stopped"]
 
 
 @pytest.mark.parametrize("stop", STOPS)
@@ -317,8 +317,8 @@ def test_a_renaming_that_was_stopped_is_a_problem_until_it_has_ended(call, relay
 
     assert problems(relay, later_ms=60_000) == []
     (problem,) = problems(relay, later_ms=120_000)
-    assert problem["severity"] == "attention"
-    assert "person rename" in problem["command"]
+    assert problem.severity == "attention"
+    assert "person rename" in problem.command
     rename(call, OLD, NEW)
 
     assert problems(relay, later_ms=240_000) == []
