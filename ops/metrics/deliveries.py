@@ -1,4 +1,4 @@
-"""Metrics of deliveries and their requests, and of what brings events in."""
+"""Metrics of deliveries, requests, receivers, backfills and syncs."""
 
 from __future__ import annotations
 

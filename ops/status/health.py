@@ -307,7 +307,7 @@ def orphans(standing: Standing) -> Iterator[HealthProblem]:
 def live_late(standing: Standing) -> Iterator[HealthProblem]:
     """Yield triggers whose live deliveries wait too long, unless another problem says why."""
     for name, one in standing.triggers.items():
-        is_explained = one.condition.stops or standing.is_closed(one.destination)
+        is_explained = one.condition.stops or standing.is_closed(one.destination, name)
         if is_explained or not _is_late(standing, one):
             continue
         seconds = (standing.now_ms - (one.oldest_live_ms or 0)) / 1_000

@@ -47,7 +47,7 @@ from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.publishing.writing import NoRoom, RoomMeter
 from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import SyncStore
-from segrelay.worker.adapters.redis.gate import read_state
+from segrelay.worker.adapters.redis.gate import read_looks, read_state
 from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed, read_scopes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
@@ -72,7 +72,7 @@ from segrelay.worker.contract.redis.connection import (
 from segrelay.worker.contract.redis.fitness import Usable, judge
 from segrelay.worker.contract.redis.instance import Loss, read_losses
 from segrelay.worker.contract.redis.url import found_by
-from segrelay.worker.contract.settings import Settings, Trigger
+from segrelay.worker.contract.settings import Destination, Settings, Trigger
 from segrelay.worker.contract.triggers import (
     DESTINATION,
     JOB,
@@ -84,7 +84,7 @@ from segrelay.worker.contract.triggers import (
     read_versions,
 )
 from segrelay.worker.core.backoff import TRIES_ALONE
-from segrelay.worker.core.gate import gate_id
+from segrelay.worker.core.gate import Closed, gate_id
 
 Kind = Literal["destination", "trigger", "job"]
 _STOPPED: Final = "its template or a secret was wrong when a worker started: segrelay config check"
@@ -154,6 +154,7 @@ class DestinationStanding:
     Args:
         rate: Requests a minute that may be sent now; 0 = none was ever sent.
         factor: What slow-downs have left of the rate, 0 to 1.
+        failing: The triggers for which alone its circuit breaker is open; none = for all.
     """
 
     condition: Condition
@@ -161,6 +162,7 @@ class DestinationStanding:
     factor: float
     requests: Requests
     dead_letters: int
+    failing: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,10 +302,12 @@ class Standing:
         """Say whether a process was started with this configuration."""
         return process.config == self.settings.fingerprint
 
-    def is_closed(self, destination: str) -> bool:
-        """Say whether nothing goes to a destination."""
+    def is_closed(self, destination: str, trigger: str = "") -> bool:
+        """Say whether nothing goes to a destination, or nothing of one trigger."""
         known = self.destinations.get(destination)
-        return known is None or known.condition.stops
+        if known is None or not known.condition.stops:
+            return known is None
+        return not known.failing or trigger in known.failing
 
     @property
     def idle(self) -> str:
@@ -323,19 +327,16 @@ class Standing:
     def stops(self, triggers: Iterable[str], job: str = "") -> Iterator[str]:
         """Yield what stops the deliveries of triggers or of a job, in words."""
         named = [(name, self.triggers[name]) for name in triggers if name in self.triggers]
-        own = {one.destination: None for _, one in named}
-        found = [
-            *(
-                (name, self.destinations[name].condition)
-                for name in own
-                if name in self.destinations
-            ),
+        closed = {one.destination for name, one in named if self.is_closed(one.destination, name)}
+        concerned = (
+            *((name, one.condition) for name, one in self.destinations.items() if name in closed),
             *((name, one.condition) for name, one in named),
             *((name, one.condition) for name, one in self.jobs.items() if name == job),
-        ]
-        for name, one in found:
+        )
+        for name, one in concerned:
             if one.stops:
-                yield f"{one.kind} {name} is {one.state}: {one.why or 'no reason was given'}"
+                state = one.state if one.state == "waits" else f"is {one.state}"
+                yield f"{one.kind} {name} {state}: {one.why or 'no reason was given'}"
         if self.idle:
             yield self.idle
 
@@ -352,13 +353,14 @@ def read_standing(
     totals = add_up(found, settings, scopes)
     pauses, processes = read_pauses(client), read_processes(client)
     delays = dict(zip(places, read_delays(client, places), strict=True))
+    destinations = dict(_destinations(client, settings, totals, pauses, destinations_of(places)))
     responses = _responses(client, places)
     return Standing(
         settings,
         at_ms,
         totals.of_all(),
         totals,
-        dict(_destinations(client, settings, totals, pauses, destinations_of(places))),
+        destinations,
         dict(
             _triggers(
                 settings,
@@ -366,7 +368,7 @@ def read_standing(
                 pauses,
                 processes=processes,
                 versions=read_versions(client),
-                delayed=dict(_delayed(found, delays)),
+                delayed=_waits_of_failing(destinations) | dict(_delayed(found, delays)),
             )
         ),
         dict(_jobs(client, totals, pauses)),
@@ -401,6 +403,7 @@ def _destinations(
     renamed = read_renamed(client) if set(names) - settings.destinations.keys() else {}
     for name in names:
         known, condition, rate, factor = settings.destinations.get(name), None, 0.0, 1.0
+        failing: frozenset[str] = frozenset()
         if known:
             gate = read_state(
                 client,
@@ -411,7 +414,12 @@ def _destinations(
             condition = Condition(
                 DESTINATION, gate.state, gate.reason, gate.message, int(gate.since_ms) or None
             )
-            if pause := pauses.destinations.get(name):
+            pause = pauses.destinations.get(name)
+            if gate.state == "broken" and not pause:
+                own = (one.name for one in settings.triggers_of(name))
+                waiting = [one for one in own if one in totals.waits]
+                failing = _read_failing(client, known, waiting)
+            if pause:
                 condition = Condition.of_pause(DESTINATION, pause, "paused by a person")
         elif name in renamed:
             condition = Condition(DESTINATION, "renamed", f"its name is {renamed[name]} now")
@@ -423,8 +431,28 @@ def _destinations(
                 factor,
                 totals.requests_of(name),
                 totals.dead_letters[name],
+                failing,
             ),
         )
+
+
+def _read_failing(
+    client: Redis, destination: Destination, triggers: Sequence[str]
+) -> frozenset[str]:
+    """Return the waiting triggers that have to wait for a breaker; none = all have to."""
+    looks = read_looks(client, destination, triggers)
+    failing = {name for name, look in looks.items() if isinstance(look, Closed) or look.probe}
+    return frozenset(failing if len(failing) < len(looks) else ())
+
+
+def _waits_of_failing(destinations: Mapping[str, DestinationStanding]) -> dict[str, Condition]:
+    """Return the states of the triggers for which alone a breaker is open."""
+    return {
+        name: Condition(TRIGGER, "waits", f"its requests fail: {one.condition.message}")
+        for one in destinations.values()
+        if one.condition.state == "broken"
+        for name in one.failing
+    }
 
 
 def _triggers(

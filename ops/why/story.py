@@ -95,7 +95,8 @@ class Obstacles:
         if is_orphan(self.standing.settings, place, trigger):
             yield "the configuration has no such trigger for this destination"
         yield from self._identity(entry)
-        yield from _stopped(self.standing.destinations.get(place.destination))
+        if self.standing.is_closed(place.destination, trigger):
+            yield from _stopped(self.standing.destinations.get(place.destination))
         yield from _stopped(self.standing.triggers.get(trigger))
         yield from _stopped(self.standing.jobs.get(job))
         yield from self._delays(entry)
