@@ -98,7 +98,9 @@ class Probe:
             return self._where_it_waits(destination) or (
                 "nothing waits; the first delivery that comes goes alone"
             )
-        if standing.destinations[destination.name].condition.state == "paused":
+        condition = standing.destinations[destination.name].condition
+        # One that has paused itself may have done so because of the first request.
+        if condition.state == "paused" and condition.by:
             return f"its destination {destination.name} is paused"
         if all(one.condition.state in {"paused", "stopped"} for one in waiting):
             return "all that waits is of triggers that are paused or stopped"
