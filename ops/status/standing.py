@@ -79,6 +79,7 @@ from segrelay.worker.contract.triggers import (
     TRIGGER,
     Pause,
     Pauses,
+    Scope,
     TemplateVersion,
     read_pauses,
     read_versions,
@@ -349,7 +350,7 @@ def read_standing(
     ahead_seconds, at_ms = time.time() - at_us / 1_000_000, at_us // 1_000
     places = places or all_partitions(client, settings)
     found = snapshots(client, places)
-    scopes = read_scopes(client, settings) if any(one.waiting for one in found) else {}
+    scopes = _scopes(client, settings, found)
     totals = add_up(found, settings, scopes)
     pauses, processes = read_pauses(client), read_processes(client)
     delays = dict(zip(places, read_delays(client, places), strict=True))
@@ -395,6 +396,19 @@ def read_standing(
         stopped_renamings=read_stopped_renamings(client, at_ms),
         unfinished=_unfinished(client),
     )
+
+
+def read_counts(client: Redis, settings: Settings) -> Counts:
+    """Read only the counts over all triggers."""
+    found = snapshots(client, all_partitions(client, settings))
+    return add_up(found, settings, _scopes(client, settings, found)).of_all()
+
+
+def _scopes(
+    client: Redis, settings: Settings, found: Sequence[PartitionSnapshot]
+) -> Mapping[str, Scope]:
+    """Return what triggers want; only what waits can be an orphan."""
+    return read_scopes(client, settings) if any(one.waiting for one in found) else {}
 
 
 def _destinations(
