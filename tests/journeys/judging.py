@@ -1,5 +1,7 @@
 """What journeys ask of the judgement of health: is a failure named, and is all well afterwards?"""
 
+import time
+
 import orjson
 
 from segrelay.ops.metrics.comparison import parse_metrics, sum_metric
@@ -55,6 +57,6 @@ def well(rig):
 
 def entrances(count, first=0, audience="vip"):
     """Return payloads of people who enter an audience."""
-    at_us = 1_700_000_000_000_000
+    at_us = int(time.time() - 3_600) * 1_000_000
     people = (f"person{number}@example.com" for number in range(first, first + count))
     return lines([Happening(one, audience, is_exit=False, time_us=at_us) for one in people])
