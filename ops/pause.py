@@ -1,7 +1,4 @@
-"""`segrelay pause` and `segrelay resume`, for destinations and triggers.
-
-The outcome of the first request after a destination or trigger is resumed.
-"""
+"""`segrelay pause` and `segrelay resume`, and the first request after something was resumed."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ from redis import Redis
 from segrelay.ops.state.acts import Reason, act_of, actor, perform
 from segrelay.ops.state.opened import insist, opened
 from segrelay.ops.state.partitions import all_partitions, ask_each, known_destinations
-from segrelay.ops.state.waiting import Choice, find_streams, is_orphan, read_delays
+from segrelay.ops.state.waiting import find_streams
+from segrelay.ops.status.standing import read_standing
 from segrelay.ops.terminal.console import mention, print_json, print_result, say
 from segrelay.ops.terminal.moments import awaited, parse_seconds
 from segrelay.ops.terminal.options import Json
 from segrelay.worker.adapters.redis.gate import read_probes, read_state, resume_gate
 from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed
-from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Destination, Settings
 from segrelay.worker.contract.triggers import (
@@ -89,29 +86,25 @@ class Probe:
         return self.settings.destinations[trigger.destination] if trigger else None
 
     def _why_nothing_goes(self, destination: Destination) -> str:
-        places = all_partitions(self.client, self.settings, [destination.name])
-        choice = Choice() if self.kind == DESTINATION else Choice(trigger=self.name)
-        pauses = read_pauses(self.client)
-        waiting = {
-            stream.trigger
-            for stream in find_streams(self.client, places, choice)
-            if stream.length and not is_orphan(self.settings, stream.place, stream.trigger)
-        }
+        standing = read_standing(self.client, self.settings)
+        waiting = [
+            one
+            for name, one in standing.triggers.items()
+            if one.destination == destination.name
+            and (self.kind == DESTINATION or name == self.name)
+            and one.counts.waiting > one.orphaned
+        ]
         if not waiting:
             return self._where_it_waits(destination) or (
                 "nothing waits; the first delivery that comes goes alone"
             )
-        if destination.name in pauses.destinations:
+        condition = standing.destinations[destination.name].condition
+        # One that has paused itself may have done so because of the first request.
+        if condition.state == "paused" and condition.by:
             return f"its destination {destination.name} is paused"
-        if waiting <= pauses.triggers.keys():
-            return "all that waits is of triggers that are paused"
-        processes = read_processes(self.client)
-        if not processes:
-            return "no worker has been seen for 10 s: `segrelay up`, or `segrelay worker`"
-        if all(one.config != self.settings.fingerprint for one in processes):
-            names = ", ".join(f"{one.host}:{one.pid}" for one in processes)
-            return f"all workers were started with another configuration ({names}): restart them"
-        return ""
+        if all(one.condition.state in {"paused", "stopped"} for one in waiting):
+            return "all that waits is of triggers that are paused or stopped"
+        return standing.idle
 
     def _where_it_waits(self, destination: Destination) -> str:
         """Return a message if deliveries wait under a former name of the destination, else ""."""
@@ -285,12 +278,21 @@ def _what_stops(client: Redis, settings: Settings, target: PauseTarget) -> str:
         destination, names = settings.triggers[target.name].destination, {target.name}
     else:
         return ""
-    paused = sorted(names & read_pauses(client).triggers.keys())
+    standing = read_standing(client, settings)
+    paused = [
+        name
+        for name, one in standing.triggers.items()
+        if name in names and one.condition.state == "paused"
+    ]
     if paused:
         commands = ", ".join(f"`segrelay resume trigger:{name}`" for name in paused)
         return f", but triggers of it are: {commands}"
-    found = read_delays(client, all_partitions(client, settings, [destination]))
-    waits = [(wait, name) for one in found for name, wait in one.waits.items() if name in names]
+    waits = [
+        (wait, name)
+        for place, one in standing.delays.items()
+        for name, wait in one.waits.items()
+        if place.destination == destination and name in names
+    ]
     if not waits:
         return ""
     wait, name = max(waits, key=lambda each: each[0].attempts)

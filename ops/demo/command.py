@@ -24,7 +24,8 @@ import typer
 from segrelay.ops.demo.rig import Rig, wait_for_receiver
 from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.ops.run.up import own_command
-from segrelay.ops.status.status import read_status
+from segrelay.ops.status.standing import read_counts
+from segrelay.ops.status.totals import KINDS, Counts
 from segrelay.ops.terminal.console import mention, print_json, say, table
 from segrelay.ops.terminal.interrupts import interrupted_once
 from segrelay.ops.terminal.tables import number_columns
@@ -38,7 +39,6 @@ _LOOK_SECONDS: Final = 0.25
 _MOVES_AT_ONCE: Final = 200
 _JOINS = _LEAVES = 40
 """People who join, and who leave; a sync asks a person only about more than 100."""
-_SIX: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 _SYNCED, *_TOLD = AUDIENCES
 """The audience of backfill and sync, and the audiences of the webhooks."""
 _TABLES: Final = """\
@@ -92,7 +92,7 @@ class _Outcome:
     """The result of the demo."""
 
     seconds: float
-    status: dict[str, Any]
+    counts: Counts
     requests: int
     people_with_audiences: int
     wrong: int
@@ -104,10 +104,9 @@ class _Outcome:
     @property
     def agrees(self) -> bool:
         """Say whether Insider holds what Lytics holds, and every delivery has an outcome."""
-        status = self.status
-        total = sum(status[name] for name in _SIX[1:])
-        return not (self.wrong or status["waiting"] or status["dead"] or self.problems) and (
-            status["accepted"] == total
+        counts = self.counts
+        return not (self.wrong or counts.waiting or counts.dead or self.problems) and (
+            counts.accepted == counts.settled + counts.waiting
         )
 
     def document(self) -> dict[str, Any]:
@@ -116,8 +115,8 @@ class _Outcome:
             "agrees": self.agrees,
             "seconds": round(self.seconds, 2),
             "webhook_events": self.webhooks,
-            **{name: self.status[name] for name in _SIX},
-            "skipped_by_reason": self.status["skipped_by_reason"],
+            **{kind: self.counts.of(kind) for kind in KINDS},
+            "skipped_by_reason": dict(self.counts.skipped_by_reason),
             "requests": self.requests,
             "people_with_audiences": self.people_with_audiences,
             "wrong_memberships": self.wrong,
@@ -233,19 +232,21 @@ class _Play:
         """Show the six counts until nothing waits; a live line on a terminal, lines elsewhere."""
         last = 0.0
         while True:
-            status, told = read_status(self.rig.client, self.rig.settings), self._told()
+            counts, told = read_counts(self.rig.client, self.rig.settings), self._told()
             elapsed = time.monotonic() - begun
-            line = f"{elapsed:5.1f} s  " + "  ".join(f"{name} {status[name]:>6}" for name in _SIX)
+            line = f"{elapsed:5.1f} s  " + "  ".join(
+                f"{kind} {counts.of(kind):>6}" for kind in KINDS
+            )
             if sys.stderr.isatty():
                 sys.stderr.write(f"\r\x1b[K{line}")
                 sys.stderr.flush()
             elif elapsed - last >= 1.0 or not last:
                 last = elapsed
                 mention(line)
-            if told and told["sent"] == told["events"] and not status["waiting"]:
+            if told and told["sent"] == told["events"] and not counts.waiting:
                 break
             if elapsed > _SECONDS_AT_MOST:
-                left = f"{status['waiting']} deliveries wait, and webhooks: {told}"
+                left = f"{counts.waiting} deliveries wait, and webhooks: {told}"
                 raise OperationsMustAct(f"After {elapsed:.0f} s {left}.")
             time.sleep(_LOOK_SECONDS)
         with suppress(OSError):
@@ -265,7 +266,7 @@ class _Play:
         repeats = self.rig.sandbox.get("repeats")["requests_with_a_user_again"]
         return _Outcome(
             seconds=seconds,
-            status=read_status(self.rig.client, self.rig.settings),
+            counts=read_counts(self.rig.client, self.rig.settings),
             requests=self.rig.sandbox.get("summary")["requests"]["total"],
             people_with_audiences=len(held),
             wrong=wrong,
@@ -278,7 +279,7 @@ class _Play:
 
 def _summary(outcome: _Outcome) -> None:
     document = outcome.document()
-    rows = [(name.replace("_", " "), document[name]) for name in (*_SIX, "requests")]
+    rows = [(name.replace("_", " "), document[name]) for name in (*KINDS, "requests")]
     rows += [
         ("seconds", document["seconds"]),
         ("people in an audience", outcome.people_with_audiences),

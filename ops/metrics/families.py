@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import Metric
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
+
+from segrelay.worker.contract.counts import Histogram
 
 OTHER: Final = "other"
 """The value of a label for the sum of everything beyond its bound."""
@@ -59,13 +61,12 @@ def histogram(
     name: str,
     scope: str,
     labels: Sequence[str],
-    rows: Iterable[tuple[Sequence[str], Mapping[str, Any]]],
+    rows: Iterable[tuple[Sequence[str], Histogram]],
 ) -> Metric:
-    """Return a family of times by buckets, from documents of `Histogram`."""
+    """Return a family of times by buckets, from histograms."""
     family = HistogramMetricFamily(name, scope, labels=labels)
-    for values, document in rows:
-        buckets = list(document["buckets"].items())
-        family.add_metric(values, buckets, document["sum_seconds"])
+    for values, found in rows:
+        family.add_metric(values, list(found.cumulative().items()), found.sum_seconds)
     return family
 
 

@@ -1,6 +1,6 @@
-"""The page of metrics, read from Redis at each scrape: it equals the status at that moment.
+"""`segrelay metrics`: the page for Prometheus, read from Redis at each scrape, and its server.
 
-`segrelay metrics`: serves metrics for Prometheus.
+The numbers equal the status at that moment.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from segrelay.ops.state.opened import load_for_redis, seen_as
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.status.health import UNREACHABLE, problems_of
-from segrelay.ops.status.problems import ILL, Facts, HealthProblem, read_facts
+from segrelay.ops.status.problems import ILL, HealthProblem
+from segrelay.ops.status.standing import Standing, read_standing
 from segrelay.ops.terminal.interrupts import end_with_parent
 from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
 from segrelay.producer.webhook.server import serve
 from segrelay.worker import logs
-from segrelay.worker.contract.processes import METRICS, WORKER
+from segrelay.worker.contract.processes import METRICS
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import MetricsSettings, Settings
 from segrelay.worker.contract.settings.urls import is_loopback
@@ -59,20 +60,19 @@ def count_problems(found: Sequence[HealthProblem]) -> RowFamily:
     )
 
 
-def workers(facts: Facts) -> Iterator[Metric]:
+def workers(standing: Standing) -> Iterator[Metric]:
     """Yield the number of workers, and of records that wait for response streams."""
-    processes = [one for one in facts.status["processes"] if one["kind"] == WORKER]
-    yield number("segrelay_workers", "Workers that were seen lately.", len(processes))
+    yield number("segrelay_workers", "Workers that were seen lately.", len(standing.workers))
     yield number(
         "segrelay_responses_waiting",
         "Records that wait for response streams.",
-        facts.status["responses"]["waiting"],
+        standing.responses_waiting,
     )
 
 
-def redis(facts: Facts) -> Iterator[Metric]:
+def redis(standing: Standing) -> Iterator[Metric]:
     """Yield the memory that Redis uses, and whether it is durable."""
-    found = facts.redis
+    found = standing.redis
     numbers = {
         "memory_used_bytes": ("Memory that Redis uses.", found.used),
         "memory_max_bytes": ("Redis' maxmemory; 0 = it has none.", found.most),
@@ -90,10 +90,10 @@ def redis(facts: Facts) -> Iterator[Metric]:
         yield number(f"segrelay_redis_{name}", scope, float(value))
 
 
-def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
+def families_of(standing: Standing, causes: list[Cause]) -> Iterator[Metric]:
     """Yield all metrics of the page, with their numbers."""
     yield up(is_up=True)
-    yield count_problems(problems_of(facts))
+    yield count_problems(problems_of(standing))
     for family in (
         deliveries.outcomes,
         deliveries.waiting,
@@ -109,8 +109,8 @@ def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
         workers,
         redis,
     ):
-        yield from family(facts)
-    yield from deliveries.dead_letters(facts, causes)
+        yield from family(standing)
+    yield from deliveries.dead_letters(standing, causes)
 
 
 @dataclass(slots=True)
@@ -137,8 +137,8 @@ class MetricsPage:
 
     def _read(self) -> Iterable[Metric]:
         places = all_partitions(self.client, self.settings)
-        facts = read_facts(self.client, self.settings, places)
-        return families_of(facts, count_causes(self.client, places))
+        standing = read_standing(self.client, self.settings, places)
+        return families_of(standing, count_causes(self.client, places))
 
 
 LOG: Final = structlog.get_logger()

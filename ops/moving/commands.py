@@ -19,8 +19,8 @@ from segrelay.ops.state.partitions import (
     PartitionSnapshot,
     all_partitions,
     known_destinations,
-    partitions_document,
     read_carried,
+    read_number_change,
     snapshots,
 )
 from segrelay.ops.state.waiting import refuse_other_configurations
@@ -161,7 +161,7 @@ def _show(
 ) -> None:
     found = snapshots(client, all_partitions(client, settings))
     carried = read_carried(client)
-    document = partitions_document(client, numbering) | {
+    document = read_number_change(client, numbering).document() | {
         "destinations": {
             name: _spread([one for one in found if one.place.destination == name])
             for name in known_destinations(client, settings)

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from redis import Redis
 
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.waiting import Choice, find_streams
-from segrelay.ops.status.health import problems_of
-from segrelay.ops.status.problems import ILL, Facts, HealthProblem
-from segrelay.ops.status.status import read_status
+from segrelay.ops.status.standing import read_standing
 from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.interrupts import Interruption
 from segrelay.producer.events.payloads import Payload, is_row, is_timeless
@@ -26,7 +24,6 @@ from segrelay.producer.publishing.published import Published, PublishOptions
 from segrelay.producer.publishing.writing import Room
 from segrelay.producer.sources.files import rows_hint
 from segrelay.worker.contract.patience import READY_SECONDS
-from segrelay.worker.contract.processes import WORKER, read_processes
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
@@ -231,10 +228,6 @@ class Sending:
 _WATCHING_POLL_SECONDS: Final = 0.3
 _WATCHING_TOLD_AGAIN_SECONDS: Final = 15.0
 _ASKED_AGAIN_SECONDS: Final = 3.0
-NO_WORKER: Final = (
-    "No worker runs, so nothing is delivered now: start one with `segrelay up` or "
-    "`segrelay worker`."
-)
 
 
 def waiting_of_job(client: Redis, settings: Settings, job: str) -> int:
@@ -262,34 +255,8 @@ def waiting_of(client: Redis, published: Published) -> int:
 def hindrances(
     client: Redis, settings: Settings, triggers: Collection[str], job: str = ""
 ) -> list[str]:
-    """Return the reasons why deliveries of these triggers or of a job are not made."""
-    document = read_status(client, settings)
-    named = {settings.triggers[name].destination for name in triggers if name in settings.triggers}
-    concerned = {
-        "destinations": _only(document["destinations"], named),
-        "triggers": _only(document["triggers"], triggers),
-        "jobs": _only(document["jobs"], {job}),
-        "former_names": {},
-        "partitions": {},
-        "renamed_people": {},
-        "orphaned": 0,
-    }
-    # Of everything else the facts are left empty: only what concerns these deliveries is asked.
-    found = [
-        _sentence(one)
-        for one in problems_of(Facts(document | concerned))
-        if one.severity == ILL and one.name != "no_worker"
-    ]
-    if not any(one.kind == WORKER for one in read_processes(client)):
-        found.append(NO_WORKER)
-    return found
-
-
-def _sentence(problem: HealthProblem) -> str:
-    kind, _, state = problem.name.partition("_")
-    if kind in {"destination", "trigger", "job"}:
-        return f"{kind} {problem.subject} is {state}: {problem.message}"
-    return f"{problem.message}; {problem.command}"
+    """Return what stops the deliveries of these triggers, or of a job."""
+    return list(read_standing(client, settings).stops(triggers, job))
 
 
 def triggers_of(streams: Iterable[str]) -> frozenset[str]:
@@ -301,10 +268,6 @@ def triggers_of_job(client: Redis, settings: Settings, job: str) -> frozenset[st
     """Return the triggers for which deliveries of a job wait."""
     places = all_partitions(client, settings)
     return frozenset(one.trigger for one in find_streams(client, places, Choice(job=job)))
-
-
-def _only(document: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    return {name: one for name, one in document.items() if name in names}
 
 
 class _ReasonPrinter:

@@ -6,7 +6,7 @@ Those of destinations that are not configured any more are among them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain, repeat
 from operator import add
 from types import MappingProxyType
@@ -95,15 +95,45 @@ def read_carried(client: Redis) -> Carried:
     return Carried(**{name: int(found.get(name.encode(), 0)) for name in asdict(Carried())})
 
 
-def partitions_document(client: Redis, numbering: Numbering) -> dict[str, Any]:
-    """Return the number of partitions and the progress of a change of it, for JSON documents."""
-    document = {"count": numbering.count, "first": numbering.first}
+@dataclass(frozen=True, slots=True)
+class NumberChange:
+    """The number of partitions, and the progress of a change of it.
+
+    Args:
+        target: The number to which it is being changed; 0 = it is not.
+        seen_ms: When somebody last went on with that.
+    """
+
+    count: int = 0
+    first: int = 0
+    target: int = 0
+    seen_ms: int = 0
+    carried: Carried = field(default_factory=Carried)
+
+    def document(self) -> dict[str, Any]:
+        """Return it for JSON documents."""
+        document = {"count": self.count, "first": self.first}
+        if not self.target:
+            return document
+        return {
+            **document,
+            "changing_to": self.target,
+            "seen_ms": self.seen_ms,
+            "profiles": self.carried.profiles,
+            "deliveries": self.carried.deliveries,
+            "letters": self.carried.dead_letters,
+        }
+
+
+def read_number_change(client: Redis, numbering: Numbering) -> NumberChange:
+    """Return the number of partitions and the progress of a change of it."""
     if not numbering.target:
-        return document
+        return NumberChange(numbering.count, numbering.first)
     with redis_errors():
         seen_ms: Any = client.hget(keys.RENUMBERING, _SEEN)
-    carried = asdict(read_carried(client))
-    return {**document, "changing_to": numbering.target, _SEEN: int(seen_ms or 0), **carried}
+    return NumberChange(
+        numbering.count, numbering.first, numbering.target, int(seen_ms or 0), read_carried(client)
+    )
 
 
 _ANSWERS: Final = 4

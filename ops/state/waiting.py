@@ -5,7 +5,7 @@ Delayed work: triggers that wait in a partition, and deliveries that were set as
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +24,7 @@ from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import Pause, Scope
 from segrelay.worker.contract.words import lane_of_job
-from segrelay.worker.core.backoff import TRIES_ALONE, Backoff, Wait
+from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.errors import (
     FormatUnknown,
     OperationsMustAct,
@@ -253,41 +253,6 @@ def times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
 
 
-def state_of_delayed(
-    trigger: str, found: Sequence[Delays], waiting: Collection[int]
-) -> dict[str, Any] | None:
-    """Return the state of a trigger with delayed work; None = it has none.
-
-    `found` has the delayed work of each partition, and `waiting` the indices of the partitions in
-    which deliveries of the trigger wait.
-    """
-    here = [found[at] for at in sorted(waiting)]
-    refused = [
-        backoff
-        for delays in here
-        for place, backoff in delays.backoffs.items()
-        if backoff.refusal and place.split("|")[1] == trigger
-    ]
-    if refused:
-        last = max(refused, key=lambda backoff: backoff.failures)
-        number = f"{len(refused):,} deliveries were" if len(refused) > 1 else "a delivery was"
-        return {
-            "state": "refused",
-            "reason": f"{number} refused, {times(last.failures)} so far: {last.refusal}",
-            "lasting": last.failures >= TRIES_ALONE,
-        }
-    waits = [delays.waits[trigger] for delays in here if trigger in delays.waits]
-    if waits:
-        last_wait = max(waits, key=lambda wait: wait.attempts)
-        reason = f": {last_wait.reason}" if last_wait.reason else ""
-        return {
-            "state": "waits",
-            "reason": f"nothing went through, tried {times(last_wait.attempts)}{reason}",
-            "lasting": False,
-        }
-    return None
-
-
 AT_CANARY: Final = "at its canary"
 INTERRUPTED: Final = "interrupted"
 
@@ -311,11 +276,9 @@ def state_of(job: Job | None, *, waiting: int, pause: Pause | None) -> str:
             return phase
 
 
-def reason_of_state(name: str, job: Job | None, state: str, pause: Pause | None) -> str:
+def reason_of_state(name: str, job: Job | None, state: str) -> str:
     """Return the reason for a job's state, or the command that ends it; "" = the state says all."""
     match state:
-        case "paused":
-            return (pause and pause.reason) or "paused by a person"
         case "failed":
             return job.problem if job else ""
         case "interrupted":

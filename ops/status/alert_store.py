@@ -6,7 +6,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import orjson
@@ -52,7 +52,7 @@ class Alert:
     at_ms: int
     first_ms: int
     is_restless: bool
-    problem: dict[str, Any]
+    problem: HealthProblem
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,9 @@ def joined(problems: Iterable[HealthProblem]) -> dict[str, bytes]:
     for one in problems:
         found[f"{one.name}|{one.subject}"].append(one)
     return {
-        key: orjson.dumps(same[0].document() | {"message": "; ".join(one.message for one in same)})
+        key: orjson.dumps(
+            replace(same[0], message="; ".join(one.message for one in same)).document()
+        )
         for key, same in found.items()
     }
 
@@ -151,5 +153,5 @@ def _loads(text: bytes) -> Alert:
         int(stored["at"]),
         int(stored["first"]),
         bool(stored.get("restless")),
-        orjson.loads(stored["problem"]),
+        HealthProblem.read(orjson.loads(stored["problem"])),
     )

@@ -37,7 +37,8 @@ from segrelay.ops.status.alert_store import (
     wait_seconds,
 )
 from segrelay.ops.status.health import UNREACHABLE, problems_of
-from segrelay.ops.status.problems import ILL, HealthProblem, in_short, read_facts
+from segrelay.ops.status.problems import ILL, HealthProblem, in_short
+from segrelay.ops.status.standing import read_standing
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import NotifySettings, Settings
@@ -161,7 +162,7 @@ class OutageAnnouncer:
             at_ms=self.now_ms(),
             first_ms=self._first_ms,
             is_restless=is_restless,
-            problem=problem.document(),
+            problem=problem,
         )
 
     def _send_oldest(self, now: float) -> None:
@@ -226,7 +227,7 @@ def send(alert: Alert, settings: NotifySettings, *, tries: int) -> AlertFate:
     """Post a message, and log and return what became of it."""
     result = post(alert, settings)
     failure = result.failure
-    problem = alert.problem["name"]
+    problem = alert.problem.name
     if failure and tries < MOST_TRIES:
         LOG.warning("notice.failed", problem=problem, reason=failure, tries=tries)
     elif failure:
@@ -279,8 +280,8 @@ class Announcer:
     def round(self) -> None:
         """Judge health, if it is this process' turn, and send the messages that are due."""
         if self.book.may_look():
-            facts = read_facts(self.client, self.settings)
-            self.book.observe(problems_of(facts), facts.now_ms)
+            standing = read_standing(self.client, self.settings)
+            self.book.observe(problems_of(standing), standing.now_ms)
         while self._send_one():
             pass
 
@@ -326,14 +327,13 @@ TEST: Final = Alert(
     at_ms=0,
     first_ms=0,
     is_restless=False,
-    problem={
-        "name": "test",
-        "severity": "ill",
-        "subject": "",
-        "since": None,
-        "message": "this is a test: messages about problems arrive here",
-        "command": "segrelay status",
-    },
+    problem=HealthProblem(
+        "test",
+        ILL,
+        "",
+        "this is a test: messages about problems arrive here",
+        "segrelay status",
+    ),
 )
 _SLACK_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
@@ -358,29 +358,28 @@ def _document(alert: Alert, settings: NotifySettings) -> dict[str, Any]:
         "event": "problem_over" if alert.is_over else "problem",
         "at": _moment(alert.at_ms),
         "comes_and_goes": alert.is_restless,
-        "problem": alert.problem,
+        "problem": alert.problem.document(),
         "text": f"{_title(alert, settings)}\n{_text(alert)}",
     }
 
 
 def _title(alert: Alert, settings: NotifySettings) -> str:
     problem = alert.problem
-    subject = f" {problem['subject']}" if problem["subject"] else ""
     installation = f" ({settings.name})" if settings.name else ""
-    state = "over" if alert.is_over else problem["severity"]
-    return printable(f"segrelay{installation}: {state}: {problem['name']}{subject}")
+    state = "over" if alert.is_over else problem.severity
+    return printable(f"segrelay{installation}: {state}: {problem.title}")
 
 
 def _text(alert: Alert) -> str:
     problem = alert.problem
     if alert.is_over:
         lasted = in_short((alert.at_ms - alert.first_ms) / 1_000)
-        return printable(f"It lasted {lasted}. It was: {problem['message']}")
+        return printable(f"It lasted {lasted}. It was: {problem.message}")
     restless = " It comes and goes: its end is told after 10 minutes without it."
-    end = "" if problem["message"].endswith("?") else "."
+    end = "" if problem.message.endswith("?") else "."
     return (
-        printable(f"{problem['message']}{end}{restless if alert.is_restless else ''}")
-        + f"\nDo: {printable(problem['command'])}"
+        printable(f"{problem.message}{end}{restless if alert.is_restless else ''}")
+        + f"\nDo: {printable(problem.command)}"
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any, Final
 from redis import Redis
 
 from segrelay.ops.state.partitions import all_partitions, ask_each
+from segrelay.ops.status.standing import Standing
 from segrelay.worker.contract.keys import DIGEST_BYTES
-from segrelay.worker.contract.processes import Sample, read_samples
+from segrelay.worker.contract.processes import Sample
 from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.settings import Settings
@@ -66,13 +67,14 @@ class RedisObjects:
         }
 
 
-def read_capacity(client: Redis, settings: Settings, status: Mapping[str, Any]) -> dict[str, Any]:
+def read_capacity(client: Redis, standing: Standing) -> dict[str, Any]:
     """Return the document of `segrelay status --capacity`."""
+    settings = standing.settings
     with redis_errors():
         used: Any = client.info("memory")
         ledgers, stable = _keyed(client, settings)
     members = _members(client, settings)
-    waiting = _waiting(client, settings, int(status["waiting"]))
+    waiting = _waiting(client, settings, standing.counts.waiting)
     known = ledgers.total + members.total + stable.total
     rest = max(0.0, used["used_memory"] - known - waiting.total)
     beside = members.total + stable.total
@@ -96,7 +98,7 @@ def read_capacity(client: Redis, settings: Settings, status: Mapping[str, Any]) 
                 for count in PROFILES
             ],
         },
-        "time": _time(status, read_samples(client)),
+        "time": _time(standing),
     }
 
 
@@ -170,16 +172,16 @@ def _sized(client: Redis, names: Sequence[str], length: str, typical: float) -> 
     return RedisObjects(count, size / count) if count else RedisObjects(0, typical, measured=False)
 
 
-def _time(status: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:
+def _time(standing: Standing) -> dict[str, Any]:
     """Return the pace of deliveries, its limit, and the time that the backlog takes."""
-    measured = _settled_per_second(samples)
+    measured = _settled_per_second(standing.samples)
     per_second = measured or float(BENCHMARK_PER_SECOND)
-    requests = int(status["requests"])
-    users = status["delivered"] / requests if requests else BENCHMARK_USERS
+    requests = standing.counts.requests
+    users = standing.counts.delivered / requests if requests else BENCHMARK_USERS
     limits = {
-        name: one["rate"] * one["factor"] / 60 * users
-        for name, one in status["destinations"].items()
-        if one["rate"]
+        name: one.rate * one.factor / 60 * users
+        for name, one in standing.destinations.items()
+        if one.rate
     }
     limit = min(limits.values(), default=per_second)
     goes = min(per_second, limit)
@@ -190,7 +192,7 @@ def _time(status: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, Any
         "users_a_request_measured": requests > 0,
         "rate_limit_per_second": {name: round(each, 1) for name, each in limits.items()},
         "limited_by": "rate limit" if limit < per_second else "workers",
-        "backlog_seconds": round(status["waiting"] / goes, 1) if goes else None,
+        "backlog_seconds": round(standing.counts.waiting / goes, 1) if goes else None,
     }
 
 

@@ -1,7 +1,4 @@
-"""`segrelay status`: the state of the relay, once or live.
-
-The text of `segrelay status`: lines and tables, with problems in red.
-"""
+"""`segrelay status`: how everything stands, once or live, as text, as a screen, or as JSON."""
 
 from __future__ import annotations
 
@@ -17,15 +14,19 @@ import typer
 
 from segrelay.ops.state.opened import already_there, opened
 from segrelay.ops.status.capacity import capacity_lines, read_capacity
-from segrelay.ops.status.health import read_judged
-from segrelay.ops.status.problems import ILL, counted, line_of, reason_of
+from segrelay.ops.status.health import problems_of, read_problems
+from segrelay.ops.status.pace import LOOKS, ProgressMeter
+from segrelay.ops.status.problems import ILL, HealthProblem, counted
 from segrelay.ops.status.screen import StatusScreen
-from segrelay.ops.status.totals import KINDS, LOOKS, ProgressMeter
+from segrelay.ops.status.standing import Condition, Standing, TriggerStanding, read_standing
+from segrelay.ops.status.status import judged_document
+from segrelay.ops.status.totals import KINDS, Counts, largest_first
 from segrelay.ops.terminal.console import mention, print_json, print_result, say, say_wrapped, table
 from segrelay.ops.terminal.options import Json
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.worker.contract.patience import READY_SECONDS
 from segrelay.worker.contract.printable import json_text
+from segrelay.worker.contract.processes import Process
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.settings.sandboxed import SANDBOX_VARIABLE, sandbox_url
 from segrelay.worker.errors import (
@@ -47,21 +48,22 @@ class StatusTable(NamedTuple):
     ill: Container[str]
 
 
-def tell(document: Mapping[str, Any]) -> None:
+def tell(standing: Standing) -> None:
     """Print the status: fitted to a terminal, plain text elsewhere."""
-    for line in lines(document):
+    problems = problems_of(standing)
+    for line in lines(standing):
         say_wrapped(line)
-    for line in problems(document):
-        say_wrapped(line, is_ill=True)
-    for section in sections(document):
+    for problem in problems:
+        say_wrapped(problem.line, is_ill=True)
+    for section in sections(standing, problems):
         say("")
         ill = {number for number, name in enumerate(section.rows) if name in section.ill}
         table(section.columns, [(name, *cells) for name, cells in section.rows.items()], ill)
 
 
-def sum_of(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> str:
+def sum_of(counts: Counts, rates: Mapping[str, float] | None = None) -> str:
     """Return the six counts as a sum, with their growth."""
-    accepted, *others = (f"{kind} {document[kind]:,}" for kind in KINDS)
+    accepted, *others = (f"{kind} {counts.of(kind):,}" for kind in KINDS)
     told = f"{accepted} = {' + '.join(others)}"
     if rates is None:
         return told
@@ -69,136 +71,130 @@ def sum_of(document: Mapping[str, Any], rates: Mapping[str, float] | None = None
     return f"{told}; a second: {', '.join(grown)}"
 
 
-def problems(document: Mapping[str, Any]) -> list[str]:
-    """Return the problems, the ill ones first."""
-    return [line_of(each) for each in document["problems"]]
-
-
-def _ill(document: Mapping[str, Any], *kinds: str) -> frozenset[str]:
+def _ill(problems: Sequence[HealthProblem], *kinds: str) -> frozenset[str]:
     """Return the subjects of problems of these kinds, which are drawn red."""
-    return frozenset(p["subject"] for p in document["problems"] if p["name"].startswith(kinds))
+    return frozenset(one.subject for one in problems if one.name.startswith(kinds))
 
 
-def lines(document: Mapping[str, Any]) -> Iterator[str]:
+def lines(standing: Standing) -> Iterator[str]:
     """Yield the lines of the status above its tables."""
-    yield sum_of(document)
-    for kind in ("skipped", "dead"):
-        if document[f"{kind}_by_reason"]:
-            yield f"{kind}: {counted(document[f'{kind}_by_reason'])}"
-    oldest = document["oldest_waiting_seconds"]
-    if oldest is not None:
-        yield f"the oldest waits for {oldest:,.0f} s"
+    counts, totals = standing.counts, standing.totals
+    yield sum_of(counts)
+    if counts.skipped_by_reason:
+        yield f"skipped: {counted(counts.skipped_by_reason)}"
+    if counts.dead_by_reason:
+        yield f"dead: {counted(counts.dead_by_reason)}"
+    if totals.oldest_waiting_seconds is not None:
+        yield f"the oldest waits for {totals.oldest_waiting_seconds:,.0f} s"
     yield (
-        f"requests {document['requests']:,}, unanswered {document['unanswered']:,}, "
-        f"deliveries sent again {document['resent']:,}, open notes {document['open_notes']:,}"
+        f"requests {counts.requests:,}, unanswered {counts.unanswered:,}, "
+        f"deliveries sent again {counts.resent:,}, open notes {totals.intents_in_doubt:,}"
     )
-    if document["quarantined"]:
-        yield f"quarantined {document['quarantined']:,}: `segrelay quarantine list`"
-    if document["too_large_requests"]:
+    if standing.quarantined:
+        yield f"quarantined {standing.quarantined:,}: `segrelay quarantine list`"
+    if standing.too_large_requests:
         yield (
-            f"requests refused as too large {document['too_large_requests']:,}: Lytics dropped "
+            f"requests refused as too large {standing.too_large_requests:,}: Lytics dropped "
             "their events; make its batches smaller, or raise producer.webhook.max_bytes"
         )
-    yield from _changing_partitions(document["partitions"])
-    for name, people in document["renamed_people"].items():
+    change = standing.partitions
+    if change.target:
         yield (
-            f"people of {name} renamed by themselves {people['renamed']:,}, waiting"
-            f" {people['waiting']:,}, refused {people['refused']:,}"
+            f"partitions {change.count:,}, being changed to {change.target:,}:"
+            f" {change.carried.profiles:,} profiles, {change.carried.deliveries:,} deliveries and"
+            f" {change.carried.dead_letters:,} letters carried over so far"
         )
-    if document["dropped_fields"]:
-        yield f"fields left out: {counted(document['dropped_fields'])}"
-
-
-def _changing_partitions(changing: Mapping[str, Any]) -> Iterator[str]:
-    if "changing_to" in changing:
+    for name, people in standing.renamed_people.items():
         yield (
-            f"partitions {changing['count']:,}, being changed to {changing['changing_to']:,}:"
-            f" {changing['profiles']:,} profiles, {changing['deliveries']:,} deliveries and"
-            f" {changing['letters']:,} letters carried over so far"
+            f"people of {name} renamed by themselves {people.renamed:,}, waiting"
+            f" {people.waiting:,}, refused {people.refused:,}"
         )
+    if totals.dropped_fields:
+        yield f"fields left out: {counted(largest_first(totals.dropped_fields))}"
 
 
-def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
+def sections(standing: Standing, problems: Sequence[HealthProblem]) -> Iterator[StatusTable]:
     """Yield the tables of destinations, triggers, jobs and processes."""
-    yield _destinations(document)
-    yield _triggers(document)
-    if document["jobs"]:
-        yield _jobs(document)
-    if document["processes"]:
-        yield _processes(document)
+    yield _destinations(standing, problems)
+    yield _triggers(standing, problems)
+    if standing.jobs:
+        yield _jobs(standing, problems)
+    if standing.processes:
+        yield _processes(standing)
 
 
-def _destinations(document: Mapping[str, Any]) -> StatusTable:
+def _destinations(standing: Standing, problems: Sequence[HealthProblem]) -> StatusTable:
     rows = {
-        name: (d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", reason_of(d))
-        for name, d in document["destinations"].items()
+        name: (one.condition.state, f"{one.rate:,.0f}", f"{one.factor:.0%}", one.condition.why)
+        for name, one in standing.destinations.items()
     }
     columns = (*number_columns("rate/min", "factor"), *text_columns("reason"))
-    return StatusTable(("destination", "state", *columns), rows, _ill(document, "destination_"))
+    return StatusTable(("destination", "state", *columns), rows, _ill(problems, "destination_"))
 
 
-def _triggers(document: Mapping[str, Any]) -> StatusTable:
-    found = document["triggers"].items()
-    rows = {name: (_state(t), *_six(t), _template(t)) for name, t in found}
-    ill = _ill(document, "trigger_", "template_", "live_", "dead_")
-    ill |= {name for name, t in found if t["state"] == "orphaned"}
+def _triggers(standing: Standing, problems: Sequence[HealthProblem]) -> StatusTable:
+    found = standing.triggers.items()
+    rows = {name: (_state(t.condition), *_six(t.counts), _template(t)) for name, t in found}
+    ill = _ill(problems, "trigger_", "template_", "live_", "dead_")
+    ill |= {name for name, t in found if t.condition.state == "orphaned"}
     columns = (*text_columns("state"), *count_columns(*KINDS), *text_columns("template"))
     return StatusTable(("trigger", *columns), rows, ill)
 
 
-def _jobs(document: Mapping[str, Any]) -> StatusTable:
-    rows = {name: (_state(job), *_six(job)) for name, job in document["jobs"].items()}
+def _jobs(standing: Standing, problems: Sequence[HealthProblem]) -> StatusTable:
+    rows = {name: (_state(job.condition), *_six(job.counts)) for name, job in standing.jobs.items()}
     columns = (*text_columns("state"), *count_columns(*KINDS))
-    return StatusTable(("job", *columns), rows, _ill(document, "job_"))
+    return StatusTable(("job", *columns), rows, _ill(problems, "job_"))
 
 
-def _processes(document: Mapping[str, Any]) -> StatusTable:
-    found = {f"{p['host']}:{p['pid']}": p for p in document["processes"]}
-    rows = {name: (p["version"] or "-", _config(p)) for name, p in found.items()}
+def _processes(standing: Standing) -> StatusTable:
+    found = {f"{one.host}:{one.pid}": one for one in standing.processes}
+    rows = {
+        name: (one.version or "-", _config(one, is_current=standing.is_current(one)))
+        for name, one in found.items()
+    }
     ill = {
         name
-        for name, p in found.items()
-        if not p["current"] or p["doubted"] or p["refused_messages"]
+        for name, one in found.items()
+        if not standing.is_current(one) or one.doubted or one.refused_messages
     }
     return StatusTable(("worker", "version", *text_columns("configuration")), rows, ill)
 
 
-def _six(counts: Mapping[str, Any]) -> Iterator[str]:
-    return (f"{counts[kind]:,}" for kind in KINDS)
+def _six(counts: Counts) -> Iterator[str]:
+    return (f"{counts.of(kind):,}" for kind in KINDS)
 
 
-def _config(process: Mapping[str, Any]) -> str:
-    text = f"{process['config']}{'' if process['current'] else ' (another than this)'}"
-    for name, count in process["doubted"].items():
+def _config(process: Process, *, is_current: bool) -> str:
+    text = f"{process.config}{'' if is_current else ' (another than this)'}"
+    for name, count in process.doubted.items():
         text += f"; the compiled form of {name} is off (it differed from Jsonnet {count:,} times)"
-    if process["refused_messages"]:
-        text += f"; {process['refused_messages']:,} messages of the broker were refused"
+    if process.refused_messages:
+        text += f"; {process.refused_messages:,} messages of the broker were refused"
     return text
 
 
-def _template(trigger: Mapping[str, Any]) -> str:
+def _template(trigger: TriggerStanding) -> str:
     """Describe a trigger's template: its version, other versions, canary, and refused changes."""
-    text = trigger["version"] or "-"
-    for worker, versions in trigger["other_versions"].items():
+    template, use = trigger.template, trigger.engine_use
+    text = template.version if template else "-"
+    for worker, versions in trigger.other_versions.items():
         text += f"; {worker} still has {', '.join(versions)}"
-    use = trigger["engine_use"]
-    if use["asked"]:
-        share = f"{100 * use['asked'] / use['events']:.0f} % of the last {use['events']:,} events"
-        text += f"; {share} needed the Jsonnet engine, mostly for {next(iter(use['by_reason']))}"
-    canary = trigger["canary"]
-    if canary and canary["left"]:
-        gone = canary["of"] - canary["left"]
-        text += f"; its canary goes: {gone:,} of {canary['of']:,}"
-    if trigger["refused"]:
-        text += f"; the file was changed and is broken, so this one is kept: {trigger['refused']}"
+    if use.asked:
+        share = f"{100 * use.asked / use.events:.0f} % of the last {use.events:,} events"
+        text += f"; {share} needed the Jsonnet engine, mostly for {next(iter(use.by_reason))}"
+    if template and template.canary and template.left:
+        gone = template.canary - template.left
+        text += f"; its canary goes: {gone:,} of {template.canary:,}"
+    if trigger.refused:
+        text += f"; the file was changed and is broken, so this one is kept: {trigger.refused}"
     return text
 
 
-def _state(trigger: Mapping[str, Any]) -> str:
-    reason = reason_of(trigger)
-    if reason and trigger["state"] in _EXPLAINED:
-        return f"{trigger['state']}: {reason}"
-    return str(trigger["state"])
+def _state(condition: Condition) -> str:
+    if condition.why and condition.state in _EXPLAINED:
+        return f"{condition.state}: {condition.why}"
+    return condition.state
 
 
 EXIT_ILL: Final = 1
@@ -207,7 +203,7 @@ UNREACHABLE: Final = 3
 
 _EVERY_SECONDS: Final = 1.0
 
-Read = Callable[[], dict[str, Any]]
+Read = Callable[[], Standing]
 
 
 def status(
@@ -259,15 +255,16 @@ def status(
         raise typer.Exit(_checked(as_json=as_json, attention=attention))
     with opened(ready_seconds=READY_SECONDS, patient=False) as (settings, client):
 
-        def read() -> dict[str, Any]:
-            return read_judged(client, settings)
+        def read() -> Standing:
+            return read_standing(client, settings)
 
         if capacity:
-            _tell_capacity(read_capacity(client, settings, read()), as_json=as_json)
+            _tell_capacity(read_capacity(client, read()), as_json=as_json)
         elif watch:
             _watch(read, as_json=as_json)
         elif as_json:
-            print_json(read())
+            standing = read()
+            print_json(judged_document(standing, problems_of(standing)))
         else:
             tell(read())
 
@@ -310,15 +307,16 @@ def _checked(*, as_json: bool, attention: bool) -> int:
     """Print the problems; return the exit code."""
     try:
         with already_there() as (settings, client):
-            found = read_judged(client, settings)["problems"]
+            found = read_problems(client, settings)
     except RedisUnavailable as error:
         document = {"reachable": False, "reason": error.message, "problems": []}
         print_result(document, error.message, as_json=as_json)
         return UNREACHABLE
-    problems = [each for each in found if attention or each["severity"] == ILL]
-    lines = [line_of(each) for each in problems] or ["All is well."]
-    print_result({"reachable": True, "problems": problems}, *lines, as_json=as_json)
-    return EXIT_ILL if problems else 0
+    shown = [each for each in found if attention or each.severity == ILL]
+    document = {"reachable": True, "problems": [each.document() for each in shown]}
+    told = [each.line for each in shown] or ["All is well."]
+    print_result(document, *told, as_json=as_json)
+    return EXIT_ILL if shown else 0
 
 
 def _watch(read: Read, *, as_json: bool) -> None:
@@ -330,13 +328,14 @@ def _watch(read: Read, *, as_json: bool) -> None:
 
 
 def _tell_again(read: Read, *, as_json: bool) -> None:
-    for document, pace in _readings(read, looks=2):
+    for standing, pace in _readings(read, looks=2):
         rates = pace.rates()
         if as_json:
+            document = judged_document(standing, problems_of(standing))
             line = json_text(orjson.dumps({**document, "per_second": rates}))
             sys.stdout.write(line + "\n")
         else:
-            say(sum_of(document, rates))
+            say(sum_of(standing.counts, rates))
         sys.stdout.flush()
 
 
@@ -345,24 +344,24 @@ def _draw_again(read: Read) -> None:
     from rich.live import Live  # noqa: PLC0415 - see above
 
     with Live(console=Console(), auto_refresh=False, vertical_overflow="crop") as live:
-        for document, pace in _readings(read, looks=LOOKS):
+        for standing, pace in _readings(read, looks=LOOKS):
             # The line below the last one is the cursor's.
-            screen = StatusScreen(document, pace, live.console.height - 1)
+            screen = StatusScreen(standing, problems_of(standing), pace, live.console.height - 1)
             live.update(Group(*screen.drawn()), refresh=True)
 
 
-def _readings(read: Read, looks: int) -> Iterator[tuple[dict[str, Any], ProgressMeter]]:
-    """Yield the status every second, with the pace of its counts over the last looks.
+def _readings(read: Read, looks: int) -> Iterator[tuple[Standing, ProgressMeter]]:
+    """Yield the standing every second, with the pace of its counts over the last looks.
 
     A Redis that is away for a while does not end the watching.
     """
     meter = ProgressMeter(looks)
     while True:
         try:
-            document = read()
+            standing = read()
         except RedisUnavailable as error:
             mention(error.message)
         else:
-            meter.look(document, time.monotonic())
-            yield document, meter
+            meter.look(standing, time.monotonic())
+            yield standing, meter
         time.sleep(_EVERY_SECONDS)

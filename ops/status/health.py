@@ -1,12 +1,8 @@
-"""The judgement of health that `status`, its `--check` and `/readyz` show.
+"""The rules of health, by which `status`, its `--check` and `/readyz` name problems.
 
-Rules about destinations, triggers and templates.
-
-Rules about the receiver, syncs and backfills, which bring events in.
-
-Rules about workers, Redis and clocks.
-
-Rules that compare the counts with earlier samples, to find what stalls or grows.
+Each rule reads the standing and nothing else; `RULES` lists them in the order of the output. They
+are about, in this order: Redis, the processes, what stops destinations, triggers and jobs, what is
+late or grows, changes that are not finished, and the intake.
 """
 
 from __future__ import annotations
@@ -18,378 +14,57 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from redis import Redis
 
+from segrelay.ops.status.pace import Pace
 from segrelay.ops.status.problems import (
     ATTENTION,
     ILL,
-    Facts,
     HealthProblem,
-    SyncFacts,
+    ProblemSeverity,
     counted,
-    read_facts,
-    reason_of,
 )
-from segrelay.ops.status.totals import Pace
-from segrelay.producer.sync.run import Phase
+from segrelay.ops.status.standing import Condition, Kind, Standing, TriggerStanding, read_standing
+from segrelay.ops.status.totals import largest_first
+from segrelay.producer.sync.run import Phase, Run
 from segrelay.worker.adapters.redis.shared_keys import rename_hint
-from segrelay.worker.contract.processes import WORKER, sample_before
+from segrelay.worker.contract.processes import sample_before
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
 from segrelay.worker.contract.redis.acts import BEGUN
 from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
 from segrelay.worker.errors import RedisUnavailable
-
-SLOW_FACTOR: Final = 0.5
-"""A destination counts as slowed if at most this share of its configured rate is left."""
-FILES_WITHIN_MS: Final = 8_000
-"""Milliseconds that it may take to copy changed files to all workers."""
-_MEND_STOPPED: Final = "segrelay config check, then restart the workers"
-_MEND_REFUSED: Final = "correct its template or what the destination knows; segrelay template check"
-_CLOSED: Final = frozenset({"paused", "broken", "renamed", "orphaned"})
-_HELD: Final = frozenset({"paused", "stopped", "refused", "waits", "orphaned"})
-
-
-def since_of(one: Mapping[str, Any]) -> int | None:
-    """Return the time, in ms, since which a destination or trigger has been in its state."""
-    if one.get("since"):
-        return int(datetime.fromisoformat(one["since"]).timestamp() * 1_000)
-    return int(one["since_ms"]) if one.get("since_ms") else None
-
-
-def destinations(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield destinations that are paused, broken, or slowed."""
-    for name, one in facts.status["destinations"].items():
-        state, since = one["state"], since_of(one)
-        reason = reason_of(one) or "no reason was given"
-        if state == "paused":
-            mend = f"segrelay resume {name}"
-            yield HealthProblem("destination_paused", ILL, name, reason, mend, since)
-        elif state == "broken":
-            message = (
-                f"it answers with errors or not at all: {reason}. segrelay tries again by itself"
-                " and loses nothing; if it lasts, look at the destination and at the network"
-            )
-            yield HealthProblem("destination_broken", ILL, name, message, "segrelay status", since)
-        elif state not in _CLOSED and one["factor"] <= SLOW_FACTOR:
-            message = (
-                f"it answered 429 (too many requests), so segrelay sends {one['factor']:.0%} of the"
-                " configured rate and raises that by itself; if it lasts, something else uses the"
-                " same key, or `rate` is too high"
-            )
-            yield HealthProblem("destination_slowed", ATTENTION, name, message, "segrelay status")
-
-
-def triggers(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield triggers that are paused, stopped, or refused."""
-    for name, one in facts.status["triggers"].items():
-        state, reason = one["state"], reason_of(one) or "no reason was given"
-        if state == "paused":
-            mend = f"segrelay resume {name}"
-            yield HealthProblem("trigger_paused", ILL, name, reason, mend, since_of(one))
-        elif state == "stopped":
-            yield HealthProblem("trigger_stopped", ILL, name, reason, _MEND_STOPPED)
-        elif state in {"refused", "waits"}:
-            severity = ILL if one.get("lasting") or _is_late(facts, one) else ATTENTION
-            since = one["oldest_live_ms"]
-            mend = _MEND_REFUSED if state == "refused" else "segrelay status"
-            yield HealthProblem(f"trigger_{state}", severity, name, reason, mend, since)
-
-
-def templates(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield triggers with a refused template change, and templates whose compiled form is off."""
-    check = "segrelay template check"
-    for name, one in facts.status["triggers"].items():
-        if one["refused"]:
-            message = f"its file was changed and is not used: {one['refused']}"
-            yield HealthProblem("template_refused", ILL, name, message, check)
-    for one in facts.status["processes"]:
-        for name, count in one["doubted"].items():
-            message = (
-                f"its compiled form is off in {one['host']}:{one['pid']}: it differed {count:,}"
-                " times from Jsonnet, which renders now"
-            )
-            yield HealthProblem("template_doubted", ATTENTION, name, message, check)
-
-
-def template_files(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield files of templates that are not the same at all workers."""
-    for name, one in facts.status["template_files"].items():
-        if facts.now_ms - one["since_ms"] < FILES_WITHIN_MS:
-            continue
-        holders = one["workers_by_digest"].items()
-        versions = "; ".join(
-            f"{', '.join(workers)} {f'has {digest}' if digest else 'lacks it'}"
-            for digest, workers in holders
-        )
-        yield HealthProblem(
-            "template_differs",
-            ILL,
-            name,
-            f"the file differs between workers, so it depends on chance what is sent: {versions}",
-            "copy the same templates folder to all workers",
-            one["since_ms"],
-        )
-
-
-def orphans(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem for orphaned deliveries, and one for each destination that seems renamed."""
-    status = facts.status
-    if status["orphaned"]:
-        message = (
-            f"{status['orphaned']:,} deliveries wait ({counted(status['orphans'])}), but their"
-            " trigger is gone, or means something else now"
-        )
-        commands = dict.fromkeys(status["orphans_mended_by"].values())
-        yield HealthProblem("orphaned", ILL, "", message, "; ".join(commands) or "segrelay status")
-    for new, old in status["former_names"].items():
-        mend = f"segrelay destination rename {old} {new}"
-        yield HealthProblem("destination_renamed", ILL, new, rename_hint(old, new), mend)
-
-
-def live_late(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield triggers whose live deliveries wait too long, unless another problem says why."""
-    closed = {n for n, one in facts.status["destinations"].items() if one["state"] in _CLOSED}
-    for name, one in facts.status["triggers"].items():
-        if one["state"] in _HELD or one["destination"] in closed or not _is_late(facts, one):
-            continue
-        seconds = (facts.now_ms - one["oldest_live_ms"]) / 1_000
-        message = (
-            f"its oldest live delivery has waited for {seconds:,.0f} s, and at most"
-            f" {facts.live_within_seconds:,.0f} s is meant to be (operate.live_within): workers are"
-            " too few or hang, or the rate of its destination is used up"
-        )
-        show = "segrelay status --watch"
-        yield HealthProblem("live_late", ILL, name, message, show, one["oldest_live_ms"])
-
-
-def _is_late(facts: Facts, one: Mapping[str, Any]) -> bool:
-    oldest = one["oldest_live_ms"]
-    return oldest is not None and facts.now_ms - oldest > facts.live_within_seconds * 1_000
-
-
-LAG_MS: Final = 1_000
-FEW_REFUSED: Final = 3
-UNTAKEN_MS: Final = 5_000
-"""Milliseconds without a taken request before refusals are ill: the time between two reports."""
-OVER_MS: Final = 20_000
-"""Milliseconds without another refusal after which refusals are over, if requests were taken."""
-FAILED_STEPS: Final = 3
-"""Failed steps of a sync in a row that are a problem; the third is 7 s after the first."""
-OVERDUE_MS: Final = 60_000
-LONGEST_RUN_MS: Final = 3_600_000
-_CHECK: Final = "segrelay serve --check"
-_UNAUTHORIZED, _TOO_LARGE, _UNAVAILABLE = 401, 413, 503
-
-
-def receivers(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem if no receiver runs, or one gets too little of a processor."""
-    found = facts.receivers
-    if not facts.has_webhook or not found.seen_ms:
-        return
-    unseen_ms = facts.now_ms - found.seen_ms
-    if unseen_ms > SEEN_WITHIN_MS:
-        message = f"no receiver has been seen for {unseen_ms // 1_000:,} s: it is down, or starved"
-        yield HealthProblem("receiver_down", ILL, "", message, "segrelay serve", found.seen_ms)
-        return
-    for name, lag_ms in found.lag_ms.items():
-        if lag_ms >= LAG_MS:
-            message = (
-                f"it is starved: its timers are {lag_ms:,} ms late; give it more of a processor"
-            )
-            yield HealthProblem("receiver_starved", ILL, name, message, _CHECK)
-
-
-def refusals(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem for requests that receivers refused in the last hour, until it is solved."""
-    found = facts.receivers
-    count = found.answers.get(_UNAUTHORIZED)
-    if count and not _is_over(facts, _UNAUTHORIZED):
-        is_ill = _takes_none(facts, _UNAUTHORIZED)
-        message = (
-            f"401 for {count:,} requests in the last hour: their secret is missing or wrong"
-            + (", and none was taken since. Was it changed at one end only?" if is_ill else "")
-        )
-        severity = ILL if is_ill else ATTENTION
-        yield HealthProblem("receiver_unauthorized", severity, "", message, _CHECK)
-    count = found.answers.get(_TOO_LARGE)
-    if count and not found.is_limit_raised:
-        severity = ATTENTION if _is_over(facts, _TOO_LARGE) else ILL
-        message = (
-            f"413 for {count:,} requests in the last hour: Lytics dropped their events for good"
-        )
-        mend = "raise producer.webhook.max_bytes, or make Lytics' batches smaller"
-        yield HealthProblem("receiver_too_large", severity, "", message, mend)
-    count = found.answers.get(_UNAVAILABLE)
-    if count and not _is_over(facts, _UNAVAILABLE):
-        is_ill = _takes_none(facts, _UNAVAILABLE)
-        message = f"503 for {count:,} requests in the last hour: Redis could not store them"
-        severity = ILL if is_ill else ATTENTION
-        yield HealthProblem("receiver_unavailable", severity, "", message, "segrelay redis status")
-
-
-def _takes_none(facts: Facts, status: int) -> bool:
-    """Say whether requests were refused with this status, and none was taken meanwhile."""
-    found = facts.receivers
-    is_quiet = facts.now_ms - found.taken_ms >= UNTAKEN_MS
-    return is_quiet and found.since_taken.get(status, 0) >= FEW_REFUSED
-
-
-def _is_over(facts: Facts, status: int) -> bool:
-    """Say whether requests were taken since the last one was refused with this status."""
-    found = facts.receivers
-    is_quiet = facts.now_ms - found.last_ms.get(status, facts.now_ms) >= OVER_MS
-    return is_quiet and found.taken_ms > 0 and not found.since_taken.get(status, 0)
-
-
-def silence(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem if no event has come for longer than usual."""
-    event_ms, within = facts.receivers.event_ms, facts.events_within_seconds
-    if within and event_ms and facts.now_ms - event_ms > within * 1_000:
-        seconds = (facts.now_ms - event_ms) / 1_000
-        message = f"the receiver got no event for {seconds:,.0f} s: does Lytics' job still run?"
-        yield HealthProblem("no_events", ILL, "", message, _CHECK, event_ms)
-
-
-def syncs(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield syncs that fail, wait for a person, or are overdue."""
-    for name, one in facts.syncs.items():
-        run, show = one.run, f"segrelay sync status {name}"
-        if run.phase is Phase.CONFIRM:
-            message = f"it waits for a person: {run.doubt}"
-            mend = f"segrelay sync confirm {name}"
-            yield HealthProblem("sync_waits", ILL, name, message, mend)
-        elif run.failures:
-            is_ill = run.refused or run.failures >= FAILED_STEPS
-            severity = ILL if is_ill else ATTENTION
-            message = f"failed {run.failures:,} times in a row: {run.problem}"
-            yield HealthProblem("sync_fails", severity, name, message, show)
-        elif _is_overdue(one, facts.now_ms):
-            message = "a run should have begun, or lasts for too long: look at the workers' logs"
-            yield HealthProblem(
-                "sync_overdue", ILL, name, message, show, run.next_ms or run.begun_ms
-            )
-
-
-def _is_overdue(one: SyncFacts, now_ms: int) -> bool:
-    run, every_ms = one.run, one.every_seconds * 1_000
-    if run.has_ended:
-        return bool(run.next_ms) and now_ms > run.next_ms + max(OVERDUE_MS, every_ms / 2)
-    return bool(run.begun_ms) and now_ms > run.begun_ms + max(LONGEST_RUN_MS, 2 * every_ms)
-
-
-def jobs(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield backfills that failed, were interrupted or paused, or wait at their canary."""
-    for name, one in facts.status["jobs"].items():
-        state, reason = one["state"], reason_of(one) or "no reason was given"
-        mend = f"segrelay backfill resume {name}"
-        if state == "failed":
-            show = f"segrelay backfill status {name}"
-            yield HealthProblem("job_failed", ILL, name, reason, show)
-        elif state == "interrupted":
-            yield HealthProblem("job_interrupted", ILL, name, reason, mend)
-        elif state == "paused":
-            yield HealthProblem("job_paused", ATTENTION, name, reason, mend, since_of(one))
-        elif state == "at its canary":
-            yield HealthProblem("job_at_canary", ATTENTION, name, reason, mend)
-
 
 NEARLY_FULL: Final = 0.7
 """Share of `maxmemory` from which Redis is nearly full; producers stop at 0.8."""
-CLOCK_SECONDS: Final = 5.0
-CLOCK_ILL_SECONDS: Final = 60.0
-UNSEEN_MS: Final = 30_000
-"""Milliseconds after which a process counts as gone; each says every five seconds that it runs."""
 _SHOW: Final = "segrelay redis status"
 _CUSTOMERS_NOTICE: Final = ("appendonly is off", "throws events away", "nothing is accepted")
 """Words in the descriptions of those weaknesses of Redis that lose data or stop deliveries."""
 
 
-def workers(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem if no worker runs, or workers differ in configuration or version."""
-    processes = [one for one in facts.status["processes"] if one["kind"] == WORKER]
-    if not processes and facts.redis.takes_writes:  # else they can't say that they run
-        message = "no worker has been seen for 10 s, so nothing is delivered"
-        yield HealthProblem("no_worker", ILL, "", message, "segrelay up, or segrelay worker")
-    older = [f"{one['host']}:{one['pid']}" for one in processes if not one["current"]]
-    if older:
-        message = f"workers were started with another configuration: {', '.join(older)}"
-        yield HealthProblem("worker_configuration", ILL, "", message, "restart these workers")
-    versions = {one["version"] or "an older one" for one in processes}
-    if len(versions) > 1:
-        message = f"workers have different versions of segrelay: {', '.join(sorted(versions))}"
-        yield HealthProblem("worker_version", ATTENTION, "", message, "restart the older workers")
-
-
-def too_few_workers(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem if fewer workers run than are configured, unless none runs."""
-    count = sum(one["kind"] == WORKER for one in facts.status["processes"])
-    if 0 < count < facts.workers_wanted:
-        message = f"{count:,} of {facts.workers_wanted:,} workers run (operate.workers)"
-        yield HealthProblem("too_few_workers", ATTENTION, "", message, "segrelay worker")
-
-
-def companions(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem if Flower or the metrics are down; one that has never run is not missed."""
-    for kind, seen_ms in facts.companions.items():
-        unseen_ms = facts.now_ms - seen_ms
-        if unseen_ms > UNSEEN_MS:
-            message = f"configured, but not seen for {unseen_ms // 1_000:,} s"
-            mend = f"segrelay {kind}"
-            yield HealthProblem(f"{kind}_down", ATTENTION, "", message, mend, seen_ms)
-
-
-def partitions(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem while the number of partitions is changed, an ill one if nobody goes on."""
-    document = facts.status["partitions"]
-    target = document.get("changing_to")
-    if not target:
+def emptied(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem if Redis came back empty, with what is lost and how to get it back."""
+    if not standing.redis.losses:
         return
+    loss = standing.redis.losses[0]
+    last = datetime.fromtimestamp(loss.last_seen_ms / 1_000, UTC).isoformat(timespec="seconds")
+    triggers = standing.settings.triggers.values()
+    audiences = ", ".join(sorted({name for one in triggers for name in one.audiences}))
+    name = f"The node {loss.node} of Redis" if loss.node else "Redis"
     message = (
-        f"being changed from {document['count']:,} to {target:,}; nothing is delivered meanwhile"
+        f"{name} came back empty: what waited, the dead letters, the ledger, jobs and members of"
+        f" syncs as of {last} are gone there. Bring back the audiences ({audiences}) by a backfill"
+        " of each, then say that it was seen"
     )
-    severity, mend = ATTENTION, "wait until it is done"
-    if facts.now_ms - document["seen_ms"] > UNSEEN_MS:
-        message += ", and nobody goes on with it"
-        severity, mend = ILL, f"segrelay redis partitions {target}"
-    yield HealthProblem("partitions_change", severity, "", message, mend, document["seen_ms"])
+    mend = "segrelay backfill start …; segrelay redis acknowledge"
+    yield HealthProblem("redis_emptied", ILL, "", message, mend, loss.noticed_ms)
 
 
-def clocks(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield machines whose clock differs from that of Redis.
-
-    Machines may share a name, as containers or clones do: the process that is furthest off counts.
-    """
-    ahead: dict[str, float] = {}
-    for one in facts.status["processes"]:
-        seconds = float(one["clock_ahead_seconds"])
-        ahead[one["host"]] = max(ahead.get(one["host"], 0.0), seconds, key=abs)
-    ahead.setdefault("this machine", facts.redis.clock_ahead_seconds)
-    for host, seconds in ahead.items():
-        if abs(seconds) >= CLOCK_SECONDS:
-            severity = ILL if abs(seconds) >= CLOCK_ILL_SECONDS else ATTENTION
-            word = "ahead of" if seconds > 0 else "behind"
-            message = f"its clock is {abs(seconds):,.0f} s {word} that of Redis"
-            yield HealthProblem("clock_differs", severity, host, message, "set the clock by NTP")
-
-
-def messages(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield workers that found messages in the broker which are not ours."""
-    for one in facts.status["processes"]:
-        if one["refused_messages"]:
-            message = (
-                f"{one['refused_messages']:,} messages of the broker were no messages of segrelay;"
-                " they were thrown away, and no event was lost: something else writes to the broker"
-            )
-            mend = "give segrelay a Redis or a user of its own, then restart the worker"
-            place = f"{one['host']}:{one['pid']}"
-            yield HealthProblem("messages_refused", ATTENTION, place, message, mend)
-
-
-def memory(facts: Facts) -> Iterator[HealthProblem]:
+def memory(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem if Redis is full, or nearly."""
-    redis = facts.redis
+    redis = standing.redis
     if redis.full:
         yield HealthProblem("redis_full", ILL, "", redis.full, _SHOW)
     elif redis.most and redis.used >= NEARLY_FULL * redis.most:
@@ -400,32 +75,258 @@ def memory(facts: Facts) -> Iterator[HealthProblem]:
         yield HealthProblem("redis_nearly_full", ATTENTION, "", message, _SHOW)
 
 
-def durability(facts: Facts) -> Iterator[HealthProblem]:
+def durability(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem if Redis can't write to its disk, or is less durable than it has to be."""
-    refuses = "" if facts.redis.takes_writes else ", so it refuses writes and nothing is delivered"
-    for failure in facts.redis.failing:
+    refuses = (
+        "" if standing.redis.takes_writes else ", so it refuses writes and nothing is delivered"
+    )
+    for failure in standing.redis.failing:
         message = f"{failure}{refuses}: make room on its disk, and look at its log"
         yield HealthProblem("redis_disk_fails", ILL, "", message, _SHOW)
-    for weakness in facts.redis.weak:
+    for weakness in standing.redis.weak:
         severity = ILL if any(words in weakness for words in _CUSTOMERS_NOTICE) else ATTENTION
         yield HealthProblem("redis_not_durable", severity, "", weakness, _SHOW)
 
 
-def emptied(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem if Redis came back empty, with what is lost and how to get it back."""
-    if not facts.redis.losses:
+CLOCK_SECONDS: Final = 5.0
+CLOCK_ILL_SECONDS: Final = 60.0
+UNSEEN_MS: Final = 30_000
+"""Milliseconds after which a process counts as gone; each says every five seconds that it runs."""
+
+
+def workers(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem if no worker runs, or workers differ in configuration or version."""
+    processes = standing.workers
+    if not processes and standing.redis.takes_writes:  # else they can't say that they run
+        message = "no worker has been seen for 10 s, so nothing is delivered"
+        yield HealthProblem("no_worker", ILL, "", message, "segrelay up, or segrelay worker")
+    older = [f"{one.host}:{one.pid}" for one in processes if not standing.is_current(one)]
+    if older:
+        message = f"workers were started with another configuration: {', '.join(older)}"
+        yield HealthProblem("worker_configuration", ILL, "", message, "restart these workers")
+    versions = {one.version or "an older one" for one in processes}
+    if len(versions) > 1:
+        message = f"workers have different versions of segrelay: {', '.join(sorted(versions))}"
+        yield HealthProblem("worker_version", ATTENTION, "", message, "restart the older workers")
+
+
+def too_few_workers(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem if fewer workers run than are configured, unless none runs."""
+    count = len(standing.workers)
+    if 0 < count < standing.settings.operate.workers:
+        message = (
+            f"{count:,} of {standing.settings.operate.workers:,} workers run (operate.workers)"
+        )
+        yield HealthProblem("too_few_workers", ATTENTION, "", message, "segrelay worker")
+
+
+def companions(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem if Flower or the metrics are down; one that has never run is not missed."""
+    for kind, seen_ms in standing.companions.items():
+        unseen_ms = standing.now_ms - seen_ms
+        if unseen_ms > UNSEEN_MS:
+            message = f"configured, but not seen for {unseen_ms // 1_000:,} s"
+            mend = f"segrelay {kind}"
+            yield HealthProblem(f"{kind}_down", ATTENTION, "", message, mend, seen_ms)
+
+
+def partitions(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem while the number of partitions is changed, an ill one if nobody goes on."""
+    change = standing.partitions
+    if not change.target:
         return
-    loss = facts.redis.losses[0]
-    last = datetime.fromtimestamp(loss.last_seen_ms / 1_000, UTC).isoformat(timespec="seconds")
-    audiences = ", ".join(facts.audiences)
-    name = f"The node {loss.node} of Redis" if loss.node else "Redis"
     message = (
-        f"{name} came back empty: what waited, the dead letters, the ledger, jobs and members of"
-        f" syncs as of {last} are gone there. Bring back the audiences ({audiences}) by a backfill"
-        " of each, then say that it was seen"
+        f"being changed from {change.count:,} to {change.target:,}; nothing is delivered meanwhile"
     )
-    mend = "segrelay backfill start …; segrelay redis acknowledge"
-    yield HealthProblem("redis_emptied", ILL, "", message, mend, loss.noticed_ms)
+    severity, mend = ATTENTION, "wait until it is done"
+    if standing.now_ms - change.seen_ms > UNSEEN_MS:
+        message += ", and nobody goes on with it"
+        severity, mend = ILL, f"segrelay redis partitions {change.target}"
+    yield HealthProblem("partitions_change", severity, "", message, mend, change.seen_ms)
+
+
+def clocks(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield machines whose clock differs from that of Redis.
+
+    Machines may share a name, as containers or clones do: the process that is furthest off counts.
+    """
+    ahead: dict[str, float] = {}
+    for one in standing.processes:
+        seconds = float(one.clock_ahead_seconds)
+        ahead[one.host] = max(ahead.get(one.host, 0.0), seconds, key=abs)
+    ahead.setdefault("this machine", standing.redis.clock_ahead_seconds)
+    for host, seconds in ahead.items():
+        if abs(seconds) >= CLOCK_SECONDS:
+            severity = ILL if abs(seconds) >= CLOCK_ILL_SECONDS else ATTENTION
+            word = "ahead of" if seconds > 0 else "behind"
+            message = f"its clock is {abs(seconds):,.0f} s {word} that of Redis"
+            yield HealthProblem("clock_differs", severity, host, message, "set the clock by NTP")
+
+
+def messages(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield workers that found messages in the broker which are not ours."""
+    for one in standing.processes:
+        if one.refused_messages:
+            message = (
+                f"{one.refused_messages:,} messages of the broker were no messages of segrelay;"
+                " they were thrown away, and no event was lost: something else writes to the broker"
+            )
+            mend = "give segrelay a Redis or a user of its own, then restart the worker"
+            place = f"{one.host}:{one.pid}"
+            yield HealthProblem("messages_refused", ATTENTION, place, message, mend)
+
+
+class StopRule(NamedTuple):
+    """The problem that a state of a destination, trigger or job is.
+
+    Attributes:
+        severity: None = ill if it lasts, or if live deliveries are late; else it needs a look.
+        command: `{}` is the name of what is stopped.
+        message: `{}` is the reason.
+    """
+
+    name: str
+    severity: ProblemSeverity | None
+    command: str
+    message: str = "{}"
+
+
+_REFUSED: Final = "correct its template or what the destination knows; segrelay template check"
+_BROKEN: Final = (
+    "it answers with errors or not at all: {}. segrelay tries again by itself and loses nothing; if"
+    " it lasts, look at the destination and at the network"
+)
+_RESTART: Final = "segrelay config check, then restart the workers"
+STOP_RULES: Final[Mapping[tuple[Kind, str], StopRule]] = {
+    (DESTINATION, "paused"): StopRule("destination_paused", ILL, "segrelay resume {}"),
+    (DESTINATION, "broken"): StopRule("destination_broken", ILL, "segrelay status", _BROKEN),
+    (TRIGGER, "paused"): StopRule("trigger_paused", ILL, "segrelay resume {}"),
+    (TRIGGER, "stopped"): StopRule("trigger_stopped", ILL, _RESTART),
+    (TRIGGER, "refused"): StopRule("trigger_refused", None, _REFUSED),
+    (TRIGGER, "waits"): StopRule("trigger_waits", None, "segrelay status"),
+    (JOB, "failed"): StopRule("job_failed", ILL, "segrelay backfill status {}"),
+    (JOB, "interrupted"): StopRule("job_interrupted", ILL, "segrelay backfill resume {}"),
+    (JOB, "paused"): StopRule("job_paused", ATTENTION, "segrelay backfill resume {}"),
+    (JOB, "at its canary"): StopRule("job_at_canary", ATTENTION, "segrelay backfill resume {}"),
+}
+SLOW_FACTOR: Final = 0.5
+"""A destination counts as slowed if at most this share of its configured rate is left."""
+FILES_WITHIN_MS: Final = 8_000
+"""Milliseconds that it may take to copy changed files to all workers."""
+
+
+def stopped_destinations(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield destinations that are paused, broken, or slowed."""
+    for name, one in standing.destinations.items():
+        yield from _stopped(name, one.condition)
+        if not one.condition.stops and one.factor <= SLOW_FACTOR:
+            message = (
+                f"it answered 429 (too many requests), so segrelay sends {one.factor:.0%} of the"
+                " configured rate and raises that by itself; if it lasts, something else uses the"
+                " same key, or `rate` is too high"
+            )
+            yield HealthProblem("destination_slowed", ATTENTION, name, message, "segrelay status")
+
+
+def stopped_triggers(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield triggers that are paused or stopped, or of which nothing goes through."""
+    for name, one in standing.triggers.items():
+        is_ill = one.condition.is_lasting or _is_late(standing, one)
+        yield from _stopped(name, one.condition, is_ill=is_ill, since_ms=one.oldest_live_ms)
+
+
+def stopped_jobs(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield backfills that failed, were interrupted or paused, or wait at their canary."""
+    for name, one in standing.jobs.items():
+        yield from _stopped(name, one.condition)
+
+
+def _stopped(
+    name: str, condition: Condition, *, is_ill: bool = False, since_ms: int | None = None
+) -> Iterator[HealthProblem]:
+    """Yield the problem of a state; `is_ill` and `since_ms` hold where the rule says nothing."""
+    rule = STOP_RULES.get((condition.kind, condition.state))
+    if rule:
+        message = rule.message.format(condition.why or "no reason was given")
+        severity = rule.severity or (ILL if is_ill else ATTENTION)
+        begun_ms = condition.since_ms if rule.severity else since_ms
+        yield HealthProblem(rule.name, severity, name, message, rule.command.format(name), begun_ms)
+
+
+def templates(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield triggers with a refused template change, and templates whose compiled form is off."""
+    check = "segrelay template check"
+    for name, one in standing.triggers.items():
+        if one.refused:
+            message = f"its file was changed and is not used: {one.refused}"
+            yield HealthProblem("template_refused", ILL, name, message, check)
+    for process in standing.processes:
+        for name, count in process.doubted.items():
+            message = (
+                f"its compiled form is off in {process.host}:{process.pid}: it differed {count:,}"
+                " times from Jsonnet, which renders now"
+            )
+            yield HealthProblem("template_doubted", ATTENTION, name, message, check)
+
+
+def template_files(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield files of templates that are not the same at all workers."""
+    for name, one in standing.template_files.items():
+        if standing.now_ms - one.since_ms < FILES_WITHIN_MS:
+            continue
+        holders = one.workers_by_digest.items()
+        versions = "; ".join(
+            f"{', '.join(workers)} {f'has {digest}' if digest else 'lacks it'}"
+            for digest, workers in holders
+        )
+        yield HealthProblem(
+            "template_differs",
+            ILL,
+            name,
+            f"the file differs between workers, so it depends on chance what is sent: {versions}",
+            "copy the same templates folder to all workers",
+            one.since_ms,
+        )
+
+
+def orphans(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem for orphaned deliveries, and one for each destination that seems renamed."""
+    found = standing.totals.orphans
+    if found:
+        message = (
+            f"{found.total():,} deliveries wait ({counted(largest_first(found))}), but their"
+            " trigger is gone, or means something else now"
+        )
+        commands = dict.fromkeys(standing.orphans_mended_by.values())
+        yield HealthProblem("orphaned", ILL, "", message, "; ".join(commands) or "segrelay status")
+    for new, old in standing.former_names.items():
+        mend = f"segrelay destination rename {old} {new}"
+        yield HealthProblem("destination_renamed", ILL, new, rename_hint(old, new), mend)
+
+
+def live_late(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield triggers whose live deliveries wait too long, unless another problem says why."""
+    for name, one in standing.triggers.items():
+        is_explained = one.condition.stops or standing.is_closed(one.destination, name)
+        if is_explained or not _is_late(standing, one):
+            continue
+        seconds = (standing.now_ms - (one.oldest_live_ms or 0)) / 1_000
+        meant = standing.settings.operate.live_within_seconds
+        message = (
+            f"its oldest live delivery has waited for {seconds:,.0f} s, and at most"
+            f" {meant:,.0f} s is meant to be (operate.live_within): workers are too few or hang, or"
+            " the rate of its destination is used up"
+        )
+        show = "segrelay status --watch"
+        yield HealthProblem("live_late", ILL, name, message, show, one.oldest_live_ms)
+
+
+def _is_late(standing: Standing, one: TriggerStanding) -> bool:
+    oldest = one.oldest_live_ms
+    return (
+        oldest is not None
+        and standing.now_ms - oldest > standing.settings.operate.live_within_seconds * 1_000
+    )
 
 
 STANDS_STILL_MS: Final = 120_000
@@ -444,32 +345,28 @@ SLOWER_TIMES: Final = 3.0
 SLOW_SECONDS: Final = 0.5
 SLOW_ILL_SECONDS: Final = 2.0
 OLD_SAMPLE_MS: Final = 60_000
-UNFINISHED_MS: Final = 60_000
-"""Milliseconds after which an act that was begun is named; an ordinary one has ended by then."""
-NOT_RENAMED_MS: Final = 86_400_000
-"""Milliseconds for which it stays a problem that a person could not be renamed."""
 _NONE_SETTLED: Final = (
     "wait and workers run, but for two minutes none was settled: look at the workers' logs"
 )
 
 
-def standing_still(facts: Facts) -> Iterator[HealthProblem]:
+def standing_still(standing: Standing) -> Iterator[HealthProblem]:
     """Yield lanes in which nothing is settled although work is due."""
-    status = facts.status
-    if not facts.samples or not status["processes"]:
+    if not standing.samples or not standing.processes:
         return
-    for destination, newest in facts.samples[0].counts.items():
-        known = status["destinations"].get(destination)
-        if known is None or known["state"] in _CLOSED:
+    for destination, newest in standing.samples[0].counts.items():
+        if standing.is_closed(destination):
             continue
-        of_triggers = status["triggers"].values()
-        if all(one["state"] == "ok" for one in of_triggers if one["destination"] == destination):
-            yield from _live_stands_still(facts, destination, newest.get("waits", 0))
-            yield from _jobs_stand_still(facts, destination)
+        of_triggers = (one for one in standing.triggers.values() if one.destination == destination)
+        if all(one.condition.state == "ok" for one in of_triggers):
+            yield from _live_stands_still(standing, destination, newest.get("waits", 0))
+            yield from _jobs_stand_still(standing, destination)
 
 
-def _live_stands_still(facts: Facts, destination: str, waiting: int) -> Iterator[HealthProblem]:
-    since = _still_since(facts, destination, "waits", _live_settled)
+def _live_stands_still(
+    standing: Standing, destination: str, waiting: int
+) -> Iterator[HealthProblem]:
+    since = _still_since(standing, destination, "waits", _live_settled)
     if since is not None:
         message = f"{waiting:,} live deliveries {_NONE_SETTLED}"
         yield HealthProblem(
@@ -477,11 +374,11 @@ def _live_stands_still(facts: Facts, destination: str, waiting: int) -> Iterator
         )
 
 
-def _jobs_stand_still(facts: Facts, destination: str) -> Iterator[HealthProblem]:
-    for job, one in facts.status["jobs"].items():
-        since = _still_since(facts, destination, f"waits|{job}", partial(_job_settled, job))
-        if since is not None and one["state"] in {"delivering", "canary under way"}:
-            message = f"{one['waiting']:,} of its deliveries {_NONE_SETTLED}"
+def _jobs_stand_still(standing: Standing, destination: str) -> Iterator[HealthProblem]:
+    for job, one in standing.jobs.items():
+        since = _still_since(standing, destination, f"waits|{job}", partial(_job_settled, job))
+        if since is not None and one.condition.state in {"delivering", "canary under way"}:
+            message = f"{one.counts.waiting:,} of its deliveries {_NONE_SETTLED}"
             show = f"segrelay backfill status {job}"
             yield HealthProblem("job_stands_still", ILL, job, message, show, since)
 
@@ -496,31 +393,30 @@ def _job_settled(job: str, counts: Mapping[str, int]) -> int:
 
 
 def _still_since(
-    facts: Facts, destination: str, waits: str, settled: Callable[[Mapping[str, int]], int]
+    standing: Standing, destination: str, waits: str, settled: Callable[[Mapping[str, int]], int]
 ) -> int | None:
     """Return the time since which nothing was settled; None = the work has not stalled."""
     since = None
-    first = settled(facts.samples[0].counts[destination])
-    for sample in facts.samples:
+    first = settled(standing.samples[0].counts[destination])
+    for sample in standing.samples:
         counts = sample.counts.get(destination, {})
         if not counts.get(waits) or settled(counts) != first:
             break
         since = sample.at_ms
-    return since if since is not None and facts.now_ms - since >= STANDS_STILL_MS else None
+    return since if since is not None and standing.now_ms - since >= STANDS_STILL_MS else None
 
 
-def slow_answers(facts: Facts) -> Iterator[HealthProblem]:
+def slow_answers(standing: Standing) -> Iterator[HealthProblem]:
     """Yield destinations whose answers take much longer than usual, or long if few are known."""
-    if not facts.samples or facts.now_ms - facts.samples[0].at_ms > OLD_SAMPLE_MS:
+    if not standing.samples or standing.now_ms - standing.samples[0].at_ms > OLD_SAMPLE_MS:
         return
-    newest = facts.samples[0]
-    recent = sample_before(facts.samples, newest.at_ms - RECENT_MS) or newest
+    newest = standing.samples[0]
+    recent = sample_before(standing.samples, newest.at_ms - RECENT_MS) or newest
     for name in newest.counts:
-        known = facts.status["destinations"].get(name)
         now = Pace.between(recent, newest, name)
-        if known is None or known["state"] in _CLOSED or now.requests < FEW_REQUESTS:
+        if standing.is_closed(name) or now.requests < FEW_REQUESTS:
             continue
-        before = Pace.between(facts.samples[-1], recent, name)
+        before = Pace.between(standing.samples[-1], recent, name)
         is_known = before.requests >= USUAL_REQUESTS
         least = SLOW_SECONDS if is_known else SLOW_ILL_SECONDS
         if now.mean_seconds < max(least, SLOWER_TIMES * before.mean_seconds if is_known else 0.0):
@@ -536,14 +432,14 @@ def slow_answers(facts: Facts) -> Iterator[HealthProblem]:
         )
 
 
-def dead_letters(facts: Facts) -> Iterator[HealthProblem]:
+def dead_letters(standing: Standing) -> Iterator[HealthProblem]:
     """Yield triggers with recent dead letters, with the reasons."""
-    before = sample_before(facts.samples, facts.now_ms - WINDOW_MS)
+    before = sample_before(standing.samples, standing.now_ms - WINDOW_MS)
     if before is None:
         return
     then: Counter[str] = Counter()
     now: Counter[str] = Counter()
-    for sample, total in ((before, then), (facts.samples[0], now)):
+    for sample, total in ((before, then), (standing.samples[0], now)):
         for counts in sample.counts.values():
             total.update({n: c for n, c in counts.items() if n.startswith(("dead|", "delivered|"))})
     grown: dict[str, dict[str, int]] = {}
@@ -563,10 +459,10 @@ def dead_letters(facts: Facts) -> Iterator[HealthProblem]:
         yield HealthProblem("dead_letters_grow", severity, trigger, message, mend, before.at_ms)
 
 
-def quarantine(facts: Facts) -> Iterator[HealthProblem]:
+def quarantine(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem if events could not be placed lately."""
-    before = sample_before(facts.samples, facts.now_ms - WINDOW_MS)
-    grown = facts.status["quarantined"] - before.quarantined if before else 0
+    before = sample_before(standing.samples, standing.now_ms - WINDOW_MS)
+    grown = standing.quarantined - before.quarantined if before else 0
     if before and grown > 0:
         severity = ILL if grown >= MANY_QUARANTINED else ATTENTION
         message = f"{grown:,} events came that could not be placed"
@@ -574,9 +470,15 @@ def quarantine(facts: Facts) -> Iterator[HealthProblem]:
         yield HealthProblem("quarantine_grows", severity, "", message, mend, before.at_ms)
 
 
-def stopped_renamings(facts: Facts) -> Iterator[HealthProblem]:
+UNFINISHED_MS: Final = 60_000
+"""Milliseconds after which an act that was begun is named; an ordinary one has ended by then."""
+NOT_RENAMED_MS: Final = 86_400_000
+"""Milliseconds for which it stays a problem that a person could not be renamed."""
+
+
+def stopped_renamings(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem if a command that renames people was stopped before its end."""
-    found = facts.stopped_renamings
+    found = standing.stopped_renamings
     if not found:
         return
     since_ms = min(found.values())
@@ -589,10 +491,10 @@ def stopped_renamings(facts: Facts) -> Iterator[HealthProblem]:
     yield HealthProblem("rename_stopped", ATTENTION, "", message, mend, since_ms)
 
 
-def unfinished_acts(facts: Facts) -> Iterator[HealthProblem]:
+def unfinished_acts(standing: Standing) -> Iterator[HealthProblem]:
     """Yield the renamings of audiences and destinations that were begun and not finished."""
-    for act in facts.unfinished:
-        if act.outcome == BEGUN and facts.now_ms - act.at_ms < UNFINISHED_MS:
+    for act in standing.unfinished:
+        if act.outcome == BEGUN and standing.now_ms - act.at_ms < UNFINISHED_MS:
             continue
         new = act.arguments["to"]
         message = (
@@ -603,44 +505,154 @@ def unfinished_acts(facts: Facts) -> Iterator[HealthProblem]:
         yield HealthProblem("rename_unfinished", ATTENTION, act.subject, message, mend, act.at_ms)
 
 
-def aborted_jobs(facts: Facts) -> Iterator[HealthProblem]:
+def aborted_jobs(standing: Standing) -> Iterator[HealthProblem]:
     """Yield aborted jobs of which deliveries still wait: the command broke off in between."""
-    for job, one in facts.status["jobs"].items():
-        if one["state"] == "aborted" and one["waiting"]:
+    for job, one in standing.jobs.items():
+        if one.condition.state == "aborted" and one.counts.waiting:
             message = (
-                f"it was aborted, and {one['waiting']:,} of its deliveries were not discarded; give"
-                " the command again"
+                f"it was aborted, and {one.counts.waiting:,} of its deliveries were not discarded;"
+                " give the command again"
             )
             mend = f"segrelay backfill abort {job}"
             yield HealthProblem("abort_unfinished", ATTENTION, job, message, mend)
 
 
-def not_renamed(facts: Facts) -> Iterator[HealthProblem]:
+def not_renamed(standing: Standing) -> Iterator[HealthProblem]:
     """Yield destinations where people could not be renamed in the last day."""
-    for name, one in facts.status["renamed_people"].items():
-        since_ms = one["refused_ms"]
-        if facts.now_ms - since_ms < NOT_RENAMED_MS:
+    for name, one in standing.renamed_people.items():
+        since_ms = one.refused_ms
+        if standing.now_ms - since_ms < NOT_RENAMED_MS:
             message = (
-                f"{one['refused']:,} people came with an identity that they could not get: another"
+                f"{one.refused:,} people came with an identity that they could not get: another"
                 " person has it, or their stable id changes too often; each goes on as two people"
             )
             mend = "segrelay audit, and segrelay person rename OLD NEW"
             yield HealthProblem("not_renamed", ATTENTION, name, message, mend, since_ms)
 
 
-def renaming_waits(facts: Facts) -> Iterator[HealthProblem]:
+def renaming_waits(standing: Standing) -> Iterator[HealthProblem]:
     """Yield destinations where nobody is renamed although somebody should be."""
-    for name, one in facts.status["renamed_people"].items():
-        if one["waiting"] and one["problem"]:
-            message = f"{one['waiting']:,} people wait to be renamed: {one['problem']}"
+    for name, one in standing.renamed_people.items():
+        if one.waiting and one.problem:
+            message = f"{one.waiting:,} people wait to be renamed: {one.problem}"
             mend = "segrelay config check --live"
             yield HealthProblem("renaming_waits", ATTENTION, name, message, mend)
+
+
+LAG_MS: Final = 1_000
+FEW_REFUSED: Final = 3
+UNTAKEN_MS: Final = 5_000
+"""Milliseconds without a taken request before refusals are ill: the time between two reports."""
+OVER_MS: Final = 20_000
+"""Milliseconds without another refusal after which refusals are over, if requests were taken."""
+FAILED_STEPS: Final = 3
+"""Failed steps of a sync in a row that are a problem; the third is 7 s after the first."""
+OVERDUE_MS: Final = 60_000
+LONGEST_RUN_MS: Final = 3_600_000
+_CHECK: Final = "segrelay serve --check"
+_UNAUTHORIZED, _TOO_LARGE, _UNAVAILABLE = 401, 413, 503
+
+
+def receivers(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem if no receiver runs, or one gets too little of a processor."""
+    found = standing.receivers
+    if not standing.settings.producer.webhook or not found.seen_ms:
+        return
+    unseen_ms = standing.now_ms - found.seen_ms
+    if unseen_ms > SEEN_WITHIN_MS:
+        message = f"no receiver has been seen for {unseen_ms // 1_000:,} s: it is down, or starved"
+        yield HealthProblem("receiver_down", ILL, "", message, "segrelay serve", found.seen_ms)
+        return
+    for name, lag_ms in found.lag_ms.items():
+        if lag_ms >= LAG_MS:
+            message = (
+                f"it is starved: its timers are {lag_ms:,} ms late; give it more of a processor"
+            )
+            yield HealthProblem("receiver_starved", ILL, name, message, _CHECK)
+
+
+def refusals(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem for requests that receivers refused in the last hour, until it is solved."""
+    found = standing.receivers
+    count = found.answers.get(_UNAUTHORIZED)
+    if count and not _is_over(standing, _UNAUTHORIZED):
+        is_ill = _takes_none(standing, _UNAUTHORIZED)
+        message = (
+            f"401 for {count:,} requests in the last hour: their secret is missing or wrong"
+            + (", and none was taken since. Was it changed at one end only?" if is_ill else "")
+        )
+        severity = ILL if is_ill else ATTENTION
+        yield HealthProblem("receiver_unauthorized", severity, "", message, _CHECK)
+    count = found.answers.get(_TOO_LARGE)
+    if count and not found.is_limit_raised:
+        severity = ATTENTION if _is_over(standing, _TOO_LARGE) else ILL
+        message = (
+            f"413 for {count:,} requests in the last hour: Lytics dropped their events for good"
+        )
+        mend = "raise producer.webhook.max_bytes, or make Lytics' batches smaller"
+        yield HealthProblem("receiver_too_large", severity, "", message, mend)
+    count = found.answers.get(_UNAVAILABLE)
+    if count and not _is_over(standing, _UNAVAILABLE):
+        is_ill = _takes_none(standing, _UNAVAILABLE)
+        message = f"503 for {count:,} requests in the last hour: Redis could not store them"
+        severity = ILL if is_ill else ATTENTION
+        yield HealthProblem("receiver_unavailable", severity, "", message, "segrelay redis status")
+
+
+def _takes_none(standing: Standing, status: int) -> bool:
+    """Say whether requests were refused with this status, and none was taken meanwhile."""
+    found = standing.receivers
+    is_quiet = standing.now_ms - found.taken_ms >= UNTAKEN_MS
+    return is_quiet and found.since_taken.get(status, 0) >= FEW_REFUSED
+
+
+def _is_over(standing: Standing, status: int) -> bool:
+    """Say whether requests were taken since the last one was refused with this status."""
+    found = standing.receivers
+    is_quiet = standing.now_ms - found.last_ms.get(status, standing.now_ms) >= OVER_MS
+    return is_quiet and found.taken_ms > 0 and not found.since_taken.get(status, 0)
+
+
+def silence(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem if no event has come for longer than usual."""
+    event_ms, within = standing.receivers.event_ms, standing.settings.operate.events_within_seconds
+    if within and event_ms and standing.now_ms - event_ms > within * 1_000:
+        seconds = (standing.now_ms - event_ms) / 1_000
+        message = f"the receiver got no event for {seconds:,.0f} s: does Lytics' job still run?"
+        yield HealthProblem("no_events", ILL, "", message, _CHECK, event_ms)
+
+
+def syncs(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield syncs that fail, wait for a person, or are overdue."""
+    for name, run in standing.syncs.items():
+        show = f"segrelay sync status {name}"
+        if run.phase is Phase.CONFIRM:
+            message = f"it waits for a person: {run.doubt}"
+            mend = f"segrelay sync confirm {name}"
+            yield HealthProblem("sync_waits", ILL, name, message, mend)
+        elif run.failures:
+            is_ill = run.refused or run.failures >= FAILED_STEPS
+            severity = ILL if is_ill else ATTENTION
+            message = f"failed {run.failures:,} times in a row: {run.problem}"
+            yield HealthProblem("sync_fails", severity, name, message, show)
+        elif _is_overdue(run, standing.settings.sync[name].every_seconds, standing.now_ms):
+            message = "a run should have begun, or lasts for too long: look at the workers' logs"
+            yield HealthProblem(
+                "sync_overdue", ILL, name, message, show, run.next_ms or run.begun_ms
+            )
+
+
+def _is_overdue(run: Run, every_seconds: float, now_ms: int) -> bool:
+    every_ms = every_seconds * 1_000
+    if run.has_ended:
+        return bool(run.next_ms) and now_ms > run.next_ms + max(OVERDUE_MS, every_ms / 2)
+    return bool(run.begun_ms) and now_ms > run.begun_ms + max(LONGEST_RUN_MS, 2 * every_ms)
 
 
 UNREACHABLE: Final = "redis_unreachable"
 _JUDGED_AGAIN_SECONDS: Final = 5.0
 
-RULES: Final[tuple[Callable[[Facts], Iterable[HealthProblem]], ...]] = (
+RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     emptied,
     memory,
     durability,
@@ -650,8 +662,9 @@ RULES: Final[tuple[Callable[[Facts], Iterable[HealthProblem]], ...]] = (
     partitions,
     clocks,
     messages,
-    destinations,
-    triggers,
+    stopped_destinations,
+    stopped_triggers,
+    stopped_jobs,
     templates,
     template_files,
     orphans,
@@ -669,20 +682,18 @@ RULES: Final[tuple[Callable[[Facts], Iterable[HealthProblem]], ...]] = (
     refusals,
     silence,
     syncs,
-    jobs,
 )
 
 
-def problems_of(facts: Facts) -> list[HealthProblem]:
+def problems_of(standing: Standing) -> list[HealthProblem]:
     """Return all problems, the ill ones first."""
-    found = [problem for rule in RULES for problem in rule(facts)]
+    found = [problem for rule in RULES for problem in rule(standing)]
     return sorted(found, key=lambda problem: problem.severity != ILL)
 
 
-def read_judged(client: Redis, settings: Settings) -> dict[str, Any]:
-    """Return the document of `segrelay status`, with its problems."""
-    facts = read_facts(client, settings)
-    return {**facts.status, "problems": [one.document() for one in problems_of(facts)]}
+def read_problems(client: Redis, settings: Settings) -> list[HealthProblem]:
+    """Read the standing and return its problems, the ill ones first."""
+    return problems_of(read_standing(client, settings))
 
 
 @dataclass(slots=True)
@@ -709,7 +720,7 @@ class ProblemNames:
 
     def _judged(self) -> Sequence[str]:
         try:
-            found = problems_of(read_facts(self.client, self.settings))
+            found = read_problems(self.client, self.settings)
         except RedisUnavailable:
             return (UNREACHABLE,)
         return sorted({problem.name for problem in found if problem.severity == ILL})

@@ -6,12 +6,13 @@ counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from segrelay.ops.status.problems import in_short, reason_of
-from segrelay.ops.status.totals import ProgressMeter
+from segrelay.ops.status.pace import ProgressMeter
+from segrelay.ops.status.problems import ILL, HealthProblem, in_short
+from segrelay.ops.status.standing import JobStanding, Standing
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.words import BACKFILL, LIVE, job_of_lane
 
@@ -37,7 +38,8 @@ class ScreenLine(NamedTuple):
 class StatusScreen:
     """One drawing of the status by `status --watch`."""
 
-    document: Mapping[str, Any]
+    standing: Standing
+    problems: Sequence[HealthProblem]
     pace: ProgressMeter
     height: int
 
@@ -62,63 +64,66 @@ class StatusScreen:
         ]
 
     def _sums(self) -> Iterator[ScreenLine]:
-        doc = self.document
-        parts = (f"{kind} {doc[kind]:,}{self._rate(kind)}" for kind in ("accepted", "delivered"))
-        yield ScreenLine(f"{'  '.join(parts)}  waiting {doc['waiting']:,}", _HEAD)
-        oldest = doc["oldest_waiting_seconds"]
+        counts, totals = self.standing.counts, self.standing.totals
+        parts = (
+            f"{kind} {counts.of(kind):,}{self._rate(kind)}" for kind in ("accepted", "delivered")
+        )
+        yield ScreenLine(f"{'  '.join(parts)}  waiting {counts.waiting:,}", _HEAD)
+        oldest = totals.oldest_waiting_seconds
         waits = "" if oldest is None else f"  oldest {in_short(oldest)}"
         yield ScreenLine(
-            f"skipped {doc['skipped']:,}  dead {doc['dead']:,}  discarded {doc['discarded']:,}"
-            f"  requests {doc['requests']:,}{self._rate('requests')}"
-            f"  open notes {doc['open_notes']:,}{waits}"
+            f"skipped {counts.skipped:,}  dead {counts.dead:,}  discarded {counts.discarded:,}"
+            f"  requests {counts.requests:,}{self._rate('requests')}"
+            f"  open notes {totals.intents_in_doubt:,}{waits}"
         )
 
     def _problems(self) -> Iterator[ScreenLine]:
-        if not self.document["problems"]:
+        if not self.problems:
             yield ScreenLine("All is well.")
-        for one in self.document["problems"]:
-            of = f" {one['subject']}" if one["subject"] else ""
-            style = _RED if one["severity"] == "ill" else ""
-            yield ScreenLine(f"! {one['name']}{of}: {one['message']}", style)
+        for one in self.problems:
+            style = _RED if one.severity == ILL else ""
+            yield ScreenLine(f"! {one.title}: {one.message}", style)
 
     def _gates(self) -> Iterator[ScreenLine]:
         gates = [
             ScreenLine(
-                f"{_fitted(name)}  {one['state']:<10}  {one['rate']:>10,.0f}  {one['factor']:>6.0%}"
-                f"  {reason_of(one)}",
-                _RED if one["state"] in {"paused", "broken", "orphaned", "renamed"} else "",
+                f"{_fitted(name)}  {one.condition.state:<10}  {one.rate:>10,.0f}"
+                f"  {one.factor:>6.0%}  {one.condition.why}",
+                _RED if one.condition.stops else "",
             )
-            for name, one in self.document["destinations"].items()
+            for name, one in self.standing.destinations.items()
         ]
         yield from _table(GATES_HEAD, gates, 5, "destinations")
 
     def _lanes(self) -> Iterator[ScreenLine]:
-        lanes = self.document["lanes"]
+        lanes, now_ms = self.standing.totals.lanes, self.standing.totals.now_ms
         jobs = [one for name, one in lanes.items() if job_of_lane(name)]
         parts = [
-            f"{name} {lanes[name]['waiting']:,} (oldest {in_short(lanes[name]['oldest_seconds'])})"
+            f"{name} {one.deliveries:,} (oldest {in_short((now_ms - one.oldest_ms) / 1_000)})"
             for name in (LIVE, BACKFILL)
-            if name in lanes
+            if (one := lanes.get(name))
         ]
         if jobs:
-            parts.append(f"jobs {sum(one['waiting'] for one in jobs):,}")
+            parts.append(f"jobs {sum(one.deliveries for one in jobs):,}")
         yield ScreenLine(f"lanes  {'   '.join(parts) or 'nothing waits'}")
 
     def _jobs(self) -> Iterator[ScreenLine]:
-        for name, one in self.document["jobs"].items():
-            if one["state"] in _ENDED:
+        for name, one in self.standing.jobs.items():
+            state = one.condition.state
+            if state in _ENDED:
                 continue
             rate = self.pace.of(f"job|{name}")
-            is_red = one["state"] in {"failed", "interrupted", "paused"}
+            is_red = state in {"failed", "interrupted", "paused"}
             yield ScreenLine(
-                f"{_fitted(name)}  {one['state']:<14.14}  {one['waiting']:>10,}"
+                f"{_fitted(name)}  {state:<14.14}  {one.counts.waiting:>10,}"
                 f"  {_rate(rate):>8}  {self._eta(one, rate)}",
                 _RED if is_red else "",
             )
 
-    def _eta(self, job: Mapping[str, Any], rate: float | None) -> str:
-        unread = max(0, job["expected_rows"] - job["rows"]) if job["state"] == "reading" else 0
-        left = job["waiting"] + unread
+    def _eta(self, job: JobStanding, rate: float | None) -> str:
+        is_reading = job.condition.state == "reading"
+        unread = max(0, job.expected_rows - job.rows) if is_reading else 0
+        left = job.counts.waiting + unread
         if not left:
             return "-"
         if not rate or left / rate > _LONGEST_SECONDS:
@@ -126,13 +131,13 @@ class StatusScreen:
         return f"in {in_short(left / rate)}"
 
     def _triggers(self) -> Iterator[ScreenLine]:
-        subjects = {one["subject"] for one in self.document["problems"]}
-        rows = self.document["triggers"].items()
+        subjects = {one.subject for one in self.problems}
+        rows = self.standing.triggers.items()
         ordered = sorted(
             rows,
             key=lambda row: (
                 row[0] not in subjects,
-                -row[1]["waiting"],
+                -row[1].counts.waiting,
                 -(self.pace.of(f"trigger|{row[0]}") or 0),
                 row[0],
             ),
@@ -140,8 +145,8 @@ class StatusScreen:
         for name, one in ordered:
             rate = _rate(self.pace.of(f"trigger|{name}"))
             yield ScreenLine(
-                f"{_fitted(name)}  {one['state']:<10.10}  {one['waiting']:>10,}"
-                f"  {one['delivered']:>11,}  {one['dead']:>7,}  {rate:>8}",
+                f"{_fitted(name)}  {one.condition.state:<10.10}  {one.counts.waiting:>10,}"
+                f"  {one.counts.delivered:>11,}  {one.counts.dead:>7,}  {rate:>8}",
                 _RED if name in subjects else "",
             )
 

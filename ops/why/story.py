@@ -1,12 +1,9 @@
-"""All that is known of one profile: its ledger, what waits, dead letters, and its history.
-
-The reasons why a person's deliveries wait: pauses, failures, refusals, missing answers.
-"""
+"""All that is known of one profile: its ledger, what waits and why, dead letters, its history."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -35,48 +32,45 @@ from segrelay.ops.state.waiting import (
     find_streams,
     is_orphan,
     is_unwanted,
-    read_delays,
     read_entries,
     times,
 )
+from segrelay.ops.status.standing import (
+    DestinationStanding,
+    JobStanding,
+    Standing,
+    TriggerStanding,
+    read_standing,
+)
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
-from segrelay.worker.adapters.redis.gate import read_state
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.people import Moving
-from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
 from segrelay.worker.contract.redis.claim import learn_numbering
-from segrelay.worker.contract.redis.connection import now_ms, redis_errors
+from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.triggers import Pause, Pauses, read_pauses
 from segrelay.worker.contract.words import job_of_lane
-from segrelay.worker.core.gate import GateStatus, gate_id
 from segrelay.worker.core.ledger import FAR_MS
 from segrelay.worker.errors import PayloadRefused, UsageWrong
 
 
 @dataclass(slots=True)
 class Obstacles:
-    """All reasons why deliveries in some partitions may wait.
+    """The reasons why deliveries of a person wait: the standing, and intents in doubt.
 
     Args:
         person: The digest of the person; entries under another one are those of a former identity.
         renaming: The digests of those who are being renamed, by destination.
     """
 
-    settings: Settings
-    now_ms: int
-    pauses: Pauses
-    has_worker: bool
-    person: bytes = b""
-    delays: dict[PartitionKeys, Delays] = field(default_factory=dict)
-    intents: dict[PartitionKeys, list[Intent]] = field(default_factory=dict)
-    renaming: frozenset[tuple[str, bytes]] = frozenset()
-    gates: dict[str, GateStatus] = field(default_factory=dict)
+    standing: Standing
+    intents: Mapping[PartitionKeys, Sequence[Intent]]
+    person: bytes
+    renaming: frozenset[tuple[str, bytes]]
 
     @classmethod
     def read(
@@ -88,24 +82,9 @@ class Obstacles:
         person: bytes,
         renaming: frozenset[tuple[str, bytes]],
     ) -> Obstacles:
-        """Read the pauses, delays, intents in doubt and gates of partitions."""
-        found = cls(
-            settings,
-            now_ms(client),
-            read_pauses(client),
-            has_worker=bool(read_processes(client)),
-            person=person,
-            renaming=renaming,
-        )
-        for place, delays in zip(places, read_delays(client, places), strict=True):
-            name = place.destination
-            found.delays[place] = delays
-            found.intents[place] = list(_open_notes(client, place))
-            known = settings.destinations.get(name)
-            if known and name not in found.gates:
-                gate = gate_id(known.base_url, known.gate_scope)
-                found.gates[name] = read_state(client, gate)
-        return found
+        """Read the standing, and the intents in doubt of partitions."""
+        intents = {place: list(_intents_in_doubt(client, place)) for place in places}
+        return cls(read_standing(client, settings), intents, person, renaming)
 
     def of(self, entry: WaitingEntry) -> str:
         """Return the reason why an entry waits; "" = it is due."""
@@ -114,18 +93,17 @@ class Obstacles:
     def _all_of(self, entry: WaitingEntry) -> Iterator[str]:
         place, trigger = entry.stream.place, entry.stream.trigger
         job = job_of_lane(entry.stream.lane)
-        if is_orphan(self.settings, place, trigger):
+        if is_orphan(self.standing.settings, place, trigger):
             yield "the configuration has no such trigger for this destination"
         yield from self._identity(entry)
-        yield from _paused("destination", self.pauses.destinations.get(place.destination))
-        yield from self._gate(place.destination)
-        yield from _paused("trigger", self.pauses.triggers.get(trigger))
-        if job:
-            yield from _paused("job", self.pauses.jobs.get(job))
+        if self.standing.is_closed(place.destination, trigger):
+            yield from _stopped(self.standing.destinations.get(place.destination))
+        yield from _stopped(self.standing.triggers.get(trigger))
+        yield from _stopped(self.standing.jobs.get(job))
         yield from self._delays(entry)
         yield from self._intents(entry)
-        if not self.has_worker:
-            yield "no worker has been seen for 10 s"
+        if self.standing.idle:
+            yield self.standing.idle
 
     def _identity(self, entry: WaitingEntry) -> Iterator[str]:
         digest = entry.header.digest if entry.header else self.person
@@ -134,13 +112,8 @@ class Obstacles:
         elif digest != self.person:
             yield "it came under a former identity, and goes to the present one when its turn comes"
 
-    def _gate(self, destination: str) -> Iterator[str]:
-        gate = self.gates.get(destination)
-        if gate and gate.state in {"paused", "broken"}:
-            yield f"the destination is {gate.state}: {gate.message or gate.reason}"
-
     def _delays(self, entry: WaitingEntry) -> Iterator[str]:
-        delays = self.delays[entry.stream.place]
+        delays = self.standing.delays.get(entry.stream.place, Delays())
         backoff = delays.backoffs.get(f"{entry.stream.name}|{entry.entry_id}")
         if backoff:
             why = f"was refused: {backoff.refusal}" if backoff.refusal else "failed"
@@ -162,25 +135,31 @@ class Obstacles:
             for row in intent.deliveries
             if header and row.digest == header.digest and row.place != own
         ]
-        if ends and max(ends) > self.now_ms:
+        if ends and max(ends) > self.standing.now_ms:
             yield (
                 "a request with this person got no sure answer and may still take effect (open"
                 f" note); it waits until {shown_ms(max(ends))}"
             )
 
     def _until(self, not_before_ms: int, what: str) -> str:
-        return f", {what} {shown_ms(not_before_ms)}" if not_before_ms > self.now_ms else ""
+        return f", {what} {shown_ms(not_before_ms)}" if not_before_ms > self.standing.now_ms else ""
 
 
-def _paused(what: str, pause: Pause | None) -> Iterator[str]:
-    if pause:
-        by = f" by {pause.by}" if pause.by else ""
-        since = f" since {pause.at}" if pause.at else ""
-        who = f" ({by}{since})".replace("( ", "(") if by or since else ""
-        yield f"the {what} is paused: {pause.reason or 'by a person'}{who}"
+_TOLD_OF_THE_ENTRY: Final = frozenset({"refused", "waits", "orphaned"})
+"""States of triggers that are told by the delays of the entry's own partition."""
 
 
-def _open_notes(client: Redis, place: PartitionKeys) -> Iterator[Intent]:
+def _stopped(one: DestinationStanding | TriggerStanding | JobStanding | None) -> Iterator[str]:
+    found = one.condition if one else None
+    if found and found.stops and found.state not in _TOLD_OF_THE_ENTRY:
+        by = f"by {found.by}" if found.by else ""
+        since = f"since {shown_ms(found.since_ms, 'seconds')}" if found.since_ms else ""
+        who = f" ({' '.join(filter(None, (by, since)))})" if by or since else ""
+        reason = found.message or found.reason or "by a person"
+        yield f"the {found.kind} is {found.state}: {reason}{who}"
+
+
+def _intents_in_doubt(client: Redis, place: PartitionKeys) -> Iterator[Intent]:
     with redis_errors():
         ends: Any = client.hgetall(place.open)
         texts: Any = client.hmget(place.intents, list(ends)) if ends else []

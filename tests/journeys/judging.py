@@ -4,7 +4,7 @@ import orjson
 
 from segrelay.ops.metrics.comparison import parse_metrics, sum_metric
 from segrelay.ops.metrics.page import MetricsPage
-from segrelay.ops.status.health import read_judged
+from segrelay.ops.status.health import read_problems
 from segrelay.ops.status.problems import ILL
 from segrelay.sandbox.people import Happening
 from segrelay.worker.contract.settings import load_settings
@@ -18,8 +18,8 @@ WELL_SECONDS = allowed(30)
 def glimpsed(rig, *, attention=False):
     """Return the names of the problems in this process: a command would take ten times as long."""
     settings = load_settings(rig.settings.source, environ={})
-    problems = read_judged(rig.client, settings)["problems"]
-    return {one["name"] for one in problems if attention or one["severity"] == ILL}
+    problems = read_problems(rig.client, settings)
+    return {one.name for one in problems if attention or one.severity == ILL}
 
 
 def judged(rig):

@@ -59,7 +59,9 @@ def series_of(found: list[HealthProblem]) -> list[dict[str, str]]:
 
 def staged() -> dict[str, list[HealthProblem]]:
     """Return for each problem the facts that make it one, and what is judged of them."""
-    cases = sorted(((name, problems_of(facts)) for facts, name, _ in CASES), key=lambda one: one[0])
+    cases = sorted(
+        ((name, problems_of(standing)) for standing, name, _ in CASES), key=lambda one: one[0]
+    )
     found = {name: next(rows)[1] for name, rows in groupby(cases, key=lambda one: one[0])}
     return found | {UNREACHABLE: [HealthProblem(UNREACHABLE, ILL, "", "away", "look")]}
 

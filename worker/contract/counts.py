@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Final, Self
 
 ANSWERED: Final = "answered"
@@ -53,13 +53,18 @@ class Histogram:
         buckets = tuple(counts.get(f"{prefix}|{n}", 0) for n in range(len(bounds) + 1))
         return cls(bounds, buckets, counts.get(f"{prefix}|{_MS}", 0) / 1_000)
 
+    def cumulative(self) -> dict[str, int]:
+        """Return by bound how many times were not longer."""
+        names = (*map(str, self.bounds), "+Inf")
+        return dict(zip(names, accumulate(self.buckets), strict=True))
+
     def document(self) -> dict[str, Any]:
         """Return the histogram for JSON, where a bucket also counts the times of lower ones."""
-        total, buckets = 0, {}
-        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.buckets, strict=True):
-            total += count
-            buckets[bound] = total
-        return {"count": total, "sum_seconds": self.sum_seconds, "buckets": buckets}
+        return {
+            "count": sum(self.buckets),
+            "sum_seconds": self.sum_seconds,
+            "buckets": self.cumulative(),
+        }
 
 
 def fields_of_times(

@@ -44,7 +44,7 @@ def announced(book):
     said = []
     while (taken := book.take()) is not None:
         book.conclude(taken, SENT)
-        said.append(("over" if taken.alert.is_over else "begins", taken.alert.problem["name"]))
+        said.append(("over" if taken.alert.is_over else "begins", taken.alert.problem.name))
     return said
 
 

@@ -8,9 +8,13 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.status import capacity
+from segrelay.ops.status.standing import Condition, DestinationStanding, Standing
+from segrelay.ops.status.totals import Counts, Totals
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.processes import Sample
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import DESTINATION
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
 from tools.bench.costs import CASES, packed
@@ -121,12 +125,13 @@ def test_the_pace_is_that_of_times_when_something_waited(samples, expected):
 
 
 def test_the_rate_limit_is_named_where_it_is_lower_than_the_workers_pace():
-    status = {
-        "requests": 10, "delivered": 50, "waiting": 600,
-        "destinations": {"insider": {"rate": 60.0, "factor": 1.0}},
-    }  # fmt: skip
+    insider = DestinationStanding(
+        Condition(DESTINATION), 60.0, 1.0, Totals().requests_of("insider"), 0
+    )
+    counts = Counts(requests=10, delivered=50, waiting=600)
+    settings = Settings.empty(Path("/nowhere"))
 
-    found = capacity._time(status, [])
+    found = capacity._time(Standing(settings, 0, counts, destinations={"insider": insider}))
 
     assert found["limited_by"] == "rate limit"
     assert found["rate_limit_per_second"] == {"insider": 5.0}

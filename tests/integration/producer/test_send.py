@@ -161,7 +161,7 @@ def test_waiting_for_a_worker_that_does_not_run_says_so_and_ends_at_the_timeout(
     result = run(file(lines(person(1))), "--wait", "--timeout", "1")
 
     assert result.exit_code == 1
-    assert "No worker runs" in result.stderr
+    assert "waiting: no worker has been seen" in result.stderr
     assert "1 deliveries still wait" in result.stderr
 
 

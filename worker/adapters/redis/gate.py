@@ -228,6 +228,19 @@ def read_state(
     )
 
 
+def read_looks(
+    client: redis.Redis, destination: Destination, triggers: Sequence[str]
+) -> dict[str, Open | Closed]:
+    """Return for each trigger whether a gate is open, as a drain would find it.
+
+    The credentials are left out of account: a command may not have those of the workers.
+    """
+    key = keys.gate(gate_id(destination.base_url, destination.gate_scope))
+    args: list[str | int] = [*_look_args(destination.rate_per_minute, ""), *triggers]
+    with redis_errors():
+        return looks(triggers, run_script(client, scripts.source(LOOK), (key,), args))
+
+
 def read_probes(client: redis.Redis, name: str) -> Probes:
     """Return the probes that a gate, or single triggers behind it, wait for."""
     with redis_errors():

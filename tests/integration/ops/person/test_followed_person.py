@@ -8,7 +8,7 @@ from segrelay.ops.person.commands import app
 from segrelay.ops.person.following import StepRenaming, following_for
 from segrelay.ops.state.identity_changes import IdentityChanges, read_renamed_people
 from segrelay.ops.state.person import Names, read_records
-from segrelay.ops.status.health import read_judged
+from segrelay.ops.status.health import read_problems
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import MOST_CHANGES
@@ -130,12 +130,12 @@ def test_somebody_whose_new_address_is_taken_goes_on_as_another_person(relay, at
     assert at_insider() == {OLD: ["bronze", "vip"], NEW: ["bronze", "gold", "silver"]}
     assert (told(relay).renamed, told(relay).refused) == (0, 1)
     (problem,) = problems(relay)
-    assert (problem["severity"], problem["subject"]) == ("attention", "insider")
+    assert (problem.severity, problem.subject) == ("attention", "insider")
 
 
 def problems(relay):
-    found = read_judged(relay.client, relay.settings)["problems"]
-    return [one for one in found if one["name"] == "not_renamed"]
+    found = read_problems(relay.client, relay.settings)
+    return [one for one in found if one.name == "not_renamed"]
 
 
 def test_nobody_gets_an_address_that_another_stable_id_has(relay, at_insider):
@@ -338,9 +338,9 @@ def test_while_insider_takes_no_renaming_the_events_wait_and_status_says_why(
     sandbox.settings(credentials_status=401)
 
     assert step(relay).wait_seconds > 0
-    found = read_judged(relay.client, relay.settings)["problems"]
-    (problem,) = [one for one in found if one["name"] == "renaming_waits"]
-    assert "refuses the authorization" in problem["message"]
+    found = read_problems(relay.client, relay.settings)
+    (problem,) = [one for one in found if one.name == "renaming_waits"]
+    assert "refuses the authorization" in problem.message
 
     sandbox.settings(credentials_status=0)
     settle(relay)

@@ -11,7 +11,7 @@ from segrelay.ops.main import app as main
 from segrelay.ops.person.commands import app
 from segrelay.ops.person.renaming import IdentityChange, PersonRenaming
 from segrelay.ops.state.person import Names, read_records
-from segrelay.ops.status.health import read_judged
+from segrelay.ops.status.health import read_problems
 from segrelay.ops.why.command import why
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
@@ -174,7 +174,7 @@ def test_a_command_that_is_killed_goes_on_where_it_was(call, relay_of_a_sync, at
     rename_and_die(relay, *stop, new=new, old=old)
     assert problems(relay, later_ms=60_000) == []
     (problem,) = problems(relay, later_ms=120_000)
-    assert (problem["severity"], "person rename" in problem["command"]) == ("attention", True)
+    assert (problem.severity, "person rename" in problem.command) == ("attention", True)
     relay.publish(payload(old, "gold", minute=1), payload(new, "silver", minute=1))
     relay.drain()
 
@@ -302,8 +302,8 @@ def problems(relay, *, later_ms):
     """Return the problems as they are after some time in which the command is not seen."""
     for digest, seen_ms in relay.client.zrange(keys.RENAMING, 0, -1, withscores=True):
         relay.client.zadd(keys.RENAMING, {digest: seen_ms - later_ms})
-    found = read_judged(relay.client, relay.settings)["problems"]
-    return [one for one in found if one["name"] == "rename_stopped"]
+    found = read_problems(relay.client, relay.settings)
+    return [one for one in found if one.name == "rename_stopped"]
 
 
 def test_a_renaming_of_somebody_whom_insider_refuses_has_ended(call, relay):

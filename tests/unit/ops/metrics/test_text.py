@@ -54,7 +54,7 @@ def test_labels_are_written_as_the_library_writes_them(ours, theirs, rows):
 
 
 def test_times_by_buckets_are_written_as_the_library_writes_them():
-    document = Histogram.read({"asked|0": 3, "asked|9": 1}, "asked", REQUEST_BOUNDS).document()
-    family = histogram("segrelay_any_seconds", "Any.", ("of",), [(("insider",), document)])
+    found = Histogram.read({"asked|0": 3, "asked|9": 1}, "asked", REQUEST_BOUNDS)
+    family = histogram("segrelay_any_seconds", "Any.", ("of",), [(("insider",), found)])
 
     assert text_of([family]) == of_the_library(family)

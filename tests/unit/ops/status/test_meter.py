@@ -1,12 +1,16 @@
 """How quickly the counts grow."""
 
-from segrelay.ops.status.totals import ProgressMeter
+from pathlib import Path
 
-KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
+from segrelay.ops.status.pace import ProgressMeter
+from segrelay.ops.status.standing import Condition, JobStanding, Standing
+from segrelay.ops.status.totals import KINDS, Counts
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import JOB
 
 
-def counts(**given):
-    return dict.fromkeys(KINDS, 0) | {"requests": 0, "triggers": {}, "jobs": {}} | given
+def counts(*, jobs=None, **given):
+    return Standing(Settings.empty(Path("/nowhere")), 0, Counts(**given), jobs=jobs or {})
 
 
 def test_the_first_look_measures_nothing():
@@ -37,7 +41,7 @@ def test_a_look_that_failed_in_between_is_bridged():
 
 
 def with_job(**given):
-    return counts() | {"jobs": {"load": counts(**given)}}
+    return counts(jobs={"load": JobStanding(Condition(JOB), Counts(**given))})
 
 
 def test_the_pace_of_a_job_is_that_of_the_last_ten_seconds():

@@ -1,85 +1,95 @@
 """The screen of `status --watch`, on a terminal of 80 columns and 24 lines."""
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console, Group
 
+from segrelay.ops.status.pace import ProgressMeter
+from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.screen import StatusScreen
-from segrelay.ops.status.totals import ProgressMeter
+from segrelay.ops.status.standing import (
+    Condition,
+    DestinationStanding,
+    JobStanding,
+    Standing,
+    TriggerStanding,
+)
+from segrelay.ops.status.totals import Counts, LaneWait, Totals
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
 from segrelay.worker.contract.words import lane_of_job
 
-COUNTS = dict.fromkeys(("accepted", "delivered", "skipped", "dead", "discarded", "waiting"), 0)
+NOW = 1_800_000_000_000
+LANES = ("live", "backfill", lane_of_job("load"), lane_of_job("other"))
 WIDTH, HEIGHT = 80, 24
 
 
 def trigger(**given):
-    return COUNTS | {"state": "ok", "reason": "", "destination": "insider"} | given
+    return TriggerStanding(Condition(TRIGGER), "insider", Counts(**given))
 
 
-def job(**given):
-    return COUNTS | {"state": "delivering", "reason": "", "rows": 0, "expected_rows": 0} | given
+def job(state="delivering", rows=0, expected_rows=0, **given):
+    return JobStanding(Condition(JOB, state), Counts(**given), rows, expected_rows)
+
+
+def destination(state="ok", message="", factor=1.0):
+    condition = Condition(DESTINATION, state, "", message)
+    return DestinationStanding(condition, 25_000.0, factor, Totals().requests_of("insider"), 0)
 
 
 def problem(name, subject="", severity="ill"):
     message = "everything dies of one cause (3f2a91c0): " + "and so on " * 20
-    return {"name": name, "subject": subject, "severity": severity, "message": message}
+    return HealthProblem(name, severity, subject, message, "segrelay status")
 
 
-def document(**given):
-    return (
-        COUNTS
-        | {
-            "requests": 10,
-            "open_notes": 0,
-            "oldest_waiting_seconds": None,
-            "problems": [],
-            "destinations": {
-                "insider": {"state": "ok", "reason": "", "rate": 25_000.0, "factor": 1.0}
-            },
-            "lanes": {},
-            "triggers": {"vip-enter": trigger(delivered=1_234)},
-            "jobs": {},
-        }
-        | given
+def lanes(**given):
+    """Return totals of what waits: by lane, how many and for how many seconds."""
+    waits = {name: LaneWait(count, NOW - 1_000 * age) for name, (count, age) in given.items()}
+    return Totals(now_ms=NOW, lanes=waits)
+
+
+def standing(*, totals=None, destinations=None, triggers=None, jobs=None, **given):
+    return Standing(
+        Settings.empty(Path("/nowhere")),
+        NOW,
+        Counts(**({"requests": 10} | given)),
+        totals or lanes(),
+        destinations or {"insider": destination()},
+        triggers or {"vip-enter": trigger(delivered=1_234)},
+        jobs or {},
     )
 
 
-def paced(*documents):
+def paced(*looks):
     pace = ProgressMeter()
-    for second, one in enumerate(documents):
+    for second, one in enumerate(looks):
         pace.look(one, float(second))
     return pace
 
 
-def shown(last, *before, width=WIDTH, height=HEIGHT):
+def shown(last, *before, problems=(), width=WIDTH, height=HEIGHT):
     """Return the lines that a terminal shows."""
     console = Console(
         record=True, width=width, height=height, file=io.StringIO(), force_terminal=True
     )
-    screen = StatusScreen(last, paced(*before, last), height - 1)
+    screen = StatusScreen(last, problems, paced(*before, last), height - 1)
     console.print(Group(*screen.drawn()))
     return console.export_text().splitlines()
 
 
-CROWD = document(
-    problems=[problem("trigger_paused", f"trigger-{n:03}") for n in range(20)],
+PROBLEMS = [problem("trigger_paused", f"trigger-{n:03}") for n in range(20)]
+CROWD = standing(
     destinations={
-        f"destination-with-a-long-name-{n}": {
-            "state": "broken",
-            "reason": "it can't be reached " * 10,
-            "rate": 25_000.0,
-            "factor": 0.25,
-        }
+        f"destination-with-a-long-name-{n}": destination(
+            "broken", "it can't be reached " * 10, 0.25
+        )
         for n in range(9)
     },
-    lanes={
-        name: {"waiting": 1_000_000, "oldest_seconds": 86_400 * 3}
-        for name in ("live", "backfill", lane_of_job("load"), lane_of_job("other"))
-    },
+    totals=lanes(**dict.fromkeys(LANES, (1_000_000, 86_400 * 3))),
     triggers={f"trigger-{n:03}": trigger(waiting=n) for n in range(400)},
     jobs={f"november-{n}": job(waiting=10_000_000) for n in range(12)},
-    oldest_waiting_seconds=86_400 * 3,
     waiting=123_456_789,
     accepted=123_456_789_012,
     delivered=123_000_000_000,
@@ -88,14 +98,14 @@ CROWD = document(
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 16), (60, 24), (200, 60)])
 def test_a_crowd_fits_the_screen(width, height):
-    lines = shown(CROWD, CROWD, width=width, height=height)
+    lines = shown(CROWD, CROWD, problems=PROBLEMS, width=width, height=height)
 
     assert len(lines) <= height - 1
     assert max(map(len, lines)) <= width
 
 
 def test_problems_stand_on_top_and_what_does_not_fit_is_counted():
-    lines = shown(CROWD)
+    lines = shown(CROWD, problems=PROBLEMS)
 
     assert lines[2].startswith("! trigger_paused trigger-000: everything dies of one cause")
     assert "… and 16 more problems: segrelay status" in lines
@@ -105,17 +115,13 @@ def test_problems_stand_on_top_and_what_does_not_fit_is_counted():
 
 
 def test_rates_lanes_gate_and_triggers_are_on_it():
-    before = document(requests=10)
-    now = document(
+    before = standing(requests=10)
+    now = standing(
         accepted=500,
         delivered=200,
         waiting=300,
         requests=14,
-        oldest_waiting_seconds=7.0,
-        lanes={
-            "live": {"waiting": 100, "oldest_seconds": 1.0},
-            lane_of_job("load"): {"waiting": 200, "oldest_seconds": 7.0},
-        },
+        totals=lanes(**{"live": (100, 1), lane_of_job("load"): (200, 7)}),
         triggers={"vip-enter": trigger(delivered=1_434, waiting=300)},
     )
 
@@ -152,22 +158,22 @@ def test_rates_lanes_gate_and_triggers_are_on_it():
     ],
 )
 def test_a_job_says_when_it_ends(given, ends):
-    before = document(jobs={"load": job(waiting=61_000)})
+    before = standing(jobs={"load": job(waiting=61_000)})
 
     (line,) = [
-        line for line in shown(document(jobs={"load": job(**given)}), before) if "load" in line
+        line for line in shown(standing(jobs={"load": job(**given)}), before) if "load" in line
     ]
 
     assert line.endswith(ends)
 
 
 def test_jobs_that_have_ended_take_no_room():
-    lines = shown(document(jobs={"old": job(state="done"), "older": job(state="aborted")}))
+    lines = shown(standing(jobs={"old": job(state="done"), "older": job(state="aborted")}))
 
     assert not any("old" in line for line in lines)
 
 
 def test_what_a_terminal_would_obey_is_written_as_its_escape():
-    lines = shown(document(problems=[problem("x", "\x1b]0;title\x07")]))
+    lines = shown(standing(), problems=[problem("x", "\x1b]0;title\x07")])
 
     assert not any("\x1b" in line or "\x07" in line for line in lines)

@@ -6,16 +6,17 @@ import pytest
 
 from segrelay.ops.status.alert_store import Alert
 from segrelay.ops.status.alerts import body_of
+from segrelay.ops.status.problems import ILL, HealthProblem
 from segrelay.worker.contract.settings import NotifySettings, Secret
 
-PROBLEM = {
-    "name": "trigger_paused",
-    "severity": "ill",
-    "subject": "vip",
-    "since": "2026-11-01T10:00:00Z",
-    "message": "everything dies of <one> cause & more",
-    "command": "segrelay resume vip",
-}
+PROBLEM = HealthProblem(
+    "trigger_paused",
+    ILL,
+    "vip",
+    "everything dies of <one> cause & more",
+    "segrelay resume vip",
+    1_793_527_200_000,
+)
 BEGIN = Alert(is_over=False, at_ms=61_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
 END = Alert(is_over=True, at_ms=601_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
 
@@ -34,7 +35,7 @@ def test_slack_gets_one_text_whose_signs_are_escaped():
 
 
 def test_a_question_ends_with_its_own_mark():
-    asked = replace(BEGIN, problem=PROBLEM | {"message": "Was it changed?"})
+    asked = replace(BEGIN, problem=replace(PROBLEM, message="Was it changed?"))
 
     assert body_of(asked, settings())["text"].splitlines()[1] == "Was it changed?"
 
@@ -52,7 +53,7 @@ def test_a_program_gets_the_problem_as_status_has_it():
     body = body_of(BEGIN, settings(name="production"))
 
     assert body["event"] == "problem"
-    assert body["problem"] == PROBLEM
+    assert body["problem"] == PROBLEM.document()
     assert body["installation"] == "production"
 
 
@@ -66,7 +67,7 @@ def test_the_end_says_how_long_it_lasted_and_what_it_was():
 
 @pytest.mark.parametrize("kind", ["slack", "teams", "json"])
 def test_what_a_terminal_would_obey_is_written_as_its_escape(kind):
-    alert = Alert(False, 1, 1, False, PROBLEM | {"message": "red \x1b[31m"})
+    alert = Alert(False, 1, 1, False, replace(PROBLEM, message="red \x1b[31m"))
 
     assert "\x1b" not in str(body_of(alert, settings(format=kind)).get("text", ""))
 

@@ -1,0 +1,689 @@
+"""The standing: what goes, and what stops a destination, trigger or job, since when and why.
+
+It is one typed record, read in one place from one look at Redis. The status, its screen, health,
+metrics, `why`, `resume` and `--wait` only show it. May a delivery go? The drain decides that by
+pauses, the gate, the waits of triggers and the templates that a worker can't use; the standing
+reads the same facts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal
+
+from redis import Redis
+
+from segrelay.jsonnet.accelerated import COMPILED
+from segrelay.ops.state.identity_changes import (
+    RenamedPeople,
+    destinations_with_stable_ids,
+    read_renamed_people,
+)
+from segrelay.ops.state.partitions import (
+    NumberChange,
+    PartitionSnapshot,
+    all_partitions,
+    ask_each,
+    destinations_of,
+    read_number_change,
+    snapshots,
+)
+from segrelay.ops.state.person import read_stopped_renamings
+from segrelay.ops.state.waiting import (
+    Delays,
+    mending_commands,
+    read_delays,
+    reason_of_state,
+    state_of,
+    times,
+)
+from segrelay.ops.status.totals import Counts, LaneWait, Requests, Totals, add_up, largest_first
+from segrelay.producer.backfill.jobs import Job, JobStore
+from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.producer.publishing.writing import NoRoom, RoomMeter
+from segrelay.producer.sync.run import Run
+from segrelay.producer.sync.store import SyncStore
+from segrelay.worker.adapters.redis.gate import read_looks, read_state
+from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed, read_scopes
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.processes import (
+    FLOWER,
+    METRICS,
+    WORKER,
+    Process,
+    Sample,
+    read_processes,
+    read_samples,
+    read_seen,
+)
+from segrelay.worker.contract.receivers import Receivers, read_receivers, too_large
+from segrelay.worker.contract.redis.acts import Act, read_unfinished
+from segrelay.worker.contract.redis.connection import (
+    ServerState,
+    ask_how_it_is,
+    now_us,
+    redis_errors,
+)
+from segrelay.worker.contract.redis.fitness import Usable, judge
+from segrelay.worker.contract.redis.instance import Loss, read_losses
+from segrelay.worker.contract.redis.url import found_by
+from segrelay.worker.contract.settings import Destination, Settings, Trigger
+from segrelay.worker.contract.triggers import (
+    DESTINATION,
+    JOB,
+    TRIGGER,
+    Pause,
+    Pauses,
+    Scope,
+    TemplateVersion,
+    read_pauses,
+    read_versions,
+)
+from segrelay.worker.core.backoff import TRIES_ALONE
+from segrelay.worker.core.gate import Closed, gate_id
+
+Kind = Literal["destination", "trigger", "job"]
+_STOPPED: Final = "its template or a secret was wrong when a worker started: segrelay config check"
+_UNNAMED: Final = "the configuration does not name it any more"
+_STOPPING: Final[Mapping[Kind, frozenset[str]]] = {
+    DESTINATION: frozenset({"paused", "broken", "renamed", "orphaned"}),
+    TRIGGER: frozenset({"paused", "stopped", "refused", "waits", "orphaned"}),
+    JOB: frozenset({"paused", "failed", "interrupted", "at its canary", "aborted"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The state of a destination, trigger or job, with the reason, the time and the cause.
+
+    Args:
+        state: A word or two, the same in every output.
+        reason: A word for machines, or the reason in words.
+        message: The reason in words where `reason` is a word; else "".
+        since_ms: By Redis' clock; None = not known.
+        by: The person; "" = nobody, `segrelay` = it stopped by itself.
+        is_lasting: It was tried so often that somebody has to look.
+    """
+
+    kind: Kind
+    state: str = "ok"
+    reason: str = ""
+    message: str = ""
+    since_ms: int | None = None
+    by: str = ""
+    is_lasting: bool = False
+
+    @classmethod
+    def of_pause(cls, kind: Kind, pause: Pause, unless_told: str = "") -> Condition:
+        """Return the state of something that a person paused, or that paused itself."""
+        return cls(
+            kind,
+            "paused",
+            pause.reason or unless_told,
+            since_ms=_moment_ms(pause.at),
+            by=pause.by,
+        )
+
+    @property
+    def stops(self) -> bool:
+        """Say whether nothing goes."""
+        return self.state in _STOPPING[self.kind]
+
+    @property
+    def why(self) -> str:
+        """Return the reason in words, and who caused it."""
+        reason = self.message or self.reason
+        return f"{reason} (by {self.by})" if self.by and self.by != "segrelay" else reason
+
+
+def _moment_ms(text: str) -> int | None:
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1_000) if text else None
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationStanding:
+    """A destination: its state, its gate, and the answers to its requests.
+
+    Args:
+        rate: Requests a minute that may be sent now; 0 = none was ever sent.
+        factor: What slow-downs have left of the rate, 0 to 1.
+        failing: The triggers for which alone its circuit breaker is open; none = for all.
+    """
+
+    condition: Condition
+    rate: float
+    factor: float
+    requests: Requests
+    dead_letters: int
+    failing: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineUse:
+    """The last events of a template, and those that needed the Jsonnet engine, by reason."""
+
+    events: int = 0
+    by_reason: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> int:
+        """Return the number of events that needed the engine."""
+        return sum(self.by_reason.values())
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerStanding:
+    """A trigger: its state, its deliveries, and its template.
+
+    Args:
+        destination: "" = the configuration does not name the trigger.
+        by_lane: Outcomes by kind of lane.
+        waits: By kind of lane.
+        oldest_live_ms: Its oldest live delivery; None = none waits.
+        template: The version; None = none was used yet.
+        other_versions: By worker that uses other ones.
+        refused: The reason why a change of the template is not used; "" = there is none.
+    """
+
+    condition: Condition
+    destination: str = ""
+    counts: Counts = field(default_factory=Counts)
+    by_lane: Mapping[str, Counts] = field(default_factory=dict)
+    waits: Mapping[str, LaneWait] = field(default_factory=dict)
+    orphaned: int = 0
+    oldest_live_ms: int | None = None
+    template: TemplateVersion | None = None
+    other_versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    engine_use: EngineUse = field(default_factory=EngineUse)
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobStanding:
+    """A backfill, or a lane that `send --job` has filled: its state, deliveries and rows."""
+
+    condition: Condition
+    counts: Counts = field(default_factory=Counts)
+    rows: int = 0
+    expected_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DifferingFile:
+    """A template file that is not the same at all workers.
+
+    Args:
+        workers_by_digest: "" = these lack it.
+    """
+
+    workers_by_digest: Mapping[str, Sequence[str]]
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RedisStanding:
+    """The state of Redis.
+
+    Args:
+        full: The reason why it accepts no more events; "" = it does.
+        used, most: Bytes; most = 0 without a limit.
+        takes_writes: False while it refuses them because of its disk.
+        clock_ahead_seconds: The lead of this machine's clock over that of Redis.
+        keys: The keys in its database; nearly all are ledgers.
+    """
+
+    full: str = ""
+    used: int = 0
+    most: int = 0
+    weak: Sequence[str] = ()
+    failing: Sequence[str] = ()
+    takes_writes: bool = True
+    losses: Sequence[Loss] = ()
+    clock_ahead_seconds: float = 0.0
+    keys: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Everything that the status shows and by which health is judged.
+
+    Args:
+        now_ms: Redis' clock.
+        counts: Over all triggers.
+        delays: By partition.
+        orphans_mended_by: Commands that move or discard orphans, by trigger.
+        former_names: Old names of destinations that seem renamed, by the new ones.
+        quarantined: Records in the quarantine.
+        too_large_requests: Requests that receivers refused for their size.
+        companions: When Flower and the metrics, if they are configured, were last seen (ms).
+        stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
+        unfinished: Acts that have left something half done, or are under way.
+    """
+
+    settings: Settings
+    now_ms: int
+    counts: Counts = field(default_factory=Counts)
+    totals: Totals = field(default_factory=Totals)
+    destinations: Mapping[str, DestinationStanding] = field(default_factory=dict)
+    triggers: Mapping[str, TriggerStanding] = field(default_factory=dict)
+    jobs: Mapping[str, JobStanding] = field(default_factory=dict)
+    delays: Mapping[PartitionKeys, Delays] = field(default_factory=dict)
+    processes: Sequence[Process] = ()
+    partitions: NumberChange = field(default_factory=NumberChange)
+    orphans_mended_by: Mapping[str, str] = field(default_factory=dict)
+    former_names: Mapping[str, str] = field(default_factory=dict)
+    quarantined: int = 0
+    too_large_requests: int = 0
+    responses_waiting: int = 0
+    responses_lost: int = 0
+    template_files: Mapping[str, DifferingFile] = field(default_factory=dict)
+    renamed_people: Mapping[str, RenamedPeople] = field(default_factory=dict)
+    redis: RedisStanding = field(default_factory=RedisStanding)
+    syncs: Mapping[str, Run] = field(default_factory=dict)
+    receivers: Receivers = field(default_factory=Receivers)
+    samples: Sequence[Sample] = ()
+    companions: Mapping[str, int] = field(default_factory=dict)
+    stopped_renamings: Mapping[str, int] = field(default_factory=dict)
+    unfinished: Sequence[Act] = ()
+
+    @property
+    def workers(self) -> list[Process]:
+        """Return the workers that were seen lately."""
+        return [one for one in self.processes if one.kind == WORKER]
+
+    def is_current(self, process: Process) -> bool:
+        """Say whether a process was started with this configuration."""
+        return process.config == self.settings.fingerprint
+
+    def is_closed(self, destination: str, trigger: str = "") -> bool:
+        """Say whether nothing goes to a destination, or nothing of one trigger."""
+        known = self.destinations.get(destination)
+        if known is None or not known.condition.stops:
+            return known is None
+        return not known.failing or trigger in known.failing
+
+    @property
+    def idle(self) -> str:
+        """Return the reason why nothing at all is delivered; "" = work goes on."""
+        workers = self.workers
+        if not self.redis.takes_writes:
+            return "Redis can't write to its disk, so it refuses writes: `segrelay redis status`"
+        if not workers:
+            return "no worker has been seen for 10 s: `segrelay up`, or `segrelay worker`"
+        if not any(map(self.is_current, workers)):
+            names = ", ".join(f"{one.host}:{one.pid}" for one in workers)
+            return f"all workers were started with another configuration ({names}): restart them"
+        if self.partitions.target:
+            return "the number of partitions is being changed: `segrelay redis partitions`"
+        return ""
+
+    def stops(self, triggers: Iterable[str], job: str = "") -> Iterator[str]:
+        """Yield what stops the deliveries of triggers or of a job, in words."""
+        named = [(name, self.triggers[name]) for name in triggers if name in self.triggers]
+        closed = {one.destination for name, one in named if self.is_closed(one.destination, name)}
+        concerned = (
+            *((name, one.condition) for name, one in self.destinations.items() if name in closed),
+            *((name, one.condition) for name, one in named),
+            *((name, one.condition) for name, one in self.jobs.items() if name == job),
+        )
+        for name, one in concerned:
+            if one.stops:
+                state = one.state if one.state == "waits" else f"is {one.state}"
+                yield f"{one.kind} {name} {state}: {one.why or 'no reason was given'}"
+        if self.idle:
+            yield self.idle
+
+
+def read_standing(
+    client: Redis, settings: Settings, places: Sequence[PartitionKeys] = ()
+) -> Standing:
+    """Read how everything stands; `places` are all partitions, if they are known already."""
+    at_us = now_us(client)
+    ahead_seconds, at_ms = time.time() - at_us / 1_000_000, at_us // 1_000
+    places = places or all_partitions(client, settings)
+    found = snapshots(client, places)
+    scopes = _scopes(client, settings, found)
+    totals = add_up(found, settings, scopes)
+    pauses, processes = read_pauses(client), read_processes(client)
+    delays = dict(zip(places, read_delays(client, places), strict=True))
+    destinations = dict(_destinations(client, settings, totals, pauses, destinations_of(places)))
+    responses = _responses(client, places)
+    return Standing(
+        settings,
+        at_ms,
+        totals.of_all(),
+        totals,
+        destinations,
+        dict(
+            _triggers(
+                settings,
+                totals,
+                pauses,
+                processes=processes,
+                versions=read_versions(client),
+                delayed=_waits_of_failing(destinations) | dict(_delayed(found, delays)),
+            )
+        ),
+        dict(_jobs(client, totals, pauses)),
+        delays,
+        processes,
+        partitions=read_number_change(client, settings.redis.numbering),
+        orphans_mended_by=mending_commands(client, settings, found, scopes)
+        if totals.orphans
+        else {},
+        former_names=former_names(client, settings),
+        quarantined=Quarantine(client).totals().records,
+        too_large_requests=too_large(client),
+        responses_waiting=responses[0],
+        responses_lost=responses[1],
+        template_files=dict(_differing_files(processes, settings)),
+        renamed_people=read_renamed_people(client, places, destinations_with_stable_ids(settings)),
+        redis=_redis(client, settings, ahead_seconds),
+        syncs={
+            name: SyncStore(client, name, settings.redis.numbering).peek() for name in settings.sync
+        },
+        receivers=read_receivers(client, at_ms),
+        samples=read_samples(client),
+        companions=_companions(client, settings),
+        stopped_renamings=read_stopped_renamings(client, at_ms),
+        unfinished=_unfinished(client),
+    )
+
+
+def read_counts(client: Redis, settings: Settings) -> Counts:
+    """Read only the counts over all triggers."""
+    found = snapshots(client, all_partitions(client, settings))
+    return add_up(found, settings, _scopes(client, settings, found)).of_all()
+
+
+def _scopes(
+    client: Redis, settings: Settings, found: Sequence[PartitionSnapshot]
+) -> Mapping[str, Scope]:
+    """Return what triggers want; only what waits can be an orphan."""
+    return read_scopes(client, settings) if any(one.waiting for one in found) else {}
+
+
+def _destinations(
+    client: Redis, settings: Settings, totals: Totals, pauses: Pauses, names: Sequence[str]
+) -> Iterator[tuple[str, DestinationStanding]]:
+    renamed = read_renamed(client) if set(names) - settings.destinations.keys() else {}
+    for name in names:
+        known, condition, rate, factor = settings.destinations.get(name), None, 0.0, 1.0
+        failing: frozenset[str] = frozenset()
+        if known:
+            gate = read_state(
+                client,
+                gate_id(known.base_url, known.gate_scope),
+                configured_per_minute=known.rate_per_minute,
+            )
+            rate, factor = round(gate.rate_per_minute, 2), gate.factor
+            condition = Condition(
+                DESTINATION, gate.state, gate.reason, gate.message, int(gate.since_ms) or None
+            )
+            pause = pauses.destinations.get(name)
+            if gate.state == "broken" and not pause:
+                own = (one.name for one in settings.triggers_of(name))
+                waiting = [one for one in own if one in totals.waits]
+                failing = _read_failing(client, known, waiting)
+            if pause:
+                condition = Condition.of_pause(DESTINATION, pause, "paused by a person")
+        elif name in renamed:
+            condition = Condition(DESTINATION, "renamed", f"its name is {renamed[name]} now")
+        yield (
+            name,
+            DestinationStanding(
+                condition or Condition(DESTINATION, "orphaned", _UNNAMED),
+                rate,
+                factor,
+                totals.requests_of(name),
+                totals.dead_letters[name],
+                failing,
+            ),
+        )
+
+
+def _read_failing(
+    client: Redis, destination: Destination, triggers: Sequence[str]
+) -> frozenset[str]:
+    """Return the waiting triggers that have to wait for a breaker; none = all have to."""
+    looks = read_looks(client, destination, triggers)
+    failing = {name for name, look in looks.items() if isinstance(look, Closed) or look.probe}
+    return frozenset(failing if len(failing) < len(looks) else ())
+
+
+def _waits_of_failing(destinations: Mapping[str, DestinationStanding]) -> dict[str, Condition]:
+    """Return the states of the triggers for which alone a breaker is open."""
+    return {
+        name: Condition(TRIGGER, "waits", f"its requests fail: {one.condition.message}")
+        for one in destinations.values()
+        if one.condition.state == "broken"
+        for name in one.failing
+    }
+
+
+def _triggers(
+    settings: Settings,
+    totals: Totals,
+    pauses: Pauses,
+    *,
+    processes: Sequence[Process],
+    versions: Mapping[str, TemplateVersion],
+    delayed: Mapping[str, Condition],
+) -> Iterator[tuple[str, TriggerStanding]]:
+    stopped = {
+        name
+        for process in processes
+        if process.config == settings.fingerprint
+        for name in process.stopped
+    }
+    for name in sorted({*settings.triggers, *totals.by_trigger}):
+        trigger, version = settings.triggers.get(name), versions.get(name)
+        if trigger is None:
+            condition = Condition(TRIGGER, "orphaned", _UNNAMED)
+        elif pause := pauses.triggers.get(name):
+            condition = Condition.of_pause(TRIGGER, pause)
+        elif name in stopped:
+            condition = Condition(TRIGGER, "stopped", _STOPPED)
+        else:
+            condition = delayed.get(name, Condition(TRIGGER))
+        yield (
+            name,
+            TriggerStanding(
+                condition,
+                trigger.destination if trigger else "",
+                totals.of_trigger(name),
+                totals.lanes_of(name),
+                totals.waits.get(name, {}),
+                totals.orphans[name],
+                totals.oldest_live_ms.get(name),
+                version,
+                dict(_other_versions(name, version.version if version else "", processes)),
+                _engine_use(trigger, processes),
+                next((one.refused[name] for one in processes if name in one.refused), ""),
+            ),
+        )
+
+
+def _delayed(
+    found: Sequence[PartitionSnapshot], delays: Mapping[PartitionKeys, Delays]
+) -> Iterator[tuple[str, Condition]]:
+    """Yield the states of triggers with delayed work, where deliveries of them wait."""
+    places: dict[str, dict[PartitionKeys, None]] = {}
+    for one in found:
+        for stream in one.waiting:
+            if stream.length:
+                places.setdefault(stream.trigger, {})[one.place] = None
+    for trigger, waiting in places.items():
+        condition = _condition_of_delayed(trigger, [delays[place] for place in waiting])
+        if condition:
+            yield trigger, condition
+
+
+def _condition_of_delayed(trigger: str, here: Sequence[Delays]) -> Condition | None:
+    refused = [
+        backoff
+        for delays in here
+        for place, backoff in delays.backoffs.items()
+        if backoff.refusal and place.split("|")[1] == trigger
+    ]
+    if refused:
+        last = max(refused, key=lambda backoff: backoff.failures)
+        number = f"{len(refused):,} deliveries were" if len(refused) > 1 else "a delivery was"
+        reason = f"{number} refused, {times(last.failures)} so far: {last.refusal}"
+        is_lasting = last.failures >= TRIES_ALONE
+        return Condition(TRIGGER, "refused", reason, is_lasting=is_lasting)
+    waits = [delays.waits[trigger] for delays in here if trigger in delays.waits]
+    if waits:
+        wait = max(waits, key=lambda wait: wait.attempts)
+        reason = f"nothing went through, tried {times(wait.attempts)}"
+        return Condition(TRIGGER, "waits", reason + (f": {wait.reason}" if wait.reason else ""))
+    return None
+
+
+def _other_versions(
+    trigger: str, version: str, processes: Iterable[Process]
+) -> Iterator[tuple[str, list[str]]]:
+    for one in processes:
+        others = [each for each in one.versions.get(trigger, ()) if each != version]
+        if others:
+            yield f"{one.host}:{one.pid}", others
+
+
+def _engine_use(trigger: Trigger | None, processes: Iterable[Process]) -> EngineUse:
+    counts: Counter[str] = Counter()
+    for process in processes:
+        counts.update(process.engine_use.get(trigger.template if trigger else "", {}))
+    events = counts.total()
+    counts.pop(COMPILED, 0)
+    return EngineUse(events, largest_first(counts))
+
+
+def _jobs(client: Redis, totals: Totals, pauses: Pauses) -> Iterator[tuple[str, JobStanding]]:
+    store = JobStore(client)
+    names = sorted({*totals.by_job, *pauses.jobs, *store.names()})
+    known = store.found(names)
+    for name in names:
+        job, counts = known.get(name), totals.of_job(name)
+        condition = _condition_of_job(name, job, counts.waiting, pauses.jobs.get(name))
+        rows = job.tally.rows if job else 0
+        yield name, JobStanding(condition, counts, rows, job.spec.expected_rows if job else 0)
+
+
+def _condition_of_job(name: str, job: Job | None, waiting: int, pause: Pause | None) -> Condition:
+    state = state_of(job, waiting=waiting, pause=pause)
+    if pause and state == "paused":
+        return Condition.of_pause(JOB, pause, "paused by a person")
+    return Condition(JOB, state, reason_of_state(name, job, state))
+
+
+def _differing_files(
+    processes: Iterable[Process], settings: Settings
+) -> Iterator[tuple[str, DifferingFile]]:
+    """Yield the template files that are not the same at all workers, with who has which."""
+    told = [one for one in processes if one.files.digests and one.config == settings.fingerprint]
+    for name in sorted({name for one in told for name in one.files.digests}):
+        holders: dict[str, list[str]] = {}
+        for one in told:
+            digest = one.files.digests.get(name, "")
+            holders.setdefault(digest, []).append(f"{one.host}:{one.pid}")
+        if len(holders) > 1:
+            yield name, DifferingFile(holders, max(one.files.since_ms for one in told))
+
+
+def _responses(client: Redis, places: Sequence[PartitionKeys]) -> tuple[int, int]:
+    """Return the numbers of records that wait for response streams, and that were dropped."""
+    answers = ask_each(
+        client,
+        places,
+        lambda pipe, place: pipe.xlen(place.responses),
+        lambda pipe, place: pipe.get(place.responseslost),
+    )
+    return sum(answers[::2]), sum(int(lost or 0) for lost in answers[1::2])
+
+
+_DISK: Final = {
+    "aof_last_write_status": "the last write to the append-only file failed",
+    "aof_last_bgrewrite_status": "the last rewrite of the append-only file failed",
+    "rdb_last_bgsave_status": "the last snapshot failed",
+}
+
+
+def _unfinished(client: Redis) -> list[Act]:
+    """Return the unfinished acts whose new names still hold: one may have been taken back."""
+    with redis_errors():
+        slugs, destinations = ask_each(
+            client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
+        )
+    hold = {
+        "audience rename": slugs,
+        "destination rename": destinations,
+    }
+    return [
+        act
+        for act in read_unfinished(client)
+        if hold[act.what].get(act.subject.encode(), b"").decode() == act.arguments["to"]
+    ]
+
+
+def _companions(client: Redis, settings: Settings) -> dict[str, int]:
+    configured = {FLOWER: settings.flower, METRICS: settings.metrics}
+    seen = read_seen(client)
+    return {kind: seen[kind] for kind, section in configured.items() if section and kind in seen}
+
+
+def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisStanding:
+    states = ask_how_it_is(client)
+    room = RoomMeter(client, settings).memory()
+    used, most = _fullest(states)
+    return RedisStanding(
+        full=room.message if isinstance(room, NoRoom) else "",
+        used=used,
+        most=most,
+        weak=tuple(weak for state in states for weak in _weak(state, settings)),
+        failing=tuple(failing for state in states for failing in _failing(state)),
+        takes_writes=all(state.takes_writes for state in states),
+        losses=read_losses(client),
+        clock_ahead_seconds=ahead_seconds,
+        keys=_keys(client, states),
+    )
+
+
+def _keys(client: Redis, states: Sequence[ServerState]) -> int:
+    """Return the number of keys of all masters."""
+    database = client.connection_pool.connection_kwargs.get("db", 0)
+    return sum(int(one.info.get(f"db{database}", {}).get("keys", 0)) for one in states)
+
+
+def _fullest(states: Sequence[ServerState]) -> tuple[int, int]:
+    """Return the memory that is used and allowed at the fullest master."""
+    memory = [(int(one.info["used_memory"]), int(one.info["maxmemory"])) for one in states]
+    return max(memory, key=lambda pair: pair[0] / (pair[1] or float("inf")))
+
+
+def _weak(state: ServerState, settings: Settings) -> Iterator[str]:
+    verdict = judge(
+        state.info,
+        state.appendfsync,
+        found_by=found_by(settings.redis.url),
+        replicas=settings.redis.replicas,
+    )
+    for reason in verdict.warnings if isinstance(verdict, Usable) else (verdict.reason,):
+        yield _at(state, reason)
+
+
+def _failing(state: ServerState) -> Iterator[str]:
+    for name, told in _DISK.items():
+        if state.info.get(name, "ok") != "ok":
+            yield _at(state, told)
+
+
+def _at(state: ServerState, told: str) -> str:
+    return f"{state.where}: {told}" if state.where else told

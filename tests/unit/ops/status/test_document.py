@@ -1,0 +1,119 @@
+"""The document of `segrelay status --json`: its keys are an interface."""
+
+from pathlib import Path
+
+from segrelay.ops.state.identity_changes import RenamedPeople
+from segrelay.ops.state.partitions import Carried, NumberChange
+from segrelay.ops.status.problems import ILL, HealthProblem
+from segrelay.ops.status.standing import (
+    Condition,
+    DestinationStanding,
+    DifferingFile,
+    JobStanding,
+    Standing,
+    TriggerStanding,
+)
+from segrelay.ops.status.status import judged_document
+from segrelay.ops.status.totals import Counts, LaneWait, Totals
+from segrelay.worker.contract.processes import WORKER, Process
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER, Pause, TemplateVersion
+
+NOW = 1_800_000_000_000
+SIX = {"accepted", "delivered", "skipped", "dead", "discarded", "waiting"}
+FOUR = {"requests", "unanswered", "resent", "shared_identity"}
+REASONS = {"skipped_by_reason", "dead_by_reason"}
+PAUSE = Pause("maintenance", "ann", "2027-01-15T07:00:00+00:00")
+STANDING = Standing(
+    Settings.empty(Path("/nowhere")),
+    NOW,
+    Counts(accepted=5, delivered=2, dead=1, waiting=2, requests=3, dead_by_reason={"refused": 1}),
+    Totals(now_ms=NOW, lanes={"live": LaneWait(2, NOW - 7_000)}),
+    {
+        "insider": DestinationStanding(
+            Condition.of_pause(DESTINATION, PAUSE),
+            25_000.0,
+            1.0,
+            Totals().requests_of("insider"),
+            1,
+        )
+    },
+    {
+        "vip": TriggerStanding(
+            Condition(TRIGGER, "refused", "400", is_lasting=True),
+            "insider",
+            by_lane={"live": Counts()},
+            waits={"live": LaneWait(2, NOW)},
+            template=TemplateVersion("v2", canary=100, left=50),
+        )
+    },
+    {"load": JobStanding(Condition(JOB, "reading"), rows=1, expected_rows=9)},
+    processes=[Process("one", 7, WORKER, "aaa")],
+    partitions=NumberChange(16, 0, 64, NOW, Carried(1, 2, 3)),
+    template_files={"enter.jsonnet": DifferingFile({"aa": ["one:7"], "": ["two:8"]}, NOW)},
+    renamed_people={"insider": RenamedPeople()},
+)
+DOCUMENT = judged_document(
+    STANDING, [HealthProblem("destination_paused", ILL, "insider", "?", "!")]
+)
+
+
+def test_the_whole() -> None:
+    assert set(DOCUMENT) == SIX | FOUR | REASONS | {
+        "triggers", "jobs", "destinations", "lanes", "oldest_waiting_seconds", "open_notes",
+        "orphaned", "orphans", "former_names", "partitions", "orphans_mended_by", "quarantined",
+        "too_large_requests", "dropped_fields", "responses", "template_files", "renamed_people",
+        "processes", "problems",
+    }  # fmt: skip
+    assert DOCUMENT["lanes"] == {"live": {"waiting": 2, "oldest_seconds": 7.0}}
+    assert DOCUMENT["oldest_waiting_seconds"] == 7.0
+    assert DOCUMENT["responses"] == {"waiting": 0, "lost": 0}
+    assert DOCUMENT["partitions"] == {
+        "count": 16, "first": 0, "changing_to": 64, "seen_ms": NOW,
+        "profiles": 1, "deliveries": 2, "letters": 3,
+    }  # fmt: skip
+    assert set(DOCUMENT["template_files"]["enter.jsonnet"]) == {"workers_by_digest", "since_ms"}
+    assert set(DOCUMENT["renamed_people"]["insider"]) == {
+        "renamed", "refused", "refused_ms", "waiting", "problem",
+    }  # fmt: skip
+    (problem,) = DOCUMENT["problems"]
+    assert set(problem) == {"name", "severity", "subject", "since", "message", "command"}
+
+
+def test_a_destination() -> None:
+    found = DOCUMENT["destinations"]["insider"]
+
+    assert set(found) == {
+        "state", "reason", "message", "rate", "factor", "since_ms", "since", "by", "requests",
+        "delivery_seconds", "letters",
+    }  # fmt: skip
+    assert (found["state"], found["reason"], found["by"]) == ("paused", "maintenance", "ann")
+    assert found["since"] == "2027-01-15T07:00:00+00:00"
+    assert set(found["requests"]) == {"by_status", "users", "seconds"}
+    assert set(found["requests"]["seconds"]) == {"count", "sum_seconds", "buckets"}
+    assert set(found["delivery_seconds"]) == {"live", "backfill"}
+    assert set(found["delivery_seconds"]["live"]) == {"occurred", "accepted"}
+
+
+def test_a_trigger() -> None:
+    found = DOCUMENT["triggers"]["vip"]
+
+    assert set(found) == SIX | FOUR | REASONS | {
+        "by_lane", "waits", "orphaned", "destination", "oldest_live_ms", "state", "reason",
+        "lasting", "version", "other_versions", "engine_use", "canary", "refused",
+    }  # fmt: skip
+    assert set(found["by_lane"]["live"]) == (SIX - {"waiting"}) | REASONS
+    assert found["waits"] == {"live": {"deliveries": 2, "oldest_ms": NOW}}
+    assert set(found["engine_use"]) == {"events", "asked", "by_reason"}
+    assert set(found["canary"]) == {"of", "left", "outcomes", "before", "outcomes_before"}
+
+
+def test_a_job_and_a_process() -> None:
+    (process,) = DOCUMENT["processes"]
+
+    assert set(DOCUMENT["jobs"]["load"]) == SIX | {"state", "reason", "rows", "expected_rows"}
+    assert set(process) == {
+        "host", "pid", "kind", "version", "config", "current", "doubted", "clock_ahead_seconds",
+        "refused", "refused_messages",
+    }  # fmt: skip
+    assert process["current"] is False
