@@ -10,7 +10,7 @@ from tests.fakes.fake_partition import FakePartition
 LEASE_SECONDS = 10.0
 
 CURRENT: contextvars.ContextVar["Process"] = contextvars.ContextVar("process")
-NOTE: contextvars.ContextVar[Any] = contextvars.ContextVar("note")
+INTENT: contextvars.ContextVar[Any] = contextvars.ContextVar("intent")
 
 
 @dataclass(eq=False)
@@ -67,8 +67,8 @@ class Edge:
         method = getattr(self._wrapped, name)
 
         async def call(*args: Any, **options: Any) -> Any:
-            if name == "note":
-                NOTE.set(args[0])
+            if name == "intent":
+                INTENT.set(args[0])
             await self._process.step()
             result = await method(*args, **options)
             await self._process.step()
