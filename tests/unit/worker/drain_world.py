@@ -55,8 +55,8 @@ from tests.unit.worker.fake_insider import (
 )
 from tests.unit.worker.processes import (
     CURRENT,
+    INTENT,
     LEASE_SECONDS,
-    NOTE,
     Edge,
     FakeClock,
     FakeLease,
@@ -258,7 +258,7 @@ class World:
         return reply.answer
 
     def _sending(self, request: OutgoingRequest) -> Sending:
-        intent = NOTE.get()
+        intent = INTENT.get()
         root = orjson.loads(request.body)
         users = tuple(root.pop("users"))
         return Sending(

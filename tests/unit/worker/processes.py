@@ -10,7 +10,7 @@ from tests.fakes.fake_partition import FakePartition
 LEASE_SECONDS = 10.0
 
 CURRENT: contextvars.ContextVar["Process"] = contextvars.ContextVar("process")
-NOTE: contextvars.ContextVar[Any] = contextvars.ContextVar("note")
+INTENT: contextvars.ContextVar[Any] = contextvars.ContextVar("intent")
 
 
 @dataclass(eq=False)
@@ -68,7 +68,7 @@ class Edge:
 
         async def call(*args: Any, **options: Any) -> Any:
             if name == "intent":
-                NOTE.set(args[0])
+                INTENT.set(args[0])
             await self._process.step()
             result = await method(*args, **options)
             await self._process.step()
