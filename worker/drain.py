@@ -269,7 +269,7 @@ class Drain:
         # 5. Render, 6. shape.
         await render_and_shape(going, batch, self.renderer, self._rendering_ends(batch))
         settled = await settler.settle_unsent()
-        # 7. to 11. Pack, and send every request.
+        # 7. to 12. Pack, and carry every request from its send time to its settlement.
         requests, shut = state.tally.requests, len(state.shut)
         async with sender.watch, following:
             # What has had enough is not read again in this drain: it must not be left.
