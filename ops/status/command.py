@@ -111,10 +111,10 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _changing_partitions(changing: Mapping[str, Any]) -> Iterator[str]:
     if "changing_to" in changing:
+        target = changing["changing_to"]
         yield (
-            f"partitions {changing['count']:,}, being changed to {changing['changing_to']:,}:"
-            f" {changing['profiles']:,} profiles, {changing['deliveries']:,} deliveries and"
-            f" {changing['letters']:,} letters carried over so far"
+            f"partitions {changing['count']:,}, being changed to {target:,}: nothing is accepted or"
+            f" delivered before `segrelay redis partitions {target}` has ended"
         )
 
 

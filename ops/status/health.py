@@ -341,19 +341,15 @@ def companions(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def partitions(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem while the number of partitions is changed, an ill one if nobody goes on."""
+    """Yield a problem while the number of partitions is changed: all has to stand still."""
     document = facts.status["partitions"]
-    target = document.get("changing_to")
-    if not target:
-        return
-    message = (
-        f"being changed from {document['count']:,} to {target:,}; nothing is delivered meanwhile"
-    )
-    severity, mend = ATTENTION, "wait until it is done"
-    if facts.now_ms - document["seen_ms"] > UNSEEN_MS:
-        message += ", and nobody goes on with it"
-        severity, mend = ILL, f"segrelay redis partitions {target}"
-    yield HealthProblem("partitions_change", severity, "", message, mend, document["seen_ms"])
+    if target := document.get("changing_to"):
+        message = (
+            f"being changed from {document['count']:,} to {target:,}; nothing is delivered until"
+            " the command that does it has ended"
+        )
+        mend = f"segrelay redis partitions {target}"
+        yield HealthProblem("partitions_change", ILL, "", message, mend)
 
 
 def clocks(facts: Facts) -> Iterator[HealthProblem]:

@@ -73,7 +73,7 @@ def read_status(
         "destinations": _destinations(client, settings, totals, pauses, destinations_of(places)),
         **_waiting(totals),
         "former_names": former_names(client, settings),
-        "partitions": partitions_document(client, settings.redis.numbering),
+        "partitions": partitions_document(settings.redis.numbering),
         "orphans_mended_by": mending_commands(client, settings, found, scopes)
         if totals.orphans
         else {},
