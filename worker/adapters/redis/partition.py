@@ -428,11 +428,18 @@ class RedisPartition:
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without holding the lease; the profiles in it wait until its end."""
         nobodys = [delivery._replace(place="") for delivery in intent.deliveries]
-        digests = [delivery.digest for delivery in nobodys]
-        for place, indices in (await places_of(self._client, self.keys, digests)).items():
-            held = Intent(f"{intent.intent_id}-repair", tuple(nobodys[index] for index in indices))
-            args = (held.intent_id, held.dumps(), round(seconds * 1000))
-            await self._write("hold_back", (place.intents, place.open), args)
+        await self._hold_back(
+            self.keys, Intent(f"{intent.intent_id}-repair", tuple(nobodys)), seconds
+        )
+
+    async def _hold_back(self, keys: PartitionKeys, intent: Intent, seconds: float) -> None:
+        args = (intent.intent_id, intent.dumps(), round(seconds * 1000))
+        end_ms = await self._write("hold_back", (keys.intents, keys.open, keys.lease), args)
+        if end_ms < 0:
+            digests = [delivery.digest for delivery in intent.deliveries]
+            for place, indices in (await places_of(self._client, keys, digests)).items():
+                own = tuple(intent.deliveries[index] for index in indices)
+                await self._hold_back(place, Intent(intent.intent_id, own), seconds)
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, e.g. repairs; needs no lease."""
