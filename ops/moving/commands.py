@@ -95,7 +95,7 @@ def rename(
             return done
 
         done = perform(client, act, carry, stands=True)
-    print_result(done.document(), f"{old} is {new} now: {done}", as_json=as_json)
+    print_result(asdict(done), f"{old} is {new} now: {done}", as_json=as_json)
 
 
 def _refuse(settings: Settings, old: str, new: str, known: list[str]) -> None:
@@ -266,7 +266,7 @@ def partitions(
     told = f"{before:,} partitions are {count:,} now: {done}"
     if before == count and not numbering.target:
         told = f"There are {count:,} partitions already."
-    print_result({"from": before, "to": count, **done.document()}, told, as_json=json)
+    print_result({"from": before, "to": count, **asdict(done)}, told, as_json=json)
 
 
 def _refuse_while_anything_runs(client: Redis) -> None:

@@ -83,7 +83,7 @@ _MS: Final = 1_000
 _LEASE: Final = "lease"
 """The part of a former partition that stays for good."""
 _TEXTS: Final = (b"l", b"u", b"i")
-"""How the keys of ledgers, stable ids and lists of these begin, before a digest."""
+"""The beginnings of the keys of ledgers, stable ids and lists of these; a digest follows."""
 _SUMS: Final = ("counts", "jobtimes", "changed")
 _WRITTEN_ANEW: Final = frozenset(
     {"", _LEASE, "wakeup", "rendering", "holds", "orphans", "streams", "leaving"}
@@ -417,7 +417,7 @@ class Copy:
         return PartitionKeys(self.destination, self.numbering.following.of_digest(digest))
 
     def _home(self, number: int) -> PartitionKeys:
-        """Return the new partition of what belongs to no profile in a former one."""
+        """Return the new partition for counts, and for lines without a profile."""
         following = self.numbering.following
         return PartitionKeys(self.destination, following.first + number % following.count)
 
@@ -522,7 +522,7 @@ class Copy:
             self.copies.write(at, at.tag + part, "PEXPIREAT", end_ms)
 
     def _copy_sums(self, place: PartitionKeys) -> None:
-        """Add up the counts of partitions; those of what waits or lies dead follow it later."""
+        """Add up the counts of partitions; `_count` corrects them for each entry and dead letter."""
         home = self._home(place.partition)
         with redis_errors():
             pipe = self.client.pipeline(transaction=False)
@@ -551,7 +551,7 @@ class Copy:
             self._expire(at, "jobtimes", max(ends))
 
     def _count(self, number: int, at: PartitionKeys, kind: str, stream: str, reason: str) -> None:
-        """Let what waits or lies dead be counted where it is, and not at home."""
+        """Count an entry or a dead letter where it is, instead of at home."""
         names = [outcome_field(kind, stream, reason)]
         if job := job_of_lane(split_stream_name(stream)[0]):
             names.append(f"job|{job}|{kind}")

@@ -65,14 +65,6 @@ class Carried:
     deliveries: int = 0
     dead_letters: int = 0
 
-    def document(self) -> dict[str, int]:
-        """Return the counts as the commands print them in JSON."""
-        return {
-            "profiles": self.profiles,
-            "deliveries": self.deliveries,
-            "letters": self.dead_letters,
-        }
-
     def __str__(self) -> str:
         """Return the counts in words."""
         return (

@@ -38,7 +38,7 @@ def test_older_enters_do_not_pass_exits_that_were_delivered_before(used, call, c
     for count in counts:
         done = run(call, count)
 
-    assert (done["to"], done["profiles"], done["deliveries"], done["letters"]) == (
+    assert (done["to"], done["profiles"], done["deliveries"], done["dead_letters"]) == (
         (counts[-1], PEOPLE, PEOPLE + 1, 1) if counts != (4,) else (4, 0, 0, 0)
     )
     assert six(used.status()) == six(used.before)
@@ -106,7 +106,7 @@ def test_a_letter_is_found_under_its_former_id_and_replayed(used, call):
 
     shown = orjson.loads(call(app, "dlq", "show", dead_letter["id"], "--json").stdout)
     assert shown["id"] != dead_letter["id"]
-    assert run(call, 3)["letters"] == 0
+    assert run(call, 3)["dead_letters"] == 0
 
     assert orjson.loads(call(app, "dlq", "import", file, "--json").stdout) == {
         "lines": 1, "added": 0, "problems": []
