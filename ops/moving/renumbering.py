@@ -522,7 +522,7 @@ class Copy:
             self.copies.write(at, at.tag + part, "PEXPIREAT", end_ms)
 
     def _copy_sums(self, place: PartitionKeys) -> None:
-        """Add up the counts of partitions; `_count` corrects them for each entry and dead letter."""
+        """Add up the counts of partitions; `_count` corrects them for entries and dead letters."""
         home = self._home(place.partition)
         with redis_errors():
             pipe = self.client.pipeline(transaction=False)
