@@ -152,7 +152,7 @@ class Waiting:
             held(HeldLease(self.client, stream.place, owner)) as here,
             held(HeldLease(self.client, new, owner)) as there,
         ):
-            carrier = Carrier(self.client, here, (there,), retention_ms)
+            carrier = Carrier(self.client, here, there, retention_ms)
             carrier.merge_ledgers([one.header.digest for one in entries if one.header])
             moved = carry_entries(carrier, stream.name, target, [one.entry_id for one in entries])
         if moved:

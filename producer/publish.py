@@ -39,7 +39,7 @@ from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.people import SeenFields
 from segrelay.worker.contract.redis.accept import Roll
-from segrelay.worker.contract.redis.claim import claim, learn_numbering, settled_numbering
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scripts import Value
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings
@@ -250,8 +250,6 @@ class Publisher:
         if isinstance(room, NoRoom):
             raise RedisUnavailable(room.message)
         self._claim()
-        if self._settings.redis.numbering.target:
-            settled_numbering(self._client, self._settings)
 
     def _claim(self) -> None:
         if not self._claimed:
@@ -287,11 +285,10 @@ class Publisher:
     def _written(
         self, draft: Draft, progress: JobPosition, rolls: Mapping[PartitionAddress, Roll]
     ) -> Published:
-        draft.place_by(self._settings.redis.numbering)
         try:
             return write(self._client, draft.deliveries, progress, rolls, draft.entrants)
         except PartitionsChange:
-            learn_numbering(self._client, self._settings)
+            self._claimed = False
             raise
 
     def _wake(self, places: Iterable[PartitionAddress], lane: str) -> None:

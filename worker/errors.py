@@ -10,7 +10,7 @@ SegrelayError
 ├── OperationsMustAct           exit code 1: something outside is not as it must be
 │   ├── RedisUnavailable        not there, loading, read-only, full
 │   │   ├── NotReplicated       written, but too few replicas have confirmed it
-│   │   └── PartitionsChange    their number is being changed; it goes on afterwards
+│   │   └── PartitionsChange    their number is being changed, or was since the process began
 │   ├── RedisMismatch           another format, partition count or identity is in use
 │   ├── LeaseLost               somebody else holds the partition now
 │   ├── DrainEndedBadly         deliveries died, or the destination refused or failed
@@ -120,8 +120,8 @@ class PartitionsChange(RedisUnavailable):
     def __init__(
         self,
         message: str = (
-            "The number of partitions is being changed, and nothing is accepted or delivered"
-            " meanwhile. This goes on by itself; `segrelay redis partitions` tells how far it is."
+            "The number of partitions is being changed, or was since this began. Nothing was"
+            " done; give the command again once `segrelay redis partitions` shows that it is done."
         ),
     ) -> None:
         super().__init__(message)

@@ -24,7 +24,7 @@ NUMBERS_CHANGED: Final = -2
 _READ_AT_ONCE: Final = 100
 """Letters read in one call: few, because a letter may hold a profile of a megabyte."""
 
-_PROFILE: Final = b',"profile":'
+PROFILE: Final = b',"profile":'
 
 StoredDeadLetter = dict[str, Any]
 
@@ -143,7 +143,7 @@ def parse_dead_letter(text: bytes) -> StoredDeadLetter:
     try:
         dead_letter = orjson.loads(text)
     except orjson.JSONDecodeError:
-        dead_letter = orjson.loads(text.partition(_PROFILE)[0] + b"}")
+        dead_letter = orjson.loads(text.partition(PROFILE)[0] + b"}")
         dead_letter["profile"] = None
     return dead_letter
 

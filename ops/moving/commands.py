@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from redis import Redis
@@ -19,8 +19,7 @@ from segrelay.ops.state.partitions import (
     PartitionSnapshot,
     all_partitions,
     known_destinations,
-    read_carried,
-    read_number_change,
+    number_change,
     snapshots,
 )
 from segrelay.ops.state.waiting import refuse_other_configurations
@@ -35,8 +34,10 @@ from segrelay.worker.adapters.redis.shared_keys import (
     rename_hint,
 )
 from segrelay.worker.contract.partitions import Numbering
-from segrelay.worker.contract.processes import read_processes
+from segrelay.worker.contract.processes import processes_here, read_processes
+from segrelay.worker.contract.receivers import SEEN_WITHIN_MS, read_receivers
 from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.connection import now_ms, redis_errors, servers_of
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import MOST_PARTITIONS
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
@@ -113,61 +114,86 @@ def partitions(
 ) -> None:
     """Show the number of partitions and what waits in them, or change that number to N.
 
-    All that is kept by partition goes to new ones: the ledger, what waits, dead letters, counts,
-    the members of syncs, the positions of jobs. Workers and receivers keep running: until it is
-    done, receivers answer 503, jobs wait, and nothing is delivered; then all of them go on with
-    the new number by themselves. It can be interrupted, and run again, as often as you like.
+    Stop everything else first: workers, receivers, jobs and other commands; Redis stays. All that
+    is kept by partition is copied to new partitions, then the number changes, and what was copied
+    is deleted; so Redis needs room for all of it twice. Nothing starts until it is done. It can be
+    interrupted, and run again, as often as you like.
     """
     with opened() as (settings, client):
         numbering = learn_numbering(client, settings)
         if count is None or dry_run:
             _show(client, settings, numbering, count, as_json=json)
             return
+        if numbering.target or numbering.count != count:
+            _refuse_while_anything_runs(client)
         if not numbering.target and numbering.count != count:
-            _refuse_other_versions(client)
             for new, old in former_names(client, settings).items():
                 raise UsageWrong(f"Rename the destination first: {rename_hint(old, new)}.")
+            _refuse_without_room(client)
             confirmed(f"Change {numbering.count:,} partitions to {count:,}?", yes=yes)
         act = act_of(
             RENUMBERING_ACT, str(count), reason=reason, arguments={"from": numbering.count}
         )
         renumbering = Renumbering(client, settings, count, _tell)
 
-        def carry(doing: Doing) -> Carried:
+        def copy(doing: Doing) -> Carried:
             done = renumbering.run()
             doing.count = done.deliveries
             return done
 
-        done = perform(client, act, carry)
+        done = perform(client, act, copy)
     before = numbering.count
     told = f"{before:,} partitions are {count:,} now: {done}"
     if before == count and not numbering.target:
-        told = f"There are {count:,} partitions already; found in former ones: {done}"
+        told = f"There are {count:,} partitions already."
     print_result({"from": before, "to": count, **asdict(done)}, told, as_json=json)
 
 
-def _refuse_other_versions(client: Redis) -> None:
-    own = version("segrelay")
-    others = [f"{one.host} ({one.version})" for one in read_processes(client) if one.version != own]
-    if others:
+def _refuse_while_anything_runs(client: Redis) -> None:
+    """Refuse while workers or receivers run; what stands still unseen is refused by every write."""
+    here = {(one.host, one.pid) for one in processes_here(client)}
+    running = [
+        f"worker {one.host}:{one.pid}"
+        for one in read_processes(client)
+        if one.host != socket.gethostname() or (one.host, one.pid) in here
+    ]
+    now = now_ms(client)
+    receivers = read_receivers(client, now)
+    if now - receivers.seen_ms < SEEN_WITHIN_MS:
+        running += [f"receiver {name}" for name in receivers.lag_ms]
+    if running:
         raise OperationsMustAct(
-            f"Processes of another version than {own} run on {', '.join(others)}: they may not know"
-            " that the number of partitions can change. Update them first."
+            f"These run, or were killed some seconds ago: {', '.join(running)}. The number of"
+            " partitions changes only while nothing but Redis runs. Stop workers and receivers by"
+            " Ctrl-C or SIGTERM (after `segrelay up`, start its Redis alone by `segrelay redis"
+            " start`). Then give this command again."
         )
+
+
+def _refuse_without_room(client: Redis) -> None:
+    for address, server in servers_of(client):
+        with redis_errors():
+            memory: Any = server.info("memory")
+        most, needed = int(memory["maxmemory"]), 2 * int(memory["used_memory"])
+        if 0 < most < needed:
+            raise OperationsMustAct(
+                f"Redis {address}".rstrip()
+                + f" may take {most:,} bytes, and all is there twice for"
+                f" a while: set `maxmemory` to at least {needed:,} until the number is changed."
+            )
 
 
 def _show(
     client: Redis, settings: Settings, numbering: Numbering, count: int | None, *, as_json: bool
 ) -> None:
     found = snapshots(client, all_partitions(client, settings))
-    carried = read_carried(client)
-    document = read_number_change(client, numbering).document() | {
+    document = number_change(numbering).document() | {
         "destinations": {
             name: _spread([one for one in found if one.place.destination == name])
             for name in known_destinations(client, settings)
         }
     }
-    lines = [_headline(numbering, carried)]
+    lines = [_headline(numbering)]
     for name, spread in document["destinations"].items():
         lines.append(
             f"{name}: {spread['waiting']:,} deliveries wait, {spread['least']:,} to"
@@ -181,14 +207,14 @@ def _show(
     print_result(document, *lines, as_json=as_json)
 
 
-def _headline(numbering: Numbering, carried: Carried) -> str:
+def _headline(numbering: Numbering) -> str:
     numbers = numbering.numbers
     shown = f"{numbering.count:,} partitions, with the numbers {numbers.start} to {numbers[-1]}"
     if not numbering.target:
         return shown
     return (
-        f"{shown}; being changed to {numbering.target:,}, carried over so far: {carried}. Where"
-        f" nobody does it any more, `segrelay redis partitions {numbering.target}` goes on."
+        f"{shown}; being changed to {numbering.target:,}. Where nobody does it any more, `segrelay"
+        f" redis partitions {numbering.target}` goes on."
     )
 
 

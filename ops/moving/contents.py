@@ -1,9 +1,7 @@
-"""Carrying all that the partitions of a destination hold, in steps that can be repeated.
+"""Carrying all that a destination holds to its new name, in steps that can be repeated.
 
 The ledgers come first, and what is known of people before what waits: they decide about every
 later delivery.
-
-Completing interrupted moves between destinations, and finding partitions that hold anything.
 
 Moving copies each part, marks it, and removes it; the marks name parts by the number of their
 partition. Where a `destination rename` or a `trigger move` died in between, a part is there twice.
@@ -14,7 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,7 +23,6 @@ from segrelay.ops.dead_letters.reading import dead_letter_id_in
 from segrelay.ops.moving.carrying import (
     COUNTS,
     DEAD_LETTER,
-    LOGS,
     STEP,
     Carrier,
     carry_log,
@@ -42,18 +39,16 @@ from segrelay.ops.moving.stable_ids import (
     carry_lists,
     carry_records,
 )
-from segrelay.ops.state.partitions import Carried, ask_each
-from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys
+from segrelay.ops.state.partitions import Carried
+from segrelay.worker.contract.keys import DIGEST_BYTES
 from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.redis.scanning import scan_keys
 
 _TOLD_SECONDS: Final = 2.0
 _LEDGERS: Final = "l*"
 _NAMED: Final = ("sync:*", "jobs:*", "carried:*")
-_OF_PROFILES: Final = ("who", "forwards")
-"""Suffixes of the keys of hashes in which a field's name begins with a profile's digest (hex)."""
-_OF_ALL: Final = ("retry", "synctokens")
-"""Suffixes of the keys of hashes that are copied whole to every target."""
+_HASHES: Final = ("open", "intents", "who", "forwards", "retry", "synctokens", "lettersleaving")
+"""The parts that are hashes; an intent in doubt is open before it is there."""
 TRACES: Final = ("wakeup", "rendering", "holds", "orphans", "streams", "causes", "leaving")
 """Parts of a partition that mean nothing once no delivery waits there, so that they are deleted."""
 _OF_PERSON: Final = re.compile(rf"carried:[0-9a-f]{{{2 * DIGEST_BYTES}}}")
@@ -65,7 +60,6 @@ class Contents:
 
     Args:
         carriers: By the number of the partition that each empties.
-        follow: Returns the record of a person who was renamed as it is from now on.
         staying: Stable ids that stay: a change of them waits where they belong.
     """
 
@@ -75,7 +69,6 @@ class Contents:
     renew: Callable[[], None]
     tell: Callable[[Carried], None]
     carried: Carried
-    follow: Callable[[bytes], bytes] = lambda value: value
     staying: int = field(default=0, init=False)
     _told_at: float = field(default_factory=time.monotonic)
 
@@ -95,14 +88,9 @@ class Contents:
 
     def forget_marks(self) -> None:
         """Delete the records of arrived parts, once no part can arrive again."""
-        names = {
-            carrier.carried(target)
-            for carrier in self.carriers.values()
-            for target in range(len(carrier.targets))
-        }
-        for name in names:
+        for carrier in self.carriers.values():
             with redis_errors():
-                self.client.unlink(name)
+                self.client.unlink(carrier.carried)
 
     def step(self) -> None:
         """Renew the leases, and report the counts from time to time."""
@@ -144,19 +132,15 @@ class Contents:
                     if pattern == "jobs:*":
                         carrier.positions(suffix)
                     elif pattern == "sync:*":
-                        carrier.hash(suffix, carrier.by_key)
+                        carrier.hash(suffix)
                     elif is_of_person(suffix):
                         carrier.arrival_marks(suffix)
 
     def _carry_parts(self, carrier: Carrier) -> None:
         self.step()
-        carrier.intents()
-        for part in _OF_PROFILES:
-            carrier.hash(part, carrier.by_digest, self.follow if part == "forwards" else None)
-        for part in _OF_ALL:
-            carrier.hash(part, carrier.everywhere)
-        carrier.hash("lettersleaving", carrier.by_dead_letter)
-        carrier.members("reached", carrier.by_digest)
+        for part in _HASHES:
+            carrier.hash(part)
+        carrier.members("reached")
         carrier.positions("jobs")
         self.step()
         self.carried.dead_letters += carrier.dead_letters()
@@ -175,18 +159,16 @@ class Contents:
             carry_counts(carrier)
 
     def _carry_streams(self) -> None:
-        carriers = list(self.carriers.values())
-        for part, digest_of in (("history", _digest_in_history), ("responses", lambda _: "")):
-            for _ in carry_log(carriers, part, digest_of):
-                self.step()
-        found = ask_each(
-            self.client, carriers, lambda pipe, one: pipe.smembers(one.old.place.streams)
-        )
-        names: set[bytes] = set().union(*found)
-        for name in sorted(names):
-            for moved in carry_stream(carriers, name.decode()):
-                self.step()
-                self.carried.deliveries += moved
+        for carrier in self.carriers.values():
+            for part in ("history", "responses"):
+                for _ in carry_log(carrier, part):
+                    self.step()
+            with redis_errors():
+                names: Any = self.client.smembers(carrier.old.place.streams)
+            for name in sorted(names):
+                for moved in carry_stream(carrier, name.decode()):
+                    self.step()
+                    self.carried.deliveries += moved
 
 
 def is_of_person(suffix: str) -> bool:
@@ -198,10 +180,6 @@ def number_in(key: bytes, destination: str) -> int:
     """Return the number of the partition to which a key of a destination belongs; -1 = none."""
     number = key[len(destination) + 2 :].partition(b"}")[0]
     return int(number) if number.isdigit() else -1
-
-
-def _digest_in_history(line: bytes) -> str:
-    return str(orjson.loads(line)[1])
 
 
 _MARKS: Final = "carried:"
@@ -251,46 +229,3 @@ def _end_dead_letters(source: Carrier, ids: Iterable[str]) -> None:
         with redis_errors():
             found: Any = source.client.hmget(place.dead_letters, own)
         source.dead_letters_left([orjson.loads(text) for text in found if text])
-
-
-_LEFT_ALONE: Final = frozenset({"lease", *TRACES})
-_COUNTS: Final = frozenset({"counts", "jobtimes"})
-_STREAM: Final = "s:"
-
-
-def leftovers(
-    client: Redis, destination: str, numbers: Collection[int], renew: Callable[[], None]
-) -> set[int]:
-    """Return those of these partitions that hold anything; delete empty keys.
-
-    Empty streams are kept elsewhere, because a late settlement could hit a new entry of the same
-    id. Nothing is added to partitions with former numbers.
-    """
-    found: set[int] = set()
-    places = [PartitionKeys(destination, number) for number in numbers]
-    for names in scan_keys(client, places, "*"):
-        renew()
-        for name in names:
-            number = number_in(name, destination)
-            part = name.partition(b"}")[2].decode(errors="replace")
-            if number not in numbers or part in _LEFT_ALONE:
-                continue
-            if _is_empty(client, name, part):
-                with redis_errors():
-                    client.unlink(name)
-            else:
-                found.add(number)
-    return found
-
-
-def _is_empty(client: Redis, name: bytes, part: str) -> bool:
-    with redis_errors():
-        if part in LOGS or part.startswith(_STREAM):
-            return not client.xlen(name)
-        if part in _COUNTS:
-            counts: Any = client.hvals(name)
-            return not any(map(int, counts))
-        if part == "responseslost":
-            lost: Any = client.get(name)
-            return not int(lost or 0)
-    return False

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from redis import Redis
 
@@ -75,23 +75,24 @@ class HeldLease:
         """Give the lease of the partition back to the workers."""
         opened.run(self.client, "let_go", [ScriptCall((self.place.lease,), (self.token,))])
 
-    def run(self, name: str, keys: list[str | bytes], args: list[Value]) -> int:
-        """Run a script that checks the lease, and return its answer."""
-        (answer,) = run_held(self.client, name, [HeldCall(self, keys, args)])
-        return answer
+    def run(self, name: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> int:
+        """Run a script that checks the lease, and return its answer.
 
+        What was copied is on the disks of as many replicas as are demanded before it is removed: a
+        failover between the two would lose it otherwise.
 
-class HeldCall(NamedTuple):
-    """A call of a script that checks a lease.
-
-    Attributes:
-        keys: Those behind the lease's.
-        args: Those behind the token.
-    """
-
-    lease: HeldLease
-    keys: Sequence[str | bytes]
-    args: Sequence[Value]
+        Raises:
+            LeaseLost: The lease was taken over, or has lapsed.
+            NotReplicated: It was run, and too few replicas have confirmed it.
+        """
+        call = ScriptCall((self.place.lease, *keys), (self.token, *args))
+        (answer,) = opened.run(self.client, name, [call], replicated=True)
+        if answer == -1 or (answer == 0 and name not in _COUNTING):
+            raise LeaseLost(
+                f"The lease of {self.place.tag} was taken over. Run this again: what is done stays"
+                " done."
+            )
+        return int(answer)
 
 
 def hold_all(client: Redis, leases: Sequence[HeldLease]) -> None:
@@ -100,34 +101,6 @@ def hold_all(client: Redis, leases: Sequence[HeldLease]) -> None:
     for lease, (is_ours, _) in zip(leases, answers, strict=True):
         if not is_ours:
             lease.hold()
-
-
-def run_held(client: Redis, name: str, calls: Sequence[HeldCall]) -> list[int]:
-    """Run a script for each of these leases, in one round trip, and return the answers.
-
-    What was copied is on the disks of as many replicas as are demanded before it is removed: a
-    failover between the two would lose it otherwise.
-
-    Raises:
-        LeaseLost: A lease was taken over, or has lapsed; for the others it was run.
-        NotReplicated: It was run for all, and too few replicas have confirmed it.
-    """
-    answers = opened.run(
-        client,
-        name,
-        [
-            ScriptCall((lease.place.lease, *keys), (lease.token, *args))
-            for lease, keys, args in calls
-        ],
-        replicated=True,
-    )
-    for call, answer in zip(calls, answers, strict=True):
-        if answer == -1 or (answer == 0 and name not in _COUNTING):
-            raise LeaseLost(
-                f"The lease of {call.lease.place.tag} was taken over. Run this again: what is done"
-                " stays done."
-            )
-    return [int(answer) for answer in answers]
 
 
 _COUNTING: Final = frozenset({"entries_in", "entries_out"})

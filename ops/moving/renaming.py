@@ -89,7 +89,7 @@ class Renaming:
             taken = HeldLease(
                 self.client, new, owner, takes=TAKEN_AWAY, patience_seconds=self.patience_seconds
             )
-            self._carriers[number] = Carrier(self.client, kept, (taken,), retention_ms)
+            self._carriers[number] = Carrier(self.client, kept, taken, retention_ms)
         with giving_back(self._let_go):
             name_destinations(self.client, self._numbering, (self.old, self.new))
             for carrier in self._carriers.values():
@@ -101,13 +101,13 @@ class Renaming:
 
     def _let_go(self) -> None:
         for carrier in self._carriers.values():
-            carrier.targets[0].let_go()
+            carrier.new.let_go()
 
     def _renew(self) -> None:
         """Renew the leases of the new destination if it is time."""
         while time.monotonic() > self._renewed_at + _RENEWED_SECONDS:
             self._renewed_at = time.monotonic()
-            hold_all(self.client, [carrier.targets[0] for carrier in self._carriers.values()])
+            hold_all(self.client, [carrier.new for carrier in self._carriers.values()])
 
     def _mark(self) -> None:
         """Record the destination's new name in Redis, and move the pause of the old name to it."""

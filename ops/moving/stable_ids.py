@@ -1,18 +1,15 @@
-"""Carrying what a partition knows of stable ids to other partitions.
+"""Carrying what a partition knows of stable ids to another destination.
 
-The home of a stable id follows from its own digest, and the list of an identity's stable ids
-belongs to the partition of that identity. Lists come first, then records, then changes: nobody is
+Lists come first, then records, then changes: nobody is
 renamed to an identity of somebody else who is not there yet.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from segrelay.ops.moving.carrying import STEP, Carrier, in_parts
-from segrelay.ops.moving.leases import HeldCall, run_held
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.contract.keys import DIGEST_BYTES, digest_of
 from segrelay.worker.contract.people import StableRecord
@@ -28,16 +25,14 @@ _CHANGED: Final = "changed"
 def carry_lists(carrier: Carrier, names: Sequence[bytes]) -> None:
     """Move the lists of stable ids that came with each identity."""
     for part in in_parts(names, STEP):
-        into: defaultdict[int, tuple[list[str | bytes], list[Value]]]
-        into = defaultdict(lambda: ([], []))
         found = _texts(carrier, part)
+        names_there: list[str | bytes] = []
+        args: list[Value] = []
         for name, (text, kept_ms) in found.items():
-            target = carrier.choose(_digest_in(name))
-            keys, args = into[target]
-            keys.append(carrier.place(target).claims(_digest_in(name)))
+            names_there.append(carrier.place.claims(_digest_in(name)))
             args += (text, kept_ms)
-        calls = [HeldCall(carrier.targets[at], *write) for at, write in into.items()]
-        run_held(carrier.client, "claims_in", calls)
+        if names_there:
+            carrier.new.run("claims_in", names_there, args)
         _remove(carrier, {name: text for name, (text, _) in found.items()})
 
 
@@ -45,50 +40,34 @@ def carry_records(carrier: Carrier, names: Sequence[bytes]) -> int:
     """Move records of stable ids; return how many stay because a change of theirs waits there."""
     staying = 0
     for part in in_parts(names, STEP):
-        into: defaultdict[int, list[Value]] = defaultdict(list)
         found = _texts(carrier, part)
         changing = _changing(carrier, found)
+        records: list[str | bytes] = [carrier.place.changes, carrier.carried]
+        args: list[Value] = []
         for name, (text, kept_ms) in found.items():
             stable = _digest_in(name)
+            records.append(carrier.place.stable(stable))
             identity = digest_of(StableRecord.loads(text).key).hex()
-            into[carrier.choose(stable)] += (
-                *(_mark(stable), stable.hex(), text, kept_ms, identity, int(name in changing)),
-            )
-        run_held(
-            carrier.client,
-            "stable_in",
-            [_arrival(carrier, target, args) for target, args in into.items()],
-        )
+            args += (_mark(stable), stable.hex(), text, kept_ms, identity, int(name in changing))
+        if found:
+            carrier.new.run("stable_in", records, args)
         arrived = _leave_arrived(carrier, {name: text for name, (text, _) in found.items()})
         staying += len(found) - arrived
     return staying
 
 
-def _arrival(carrier: Carrier, target: int, args: Sequence[Value]) -> HeldCall:
-    place = carrier.place(target)
-    records = [place.stable(bytes.fromhex(str(stable))) for stable in args[1::6]]
-    return HeldCall(
-        carrier.targets[target], [place.changes, carrier.carried(target), *records], args
-    )
-
-
 def _leave_arrived(carrier: Carrier, texts: Mapping[bytes, bytes]) -> int:
     """Remove records that are marked as arrived, then the marks; return the number of records."""
-    count = 0
-    marks: defaultdict[int, list[bytes]] = defaultdict(list)
-    for name in texts:
-        marks[carrier.choose(_digest_in(name))].append(name)
-    for target, names in marks.items():
-        with redis_errors():
-            found: Any = carrier.client.hmget(
-                carrier.carried(target), [_mark(_digest_in(name)) for name in names]
-            )
-        arrived = [name for name, is_there in zip(names, found, strict=True) if is_there]
-        if arrived:
-            _remove(carrier, {name: texts[name] for name in arrived})
-            carrier.forget(target, [_mark(_digest_in(name)) for name in arrived])
-            count += len(arrived)
-    return count
+    if not texts:
+        return 0
+    marks = [_mark(_digest_in(name)) for name in texts]
+    with redis_errors():
+        found: Any = carrier.client.hmget(carrier.carried, marks)
+    arrived = [name for name, is_there in zip(texts, found, strict=True) if is_there]
+    if arrived:
+        _remove(carrier, {name: texts[name] for name in arrived})
+        carrier.forget([_mark(_digest_in(name)) for name in arrived])
+    return len(arrived)
 
 
 def carry_changes(carrier: Carrier) -> None:
@@ -98,22 +77,20 @@ def carry_changes(carrier: Carrier) -> None:
         left = _texts(carrier, names)
         going = [row for name, row in zip(names, part, strict=True) if name not in left]
         if going:
-            carrier.fields("changes", going, carrier.by_digest)
+            carrier.fields("changes", going)
 
 
 def carry_counts(carrier: Carrier) -> None:
     """Move the counts of people who were renamed by their stable ids."""
-    old, new = carrier.old.place.changed, carrier.place(carrier.home).changed
+    old, new = carrier.old.place.changed, carrier.place.changed
     with redis_errors():
         counts: Any = carrier.client.hgetall(old)
     if not counts:
         return
     pairs: list[Value] = [each for pair in counts.items() for each in pair]
-    mark = f"{carrier.prefix}{_CHANGED}"
-    carried = carrier.carried(carrier.home)
-    carrier.targets[carrier.home].run("changed_in", [new, carried], [mark, *pairs])
+    carrier.new.run("changed_in", [new, carrier.carried], [_CHANGED, *pairs])
     carrier.old.run("fields_out", [old], ["hash", *pairs])
-    carrier.forget(carrier.home, [mark])
+    carrier.forget([_CHANGED])
 
 
 def _texts(carrier: Carrier, names: Sequence[bytes]) -> dict[bytes, tuple[bytes, int]]:

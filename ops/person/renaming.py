@@ -481,7 +481,14 @@ class PersonRenaming:
             )
         self._run(
             "forward_left",
-            (left.forwards, left.ledger(move.old_digest), left.intents, left.reached, left.who),
+            (
+                left.forwards,
+                left.lease,
+                left.ledger(move.old_digest),
+                left.intents,
+                left.reached,
+                left.who,
+            ),
             (digest, move.text, done, *(f"{digest}|{name}" for name in marks)),
         )
         self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
@@ -507,7 +514,7 @@ class PersonRenaming:
         *,
         ends: bool = True,
     ) -> None:
-        names = (place.forwards, *map(place.members, marks))
+        names = (place.forwards, place.lease, *map(place.members, marks))
         self._run(
             "forward_arrived",
             names,

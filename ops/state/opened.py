@@ -136,7 +136,7 @@ def insist(
             mention(f"waiting: {message}")
         time.sleep(_PAUSE_SECONDS)
 
-    return repeat_until_confirmed(action, wait, awaits_partitions=False, also=also)
+    return repeat_until_confirmed(action, wait, also=also)
 
 
 @contextmanager

@@ -1,12 +1,9 @@
-"""The partitions in Redis, and the progress of a change of their number.
-
-Those of destinations that are not configured any more are among them.
-"""
+"""The partitions in Redis, also of destinations that are not configured any more."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from itertools import chain, repeat
 from operator import add
 from types import MappingProxyType
@@ -20,13 +17,11 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.claim import learn_numbering
-from segrelay.worker.contract.redis.connection import now_ms, redis_errors
+from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.redis.scripts import digest
 from segrelay.worker.contract.settings import Settings
 
 _Asked = TypeVar("_Asked")
-
-_SEEN: Final = "seen_ms"
 
 
 def known_destinations(client: Redis, settings: Settings) -> list[str]:
@@ -39,13 +34,10 @@ def known_destinations(client: Redis, settings: Settings) -> list[str]:
 def all_partitions(
     client: Redis, settings: Settings, destinations: Iterable[str] = ()
 ) -> list[PartitionKeys]:
-    """Return every partition of these destinations, or of all.
-
-    While their number is being changed, those that follow are among them.
-    """
+    """Return every partition of these destinations, or of all."""
     numbering = learn_numbering(client, settings)
     names = list(destinations) or known_destinations(client, settings)
-    return [PartitionKeys(name, number) for name in names for number in numbering.all_numbers]
+    return [PartitionKeys(name, number) for name in names for number in numbering.numbers]
 
 
 def ask_each(
@@ -81,59 +73,27 @@ class Carried:
         )
 
 
-def note_carried(client: Redis, carried: Carried) -> None:
-    """Record the progress of a change of the number of partitions, and the time."""
-    counts: Mapping[Any, Any] = {**asdict(carried), _SEEN: now_ms(client)}
-    with redis_errors():
-        client.hset(keys.RENUMBERING, mapping=counts)
-
-
-def read_carried(client: Redis) -> Carried:
-    """Return the last recorded progress of a change of the number of partitions."""
-    with redis_errors():
-        found: Any = client.hgetall(keys.RENUMBERING)
-    return Carried(**{name: int(found.get(name.encode(), 0)) for name in asdict(Carried())})
-
-
 @dataclass(frozen=True, slots=True)
 class NumberChange:
-    """The number of partitions, and the progress of a change of it.
+    """The number of partitions, and that to which it is being changed.
 
     Args:
         target: The number to which it is being changed; 0 = it is not.
-        seen_ms: When somebody last went on with that.
     """
 
     count: int = 0
     first: int = 0
     target: int = 0
-    seen_ms: int = 0
-    carried: Carried = field(default_factory=Carried)
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON documents."""
         document = {"count": self.count, "first": self.first}
-        if not self.target:
-            return document
-        return {
-            **document,
-            "changing_to": self.target,
-            "seen_ms": self.seen_ms,
-            "profiles": self.carried.profiles,
-            "deliveries": self.carried.deliveries,
-            "letters": self.carried.dead_letters,
-        }
+        return document | ({"changing_to": self.target} if self.target else {})
 
 
-def read_number_change(client: Redis, numbering: Numbering) -> NumberChange:
-    """Return the number of partitions and the progress of a change of it."""
-    if not numbering.target:
-        return NumberChange(numbering.count, numbering.first)
-    with redis_errors():
-        seen_ms: Any = client.hget(keys.RENUMBERING, _SEEN)
-    return NumberChange(
-        numbering.count, numbering.first, numbering.target, int(seen_ms or 0), read_carried(client)
-    )
+def number_change(numbering: Numbering) -> NumberChange:
+    """Return the number of partitions, and that to which it is being changed."""
+    return NumberChange(numbering.count, numbering.first, numbering.target)
 
 
 _ANSWERS: Final = 4

@@ -100,9 +100,8 @@ def lines(standing: Standing) -> Iterator[str]:
     change = standing.partitions
     if change.target:
         yield (
-            f"partitions {change.count:,}, being changed to {change.target:,}:"
-            f" {change.carried.profiles:,} profiles, {change.carried.deliveries:,} deliveries and"
-            f" {change.carried.dead_letters:,} letters carried over so far"
+            f"partitions {change.count:,}, being changed to {change.target:,}: nothing is accepted"
+            f" or delivered before `segrelay redis partitions {change.target}` has ended"
         )
     for name, people in standing.renamed_people.items():
         yield (

@@ -131,18 +131,16 @@ def companions(standing: Standing) -> Iterator[HealthProblem]:
 
 
 def partitions(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem while the number of partitions is changed, an ill one if nobody goes on."""
+    """Yield a problem while the number of partitions is changed: all has to stand still."""
     change = standing.partitions
     if not change.target:
         return
     message = (
-        f"being changed from {change.count:,} to {change.target:,}; nothing is delivered meanwhile"
+        f"being changed from {change.count:,} to {change.target:,}; nothing is delivered until the"
+        " command that does it has ended"
     )
-    severity, mend = ATTENTION, "wait until it is done"
-    if standing.now_ms - change.seen_ms > UNSEEN_MS:
-        message += ", and nobody goes on with it"
-        severity, mend = ILL, f"segrelay redis partitions {change.target}"
-    yield HealthProblem("partitions_change", severity, "", message, mend, change.seen_ms)
+    mend = f"segrelay redis partitions {change.target}"
+    yield HealthProblem("partitions_change", ILL, "", message, mend)
 
 
 def clocks(standing: Standing) -> Iterator[HealthProblem]:

@@ -29,7 +29,7 @@ from segrelay.ops.state.partitions import (
     all_partitions,
     ask_each,
     destinations_of,
-    read_number_change,
+    number_change,
     snapshots,
 )
 from segrelay.ops.state.person import read_stopped_renamings
@@ -375,7 +375,7 @@ def read_standing(
         dict(_jobs(client, totals, pauses)),
         delays,
         processes,
-        partitions=read_number_change(client, settings.redis.numbering),
+        partitions=number_change(settings.redis.numbering),
         orphans_mended_by=mending_commands(client, settings, found, scopes)
         if totals.orphans
         else {},

@@ -235,26 +235,6 @@ class Draft:
         """Return how many deliveries there are."""
         return sum(map(len, self.deliveries.values()))
 
-    def place_by(self, numbering: Numbering) -> None:
-        """Place the deliveries anew if the number of partitions has changed since.
-
-        Those of a sync stay: it compares its members anew.
-        """
-        if numbering.counts == self.numbering.counts or self.members:
-            return
-        self.numbering = numbering
-        placed: dict[PartitionAddress, list[NewDelivery]] = {}
-        for (destination, _), group in self.deliveries.items():
-            for one in group:
-                place = destination, numbering.of_digest(one.header.digest)
-                placed.setdefault(place, []).append(one)
-        self.deliveries = placed
-        entrants: dict[PartitionAddress, set[Entrant]] = {}
-        for (destination, _), people in self.entrants.items():
-            for person in people:
-                entrants.setdefault((destination, numbering.of(person.key)), set()).add(person)
-        self.entrants = entrants
-
     def people(self) -> tuple[bytes, ...]:
         """Return the digests of the profiles in the deliveries, each once."""
         found = (one.header.digest for each in self.deliveries.values() for one in each)

@@ -10,7 +10,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | --- | --- | --- |
 | `{segrelay}:format` | string | the format's number, written once |
 | `{segrelay}:partitions` | string | their counts so far, see `contract.partitions` |
-| `{segrelay}:renumbering` | hash | how far a change of their number is, and when (ms) |
+| `{segrelay}:renumbering` | string | the last attempt at changing their number |
 | `{segrelay}:identity` | string | what was configured at first use |
 | `{segrelay}:destinations` | set | destinations that have anything |
 | `{segrelay}:addresses` | hash | destination → its host and a fingerprint of its credentials |
@@ -70,8 +70,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}holds` | hash | `lane\|trigger` → JSON: up to which id everything waits, until when |
 | `{d:p}orphans` | hash | `lane\|trigger\|SCOPE` → unwanted up to this id; and `\|n`: how many |
 | `{d:p}carried:OLD` | hash | what came from the partitions of a destination that is renamed, or |
-| | | from those with former numbers, or letters from a person's former |
-| | | identity (its digest), until they are gone there |
+| | | letters from a person's former identity (its digest), until they are |
+| | | gone there |
 | `{d:p}leaving` | hash | counts that go to the new name of the destination, and an id |
 | `{d:p}dead_letters` | hash | \* dead letter id → the dead letter |
 | `{d:p}lettersleaving` | hash | \* letters that are on their way to the new identity of a person |

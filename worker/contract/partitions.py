@@ -61,11 +61,6 @@ class Numbering:
         return Numbering((*self.counts, self.target))
 
     @property
-    def all_numbers(self) -> range:
-        """Return the numbers of the present partitions, and of those after the change under way."""
-        return range(self.first, self.first + self.count + self.target)
-
-    @property
     def settled(self) -> Numbering:
         """Return the present numbering, as it is without a change."""
         return replace(self, target=0)

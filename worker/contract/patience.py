@@ -26,7 +26,6 @@ def repeat_until_confirmed(
     wait: Callable[[str], None],
     *,
     away_seconds: float = FAILOVER_SECONDS,
-    awaits_partitions: bool = True,
     also: tuple[type[OperationsMustAct], ...] = (),
 ) -> Answered:
     """Repeat an action until Redis has confirmed it; an action has to be safe to repeat.
@@ -35,12 +34,11 @@ def repeat_until_confirmed(
         action: An attempt that has worked for longer than `away_seconds` begins a new wait.
         wait: Waits a moment, and tells the message to whoever watches.
         away_seconds: How long Redis may be away.
-        awaits_partitions: While the number of partitions is changed, wait without a limit; else
-            that ends the action.
         also: Further errors after which the action is repeated.
 
     Raises:
         RedisUnavailable: It was away for too long.
+        PartitionsChange: Another attempt would meet the same.
     """
     errors: tuple[type[OperationsMustAct], ...] = (RedisUnavailable, *also)
     away_since = math.inf
@@ -54,9 +52,8 @@ def repeat_until_confirmed(
             has_worked = now - begun - waited > away_seconds
             away_since = now - waited if has_worked else min(away_since, now - waited)
             if isinstance(error, PartitionsChange):
-                if not awaits_partitions:
-                    raise
-            elif now - away_since >= away_seconds:
+                raise
+            if now - away_since >= away_seconds:
                 if isinstance(error, RedisUnavailable):
                     error.waited_seconds = now - away_since  # whoever repeats all of it, ends too
                 raise

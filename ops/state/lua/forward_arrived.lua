@@ -1,12 +1,14 @@
 #!lua flags=allow-oom
 -- Lets syncs know a person as a member under the identity that they arrive with; without a record from now on, what waits goes on.
 --
--- KEYS[1] forwards  [2..] members, one hash per mark
+-- KEYS[1] forwards  [2] lease  [3..] members, one hash per mark
 -- ARGV[1] digest (hex)  [2] the record as it was found  [3] the record from now on ("" = none)  [4] the profile's key  [5..] marks
 --
--- Returns 1, or 0 if the record is another one by now.
+-- Returns 1, or 0 if the record is another one by now; 3 if the number of partitions has changed, or the name of the destination.
+--@include _renumbered
 
+if is_left(KEYS[2]) then return 3 end
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) end
-for i = 2, #KEYS do redis.call('HSETNX', KEYS[i], ARGV[4], ARGV[3 + i]) end
+for i = 3, #KEYS do redis.call('HSETNX', KEYS[i], ARGV[4], ARGV[2 + i]) end
 return 1

@@ -1,4 +1,4 @@
-"""The number of partitions changes while events flow in, and the command is killed and stopped."""
+"""The number of partitions changes while everything stands still, and the command is killed."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tests.waiting import until
 STRANGERS = amount(6_000, nightly=300_000)
 """Profiles of whom nothing comes: their records keep the command busy."""
 STOPPED_SECONDS = amount(13.0, nightly=20.0)
-"""Longer than it is held for a command that does not renew it."""
+"""Longer than the partitions are held for an attempt that writes nothing."""
 KILLS = {5: 3, 64: 2}
 
 
@@ -48,54 +48,101 @@ def records(rig):
 
 
 def change(rig, count):
-    return rig.start_beside("redis", "partitions", str(count), "--yes")
+    """Start the command, and wait until it copies, or has ended."""
+    before = rig.client.get(keys.RENUMBERING)
+    begun = rig.start_beside("redis", "partitions", str(count), "--yes")
+    until(lambda: rig.client.get(keys.RENUMBERING) != before or begun.poll() is not None, 60)
+    return begun
 
 
-def disturb(rig, count, rng):
-    """Let the command be killed in the middle of its work."""
+def killed(rig, count, rng):
+    """Let the command be killed in the middle of its work; say whether it was."""
     begun = change(rig, count)
-    until(lambda: rig.client.hget(keys.RENUMBERING, "seen_ms") or begun.poll() is not None, 60)
-    time.sleep(rng.uniform(0.0, 0.8))
+    time.sleep(rng.uniform(0.0, 0.4))
     was_running = begun.poll() is None
     kill_group(begun)
     return was_running
 
 
 def stand_still(rig, count):
+    """Let an attempt stand still while another one does all of it, and then go on."""
     begun = change(rig, count)
-    until(lambda: rig.client.hget(keys.RENUMBERING, "seen_ms") or begun.poll() is not None, 60)
-    os.kill(begun.pid, signal.SIGSTOP)
+    assert begun.poll() is None
+    os.killpg(begun.pid, signal.SIGSTOP)
     time.sleep(STOPPED_SECONDS)
-    os.kill(begun.pid, signal.SIGCONT)
-    assert begun.wait(120) == 0
+    changed(rig, count)
+    os.killpg(begun.pid, signal.SIGCONT)
+    assert begun.wait(120) in {0, 1}
 
 
-def test_the_number_of_partitions_changes_under_load_whatever_is_killed(tmp_path):
+def changed(rig, count):
+    done = rig.command("redis", "partitions", str(count), "--yes", "--json")
+    assert done.returncode == 0, done.stderr.decode()
+    assert orjson.loads(done.stdout)["to"] == count
+
+
+def stop(process):
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+
+
+def all_is_in_its_place(relay, counts):
+    rig = relay.rig
+    assert numbering(rig) == Numbering(counts)
+    found, places = records(rig)
+    people = {digest_of(f"email:{email}") for email in relay.truth()}
+    assert set(found.values()) == {1}
+    assert people <= set(found)
+    assert STRANGERS + len(people) <= len(found) <= STRANGERS + 200
+    assert all(numbering(rig).of_digest(digest) == at for digest, at in places.items())
+    check = rig.command("status", "--check")
+    assert check.returncode == 0, check.stdout.decode()
+
+
+def test_the_number_changes_while_nothing_runs_whatever_is_killed(tmp_path):
+    with relaying(tmp_path) as relay:
+        rig = relay.rig
+        relay.move()
+        until(lambda: status_of(rig)["delivered"] > 50, 60)
+        refused = rig.command("redis", "partitions", "5", "--yes")
+        assert refused.returncode == 1
+        assert b"worker " in refused.stderr
+        assert b"receiver " in refused.stderr
+        relay.move()
+        stop(relay.worker)
+        stop(relay.process)
+        add_strangers(rig)
+        kills = 0
+        for count, times in KILLS.items():
+            kills += sum(killed(rig, count, relay.rng) for _ in range(times))
+            stand_still(rig, count)
+
+        assert kills >= 2
+        relay.kill_worker()
+        relay.kill_receiver()
+        relay.move()
+        arrived(relay, 120)
+        all_is_in_its_place(relay, (PARTITIONS, 5, 64))
+
+
+def test_whoever_stands_still_across_the_change_writes_nothing_where_it_was(tmp_path):
     with relaying(tmp_path) as relay:
         rig = relay.rig
         relay.move()
         until(lambda: status_of(rig)["delivered"] > 50, 60)
         add_strangers(rig)
-        killed = 0
-        for count, kills in KILLS.items():
-            for _ in range(kills):
-                relay.move()
-                killed += disturb(rig, count, relay.rng)
-            if count == 64:
-                stand_still(rig, count)
-            done = rig.command("redis", "partitions", str(count), "--yes", "--json")
-            assert done.returncode == 0, done.stderr.decode()
-            assert orjson.loads(done.stdout)["to"] == count
-            relay.move()
-        arrived(relay, 120)
+        relay.move()
+        asleep = (relay.worker, relay.process)
+        for process in asleep:
+            os.killpg(process.pid, signal.SIGSTOP)
+        until(lambda: rig.command("redis", "partitions", "5", "--yes").returncode == 0, 90)
+        for process in asleep:
+            os.killpg(process.pid, signal.SIGCONT)
+        relay.move()
 
-        assert killed >= 3
-        assert numbering(rig) == Numbering((PARTITIONS, 5, 64))
-        found, places = records(rig)
-        people = {digest_of(f"email:{email}") for email in relay.truth()}
-        assert set(found.values()) == {1}
-        assert people <= set(found)
-        assert STRANGERS + len(people) <= len(found) <= STRANGERS + 200
-        assert all(numbering(rig).of_digest(digest) == at for digest, at in places.items())
-        check = rig.command("status", "--check")
-        assert check.returncode == 0, check.stdout.decode()
+        arrived(relay, 120)
+        all_is_in_its_place(relay, (PARTITIONS, 5))
+        former = [rig.client.keys(f"{{{DESTINATION}:{number}}}*") for number in range(PARTITIONS)]
+        assert {name.partition(b"}")[2] for names in former for name in names} <= {
+            b"lease", b"wakeup"
+        }  # fmt: skip

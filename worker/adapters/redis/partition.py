@@ -9,6 +9,7 @@ A worker that stood still meanwhile may still have to repair what its last reque
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -169,15 +170,16 @@ def _backoff(backoff: Backoff) -> bytes:
 async def places_of(
     client: redis.asyncio.Redis, keys: PartitionKeys, digests: Sequence[bytes]
 ) -> Mapping[PartitionKeys, list[int]]:
-    """Return the present partitions of a partition's profiles, with their indices in `digests`."""
+    """Return the present partitions of a partition's profiles, with their indices in `digests`.
+
+    While the number of partitions is being changed, wait: a repair must not be lost.
+    """
     with redis_errors():
         token = await scripts.command(client, "HGET", keys.lease, "token")
     if not (token or b"").startswith(RENUMBERED_LEASE.encode()):
         return {keys: list(range(len(digests)))}
-    with redis_errors():
-        numbering = Numbering.loads(await scripts.command(client, "GET", PARTITIONS))
-    if numbering.target:
-        numbering = numbering.following
+    while (numbering := await _numbering(client)).target:  # noqa: ASYNC110 - Redis sends no event
+        await asyncio.sleep(_LOOK_SECONDS)
     found: dict[PartitionKeys, list[int]] = {}
     for index, digest in enumerate(digests):
         place = PartitionKeys(keys.destination, numbering.of_digest(digest))
@@ -185,6 +187,12 @@ async def places_of(
     return found
 
 
+async def _numbering(client: redis.asyncio.Redis) -> Numbering:
+    with redis_errors():
+        return Numbering.loads(await scripts.command(client, "GET", PARTITIONS))
+
+
+_LOOK_SECONDS: Final = 0.5
 _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
 """The script that accepts deliveries even in a full Redis: a repair must not be refused."""
 _READ_BYTES: Final = 4_000_000
@@ -419,11 +427,18 @@ class RedisPartition:
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without holding the lease; the profiles in it wait until its end."""
         nobodys = [delivery._replace(place="") for delivery in intent.deliveries]
-        digests = [delivery.digest for delivery in nobodys]
-        for place, indices in (await places_of(self._client, self.keys, digests)).items():
-            held = Intent(f"{intent.intent_id}-repair", tuple(nobodys[index] for index in indices))
-            args = (held.intent_id, held.dumps(), round(seconds * 1000))
-            await self._write("hold_back", (place.intents, place.open), args)
+        await self._hold_back(
+            self.keys, Intent(f"{intent.intent_id}-repair", tuple(nobodys)), seconds
+        )
+
+    async def _hold_back(self, keys: PartitionKeys, intent: Intent, seconds: float) -> None:
+        args = (intent.intent_id, intent.dumps(), round(seconds * 1000))
+        end_ms = await self._write("hold_back", (keys.intents, keys.open, keys.lease), args)
+        if end_ms < 0:
+            digests = [delivery.digest for delivery in intent.deliveries]
+            for place, indices in (await places_of(self._client, keys, digests)).items():
+                own = tuple(intent.deliveries[index] for index in indices)
+                await self._hold_back(place, Intent(intent.intent_id, own), seconds)
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, e.g. repairs; needs no lease."""

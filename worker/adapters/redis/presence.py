@@ -151,7 +151,7 @@ class RedisProgress:
         places = [
             PartitionKeys(name, number)
             for name in self._settings.destinations
-            for number in self._settings.redis.numbering.all_numbers
+            for number in self._settings.redis.numbering.numbers
         ]
         calls = [ScriptCall((place.counts, place.streams), (place.tag,)) for place in places]
         answers = run_each(self._client, scripts.source("progress"), calls)

@@ -38,6 +38,7 @@ def claim(client: Redis, settings: Settings) -> None:
 
     Raises:
         RedisMismatch: Redis holds another format, partition count or identity.
+        PartitionsChange: The number of partitions is being changed.
         RedisUnavailable: Redis can't be asked.
     """
     wanted = _wanted(settings)
@@ -51,7 +52,7 @@ def claim(client: Redis, settings: Settings) -> None:
                 pipe.set(key, text, nx=True)
             pipe.execute()
         _is_new(client, wanted)
-    while not _named(client, learn_numbering(client, settings), settings.destinations):
+    while not _named(client, settled_numbering(client, settings), settings.destinations):
         pass
 
 

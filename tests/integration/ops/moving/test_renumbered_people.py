@@ -5,17 +5,20 @@ import asyncio
 import orjson
 import pytest
 
+from segrelay.ops.moving.leases import HeldLease
 from segrelay.ops.person.erasing import Erasing
 from segrelay.ops.person.following import following_for
+from segrelay.ops.state import opened
 from segrelay.ops.state.identity_changes import IdentityChanges, read_renamed_people
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
-from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
 from segrelay.worker.contract.people import Sighting, stable_digest
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.connection import connect_async
+from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from segrelay.worker.errors import PartitionsChange
 from tests.integration.ops.moving.dying_redis import deaths, everything
@@ -216,3 +219,23 @@ def test_whoever_is_erased_meanwhile_is_erased_by_the_next_attempt(changing):
     stable, digest = stable_digest("_uid", "u5"), digest_of(key)
     left = [name for name in client.keys("*") if stable in name or digest in name]
     assert left == []
+
+
+def test_a_renaming_that_slept_moves_nobody_in_former_partitions(changing):
+    """The command stood still between its look and the write that ends the move of a person."""
+    client = changing.client
+    digest, place = digest_of("email:old5@example.com").hex(), PartitionKeys("insider", 1)
+    client.hset(place.forwards, digest, "record")
+    HeldLease(client, place, "redis-partitions", token=RENUMBERED_LEASE).hold()
+    others = (place.ledger(b"x"), place.intents, place.reached, place.who)
+    calls = {
+        "forward_left": ScriptCall(
+            (place.forwards, place.lease, *others), (digest, "record", "done")
+        ),
+        "forward_arrived": ScriptCall(
+            (place.forwards, place.lease), (digest, "record", "", "email:new5@example.com")
+        ),
+    }
+
+    assert [opened.run(client, name, [call]) for name, call in calls.items()] == [[3], [3]]
+    assert client.hgetall(place.forwards) == {digest.encode(): b"record"}

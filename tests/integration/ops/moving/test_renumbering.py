@@ -13,9 +13,12 @@ from segrelay.worker.contract.events import decode_header, encode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward
+from segrelay.worker.contract.processes import Process
+from segrelay.worker.contract.receivers import report_receiver
 from segrelay.worker.contract.redis.claim import claim, learn_numbering
+from segrelay.worker.contract.redis.connection import now_us
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.errors import PartitionsChange, RedisMismatch
+from segrelay.worker.errors import OperationsMustAct, PartitionsChange, RedisMismatch
 from tests.integration.ops.moving.stock import change, drain, enrich, key_of, six
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
@@ -35,7 +38,7 @@ def test_older_enters_do_not_pass_exits_that_were_delivered_before(used, call, c
     for count in counts:
         done = run(call, count)
 
-    assert (done["to"], done["profiles"], done["deliveries"], done["letters"]) == (
+    assert (done["to"], done["profiles"], done["deliveries"], done["dead_letters"]) == (
         (counts[-1], PEOPLE, PEOPLE + 1, 1) if counts != (4,) else (4, 0, 0, 0)
     )
     assert six(used.status()) == six(used.before)
@@ -87,7 +90,7 @@ def test_ledgers_outlast_what_waits_also_where_it_is_moved(used, call, counts):
         run(call, count)
         learn_numbering(used.client, used.settings)
         assert lapsed(used) == 0
-        age_ledgers(used, days=200)
+        age_ledgers(used, days=100)
         assert lapsed(used) == 0
 
     drain(used)
@@ -103,7 +106,7 @@ def test_a_letter_is_found_under_its_former_id_and_replayed(used, call):
 
     shown = orjson.loads(call(app, "dlq", "show", dead_letter["id"], "--json").stdout)
     assert shown["id"] != dead_letter["id"]
-    assert run(call, 3)["letters"] == 0
+    assert run(call, 3)["dead_letters"] == 0
 
     assert orjson.loads(call(app, "dlq", "import", file, "--json").stdout) == {
         "lines": 1, "added": 0, "problems": []
@@ -187,19 +190,43 @@ def test_other_commands_wait_until_it_is_done(used, call):
     assert run(call, 3)["deliveries"] == PEOPLE + 1
 
 
-def test_what_an_older_version_wrote_into_former_partitions_is_swept_up(used, call):
-    run(call, 3)
-    place = PartitionKeys("insider", 1)
-    source = next(one for one in all_partitions(used.client, used.settings)
-                  if used.client.smembers(one.streams))  # fmt: skip
-    name = next(iter(used.client.smembers(source.streams))).decode()
-    ((_, fields), *_) = used.client.xrange(source.stream(name))
-    used.client.xadd(place.stream(name), fields)
-    used.client.sadd(place.streams, name)
-    used.client.hincrby(place.counts, f"accepted|{name.partition('|')[2]}", 1)
+def test_nothing_changes_while_a_worker_or_a_receiver_runs(used, call):
+    client = used.client
+    worker = Process("elsewhere", 7, "drains", "x")
+    client.zadd(keys.PROCESSES, {worker.dumps(): now_us(client)})
 
-    assert run(call, 3)["deliveries"] == 1
-    assert used.status()["waiting"] == PEOPLE + 2
+    with pytest.raises(OperationsMustAct, match="worker elsewhere:7"):
+        call(app, "redis", "partitions", "3", "--yes")
+
+    client.delete(keys.PROCESSES)
+    report_receiver(client, {}, {}, lag_ms=0, events=False)
+    with pytest.raises(OperationsMustAct, match="receiver "):
+        call(app, "redis", "partitions", "3", "--yes")
+    assert client.get(keys.PARTITIONS) == b"4"
+
+    report_receiver(client, {}, {}, lag_ms=-1, events=False)
+    assert run(call, 3)["to"] == 3
+
+
+def test_nothing_changes_without_room_for_all_of_it_twice(used, call):
+    used.client.config_set("maxmemory", int(used.client.info("memory")["used_memory"] * 1.5))
+    try:
+        with pytest.raises(OperationsMustAct, match="set `maxmemory` to at least"):
+            call(app, "redis", "partitions", "3", "--yes")
+    finally:
+        used.client.config_set("maxmemory", 0)
+
+    assert used.client.get(keys.PARTITIONS) == b"4"
+
+
+def test_what_nobody_knows_is_not_left_behind(used):
+    used.client.set(f"{PartitionKeys('insider', 1).tag}later", "x")
+
+    with pytest.raises(OperationsMustAct, match="does not know what"):
+        change(used.client, used, 3)
+
+    used.client.delete(f"{PartitionKeys('insider', 1).tag}later")
+    assert change(used.client, used, 3).deliveries == PEOPLE + 1
 
 
 def test_a_configuration_may_name_a_former_number_and_no_other(used, call):

@@ -1,5 +1,9 @@
 """`segrelay redis partitions N` that is killed, stands still, or meets others at work."""
 
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import orjson
 import pytest
 
@@ -10,10 +14,17 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.sync.store import SyncStore
 from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.adapters.redis.partition import RedisPartition
+from segrelay.worker.batch.partition import IntendedDelivery, Intent
 from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.events import decode_header
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import OperationsMustAct, PartitionsChange, UsageWrong
 from segrelay.worker.node.runtime import runtime_for
 from tests.integration.ops.moving.dying_redis import deaths, everything, stalls
@@ -88,7 +99,7 @@ def test_who_still_knows_the_former_number_is_refused_and_goes_on(used):
     assert not [key for key in client.keys("{insider:[0-3]}*") if b"lease" not in key]
 
 
-def test_a_block_of_a_job_that_was_drafted_before_is_placed_anew_and_once(relay):
+def test_a_block_of_a_job_that_was_drafted_before_is_refused_and_read_anew_once(relay):
     publisher = Publisher(relay.client, relay.settings, waker=SilentWaker())
     rows = [payload(f"p{n}@example.com") for n in range(40)]
     options = PublishOptions(job="load").resolved()
@@ -100,9 +111,11 @@ def test_a_block_of_a_job_that_was_drafted_before_is_placed_anew_and_once(relay)
     draft.deliveries = half
     Renumbering(relay.client, load_settings(relay.settings.source, environ={}), 7).run()
 
-    with pytest.raises(PartitionsChange):
-        publisher.write_draft(draft, position=1, source="file")
-    published = publisher.write_draft(draft, position=1, source="file")
+    for _ in range(2):
+        with pytest.raises(PartitionsChange):
+            publisher.write_draft(draft, position=1, source="file")
+    again = publisher._drafter.draft(texts, options)
+    published = publisher.write_draft(again, position=1, source="file")
 
     assert 0 < published.repeated < 40
     assert relay.status()["accepted"] == 40
@@ -134,3 +147,52 @@ def test_nothing_is_changed_while_a_worker_goes_on_draining(used):
     with pytest.raises(OperationsMustAct, match="partitions 3"):
         change(used.client, used, 5)
     assert change(used.client, used, 3).deliveries == PEOPLE + 1
+
+
+def test_a_repair_of_who_slept_through_it_waits_for_the_new_partitions(used):
+    """A drain that lost its lease before publishes what was delivered meanwhile once more."""
+    client = used.client
+    place = next(each for each in used.places() if client.xlen(each.stream("live|vip-enter")))
+    ((_, fields),) = client.xrange(place.stream("live|vip-enter"), count=1)
+    repair = NewDelivery("live", "vip-enter", decode_header(fields[b"h"]), fields[b"p"])
+    HeldLease(client, place, "redis-partitions", token=RENUMBERED_LEASE).hold()
+    client.set(keys.PARTITIONS, "4>3")
+
+    with ThreadPoolExecutor(2) as pool:
+        ends = [
+            pool.submit(asyncio.run, slept(used.settings, place, step, repair)) for step in (0, 1)
+        ]
+        time.sleep(1)
+        assert not any(end.done() for end in ends)
+        lapse(used)
+        change(client, used, 3)
+        for end in ends:
+            end.result(20)
+
+    new = PartitionKeys("insider", Numbering((4, 3)).of_digest(repair.header.digest))
+    assert repair.header in [
+        decode_header(each[b"h"]) for _, each in client.xrange(new.stream("live|vip-enter"))[-1:]
+    ]
+    assert client.hkeys(new.open) == [b"lost-repair"]
+    assert not client.exists(place.open)
+
+
+async def slept(settings, place, step, repair):
+    client = connect_async(settings.redis.url)
+    partition = RedisPartition(
+        client,
+        place,
+        lease_seconds=1.0,
+        retention_seconds=1_000.0,
+        late_seconds=1.0,
+        owner="slept",
+    )
+    header = repair.header
+    row = IntendedDelivery("live|vip-enter|1-1", header.digest, "vip", Direction.ENTER, 5, 0)
+    try:
+        if step:
+            await partition.accept([repair])
+        else:
+            await partition.hold_back(Intent("lost", (row,)), 1_000.0)
+    finally:
+        await client.aclose()

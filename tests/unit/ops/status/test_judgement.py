@@ -99,10 +99,6 @@ def refused(status: int, *, ago_ms: int, **changes: Any) -> dict[str, Any]:
     return receiver(**(known | changes))
 
 
-def changing(seen_ms: int) -> dict[str, Any]:
-    return {"partitions": NumberChange(16, 0, 64, seen_ms)}
-
-
 def redis(**changes: Any) -> dict[str, Any]:
     return {"redis": RedisStanding(**changes)}
 
@@ -164,8 +160,7 @@ CASES = [
     (standing(**renamed(refused=1, refused_ms=NOW - 1_000)), "not_renamed", ATTENTION),
     (standing(**renamed(waiting=1, problem="401")), "renaming_waits", ATTENTION),
     (standing(**operate(workers=2)), "too_few_workers", ATTENTION),
-    (standing(**changing(seen_ms=NOW - 5_000)), "partitions_change", ATTENTION),
-    (standing(**changing(seen_ms=NOW - 31_000)), "partitions_change", ILL),
+    (standing(partitions=NumberChange(16, 0, 64)), "partitions_change", ILL),
     (standing(companions={"flower": NOW - 31_000}), "flower_down", ATTENTION),
     (standing(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),
     (standing(quarantined=2, samples=samples({}, {})), "quarantine_grows", ATTENTION),

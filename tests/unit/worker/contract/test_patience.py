@@ -46,16 +46,11 @@ def test_who_repeats_all_of_it_ends_when_a_part_has_been_given_up() -> None:
     assert len(told) == 1
 
 
-def test_a_change_of_the_partitions_is_waited_for_or_ends_it() -> None:
+def test_a_change_of_the_partitions_ends_it_at_once() -> None:
     told: list[str] = []
-    for changes in (True, False):
-        action = Action(PartitionsChange(), PartitionsChange())
-        if changes:
-            assert repeat_until_confirmed(action, told.append, away_seconds=0) == "done"
-        else:
-            with pytest.raises(PartitionsChange):
-                repeat_until_confirmed(action, told.append, awaits_partitions=False)
-    assert len(told) == 2
+    with pytest.raises(PartitionsChange):
+        repeat_until_confirmed(Action(PartitionsChange(), PartitionsChange()), told.append)
+    assert told == []
 
 
 def test_other_errors_are_repeated_only_where_that_is_said() -> None:

@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
 -- Opens an intent by somebody who does not hold the lease any more.
--- KEYS[1] notes  [2] open   ARGV[1] note id  [2] note  [3] for how long, ms
--- Returns its end (ms).
+-- KEYS[1] notes  [2] open  [3] lease   ARGV[1] note id  [2] note  [3] for how long, ms
+-- Returns its end (ms); -1 if the number of partitions has changed.
 --@include _clock
+--@include _renumbered
 
+if is_renumbered(KEYS[3]) then return -1 end
 local till = now + tonumber(ARGV[3])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', till))
