@@ -9,7 +9,7 @@
 
 An attempt that was killed is followed by another one, which deletes what was copied, and copies it
 anew. It takes the leases of the new partitions: an earlier attempt that only stood still has lost
-them, so that its writes are refused, and so is its step 4.
+them, so that its writes are refused, and so is its switch.
 """
 
 from __future__ import annotations
