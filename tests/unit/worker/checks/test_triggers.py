@@ -10,6 +10,7 @@ import pytest
 
 from segrelay.jsonnet.rendered import Killed
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.triggers import check_trigger, check_triggers
 from tests.configuration import trigger
 from tests.unit.worker.checks.trigger_findings import (
@@ -182,7 +183,7 @@ def test_a_template_that_kills_its_process_is_an_error(tmp_path: Path) -> None:
             return [Killed()]
 
     settings = settings_of(tmp_path, "insider/enter.jsonnet")
-    renderer = Deadly(settings.templates_folder)
+    renderer = Deadly(settings.templates_folder, LYTEMPLATES)
     found = list(check_trigger(settings, settings.triggers["vip"], renderer, NOW))
 
     assert the_one(found)[0] == "error"
