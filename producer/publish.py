@@ -270,7 +270,7 @@ class Publisher:
             self._keep(draft)
             written = self._written(draft, progress, rolls)
             self._fill.add(written.accepted)
-            self._seen.intent(each.profile for group in draft.deliveries.values() for each in group)
+            self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
             self._wake(written.rang, draft.lane)
         return published_of(draft, written)
 

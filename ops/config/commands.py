@@ -58,7 +58,7 @@ class CheckReport:
     valid: bool
     problems: Sequence[str]
     warnings: Sequence[str]
-    intents: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @property
     def is_right(self) -> bool:
@@ -136,7 +136,7 @@ def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
     }
     problems = [*report.problems, *lines["error"]]
     warnings = [*report.warnings, *lines["warning"]]
-    return CheckReport(not problems, problems, warnings, report.intents)
+    return CheckReport(not problems, problems, warnings, report.notes)
 
 
 def _with_redis(report: CheckReport, settings: Settings) -> CheckReport:
@@ -146,7 +146,7 @@ def _with_redis(report: CheckReport, settings: Settings) -> CheckReport:
     without_ids = check_without_ids(settings, look.identified, datetime.now(UTC))
     warnings = [*look.warnings, *(_line(settings, one) for one in without_ids)]
     return CheckReport(
-        not look.problems, look.problems, [*report.warnings, *warnings], look.intents
+        not look.problems, look.problems, [*report.warnings, *warnings], look.notes
     )
 
 
@@ -155,7 +155,7 @@ def _tell(report: CheckReport) -> None:
         mention(problem)
     for warning in report.warnings:
         mention(f"warning: {warning}")
-    for one in report.intents:
+    for one in report.notes:
         mention(one)
     if report.is_right:
         say("The configuration is right.")
@@ -267,7 +267,7 @@ class RedisLook(NamedTuple):
 
     problems: Sequence[str] = ()
     warnings: Sequence[str] = ()
-    intents: Sequence[str] = ()
+    notes: Sequence[str] = ()
     identified: Collection[str] = ()
 
 
@@ -277,8 +277,8 @@ def look_at_redis(settings: Settings) -> RedisLook:
     if url == EMBEDDED:
         server = find(settings.redis.data_dir)
         if server is None:
-            intent = f"the embedded one of {settings.redis.data_dir} is not running."
-            return RedisLook(intents=[f"Redis was not asked: {intent}"])
+            note = f"the embedded one of {settings.redis.data_dir} is not running."
+            return RedisLook(notes=[f"Redis was not asked: {note}"])
         url = server.url
     try:
         wait_ready(url, _PATIENCE_SECONDS)
@@ -288,7 +288,7 @@ def look_at_redis(settings: Settings) -> RedisLook:
             identified = read_identified(client)
             conflicts = list(_conflicts(client, settings))
     except OperationsMustAct as error:
-        return RedisLook(intents=[f"Redis was not asked: {error.message}"])
+        return RedisLook(notes=[f"Redis was not asked: {error.message}"])
     warnings = [*(rename_hint(old, new) for new, old in names.items()), *conflicts]
     return RedisLook(problems, warnings, identified=identified)
 

@@ -396,7 +396,7 @@ class JobStore:
     def _claim(self, name: str) -> Lock:
         return Lock(self._client, keys.job(name), CLAIM_MS, _PHASE)
 
-    def intent(
+    def note(
         self, spec: Spec, epoch: int, shard: int, tally: JobTally, bad_rows: Sequence[BadRow]
     ) -> None:
         """Record how far a shard has come, with the bad rows of its last block."""

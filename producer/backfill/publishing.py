@@ -212,7 +212,7 @@ class Publishing:
     def _intent(self) -> None:
         """Record how far the shard has come, with its last bad rows, unless that is done."""
         if not self._is_noted:
-            self.store.intent(self.spec, self.epoch, self.shard, self.tally, self._bad_rows)
+            self.store.note(self.spec, self.epoch, self.shard, self.tally, self._bad_rows)
             self._is_noted, self._bad_rows = True, ()
 
     def _write(self, number: int, draft: Draft) -> Published:

@@ -128,7 +128,7 @@ class Receiver:
         )
         if self.record is not None and not is_check:
             counts = (response.status_code, stored.accepted, stored.quarantined)
-            self.record.intent(WebhookRequest(name, *counts, stored.people))
+            self.record.note(WebhookRequest(name, *counts, stored.people))
         return response
 
     async def _answer(self, request: Request, name: str) -> tuple[Response, Published]:

@@ -188,7 +188,7 @@ class AnswerRecord:
     _since_taken: Counter[int] = field(default_factory=Counter)
     _requests: deque[WebhookRequest] = field(default_factory=lambda: deque(maxlen=MOST_REQUESTS))
 
-    def intent(self, request: WebhookRequest) -> None:
+    def note(self, request: WebhookRequest) -> None:
         """Count an answer, and remember its request."""
         self._answers[request.status] += 1
         if request.status == _OK:

@@ -161,7 +161,7 @@ class FaultInjector:
         return self._receiver.pid if self._receiver else 0
 
     def end_receiver(self) -> None:
-        """Stop the receiver gracefully (SIGTERM), and intent a problem if it does not end well."""
+        """Stop the receiver gracefully (SIGTERM), and note a problem if it does not end well."""
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             receiver.terminate()

@@ -261,7 +261,7 @@ class SeenFields:
         self._clock = clock
         self._next_at = float("-inf")
 
-    def intent(self, packed: Iterable[bytes]) -> None:
+    def note(self, packed: Iterable[bytes]) -> None:
         """Note the field names of the first profile, at most once a second; failures are ignored.
 
         Args:

@@ -218,7 +218,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
         wake=ringer.wake,
         schedule=RedisSchedule(client, settings),
         wake_background_jobs=ringer.wake_background_jobs,
-        note_progress=RedisProgress(client, settings).intent,
+        note_progress=RedisProgress(client, settings).note,
         remove_lapsed=RedisLapsing(client, settings).step,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
         board=node.board,

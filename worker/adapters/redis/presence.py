@@ -143,7 +143,7 @@ class RedisProgress:
         self._client = client
         self._settings = settings
 
-    def intent(self) -> None:
+    def note(self) -> None:
         """Keep a sample, if none was kept lately."""
         with redis_errors():
             if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):

@@ -46,7 +46,7 @@ def run(told: Told, *statuses: int, until_looks: int, mended_after: int = 0) -> 
     async def play() -> None:
         async with record.kept():
             for status in statuses or (200,):
-                record.intent(WebhookRequest("req-1", status))
+                record.note(WebhookRequest("req-1", status))
             while told.looks < until_looks:
                 if mended_after and told.looks >= mended_after:
                     told.error = None
