@@ -55,8 +55,7 @@ def main() -> None:
     _configure_log()
     with _listening(asked.host, asked.port) as listener:
         host, port = listener.getsockname()[:2]
-        print(f"http://{host}:{port}", flush=True)  # noqa: T201 - the interface
-        print(_OFFERS, flush=True)  # noqa: T201 - the interface
+        _tell(f"http://{host}:{port}", _OFFERS)
         config = uvicorn.Config(
             Sandbox(settings),
             http=_ClosableProtocol,
@@ -73,6 +72,16 @@ def main() -> None:
         )
         gc.set_threshold(*_GC_THRESHOLDS)
         _SandboxServer(config, until_stdin_ends=asked.until_stdin_ends).run(sockets=[listener])
+
+
+def _tell(*lines: str) -> None:
+    """Print lines; whoever can't be told the address can't use the sandbox, so it ends."""
+    try:
+        print(*lines, sep="\n", flush=True)  # noqa: T201 - the interface
+    except OSError as error:
+        # Python would try to write it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _end(1, f"Standard output could not be written: {error.strerror}.")
 
 
 def settings_of(text: str) -> SandboxSettings:

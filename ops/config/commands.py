@@ -145,9 +145,7 @@ def _with_redis(report: CheckReport, settings: Settings) -> CheckReport:
     look = look_at_redis(settings)
     without_ids = check_without_ids(settings, look.identified, datetime.now(UTC))
     warnings = [*look.warnings, *(_line(settings, one) for one in without_ids)]
-    return CheckReport(
-        not look.problems, look.problems, [*report.warnings, *warnings], look.notes
-    )
+    return CheckReport(not look.problems, look.problems, [*report.warnings, *warnings], look.notes)
 
 
 def _tell(report: CheckReport) -> None:
