@@ -1,10 +1,7 @@
 """`segrelay reconcile`: compare an audience at Lytics with the ledger and with Insider.
 
-Comparisons of an audience at its source with the ledger, and with Insider.
-
-What the ledger knows to be newer than the scan is no drift: it has changed since.
-
-The steps of `reconcile`: read the source, compare, read back from Insider, repair.
+It reads the source, compares, reads back from Insider, and repairs if asked. What the ledger knows
+to be newer than the scan is no drift: it has changed since.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""Plans of backfills: counts made from the rows, without writing anything.
+"""`segrelay backfill plan`: what a backfill would do, counted from its rows; nothing is written.
 
-`segrelay backfill plan`: what a backfill would do, before it does it.
-
-A few of the first people of a job, as the destination holds them now.
+Also a few of the first people of a job, as the destination holds them now.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""`segrelay backfill report`: what became of a job, as JSON or as a page, and the rows to mend.
-
-The state of a job: the rows that were read, and the outcomes of its deliveries.
-"""
+"""`segrelay backfill report`: what became of a job, as JSON or as a page, and the rows to mend."""
 
 from __future__ import annotations
 

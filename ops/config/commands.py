@@ -1,9 +1,4 @@
-"""`segrelay config`: check the configuration, and show what is in effect.
-
-`segrelay init`: a first configuration with its templates.
-
-A check whether the configured Redis can be used with this configuration.
-"""
+"""`segrelay init` and `config`: a first configuration, its checks, and what is in effect."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""A Redis Cluster of the embedded server's binary on this machine, for trials and for tests.
+"""A Redis Cluster, and three Sentinels with a master and two replicas, on this machine.
 
-Three Sentinels with a master and two replicas, all of the embedded server's binary.
-
-Servers of a Cluster or of Sentinels on this machine: starting, asking and awaiting them.
+All are of the embedded server's binary, for trials and for tests.
 """
 
 from __future__ import annotations

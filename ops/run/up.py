@@ -1,8 +1,7 @@
 """`segrelay up`: Redis, a worker, the receiver and Flower in one terminal.
 
-Runs our own commands as children: a prefix each, restarted if they die, ended in order.
-
-Children have process groups of their own: Ctrl-C reaches only us, and we end them one by one.
+They are children with a prefix each, restarted if they die and ended in order. They have process
+groups of their own: Ctrl-C reaches only us, and we end them one by one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Sending payloads in batches, and recording which ones are surely in Redis.
-
-Waiting until the deliveries of a command are settled.
-"""
+"""Sending payloads in batches: which are surely in Redis, and the wait until all are settled."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""Opening the configuration and a connection to Redis, as commands do.
+"""Opening the configuration and a connection to Redis, as commands do, and running their scripts.
 
-The sign of life of Flower and of the metrics, by which `status` notices that they are gone.
-
-The operator's Lua scripts: one partition a call, many calls in one round trip.
+Also the sign of life of Flower and of the metrics, by which `status` notices that they are gone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Resolves what an operator typed to the digest and partition of a profile.
-
-The ledger's records of profiles, with names instead of numbers.
-"""
+"""Resolves what an operator typed to a profile's digest and partition, and reads its ledger."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Checks templates, also against Insider's panels, and remembers the last check of each.
 
-Findings as lines: `file:line:column: severity: what; hint`, and the source line below.
+A finding is a line `file:line:column: severity: what; hint`, and the source line below.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The output of commands, and their questions: errors, JSON, lines, tables, progress.
 
-Files that commands read as JSON, and files with people's data that only their owner may read.
+Also files that commands read as JSON, and those with people's data, for their owner's eyes only.
 """
 
 from __future__ import annotations

@@ -1,9 +1,6 @@
-"""The first part of a run: pages of the source against the members that are known.
+"""The two parts of a run that compare: the pages of the source, and the members not seen in it.
 
-The second part of a run: counts the members that were not seen, and publishes their exits.
-
-The comparison of an audience with the ledger, for the runs of a sync and `segrelay reconcile`.
-
+Both compare with the members that are known, and with the ledger, as `segrelay reconcile` does.
 What the ledger knows to be newer than the scan is no difference: it has changed since.
 """
 

@@ -1,8 +1,7 @@
 """The body of a request on its way into Redis: it is read portion by portion, in bounded memory.
 
-Splits a JSON text into its payloads without building what they hold.
-
-Unpacks gzip bodies: all their members, and never more than is asked for.
+All members of a gzip body are unpacked, and never more than is asked for. A JSON text is split into
+its payloads without building what they hold.
 """
 
 from __future__ import annotations

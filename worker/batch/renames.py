@@ -1,14 +1,11 @@
-"""Carries the waiting events of renamed audiences over to their new slugs.
+"""Events that wait under a former name: of a renamed audience, and of a renamed person.
 
-Whoever holds the lease does it, with what he reads: so it does not matter when the events were
+Whoever holds the lease moves them, with what it reads: so it does not matter when the events were
 accepted, or by which producer, nor whether they were dead or orphaned for a while.
 
-Hands the waiting events of renamed people on to their new identity.
-
-Whoever holds the lease does it, with what he reads: so it does not matter when the events were
-accepted, or by which producer. They are added where the new identity belongs before they are taken
-out here: a process that dies in between leaves an event twice, and the ledger knows the second one
-as a duplicate.
+Those of an audience are carried over to its new slug. Those of a person are added where the new
+identity belongs before they are taken out here: a process that dies in between leaves an event
+twice, and the ledger knows the second one as a duplicate.
 """
 
 from __future__ import annotations

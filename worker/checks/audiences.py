@@ -1,6 +1,6 @@
 """Checks that the triggers of a destination fit together: each list has a way out.
 
-Checks of a rendered body: how it changes a person's list of audiences at Insider.
+A rendered body shows how it changes a person's list of audiences at Insider.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The sample payloads, shipped ones and those of a trigger, as the profile that a template gets.
-
-A finding of a check.
-"""
+"""The sample payloads as profiles that a template gets, and the finding of a check."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Checks on samples that a template renders, and that all engines agree about its value.
 
-Samples are rendered in processes of their own: a template may kill the one that renders it.
-
-Compares what the worker rendered with what other engines make of the untouched files.
+Samples are rendered in processes of their own: a template may kill the one that renders it. Other
+engines render the untouched files.
 """
 
 from __future__ import annotations

@@ -1,19 +1,10 @@
-"""The Celery messages that ask a worker for a drain or an background job.
+"""Celery's messages, options and transports, the same for workers, wake-ups and Flower.
 
-Ringing is a courtesy: no message is worth a long wait, since the sweep finds what was not woken.
-
-Celery's options and the broker's address, the same for worker, wake-up and Flower.
-
-Celery carries no events here. It says who works on which partition; a lost message costs nothing.
-
-Celery's transports to Redis, whose few small writes even a full Redis accepts.
+Celery carries no events here. Its messages ask a worker for a drain or for a background job, and a
+lost message costs nothing, since the sweep finds what was not woken.
 
 A Redis at `maxmemory` refuses whatever may grow. Celery's messages are how waiting events get
-worked off, and that is what makes room: refused, the full Redis would stay full.
-
-What is no message of ours is refused here, before Celery sees it: its workers would end.
-
-The form of Celery's messages: their queues and tasks, and what of a received one is obeyed.
+worked off, and that is what makes room: so the transports let a full Redis take them.
 
 Whoever can write to the broker can leave anything there, and Celery ends at some of it, in every
 worker that reads it, again after each restart. So a message is made anew from the few values that

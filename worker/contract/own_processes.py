@@ -1,7 +1,4 @@
-"""Starting our own modules as processes.
-
-The number of processors that this process may use, by affinity and cgroup.
-"""
+"""Starting our own modules as processes, and the number of processors that they may use."""
 
 from __future__ import annotations
 

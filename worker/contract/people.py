@@ -1,24 +1,20 @@
-"""Stable ids: the last identity of each, so that a change of identity is recognised.
+"""Records of people who change their identity, and the names of profiles' fields.
 
-A destination with `stable` names a field that stays the same when the identity changes. For each
-value of it Redis keeps, under its digest, the identity with which it came last and the time of that
-event. The partition of this record follows from the digest. Beside it, each identity has the list
-of the stable ids that came with it: nobody is renamed from or to an identity that others have, too.
+**Stable ids.** A destination with `stable` names a field that stays the same when the identity
+changes. For each value of it Redis keeps, under its digest, the identity with which it came last
+and the time of that event. The partition of this record follows from the digest. Beside it, each
+identity has the list of the stable ids that came with it: nobody is renamed from or to an identity
+that others have, too. When an event brings another identity, the record's script writes a change;
+the events of this stable id wait until a worker has renamed the person, or could not.
 
-When an event brings another identity, the record's script writes a change; the events of this
-stable id wait until a worker has renamed the person, or could not.
-
-Records of people whose identity has changed, by which their events find the new identity.
-
-A partition keeps a record of each of its people who is being renamed or was. While a person is
-moved, nothing of them is delivered; afterwards, whatever comes under the former identity goes to
-the new one. Only the holder of the partition's lease acts on it, and a renaming waits until
+**Forwards.** A partition keeps a record of each of its people who is being renamed or was. While a
+person is moved, nothing of them is delivered; afterwards, whatever comes under the former identity
+goes to the new one. Only the holder of the partition's lease acts on it, and a renaming waits until
 everybody has gone who took a lease before the record was there.
 
-The names of the fields that profiles had lately; no value is ever kept.
-
-`template check` compares with them what a template asks for. A producer looks at one profile a
-second, which is enough to know the fields and costs nothing.
+**Fields.** `template check` compares what a template asks for with the names of the fields that
+profiles had lately; no value is kept. A producer looks at one profile a second, which is enough to
+know the fields and costs nothing.
 """
 
 from __future__ import annotations

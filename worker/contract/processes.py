@@ -1,8 +1,6 @@
-"""The registry of running workers with their configuration, read by `status`.
+"""The registry of our processes: workers with their configuration, Flower and the metrics.
 
-The processes beside workers and receivers: Flower and the metrics, and when each was seen.
-
-Samples of how much is settled and how much waits: workers write them, `status` reads them.
+`status` reads it, and the samples of how much is settled and how much waits.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The recent answers of the receivers, and the time at which each was last seen.
+"""The recent answers of the receivers, and their last requests, as Redis keeps them.
 
-The last requests to the receiver: each with its id, its outcome, and whom it was about.
-
-So a line of the receiver's log leads to people, and `segrelay why PERSON` leads to the line.
+A request has an id, its outcome, and whom it was about: a line of the receiver's log leads to
+people, and `segrelay why PERSON` leads to the line.
 """
 
 from __future__ import annotations

@@ -1,11 +1,6 @@
-"""`Scope`: the events that a trigger delivers, by which orphaned deliveries are recognised.
+"""The state of triggers in Redis: scope, versions of templates, renamed audiences, pauses.
 
-The versions of triggers' templates, with the results of their canaries.
-
-Renamed audiences: events under the former slug count for the new one.
-
-Pauses by a person, or of a trigger by itself: one hash, read before every drain.
-
+The scope of a trigger is the events that it delivers; orphaned deliveries are recognised by it.
 What is paused keeps accepting; its streams are not read.
 """
 

@@ -1,8 +1,7 @@
-"""The rules of the ledger: if an event is still needed, and the record after it.
+"""The rules of the ledger: whether an event is still needed, and the record after it.
 
-A record never goes back: the times delivered and tried only grow.
-
-The newer facts that the ledger holds about a profile, for correcting an older event's body.
+A record never goes back: the times delivered and tried only grow. An older event's body is
+corrected by the newer facts that it holds.
 """
 
 from __future__ import annotations

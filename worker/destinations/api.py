@@ -1,6 +1,6 @@
 """The protocol of a destination's API: pure decisions about values.
 
-Reading of answers that all APIs share: status, message, `Retry-After`.
+Also what all APIs read alike in an answer: status, message, `Retry-After`.
 """
 
 from __future__ import annotations

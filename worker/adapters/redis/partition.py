@@ -1,10 +1,7 @@
 """`RedisPartition`: a partition as Redis keeps it; the scripts' arguments are put together here.
 
-The arguments of the scripts that settle and replace deliveries.
-
-The present partitions of profiles, for workers that still hold a partition of a former number.
-
-A worker that stood still meanwhile may still have to repair what its last request did.
+A worker that stood still while the number of partitions was changed may still have to repair what
+its last request did: it finds the present partition of a profile.
 """
 
 from __future__ import annotations

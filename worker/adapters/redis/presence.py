@@ -1,7 +1,4 @@
-"""`RedisPresence`: tells Redis that this worker runs, and with which configuration.
-
-`RedisProgress`: samples of how much is settled and how much waits, which show a standstill.
-"""
+"""The presence of a worker in Redis: it runs, with which configuration, and how far it is."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""`RedisStreaks`: pauses a trigger whose deliveries all die of one cause.
+"""Pauses that a trigger or a destination gets without a person.
 
-`Canaries`: some deliveries of a new template go first, then its trigger pauses itself.
+`RedisStreaks` pauses a trigger whose deliveries all die of one cause. `DeadLetterLimit` pauses a
+destination whose dead letters reach the limit, so that none is lost.
 
-Every process adopts the version that it works with; the first to bring a new one begins the canary.
-While it lasts, each drain takes a share of what is left, and gives back what had no outcome.
-Processes that have another version leave the trigger alone meanwhile.
-
-`DeadLetterLimit`: pauses a destination whose dead letters reach the limit, so that none is lost.
+`Canaries` lets some deliveries of a new template go first, then pauses its trigger. Every process
+adopts the version that it works with; the first to bring a new one begins the canary. While it
+lasts, each drain takes a share of what is left, and gives back what had no outcome. Processes that
+have another version leave the trigger alone meanwhile.
 """
 
 from __future__ import annotations

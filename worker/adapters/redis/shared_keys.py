@@ -1,12 +1,8 @@
-"""`SharedKeys`: the keys that all partitions have in common, as a drain reads them.
+"""The keys that all partitions have in common, as a drain reads them.
 
-The meanings of triggers, with the slugs that Redis has for the ids that they name.
-
-Also the audiences whose ids are known.
-
-`RedisNumbers`: gives audiences and triggers their numbers in the ledger, once and for ever.
-
-The addresses of destinations, by which a renamed destination is recognised.
+Among them the scopes of triggers with the slugs of the ids that they name, the numbers of audiences
+and triggers in the ledger (given once and for ever), and the addresses by which a renamed
+destination is recognised.
 """
 
 from __future__ import annotations

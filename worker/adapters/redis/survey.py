@@ -1,9 +1,4 @@
-"""`RedisSurvey`: looks at all partitions at once, for the sweep.
-
-`RedisSchedule`: which background jobs are due, for the sweep.
-
-`RedisLapsing`: removes ledgers whose time is past, unless something waits that may be older.
-"""
+"""The sweep's view of Redis: due work of all partitions, due background jobs, lapsed ledgers."""
 
 from __future__ import annotations
 

@@ -3,10 +3,8 @@
 The library has such clients too. They send again what a lost connection may have carried out, let
 nothing wait for replicas on the connection that wrote, and refuse scripts in a pipeline.
 
-The routing of commands to the nodes of a Redis Cluster, and of those to be sent again.
-
-No input or output: `cluster.py` sends what a `ClusterExchange` says, and tells it
-the answers.
+`ClusterExchange` decides which node gets which command, and what is sent again, without input or
+output; the clients send what it says, and tell it the answers.
 """
 
 from __future__ import annotations

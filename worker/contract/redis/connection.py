@@ -1,8 +1,7 @@
 """Connections to Redis that repeat nothing by themselves, and their errors turned into ours.
 
-Waiting until replicas hold what was written, so that a failover loses nothing acknowledged.
-
-Redis' clock, by which all moments in Redis are told.
+Also Redis' clock, by which all moments in Redis are told, and the wait until replicas hold what was
+written, so that a failover loses nothing acknowledged.
 """
 
 from __future__ import annotations

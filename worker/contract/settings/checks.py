@@ -1,10 +1,7 @@
 """Checks across the tables of the configuration: names, URLs, requests, files and secrets.
 
-Finds texts that name a secret (`env:NAME`, `file:PATH`) where only the text itself would count.
-
-Taken literally they would be sent, or looked for, as they stand.
-
-Warnings about secrets that more people can read than need to.
+Among them: texts that name a secret (`env:NAME`, `file:PATH`) where they would be taken literally,
+and secrets that more people can read than need to.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The `http` tables of destinations and triggers: how a request to any endpoint looks.
 
-The URL of a trigger: a text, a secret, or a template.
+The URL of a trigger is a text, a secret, or a template.
 """
 
 from __future__ import annotations

@@ -1,9 +1,4 @@
-"""The tables of `segrelay.toml`, each with its keys, its defaults and its limits.
-
-The table `[operate]`: what counts as a problem, and where messages about problems go.
-
-The `sync` tables: audiences that are compared with their source again and again.
-"""
+"""The tables of `segrelay.toml`, each with its keys, its defaults and its limits."""
 
 from __future__ import annotations
 

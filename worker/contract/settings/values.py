@@ -1,8 +1,6 @@
-"""The kinds of values that a configuration holds, read as a person writes them.
+"""The kinds of values in a configuration, as a person writes them: durations, rates, secrets.
 
-Durations and rates as people write them: `"15m"`, `"1h30m"`, `"25000/min"`.
-
-Secrets of the configuration: read from variables or files, and never printed.
+Secrets are read from variables or files, and never printed.
 """
 
 from __future__ import annotations
