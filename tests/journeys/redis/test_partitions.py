@@ -11,12 +11,13 @@ from segrelay.ops.demo.rig import DESTINATION, kill_group
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.processes import read_processes
 from tests.journeys.lytics_relay import arrived, relaying
 from tests.journeys.play import PARTITIONS, status_of
 from tests.nightly import amount
 from tests.waiting import until
 
-STRANGERS = amount(6_000, nightly=300_000)
+STRANGERS = amount(25_000, nightly=300_000)
 """Profiles of whom nothing comes: their records keep the command busy."""
 STOPPED_SECONDS = amount(13.0, nightly=20.0)
 """Longer than the partitions are held for an attempt that writes nothing."""
@@ -58,7 +59,7 @@ def change(rig, count):
 def killed(rig, count, rng):
     """Let the command be killed in the middle of its work; say whether it was."""
     begun = change(rig, count)
-    time.sleep(rng.uniform(0.0, 0.4))
+    time.sleep(rng.uniform(0.0, 0.2))
     was_running = begun.poll() is None
     kill_group(begun)
     return was_running
@@ -95,8 +96,8 @@ def all_is_in_its_place(relay, counts):
     assert people <= set(found)
     assert STRANGERS + len(people) <= len(found) <= STRANGERS + 200
     assert all(numbering(rig).of_digest(digest) == at for digest, at in places.items())
-    check = rig.command("status", "--check")
-    assert check.returncode == 0, check.stdout.decode()
+    # A receiver that stood still says for some seconds that its timers were late.
+    until(lambda: rig.command("status", "--check").returncode == 0, 60, else_show=rig.worker_log(0))
 
 
 def test_the_number_changes_while_nothing_runs_whatever_is_killed(tmp_path):
@@ -104,6 +105,8 @@ def test_the_number_changes_while_nothing_runs_whatever_is_killed(tmp_path):
         rig = relay.rig
         relay.move()
         until(lambda: status_of(rig)["delivered"] > 50, 60)
+        # A worker says every five seconds that it runs.
+        until(lambda: read_processes(rig.client), 30)
         refused = rig.command("redis", "partitions", "5", "--yes")
         assert refused.returncode == 1
         assert b"worker " in refused.stderr
