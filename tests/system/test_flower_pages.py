@@ -11,7 +11,7 @@ import pytest
 
 from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.sandbox.people import Happening
-from tests.journeys.play import SHORT, Rig, lines, send, start_worker
+from tests.journeys.play import AN_HOUR_AGO_US, SHORT, Rig, lines, send, start_worker
 from tests.system.chromium import Chromium
 from tests.waiting import until
 
@@ -45,7 +45,7 @@ def flower(tmp_path):
 
 
 def happened(count):
-    at = 1_700_000_000_000_000
+    at = AN_HOUR_AGO_US
     for number in range(count):
         who = f"person{number}@example.com"
         yield Happening(who, "vip", is_exit=False, time_us=at + number)
