@@ -51,9 +51,9 @@ class LibraryFunction:
 
     Args:
         run: Gets profile, settings, and a handle for each parameter, or `MISSING`.
-        names: Of the parameters.
-        required: How many of them have no default.
-        gives: What kind of value comes out, where it is always the same.
+        names: the parameters' names.
+        required: the number of parameters without a default.
+        gives: the kind of the result, where it is always the same.
         inline: What the compiler puts in the place of a call: for `row` and `settings` a look-up
             f(field, default=null) in one of them, for `in row` whether f(field) is a field.
     """

@@ -16,7 +16,7 @@ class TemplateBroken(Exception):  # noqa: N818 - says what is broken
     """A template does not parse or load; survives pickling.
 
     Args:
-        message: What is wrong and where, with a hint where there is one.
+        message: the fault and its place, with a hint where there is one.
         file: Relative to the templates folder; "" if it is about no file.
         line: 1-based; 0 where the engine names no place.
         column: 1-based; 0 where the engine names no place.

@@ -83,7 +83,7 @@ def do_background_job(
     background_job: BackgroundJob,
     do_step: Callable[[Turns, str, Turn], tuple[str, bool]],
 ) -> ResultLine:
-    """Do one step of an background job in the node's turn; return the result line."""
+    """Do one step of a background job in the node's turn; return the result line."""
     more = False
     try:
         with node.turn() as turn:

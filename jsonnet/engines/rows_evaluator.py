@@ -47,7 +47,7 @@ _STD: Final = re.compile(r"std(?!\w)(?:\.([A-Za-z_]\w*))?", re.ASCII)
 Not by tokens, because an engine may see a token where another one sees a comment or a string.
 """
 RJSONNET_STD: Final = "std-for-rjsonnet.libsonnet"
-"""The file that adds what rjsonnet 0.5.6 lacks of `std`, and corrects what it does wrong."""
+"""The file that completes and corrects the `std` of rjsonnet 0.5.6."""
 RJSONNET_LACKS: Final = frozenset(
     {
         *("atan2", "deg2rad", "escapeStringJson", "flattenDeepArray", "foldl", "foldr", "hypot"),
@@ -58,7 +58,7 @@ RJSONNET_LACKS: Final = frozenset(
 )
 """The functions of `std` that rjsonnet lacks or gets wrong; a file with one gets `RJSONNET_STD`."""
 REFERENCE_STD: Final = "std-for-jsonnet.libsonnet"
-"""The file that adds what the reference implementation leaves to go-jsonnet."""
+"""The file that adds functions of go-jsonnet to the `std` of the reference implementation."""
 REFERENCE_LACKS: Final = frozenset(
     {"manifestJson", "manifestJsonEx", "manifestJsonMinified", "sha1", "sha256", "trim"}
 )

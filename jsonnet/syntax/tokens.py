@@ -144,7 +144,7 @@ _LOW: Final = 0xDC00
 
 
 def value_of(token: Token) -> str | None:
-    """Return what a string token stands for; None where it is no string."""
+    """Return the text of a string token; None for another token."""
     match token.kind:
         case TokenKind.STRING:
             return _ESCAPE.sub(_unescaped, token.text[1:-1])
@@ -236,7 +236,7 @@ class Cursor:
         raise self.wrong(" or ".join(f'"{text}"' for text in texts))
 
     def wrong(self, expected: str) -> SyntaxWrong:
-        """Return the error for the next token, which is not what is expected."""
+        """Return the error about an unexpected next token."""
         if self.position >= len(self.tokens):
             return SyntaxWrong(f"expected {expected}, but the file ends", self.end)
         token = self.tokens[self.position]
@@ -260,7 +260,7 @@ class Cursor:
         raise self.wrong(what)
 
     def string(self) -> str:
-        """Go over a string and return what it stands for."""
+        """Pass a string token and return its text."""
         token = self.tokens[self.position] if self.position < len(self.tokens) else None
         value = value_of(token) if token is not None else None
         if token is None or value is None:

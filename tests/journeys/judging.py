@@ -2,7 +2,6 @@
 
 import orjson
 
-from segrelay.ops.metrics.comparison import parse_metrics, sum_metric
 from segrelay.ops.metrics.page import MetricsPage
 from segrelay.ops.status.health import read_problems
 from segrelay.ops.status.problems import ILL
@@ -10,6 +9,7 @@ from segrelay.sandbox.people import Happening
 from segrelay.worker.contract.settings import load_settings
 from tests.journeys.play import AN_HOUR_AGO_US, lines
 from tests.waiting import allowed, until
+from tools.metrics_comparison import parse_metrics, sum_metric
 
 NAMED_SECONDS = allowed(15)
 WELL_SECONDS = allowed(30)

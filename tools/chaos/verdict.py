@@ -9,7 +9,6 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from segrelay.ops.demo.rig import DESTINATION, Rig
-from segrelay.ops.metrics.comparison import differences, parse_metrics
 from segrelay.ops.metrics.page import MetricsPage
 from segrelay.ops.state.person import LedgerLine, Names, read_records
 from segrelay.ops.status.status import read_status
@@ -22,6 +21,7 @@ from tools.chaos.injector import FaultInjector
 from tools.chaos.plan import Plan
 from tools.chaos.syncing import EXIT_TRIGGER, EXPORTED, Regulars
 from tools.chaos.watching import Course, RunSample, Watch
+from tools.metrics_comparison import differences, parse_metrics
 
 
 def ledgers_of(rig: Rig, emails: Iterable[str]) -> dict[str, list[LedgerLine]]:

@@ -205,7 +205,7 @@ def drain_message(destination: str, partition: int, kind: str) -> Message:
 
 
 def background_job_message(background_job: BackgroundJob) -> Message:
-    """Return the message that asks for an background job, behind all live work."""
+    """Return the message that asks for a background job, behind all live work."""
     return _message(background_job.task, (background_job.name,), BACKFILL)
 
 

@@ -226,7 +226,7 @@ class Edge:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[Turn | None]:
-        """Yield this node's turn for an background job, or None if it is not free; see `Turns`.
+        """Yield this node's turn for a background job, or None if it is not free; see `Turns`.
 
         When the turn ends, a drain that waits for the slot is woken.
         """

@@ -29,7 +29,7 @@ class Code:
     """A Python expression that gives a value.
 
     Args:
-        kind: What kind of value comes out, if that is known.
+        kind: the kind of the resulting value, where it is known.
         total: It cannot fail and costs little: it may be evaluated where Jsonnet would not.
         constant: It is the same for every event.
     """
@@ -131,7 +131,7 @@ class Emitter:
 
     Args:
         lines: Assignments that the module begins with.
-        calls: How many calls were emitted that might come back to where they stand.
+        calls: the number of emitted calls that may be recursive.
     """
 
     lines: list[str] = field(default_factory=list)

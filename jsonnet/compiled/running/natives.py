@@ -21,10 +21,10 @@ class Native:
 
     Args:
         run: Gets values, or handles for the parameters in `lazy`.
-        names: Of the parameters.
-        required: How many of them have no default.
+        names: the parameters' names.
+        required: the number of parameters without a default.
         lazy: Positions whose argument may never be looked at.
-        gives: What kind of value comes out, where it is always the same.
+        gives: the kind of the result, where it is always the same.
         calls: It calls a function that it is given.
         looks_at_all: It looks at the elements of its array, all or up to one that decides.
     """

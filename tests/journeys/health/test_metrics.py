@@ -5,11 +5,11 @@ import orjson
 
 from segrelay.ops.demo.rig import kill_group
 from segrelay.ops.embedded.lifecycle import free_port
-from segrelay.ops.metrics.comparison import differences, parse_metrics, sum_metric
 from segrelay.worker.contract.processes import METRICS, read_seen
 from tests.journeys.judging import glimpsed
 from tests.journeys.play import SHORT, Rig, invent, lines, send, start_worker, stop_worker
 from tests.waiting import until
+from tools.metrics_comparison import differences, parse_metrics, sum_metric
 
 TOKEN = "a-token-of-nobody"
 CONFIGURATION = """

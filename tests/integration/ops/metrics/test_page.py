@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 from segrelay.ops.main import app
-from segrelay.ops.metrics.comparison import differences, parse_metrics, sum_metric
 from segrelay.ops.metrics.page import MetricsPage
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.errors import ConfigurationInvalid
 from tests.configuration import trigger
 from tests.integration.ops.relay import ENTER, EXIT, payload
+from tools.metrics_comparison import differences, parse_metrics, sum_metric
 
 MOST_COMMANDS = 40
 
