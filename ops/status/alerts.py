@@ -39,6 +39,7 @@ from segrelay.ops.status.alert_store import (
 from segrelay.ops.status.health import UNREACHABLE, problems_of
 from segrelay.ops.status.problems import ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import read_standing
+from segrelay.worker.contract.connections import why_no_answer
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import NotifySettings, Settings
@@ -220,7 +221,7 @@ def post(alert: Alert, settings: NotifySettings) -> PostResult:
             return PostResult("" if answer.is_success else f"it answered {answer.status_code}")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         is_in_doubt = not isinstance(error, _NOTHING_WAS_SENT)
-        return PostResult(f"it does not answer ({type(error).__name__})", is_in_doubt)
+        return PostResult(f"it does not answer ({why_no_answer(error)})", is_in_doubt)
 
 
 def send(alert: Alert, settings: NotifySettings, *, tries: int) -> AlertFate:
