@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,20 +35,27 @@ _TELL: Final = """\
 -- Adds what a receiver has answered. KEYS[1] receiver
 -- ARGV[1] host and process  [2] lag (ms); -1 = it ends  [3] 1 = events came  [4] bucket (ms)
 --   [5] buckets kept  [6] the largest request that it takes (bytes)  [7] how long a receiver that
---   reports nothing counts as running (ms); status, count, and the part of it since a request was
---   last taken …
+--   reports nothing counts as running (ms)  [8] the clock of its machine (ms)  [9] its
+--   configuration  [10] for how long it has run (ms); status, count, and the part of it since a
+--   request was last taken …
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local bucket = math.floor(now / tonumber(ARGV[4]))
+local before = tonumber(redis.call('HGET', KEYS[1], 'seen') or '0')
+if now - before > tonumber(ARGV[7]) then
+  redis.call('HSET', KEYS[1], 'back', string.format('%.0f', now))
+end
 redis.call('HSET', KEYS[1], 'seen', string.format('%.0f', now))
 local up, limit = 'up|' .. ARGV[1], 'limit:' .. ARGV[1]
 if ARGV[2] == '-1' then redis.call('HDEL', KEYS[1], up, limit)
 else
-  redis.call('HSET', KEYS[1], up, string.format('%.0f', now) .. '|' .. ARGV[2], limit, ARGV[6])
+  local ahead, begun = tonumber(ARGV[8]) - now, now - tonumber(ARGV[10])
+  local report = string.format('%.0f|%s|%.0f|%.0f|%s', now, ARGV[2], ahead, begun, ARGV[9])
+  redis.call('HSET', KEYS[1], limit, ARGV[6], up, report)
 end
 if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
 local is_taken = false
-for at = 8, #ARGV, 3 do
+for at = 11, #ARGV, 3 do
   is_taken = is_taken or ARGV[at] == '200'
   redis.call('HSET', KEYS[1], 'last:' .. ARGV[at], string.format('%.0f', now) .. '|' .. ARGV[6])
   redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
@@ -58,7 +66,8 @@ local oldest = bucket - tonumber(ARGV[5])
 local fields = redis.call('HGETALL', KEYS[1])
 local lowest
 for at = 1, #fields, 2 do
-  if is_taken and fields[at]:match('^since:') then redis.call('HDEL', KEYS[1], fields[at]) end
+  local is_past = fields[at]:match('^since:') or fields[at]:match('^first:')
+  if is_taken and is_past then redis.call('HDEL', KEYS[1], fields[at]) end
   local of = tonumber(fields[at]:match('^(%d+)|'))
   local seen = fields[at]:match('^up|') and tonumber(fields[at + 1]:match('^%d+'))
   local its_limit = seen and (fields[at]:gsub('^up|', 'limit:'))
@@ -74,12 +83,37 @@ local refused_at, refused_by = (redis.call('HGET', KEYS[1], 'last:413') or ''):m
 if refused_at and lowest and lowest > tonumber(refused_by) then
   redis.call('HSET', KEYS[1], 'solved', refused_at)
 end
-for at = 8, #ARGV, 3 do
+for at = 11, #ARGV, 3 do
   if ARGV[at + 2] ~= '0' then
+    redis.call('HSETNX', KEYS[1], 'first:' .. ARGV[at], string.format('%.0f', now))
     redis.call('HINCRBY', KEYS[1], 'since:' .. ARGV[at], ARGV[at + 2])
   end
 end
 """
+
+
+@dataclass(frozen=True, slots=True)
+class RunningReceiver:
+    """A receiver that reported lately.
+
+    Args:
+        seen_ms, begun_ms: By Redis' clock.
+        lag_ms: How late its timers are.
+        clock_ahead_seconds: Of its machine's clock before Redis' clock.
+        config: `Settings.fingerprint` of what it was started with.
+    """
+
+    seen_ms: int = 0
+    lag_ms: int = 0
+    clock_ahead_seconds: float = 0.0
+    begun_ms: int = 0
+    config: str = ""
+
+    @classmethod
+    def read(cls, text: bytes) -> RunningReceiver:
+        """Return the receiver of a field in Redis."""
+        seen, lag, ahead, begun, config = text.decode().split("|")
+        return cls(int(seen), int(lag), int(ahead) / 1_000, int(begun), config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +123,11 @@ class Receivers:
     Args:
         seen_ms: When one was last seen; 0 = never.
         event_ms: When the last events came; 0 = none have.
-        lag_ms: The longest delay of a receiver that was seen lately, by its host and process.
+        back_ms: When one was last seen after none had been for a while.
+        running: Those that were seen in the last five minutes, by host and process.
         answers: How many requests were answered in the last hour, by status.
         since_taken: The same since a request was last taken.
+        first_ms: When each status was first answered since then.
         taken_ms: When that was; 0 = never.
         ever: The same since the beginning.
         last_ms: When each status was last answered.
@@ -101,9 +137,11 @@ class Receivers:
 
     seen_ms: int = 0
     event_ms: int = 0
-    lag_ms: Mapping[str, int] = field(default_factory=dict)
+    back_ms: int = 0
+    running: Mapping[str, RunningReceiver] = field(default_factory=dict)
     answers: Mapping[int, int] = field(default_factory=dict)
     since_taken: Mapping[int, int] = field(default_factory=dict)
+    first_ms: Mapping[int, int] = field(default_factory=dict)
     taken_ms: int = 0
     ever: Mapping[int, int] = field(default_factory=dict)
     last_ms: Mapping[int, int] = field(default_factory=dict)
@@ -118,6 +156,8 @@ def report_receiver(
     lag_ms: int,
     events: bool,
     max_bytes: int = 0,
+    config: str = "",
+    begun_at: float = 0.0,
 ) -> None:
     """Add the answers of this receiver since its last report.
 
@@ -128,6 +168,8 @@ def report_receiver(
         lag_ms: How late its timers are; -1 = it ends.
         events: Something was stored.
         max_bytes: The largest request that it takes.
+        config: The fingerprint of its configuration.
+        begun_at: When it was started, by the monotonic clock.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
     flat = [
@@ -135,7 +177,10 @@ def report_receiver(
         for status, count in answers.items()
         for part in (status, count, since_taken.get(status, 0))
     ]
-    head = (name, lag_ms, int(events), BUCKET_MS, KEPT_BUCKETS, max_bytes, SEEN_WITHIN_MS)
+    runs_ms = round((time.monotonic() - begun_at) * 1_000)
+    limits = (BUCKET_MS, KEPT_BUCKETS, max_bytes, SEEN_WITHIN_MS)
+    clock_ms = round(time.time() * 1_000)
+    head = (name, lag_ms, int(events), *limits, clock_ms, config, runs_ms)
     with redis_errors():
         run_script(client, _TELL, (keys.RECEIVER,), (*head, *flat))
 
@@ -145,14 +190,14 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
     with redis_errors():
         stored: Any = client.hgetall(keys.RECEIVER)
     bucket = now_ms // BUCKET_MS
-    answers, lags = Counter[int](), dict[str, int]()
+    answers, running = Counter[int](), dict[str, RunningReceiver]()
     ever, last = dict[int, int](), dict[int, int]()
     for name, value in stored.items():
         head, _, rest = name.decode().partition("|")
         if head == "up":
-            seen, _, lag = value.partition(b"|")
-            if int(seen) > now_ms - BUCKET_MS:
-                lags[rest] = int(lag)
+            receiver = RunningReceiver.read(value)
+            if receiver.seen_ms > now_ms - BUCKET_MS:
+                running[rest] = receiver
         elif head.startswith("last:"):
             last[int(head.removeprefix("last:"))] = int(value.partition(b"|")[0])
         elif head == "all":
@@ -162,9 +207,11 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
     return Receivers(
         int(stored.get(b"seen", 0)),
         int(stored.get(b"event", 0)),
-        lags,
+        int(stored.get(b"back", 0)),
+        running,
         answers,
-        _since_taken(stored),
+        _by_status(stored, b"since:"),
+        _by_status(stored, b"first:"),
         int(stored.get(b"taken", 0)),
         ever,
         last,
@@ -172,11 +219,11 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
     )
 
 
-def _since_taken(stored: Mapping[bytes, bytes]) -> dict[int, int]:
+def _by_status(stored: Mapping[bytes, bytes], prefix: bytes) -> dict[int, int]:
     return {
-        int(name.removeprefix(b"since:")): int(value)
+        int(name.removeprefix(prefix)): int(value)
         for name, value in stored.items()
-        if name.startswith(b"since:")
+        if name.startswith(prefix)
     }
 
 
