@@ -283,7 +283,7 @@ PAUSED_BY_ITSELF: Final[Mapping[str, str]] = {
         " segrelay resume {}"
     ),
 }
-"""What mends a destination that has paused itself, by the reason."""
+"""The remedy for a destination that has paused itself, by the reason."""
 STOP_RULES: Final[Mapping[tuple[Kind, str], StopRule]] = {
     (DESTINATION, "paused"): StopRule("destination_paused", ILL, "segrelay resume {}"),
     (DESTINATION, "broken"): StopRule("destination_broken", ILL, "segrelay status", _BROKEN),
@@ -471,7 +471,7 @@ def _free_since(standing: Standing, destination: str, trigger: str) -> int:
 USED_UP: Final = 0.9
 """Share of a rate from which it is used up."""
 HANGS_MS: Final = 10_000
-"""Milliseconds in which workers settle something of what waits, unless they hang."""
+"""Milliseconds in which workers that do not hang settle some of the deliveries."""
 
 
 def _why_slow(standing: Standing, destination: str) -> tuple[str, str]:
