@@ -14,6 +14,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.delivery import Failure, LoadedTrigger
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.acts import MOST_ACTS, Act
 from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import RedisSettings
@@ -152,6 +154,9 @@ PARTS: Final = 4
 """A drain takes 1/4 of a canary's remaining deliveries, so that other drains get some too."""
 
 
+_CANARY_KEYS: Final = (keys.VERSIONS, keys.ACTS)
+
+
 class Canaries:
     """A process' part in the canaries of changed templates.
 
@@ -199,7 +204,7 @@ class Canaries:
                 self._adoption(name, new[name], known.get(name), counts[name], int(seconds) * 1_000)
                 for name in changed
             ]
-            await scripts.call_each(self._client, "canary", (keys.VERSIONS,), adoptions)
+            await scripts.call_each(self._client, "canary", _CANARY_KEYS, adoptions)
         self._told |= new
 
     def _adoption(
@@ -220,7 +225,9 @@ class Canaries:
             old.since(counts) if old else {},
             canary,
         )
-        return name, version, "adopt", new.dumps(), canary
+        arguments = {"version": version, "before": new.before}
+        act = Act("template change", "segrelay", name, arguments=arguments)
+        return name, version, "adopt", new.dumps(), canary, orjson.dumps(asdict(act)), MOST_ACTS
 
     async def _ration(self, owner: str, versions: Mapping[str, str]) -> CanaryShares:
         held: set[str] = set()
@@ -281,9 +288,7 @@ class Canaries:
         return {name: dict(total) for name, total in totals.items()}
 
     async def _call(self, name: str, version: str, *words: Any) -> list[int]:
-        answer = await scripts.call(
-            self._client, "canary", (keys.VERSIONS,), (name, version, *words)
-        )
+        answer = await scripts.call(self._client, "canary", _CANARY_KEYS, (name, version, *words))
         return [int(each) for each in answer]
 
 
