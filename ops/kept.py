@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
 
 import typer
-from redis import Redis
 
 from segrelay.ops.state.acts import Because, act_of, perform
 from segrelay.ops.state.opened import opened
@@ -32,6 +31,7 @@ from segrelay.ops.terminal.moments import parse_moment_ms
 from segrelay.ops.terminal.options import All, FilterOptions, Json, Yes
 from segrelay.ops.terminal.tables import text_columns
 from segrelay.worker.contract.redis.acts import Act
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import Refusal

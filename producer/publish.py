@@ -17,8 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from redis import Redis
-
 from segrelay.producer.events.payloads import Payload, Refused, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.publishing.drafting import Drafter
@@ -40,6 +38,7 @@ from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.people import SeenFields
 from segrelay.worker.contract.redis.accept import Roll
 from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scripts import Value
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings

@@ -14,14 +14,13 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 import structlog
-from redis import Redis
 
 from segrelay.producer.lytics import LyticsApi, Patience
 from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.claim import settled_numbering
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import ConfigurationInvalid, LeaseLost, LyticsRefused, LyticsUnavailable
 
@@ -133,8 +132,7 @@ class ResponseExport:
             while rows := self._rows(place):
                 for stream, batch in _batches(rows):
                     state.rejected += api.collect(stream, [row.record for row in batch])
-                    with redis_errors():
-                        self._client.xdel(place.responses, *(row.entry_id for row in batch))
+                    self._client.xdel(place.responses, *(row.entry_id for row in batch))
                     state.shipped += len(batch)
                     self.store.save(state.dumps(), next_ms=0)
                 if is_over():
@@ -142,8 +140,7 @@ class ResponseExport:
         return False
 
     def _rows(self, place: PartitionKeys) -> list[_Row]:
-        with redis_errors():
-            found: Any = self._client.xrange(place.responses, count=BODY_RECORDS)
+        found: Any = self._client.xrange(place.responses, count=BODY_RECORDS)
         return [_Row(entry_id, *orjson.loads(fields[b"r"])) for entry_id, fields in found]
 
 

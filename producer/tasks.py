@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import structlog
 from celery import shared_task
-from redis import Redis
 
 from segrelay.producer.publish import Publisher
 from segrelay.producer.response_export import response_export_for
@@ -27,6 +26,7 @@ from segrelay.worker.contract.celery import (
     Turn,
     Turns,
 )
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.errors import Bug, SegrelayError
 from segrelay.worker.logs import log_bug

@@ -9,6 +9,7 @@ SegrelayError
 │   └── LyticsRefused           Lytics refuses the token, or knows nothing of what is asked for
 ├── OperationsMustAct           exit code 1: something outside is not as it must be
 │   ├── RedisUnavailable        not there, loading, read-only, full
+│   │   ├── NotPermitted        its user may not do what is needed
 │   │   ├── NotReplicated       written, but too few replicas have confirmed it
 │   │   └── PartitionsChange    their number is being changed, or was since the process began
 │   ├── RedisMismatch           another format, partition count or identity is in use
@@ -108,6 +109,10 @@ class RedisUnavailable(OperationsMustAct):
     def __init__(self, message: str, waited_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.waited_seconds = waited_seconds
+
+
+class NotPermitted(RedisUnavailable):
+    """Redis does not let its user do what is needed."""
 
 
 class NotReplicated(RedisUnavailable):

@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from redis import Redis
-
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value
 from segrelay.worker.errors import LeaseLost, OperationsMustAct, PartitionsChange, RedisUnavailable
 

@@ -15,8 +15,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-import redis
-
 from segrelay.ops.terminal.moments import awaited
 from segrelay.producer.wakeups import Waker
 from segrelay.worker.adapters.redis.gate import read_state
@@ -40,6 +38,7 @@ from segrelay.worker.checks.preview import Candidate
 from segrelay.worker.contract.events import encode_header, pack_profile
 from segrelay.worker.contract.keys import stream_name
 from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.words import LIVE
 from segrelay.worker.core.compact import parsed
@@ -238,7 +237,7 @@ def send(
     candidate: Candidate,
     partition: int,
     settings: Settings,
-    client: redis.Redis,
+    client: Redis,
     waker: Waker,
 ) -> PreviewSent | NotSent:
     """Send an event that was rehearsed; tries again while its partition is busy.
@@ -259,7 +258,7 @@ class _Preview:
     trigger: Trigger
     partition: int
     settings: Settings
-    client: redis.Redis
+    client: Redis
     waker: Waker
     runtime: Runtime
     kept: list[tuple[OneEvent, Recording]] = field(default_factory=list)

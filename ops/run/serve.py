@@ -13,7 +13,6 @@ import httpx
 import orjson
 import structlog
 import typer
-from redis import Redis
 from starlette.routing import Route
 
 from segrelay.ops.metrics.page import MetricsPage, metrics_route
@@ -37,6 +36,7 @@ from segrelay.producer.webhook.server import serve as serve_app
 from segrelay.worker import logs
 from segrelay.worker.contract.receivers import keep_requests, report_receiver
 from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.instance import InstanceWatch
 from segrelay.worker.contract.settings import Settings, WebhookSettings, load_settings

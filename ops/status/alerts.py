@@ -22,7 +22,6 @@ from typing import Any, Final
 
 import httpx
 import structlog
-from redis import Redis
 
 from segrelay.ops.status.alert_store import (
     CALM_SECONDS,
@@ -40,6 +39,7 @@ from segrelay.ops.status.health import UNREACHABLE, problems_of
 from segrelay.ops.status.problems import ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import read_standing
 from segrelay.worker.contract.printable import printable
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import NotifySettings, Settings
 from segrelay.worker.errors import RedisUnavailable, SegrelayError

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
-from redis import Redis
-
 from segrelay.jsonnet.accelerated import COMPILED
 from segrelay.ops.state.identity_changes import (
     RenamedPeople,
@@ -63,11 +61,11 @@ from segrelay.worker.contract.processes import (
 )
 from segrelay.worker.contract.receivers import Receivers, read_receivers, too_large
 from segrelay.worker.contract.redis.acts import Act, read_unfinished
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     ServerState,
     ask_how_it_is,
     now_us,
-    redis_errors,
 )
 from segrelay.worker.contract.redis.fitness import Usable, judge
 from segrelay.worker.contract.redis.instance import Loss, read_losses
@@ -618,10 +616,9 @@ _DISK: Final = {
 
 def _unfinished(client: Redis) -> list[Act]:
     """Return the unfinished acts whose new names still hold: one may have been taken back."""
-    with redis_errors():
-        slugs, destinations = ask_each(
-            client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
-        )
+    slugs, destinations = ask_each(
+        client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
+    )
     hold = {
         "audience rename": slugs,
         "destination rename": destinations,

@@ -19,7 +19,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 import structlog
-from redis.exceptions import RedisError
 
 from segrelay.producer.events.values import (
     PAYLOAD_ID,
@@ -31,6 +30,7 @@ from segrelay.producer.events.values import (
     refuse_future,
 )
 from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.redis.client import RedisError
 from segrelay.worker.contract.words import Direction, Refusal
 from segrelay.worker.errors import PayloadRefused, SegrelayError
 

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from redis import Redis
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -46,6 +45,7 @@ from segrelay.worker.contract.receivers import (
     new_request_id,
     too_large,
 )
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
 from segrelay.worker.logs import log_often

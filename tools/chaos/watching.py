@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from redis import Redis
-
 from segrelay.ops.demo.rig import Rig
 from segrelay.ops.status.status import read_status
-from segrelay.worker.contract.redis.connection import redis_errors, servers_of
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import servers_of
 from tools.chaos.injector import FaultInjector, children
 
 _LOOK_SECONDS: Final = 0.5
@@ -90,8 +89,7 @@ class Watch:
 
 def _masters(client: Redis) -> frozenset[str]:
     """Return the run ids of the processes of all masters."""
-    with redis_errors():
-        answers: list[Any] = [one.info("server") for _, one in servers_of(client)]
+    answers: list[Any] = [one.info("server") for _, one in servers_of(client)]
     return frozenset(answer["run_id"] for answer in answers)
 
 

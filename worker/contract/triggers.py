@@ -14,12 +14,11 @@ from functools import cached_property
 from typing import Any, Final, Literal, Self
 
 import orjson
-from redis import Redis
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.redis.acts import Act, carry_out
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Trigger
 from segrelay.worker.contract.words import Death, Direction, Skip, lane_of_job
 
@@ -172,15 +171,13 @@ def parse_versions(stored: Mapping[bytes, bytes]) -> dict[str, TemplateVersion]:
 
 def read_versions(client: Redis) -> dict[str, TemplateVersion]:
     """Read the versions of templates from Redis, by trigger."""
-    with redis_errors():
-        stored: Any = client.hgetall(keys.VERSIONS)
+    stored: Any = client.hgetall(keys.VERSIONS)
     return parse_versions(stored)
 
 
 def has_canary(client: Redis, trigger: str) -> bool:
     """Say whether the canary of a trigger's version goes on."""
-    with redis_errors():
-        return bool(client.hexists(keys.VERSIONS, f"{trigger}|left"))
+    return bool(client.hexists(keys.VERSIONS, f"{trigger}|left"))
 
 
 def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
@@ -188,8 +185,7 @@ def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
 
     Of a trigger that was paused for another reason in the midst of its canary, the canary goes on.
     """
-    with redis_errors():
-        return bool(client.eval(_LET_GO, 1, keys.VERSIONS, trigger, int(was_paused)))
+    return bool(client.eval(_LET_GO, 1, keys.VERSIONS, trigger, int(was_paused)))
 
 
 def in_words(outcomes: Mapping[str, int]) -> str:
@@ -349,8 +345,7 @@ def _loads(text: bytes) -> Pause:
 
 def read_pauses(client: Redis) -> Pauses:
     """Read from Redis which destinations, triggers and jobs are paused."""
-    with redis_errors():
-        stored: Any = client.hgetall(keys.PAUSED)
+    stored: Any = client.hgetall(keys.PAUSED)
     return parse_pauses(stored)
 
 
@@ -360,8 +355,7 @@ def set_pause(client: Redis, kind: Paused, name: str, pause: Pause, act: Act | N
     The act is kept with it; None = it is paused by an act of many steps.
     """
     if act is None:
-        with redis_errors():
-            return bool(client.hset(keys.PAUSED, field_of(kind, name), dumps(pause)))
+        return bool(client.hset(keys.PAUSED, field_of(kind, name), dumps(pause)))
     words = ("HSET", field_of(kind, name), dumps(pause))
     return bool(carry_out(client, act, keys.PAUSED, *words))
 
@@ -372,7 +366,6 @@ def clear_pause(client: Redis, kind: Paused, name: str, act: Act | None = None) 
     The act is kept if there was one; None = the pause ends with an act of many steps.
     """
     if act is None:
-        with redis_errors():
-            return bool(client.hdel(keys.PAUSED, field_of(kind, name)))
+        return bool(client.hdel(keys.PAUSED, field_of(kind, name)))
     words = ("HDEL", field_of(kind, name))
     return bool(carry_out(client, act, keys.PAUSED, *words, only_if_changed=True))

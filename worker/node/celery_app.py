@@ -21,7 +21,6 @@ from importlib.metadata import version
 from typing import Any, Final, NoReturn
 
 import billiard
-import redis
 import structlog
 from celery import Celery, bootsteps, signals
 from celery.concurrency.prefork import TaskPool as Prefork
@@ -43,9 +42,9 @@ from segrelay.worker.contract.celery import (
 from segrelay.worker.contract.own_processes import processors
 from segrelay.worker.contract.printable import LAYOUT, printable
 from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     connect,
-    redis_errors,
     resolve_broker_url,
     resolve_url,
     wait_ready,
@@ -322,7 +321,7 @@ class NodeTurn:
 
     node: NodeMemory
     stop: Stop
-    broker: redis.Redis
+    broker: Redis
 
     def is_over(self) -> bool:
         """Say whether the background job should end, because the node stops or a drain waits."""
@@ -330,7 +329,6 @@ class NodeTurn:
 
     def _live_is_queued(self) -> bool:
         try:
-            with redis_errors():
-                return bool(self.broker.llen(queue_name(LIVE)))
+            return bool(self.broker.llen(queue_name(LIVE)))
         except RedisUnavailable:
             return True

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import redis
 import structlog
 from celery import bootsteps
 from celery.exceptions import WorkerShutdown
@@ -26,9 +25,9 @@ from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.adapters.redis.presence import RedisPresence, RedisProgress
 from segrelay.worker.adapters.redis.survey import RedisLapsing, RedisSchedule, RedisSurvey
 from segrelay.worker.contract.celery import QUEUES, BackgroundJob, count_refused
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     connect,
-    redis_errors,
     resolve_broker_url,
     resolve_url,
 )
@@ -160,10 +159,9 @@ class Sweep:
         self._reachable = reachable
 
 
-def queue_length(client: redis.Redis) -> int:
+def queue_length(client: Redis) -> int:
     """Return how many messages wait in the broker."""
-    with redis_errors():
-        return sum(int(client.llen(queue)) for queue in QUEUES)
+    return sum(int(client.llen(queue)) for queue in QUEUES)
 
 
 class SweepStep(bootsteps.StartStopStep):

@@ -22,7 +22,7 @@ from segrelay.worker.batch.partition import (
 from segrelay.worker.contract.events import Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, stream_name
 from segrelay.worker.contract.redis.accept import NewDelivery
-from segrelay.worker.contract.redis.connection import connect_async, redis_errors
+from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.core.ledger import FAR_MS
@@ -141,12 +141,10 @@ class OnOurClock(RedisPartition):
         return await self._call("renew", (self.keys.lease,), (self.token, self.lease_ms))
 
     async def _call(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        with redis_errors():
-            return await scripts.call_text(self._client, _on_our_clock(name), keys, args)
+        return await scripts.call_text(self._client, _on_our_clock(name), keys, args)
 
     async def _write(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        with redis_errors():
-            return await scripts.call_replicated(self._client, _on_our_clock(name), keys, args)
+        return await scripts.call_replicated(self._client, _on_our_clock(name), keys, args)
 
 
 def _on_our_clock(name: str) -> str:

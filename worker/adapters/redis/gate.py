@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-import redis
-import redis.asyncio
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import AsyncRedis, Pipeline, Redis
 from segrelay.worker.contract.redis.scripts import digest, run_script
 from segrelay.worker.contract.settings import Authorization, Destination
 from segrelay.worker.core.gate import (
@@ -73,7 +71,7 @@ class RedisGate:
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: AsyncRedis,
         destination: Destination,
         authorization: Authorization | None,
         *,
@@ -164,12 +162,11 @@ class RedisGate:
         await self._call("gate_resume", trigger)
 
     async def _call(self, name: str, *args: str | int) -> Any:
-        with redis_errors():
-            return await scripts.call_text(self._client, self._script(name), (self._key,), args)
+        return await scripts.call_text(self._client, self._script(name), (self._key,), args)
 
 
 def ask_look(
-    pipe: redis.client.Pipeline,
+    pipe: Pipeline,
     destination: Destination,
     authorization: Authorization | None,
     triggers: Sequence[str],
@@ -196,7 +193,7 @@ def looks(triggers: Sequence[str], answers: Sequence[Any]) -> dict[str, Open | C
 
 
 def read_state(
-    client: redis.Redis,
+    client: Redis,
     name: str,
     *,
     configured_per_minute: float = 0.0,
@@ -211,10 +208,9 @@ def read_state(
         script: Returns a script's text.
     """
     rate = repr(configured_per_minute) if configured_per_minute else "0"
-    with redis_errors():
-        state, reason, message, limit, factor, is_open, until, by, since = run_script(
-            client, script("gate_status"), (keys.gate(name),), (rate,)
-        )
+    state, reason, message, limit, factor, is_open, until, by, since = run_script(
+        client, script("gate_status"), (keys.gate(name),), (rate,)
+    )
     return GateStatus(
         state=state.decode(),
         reason=reason.decode(),
@@ -229,7 +225,7 @@ def read_state(
 
 
 def read_looks(
-    client: redis.Redis, destination: Destination, triggers: Sequence[str]
+    client: Redis, destination: Destination, triggers: Sequence[str]
 ) -> dict[str, Open | Closed]:
     """Return for each trigger whether a gate is open, as a drain would find it.
 
@@ -237,14 +233,12 @@ def read_looks(
     """
     key = keys.gate(gate_id(destination.base_url, destination.gate_scope))
     args: list[str | int] = [*_look_args(destination.rate_per_minute, ""), *triggers]
-    with redis_errors():
-        return looks(triggers, run_script(client, scripts.source(LOOK), (key,), args))
+    return looks(triggers, run_script(client, scripts.source(LOOK), (key,), args))
 
 
-def read_probes(client: redis.Redis, name: str) -> Probes:
+def read_probes(client: Redis, name: str) -> Probes:
     """Return the probes that a gate, or single triggers behind it, wait for."""
-    with redis_errors():
-        stored: Any = client.hgetall(keys.gate(name))
+    stored: Any = client.hgetall(keys.gate(name))
     return Probes(
         for_all=any(stored.get(field, b"0") != b"0" for field in (b"first", b"probing")),
         triggers=frozenset(
@@ -255,10 +249,9 @@ def read_probes(client: redis.Redis, name: str) -> Probes:
     )
 
 
-def resume_gate(client: redis.Redis, name: str, *, trigger: str = "") -> None:
+def resume_gate(client: Redis, name: str, *, trigger: str = "") -> None:
     """Open a gate, a probe first; with a trigger, only let a probe of that one go first."""
-    with redis_errors():
-        scripts.call_sync(client, "gate_resume", (keys.gate(name),), (trigger,))
+    scripts.call_sync(client, "gate_resume", (keys.gate(name),), (trigger,))
 
 
 def _look_args(rate: float, fingerprint: str) -> tuple[str, str, int]:

@@ -13,11 +13,9 @@ import threading
 import time
 from typing import Final, Self
 
-import redis
-
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.errors import RedisUnavailable
 
 RENEW_SECONDS: Final = 2.0
@@ -39,7 +37,7 @@ class ThreadedLease:
     """
 
     def __init__(
-        self, client: redis.Redis, keys: PartitionKeys, token: str, lease_seconds: float
+        self, client: Redis, keys: PartitionKeys, token: str, lease_seconds: float
     ) -> None:
         self._client = client
         self._keys = keys
@@ -71,13 +69,12 @@ class ThreadedLease:
     def _renew(self) -> None:
         asked = boottime_seconds()
         try:
-            with redis_errors():
-                now_ms = scripts.call_sync(
-                    self._client,
-                    "renew",
-                    (self._keys.lease,),
-                    (self._token, round(self._lease_seconds * 1000)),
-                )
+            now_ms = scripts.call_sync(
+                self._client,
+                "renew",
+                (self._keys.lease,),
+                (self._token, round(self._lease_seconds * 1000)),
+            )
         except RedisUnavailable:
             return
         if now_ms:
