@@ -188,7 +188,7 @@ class Drain:
             is_over = self.clock.seconds() >= end
             batch = await self._next(state, following, is_over=is_over)
             if batch is None or (had_live and batch.kind == BACKFILL):
-                # To go on with backfill, a drain needs a slot of the backfill lane.
+                # To go on with backfill, a drain needs a permit of the backfill lane.
                 return found
             found, had_live = True, batch.kind == LIVE
             following = NextBatch(batch, self.partition, self.renderer, self._most)
@@ -260,7 +260,9 @@ class Drain:
         # 4. Ask the ledger. Of the rest, only what no other of the batch supersedes goes on.
         forget_doubted(batch, self.renderer)
         digests = list(dict.fromkeys(delivery.digest for delivery in batch.decoded))
-        rendering = (p for delivery in batch.decoded if (p := delivery.place) not in batch.before)
+        rendering = (
+            p for delivery in batch.decoded if (p := delivery.position) not in batch.before
+        )
         texts = await self.partition.ledgers(digests, rendering)
         by_digest = dict(zip(digests, texts, strict=True))
         known = unpack_ledgers(batch.decoded, by_digest, batch)

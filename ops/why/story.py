@@ -133,7 +133,7 @@ class Obstacles:
             intent.open_until_ms
             for intent in self.intents[entry.stream.place]
             for row in intent.deliveries
-            if header and row.digest == header.digest and row.place != own
+            if header and row.digest == header.digest and row.position != own
         ]
         if ends and max(ends) > self.standing.now_ms:
             yield (

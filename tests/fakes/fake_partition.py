@@ -136,9 +136,9 @@ class FakePartition:
     ) -> list[bytes | None]:
         """Read packed records, and write down what will be rendered."""
         self._check()
-        places = tuple(rendering)
-        if places:
-            self.store.rendering = places
+        positions = tuple(rendering)
+        if positions:
+            self.store.rendering = positions
         return [self.store.ledger(digest) for digest in digests]
 
     async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
@@ -186,9 +186,9 @@ class FakePartition:
                 store.retry.pop(trigger, None)
         store.aside.update(
             {
-                place: backoff
-                for place, backoff in settlement.backoffs.items()
-                if store.holds_entry(place)
+                position: backoff
+                for position, backoff in settlement.backoffs.items()
+                if store.holds_entry(position)
             }
         )
         if intent_id or removed:
@@ -224,7 +224,7 @@ class FakePartition:
             if delivery.reason:
                 store.counts[f"job|{job}|{delivery.outcome}|{delivery.reason.value}"] += 1
             store.jobtimes[f"{job}|{store.now_ms() // 60_000}|{delivery.outcome}"] += 1
-        store.aside.pop(delivery.place, None)
+        store.aside.pop(delivery.position, None)
         if delivery.dead_letter:
             self._keep(delivery.dead_letter)
         return True
@@ -246,7 +246,7 @@ class FakePartition:
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without holding the lease; no delivery of it may go on before its end."""
-        nobodys = tuple(delivery._replace(place="") for delivery in intent.deliveries)
+        nobodys = tuple(delivery._replace(position="") for delivery in intent.deliveries)
         held = Intent(f"{intent.intent_id}-repair", nobodys)
         self.store.intents[held.intent_id] = held.dumps()
         self.store.open[held.intent_id] = self.store.now_ms() + round(seconds * 1000)
@@ -290,7 +290,7 @@ class FakePartition:
                 continue
             if not entries:
                 self.store.streams.pop(old.stream, None)
-            self.store.aside.pop(old.place, None)
+            self.store.aside.pop(old.position, None)
             self._count_accepted(old.stream, -1)
             for each in new:
                 name = stream_name(each.lane, each.trigger)

@@ -17,7 +17,7 @@ from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
 from segrelay.worker.batch.partition import Intent
 from segrelay.worker.batch.state import State
 from segrelay.worker.contract.words import LIVE, Death, Skip
-from segrelay.worker.core.gate import LaneKind, Slot
+from segrelay.worker.core.gate import LaneKind, SendTime
 from segrelay.worker.destinations.api import Answer, Api, NotSendable
 from segrelay.worker.destinations.sending import NoAnswer
 
@@ -53,7 +53,7 @@ class Request:
 
     Attributes:
         intent: What is written before the request.
-        slot: The slot in which it was sent.
+        send_time: The send time in which it was sent.
         begun_seconds: When it was begun, by the drain's clock.
         elapsed_seconds: Until its answer, or until there could be none.
     """
@@ -66,7 +66,7 @@ class Request:
     is_part: bool = False
     deliveries: tuple[Delivery, ...] = field(init=False)
     intent: Intent = field(init=False)
-    slot: Slot = field(init=False)
+    send_time: SendTime = field(init=False)
     answer: Answer | NoAnswer = field(init=False)
     begun_seconds: float = 0.0
     elapsed_seconds: float = 0.0
@@ -145,8 +145,8 @@ class Batch:
             in flight.
         trying: Triggers that wait, while the one delivery that tries them is in flight.
         settled: How many of its deliveries have got their outcome.
-        before: By place, what was rendered before this batch's turn.
-        left_over: The places of those that the batch before has read, but left.
+        before: By position, what was rendered before this batch's turn.
+        left_over: The positions of those that the batch before has read, but left.
     """
 
     state: State
@@ -189,7 +189,7 @@ class Batch:
         """Take over the deliveries that the previous batch rendered but leaves in the streams."""
         if prepared:
             self.before |= prepared.before
-        left = {d.place: d for part in batch.parts for d in part.deliveries}
+        left = {d.position: d for part in batch.parts for d in part.deliveries}
         self.before |= left
         self.left_over = frozenset(left)
 
@@ -204,12 +204,12 @@ class Batch:
 
     def add_rendered(self, delivery: Delivery) -> None:
         """Add a delivery that was rendered before this batch's turn."""
-        rendered = self.before.pop(delivery.place)
+        rendered = self.before.pop(delivery.position)
         if rendered is not delivery:
             delivery.body, delivery.shaped = rendered.body, rendered.shaped
             delivery.names = rendered.names
         part = self.add(delivery)
-        part.is_due = part.is_due or delivery.place in self.left_over
+        part.is_due = part.is_due or delivery.position in self.left_over
 
     def add(self, delivery: Delivery) -> Part:
         """Add a rendered delivery to its part.
@@ -231,7 +231,7 @@ class Batch:
     def _kind(self, delivery: Delivery) -> Kind:
         trigger, shaped = delivery.trigger, delivery.shaped
         backoffs = self.state.backoffs
-        backoff = backoffs.get(delivery.place) if backoffs else None
+        backoff = backoffs.get(delivery.position) if backoffs else None
         root = orjson.dumps(shaped.root, option=orjson.OPT_SORT_KEYS)
         url = shaped.url or delivery.loaded.rules.url
         alone = trigger if backoff or self.goes_alone(trigger) else ""
@@ -363,20 +363,20 @@ class CanaryShares:
         return [each for each in going if self._may_go(each, state)]
 
     def _may_go(self, delivery: Delivery, state: State) -> bool:
-        trigger, place = delivery.trigger, delivery.place
+        trigger, position = delivery.trigger, delivery.position
         share = self.shares.get(trigger)
         if share is None:
             return True
         admitted = self._admitted.setdefault(trigger, set())
-        if place not in admitted and len(admitted) >= share:
+        if position not in admitted and len(admitted) >= share:
             state.enough.add(trigger)
             return False
-        admitted.add(place)
+        admitted.add(position)
         return True
 
     def count(self, settled: Iterable[Delivery]) -> None:
         """Count outcomes that Redis has confirmed."""
         for delivery in settled if self.shares else ():
-            if delivery.place in self._admitted.get(delivery.trigger, ()):
+            if delivery.position in self._admitted.get(delivery.trigger, ()):
                 outcomes = self.outcomes.setdefault(delivery.trigger, Counter())
                 outcomes[delivery.outcome_and_reason] += 1

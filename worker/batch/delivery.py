@@ -187,8 +187,8 @@ class Delivery:
         return len(self.header_text) + len(self.profile)
 
     @property
-    def place(self) -> str:
-        """Return the place of the delivery: `lane|trigger|id`."""
+    def position(self) -> str:
+        """Return the position of the delivery: `lane|trigger|id`."""
         return f"{self.stream}|{self.entry_id}"
 
     @property
@@ -272,7 +272,7 @@ def _dead_letter_of(
 ) -> DeadLetter:
     """Return the dead letter of a delivery: all that a replay and a person need."""
     destination, partition = tag
-    dead_letter_id = _dead_letter_id(destination, partition, delivery.place)
+    dead_letter_id = _dead_letter_id(destination, partition, delivery.position)
     header, answer = delivery.header, failure.answer
     text: dict[str, Any] = {
         "id": dead_letter_id,
@@ -309,8 +309,8 @@ def _template_hash(delivery: Delivery, failure: Failure) -> str:
     return template.content_hash if template else ""
 
 
-def _dead_letter_id(destination: str, partition: int, place: str) -> str:
-    whole = f"{destination}|{partition}|{place}"
+def _dead_letter_id(destination: str, partition: int, position: str) -> str:
+    whole = f"{destination}|{partition}|{position}"
     short = hashlib.blake2b(whole.encode(), digest_size=_ID_BYTES).hexdigest()
     return f"{destination}.{partition}.{short}"
 

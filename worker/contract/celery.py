@@ -171,7 +171,7 @@ class Turns(Hashable, Protocol):
     settings: Settings
 
     def turn(self) -> AbstractContextManager[Turn | None]:
-        """Return the node's turn for background jobs; None if it is taken, or no slot is free."""
+        """Return the node's turn for background jobs; None if it is taken, or no permit is free."""
 
     def wake(self, background_jobs: Iterable[BackgroundJob]) -> Any:
         """Send messages for background jobs; the sweep rings again for those that can't be sent."""

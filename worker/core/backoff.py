@@ -136,7 +136,7 @@ def after_failure(
 
 
 def is_to_blame(
-    place: str, status: int, own: TriggerAnswers, others: Iterable[TriggerAnswers]
+    position: str, status: int, own: TriggerAnswers, others: Iterable[TriggerAnswers]
 ) -> bool:
     """Say whether a body that was refused alone is to blame, not its trigger or the destination.
 
@@ -145,7 +145,7 @@ def is_to_blame(
     but not where another trigger is refused too: then the destination may refuse everything.
 
     Args:
-        place: Of the delivery.
+        position: Of the delivery.
         status: Of the answer.
         own: How the last requests of its trigger were answered.
         others: The same of the destination's other triggers.
@@ -159,5 +159,5 @@ def is_to_blame(
     )
     if status not in _ABOUT_THE_ADDRESS and any(lately):
         return True
-    is_the_only_one = own.taken_seconds_ago is not None and own.refused in ("", place)
+    is_the_only_one = own.taken_seconds_ago is not None and own.refused in ("", position)
     return is_the_only_one and not any(each.refused for each in answers)

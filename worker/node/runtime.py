@@ -99,7 +99,7 @@ class Runtime:
             destination: A destination's name.
             partition: The number of a partition.
             stop: Set from a signal's handler.
-            live_waits: Says whether a live call waits in this node for a slot.
+            live_waits: Says whether a live call waits in this node for a permit.
             adapt: Returns the drain that is run, from the one that would be.
 
         Returns:

@@ -319,7 +319,7 @@ def new(person: str, trigger: str = "vip-enter", lane: str = "live") -> NewDeliv
 
 def intent_of(intent_id: str, *deliveries: Delivery) -> Intent:
     rows = tuple(
-        IntendedDelivery(d.place, h.digest, h.audience, h.direction, h.time_us, h.replays)
+        IntendedDelivery(d.position, h.digest, h.audience, h.direction, h.time_us, h.replays)
         for d in deliveries
         for h in (d.header,)
     )

@@ -176,7 +176,7 @@ def test_drains_that_found_no_free_slot_do_not_bury_the_others(configuration):
     app = Celery("test")
     app.conf.update(broker_options(settings))
     api = httpx.Client(base_url=f"http://{settings.flower.listen}/api", trust_env=False)
-    told = [("a", "no free slot"), ("b", "delivered 7, skipped 0, dead 0"), ("c", "no free slot")]
+    told = [("a", "no free permit"), ("b", "delivered 7, skipped 0, dead 0"), ("c", "no free permit")]
 
     with api, running(configuration, "flower"), app.connection() as connection:
         until(lambda: answers(api))

@@ -423,7 +423,7 @@ class RedisPartition:
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without holding the lease; the profiles in it wait until its end."""
-        nobodys = [delivery._replace(place="") for delivery in intent.deliveries]
+        nobodys = [delivery._replace(position="") for delivery in intent.deliveries]
         await self._hold_back(
             self.keys, Intent(f"{intent.intent_id}-repair", tuple(nobodys)), seconds
         )
