@@ -271,7 +271,7 @@ class Publisher:
             written = self._written(draft, progress, rolls)
             self._fill.add(written.accepted)
             self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
-            self._wake(written.rang, draft.lane)
+            self._wake(written.woken, draft.lane)
         return published_of(draft, written)
 
     def _keep(self, draft: Draft) -> None:

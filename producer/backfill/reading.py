@@ -359,8 +359,8 @@ class _JobReader:
                 f"{self.spec.name}` goes on exactly where it stopped."
             ) from None
         match word:
-            case BlockPublished(_, tally, rang):
-                for destination, partition in rang:
+            case BlockPublished(_, tally, woken):
+                for destination, partition in woken:
                     self.waker.wake(destination, partition, queue=BACKFILL)
                 shard.tally = tally
                 shard.on_the_way -= 1

@@ -131,7 +131,7 @@ class Published:
         as_text: Fields whose integers above 2^53 are carried as text, and in how many events: as
             the doubles that templates calculate with, two of them could become one.
         problems: At most 10,000 of a sum.
-        rang: Partitions that have something to drain and whose bell was silent.
+        woken: Partitions that have something to drain and that nobody has woken yet.
         entries: What was added to the streams, by the stream's key.
         people: Digests of those whom the deliveries are about, where somebody wants to know.
     """
@@ -145,7 +145,7 @@ class Published:
     without_hook: int = 0
     as_text: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[RefusedAt, ...] = ()
-    rang: tuple[PartitionAddress, ...] = ()
+    woken: tuple[PartitionAddress, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
     people: tuple[bytes, ...] = ()
     forgotten: int = 0
@@ -166,7 +166,7 @@ class Published:
             without_hook=self.without_hook + other.without_hook,
             as_text=Counter(self.as_text) + Counter(other.as_text),
             problems=(self.problems + other.problems)[:PROBLEMS_KEPT],
-            rang=tuple(dict.fromkeys(self.rang + other.rang)),
+            woken=tuple(dict.fromkeys(self.woken + other.woken)),
             entries=dict(_joined(self.entries, other.entries)),
             people=self.people + other.people,
             forgotten=self.forgotten + other.forgotten,

@@ -88,7 +88,7 @@ def write(
         for place in places
     ]
     accepted = 0
-    rang: list[PartitionAddress] = []
+    woken: list[PartitionAddress] = []
     entries: dict[str, Entries] = {}
     answers = [answer for group in _groups(calls) for answer in _run(client, group, progress)]
     for place, call, answer in zip(places, calls, answers, strict=True):
@@ -104,10 +104,10 @@ def write(
         added, wake, *ids = answer
         accepted += added
         if wake:
-            rang.append(place)
+            woken.append(place)
         entries |= _entries(call, ids)
     repeated = sum(map(len, deliveries.values())) - accepted
-    return Published(accepted=accepted, repeated=repeated, rang=tuple(rang), entries=entries)
+    return Published(accepted=accepted, repeated=repeated, woken=tuple(woken), entries=entries)
 
 
 def _call(

@@ -40,9 +40,9 @@ _READ_BYTES = 4_000_000
 NEVER_MS = 1 << 60
 LEEWAY_MS = 600_000
 """How much longer than its retention a ledger is kept; see `_lapsing.lua`."""
-RUNG = "1"
+WOKEN = "1"
 MISSED = "2"
-RUNG_FOR_BACKFILL = "3"
+WOKEN_FOR_BACKFILL = "3"
 """Whoever was woken came while somebody held the lease, and went."""
 
 
@@ -72,7 +72,7 @@ class FakePartition:
         self._late_ms = round(late_seconds * 1000)
 
     async def take(self) -> TakenPartition | None:
-        """Take the lease if it is free; clears the bell."""
+        """Take the lease if it is free; clears the wake-up."""
         store, now_ms = self.store, self.store.now_ms()
         # Outlives a clock that was set back.
         store.until_ms = min(store.until_ms, now_ms + store.length_ms)
@@ -274,9 +274,9 @@ class FakePartition:
         if due and keep_if_due:
             return Release(released=False, due=True, wake="")
         store.token, store.until_ms = "", 0
-        wake = "" if store.wakeup in {RUNG, RUNG_FOR_BACKFILL} else due
+        wake = "" if store.wakeup in {WOKEN, WOKEN_FOR_BACKFILL} else due
         if wake:
-            store.wakeup = RUNG if wake == LIVE else RUNG_FOR_BACKFILL
+            store.wakeup = WOKEN if wake == LIVE else WOKEN_FOR_BACKFILL
         elif not due:
             store.wakeup = store.wakeup.replace(MISSED, "")
         return Release(released=True, due=bool(due), wake=wake)
@@ -323,9 +323,9 @@ class FakePartition:
             self.store.counts[outcome_field("accepted", name)] += 1
         live = any(new.lane == LIVE for new in deliveries)
         if deliveries and (
-            not self.store.wakeup or (live and self.store.wakeup == RUNG_FOR_BACKFILL)
+            not self.store.wakeup or (live and self.store.wakeup == WOKEN_FOR_BACKFILL)
         ):
-            self.store.wakeup = RUNG if live else RUNG_FOR_BACKFILL
+            self.store.wakeup = WOKEN if live else WOKEN_FOR_BACKFILL
 
     def _write_ledger(self, digest: bytes, ledger: LedgerText) -> None:
         lapses_ms = self.store.now_ms() + self._retention_ms + LEEWAY_MS

@@ -193,7 +193,7 @@ class Partition(Protocol):
     """The store of one partition of a destination. Writing without the lease raises `LeaseLost`."""
 
     async def take(self) -> TakenPartition | None:
-        """Take the lease if it is free, and clear the bell."""
+        """Take the lease if it is free, and clear the wake-up."""
 
     async def streams(self) -> tuple[str, ...]:
         """Return the names of the streams that are not empty, now."""
@@ -270,7 +270,7 @@ class Release(NamedTuple):
 
     Attributes:
         due: Some work may be done now.
-        ring: The queue to ring on; "" = there is no work, or somebody was woken already.
+        wake: The queue to wake on; "" = there is no work, or somebody was woken already.
     """
 
     released: bool

@@ -103,7 +103,7 @@ class Runtime:
             adapt: Returns the drain that is run, from the one that would be.
 
         Returns:
-            What was done, and the queue to wake it on; "" = do not ring.
+            What was done, and the queue to wake it on; "" = wake nobody.
 
         Raises:
             UsageWrong: There is no such destination or partition.

@@ -17,7 +17,7 @@ process at once, in the middle of a request, and replaces what was set before th
 
 Calls that found no free permit in this node, in the order in which they came.
 
-A drain that gives its permit back first sends the next of them to Celery again, and only then rings
+A drain that gives its permit back first sends the next of them to Celery again, and only then wakes
 for its own partition. Otherwise one busy partition would keep all others waiting.
 
 Files without a name: memory that forked processes share, with locks that the kernel keeps.
@@ -230,7 +230,7 @@ class Permits:
 
 
 _MOST: Final = 10_000
-"""The largest number of calls that are kept; for a lost one, the sweep rings again."""
+"""The largest number of calls that are kept; for a lost one, the sweep sends another."""
 
 
 class WaitingCalls:

@@ -36,7 +36,7 @@ class Drains(Protocol):
     def drain(
         self, destination: str, partition: int, stop: Stop, live_waits: Callable[[], bool]
     ) -> tuple[Tally, str]:
-        """Drain one partition for a slice; returns what was done, and the queue to ring on.
+        """Drain one partition for a slice; returns what was done, and the queue to wake on.
 
         Args:
             destination: A destination's name.
@@ -142,7 +142,7 @@ class DrainTask:
     ready: Ready | None = None
 
     def run(self, call: WakeUp) -> DrainResult | None:
-        """Drain, and ring again where there is more to do; returns None if no permit is free.
+        """Drain, and wake again where there is more to do; returns None if no permit is free.
 
         Raises:
             UsageWrong: There is no such destination or partition.
@@ -220,6 +220,6 @@ class DrainTask:
             self.node.stopped.write(use.stopped)
 
     def _hand_over(self, call: WakeUp, again: list[WakeUp]) -> None:
-        """Ring for the first call that waited for the permit, and only then for this partition."""
+        """Wake the first call that waited for the permit, and only then for this partition."""
         waiting = self.node.waiting.next_after(call)
         self.ringer.wake([*([waiting] if waiting else []), *again])

@@ -1,6 +1,6 @@
 """Sends messages for drains and background jobs from inside a worker; failing to send is no error.
 
-It has a connection of its own with short timeouts: the sweep rings from the worker's event loop.
+It has a connection of its own with short timeouts: the sweep wakes from the worker's event loop.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class World:
         self.loop.close()
 
     def drain(self, *, plan: dict[int, Any] | None = None, stop: Stop | None = None) -> Any:
-        """Run one drain to its end; returns (tally, ring), or None if its process died."""
+        """Run one drain to its end; returns (tally, wake), or None if its process died."""
         return self.run(self.a_drain(plan or {}, stop))
 
     def drain_until_nothing_is_left(self, *, seconds: float = 3_600.0) -> None:

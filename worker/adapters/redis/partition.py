@@ -237,7 +237,7 @@ class RedisPartition:
         self._ended: set[str] = set()
 
     async def take(self) -> TakenPartition | None:
-        """Take the lease if it is free, and clear the bell."""
+        """Take the lease if it is free, and clear the wake-up."""
         k = self.keys
         names = (
             k.lease, k.wakeup, k.intents, k.open, k.rendering, k.retry, k.aside, k.holds, k.reached,

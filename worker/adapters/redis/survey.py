@@ -142,7 +142,7 @@ class RedisSurvey:
         return {trigger for trigger, look in found.items() if isinstance(look, Open)}
 
     def _second_look(self, now_us: int, places: Sequence[_Place]) -> list[Sight]:
-        """Ask which partitions are due, in one round trip, and ring their bells."""
+        """Ask which partitions are due, in one round trip, and mark them as woken."""
         if not places:
             return []
         pipe = self._client.pipeline(transaction=False)
@@ -205,7 +205,7 @@ def _place(
 
 
 AGAIN_MS: Final = 3_000
-"""The time in ms after which an unanswered bell is rung again."""
+"""The time in ms after which an unanswered wake-up is sent again."""
 LONGEST_LOCK_MS: Final = 60_000
 """The longest time of a lock in ms; one that ends later was set before the clock was set back."""
 
@@ -266,7 +266,7 @@ class RedisSchedule:
         ]
 
     def due(self) -> list[BackgroundJob]:
-        """Return the due background jobs that nobody does or was woken, and ring their bells."""
+        """Return the due background jobs that nobody does or was woken, and mark them as woken."""
         if not self._syncs and not self._needing:
             return []
         with redis_errors():

@@ -1,4 +1,4 @@
-"""A trigger of which nothing can be sent: it is not read, not rendered, and rings nobody."""
+"""A trigger of which nothing can be sent: it is not read, not rendered, and wakes nobody."""
 
 import pytest
 

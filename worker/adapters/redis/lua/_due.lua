@@ -11,7 +11,7 @@ local function told_from(first)
 end
 
 -- due(streams, retry, holds, orphans, tag, paused, meanings, now, longest): 1 if a stream of the live lane has work that may be done now, 3 if only others have,
--- 0 if none has: what the bell says.
+-- 0 if none has: what the wake-up says.
 -- A stream is due if it is not empty, its trigger neither waits nor is paused, nor is its lane (a job's), and not all of it is on hold
 -- or unwanted by a trigger of this meaning.
 -- A wait or a hold that ends later than in `longest` (ms) was set before Redis' clock was set back: it has ended.

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Says whether somebody should be sent to this partition, and rings its bell.
+-- Says whether somebody should be sent to this partition, and marks it as woken.
 --
--- KEYS[1] lease  [2] holds  [3] streams  [4] retry  [5] bell  [6] orphans
+-- KEYS[1] lease  [2] holds  [3] streams  [4] retry  [5] wakeup  [6] orphans
 -- ARGV[1] the keys' tag  [2] for how long a trigger waits or a stream is on hold at most, ms  then the triggers that are paused, or whose gate is closed, and the lanes that are paused; and
 --     what triggers mean, as `trigger|MEANING`
 --
