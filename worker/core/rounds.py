@@ -1,7 +1,7 @@
 """Rounds of the sweep: which partitions to wake, and whether anybody answers.
 
 A lost Celery message must cost nothing, so a wake-up that nobody answers is sent again; but not
-while the queue still holds as many messages as there are such wake-ups: they wait, and are not lost.
+while the queue still holds as many messages as there are such wake-ups: they wait.
 Where the queue is empty they were taken: by somebody who has yet to begin, or who found the gate
 closed and went away. The second is usual where a limit is low, so that is not waited for long.
 """
