@@ -49,11 +49,11 @@ class CeleryWaker:
             send(self._client(), drain_message(destination, partition, queue))
         except (KombuError, OSError) as error:
             self._quiet_until = self._now() + _QUIET_SECONDS
-            log.debug("doorbell.failed", destination=destination, error=type(error).__name__)
+            log.debug("wakeup.failed", destination=destination, error=type(error).__name__)
 
     def _client(self) -> Any:
         if self._app is None:
-            app = Celery("segrelay-doorbell", set_as_current=False)
+            app = Celery("segrelay-wakeup", set_as_current=False)
             options = broker_options(self._settings)
             options["broker_transport_options"] |= IMPATIENT
             app.conf.update(options)
@@ -67,7 +67,7 @@ class BackgroundWaker:
     def __init__(self, settings: Settings, *, waker: Waker | None = None) -> None:
         self._waker = waker or CeleryWaker(settings)
         self._calls: SimpleQueue[tuple[str, int, str]] = SimpleQueue()
-        threading.Thread(target=self._run, name="doorbell", daemon=True).start()
+        threading.Thread(target=self._run, name="wakeup", daemon=True).start()
 
     def wake(self, destination: str, partition: int, *, queue: str) -> None:
         """Hand a wake-up to the thread and return at once."""

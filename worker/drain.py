@@ -88,7 +88,7 @@ class Drain:
         live_waits: Says whether live work waits elsewhere.
         canary_shares: What it may do of the canaries of changed templates.
         responses: Which triggers have a stream for their outcomes.
-        meanings: What triggers mean; what one does not want of its stream stays there.
+        scopes: The scopes of triggers; what one does not want of its stream stays there.
         recognizer: Knows people by their stable ids.
     """
 

@@ -1,6 +1,6 @@
 """A Redis Cluster, and three Sentinels with a master and two replicas, on this machine.
 
-All are of the embedded server's binary, for trials and for tests.
+All are of the embedded server's binary, for trying out and for tests.
 """
 
 from __future__ import annotations

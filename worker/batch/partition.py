@@ -142,7 +142,7 @@ class TakenPartition:
         holds: By stream.
         reached_up_to: People who are reached and have a larger digest (hex) are not told to
             `settle`; "" = all are told.
-        orphans: By `lane|trigger|MEANING`: up to which id nothing is wanted in a stream by a
+        orphans: By `lane|trigger|SCOPE`: up to which id nothing is wanted in a stream by a
             trigger that means this.
         has_forwards: People of this partition are being renamed, or were.
     """
@@ -237,7 +237,7 @@ class Partition(Protocol):
         """Add deliveries to another partition of the destination; this needs no lease."""
 
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
-        """Store the id up to which a trigger with this meaning wants nothing of its stream."""
+        """Store the id up to which a trigger with this scope wants nothing of its stream."""
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without the lease, so that its profiles wait for this time."""
@@ -257,7 +257,7 @@ class Partition(Protocol):
             holds: Those that have changed; None = it is over.
             paused: Triggers of which nothing may be done now, and lanes that are paused.
             suspects: The positions of deliveries that the next holder has to render apart, too.
-            scopes: What triggers mean, as `trigger|MEANING`: what one does not want is not due.
+            scopes: The scopes of triggers, as `trigger|SCOPE`: what one does not want is not due.
             keep_if_due: Keep the lease if some work may be done now.
         """
 

@@ -41,7 +41,7 @@ class StreamReader(Protocol):
         """Read the next entries of several streams; of many in one round trip."""
 
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
-        """Store the id up to which a trigger with this meaning wants nothing of its stream."""
+        """Store the id up to which a trigger with this scope wants nothing of its stream."""
 
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Return the records of people who are being renamed, or were."""

@@ -84,8 +84,8 @@ class State:
         yields: Live work waits for its permit: the gate lets nothing of a backfill lane pass.
         wait_set_ms: By trigger: when its wait was set.
         renames: Audiences that were renamed before the lease was taken.
-        meanings: By trigger; one that has none wants whatever stands in its streams.
-        orphans: By `lane|trigger|MEANING`, see `TakenPartition`.
+        scopes: By trigger; one that has none wants whatever stands in its streams.
+        orphans: By `lane|trigger|SCOPE`, see `TakenPartition`.
         has_forwards: People of this partition are being renamed, or were.
         recognizer: Knows people by stable ids; None = the destination does not use them.
         streams: The names of the streams that are not empty, if they were read a moment ago and
@@ -200,7 +200,7 @@ class State:
         return max(ends, default=0)
 
     def is_orphan(self, delivery: Delivery) -> bool:
-        """Say whether a delivery is an orphan: its trigger has another meaning now.
+        """Say whether a delivery is an orphan: its trigger has another scope now.
 
         What can't be read is never an orphan.
         """

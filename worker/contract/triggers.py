@@ -45,7 +45,7 @@ class Scope:
     def of(
         cls, trigger: Trigger, slugs: Mapping[str, str], renamed: Mapping[str, str] | None = None
     ) -> Scope:
-        """Return the meaning of a trigger.
+        """Return the scope of a trigger.
 
         Args:
             trigger: As configured.
@@ -68,14 +68,14 @@ class Scope:
 
     @cached_property
     def digest(self) -> str:
-        """Return a digest of the meaning."""
+        """Return a digest of the scope."""
         audiences = None if self.audiences is None else sorted(self.audiences)
         text = orjson.dumps([self.on.value, audiences])
         return hashlib.sha256(text).hexdigest()[:_DIGEST_CHARACTERS]
 
     @property
     def label(self) -> str:
-        """Return `trigger|digest`, by which scripts know the meaning."""
+        """Return `trigger|digest`, by which scripts know the scope."""
         return f"{self.trigger}|{self.digest}"
 
 

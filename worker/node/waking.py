@@ -51,7 +51,7 @@ class Ringer:
                 sent += 1
         except (KombuError, OSError) as error:
             self._producer = None
-            LOG.debug("doorbell.failed", error=type(error).__name__)
+            LOG.debug("wakeup.failed", error=type(error).__name__)
         return sent
 
     def _connected(self) -> Any:

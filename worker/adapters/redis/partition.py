@@ -410,7 +410,7 @@ class RedisPartition:
         await self._accept(PartitionKeys(self.keys.destination, partition), deliveries)
 
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
-        """Record the entry of a stream up to which its trigger, with this meaning, wants none."""
+        """Record the entry of a stream up to which its trigger, with this scope, wants none."""
         names = (self.keys.lease, self.keys.orphans, self.keys.stream(stream))
         field = f"{stream}|{scope}"
         left = _MORE

@@ -38,7 +38,7 @@ class _Place:
 
     Args:
         idle: Its triggers of which nothing may be done now, and the lanes that are paused.
-        meanings: What the others mean, as `trigger|MEANING`.
+        scopes: The scopes of the others, as `trigger|SCOPE`.
     """
 
     keys: PartitionKeys
@@ -128,7 +128,7 @@ class RedisSurvey:
     def _labels(
         self, slugs: Sequence[bytes | None], renamed: Mapping[bytes, bytes]
     ) -> dict[str, str]:
-        """Return the labels `trigger|MEANING` of all triggers' meanings, by trigger."""
+        """Return the labels `trigger|SCOPE` of all triggers' scopes, by trigger."""
         triggers = list(self._settings.triggers.values())
         found = scopes(triggers, self._audiences, slugs if self._audiences else (), renamed)
         return {name: scope.label for name, scope in found.items()}

@@ -33,7 +33,7 @@ _INSTANCES: Final = 1_024
 _LOOK: Final = """\
 #!lua flags=allow-oom
 -- Writes a certificate where there is none.
--- KEYS[1] birth
+-- KEYS[1] instance id
 -- ARGV[1] a new one
 -- Returns {the certificate, now (ms)}.
 local clock = redis.call('TIME')
