@@ -54,7 +54,7 @@ class LibraryFunction:
         names: the parameters' names.
         required: the number of parameters without a default.
         gives: the kind of the result, where it is always the same.
-        inline: What the compiler puts in the place of a call: for `row` and `settings` a look-up
+        inline: The code in the place of a call: for `row` and `settings` a look-up
             f(field, default=null) in one of them, for `in row` whether f(field) is a field.
     """
 
@@ -108,7 +108,7 @@ class SourceFile:
     """A file of a bundle.
 
     Args:
-        is_code: It is evaluated; else it is imported as text only.
+        is_code: True for code, which is evaluated; else it is imported as text only.
         targets: The names under which the bundle holds its imports, in their order.
     """
 

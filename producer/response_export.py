@@ -46,7 +46,7 @@ class Shipped:
         shipped: Records that Lytics has.
         rejected: Records that it did not want.
         failures: Steps in a row that came to nothing.
-        problem: What stopped the last of them.
+        problem: The problem that stopped the last of them.
     """
 
     shipped: int = 0

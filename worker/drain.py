@@ -64,8 +64,8 @@ class Limits:
     """Durations of a drain, in seconds, and how much it takes at once.
 
     Args:
-        in_flight: How many requests are under way at most.
-        batch_entries: How many deliveries a batch has at most.
+        in_flight: The largest number of requests under way.
+        batch_entries: The largest number of deliveries in a batch.
     """
 
     slice_seconds: float
@@ -85,9 +85,9 @@ class Drain:
         triggers: By their names; streams of others are left alone.
         paused: Names of paused triggers and lanes of paused jobs; None = the destination is paused.
         read_names: Reads all numbers anew, and returns the renamed audiences; under the lease.
-        live_waits: Says whether live work waits elsewhere.
-        canary_shares: What it may do of the canaries of changed templates.
-        responses: Which triggers have a stream for their outcomes.
+        live_waits: A function that says whether live work waits elsewhere.
+        canary_shares: Its shares of the canaries of changed templates.
+        responses: The triggers that have a stream for their outcomes.
         scopes: The scopes of triggers; what one does not want of its stream stays there.
         recognizer: Knows people by their stable ids.
     """

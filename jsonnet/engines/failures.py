@@ -59,7 +59,7 @@ def read(text: str, headed: AbstractSet[str] = frozenset()) -> Failure:
     """Read an engine's error text.
 
     Args:
-        text: What the engine raised.
+        text: The engine's error message.
         headed: Names of files that begin with a line of ours.
     """
     static = _STATIC.match(text)

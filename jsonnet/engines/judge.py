@@ -76,7 +76,7 @@ def judge(
     earlier one.
 
     Args:
-        engine: Which engine.
+        engine: The engine that is asked.
         bundle: The template with its imports.
         profiles: JSON texts.
         settings: JSON text of an object.

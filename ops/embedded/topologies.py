@@ -97,8 +97,8 @@ class LocalCluster:
     """Masters of a Redis Cluster, by default with replicas, which run until the `with` block ends.
 
     Args:
-        folder: Where the nodes keep their files; what an earlier one left there goes on.
-        node_ms: How long a node may be silent before it counts as lost.
+        folder: The folder of the nodes' files; what an earlier one left there goes on.
+        node_ms: The time for which a node may be silent before it counts as lost.
         password: Of all nodes; where an earlier one left its files, it is the one of then.
     """
 

@@ -204,7 +204,7 @@ class KnownProfile:
         written_ms: The last write of each record that lapses, by destination.
         orphaned: Entries of `waiting` that no trigger wants any more.
         requests: To the receiver, that brought events of this person lately.
-        renamings: By which the person got the present identity.
+        renamings: The renamings by which the person got the present identity.
         is_whole: All that waits was looked at.
     """
 

@@ -119,7 +119,7 @@ class Publishing:
     Args:
         connection: To whoever reads the source.
         epoch: Of that reader.
-        tally: What an earlier run of the shard has published.
+        tally: The counts of what an earlier run of the shard has published.
     """
 
     connection: Connection

@@ -132,7 +132,7 @@ class Published:
             the doubles that templates calculate with, two of them could become one.
         problems: At most 10,000 of a sum.
         woken: Partitions that have something to drain and that nobody has woken yet.
-        entries: What was added to the streams, by the stream's key.
+        entries: The entries added to the streams, by the stream's key.
         people: Digests of those whom the deliveries are about, where somebody wants to know.
     """
 
@@ -205,10 +205,10 @@ class Draft:
     """Everything that one call will write, built before it is written.
 
     Args:
-        numbering: By which the deliveries were placed.
-        numbers: How many events and refusals were read: the number of the next.
+        numbering: The numbering by which the deliveries were placed.
+        numbers: The number of events and refusals read: the number of the next.
         size_bytes: Of the texts that will be written.
-        members: What a sync changes; its deliveries have the numbers of their members.
+        members: The changes of a sync; its deliveries have the numbers of their members.
         entrants: The people who enter, where a sync of the audience will need their names.
     """
 

@@ -50,8 +50,8 @@ class JobPosition:
     Args:
         job: The job's name, "" where there is none.
         position: None where the source has no positions.
-        source: What the positions count in, e.g. a digest of the file: two files of one job
-            don't hide each other.
+        source: The source that the positions count in, e.g. a digest of the file: two files of one
+            job don't hide each other.
         noted: A command that writes down how far the job was before, or (); it goes to Redis with
             the deliveries, which costs no wait for the disk of its own. It is lost with them.
         epoch: Of the job's reader, see `accept_call`.

@@ -123,9 +123,9 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
     """A network backend of httpcore that connects to allowed addresses only.
 
     Args:
-        networks: What is allowed beside public addresses.
+        networks: The networks allowed beside public addresses.
         ipv4_only: Names are resolved to IPv4 addresses alone.
-        resolve: Who knows the addresses of names.
+        resolve: The resolver of names.
     """
 
     def __init__(
@@ -289,9 +289,10 @@ class HttpSender:
     Proxies and credentials that the environment names are not used, and redirects not followed.
 
     Args:
-        connections: How many requests may be under way at once; more wait, within their deadline.
+        connections: The largest number of requests under way at once; more wait, within their
+            deadline.
         ipv4_only: For keys that are locked to addresses, which are IPv4 at Insider.
-        resolve: Who knows the addresses of names, where these have to be looked at.
+        resolve: The resolver of names, where addresses have to be looked at.
     """
 
     def __init__(

@@ -48,14 +48,14 @@ class Request:
     Args:
         people: The deliveries, person by person. Those of one person share a user object, and the
             first of them has it.
-        triggers: Whose deliveries it carries.
-        is_part: It is a part of a body that was refused.
+        triggers: The triggers whose deliveries it carries.
+        is_part: True for a part of a body that was refused.
 
     Attributes:
-        intent: What is written before the request.
+        intent: The intent that is written before the request.
         send_time: The send time in which it was sent.
-        begun_seconds: When it was begun, by the drain's clock.
-        elapsed_seconds: Until its answer, or until there could be none.
+        begun_seconds: Its begin by the drain's clock.
+        elapsed_seconds: The time until its answer, or until there could be none.
     """
 
     people: tuple[tuple[Delivery, ...], ...]
@@ -92,7 +92,7 @@ class Kind(NamedTuple):
     Attributes:
         api: The number of their API. A trigger's settings may make an API of its own kind.
         alone: The trigger, if its deliveries share no request with others; "" = they may.
-        width: How many users a request may have; 0 = as many as the destination takes.
+        width: The number of users that a request may have; 0 = as many as the destination takes.
     """
 
     api: int
@@ -107,7 +107,7 @@ class Part:
     """Deliveries of one kind, in their order.
 
     Args:
-        is_refused: They were in a body that was refused.
+        is_refused: True if they were in a body that was refused.
         is_due: Some of them were left by the batch before; they are not left again.
     """
 
@@ -135,16 +135,16 @@ class Batch:
         kind: Of the lanes that it was read from.
         streams: All of this kind that could be read.
         decoded: The deliveries that could be decoded.
-        is_last: Nothing is behind it.
+        is_last: True if nothing is behind it.
         skipped: Deliveries that need no request, until they are settled.
         failed: Deliveries that can't be sent, until they are settled.
         stopped: By trigger, why only another version of segrelay can go on with it.
-        parts: What is to be sent. Parts that were taken back come first, then the narrowest.
+        parts: The parts to send. Parts that were taken back come first, then the narrowest.
         apart: Triggers of which a body was refused. They share no further request of the batch.
         busy: Profiles, and identifiers by which the destination knows them, of which a request is
             in flight.
         trying: Triggers that wait, while the one delivery that tries them is in flight.
-        settled: How many of its deliveries have got their outcome.
+        settled: The number of its deliveries that have got their outcome.
         before: By position, what was rendered before this batch's turn.
         left_over: The positions of those that the batch before has read, but left.
     """

@@ -100,8 +100,8 @@ class _Outcomes:
     """The outcomes of a request that the destination accepted, with what follows from them.
 
     Args:
-        now_ms: When the answer was read, by Redis' clock.
-        counts: What is added to the counts: fields that were left out, and measures.
+        now_ms: The time when the answer was read, by Redis' clock.
+        counts: Additions to the counts: fields that were left out, and measures.
         delivered: Deliveries by trigger.
         apart: Deliveries that shared a user object which was refused.
         history: Lines about user objects that were shared.

@@ -48,7 +48,8 @@ class LoadedTrigger:
         params: Of the authorization, revealed; `{token}` stands for a token.
         settings: The template's `jobConfGet`.
         engine: `jsonnet`: never the compiled form of the template.
-        stopped: Why it can't deliver until its template is mended, or a secret is set; "" = it can.
+        stopped: The reason why it can't deliver until its template is mended, or a secret is set;
+            "" = it can.
         token_of: The authorization whose token requests carry; "" = none.
         envelope: Makes a whole body of its array of results; None = no template does.
         tls: The files with which connections are secured.
@@ -129,7 +130,7 @@ class Delivery:
     Args:
         stream: `lane|trigger`.
         trigger: The trigger's name.
-        profile: What the trigger exports, packed; see `events.decode_profile`.
+        profile: The fields that the trigger exports, packed; see `events.decode_profile`.
         header_text: The header as it stands in the stream.
 
     Attributes:
@@ -143,11 +144,11 @@ class Delivery:
         sent: The body as the ledger corrected it for its request.
         users: The user objects that carry it in its request, as JSON.
         attempts: The number of requests that failed with it, and the one that carries it.
-        failure: Why it can't be delivered, if it is to die of that.
-        reason: Why it was skipped or is dead; None = it was delivered.
+        failure: The reason why it can't be delivered, if it is to die of that.
+        reason: The reason why it was skipped or is dead; None = it was delivered.
         tells: The profile's ledger tells of its outcome; see `Settlement.ledgers`.
-        remark: What the history says of its outcome; "" = nothing.
-        answer: What the destination answered to its request; None = nothing, or there was none.
+        remark: The history's remark on its outcome; "" = none.
+        answer: The destination's answer to its request; None = nothing, or there was none.
     """
 
     stream: str

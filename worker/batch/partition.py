@@ -21,7 +21,7 @@ class LedgerText(NamedTuple):
     """A profile's ledger record, packed as Redis keeps it.
 
     Attributes:
-        lasts: It never lapses; else it is kept for the retention.
+        lasts: True if it never lapses; else it is kept for the retention.
     """
 
     text: bytes
@@ -166,12 +166,12 @@ class Settlement:
     Args:
         settled: Deliveries, each with its outcome.
         intent_id: Of the request; "" = no request was made.
-        open_seconds: For how long the intent stays open; 0 = it is closed.
+        open_seconds: The time for which the intent stays open; 0 = it is closed.
         ledgers: By digest, one text per profile: its packed record at the moment of writing. It is
             written if a request was made, or if a delivery that it tells of was still there.
         waits: By trigger; None = it waits no longer.
         backoffs: By position. Backoffs of deliveries that are gone are not kept.
-        counts: What is added to further fields of `counts`.
+        counts: Additions to further fields of `counts`.
         history: Lines about deliveries that were skipped, are dead, or are tried again.
         reached: For `verify`, by digest (hex) of each person to whom something was delivered: JSON
             of now (ms) and of the identifiers by which the destination knows the person.

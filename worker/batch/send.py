@@ -74,7 +74,7 @@ class InterruptWatch:
     """Checks every 0.2 s, as long as it is entered, whether requests have to end.
 
     Args:
-        grace_seconds: For how long requests may be under way after the signal to stop.
+        grace_seconds: The time for which requests may be under way after the signal to stop.
         cut: Set when they must end: the lease was lost, or that time is over.
         stopping: Set when nothing new may begin.
     """
@@ -133,8 +133,8 @@ class SendPermit:
 
     Attributes:
         send_time: The send time in force now; None = there is none.
-        closed: Why no send time could be had, if the gate said so.
-        intent_ms: When the request's intent was written, by Redis' clock.
+        closed: The reason why no send time could be had, if the gate said so.
+        intent_ms: The time when the request's intent was written, by Redis' clock.
         was_given: The request may have been written.
     """
 
@@ -213,7 +213,8 @@ class BatchSender:
     """Sends the requests of one batch.
 
     Args:
-        watch: Says when nothing new may begin, and when requests in flight must end.
+        watch: The clock that ends the drain: nothing new begins, and requests in flight end in
+            time.
         closed: The gate's last word, where it let nothing pass of some trigger.
     """
 

@@ -36,7 +36,7 @@ class Tally:
     """The counts of a drain, for Flower's result line and for the log.
 
     Args:
-        ended: Why it ended before its time; "" = it did not.
+        ended: The reason why it ended before its time; "" = it did not.
         failed: That was because the destination refused or failed, or the lease was lost.
     """
 

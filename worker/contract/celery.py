@@ -151,7 +151,7 @@ class BackgroundJob(NamedTuple):
     """A step of background work: its Celery task, and the name of its subject, such as a sync.
 
     Attributes:
-        name: Of what the step is of; it stands in Flower.
+        name: The thing whose step it is; it stands in Flower.
     """
 
     task: str

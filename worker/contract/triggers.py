@@ -119,12 +119,12 @@ class TemplateVersion:
 
     Args:
         version: The content hash.
-        since_ms: When it was first used; Redis' clock.
+        since_ms: The time of its first use; Redis' clock.
         base: Counts of outcomes by then.
         before: The one before it; "" = none is known.
         did: Counts of outcomes of the one before.
-        canary: How many deliveries go first; 0 = it has none.
-        left: How many of these have no outcome yet, where the canary goes on.
+        canary: The number of deliveries that go first; 0 = it has none.
+        left: The number of these that have no outcome yet, where the canary goes on.
         outcomes: Of the deliveries of its canary.
     """
 
@@ -284,8 +284,8 @@ class Pause:
     """The reason of a pause, with its author and time.
 
     Args:
-        by: Who did it; `segrelay` where it paused itself.
-        at: Since when, RFC 3339; "" = not known.
+        by: The person who did it; `segrelay` where it paused itself.
+        at: Its begin, RFC 3339; "" = not known.
     """
 
     reason: str = ""

@@ -49,17 +49,17 @@ class Policy:
     """The parameters of all gates; times in microseconds, shares in parts per million.
 
     Args:
-        minute: What a limit is counted in; it slides.
-        late: How long after its send time's time a request may arrive.
-        ahead: Nothing books or closes further ahead.
+        minute: The time that a limit is counted in; it slides.
+        late: The delay behind its send time with which a request may arrive.
+        ahead: The furthest time ahead for a booking or a closing.
         burst_percent: Of the limit; so many may go at once.
         burst_most: But no more than these,
         burst_from: and none where the limit is below this.
-        live: How long a live request that found no send time keeps backfill away.
-        rates: How long the rate of another worker is remembered, and
+        live: The time for which a live request that found no send time keeps backfill away.
+        rates: The time for which the rate of another worker is remembered, and
         rates_fresh: how old its mark may become before it is written again.
         lapse: After its send time, when a probe without a result is given up.
-        lower: What is left of the full rate after a 429; `lower_again` of one lowered before;
+        lower: The share of the full rate after a 429; `lower_again` of one lowered before;
             `least` is the end. The limit that is met first is met at full rate, and a host whose
             limit was halved is met only once.
         apart: Between two lowerings; sooner the gate closes instead.
@@ -67,11 +67,11 @@ class Policy:
         raise_a_second: Then, of the full rate; slow, since a host that counts a minute is met
             long after its limit was passed. It is raised by time alone: requests that are not
             made prove nothing, and few are made at a low rate.
-        short: How far below the rate that failed last it stays,
+        short: The distance to the rate that failed last below which it stays,
         memory: and until when after the last 429.
         recovered: After the last 429 the full rate is in force again, however low it was: from
             `memory` on it rises evenly to that end, or as fast as before if that is faster.
-        close: For how long the gate closes first; doubled each time up to `close_most`.
+        close: The time of the first closing; doubled each time up to `close_most`.
         failures: In a row, that open the breaker.
         unreadable: In a row, that pause.
     """
@@ -109,11 +109,11 @@ class SendTime:
     """The permission to send one request.
 
     Args:
-        at_ms: When; by Redis' clock.
-        now_ms: When it was booked.
+        at_ms: Its time by Redis' clock.
+        now_ms: The time of its booking.
         successes: By each trigger that it was booked for: its deliveries, over all workers.
-        probe: Send one user only: others wait for what comes of it.
-        incident: How often the gate had been lowered, closed or resumed.
+        probe: True if it is for one user only: others wait for what comes of it.
+        incident: The number of times that the gate had been lowered, closed or resumed.
         avoid: The batch that failed last, as told to `report`; a probe should be of another.
     """
 
@@ -148,7 +148,7 @@ class Closed:
 
     Args:
         reason: A word for machines.
-        until_ms: When it is worth coming back, by Redis' clock; None = when a person resumes.
+        until_ms: The time to come back, by Redis' clock; None = when a person resumes.
         message: For a person; "" where the reason says all.
     """
 
@@ -173,11 +173,11 @@ class GateStatus:
 
     Args:
         rate_per_minute: In force now; 0 where nobody has booked yet.
-        factor: What slow-downs have left of the rate, 0 to 1.
-        until_ms: Until when it is closed; None = it is not, or until a person resumes.
-        is_open: Whether it is worth starting a drain.
-        by: Who paused it; "" = it paused itself.
-        since_ms: Since when it is paused; 0 = it is not.
+        factor: The share of the rate that slow-downs have left, 0 to 1.
+        until_ms: The end of its closing; None = it is not closed, or until a person resumes.
+        is_open: True if it is worth starting a drain.
+        by: The person who paused it; "" = it paused itself.
+        since_ms: The begin of its pause; 0 = it is not paused.
     """
 
     state: Condition
@@ -200,7 +200,7 @@ class TriggerAnswers:
     """The host's last answers to one trigger's requests, over all workers.
 
     Args:
-        taken_seconds_ago: When it took something last; None = never, as far as is known.
+        taken_seconds_ago: The time since it took something; None = never, as far as is known.
         refused: The place of the only delivery in whose requests bodies were refused since then;
             `SEVERAL`; or "" = none were.
     """
@@ -232,8 +232,8 @@ class Gate(Protocol):
 
         Args:
             kind: Of the lane; backfill books nothing while a live request waits for its send time.
-            triggers: Whose request it is. Several share one only if the gate is plainly open for
-                each of them; else it is `APART`, and `look` says for which it is not.
+            triggers: The triggers of the request. Several share one only if the gate is plainly
+                open for each of them; else it is `APART`, and `look` says for which it is not.
             horizon_seconds: At most 15 minutes.
             probe: The send time is a probe even if none is due.
         """
@@ -250,7 +250,7 @@ class Gate(Protocol):
 
         Args:
             send_time: As it was booked.
-            verdict: What the answer means.
+            verdict: The verdict of the answer.
             delivered: By trigger: how many deliveries of it were made.
             batch: The place of the first delivery that was sent: a probe avoids it after a failure.
         """
@@ -284,7 +284,7 @@ class Heard:
         what: `works`: the transport does, and nobody asked us to slow down. `body`: so it does, but
             the body was refused.
         about: For a person.
-        wait: What `Retry-After` says, in microseconds; 0 = nothing.
+        wait: The `Retry-After` of the answer, in microseconds; 0 = none.
     """
 
     what: Literal["works", "body", "unreadable", "slow", "refused", "failed", "unsent"]

@@ -36,7 +36,7 @@ class Sight:
 
     Args:
         due: There is work that may be done now, and nobody holds the lease.
-        waking: It was woken already.
+        waking: True if it was woken already.
         held: Somebody holds its lease.
     """
 
@@ -57,7 +57,8 @@ class Rounds:
 
     Args:
         woken_at_seconds: By partition: since when it has been woken by us, or seen woken.
-        silent_since_seconds: Since when we wake and nobody takes a lease; None = somebody does.
+        silent_since_seconds: The time since which we wake and nobody takes a lease; None =
+            somebody does.
     """
 
     woken_at_seconds: dict[tuple[str, int], float] = field(default_factory=dict)

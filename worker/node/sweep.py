@@ -91,7 +91,7 @@ class Sweep:
         remove_lapsed: Removes some ledgers that have lapsed.
         queued: Returns how many messages wait in the broker.
         wake: Sends messages for calls.
-        has_idle_process: Says whether this node has one now.
+        has_idle_process: A function that says whether this node has one now.
     """
 
     survey: Survey

@@ -42,7 +42,7 @@ class Drains(Protocol):
             destination: A destination's name.
             partition: The number of a partition.
             stop: Set when this process was told to stop.
-            live_waits: Says whether a live call waits in this node for a permit.
+            live_waits: A function that says whether a live call waits in this node for a permit.
         """
 
 

@@ -68,7 +68,7 @@ class RedisGate:
 
     Args:
         client: Repeats nothing by itself.
-        authorization: What it sends; None = nothing.
+        authorization: The header that it sends; None = nothing.
     """
 
     def __init__(

@@ -59,9 +59,9 @@ def settle_call(
 
     Args:
         k: Of the partition.
-        what: What is settled.
+        what: The work to settle.
         token: Of the lease.
-        retention_ms: How long a ledger that may lapse is kept.
+        retention_ms: The retention of a ledger that may lapse.
         ended: Streams that were read to their end, so that nothing else may be in them.
     """
     backoffs = [(*place.rpartition("|")[::2], value) for place, value in what.backoffs.items()]
@@ -208,11 +208,12 @@ class RedisPartition:
 
     Args:
         client: Repeats nothing by itself.
-        retention_seconds: How long the ledger of somebody who is in no audience is kept after
+        retention_seconds: The retention of the ledger of somebody who is in no audience, after
             its last write.
-        late_seconds: For how long an intent is open.
-        owner: Who holds the lease: `host:pid`, a space, the fingerprint of its configuration.
-        may_repeat: Says whether a settle that Redis did not confirm should still be repeated.
+        late_seconds: The time for which an intent is open.
+        owner: The holder of the lease: `host:pid`, a space, the fingerprint of its configuration.
+        may_repeat: A function that says whether a settle that Redis did not confirm should still
+            be repeated.
     """
 
     def __init__(

@@ -58,7 +58,8 @@ class RedisStreaks:
     Args:
         client: Repeats nothing by itself.
         running: Triggers that have a streak, so that `broken` costs nothing elsewhere.
-        may_repeat: Says whether a question that Redis did not answer should still be repeated.
+        may_repeat: A function that says whether a question that Redis did not answer should still
+            be repeated.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class Canaries:
     """A process' part in the canaries of changed templates.
 
     Args:
-        share_ms: For how long a drain has its share.
+        share_ms: The time for which a drain has its share.
     """
 
     def __init__(
@@ -294,7 +295,7 @@ class DeadLetterLimit:
     """Counts the dead letters of a destination every few seconds, and pauses a full one.
 
     Args:
-        settings: They know the partitions of each destination.
+        settings: The settings, which know the partitions of each destination.
         kept: As many letters a destination may have.
     """
 

@@ -157,7 +157,7 @@ class SharedKeys:
     two round trips, one before it takes its lease, and one under the lease.
 
     Args:
-        numbers: They are replaced by what Redis has.
+        numbers: The numbers; they are replaced by what Redis has.
     """
 
     def __init__(

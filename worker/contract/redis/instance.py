@@ -59,8 +59,8 @@ class Loss:
     """A Redis that came back empty.
 
     Args:
-        last_seen_ms: When what it held was last seen, by its own clock.
-        noticed_ms: When it was noticed.
+        last_seen_ms: The time when its content was last seen, by its own clock.
+        noticed_ms: The time when it was noticed.
         node: The address of the node, in a Cluster; "" = all of it.
     """
 

@@ -77,7 +77,7 @@ class RedisAddress:
         hosts: Host and port; several only for Sentinels and a Cluster.
         service: The name under which the Sentinels know the master; empty without Sentinel.
         options: The `ssl_…`, `sentinel_…` and `nat` values of the query, as written.
-        found_by: How the master of something is found.
+        found_by: The way to find the master of something.
     """
 
     hosts: tuple[RedisNode, ...]

@@ -74,8 +74,8 @@ def refuse_address_reason(address: Address, networks: Sequence[str]) -> str | No
     """Say why an address may not be connected to, or None where it may.
 
     Args:
-        address: What a host resolved to.
-        networks: What the destination allows beside public addresses.
+        address: The address that a host resolved to.
+        networks: The networks that the destination allows beside public addresses.
     """
     meant = _meant(address)
     if any(one in network(text) for text in networks for one in (address, meant)):
