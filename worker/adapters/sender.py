@@ -1,15 +1,12 @@
-"""Sends requests over HTTP: one client for each set of rules, one deadline for each request.
+"""Sends requests over HTTP: to allowed addresses only, within a deadline, with its token.
 
 httpx measures its timeouts per read, so that a server which drips holds a request for as long as it
 likes; the deadline here is of our own. Whether a request may have taken effect is decided by one
-fact: whether its first byte was about to be written.
+fact: whether its first byte was about to be written. A cancelled request's connection is closed.
 
-Sends requests with the token of their authorization, and asks for another one after a 401.
-
-Connections to allowed addresses only, which are closed when their request is cancelled.
-
-What was looked at is what is connected to: a name is resolved once a connection, and the address
-that passed is handed on, so that a name which leads elsewhere at its second look gains nothing.
+A name is resolved once a connection, and the address that was allowed is the one that is connected
+to, so that a name which leads elsewhere at its second look gains nothing. After a 401 the token of
+the authorization is asked for anew, once.
 """
 
 from __future__ import annotations

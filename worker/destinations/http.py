@@ -1,13 +1,9 @@
 """Any HTTP endpoint: what the template yields is sent as JSON, as a form or as text.
 
 What is known of the endpoint stands in the `http` tables of the configuration: which statuses mean
-yes, and where a successful answer names results that it refuses (see `http_answers`).
-
-Reads from a successful answer which results are refused.
-
-The configuration may describe where an answer tells it. Without a description, an answer that
-lists errors is never taken for one that says yes to everything: who is refused is found by halving,
-unless each error names one person of the request by the identity.
+yes, and where a successful answer names results that it refuses. Without a description of that, an
+answer that lists errors is never taken for one that says yes to everything: who is refused is found
+by halving, unless each error names one person of the request by the identity.
 """
 
 from __future__ import annotations

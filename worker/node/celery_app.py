@@ -1,8 +1,7 @@
-"""Builds the Celery app: options, the task, the sweep, and what happens at start and stop.
+"""The Celery app of a worker: options, the task, the sweep, and what happens at start and stop.
 
-Reconnecting of a worker to a broker that went away.
-
-The start of a worker, before any process is forked.
+All that can be loaded is loaded before a process is forked. A broker that went away is connected to
+again and again, for as long as the worker runs.
 """
 
 from __future__ import annotations

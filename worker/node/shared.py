@@ -1,26 +1,22 @@
-"""A node: one Celery worker with all its processes, and what they share since before the fork.
+"""The state that all processes of a node share since before the fork: permits, board, calls.
 
-Slots: how many drains of one kind a node runs at once.
+They stand in files without a name: memory that forked processes share, with locks that the kernel
+gives back however their holder dies.
 
-One process of a node always stays free for other destinations: of any one, a drain less runs than
-there are processes. Of the backfill lane one less again where there are more than three, so that
-live work finds a permit of its destination free. A node does one background job at a time, in the
-place of a drain of the backfill lane. A permit is a locked byte of a file without a name, so the
-kernel gives it back however its holder dies.
+**Permits** say how many drains of one kind a node runs at once; one is a locked byte of such a
+file. One process always stays free for other destinations: of any one, a drain less runs than there
+are processes. Of the backfill lane one less again where there are more than three, so that live
+work finds a permit of its destination free. A node does one background job at a time, instead of a
+drain of the backfill lane.
 
-The signal to stop as a drain sees it: the node's board, and SIGTERM.
+**The board** has the time of a warm shutdown, which the parent writes; every drain of the node sees
+it, also one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a
+whole process group. A drain has its own answer to it, set while it runs: Celery's pool would end
+the process at once, in the middle of a request, and replaces what was set before the first task.
 
-The parent writes the time of a warm shutdown on the board; every drain of the node sees it, also
-one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a whole
-process group. A drain has its own answer to it, set while it runs: Celery's pool would end the
-process at once, in the middle of a request, and replaces what was set before the first task.
-
-Calls that found no free permit in this node, in the order in which they came.
-
-A drain that gives its permit back first sends the next of them to Celery again, and only then wakes
-for its own partition. Otherwise one busy partition would keep all others waiting.
-
-Files without a name: memory that forked processes share, with locks that the kernel keeps.
+**Calls** that found no free permit wait in the order in which they came. A drain that gives its
+permit back first sends the next of them to Celery again, and only then wakes its own partition:
+else one busy partition would keep all others waiting.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
 """Pauses that a trigger or a destination gets without a person.
 
-`RedisStreaks` pauses a trigger whose deliveries all die of one cause. `DeadLetterLimit` pauses a
-destination whose dead letters reach the limit, so that none is lost.
-
-`Canaries` lets some deliveries of a new template go first, then pauses its trigger. Every process
-adopts the version that it works with; the first to bring a new one begins the canary. While it
-lasts, each drain takes a share of what is left, and gives back what had no outcome. Processes that
-have another version leave the trigger alone meanwhile.
+- A trigger whose deliveries all die of one cause (`RedisStreaks`).
+- A destination whose dead letters reach the limit, so that none is lost (`DeadLetterLimit`).
+- A trigger whose new template has sent its first deliveries (`Canaries`). Every process adopts the
+  version that it works with; the first to bring a new one begins the canary. While it lasts, each
+  drain takes a share of what is left, and gives back what had no outcome. Processes that have
+  another version leave the trigger alone meanwhile.
 """
 
 from __future__ import annotations
