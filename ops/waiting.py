@@ -159,7 +159,7 @@ class Waiting:
         return moved
 
     def _wake(self, place: PartitionKeys, lane: str) -> None:
-        """Ring for a partition, unless somebody has done that; live work has a queue of its own."""
+        """Wake a partition, unless somebody has done that; live work has a queue of its own."""
         is_live = kind_of_lane(lane) == LIVE
         is_new = self.client.set(place.wakeup, "1" if is_live else "3", nx=True)
         if not is_new and is_live and self.client.get(place.wakeup) == b"3":

@@ -1,4 +1,4 @@
-"""Shipping: sends the outcomes of triggers with a `response_stream` to Lytics' collect API.
+"""Response export: sends the outcomes of triggers with a `response_stream` to Lytics' collect API.
 
 Drains leave records in a capped stream of their partition; here they go to Lytics in batches, at
 least once, and are taken away when Lytics has them. While Lytics is down the oldest go, counted.
@@ -39,13 +39,13 @@ class _Row(NamedTuple):
 
 @dataclass(slots=True)
 class Shipped:
-    """The progress of shipping a destination's responses.
+    """The progress of a destination's response export.
 
     Args:
         shipped: Records that Lytics has.
         rejected: Records that it did not want.
         failures: Steps in a row that came to nothing.
-        problem: What stopped the last of them.
+        problem: The problem that stopped the last of them.
     """
 
     shipped: int = 0
@@ -93,7 +93,7 @@ class ResponseExport:
         )
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
-        """Do one step of shipping; records that Lytics does not take now stay for a later step.
+        """Do one step of the export; records that Lytics does not take now stay for a later step.
 
         Raises:
             RedisUnavailable: Some that were sent may be sent again.
@@ -152,7 +152,7 @@ def _batches(rows: Sequence[_Row]) -> Iterator[tuple[str, list[_Row]]]:
 
 
 def response_export_for(client: Redis, settings: Settings, destination: str) -> ResponseExport:
-    """Return the shipping of a destination's responses to Lytics, ready to do steps.
+    """Return the export of a destination's responses to Lytics, ready to do steps.
 
     Raises:
         RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.

@@ -37,7 +37,7 @@ class SegrelayError(Exception):
     """Base of all errors raised on purpose. Survives pickling: all arguments are positional.
 
     Args:
-        message: What is wrong, where, and what to do; one paragraph, no trailing newline.
+        message: The problem, where it is, and what to do; one paragraph, no trailing newline.
     """
 
     exit_code = 1
@@ -103,7 +103,7 @@ class RedisUnavailable(OperationsMustAct):
 
     Args:
         message: See `SegrelayError`.
-        waited_seconds: How long the command had been waiting for Redis when it gave up.
+        waited_seconds: The time that the command had waited for Redis when it gave up.
     """
 
     def __init__(self, message: str, waited_seconds: float = 0.0) -> None:

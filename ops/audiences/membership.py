@@ -225,8 +225,8 @@ class Person(NamedTuple):
 
     Attributes:
         row: The profile as the source has it; of a sync's member the identity alone.
-        as_of_us: When the source was right: the person was in the audience then; 0 = the source
-            does not say that, only who the person is.
+        as_of_us: The time for which the source was right: the person was in the audience then; 0 =
+            the source does not say that, only who the person is.
     """
 
     key: str

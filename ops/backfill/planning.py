@@ -60,7 +60,8 @@ class TriggerPlan:
 
     Args:
         known: The number of these that the ledger would skip, by reason.
-        problems: Why events of the sample would be dead, and what to do; with their number.
+        problems: The reasons why events of the sample would be dead, and what to do; with their
+            number.
         by_partition: The number of these that would be sent, by partition.
     """
 
@@ -415,7 +416,7 @@ class FirstPerson:
     """One of the first people of a job, as the destination holds them.
 
     Args:
-        verdicts: Whether each sent attribute is there: as sent, differs, not there.
+        verdicts: A verdict on each sent attribute: as sent, differs, not there.
     """
 
     trigger: str

@@ -1,6 +1,6 @@
 """A Redis Cluster, and three Sentinels with a master and two replicas, on this machine.
 
-All are of the embedded server's binary, for trials and for tests.
+All are of the embedded server's binary, for trying out and for tests.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class LocalCluster:
     """Masters of a Redis Cluster, by default with replicas, which run until the `with` block ends.
 
     Args:
-        folder: Where the nodes keep their files; what an earlier one left there goes on.
-        node_ms: How long a node may be silent before it counts as lost.
+        folder: The folder of the nodes' files; what an earlier one left there goes on.
+        node_ms: The time for which a node may be silent before it counts as lost.
         password: Of all nodes; where an earlier one left its files, it is the one of then.
     """
 

@@ -135,7 +135,7 @@ def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[],
 
     Args:
         take: Returns what the turn begins with; None = a step is under way.
-        shown: What is done, for messages.
+        shown: The work in words, for messages.
         renew: Keeps the leases meanwhile.
     """
     ends_at = time.monotonic() + _TURN_SECONDS

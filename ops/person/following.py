@@ -88,7 +88,7 @@ class StepRenaming(PersonRenaming):
     """Renames people within one step, without waiting, if the change is still to be made.
 
     Args:
-        stands: Says whether a change is still to be made.
+        stands: A function that says whether a change is still to be made.
         tells: Called before each person; raises if the step is over.
     """
 

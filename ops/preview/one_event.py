@@ -172,10 +172,10 @@ class NoStreaks:
         """Do nothing: no streak of failures was counted."""
 
     async def pause(self, trigger: str, failure: Failure) -> None:
-        """Do nothing: a trial pauses no trigger."""
+        """Do nothing: a preview pauses no trigger."""
 
     async def stop(self, trigger: str, reason: str) -> None:  # noqa: ARG002
-        """End the trial: another version of segrelay wrote the person's record."""
+        """End the preview: another version of segrelay wrote the person's record."""
         raise FormatUnknown(reason)
 
 
@@ -204,7 +204,7 @@ _WAIT_SECONDS: Final = 15.0
 """Seconds to wait for a partition that a worker drains, or that has an unsure request."""
 _LOOK_SECONDS: Final = 0.1
 _SEQUENCE: Final = 1 << 32
-"""The smallest sequence number in the id of a trial's entry; ids from Redis are far below."""
+"""The smallest sequence number in the id of a preview's entry; ids from Redis are far below."""
 _CLOSED: Final = frozenset({"paused", "broken"})
 
 PreviewOutcome = Literal["delivered", "refused", "unsure", "not_applied"]
@@ -212,7 +212,7 @@ PreviewOutcome = Literal["delivered", "refused", "unsure", "not_applied"]
 
 @dataclass(frozen=True, slots=True)
 class PreviewSent:
-    """A request that a trial has made, and its answer.
+    """A request that a preview has made, and its answer.
 
     Args:
         status: 0 = there was no answer.

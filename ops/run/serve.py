@@ -102,7 +102,7 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
         claim(client, settings)
         note_configuration(client, settings)
         start_announcer(settings)
-        # Its bells are rung by a thread, never by a request.
+        # Its wake-ups are sent by a thread, never by a request.
         publisher = Publisher(client, settings, waker=BackgroundWaker(settings))
         receiver = _receiver(settings, webhook, publisher, quick[:3])
         serve_app(

@@ -59,7 +59,7 @@ class Target:
     Args:
         digest: Of the source, with which an interrupted job goes on where it stopped; "" = it
             can't.
-        dry_run: Nothing is written, so there need be no room.
+        dry_run: True if nothing is written, so that there need be no room.
         older_than_ledger: Accept also events that are older than what the ledger remembers.
         away_seconds: The longest wait for a Redis that is away.
     """

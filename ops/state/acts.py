@@ -136,7 +136,8 @@ def perform(
         steps: Does all of it; called again if Redis was away meanwhile, so that it has to go on
             from wherever it was interrupted.
         is_counted: The act says to how many it was done.
-        stands: It leaves something half done if it is broken off; health names it until it is done.
+        stands: True if it leaves something half done when it is broken off; health names it until
+            it is done.
 
     Raises:
         RedisUnavailable: Redis was away for too long; the message says what to do.

@@ -34,8 +34,8 @@ class RenamedPeople:
     """Counts of the people at a destination who were renamed automatically, or could not be.
 
     Args:
-        refused: How many could not be: they went on as other people.
-        refused_ms: When that happened last; 0 = never.
+        refused: The number of those that could not be: they went on as other people.
+        refused_ms: The time of the last refusal; 0 = never.
         problem: The reason why the last step came to nothing; "" = it did not.
     """
 
@@ -190,7 +190,7 @@ class PastRenaming(NamedTuple):
     """A renaming of a person that is done.
 
     Attributes:
-        at_ms: When it began.
+        at_ms: Its begin.
         trigger: Of the event that showed it; "" = a person gave the command.
     """
 

@@ -102,7 +102,7 @@ class Stream(NamedTuple):
 
     Attributes:
         since_ms: The time of its first entry, by Redis' clock.
-        unwanted: By the digest of a meaning: how many entries a trigger that means this does not
+        unwanted: By the digest of a scope: how many entries a trigger that means this does not
             want, as far as a worker has looked.
     """
 

@@ -44,7 +44,7 @@ class Alert:
     """A message: that a problem begins, or that it is over.
 
     Args:
-        at_ms: When that was noticed, by Redis' clock.
+        at_ms: The time when that was noticed, by Redis' clock.
     """
 
     is_over: bool

@@ -132,7 +132,7 @@ class Obstacles:
             intent.open_until_ms
             for intent in self.intents[entry.stream.place]
             for row in intent.deliveries
-            if header and row.digest == header.digest and row.place != own
+            if header and row.digest == header.digest and row.position != own
         ]
         if ends and max(ends) > self.standing.now_ms:
             yield (
@@ -202,7 +202,7 @@ class KnownProfile:
         written_ms: The last write of each record that lapses, by destination.
         orphaned: Entries of `waiting` that no trigger wants any more.
         requests: To the receiver, that brought events of this person lately.
-        renamings: By which the person got the present identity.
+        renamings: The renamings by which the person got the present identity.
         is_whole: All that waits was looked at.
     """
 

@@ -52,17 +52,17 @@ class Spec:
         sources: Files as they were named, `-`, or `lytics:SLUG`.
         digests: Of the files' contents, in the same order; "" where a source can't be read twice.
         size: Bytes of all files; 0 = not known.
-        expected_rows: How many rows the source says it has; 0 = not known.
+        expected_rows: The number of rows that the source says it has; 0 = not known.
         triggers: The only ones that get deliveries; none = all that want the events.
         skip_hook: The destination starts no journeys; a trigger may overrule it.
         again: Deliver also what the ledger knows as delivered, or as already there.
-        canary: How many rows are published before a person says that it goes on; 0 = none.
+        canary: The number of rows to publish before a person says that it goes on; 0 = none.
         shards: Processes that read.
         routing: Digest of what decides which deliveries come of a row, see `routing_digest`.
         started_at: RFC 3339.
-        block_times: How many times larger than usual its blocks are, see `blocks.block_times`.
-        attempt: How often the source was read from its beginning before, because it can't be
-            taken up where a reading stopped.
+        block_times: The factor by which its blocks are larger than usual, see `blocks.block_times`.
+        attempt: The number of times that the source was read from its beginning, because it can't
+            be taken up where a reading stopped.
         older_than_ledger: Accept also events that are older than what the ledger remembers.
     """
 
@@ -182,7 +182,7 @@ class Job:
     Args:
         claimed: Somebody reads it now.
         tallies: Of each shard.
-        problem: Why it failed; "" = it did not.
+        problem: The reason why it failed; "" = it did not.
     """
 
     spec: Spec
@@ -303,7 +303,8 @@ class JobStore:
 
         Args:
             name: Of the job.
-            spec: It is read from the beginning of its source, as this says; see `Spec.attempt`.
+            spec: The specification by which its source is read from the beginning; see
+                `Spec.attempt`.
 
         Raises:
             JobHeld: It can't begin again while somebody reads it.

@@ -32,7 +32,7 @@ class AudienceStore:
     Args:
         told: Ids that the configuration tells, each with its slug; "" = not told. They come before
             others of the same audience; Redis decides what an id stands for.
-        learns: Whether what payloads tell is written; a dry run only keeps it in mind.
+        learns: True if what payloads tell is written; a dry run only keeps it in mind.
     """
 
     def __init__(

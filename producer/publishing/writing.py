@@ -48,8 +48,8 @@ class JobPosition:
     Args:
         job: The job's name, "" where there is none.
         position: None where the source has no positions.
-        source: What the positions count in, e.g. a digest of the file: two files of one job
-            don't hide each other.
+        source: The source that the positions count in, e.g. a digest of the file: two files of one
+            job don't hide each other.
         noted: A command that writes down how far the job was before, or (); it goes to Redis with
             the deliveries, which costs no wait for the disk of its own. It is lost with them.
         epoch: Of the job's reader, see `accept_call`.
@@ -86,7 +86,7 @@ def write(
         for place in places
     ]
     accepted = 0
-    rang: list[PartitionAddress] = []
+    woken: list[PartitionAddress] = []
     entries: dict[str, Entries] = {}
     answers = [answer for group in _groups(calls) for answer in _run(client, group, progress)]
     for place, call, answer in zip(places, calls, answers, strict=True):
@@ -102,10 +102,10 @@ def write(
         added, wake, *ids = answer
         accepted += added
         if wake:
-            rang.append(place)
+            woken.append(place)
         entries |= _entries(call, ids)
     repeated = sum(map(len, deliveries.values())) - accepted
-    return Published(accepted=accepted, repeated=repeated, rang=tuple(rang), entries=entries)
+    return Published(accepted=accepted, repeated=repeated, woken=tuple(woken), entries=entries)
 
 
 def _call(

@@ -92,7 +92,7 @@ class Syncing:
         """Go on with the sync for one step: begin it, read, compare, or settle who has left.
 
         Args:
-            is_over: Says that the step should end, e.g. because live work waits.
+            is_over: A function that says that the step should end, e.g. because live work waits.
             forced: Begin a run even if none is due.
 
         Raises:

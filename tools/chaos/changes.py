@@ -256,7 +256,7 @@ class RenamedAudience:
 
     Args:
         happened: All that happens; the people of these events are named to the command.
-        is_renamed: Whether the command has succeeded.
+        is_renamed: True once the command has succeeded.
         published: Deliveries that the command has published.
     """
 

@@ -24,7 +24,7 @@ class Watch:
     """A thread that asks for the status while Redis is up.
 
     Attributes:
-        are_moved: Whether deliveries are moved to other partitions meanwhile. What has arrived in
+        are_moved: True if deliveries are moved to other partitions meanwhile. What has arrived in
             one and is not yet removed from the other is counted in both, so that counts may fall.
         looks: The number of checks.
         broken: Checks that failed.
@@ -102,7 +102,7 @@ class RunSample:
     """A sample of the course; the memory of a process or server that is away counts as 0.
 
     Args:
-        seconds: Since the run's begin.
+        seconds: The time since the run's begin.
         settled: Deliveries that had come to their end.
         waiting: Deliveries that waited.
         per_second: Deliveries that came to their end each second since the sample before.

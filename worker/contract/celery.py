@@ -151,7 +151,7 @@ class BackgroundJob(NamedTuple):
     """A step of background work: its Celery task, and the name of its subject, such as a sync.
 
     Attributes:
-        name: Of what the step is of; it stands in Flower.
+        name: The thing whose step it is; it stands in Flower.
     """
 
     task: str
@@ -171,10 +171,10 @@ class Turns(Hashable, Protocol):
     settings: Settings
 
     def turn(self) -> AbstractContextManager[Turn | None]:
-        """Return the node's turn for background jobs; None if it is taken, or no slot is free."""
+        """Return the node's turn for background jobs; None if it is taken, or no permit is free."""
 
     def wake(self, background_jobs: Iterable[BackgroundJob]) -> Any:
-        """Send messages for background jobs; the sweep rings again for those that can't be sent."""
+        """Send messages for background jobs; for those that get lost the sweep sends others."""
 
 
 _TIMEOUT_SECONDS: Final = 1.0
@@ -183,7 +183,7 @@ IMPATIENT: Final[dict[str, float]] = {
     "socket_connect_timeout": _TIMEOUT_SECONDS,
     "max_retries": 0,
 }
-"""The transport's options for connections that only ring: short timeouts, and no retries."""
+"""The transport's options for connections that only wake: short timeouts, and no retries."""
 
 
 class Message(NamedTuple):

@@ -102,7 +102,7 @@ class StableIdChange:
         old: The key of the profile until now.
         new: From now on.
         trigger: Of the event that showed it.
-        text: What Redis has of it.
+        text: The text in Redis.
     """
 
     old: str
@@ -177,7 +177,7 @@ class Forward:
     """The record of a person under a former identity, or under one that is about to be theirs.
 
     Args:
-        moving: How far it has come.
+        moving: The progress of the move.
         to: The key of the profile from now on; for somebody who arrives, the former digest (hex).
         partition: Of that profile.
         begun_ms: By Redis' clock; it tells one renaming from another.

@@ -29,7 +29,7 @@ class FilesInUse:
 
     Args:
         digests: By path in its templates folder; none = an older worker, which does not tell.
-        since_ms: When they were last changed, as far as the worker knows; Redis' clock.
+        since_ms: The time of their last change, as far as the worker knows; Redis' clock.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)

@@ -84,16 +84,16 @@ class Receivers:
     """The last reports of the receivers, summed up: their answers, and when they were seen.
 
     Args:
-        seen_ms: When one was last seen; 0 = never.
-        event_ms: When the last events came; 0 = none have.
+        seen_ms: The time when one was last seen; 0 = never.
+        event_ms: The time of the last events; 0 = none have come.
         lag_ms: The longest delay of a receiver that was seen lately, by its host and process.
-        answers: How many requests were answered in the last hour, by status.
+        answers: The number of requests answered in the last hour, by status.
         since_taken: The same since a request was last taken.
-        taken_ms: When that was; 0 = never.
+        taken_ms: The time of that; 0 = never.
         ever: The same since the beginning.
-        last_ms: When each status was last answered.
-        is_limit_raised: Since a request was last refused for its size, all receivers that ran at
-            some moment took larger ones.
+        last_ms: The time when each status was last answered.
+        is_limit_raised: True if, since a request was last refused for its size, all receivers that
+            ran at some moment took larger ones.
     """
 
     seen_ms: int = 0
@@ -122,7 +122,7 @@ def report_receiver(
         client: Redis.
         answers: Counts by status.
         since_taken: The part of them since a request was last taken.
-        lag_ms: How late its timers are; -1 = it ends.
+        lag_ms: The delay of its timers; -1 = it ends.
         events: Something was stored.
         max_bytes: The largest request that it takes.
     """
@@ -213,7 +213,7 @@ class WebhookRequest:
         accepted: Deliveries that are in Redis because of it.
         quarantined: Events and payloads that could not be placed.
         people: The digests of those whom the deliveries are about.
-        at_ms: When it was kept, a few seconds after its answer, by Redis' clock.
+        at_ms: The time when it was kept, a few seconds after its answer, by Redis' clock.
     """
 
     name: str

@@ -44,7 +44,7 @@ class Scope:
     def of(
         cls, trigger: Trigger, slugs: Mapping[str, str], renamed: Mapping[str, str] | None = None
     ) -> Scope:
-        """Return the meaning of a trigger.
+        """Return the scope of a trigger.
 
         Args:
             trigger: As configured.
@@ -67,14 +67,14 @@ class Scope:
 
     @cached_property
     def digest(self) -> str:
-        """Return a digest of the meaning."""
+        """Return a digest of the scope."""
         audiences = None if self.audiences is None else sorted(self.audiences)
         text = orjson.dumps([self.on.value, audiences])
         return hashlib.sha256(text).hexdigest()[:_DIGEST_CHARACTERS]
 
     @property
     def label(self) -> str:
-        """Return `trigger|digest`, by which scripts know the meaning."""
+        """Return `trigger|digest`, by which scripts know the scope."""
         return f"{self.trigger}|{self.digest}"
 
 
@@ -118,12 +118,12 @@ class TemplateVersion:
 
     Args:
         version: The content hash.
-        since_ms: When it was first used; Redis' clock.
+        since_ms: The time of its first use; Redis' clock.
         base: Counts of outcomes by then.
         before: The one before it; "" = none is known.
         did: Counts of outcomes of the one before.
-        canary: How many deliveries go first; 0 = it has none.
-        left: How many of these have no outcome yet, where the canary goes on.
+        canary: The number of deliveries that go first; 0 = it has none.
+        left: The number of these that have no outcome yet, where the canary goes on.
         outcomes: Of the deliveries of its canary.
     """
 
@@ -280,8 +280,8 @@ class Pause:
     """The reason of a pause, with its author and time.
 
     Args:
-        by: Who did it; `segrelay` where it paused itself.
-        at: Since when, RFC 3339; "" = not known.
+        by: The person who did it; `segrelay` where it paused itself.
+        at: Its begin, RFC 3339; "" = not known.
     """
 
     reason: str = ""

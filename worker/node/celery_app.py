@@ -1,8 +1,7 @@
-"""Builds the Celery app: options, the task, the sweep, and what happens at start and stop.
+"""The Celery app of a worker: options, the task, the sweep, and what happens at start and stop.
 
-Reconnecting of a worker to a broker that went away.
-
-The start of a worker, before any process is forked.
+All that can be loaded is loaded before a process is forked. A broker that went away is connected to
+again and again, for as long as the worker runs.
 """
 
 from __future__ import annotations
@@ -149,7 +148,7 @@ def refuse(error: SegrelayError) -> NoReturn:
 
 
 def _refuse_other_pools(worker: Any) -> None:
-    """Refuse pools of threads: a drain uses the signals, event loop and slots of its process."""
+    """Refuse pools of threads: a drain uses the signals, event loop and permits of its process."""
     if not issubclass(worker.pool_cls, (Prefork, Solo)):
         raise UsageWrong("Drains run in processes: use --pool prefork (the default) or solo.")
     if worker.pool_start_method != "fork":
@@ -227,15 +226,15 @@ class Edge:
     def turn(self) -> Iterator[Turn | None]:
         """Yield this node's turn for a background job, or None if it is not free; see `Turns`.
 
-        When the turn ends, a drain that waits for the slot is woken.
+        When the turn ends, a drain that waits for the permit is woken.
         """
         assert self.node is not None
-        slot = self.node.slots.take_for_background_job()
-        if slot is None:
+        permit = self.node.permits.take_for_background_job()
+        if permit is None:
             yield None
             return
         with (
-            slot,
+            permit,
             listening(self.node.board) as stop,
             node_turn(self.settings, self.node, stop) as turn,
         ):
@@ -262,7 +261,7 @@ def end_at_once(node: NodeMemory) -> None:
 
     By now every drain has settled or was cut; if none runs, nothing is left open.
     """
-    orderly = node.slots.are_free()
+    orderly = node.permits.are_free()
     LOG.warning("worker.ended_at_once", drains_ended=orderly)
     for child in billiard.active_children():
         with contextlib.suppress(ProcessLookupError):

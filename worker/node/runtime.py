@@ -97,11 +97,11 @@ class Runtime:
             destination: A destination's name.
             partition: The number of a partition.
             stop: Set from a signal's handler.
-            live_waits: Says whether a live call waits in this node for a slot.
+            live_waits: A function that says whether a live call waits in this node for a permit.
             adapt: Returns the drain that is run, from the one that would be.
 
         Returns:
-            What was done, and the queue to wake it on; "" = do not ring.
+            What was done, and the queue to wake it on; "" = wake nobody.
 
         Raises:
             UsageWrong: There is no such destination or partition.
@@ -277,7 +277,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
 
     Args:
         settings: The configuration.
-        loaded: What was loaded before this process was forked; None = it is loaded now.
+        loaded: The loaded triggers of before this process was forked; None = they are loaded now.
 
     Raises:
         RedisUnavailable: The embedded Redis can't be started.

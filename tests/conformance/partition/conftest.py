@@ -115,7 +115,7 @@ class FakeWorld:
             },
             "counts": {name: n for name, n in store.counts.items() if n},
             "jobtimes": dict(store.jobtimes),
-            "bell": store.wakeup,
+            "wakeup": store.wakeup,
             "held_until": store.until_ms,
             "notes": {i: orjson.loads(text) for i, text in store.intents.items()},
             "open": dict(store.open),
@@ -236,7 +236,7 @@ class RedisWorld:
             },
             "counts": {name: int(n) for name, n in hashes["counts"].items()},
             "jobtimes": {name: int(n) for name, n in hashes["jobtimes"].items()},
-            "bell": (await client.get(keys.wakeup) or b"").decode(),
+            "wakeup": (await client.get(keys.wakeup) or b"").decode(),
             "held_until": int(await client.hget(keys.lease, "until") or 0),
             "notes": {i: orjson.loads(text) for i, text in hashes["intents"].items()},
             "open": {i: int(text) for i, text in hashes["open"].items()},
@@ -317,7 +317,7 @@ def new(person: str, trigger: str = "vip-enter", lane: str = "live") -> NewDeliv
 
 def intent_of(intent_id: str, *deliveries: Delivery) -> Intent:
     rows = tuple(
-        IntendedDelivery(d.place, h.digest, h.audience, h.direction, h.time_us, h.replays)
+        IntendedDelivery(d.position, h.digest, h.audience, h.direction, h.time_us, h.replays)
         for d in deliveries
         for h in (d.header,)
     )

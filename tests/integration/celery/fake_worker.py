@@ -2,7 +2,7 @@
 
     python fake_worker.py worker --concurrency 3
 
-FAKE_DRAIN is a JSON object: how long a drain takes, how often it wants to be rung again, and what
+FAKE_DRAIN is a JSON object: how long a drain takes, how often it wants to be woken again, and what
 partition 13 does.
 """
 

@@ -26,7 +26,7 @@ from segrelay.worker.core.gate import (
     Heard,
     LaneKind,
     Open,
-    Slot,
+    SendTime,
     TriggerAnswers,
     gate_id,
     heard,
@@ -42,7 +42,7 @@ LOOK: Final = "gate_look"
 def fingerprint_of(authorization: Authorization | None) -> str:
     """Return a fingerprint of the credentials; they can't be read from it."""
     secrets = sorted(authorization.secrets()) if authorization else ()
-    values = [(place, secret.reveal()) for place, secret in secrets if secret.is_set]
+    values = [(position, secret.reveal()) for position, secret in secrets if secret.is_set]
     if not values:
         return NO_CREDENTIALS
     return hashlib.sha256(orjson.dumps(values)).hexdigest()[:_FINGERPRINT_DIGITS]
@@ -66,7 +66,7 @@ class RedisGate:
 
     Args:
         client: Repeats nothing by itself.
-        authorization: What it sends; None = nothing.
+        authorization: The header that it sends; None = nothing.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class RedisGate:
         triggers: Sequence[str],
         horizon_seconds: float,
         probe: bool = False,
-    ) -> Slot | Closed:
-        """Book the next slot, unless it is further away than the horizon."""
+    ) -> SendTime | Closed:
+        """Book the next send time, unless it is further away than the horizon."""
         answer = await self._call(
             "gate_book",
             repr(self._rate),
@@ -113,14 +113,19 @@ class RedisGate:
             return _closed(answer)
         _, at, now, is_probe, incident, avoid, *made = answer
         successes = dict(zip(triggers, made, strict=True))
-        return Slot(at / 1000, now / 1000, successes, bool(is_probe), incident, avoid.decode())
+        return SendTime(at / 1000, now / 1000, successes, bool(is_probe), incident, avoid.decode())
 
     async def report(
-        self, slot: Slot, verdict: Verdict, *, delivered: Mapping[str, int], batch: str = ""
+        self,
+        send_time: SendTime,
+        verdict: Verdict,
+        *,
+        delivered: Mapping[str, int],
+        batch: str = "",
     ) -> GateState:
-        """Report the verdict about a slot's request to the gate."""
+        """Report the verdict about a send time's request to the gate."""
         what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self.fingerprint)
-        return await self._report(slot, what, delivered, batch)
+        return await self._report(send_time, what, delivered, batch)
 
     async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:
         """Return how the last requests of each trigger were answered."""
@@ -131,24 +136,24 @@ class RedisGate:
             for name, (age, refused) in zip(names, found, strict=True)
         }
 
-    async def cancel(self, slot: Slot) -> None:
-        """Give a slot back because nothing was sent."""
-        if slot.probe:
-            await self._report(slot, UNSENT, {}, "")
+    async def cancel(self, send_time: SendTime) -> None:
+        """Give a send time back because nothing was sent."""
+        if send_time.probe:
+            await self._report(send_time, UNSENT, {}, "")
 
     async def _report(
-        self, slot: Slot, what: Heard, delivered: Mapping[str, int], batch: str
+        self, send_time: SendTime, what: Heard, delivered: Mapping[str, int], batch: str
     ) -> GateState:
         answer = await self._call(
             "gate_report",
             what.what,
             what.about,
             what.wait,
-            slot.incident,
-            int(slot.probe),
+            send_time.incident,
+            int(send_time.probe),
             batch,
             self.fingerprint,
-            *(part for name in slot.successes for part in (name, delivered.get(name, 0))),
+            *(part for name in send_time.successes for part in (name, delivered.get(name, 0))),
         )
         state, reason, message = (text.decode() for text in answer)
         return GateState(state, reason, message)

@@ -1,9 +1,7 @@
-"""`ThreadedLease`: renews a lease from the one thread that a drain has.
+"""The lease as a drain holds it, renewed from the one thread that a drain has.
 
-Rendering holds the event loop; the thread goes on. Its clock is CLOCK_BOOTTIME, which goes on while
+Rendering holds the event loop; the thread goes on. The clock is CLOCK_BOOTTIME, which goes on while
 the process or the machine is stopped, so that a lease that lapsed meanwhile is never believed in.
-
-`SystemClock`: the clock of a drain.
 """
 
 from __future__ import annotations

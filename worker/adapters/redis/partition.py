@@ -58,9 +58,9 @@ def settle_call(
 
     Args:
         k: Of the partition.
-        what: What is settled.
+        what: The work to settle.
         token: Of the lease.
-        retention_ms: How long a ledger that may lapse is kept.
+        retention_ms: The retention of a ledger that may lapse.
         ended: Streams that were read to their end, so that nothing else may be in them.
     """
     backoffs = [(*place.rpartition("|")[::2], value) for place, value in what.backoffs.items()]
@@ -205,11 +205,12 @@ class RedisPartition:
 
     Args:
         client: Repeats nothing by itself.
-        retention_seconds: How long the ledger of somebody who is in no audience is kept after
+        retention_seconds: The retention of the ledger of somebody who is in no audience, after
             its last write.
-        late_seconds: For how long an intent is open.
-        owner: Who holds the lease: `host:pid`, a space, the fingerprint of its configuration.
-        may_repeat: Says whether a settle that Redis did not confirm should still be repeated.
+        late_seconds: The time for which an intent is open.
+        owner: The holder of the lease: `host:pid`, a space, the fingerprint of its configuration.
+        may_repeat: A function that says whether a settle that Redis did not confirm should still
+            be repeated.
     """
 
     def __init__(
@@ -234,7 +235,7 @@ class RedisPartition:
         self._ended: set[str] = set()
 
     async def take(self) -> TakenPartition | None:
-        """Take the lease if it is free, and clear the bell."""
+        """Take the lease if it is free, and clear the wake-up."""
         k = self.keys
         names = (
             k.lease, k.wakeup, k.intents, k.open, k.rendering, k.retry, k.aside, k.holds, k.reached,
@@ -403,7 +404,7 @@ class RedisPartition:
         await self._accept(PartitionKeys(self.keys.destination, partition), deliveries)
 
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
-        """Record the entry of a stream up to which its trigger, with this meaning, wants none."""
+        """Record the entry of a stream up to which its trigger, with this scope, wants none."""
         names = (self.keys.lease, self.keys.orphans, self.keys.stream(stream))
         field = f"{stream}|{scope}"
         left = _MORE
@@ -416,7 +417,7 @@ class RedisPartition:
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without holding the lease; the profiles in it wait until its end."""
-        nobodys = [delivery._replace(place="") for delivery in intent.deliveries]
+        nobodys = [delivery._replace(position="") for delivery in intent.deliveries]
         await self._hold_back(
             self.keys, Intent(f"{intent.intent_id}-repair", tuple(nobodys)), seconds
         )

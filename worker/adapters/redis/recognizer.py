@@ -24,7 +24,7 @@ class RedisRecognizer:
     Args:
         client: Repeats nothing by itself.
         place: The partition in which the identities are.
-        retention_seconds: How long somebody is remembered whose newest event is no entrance.
+        retention_seconds: The retention of somebody whose newest event is no entrance.
     """
 
     def __init__(

@@ -154,7 +154,7 @@ async def until_confirmed(
 
     Args:
         ask: Does the same however often it is called.
-        may_repeat: Says whether it should still be repeated.
+        may_repeat: A function that says whether it should still be repeated.
 
     Raises:
         RedisUnavailable: It does not answer, and time is up.

@@ -1,12 +1,11 @@
 """Pauses that a trigger or a destination gets without a person.
 
-`RedisStreaks` pauses a trigger whose deliveries all die of one cause. `DeadLetterLimit` pauses a
-destination whose dead letters reach the limit, so that none is lost.
-
-`Canaries` lets some deliveries of a new template go first, then pauses its trigger. Every process
-adopts the version that it works with; the first to bring a new one begins the canary. While it
-lasts, each drain takes a share of what is left, and gives back what had no outcome. Processes that
-have another version leave the trigger alone meanwhile.
+- A trigger whose deliveries all die of one cause (`RedisStreaks`).
+- A destination whose dead letters reach the limit, so that none is lost (`DeadLetterLimit`).
+- A trigger whose new template has sent its first deliveries (`Canaries`). Every process adopts the
+  version that it works with; the first to bring a new one begins the canary. While it lasts, each
+  drain takes a share of what is left, and gives back what had no outcome. Processes that have
+  another version leave the trigger alone meanwhile.
 """
 
 from __future__ import annotations
@@ -57,7 +56,8 @@ class RedisStreaks:
     Args:
         client: Repeats nothing by itself.
         running: Triggers that have a streak, so that `broken` costs nothing elsewhere.
-        may_repeat: Says whether a question that Redis did not answer should still be repeated.
+        may_repeat: A function that says whether a question that Redis did not answer should still
+            be repeated.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Canaries:
     """A process' part in the canaries of changed templates.
 
     Args:
-        share_ms: For how long a drain has its share.
+        share_ms: The time for which a drain has its share.
     """
 
     def __init__(self, client: AsyncRedis, settings: Settings, *, share_ms: int = SHARE_MS) -> None:
@@ -286,7 +286,7 @@ class DeadLetterLimit:
     """Counts the dead letters of a destination every few seconds, and pauses a full one.
 
     Args:
-        settings: They know the partitions of each destination.
+        settings: The settings, which know the partitions of each destination.
         kept: As many letters a destination may have.
     """
 

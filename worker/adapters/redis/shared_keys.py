@@ -36,7 +36,7 @@ def scopes(
     slugs: Sequence[bytes | None],
     renamed: Mapping[bytes, bytes],
 ) -> dict[str, Scope]:
-    """Return the meanings of triggers, by the triggers' names.
+    """Return the scopes of triggers, by the triggers' names.
 
     Args:
         triggers: As configured.
@@ -50,7 +50,7 @@ def scopes(
 
 
 def read_scopes(client: Redis, settings: Settings) -> dict[str, Scope]:
-    """Read the meanings of all triggers, by the triggers' names."""
+    """Read the scopes of all triggers, by the triggers' names."""
     triggers = list(settings.triggers.values())
     names = named_audiences(triggers)
     slugs: Any = client.hmget(keys.AUDIENCES, names) if names else []
@@ -127,12 +127,12 @@ class RedisNumbers:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The pauses, meanings and streaks of a destination, read before a lease is taken.
+    """The pauses, scopes and streaks of a destination, read before a lease is taken.
 
     Args:
         paused: The names of paused triggers and the lanes of paused jobs; None = the destination
             is paused.
-        meanings: What its triggers mean, by their names.
+        scopes: The scopes of its triggers, by their names.
         streaks: Names of triggers that have a streak, of whichever destination.
     """
 
@@ -148,7 +148,7 @@ class SharedKeys:
     two round trips, one before it takes its lease, and one under the lease.
 
     Args:
-        numbers: They are replaced by what Redis has.
+        numbers: The numbers; they are replaced by what Redis has.
     """
 
     def __init__(self, client: AsyncRedis, settings: Settings, numbers: RedisNumbers) -> None:
@@ -159,7 +159,7 @@ class SharedKeys:
         self._known: dict[str, tuple[Any, Mapping[str, Scope]]] = {}
 
     async def standing(self, destination: str) -> Standing:
-        """Read the pauses, meanings and streaks of a destination."""
+        """Read the pauses, scopes and streaks of a destination."""
         audiences = self._audiences[destination]
         pipe = self._client.pipeline(transaction=False)
         pipe.hgetall(keys.PAUSED)
@@ -179,7 +179,7 @@ class SharedKeys:
     def _scopes(
         self, destination: str, slugs: list[bytes | None], renamed: dict[bytes, bytes]
     ) -> Mapping[str, Scope]:
-        """Return the meanings of a destination's triggers; they are built anew only after a change.
+        """Return the scopes of a destination's triggers; they are built anew only after a change.
 
         Args:
             destination: The destination's name.

@@ -36,7 +36,7 @@ class _Place:
 
     Args:
         idle: Its triggers of which nothing may be done now, and the lanes that are paused.
-        meanings: What the others mean, as `trigger|MEANING`.
+        scopes: The scopes of the others, as `trigger|SCOPE`.
     """
 
     keys: PartitionKeys
@@ -124,7 +124,7 @@ class RedisSurvey:
     def _labels(
         self, slugs: Sequence[bytes | None], renamed: Mapping[bytes, bytes]
     ) -> dict[str, str]:
-        """Return the labels `trigger|MEANING` of all triggers' meanings, by trigger."""
+        """Return the labels `trigger|SCOPE` of all triggers' scopes, by trigger."""
         triggers = list(self._settings.triggers.values())
         found = scopes(triggers, self._audiences, slugs if self._audiences else (), renamed)
         return {name: scope.label for name, scope in found.items()}
@@ -138,7 +138,7 @@ class RedisSurvey:
         return {trigger for trigger, look in found.items() if isinstance(look, Open)}
 
     def _second_look(self, now_us: int, places: Sequence[_Place]) -> list[Sight]:
-        """Ask which partitions are due, in one round trip, and ring their bells."""
+        """Ask which partitions are due, in one round trip, and mark them as woken."""
         if not places:
             return []
         pipe = self._client.pipeline(transaction=False)
@@ -201,7 +201,7 @@ def _place(
 
 
 AGAIN_MS: Final = 3_000
-"""The time in ms after which an unanswered bell is rung again."""
+"""The time in ms after which an unanswered wake-up is sent again."""
 LONGEST_LOCK_MS: Final = 60_000
 """The longest time of a lock in ms; one that ends later was set before the clock was set back."""
 
@@ -262,7 +262,7 @@ class RedisSchedule:
         ]
 
     def due(self) -> list[BackgroundJob]:
-        """Return the due background jobs that nobody does or was woken, and ring their bells."""
+        """Return the due background jobs that nobody does or was woken, and mark them as woken."""
         if not self._syncs and not self._needing:
             return []
         return [kept.background_job for kept in self._woken(self._due())]

@@ -43,7 +43,7 @@ class RedisTokens:
     Args:
         authorization: Of the type `oauth2`; its secrets are set.
         monotonic: Seconds that never go back.
-        turn_seconds: How long a process may take to ask.
+        turn_seconds: The time that a process may take to ask.
     """
 
     def __init__(

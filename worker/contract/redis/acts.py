@@ -59,14 +59,14 @@ class Act:
 
     Args:
         what: E.g. `pause` or `dlq discard`.
-        by: Who did it.
+        by: The person who did it.
         subject: To what; "" = to all.
         count: To how many.
         reason: As the person gave it.
         arguments: Filters and choices, masked.
         outcome: `done`, `begun`, or `broken off`.
         ends: The id of the entry about its begin.
-        at_ms: When, by Redis' clock; of one of many steps, when it began.
+        at_ms: Its time by Redis' clock; of one of many steps, its begin.
         key: Tells it from all other acts; "" = it was kept by an earlier version.
     """
 
@@ -88,7 +88,7 @@ def note_act(client: Redis, act: Act, *, stands: bool = False) -> str:
     Args:
         client: Redis.
         act: The act.
-        stands: It leaves something half done until it is done.
+        stands: True if it leaves something half done until it is done.
 
     Raises:
         RedisUnavailable: Redis can't be asked; keeping it again is safe.

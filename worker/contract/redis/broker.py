@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import redis
-import redis.client
+from segrelay.worker.contract.redis.client import Pipeline, Redis
 
 _GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
 _FLAGS: Final = "#!lua flags=allow-oom"
@@ -24,13 +23,13 @@ def _allowed(words: tuple[Any, ...]) -> tuple[Any, ...]:
     return ("EVAL", _SCRIPT, 1, key, name, *rest)
 
 
-class _Pipeline(redis.client.Pipeline):
+class _Pipeline(Pipeline):
     def execute_command(self, *words: Any, **options: Any) -> Any:
         """Run a command in a form that a full Redis accepts."""
         return super().execute_command(*_allowed(words), **options)  # type: ignore[no-untyped-call]
 
 
-class BrokerClient(redis.Redis):
+class BrokerClient(Redis):
     """A client for the messages of Celery, which raises the library's errors, as Celery expects."""
 
     def execute_command(self, *words: Any, **options: Any) -> Any:

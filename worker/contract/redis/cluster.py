@@ -56,7 +56,8 @@ class SlotMap:
     Args:
         owners: The master of each slot; None where no node has it.
         nodes: All nodes, replicas too.
-        outside: Where a node is reached from here, by the address that the Cluster tells.
+        outside: The address at which a node is reached from here, by the address that the Cluster
+            tells.
     """
 
     owners: list[RedisNode | None]
@@ -278,7 +279,7 @@ class ClusterNodes:
 
     Args:
         address: Of the Cluster.
-        away_seconds: How long what surely had no effect is tried, while a master is away.
+        away_seconds: The time for which what surely had no effect is tried, while a master is away.
     """
 
     def __init__(self, address: RedisAddress, away_seconds: float) -> None:
@@ -358,7 +359,7 @@ class ClusterClient(Redis):
     Args:
         address: Of the Cluster.
         server: Makes a client of one node; with how long its answers may take.
-        away_seconds: How long what surely had no effect is tried, while a master is away.
+        away_seconds: The time for which what surely had no effect is tried, while a master is away.
     """
 
     def __init__(

@@ -101,7 +101,7 @@ def connect(
         timeout_seconds: For a connection, and for each answer.
         away_seconds: Behind Sentinels and in a Cluster: how long to wait for a new master, where
             nothing was sent yet.
-        replicas: How many of them must confirm what is accepted; see `Redis`.
+        replicas: The number of them that must confirm what is accepted; see `Redis`.
 
     Raises:
         ConfigurationInvalid: The URL can't be read.
@@ -199,7 +199,7 @@ def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> 
     Args:
         url: See `connect`.
         seconds: At most; None = `patience_seconds`.
-        replicas: How many must confirm a write.
+        replicas: The number of replicas that must confirm a write.
 
     Returns:
         Warnings: where it keeps less than we promise; one sentence each.

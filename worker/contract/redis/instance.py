@@ -31,7 +31,7 @@ _INSTANCES: Final = 1_024
 _LOOK: Final = """\
 #!lua flags=allow-oom
 -- Writes a certificate where there is none.
--- KEYS[1] birth
+-- KEYS[1] instance id
 -- ARGV[1] a new one
 -- Returns {the certificate, now (ms)}.
 local clock = redis.call('TIME')
@@ -57,8 +57,8 @@ class Loss:
     """A Redis that came back empty.
 
     Args:
-        last_seen_ms: When what it held was last seen, by its own clock.
-        noticed_ms: When it was noticed.
+        last_seen_ms: The time when its content was last seen, by its own clock.
+        noticed_ms: The time when it was noticed.
         node: The address of the node, in a Cluster; "" = all of it.
     """
 

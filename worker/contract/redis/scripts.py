@@ -67,7 +67,7 @@ def run_each(
     Args:
         client: Redis.
         text: The script.
-        calls: They may be of different slots.
+        calls: The calls, which may be of different slots.
         then: Further commands, whose answers nobody needs.
         synced_once: Let Redis run all of them before it writes to its disk. Else it runs what a
             read of 16 KB completes, and waits for the disk before it reads on. They are in a MULTI:

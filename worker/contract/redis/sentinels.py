@@ -112,7 +112,7 @@ class SentinelConnection(_Leaving, redis.sentinel.SentinelManagedConnection):
     """A connection to the master that Sentinels name.
 
     Args:
-        away_seconds: How long a connection is tried to be made, while there is no master.
+        away_seconds: The time for which a connection is tried, while there is no master.
     """
 
     def __init__(self, *, away_seconds: float = 0.0, **options: Any) -> None:
@@ -174,7 +174,7 @@ class BehindSentinels(Redis):
     It closes its connections to the Sentinels too, which the library leaves open.
 
     Attributes:
-        away_seconds: How long a command is repeated that only reads, or that a master without
+        away_seconds: The time for which a connection is tried, while there is no master.
             replicas has refused.
     """
 
@@ -223,7 +223,7 @@ def master_client(
     Args:
         address: Of the Sentinels.
         options: Of each connection to the master.
-        away_seconds: How long what surely had no effect is tried while there is no master.
+        away_seconds: The time for which a connection is tried, while there is no master.
     """
     sentinels = _Sentinels(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
