@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from segrelay.worker.contract.redis.client import Pipeline, Redis
+import redis
+import redis.client
 
 _GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
 _FLAGS: Final = "#!lua flags=allow-oom"
@@ -23,13 +24,13 @@ def _allowed(words: tuple[Any, ...]) -> tuple[Any, ...]:
     return ("EVAL", _SCRIPT, 1, key, name, *rest)
 
 
-class _Pipeline(Pipeline):
+class _Pipeline(redis.client.Pipeline):
     def execute_command(self, *words: Any, **options: Any) -> Any:
         """Run a command in a form that a full Redis accepts."""
         return super().execute_command(*_allowed(words), **options)  # type: ignore[no-untyped-call]
 
 
-class BrokerClient(Redis):
+class BrokerClient(redis.Redis):
     """A client for the messages of Celery, which raises the library's errors, as Celery expects."""
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
