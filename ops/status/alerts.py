@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import httpx
 import structlog
-from redis import Redis
 
 from segrelay.ops.status.alert_store import (
     BEGIN,
@@ -45,6 +44,7 @@ from segrelay.ops.status.health import UNREACHABLE, problems_of
 from segrelay.ops.status.problems import ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
 from segrelay.worker.contract.printable import printable
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import NotifySettings, Settings
 from segrelay.worker.errors import RedisUnavailable, SegrelayError
@@ -260,15 +260,15 @@ def send(alert: Alert, settings: NotifySettings, docs_url: str, *, tries: int) -
     failure = result.failure
     problem = alert.problem.name
     if failure and tries < MOST_TRIES:
-        LOG.warning("notice.failed", problem=problem, reason=failure, tries=tries)
+        LOG.warning("alert.failed", problem=problem, reason=failure, tries=tries)
     elif failure:
         LOG.error(
-            "notice.dropped",
+            "alert.dropped",
             problem=problem,
             message=f"The address of operate.notify.url took no message: {failure}.",
         )
     else:
-        LOG.info("notice.sent", problem=problem, over=alert.is_over)
+        LOG.info("alert.sent", problem=problem, over=alert.is_over)
     return result
 
 
@@ -295,7 +295,7 @@ class Announcer:
             try:
                 self.outage.observe(self._failure_of_round())
             except Exception as error:  # noqa: BLE001 - the edge of the thread
-                log_bug(error, "notices.failed")
+                log_bug(error, "alerts.failed")
 
     def end(self) -> None:
         """Tell the thread to end, and let it finish the message that it is sending.
@@ -313,7 +313,7 @@ class Announcer:
         except RedisUnavailable as error:
             return error.message
         except SegrelayError as error:
-            LOG.debug("notices.wait", message=error.message)
+            LOG.debug("alerts.wait", message=error.message)
         return ""
 
     def round(self) -> None:
@@ -364,7 +364,7 @@ def start_announcer(settings: Settings, *, only_watches: bool = False) -> Announ
         return None
     if not notify.url.is_set:
         message = f"Nothing is announced here: operate.notify.url is not set ({notify.url.origin})."
-        LOG.warning("notices.off", message=message)
+        LOG.warning("alerts.off", message=message)
         return None
     client = connect(resolve_url(settings.redis), timeout_seconds=REDIS_SECONDS)
     lock = MachineLock(settings.source)

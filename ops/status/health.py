@@ -17,8 +17,6 @@ from functools import partial
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from redis import Redis
-
 from segrelay.ops.status.alert_store import UNHEARD
 from segrelay.ops.status.pace import Pace
 from segrelay.ops.status.problems import (
@@ -42,6 +40,7 @@ from segrelay.worker.contract.processes import (
 )
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
 from segrelay.worker.contract.redis.acts import BEGUN
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER, field_of
 from segrelay.worker.errors import RedisUnavailable

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
-from redis import Redis
-
 from segrelay.jsonnet.accelerated import COMPILED
 from segrelay.ops.state.identity_changes import (
     RenamedPeople,
@@ -70,11 +68,11 @@ from segrelay.worker.contract.receivers import (
     too_large,
 )
 from segrelay.worker.contract.redis.acts import Act, read_unfinished
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     ServerState,
     ask_how_it_is,
     now_us,
-    redis_errors,
 )
 from segrelay.worker.contract.redis.fitness import Usable, judge
 from segrelay.worker.contract.redis.instance import Loss, read_first_use, read_losses
@@ -114,7 +112,7 @@ class Condition:
         message: The reason in words where `reason` is a word; else "".
         since_ms: By Redis' clock; None = not known.
         by: The person; "" = nobody, `segrelay` = it stopped by itself.
-        is_lasting: It was tried so often that somebody has to look.
+        is_lasting: True after so many tries that somebody has to look.
     """
 
     kind: Kind
@@ -161,7 +159,7 @@ class DestinationStanding:
 
     Args:
         rate: Requests a minute that may be sent now; 0 = none was ever sent.
-        factor: What slow-downs have left of the rate, 0 to 1.
+        factor: The share of the rate that slow-downs have left, 0 to 1.
         failing: The triggers for which alone its circuit breaker is open; none = for all.
     """
 
@@ -730,10 +728,9 @@ _DISK: Final = {
 
 def _unfinished(client: Redis) -> list[Act]:
     """Return the unfinished acts whose new names still hold: one may have been taken back."""
-    with redis_errors():
-        slugs, destinations = ask_each(
-            client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
-        )
+    slugs, destinations = ask_each(
+        client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
+    )
     hold = {
         "audience rename": slugs,
         "destination rename": destinations,

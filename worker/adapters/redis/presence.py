@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-import redis
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import read_state
@@ -29,7 +28,8 @@ from segrelay.worker.contract.processes import (
     Sample,
     read_processes,
 )
-from segrelay.worker.contract.redis.connection import now_ms, now_us, redis_errors
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import now_ms, now_us
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER, field_of, read_pauses
@@ -58,7 +58,7 @@ class RedisPresence:
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Redis,
         config: str,
         *,
         stopped: Callable[[], Mapping[str, str]],
@@ -103,9 +103,8 @@ class RedisPresence:
         self._look_at_files(at_us // 1_000_000 * 1_000)
         text = self._process().dumps()
         self._told = dict.fromkeys([*self._told, text][-TOLD_KEPT:])
-        with redis_errors():
-            names = [keys.PROCESSES, keys.SEEN]
-            scripts.call_sync(self._client, "appear", names, [text, LIFE_MS, WORKER])
+        names = [keys.PROCESSES, keys.SEEN]
+        scripts.call_sync(self._client, "appear", names, [text, LIFE_MS, WORKER])
         if self._alive_file is not None:
             with suppress(OSError):  # the health check tells of it
                 self._alive_file.touch()
@@ -126,8 +125,7 @@ class RedisPresence:
             with suppress(OSError):
                 self._alive_file.unlink(missing_ok=True)
         if self._told:
-            with redis_errors():
-                self._client.zrem(keys.PROCESSES, *self._told)
+            self._client.zrem(keys.PROCESSES, *self._told)
 
     def _process(self) -> Process:
         return Process(
@@ -159,7 +157,7 @@ class RedisProgress:
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Redis,
         settings: Settings,
         stopped: Callable[[], Iterable[str]] = tuple,
     ) -> None:
@@ -169,9 +167,8 @@ class RedisProgress:
 
     def note(self) -> None:
         """Keep a sample, if none was kept lately."""
-        with redis_errors():
-            if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):
-                return
+        if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):
+            return
         places = [
             PartitionKeys(name, number)
             for name in self._settings.destinations
@@ -188,12 +185,11 @@ class RedisProgress:
                 of_destination[name.decode()] += int(count)
         workers = sum(one.kind == WORKER for one in read_processes(self._client))
         stopped = sorted({*self._closed(), *_waiting(counts)})
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.hlen(keys.quarantine("about"))
-            (quarantined,) = pipe.execute()
-            sample = Sample(now_ms(self._client), counts, quarantined, workers, stopped)
-            scripts.call_sync(self._client, "sample", [keys.PROGRESS], [orjson.dumps(sample), KEPT])
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hlen(keys.quarantine("about"))
+        (quarantined,) = pipe.execute()
+        sample = Sample(now_ms(self._client), counts, quarantined, workers, stopped)
+        scripts.call_sync(self._client, "sample", [keys.PROGRESS], [orjson.dumps(sample), KEPT])
 
     def _closed(self) -> Iterator[str]:
         """Yield the destinations and triggers that are stopped, as fields of pauses."""
