@@ -141,8 +141,8 @@ class MetricsPage:
         return text_of(families)
 
     def _read(self) -> Iterable[Metric]:
-        standing = read_newest(self.client, self._file)
         places = all_partitions(self.client, self._file.settings)
+        standing = read_newest(self.client, self._file, places)
         return families_of(standing, count_causes(self.client, places))
 
 

@@ -40,7 +40,7 @@ from segrelay.ops.status.alert_store import (
     AlertStore,
     wait_seconds,
 )
-from segrelay.ops.status.health import UNREACHABLE, problems_of
+from segrelay.ops.status.health import FOUND_AGAIN_MS, UNREACHABLE, problems_of
 from segrelay.ops.status.problems import ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
 from segrelay.worker.contract.printable import printable
@@ -285,7 +285,7 @@ class Announcer:
     book: AlertStore
     outage: OutageAnnouncer
     _is_ended: threading.Event = field(default_factory=threading.Event)
-    _has_seen_it_used: bool = False
+    _worker_seen_at: float = float("-inf")
     _stands_back_until: float = 0.0
     _sending: threading.Lock = field(default_factory=threading.Lock)
 
@@ -331,10 +331,14 @@ class Announcer:
             # Those who have the newest configuration judge; the look was theirs.
             self._stands_back_until = time.monotonic() + STAND_BACK_SECONDS
             return False
-        is_used = standing.redis.first_used_ms > 0
-        self._has_seen_it_used = self._has_seen_it_used or is_used
-        # A Redis that came back empty says nothing until somebody has noticed it.
-        return is_used or not self._has_seen_it_used
+        if standing.worker_seen_ms:
+            self._worker_seen_at = time.monotonic()
+        # A Redis that came back empty knows no worker, until they have found it and noticed that.
+        return bool(
+            standing.worker_seen_ms
+            or standing.redis.losses
+            or time.monotonic() - self._worker_seen_at >= FOUND_AGAIN_MS / 1_000
+        )
 
     def _send_one(self) -> bool:
         """Send the oldest message, and return whether there may be another one."""

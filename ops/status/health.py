@@ -126,9 +126,8 @@ def workers(standing: Standing) -> Iterator[HealthProblem]:
     if standing.workers or not standing.redis.takes_writes:
         return
     redis, seen_ms = standing.redis, min(standing.worker_seen_ms, standing.now_ms)
-    is_new = (
-        redis.uptime_seconds * 1_000 < FOUND_AGAIN_MS
-        or standing.now_ms - redis.first_used_ms < FOUND_AGAIN_MS
+    is_new = redis.uptime_seconds * 1_000 < FOUND_AGAIN_MS or any(
+        standing.now_ms - loss.noticed_ms < FOUND_AGAIN_MS for loss in redis.losses
     )
     if is_new or standing.now_ms - seen_ms < LIFE_MS:
         return

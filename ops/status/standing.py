@@ -75,7 +75,7 @@ from segrelay.worker.contract.redis.connection import (
     now_us,
 )
 from segrelay.worker.contract.redis.fitness import Usable, judge
-from segrelay.worker.contract.redis.instance import Loss, read_first_use, read_losses
+from segrelay.worker.contract.redis.instance import Loss, read_losses
 from segrelay.worker.contract.redis.url import found_by
 from segrelay.worker.contract.settings import Destination, Settings, Trigger, load_settings
 from segrelay.worker.contract.triggers import (
@@ -243,7 +243,6 @@ class RedisStanding:
         takes_writes: False while it refuses them because of its disk.
         clock_ahead_seconds: The lead of this machine's clock over that of Redis.
         uptime_seconds: Since the youngest of its servers was started.
-        first_used_ms: When it was first used since it was empty; 0 = never.
         keys: The keys in its database; nearly all are ledgers.
     """
 
@@ -256,7 +255,6 @@ class RedisStanding:
     losses: Sequence[Loss] = ()
     clock_ahead_seconds: float = 0.0
     uptime_seconds: float = float("inf")
-    first_used_ms: int = 0
     keys: int = 0
 
 
@@ -478,9 +476,9 @@ class WatchedFile:
         return True
 
 
-def read_newest(client: Redis, file: WatchedFile) -> Standing:
-    """Read the standing by the newest configuration that is known here."""
-    standing = read_standing(client, file.settings)
+def read_newest(client: Redis, file: WatchedFile, places: Sequence[PartitionKeys] = ()) -> Standing:
+    """Read the standing by the newest configuration that is known here; see `read_standing`."""
+    standing = read_standing(client, file.settings, places)
     if standing.started and file.adopt(standing.newest_config):
         return read_standing(client, file.settings)
     return standing
@@ -761,7 +759,6 @@ def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisStan
         losses=read_losses(client),
         clock_ahead_seconds=ahead_seconds,
         uptime_seconds=min(float(one.info["uptime_in_seconds"]) for one in states),
-        first_used_ms=read_first_use(client),
         keys=_keys(client, states),
     )
 

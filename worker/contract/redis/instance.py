@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import structlog
 
@@ -138,11 +138,6 @@ def _slots_of_instances() -> tuple[tuple[str, int], ...]:
     """Return the keys of nodes' certificates with their slots, spread over all masters."""
     names = map(keys.node_instance_id, range(_INSTANCES))
     return tuple((name, key_slot(name.encode())) for name in names)
-
-
-def read_first_use(client: Redis) -> int:
-    """Return when this Redis was first used since it was empty (ms); 0 = it was not used yet."""
-    return int(cast("bytes | None", client.hget(keys.INSTANCE_ID, "at")) or 0)
 
 
 def read_losses(client: Redis) -> list[Loss]:

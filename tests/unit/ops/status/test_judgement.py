@@ -330,7 +330,6 @@ QUIET = [
     standing(**late(), processes=[], worker_seen_ms=NOW - 9_000),
     standing(processes=[], worker_seen_ms=NOW - 9_000),
     standing(processes=[], **redis(uptime_seconds=9.0)),
-    standing(processes=[], **redis(first_used_ms=NOW - 9_000)),
     standing(**alerts_fail(tries=2)),
     standing(samples=growing(settled=20_000), **live(1_000)),
     standing(samples=growing(settled=50, grown=-200), **live(1_000)),
@@ -386,6 +385,12 @@ def test_who_runs_an_older_configuration_is_named_by_whoever_looks() -> None:
         (found,) = problems_of(standing(**both, settings=settings))
         assert (found.name, found.command) == ("worker_configuration", "restart one:7")
         assert found.since_ms == NOW - 121_000
+
+
+def test_workers_have_a_moment_to_find_a_redis_that_came_back_empty() -> None:
+    emptied = standing(processes=[], **redis(losses=[Loss(NOW - 9_000, NOW - 9_000)]))
+
+    assert [one.name for one in problems_of(emptied)] == ["redis_emptied"]
 
 
 def test_credentials_that_are_refused_are_mended_in_the_environment() -> None:
