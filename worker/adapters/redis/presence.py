@@ -30,7 +30,7 @@ from segrelay.worker.contract.processes import (
 )
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms, now_us
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each, run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER, field_of, read_pauses
 from segrelay.worker.core.gate import gate_id
@@ -104,7 +104,7 @@ class RedisPresence:
         text = self._process().dumps()
         self._told = dict.fromkeys([*self._told, text][-TOLD_KEPT:])
         names = [keys.PROCESSES, keys.SEEN]
-        scripts.call_sync(self._client, "appear", names, [text, LIFE_MS, WORKER])
+        run_script(self._client, scripts.source("appear"), names, [text, LIFE_MS, WORKER])
         if self._alive_file is not None:
             with suppress(OSError):  # the health check tells of it
                 self._alive_file.touch()
@@ -167,7 +167,7 @@ class RedisProgress:
 
     def note(self) -> None:
         """Keep a sample, if none was kept lately."""
-        if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):
+        if not run_script(self._client, scripts.source("once"), [keys.PROGRESS_LOCK], [_LOCK_MS]):
             return
         places = [
             PartitionKeys(name, number)
@@ -189,7 +189,9 @@ class RedisProgress:
         pipe.hlen(keys.quarantine("about"))
         (quarantined,) = pipe.execute()
         sample = Sample(now_ms(self._client), counts, quarantined, workers, stopped)
-        scripts.call_sync(self._client, "sample", [keys.PROGRESS], [orjson.dumps(sample), KEPT])
+        run_script(
+            self._client, scripts.source("sample"), [keys.PROGRESS], [orjson.dumps(sample), KEPT]
+        )
 
     def _closed(self) -> Iterator[str]:
         """Yield the destinations and triggers that are stopped, as fields of pauses."""
