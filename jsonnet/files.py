@@ -36,7 +36,7 @@ _STD_FOLDER: Final = Path(__file__).parent / "std"
 _TEMPLATES: Final = "templates:/"
 _LIB: Final = "lib:/"
 _BYTES: Final = "/bytes"
-"""What follows the name of a file that is imported as bytes; no file lies below a file."""
+"""The end of the name of a file that is imported as bytes; no file lies below a file."""
 _COMBINED: Final = "(combined)"
 _NO_NATIVES: Final = (
     "std.native: a template can't call native functions; the library has sha1 and sha256 for hashes"
