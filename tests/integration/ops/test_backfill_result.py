@@ -17,7 +17,7 @@ def test_a_connection_that_is_lost_before_the_report_is_waited_for(
 ):
     rows = tmp_path / "rows.ndjson"
     rows.write_bytes(orjson.dumps({"email": "ann@example.com"}) + b"\n")
-    call(app, "backfill", "start", rows, "--audience", "vip", "--as-of", "now", "--name", "load")
+    call(app, "backfill", "start", rows, "--audience", "vip", "--as-of", "now", "--job", "load")
     client = StalledRedis.from_url(redis_url, protocol=2)
     client.meanwhile = lose_the_connection
 
