@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
-from redis import Redis
 
 from segrelay.ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
 from segrelay.ops.backfill.planning import FirstPerson, plan, read_first_people
@@ -31,6 +30,7 @@ from segrelay.ops.terminal.tables import TableColumns, count_columns, number_col
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore
 from segrelay.producer.backfill.reading import Reading, read_job
 from segrelay.producer.publishing.drafting import routing_digest
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings
