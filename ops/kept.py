@@ -128,7 +128,7 @@ class KeptOptions(ChoosingOptions):
 
 @dataclass(frozen=True, slots=True)
 class ExtentOptions:
-    """Whether a command discards or replays everything, or only shows what it would do."""
+    """The options of a command that discards or replays, apart from those that choose."""
 
     dry_run: DryRun = False
     everything: All = False

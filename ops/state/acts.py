@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, Self
 import orjson
 import typer
 
-from segrelay.ops.state.opened import insist, opened
+from segrelay.ops.state.opened import FOLDER, insist, opened
 from segrelay.ops.terminal.console import confirmed, counted
 from segrelay.ops.terminal.options import Yes
 from segrelay.worker.contract import keys
@@ -26,7 +26,7 @@ from segrelay.worker.contract.patience import Answered
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, MOST_ACTS, Act, note_act
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import run_script
+from segrelay.worker.contract.redis.scripts import load_script, run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import LeaseLost, PartitionsChange, RedisUnavailable, UsageWrong
 
@@ -63,7 +63,7 @@ Reason = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What a command gets that works on Redis: the configuration, and a connection.
+    """The configuration and a connection, for a command that works on Redis.
 
     Args:
         command: Its words without `segrelay`, such as `dlq replay`.
@@ -83,7 +83,7 @@ class Reads:
 
 @dataclass(frozen=True, slots=True)
 class Acts(Reads):
-    """What a command gets that does something which the audit keeps."""
+    """The same for a command that does something which the audit keeps."""
 
     reason: Reason = ""
 
@@ -94,7 +94,7 @@ class Acts(Reads):
 
 @dataclass(frozen=True, slots=True)
 class Asks(Acts):
-    """What a command gets that asks before it does something."""
+    """The same for a command that asks before it does something."""
 
     yes: Yes = False
 
@@ -232,18 +232,7 @@ def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-_NOTE: Final = """\
-#!lua flags=allow-oom
--- Remembers the configuration of a process that starts, and keeps a change of it as an act.
--- KEYS[1] configuration  [2] acts
--- ARGV[1] its digests, as JSON  [2] as they were when somebody looked; '' = there were none
---   [3] acts that are kept  [4] the act as JSON; '' = keep none
--- Returns 1, or 0 if another process was quicker.
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1])
-if ARGV[4] ~= '' then redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'a', ARGV[4]) end
-return 1
-"""
+_NOTE: Final = load_script("configuration_note", FOLDER)
 _DIGEST_CHARACTERS: Final = 12
 
 

@@ -16,7 +16,7 @@ from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
 from segrelay.worker.adapters.redis import scripts as worker_scripts
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_script
 from segrelay.worker.contract.settings import NotifySettings
 
 LOOK_SECONDS: Final = 2.0
@@ -87,7 +87,9 @@ class AlertStore:
     def may_look(self) -> bool:
         """Say whether it is this process' turn to judge: every two seconds, one process may."""
         lock_ms = round(LOOK_SECONDS * 1_000) - 100
-        return bool(worker_scripts.call_sync(self.client, "once", [keys.ALERTS_LOCK], [lock_ms]))
+        return bool(
+            run_script(self.client, worker_scripts.source("once"), [keys.ALERTS_LOCK], [lock_ms])
+        )
 
     def observe(self, problems: Iterable[HealthProblem], read_ms: int) -> int:
         """Record the problems of a look; return the number of new messages, -1 = it is outdated."""

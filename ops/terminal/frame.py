@@ -52,11 +52,11 @@ class Table:
 
 
 class Result:
-    """What a command prints, and how it exits.
+    """The output of a command, and its exit code.
 
     Args:
-        document: What --json prints.
-        text: Lines and tables, which are printed otherwise.
+        document: The output with --json.
+        text: The lines and tables of the output without it.
         notes: Lines on stderr that are not part of the result.
         exit_code: 1 = something failed or differs.
     """

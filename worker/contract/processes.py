@@ -15,7 +15,7 @@ import orjson
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import run_script
+from segrelay.worker.contract.redis.scripts import load_script, run_script
 
 LIFE_MS: Final = 10_000
 """The time in ms after which a silent process counts as ended or hanging."""
@@ -124,13 +124,7 @@ def _loads(text: bytes) -> Process:
 
 FLOWER: Final = "flower"
 METRICS: Final = "metrics"
-_TELL: Final = """\
-#!lua flags=allow-oom
--- Writes that a process runs. KEYS[1] seen   ARGV[1] its kind
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now))
-"""
+_TELL: Final = load_script("process_seen")
 
 
 def tell_seen(client: Redis, kind: str) -> None:

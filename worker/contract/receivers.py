@@ -19,64 +19,14 @@ from typing import Any, Final, cast
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import DIGEST_BYTES
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import run_script
+from segrelay.worker.contract.redis.scripts import load_script, run_script
 
 SEEN_WITHIN_MS: Final = 12_000
 """Milliseconds after which a receiver counts as gone; it reports every five seconds."""
 BUCKET_MS: Final = 300_000
 KEPT_BUCKETS: Final = 13
 """The number of buckets of five minutes that are kept: an hour, and the one that is not over."""
-_TELL: Final = """\
-#!lua flags=allow-oom
--- Adds what a receiver has answered. KEYS[1] receiver
--- ARGV[1] host and process  [2] lag (ms); -1 = it ends  [3] 1 = events came  [4] bucket (ms)
---   [5] buckets kept  [6] the largest request that it takes (bytes)  [7] how long a receiver that
---   reports nothing counts as running (ms); status, count, and the part of it since a request was
---   last taken …
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local bucket = math.floor(now / tonumber(ARGV[4]))
-redis.call('HSET', KEYS[1], 'seen', string.format('%.0f', now))
-local up, limit = 'up|' .. ARGV[1], 'limit:' .. ARGV[1]
-if ARGV[2] == '-1' then redis.call('HDEL', KEYS[1], up, limit)
-else
-  redis.call('HSET', KEYS[1], up, string.format('%.0f', now) .. '|' .. ARGV[2], limit, ARGV[6])
-end
-if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
-local is_taken = false
-for at = 8, #ARGV, 3 do
-  is_taken = is_taken or ARGV[at] == '200'
-  redis.call('HSET', KEYS[1], 'last:' .. ARGV[at], string.format('%.0f', now) .. '|' .. ARGV[6])
-  redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
-  redis.call('HINCRBY', KEYS[1], 'all|' .. ARGV[at], ARGV[at + 1])
-end
-if is_taken then redis.call('HSET', KEYS[1], 'taken', string.format('%.0f', now)) end
-local oldest = bucket - tonumber(ARGV[5])
-local fields = redis.call('HGETALL', KEYS[1])
-local lowest
-for at = 1, #fields, 2 do
-  if is_taken and fields[at]:match('^since:') then redis.call('HDEL', KEYS[1], fields[at]) end
-  local of = tonumber(fields[at]:match('^(%d+)|'))
-  local seen = fields[at]:match('^up|') and tonumber(fields[at + 1]:match('^%d+'))
-  local its_limit = seen and (fields[at]:gsub('^up|', 'limit:'))
-  if (of and of < oldest) or (seen and seen < now - 3600000) then
-    redis.call('HDEL', KEYS[1], fields[at], its_limit or fields[at])
-  elseif seen and seen > now - tonumber(ARGV[7]) then
-    local takes = tonumber(redis.call('HGET', KEYS[1], its_limit)) or 0
-    lowest = math.min(lowest or takes, takes)
-  end
-end
--- A refusal for the size is solved for good once every receiver that runs takes more.
-local refused_at, refused_by = (redis.call('HGET', KEYS[1], 'last:413') or ''):match('^(%d+)|(%d+)')
-if refused_at and lowest and lowest > tonumber(refused_by) then
-  redis.call('HSET', KEYS[1], 'solved', refused_at)
-end
-for at = 8, #ARGV, 3 do
-  if ARGV[at + 2] ~= '0' then
-    redis.call('HINCRBY', KEYS[1], 'since:' .. ARGV[at], ARGV[at + 2])
-  end
-end
-"""
+_TELL: Final = load_script("receiver_tell")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +142,7 @@ REQUEST_ID: Final = re.compile(r"req-[0-9a-f]{16}")
 MOST_REQUESTS: Final = 2_000
 MOST_PEOPLE: Final = 1_000
 """The most people of a request whose digests are kept, at 10 bytes each."""
-_KEEP: Final = """\
-#!lua flags=allow-oom
--- Keeps what the receiver has answered. KEYS[1] requests
--- ARGV[1] how many are kept; id, status, accepted, quarantined, digests …
-for at = 2, #ARGV, 5 do
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'id', ARGV[at], 'status', ARGV[at + 1],
-    'accepted', ARGV[at + 2], 'quarantined', ARGV[at + 3], 'people', ARGV[at + 4])
-end
-"""
+_KEEP: Final = load_script("requests_keep")
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from segrelay.worker.contract.processes import (
 )
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms, now_us
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each, run_script
 from segrelay.worker.contract.settings import Settings
 
 EVERY_SECONDS: Final = 3.0
@@ -94,7 +94,7 @@ class RedisPresence:
             self._files = FilesInUse(digests, at_us // 1_000_000 * 1_000)
         text = self._process().dumps()
         self._told = dict.fromkeys([*self._told, text][-TOLD_KEPT:])
-        scripts.call_sync(self._client, "appear", [keys.PROCESSES], [text, LIFE_MS])
+        run_script(self._client, scripts.source("appear"), [keys.PROCESSES], [text, LIFE_MS])
         if self._alive_file is not None:
             with suppress(OSError):  # the health check tells of it
                 self._alive_file.touch()
@@ -140,7 +140,7 @@ class RedisProgress:
 
     def note(self) -> None:
         """Keep a sample, if none was kept lately."""
-        if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):
+        if not run_script(self._client, scripts.source("once"), [keys.PROGRESS_LOCK], [_LOCK_MS]):
             return
         places = [
             PartitionKeys(name, number)
@@ -158,4 +158,6 @@ class RedisProgress:
         pipe.hlen(keys.quarantine("about"))
         (quarantined,) = pipe.execute()
         sample = Sample(now_ms(self._client), counts, quarantined)
-        scripts.call_sync(self._client, "sample", [keys.PROGRESS], [orjson.dumps(sample), KEPT])
+        run_script(
+            self._client, scripts.source("sample"), [keys.PROGRESS], [orjson.dumps(sample), KEPT]
+        )

@@ -27,6 +27,7 @@ from segrelay.worker.batch.delivery import Failure, LoadedTrigger
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import AsyncRedis
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each_async, run_script_async
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.triggers import (
@@ -89,7 +90,9 @@ class RedisStreaks:
 
         async def ask() -> int:
             return int(
-                await scripts.call(self._client, "streak", (keys.STREAKS, keys.PAUSED), args)
+                await run_script_async(
+                    self._client, scripts.source("streak"), (keys.STREAKS, keys.PAUSED), args
+                )
             )
 
         may_die = await until_confirmed(ask, self._may_repeat)
@@ -101,7 +104,7 @@ class RedisStreaks:
         """End a trigger's streak, because one of its deliveries was made."""
         if trigger in self._running:
             self._running.discard(trigger)
-            await scripts.command(self._client, "HDEL", keys.STREAKS, trigger)
+            await self._client.execute_command("HDEL", keys.STREAKS, trigger)
 
     async def pause(self, trigger: str, failure: Failure) -> None:
         """Pause a trigger whose deliveries all die of one cause, and name it as the reason."""
@@ -115,7 +118,9 @@ class RedisStreaks:
 
     async def _pause(self, trigger: str, text: bytes) -> bool:
         fields = (field_of(TRIGGER, trigger), text)
-        return bool(await scripts.call(self._client, "pause", (keys.PAUSED,), fields))
+        return bool(
+            await run_script_async(self._client, scripts.source("pause"), (keys.PAUSED,), fields)
+        )
 
 
 def _log_paused(trigger: str, failure: Failure) -> None:
@@ -186,13 +191,15 @@ class Canaries:
         known = await self._versions() if new else {}
         changed = [n for n, each in new.items() if n not in known or known[n].version != each]
         if changed:
-            seconds, _ = await scripts.command(self._client, "TIME")
+            seconds, _ = await self._client.execute_command("TIME")
             counts = await self._counts(changed)
             adoptions = [
                 self._adoption(name, new[name], known.get(name), counts[name], int(seconds) * 1_000)
                 for name in changed
             ]
-            await scripts.call_each(self._client, "canary", (keys.VERSIONS,), adoptions)
+            canary = scripts.source("canary")
+            calls = [(canary, ScriptCall((keys.VERSIONS,), args)) for args in adoptions]
+            await run_each_async(self._client, calls)
         self._told |= new
 
     def _adoption(
@@ -253,12 +260,14 @@ class Canaries:
         reason = summary(name, one)
         at = datetime.now(UTC).isoformat(timespec="seconds")
         text = dumps(Pause(reason, "segrelay", at))
-        await scripts.call(self._client, "pause", (keys.PAUSED,), (field_of(TRIGGER, name), text))
+        await run_script_async(
+            self._client, scripts.source("pause"), (keys.PAUSED,), (field_of(TRIGGER, name), text)
+        )
         if (await self._call(name, version, "finish"))[0]:
             LOG.warning("trigger.canary_over", trigger=name, reason=reason)
 
     async def _versions(self) -> dict[str, TemplateVersion]:
-        return parse_versions(dict(await scripts.pairs(self._client, keys.VERSIONS)))
+        return parse_versions(dict(await self._client.execute_command("HGETALL", keys.VERSIONS)))
 
     async def _counts(self, names: Collection[str]) -> dict[str, dict[str, int]]:
         """Return the counts of each trigger's outcomes, over all partitions."""
@@ -266,15 +275,17 @@ class Canaries:
         for destination in {self._settings.triggers[name].destination for name in names}:
             for number in self._settings.redis.numbering.numbers:
                 place = PartitionKeys(destination, number)
-                for key, count in await scripts.pairs(self._client, place.counts):
+                for key, count in (
+                    await self._client.execute_command("HGETALL", place.counts)
+                ).items():
                     kind, trigger, *reason = key.decode().split("|")
                     if kind in KINDS and trigger in totals:
                         totals[trigger]["|".join([kind, *reason])] += int(count)
         return {name: dict(total) for name, total in totals.items()}
 
     async def _call(self, name: str, version: str, *words: Any) -> list[int]:
-        answer = await scripts.call(
-            self._client, "canary", (keys.VERSIONS,), (name, version, *words)
+        answer = await run_script_async(
+            self._client, scripts.source("canary"), (keys.VERSIONS,), (name, version, *words)
         )
         return [int(each) for each in answer]
 
@@ -316,6 +327,6 @@ class DeadLetterLimit:
         pause = Pause(reason, "segrelay", datetime.now(UTC).isoformat(timespec="seconds"))
         field = field_of(DESTINATION, destination)
         args = (field, dumps(pause))
-        is_new = await scripts.call(self._client, "pause", (keys.PAUSED,), args)
+        is_new = await run_script_async(self._client, scripts.source("pause"), (keys.PAUSED,), args)
         if is_new:
             LOG.error("destination.paused", destination=destination, reason=reason)
