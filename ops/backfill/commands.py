@@ -30,6 +30,7 @@ from segrelay.ops.terminal.tables import TableColumns, count_columns, number_col
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore
 from segrelay.producer.backfill.reading import Reading, read_job
 from segrelay.producer.publishing.drafting import routing_digest
+from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
@@ -64,7 +65,7 @@ def start(
         bool, typer.Option("--reveal", help="Show profile fields of people who are read back.")
     ] = False,
     wait: Wait = False,
-    relay: Reads,
+    relay: Acts,
 ) -> Result:
     """Bring whole files in, as a job that can be stopped at any moment and resumed.
 
@@ -74,10 +75,13 @@ def start(
     are read back from Insider, and the job waits until it is resumed. Rows that are older than what
     the ledger remembers are accepted with --older-than-ledger only.
     """
-    store = JobStore(relay.client)
-    spec = spec_of(options, relay.settings, relay.client, name=job, canary=canary)
+    client = relay.client
+    store = JobStore(client)
+    spec = spec_of(options, relay.settings, client, name=job, canary=canary)
     refuse_forgotten_rows(spec, relay.settings, 1_000 * store.now_ms())
     store.create(spec)
+    act = relay.act(spec.name, **{"from": ", ".join(spec.sources), "canary": spec.canary})
+    insist(lambda: note_act(client, act))
     mention(
         f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
     )

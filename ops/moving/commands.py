@@ -147,7 +147,7 @@ def _refuse_while_anything_runs(client: Redis) -> None:
     now = now_ms(client)
     receivers = read_receivers(client, now)
     if now - receivers.seen_ms < SEEN_WITHIN_MS:
-        running += [f"receiver {name}" for name in receivers.lag_ms]
+        running += [f"receiver {name}" for name in receivers.running]
     if running:
         raise OperationsMustAct(
             f"These run, or were killed some seconds ago: {', '.join(running)}. The number of"

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,15 +31,41 @@ _TELL: Final = load_script("receiver_tell")
 
 
 @dataclass(frozen=True, slots=True)
+class RunningReceiver:
+    """A receiver that reported lately.
+
+    Args:
+        seen_ms, begun_ms: By Redis' clock.
+        lag_ms: How late its timers are.
+        clock_ahead_seconds: Of its machine's clock before Redis' clock.
+        config: `Settings.fingerprint` of what it was started with.
+    """
+
+    seen_ms: int = 0
+    lag_ms: int = 0
+    clock_ahead_seconds: float = 0.0
+    begun_ms: int = 0
+    config: str = ""
+
+    @classmethod
+    def read(cls, text: bytes) -> RunningReceiver:
+        """Return the receiver of a field in Redis."""
+        seen, lag, ahead, begun, config = text.decode().split("|")
+        return cls(int(seen), int(lag), int(ahead) / 1_000, int(begun), config)
+
+
+@dataclass(frozen=True, slots=True)
 class Receivers:
     """The last reports of the receivers, summed up: their answers, and when they were seen.
 
     Args:
         seen_ms: The time when one was last seen; 0 = never.
         event_ms: The time of the last events; 0 = none have come.
-        lag_ms: The longest delay of a receiver that was seen lately, by its host and process.
+        back_ms: The time when one was seen again after none had been for a while.
+        running: The receivers that were seen in the last five minutes, by host and process.
         answers: The number of requests answered in the last hour, by status.
         since_taken: The same since a request was last taken.
+        first_ms: The time when each status was first answered since then.
         taken_ms: The time of that; 0 = never.
         ever: The same since the beginning.
         last_ms: The time when each status was last answered.
@@ -48,9 +75,11 @@ class Receivers:
 
     seen_ms: int = 0
     event_ms: int = 0
-    lag_ms: Mapping[str, int] = field(default_factory=dict)
+    back_ms: int = 0
+    running: Mapping[str, RunningReceiver] = field(default_factory=dict)
     answers: Mapping[int, int] = field(default_factory=dict)
     since_taken: Mapping[int, int] = field(default_factory=dict)
+    first_ms: Mapping[int, int] = field(default_factory=dict)
     taken_ms: int = 0
     ever: Mapping[int, int] = field(default_factory=dict)
     last_ms: Mapping[int, int] = field(default_factory=dict)
@@ -65,6 +94,8 @@ def report_receiver(
     lag_ms: int,
     events: bool,
     max_bytes: int = 0,
+    config: str = "",
+    begun_at: float = 0.0,
 ) -> None:
     """Add the answers of this receiver since its last report.
 
@@ -75,6 +106,8 @@ def report_receiver(
         lag_ms: The delay of its timers; -1 = it ends.
         events: Something was stored.
         max_bytes: The largest request that it takes.
+        config: The fingerprint of its configuration.
+        begun_at: When it was started, by the monotonic clock.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
     flat = [
@@ -82,7 +115,10 @@ def report_receiver(
         for status, count in answers.items()
         for part in (status, count, since_taken.get(status, 0))
     ]
-    head = (name, lag_ms, int(events), BUCKET_MS, KEPT_BUCKETS, max_bytes, SEEN_WITHIN_MS)
+    runs_ms = round((time.monotonic() - begun_at) * 1_000)
+    limits = (BUCKET_MS, KEPT_BUCKETS, max_bytes, SEEN_WITHIN_MS)
+    clock_ms = round(time.time() * 1_000)
+    head = (name, lag_ms, int(events), *limits, clock_ms, config, runs_ms)
     run_script(client, _TELL, (keys.RECEIVER,), (*head, *flat))
 
 
@@ -90,14 +126,14 @@ def read_receivers(client: Redis, now_ms: int) -> Receivers:
     """Return the answers that the receivers have reported."""
     stored: Any = client.hgetall(keys.RECEIVER)
     bucket = now_ms // BUCKET_MS
-    answers, lags = Counter[int](), dict[str, int]()
+    answers, running = Counter[int](), dict[str, RunningReceiver]()
     ever, last = dict[int, int](), dict[int, int]()
     for name, value in stored.items():
         head, _, rest = name.decode().partition("|")
         if head == "up":
-            seen, _, lag = value.partition(b"|")
-            if int(seen) > now_ms - BUCKET_MS:
-                lags[rest] = int(lag)
+            receiver = RunningReceiver.read(value)
+            if receiver.seen_ms > now_ms - BUCKET_MS:
+                running[rest] = receiver
         elif head.startswith("last:"):
             last[int(head.removeprefix("last:"))] = int(value.partition(b"|")[0])
         elif head == "all":
@@ -107,9 +143,11 @@ def read_receivers(client: Redis, now_ms: int) -> Receivers:
     return Receivers(
         int(stored.get(b"seen", 0)),
         int(stored.get(b"event", 0)),
-        lags,
+        int(stored.get(b"back", 0)),
+        running,
         answers,
-        _since_taken(stored),
+        _by_status(stored, b"since:"),
+        _by_status(stored, b"first:"),
         int(stored.get(b"taken", 0)),
         ever,
         last,
@@ -117,11 +155,11 @@ def read_receivers(client: Redis, now_ms: int) -> Receivers:
     )
 
 
-def _since_taken(stored: Mapping[bytes, bytes]) -> dict[int, int]:
+def _by_status(stored: Mapping[bytes, bytes], prefix: bytes) -> dict[int, int]:
     return {
-        int(name.removeprefix(b"since:")): int(value)
+        int(name.removeprefix(prefix)): int(value)
         for name, value in stored.items()
-        if name.startswith(b"since:")
+        if name.startswith(prefix)
     }
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.delivery import Failure, LoadedTrigger
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.acts import MOST_ACTS, Act
 from segrelay.worker.contract.redis.client import AsyncRedis
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each_async, run_script_async
 from segrelay.worker.contract.settings import Settings
@@ -153,6 +155,9 @@ PARTS: Final = 4
 """A drain takes 1/4 of a canary's remaining deliveries, so that other drains get some too."""
 
 
+_CANARY_KEYS: Final = (keys.VERSIONS, keys.ACTS)
+
+
 class Canaries:
     """A process' part in the canaries of changed templates.
 
@@ -198,7 +203,7 @@ class Canaries:
                 for name in changed
             ]
             canary = scripts.source("canary")
-            calls = [(canary, ScriptCall((keys.VERSIONS,), args)) for args in adoptions]
+            calls = [(canary, ScriptCall(_CANARY_KEYS, args)) for args in adoptions]
             await run_each_async(self._client, calls)
         self._told |= new
 
@@ -220,7 +225,9 @@ class Canaries:
             old.since(counts) if old else {},
             canary,
         )
-        return name, version, "adopt", new.dumps(), canary
+        arguments = {"version": version, "before": new.before}
+        act = Act("template change", "segrelay", name, arguments=arguments)
+        return name, version, "adopt", new.dumps(), canary, orjson.dumps(asdict(act)), MOST_ACTS
 
     async def _ration(self, owner: str, versions: Mapping[str, str]) -> CanaryShares:
         held: set[str] = set()
@@ -285,7 +292,7 @@ class Canaries:
 
     async def _call(self, name: str, version: str, *words: Any) -> list[int]:
         answer = await run_script_async(
-            self._client, scripts.source("canary"), (keys.VERSIONS,), (name, version, *words)
+            self._client, scripts.source("canary"), _CANARY_KEYS, (name, version, *words)
         )
         return [int(each) for each in answer]
 
