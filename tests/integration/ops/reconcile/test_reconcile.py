@@ -211,7 +211,7 @@ def test_a_destination_that_only_takes_out_misses_nobody_at_insider(relay_of_a_s
         json={"users": empty_list},
     ).raise_for_status()
 
-    told = call(APP, "vip", "--insider", "--json")
+    told = call(app, "reconcile", "vip", "--insider", "--json")
 
     found = {each["destination"]: each for each in orjson.loads(told.stdout)["destinations"]}
     assert found["one"]["insider"] == {"read": 0, "missing": 0, "stale": 0, "unknown": 0}
