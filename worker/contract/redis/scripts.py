@@ -122,7 +122,7 @@ class _Half:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What a script declares about its keys, arguments and answer.
+    """The declared keys, arguments and answer of a script.
 
     Args:
         several: All parts of any length; their lengths are the first argument, if there are any.
