@@ -190,21 +190,19 @@ class Planner:
     def _take(self, piece: Piece, plan: JobPlan) -> None:
         rows = list(piece.block.payloads())
         draft = self._draft(rows, plan.spec)
-        plan.rows += draft.payloads
-        plan.events += draft.events
-        plan.unmatched += draft.unmatched
-        plan.refused += len(draft.problems)
-        plan.reasons.update(problem.reason for problem in draft.problems)
+        result = draft.result
+        plan.rows += result.payloads
+        plan.events += result.events
+        plan.unmatched += result.unmatched
+        plan.refused += result.refused
+        plan.reasons.update(problem.reason.value for problem in result.problems)
         room = BAD_ROWS_SHOWN - len(plan.bad_rows)
-        plan.bad_rows += islice(bad_rows_of(piece.file, rows, draft.problems), max(0, room))
+        plan.bad_rows += islice(bad_rows_of(piece.file, rows, result.problems), max(0, room))
         for (destination, partition), deliveries in draft.deliveries.items():
             self._ask_ledger(PartitionKeys(destination, partition), deliveries, plan)
 
     def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:
-        options = spec.options.resolved()
-        if spec.membership is None:
-            return self._drafter.draft(rows, options)
-        return self._drafter.draft_rows(rows, spec.membership, options)
+        return self._drafter.draft(rows, spec.options.resolved(), form=spec.membership)
 
     def _ask_ledger(
         self, place: PartitionKeys, deliveries: Sequence[NewDelivery], plan: JobPlan

@@ -18,7 +18,6 @@ from segrelay.ops.terminal.interrupts import Interruption
 from segrelay.producer.events.payloads import Payload, is_row, is_timeless
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Published, PublishOptions
-from segrelay.producer.publishing.writing import Room
 from segrelay.producer.sources.files import rows_hint
 from segrelay.worker.contract.patience import READY_SECONDS
 from segrelay.worker.contract.settings import Settings
@@ -176,11 +175,11 @@ class Sending:
         while True:
             borne_seconds: float | None = None
             try:
-                room = self._target.publisher.room(self._target.lane)
-                if isinstance(room, Room):
+                full = self._target.publisher.room(self._target.lane)
+                if full is None:
                     return
-                message = room.message
-                borne_seconds = _FULL_SECONDS if room.reason == "memory" else None
+                message = full.message
+                borne_seconds = _FULL_SECONDS if full.reason == "memory" else None
             except RedisUnavailable as error:
                 message = error.message
                 borne_seconds = self._target.away_seconds

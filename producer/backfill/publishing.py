@@ -22,10 +22,10 @@ from queue import SimpleQueue
 from typing import Final, NamedTuple
 
 from segrelay.producer.backfill.jobs import BAD_ROW_BYTES, BadRow, JobStore, JobTally, Spec, noting
-from segrelay.producer.events.payloads import Payload, text_of
+from segrelay.producer.events.payloads import Payload, Refused, text_of
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import Draft, PartitionAddress, Published, RefusedAt
-from segrelay.producer.publishing.writing import NoRoom
+from segrelay.producer.publishing.published import Draft, PartitionAddress, Published
+from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.sources.blocks import Block
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.contract.patience import Answered, repeat_until_confirmed
@@ -182,10 +182,10 @@ class Publishing:
             return None
         rows = list(task.block.payloads())
         draft = insisting(
-            lambda: self.publisher.draft_rows(rows, self.spec.membership, self.spec.options),
+            lambda: self.publisher.draft(rows, self.spec.membership, self.spec.options),
             self._wait,
         )
-        bad_rows = tuple(bad_rows_of(task.file, rows, draft.problems))
+        bad_rows = tuple(bad_rows_of(task.file, rows, draft.result.problems))
         return _Drafted(task.number, draft, bad_rows)
 
     def _publish(self, drafted: _Drafted) -> BlockPublished:
@@ -207,7 +207,7 @@ class Publishing:
             published.refused,
         )
         self._is_noted, self._bad_rows = False, bad_rows
-        return BlockPublished(number, self.tally, published.rang)
+        return BlockPublished(number, self.tally, published.to_wake)
 
     def _intent(self) -> None:
         """Record how far the shard has come, with its last bad rows, unless that is done."""
@@ -219,15 +219,14 @@ class Publishing:
         self._await_room()
         source = self.spec.source_of(self.shard)
         noted = noting(self.spec, self.epoch, self.shard, self.tally)
-        return self.publisher.write_draft(
-            draft, position=number, source=source, noted=noted, epoch=self.epoch
-        )
+        progress = JobPosition(self.spec.name, number, source, noted, self.epoch)
+        return self.publisher.write_draft(draft, progress)
 
     def _await_room(self) -> None:
         """Wait without a limit until the backfill lane has room; workers make it by draining."""
-        while isinstance(room := self.publisher.room(lane_of_job(self.spec.name)), NoRoom):
+        while full := self.publisher.room(lane_of_job(self.spec.name)):
             self._intent()
-            self._wait(room.message)
+            self._wait(full.message)
 
     def _wait(self, why: str) -> None:
         """Wait a moment; every few seconds, tell the reader the reason.
@@ -254,7 +253,7 @@ def insisting(action: Callable[[], Answered], wait: Callable[[str], None]) -> An
 
 
 def bad_rows_of(
-    file: str, rows: Iterable[Payload], problems: Sequence[RefusedAt]
+    file: str, rows: Iterable[Payload], problems: Sequence[Refused]
 ) -> Iterator[BadRow]:
     """Yield the rows that have problems, in a form that can be mended and sent again."""
     if not problems:

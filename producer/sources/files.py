@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol
 
-from segrelay.producer.events.payloads import Payload, payloads_in
+from segrelay.producer.events.payloads import Payload, values_of
 from segrelay.producer.lytics import TIMEOUT_SECONDS, LyticsApi, Page, Patience, begun_us
 from segrelay.worker.contract.settings import LyticsSettings, Settings
 from segrelay.worker.errors import LyticsRefused, ScanExpired, UsageWrong
@@ -160,7 +160,7 @@ def batches(
         if payload is not None:
             begun = begun if batch else time.monotonic()
             batch.append(payload)
-            count += payloads_in(payload.value)
+            count += len(values_of(payload.value))
             size += len(payload.text)
         waited = is_live and (payload is None or time.monotonic() - begun >= LIVE_SECONDS)
         stopped = stops()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from segrelay.producer.events.payloads import SEGMENT_EVENTS, text_of
+from segrelay.producer.events.payloads import SEGMENT_EVENTS, Refused, text_of
 from segrelay.producer.events.values import (
     FUTURE_TOLERANCE_US,
     ID,
@@ -233,19 +233,19 @@ class Scanning:
 
     def _keyed(self, rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         people: dict[str, dict[str, Any]] = {}
-        refused: list[tuple[PayloadRefused, bytes]] = []
+        refused: list[Refused] = []
         for row in rows:
             try:
                 key = profile_key(row, self.identity)
             except PayloadRefused as refusal:
                 self.run.unplaced += 1
                 if self.run.unplaced <= UNPLACED_KEPT:
-                    refused.append((refusal, text_of(row)))
+                    refused.append(Refused.of(refusal, text_of(row), self.run.audience))
                 continue
             before = people.get(key)
             self.run.shared += before is not None and uid_of(before) != uid_of(row)
             people[key] = row
-        self.publisher.keep_rows(refused, self.run.audience)
+        self.publisher.keep_rows(refused)
         return people
 
     def _changes(

@@ -22,7 +22,6 @@ from redis import Redis
 from segrelay.producer.lytics import Patience
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.audiences import named_audience
-from segrelay.producer.publishing.writing import NoRoom
 from segrelay.producer.sources.files import find_slug
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.steps import STEP_SECONDS, Step, wait_seconds
@@ -210,9 +209,9 @@ class Syncing:
         return pause
 
     def _check_room(self, lane: str) -> None:
-        room = self.publisher.room(lane)
-        if isinstance(room, NoRoom):
-            raise _Full(room.message)
+        full = self.publisher.room(lane)
+        if full:
+            raise _Full(full.message)
 
     def _intent(self, run: Run, error: SegrelayError) -> None:
         run.problem = error.message
@@ -292,7 +291,7 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
             schedule.audience,
             schedule.audience_id,
             look_up=lambda name: "" if schedule.files else _slug_at_lytics(settings, name),
-        ).slug
+        )[0]
 
     return Syncing(
         store=SyncStore(client, name, settled_numbering(client, settings)),

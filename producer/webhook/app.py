@@ -28,7 +28,7 @@ from starlette.routing import Route
 
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Published
-from segrelay.producer.publishing.writing import NoRoom, RoomMeter
+from segrelay.producer.publishing.writing import RoomMeter
 from segrelay.producer.webhook.bodies import (
     SMALL_BYTES,
     Body,
@@ -328,10 +328,10 @@ class Inspector:
         """Say why nothing can be stored now; "" = it can."""
         with self._lock:
             try:
-                room = RoomMeter(self.client, self.settings).memory()
+                full = RoomMeter(self.client, self.settings).memory()
             except SegrelayError as error:
                 return error.message
-            return room.message if isinstance(room, NoRoom) else ""
+            return full.message if full else ""
 
     def inspect(self, body: Body) -> dict[str, Any]:
         """Return what would become of a body, or of its first 1,000 payloads.

@@ -276,8 +276,8 @@ def test_the_bell_is_rung_once_until_a_drain_has_begun(publisher, waker, client)
     client.delete(PartitionKeys("insider", partition).wakeup)
     third = publisher.publish([payload(0)], PublishOptions("backfill"))
 
-    assert first.rang == third.rang == (("insider", partition),)
-    assert second.rang == ()
+    assert first.to_wake == third.to_wake == (("insider", partition),)
+    assert second.to_wake == ()
     assert waker.rang == [("insider", partition, "live"), ("insider", partition, "backfill")]
 
 
@@ -296,7 +296,7 @@ def test_a_chunk_that_an_earlier_run_published_is_ignored(publisher, client):
     onward = publisher.publish(chunk, PublishOptions(job="load"), position=40, source="file-a")
     other_file = publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-b")
 
-    assert (again.accepted, again.repeated, again.rang) == (0, 20, ())
+    assert (again.accepted, again.repeated, again.to_wake) == (0, 20, ())
     assert (onward.accepted, other_file.accepted) == (20, 20)
     assert counts(client)["job|load|accepted"] == len(entries(client)) == 60
 
