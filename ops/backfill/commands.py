@@ -37,8 +37,8 @@ from segrelay.ops.terminal.console import (
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.options import Json, Yes, spread
 from segrelay.ops.terminal.tables import count_columns, number_columns, text_columns
-from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore
-from segrelay.producer.backfill.reading import Reading, read_job
+from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally
+from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
@@ -330,13 +330,13 @@ class _ReadingProgress:
         self._shown = 0
         self._told_at = -_TOLD_AGAIN_SECONDS
 
-    def __call__(self, reading: Reading) -> None:
-        done = reading.bytes_read if self._by_bytes else reading.tally.rows
+    def __call__(self, tally: JobTally, bytes_read: int, waiting_for: str) -> None:
+        done = bytes_read if self._by_bytes else tally.rows
         self._bar.advance(done - self._shown)
         self._shown = done
-        if reading.waiting_for and time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
+        if waiting_for and time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
             self._told_at = time.monotonic()
-            mention(f"waiting: {reading.waiting_for}")
+            mention(f"waiting: {waiting_for}")
 
 
 def _wait_for_deliveries(

@@ -26,8 +26,8 @@ from segrelay.ops.terminal.console import mention, print_result, progress, say, 
 from segrelay.ops.terminal.options import Json, spread
 from segrelay.ops.terminal.tables import number_columns, text_columns
 from segrelay.producer.backfill.jobs import BadRow, Spec
-from segrelay.producer.backfill.publishing import bad_rows_of
-from segrelay.producer.backfill.reading import Piece, pieces_of
+from segrelay.producer.backfill.publishing import Piece, bad_rows_of
+from segrelay.producer.backfill.reading import pieces_of
 from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.publishing.drafting import Drafter
 from segrelay.producer.publishing.published import Draft
