@@ -16,8 +16,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
-from redis import Redis
-
 from segrelay.producer.events.payloads import Payload, Refused, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.publishing.drafting import Drafter
@@ -38,6 +36,7 @@ from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.people import SeenFields
 from segrelay.worker.contract.redis.accept import Roll
 from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings
 from segrelay.worker.contract.words import LIVE, Direction, job_of_lane, kind_of_lane
@@ -96,10 +95,10 @@ class Publisher:
                 webhook sends: `{"id", "data", "meta"}`, a CloudEvent, or the bare profile; each
                 with `segment_events`, one or an array of them.
             options: The way in which they are published.
-            position: Where in the job's source this call ends. It is kept for each partition:
-                of what ends at or before it, only what no earlier attempt placed is placed. So
-                calls must end at the same positions in every run.
-            source: What the positions count in, e.g. a digest of the file.
+            position: The position in the job's source at which this call ends. It is kept for each
+                partition: of what ends at or before it, only what no earlier attempt placed is
+                placed. So calls must end at the same positions in every run.
+            source: The source that the positions count in, e.g. a digest of the file.
 
         Returns:
             When Redis has it. With `dry_run`: what it would have.
@@ -153,8 +152,9 @@ class Publisher:
 
         Args:
             groups: For example the bodies of requests that arrived together.
-            portion: How much is taken of each group at most.
-            together: How much is written at once; the groups behind it are not looked at.
+            portion: The largest number that is taken of each group.
+            together: The largest number that is written at once; the groups behind it are not
+                looked at.
 
         Returns:
             For each group that was looked at, what became of the payloads that were taken.
@@ -251,7 +251,7 @@ class Publisher:
             raise
         self._meter.add(written.accepted)
         self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
-        for destination, partition in written.to_wake:
+        for destination, partition in written.woken:
             self._waker.wake(destination, partition, queue=kind_of_lane(draft.lane))
         return draft.result + written
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
-from redis import Redis
 
 from segrelay.ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
 from segrelay.ops.backfill.planning import FirstPerson, plan, read_first_people
@@ -40,6 +39,7 @@ from segrelay.ops.terminal.tables import count_columns, number_columns, text_col
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally
 from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.publishing.drafting import routing_digest
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings

@@ -18,7 +18,6 @@ from typing import Annotated, Final
 import structlog
 import typer
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, Metric
-from redis import Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -38,6 +37,7 @@ from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_forma
 from segrelay.producer.webhook.server import serve
 from segrelay.worker import logs
 from segrelay.worker.contract.processes import METRICS
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import MetricsSettings, Settings
 from segrelay.worker.contract.settings.urls import is_loopback

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from redis import Redis
 
 from segrelay.ops.moving.renaming import Renaming
 from segrelay.ops.moving.renumbering import Renumbering
@@ -37,7 +36,8 @@ from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.processes import processes_here, read_processes
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS, read_receivers
 from segrelay.worker.contract.redis.claim import learn_numbering
-from segrelay.worker.contract.redis.connection import now_ms, redis_errors, servers_of
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import now_ms, servers_of
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import MOST_PARTITIONS
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
@@ -172,8 +172,7 @@ def _refuse_while_anything_runs(client: Redis) -> None:
 
 def _refuse_without_room(client: Redis) -> None:
     for address, server in servers_of(client):
-        with redis_errors():
-            memory: Any = server.info("memory")
+        memory: Any = server.info("memory")
         most, needed = int(memory["maxmemory"]), 2 * int(memory["used_memory"])
         if 0 < most < needed:
             raise OperationsMustAct(

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final
 
 import orjson
 import typer
-from redis import Redis
 
 from segrelay.ops.state.opened import insist
 from segrelay.ops.terminal.console import counted
@@ -25,7 +24,7 @@ from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.patience import Answered
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, MOST_ACTS, Act, note_act
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import LeaseLost, PartitionsChange, RedisUnavailable, UsageWrong
@@ -137,7 +136,8 @@ def perform(
         steps: Does all of it; called again if Redis was away meanwhile, so that it has to go on
             from wherever it was interrupted.
         is_counted: The act says to how many it was done.
-        stands: It leaves something half done if it is broken off; health names it until it is done.
+        stands: True if it leaves something half done when it is broken off; health names it until
+            it is done.
 
     Raises:
         RedisUnavailable: Redis was away for too long; the message says what to do.
@@ -176,8 +176,7 @@ def _shown(act: Act) -> str:
 
 
 def _refuse_during_a_change(client: Redis) -> None:
-    with redis_errors():
-        stored: Any = client.get(PARTITIONS)
+    stored: Any = client.get(PARTITIONS)
     if stored and Numbering.loads(stored).target:
         raise PartitionsChange
 
@@ -213,15 +212,14 @@ def note_configuration(client: Redis, settings: Settings) -> None:
     """
     new = dict(sorted(_digests(settings)))
     text = orjson.dumps(new)
-    with redis_errors():
-        stored: Any = client.get(keys.CONFIGURATION) or b""
-        if stored == text:
-            return
-        known = orjson.loads(stored) if stored else {}
-        changed = [name for name in {**known, **new} if known.get(name) != new.get(name)]
-        act = _act(settings, changed) if known else None
-        told = orjson.dumps(act) if act else b""
-        run_script(client, _NOTE, (keys.CONFIGURATION, keys.ACTS), (text, stored, MOST_ACTS, told))
+    stored: Any = client.get(keys.CONFIGURATION) or b""
+    if stored == text:
+        return
+    known = orjson.loads(stored) if stored else {}
+    changed = [name for name in {**known, **new} if known.get(name) != new.get(name)]
+    act = _act(settings, changed) if known else None
+    told = orjson.dumps(act) if act else b""
+    run_script(client, _NOTE, (keys.CONFIGURATION, keys.ACTS), (text, stored, MOST_ACTS, told))
 
 
 def _act(settings: Settings, changed: list[str]) -> Act:

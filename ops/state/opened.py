@@ -15,14 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from redis import Redis
-
 from segrelay.ops.embedded.lifecycle import find
 from segrelay.ops.terminal.console import mention
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract.patience import Answered, repeat_until_confirmed
 from segrelay.worker.contract.processes import tell_seen
 from segrelay.worker.contract.redis.claim import compare
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
 from segrelay.worker.contract.redis.url import EmbeddedFiles, patience_seconds

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.state import opened
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
 from segrelay.worker.adapters.redis import scripts as worker_scripts
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import NotifySettings
 
@@ -45,7 +44,7 @@ class Alert:
     """A message: that a problem begins, or that it is over.
 
     Args:
-        at_ms: When that was noticed, by Redis' clock.
+        at_ms: The time when that was noticed, by Redis' clock.
     """
 
     is_over: bool
@@ -88,10 +87,7 @@ class AlertStore:
     def may_look(self) -> bool:
         """Say whether it is this process' turn to judge: every two seconds, one process may."""
         lock_ms = round(LOOK_SECONDS * 1_000) - 100
-        with redis_errors():
-            return bool(
-                worker_scripts.call_sync(self.client, "once", [keys.ALERTS_LOCK], [lock_ms])
-            )
+        return bool(worker_scripts.call_sync(self.client, "once", [keys.ALERTS_LOCK], [lock_ms]))
 
     def observe(self, problems: Iterable[HealthProblem], read_ms: int) -> int:
         """Record the problems of a look; return the number of new messages, -1 = it is outdated."""

@@ -22,7 +22,6 @@ from typing import Any, Final
 
 import httpx
 import structlog
-from redis import Redis
 
 from segrelay.ops.status.alert_store import (
     CALM_SECONDS,
@@ -40,6 +39,7 @@ from segrelay.ops.status.health import UNREACHABLE, problems_of
 from segrelay.ops.status.problems import ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import read_standing
 from segrelay.worker.contract.printable import printable
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import NotifySettings, Settings
 from segrelay.worker.errors import RedisUnavailable, SegrelayError
@@ -229,15 +229,15 @@ def send(alert: Alert, settings: NotifySettings, *, tries: int) -> AlertFate:
     failure = result.failure
     problem = alert.problem.name
     if failure and tries < MOST_TRIES:
-        LOG.warning("notice.failed", problem=problem, reason=failure, tries=tries)
+        LOG.warning("alert.failed", problem=problem, reason=failure, tries=tries)
     elif failure:
         LOG.error(
-            "notice.dropped",
+            "alert.dropped",
             problem=problem,
             message=f"The address of operate.notify.url took no message: {failure}.",
         )
     else:
-        LOG.info("notice.sent", problem=problem, over=alert.is_over)
+        LOG.info("alert.sent", problem=problem, over=alert.is_over)
     return result.fate
 
 
@@ -261,7 +261,7 @@ class Announcer:
             try:
                 self.outage.observe(self._failure_of_round())
             except Exception as error:  # noqa: BLE001 - the edge of the thread
-                log_bug(error, "notices.failed")
+                log_bug(error, "alerts.failed")
 
     def end(self) -> None:
         """Tell the thread to end after its round."""
@@ -274,7 +274,7 @@ class Announcer:
         except RedisUnavailable as error:
             return error.message
         except SegrelayError as error:
-            LOG.debug("notices.wait", message=error.message)
+            LOG.debug("alerts.wait", message=error.message)
         return ""
 
     def round(self) -> None:
@@ -305,7 +305,7 @@ def start_announcer(settings: Settings) -> Announcer | None:
         return None
     if not notify.url.is_set:
         message = f"Nothing is announced here: operate.notify.url is not set ({notify.url.origin})."
-        LOG.warning("notices.off", message=message)
+        LOG.warning("alerts.off", message=message)
         return None
     client = connect(resolve_url(settings.redis), timeout_seconds=REDIS_SECONDS)
     lock = MachineLock(settings.source)

@@ -16,8 +16,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, NamedTuple
 
-from redis import Redis
-
 from segrelay.ops.status.pace import Pace
 from segrelay.ops.status.problems import (
     ATTENTION,
@@ -33,6 +31,7 @@ from segrelay.worker.adapters.redis.shared_keys import rename_hint
 from segrelay.worker.contract.processes import sample_before
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
 from segrelay.worker.contract.redis.acts import BEGUN
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
 from segrelay.worker.errors import RedisUnavailable

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
-from redis import Redis
-
 from segrelay.jsonnet.accelerated import COMPILED
 from segrelay.ops.state.identity_changes import (
     RenamedPeople,
@@ -63,11 +61,11 @@ from segrelay.worker.contract.processes import (
 )
 from segrelay.worker.contract.receivers import Receivers, read_receivers, too_large
 from segrelay.worker.contract.redis.acts import Act, read_unfinished
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     ServerState,
     ask_how_it_is,
     now_us,
-    redis_errors,
 )
 from segrelay.worker.contract.redis.fitness import Usable, judge
 from segrelay.worker.contract.redis.instance import Loss, read_losses
@@ -107,7 +105,7 @@ class Condition:
         message: The reason in words where `reason` is a word; else "".
         since_ms: By Redis' clock; None = not known.
         by: The person; "" = nobody, `segrelay` = it stopped by itself.
-        is_lasting: It was tried so often that somebody has to look.
+        is_lasting: True after so many tries that somebody has to look.
     """
 
     kind: Kind
@@ -154,7 +152,7 @@ class DestinationStanding:
 
     Args:
         rate: Requests a minute that may be sent now; 0 = none was ever sent.
-        factor: What slow-downs have left of the rate, 0 to 1.
+        factor: The share of the rate that slow-downs have left, 0 to 1.
         failing: The triggers for which alone its circuit breaker is open; none = for all.
     """
 
@@ -263,7 +261,8 @@ class Standing:
         former_names: Old names of destinations that seem renamed, by the new ones.
         quarantined: Records in the quarantine.
         too_large_requests: Requests that receivers refused for their size.
-        companions: When Flower and the metrics, if they are configured, were last seen (ms).
+        companions: The times (ms) at which Flower and the metrics, if they are configured, were
+            last seen.
         stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
         unfinished: Acts that have left something half done, or are under way.
     """
@@ -618,10 +617,9 @@ _DISK: Final = {
 
 def _unfinished(client: Redis) -> list[Act]:
     """Return the unfinished acts whose new names still hold: one may have been taken back."""
-    with redis_errors():
-        slugs, destinations = ask_each(
-            client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
-        )
+    slugs, destinations = ask_each(
+        client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
+    )
     hold = {
         "audience rename": slugs,
         "destination rename": destinations,

@@ -70,11 +70,11 @@ class BlockPublished:
 
     Args:
         tally: the shard's, up to this block.
-        to_wake: partitions that have something to drain: whoever reads wakes them.
+        woken: partitions that have something to drain: whoever reads wakes them.
     """
 
     tally: JobTally
-    to_wake: tuple[PartitionAddress, ...]
+    woken: tuple[PartitionAddress, ...]
 
 
 ShardReport = BlockPublished | str | SegrelayError
@@ -107,7 +107,7 @@ class _Publishing:
     Args:
         connection: To whoever reads the source.
         epoch: Of that reader.
-        tally: What an earlier run of the shard has published.
+        tally: The counts of what an earlier run of the shard has published.
     """
 
     connection: Connection
@@ -195,7 +195,7 @@ class _Publishing:
             published.refused,
         )
         self._is_noted, self._bad_rows = False, bad_rows
-        return BlockPublished(self.tally, published.to_wake)
+        return BlockPublished(self.tally, published.woken)
 
     def _note(self) -> None:
         """Record how far the shard has come, with its last bad rows, unless that is done."""

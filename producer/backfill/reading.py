@@ -160,8 +160,8 @@ def read_job(
     """Read a job's source to its end or that of its first rows, or until it is paused or aborted.
 
     Args:
-        store: Where jobs are kept.
-        job: What an earlier run has published is passed over.
+        store: The store of jobs.
+        job: The job; what an earlier run of it has published is passed over.
         settings: The configuration; the processes read its file themselves.
         watch: Told of the progress.
         is_told_to_stop: Looked at after each block; what is under way is published.
@@ -325,8 +325,8 @@ class _JobReader:
                 f"{self.spec.name}` goes on exactly where it stopped."
             ) from None
         match report:
-            case BlockPublished(tally, to_wake):
-                for destination, partition in to_wake:
+            case BlockPublished(tally, woken):
+                for destination, partition in woken:
                     self._waker.wake(destination, partition, queue=BACKFILL)
                 shard.tally = tally
                 shard.on_the_way -= 1

@@ -110,7 +110,7 @@ class Published:
         as_text: fields whose integers above 2^53 are carried as text, and in how many events: as
             the doubles that templates calculate with, two of them could become one.
         problems: the refusals without their content, at most 10,000 of a sum.
-        to_wake: partitions that have something to drain and that nobody had woken.
+        woken: partitions that have something to drain and that nobody had woken.
         entries: the entries that were added, by the stream's key.
         people: digests of the profiles in the deliveries, where somebody wants to know.
     """
@@ -125,7 +125,7 @@ class Published:
     forgotten: int = 0
     as_text: Counter[str] = field(default_factory=Counter)
     problems: list[Refused] = field(default_factory=list)
-    to_wake: tuple[PartitionAddress, ...] = ()
+    woken: tuple[PartitionAddress, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
     people: tuple[bytes, ...] = ()
 
@@ -143,7 +143,7 @@ class Published:
             forgotten=self.forgotten + other.forgotten,
             as_text=self.as_text + other.as_text,
             problems=(self.problems + other.problems)[:PROBLEMS_KEPT],
-            to_wake=tuple(dict.fromkeys(self.to_wake + other.to_wake)),
+            woken=tuple(dict.fromkeys(self.woken + other.woken)),
             entries=entries,
             people=self.people + other.people,
         )

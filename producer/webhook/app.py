@@ -20,7 +20,6 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from redis import Redis
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -46,6 +45,7 @@ from segrelay.worker.contract.receivers import (
     new_request_id,
     too_large,
 )
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
 from segrelay.worker.logs import log_often
@@ -86,12 +86,14 @@ class Receiver:
     """The receiver of webhooks for one configuration.
 
     Args:
-        secrets: Of which each is valid.
-        intake: Where bodies go.
-        ready: Says why nothing can be stored now; "" = it can. Called from a thread.
+        secrets: The secrets, of which each is valid.
+        intake: The store of bodies.
+        ready: A function that says why nothing can be stored now; "" = it can. Called from a
+            thread.
         problems: Returns the names of all problems of segrelay. Called from a thread.
         record: Keeps what is answered, for `segrelay status`.
-        inspect: Says what a body would become, without storing it. Called from a thread.
+        inspect: A function that says what a body would become, without storing it. Called from a
+            thread.
         count_too_large: Counts a request that is answered 413. Called from a thread.
         max_bytes: Of a body, as sent and unpacked.
     """

@@ -195,7 +195,7 @@ def sync(name: str) -> str:
 
 
 def responses(destination: str) -> str:
-    """Return the key of the progress of shipping a destination's responses."""
+    """Return the key of the progress of a destination's response export."""
     return f"{{responses:{destination}}}"
 
 
@@ -205,7 +205,7 @@ def changes(destination: str) -> str:
 
 
 def wakeup(key: str) -> str:
-    """Return the key of the wake-up for the steps of a sync, or of a shipping or renaming."""
+    """Return the key of the wake-up for the steps of a sync, a response export or a renaming."""
     return f"{key}:wakeup"
 
 

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, cast
 
 import orjson
-import redis
 
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import run_script
 
 LIFE_MS: Final = 10_000
@@ -30,7 +29,7 @@ class FilesInUse:
 
     Args:
         digests: By path in its templates folder; none = an older worker, which does not tell.
-        since_ms: When they were last changed, as far as the worker knows; Redis' clock.
+        since_ms: The time of their last change, as far as the worker knows; Redis' clock.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -75,13 +74,12 @@ class Process:
         return orjson.dumps(asdict(self))
 
 
-def read_processes(client: redis.Redis) -> list[Process]:
+def read_processes(client: Redis) -> list[Process]:
     """Return the processes that run, each as it was last seen."""
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        pipe.time()
-        pipe.zrange(keys.PROCESSES, 0, -1, withscores=True)
-        (seconds, rest), members = cast("tuple[tuple[int, int], Sequence[Any]]", pipe.execute())
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    pipe.zrange(keys.PROCESSES, 0, -1, withscores=True)
+    (seconds, rest), members = cast("tuple[tuple[int, int], Sequence[Any]]", pipe.execute())
     since_us = seconds * 1_000_000 + rest - LIFE_MS * 1_000
     seen = [_loads(text) for text, score in members if score > since_us]
     return sorted(
@@ -89,7 +87,7 @@ def read_processes(client: redis.Redis) -> list[Process]:
     )
 
 
-def processes_here(client: redis.Redis) -> list[Process]:
+def processes_here(client: Redis) -> list[Process]:
     """Return the processes that were seen lately and live on this machine."""
     name = socket.gethostname()
     return [one for one in read_processes(client) if one.host == name and _lives(one.pid)]
@@ -135,16 +133,14 @@ redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now))
 """
 
 
-def tell_seen(client: redis.Redis, kind: str) -> None:
+def tell_seen(client: Redis, kind: str) -> None:
     """Record in Redis that a process of this kind runs now."""
-    with redis_errors():
-        run_script(client, _TELL, (keys.SEEN,), (kind,))
+    run_script(client, _TELL, (keys.SEEN,), (kind,))
 
 
-def read_seen(client: redis.Redis) -> Mapping[str, int]:
+def read_seen(client: Redis) -> Mapping[str, int]:
     """Return when a process of each kind was last seen (ms, Redis' clock)."""
-    with redis_errors():
-        stored: Any = client.hgetall(keys.SEEN)
+    stored: Any = client.hgetall(keys.SEEN)
     return {kind.decode(): int(at) for kind, at in stored.items()}
 
 
@@ -180,16 +176,15 @@ def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:
     return next((sample for sample in samples if sample.at_ms <= at_ms), oldest)
 
 
-def read_samples(client: redis.Redis) -> list[Sample]:
+def read_samples(client: Redis) -> list[Sample]:
     """Return the samples of two minutes, some of a quarter of an hour ago, and the oldest.
 
     The newest stands first.
     """
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        pipe.lrange(keys.PROGRESS, 0, _RECENT - 1)
-        for place in _OLDER:
-            pipe.lindex(keys.PROGRESS, place)
-        newest, *older = pipe.execute()
+    pipe = client.pipeline(transaction=False)
+    pipe.lrange(keys.PROGRESS, 0, _RECENT - 1)
+    for place in _OLDER:
+        pipe.lindex(keys.PROGRESS, place)
+    newest, *older = pipe.execute()
     texts = dict.fromkeys(text for text in (*newest, *older) if text)
     return [Sample(**orjson.loads(text)) for text in texts]

@@ -16,12 +16,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, cast
 
-import redis
-from redis import Redis
-
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import DIGEST_BYTES
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import run_script
 
 SEEN_WITHIN_MS: Final = 12_000
@@ -87,16 +84,16 @@ class Receivers:
     """The last reports of the receivers, summed up: their answers, and when they were seen.
 
     Args:
-        seen_ms: When one was last seen; 0 = never.
-        event_ms: When the last events came; 0 = none have.
+        seen_ms: The time when one was last seen; 0 = never.
+        event_ms: The time of the last events; 0 = none have come.
         lag_ms: The longest delay of a receiver that was seen lately, by its host and process.
-        answers: How many requests were answered in the last hour, by status.
+        answers: The number of requests answered in the last hour, by status.
         since_taken: The same since a request was last taken.
-        taken_ms: When that was; 0 = never.
+        taken_ms: The time of that; 0 = never.
         ever: The same since the beginning.
-        last_ms: When each status was last answered.
-        is_limit_raised: Since a request was last refused for its size, all receivers that ran at
-            some moment took larger ones.
+        last_ms: The time when each status was last answered.
+        is_limit_raised: True if, since a request was last refused for its size, all receivers that
+            ran at some moment took larger ones.
     """
 
     seen_ms: int = 0
@@ -111,7 +108,7 @@ class Receivers:
 
 
 def report_receiver(
-    client: redis.Redis,
+    client: Redis,
     answers: Mapping[int, int],
     since_taken: Mapping[int, int],
     *,
@@ -125,7 +122,7 @@ def report_receiver(
         client: Redis.
         answers: Counts by status.
         since_taken: The part of them since a request was last taken.
-        lag_ms: How late its timers are; -1 = it ends.
+        lag_ms: The delay of its timers; -1 = it ends.
         events: Something was stored.
         max_bytes: The largest request that it takes.
     """
@@ -136,14 +133,12 @@ def report_receiver(
         for part in (status, count, since_taken.get(status, 0))
     ]
     head = (name, lag_ms, int(events), BUCKET_MS, KEPT_BUCKETS, max_bytes, SEEN_WITHIN_MS)
-    with redis_errors():
-        run_script(client, _TELL, (keys.RECEIVER,), (*head, *flat))
+    run_script(client, _TELL, (keys.RECEIVER,), (*head, *flat))
 
 
-def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
+def read_receivers(client: Redis, now_ms: int) -> Receivers:
     """Return the answers that the receivers have reported."""
-    with redis_errors():
-        stored: Any = client.hgetall(keys.RECEIVER)
+    stored: Any = client.hgetall(keys.RECEIVER)
     bucket = now_ms // BUCKET_MS
     answers, lags = Counter[int](), dict[str, int]()
     ever, last = dict[int, int](), dict[int, int]()
@@ -185,14 +180,12 @@ _REFUSALS_FIELD: Final = "too_large"
 
 def count_too_large(client: Redis) -> None:
     """Count one more request that was refused as too large."""
-    with redis_errors():
-        client.hincrby(keys.REFUSALS, _REFUSALS_FIELD, 1)
+    client.hincrby(keys.REFUSALS, _REFUSALS_FIELD, 1)
 
 
 def too_large(client: Redis) -> int:
     """Return the number of requests that were refused as too large."""
-    with redis_errors():
-        return int(cast("bytes | None", client.hget(keys.REFUSALS, _REFUSALS_FIELD)) or 0)
+    return int(cast("bytes | None", client.hget(keys.REFUSALS, _REFUSALS_FIELD)) or 0)
 
 
 REQUEST_ID: Final = re.compile(r"req-[0-9a-f]{16}")
@@ -220,7 +213,7 @@ class WebhookRequest:
         accepted: Deliveries that are in Redis because of it.
         quarantined: Events and payloads that could not be placed.
         people: The digests of those whom the deliveries are about.
-        at_ms: When it was kept, a few seconds after its answer, by Redis' clock.
+        at_ms: The time when it was kept, a few seconds after its answer, by Redis' clock.
     """
 
     name: str
@@ -236,7 +229,7 @@ def new_request_id() -> str:
     return f"req-{secrets.token_hex(8)}"
 
 
-def keep_requests(client: redis.Redis, requests: Iterable[WebhookRequest]) -> None:
+def keep_requests(client: Redis, requests: Iterable[WebhookRequest]) -> None:
     """Keep requests, and forget the oldest ones."""
     flat = [
         part
@@ -250,27 +243,24 @@ def keep_requests(client: redis.Redis, requests: Iterable[WebhookRequest]) -> No
         )
     ]
     if flat:
-        with redis_errors():
-            run_script(client, _KEEP, (keys.REQUESTS,), (MOST_REQUESTS, *flat))
+        run_script(client, _KEEP, (keys.REQUESTS,), (MOST_REQUESTS, *flat))
 
 
-def forget_requests(client: redis.Redis, digests: Iterable[bytes]) -> int:
+def forget_requests(client: Redis, digests: Iterable[bytes]) -> int:
     """Forget the requests that were about one of these people; returns how many there were."""
     wanted = set(digests)
-    with redis_errors():
-        rows: Any = client.xrange(keys.REQUESTS)
-        gone = [name for name, fields in rows if wanted & set(_people(fields[b"people"]))]
-        return int(client.xdel(keys.REQUESTS, *gone)) if gone else 0
+    rows: Any = client.xrange(keys.REQUESTS)
+    gone = [name for name, fields in rows if wanted & set(_people(fields[b"people"]))]
+    return int(client.xdel(keys.REQUESTS, *gone)) if gone else 0
 
 
 def _people(text: bytes) -> list[bytes]:
     return [text[at : at + DIGEST_BYTES] for at in range(0, len(text), DIGEST_BYTES)]
 
 
-def read_requests(client: redis.Redis) -> Iterator[WebhookRequest]:
+def read_requests(client: Redis) -> Iterator[WebhookRequest]:
     """Yield the requests that are kept, the newest first."""
-    with redis_errors():
-        rows: Any = client.xrevrange(keys.REQUESTS)
+    rows: Any = client.xrevrange(keys.REQUESTS)
     for entry_id, fields in rows:
         yield WebhookRequest(
             fields[b"id"].decode(),

@@ -1,14 +1,11 @@
-"""Loads what all processes of a node share, before they are forked: templates and triggers.
+"""The triggers and templates of a node: loaded before its processes are forked, and kept up after.
 
 Each kind of trigger is tried once, in a copy of this process: a template that nobody has tried may
 end the one that renders it, and then only its own triggers are stopped.
 
-Keeps the triggers of a process up with the template files: a change needs no restart.
-
-Before a drain the folder is looked at, at most once a second. A template that changed is checked
-first, in a process of its own. If it is broken, the one before is kept, and the log says so.
-
-Calls functions, `questions`, in a copy of this process, since any of them may end it.
+A changed template needs no restart. Before a drain the folder is looked at, at most once a second;
+a template that changed is checked first, in a copy too. If it is broken, the one before is kept,
+and the log says so.
 """
 
 from __future__ import annotations

@@ -1,26 +1,22 @@
-"""A node: one Celery worker with all its processes, and what they share since before the fork.
+"""The state that all processes of a node share since before the fork: permits, board, calls.
 
-Slots: how many drains of one kind a node runs at once.
+They stand in files without a name: memory that forked processes share, with locks that the kernel
+gives back however their holder dies.
 
-One process of a node always stays free for other destinations: of any one, a drain less runs than
-there are processes. Of the backfill lane one less again where there are more than three, so that
-live work finds a slot of its destination free. A node does one background job at a time, in the
-place of a drain of the backfill lane. A slot is a locked byte of a file without a name, so the
-kernel gives it back however its holder dies.
+**Permits** say how many drains of one kind a node runs at once; one is a locked byte of such a
+file. One process always stays free for other destinations: of any one, a drain less runs than there
+are processes. Of the backfill lane one less again where there are more than three, so that live
+work finds a permit of its destination free. A node does one background job at a time, instead of a
+drain of the backfill lane.
 
-The signal to stop as a drain sees it: the node's board, and SIGTERM.
+**The board** has the time of a warm shutdown, which the parent writes; every drain of the node sees
+it, also one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a
+whole process group. A drain has its own answer to it, set while it runs: Celery's pool would end
+the process at once, in the middle of a request, and replaces what was set before the first task.
 
-The parent writes the time of a warm shutdown on the board; every drain of the node sees it, also
-one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a whole
-process group. A drain has its own answer to it, set while it runs: Celery's pool would end the
-process at once, in the middle of a request, and replaces what was set before the first task.
-
-Calls that found no free slot in this node, in the order in which they came.
-
-A drain that gives its slot back first sends the next of them to Celery again, and only then rings
-for its own partition. Otherwise one busy partition would keep all others waiting.
-
-Files without a name: memory that forked processes share, with locks that the kernel keeps.
+**Calls** that found no free permit wait in the order in which they came. A drain that gives its
+permit back first sends the next of them to Celery again, and only then wakes its own partition:
+else one busy partition would keep all others waiting.
 """
 
 from __future__ import annotations
@@ -150,30 +146,30 @@ def write_all(descriptor: int, text: str) -> None:
 
 
 _ROOM: Final = 65_536
-"""The bytes for each kind of slot: more than a node can have processes."""
+"""The bytes for each kind of permit: more than a node can have processes."""
 _OF_BACKFILL: Final = 0
 
 
-class DrainSlot:
+class DrainPermit:
     """The permission to drain, given back when its `with` block or the process ends."""
 
-    def __init__(self, descriptor: int, places: list[int]) -> None:
+    def __init__(self, descriptor: int, offsets: list[int]) -> None:
         self._descriptor = descriptor
-        self._places = places
+        self._offsets = offsets
 
     def __enter__(self) -> Self:
-        """Hold the slot."""
+        """Hold the permit."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the slot back."""
-        for place in self._places:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
-        self._places = []
+        """Give the permit back."""
+        for offset in self._offsets:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
+        self._offsets = []
 
 
-class Slots:
-    """The slots of one node; made before its processes are forked. A process holds one at most.
+class Permits:
+    """The permits of one node; made before its processes are forked. A process holds one at most.
 
     Args:
         destinations: Their names; the same in all processes.
@@ -185,52 +181,52 @@ class Slots:
         self._rooms = {name: number for number, name in enumerate(destinations, start=1)}
         self._descriptor = unnamed_file()
 
-    def take(self, call: WakeUp) -> DrainSlot | None:
-        """Take the slots that a drain needs; None where one of them is not free."""
+    def take(self, call: WakeUp) -> DrainPermit | None:
+        """Take the permits that a drain needs; None where one of them is not free."""
         rooms = [(self._rooms.get(call.destination, len(self._rooms) + 1), self._most)]
         if call.queue == BACKFILL:
             rooms.append((_OF_BACKFILL, self._most_of_backfill))
         return self._take(rooms)
 
-    def take_for_background_job(self) -> DrainSlot | None:
-        """Take the node's one slot for background jobs, and one of the backfill lane's."""
+    def take_for_background_job(self) -> DrainPermit | None:
+        """Take the node's one permit for background jobs, and one of the backfill lane's."""
         return self._take([(len(self._rooms) + 2, 1), (_OF_BACKFILL, self._most_of_backfill)])
 
-    def _take(self, rooms: Iterable[tuple[int, int]]) -> DrainSlot | None:
-        """Take a slot of each kind (room), or return None if all slots of one kind are taken."""
-        slot = DrainSlot(self._descriptor, places := [])
+    def _take(self, rooms: Iterable[tuple[int, int]]) -> DrainPermit | None:
+        """Take a permit of each kind (room), or return None if all of one kind are taken."""
+        permit = DrainPermit(self._descriptor, offsets := [])
         for room, most in rooms:
-            place = self._lock_one(room, most)
-            if place is None:
-                slot.__exit__()
+            offset = self._lock_one(room, most)
+            if offset is None:
+                permit.__exit__()
                 return None
-            places.append(place)
-        return slot
+            offsets.append(offset)
+        return permit
 
     def are_free(self) -> bool:
         """Say whether no process of the node drains; not to be asked by one that does."""
         for room in range(1, len(self._rooms) + 2):
-            for place in range(room * _ROOM, room * _ROOM + self._most):
+            for offset in range(room * _ROOM, room * _ROOM + self._most):
                 try:
-                    fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                    fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
                 except OSError:
                     return False
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
         return True
 
     def _lock_one(self, room: int, most: int) -> int | None:
         first = room * _ROOM
-        for place in range(first, first + most):
+        for offset in range(first, first + most):
             try:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place, os.SEEK_SET)
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset, os.SEEK_SET)
             except OSError:
                 continue
-            return place
+            return offset
         return None
 
 
 _MOST: Final = 10_000
-"""The largest number of calls that are kept; for a lost one, the sweep rings again."""
+"""The largest number of calls that are kept; for a lost one, the sweep sends another."""
 
 
 class WaitingCalls:
@@ -250,7 +246,7 @@ class WaitingCalls:
                 calls.append(call)
 
     def next_after(self, freed: WakeUp) -> WakeUp | None:
-        """Take the first call that can use the slots of the ended drain; live calls first."""
+        """Take the first call that can use the permits of the ended drain; live calls first."""
         with self._all() as calls:
             fitting = [call for call in calls if _fits(call, freed)]
             if not fitting:
@@ -431,7 +427,7 @@ def _runs(pid: int) -> bool:
 class NodeMemory:
     """The state that the processes of one node share."""
 
-    slots: Slots
+    permits: Permits
     waiting: WaitingCalls = field(default_factory=WaitingCalls)
     board: Board = field(default_factory=Board)
     stopped: StoppedTriggers = field(default_factory=StoppedTriggers)
@@ -446,4 +442,4 @@ class NodeMemory:
     @classmethod
     def of(cls, processes: int, destinations: Iterable[str]) -> Self:
         """Return the memory of a new node; call it before any process is forked."""
-        return cls(Slots(processes, destinations))
+        return cls(Permits(processes, destinations))

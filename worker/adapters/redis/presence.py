@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-import redis
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
@@ -27,7 +26,8 @@ from segrelay.worker.contract.processes import (
     Process,
     Sample,
 )
-from segrelay.worker.contract.redis.connection import now_ms, now_us, redis_errors
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import now_ms, now_us
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
 from segrelay.worker.contract.settings import Settings
 
@@ -52,7 +52,7 @@ class RedisPresence:
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Redis,
         config: str,
         *,
         stopped: Callable[[], Collection[str]],
@@ -94,8 +94,7 @@ class RedisPresence:
             self._files = FilesInUse(digests, at_us // 1_000_000 * 1_000)
         text = self._process().dumps()
         self._told = dict.fromkeys([*self._told, text][-TOLD_KEPT:])
-        with redis_errors():
-            scripts.call_sync(self._client, "appear", [keys.PROCESSES], [text, LIFE_MS])
+        scripts.call_sync(self._client, "appear", [keys.PROCESSES], [text, LIFE_MS])
         if self._alive_file is not None:
             with suppress(OSError):  # the health check tells of it
                 self._alive_file.touch()
@@ -107,8 +106,7 @@ class RedisPresence:
             with suppress(OSError):
                 self._alive_file.unlink(missing_ok=True)
         if self._told:
-            with redis_errors():
-                self._client.zrem(keys.PROCESSES, *self._told)
+            self._client.zrem(keys.PROCESSES, *self._told)
 
     def _process(self) -> Process:
         return Process(
@@ -136,15 +134,14 @@ class RedisProgress:
         settings: Its destinations are sampled.
     """
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
 
     def note(self) -> None:
         """Keep a sample, if none was kept lately."""
-        with redis_errors():
-            if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):
-                return
+        if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):
+            return
         places = [
             PartitionKeys(name, number)
             for name in self._settings.destinations
@@ -157,9 +154,8 @@ class RedisProgress:
             of_destination = counts.setdefault(place.destination, Counter())
             for name, count in zip(flat[::2], flat[1::2], strict=True):
                 of_destination[name.decode()] += int(count)
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.hlen(keys.quarantine("about"))
-            (quarantined,) = pipe.execute()
-            sample = Sample(now_ms(self._client), counts, quarantined)
-            scripts.call_sync(self._client, "sample", [keys.PROGRESS], [orjson.dumps(sample), KEPT])
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hlen(keys.quarantine("about"))
+        (quarantined,) = pipe.execute()
+        sample = Sample(now_ms(self._client), counts, quarantined)
+        scripts.call_sync(self._client, "sample", [keys.PROGRESS], [orjson.dumps(sample), KEPT])

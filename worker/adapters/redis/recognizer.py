@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import redis.asyncio
-from redis.exceptions import NoScriptError
-
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import CLAIMS_OUTLIVE_MS, MOST_CHANGES, Sighting, time_text
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import AsyncRedis, NoScriptError
 from segrelay.worker.contract.redis.scripts import ScriptCall, digest
 from segrelay.worker.errors import PartitionsChange
 
@@ -27,12 +24,12 @@ class RedisRecognizer:
     Args:
         client: Repeats nothing by itself.
         place: The partition in which the identities are.
-        retention_seconds: How long somebody is remembered whose newest event is no entrance.
+        retention_seconds: The retention of somebody whose newest event is no entrance.
     """
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: AsyncRedis,
         place: PartitionKeys,
         *,
         field: str,
@@ -100,17 +97,15 @@ class RedisRecognizer:
             again = await self._pipelined([("EVAL", *calls[i]) for i in unknown])
             for i, answer in zip(unknown, again, strict=True):
                 answers[i] = answer
-        with redis_errors():
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
         return answers
 
     async def _pipelined(self, calls: Sequence[tuple[str, str, ScriptCall]]) -> list[Any]:
-        with redis_errors():
-            async with self._client.pipeline(transaction=False) as pipe:
-                for command, name, call in calls:
-                    text = scripts.source(name)
-                    told = digest(text) if command == "EVALSHA" else text
-                    pipe.execute_command(command, told, len(call.keys), *call.keys, *call.args)
-                return list(await pipe.execute(raise_on_error=False))
+        async with self._client.pipeline(transaction=False) as pipe:
+            for command, name, call in calls:
+                text = scripts.source(name)
+                told = digest(text) if command == "EVALSHA" else text
+                pipe.execute_command(command, told, len(call.keys), *call.keys, *call.args)
+            return list(await pipe.execute(raise_on_error=False))

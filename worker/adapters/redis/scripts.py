@@ -9,11 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import redis.asyncio
-from redis.exceptions import NoScriptError
-
 from segrelay.worker.contract.redis.accept import ADD
-from segrelay.worker.contract.redis.connection import replicas_of, require_confirmed, wait_commands
+from segrelay.worker.contract.redis.client import AsyncRedis, NoScriptError, Redis
+from segrelay.worker.contract.redis.connection import require_confirmed, wait_commands
 from segrelay.worker.contract.redis.lock import LOCK
 from segrelay.worker.contract.redis.scripts import digest, run_script
 from segrelay.worker.core.gate import POLICY
@@ -45,7 +43,7 @@ def included(text: str) -> str:
 
 
 async def call(
-    client: redis.asyncio.Redis,
+    client: AsyncRedis,
     name: str,
     keys: Sequence[str | bytes],
     args: Sequence[str | bytes | int | float],
@@ -55,7 +53,7 @@ async def call(
 
 
 async def call_replicated(
-    client: redis.asyncio.Redis,
+    client: AsyncRedis,
     text: str,
     keys: Sequence[str | bytes],
     args: Sequence[str | bytes | int | float],
@@ -65,7 +63,7 @@ async def call_replicated(
     Raises:
         NotReplicated: It was run, and too few replicas have confirmed it.
     """
-    replicas = replicas_of(client)
+    replicas = client.replicas
     if not replicas:
         return await call_text(client, text, keys, args)
     answer, *_, waited = await _with_wait(client, ("EVALSHA", digest(text)), keys, args, replicas)
@@ -78,7 +76,7 @@ async def call_replicated(
 
 
 async def _with_wait(
-    client: redis.asyncio.Redis,
+    client: AsyncRedis,
     named: tuple[str, str],
     keys: Sequence[str | bytes],
     args: Sequence[str | bytes | int | float],
@@ -91,7 +89,7 @@ async def _with_wait(
 
 
 async def call_each(
-    client: redis.asyncio.Redis,
+    client: AsyncRedis,
     name: str,
     keys: Sequence[str | bytes],
     calls: Sequence[Sequence[str | bytes | int | float]],
@@ -109,7 +107,7 @@ async def call_each(
 
 
 async def call_text(
-    client: redis.asyncio.Redis,
+    client: AsyncRedis,
     text: str,
     keys: Sequence[str | bytes],
     args: Sequence[str | bytes | int | float],
@@ -122,7 +120,7 @@ async def call_text(
 
 
 def call_sync(
-    client: redis.Redis,
+    client: Redis,
     name: str,
     keys: Sequence[str | bytes],
     args: Sequence[str | bytes | int | float],
@@ -131,12 +129,12 @@ def call_sync(
     return run_script(client, source(name), keys, args)
 
 
-async def command(client: redis.asyncio.Redis, *words: str | bytes | float) -> Any:
+async def command(client: AsyncRedis, *words: str | bytes | float) -> Any:
     """Run one command, and return its answer as the client library parses it."""
-    return await client.execute_command(*words)  # type: ignore[no-untyped-call]
+    return await client.execute_command(*words)
 
 
-async def pairs(client: redis.asyncio.Redis, key: str) -> list[tuple[bytes, bytes]]:
+async def pairs(client: AsyncRedis, key: str) -> list[tuple[bytes, bytes]]:
     """Return the fields and values of a hash, in whichever form the client library has them."""
     answer = await command(client, "HGETALL", key)
     if isinstance(answer, dict):
@@ -156,7 +154,7 @@ async def until_confirmed(
 
     Args:
         ask: Does the same however often it is called.
-        may_repeat: Says whether it should still be repeated.
+        may_repeat: A function that says whether it should still be repeated.
 
     Raises:
         RedisUnavailable: It does not answer, and time is up.

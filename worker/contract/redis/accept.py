@@ -110,9 +110,9 @@ def accept_call(
         keys: Of the partition; every delivery's profile must belong to it.
         deliveries: In the order in which they should stand in their streams.
         job: Name of the job, which counts them, or "".
-        position: Where in the job's source this chunk ends. Of a chunk behind the position that
-            Redis knows nothing is added; of the chunk that ends there, the events whose numbers
-            were not added by an earlier attempt.
+        position: The position in the job's source at which this chunk ends. Of a chunk behind the
+            position that Redis knows nothing is added; of the chunk that ends there, the events
+            whose numbers were not added by an earlier attempt.
         epoch: Of the job's reader; if the partition is closed to it, nothing is added. 0 = what
             adds them is no reader, and nobody can stop it.
         roll: Members that change with these deliveries, each only if it is as it was found; of the

@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from redis import Redis
-
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import Value, run_script
 
 _FOLDER: Final = Path(__file__).parent
@@ -90,5 +88,4 @@ class Lock:
         return answer
 
     def _run(self, script: str, names: tuple[str, ...], *args: Value) -> Any:
-        with redis_errors():
-            return run_script(self._client, script, names, args)
+        return run_script(self._client, script, names, args)

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
-from redis import Redis
 from redis.exceptions import NoScriptError
 
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.cluster import ClusterClient
 from segrelay.worker.contract.redis.connection import (
-    redis_errors,
-    replicas_of,
     require_confirmed,
     wait_commands,
 )
@@ -69,7 +67,7 @@ def run_each(
     Args:
         client: Redis.
         text: The script.
-        calls: They may be of different slots.
+        calls: The calls, which may be of different slots.
         then: Further commands, whose answers nobody needs.
         synced_once: Let Redis run all of them before it writes to its disk. Else it runs what a
             read of 16 KB completes, and waits for the disk before it reads on. They are in a MULTI:
@@ -84,7 +82,7 @@ def run_each(
     """
     if not calls:
         return []
-    replicas = replicas_of(client) if replicated else 0
+    replicas = client.replicas if replicated else 0
     synced_once = synced_once and not replicas and not isinstance(client, ClusterClient)
     pipelined = partial(_pipelined, client, then=then, synced_once=synced_once, replicas=replicas)
     answers = pipelined(("EVALSHA", digest(text)), calls)
@@ -94,10 +92,9 @@ def run_each(
         again = pipelined(("EVAL", text), left)
         for at, answer in zip(unknown, again, strict=True):
             answers[at] = answer
-    with redis_errors():
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
     return answers
 
 
@@ -110,15 +107,14 @@ def _pipelined(
     synced_once: bool,
     replicas: int,
 ) -> list[Any]:
-    with redis_errors():
-        pipe = client.pipeline(transaction=synced_once)
-        for words in [
-            *((*command, len(call.keys), *call.keys, *call.args) for call in calls),
-            *then,
-            *wait_commands(replicas),
-        ]:
-            pipe.execute_command(*words)  # type: ignore[no-untyped-call]
-        answers: list[Any] = pipe.execute(raise_on_error=False)
-        if replicas:
-            require_confirmed(answers[-1], replicas)
+    pipe = client.pipeline(transaction=synced_once)
+    for words in [
+        *((*command, len(call.keys), *call.keys, *call.args) for call in calls),
+        *then,
+        *wait_commands(replicas),
+    ]:
+        pipe.execute_command(*words)
+    answers: list[Any] = pipe.execute(raise_on_error=False)
+    if replicas:
+        require_confirmed(answers[-1], replicas)
     return answers[: len(calls)]

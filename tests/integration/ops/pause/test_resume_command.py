@@ -14,7 +14,7 @@ from tests.integration.ops.relay import payload
 
 @contextmanager
 def a_worker_that_comes(relay):
-    """Drain a moment later, as a worker that was rung."""
+    """Drain a moment later, as a worker that was woken."""
 
     def come():
         time.sleep(0.5)

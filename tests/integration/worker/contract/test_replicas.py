@@ -18,7 +18,6 @@ from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.connection import (
     connect,
     connect_async,
-    redis_errors,
     wait_ready,
 )
 from segrelay.worker.contract.words import Direction
@@ -102,7 +101,6 @@ def test_a_master_that_became_a_replica_is_away_for_those_who_wait_for_replicas(
     with (
         closing(connect(url_of(replica))) as one,
         pytest.raises(RedisUnavailable, match="no longer the master"),
-        redis_errors(),
     ):
         one.execute_command("WAITAOF", 0, 1, 10)
 
