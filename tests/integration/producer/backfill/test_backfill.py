@@ -23,7 +23,7 @@ from pyarrow.parquet import write_table
 from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.producer.backfill.jobs import JobStore, JobTally
 from segrelay.producer.backfill.publishing import STARTED_FROM, Piece, publish_shard
-from segrelay.producer.backfill.reading import Reading, read_job
+from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.sources.blocks import Block
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
@@ -318,8 +318,10 @@ def test_who_waits_for_a_claim_learns_what_became_of_the_job_meanwhile(
         ended = store.named("j")
         as_it_was = replace(ended, phase="reading", tallies=(JobTally(),) * len(ended.tallies))
 
-        told: list[Reading] = []
-        phase = read_job(store, as_it_was, load_settings(relay.config), told.append)
+        told: list[object] = []
+        phase = read_job(
+            store, as_it_was, load_settings(relay.config), lambda *found: told.append(found)
+        )
 
         assert (phase, told) == (ended.phase, [])
 
