@@ -78,7 +78,7 @@ class BlockPublished:
 
 
 ShardReport = BlockPublished | str | SegrelayError
-"""What a shard tells its reader: a block is published, why it waits, or why it can't go on."""
+"""A message of a shard to its reader: a published block, why it waits, or why it can't go on."""
 
 
 def publish_shard(  # noqa: PLR0917 - what a process is started with
