@@ -12,13 +12,7 @@ import typer
 from segrelay.ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
 from segrelay.ops.backfill.planning import FirstPerson, plan, read_first_people
 from segrelay.ops.backfill.report import JobView, read_all, read_view, report
-from segrelay.ops.send.sending import (
-    Deadline,
-    DeliveryWait,
-    hindrances,
-    triggers_of_job,
-    waiting_of_job,
-)
+from segrelay.ops.send.sending import Deadline, wait_for_deliveries
 from segrelay.ops.state.acts import Doing, Reason, act_of, actor, perform
 from segrelay.ops.state.opened import insist, opened
 from segrelay.ops.state.partitions import all_partitions
@@ -40,8 +34,6 @@ from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally
 from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import resolve_url
-from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, set_pause
 from segrelay.worker.errors import UsageWrong
@@ -283,7 +275,7 @@ def _run(
             mention(f"Stopped; `segrelay backfill resume {name}` goes on exactly where it stopped.")
             interruption.obey()
         if wait or phase == "canary":
-            _wait_for_deliveries(client, settings, name, interruption)
+            wait_for_deliveries(client, settings, name, Deadline(None), interruption)
     view = insist(lambda: read_view(client, settings, store.named(name)))
     people = list(read_first_people(client, settings, view.job.spec)) if phase == "canary" else []
     document = view.document()
@@ -337,18 +329,3 @@ class _ReadingProgress:
         if waiting_for and time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
             self._told_at = time.monotonic()
             mention(f"waiting: {waiting_for}")
-
-
-def _wait_for_deliveries(
-    client: Redis, settings: Settings, name: str, interruption: Interruption
-) -> None:
-    """Show the progress of a job's deliveries until none of them waits."""
-    watch = DeliveryWait(
-        lambda: waiting_of_job(client, settings, name),
-        lambda: hindrances(client, settings, triggers_of_job(client, settings, name), name),
-        Deadline(None),
-        interruption,
-        mention,
-        patience_seconds(resolve_url(settings.redis)),
-    )
-    watch.until_settled()

@@ -1,6 +1,6 @@
-"""`segrelay backfill plan`: what a backfill would do, counted from its rows; nothing is written.
+"""`segrelay backfill plan`: count from its rows what a backfill would do, and write nothing.
 
-Also a few of the first people of a job, as the destination holds them now.
+The first people of a job are found in the same way, and read back as the destination holds them.
 """
 
 from __future__ import annotations
@@ -27,10 +27,8 @@ from segrelay.ops.terminal.tables import number_columns, text_columns
 from segrelay.producer.backfill.jobs import BadRow, Spec
 from segrelay.producer.backfill.publishing import Piece, bad_rows_of
 from segrelay.producer.backfill.reading import pieces_of
-from segrelay.producer.publishing.audiences import AudienceStore
-from segrelay.producer.publishing.drafting import Drafter
+from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Draft
-from segrelay.producer.publishing.writing import RoomMeter
 from segrelay.producer.sources.opening import STANDARD_INPUT
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.checks.samples import ANY_ID, in_want_of_id
@@ -156,9 +154,7 @@ class Planner:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self._fill = RoomMeter(client, settings)
-        audiences = AudienceStore(client, told=settings.told_ids, learns=False)
-        self._drafter = Drafter(settings, audiences, self._fill)
+        self._publisher = Publisher(client, settings, dry_run=True)
         self._names = Names(client)
 
     def plan(self, spec: Spec) -> Iterator[tuple[JobPlan, int]]:
@@ -172,7 +168,7 @@ class Planner:
 
     def now_us(self) -> int:
         """Return the microseconds since 1970 by Redis' clock."""
-        return self._fill.now_us()
+        return self._publisher.now_us()
 
     def first(self, spec: Spec, count: int) -> list[Candidate]:
         """Return the first deliveries of a source in the order of its rows, over all triggers."""
@@ -202,7 +198,7 @@ class Planner:
             self._ask_ledger(PartitionKeys(destination, partition), deliveries, plan)
 
     def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:
-        return self._drafter.draft(rows, spec.options.resolved(), form=spec.membership)
+        return self._publisher.draft(rows, spec.membership, spec.options)
 
     def _ask_ledger(
         self, place: PartitionKeys, deliveries: Sequence[NewDelivery], plan: JobPlan
@@ -237,7 +233,7 @@ class Planner:
     def _conclude(self, plan: JobPlan) -> None:
         by_destination: Counter[str] = Counter()
         for name, one in plan.triggers.items():
-            one.previewed = preview(one.sample, self._settings, now_us=self._fill.now_us())
+            one.previewed = preview(one.sample, self._settings, now_us=self.now_us())
             one.problems = dict(Counter(self._deaths(one)).most_common())
             one.requests = self._requests(name, one)
             by_destination[self._settings.triggers[name].destination] += one.requests
@@ -275,7 +271,7 @@ class Planner:
         if has_id(profile):
             return False
         with_one = replace(candidate, profile=orjson.dumps(with_id(profile, ANY_ID)))
-        (result,) = preview([with_one], self._settings, now_us=self._fill.now_us())
+        (result,) = preview([with_one], self._settings, now_us=self.now_us())
         return result.fate == "sent"
 
     def _requests(self, name: str, one: TriggerPlan) -> int:

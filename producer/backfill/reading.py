@@ -30,8 +30,8 @@ from segrelay.producer.backfill.publishing import (
     publish_shard,
 )
 from segrelay.producer.events.payloads import RowForm, has_own_events
+from segrelay.producer.lytics import audience_of, scan_rows
 from segrelay.producer.sources.blocks import Block, blocks_of, grouped
-from segrelay.producer.sources.files import audience_of, scan_rows
 from segrelay.producer.sources.opening import STANDARD_INPUT, Opened, opened
 from segrelay.producer.wakeups import BackgroundWaker
 from segrelay.worker.contract.settings import Settings
