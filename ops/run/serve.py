@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -130,7 +131,13 @@ def _receiver(
         max_bytes=webhook.max_bytes,
         problems=ProblemNames(judging, settings).read,
         record=AnswerRecord(
-            partial(report_receiver, telling, max_bytes=webhook.max_bytes),
+            partial(
+                report_receiver,
+                telling,
+                max_bytes=webhook.max_bytes,
+                config=settings.fingerprint,
+                begun_at=time.monotonic(),
+            ),
             look=InstanceWatch(telling, settings).look,
             keep=partial(keep_requests, telling),
         ),

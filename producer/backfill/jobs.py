@@ -29,8 +29,14 @@ from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
-from segrelay.worker.contract.redis.lock import Lock, with_lock
-from segrelay.worker.contract.redis.scripts import ScriptCall, Value, run_each, run_script
+from segrelay.worker.contract.redis.lock import Lock
+from segrelay.worker.contract.redis.scripts import (
+    ScriptCall,
+    Value,
+    load_script,
+    run_each,
+    run_script,
+)
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import JobHeld, PartitionsChange, UsageWrong
 
@@ -212,7 +218,7 @@ _PHASE: Final = "phase"
 
 
 def _script(name: str) -> str:
-    return with_lock(Path(__file__).parent / f"job_{name}.lua")
+    return load_script(f"job_{name}", Path(__file__).parent)
 
 
 _CREATE: Final = _script("create")

@@ -21,11 +21,11 @@ from segrelay.worker.contract.people import key_of
 from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import PartitionsChange
 
-_CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text("utf-8")
+_CLAIM: Final = load_script("claim", Path(__file__).parent)
 
 
 class SyncStore:
