@@ -22,6 +22,7 @@ import httpx
 import orjson
 
 from segrelay.producer.events.values import FUTURE_TOLERANCE_US, MICROSECONDS
+from segrelay.worker.contract.connections import why_no_answer
 from segrelay.worker.contract.settings import LyticsSettings
 from segrelay.worker.errors import LyticsRefused, LyticsUnavailable, ScanExpired
 
@@ -245,7 +246,7 @@ class LyticsApi:
         try:
             answer = self._client.send(request)
         except httpx.HTTPError as error:
-            return _Missed(f"no answer ({type(error).__name__})")
+            return _Missed(f"no answer ({why_no_answer(error)})")
         status = answer.status_code
         if status == _OK:
             return answer

@@ -19,11 +19,11 @@ import orjson
 from segrelay.ops.backfill.job_request import RowOptions, spec_of
 from segrelay.ops.insider.live_check import AS_SENT, read_sent
 from segrelay.ops.kept import hidden
-from segrelay.ops.state.opened import opened
+from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.person import Names, read_records
-from segrelay.ops.terminal.console import mention, print_result, progress, say, table
-from segrelay.ops.terminal.options import Json, spread
-from segrelay.ops.terminal.tables import number_columns, text_columns
+from segrelay.ops.terminal.console import progress
+from segrelay.ops.terminal.frame import Result, Table
+from segrelay.ops.terminal.tables import TableColumn, number_columns, text_columns
 from segrelay.producer.backfill.jobs import BadRow, Spec
 from segrelay.producer.backfill.publishing import bad_rows_of
 from segrelay.producer.backfill.reading import Piece, pieces_of
@@ -311,25 +311,24 @@ _MEGABYTE: Final = 1_000_000
 _MINUTE: Final = 60
 
 
-@spread
-def plan(options: RowOptions, *, as_json: Json = False) -> None:
+def plan(options: RowOptions, *, relay: Reads) -> Result:
     """Read the rows and say what a backfill would do; nothing is written and nothing is sent.
 
     It counts rows, events and bad rows, asks the ledger what is known already, renders a few rows
     of each trigger, and reckons requests, duration at the allowed rate, and Redis' memory.
     """
-    with opened() as (settings, client):
-        found = _planned(options, settings, client)
-    print_result(found.document(), *_lines(found), as_json=as_json)
-    if as_json:
-        return
-    _tell_triggers(found)
-    for name, one in sorted(found.triggers.items()):
-        for problem, count in one.problems.items():
-            mention(f"{name}: {count:,} of {len(one.sample):,} would be dead: {problem}")
-    for body in found.bodies:
-        say(f"\nwould be sent for {body['trigger']}, masked:")
-        say(orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode())
+    found = _planned(options, relay.settings, relay.client)
+    problems = (
+        f"{name}: {count:,} of {len(one.sample):,} would be dead: {problem}"
+        for name, one in sorted(found.triggers.items())
+        for problem, count in one.problems.items()
+    )
+    bodies = (
+        f"\nwould be sent for {body['trigger']}, masked:\n"
+        + orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode()
+        for body in found.bodies
+    )
+    return Result(found.document(), *_lines(found), _triggers(found), *bodies, notes=problems)
 
 
 def _planned(options: RowOptions, settings: Settings, client: Redis) -> JobPlan:
@@ -378,7 +377,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / _MINUTE:,.0f} min"
 
 
-def _tell_triggers(plan: JobPlan) -> None:
+def _triggers(plan: JobPlan) -> Table:
     rows = []
     for name, one in sorted(plan.triggers.items()):
         found = one.document()
@@ -393,16 +392,9 @@ def _tell_triggers(plan: JobPlan) -> None:
                 sample,
             )
         )
-    table(
-        (
-            "trigger",
-            *number_columns("deliveries"),
-            *text_columns("known"),
-            *number_columns("to send", "requests"),
-            *text_columns("of 100 rendered"),
-        ),
-        rows,
-    )
+    columns: tuple[TableColumn, ...] = (*number_columns("deliveries"), *text_columns("known"))
+    columns += (*number_columns("to send", "requests"), *text_columns("of 100 rendered"))
+    return Table(("trigger", *columns), rows)
 
 
 PEOPLE: Final = 3
