@@ -87,7 +87,9 @@ def _why_slow(standing: Standing, destination: str) -> tuple[str, str]:
     before = sample_before(samples, newest.at_ms - HANGS_MS + 1_000) or newest
     pace = Pace.between(recent, newest, destination)
     settled = [_live_settled(one.counts.get(destination, {})) for one in (newest, before)]
-    if known.rate and pace.per_minute >= USED_UP * known.rate:
+    # Of a low rate, one request more or less in so short a time says nothing.
+    most = known.rate * pace.span_ms / 60_000
+    if most and pace.requests + 1 >= USED_UP * most:
         why = f"its rate is used up ({pace.per_minute:,.0f} of {known.rate:,.0f} requests a minute)"
         return why, f"ask {destination} for a higher rate, and raise `rate`; {show}"
     if before is not newest and settled[0] == settled[1]:
@@ -140,13 +142,12 @@ def _late_soon(
     left = (standing.settings.operate.live_within_seconds * drains - waits[0]) / grows
     if left > TOLD_BEFORE_SECONDS:
         return
-    at_ms = standing.now_ms + round(max(0.0, left) * 1_000)
-    at = shown_ms(at_ms, "seconds")
+    at = shown_ms(standing.now_ms + round(left * 1_000), "seconds")
+    moment = f"what comes at {at}, in {in_short(left)}," if left > 0 else "what comes now"
     why, mend = _why_slow(standing, destination)
     message = (
         f"{waits[0]:,} live deliveries wait; {drains + grows:,.0f} a second come and {drains:,.0f}"
-        f" are settled: what comes at {at}, in {in_short(max(0.0, left))}, will wait for longer"
-        f" than operate.live_within: {why}"
+        f" are settled: {moment} will wait for longer than operate.live_within: {why}"
     )
     yield HealthProblem("falling_behind", ATTENTION, destination, message, mend, points[-1].at_ms)
 
