@@ -22,6 +22,7 @@ import httpx
 import orjson
 
 from segrelay.producer.events.values import FUTURE_TOLERANCE_US, MICROSECONDS
+from segrelay.worker.contract.connections import why_no_answer
 from segrelay.worker.contract.settings import LyticsSettings
 from segrelay.worker.errors import LyticsRefused, LyticsUnavailable, ScanExpired
 
@@ -48,8 +49,8 @@ class Page:
     Args:
         rows: Profiles, each with `_uid` and `segments`.
         following: The token of the next page; "" = this was the last.
-        total: How many members Lytics says there are; None where it does not say.
-        at: When Lytics answered, by its own clock; None where the answer has no date.
+        total: The number of members by Lytics' own count; None where it does not say.
+        at: The time of the answer by Lytics' own clock; None where the answer has no date.
         bad: Rows that can't be read.
         seconds: From the begin of the request to the end of its answer.
         origin: Tells a file, as it was read, from any other; "" where it is no file.
@@ -245,7 +246,7 @@ class LyticsApi:
         try:
             answer = self._client.send(request)
         except httpx.HTTPError as error:
-            return _Missed(f"no answer ({type(error).__name__})")
+            return _Missed(f"no answer ({why_no_answer(error)})")
         status = answer.status_code
         if status == _OK:
             return answer

@@ -1,11 +1,8 @@
-"""A lexer that splits Jsonnet source into tokens; joined, they are the source again.
+"""Jsonnet source as tokens, which joined are the source again, and checks of them before parsing.
 
-Nothing is refused here: what is no token of the language is a symbol that no rule of the parser
-knows, and a string that never ends is one broken token up to the end of the file.
-
-A position among the tokens of a file, with messages about tokens that are not expected.
-
-Checks of tokens before parsing: nesting that crashes engines, and damage from a web page.
+The lexer refuses nothing: what is no token of the language is a symbol that no rule of the parser
+knows, and a string that never ends is one broken token up to the end of the file. The checks find
+nesting that crashes engines, and damage from a web page.
 """
 
 from __future__ import annotations
@@ -57,9 +54,9 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_BLOCK_HEAD: Final = re.compile(r"\|\|\|-?[ \t\r]*\n(?:[ \t\r]*\n)*(?P<indent>[ \t]+)")
+_BLOCK_HEAD: Final = re.compile(r"\|\|\|-?[ \t\r]*\n\n*(?P<indent>[ \t]+)")
+"""The first line that is not empty sets the indent, even where nothing but blanks stands in it."""
 _BLOCK_TAIL: Final = re.compile(r"[ \t]*\|\|\|")
-_BLANK_LINE: Final = re.compile(r"[\r]?\n")
 _OPERATOR: Final = re.compile(r"[!$:~+\-&|^=<>*/%]+")
 _IN_NO_OPERATOR: Final = ("//", "/*", "|||")
 _ENDS_NO_OPERATOR: Final = "+-~!$"
@@ -118,9 +115,8 @@ def _block_at(source: str, position: int) -> Token:
     indent = head["indent"]
     line = head.start("indent")
     while line < len(source):
-        blank = _BLANK_LINE.match(source, line)
-        if blank is not None:
-            line = blank.end()
+        if source[line] == "\n":
+            line += 1
         elif source.startswith(indent, line):
             newline = source.find("\n", line)
             line = len(source) if newline < 0 else newline + 1
@@ -165,12 +161,17 @@ def _unescaped(match: re.Match[str]) -> str:
     return _ESCAPES.get(match[4], match[4])
 
 
-def _block_value(text: str) -> str:
-    head = _BLOCK_HEAD.match(text)
-    parts = _BLOCK_BODY.match(text)
+def indent_of(block: str) -> str:
+    """Return the blanks that every line of a text block begins with."""
+    head = _BLOCK_HEAD.match(block)
     assert head is not None
+    return head["indent"]
+
+
+def _block_value(text: str) -> str:
+    parts = _BLOCK_BODY.match(text)
     assert parts is not None
-    indent = head["indent"]
+    indent = indent_of(text)
     lines = parts["body"].split("\n")[:-1]
     value = "".join(line.removeprefix(indent) + "\n" for line in lines)
     return value[:-1] if parts["chomp"] else value

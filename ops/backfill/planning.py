@@ -15,16 +15,15 @@ from itertools import islice
 from typing import Any, Final
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.backfill.job_request import RowOptions, spec_of
 from segrelay.ops.insider.live_check import AS_SENT, read_sent
 from segrelay.ops.kept import hidden
-from segrelay.ops.state.opened import opened
+from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.person import Names, read_records
-from segrelay.ops.terminal.console import mention, print_result, progress, say, table
-from segrelay.ops.terminal.options import Json, spread
-from segrelay.ops.terminal.tables import number_columns, text_columns
+from segrelay.ops.terminal.console import progress
+from segrelay.ops.terminal.frame import Result, Table
+from segrelay.ops.terminal.tables import TableColumn, number_columns, text_columns
 from segrelay.producer.backfill.jobs import BadRow, Spec
 from segrelay.producer.backfill.publishing import bad_rows_of
 from segrelay.producer.backfill.reading import Piece, pieces_of
@@ -38,7 +37,7 @@ from segrelay.worker.checks.samples import ANY_ID, in_want_of_id
 from segrelay.worker.contract.events import decode_profile, encode_header, has_id, with_id
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.accept import NewDelivery
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.words import Refusal, Skip
 from segrelay.worker.core.ledger import judge
@@ -61,7 +60,8 @@ class TriggerPlan:
 
     Args:
         known: The number of these that the ledger would skip, by reason.
-        problems: Why events of the sample would be dead, and what to do; with their number.
+        problems: The reasons why events of the sample would be dead, and what to do; with their
+            number.
         by_partition: The number of these that would be sent, by partition.
     """
 
@@ -301,8 +301,7 @@ class Planner:
         at_once = min(deliveries, self._settings.redis.high_water)
         of_entries = plan.entry_bytes * at_once // deliveries if deliveries else 0
         plan.redis_bytes = of_entries + plan.people * _LEDGER_BYTES
-        with redis_errors():
-            memory: Mapping[str, Any] = self._client.info("memory")
+        memory: Mapping[str, Any] = self._client.info("memory")
         most = int(memory["maxmemory"])
         plan.free_bytes = max(0, most * 8 // 10 - int(memory["used_memory"])) if most else None
 
@@ -312,25 +311,24 @@ _MEGABYTE: Final = 1_000_000
 _MINUTE: Final = 60
 
 
-@spread
-def plan(options: RowOptions, *, as_json: Json = False) -> None:
+def plan(options: RowOptions, *, relay: Reads) -> Result:
     """Read the rows and say what a backfill would do; nothing is written and nothing is sent.
 
     It counts rows, events and bad rows, asks the ledger what is known already, renders a few rows
     of each trigger, and reckons requests, duration at the allowed rate, and Redis' memory.
     """
-    with opened() as (settings, client):
-        found = _planned(options, settings, client)
-    print_result(found.document(), *_lines(found), as_json=as_json)
-    if as_json:
-        return
-    _tell_triggers(found)
-    for name, one in sorted(found.triggers.items()):
-        for problem, count in one.problems.items():
-            mention(f"{name}: {count:,} of {len(one.sample):,} would be dead: {problem}")
-    for body in found.bodies:
-        say(f"\nwould be sent for {body['trigger']}, masked:")
-        say(orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode())
+    found = _planned(options, relay.settings, relay.client)
+    problems = (
+        f"{name}: {count:,} of {len(one.sample):,} would be dead: {problem}"
+        for name, one in sorted(found.triggers.items())
+        for problem, count in one.problems.items()
+    )
+    bodies = (
+        f"\nwould be sent for {body['trigger']}, masked:\n"
+        + orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode()
+        for body in found.bodies
+    )
+    return Result(found.document(), *_lines(found), _triggers(found), *bodies, notes=problems)
 
 
 def _planned(options: RowOptions, settings: Settings, client: Redis) -> JobPlan:
@@ -379,7 +377,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / _MINUTE:,.0f} min"
 
 
-def _tell_triggers(plan: JobPlan) -> None:
+def _triggers(plan: JobPlan) -> Table:
     rows = []
     for name, one in sorted(plan.triggers.items()):
         found = one.document()
@@ -394,16 +392,9 @@ def _tell_triggers(plan: JobPlan) -> None:
                 sample,
             )
         )
-    table(
-        (
-            "trigger",
-            *number_columns("deliveries"),
-            *text_columns("known"),
-            *number_columns("to send", "requests"),
-            *text_columns("of 100 rendered"),
-        ),
-        rows,
-    )
+    columns: tuple[TableColumn, ...] = (*number_columns("deliveries"), *text_columns("known"))
+    columns += (*number_columns("to send", "requests"), *text_columns("of 100 rendered"))
+    return Table(("trigger", *columns), rows)
 
 
 PEOPLE: Final = 3
@@ -417,7 +408,7 @@ class FirstPerson:
     """One of the first people of a job, as the destination holds them.
 
     Args:
-        verdicts: Whether each sent attribute is there: as sent, differs, not there.
+        verdicts: A verdict on each sent attribute: as sent, differs, not there.
     """
 
     trigger: str

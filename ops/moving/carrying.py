@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.dead_letters.reading import (
     NUMBERS_CHANGED,
@@ -24,7 +23,7 @@ from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from segrelay.worker.contract.ledger import unpack
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value
 from segrelay.worker.core.ledger import merged
@@ -136,8 +135,7 @@ class Carrier:
         what both say.
         """
         key = f"{self.old.place.tag}{suffix}"
-        with redis_errors():
-            stored: Any = self.client.hgetall(key)
+        stored: Any = self.client.hgetall(key)
         rows = [
             (job, position, stored.get(job + b"|chunk", b""))
             for job, position in stored.items()
@@ -154,16 +152,14 @@ class Carrier:
         """Move the members of a sorted set."""
         key = getattr(self.old.place, part)
         kept_ms = self._kept_ms(key)
-        with redis_errors():
-            rows: Any = self.client.zrange(key, 0, -1, withscores=True)
+        rows: Any = self.client.zrange(key, 0, -1, withscores=True)
         for some in in_parts(rows, STEP):
             pairs: list[Value] = [each for pair in some for each in pair]
             self._add(part, "set", kept_ms, pairs)
             self.old.run("fields_out", [key], ["set", *pairs])
 
     def _kept_ms(self, key: str) -> str:
-        with redis_errors():
-            left: Any = self.client.pttl(key)
+        left: Any = self.client.pttl(key)
         return str(left) if left > 0 else ""
 
     def dead_letters(self) -> int:
@@ -256,8 +252,7 @@ class Carrier:
 
     def forget(self, marks: Sequence[str]) -> None:
         """Delete the marks of moved parts, once they are gone from the old partition."""
-        with redis_errors():
-            self.client.hdel(self.carried, *marks)
+        self.client.hdel(self.carried, *marks)
 
 
 def in_parts(rows: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
@@ -307,8 +302,7 @@ Row = tuple[bytes, Mapping[bytes, bytes]]
 def _steps(carrier: Carrier, key: str) -> Iterator[Sequence[Row]]:
     """Yield the oldest entries of a stream, step by step; the caller moves them."""
     while True:
-        with redis_errors():
-            rows: Any = carrier.client.xrange(key, count=STEP)
+        rows: Any = carrier.client.xrange(key, count=STEP)
         if not rows:
             return
         yield rows

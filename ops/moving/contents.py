@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.dead_letters.reading import dead_letter_id_in
 from segrelay.ops.moving.carrying import (
@@ -41,7 +40,7 @@ from segrelay.ops.moving.stable_ids import (
 )
 from segrelay.ops.state.partitions import Carried
 from segrelay.worker.contract.keys import DIGEST_BYTES
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_keys
 
 _TOLD_SECONDS: Final = 2.0
@@ -83,14 +82,12 @@ class Contents:
         for carrier in self.carriers.values():
             self.step()
             carrier.counts()
-            with redis_errors():
-                self.client.unlink(*(getattr(carrier.old.place, part) for part in TRACES))
+            self.client.unlink(*(getattr(carrier.old.place, part) for part in TRACES))
 
     def forget_marks(self) -> None:
         """Delete the records of arrived parts, once no part can arrive again."""
         for carrier in self.carriers.values():
-            with redis_errors():
-                self.client.unlink(carrier.carried)
+            self.client.unlink(carrier.carried)
 
     def step(self) -> None:
         """Renew the leases, and report the counts from time to time."""
@@ -118,8 +115,7 @@ class Contents:
             for part in in_parts(digests, STEP):
                 self.step()
                 carrier.merge_ledgers(part)
-                with redis_errors():
-                    self.client.unlink(*map(place.ledger, part))
+                self.client.unlink(*map(place.ledger, part))
                 self.carried.profiles += len(part)
 
     def _carry_named_parts(self) -> None:
@@ -163,8 +159,7 @@ class Contents:
             for part in ("history", "responses"):
                 for _ in carry_log(carrier, part):
                     self.step()
-            with redis_errors():
-                names: Any = self.client.smembers(carrier.old.place.streams)
+            names: Any = self.client.smembers(carrier.old.place.streams)
             for name in sorted(names):
                 for moved in carry_stream(carrier, name.decode()):
                     self.step()
@@ -200,11 +195,9 @@ def end_halves(everything: Iterable[Contents]) -> None:
                 former = sources.get(suffix.removeprefix(_MARKS))
                 if former not in (None, contents) and not is_of_person(suffix):
                     source = former.carriers[carrier.old.place.partition]
-                    with redis_errors():
-                        marks: Any = contents.client.hgetall(name)
+                    marks: Any = contents.client.hgetall(name)
                     _end(source, marks)
-                    with redis_errors():
-                        contents.client.unlink(name)
+                    contents.client.unlink(name)
 
 
 def _end(source: Carrier, marks: Mapping[bytes, bytes]) -> None:
@@ -226,6 +219,5 @@ def _end_dead_letters(source: Carrier, ids: Iterable[str]) -> None:
     place = source.old.place
     own = [dead_letter_id_in(place, one) for one in ids]
     if own:
-        with redis_errors():
-            found: Any = source.client.hmget(place.dead_letters, own)
+        found: Any = source.client.hmget(place.dead_letters, own)
         source.dead_letters_left([orjson.loads(text) for text in found if text])

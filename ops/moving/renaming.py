@@ -14,8 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from redis import Redis
-
 from segrelay.ops.moving.carrying import Carrier
 from segrelay.ops.moving.contents import Contents
 from segrelay.ops.moving.leases import (
@@ -35,7 +33,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.claim import name_destinations, settled_numbering
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, field_of
 from segrelay.worker.errors import OperationsMustAct
@@ -112,15 +110,14 @@ class Renaming:
     def _mark(self) -> None:
         """Record the destination's new name in Redis, and move the pause of the old name to it."""
         paused, now_paused = field_of(DESTINATION, self.old), field_of(DESTINATION, self.new)
-        with redis_errors():
-            pause: Any = self.client.hget(keys.PAUSED, paused)
-            pipe = self.client.pipeline(transaction=False)
-            pipe.hdel(keys.MOVED, self.new)
-            pipe.hset(keys.MOVED, self.old, self.new)
-            if pause:
-                pipe.hsetnx(keys.PAUSED, now_paused, pause)
-                pipe.hdel(keys.PAUSED, paused)
-            pipe.execute()
+        pause: Any = self.client.hget(keys.PAUSED, paused)
+        pipe = self.client.pipeline(transaction=False)
+        pipe.hdel(keys.MOVED, self.new)
+        pipe.hset(keys.MOVED, self.old, self.new)
+        if pause:
+            pipe.hsetnx(keys.PAUSED, now_paused, pause)
+            pipe.hdel(keys.PAUSED, paused)
+        pipe.execute()
 
     def _carry(self) -> None:
         contents = Contents(
@@ -152,22 +149,19 @@ class Renaming:
         """Move the positions up to which responses have been sent."""
         old = keys.responses(self.old)
         state = self._end_step(old, "the responses")
-        with redis_errors():
-            if state:
-                self.client.hsetnx(keys.responses(self.new), _STATE, state)
-            self.client.unlink(old, keys.wakeup(old))
+        if state:
+            self.client.hsetnx(keys.responses(self.new), _STATE, state)
+        self.client.unlink(old, keys.wakeup(old))
 
     def _end_changes(self) -> None:
         """End the renaming of people under the old name."""
         old = keys.changes(self.old)
         self._end_step(old, "the renaming of people")
-        with redis_errors():
-            self.client.unlink(old, keys.wakeup(old))
+        self.client.unlink(old, keys.wakeup(old))
 
     def _end_step(self, key: str, shown: str) -> bytes:
         """Wait until no step of the old name is under way, and return the state it had."""
-        with redis_errors():
-            is_there = self.client.exists(key)
+        is_there = self.client.exists(key)
         if not is_there:
             return b""
         shown = f"{shown} of '{self.old}'"

@@ -13,7 +13,6 @@ from segrelay.ops.moving.carrying import STEP, Carrier, in_parts
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.contract.keys import DIGEST_BYTES, digest_of
 from segrelay.worker.contract.people import StableRecord
-from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import Value
 
@@ -61,8 +60,7 @@ def _leave_arrived(carrier: Carrier, texts: Mapping[bytes, bytes]) -> int:
     if not texts:
         return 0
     marks = [_mark(_digest_in(name)) for name in texts]
-    with redis_errors():
-        found: Any = carrier.client.hmget(carrier.carried, marks)
+    found: Any = carrier.client.hmget(carrier.carried, marks)
     arrived = [name for name, is_there in zip(texts, found, strict=True) if is_there]
     if arrived:
         _remove(carrier, {name: texts[name] for name in arrived})
@@ -83,8 +81,7 @@ def carry_changes(carrier: Carrier) -> None:
 def carry_counts(carrier: Carrier) -> None:
     """Move the counts of people who were renamed by their stable ids."""
     old, new = carrier.old.place.changed, carrier.place.changed
-    with redis_errors():
-        counts: Any = carrier.client.hgetall(old)
+    counts: Any = carrier.client.hgetall(old)
     if not counts:
         return
     pairs: list[Value] = [each for pair in counts.items() for each in pair]
@@ -108,10 +105,9 @@ def _changing(carrier: Carrier, records: Mapping[bytes, object]) -> set[bytes]:
     """Return the records of stable ids whose change waits in the old partition."""
     if not records:
         return set()
-    with redis_errors():
-        found: Any = carrier.client.hmget(
-            carrier.old.place.changes, [_digest_in(name).hex() for name in records]
-        )
+    found: Any = carrier.client.hmget(
+        carrier.old.place.changes, [_digest_in(name).hex() for name in records]
+    )
     return {name for name, change in zip(records, found, strict=True) if change}
 
 

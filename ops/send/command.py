@@ -189,7 +189,7 @@ def _report(published: Published, target: Target, *, as_json: bool) -> None:
             + (
                 "--older-than-ledger accepts them."
                 if target.dry_run
-                else "`segrelay quarantine replay --reason older_than_ledger --force`."
+                else "`segrelay quarantine replay --kind older_than_ledger --force`."
             )
         )
     if (published.unmatched or published.refused) and not target.dry_run:

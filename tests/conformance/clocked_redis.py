@@ -4,10 +4,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Self
 
-from redis import Redis
-from redis.exceptions import NoScriptError
-
 from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.contract.redis.client import NoScriptError, Redis
 from segrelay.worker.contract.redis.scripts import digest
 
 CLOCK = "{insider:0}clock"
@@ -33,12 +31,15 @@ def script_on_our_clock(name: str) -> str:
 class ClockedRedis:
     """What our adapters call of an asynchronous client.
 
-    No other task runs between a question and its answer, so that time may be virtual.
+    No other task runs between a question and its answer, so that time may be virtual. Only the ids
+    of entries are given by the Valkey's own clock.
 
     Args:
         client: Connected to the Valkey.
         now_us: The present time.
     """
+
+    replicas = 0
 
     def __init__(self, client: Redis, now_us: Callable[[], int]) -> None:
         self.client = client

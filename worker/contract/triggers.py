@@ -14,12 +14,12 @@ from functools import cached_property
 from typing import Any, Final, Literal, Self
 
 import orjson
-from redis import Redis
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.redis.acts import Act, carry_out
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import load_script
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Trigger
 from segrelay.worker.contract.words import Death, Direction, Skip, lane_of_job
 
@@ -45,7 +45,7 @@ class Scope:
     def of(
         cls, trigger: Trigger, slugs: Mapping[str, str], renamed: Mapping[str, str] | None = None
     ) -> Scope:
-        """Return the meaning of a trigger.
+        """Return the scope of a trigger.
 
         Args:
             trigger: As configured.
@@ -68,14 +68,14 @@ class Scope:
 
     @cached_property
     def digest(self) -> str:
-        """Return a digest of the meaning."""
+        """Return a digest of the scope."""
         audiences = None if self.audiences is None else sorted(self.audiences)
         text = orjson.dumps([self.on.value, audiences])
         return hashlib.sha256(text).hexdigest()[:_DIGEST_CHARACTERS]
 
     @property
     def label(self) -> str:
-        """Return `trigger|digest`, by which scripts know the meaning."""
+        """Return `trigger|digest`, by which scripts know the scope."""
         return f"{self.trigger}|{self.digest}"
 
 
@@ -97,18 +97,7 @@ UNMADE: Final = frozenset(
 )
 """Outcomes that say nothing about a template, since they do not depend on its result."""
 
-_LET_GO: Final = """\
-#!lua flags=allow-oom
--- A person lets a trigger go on: after its canary, or, if it is not paused, in the midst of it.
--- KEYS[1] {segrelay}:versions; canary.lua lists its fields   ARGV[1] trigger  [2] 1 = it was paused
--- Returns 1 if a canary was ended.
-local key, trigger = KEYS[1], ARGV[1]
-local stored = redis.call('HGET', key, trigger)
-local goes = redis.call('HEXISTS', key, trigger .. '|left') == 1
-if not stored or (goes and ARGV[2] == '1') then return 0 end
-redis.call('HSET', key, trigger .. '|approved', cjson.decode(stored).version)
-return redis.call('HDEL', key, trigger .. '|left', trigger .. '|out') > 0 and 1 or 0
-"""
+_LET_GO: Final = load_script("canary_end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +108,12 @@ class TemplateVersion:
 
     Args:
         version: The content hash.
-        since_ms: When it was first used; Redis' clock.
+        since_ms: The time of its first use; Redis' clock.
         base: Counts of outcomes by then.
         before: The one before it; "" = none is known.
         did: Counts of outcomes of the one before.
-        canary: How many deliveries go first; 0 = it has none.
-        left: How many of these have no outcome yet, where the canary goes on.
+        canary: The number of deliveries that go first; 0 = it has none.
+        left: The number of these that have no outcome yet, where the canary goes on.
         outcomes: Of the deliveries of its canary.
     """
 
@@ -172,15 +161,13 @@ def parse_versions(stored: Mapping[bytes, bytes]) -> dict[str, TemplateVersion]:
 
 def read_versions(client: Redis) -> dict[str, TemplateVersion]:
     """Read the versions of templates from Redis, by trigger."""
-    with redis_errors():
-        stored: Any = client.hgetall(keys.VERSIONS)
+    stored: Any = client.hgetall(keys.VERSIONS)
     return parse_versions(stored)
 
 
 def has_canary(client: Redis, trigger: str) -> bool:
     """Say whether the canary of a trigger's version goes on."""
-    with redis_errors():
-        return bool(client.hexists(keys.VERSIONS, f"{trigger}|left"))
+    return bool(client.hexists(keys.VERSIONS, f"{trigger}|left"))
 
 
 def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
@@ -188,8 +175,7 @@ def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
 
     Of a trigger that was paused for another reason in the midst of its canary, the canary goes on.
     """
-    with redis_errors():
-        return bool(client.eval(_LET_GO, 1, keys.VERSIONS, trigger, int(was_paused)))
+    return bool(client.eval(_LET_GO, 1, keys.VERSIONS, trigger, int(was_paused)))
 
 
 def in_words(outcomes: Mapping[str, int]) -> str:
@@ -284,8 +270,8 @@ class Pause:
     """The reason of a pause, with its author and time.
 
     Args:
-        by: Who did it; `segrelay` where it paused itself.
-        at: Since when, RFC 3339; "" = not known.
+        by: The person who did it; `segrelay` where it paused itself.
+        at: Its begin, RFC 3339; "" = not known.
     """
 
     reason: str = ""
@@ -349,8 +335,7 @@ def _loads(text: bytes) -> Pause:
 
 def read_pauses(client: Redis) -> Pauses:
     """Read from Redis which destinations, triggers and jobs are paused."""
-    with redis_errors():
-        stored: Any = client.hgetall(keys.PAUSED)
+    stored: Any = client.hgetall(keys.PAUSED)
     return parse_pauses(stored)
 
 
@@ -360,8 +345,7 @@ def set_pause(client: Redis, kind: Paused, name: str, pause: Pause, act: Act | N
     The act is kept with it; None = it is paused by an act of many steps.
     """
     if act is None:
-        with redis_errors():
-            return bool(client.hset(keys.PAUSED, field_of(kind, name), dumps(pause)))
+        return bool(client.hset(keys.PAUSED, field_of(kind, name), dumps(pause)))
     words = ("HSET", field_of(kind, name), dumps(pause))
     return bool(carry_out(client, act, keys.PAUSED, *words))
 
@@ -372,7 +356,6 @@ def clear_pause(client: Redis, kind: Paused, name: str, act: Act | None = None) 
     The act is kept if there was one; None = the pause ends with an act of many steps.
     """
     if act is None:
-        with redis_errors():
-            return bool(client.hdel(keys.PAUSED, field_of(kind, name)))
+        return bool(client.hdel(keys.PAUSED, field_of(kind, name)))
     words = ("HDEL", field_of(kind, name))
     return bool(carry_out(client, act, keys.PAUSED, *words, only_if_changed=True))

@@ -1,26 +1,22 @@
 """Any HTTP endpoint: what the template yields is sent as JSON, as a form or as text.
 
 What is known of the endpoint stands in the `http` tables of the configuration: which statuses mean
-yes, and where a successful answer names results that it refuses (see `http_answers`).
-
-Reads from a successful answer which results are refused.
-
-The configuration may describe where an answer tells it. Without a description, an answer that
-lists errors is never taken for one that says yes to everything: who is refused is found by halving,
-unless each error names one person of the request by the identity.
+yes, and where a successful answer names results that it refuses. Without a description of that, an
+answer that lists errors is never taken for one that says yes to everything: who is refused is found
+by halving, unless each error names one person of the request by the identity.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import orjson
 
@@ -43,6 +39,8 @@ from segrelay.worker.destinations.api import (
 
 _SUCCESS: Final = range(200, 300)
 _POSITION_DIGITS: Final = 9
+_HASHES: Final = ("md5", "sha1", "sha256")
+"""The digests under which endpoints take identifiers."""
 _STEP: Final = re.compile(r"\[[0-9]+\]|[^.\[\]]+")
 _USUAL: Final = (
     "message", "error", "error.message", "error_description", "detail", "errors[].detail",
@@ -74,7 +72,7 @@ class SentResults(NamedTuple):
     """The results of a request, in their order.
 
     Attributes:
-        number: How many they are.
+        number: Their number.
         identity: The profile's field by which an answer may name people; "" = none.
         people: For each, the digest of the profile that it is about.
     """
@@ -94,8 +92,8 @@ def taken(answer: Answer, failures: Failures | None, sent: SentResults) -> Verdi
 
     Args:
         answer: The answer.
-        failures: How it tells which results it refuses; None = that is not known.
-        sent: What the request carried.
+        failures: The way in which it tells which results it refuses; None = that is not known.
+        sent: The content of the request.
     """
     document = None if answer.truncated else parsed(answer.body)
     if failures is None:
@@ -305,7 +303,7 @@ def said_by(answer: Answer, reason: str) -> str:
 
     Args:
         answer: Of any status.
-        reason: Where it stands; "" = in the usual places, where it is looked for in any case.
+        reason: Its path; "" = the usual paths, where it is looked for in any case.
     """
     document = parsed(answer.body)
     if document is None:
@@ -437,11 +435,11 @@ class HttpApi(Api):
     What a body tells is not known: nothing in it is corrected, united or read back.
 
     Args:
-        requests: How requests are made and read; of the destination, changed by the trigger.
+        requests: The form of requests and answers; of the destination, changed by the trigger.
         hosts: To which a template's URL may lead beside the trigger's own.
-        networks: What may be connected to beside public addresses.
-        parts: What the templates of the trigger make.
-        base_url: Where the URLs of templates begin.
+        networks: The networks that may be connected to beside public addresses.
+        parts: The parts that the templates of the trigger make.
+        base_url: The beginning of the URLs of templates.
         identity: The profile's field by which an answer may name people.
     """
 
@@ -475,7 +473,7 @@ class HttpApi(Api):
             headers["Content-Type"] = content_type
         if not self.requests.idempotency_header:
             return headers
-        key = sha256("\n".join(deliveries).encode()).hexdigest()[:_KEY_CHARACTERS]
+        key = hashlib.sha256("\n".join(deliveries).encode()).hexdigest()[:_KEY_CHARACTERS]
         return {**headers, self.requests.idempotency_header: key}
 
     def signature(self, body: bytes, unix_seconds: int) -> Mapping[str, str]:
@@ -543,8 +541,14 @@ class HttpApi(Api):
         return classify_status(answer, said_by(answer, self.requests.reason))
 
     def identifies(self, body: Any, identity_value: str) -> bool:
-        """Say whether the value stands anywhere in the body."""
-        return _holds(body, identity_value.strip().casefold())
+        """Say whether the value stands anywhere in what is sent: as it is, in a URL, or hashed."""
+        wanted = identity_value.strip().casefold()
+        hashes = {hashlib.new(name, wanted.encode()).hexdigest() for name in _HASHES}
+        pattern = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
+        return any(
+            text in hashes or pattern.search(text) or pattern.search(unquote(text))
+            for text in _scalars(body)
+        )
 
     def _url(self, yielded: Any, base: str) -> str | NotSendable:
         """Return the URL that a template yields, if it stays on the allowed hosts.
@@ -573,19 +577,20 @@ def _is_header(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.isascii() and value.isprintable())
 
 
-def _holds(value: Any, wanted: str) -> bool:
-    if isinstance(value, dict):
-        return any(_holds(item, wanted) for item in value.values())
-    if isinstance(value, list):
-        return any(_holds(item, wanted) for item in value)
-    return str(value).strip().casefold() == wanted
+def _scalars(value: Any) -> Iterator[str]:
+    """Yield every text and number in a value, without the case of its letters."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _scalars(item)
+    else:
+        yield str(value).strip().casefold()
 
 
 def signed(sign: Signature, body: bytes, unix_seconds: int) -> Mapping[str, str]:
     """Return the headers that sign a body.
 
     Args:
-        sign: How; its secret is set.
+        sign: The signature; its secret is set.
         body: As it is sent.
         unix_seconds: Now.
     """

@@ -22,8 +22,9 @@ class OutgoingRequest:
         params: Of the authorization, revealed; added to the URL.
         body: In the destination's encoding, or nothing.
         api: The destination's; decides which URLs are refused.
-        networks: What may be connected to beside public addresses; None = anything.
-        authorization: Whose token stands for `{token}` in headers and parameters; "" = none does.
+        networks: The networks that may be connected to beside public addresses; None = any.
+        authorization: The authorization whose token stands for `{token}` in headers and
+            parameters; "" = none does.
         tls: The files with which the connection is secured.
     """
 
@@ -61,10 +62,12 @@ class NoAnswer:
 
     Args:
         possibly_applied: False only where nothing of the request has left.
+        why: The cause in words; it decides nothing.
     """
 
     kind: Silence
     possibly_applied: bool
+    why: str = field(default="", compare=False, kw_only=True)
 
     @property
     def is_ours(self) -> bool:
@@ -74,7 +77,7 @@ class NoAnswer:
     @property
     def message(self) -> str:
         """Return a message that no answer came, and why."""
-        return f"no answer ({self.kind})"
+        return f"no answer: {self.why}" if self.why else f"no answer ({self.kind})"
 
     @property
     def verdict(self) -> Verdict:
@@ -87,15 +90,15 @@ class NoToken(NoAnswer):
     """A request that was not made, or surely not applied, because there was no valid token.
 
     Args:
-        why: What that means for the destination.
+        means: The consequence for the destination.
     """
 
-    why: Verdict
+    means: Verdict
 
     @property
     def verdict(self) -> Verdict:
         """Return the verdict that follows from the missing token."""
-        return self.why
+        return self.means
 
 
 Permit = Callable[[], Awaitable[bool]]

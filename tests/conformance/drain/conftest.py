@@ -5,9 +5,9 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from redis import Redis
 
 from segrelay.ops.embedded.lifecycle import EmbeddedRedis
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from tests.conformance.drain.world import World
 

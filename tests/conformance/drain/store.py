@@ -4,12 +4,12 @@ from collections import Counter
 from typing import Any
 
 import orjson
-from redis import Redis
 
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Hold
 from segrelay.worker.contract.events import read_header
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.core.backoff import Backoff, Wait
 
 PARTITIONS = 16

@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis import Redis
 
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.destinations.api import Answer
 from tests.conformance.drain.fake_insider import (

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis import Redis
 
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.conformance.drain.fake_insider import (
@@ -272,6 +272,7 @@ def outcome(redis: Redis, deliveries: list[Any], *, unites: bool) -> tuple[Any, 
     with World(redis, triggers=ENTERS, api=InsiderApi(unites=unites)) as world:
         for delivery in deliveries:
             world.put(delivery)
+            world.wait_for_the_next_id()
             world.pass_seconds(0.01)
         world.drain_until_nothing_is_left()
         insider = world.insider

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 import orjson
-from redis import Redis
 
 from segrelay.jsonnet.rendered import Template
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state
@@ -34,6 +33,7 @@ from segrelay.worker.contract.keys import (
 )
 from segrelay.worker.contract.keys import gate as gate_key
 from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Destination
 from segrelay.worker.contract.triggers import NO_RENAMES, Renames
 from segrelay.worker.contract.words import Direction, kind_of_lane
@@ -139,7 +139,7 @@ class World:
         self.doubted: set[str] = set()
         self.ahead_error: Exception | None = None
         self.sendings: list[Sending] = []
-        self.by_place: dict[str, list[Sending]] = defaultdict(list)
+        self.by_position: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []
         self.canary_shares = CanaryShares()
         self.recognizer: RedisRecognizer | None = None
@@ -183,6 +183,16 @@ class World:
         at_once(self.partition().accept(events))
         self.sum_is_due = True
 
+    def wait_for_the_next_id(self) -> None:
+        """Wait for a millisecond, so that what is put next has come later, in whichever stream."""
+        before = self._id_ms()
+        while self._id_ms() == before:
+            pass
+
+    def _id_ms(self) -> int:
+        seconds, microseconds = self.store.client.time()
+        return seconds * 1_000 + microseconds // 1_000
+
     def run(self, main: Any) -> Any:
         return self.loop.run_until_complete(main)
 
@@ -193,7 +203,7 @@ class World:
         self.loop.close()
 
     def drain(self, *, plan: dict[int, Any] | None = None, stop: Stop | None = None) -> Any:
-        """Run one drain to its end; returns (tally, ring), or None if its process died."""
+        """Run one drain to its end; returns (tally, wake), or None if its process died."""
         return self.run(self.a_drain(plan or {}, stop))
 
     def drain_until_nothing_is_left(self, *, seconds: float = 3_600.0) -> None:
@@ -294,8 +304,8 @@ class World:
         with self._remembering():
             self._check_explained(sending)
         self.sendings.append(sending)
-        for place in sending.places:
-            self.by_place[place].append(sending)
+        for position in sending.positions:
+            self.by_position[position].append(sending)
         reply = self.responds(sending)
         sending.refuse(reply.refused_users)
         if reply.applied:
@@ -314,8 +324,8 @@ class World:
         root = orjson.loads(request.body)
         users = tuple(root.pop("users"))
         return Sending(
-            places=tuple(row.place for row in intent.deliveries),
-            digest_of_place={row.place: row.digest for row in intent.deliveries},
+            positions=tuple(row.position for row in intent.deliveries),
+            digest_of_position={row.position: row.digest for row in intent.deliveries},
             digests=frozenset(row.digest for row in intent.deliveries),
             url=request.url,
             users=users,
@@ -372,13 +382,13 @@ class World:
         for other in self.sendings:
             if other.process is sending.process and not other.box:
                 assert not other.digests & sending.digests, "two requests of a profile at once"
-        for place in sending.places:
-            for before in self.by_place[place]:
+        for position in sending.positions:
+            for before in self.by_position[position]:
                 vanished = before.process.dead or before.process.was_stopped
                 explained = vanished and "unsure" in self.explains
-                refused = place in before.refused_places
+                refused = position in before.refused_positions
                 outcome = before.box.get("outcome")
-                assert explained or refused or outcome in self.explains, place
+                assert explained or refused or outcome in self.explains, position
 
     def count(self, kind: str) -> int:
         counts = self.store.counts.items()

@@ -10,27 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, cast
 
-from redis import Redis
-
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.partitions import Numbering
-from segrelay.worker.contract.redis.connection import redis_errors
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import PartitionsChange, RedisMismatch
 
 FORMAT_NUMBER: Final = 1
-_NAME_DESTINATIONS: Final = """\
-#!lua flags=allow-oom
--- Adds names to the destinations that have anything, unless the number of partitions has changed
--- since the caller looked: a change closes the partitions of all that are named when it begins.
--- KEYS[1] partitions  [2] destinations
--- ARGV[1] the numbering as the caller knows it  [2..] names
--- Returns 1, or 0 if it is another one by now.
-if (redis.call('GET', KEYS[1]) or ARGV[1]) ~= ARGV[1] then return 0 end
-redis.call('SADD', KEYS[2], unpack(ARGV, 2))
-return 1
-"""
+_NAME_DESTINATIONS: Final = load_script("destinations_name")
 
 
 def claim(client: Redis, settings: Settings) -> None:
@@ -44,13 +32,12 @@ def claim(client: Redis, settings: Settings) -> None:
     wanted = _wanted(settings)
     # Read first: a full Redis refuses every write, and then a worker is needed most.
     if _is_new(client, wanted):
-        with redis_errors():
-            pipe = client.pipeline(transaction=False)
-            for key, value in wanted.items():
-                # A Redis that came back empty gets the partitions that its processes work with.
-                text = settings.redis.numbering.settled.dumps() if key == keys.PARTITIONS else value
-                pipe.set(key, text, nx=True)
-            pipe.execute()
+        pipe = client.pipeline(transaction=False)
+        for key, value in wanted.items():
+            # A Redis that came back empty gets the partitions that its processes work with.
+            text = settings.redis.numbering.settled.dumps() if key == keys.PARTITIONS else value
+            pipe.set(key, text, nx=True)
+        pipe.execute()
         _is_new(client, wanted)
     while not _named(client, settled_numbering(client, settings), settings.destinations):
         pass
@@ -73,8 +60,7 @@ def learn_numbering(client: Redis, settings: Settings) -> Numbering:
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    with redis_errors():
-        stored = cast("bytes | None", client.get(keys.PARTITIONS))
+    stored = cast("bytes | None", client.get(keys.PARTITIONS))
     settings.redis.learn(Numbering.loads(stored) if stored else None)
     return settings.redis.numbering
 
@@ -150,8 +136,7 @@ def _fits(key: str, found: str, wanted: str) -> bool:
 
 def _read(client: Redis, names: Iterable[str]) -> dict[str, str | None]:
     names = list(names)
-    with redis_errors():
-        values = cast("list[bytes | None]", client.mget(names))
+    values = cast("list[bytes | None]", client.mget(names))
     texts = (None if value is None else value.decode() for value in values)
     return dict(zip(names, texts, strict=True))
 
