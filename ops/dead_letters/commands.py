@@ -63,6 +63,10 @@ class DeadLetterOptions(KeptOptions):
         ),
     ] = None
     trigger: Annotated[str, typer.Option(help="Only of this trigger.")] = ""
+    text: Annotated[
+        str,
+        typer.Option(help="Only with this text in the message or the answer, as `show` has it."),
+    ] = ""
     profile: Annotated[
         str,
         typer.Option(
@@ -89,6 +93,7 @@ class DeadLetterOptions(KeptOptions):
             KeptOptions.chosen(self, client, settings, ids, force=force),
             causes=frozenset(self.cause or ()),
             trigger=self.trigger,
+            containing=self.text,
             digests=digests,
             partitions=partitions,
         )
@@ -97,7 +102,7 @@ class DeadLetterOptions(KeptOptions):
 app = typer.Typer()
 
 _PAGE: Final = 100
-_LEFT_OUT: Final = {
+LEFT_OUT: Final = {
     "orphaned": "the configuration does not name their trigger any more",
     "unwanted": "their trigger has another direction or other audiences now",
     "unreadable": "what they hold can't be read; name them by id to put them back as they were",
@@ -122,7 +127,7 @@ def replay(
         store = DeadLetters(client, settings)
         work = store.replay(options.chosen(client, settings, ids, force=force))
         if not (acting.dry_run and acting.as_json):
-            mention_left_out(work, _LEFT_OUT)
+            mention_left_out(work, LEFT_OUT)
         if acting.dry_run:
             print_preview(store, work, as_json=acting.as_json)
             return

@@ -48,11 +48,16 @@ def why(
             _request(client, profile, as_json=as_json)
             return
         known = explain(client, settings, profile)
-    timeline = sorted(_moments(known), key=lambda moment: moment.at_ms)
+    timeline = timeline_of(known)
     if as_json:
         print_json(_document(known, timeline))
         return
     _tell(known, timeline)
+
+
+def timeline_of(known: KnownProfile) -> list[Moment]:
+    """Return all that happened to a person, and what waits of them, the oldest first."""
+    return sorted(_moments(known), key=lambda moment: moment.at_ms)
 
 
 def _moments(known: KnownProfile) -> Iterator[Moment]:
@@ -150,7 +155,7 @@ def _document(known: KnownProfile, timeline: list[Moment]) -> dict[str, Any]:
     return {
         "profile": {"digest": known.person.digest.hex(), "partition": known.person.partition},
         "known": not known.is_nothing,
-        "ledger": list(_ledger(known)),
+        "ledger": list(ledger_of(known)),
         "waiting": [_row_of(_of_entry(entry, known)) for entry in known.waiting],
         "waiting_is_whole": known.is_whole,
         "letters": [dead_letter["id"] for dead_letter in known.dead_letters],
@@ -159,7 +164,8 @@ def _document(known: KnownProfile, timeline: list[Moment]) -> dict[str, Any]:
     }
 
 
-def _ledger(known: KnownProfile) -> Iterator[dict[str, Any]]:
+def ledger_of(known: KnownProfile) -> Iterator[dict[str, Any]]:
+    """Yield what the ledger knows of a person: the newest of each audience and trigger."""
     for destination, lines in known.ledger.items():
         for line in lines:
             yield {
@@ -190,7 +196,7 @@ def _tell(known: KnownProfile, timeline: list[Moment]) -> None:
     if known.is_nothing:
         say("Nothing is known of this person: no delivery, nothing waiting, no letter.")
         return
-    _tell_ledger(list(_ledger(known)))
+    _tell_ledger(list(ledger_of(known)))
     if timeline:
         say("")
         names = ("at", "what", "destination", "trigger", "audience", "direction", "event time")
