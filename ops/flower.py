@@ -77,7 +77,7 @@ def flower(
     app = Celery("segrelay-flower")
     app.conf.update(broker_options(settings))
     with seen_as(FLOWER, resolve_url(settings.redis)):
-        start_announcer(settings)
+        start_announcer(settings, only_watches=True)
         _run(app, section, credentials)
 
 

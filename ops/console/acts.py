@@ -39,7 +39,7 @@ class ConsoleAct:
         title: The sentence on the page that asks.
         arguments: Fields of the form that are its arguments, in order; `ids` may be several.
         options: Fields of the form that are options of the same name, as texts.
-        reason: The option for the reason; "" = the command takes none.
+        asks_reason: It takes a reason, which the audit keeps.
         flags: Options that are always given, because nobody sits at a terminal.
         has_dry_run: It can say beforehand what it would do.
         is_destructive: It can't be undone, so the person types how many it will be.
@@ -49,7 +49,7 @@ class ConsoleAct:
     title: str
     arguments: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    reason: str = "--reason"
+    asks_reason: bool = True
     flags: tuple[str, ...] = ()
     has_dry_run: bool = False
     is_destructive: bool = False
@@ -75,8 +75,8 @@ class ConsoleAct:
             yield from (*(["--"] if any(t.startswith("-") for t in arguments) else []), *arguments)
 
 
-_LETTERS: Final = ("cause", "trigger", "audience", "reason", "text", "since", "until")
-_RECORDS: Final = ("audience", "reason", "since", "until")
+_LETTERS: Final = ("cause", "trigger", "audience", "kind", "text", "since", "until")
+_RECORDS: Final = ("audience", "kind", "since", "until")
 _WAITING: Final = ("job", "trigger", "audience")
 _AGREED: Final = ("--yes",)
 ACTS: Final[Mapping[str, ConsoleAct]] = {
@@ -85,23 +85,43 @@ ACTS: Final[Mapping[str, ConsoleAct]] = {
         ConsoleAct("pause", "Stop sending", ("name",)),
         ConsoleAct("resume", "Send again", ("name",), flags=("--no-wait",)),
         ConsoleAct(
-            *("dlq replay", "Replay dead letters", ("ids",), _LETTERS, "--because", _AGREED),
+            "dlq replay",
+            "Replay dead letters",
+            ("ids",),
+            _LETTERS,
+            flags=_AGREED,
             has_dry_run=True,
         ),
         ConsoleAct(
-            *("dlq discard", "Discard dead letters for good", ("ids",), _LETTERS, "--because"),
-            *(_AGREED, True, True),
+            "dlq discard",
+            "Discard dead letters for good",
+            ("ids",),
+            _LETTERS,
+            flags=_AGREED,
+            has_dry_run=True,
+            is_destructive=True,
         ),
         ConsoleAct(
-            *("quarantine replay", "Place quarantined events again", ("ids",), _RECORDS),
-            *("--because", (), True),
+            "quarantine replay",
+            "Place quarantined events again",
+            ("ids",),
+            _RECORDS,
+            has_dry_run=True,
         ),
         ConsoleAct(
-            *("quarantine discard", "Discard quarantined events for good", ("ids",), _RECORDS),
-            *("--because", _AGREED, True, True),
+            "quarantine discard",
+            "Discard quarantined events for good",
+            ("ids",),
+            _RECORDS,
+            flags=_AGREED,
+            has_dry_run=True,
+            is_destructive=True,
         ),
         ConsoleAct(
-            *("discard", "Take back what waits, for good", (), _WAITING, "--reason", _AGREED),
+            "discard",
+            "Take back what waits, for good",
+            options=_WAITING,
+            flags=_AGREED,
             has_dry_run=True,
             is_destructive=True,
         ),
@@ -118,7 +138,7 @@ ACTS: Final[Mapping[str, ConsoleAct]] = {
             flags=_AGREED,
             is_destructive=True,
         ),
-        ConsoleAct("sync run", "Run a sync now", ("sync",), reason=""),
+        ConsoleAct("sync run", "Run a sync now", ("sync",), asks_reason=False),
         ConsoleAct("sync confirm", "Confirm that members have left", ("sync",)),
         ConsoleAct("redis acknowledge", "Acknowledge that Redis came back empty"),
     )
@@ -160,7 +180,7 @@ def command_line(act: ConsoleAct, values: Mapping[str, Sequence[str]], reason: s
 
 
 def _reason_words(act: ConsoleAct, reason: str) -> list[str]:
-    return [f"{act.reason}={reason}"] if act.reason and reason else []
+    return [f"--reason={reason}"] if act.asks_reason and reason else []
 
 
 def _ordered(
@@ -254,7 +274,7 @@ class Errands:
             )
         if is_dry_run and not act.has_dry_run:
             raise UsageWrong("This command has no dry run.")
-        if not is_dry_run and act.reason and not reason.strip():
+        if not is_dry_run and act.asks_reason and not reason.strip():
             raise UsageWrong("Give a reason: the audit keeps it.")
         with self._lock:
             for one in self._known.values():
@@ -313,8 +333,7 @@ def _words(
 ) -> list[str]:
     if is_dry_run:
         return _ordered(act, values, [_DRY_RUN, "--json"])
-    told = [] if act.command == "backfill pause" else ["--json"]
-    return _ordered(act, values, [*_reason_words(act, reason), *act.flags, *told])
+    return _ordered(act, values, [*_reason_words(act, reason), *act.flags, "--json"])
 
 
 def _follow(errand: Errand, process: subprocess.Popen[str]) -> None:

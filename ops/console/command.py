@@ -25,9 +25,8 @@ from segrelay.ops.console.rights import (
     hash_password,
 )
 from segrelay.ops.state.opened import load_for_redis
-from segrelay.ops.terminal.console import mention, print_result
+from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.interrupts import end_with_parent
-from segrelay.ops.terminal.options import Json
 from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
 from segrelay.producer.webhook.server import serve
 from segrelay.worker import logs
@@ -112,7 +111,7 @@ def _serve(settings: Settings, section: ConsoleSettings) -> None:
 
 
 @app.command()
-def password(*, as_json: Json = False) -> None:
+def password() -> Result:
     """Ask for a password, or read it from standard input, and print its hash.
 
     The hash goes into a variable or a file, which `password` of [console.users.NAME] names.
@@ -129,5 +128,5 @@ def password(*, as_json: Json = False) -> None:
             f" {len(text):,}."
         )
     hashed = hash_password(text)
-    print_result({"hash": hashed}, hashed, as_json=as_json)
-    mention('Name it in the configuration, e.g. password = "env:SEGRELAY_CONSOLE_ANN".')
+    note = 'Name it in the configuration, e.g. password = "env:SEGRELAY_CONSOLE_ANN".'
+    return Result({"hash": hashed}, hashed, notes=[note])

@@ -30,7 +30,7 @@ from segrelay.worker.contract.words import Refusal, job_of_lane
 from segrelay.worker.errors import UsageWrong
 
 PAGE: Final = 50
-_FILTERS: Final = ("audience", "reason", "since", "until")
+_FILTERS: Final = ("audience", "kind", "since", "until")
 
 
 def quarantine(console: Console, asked: Asked) -> Page:

@@ -19,7 +19,7 @@ from segrelay.worker.core.messages import place_in
 from segrelay.worker.errors import UsageWrong
 
 PAGE: Final = 50
-FILTERS: Final = ("trigger", "audience", "reason", "text", "since", "until")
+FILTERS: Final = ("trigger", "audience", "kind", "text", "since", "until")
 
 
 def letters(console: Console, asked: Asked) -> Page:

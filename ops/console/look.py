@@ -1,4 +1,4 @@
-"""The data behind the pages: one standing for all who look, and stores with a limit to what is read.
+"""The data behind the pages: one standing for all who look, and stores with a limit.
 
 However many pages are open, the standing is read once a second, and an hour of samples once in ten.
 """

@@ -88,7 +88,7 @@ class Retried:
 
 
 def person(console: Console, asked: Asked) -> Page:
-    """Show the story of one person: the ledger, the time line, and previews of waiting deliveries."""
+    """Show the story of one person: ledger, time line, and previews of waiting deliveries."""
     look = console.look
     known = _known(look, asked)
     reveals = asked.is_post and asked.given("do") == "reveal"

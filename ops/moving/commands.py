@@ -11,8 +11,7 @@ import typer
 
 from segrelay.ops.moving.renaming import Renaming
 from segrelay.ops.moving.renumbering import Renumbering
-from segrelay.ops.state.acts import RENUMBERING_ACT, Doing, Reason, act_of, perform
-from segrelay.ops.state.opened import opened
+from segrelay.ops.state.acts import Asks, Doing, perform
 from segrelay.ops.state.partitions import (
     Carried,
     PartitionSnapshot,
@@ -22,12 +21,9 @@ from segrelay.ops.state.partitions import (
     snapshots,
 )
 from segrelay.ops.state.waiting import refuse_other_configurations
-from segrelay.ops.terminal.console import (
-    confirmed,
-    mention,
-    print_result,
-)
-from segrelay.ops.terminal.options import Json, Yes, configured
+from segrelay.ops.terminal.console import mention
+from segrelay.ops.terminal.frame import Result
+from segrelay.ops.terminal.options import configured
 from segrelay.worker.adapters.redis.shared_keys import (
     former_names,
     rename_hint,
@@ -55,10 +51,8 @@ def rename(
     old: Annotated[str, typer.Argument(help="The name that the configuration no longer has.")],
     new: Annotated[str, typer.Argument(help="The name that it has now.")],
     *,
-    yes: Yes = False,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
+    relay: Asks,
+) -> Result:
     """Move everything that Redis holds about a destination to its new name.
 
     Change the name in the configuration, restart the workers and the receivers, and run this:
@@ -68,20 +62,19 @@ def rename(
     have accepted more. No worker drains the old name afterwards; to go back to it, run this with
     the names exchanged.
     """
-    with opened() as (settings, client):
-        _refuse(settings, old, new, known_destinations(client, settings))
-        refuse_other_configurations(client, settings)
-        confirmed(f"Carry everything of {old} over to {new}?", yes=yes)
-        act = act_of("destination rename", old, reason=reason, arguments={"to": new})
-        renaming = Renaming(client, settings, old, new, _tell)
+    client, settings = relay.client, relay.settings
+    _refuse(settings, old, new, known_destinations(client, settings))
+    refuse_other_configurations(client, settings)
+    relay.confirm(f"Carry everything of {old} over to {new}?")
+    renaming = Renaming(client, settings, old, new, _tell)
 
-        def carry(doing: Doing) -> Carried:
-            done = renaming.run()
-            doing.count = done.deliveries
-            return done
+    def carry(doing: Doing) -> Carried:
+        done = renaming.run()
+        doing.count = done.deliveries
+        return done
 
-        done = perform(client, act, carry, stands=True)
-    print_result(asdict(done), f"{old} is {new} now: {done}", as_json=as_json)
+    done = perform(client, relay.act(old, to=new), carry, stands=True)
+    return Result(asdict(done), f"{old} is {new} now: {done}")
 
 
 def _refuse(settings: Settings, old: str, new: str, known: list[str]) -> None:
@@ -108,10 +101,8 @@ def partitions(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be moved, and change nothing.")
     ] = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    json: Json = False,
-) -> None:
+    relay: Asks,
+) -> Result:
     """Show the number of partitions and what waits in them, or change that number to N.
 
     Stop everything else first: workers, receivers, jobs and other commands; Redis stays. All that
@@ -119,34 +110,30 @@ def partitions(
     is deleted; so Redis needs room for all of it twice. Nothing starts until it is done. It can be
     interrupted, and run again, as often as you like.
     """
-    with opened() as (settings, client):
-        numbering = learn_numbering(client, settings)
-        if count is None or dry_run:
-            _show(client, settings, numbering, count, as_json=json)
-            return
-        if numbering.target or numbering.count != count:
-            _refuse_while_anything_runs(client)
-        if not numbering.target and numbering.count != count:
-            for new, old in former_names(client, settings).items():
-                raise UsageWrong(f"Rename the destination first: {rename_hint(old, new)}.")
-            _refuse_without_room(client)
-            confirmed(f"Change {numbering.count:,} partitions to {count:,}?", yes=yes)
-        act = act_of(
-            RENUMBERING_ACT, str(count), reason=reason, arguments={"from": numbering.count}
-        )
-        renumbering = Renumbering(client, settings, count, _tell)
+    client, settings = relay.client, relay.settings
+    numbering = learn_numbering(client, settings)
+    if count is None or dry_run:
+        return _shown(client, settings, numbering, count)
+    if numbering.target or numbering.count != count:
+        _refuse_while_anything_runs(client)
+    if not numbering.target and numbering.count != count:
+        for new, old in former_names(client, settings).items():
+            raise UsageWrong(f"Rename the destination first: {rename_hint(old, new)}.")
+        _refuse_without_room(client)
+        relay.confirm(f"Change {numbering.count:,} partitions to {count:,}?")
+    renumbering = Renumbering(client, settings, count, _tell)
 
-        def copy(doing: Doing) -> Carried:
-            done = renumbering.run()
-            doing.count = done.deliveries
-            return done
+    def copy(doing: Doing) -> Carried:
+        done = renumbering.run()
+        doing.count = done.deliveries
+        return done
 
-        done = perform(client, act, copy)
     before = numbering.count
+    done = perform(client, relay.act(str(count), **{"from": before}), copy)
     told = f"{before:,} partitions are {count:,} now: {done}"
     if before == count and not numbering.target:
         told = f"There are {count:,} partitions already."
-    print_result({"from": before, "to": count, **asdict(done)}, told, as_json=json)
+    return Result({"from": before, "to": count, **asdict(done)}, told)
 
 
 def _refuse_while_anything_runs(client: Redis) -> None:
@@ -160,7 +147,7 @@ def _refuse_while_anything_runs(client: Redis) -> None:
     now = now_ms(client)
     receivers = read_receivers(client, now)
     if now - receivers.seen_ms < SEEN_WITHIN_MS:
-        running += [f"receiver {name}" for name in receivers.lag_ms]
+        running += [f"receiver {name}" for name in receivers.running]
     if running:
         raise OperationsMustAct(
             f"These run, or were killed some seconds ago: {', '.join(running)}. The number of"
@@ -182,9 +169,7 @@ def _refuse_without_room(client: Redis) -> None:
             )
 
 
-def _show(
-    client: Redis, settings: Settings, numbering: Numbering, count: int | None, *, as_json: bool
-) -> None:
+def _shown(client: Redis, settings: Settings, numbering: Numbering, count: int | None) -> Result:
     found = snapshots(client, all_partitions(client, settings))
     document = number_change(numbering).document() | {
         "destinations": {
@@ -203,7 +188,7 @@ def _show(
         lines.append(
             f"All of it, and the ledger, would go to {count:,} new partitions; nothing was changed."
         )
-    print_result(document, *lines, as_json=as_json)
+    return Result(document, *lines)
 
 
 def _headline(numbering: Numbering) -> str:

@@ -11,8 +11,8 @@ from segrelay.ops.embedded.lifecycle import stop as stop_server
 from segrelay.ops.moving.commands import partitions
 from segrelay.ops.state.acts import Reason, act_of
 from segrelay.ops.state.opened import already_there, insist, load_for_redis
-from segrelay.ops.terminal.console import mention, print_result, say
-from segrelay.ops.terminal.options import Json
+from segrelay.ops.terminal.console import say
+from segrelay.ops.terminal.frame import Result
 from segrelay.worker.contract.redis.connection import wait_ready
 from segrelay.worker.contract.redis.instance import forget_losses
 from segrelay.worker.contract.redis.url import parse_redis_url
@@ -27,28 +27,27 @@ _STATUS_SECONDS: Final = 1.0
 
 
 @app.command()
-def start(*, json: Json = False) -> None:
+def start() -> Result:
     """Start the embedded Redis, if it is not running."""
     settings = _embedded()
     server = ensure_running(settings.data_dir)
     verb = "started" if server.started_by_us else "is running already"
-    print_result(
+    return Result(
         _document(settings, server) | {"started": server.started_by_us},
         f"The embedded Redis {verb}: {_shown(server.url)}, process {server.pid}.",
-        as_json=json,
     )
 
 
 @app.command()
-def stop(*, json: Json = False) -> None:
+def stop() -> Result:
     """Stop the embedded Redis; what it holds stays in its data directory."""
     stopped = stop_server(_embedded().data_dir)
     told = "The embedded Redis stopped." if stopped else "The embedded Redis was not running."
-    print_result({"stopped": stopped}, told, as_json=json)
+    return Result({"stopped": stopped}, told)
 
 
 @app.command()
-def status(*, json: Json = False) -> None:
+def status() -> Result:
     """Say whether Redis can be used; the exit code is 1 if not. Starts nothing."""
     settings = load_for_redis().redis
     if settings.url == EMBEDDED:
@@ -60,9 +59,8 @@ def status(*, json: Json = False) -> None:
         warnings = wait_ready(settings.url, _STATUS_SECONDS, replicas=settings.replicas)
         document = {"embedded": False, "address": _shown(settings.url)}
         line = f"Redis at {_shown(settings.url)} can be used."
-    print_result(document | {"warnings": list(warnings)}, line, as_json=json)
-    for warning in () if json else warnings:
-        mention(f"warning: {warning}")
+    notes = [f"warning: {warning}" for warning in warnings]
+    return Result(document | {"warnings": list(warnings)}, line, notes=notes)
 
 
 @app.command()
@@ -72,13 +70,13 @@ def url() -> None:
 
 
 @app.command()
-def acknowledge(*, reason: Reason = "", json: Json = False) -> None:
+def acknowledge(*, reason: Reason = "") -> Result:
     """Acknowledge that Redis came back empty, so that `status` no longer reports it."""
     with already_there() as (_, client):
         act = act_of("redis acknowledge", reason=reason)
         count = insist(lambda: forget_losses(client, act))
     told = "It is acknowledged." if count else "Redis did not come back empty."
-    print_result({"acknowledged": count}, told, as_json=json)
+    return Result({"acknowledged": count}, told)
 
 
 def _embedded() -> RedisSettings:

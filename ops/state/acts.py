@@ -9,15 +9,16 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import orjson
 import typer
 
-from segrelay.ops.state.opened import insist
-from segrelay.ops.terminal.console import counted
+from segrelay.ops.state.opened import FOLDER, insist, opened
+from segrelay.ops.terminal.console import confirmed, counted
+from segrelay.ops.terminal.options import Yes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PARTITIONS
 from segrelay.worker.contract.partitions import Numbering
@@ -25,7 +26,7 @@ from segrelay.worker.contract.patience import Answered
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, MOST_ACTS, Act, note_act
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import run_script
+from segrelay.worker.contract.redis.scripts import load_script, run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import LeaseLost, PartitionsChange, RedisUnavailable, UsageWrong
 
@@ -54,15 +55,56 @@ def _reason(given: str) -> str:
     return masked(printable(given))
 
 
-def _reason_option(name: str) -> Any:
-    return typer.Option(
-        name, help="Say why; `segrelay audit` keeps it.", metavar="REASON", callback=_reason
-    )
+Reason = Annotated[
+    str,
+    typer.Option(help="Say why; `segrelay audit` keeps it.", metavar="REASON", callback=_reason),
+]
 
 
-Reason = Annotated[str, _reason_option("--reason")]
-Because = Annotated[str, _reason_option("--because")]
-"""The option in place of `Reason` for commands whose option `--reason` is a filter."""
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """The configuration and a connection, for a command that works on Redis.
+
+    Args:
+        command: Its words without `segrelay`, such as `dlq replay`.
+    """
+
+    command: str
+    settings: Settings
+    client: Redis
+
+    @classmethod
+    @contextmanager
+    def opened(cls, command: str, **options: Any) -> Iterator[Self]:
+        """Load the configuration and connect, as `segrelay.ops.state.opened.opened` does."""
+        with opened() as (settings, client):
+            yield cls(command, settings, client, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Acts(Reads):
+    """The same for a command that does something which the audit keeps."""
+
+    reason: Reason = ""
+
+    def act(self, subject: str = "", **arguments: Any) -> Act:
+        """Return the act of the command that runs."""
+        return act_of(self.command, subject, reason=self.reason, arguments=arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Asks(Acts):
+    """The same for a command that asks before it does something."""
+
+    yes: Yes = False
+
+    def confirm(self, question: str) -> None:
+        """Ask the person at the terminal, unless --yes was given.
+
+        Raises:
+            Abort: The answer is no.
+        """
+        confirmed(question, yes=self.yes)
 
 
 @dataclass(slots=True)
@@ -190,18 +232,7 @@ def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-_NOTE: Final = """\
-#!lua flags=allow-oom
--- Remembers the configuration of a process that starts, and keeps a change of it as an act.
--- KEYS[1] configuration  [2] acts
--- ARGV[1] its digests, as JSON  [2] as they were when somebody looked; '' = there were none
---   [3] acts that are kept  [4] the act as JSON; '' = keep none
--- Returns 1, or 0 if another process was quicker.
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1])
-if ARGV[4] ~= '' then redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'a', ARGV[4]) end
-return 1
-"""
+_NOTE: Final = load_script("configuration_note", FOLDER)
 _DIGEST_CHARACTERS: Final = 12
 
 

@@ -21,7 +21,7 @@ import structlog
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.words import LIVE
 
 log = structlog.get_logger()
@@ -30,8 +30,8 @@ CAP_BYTES: Final = 64 * 1024 * 1024
 LARGEST_TEXT_BYTES: Final = 8 * 1024 * 1024
 """The longest text that is kept, in bytes; a longer one is recorded without its text."""
 
-_KEEP: Final = (Path(__file__).parent / "quarantine.lua").read_text("utf-8")
-_REMOVE: Final = (Path(__file__).parent / "quarantine_remove.lua").read_text("utf-8")
+_KEEP: Final = load_script("quarantine", Path(__file__).parent)
+_REMOVE: Final = load_script("quarantine_remove", Path(__file__).parent)
 _KEYS: Final = tuple(
     keys.quarantine(part) for part in ("texts", "about", "seen", "times", "totals")
 )

@@ -1,8 +1,7 @@
-"""Writing deliveries: one script a partition, many partitions in one round trip.
+"""Writing deliveries, while Redis has room: one script a partition, many in one round trip.
 
-Room in Redis: producers stop at 80 % of its memory, backfill also at its high-water mark.
-
-So draining and Celery always have room, and a full Redis works itself empty.
+Producers stop at 80 % of Redis' memory, and backfill also at its high-water mark, so that draining
+and Celery always have room, and a full Redis works itself empty.
 """
 
 from __future__ import annotations
@@ -80,16 +79,16 @@ def write(
         JobHeld: The job was paused, aborted, or is read by somebody else.
         PartitionsChange: Some partitions may have theirs; the others have other numbers now.
     """
-    places = sorted({*deliveries, *rolls})
+    addresses = sorted({*deliveries, *rolls})
     calls = [
-        _call(place, deliveries.get(place, ()), progress, rolls.get(place), entrants.get(place, ()))
-        for place in places
+        _call(to, deliveries.get(to, ()), progress, rolls.get(to), entrants.get(to, ()))
+        for to in addresses
     ]
     accepted = 0
     woken: list[PartitionAddress] = []
     entries: dict[str, Entries] = {}
     answers = [answer for group in _groups(calls) for answer in _run(client, group, progress)]
-    for place, call, answer in zip(places, calls, answers, strict=True):
+    for address, call, answer in zip(addresses, calls, answers, strict=True):
         if answer[0] == RENUMBERED:
             raise PartitionsChange
         if answer[0] == _CLOSED:
@@ -102,20 +101,20 @@ def write(
         added, wake, *ids = answer
         accepted += added
         if wake:
-            woken.append(place)
+            woken.append(address)
         entries |= _entries(call, ids)
     repeated = sum(map(len, deliveries.values())) - accepted
     return Published(accepted=accepted, repeated=repeated, woken=tuple(woken), entries=entries)
 
 
 def _call(
-    place: PartitionAddress,
+    address: PartitionAddress,
     deliveries: Sequence[NewDelivery],
     progress: JobPosition,
     roll: Roll | None,
     entrants: Collection[Entrant],
 ) -> ScriptCall:
-    keys = PartitionKeys(*place)
+    keys = PartitionKeys(*address)
     call = accept_call(
         keys,
         deliveries,
@@ -168,11 +167,6 @@ _QUARANTINE_SHARE: Final = 0.125
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """More may be published."""
-
-
-@dataclass(frozen=True, slots=True)
 class NoRoom:
     """Nothing more may be published now."""
 
@@ -200,11 +194,11 @@ class RoomMeter:
         """Return Redis' time in µs since 1970, to about a millisecond."""
         return int(self._look() * _MICROSECONDS) + self._ahead_us
 
-    def memory(self) -> Room | NoRoom:
-        """Return whether Redis has memory for more deliveries."""
+    def memory(self) -> NoRoom | None:
+        """Return why Redis has no memory for more deliveries; None = it has."""
         self._look()
         if not self._most or self._used < MEMORY_SHARE * self._most:
-            return Room()
+            return None
         return NoRoom(
             "memory",
             f"Redis is full: {self._used // 1_000_000} of {self._most // 1_000_000} MB are used, "
@@ -212,15 +206,15 @@ class RoomMeter:
             "drained it, or its maxmemory is raised.",
         )
 
-    def lane(self, lane: str) -> Room | NoRoom:
-        """Return whether this lane may take more deliveries."""
-        room = self.memory()
-        if isinstance(room, NoRoom) or kind_of_lane(lane) != BACKFILL:
-            return room
+    def lane(self, lane: str) -> NoRoom | None:
+        """Return why this lane may take no more deliveries; None = it may."""
+        full = self.memory()
+        if full or kind_of_lane(lane) != BACKFILL:
+            return full
         self._count()
         high_water = self._settings.redis.high_water
         if self._waiting < high_water:
-            return room
+            return None
         return NoRoom(
             "high_water",
             f"{self._waiting} deliveries of the backfill lane wait, the mark is {high_water} "

@@ -1,10 +1,8 @@
-"""The receiver of webhooks as a Starlette application.
+"""The receiver of webhooks as a Starlette application, with the answers to checks and probes.
 
 Lytics tries again whatever is not answered 200, except 400, 404 and 413, whose events it drops for
 good. So everything that is authenticated and stored is answered 200, also what is no JSON, and no
 answer of ours is a 400.
-
-Checks of the receiver: whether anything can be stored, and what would become of a body.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ import asyncio
 import hmac
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from starlette.routing import Route
 
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Published
-from segrelay.producer.publishing.writing import NoRoom, RoomMeter
+from segrelay.producer.publishing.writing import RoomMeter
 from segrelay.producer.webhook.bodies import (
     SMALL_BYTES,
     Body,
@@ -73,14 +72,6 @@ class _Refused(Exception):  # noqa: N818 - an answer, no error of ours
         self.message = message
 
 
-class _Checked(Exception):  # noqa: N818 - an answer, no error of ours
-    """The request was a check: nothing is stored."""
-
-    def __init__(self, found: dict[str, object]) -> None:
-        super().__init__()
-        self.found = found
-
-
 @dataclass(slots=True)
 class Receiver:
     """The receiver of webhooks for one configuration.
@@ -119,8 +110,7 @@ class Receiver:
             response, stored = _failed(error, name), Published()
         response.headers[REQUEST_HEADER] = name
         is_check = CHECK_HEADER in request.headers
-        log_often(
-            "webhook.answered",
+        _log(
             request=name,
             status=response.status_code,
             accepted=stored.accepted,
@@ -136,9 +126,13 @@ class Receiver:
     async def _answer(self, request: Request, name: str) -> tuple[Response, Published]:
         """Return the answer to a webhook, and what was stored."""
         try:
-            stored = await self._taken(request)
-        except _Checked as checked:
-            return _json(200, {"check": True, **checked.found}), Published()
+            self._authenticate(request)
+            with self._memory.held() as memory:
+                body = await self._read(request, memory)
+                if CHECK_HEADER in request.headers:
+                    return _json(200, {"check": True, **await self._checked(body)}), Published()
+                is_gzip = request.headers.get("content-encoding", "").strip().lower() in _GZIP
+                stored = await self._stored(body, memory, is_gzip=is_gzip)
         except BodyTooLarge as too_large:
             return await self._too_large(too_large, name), Published()
         except NoMemory:
@@ -157,15 +151,6 @@ class Receiver:
             LOG.info("webhook.quarantined", request=name, count=stored.quarantined, first=why)
         counts = {"accepted": stored.accepted, "quarantined": stored.quarantined}
         return _json(200, counts), stored
-
-    async def _taken(self, request: Request) -> Published:
-        self._authenticate(request)
-        with self._memory.held() as memory:
-            body = await self._read(request, memory)
-            if CHECK_HEADER in request.headers:
-                raise _Checked(await self._checked(body))
-            is_gzip = request.headers.get("content-encoding", "").strip().lower() in _GZIP
-            return await self._stored(body, memory, is_gzip=is_gzip)
 
     async def is_alive(self, _request: Request) -> Response:
         """Answer that the process is alive."""
@@ -289,8 +274,46 @@ async def _bug(_request: Request, error: Exception) -> Response:
 def _elsewhere(status: int, message: str) -> Response:
     """Answer a request that is no webhook, and log it as one line."""
     name = new_request_id()
-    log_often("webhook.answered", request=name, status=status)
+    _log(request=name, status=status)
     return _json(status, {"error": message}, name)
+
+
+REFUSED: Final = frozenset({401, 405, 421})
+"""Statuses of requests that anybody on the network can cause in any number."""
+REFUSAL_LINES: Final = 10
+REFUSAL_SECONDS: Final = 10.0
+
+
+@dataclass(slots=True)
+class RefusalThrottle:
+    """Lets the first lines of each status through in a span of time, and counts the others."""
+
+    clock: Callable[[], float] = time.monotonic
+    _counts: Counter[int] = field(default_factory=Counter)
+    _begun_at: dict[int, float] = field(default_factory=dict)
+
+    def take(self, status: int) -> int | None:
+        """Return how many lines were left out before this one; None = this one is left out, too."""
+        left_out, now = 0, self.clock()
+        if now - self._begun_at.get(status, float("-inf")) >= REFUSAL_SECONDS:
+            left_out = max(0, self._counts[status] - REFUSAL_LINES)
+            self._begun_at[status], self._counts[status] = now, 0
+        self._counts[status] += 1
+        return left_out if self._counts[status] <= REFUSAL_LINES else None
+
+
+_THROTTLE: Final = RefusalThrottle()
+
+
+def _log(*, status: int, **named: object) -> None:
+    """Log an answer as one line; of refusals only the first ones, so that nobody fills the disk."""
+    left_out = _THROTTLE.take(status) if status in REFUSED else 0
+    if left_out is not None:
+        log_often("webhook.answered", status=status, **named, **_told(left_out))
+
+
+def _told(left_out: int) -> dict[str, int]:
+    return {"left_out": left_out} if left_out else {}
 
 
 def _failed(error: Exception, name: str) -> Response:
@@ -330,10 +353,10 @@ class Inspector:
         """Say why nothing can be stored now; "" = it can."""
         with self._lock:
             try:
-                room = RoomMeter(self.client, self.settings).memory()
+                full = RoomMeter(self.client, self.settings).memory()
             except SegrelayError as error:
                 return error.message
-            return room.message if isinstance(room, NoRoom) else ""
+            return full.message if full else ""
 
     def inspect(self, body: Body) -> dict[str, Any]:
         """Return what would become of a body, or of its first 1,000 payloads.

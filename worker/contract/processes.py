@@ -15,7 +15,7 @@ import orjson
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import run_script
+from segrelay.worker.contract.redis.scripts import load_script, run_script
 
 LIFE_MS: Final = 10_000
 """The time in ms after which a silent process counts as ended or hanging."""
@@ -28,7 +28,7 @@ class FilesInUse:
     """The files that the templates of a worker use.
 
     Args:
-        digests: By path in its templates folder; none = an older worker, which does not tell.
+        digests: By path in its templates folder; none = it has not told them.
         since_ms: The time of their last change, as far as the worker knows; Redis' clock.
     """
 
@@ -42,8 +42,9 @@ class Process:
 
     Args:
         config: `Settings.fingerprint` of what it was started with.
-        stopped: Triggers that it can't work on, for a broken template or a secret that is unset.
-        version: Of segrelay; "" = an older one, which did not tell.
+        stopped: Triggers that it can't work on, and why: a broken template, or an unset secret.
+        version: Of segrelay.
+        begun_ms: When it was started, by Redis' clock.
         doubted: Templates whose compiled form differed from the engine, and is off; how often.
         versions: Of the templates of its triggers; several while not all processes have the newest.
         refused: By trigger, why a changed template is not used.
@@ -59,8 +60,9 @@ class Process:
     pid: int
     kind: str
     config: str
-    stopped: tuple[str, ...] = ()
+    stopped: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
+    begun_ms: int = 0
     doubted: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -105,32 +107,12 @@ def _lives(pid: int) -> bool:
 
 def _loads(text: bytes) -> Process:
     stored = orjson.loads(text)
-    return Process(
-        stored["host"],
-        stored["pid"],
-        stored["kind"],
-        stored["config"],
-        tuple(stored["stopped"]),
-        stored.get("version", ""),
-        stored.get("doubted", {}),
-        stored.get("versions", {}),
-        stored.get("refused", {}),
-        stored.get("clock_ahead_seconds", 0),
-        stored.get("engine_use", {}),
-        FilesInUse(**stored.get("files", {})),
-        stored.get("refused_messages", 0),
-    )
+    return Process(**{**stored, "files": FilesInUse(**stored["files"])})
 
 
 FLOWER: Final = "flower"
 METRICS: Final = "metrics"
-_TELL: Final = """\
-#!lua flags=allow-oom
--- Writes that a process runs. KEYS[1] seen   ARGV[1] its kind
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now))
-"""
+_TELL: Final = load_script("process_seen")
 
 
 def tell_seen(client: Redis, kind: str) -> None:
@@ -147,7 +129,7 @@ def read_seen(client: Redis) -> Mapping[str, int]:
 SAMPLE_EVERY_SECONDS: Final = 10.0
 KEPT: Final = 360
 """The number of samples that are kept: an hour of them."""
-_RECENT: Final = 15
+RECENT_SAMPLES: Final = 15
 """The number of newest samples that are read: more than two minutes of them."""
 _OLDER: Final = (80, 89, -1)
 """The places of older samples that are read: around a quarter of an hour ago, and the oldest.
@@ -163,11 +145,16 @@ class Sample:
     Args:
         at_ms: Redis' clock.
         counts: By destination, as `progress.lua` names them.
+        quarantined: Records in the quarantine.
+        workers: The number of those that ran.
+        stopped: Destinations and triggers that were stopped, by `field_of`.
     """
 
     at_ms: int
     counts: Mapping[str, Mapping[str, int]]
     quarantined: int = 0
+    workers: int = 0
+    stopped: Sequence[str] = ()
 
 
 def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:
@@ -182,7 +169,7 @@ def read_samples(client: Redis) -> list[Sample]:
     The newest stands first.
     """
     pipe = client.pipeline(transaction=False)
-    pipe.lrange(keys.PROGRESS, 0, _RECENT - 1)
+    pipe.lrange(keys.PROGRESS, 0, RECENT_SAMPLES - 1)
     for place in _OLDER:
         pipe.lindex(keys.PROGRESS, place)
     newest, *older = pipe.execute()

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,64 +20,38 @@ from typing import Any, Final, cast
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import DIGEST_BYTES
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import run_script
+from segrelay.worker.contract.redis.scripts import load_script, run_script
 
 SEEN_WITHIN_MS: Final = 12_000
 """Milliseconds after which a receiver counts as gone; it reports every five seconds."""
 BUCKET_MS: Final = 300_000
 KEPT_BUCKETS: Final = 13
 """The number of buckets of five minutes that are kept: an hour, and the one that is not over."""
-_TELL: Final = """\
-#!lua flags=allow-oom
--- Adds what a receiver has answered. KEYS[1] receiver
--- ARGV[1] host and process  [2] lag (ms); -1 = it ends  [3] 1 = events came  [4] bucket (ms)
---   [5] buckets kept  [6] the largest request that it takes (bytes)  [7] how long a receiver that
---   reports nothing counts as running (ms); status, count, and the part of it since a request was
---   last taken …
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local bucket = math.floor(now / tonumber(ARGV[4]))
-redis.call('HSET', KEYS[1], 'seen', string.format('%.0f', now))
-local up, limit = 'up|' .. ARGV[1], 'limit:' .. ARGV[1]
-if ARGV[2] == '-1' then redis.call('HDEL', KEYS[1], up, limit)
-else
-  redis.call('HSET', KEYS[1], up, string.format('%.0f', now) .. '|' .. ARGV[2], limit, ARGV[6])
-end
-if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
-local is_taken = false
-for at = 8, #ARGV, 3 do
-  is_taken = is_taken or ARGV[at] == '200'
-  redis.call('HSET', KEYS[1], 'last:' .. ARGV[at], string.format('%.0f', now) .. '|' .. ARGV[6])
-  redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
-  redis.call('HINCRBY', KEYS[1], 'all|' .. ARGV[at], ARGV[at + 1])
-end
-if is_taken then redis.call('HSET', KEYS[1], 'taken', string.format('%.0f', now)) end
-local oldest = bucket - tonumber(ARGV[5])
-local fields = redis.call('HGETALL', KEYS[1])
-local lowest
-for at = 1, #fields, 2 do
-  if is_taken and fields[at]:match('^since:') then redis.call('HDEL', KEYS[1], fields[at]) end
-  local of = tonumber(fields[at]:match('^(%d+)|'))
-  local seen = fields[at]:match('^up|') and tonumber(fields[at + 1]:match('^%d+'))
-  local its_limit = seen and (fields[at]:gsub('^up|', 'limit:'))
-  if (of and of < oldest) or (seen and seen < now - 3600000) then
-    redis.call('HDEL', KEYS[1], fields[at], its_limit or fields[at])
-  elseif seen and seen > now - tonumber(ARGV[7]) then
-    local takes = tonumber(redis.call('HGET', KEYS[1], its_limit)) or 0
-    lowest = math.min(lowest or takes, takes)
-  end
-end
--- A refusal for the size is solved for good once every receiver that runs takes more.
-local refused_at, refused_by = (redis.call('HGET', KEYS[1], 'last:413') or ''):match('^(%d+)|(%d+)')
-if refused_at and lowest and lowest > tonumber(refused_by) then
-  redis.call('HSET', KEYS[1], 'solved', refused_at)
-end
-for at = 8, #ARGV, 3 do
-  if ARGV[at + 2] ~= '0' then
-    redis.call('HINCRBY', KEYS[1], 'since:' .. ARGV[at], ARGV[at + 2])
-  end
-end
-"""
+_TELL: Final = load_script("receiver_tell")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningReceiver:
+    """A receiver that reported lately.
+
+    Args:
+        seen_ms, begun_ms: By Redis' clock.
+        lag_ms: How late its timers are.
+        clock_ahead_seconds: Of its machine's clock before Redis' clock.
+        config: `Settings.fingerprint` of what it was started with.
+    """
+
+    seen_ms: int = 0
+    lag_ms: int = 0
+    clock_ahead_seconds: float = 0.0
+    begun_ms: int = 0
+    config: str = ""
+
+    @classmethod
+    def read(cls, text: bytes) -> RunningReceiver:
+        """Return the receiver of a field in Redis."""
+        seen, lag, ahead, begun, config = text.decode().split("|")
+        return cls(int(seen), int(lag), int(ahead) / 1_000, int(begun), config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +61,11 @@ class Receivers:
     Args:
         seen_ms: The time when one was last seen; 0 = never.
         event_ms: The time of the last events; 0 = none have come.
-        lag_ms: The longest delay of a receiver that was seen lately, by its host and process.
+        back_ms: The time when one was seen again after none had been for a while.
+        running: The receivers that were seen in the last five minutes, by host and process.
         answers: The number of requests answered in the last hour, by status.
         since_taken: The same since a request was last taken.
+        first_ms: The time when each status was first answered since then.
         taken_ms: The time of that; 0 = never.
         ever: The same since the beginning.
         last_ms: The time when each status was last answered.
@@ -98,9 +75,11 @@ class Receivers:
 
     seen_ms: int = 0
     event_ms: int = 0
-    lag_ms: Mapping[str, int] = field(default_factory=dict)
+    back_ms: int = 0
+    running: Mapping[str, RunningReceiver] = field(default_factory=dict)
     answers: Mapping[int, int] = field(default_factory=dict)
     since_taken: Mapping[int, int] = field(default_factory=dict)
+    first_ms: Mapping[int, int] = field(default_factory=dict)
     taken_ms: int = 0
     ever: Mapping[int, int] = field(default_factory=dict)
     last_ms: Mapping[int, int] = field(default_factory=dict)
@@ -115,6 +94,8 @@ def report_receiver(
     lag_ms: int,
     events: bool,
     max_bytes: int = 0,
+    config: str = "",
+    begun_at: float = 0.0,
 ) -> None:
     """Add the answers of this receiver since its last report.
 
@@ -125,6 +106,8 @@ def report_receiver(
         lag_ms: The delay of its timers; -1 = it ends.
         events: Something was stored.
         max_bytes: The largest request that it takes.
+        config: The fingerprint of its configuration.
+        begun_at: When it was started, by the monotonic clock.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
     flat = [
@@ -132,7 +115,10 @@ def report_receiver(
         for status, count in answers.items()
         for part in (status, count, since_taken.get(status, 0))
     ]
-    head = (name, lag_ms, int(events), BUCKET_MS, KEPT_BUCKETS, max_bytes, SEEN_WITHIN_MS)
+    runs_ms = round((time.monotonic() - begun_at) * 1_000)
+    limits = (BUCKET_MS, KEPT_BUCKETS, max_bytes, SEEN_WITHIN_MS)
+    clock_ms = round(time.time() * 1_000)
+    head = (name, lag_ms, int(events), *limits, clock_ms, config, runs_ms)
     run_script(client, _TELL, (keys.RECEIVER,), (*head, *flat))
 
 
@@ -140,14 +126,14 @@ def read_receivers(client: Redis, now_ms: int) -> Receivers:
     """Return the answers that the receivers have reported."""
     stored: Any = client.hgetall(keys.RECEIVER)
     bucket = now_ms // BUCKET_MS
-    answers, lags = Counter[int](), dict[str, int]()
+    answers, running = Counter[int](), dict[str, RunningReceiver]()
     ever, last = dict[int, int](), dict[int, int]()
     for name, value in stored.items():
         head, _, rest = name.decode().partition("|")
         if head == "up":
-            seen, _, lag = value.partition(b"|")
-            if int(seen) > now_ms - BUCKET_MS:
-                lags[rest] = int(lag)
+            receiver = RunningReceiver.read(value)
+            if receiver.seen_ms > now_ms - BUCKET_MS:
+                running[rest] = receiver
         elif head.startswith("last:"):
             last[int(head.removeprefix("last:"))] = int(value.partition(b"|")[0])
         elif head == "all":
@@ -157,9 +143,11 @@ def read_receivers(client: Redis, now_ms: int) -> Receivers:
     return Receivers(
         int(stored.get(b"seen", 0)),
         int(stored.get(b"event", 0)),
-        lags,
+        int(stored.get(b"back", 0)),
+        running,
         answers,
-        _since_taken(stored),
+        _by_status(stored, b"since:"),
+        _by_status(stored, b"first:"),
         int(stored.get(b"taken", 0)),
         ever,
         last,
@@ -167,11 +155,11 @@ def read_receivers(client: Redis, now_ms: int) -> Receivers:
     )
 
 
-def _since_taken(stored: Mapping[bytes, bytes]) -> dict[int, int]:
+def _by_status(stored: Mapping[bytes, bytes], prefix: bytes) -> dict[int, int]:
     return {
-        int(name.removeprefix(b"since:")): int(value)
+        int(name.removeprefix(prefix)): int(value)
         for name, value in stored.items()
-        if name.startswith(b"since:")
+        if name.startswith(prefix)
     }
 
 
@@ -192,15 +180,7 @@ REQUEST_ID: Final = re.compile(r"req-[0-9a-f]{16}")
 MOST_REQUESTS: Final = 2_000
 MOST_PEOPLE: Final = 1_000
 """The most people of a request whose digests are kept, at 10 bytes each."""
-_KEEP: Final = """\
-#!lua flags=allow-oom
--- Keeps what the receiver has answered. KEYS[1] requests
--- ARGV[1] how many are kept; id, status, accepted, quarantined, digests …
-for at = 2, #ARGV, 5 do
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'id', ARGV[at], 'status', ARGV[at + 1],
-    'accepted', ARGV[at + 2], 'quarantined', ARGV[at + 3], 'people', ARGV[at + 4])
-end
-"""
+_KEEP: Final = load_script("requests_keep")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import load_script
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Trigger
 from segrelay.worker.contract.words import Death, Direction, Skip, lane_of_job
 
@@ -96,18 +97,7 @@ UNMADE: Final = frozenset(
 )
 """Outcomes that say nothing about a template, since they do not depend on its result."""
 
-_LET_GO: Final = """\
-#!lua flags=allow-oom
--- A person lets a trigger go on: after its canary, or, if it is not paused, in the midst of it.
--- KEYS[1] {segrelay}:versions; canary.lua lists its fields   ARGV[1] trigger  [2] 1 = it was paused
--- Returns 1 if a canary was ended.
-local key, trigger = KEYS[1], ARGV[1]
-local stored = redis.call('HGET', key, trigger)
-local goes = redis.call('HEXISTS', key, trigger .. '|left') == 1
-if not stored or (goes and ARGV[2] == '1') then return 0 end
-redis.call('HSET', key, trigger .. '|approved', cjson.decode(stored).version)
-return redis.call('HDEL', key, trigger .. '|left', trigger .. '|out') > 0 and 1 or 0
-"""
+_LET_GO: Final = load_script("canary_end")
 
 
 @dataclass(frozen=True, slots=True)

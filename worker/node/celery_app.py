@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -179,14 +179,14 @@ class Edge:
 
     Args:
         load: Loads, before the first fork, what the processes share; returns the triggers that
-            can't be worked on.
+            can't be worked on, and why.
         silence_seconds: See `segrelay.worker.node.sweep`.
     """
 
     app: Any
     settings: Settings
     build: Callable[[], Ready]
-    load: Callable[[], frozenset[str]]
+    load: Callable[[], Mapping[str, str]]
     silence_seconds: float
     node: NodeMemory | None = None
     ringer: Ringer = field(init=False)
@@ -273,7 +273,7 @@ def build_app(
     settings: Settings,
     build: Callable[[], Ready],
     *,
-    load: Callable[[], frozenset[str]] = frozenset,
+    load: Callable[[], Mapping[str, str]] = dict,
     silence_seconds: float = SILENCE_SECONDS,
 ) -> Any:
     """Return the Celery app of a worker.

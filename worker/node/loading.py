@@ -62,6 +62,7 @@ class Upkeep:
     refused: dict[str, str] = field(default_factory=dict)
     _next_at: float = float("-inf")
     _stamp: FolderStamp | None = None
+    _looked_at: float = 0.0
 
     @classmethod
     def of(
@@ -84,19 +85,18 @@ class Upkeep:
         }
 
     @property
-    def stopped(self) -> frozenset[str]:
-        """Return the triggers that this process can't work on."""
-        return frozenset(
-            name
-            for triggers in self.triggers.values()
-            for name, loaded in triggers.items()
-            if loaded.stopped
-        )
+    def stopped(self) -> dict[str, str]:
+        """Return the triggers that this process can't work on, and why."""
+        return _stopped(self.triggers)
 
     def template_use(self) -> TemplateUse:
         """Return this process' report of its templates, for its node."""
         return TemplateUse(
-            self.versions, dict(self.refused), self.stopped, self.renderer.engine_use
+            self.versions,
+            dict(self.refused),
+            self.stopped,
+            self.renderer.engine_use,
+            self._looked_at,
         )
 
     def look(self) -> None:
@@ -109,6 +109,7 @@ class Upkeep:
         if stamp == self._stamp:
             return
         self._stamp = stamp if self._take_over(now + AT_ONCE_SECONDS) else None
+        self._looked_at = now
 
     def _take_over(self, until: float) -> bool:
         """Adopt all changed templates that are valid; return whether all triggers were checked."""
@@ -269,10 +270,14 @@ class Loaded:
     triggers: Mapping[str, Mapping[str, LoadedTrigger]]
 
     @property
-    def stopped(self) -> frozenset[str]:
-        """Return the triggers that can't be worked on."""
-        every = (each for triggers in self.triggers.values() for each in triggers.values())
-        return frozenset(each.name for each in every if each.stopped)
+    def stopped(self) -> dict[str, str]:
+        """Return the triggers that can't be worked on, and why."""
+        return _stopped(self.triggers)
+
+
+def _stopped(triggers: Mapping[str, Mapping[str, LoadedTrigger]]) -> dict[str, str]:
+    every = (each for of_destination in triggers.values() for each in of_destination.values())
+    return {each.name: each.stopped for each in every if each.stopped}
 
 
 def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:

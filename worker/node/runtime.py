@@ -16,7 +16,6 @@ from typing import Final
 import structlog
 
 from segrelay.worker.adapters.jsonnet import ProcessRenderer
-from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import RedisGate
 from segrelay.worker.adapters.redis.lease import SystemClock, ThreadedLease, boottime_seconds
 from segrelay.worker.adapters.redis.partition import RedisPartition
@@ -139,7 +138,7 @@ class Runtime:
         return PartitionKeys(destination, partition) if partition in numbers else None
 
     async def _learn_numbering(self) -> None:
-        stored = await scripts.command(self.client, "GET", keys.PARTITIONS)
+        stored = await self.client.execute_command("GET", keys.PARTITIONS)
         self.settings.redis.learn(Numbering.loads(stored) if stored else None)
 
     def _keep_what_was_loaded(self) -> None:

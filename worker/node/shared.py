@@ -302,10 +302,11 @@ def _parsed(line: str) -> WakeUp | None:
 
 _LOOKS: Final = 5
 """The number of looks of the sweep after which it wakes stopped triggers once, too."""
+_REASON_CHARACTERS: Final = 300
 
 
 class StoppedTriggers:
-    """Triggers that this node can't work on, e.g. for a template that is broken.
+    """Triggers that this node can't work on, and why, e.g. for a template that is broken.
 
     It finds out before its processes are forked; the sweep must not wake them.
     """
@@ -314,20 +315,22 @@ class StoppedTriggers:
         self._descriptor = unnamed_file()
         self._looks = 0
 
-    def write(self, names: Iterable[str]) -> None:
-        """Replace the names of the stopped triggers."""
+    def write(self, reasons: Mapping[str, str]) -> None:
+        """Replace the stopped triggers by these, if they are others."""
+        shown = {name: reason[:_REASON_CHARACTERS] for name, reason in sorted(reasons.items())}
         with locked(self._descriptor):
-            write_all(self._descriptor, "\n".join(sorted(names)))
+            if _stored(self._descriptor) != shown:
+                write_all(self._descriptor, json.dumps(shown))
 
-    def read_for_waking(self) -> frozenset[str]:
+    def read_for_waking(self) -> Mapping[str, str]:
         """Return the stopped triggers, or now and then none, to find out whether one was mended."""
         self._looks += 1
-        return frozenset() if self._looks % _LOOKS == 0 else self.read()
+        return {} if self._looks % _LOOKS == 0 else self.read()
 
-    def read(self) -> frozenset[str]:
-        """Return the names of the stopped triggers."""
+    def read(self) -> Mapping[str, str]:
+        """Return the stopped triggers, and why they are."""
         with locked(self._descriptor):
-            return frozenset(read_all(self._descriptor).splitlines())
+            return _stored(self._descriptor)
 
 
 class DoubtedTemplates:
@@ -357,14 +360,17 @@ class TemplateUse:
     Args:
         versions: By trigger.
         refused: By trigger, why a changed template is not used.
-        stopped: Triggers that it can't work on.
+        stopped: Triggers that it can't work on, and why.
         engine_use: By template and reason, how many of its last events needed the engine.
+        looked_at: When it last compared its templates with the files, by CLOCK_MONOTONIC, which all
+            processes of a machine share.
     """
 
     versions: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
-    stopped: frozenset[str] = frozenset()
+    stopped: Mapping[str, str] = field(default_factory=dict)
     engine_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    looked_at: float = 0.0
 
 
 class TemplateVersions:
@@ -379,6 +385,7 @@ class TemplateVersions:
             "versions": dict(use.versions),
             "refused": dict(use.refused),
             "engine_use": {name: dict(counts) for name, counts in use.engine_use.items()},
+            "looked_at": use.looked_at,
         }
         with locked(self._descriptor):
             stored = _stored(self._descriptor)
@@ -388,14 +395,20 @@ class TemplateVersions:
             write_all(self._descriptor, json.dumps({**others, str(pid): own}))
 
     def in_use(self) -> dict[str, Any]:
-        """Return the templates that the running processes work with, as fields of `Process`."""
+        """Return the templates that the running processes work with, as fields of `Process`.
+
+        Which changes are refused, the process says that has looked last: an idle one does not know
+        yet that a template was mended.
+        """
         versions: dict[str, set[str]] = {}
         refused: dict[str, str] = {}
+        looked_at = -1.0
         engine_use: dict[str, Counter[str]] = {}
         with locked(self._descriptor):
             stored = _stored(self._descriptor)
         for each in (own for pid, own in sorted(stored.items()) if _runs(int(pid))):
-            refused |= each["refused"]
+            if each["looked_at"] > looked_at:
+                looked_at, refused = each["looked_at"], each["refused"]
             for trigger, version in each["versions"].items():
                 versions.setdefault(trigger, set()).add(version)
             for template, counts in each["engine_use"].items():

@@ -34,6 +34,7 @@ from segrelay.worker.contract.redis.connection import (
 from segrelay.worker.contract.redis.instance import InstanceWatch
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.http import TemplateChoice
+from segrelay.worker.contract.words import LIVE
 from segrelay.worker.core.rounds import Rounds, Sight, WakeUp
 from segrelay.worker.errors import RedisUnavailable
 from segrelay.worker.node.shared import Board, NodeMemory
@@ -216,7 +217,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
         wake=ringer.wake,
         schedule=RedisSchedule(client, settings),
         wake_background_jobs=ringer.wake_background_jobs,
-        note_progress=RedisProgress(client, settings).note,
+        note_progress=RedisProgress(client, settings, node.stopped.read).note,
         remove_lapsed=RedisLapsing(client, settings).step,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
         board=node.board,
@@ -228,10 +229,21 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
             templates=node.about_templates,
             count_refused=count_refused,
             files=UsedFiles(settings.templates_folder, _template_names(settings)).digests,
+            files_changed=lambda: ringer.wake(_one_call_each(settings)),
             alive_file=_alive_file(),
             watch=InstanceWatch(client, settings, node.known_instances).look,
         ),
     )
+
+
+def _one_call_each(settings: Settings) -> list[WakeUp]:
+    """Return a call for one partition of each destination.
+
+    A drain looks at its templates before anything else, so a change of theirs is taken over, or
+    refused, though nothing waits.
+    """
+    number = settings.redis.numbering.numbers[0]
+    return [WakeUp(LIVE, name, number) for name in settings.destinations]
 
 
 def _template_names(settings: Settings) -> set[str]:

@@ -216,8 +216,7 @@ class DrainTask:
         if not use.versions and not use.stopped:
             return
         self.node.templates.report(os.getpid(), use)
-        if use.stopped != self.node.stopped.read():
-            self.node.stopped.write(use.stopped)
+        self.node.stopped.write(use.stopped)
 
     def _hand_over(self, call: WakeUp, again: list[WakeUp]) -> None:
         """Wake the first call that waited for the permit, and only then for this partition."""

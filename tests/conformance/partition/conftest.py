@@ -23,6 +23,7 @@ from segrelay.worker.contract.events import Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, stream_name
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.connection import connect_async
+from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.core.ledger import FAR_MS
@@ -141,10 +142,12 @@ class OnOurClock(RedisPartition):
         return await self._call("renew", (self.keys.lease,), (self.token, self.lease_ms))
 
     async def _call(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        return await scripts.call_text(self._client, _on_our_clock(name), keys, args)
+        return await run_script_async(self._client, _on_our_clock(name), keys, args)
 
     async def _write(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        return await scripts.call_replicated(self._client, _on_our_clock(name), keys, args)
+        return await run_script_async(
+            self._client, _on_our_clock(name), keys, args, replicated=True
+        )
 
 
 def _on_our_clock(name: str) -> str:
@@ -208,7 +211,7 @@ class RedisWorld:
         keys = self.keys
         ledgers = [name for name in await self._client.keys("*") if digest_in(name, keys)]
         names = (keys.lease, keys.streams, *ledgers)
-        return await scripts.call_text(self._client, _on_our_clock("lapse"), names, (keys.tag,))
+        return await run_script_async(self._client, _on_our_clock("lapse"), names, (keys.tag,))
 
     def contents(self) -> dict[str, Any]:
         return self.run(self._contents())

@@ -5,6 +5,7 @@ import pytest
 
 from segrelay.ops.console.acts import ACTS
 from tests.journeys.console.world import Browser, World, event, words
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def test_it_shows_without_a_login_and_masked(world):
         answer = browser.get(path)
         assert answer.status_code == 200
         assert "@example.com" not in answer.text
-    assert "no worker" in words(browser.get("/").text)
+    until(lambda: "no worker" in words(browser.get("/").text))
     assert "Nothing is delivered: no worker has been seen" in words(browser.get("/waiting").text)
 
 

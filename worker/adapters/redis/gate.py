@@ -12,7 +12,7 @@ import orjson
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import AsyncRedis, Pipeline, Redis
-from segrelay.worker.contract.redis.scripts import digest, run_script
+from segrelay.worker.contract.redis.scripts import digest, run_script, run_script_async
 from segrelay.worker.contract.settings import Authorization, Destination
 from segrelay.worker.core.gate import (
     MICROSECONDS,
@@ -167,7 +167,7 @@ class RedisGate:
         await self._call("gate_resume", trigger)
 
     async def _call(self, name: str, *args: str | int) -> Any:
-        return await scripts.call_text(self._client, self._script(name), (self._key,), args)
+        return await run_script_async(self._client, self._script(name), (self._key,), args)
 
 
 def ask_look(
@@ -256,7 +256,7 @@ def read_probes(client: Redis, name: str) -> Probes:
 
 def resume_gate(client: Redis, name: str, *, trigger: str = "") -> None:
     """Open a gate, a probe first; with a trigger, only let a probe of that one go first."""
-    scripts.call_sync(client, "gate_resume", (keys.gate(name),), (trigger,))
+    run_script(client, scripts.source("gate_resume"), (keys.gate(name),), (trigger,))
 
 
 def _look_args(rate: float, fingerprint: str) -> tuple[str, str, int]:

@@ -14,6 +14,7 @@ from typing import Final, Self
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import run_script
 from segrelay.worker.errors import RedisUnavailable
 
 RENEW_SECONDS: Final = 2.0
@@ -67,9 +68,9 @@ class ThreadedLease:
     def _renew(self) -> None:
         asked = boottime_seconds()
         try:
-            now_ms = scripts.call_sync(
+            now_ms = run_script(
                 self._client,
-                "renew",
+                scripts.source("renew"),
                 (self._keys.lease,),
                 (self._token, round(self._lease_seconds * 1000)),
             )

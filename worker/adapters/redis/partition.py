@@ -40,6 +40,7 @@ from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
 from segrelay.worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
 from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT
 from segrelay.worker.contract.redis.client import AsyncRedis
+from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.errors import LeaseLost
 
@@ -170,7 +171,7 @@ async def places_of(
 
     While the number of partitions is being changed, wait: a repair must not be lost.
     """
-    token = await scripts.command(client, "HGET", keys.lease, "token")
+    token = await client.execute_command("HGET", keys.lease, "token")
     if not (token or b"").startswith(RENUMBERED_LEASE.encode()):
         return {keys: list(range(len(digests)))}
     while (numbering := await _numbering(client)).target:  # noqa: ASYNC110 - Redis sends no event
@@ -183,7 +184,7 @@ async def places_of(
 
 
 async def _numbering(client: AsyncRedis) -> Numbering:
-    return Numbering.loads(await scripts.command(client, "GET", PARTITIONS))
+    return Numbering.loads(await client.execute_command("GET", PARTITIONS))
 
 
 _LOOK_SECONDS: Final = 0.5
@@ -265,7 +266,7 @@ class RedisPartition:
 
     async def streams(self) -> tuple[str, ...]:
         """Return the names of the streams that are not empty, now."""
-        names = await scripts.command(self._client, "SMEMBERS", self.keys.streams)
+        names = await self._client.execute_command("SMEMBERS", self.keys.streams)
         return _sorted(names)
 
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
@@ -287,8 +288,8 @@ class RedisPartition:
     async def _next_entries(self, ranges: Sequence[ReadRange], most: int) -> list[ReadEntries]:
         keys = [self.keys.stream(each.stream).encode() for each in ranges]
         after = [each.after_id or "0" for each in ranges]
-        answer = await scripts.command(
-            self._client, "XREAD", "COUNT", most, "STREAMS", *keys, *after
+        answer = await self._client.execute_command(
+            "XREAD", "COUNT", most, "STREAMS", *keys, *after
         )
         rows = dict(answer)  # a stream with nothing behind the id is missing
         found = [(each.stream, rows.get(key, ())) for each, key in zip(ranges, keys, strict=True)]
@@ -315,7 +316,7 @@ class RedisPartition:
         found: list[bytes | None] = [None] * len(digests)
         for place, indices in (await places_of(self._client, self.keys, digests)).items():
             names = [place.ledger(digests[index]) for index in indices]
-            texts = await scripts.command(self._client, "MGET", *names)
+            texts = await self._client.execute_command("MGET", *names)
             for index, text in zip(indices, texts, strict=True):
                 found[index] = text
         return found
@@ -397,7 +398,7 @@ class RedisPartition:
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Return for each digest the record of a person who is or was renamed, or None."""
         names = [digest.hex() for digest in digests]
-        return list(await scripts.command(self._client, "HMGET", self.keys.forwards, *names))
+        return list(await self._client.execute_command("HMGET", self.keys.forwards, *names))
 
     async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries to another partition of the destination; needs no lease."""
@@ -437,8 +438,8 @@ class RedisPartition:
 
     async def _accept(self, keys: PartitionKeys, deliveries: Sequence[NewDelivery]) -> None:
         call = accept_call(keys, deliveries)
-        answer = await scripts.call_replicated(
-            self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args
+        answer = await run_script_async(
+            self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args, replicated=True
         )
         if answer[0] == RENUMBERED:
             digests = [new.header.digest for new in deliveries]
@@ -448,13 +449,15 @@ class RedisPartition:
     async def _call(
         self, name: str, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
     ) -> Any:
-        return await scripts.call(self._client, name, keys, args)
+        return await run_script_async(self._client, scripts.source(name), keys, args)
 
     async def _write(
         self, name: str, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
     ) -> Any:
         """Run a script whose effect a failover must not undo."""
-        return await scripts.call_replicated(self._client, scripts.source(name), keys, args)
+        return await run_script_async(
+            self._client, scripts.source(name), keys, args, replicated=True
+        )
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(f"The lease of {self.keys.tag} was taken over by another worker.")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,7 +27,9 @@ from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.delivery import Failure, LoadedTrigger
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.acts import MOST_ACTS, Act
 from segrelay.worker.contract.redis.client import AsyncRedis
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each_async, run_script_async
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.triggers import (
@@ -89,7 +92,9 @@ class RedisStreaks:
 
         async def ask() -> int:
             return int(
-                await scripts.call(self._client, "streak", (keys.STREAKS, keys.PAUSED), args)
+                await run_script_async(
+                    self._client, scripts.source("streak"), (keys.STREAKS, keys.PAUSED), args
+                )
             )
 
         may_die = await until_confirmed(ask, self._may_repeat)
@@ -101,7 +106,7 @@ class RedisStreaks:
         """End a trigger's streak, because one of its deliveries was made."""
         if trigger in self._running:
             self._running.discard(trigger)
-            await scripts.command(self._client, "HDEL", keys.STREAKS, trigger)
+            await self._client.execute_command("HDEL", keys.STREAKS, trigger)
 
     async def pause(self, trigger: str, failure: Failure) -> None:
         """Pause a trigger whose deliveries all die of one cause, and name it as the reason."""
@@ -115,7 +120,9 @@ class RedisStreaks:
 
     async def _pause(self, trigger: str, text: bytes) -> bool:
         fields = (field_of(TRIGGER, trigger), text)
-        return bool(await scripts.call(self._client, "pause", (keys.PAUSED,), fields))
+        return bool(
+            await run_script_async(self._client, scripts.source("pause"), (keys.PAUSED,), fields)
+        )
 
 
 def _log_paused(trigger: str, failure: Failure) -> None:
@@ -146,6 +153,9 @@ LEAST: Final = 25
 """The smallest share of a canary that a drain takes, so that its end does not take long."""
 PARTS: Final = 4
 """A drain takes 1/4 of a canary's remaining deliveries, so that other drains get some too."""
+
+
+_CANARY_KEYS: Final = (keys.VERSIONS, keys.ACTS)
 
 
 class Canaries:
@@ -186,13 +196,15 @@ class Canaries:
         known = await self._versions() if new else {}
         changed = [n for n, each in new.items() if n not in known or known[n].version != each]
         if changed:
-            seconds, _ = await scripts.command(self._client, "TIME")
+            seconds, _ = await self._client.execute_command("TIME")
             counts = await self._counts(changed)
             adoptions = [
                 self._adoption(name, new[name], known.get(name), counts[name], int(seconds) * 1_000)
                 for name in changed
             ]
-            await scripts.call_each(self._client, "canary", (keys.VERSIONS,), adoptions)
+            canary = scripts.source("canary")
+            calls = [(canary, ScriptCall(_CANARY_KEYS, args)) for args in adoptions]
+            await run_each_async(self._client, calls)
         self._told |= new
 
     def _adoption(
@@ -213,7 +225,9 @@ class Canaries:
             old.since(counts) if old else {},
             canary,
         )
-        return name, version, "adopt", new.dumps(), canary
+        arguments = {"version": version, "before": new.before}
+        act = Act("template change", "segrelay", name, arguments=arguments)
+        return name, version, "adopt", new.dumps(), canary, orjson.dumps(asdict(act)), MOST_ACTS
 
     async def _ration(self, owner: str, versions: Mapping[str, str]) -> CanaryShares:
         held: set[str] = set()
@@ -253,12 +267,14 @@ class Canaries:
         reason = summary(name, one)
         at = datetime.now(UTC).isoformat(timespec="seconds")
         text = dumps(Pause(reason, "segrelay", at))
-        await scripts.call(self._client, "pause", (keys.PAUSED,), (field_of(TRIGGER, name), text))
+        await run_script_async(
+            self._client, scripts.source("pause"), (keys.PAUSED,), (field_of(TRIGGER, name), text)
+        )
         if (await self._call(name, version, "finish"))[0]:
             LOG.warning("trigger.canary_over", trigger=name, reason=reason)
 
     async def _versions(self) -> dict[str, TemplateVersion]:
-        return parse_versions(dict(await scripts.pairs(self._client, keys.VERSIONS)))
+        return parse_versions(dict(await self._client.execute_command("HGETALL", keys.VERSIONS)))
 
     async def _counts(self, names: Collection[str]) -> dict[str, dict[str, int]]:
         """Return the counts of each trigger's outcomes, over all partitions."""
@@ -266,15 +282,17 @@ class Canaries:
         for destination in {self._settings.triggers[name].destination for name in names}:
             for number in self._settings.redis.numbering.numbers:
                 place = PartitionKeys(destination, number)
-                for key, count in await scripts.pairs(self._client, place.counts):
+                for key, count in (
+                    await self._client.execute_command("HGETALL", place.counts)
+                ).items():
                     kind, trigger, *reason = key.decode().split("|")
                     if kind in KINDS and trigger in totals:
                         totals[trigger]["|".join([kind, *reason])] += int(count)
         return {name: dict(total) for name, total in totals.items()}
 
     async def _call(self, name: str, version: str, *words: Any) -> list[int]:
-        answer = await scripts.call(
-            self._client, "canary", (keys.VERSIONS,), (name, version, *words)
+        answer = await run_script_async(
+            self._client, scripts.source("canary"), _CANARY_KEYS, (name, version, *words)
         )
         return [int(each) for each in answer]
 
@@ -316,6 +334,6 @@ class DeadLetterLimit:
         pause = Pause(reason, "segrelay", datetime.now(UTC).isoformat(timespec="seconds"))
         field = field_of(DESTINATION, destination)
         args = (field, dumps(pause))
-        is_new = await scripts.call(self._client, "pause", (keys.PAUSED,), args)
+        is_new = await run_script_async(self._client, scripts.source("pause"), (keys.PAUSED,), args)
         if is_new:
             LOG.error("destination.paused", destination=destination, reason=reason)

@@ -17,7 +17,12 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import AUDIENCE_NAME
 from segrelay.worker.contract.redis.client import AsyncRedis, Redis
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.redis.scripts import (
+    ScriptCall,
+    run_each,
+    run_script,
+    run_script_async,
+)
 from segrelay.worker.contract.settings import Destination, Settings, Trigger
 from segrelay.worker.contract.triggers import (
     NO_RENAMES,
@@ -86,14 +91,16 @@ class RedisNumbers:
         unknown = [name for name in wanted if name not in self._numbers]
         if not unknown:
             return
-        numbers = await scripts.call(self._client, "names", (keys.NAMES, keys.NUMBERED), unknown)
+        numbers = await run_script_async(
+            self._client, scripts.source("names"), (keys.NAMES, keys.NUMBERED), unknown
+        )
         for name, number in zip(unknown, numbers, strict=True):
             self._numbers[name] = int(number)
             self._names[int(number)] = name
 
     async def read(self) -> None:
         """Read all numbers from Redis, in place of those known so far."""
-        known = await scripts.pairs(self._client, keys.NAMES)
+        known = (await self._client.execute_command("HGETALL", keys.NAMES)).items()
         self.replace(dict(known))
 
     def replace(self, known: Mapping[bytes, bytes]) -> None:
@@ -204,7 +211,11 @@ class SharedKeys:
         pipe.hgetall(keys.RENAMED)
         numbers, renamed = await pipe.execute()
         # They may be thousands.
-        slugs = await scripts.pairs(self._client, keys.AUDIENCES) if renamed else []
+        slugs = (
+            (await self._client.execute_command("HGETALL", keys.AUDIENCES)).items()
+            if renamed
+            else []
+        )
         self._numbers.replace(numbers)
         if not renamed:
             return NO_RENAMES
@@ -252,7 +263,7 @@ def note_addresses(client: Redis, settings: Settings) -> None:
     stored: Any = client.hgetall(keys.ADDRESSES)
     for name, address in known.items():
         if address and stored.get(name.encode()) != address.encode():
-            scripts.call_sync(client, "address", [keys.ADDRESSES], [name, address])
+            run_script(client, scripts.source("address"), [keys.ADDRESSES], [name, address])
 
 
 def former_names(client: Redis, settings: Settings) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import AsyncRedis
+from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.contract.settings import Authorization
 from segrelay.worker.core.verdicts import AccessRefused, Failed, Verdict
 from segrelay.worker.destinations.oauth2 import AccessToken, Granted
@@ -144,7 +145,7 @@ class RedisTokens:
         return Fernet(base64.urlsafe_b64encode(hmac.digest(drawn, _INFO + b"\x01", "sha256")))
 
     async def _call(self, name: str, *args: str | bytes | int) -> Any:
-        return await scripts.call(self._client, name, (self._key,), args)
+        return await run_script_async(self._client, scripts.source(name), (self._key,), args)
 
 
 def _secret_of(authorization: Authorization) -> bytes:

@@ -19,38 +19,13 @@ import orjson
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import Value, run_script
+from segrelay.worker.contract.redis.scripts import Value, load_script, run_script
 
 MOST_ACTS: Final = 10_000
 BEGUN: Final = "begun"
 DONE: Final = "done"
 BROKEN_OFF: Final = "broken off"
-_CARRY_OUT: Final = """\
-#!lua flags=allow-oom
--- Carries a command out and keeps the act, also in a full Redis; once, however often it is called.
--- KEYS[1] what the command changes; no matter without one  [2] acts  [3] unfinished acts
--- ARGV[1] acts that are kept  [2] the act as JSON  [3] the mark of this call, the same each time it
---   is repeated  [4] the field of an unfinished act; '' = it leaves nothing half done
---   [5] 1 = the act is done  [6] 1 = keep it only if the command changed something; then the
---   command, without its key
--- Returns the command's answer; without one, the act's id.
-for _, row in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 100)) do
-  if row[2][3] == 'm' and row[2][4] == ARGV[3] then return tonumber(row[2][6]) or row[1] end
-end
-local answer = ''
-if #ARGV > 6 then answer = redis.call(ARGV[7], KEYS[1], unpack(ARGV, 8)) end
-local id = ''
-if ARGV[6] == '0' or answer ~= 0 then
-  id = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*',
-    'a', ARGV[2], 'm', ARGV[3], 'r', answer)
-end
-if ARGV[4] ~= '' and ARGV[5] == '1' then
-  redis.call('HDEL', KEYS[3], ARGV[4])
-elseif ARGV[4] ~= '' then
-  redis.call('HSET', KEYS[3], ARGV[4], id .. '|' .. ARGV[2])
-end
-return answer == '' and id or answer
-"""
+_CARRY_OUT: Final = load_script("act_keep")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,11 @@ from typing import Any, Final
 import redis
 import redis.client
 
+from segrelay.worker.contract.redis.scripts import load_script
+
 _GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
 _FLAGS: Final = "#!lua flags=allow-oom"
-_SCRIPT: Final = f"""\
-{_FLAGS}
--- One command on one key. KEYS[1] key   ARGV[1] the command's name, then its arguments
-return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))
-"""
+_SCRIPT: Final = load_script("one_command")
 
 
 def _allowed(words: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -41,40 +41,7 @@ from segrelay.worker.contract.redis.url import (
 )
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.settings.values import EMBEDDED
-from segrelay.worker.errors import NotPermitted, NotReplicated, RedisMismatch, RedisUnavailable
-
-WAITS_MS: Final = (1, 2, 5, 20, 100, 1_000, 2_800)
-"""The waits in ms, one after the other, in which replicas have to confirm a write.
-
-A replica answers before its disk has the write, and again only after a second, unless it is asked
-again: each wait asks. Together they stay below the 5 s after which a client gives up.
-"""
-_REFUSED: Final = (
-    "{confirmed} of {wanted} replicas that redis.replicas demands have confirmed what was written:"
-    " see that the replicas run, follow the master and have appendonly on"
-)
-
-
-def wait_commands(replicas: int) -> list[tuple[str | int, ...]]:
-    """Return the commands that wait for replicas, of whose answers the last one counts.
-
-    They count what was written over their own connection, so they follow it there.
-    """
-    return [("WAITAOF", 0, replicas, wait_ms) for wait_ms in WAITS_MS] if replicas else []
-
-
-def require_confirmed(answer: Any, replicas: int) -> None:
-    """Check the last answer to `wait_commands`.
-
-    Raises:
-        NotReplicated: Too few replicas have confirmed; the write may outlive a failover or not.
-    """
-    if isinstance(answer, Exception):
-        raise answer
-    confirmed = int(answer[1])
-    if confirmed < replicas:
-        raise NotReplicated(_REFUSED.format(confirmed=confirmed, wanted=replicas) + ".")
-
+from segrelay.worker.errors import NotPermitted, RedisMismatch, RedisUnavailable
 
 TIMEOUT_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0

@@ -21,35 +21,15 @@ from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis, key_slot
 from segrelay.worker.contract.redis.cluster import ClusterClient
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_each, run_script
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each, run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisUnavailable
 
 LOG: Final = structlog.get_logger()
 _INSTANCES: Final = 1_024
 """The number of keys for nodes' certificates: a master with 1 % of the slots has ten of them."""
-_LOOK: Final = """\
-#!lua flags=allow-oom
--- Writes a certificate where there is none.
--- KEYS[1] instance id
--- ARGV[1] a new one
--- Returns {the certificate, now (ms)}.
-local clock = redis.call('TIME')
-local now = string.format('%.0f', tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000))
-local id = redis.call('HGET', KEYS[1], 'id')
-if not id then
-  id = ARGV[1]
-  redis.call('HSET', KEYS[1], 'id', id, 'at', now)
-end
-return {id, now}
-"""
-_LOST: Final = """\
-#!lua flags=allow-oom
--- Keeps that a certificate is gone.
--- KEYS[1] lost
--- ARGV[1] the certificate, with @NODE if it was that of one node  [2] last seen (ms)  [3] now (ms)
-return redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2] .. '|' .. ARGV[3])
-"""
+_LOOK: Final = load_script("instance_look")
+_LOST: Final = load_script("instance_lost")
 
 
 @dataclass(frozen=True, slots=True)

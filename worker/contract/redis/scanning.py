@@ -13,18 +13,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import NoOwner, Redis
 from segrelay.worker.contract.redis.cluster import ClusterClient
-from segrelay.worker.contract.redis.scripts import read_by_script
+from segrelay.worker.contract.redis.scripts import load_script, read_by_script
 
 MOVE_SECONDS: Final = 60.0
 """Seconds that a reading waits for a slot that is being moved."""
-_SCAN: Final = (Path(__file__).parent / "scan.lua").read_text("utf-8")
+_SCAN: Final = load_script("scan")
 _FIELDS_A_CALL: Final = 1_000
 _KEYS_A_CALL: Final = 2_000
 _BEGIN: Final = b"0"

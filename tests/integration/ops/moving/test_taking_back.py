@@ -159,7 +159,7 @@ def test_only_what_nobody_delivers_is_moved(waiting, call):
 
 
 def appears(relay, config):
-    presence = RedisPresence(relay.client, config, stopped=frozenset, clock=time.monotonic)
+    presence = RedisPresence(relay.client, config, stopped=dict, clock=time.monotonic)
     presence.announce()
     return presence
 

@@ -21,7 +21,7 @@ def a_worker_that_comes(relay):
         relay.drain()
 
     presence = RedisPresence(
-        relay.client, relay.settings.fingerprint, stopped=frozenset, clock=time.monotonic
+        relay.client, relay.settings.fingerprint, stopped=dict, clock=time.monotonic
     )
     presence.announce()
     thread = threading.Thread(target=come)

@@ -204,11 +204,11 @@ def test_stopped_triggers_are_those_that_were_written_last():
     stopped = StoppedTriggers()
     before = stopped.read()
 
-    stopped.write(["enter", "a-much-longer-name"])
-    stopped.write(["exit"])
+    stopped.write({"enter": "why", "a-much-longer-name": "why"})
+    stopped.write({"exit": "env:TOKEN is not set"})
 
-    assert before == frozenset()
-    assert stopped.read() == {"exit"}
+    assert before == {}
+    assert stopped.read() == {"exit": "env:TOKEN is not set"}
 
 
 def test_slots_are_free_when_nobody_drains():
