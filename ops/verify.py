@@ -120,7 +120,7 @@ def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: in
         if len(rows) >= REACHED_KEPT:
             bounds.append(max(rows).decode())
         for digest, text in rows.items():
-            at_ms, who = orjson.loads(text)
+            at_ms, who, *_ = orjson.loads(text)
             if at_ms <= until_ms and who:
                 found.append(Delivered(place, bytes.fromhex(digest.decode()), who))
     bound = min(bounds)
