@@ -24,9 +24,9 @@ from segrelay.ops.state.partitions import ask_each
 from segrelay.ops.terminal.console import Progress, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import number_columns
+from segrelay.producer.lytics import PREFIX, find_slug, look_at, lytics_of
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.audiences import named_audience
-from segrelay.producer.sources.files import PREFIX, find_slug, look_at, lytics_of
 from segrelay.producer.sync.comparing import LedgerComparison
 from segrelay.producer.sync.sources import LyticsSource
 from segrelay.worker.contract.events import Event
@@ -260,13 +260,13 @@ class Drift:
 
     def read_source(self) -> AudienceSource:
         """Scan the audience at Lytics for its members."""
-        looked = look_at(self.settings, self.name, self.publisher.now_us())
+        at_us, members = look_at(self.settings, self.name, self.publisher.now_us())
         found: dict[bytes, Person] = {}
-        with self.show("members at Lytics", looked.members or None) as shown:
+        with self.show("members at Lytics", members or None) as shown:
             for person in named_in(self.settings, [PREFIX + self.name]):
                 found[person.digest] = person
                 shown.advance()
-        return AudienceSource(looked.at_us, found)
+        return AudienceSource(at_us, found)
 
     def compare(self, source: AudienceSource, people: Sequence[str]) -> list[AudienceComparison]:
         """Compare the source with the ledger of every destination that wants the audience.
