@@ -32,6 +32,7 @@ from segrelay.ops.state.partitions import (
     snapshots,
 )
 from segrelay.ops.state.person import read_stopped_renamings
+from segrelay.ops.state.read_backs import ReadBacks, read_read_backs
 from segrelay.ops.state.waiting import (
     Delays,
     mending_commands,
@@ -304,6 +305,7 @@ class Standing:
     responses_lost: int = 0
     template_files: Mapping[str, DifferingFile] = field(default_factory=dict)
     renamed_people: Mapping[str, RenamedPeople] = field(default_factory=dict)
+    read_backs: Mapping[str, ReadBacks] = field(default_factory=dict)
     redis: RedisStanding = field(default_factory=RedisStanding)
     syncs: Mapping[str, Run] = field(default_factory=dict)
     receivers: Receivers = field(default_factory=Receivers)
@@ -341,6 +343,11 @@ class Standing:
     def starts_within(self, seconds: float) -> list[StartedProcess]:
         """Return the processes that were started in the last seconds."""
         return [one for one in self.started if self.now_ms - one.begun_ms < seconds * 1_000]
+
+    def template_of(self, trigger: str) -> str:
+        """Return the file of a trigger's template, as `template check` takes it; "" = not known."""
+        known = self.settings.triggers.get(trigger)
+        return known.main_template if known else ""
 
     def is_closed(self, destination: str, trigger: str = "") -> bool:
         """Say whether nothing goes to a destination, or nothing of one trigger."""
@@ -429,6 +436,7 @@ def read_standing(
         responses_lost=responses[1],
         template_files=dict(_differing_files(processes, config)),
         renamed_people=read_renamed_people(client, places, destinations_with_stable_ids(settings)),
+        read_backs=read_read_backs(client, settings),
         redis=_redis(client, settings, ahead_seconds),
         syncs={
             name: SyncStore(client, name, settings.redis.numbering).peek() for name in settings.sync

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
 
@@ -17,7 +17,6 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis import accept
 from segrelay.worker.contract.redis.accept import (
-    FIRST_STREAM,
     RENUMBERED,
     Entrant,
     NewDelivery,
@@ -114,20 +113,16 @@ def _call(
     roll: Roll | None,
     entrants: Collection[Entrant],
 ) -> ScriptCall:
-    keys = PartitionKeys(*address)
-    call = accept_call(
-        keys,
+    return accept_call(
+        PartitionKeys(*address),
         deliveries,
         job=progress.job,
+        source=progress.source,
         position=progress.position,
         epoch=progress.epoch,
         roll=roll,
         entrants=entrants,
     )
-    if not progress.source:
-        return call
-    counts, streams, wakeup, _, *rest = call.keys
-    return replace(call, keys=(counts, streams, wakeup, f"{keys.jobs}:{progress.source}", *rest))
 
 
 def _groups(calls: Iterable[ScriptCall]) -> Iterator[list[ScriptCall]]:
@@ -147,7 +142,9 @@ def _groups(calls: Iterable[ScriptCall]) -> Iterator[list[ScriptCall]]:
 
 def _run(client: Redis, calls: Sequence[ScriptCall], progress: JobPosition) -> list[Any]:
     then: list[Sequence[Value]] = [
-        ("EXPIRE", call.keys[3], _SOURCE_REMEMBERED_SECONDS) for call in calls if progress.source
+        ("EXPIRE", accept.key_of_jobs(call), _SOURCE_REMEMBERED_SECONDS)
+        for call in calls
+        if progress.source
     ]
     if progress.noted:
         then.append(progress.noted)
@@ -155,8 +152,8 @@ def _run(client: Redis, calls: Sequence[ScriptCall], progress: JobPosition) -> l
 
 
 def _entries(call: ScriptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
-    names = cast("Sequence[str]", call.keys[FIRST_STREAM:])
-    streams = zip(names, ids[::2], ids[1::2], strict=False)
+    names = cast("Sequence[str]", accept.streams_of(call))
+    streams = zip(names, ids[::2], ids[1::2], strict=True)
     return {name: Entries(first.decode(), last.decode()) for name, first, last in streams if first}
 
 
