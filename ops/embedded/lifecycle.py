@@ -2,9 +2,7 @@
 
 Whoever needs it first starts it, in a session of its own; all others find it. One lock settles who
 starts: the server inherits it and holds it until it ends, so that two servers never write into one
-directory, whatever was killed in between.
-
-Starting the server of the embedded Redis: its configuration, lock, files, port and log.
+directory, whatever was killed in between. Configuration, port and log stand beside the data.
 """
 
 from __future__ import annotations
