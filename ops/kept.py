@@ -20,7 +20,7 @@ from segrelay.ops.state.acts import Acts, Asks, perform
 from segrelay.ops.terminal.console import fields_of
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_moment_ms
-from segrelay.ops.terminal.options import All, FilterOptions
+from segrelay.ops.terminal.options import All, DryRun, FilterOptions
 from segrelay.ops.terminal.tables import text_columns
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -31,10 +31,6 @@ from segrelay.worker.errors import UsageWrong
 MESSAGE_CHARACTERS: Final = 80
 """Characters of a message that a row of a table shows."""
 
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Change and send nothing; show what would be done.")
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -42,7 +38,7 @@ class Filter:
 
     Args:
         ids: The ids of dead letters; with any, nothing else counts.
-        job: The job that published them; only deliveries that wait are chosen by it.
+        job: The job that published them.
         digests: Hex, of the profiles; none = any.
         partitions: The only partitions in which they are looked for; none = all.
         since_ms: The earliest time of death, or of the last arrival in the quarantine.
@@ -53,6 +49,7 @@ class Filter:
     ids: frozenset[str] = frozenset()
     causes: frozenset[str] = frozenset()
     job: str = ""
+    destination: str = ""
     trigger: str = ""
     audience: str = ""
     reason: str = ""

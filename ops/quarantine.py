@@ -40,7 +40,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
 from segrelay.worker.contract.words import Refusal
 
-app = typer.Typer()
+app = typer.Typer(help="See, replay or discard events that could not be placed.")
 
 FATES: Final = ("placed", "kept")
 _RECORDS_A_CALL: Final = 500

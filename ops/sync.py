@@ -29,7 +29,7 @@ from segrelay.worker.contract.settings.values import format_duration
 from segrelay.worker.contract.words import NAME_PATTERN
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 
-app = typer.Typer()
+app = typer.Typer(help="Compare audiences with Lytics again and again.")
 
 _LOOK_SECONDS: Final = 0.2
 _LOCK_SECONDS: Final = 30.0

@@ -55,7 +55,7 @@ from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
 
-app = typer.Typer()
+app = typer.Typer(help="See, rename or retire audiences, and say what ids stand for.")
 
 _RETRY: Final = (
     "Programs that are sending now learn of it within a minute. What was refused stays in the"
@@ -154,7 +154,6 @@ def retire(
     return _moved({"audience": slug}, found, [still] if syncs else [])
 
 
-@app.command()
 def rename(
     old: Annotated[str, typer.Argument(metavar="OLD", help="The slug until now.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The slug from now on.")],

@@ -26,6 +26,8 @@ from segrelay.ops.state.waiting import Choice, find_streams, take_back
 from segrelay.ops.terminal.console import Progress, mention, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
+from segrelay.ops.terminal.moments import parse_seconds
+from segrelay.ops.terminal.options import Timeout
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore
 from segrelay.producer.backfill.reading import Reading, read_job
@@ -41,7 +43,7 @@ from segrelay.worker.errors import UsageWrong
 _TOLD_AGAIN_SECONDS: Final = 10.0
 _COUNTS: Final = ("accepted", "delivered", "skipped", "dead", "waiting")
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(help="Bring whole files in, as jobs that can be stopped and resumed.")
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
 Wait = Annotated[
@@ -65,6 +67,7 @@ def start(
         bool, typer.Option("--reveal", help="Show profile fields of people who are read back.")
     ] = False,
     wait: Wait = False,
+    timeout: Timeout = "",
     relay: Acts,
 ) -> Result:
     """Bring whole files in, as a job that can be stopped at any moment and resumed.
@@ -85,11 +88,11 @@ def start(
     mention(
         f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
     )
-    return _run(relay, spec.name, wait=wait, reveal=reveal)
+    return _run(relay, spec.name, _deadline(timeout), wait=wait, reveal=reveal)
 
 
 @app.command()
-def resume(job: JobName, *, wait: Wait = False, relay: Acts) -> Result:
+def resume(job: JobName, *, wait: Wait = False, timeout: Timeout = "", relay: Acts) -> Result:
     """Go on with a job that was paused, interrupted, or waits after its first rows.
 
     It continues exactly where it stopped. Standard input and scans can't be read twice: such a job
@@ -115,7 +118,7 @@ def resume(job: JobName, *, wait: Wait = False, relay: Acts) -> Result:
                 clear_pause(client, JOB, job)
 
             perform(client, act, go_on, is_counted=False)
-    return _run(relay, job, wait=wait)
+    return _run(relay, job, _deadline(timeout), wait=wait)
 
 
 @app.command()
@@ -222,11 +225,18 @@ def _refuse_changes(job: Job, settings: Settings) -> None:
         )
 
 
-def _run(relay: Reads, name: str, *, wait: bool, reveal: bool = False) -> Result:
+def _deadline(timeout: str) -> Deadline:
+    return Deadline(parse_seconds(timeout, "--timeout") if timeout else None)
+
+
+def _run(
+    relay: Reads, name: str, deadline: Deadline, *, wait: bool, reveal: bool = False
+) -> Result:
     """Read a job to its end, wait for its deliveries if wanted, and report."""
     client, settings = relay.client, relay.settings
     store = JobStore(client)
     phase = store.phase(name)
+    is_settled = True
     with interruptible_between_steps() as interruption:
         if phase == "reading":
             phase = _read(store, settings, name, interruption)
@@ -234,7 +244,7 @@ def _run(relay: Reads, name: str, *, wait: bool, reveal: bool = False) -> Result
             mention(f"Stopped; `segrelay backfill resume {name}` goes on exactly where it stopped.")
             interruption.obey()
         if wait or phase == "canary":
-            _wait_for_deliveries(client, settings, name, interruption)
+            is_settled = _wait_for_deliveries(client, settings, name, deadline, interruption)
     view = insist(lambda: read_view(client, settings, store.named(name)))
     people = list(read_first_people(client, settings, view.job.spec)) if phase == "canary" else []
     document = view.document()
@@ -247,7 +257,9 @@ def _run(relay: Reads, name: str, *, wait: bool, reveal: bool = False) -> Result
     was_stopped = phase in {"paused", "aborted"}
     if was_stopped:
         notes.append(f"Job '{name}' was {phase} by a person before it was read to its end.")
-    return Result(document, *lines, notes=notes, exit_code=1 if was_stopped else 0)
+    return Result(
+        document, *lines, notes=notes, exit_code=1 if was_stopped or not is_settled else 0
+    )
 
 
 def _read_back_lines(people: Sequence[FirstPerson], *, reveal: bool) -> Iterator[str]:
@@ -292,15 +304,15 @@ class _ReadingProgress:
 
 
 def _wait_for_deliveries(
-    client: Redis, settings: Settings, name: str, interruption: Interruption
-) -> None:
-    """Show the progress of a job's deliveries until none of them waits."""
+    client: Redis, settings: Settings, name: str, deadline: Deadline, interruption: Interruption
+) -> bool:
+    """Show the progress of a job's deliveries until none of them waits; False = in vain."""
     watch = DeliveryWait(
         lambda: waiting_of_job(client, settings, name),
         lambda: hindrances(client, settings, triggers_of_job(client, settings, name), name),
-        Deadline(None),
+        deadline,
         interruption,
         mention,
         patience_seconds(resolve_url(settings.redis)),
     )
-    watch.until_settled()
+    return watch.until_settled()

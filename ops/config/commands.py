@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from segrelay.worker.checks.samples import Finding
 
 
-app = typer.Typer()
+app = typer.Typer(help="Check or show the configuration.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from segrelay.ops.state.person import person_named, read_former_identities
 from segrelay.ops.terminal.console import mention, private_file
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms
-from segrelay.ops.terminal.options import Force, Ids, Reveal
+from segrelay.ops.terminal.options import DestinationName, Force, Ids, Reveal
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.sources.files import opened_bytes as opened_file
 from segrelay.worker.contract.redis.claim import claim, learn_numbering
@@ -55,7 +55,9 @@ class DeadLetterOptions(KeptOptions):
             "--cause", help="Only letters of this cause, as `dlq causes` shows it; repeatable."
         ),
     ] = None
+    destination: DestinationName = ""
     trigger: Annotated[str, typer.Option(help="Only of this trigger.")] = ""
+    job: Annotated[str, typer.Option(help="Only what this job has published.")] = ""
     profile: Annotated[
         str,
         typer.Option(
@@ -81,13 +83,15 @@ class DeadLetterOptions(KeptOptions):
         return with_fields(
             KeptOptions.chosen(self, client, settings, ids, force=force),
             causes=frozenset(self.cause or ()),
+            destination=self.destination,
             trigger=self.trigger,
+            job=self.job,
             digests=digests,
             partitions=partitions,
         )
 
 
-app = typer.Typer()
+app = typer.Typer(help="See, replay or discard dead letters.")
 
 _PAGE: Final = 100
 _LEFT_OUT: Final = {

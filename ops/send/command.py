@@ -21,7 +21,7 @@ from segrelay.ops.send.sending import (
 from segrelay.ops.state.opened import opened as opened_redis
 from segrelay.ops.terminal.console import mention, print_json, progress, say
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
-from segrelay.ops.terminal.options import OlderThanLedger
+from segrelay.ops.terminal.options import DryRun, Json, OlderThanLedger
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.publishing.published import Published, PublishOptions
@@ -62,9 +62,7 @@ def send(
             "not for backfill and jobs. A trigger's skip_hook overrules it.",
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be accepted, and write nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     wait: Annotated[
         bool,
         typer.Option("--wait", help="Wait until all that was sent, or all of the job, is settled."),
@@ -78,7 +76,7 @@ def send(
         ),
     ] = "",
     older_than_ledger: OlderThanLedger = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: Json = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if any event was refused.")
     ] = False,

@@ -730,8 +730,8 @@ def _unfinished(client: Redis) -> list[Act]:
         client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
     )
     hold = {
-        "audience rename": slugs,
-        "destination rename": destinations,
+        "rename audience": slugs,
+        "rename destination": destinations,
     }
     return [
         act

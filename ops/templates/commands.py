@@ -42,7 +42,7 @@ from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.templates import TemplateReport
 from segrelay.worker.errors import WeMustAct
 
-app = typer.Typer()
+app = typer.Typer(help="Write, try, test, check, compare and push templates.")
 
 _NOTHING_COMPARED: Final = (
     "The templates were compared with no other engine: neither jsonnet nor gojsonnet is installed"

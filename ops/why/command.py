@@ -26,7 +26,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.errors import UsageWrong
 
-_ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay trigger move`"
+_ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay rename trigger`"
 
 
 def why(

@@ -167,7 +167,7 @@ def test_an_exit_that_was_dead_counts_for_the_new_slug_when_it_is_replayed(insid
 
 def test_what_comes_for_people_without_a_name_takes_them_out_of_the_old_slug(inside, call, sandbox):
     told = call(
-        app, "audience", "rename", "vip", "gold", "--people", people(inside, STAYERS), "--yes"
+        app, "rename", "audience", "vip", "gold", "--people", people(inside, STAYERS), "--yes"
     )
     leave(inside)
     drain_all(inside)
@@ -232,7 +232,7 @@ def test_a_destination_that_would_lose_the_exits_is_refused(relay, call):
     )
 
     with pytest.raises(UsageWrong, match="'insider' wants the exit of audience 'gold'"):
-        call(app, "audience", "rename", "vip", "gold", "--yes")
+        call(app, "rename", "audience", "vip", "gold", "--yes")
 
 
 def test_who_leaves_while_the_question_is_on_the_screen_is_in_neither_audience(inside, sandbox):

@@ -242,6 +242,8 @@ def test_a_jobs_letter_goes_back_into_its_job(relay, dlq, sandbox):
     relay.publish(payload("ann@example.com", status="poisoned"), job="load")
     relay.drain()
     assert relay.status()["jobs"]["load"]["dead"] == 1
+    assert [len(listed(dlq, "--job", job)) for job in ("load", "other")] == [1, 0]
+    assert [len(listed(dlq, "--destination", name)) for name in ("insider", "other")] == [1, 0]
 
     dlq("replay", "--all", "--yes")
 

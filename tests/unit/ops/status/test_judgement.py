@@ -178,7 +178,7 @@ FEW_DEAD = samples(
 )
 STILL = samples(*[{"waits": 9, "settled": 4, "waits|load": 5, "job|load": 3}] * 4)
 RENAME = Act(
-    "audience rename", "ann", "vip", arguments={"to": "club"}, outcome=BEGUN, at_ms=NOW - 61_000
+    "rename audience", "ann", "vip", arguments={"to": "club"}, outcome=BEGUN, at_ms=NOW - 61_000
 )
 WELL = standing()
 
