@@ -26,6 +26,7 @@ from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.terminal.console import (
     json_or_text,
     mention,
+    plural,
     read_json,
     read_json_values,
     say,
@@ -482,7 +483,7 @@ def answer(
         }
         rules = [rule, *_got(url, "settings")["answers"]]
     _posted(url, "settings", {"answers": rules})
-    say(f"{len(rules)} rules for answers")
+    say(f"{plural(len(rules), 'rule')} for answers")
 
 
 @app.command()

@@ -24,7 +24,7 @@ from segrelay.ops.insider.reader import InsiderReader, ProfileReader
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import LedgerLine, Names, read_records
-from segrelay.ops.terminal.console import progress
+from segrelay.ops.terminal.console import plural, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import DestinationName
@@ -323,8 +323,8 @@ def _result(total: Verified, candidates: int, about: int, older_than: str) -> Re
     count = len(total.differences)
     text: list[str | Table] = []
     text.append(
-        f"{total.profiles:,} of {about:,} people read back, {total.memberships:,} memberships"
-        f" compared, {count:,} differ"
+        f"{total.profiles:,} of {plural(about, 'person', 'people')} read back,"
+        f" {plural(total.memberships, 'membership')} compared, {count:,} differ"
     )
     if count:
         columns: TableColumns = (

@@ -36,6 +36,7 @@ from segrelay.ops.state.waiting import (
     refuse_other_configurations,
     take_back,
 )
+from segrelay.ops.terminal.console import plural
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import DestinationName, configured
 from segrelay.producer.wakeups import CeleryWaker, SilentWaker, Waker
@@ -206,7 +207,9 @@ def move(
     left = work.left_out.total()
     stay = f"{left:,} stay: {new} is for another direction, or for other audiences."
     document = {"moved": moved, "left": left}
-    return Result(document, f"{moved:,} deliveries moved", notes=[stay] if left else ())
+    return Result(
+        document, f"{plural(moved, 'delivery', 'deliveries')} moved", notes=[stay] if left else ()
+    )
 
 
 def _refuse_renamed(streams: Sequence[Stream], renamed: Mapping[str, str]) -> None:

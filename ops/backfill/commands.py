@@ -23,7 +23,7 @@ from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, actor, perform
 from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.waiting import Choice, find_streams, take_back
-from segrelay.ops.terminal.console import Progress, mention, progress
+from segrelay.ops.terminal.console import Progress, mention, plural, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.moments import parse_seconds
@@ -174,7 +174,7 @@ def abort(job: JobName, *, relay: Asks) -> Result:
         return doing.count
 
     discarded = perform(client, relay.act(job), end)
-    told = f"Job '{job}' is ended; {discarded:,} deliveries discarded"
+    told = f"Job '{job}' is ended; {plural(discarded, 'delivery', 'deliveries')} discarded"
     return Result({"job": job, "discarded": discarded}, told)
 
 
@@ -248,9 +248,14 @@ def _run(
     view = insist(lambda: read_view(client, settings, store.named(name)))
     people = list(read_first_people(client, settings, view.job.spec)) if phase == "canary" else []
     document = view.document()
+    failed = False
+    verdict = []
     if phase == "canary":
+        failed = not all(each.is_there for each in people) or view.counts["dead"] > 0
+        verdict = [_verdict(people, view.counts["dead"])]
+        document["canary_passed"] = not failed
         document["read_back"] = [each.document(reveal=reveal) for each in people]
-    lines = (*view.lines(), *_read_back_lines(people, reveal=reveal))
+    lines = (*view.lines(), *_read_back_lines(people, reveal=reveal), *verdict)
     notes = []
     if view.job.tally.refused:
         notes.append("Rows that could not be placed are kept: `segrelay quarantine list`.")
@@ -260,6 +265,22 @@ def _run(
     return Result(
         document, *lines, notes=notes, exit_code=1 if was_stopped or not is_settled else 0
     )
+
+
+def _verdict(people: Sequence[FirstPerson], dead: int) -> str:
+    """Return the line that says whether the canary went well."""
+    wrong = sum(not each.is_there for each in people)
+    if dead or wrong:
+        found = [f"{dead:,} of its deliveries are dead"] if dead else []
+        found += (
+            [f"{wrong:,} of {plural(len(people), 'person', 'people')} are not there as sent"]
+            if wrong
+            else []
+        )
+        return f"The canary has failed: {', and '.join(found)}."
+    if not people:
+        return "The canary was delivered; its people can't be read back."
+    return f"The canary went well: {plural(len(people), 'person', 'people')} read back, as sent."
 
 
 def _read_back_lines(people: Sequence[FirstPerson], *, reveal: bool) -> Iterator[str]:

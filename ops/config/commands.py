@@ -18,7 +18,7 @@ import typer
 
 from segrelay.ops.embedded.lifecycle import find
 from segrelay.ops.insider.live_check import LiveFinding
-from segrelay.ops.terminal.console import mention, say
+from segrelay.ops.terminal.console import mention, plural, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import Strict
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
@@ -151,19 +151,15 @@ def _findings(report: CheckReport) -> Iterator[str]:
         yield f"warning: {warning}"
     yield from report.notes
     if not report.valid:
-        yield f"{_counted(len(report.problems), 'problem')}."
+        yield f"{plural(len(report.problems), 'problem')}."
 
 
 def _told(report: CheckReport) -> Iterator[str]:
     if report.is_right:
         yield "The configuration is right."
     elif report.valid:
-        warnings = _counted(len(report.warnings), "warning")
+        warnings = plural(len(report.warnings), "warning")
         yield f"The configuration can be loaded; see the {warnings} above before you rely on it."
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 @app.command()

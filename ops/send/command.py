@@ -19,7 +19,7 @@ from segrelay.ops.send.sending import (
     waiting_of_job,
 )
 from segrelay.ops.state.opened import opened as opened_redis
-from segrelay.ops.terminal.console import mention, print_json, progress, say
+from segrelay.ops.terminal.console import mention, plural, print_json, progress, say
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.options import DryRun, Json, OlderThanLedger
 from segrelay.producer.publish import Publisher
@@ -197,8 +197,9 @@ def _report(published: Published, target: Target, *, as_json: bool) -> None:
 def _say_summary(published: Published, target: Target) -> None:
     accepted = "would be accepted" if target.dry_run else "accepted"
     say(
-        f"{published.payloads:,} payloads, {published.events:,} events: {published.accepted:,} "
-        f"deliveries {accepted}, {published.unmatched:,} unmatched, {published.refused:,} refused"
+        f"{plural(published.payloads, 'payload')}, {plural(published.events, 'event')}:"
+        f" {plural(published.accepted, 'delivery', 'deliveries')} {accepted},"
+        f" {published.unmatched:,} unmatched, {published.refused:,} refused"
     )
     if published.accepted or published.repeated:
         say(_journeys(published))

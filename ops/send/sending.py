@@ -323,12 +323,17 @@ class DeliveryWait:
 
     def _ends(self, left: int) -> bool:
         if self.interruption.is_requested:
-            self.tell(f"Interrupted. {left:,} deliveries still wait; they stay in Redis.")
+            self.tell(f"Interrupted. {still_waiting(left)}; they stay in Redis.")
             self.interruption.obey()
         if not self.deadline.passed():
             return False
         self.tell(
-            f"{left:,} deliveries still wait, and --timeout has passed. `segrelay status` tells "
+            f"{still_waiting(left)}, and --timeout has passed. `segrelay status` tells "
             "what they wait for; they stay in Redis."
         )
         return True
+
+
+def still_waiting(count: int) -> str:
+    """Return the words for deliveries that a command no longer waits for."""
+    return f"{count:,} delivery still waits" if count == 1 else f"{count:,} deliveries still wait"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from segrelay.ops.status.pace import ProgressMeter
@@ -116,19 +117,24 @@ class StatusScreen:
             is_red = state in {"failed", "interrupted", "paused"}
             yield ScreenLine(
                 f"{_fitted(name)}  {state:<14.14}  {one.counts.waiting:>10,}"
-                f"  {_rate(rate):>8}  {self._eta(one, rate)}",
+                f"  {_rate(rate):>8}  {self._eta(name, one)}",
                 _RED if is_red else "",
             )
 
-    def _eta(self, job: JobStanding, rate: float | None) -> str:
+    def _eta(self, name: str, job: JobStanding) -> str:
+        """Return when the last of its destinations will have everything."""
         is_reading = job.condition.state == "reading"
         unread = max(0, job.expected_rows - job.rows) if is_reading else 0
-        left = job.counts.waiting + unread
-        if not left:
+        seconds = 0.0
+        for destination, counts in job.at.items():
+            of_a_row = counts.accepted / job.rows if counts.accepted and job.rows else 1.0
+            left = counts.waiting + unread * of_a_row
+            rate = self.pace.of(f"job|{name}|{destination}")
+            if left:
+                seconds = max(seconds, left / rate if rate else inf)
+        if not seconds:
             return "-"
-        if not rate or left / rate > _LONGEST_SECONDS:
-            return "not known"
-        return f"in {in_short(left / rate)}"
+        return f"in {in_short(seconds)}" if seconds <= _LONGEST_SECONDS else "not known"
 
     def _triggers(self) -> Iterator[ScreenLine]:
         subjects = {one.subject for one in self.problems}

@@ -65,17 +65,28 @@ def list_(*, templates: Folder = None) -> Result:
 
 
 def _row(workspace: Workspace, name: str, last: LastCheck | None) -> dict[str, Any]:
-    try:
-        version = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name).content_hash
-    except TemplateBroken:
-        version = ""
+    own = _version(workspace, name)
+    users = workspace.users(name)
+    # Triggers that make their URL by a template, too, have one version of all, as `status` says.
+    whole = (
+        {_version(workspace, workspace.settings.template_of(one)) for one in users}
+        if workspace.settings
+        else set()
+    )
     return {
         "template": name,
-        "version": version,
-        "triggers": [one.name for one in workspace.triggers(name)],
+        "version": ", ".join(sorted(whole)) or own,
+        "triggers": [one.name for one in users],
         "last_check": asdict(last) if last else None,
-        "changed_since": last is not None and last.content_hash not in ("", version),
+        "changed_since": last is not None and last.content_hash not in ("", own),
     }
+
+
+def _version(workspace: Workspace, name: str) -> str:
+    try:
+        return TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name).content_hash
+    except TemplateBroken:
+        return ""
 
 
 def _last(row: dict[str, Any]) -> str:

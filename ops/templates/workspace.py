@@ -65,6 +65,13 @@ class Workspace:
             return []
         return [one for one in self.settings.triggers.values() if one.template == template]
 
+    def users(self, template: str) -> list[Trigger]:
+        """Return the triggers that make a body, a URL or a header with a template."""
+        if self.settings is None:
+            return []
+        settings = self.settings
+        return [one for one in settings.triggers.values() if template in files_of(settings, one)]
+
     def trigger(self, name: str) -> Trigger:
         """Return the trigger of this name."""
         if self.settings is None:
@@ -98,6 +105,12 @@ class Workspace:
             )
             for way in Direction
         ]
+
+
+def files_of(settings: Settings, trigger: Trigger) -> set[str]:
+    """Return the names of a trigger's templates: of its body, its URL, and its headers."""
+    headers = settings.http_of(trigger).header_templates
+    return {trigger.template, trigger.url.template, *headers.values()}
 
 
 def workspace_of(named: Path | None) -> Workspace:

@@ -262,7 +262,7 @@ def test_a_file_of_which_no_row_can_be_read_leaves_no_job_behind(
         ran = relay.run(command, str(damaged), *named)
 
         assert (ran.returncode, b"is damaged" in ran.stderr) == (1, True)
-    assert relay.document("list") == []
+    assert relay.document("status") == []
 
 
 def test_an_error_of_redis_that_nobody_expects_ends_the_reading(
@@ -415,4 +415,4 @@ def test_a_file_whose_columns_are_not_known_leaves_no_job_behind(relay: Relay) -
     ran = relay.run("start", str(table), "--job", "j", *AS_OF)
 
     assert (ran.returncode, b"none is the identity field" in ran.stderr) == (2, True)
-    assert relay.document("list") == []
+    assert relay.document("status") == []

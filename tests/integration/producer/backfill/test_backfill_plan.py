@@ -51,7 +51,7 @@ def test_a_plan_counts_names_bad_rows_and_shows_masked_bodies(relay: Relay, tmp_
     # The template says no skip_hook: it comes with what is sent.
     assert sent["body"]["skip_hook"] == "•••"
     assert sent["body"]["users"][0]["identifiers"]["email"] == "•••"
-    assert relay.document("list") == []
+    assert relay.document("status") == []
     assert relay.published("people") == []
 
 

@@ -70,7 +70,7 @@ def test_a_scan_with_a_wrong_clock_is_refused(relay, sandbox) -> None:
 
     assert ran.returncode == 1
     assert b"ahead of Redis' clock" in ran.stderr
-    assert relay.document("list") == []
+    assert relay.document("status") == []
 
 
 def test_an_unknown_audience_is_told_before_there_is_a_job(relay) -> None:
@@ -78,7 +78,7 @@ def test_an_unknown_audience_is_told_before_there_is_a_job(relay) -> None:
 
     assert ran.returncode == 2
     assert b"/api/segment/nobody/scan" in ran.stderr
-    assert relay.document("list") == []
+    assert relay.document("status") == []
 
 
 def test_a_scan_that_expired_starts_again_when_it_is_resumed(relay, sandbox) -> None:
