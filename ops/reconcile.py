@@ -24,9 +24,9 @@ from segrelay.ops.state.partitions import ask_each
 from segrelay.ops.terminal.console import Progress, plural, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import number_columns
+from segrelay.producer.lytics import PREFIX, find_slug, look_at, lytics_of
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.audiences import named_audience
-from segrelay.producer.sources.files import PREFIX, find_slug, look_at, lytics_of
 from segrelay.producer.sync.comparing import LedgerComparison
 from segrelay.producer.sync.sources import LyticsSource
 from segrelay.worker.contract.events import Event
@@ -53,9 +53,11 @@ class AudienceComparison:
         stale: In the ledger, not in the source, by digest; None where nobody knows who it is. Also
             people who are named as members and of whom the ledger knows nothing.
         known: Digests of everybody of whom the ledger says that they were ever in it.
+        triggers: Whether the destination wants entrances, and whether it wants exits.
     """
 
     destination: str
+    triggers: LedgerComparison
     ledger: int
     both: int
     changed: int
@@ -103,6 +105,7 @@ def _compared(
     )
     return AudienceComparison(
         destination,
+        ledger,
         ledger=len(inside),
         both=len(inside & source.keys()),
         changed=len((inside ^ source.keys()) & newer),
@@ -158,9 +161,12 @@ class SampleResult:
 def sampled(
     compared: AudienceComparison, source: Mapping[bytes, Person], count: int, chance: random.Random
 ) -> list[tuple[Person, bool]]:
-    """Choose `count` people of the source and `count` stale ones; True = the source has them."""
-    inside = [(person, True) for person in source.values()]
-    outside = [(person, False) for person in compared.named_stale]
+    """Choose `count` people of the source and `count` stale ones; True = the source has them.
+
+    People whom no trigger of the destination could repair are left out.
+    """
+    inside = [(person, True) for person in source.values() if compared.triggers.enters]
+    outside = [(person, False) for person in compared.named_stale if compared.triggers.exits]
     return [
         *chance.sample(inside, min(count, len(inside))),
         *chance.sample(outside, min(count, len(outside))),
@@ -254,13 +260,13 @@ class Drift:
 
     def read_source(self) -> AudienceSource:
         """Scan the audience at Lytics for its members."""
-        looked = look_at(self.settings, self.name, self.publisher.now_us())
+        at_us, members = look_at(self.settings, self.name, self.publisher.now_us())
         found: dict[bytes, Person] = {}
-        with self.show("members at Lytics", looked.members or None) as shown:
+        with self.show("members at Lytics", members or None) as shown:
             for person in named_in(self.settings, [PREFIX + self.name]):
                 found[person.digest] = person
                 shown.advance()
-        return AudienceSource(looked.at_us, found)
+        return AudienceSource(at_us, found)
 
     def compare(self, source: AudienceSource, people: Sequence[str]) -> list[AudienceComparison]:
         """Compare the source with the ledger of every destination that wants the audience.
@@ -321,9 +327,8 @@ class Drift:
 
     def _attribute(self, destination: str) -> str:
         """Return the attribute in which a destination lists the audience."""
-        for trigger in self.settings.triggers.values():
-            if trigger.destination != destination or trigger.on != "enter":
-                continue
+        triggers = self.settings.triggers_of(destination)
+        for trigger in sorted(triggers, key=lambda one: one.on != "enter"):
             attribute = list_of(self.settings, trigger) if trigger.wants(self.slug) else ""
             if attribute:
                 return attribute

@@ -8,7 +8,6 @@ sweep starts what is due; so is running two steps at once, since each has a lock
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -35,20 +34,12 @@ LOG: Final = structlog.get_logger()
 NO_TURN: Final = "no free slot"
 
 
-@dataclass(frozen=True, slots=True)
-class _Tools:
-    """The clients and settings that the tasks of one process share."""
-
-    client: Redis
-    publisher: Publisher
-
-
 @cache
-def _tools(node: Turns) -> _Tools:
-    """Return the tools of this process, made at its first task."""
+def _opened(node: Turns) -> tuple[Redis, Publisher]:
+    """Return the connection and the publisher of this process, made at its first task."""
     redis = node.settings.redis
     client = connect(resolve_url(redis), replicas=redis.replicas)
-    return _Tools(client, Publisher(client, node.settings))
+    return client, Publisher(client, node.settings)
 
 
 @shared_task(name=SYNC_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
@@ -66,15 +57,14 @@ def responses(self: Any, destination: str) -> ResultLine:
 
 
 def _responses_step(node: Turns, destination: str, turn: Turn) -> tuple[str, bool]:
-    response_export = response_export_for(_tools(node).client, node.settings, destination)
-    step = response_export.step(is_over=turn.is_over)
+    client, _ = _opened(node)
+    step = response_export_for(client, node.settings, destination).step(is_over=turn.is_over)
     return step.line, step.more
 
 
 def _sync_step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:
-    tools = _tools(node)
-    syncing = syncing_for(tools.client, node.settings, name, tools.publisher)
-    step = syncing.step(is_over=turn.is_over)
+    client, publisher = _opened(node)
+    step = syncing_for(client, node.settings, name, publisher).step(is_over=turn.is_over)
     return step.line, step.more
 
 

@@ -12,13 +12,7 @@ import typer
 from segrelay.ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
 from segrelay.ops.backfill.planning import FirstPerson, plan, read_first_people
 from segrelay.ops.backfill.report import read_all, read_view, report
-from segrelay.ops.send.sending import (
-    Deadline,
-    DeliveryWait,
-    hindrances,
-    triggers_of_job,
-    waiting_of_job,
-)
+from segrelay.ops.send.sending import Deadline, wait_for_deliveries
 from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, actor, perform
 from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import all_partitions
@@ -29,13 +23,10 @@ from segrelay.ops.terminal.interrupts import Interruption, interruptible_between
 from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import Timeout
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
-from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore
-from segrelay.producer.backfill.reading import Reading, read_job
+from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally
+from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.worker.contract.redis.acts import note_act
-from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import resolve_url
-from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, set_pause
 from segrelay.worker.errors import UsageWrong
@@ -244,7 +235,7 @@ def _run(
             mention(f"Stopped; `segrelay backfill resume {name}` goes on exactly where it stopped.")
             interruption.obey()
         if wait or phase == "canary":
-            is_settled = _wait_for_deliveries(client, settings, name, deadline, interruption)
+            is_settled = wait_for_deliveries(client, settings, name, deadline, interruption)
     view = insist(lambda: read_view(client, settings, store.named(name)))
     people = list(read_first_people(client, settings, view.job.spec)) if phase == "canary" else []
     document = view.document()
@@ -315,25 +306,10 @@ class _ReadingProgress:
         self._shown = 0
         self._told_at = -_TOLD_AGAIN_SECONDS
 
-    def __call__(self, reading: Reading) -> None:
-        done = reading.bytes_read if self._by_bytes else reading.tally.rows
+    def __call__(self, tally: JobTally, bytes_read: int, waiting_for: str) -> None:
+        done = bytes_read if self._by_bytes else tally.rows
         self._bar.advance(done - self._shown)
         self._shown = done
-        if reading.waiting_for and time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
+        if waiting_for and time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
             self._told_at = time.monotonic()
-            mention(f"waiting: {reading.waiting_for}")
-
-
-def _wait_for_deliveries(
-    client: Redis, settings: Settings, name: str, deadline: Deadline, interruption: Interruption
-) -> bool:
-    """Show the progress of a job's deliveries until none of them waits; False = in vain."""
-    watch = DeliveryWait(
-        lambda: waiting_of_job(client, settings, name),
-        lambda: hindrances(client, settings, triggers_of_job(client, settings, name), name),
-        deadline,
-        interruption,
-        mention,
-        patience_seconds(resolve_url(settings.redis)),
-    )
-    return watch.until_settled()
+            mention(f"waiting: {waiting_for}")

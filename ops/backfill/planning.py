@@ -1,6 +1,6 @@
-"""`segrelay backfill plan`: what a backfill would do, counted from its rows; nothing is written.
+"""`segrelay backfill plan`: count from its rows what a backfill would do, and write nothing.
 
-Also a few of the first people of a job, as the destination holds them now.
+The first people of a job are found in the same way, and read back as the destination holds them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,10 @@ from segrelay.ops.terminal.console import plural, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumn, number_columns, text_columns
 from segrelay.producer.backfill.jobs import BadRow, Spec
-from segrelay.producer.backfill.publishing import bad_rows_of
-from segrelay.producer.backfill.reading import Piece, pieces_of
-from segrelay.producer.publishing.audiences import AudienceStore
-from segrelay.producer.publishing.drafting import Drafter
+from segrelay.producer.backfill.publishing import Piece, bad_rows_of
+from segrelay.producer.backfill.reading import pieces_of
+from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Draft
-from segrelay.producer.publishing.writing import RoomMeter
 from segrelay.producer.sources.opening import STANDARD_INPUT
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.checks.samples import ANY_ID, in_want_of_id
@@ -156,9 +154,7 @@ class Planner:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self._fill = RoomMeter(client, settings)
-        audiences = AudienceStore(client, told=settings.told_ids, learns=False)
-        self._drafter = Drafter(settings, audiences, self._fill)
+        self._publisher = Publisher(client, settings, dry_run=True)
         self._names = Names(client)
 
     def plan(self, spec: Spec) -> Iterator[tuple[JobPlan, int]]:
@@ -172,7 +168,7 @@ class Planner:
 
     def now_us(self) -> int:
         """Return the microseconds since 1970 by Redis' clock."""
-        return self._fill.now_us()
+        return self._publisher.now_us()
 
     def first(self, spec: Spec, count: int) -> list[Candidate]:
         """Return the first deliveries of a source in the order of its rows, over all triggers."""
@@ -190,21 +186,19 @@ class Planner:
     def _take(self, piece: Piece, plan: JobPlan) -> None:
         rows = list(piece.block.payloads())
         draft = self._draft(rows, plan.spec)
-        plan.rows += draft.payloads
-        plan.events += draft.events
-        plan.unmatched += draft.unmatched
-        plan.refused += len(draft.problems)
-        plan.reasons.update(problem.reason for problem in draft.problems)
+        result = draft.result
+        plan.rows += result.payloads
+        plan.events += result.events
+        plan.unmatched += result.unmatched
+        plan.refused += result.refused
+        plan.reasons.update(problem.reason.value for problem in result.problems)
         room = BAD_ROWS_SHOWN - len(plan.bad_rows)
-        plan.bad_rows += islice(bad_rows_of(piece.file, rows, draft.problems), max(0, room))
+        plan.bad_rows += islice(bad_rows_of(piece.file, rows, result.problems), max(0, room))
         for (destination, partition), deliveries in draft.deliveries.items():
             self._ask_ledger(PartitionKeys(destination, partition), deliveries, plan)
 
     def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:
-        options = spec.options.resolved()
-        if spec.membership is None:
-            return self._drafter.draft(rows, options)
-        return self._drafter.draft_rows(rows, spec.membership, options)
+        return self._publisher.draft(rows, spec.membership, spec.options)
 
     def _ask_ledger(
         self, place: PartitionKeys, deliveries: Sequence[NewDelivery], plan: JobPlan
@@ -239,7 +233,7 @@ class Planner:
     def _conclude(self, plan: JobPlan) -> None:
         by_destination: Counter[str] = Counter()
         for name, one in plan.triggers.items():
-            one.previewed = preview(one.sample, self._settings, now_us=self._fill.now_us())
+            one.previewed = preview(one.sample, self._settings, now_us=self.now_us())
             one.problems = dict(Counter(self._deaths(one)).most_common())
             one.requests = self._requests(name, one)
             by_destination[self._settings.triggers[name].destination] += one.requests
@@ -277,7 +271,7 @@ class Planner:
         if has_id(profile):
             return False
         with_one = replace(candidate, profile=orjson.dumps(with_id(profile, ANY_ID)))
-        (result,) = preview([with_one], self._settings, now_us=self._fill.now_us())
+        (result,) = preview([with_one], self._settings, now_us=self.now_us())
         return result.fate == "sent"
 
     def _requests(self, name: str, one: TriggerPlan) -> int:

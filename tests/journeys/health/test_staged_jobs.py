@@ -33,7 +33,7 @@ def test_failures_of_secrets_and_backfills_are_named(tmp_path, monkeypatch):
     with staged(tmp_path, OTHER, redis_lines="high_water = 1000") as stage:
         rig = stage.rig
         worker = start_worker(rig)
-        stage.named("trigger_stopped", "a secret", "segrelay config check")
+        stage.named("trigger_stopped", "KEY_OF_THE_TEST", "segrelay config check")
         monkeypatch.setenv("KEY_OF_THE_TEST", "a key")
         stop_worker(worker)
         start_worker(rig)

@@ -194,3 +194,25 @@ def test_a_destination_differs_only_where_its_triggers_could_repair_it(
     found = {each["destination"]: each for each in orjson.loads(told.stdout)["destinations"]}
     assert (found["one"]["missing"], found["one"]["stale"]) == (missing, 0)
     assert found["insider"]["missing"] == 11
+
+
+def test_a_destination_that_only_takes_out_misses_nobody_at_insider(relay_of_a_sync, call, sandbox):
+    one = ONE_WAY.format(url=sandbox.url, on="exit", path="/api/user/v1/attribute/delete")
+    relay_of_a_sync.configure(EXIT + LYTICS.format(url=sandbox.url) + one)
+    empty_list = [
+        {
+            "identifiers": {"email": "p3@example.com"},
+            "custom": {"partial": {DEFAULT_AUDIENCE_ATTRIBUTE: ["vip"]}},
+        }
+    ]
+    httpx.post(
+        f"{sandbox.url}/api/user/v1/attribute/delete",
+        headers={"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "secret-token"},
+        json={"users": empty_list},
+    ).raise_for_status()
+
+    told = call(app, "reconcile", "vip", "--insider", "--json")
+
+    found = {each["destination"]: each for each in orjson.loads(told.stdout)["destinations"]}
+    assert found["one"]["insider"] == {"read": 0, "missing": 0, "stale": 0, "unknown": 0}
+    assert found["insider"]["insider"]["missing"] == 1

@@ -22,8 +22,8 @@ from pyarrow.parquet import write_table
 
 from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.producer.backfill.jobs import JobStore, JobTally
-from segrelay.producer.backfill.publishing import STARTED_FROM, ShardWaits, Task, publish_shard
-from segrelay.producer.backfill.reading import Reading, read_job
+from segrelay.producer.backfill.publishing import STARTED_FROM, Piece, publish_shard
+from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.sources.blocks import Block
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
@@ -294,7 +294,8 @@ def test_what_publishes_takes_its_blocks_also_while_redis_is_away(
     publishing.start()
     large = Block(1, Path(people).read_bytes()[:1_000_000])
     sent = threading.Thread(
-        target=lambda: [ours.send(Task(number, people, large)) for number in (2, 4)], daemon=True
+        target=lambda: [ours.send(Piece(number, people, large, 0)) for number in (2, 4)],
+        daemon=True,
     )
     try:
         sent.start()
@@ -302,7 +303,7 @@ def test_what_publishes_takes_its_blocks_also_while_redis_is_away(
         sent.join(120)
 
         assert not sent.is_alive()
-        assert isinstance(ours.recv(), ShardWaits)
+        assert isinstance(ours.recv(), str)
     finally:
         publishing.kill()
         publishing.join()
@@ -317,8 +318,10 @@ def test_who_waits_for_a_claim_learns_what_became_of_the_job_meanwhile(
         ended = store.named("j")
         as_it_was = replace(ended, phase="reading", tallies=(JobTally(),) * len(ended.tallies))
 
-        told: list[Reading] = []
-        phase = read_job(store, as_it_was, load_settings(relay.config), told.append)
+        told: list[object] = []
+        phase = read_job(
+            store, as_it_was, load_settings(relay.config), lambda *found: told.append(found)
+        )
 
         assert (phase, told) == (ended.phase, [])
 
