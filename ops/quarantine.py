@@ -27,6 +27,7 @@ from segrelay.ops.kept import (
     refuse_unknown,
     show_one,
 )
+from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.state.acts import Acts, Asks, Reads
 from segrelay.ops.terminal.console import plural
 from segrelay.ops.terminal.frame import Result, Table
@@ -251,10 +252,16 @@ def show(
     record_id: Annotated[str, typer.Argument(metavar="ID")],
     *,
     reveal: Reveal = False,
+    payload: Payload = False,
     relay: Reads,
 ) -> Result:
     """Show one record with its payload; profile fields are masked."""
     store = QuarantinedRecords(relay.client, relay.settings)
+    if payload:
+        refuse_unknown(store, [record_id])
+        return keep_payload(
+            relay, record_id, _shown(store.quarantine.text(record_id) or b"", reveal=True)
+        )
     return show_one(store, record_id, reveal=reveal)
 
 

@@ -30,6 +30,7 @@ from segrelay.ops.kept import (
     refuse_unknown,
     show_one,
 )
+from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Asks, Doing, Reads, perform
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import person_named, read_former_identities
@@ -288,9 +289,15 @@ def show(
     dead_letter_id: Annotated[str, typer.Argument(metavar="ID")],
     *,
     reveal: Reveal = False,
+    payload: Payload = False,
     relay: Reads,
 ) -> Result:
     """Show one letter with all that is known; profile fields are masked."""
+    if payload:
+        store = DeadLetters(relay.client, relay.settings)
+        refuse_unknown(store, [dead_letter_id])
+        found = next(store.find(Filter.of_id(dead_letter_id)))
+        return keep_payload(relay, dead_letter_id, found["profile"])
     return show_one(DeadLetters(relay.client, relay.settings), dead_letter_id, reveal=reveal)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from segrelay.ops.status.pace import ProgressMeter
 from segrelay.ops.status.problems import ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import JobStanding, Standing
+from segrelay.ops.terminal.tables import wrapped
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.words import BACKFILL, LIVE, job_of_lane
 
@@ -43,17 +44,31 @@ class StatusScreen:
     problems: Sequence[HealthProblem]
     pace: ProgressMeter
     height: int
+    width: int = 80
 
     def lines(self) -> list[ScreenLine]:
         """Return the lines, at most as many as there is room for."""
+        sums = list(self._sums())
         problems = _cut(list(self._problems()), max(3, self.height // 4), "problems")
-        above = [*self._sums(), *problems, *self._gates(), *self._lanes()]
-        jobs = _table(JOBS_HEAD, list(self._jobs()), 4, "jobs")
-        room = self.height - len(above) - len(jobs)
-        triggers = _table(
+        below = [*self._gates(), *self._lanes(), *_table(JOBS_HEAD, list(self._jobs()), 4, "jobs")]
+        room = self.height - len(sums) - len(problems) - len(below)
+        below += _table(
             TRIGGERS_HEAD, list(self._triggers()), max(room, _LEAST_TRIGGERS), "triggers"
         )
-        return [*above, *jobs, *triggers][: self.height]
+        spare = self.height - len(sums) - len(problems) - len(below)
+        if spare > 0 and self.problems:
+            problems = self._whole_problems(len(problems) + spare)
+        return [*sums, *problems, *below][: self.height]
+
+    def _whole_problems(self, room: int) -> list[ScreenLine]:
+        """Return the problems, as many as possible whole and with the command that mends them."""
+        found: list[ScreenLine] = []
+        for number, (one, short) in enumerate(zip(self.problems, self._problems(), strict=True)):
+            text = f"! {one.title}: {one.message}; {one.command}"
+            whole = [ScreenLine(each, short.style) for each in wrapped(text, self.width)]
+            others = len(self.problems) - number - 1  # each has a line at least
+            found += whole if len(found) + len(whole) + others <= room else [short]
+        return _cut(found, room, "problems")
 
     def drawn(self) -> list[Text]:
         """Return the lines as rich draws them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -40,7 +40,7 @@ from segrelay.ops.terminal.options import Strict
 from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.templates import TemplateReport
-from segrelay.worker.errors import WeMustAct
+from segrelay.worker.errors import UsageWrong, WeMustAct
 
 app = typer.Typer(help="Write, try, test, check, compare and push templates.")
 
@@ -112,11 +112,17 @@ def new(
             metavar="MODEL",
         ),
     ] = "",
+    api: Annotated[
+        Literal["insider", "http"] | None,
+        typer.Option(help="The kind of its destination.  [default: insider]"),
+    ] = None,
     templates: Folder = None,
 ) -> Result:
     """Write a template to begin with; it has comments and passes `check`."""
     workspace = workspace_of(templates)
-    path = write_new(workspace.folder, name, model)
+    if api and model:
+        raise UsageWrong("--from names a template of one API already; leave --api out.")
+    path = write_new(workspace.folder, name, model, api=api or "insider")
     check = f"segrelay template check {path.relative_to(workspace.folder)}"
     return Result(
         {"file": str(path), "models": shipped_models()},

@@ -8,15 +8,16 @@ from typing import Annotated, Any, Final
 import typer
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter
+from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.identity_changes import PastRenaming
 from segrelay.ops.state.waiting import WaitingEntry
-from segrelay.ops.terminal.console import plural
+from segrelay.ops.terminal.console import json_or_text, plural
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.ops.terminal.tables import text_columns
-from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain
-from segrelay.producer.publishing.quarantine import QuarantineRecord
+from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain, profile_of
+from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.contract.receivers import (
     MOST_REQUESTS,
     REQUEST_ID,
@@ -42,18 +43,36 @@ def why(
         ),
     ],
     *,
+    payload: Payload = False,
     relay: Reads,
 ) -> Result:
     """Tell what was delivered for a person, what waits, what died, and what happened lately."""
     if REQUEST_ID.fullmatch(profile):
         return _request(relay.client, profile)
     known = explain(relay.client, relay.settings, profile)
+    if payload:
+        return keep_payload(relay, known.person.digest.hex(), _newest_payload(relay, known))
     timeline = sorted(_moments(known), key=lambda moment: moment.at_ms)
     whole = f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at."
     return Result(
         _document(known, timeline),
         *_text(known, timeline),
         notes=() if known.is_whole else [whole],
+    )
+
+
+def _newest_payload(relay: Reads, known: KnownProfile) -> Any:
+    """Return what is still kept of a person's events: what waits, is dead or in the quarantine."""
+    if known.waiting:
+        return profile_of(known.waiting[-1])
+    if known.dead_letters:
+        return known.dead_letters[0]["profile"]
+    for record in known.quarantined:
+        text = Quarantine(relay.client).text(record.id)
+        if text:
+            return json_or_text(text.decode(errors="replace"))
+    raise UsageWrong(
+        "No payload of this person is kept: only what waits, is dead or in the quarantine has one."
     )
 
 
@@ -84,7 +103,7 @@ def _past(known: KnownProfile) -> Iterator[Moment]:
 
 
 def verdict(timeline: Sequence[Moment]) -> str:
-    """Return the sentence that says how things stand: of what waits, else of the last outcome."""
+    """Return the last sentence: about the deliveries that wait, else about the last outcome."""
     waiting = [moment for moment in timeline if moment.what in ("waits", "orphaned")]
     if waiting:
         first = min(waiting, key=lambda moment: moment.at_ms)

@@ -188,6 +188,15 @@ def test_jobs_that_have_ended_take_no_room():
     assert not any("old" in line for line in lines)
 
 
+def test_a_cause_is_shown_whole_and_with_its_command_before_lines_stay_blank():
+    lines = shown(standing(), problems=[problem("no_worker", "insider")])
+
+    told = " ".join(" ".join(lines).split())
+    assert told.count("and so on") == 20
+    assert any(line.rstrip().endswith("; segrelay status") for line in lines)
+    assert len(shown(CROWD, problems=PROBLEMS)) <= HEIGHT
+
+
 def test_what_a_terminal_would_obey_is_written_as_its_escape():
     lines = shown(standing(), problems=[problem("x", "\x1b]0;title\x07")])
 
