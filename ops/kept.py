@@ -39,6 +39,8 @@ class Filter:
     Args:
         ids: The ids of dead letters; with any, nothing else counts.
         job: The job that published them.
+        containing: A text in the message or the answer, as they are shown masked; only dead
+            letters are chosen by it.
         digests: Hex, of the profiles; none = any.
         partitions: The only partitions in which they are looked for; none = all.
         since_ms: The earliest time of death, or of the last arrival in the quarantine.
@@ -53,6 +55,7 @@ class Filter:
     trigger: str = ""
     audience: str = ""
     reason: str = ""
+    containing: str = ""
     digests: frozenset[str] = frozenset()
     partitions: frozenset[int] = frozenset()
     since_ms: int = 0

@@ -60,6 +60,10 @@ class DeadLetterOptions(KeptOptions):
     destination: DestinationName = ""
     trigger: Annotated[str, typer.Option(help="Only of this trigger.")] = ""
     job: Annotated[str, typer.Option(help="Only what this job has published.")] = ""
+    text: Annotated[
+        str,
+        typer.Option(help="Only with this text in the message or the answer, as `show` has it."),
+    ] = ""
     profile: Annotated[
         str,
         typer.Option(
@@ -88,6 +92,7 @@ class DeadLetterOptions(KeptOptions):
             destination=self.destination,
             trigger=self.trigger,
             job=self.job,
+            containing=self.text,
             digests=digests,
             partitions=partitions,
         )
@@ -96,7 +101,7 @@ class DeadLetterOptions(KeptOptions):
 app = typer.Typer(help="See, replay or discard dead letters.")
 
 _PAGE: Final = 100
-_LEFT_OUT: Final = {
+LEFT_OUT: Final = {
     "orphaned": "the configuration does not name their trigger any more",
     "unwanted": "their trigger has another direction or other audiences now",
     "unreadable": "what they hold can't be read; name them by id to put them back as they were",
@@ -124,7 +129,7 @@ def replay(
     store = DeadLetters(relay.client, relay.settings)
     refuse_unknown(store, ids)
     work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
-    left_out = left_out_lines(work, _LEFT_OUT)
+    left_out = left_out_lines(work, LEFT_OUT)
     if extent.dry_run:
         return preview_of(store, work, left_out)
     for line in left_out:  # before the question

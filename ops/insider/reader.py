@@ -25,9 +25,6 @@ from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct
 
 PROFILE_PATH: Final = "/api/user/v1/profile"
 COLUMNS_PATH: Final = "/api/user/v3/metadata/columns"
-CUSTOM: Final = "c_"
-"""The prefix of custom attributes in the reading API (Insider's documentation)."""
-
 READS_A_MINUTE: Final = 360
 """Readings a minute: Insider allows 1,000 units, a reading costs 2.5, others may need some."""
 

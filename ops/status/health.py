@@ -746,6 +746,8 @@ def quarantine(standing: Standing) -> Iterator[HealthProblem]:
         yield HealthProblem("quarantine_grows", severity, "", message, mend, since_ms)
 
 
+LACKING: Final = 2
+"""People in a row who lack an attribute that was sent, until that is a problem."""
 UNFINISHED_MS: Final = 60_000
 """Milliseconds after which an act that was begun is named; an ordinary one has ended by then."""
 NOT_RENAMED_MS: Final = 86_400_000
@@ -804,6 +806,28 @@ def not_renamed(standing: Standing) -> Iterator[HealthProblem]:
             )
             mend = "segrelay audit, and segrelay rename person OLD NEW"
             yield HealthProblem("not_renamed", ATTENTION, name, message, mend, since_ms)
+
+
+def read_backs(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield destinations where people who were read back lack attributes that were sent."""
+    for name, one in standing.read_backs.items():
+        lacking = {what: each for what, each in one.missing.items() if each.people >= LACKING}
+        if lacking:
+            listed = ", ".join(
+                f"{what.removeprefix('c_')} (of {each.trigger})" if what else "the whole person"
+                for what, each in sorted(lacking.items())
+            )
+            message = (
+                f"it took deliveries and does not hold what they sent: {listed}. Insider drops what"
+                " its panel does not define: define it there, or leave it out of the template"
+            )
+            since_ms = min(each.since_ms for each in lacking.values())
+            mend = "segrelay config check --live"
+            yield HealthProblem("attributes_dropped", ILL, name, message, mend, since_ms)
+        if one.failures >= FAILED_STEPS:
+            message = f"nobody can be read back from it: {one.problem}"
+            mend = "segrelay config check --live"
+            yield HealthProblem("read_back_fails", ATTENTION, name, message, mend)
 
 
 def renaming_waits(standing: Standing) -> Iterator[HealthProblem]:
@@ -964,6 +988,7 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     aborted_jobs,
     not_renamed,
     renaming_waits,
+    read_backs,
     receivers,
     refusals,
     silence,

@@ -32,6 +32,7 @@ from segrelay.ops.state.partitions import (
     snapshots,
 )
 from segrelay.ops.state.person import read_stopped_renamings
+from segrelay.ops.state.read_backs import ReadBacks, read_read_backs
 from segrelay.ops.state.waiting import (
     Delays,
     mending_commands,
@@ -309,6 +310,7 @@ class Standing:
     responses_lost: int = 0
     template_files: Mapping[str, DifferingFile] = field(default_factory=dict)
     renamed_people: Mapping[str, RenamedPeople] = field(default_factory=dict)
+    read_backs: Mapping[str, ReadBacks] = field(default_factory=dict)
     redis: RedisStanding = field(default_factory=RedisStanding)
     syncs: Mapping[str, Run] = field(default_factory=dict)
     receivers: Receivers = field(default_factory=Receivers)
@@ -434,6 +436,7 @@ def read_standing(
         responses_lost=responses[1],
         template_files=dict(_differing_files(processes, config)),
         renamed_people=read_renamed_people(client, places, destinations_with_stable_ids(settings)),
+        read_backs=read_read_backs(client, settings),
         redis=_redis(client, settings, ahead_seconds),
         syncs={
             name: SyncStore(client, name, settings.redis.numbering).peek() for name in settings.sync

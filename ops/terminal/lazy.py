@@ -126,7 +126,7 @@ class LazyGroup(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the table in two columns, so that it fits one screen, without loading anything."""
         self.format_usage(ctx, formatter)
-        formatter.write(f"\n  {inspect.cleandoc(self.help or '')}\n\n")
+        formatter.write(f"  {inspect.cleandoc(self.help or '')}\n\n")
         left, right = (list(self._column(parts)) for parts in self.columns)
         for one, other in zip_longest(left, right, fillvalue=""):
             formatter.write(f"{one:<{_COLUMN}}{other}".rstrip() + "\n")

@@ -52,7 +52,7 @@ def why(
     known = explain(relay.client, relay.settings, profile)
     if payload:
         return keep_payload(relay, known.person.digest.hex(), _newest_payload(relay, known))
-    timeline = sorted(_moments(known), key=lambda moment: moment.at_ms)
+    timeline = timeline_of(known)
     whole = f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at."
     return Result(
         _document(known, timeline),
@@ -74,6 +74,11 @@ def _newest_payload(relay: Reads, known: KnownProfile) -> Any:
     raise UsageWrong(
         "No payload of this person is kept: only what waits, is dead or in the quarantine has one."
     )
+
+
+def timeline_of(known: KnownProfile) -> list[Moment]:
+    """Return all that happened to a person, and what waits of them, the oldest first."""
+    return sorted(_moments(known), key=lambda moment: moment.at_ms)
 
 
 def _moments(known: KnownProfile) -> Iterator[Moment]:
@@ -207,7 +212,7 @@ def _document(known: KnownProfile, timeline: list[Moment]) -> dict[str, Any]:
     return {
         "profile": {"digest": known.person.digest.hex(), "partition": known.person.partition},
         "known": not known.is_nothing,
-        "ledger": list(_ledger(known)),
+        "ledger": list(ledger_of(known)),
         "waiting": [_row_of(_of_entry(entry, known)) for entry in known.waiting],
         "waiting_is_whole": known.is_whole,
         "letters": [dead_letter["id"] for dead_letter in known.dead_letters],
@@ -217,7 +222,8 @@ def _document(known: KnownProfile, timeline: list[Moment]) -> dict[str, Any]:
     }
 
 
-def _ledger(known: KnownProfile) -> Iterator[dict[str, Any]]:
+def ledger_of(known: KnownProfile) -> Iterator[dict[str, Any]]:
+    """Yield what the ledger knows of a person: the newest of each audience and trigger."""
     for destination, lines in known.ledger.items():
         for line in lines:
             yield {
@@ -248,7 +254,7 @@ def _text(known: KnownProfile, timeline: list[Moment]) -> Iterator[str | Table]:
     if known.is_nothing:
         yield "Nothing is known of this person: no delivery, nothing waiting, no letter."
         return
-    yield from _ledger_text(list(_ledger(known)))
+    yield from _ledger_text(list(ledger_of(known)))
     if timeline:
         yield ""
         names = ("at", "what", "destination", "trigger", "audience", "direction", "event time")

@@ -30,18 +30,18 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{instance:N}` | hash | the same for a node of a Cluster: each master has the first that it can |
 | `{segrelay}:lost` | hash | `id`, and `@NODE`, that came back empty → `last seen\|noticed` (ms) |
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
-| `{segrelay}:progress:lock` | string | a sample of it was taken lately |
+| `{segrelay}:progress:lock` | hash | a sample of it was taken lately: see `lock_turn.lua` |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
 | `{segrelay}:alerts` | hash | problems that were announced, see `notices_observe.lua`; |
-| | | `failing`: why messages are not taken |
+| | | `failing`: why messages are not taken; and the lock of who sends |
 | `{segrelay}:alerts:outbox` | hash | number → JSON: a message to people that is still to be sent |
-| `{segrelay}:alerts:lock` | string | the problems were looked at lately |
+| `{segrelay}:alerts:lock` | hash | the problems were looked at lately: see `lock_turn.lua` |
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
 | `{segrelay}:unfinished` | hash | acts that left something half done, see `contract.redis.acts` |
 | `{segrelay}:configuration` | string | table → digest (JSON), as at the last start of a process |
 | `{segrelay}:seen` | hash | `worker`, `flower`, `metrics` → when one was last seen (ms) |
-| `{segrelay}:sweep` | string | the lock of the sweep |
+| `{segrelay}:sweep:CONFIG` | hash | the lock of the sweep: see `lock_turn.lua` |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
 | `{job:NAME}` | hash | a backfill: spec, phase, problem, `shard\|n`, and a lock |
@@ -50,6 +50,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{sync:NAME}:wakeup` | string | a step of the sync was woken and has not begun |
 | `{responses:DEST}` | hash | the export of responses; fields as of a sync |
 | `{responses:DEST}:wakeup` | string | a step of it was woken and has not begun |
+| `{readback:DEST}` | hash | reading people back from Insider; fields as of a sync |
+| `{readback:DEST}:wakeup` | string | a step of it was woken and has not begun |
 | `{token:NAME:PRINT}` | hash | the token of an authorization, sealed; see `token_take.lua` |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | \* what could not be placed |
@@ -80,7 +82,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals, retries and small deliveries, capped |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
-| `{d:p}who` | hash | \* digest → JSON: when it was reached last (ms), identifiers; for `verify` |
+| `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.insider.read_back` |
 | `{d:p}responses` | stream | \* outcomes for response streams: JSON of stream and record, capped |
 | `{d:p}responseslost` | string | how many of them went because there were too many |
 | `{d:p}jobtimes` | hash | `job\|minute since 1970\|kind` → how many were settled then |
@@ -203,6 +205,11 @@ def responses(destination: str) -> str:
 def changes(destination: str) -> str:
     """Return the key of the progress of renaming people whose stable id has moved."""
     return f"{{changes:{destination}}}"
+
+
+def read_back(destination: str) -> str:
+    """Return the key of the findings when people are read back from a destination."""
+    return f"{{readback:{destination}}}"
 
 
 def wakeup(key: str) -> str:

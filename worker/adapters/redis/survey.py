@@ -12,12 +12,19 @@ from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
 from segrelay.worker.adapters.redis.shared_keys import scopes
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.celery import RENAMES_TASK, RESPONSES_TASK, SYNC_TASK, BackgroundJob
+from segrelay.worker.contract.celery import (
+    READ_BACK_TASK,
+    RENAMES_TASK,
+    RESPONSES_TASK,
+    SYNC_TASK,
+    BackgroundJob,
+)
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_stream_name
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.client import Pipeline, Redis
+from segrelay.worker.contract.redis.lock import take_turn
 from segrelay.worker.contract.redis.scanning import AnotherServer, read_keys, scan_parts
-from segrelay.worker.contract.redis.scripts import ScriptCall, digest, run_each, run_script
+from segrelay.worker.contract.redis.scripts import ScriptCall, digest, run_each
 from segrelay.worker.contract.settings import Destination, Settings
 from segrelay.worker.contract.triggers import named_audiences, parse_pauses
 from segrelay.worker.contract.words import BACKFILL, LIVE
@@ -69,7 +76,7 @@ class RedisSurvey:
 
     def may_sweep(self) -> bool:
         """Say whether this node does the round: one node of each configuration does."""
-        return bool(run_script(self._client, scripts.source("once"), [self._lock], [LOCK_MS]))
+        return take_turn(self._client, self._lock, LOCK_MS)
 
     def look(self) -> list[Sight]:
         """Return the partitions with a stream that may be worked on, and wake the due ones."""
@@ -227,7 +234,7 @@ class _Needing(NamedTuple):
 
 
 class RedisSchedule:
-    """Finds the due background jobs of the configured syncs, response streams and stable ids.
+    """Finds the due background jobs: of syncs, response streams, stable ids and reading back.
 
     Args:
         client: With short timeouts: whoever asks must not wait for long.
@@ -236,8 +243,13 @@ class RedisSchedule:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self._syncs = [
+        self._timed = [
             _Kept(BackgroundJob(SYNC_TASK, name), keys.sync(name)) for name in settings.sync
+        ]
+        self._timed += [
+            _Kept(BackgroundJob(READ_BACK_TASK, name), keys.read_back(name))
+            for name, destination in settings.destinations.items()
+            if destination.read_back_every_seconds
         ]
         self._needing = [
             _Needing(
@@ -263,12 +275,12 @@ class RedisSchedule:
 
     def due(self) -> list[BackgroundJob]:
         """Return the due background jobs that nobody does or was woken, and mark them as woken."""
-        if not self._syncs and not self._needing:
+        if not self._timed and not self._needing:
             return []
         return [kept.background_job for kept in self._woken(self._due())]
 
     def _due(self) -> list[_Kept]:
-        everything = [*self._syncs, *(one.kept for one in self._needing)]
+        everything = [*self._timed, *(one.kept for one in self._needing)]
         pipe = self._client.pipeline(transaction=False)
         pipe.time()
         for kept in everything:
