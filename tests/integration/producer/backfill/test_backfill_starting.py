@@ -2,26 +2,16 @@
 
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
-from segrelay.ops.embedded import lifecycle as embedded
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.waiting import until
 
 NAMED = ("--job", "j", "--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
 PEOPLE = 12_000
-
-
-@pytest.fixture
-def relay(tmp_path: Path) -> Iterator[Relay]:
-    built = Relay(tmp_path)
-    embedded.ensure_running(built.data_dir)
-    yield built
-    embedded.stop(built.data_dir)
 
 
 @pytest.fixture
