@@ -238,7 +238,7 @@ _TOLD_SECONDS: Final = 10.0
 _ASKED_SECONDS: Final = 10.0
 """Seconds in which a request to Insider has to be sent after `asked` was written; shorter than the
 lock of a step. After that it has to be written again, which is refused if somebody went on."""
-_OWNER: Final = "segrelay person rename"
+_OWNER: Final = "segrelay rename person"
 
 
 @dataclass(slots=True)
@@ -336,7 +336,7 @@ class PersonRenaming:
         former = self._known_under(move)
         if former:
             move.refuse(
-                f"give `segrelay destination rename {former} {move.left.destination}` again"
+                f"give `segrelay rename destination {former} {move.left.destination}` again"
             )
         elif move.text and move.forward.to != move.change.new:
             move.refuse("the former identity was renamed to another one, or is being renamed")
