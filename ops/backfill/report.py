@@ -14,7 +14,7 @@ import typer
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts
 from segrelay.ops.state.partitions import all_partitions, ask_each, snapshots, sum_counts
 from segrelay.ops.state.waiting import state_of
-from segrelay.ops.terminal.console import mention, private_file
+from segrelay.ops.terminal.console import mention, plural, private_file
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.backfill.jobs import BadRow, Job, JobStore
@@ -94,7 +94,7 @@ class JobView:
             m = spec.membership
             yield f"  {m.direction} of {m.audience} as of {m.as_of}"
         yield (
-            f"  read: {tally.rows:,} rows, {tally.events:,} events, "
+            f"  read: {plural(tally.rows, 'row')}, {plural(tally.events, 'event')}, "
             f"{tally.unmatched:,} unmatched, {tally.refused:,} refused"
         )
         yield (
@@ -363,8 +363,8 @@ def read_report(client: Redis, settings: Settings, name: str) -> JobReport:
 
 
 def _spans(client: Redis, settings: Settings, name: str) -> Iterator[Span]:
-    places = all_partitions(client, settings)
-    answers = ask_each(client, places, lambda pipe, place: pipe.hgetall(place.jobtimes))
+    partitions = all_partitions(client, settings)
+    answers = ask_each(client, partitions, lambda pipe, partition: pipe.hgetall(partition.jobtimes))
     found: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for answer in answers:
         for raw, count in answer.items():
