@@ -101,7 +101,7 @@ def confirm_exits(name: Name, *, reason: Reason = "", as_json: Json = False) -> 
     """
     with opened() as (settings, client):
         _known(settings, name)
-        store = SyncStore(client, name, settings.redis.numbering)
+        store = SyncStore(client, name, settings.redis)
 
         def follow(doing: Doing) -> int:
             with _locked(store) as found:
@@ -122,7 +122,7 @@ def reset(name: Name, *, yes: Yes = False, reason: Reason = "", as_json: Json = 
     if not NAME_PATTERN.fullmatch(name):
         raise UsageWrong(f"A sync's name has only a to z, 0 to 9 and -; '{name}' has others.")
     with opened() as (settings, client):
-        store = SyncStore(client, name, settings.redis.numbering)
+        store = SyncStore(client, name, settings.redis)
         destinations = list(dict.fromkeys([*settings.destinations, *store.peek().destinations]))
         members = max((store.count(each) for each in destinations), default=0)
         if not members and name not in settings.sync:
@@ -182,7 +182,7 @@ def _unknown(settings: Settings, name: str) -> str:
 
 def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
     schedule = settings.sync[name]
-    store = SyncStore(client, name, settings.redis.numbering)
+    store = SyncStore(client, name, settings.redis)
     state = store.peek()
     return {
         "name": name,

@@ -12,7 +12,7 @@ import typer
 from redis import Redis
 
 from segrelay.ops.kept import ActOptions, ChoosingOptions, Filter, Work, carry_out, discard_chosen
-from segrelay.ops.moving.carrying import Carrier, carry_entries
+from segrelay.ops.moving.carrying import Carrier
 from segrelay.ops.moving.leases import HeldLease, held
 from segrelay.ops.state import opened as scripts
 from segrelay.ops.state.acts import Reason, act_of
@@ -34,8 +34,9 @@ from segrelay.ops.state.waiting import (
 from segrelay.ops.terminal.console import mention, print_result
 from segrelay.ops.terminal.options import Json, Yes, configured, spread
 from segrelay.producer.wakeups import CeleryWaker, SilentWaker, Waker
-from segrelay.worker.adapters.redis.shared_keys import read_renamed, read_scopes
+from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.contract.keys import PartitionKeys, stream_name
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings, Trigger
@@ -120,10 +121,13 @@ class Waiting:
     def _step(self, stream: Stream, target: Trigger, entries: Sequence[WaitingEntry]) -> int:
         refuse_other_configurations(self.client, self.settings)
         name = stream_name(stream.lane, target.name)
-        if target.destination == stream.place.destination:
+        if self.settings.redis.ids.of(target.destination) == stream.place.id:
             return self._within(stream, name, [entry.entry_id for entry in entries])
         return self._beyond(
-            stream, PartitionKeys(target.destination, stream.place.partition), name, entries
+            stream,
+            self.settings.redis.ids.place(target.destination, stream.place.partition),
+            name,
+            entries,
         )
 
     def _within(self, stream: Stream, target: str, ids: Sequence[str]) -> int:
@@ -152,9 +156,10 @@ class Waiting:
             held(HeldLease(self.client, stream.place, owner)) as here,
             held(HeldLease(self.client, new, owner)) as there,
         ):
-            carrier = Carrier(self.client, here, there, retention_ms)
-            carrier.merge_ledgers([one.header.digest for one in entries if one.header])
-            moved = carry_entries(carrier, stream.name, target, [one.entry_id for one in entries])
+            carrier = Carrier(self.client, here, there)
+            digests = [one.header.digest for one in entries if one.header]
+            carrier.merge_ledgers(digests, retention_ms)
+            moved = carrier.carry_entries(stream.name, target, [one.entry_id for one in entries])
         if moved:
             self._wake(new, stream.lane)
         return moved
@@ -201,9 +206,9 @@ def move(
     """
     with opened() as (settings, client):
         target = configured("trigger", new, settings.triggers)
+        claim(client, settings)
         store = Waiting(client, settings, target, CeleryWaker(settings))
         wanted = Filter(trigger=old)
-        _refuse_renamed(store.streams(wanted), read_renamed(client))
         work = store.replay(wanted)
         _refuse_wanted(settings, old, work.count)
         if work.count:
@@ -215,14 +220,6 @@ def move(
     print_result({"moved": moved, "left": left}, f"{moved:,} deliveries moved", as_json=as_json)
     if left and not as_json:
         mention(f"{left:,} stay: {new} is for another direction, or for other audiences.")
-
-
-def _refuse_renamed(streams: Sequence[Stream], renamed: Mapping[str, str]) -> None:
-    for name in {stream.place.destination for stream in streams} & renamed.keys():
-        raise UsageWrong(
-            f"These deliveries came under the former name of a destination; `segrelay destination"
-            f" rename {name} {renamed[name]}` carries them over."
-        )
 
 
 def _refuse_wanted(settings: Settings, old: str, orphans: int) -> None:

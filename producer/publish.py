@@ -286,7 +286,14 @@ class Publisher:
         self, draft: Draft, progress: JobPosition, rolls: Mapping[PartitionAddress, Roll]
     ) -> Published:
         try:
-            return write(self._client, draft.deliveries, progress, rolls, draft.entrants)
+            return write(
+                self._client,
+                draft.deliveries,
+                progress,
+                rolls,
+                draft.entrants,
+                ids=self._settings.redis.ids,
+            )
         except PartitionsChange:
             self._claimed = False
             raise

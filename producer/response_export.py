@@ -7,7 +7,7 @@ least once, and are taken away when Lytics has them. While Lytics is down the ol
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NamedTuple
@@ -77,20 +77,19 @@ class ResponseExport:
     def __init__(
         self,
         client: Redis,
-        destination: str,
-        partitions: Iterable[int],
+        places: Sequence[PartitionKeys],
         open_api: OpenApi,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._places = [PartitionKeys(destination, number) for number in partitions]
+        self._places = places
         self._open_api = open_api
         self._monotonic = monotonic
         self.store = StepStore(
             client,
-            keys.responses(destination),
-            f"the responses of '{destination}'",
+            keys.responses(places[0].id),
+            f"the responses of '{places[0].destination}'",
         )
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
@@ -170,4 +169,5 @@ def response_export_for(client: Redis, settings: Settings, destination: str) -> 
             settings.lytics, timeout_seconds=_REQUEST_SECONDS, patience=Patience(tries=1)
         )
 
-    return ResponseExport(client, destination, numbering.numbers, opened)
+    places = [settings.redis.ids.place(destination, number) for number in numbering.numbers]
+    return ResponseExport(client, places, opened)

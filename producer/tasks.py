@@ -26,6 +26,7 @@ from segrelay.worker.contract.celery import (
     ResultLine,
     Turn,
     Turns,
+    named_here,
 )
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.errors import Bug, SegrelayError
@@ -52,16 +53,18 @@ def _tools(node: Turns) -> _Tools:
 
 
 @shared_task(name=SYNC_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def sync(self: Any, name: str) -> ResultLine:
+def sync(self: Any, name: str, _: str) -> ResultLine:
     """Do one step of a sync, and wake the next."""
     return do_background_job(self.app.segrelay, BackgroundJob(SYNC_TASK, name), _sync_step)
 
 
 @shared_task(name=RESPONSES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def responses(self: Any, destination: str) -> ResultLine:
+def responses(self: Any, destination: str, destination_id: str) -> ResultLine:
     """Ship some of a destination's responses, and wake the next step."""
+    node = self.app.segrelay
+    name = named_here(node.settings, destination, destination_id)
     return do_background_job(
-        self.app.segrelay, BackgroundJob(RESPONSES_TASK, destination), _responses_step
+        node, BackgroundJob(RESPONSES_TASK, name, destination_id), _responses_step
     )
 
 

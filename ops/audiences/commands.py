@@ -57,7 +57,6 @@ from segrelay.producer.publish import Publisher
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.redis.acts import carry_out
-from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.words import Direction
@@ -211,7 +210,7 @@ def rename(
                 events = moved(group.people, old, new, elsewhere.get(group.destination, {}))
                 _publish(publisher, group, 2 * len(group.people), events)
                 doing.count += len(group.people)
-            given = give_syncs(client, settings, learn_numbering(client, settings), old, new)
+            given = give_syncs(client, settings, old, new)
             return found, ids, given
 
         act = act_of("audience rename", old, reason=reason, arguments={"to": new})

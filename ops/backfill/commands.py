@@ -43,7 +43,7 @@ from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, set_pause
+from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, field_of, set_pause
 from segrelay.worker.errors import UsageWrong
 
 _TOLD_AGAIN_SECONDS: Final = 10.0
@@ -112,7 +112,7 @@ def resume(job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: Js
             case "aborted":
                 raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
             case "read":
-                insist(lambda: clear_pause(client, JOB, job, act))
+                insist(lambda: clear_pause(client, field_of(JOB, job), act))
                 mention(
                     f"Job '{job}' has been read to its end; what is waiting of it is delivered."
                 )
@@ -123,7 +123,7 @@ def resume(job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: Js
                 def go_on(_: Doing) -> None:
                     if store.resume(job, again) == "aborted":
                         raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
-                    clear_pause(client, JOB, job)
+                    clear_pause(client, field_of(JOB, job))
 
                 perform(client, act, go_on, is_counted=False)
         _run(client, settings, job, wait=wait, as_json=as_json)
@@ -153,7 +153,9 @@ def pause(
             _refuse_to_pause(job, was, reading_only=reading_only)
             if not reading_only:
                 at = datetime.now(UTC).isoformat(timespec="seconds")
-                set_pause(client, JOB, job, Pause(reason or "paused by a person", actor(), at))
+                set_pause(
+                    client, field_of(JOB, job), Pause(reason or "paused by a person", actor(), at)
+                )
 
         perform(client, act, stop, is_counted=False)
     what = "is no longer read; what was read is delivered" if reading_only else "is paused"
@@ -179,7 +181,7 @@ def abort(job: JobName, *, yes: Yes = False, reason: Reason = "", as_json: Json 
             streams = find_streams(client, places, choice)  # no more of it will come
             waiting = sum(stream.length for stream in streams)
             doing.counted("discarded", take_back(client, streams, choice), waiting)
-            clear_pause(client, JOB, job)
+            clear_pause(client, field_of(JOB, job))
             return doing.count
 
         discarded = perform(client, act_of("backfill abort", job, reason=reason), end)

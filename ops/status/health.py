@@ -29,10 +29,10 @@ from segrelay.ops.status.problems import (
 from segrelay.ops.status.standing import Condition, Kind, Standing, TriggerStanding, read_standing
 from segrelay.ops.status.totals import largest_first
 from segrelay.producer.sync.run import Phase, Run
-from segrelay.worker.adapters.redis.shared_keys import rename_hint
 from segrelay.worker.contract.processes import sample_before
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
 from segrelay.worker.contract.redis.acts import BEGUN
+from segrelay.worker.contract.redis.claim import rename_hint
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
 from segrelay.worker.errors import RedisUnavailable

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from redis import Redis
 
@@ -48,7 +48,7 @@ from segrelay.producer.publishing.writing import NoRoom, RoomMeter
 from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.adapters.redis.gate import read_looks, read_state
-from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed, read_scopes
+from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import (
@@ -63,6 +63,7 @@ from segrelay.worker.contract.processes import (
 )
 from segrelay.worker.contract.receivers import Receivers, read_receivers, too_large
 from segrelay.worker.contract.redis.acts import Act, read_unfinished
+from segrelay.worker.contract.redis.claim import former_names
 from segrelay.worker.contract.redis.connection import (
     ServerState,
     ask_how_it_is,
@@ -352,7 +353,7 @@ def read_standing(
     found = snapshots(client, places)
     scopes = _scopes(client, settings, found)
     totals = add_up(found, settings, scopes)
-    pauses, processes = read_pauses(client), read_processes(client)
+    pauses, processes = read_pauses(client, settings.redis.ids), read_processes(client)
     delays = dict(zip(places, read_delays(client, places), strict=True))
     destinations = dict(_destinations(client, settings, totals, pauses, destinations_of(places)))
     responses = _responses(client, places)
@@ -387,11 +388,9 @@ def read_standing(
         template_files=dict(_differing_files(processes, settings)),
         renamed_people=read_renamed_people(client, places, destinations_with_stable_ids(settings)),
         redis=_redis(client, settings, ahead_seconds),
-        syncs={
-            name: SyncStore(client, name, settings.redis.numbering).peek() for name in settings.sync
-        },
+        syncs={name: SyncStore(client, name, settings.redis).peek() for name in settings.sync},
         receivers=read_receivers(client, at_ms),
-        samples=read_samples(client),
+        samples=read_samples(client, settings.redis.ids),
         companions=_companions(client, settings),
         stopped_renamings=read_stopped_renamings(client, at_ms),
         unfinished=_unfinished(client),
@@ -414,7 +413,6 @@ def _scopes(
 def _destinations(
     client: Redis, settings: Settings, totals: Totals, pauses: Pauses, names: Sequence[str]
 ) -> Iterator[tuple[str, DestinationStanding]]:
-    renamed = read_renamed(client) if set(names) - settings.destinations.keys() else {}
     for name in names:
         known, condition, rate, factor = settings.destinations.get(name), None, 0.0, 1.0
         failing: frozenset[str] = frozenset()
@@ -435,8 +433,6 @@ def _destinations(
                 failing = _read_failing(client, known, waiting)
             if pause:
                 condition = Condition.of_pause(DESTINATION, pause, "paused by a person")
-        elif name in renamed:
-            condition = Condition(DESTINATION, "renamed", f"its name is {renamed[name]} now")
         yield (
             name,
             DestinationStanding(
@@ -617,19 +613,13 @@ _DISK: Final = {
 
 
 def _unfinished(client: Redis) -> list[Act]:
-    """Return the unfinished acts whose new names still hold: one may have been taken back."""
+    """Return the unfinished acts whose new slugs still hold: one may have been taken back."""
     with redis_errors():
-        slugs, destinations = ask_each(
-            client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
-        )
-    hold = {
-        "audience rename": slugs,
-        "destination rename": destinations,
-    }
+        slugs: Any = client.hgetall(keys.RENAMED)
     return [
         act
         for act in read_unfinished(client)
-        if hold[act.what].get(act.subject.encode(), b"").decode() == act.arguments["to"]
+        if slugs.get(act.subject.encode(), b"").decode() == act.arguments["to"]
     ]
 
 

@@ -370,7 +370,8 @@ class JobStore:
     def places(self, settings: Settings) -> list[PartitionKeys]:
         """Return the partitions into which a configuration publishes at present."""
         numbers = learn_numbering(self._client, settings).numbers
-        return [PartitionKeys(name, at) for name in settings.destinations for at in numbers]
+        place = settings.redis.ids.place
+        return [place(name, at) for name in settings.destinations for at in numbers]
 
     def take(self, name: str) -> ReaderClaim:
         """Claim a job, to read it; nothing changes if it may not be read."""

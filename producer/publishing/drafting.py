@@ -96,9 +96,11 @@ class TriggerIndex:
 
 def routing_digest(settings: Settings) -> str:
     """Return a digest that changes when the same payloads would become other deliveries."""
+    ids = settings.redis.ids
+    places = {name: ids.of(name) if ids.has(name) else name for name in settings.destinations}
     triggers = [
-        [trigger.name, trigger.destination, trigger.audiences, trigger.on, trigger.export_fields]
-        for _, trigger in sorted(settings.triggers.items())
+        [one.name, places[one.destination], one.audiences, one.on, one.export_fields]
+        for _, one in sorted(settings.triggers.items())
     ]
     text = orjson.dumps([settings.delivery.identity, settings.redis.numbering.counts[0], triggers])
     return hashlib.sha256(text).hexdigest()[:12]

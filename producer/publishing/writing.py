@@ -17,6 +17,7 @@ from redis import Redis
 
 from segrelay.producer.publishing.published import Entries, PartitionAddress, Published
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis import accept
 from segrelay.worker.contract.redis.accept import (
@@ -70,6 +71,8 @@ def write(
     progress: JobPosition,
     rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
     entrants: Mapping[PartitionAddress, Collection[Entrant]] = MappingProxyType({}),
+    *,
+    ids: DestinationIds,
 ) -> Published:
     """Write deliveries, the changes of the members that a sync knows, and names for syncs.
 
@@ -84,7 +87,13 @@ def write(
     """
     places = sorted({*deliveries, *rolls})
     calls = [
-        _call(place, deliveries.get(place, ()), progress, rolls.get(place), entrants.get(place, ()))
+        _call(
+            ids.place(*place),
+            deliveries.get(place, ()),
+            progress,
+            rolls.get(place),
+            entrants.get(place, ()),
+        )
         for place in places
     ]
     accepted = 0
@@ -101,23 +110,22 @@ def write(
             )
         if answer[0] < 0:
             raise LeaseLost("Another step of this sync has begun, so this one changes nothing.")
-        added, wake, *ids = answer
+        added, wake, *entry_ids = answer
         accepted += added
         if wake:
             rang.append(place)
-        entries |= _entries(call, ids)
+        entries |= _entries(call, entry_ids)
     repeated = sum(map(len, deliveries.values())) - accepted
     return Published(accepted=accepted, repeated=repeated, rang=tuple(rang), entries=entries)
 
 
 def _call(
-    place: PartitionAddress,
+    keys: PartitionKeys,
     deliveries: Sequence[NewDelivery],
     progress: JobPosition,
     roll: Roll | None,
     entrants: Collection[Entrant],
 ) -> ScriptCall:
-    keys = PartitionKeys(*place)
     call = accept_call(
         keys,
         deliveries,
@@ -266,10 +274,11 @@ def count_waiting(client: Redis, settings: Settings, *, kind: str = "") -> int:
     The kind is `live` or `backfill`; "" means both.
     """
     with redis_errors():
-        known = cast("set[bytes]", client.smembers(keys.DESTINATIONS))
+        settings.redis.learn_ids(cast("dict[bytes, bytes]", client.hgetall(keys.DESTINATIONS)))
+        ids = settings.redis.ids
         partitions = [
-            keys.PartitionKeys(name.decode(), number)
-            for name in sorted(known)
+            ids.place(name, number)
+            for name in ids.names()
             for number in settings.redis.numbering.numbers
         ]
         pipe = client.pipeline(transaction=False)

@@ -294,8 +294,9 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
             look_up=lambda name: "" if schedule.files else _slug_at_lytics(settings, name),
         ).slug
 
+    settled_numbering(client, settings)
     return Syncing(
-        store=SyncStore(client, name, settled_numbering(client, settings)),
+        store=SyncStore(client, name, settings.redis),
         publisher=publisher,
         find_audience=find_audience,
         identity=settings.delivery.identity,

@@ -17,12 +17,12 @@ from segrelay.producer.sync.run import Run
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import key_of
 from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
 from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.settings import RedisSettings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import PartitionsChange
 
@@ -32,16 +32,17 @@ _CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text("utf-8")
 class SyncStore:
     """The record of one sync in Redis."""
 
-    def __init__(self, client: Redis, name: str, partitions: Numbering) -> None:
+    def __init__(self, client: Redis, name: str, settings: RedisSettings) -> None:
         self._client = client
         self.name = name
-        self._partitions = partitions
+        self._partitions = settings.numbering
+        self._ids = settings.ids
         self._steps = StepStore(client, keys.sync(name), f"sync '{name}'")
 
     def take(self) -> tuple[Run, int] | None:
         """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""
         taken = self._steps.take()
-        return (Run.loads(taken[0]), taken[1]) if taken else None
+        return (Run.loads(taken[0], self._ids), taken[1]) if taken else None
 
     def save(self, run: Run, *, ends: bool = False) -> None:
         """Write the state; extend the lock, or give it back if the step ends.
@@ -49,11 +50,11 @@ class SyncStore:
         Raises:
             LeaseLost: Somebody else has taken the lock.
         """
-        self._steps.save(run.dumps(), next_ms=run.next_ms, ends=ends)
+        self._steps.save(run.dumps(self._ids), next_ms=run.next_ms, ends=ends)
 
     def peek(self) -> Run:
         """Return the state as it is now."""
-        return Run.loads(self._steps.peek())
+        return Run.loads(self._steps.peek(), self._ids)
 
     def now_ms(self) -> int:
         """Return the time by Redis' clock, in ms since 1970."""
@@ -88,7 +89,7 @@ class SyncStore:
     def places(self, destinations: Sequence[str]) -> list[PartitionKeys]:
         """Return the partitions of these destinations."""
         return [
-            PartitionKeys(destination, number)
+            self._ids.place(destination, number)
             for destination in destinations
             for number in self._partitions.numbers
         ]
@@ -101,7 +102,8 @@ class SyncStore:
         with redis_errors():
             pipe = self._client.pipeline(transaction=False)
             for number, members in parts.items():
-                pipe.hmget(PartitionKeys(destination, number).members(self.name), members)
+                place = self._ids.place(destination, number)
+                pipe.hmget(place.members(self.name), members)
             answers = pipe.execute()
         return {
             key: mark
@@ -124,7 +126,7 @@ class SyncStore:
         with redis_errors():
             pipe = self._client.pipeline(transaction=False)
             for part, people in parts.items():
-                place = PartitionKeys(destination, part)
+                place = self._ids.place(destination, part)
                 pipe.mget([place.ledger(keys.digest_of(key)) for key in people])
             answers = pipe.execute()
         texts = {

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, cast
 
 import orjson
 import redis
 
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.redis.scripts import run_script
 
@@ -180,10 +181,10 @@ def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:
     return next((sample for sample in samples if sample.at_ms <= at_ms), oldest)
 
 
-def read_samples(client: redis.Redis) -> list[Sample]:
+def read_samples(client: redis.Redis, ids: DestinationIds) -> list[Sample]:
     """Return the samples of two minutes, some of a quarter of an hour ago, and the oldest.
 
-    The newest stands first.
+    The newest stands first. Their destinations have today's names; Redis has the ids.
     """
     with redis_errors():
         pipe = client.pipeline(transaction=False)
@@ -192,4 +193,8 @@ def read_samples(client: redis.Redis) -> list[Sample]:
             pipe.lindex(keys.PROGRESS, place)
         newest, *older = pipe.execute()
     texts = dict.fromkeys(text for text in (*newest, *older) if text)
-    return [Sample(**orjson.loads(text)) for text in texts]
+    samples = [Sample(**orjson.loads(text)) for text in texts]
+    return [
+        replace(one, counts={ids.name_of(each): counts for each, counts in one.counts.items()})
+        for one in samples
+    ]

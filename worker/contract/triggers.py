@@ -17,6 +17,7 @@ import orjson
 from redis import Redis
 
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.connection import redis_errors
@@ -317,9 +318,9 @@ class Pauses:
                 return self.jobs
 
 
-def field_of(kind: Paused, name: str) -> str:
-    """Return the field under which a pause stands."""
-    return f"{kind}|{name}"
+def field_of(kind: Paused, name: str, ids: DestinationIds | None = None) -> str:
+    """Return the field under which a pause stands; a destination is named by its id there."""
+    return f"{kind}|{ids.of(name) if ids and kind == DESTINATION else name}"
 
 
 def dumps(pause: Pause) -> bytes:
@@ -327,13 +328,14 @@ def dumps(pause: Pause) -> bytes:
     return orjson.dumps(pause)
 
 
-def parse_pauses(stored: Mapping[bytes, bytes]) -> Pauses:
+def parse_pauses(stored: Mapping[bytes, bytes], ids: DestinationIds) -> Pauses:
     """Return the pauses that the hash in Redis holds; one that can't be read still pauses."""
     found: dict[str, dict[str, Pause]] = {DESTINATION: {}, TRIGGER: {}, JOB: {}}
     for place, text in stored.items():
         kind, _, name = place.decode().partition("|")
         if kind in found and name:
-            found[kind][name] = _loads(text)
+            shown = ids.name_of(name) if kind == DESTINATION else name
+            found[kind][shown] = _loads(text)
     return Pauses(found[DESTINATION], found[TRIGGER], found[JOB])
 
 
@@ -347,32 +349,31 @@ def _loads(text: bytes) -> Pause:
     return Pause(*(str(document.get(part) or "") for part in ("reason", "by", "at")))
 
 
-def read_pauses(client: Redis) -> Pauses:
+def read_pauses(client: Redis, ids: DestinationIds) -> Pauses:
     """Read from Redis which destinations, triggers and jobs are paused."""
     with redis_errors():
         stored: Any = client.hgetall(keys.PAUSED)
-    return parse_pauses(stored)
+    return parse_pauses(stored, ids)
 
 
-def set_pause(client: Redis, kind: Paused, name: str, pause: Pause, act: Act | None = None) -> bool:
+def set_pause(client: Redis, field_name: str, pause: Pause, act: Act | None = None) -> bool:
     """Pause a destination, trigger or job, or replace the reason; return whether it is new.
 
-    The act is kept with it; None = it is paused by an act of many steps.
+    The act is kept with it; None = it is paused by an act of many steps. See `field_of`.
     """
     if act is None:
         with redis_errors():
-            return bool(client.hset(keys.PAUSED, field_of(kind, name), dumps(pause)))
-    words = ("HSET", field_of(kind, name), dumps(pause))
-    return bool(carry_out(client, act, keys.PAUSED, *words))
+            return bool(client.hset(keys.PAUSED, field_name, dumps(pause)))
+    return bool(carry_out(client, act, keys.PAUSED, "HSET", field_name, dumps(pause)))
 
 
-def clear_pause(client: Redis, kind: Paused, name: str, act: Act | None = None) -> bool:
+def clear_pause(client: Redis, field_name: str, act: Act | None = None) -> bool:
     """End a pause; returns whether there was one.
 
     The act is kept if there was one; None = the pause ends with an act of many steps.
     """
     if act is None:
         with redis_errors():
-            return bool(client.hdel(keys.PAUSED, field_of(kind, name)))
-    words = ("HDEL", field_of(kind, name))
+            return bool(client.hdel(keys.PAUSED, field_name))
+    words = ("HDEL", field_name)
     return bool(carry_out(client, act, keys.PAUSED, *words, only_if_changed=True))

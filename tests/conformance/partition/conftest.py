@@ -8,7 +8,6 @@ import orjson
 import pytest
 
 from segrelay.ops.embedded.topologies import LocalCluster
-from segrelay.ops.moving.carrying import digest_in
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.batch.delivery import Delivery
@@ -28,6 +27,7 @@ from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.core.ledger import FAR_MS
 from tests.fakes.fake_partition import LEEWAY_MS, NEVER_MS, FakePartition
 from tests.fakes.partition_store import PartitionStore
+from tests.ledger_keys import digest_in
 
 START_MS = 1_764_000_000_000
 CLOCK = "{insider:0}clock"

@@ -18,6 +18,7 @@ from segrelay.worker.contract.people import (
     stable_digest,
 )
 from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import RedisSettings
 from tests.fakes.fake_recognizer import FakeRecognizer
 from tests.nightly import amount
 
@@ -72,7 +73,9 @@ class InRedis:
             retention_seconds=RETENTION_SECONDS,
         )
         self.sync = connect(url)
-        self._changes = IdentityChanges(self.sync, "insider", NUMBERING)
+        redis = RedisSettings()
+        redis.learn(NUMBERING)
+        self._changes = IdentityChanges(self.sync, redis, "insider")
 
     def see(self, *sightings):
         return self._runner.run(self._recognizer.see(sightings, ["vip-enter"] * len(sightings)))

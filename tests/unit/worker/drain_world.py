@@ -22,7 +22,7 @@ from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract.events import Header, pack_profile
-from segrelay.worker.contract.keys import digest_of, split_stream_name, without_lane
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, split_stream_name, without_lane
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.triggers import NO_RENAMES, Renames
 from segrelay.worker.contract.words import Direction, kind_of_lane
@@ -68,7 +68,7 @@ from tests.unit.worker.virtual_time import VirtualLoop
 START_MS = 1_764_000_000_000
 BEFORE_US = 1_763_900_000_000_000
 DEADLINE_SECONDS, LATE_SECONDS = 20.0, 30.0
-TAG = ("insider", 0)
+KEYS = PartitionKeys("insider", 0)
 
 
 TRIGGERS = {
@@ -215,7 +215,7 @@ class World:
                 lease.lapse()
 
         return Drain(
-            tag=TAG,
+            keys=KEYS,
             partition=Edge(process, partition),
             gate=Edge(process, SlowGate(self)),
             sender=Edge(process, FakeSender(self._respond, connected)),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
 import redis
 import redis.asyncio
 
@@ -16,6 +14,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.redis.scripts import digest, run_script
 from segrelay.worker.contract.settings import Authorization, Destination
+from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.core.gate import (
     MICROSECONDS,
     POLICY,
@@ -35,19 +34,8 @@ from segrelay.worker.core.gate import (
 )
 from segrelay.worker.core.verdicts import Verdict
 
-NO_CREDENTIALS: Final = "none"
 _FIRST: Final = "first|"
-_FINGERPRINT_DIGITS: Final = 8
 LOOK: Final = "gate_look"
-
-
-def fingerprint_of(authorization: Authorization | None) -> str:
-    """Return a fingerprint of the credentials; they can't be read from it."""
-    secrets = sorted(authorization.secrets()) if authorization else ()
-    values = [(place, secret.reveal()) for place, secret in secrets if secret.is_set]
-    if not values:
-        return NO_CREDENTIALS
-    return hashlib.sha256(orjson.dumps(values)).hexdigest()[:_FINGERPRINT_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ import redis
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import (
     KEPT,
     LIFE_MS,
@@ -146,7 +145,7 @@ class RedisProgress:
             if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):
                 return
         places = [
-            PartitionKeys(name, number)
+            self._settings.redis.ids.place(name, number)
             for name in self._settings.destinations
             for number in self._settings.redis.numbering.numbers
         ]
@@ -154,7 +153,7 @@ class RedisProgress:
         answers = run_each(self._client, scripts.source("progress"), calls)
         counts: dict[str, Counter[str]] = {}
         for place, flat in zip(places, answers, strict=True):
-            of_destination = counts.setdefault(place.destination, Counter())
+            of_destination = counts.setdefault(place.id, Counter())
             for name, count in zip(flat[::2], flat[1::2], strict=True):
                 of_destination[name.decode()] += int(count)
         with redis_errors():

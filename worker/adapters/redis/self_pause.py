@@ -27,7 +27,6 @@ from segrelay.worker.adapters.redis.scripts import until_confirmed
 from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.delivery import Failure, LoadedTrigger
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.connection import redis_errors
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import RedisSettings
@@ -273,7 +272,7 @@ class Canaries:
         totals: dict[str, Counter[str]] = {name: Counter() for name in names}
         for destination in {self._settings.triggers[name].destination for name in names}:
             for number in self._settings.redis.numbering.numbers:
-                place = PartitionKeys(destination, number)
+                place = self._settings.redis.ids.place(destination, number)
                 for key, count in await scripts.pairs(self._client, place.counts):
                     kind, trigger, *reason = key.decode().split("|")
                     if kind in KINDS and trigger in totals:
@@ -313,7 +312,7 @@ class DeadLetterLimit:
         with redis_errors():
             pipe = self._client.pipeline(transaction=False)
             for partition in self._settings.numbering.numbers:
-                pipe.hlen(PartitionKeys(destination, partition).dead_letters)
+                pipe.hlen(self._settings.ids.place(destination, partition).dead_letters)
             dead_letters = sum(await pipe.execute())
             if dead_letters < self._kept:
                 return
@@ -323,7 +322,7 @@ class DeadLetterLimit:
                 " see `segrelay dlq causes`, replay or discard some, then resume"
             )
             pause = Pause(reason, "segrelay", datetime.now(UTC).isoformat(timespec="seconds"))
-            field = field_of(DESTINATION, destination)
+            field = field_of(DESTINATION, self._settings.ids.of(destination))
             args = (field, dumps(pause))
             is_new = await scripts.call(self._client, "pause", (keys.PAUSED,), args)
         if is_new:

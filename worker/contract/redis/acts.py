@@ -39,7 +39,7 @@ for _, row in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 100)) d
   if row[2][3] == 'm' and row[2][4] == ARGV[3] then return tonumber(row[2][6]) or row[1] end
 end
 local answer = ''
-if #ARGV > 6 then answer = redis.call(ARGV[7], KEYS[1], unpack(ARGV, 8)) end
+@change
 local id = ''
 if ARGV[6] == '0' or answer ~= 0 then
   id = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*',
@@ -52,6 +52,9 @@ elseif ARGV[4] ~= '' then
 end
 return answer == '' and id or answer
 """
+_COMMAND: Final = _CARRY_OUT.replace(
+    "@change", "if #ARGV > 6 then answer = redis.call(ARGV[7], KEYS[1], unpack(ARGV, 8)) end"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ def note_act(client: redis.Redis, act: Act, *, stands: bool = False) -> str:
         RedisUnavailable: Redis can't be asked; keeping it again is safe.
     """
     field_name = "|".join((act.what, act.subject, *act.arguments.values())) if stands else ""
-    return str(_carried_out(client, act, keys.ACTS, field_name, 0).decode())
+    return str(_carried_out(client, act, keys.ACTS, unfinished=field_name).decode())
 
 
 def read_unfinished(client: redis.Redis) -> list[Act]:
@@ -108,14 +111,20 @@ def read_unfinished(client: redis.Redis) -> list[Act]:
 
 
 def _carried_out(
-    client: redis.Redis, act: Act, key: str, unfinished: str, only_if_changed: int, *command: Value
+    client: redis.Redis,
+    act: Act,
+    key: str,
+    *command: Value,
+    script: str = _COMMAND,
+    unfinished: str = "",
+    only_if_changed: bool = False,
 ) -> Any:
     mark = f"{act.key or secrets.token_hex(8)}|{act.outcome}|{key}"
     is_done = int(act.outcome == DONE)
     names = (key, keys.ACTS, keys.UNFINISHED)
-    args = (MOST_ACTS, orjson.dumps(asdict(act)), mark, unfinished, is_done, only_if_changed)
+    args = (MOST_ACTS, orjson.dumps(asdict(act)), mark, unfinished, is_done, int(only_if_changed))
     with redis_errors():
-        return run_script(client, _CARRY_OUT, names, (*args, *command))
+        return run_script(client, script, names, (*args, *command))
 
 
 def carry_out(
@@ -133,7 +142,27 @@ def carry_out(
     Raises:
         RedisUnavailable: Redis can't be asked; carrying it out again is safe.
     """
-    return _carried_out(client, act, key, "", int(only_if_changed), *command)
+    return _carried_out(client, act, key, *command, only_if_changed=only_if_changed)
+
+
+def carry_out_script(client: redis.Redis, act: Act, key: str, change: str, *args: Value) -> Any:
+    """Carry out a change that is more than one command, and keep the act, if it changed something.
+
+    Args:
+        client: Redis.
+        act: The act.
+        key: `KEYS[1]` of the change.
+        change: Lua that sets `answer`: 0 = nothing was changed.
+        args: `ARGV[7]` and those that follow.
+
+    Returns:
+        The change's answer.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked; carrying it out again is safe.
+    """
+    script = _CARRY_OUT.replace("@change", change)
+    return _carried_out(client, act, key, *args, script=script, only_if_changed=True)
 
 
 def read_acts(client: redis.Redis) -> Iterator[Act]:
