@@ -490,7 +490,7 @@ def stopped_renamings(standing: Standing) -> Iterator[HealthProblem]:
 
 
 def unfinished_acts(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield the renamings of audiences and destinations that were begun and not finished."""
+    """Yield the renamings of audiences that were begun and not finished."""
     for act in standing.unfinished:
         if act.outcome == BEGUN and standing.now_ms - act.at_ms < UNFINISHED_MS:
             continue

@@ -4,9 +4,10 @@ A destination gets an id when a process that names it starts for the first time,
 carry the id, so that a rename is one write of a name: who still knows the former name writes to the
 same place. People see the name that a destination has today.
 
-The id is the name that the destination had first, or, where another destination had that before
-it, the name with a number from a counter: `insider`, `insider~2`. So a Redis that came back empty
-gives a name the same id again, and a process that ran on writes where a new one reads.
+The id is the name that the destination had first, or, where another destination has that as its
+id, the name with a number: `insider`, `insider~2`. A counter alone would begin anew in a Redis that
+came back empty, and give an id to another destination than the one for which processes that run on
+still write under it. So the same name gets the same id again.
 """
 
 from __future__ import annotations

@@ -38,8 +38,9 @@ local function known_as(address)
   return found
 end
 
-local function new_id(name)
-  local id, number = name, 1
+-- A Redis that came back empty gets the ids that processes work with.
+local function new_id(name, given)
+  local id, number = given ~= '' and not taken[given] and given or name, 1
   while taken[id] do
     number = number + 1
     id = name .. '~' .. number
@@ -54,7 +55,7 @@ for i = 3, #ARGV, 3 do
   local goes_on = given ~= '' and taken[given] and ids[name] ~= given
   local known = not goes_on and not ids[name] and known_as(address)
   if not known and not goes_on then
-    ids[name] = ids[name] or new_id(name)
+    ids[name] = ids[name] or new_id(name, given)
     local before = addresses[name]
     -- A process without the secrets knows the host only, and takes nothing away.
     local is_less = address == '' or (string.sub(address, -1) == '|' and is_same(address, before or ''))

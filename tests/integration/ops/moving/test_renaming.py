@@ -374,6 +374,19 @@ def test_a_redis_that_came_back_empty_gives_the_ids_that_processes_work_with(rel
     assert settings.redis.ids.of(OLD) == OLD
 
 
+def test_a_redis_that_came_back_empty_keeps_the_id_of_a_renamed_destination(stocked, call):
+    run(call)
+    configure(stocked)
+    claim(stocked.client, stocked.settings)
+    stocked.client.flushdb()
+
+    claim(stocked.client, stocked.settings)
+
+    fresh = load_settings(stocked.settings.source, environ={})
+    claim(stocked.client, fresh)
+    assert fresh.redis.ids.of(NEW) == stocked.settings.redis.ids.of(NEW) == OLD
+
+
 def check(call):
     return orjson.loads(call(app, "config", "check", "--json").stdout)
 
