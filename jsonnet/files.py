@@ -1,13 +1,12 @@
-"""Reading a template with its imports, from the templates folder and a library and nowhere else.
+"""Templates with all that they import, read from the templates folder, a library, nowhere else.
 
 A template is loaded together with everything that it imports, so that what renders is what was
 checked, whatever happens to the files later. In the engines a file has a name of its own:
 `templates:/insider/enter.jsonnet` in the templates folder, `lib:/values.libsonnet` in the library.
 
-`UsedFiles`: digests of the files that templates use, by which workers are compared.
-
-Files are not parsed for it: every text that looks like an import counts, so that a library of
-templates is read in milliseconds. The files of the library are left out.
+Workers are compared by digests of the files that their templates use (`UsedFiles`). Files are not
+parsed for it: every text that looks like an import counts, so that a library of templates is read
+in milliseconds. The files of the library are left out.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class LibraryFunction:
         names: the parameters' names.
         required: the number of parameters without a default.
         gives: the kind of the result, where it is always the same.
-        inline: What the compiler puts in the place of a call: for `row` and `settings` a look-up
+        inline: The code in the place of a call: for `row` and `settings` a look-up
             f(field, default=null) in one of them, for `in row` whether f(field) is a field.
     """
 
@@ -108,7 +107,7 @@ class SourceFile:
     """A file of a bundle.
 
     Args:
-        is_code: It is evaluated; else it is imported as text only.
+        is_code: True for code, which is evaluated; else it is imported as text only.
         targets: The names under which the bundle holds its imports, in their order.
     """
 

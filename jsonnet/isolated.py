@@ -62,8 +62,8 @@ class DiedAt:
         row: Index of the row that it was at; alone to blame, if it dies there alone again.
         cause: `time` for the limit on seconds, `crash` for anything else (memory, a fault).
         results: Of the rows before.
-        by_others: It could not begin, was ended from outside, or got no processor: the row may be
-            as good as any.
+        by_others: True if it could not begin, was ended from outside, or got no processor: the row
+            may be as good as any.
     """
 
     row: int

@@ -66,7 +66,7 @@ class Asserted:
     """An `assert` of the template failed: the event is to be skipped.
 
     Args:
-        message: What the assert says, without what it says of the event.
+        message: The text of the assert, without what it says of the event.
     """
 
     message: str

@@ -57,7 +57,7 @@ class Renderer:
 
     Args:
         templates_folder: The folder that holds the templates.
-        library: What all templates may import.
+        library: The files that all templates may import.
         compiles: Templates are compiled to Python, too; without it only the engine renders.
     """
 
@@ -183,7 +183,7 @@ class Renderer:
             template: From this renderer's `load`.
             rows: The events.
             engine: As of `render`.
-            compares: What is to be rendered by both is given to the engine at once; otherwise it is
+            compares: True if what both render is given to the engine at once; otherwise it is
                 None. The engine then renders only what the compiled form has rendered.
         """
         loaded = self._loaded[template]

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from redis import Redis
-
+    from segrelay.worker.contract.redis.client import Redis
     from segrelay.worker.contract.settings import Settings
 
 _SECONDS: Final = 3.0

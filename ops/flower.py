@@ -48,7 +48,7 @@ from segrelay.worker.contract.processes import FLOWER
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.settings import FlowerSettings
 from segrelay.worker.errors import ConfigurationInvalid, PortTaken
-from segrelay.worker.node.task import NO_FREE_SLOT
+from segrelay.worker.node.task import NO_FREE_PERMIT
 
 LOG: Final = structlog.get_logger()
 
@@ -77,7 +77,7 @@ def flower(
     app = Celery("segrelay-flower")
     app.conf.update(broker_options(settings))
     with seen_as(FLOWER, resolve_url(settings.redis)):
-        start_announcer(settings)
+        start_announcer(settings, only_watches=True)
         _run(app, section, credentials)
 
 
@@ -217,7 +217,7 @@ def versions_of(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]
 
 
 class _Events(Events):  # type: ignore[misc] # Flower is not typed
-    """Flower's record of events, without the drains that found no free slot.
+    """Flower's record of events, without the drains that found no free permit.
 
     There can be hundreds of them a second beside one that did something, and Flower keeps only so
     many tasks: they would push the others out.
@@ -232,7 +232,7 @@ class _Events(Events):  # type: ignore[misc] # Flower is not typed
             # The column of results tells what came of a drain that ended badly, too.
             event["result"] = event.get("exception")
         self.state.event(event)
-        if event["type"] == "task-succeeded" and event.get("result") == NO_FREE_SLOT:
+        if event["type"] == "task-succeeded" and event.get("result") == NO_FREE_PERMIT:
             self.state.tasks.pop(event["uuid"], None)
             self.state.search_engine.remove(event["uuid"])
 

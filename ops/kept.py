@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
 
 import typer
-from redis import Redis
 
 from segrelay.ops.state.acts import Because, act_of, perform
 from segrelay.ops.state.opened import opened
@@ -32,6 +31,7 @@ from segrelay.ops.terminal.moments import parse_moment_ms
 from segrelay.ops.terminal.options import All, FilterOptions, Json, Yes
 from segrelay.ops.terminal.tables import text_columns
 from segrelay.worker.contract.redis.acts import Act
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import Refusal
@@ -50,13 +50,13 @@ class Filter:
     """A filter for kept things; an empty one matches all.
 
     Args:
-        ids: If any, nothing else counts for dead letters.
+        ids: The ids of dead letters; with any, nothing else counts.
         job: The job that published them; only deliveries that wait are chosen by it.
         digests: Hex, of the profiles; none = any.
         partitions: The only partitions in which they are looked for; none = all.
         since_ms: The earliest time of death, or of the last arrival in the quarantine.
         until_ms: The end of these times; 0 = no limit.
-        older_than_ledger: Whether a replay takes also what is older than the ledger remembers.
+        older_than_ledger: True if a replay takes also what is older than the ledger remembers.
     """
 
     ids: frozenset[str] = frozenset()
@@ -93,7 +93,7 @@ class ChoosingOptions(FilterOptions):
             client: Redis, whose clock counts.
             settings: The configuration.
             ids: The ids that were named.
-            force: Whether a replay takes also what is older than the ledger remembers.
+            force: True if a replay takes also what is older than the ledger remembers.
         """
         raise NotImplementedError
 
@@ -164,7 +164,7 @@ class Work:
         left_out: The number of things that stay, by reason; where only the steps can tell, it is
             whole once they are done.
         fates: The words for what can become of a thing, for a dry run.
-        preview: Says what would become of each thing.
+        preview: A function that says what would become of each thing.
     """
 
     count: int
@@ -235,9 +235,9 @@ def carry_out(client: Redis, act: Act, work: Work, label: str, question: str, *,
     Args:
         client: Redis.
         act: As the audit keeps it.
-        work: What is done; where it takes nothing, there is no question and no act.
+        work: The work to do; where it takes nothing, there is no question and no act.
         label: The word for what is done to each thing.
-        question: What the person is asked.
+        question: The question to the person.
         yes: Nobody is asked.
     """
     if not work.count:

@@ -10,7 +10,6 @@ from typing import Annotated, Final, Literal
 
 import orjson
 import typer
-from redis import Redis
 
 from segrelay.ops.state.acts import Reason, act_of, actor, perform
 from segrelay.ops.state.opened import insist, opened
@@ -22,6 +21,7 @@ from segrelay.ops.terminal.moments import awaited, parse_seconds
 from segrelay.ops.terminal.options import Json
 from segrelay.worker.adapters.redis.gate import read_probes, read_state, resume_gate
 from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Destination, Settings
 from segrelay.worker.contract.triggers import (

@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar, Final
 
 import orjson
 import typer
-from redis import Redis
 
 from segrelay.ops.kept import (
     MASK,
@@ -39,6 +38,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
 from segrelay.worker.contract.words import Refusal
 

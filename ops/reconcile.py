@@ -14,7 +14,6 @@ from typing import Annotated, Any, Final, Literal
 
 import orjson
 import typer
-from redis import Redis
 
 from segrelay.ops.audiences.membership import Advance, Person, named_in, remembered, standings
 from segrelay.ops.audiences.renaming import check_wanted, publish_all, state_event
@@ -42,6 +41,7 @@ from segrelay.producer.sync.sources import LyticsSource
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.ledger import LastDelivered
 from segrelay.worker.contract.redis.acts import Act
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import RedisSettings, Settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong

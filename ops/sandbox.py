@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 import httpx
 import orjson
 import typer
-from redis import Redis
 
 from segrelay.ops.embedded.lifecycle import find, locked, prepared, stop, usable
 from segrelay.ops.state.partitions import all_partitions, ask_each
@@ -37,7 +36,8 @@ from segrelay.ops.terminal.options import Json, object_of
 from segrelay.ops.terminal.serving import LogFormat, use_log_format
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.processes import processes_here
-from segrelay.worker.contract.redis.connection import connect, redis_errors, resolve_url, wait_ready
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.redis.url import ANY_SANDBOX, EmbeddedFiles
 from segrelay.worker.contract.settings import Destination, Settings, load_settings
@@ -261,7 +261,7 @@ def forget_people(settings: Settings) -> int:
     """
     url = resolve_url(settings.redis)
     wait_ready(url)
-    with closing(connect(url)) as client, redis_errors():
+    with closing(connect(url)) as client:
         unlinked = (
             ask_each(client, keys, lambda pipe, key: pipe.unlink(key))
             for keys in _keys(client, settings)

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final
 
 import structlog
 import typer
-from redis import Redis
 
 from segrelay.ops.state.acts import Doing, Reason, act_of, perform
 from segrelay.ops.state.opened import opened
@@ -24,6 +23,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.run import CERTAIN, Phase, Run
 from segrelay.producer.sync.step import Syncing, confirm, syncing_for
 from segrelay.producer.sync.store import SyncStore
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.settings.values import format_duration

@@ -18,7 +18,6 @@ from typing import Annotated, Any, Final, Literal
 
 import orjson
 import typer
-from redis import Redis
 
 from segrelay.ops.insider.live_check import ReadBack, list_of, read_lists
 from segrelay.ops.insider.reader import InsiderReader, ProfileReader
@@ -31,7 +30,8 @@ from segrelay.ops.terminal.options import Json
 from segrelay.ops.terminal.tables import text_columns
 from segrelay.worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
 from segrelay.worker.contract.ledger import is_newer
-from segrelay.worker.contract.redis.connection import now_ms, redis_errors
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Destination, Settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
@@ -116,8 +116,7 @@ def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: in
     found: list[Delivered] = []
     bounds = [_LARGEST]
     for place in places:
-        with redis_errors():
-            rows: Any = client.hgetall(place.who)
+        rows: Any = client.hgetall(place.who)
         if len(rows) >= REACHED_KEPT:
             bounds.append(max(rows).decode())
         for digest, text in rows.items():

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final
 
 import typer
-from redis import Redis
 
 from segrelay.ops.kept import ActOptions, ChoosingOptions, Filter, Work, carry_out, discard_chosen
 from segrelay.ops.moving.carrying import Carrier
@@ -37,7 +36,7 @@ from segrelay.producer.wakeups import CeleryWaker, SilentWaker, Waker
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.contract.keys import PartitionKeys, stream_name
 from segrelay.worker.contract.redis.claim import claim
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.triggers import Scope
@@ -165,12 +164,11 @@ class Waiting:
         return moved
 
     def _wake(self, place: PartitionKeys, lane: str) -> None:
-        """Ring for a partition, unless somebody has done that; live work has a queue of its own."""
+        """Wake a partition, unless somebody has done that; live work has a queue of its own."""
         is_live = kind_of_lane(lane) == LIVE
-        with redis_errors():
-            is_new = self.client.set(place.wakeup, "1" if is_live else "3", nx=True)
-            if not is_new and is_live and self.client.get(place.wakeup) == b"3":
-                is_new = self.client.set(place.wakeup, "1")
+        is_new = self.client.set(place.wakeup, "1" if is_live else "3", nx=True)
+        if not is_new and is_live and self.client.get(place.wakeup) == b"3":
+            is_new = self.client.set(place.wakeup, "1")
         if is_new:
             self.waker.wake(place.destination, place.partition, queue=kind_of_lane(lane))
 

@@ -48,8 +48,8 @@ class Page:
     Args:
         rows: Profiles, each with `_uid` and `segments`.
         following: The token of the next page; "" = this was the last.
-        total: How many members Lytics says there are; None where it does not say.
-        at: When Lytics answered, by its own clock; None where the answer has no date.
+        total: The number of members by Lytics' own count; None where it does not say.
+        at: The time of the answer by Lytics' own clock; None where the answer has no date.
         bad: Rows that can't be read.
         seconds: From the begin of the request to the end of its answer.
         origin: Tells a file, as it was read, from any other; "" where it is no file.

@@ -17,8 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from redis import Redis
-
 from segrelay.producer.events.payloads import Payload, Refused, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.publishing.drafting import Drafter
@@ -40,6 +38,7 @@ from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.people import SeenFields
 from segrelay.worker.contract.redis.accept import Roll
 from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scripts import Value
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings
@@ -99,10 +98,10 @@ class Publisher:
                 webhook sends: `{"id", "data", "meta"}`, a CloudEvent, or the bare profile; each
                 with `segment_events`, one or an array of them.
             options: The way in which they are published.
-            position: Where in the job's source this call ends. It is kept for each partition:
-                of what ends at or before it, only what no earlier attempt placed is placed. So
-                calls must end at the same positions in every run.
-            source: What the positions count in, e.g. a digest of the file.
+            position: The position in the job's source at which this call ends. It is kept for each
+                partition: of what ends at or before it, only what no earlier attempt placed is
+                placed. So calls must end at the same positions in every run.
+            source: The source that the positions count in, e.g. a digest of the file.
 
         Returns:
             When Redis has it. With `dry_run`: what it would have.
@@ -129,7 +128,7 @@ class Publisher:
 
         Args:
             rows: As a source reads them; a row may be an array of several.
-            membership: What the rows say of the people in them: profiles without events of their
+            membership: The membership of the people in the rows: profiles without events of their
                 own are members. None where every row brings its own events.
             options: The job, and the way in which its rows are published.
 
@@ -169,8 +168,9 @@ class Publisher:
 
         Args:
             groups: For example the bodies of requests that arrived together.
-            portion: How much is taken of each group at most.
-            together: How much is written at once; the groups behind it are not looked at.
+            portion: The largest number that is taken of each group.
+            together: The largest number that is written at once; the groups behind it are not
+                looked at.
 
         Returns:
             For each group that was looked at, what became of the payloads that were taken.
@@ -271,7 +271,7 @@ class Publisher:
             written = self._written(draft, progress, rolls)
             self._fill.add(written.accepted)
             self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
-            self._wake(written.rang, draft.lane)
+            self._wake(written.woken, draft.lane)
         return published_of(draft, written)
 
     def _keep(self, draft: Draft) -> None:

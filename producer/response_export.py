@@ -1,4 +1,4 @@
-"""Shipping: sends the outcomes of triggers with a `response_stream` to Lytics' collect API.
+"""Response export: sends the outcomes of triggers with a `response_stream` to Lytics' collect API.
 
 Drains leave records in a capped stream of their partition; here they go to Lytics in batches, at
 least once, and are taken away when Lytics has them. While Lytics is down the oldest go, counted.
@@ -14,14 +14,13 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 import structlog
-from redis import Redis
 
 from segrelay.producer.lytics import LyticsApi, Patience
 from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.claim import settled_numbering
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import ConfigurationInvalid, LeaseLost, LyticsRefused, LyticsUnavailable
 
@@ -40,13 +39,13 @@ class _Row(NamedTuple):
 
 @dataclass(slots=True)
 class Shipped:
-    """The progress of shipping a destination's responses.
+    """The progress of a destination's response export.
 
     Args:
         shipped: Records that Lytics has.
         rejected: Records that it did not want.
         failures: Steps in a row that came to nothing.
-        problem: What stopped the last of them.
+        problem: The problem that stopped the last of them.
     """
 
     shipped: int = 0
@@ -93,7 +92,7 @@ class ResponseExport:
         )
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
-        """Do one step of shipping; records that Lytics does not take now stay for a later step.
+        """Do one step of the export; records that Lytics does not take now stay for a later step.
 
         Raises:
             RedisUnavailable: Some that were sent may be sent again.
@@ -132,8 +131,7 @@ class ResponseExport:
             while rows := self._rows(place):
                 for stream, batch in _batches(rows):
                     state.rejected += api.collect(stream, [row.record for row in batch])
-                    with redis_errors():
-                        self._client.xdel(place.responses, *(row.entry_id for row in batch))
+                    self._client.xdel(place.responses, *(row.entry_id for row in batch))
                     state.shipped += len(batch)
                     self.store.save(state.dumps(), next_ms=0)
                 if is_over():
@@ -141,8 +139,7 @@ class ResponseExport:
         return False
 
     def _rows(self, place: PartitionKeys) -> list[_Row]:
-        with redis_errors():
-            found: Any = self._client.xrange(place.responses, count=BODY_RECORDS)
+        found: Any = self._client.xrange(place.responses, count=BODY_RECORDS)
         return [_Row(entry_id, *orjson.loads(fields[b"r"])) for entry_id, fields in found]
 
 
@@ -154,7 +151,7 @@ def _batches(rows: Sequence[_Row]) -> Iterator[tuple[str, list[_Row]]]:
 
 
 def response_export_for(client: Redis, settings: Settings, destination: str) -> ResponseExport:
-    """Return the shipping of a destination's responses to Lytics, ready to do steps.
+    """Return the export of a destination's responses to Lytics, ready to do steps.
 
     Raises:
         RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redis import Redis
-
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.redis.connection import now_ms, redis_errors
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.lock import Lock
 from segrelay.worker.contract.redis.scripts import Value
 from segrelay.worker.errors import LeaseLost
@@ -90,8 +89,7 @@ class StepStore:
 
     def peek(self) -> bytes:
         """Return the state as it is now; b"" = there is none."""
-        with redis_errors():
-            text: Any = self._client.hget(self._key, _STATE)
+        text: Any = self._client.hget(self._key, _STATE)
         return text or b""
 
     def now_ms(self) -> int:

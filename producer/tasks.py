@@ -1,4 +1,4 @@
-"""The producer's Celery tasks: steps of syncs, and of shipping responses.
+"""The producer's Celery tasks: steps of syncs and response exports.
 
 They run in the workers, one at a time in a node. A worker imports this module by its name
 (`TASKS_MODULES` of `segrelay.worker.contract.celery`). Losing a message is harmless, since the
@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import structlog
 from celery import shared_task
-from redis import Redis
 
 from segrelay.producer.publish import Publisher
 from segrelay.producer.response_export import response_export_for
@@ -28,6 +27,7 @@ from segrelay.worker.contract.celery import (
     Turns,
     named_here,
 )
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.errors import Bug, SegrelayError
 from segrelay.worker.logs import log_bug
@@ -94,11 +94,11 @@ def do_background_job(
                 return ResultLine(NO_TURN)
             line, more = do_step(node, background_job.name, turn)
     except SegrelayError as error:
-        LOG.warning("errand.failed", **background_job._asdict(), message=error.message)
+        LOG.warning("background_job.failed", **background_job._asdict(), message=error.message)
         raise
     except Exception as error:  # noqa: BLE001 - this is the edge
         # Its message may hold a profile's fields, and Flower would show it.
-        raise Bug(log_bug(error, "errand.failed", **background_job._asdict())) from None
+        raise Bug(log_bug(error, "background_job.failed", **background_job._asdict())) from None
     if more:
         node.wake([background_job])
     return ResultLine(line)

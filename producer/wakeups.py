@@ -1,6 +1,6 @@
 """The wake-up: tell Celery that a partition has something to drain.
 
-It is a courtesy. A bell that can't be rung is no error: the workers' sweep finds the partition
+It is a courtesy. A wake-up that can't be sent is no error: the workers' sweep finds the partition
 within a second.
 """
 
@@ -22,7 +22,7 @@ from segrelay.worker.contract.settings import Settings
 log = structlog.get_logger()
 
 _QUIET_SECONDS: Final = 5.0
-"""Seconds without ringing after a failure: a dead broker should cost one timeout, not many."""
+"""Seconds without waking after a failure: a dead broker should cost one timeout, not many."""
 
 
 class Waker(Protocol):
@@ -33,7 +33,7 @@ class Waker(Protocol):
 
 
 class CeleryWaker:
-    """Rings by a Celery message."""
+    """Wakes by a Celery message."""
 
     def __init__(self, settings: Settings, *, now: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
@@ -50,11 +50,11 @@ class CeleryWaker:
             send(self._client(), drain_message(place, queue))
         except (KombuError, OSError) as error:
             self._quiet_until = self._now() + _QUIET_SECONDS
-            log.debug("doorbell.failed", destination=destination, error=type(error).__name__)
+            log.debug("wakeup.failed", destination=destination, error=type(error).__name__)
 
     def _client(self) -> Any:
         if self._app is None:
-            app = Celery("segrelay-doorbell", set_as_current=False)
+            app = Celery("segrelay-wakeup", set_as_current=False)
             options = broker_options(self._settings)
             options["broker_transport_options"] |= IMPATIENT
             app.conf.update(options)
@@ -63,15 +63,15 @@ class CeleryWaker:
 
 
 class BackgroundWaker:
-    """Rings from a thread of its own, so that whoever accepts events never waits for a broker."""
+    """Wakes from a thread of its own, so that whoever accepts events never waits for a broker."""
 
     def __init__(self, settings: Settings, *, waker: Waker | None = None) -> None:
         self._waker = waker or CeleryWaker(settings)
         self._calls: SimpleQueue[tuple[str, int, str]] = SimpleQueue()
-        threading.Thread(target=self._run, name="doorbell", daemon=True).start()
+        threading.Thread(target=self._run, name="wakeup", daemon=True).start()
 
     def wake(self, destination: str, partition: int, *, queue: str) -> None:
-        """Hand a ring to the thread and return at once."""
+        """Hand a wake-up to the thread and return at once."""
         self._calls.put((destination, partition, queue))
 
     def _run(self) -> None:
@@ -81,11 +81,11 @@ class BackgroundWaker:
 
 
 class SilentWaker:
-    """Rings nothing and remembers the calls, for tests and for callers that ring later."""
+    """Wakes nobody and remembers the calls, for tests and for callers that wake later."""
 
     def __init__(self) -> None:
-        self.rang: list[tuple[str, int, str]] = []
+        self.woken: list[tuple[str, int, str]] = []
 
     def wake(self, destination: str, partition: int, *, queue: str) -> None:
         """Remember the call."""
-        self.rang.append((destination, partition, queue))
+        self.woken.append((destination, partition, queue))

@@ -88,7 +88,7 @@ class CaughtRequest:
         endpoint: The destination's name.
         headers: Without the values of those that hold credentials.
         body: Parsed, where it is JSON or a form.
-        problem: Why it was refused; "" = it was not.
+        problem: The reason why it was refused; "" = it was not.
     """
 
     endpoint: str

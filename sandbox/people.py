@@ -227,7 +227,7 @@ class MembershipSnapshot:
     """The audiences that one person was in at one time.
 
     Args:
-        inside: Whether the person is in each audience that they entered or left before.
+        inside: The membership in each audience that they entered or left before.
     """
 
     email: str

@@ -82,7 +82,7 @@ class AnswerRule(SandboxTable):
 
     Attributes:
         endpoint: The destination's name; "" is every one.
-        times: How many requests it is for; 0 = all.
+        times: The number of requests that it is for; 0 = all.
     """
 
     endpoint: str = ""
@@ -175,7 +175,7 @@ class FailureRule(SandboxTable):
 
     Attributes:
         message: Text of the answer, in the shape of a denial; "" gives the usual one.
-        applied: Whether the request takes effect all the same.
+        applied: True if the request takes effect all the same.
         html: Answer with a page, as something in front of Insider does.
     """
 

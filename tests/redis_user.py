@@ -3,7 +3,7 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from redis import Redis
+from segrelay.worker.contract.redis.client import Redis
 
 USERS = Path(__file__).parents[1] / "ops/redis/users.conf"
 PASSWORD = "of-the-tests"

@@ -7,8 +7,8 @@ from threading import Event, Thread
 from typing import Final
 
 import hiredis
-from redis.crc import key_slot
 
+from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.url import parse_redis_url
 
 _LINE = re.compile(rb'^[\d.]+ \[\d+ (\S+)\] "(\w+)"(.*)$', re.DOTALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
@@ -33,8 +34,8 @@ class _Worker:
     settings: Settings
     loaded: Loaded | None = None
 
-    def load(self) -> frozenset[str]:
-        """Load templates and tables; returns the triggers that can't be worked on."""
+    def load(self) -> Mapping[str, str]:
+        """Load templates and tables; returns the triggers that can't be worked on, and why."""
         self.loaded = load(self.settings)
         warn_without_ids(self.settings, self.loaded, self._identified())
         load_tables()

@@ -64,8 +64,8 @@ class Limits:
     """Durations of a drain, in seconds, and how much it takes at once.
 
     Args:
-        in_flight: How many requests are under way at most.
-        batch_entries: How many deliveries a batch has at most.
+        in_flight: The largest number of requests under way.
+        batch_entries: The largest number of deliveries in a batch.
     """
 
     slice_seconds: float
@@ -85,10 +85,10 @@ class Drain:
         triggers: By their names; streams of others are left alone.
         paused: Names of paused triggers and lanes of paused jobs; None = the destination is paused.
         read_names: Reads all numbers anew, and returns the renamed audiences; under the lease.
-        live_waits: Says whether live work waits elsewhere.
-        canary_shares: What it may do of the canaries of changed templates.
-        responses: Which triggers have a stream for their outcomes.
-        meanings: What triggers mean; what one does not want of its stream stays there.
+        live_waits: A function that says whether live work waits elsewhere.
+        canary_shares: Its shares of the canaries of changed templates.
+        responses: The triggers that have a stream for their outcomes.
+        scopes: The scopes of triggers; what one does not want of its stream stays there.
         recognizer: Knows people by their stable ids.
     """
 
@@ -188,7 +188,7 @@ class Drain:
             is_over = self.clock.seconds() >= end
             batch = await self._next(state, following, is_over=is_over)
             if batch is None or (had_live and batch.kind == BACKFILL):
-                # To go on with backfill, a drain needs a slot of the backfill lane.
+                # To go on with backfill, a drain needs a permit of the backfill lane.
                 return found
             found, had_live = True, batch.kind == LIVE
             following = NextBatch(batch, self.partition, self.renderer, self._most)
@@ -260,7 +260,9 @@ class Drain:
         # 4. Ask the ledger. Of the rest, only what no other of the batch supersedes goes on.
         forget_doubted(batch, self.renderer)
         digests = list(dict.fromkeys(delivery.digest for delivery in batch.decoded))
-        rendering = (p for delivery in batch.decoded if (p := delivery.place) not in batch.before)
+        rendering = (
+            p for delivery in batch.decoded if (p := delivery.position) not in batch.before
+        )
         texts = await self.partition.ledgers(digests, rendering)
         by_digest = dict(zip(digests, texts, strict=True))
         known = unpack_ledgers(batch.decoded, by_digest, batch)

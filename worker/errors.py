@@ -9,6 +9,7 @@ SegrelayError
 │   └── LyticsRefused           Lytics refuses the token, or knows nothing of what is asked for
 ├── OperationsMustAct           exit code 1: something outside is not as it must be
 │   ├── RedisUnavailable        not there, loading, read-only, full
+│   │   ├── NotPermitted        its user may not do what is needed
 │   │   ├── NotReplicated       written, but too few replicas have confirmed it
 │   │   └── PartitionsChange    their number is being changed, or was since the process began
 │   ├── RedisMismatch           another format, partition count or identity is in use
@@ -36,7 +37,7 @@ class SegrelayError(Exception):
     """Base of all errors raised on purpose. Survives pickling: all arguments are positional.
 
     Args:
-        message: What is wrong, where, and what to do; one paragraph, no trailing newline.
+        message: The problem, where it is, and what to do; one paragraph, no trailing newline.
     """
 
     exit_code = 1
@@ -102,12 +103,16 @@ class RedisUnavailable(OperationsMustAct):
 
     Args:
         message: See `SegrelayError`.
-        waited_seconds: How long the command had been waiting for Redis when it gave up.
+        waited_seconds: The time that the command had waited for Redis when it gave up.
     """
 
     def __init__(self, message: str, waited_seconds: float = 0.0) -> None:
         super().__init__(message)
         self.waited_seconds = waited_seconds
+
+
+class NotPermitted(RedisUnavailable):
+    """Redis does not let its user do what is needed."""
 
 
 class NotReplicated(RedisUnavailable):

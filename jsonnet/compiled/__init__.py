@@ -70,7 +70,7 @@ class NotCompiled:
     """A template that only Jsonnet renders.
 
     Args:
-        file: Where that is; "" if it is about no place.
+        file: Its file; "" if it is about no place.
     """
 
     what: str

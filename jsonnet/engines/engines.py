@@ -1,6 +1,4 @@
-"""The engine that renders one template, and the engines that are asked when it is in doubt.
-
-The choice of the engine that renders a template: the fastest one that is right about it.
+"""The engine that renders a template: the fastest one that is right about it.
 
 rjsonnet is wrong about some of the language. What it does wrong in `std` is corrected
 (`std/std-for-rjsonnet.libsonnet`); a template that uses the rest is rendered by the reference

@@ -1,10 +1,9 @@
-"""Reading of the engines' error texts: the message, the place, and whether an `assert` failed.
+"""Error texts of the engines, read: the message, its position, and whether an `assert` failed.
 
 rjsonnet says `assert failed: …` or an error, then indented lines with `file:line:column`, if it
-knows the place. The reference implementation says `RUNTIME ERROR: …` or `STATIC ERROR: place: …`,
-and always knows the place, but not an assert from an error.
-
-The arguments of every call of an engine: the depth of its stack and our native functions.
+knows them. The reference implementation says `RUNTIME ERROR: …` or `STATIC ERROR: place: …`, and
+always knows the position, but not an assert from an error. Both are called with the same depth of
+stack and the same native functions.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def read(text: str, headed: AbstractSet[str] = frozenset()) -> Failure:
     """Read an engine's error text.
 
     Args:
-        text: What the engine raised.
+        text: The engine's error message.
         headed: Names of files that begin with a line of ours.
     """
     static = _STATIC.match(text)

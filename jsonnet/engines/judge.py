@@ -1,12 +1,9 @@
 """Evaluation of a template's untouched files by any engine, one event at a time.
 
 It says what the template means, whatever our batches do with it: `template check` compares, and an
-error without a place is looked up here. It runs in a process of its own, because the reference
+error without a position is looked up here. It runs in a process of its own, because the reference
 implementation aborts on a number like 1e999, and `gojsonnet` must not be imported where one forks.
-
 Which judges there are depends on the machine: `jsonnet` has no wheel for Linux on ARM.
-
-The command lines with which the engine starts its own modules as processes.
 """
 
 from __future__ import annotations
@@ -76,7 +73,7 @@ def judge(
     earlier one.
 
     Args:
-        engine: Which engine.
+        engine: The engine that is asked.
         bundle: The template with its imports.
         profiles: JSON texts.
         settings: JSON text of an object.

@@ -1,11 +1,8 @@
-"""A lexer that splits Jsonnet source into tokens; joined, they are the source again.
+"""Jsonnet source as tokens, which joined are the source again, and checks of them before parsing.
 
-Nothing is refused here: what is no token of the language is a symbol that no rule of the parser
-knows, and a string that never ends is one broken token up to the end of the file.
-
-A position among the tokens of a file, with messages about tokens that are not expected.
-
-Checks of tokens before parsing: nesting that crashes engines, and damage from a web page.
+The lexer refuses nothing: what is no token of the language is a symbol that no rule of the parser
+knows, and a string that never ends is one broken token up to the end of the file. The checks find
+nesting that crashes engines, and damage from a web page.
 """
 
 from __future__ import annotations

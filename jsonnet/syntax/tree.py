@@ -114,7 +114,7 @@ class Field:
     Args:
         name: A constant where it is not computed.
         visibility: One to three colons.
-        adds: It was written with `+:`.
+        adds: True if it was written with `+:`.
         value: A function where it was written as a method.
         is_computed: The name was written in brackets: it may be null, and sees no `self`.
     """
@@ -243,7 +243,7 @@ class Import(Node):
     """`import "path"` and its kin.
 
     Args:
-        path: What the string stands for.
+        path: The value of the string.
         end: Offset behind the string.
     """
 

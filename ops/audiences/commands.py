@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 import typer
-from redis import Redis
 
 from segrelay.ops.audiences.membership import (
     AudienceCounts,
@@ -57,6 +56,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.redis.acts import carry_out
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.words import Direction

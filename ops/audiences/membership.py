@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.person import Names
@@ -34,7 +33,7 @@ from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import LastDelivered, Record, standing, unpack_all
 from segrelay.worker.contract.redis.claim import learn_numbering
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import ScanPart, read_keys, scan_parts, until_whole
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
 from segrelay.worker.contract.words import Direction
@@ -179,8 +178,7 @@ def standings(
 
 def known_ids(client: Redis) -> dict[str, str]:
     """Return the slug that each id stands for."""
-    with redis_errors():
-        answer = cast("Mapping[bytes, bytes]", client.hgetall(keys.AUDIENCES))
+    answer = cast("Mapping[bytes, bytes]", client.hgetall(keys.AUDIENCES))
     return {key.decode(): value.decode() for key, value in answer.items()}
 
 
@@ -229,8 +227,8 @@ class Person(NamedTuple):
 
     Attributes:
         row: The profile as the source has it; of a sync's member the identity alone.
-        as_of_us: When the source was right: the person was in the audience then; 0 = the source
-            does not say that, only who the person is.
+        as_of_us: The time for which the source was right: the person was in the audience then; 0 =
+            the source does not say that, only who the person is.
     """
 
     key: str

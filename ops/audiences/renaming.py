@@ -9,8 +9,6 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final
 
-from redis import Redis
-
 from segrelay.ops.audiences.membership import Advance, Person, standings
 from segrelay.ops.state import opened
 from segrelay.ops.state.opened import insist
@@ -24,7 +22,7 @@ from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.ledger import LastDelivered
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, Direction
@@ -246,8 +244,7 @@ _LOCK_SECONDS: Final = 30.0
 
 def renamed_slugs(client: Redis) -> dict[str, str]:
     """Return the new slug of each former slug."""
-    with redis_errors():
-        answer: Any = client.hgetall(keys.RENAMED)
+    answer: Any = client.hgetall(keys.RENAMED)
     return {former.decode(): slug.decode() for former, slug in answer.items()}
 
 
@@ -259,11 +256,10 @@ def declare(client: Redis, old: str, new: str) -> int:
     say for good, so that nobody's membership changes between reading and moving it.
     """
     opened.run(client, "rename", [ScriptCall([keys.RENAMED], [old, new])])
-    with redis_errors():
-        known: Any = client.hgetall(keys.AUDIENCES)
-        ids = [audience_id for audience_id, slug in known.items() if slug.decode() == old]
-        if ids:
-            client.hset(keys.AUDIENCES, mapping=dict.fromkeys(ids, new))
+    known: Any = client.hgetall(keys.AUDIENCES)
+    ids = [audience_id for audience_id, slug in known.items() if slug.decode() == old]
+    if ids:
+        client.hset(keys.AUDIENCES, mapping=dict.fromkeys(ids, new))
     return len(ids)
 
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
-from redis import Redis
 
 from segrelay.ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
 from segrelay.ops.backfill.planning import FirstPerson, plan, read_first_people
@@ -40,6 +39,8 @@ from segrelay.ops.terminal.tables import count_columns, number_columns, text_col
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore
 from segrelay.producer.backfill.reading import Reading, read_job
 from segrelay.producer.publishing.drafting import routing_digest
+from segrelay.worker.contract.redis.acts import note_act
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings
@@ -91,6 +92,8 @@ def start(
         spec = spec_of(options, settings, client, name=name, canary=canary)
         refuse_forgotten_rows(spec, settings, 1_000 * store.now_ms())
         store.create(spec)
+        source = {"from": ", ".join(spec.sources), "canary": spec.canary}
+        insist(lambda: note_act(client, act_of("backfill start", spec.name, arguments=source)))
         mention(
             f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
         )

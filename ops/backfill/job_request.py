@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
-from redis import Redis
 
 from segrelay.ops.terminal.options import OlderThanLedger
 from segrelay.producer.backfill.jobs import Job, JobStore, Spec
@@ -27,6 +26,7 @@ from segrelay.producer.sources.opening import STANDARD_INPUT, opened
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.step import columns_of
 from segrelay.worker.contract.own_processes import processors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.words import NAME_PATTERN

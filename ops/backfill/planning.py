@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any, Final
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.backfill.job_request import RowOptions, spec_of
 from segrelay.ops.insider.live_check import AS_SENT, read_sent
@@ -38,7 +37,7 @@ from segrelay.worker.checks.samples import ANY_ID, in_want_of_id
 from segrelay.worker.contract.events import decode_profile, encode_header, has_id, with_id
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.accept import NewDelivery
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.words import Refusal, Skip
 from segrelay.worker.core.ledger import judge
@@ -61,7 +60,8 @@ class TriggerPlan:
 
     Args:
         known: The number of these that the ledger would skip, by reason.
-        problems: Why events of the sample would be dead, and what to do; with their number.
+        problems: The reasons why events of the sample would be dead, and what to do; with their
+            number.
         by_partition: The number of these that would be sent, by partition.
     """
 
@@ -302,8 +302,7 @@ class Planner:
         at_once = min(deliveries, self._settings.redis.high_water)
         of_entries = plan.entry_bytes * at_once // deliveries if deliveries else 0
         plan.redis_bytes = of_entries + plan.people * _LEDGER_BYTES
-        with redis_errors():
-            memory: Mapping[str, Any] = self._client.info("memory")
+        memory: Mapping[str, Any] = self._client.info("memory")
         most = int(memory["maxmemory"])
         plan.free_bytes = max(0, most * 8 // 10 - int(memory["used_memory"])) if most else None
 
@@ -418,7 +417,7 @@ class FirstPerson:
     """One of the first people of a job, as the destination holds them.
 
     Args:
-        verdicts: Whether each sent attribute is there: as sent, differs, not there.
+        verdicts: A verdict on each sent attribute: as sent, differs, not there.
     """
 
     trigger: str

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from redis import Redis
 
 from segrelay.ops.state.acts import EXPORTED_FILE, act_of
 from segrelay.ops.state.opened import opened
@@ -20,6 +19,7 @@ from segrelay.ops.terminal.console import mention, print_json, private_file
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.backfill.jobs import BadRow, Job, JobStore
 from segrelay.worker.contract.redis.acts import note_act
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import Pause, read_pauses
 from segrelay.worker.contract.words import lane_of_job

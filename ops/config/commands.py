@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
-from redis import Redis
 
 from segrelay.ops.embedded.lifecycle import find
 from segrelay.ops.insider.live_check import LiveFinding
@@ -26,6 +25,7 @@ from segrelay.worker.adapters.redis.shared_keys import read_identified
 from segrelay.worker.adapters.sender import HttpSender
 from segrelay.worker.checks.samples import fresh_sample
 from segrelay.worker.contract.redis.claim import mismatches
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, wait_ready
 from segrelay.worker.contract.settings import Authorization, Settings, load_settings
 from segrelay.worker.contract.settings.values import EMBEDDED

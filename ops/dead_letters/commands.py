@@ -14,7 +14,6 @@ from typing import Annotated, BinaryIO, ClassVar, Final
 
 import orjson
 import typer
-from redis import Redis
 
 from segrelay.ops.dead_letters.files import Imported, import_dead_letters
 from segrelay.ops.dead_letters.reading import StoredDeadLetter, dead_letters_kept, read_causes
@@ -47,6 +46,7 @@ from segrelay.ops.terminal.options import Force, Ids, Json, Reveal, spread
 from segrelay.ops.terminal.tables import number_columns, text_columns
 from segrelay.producer.sources.files import opened_bytes as opened_file
 from segrelay.worker.contract.redis.claim import claim, learn_numbering
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import Death, Refusal
 from segrelay.worker.core.messages import place_in

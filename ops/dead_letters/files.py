@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Any, Final
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.dead_letters.reading import (
     NUMBERS_CHANGED,
@@ -28,6 +27,7 @@ from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.keys import digest_of as profile_digest
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.claim import add_destinations
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import NAME_PATTERN, Death

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.kept import EVERYTHING, Filter
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.core.messages import normalise_message
 
 REPLAYS_IN_VAIN: Final = 3
@@ -111,8 +110,7 @@ def _named(
     for place, ids in groups.items():
         for first in range(0, len(ids), _READ_AT_ONCE):
             part = ids[first : first + _READ_AT_ONCE]
-            with redis_errors():
-                texts: Any = client.hmget(place.dead_letters, part)
+            texts: Any = client.hmget(place.dead_letters, part)
             yield from (_dead_letter_at(place, text) for text in texts if text is not None)
 
 
@@ -122,16 +120,15 @@ def _of_partition(
     first = 0
     latest = wanted.until_ms or "+inf"
     while True:
-        with redis_errors():
-            rows: Any = client.zrevrangebyscore(
-                place.lettertimes,
-                latest,
-                wanted.since_ms,
-                start=first,
-                num=_READ_AT_ONCE,
-                withscores=True,
-            )
-            texts: Any = client.hmget(place.dead_letters, [row[0] for row in rows]) if rows else ()
+        rows: Any = client.zrevrangebyscore(
+            place.lettertimes,
+            latest,
+            wanted.since_ms,
+            start=first,
+            num=_READ_AT_ONCE,
+            withscores=True,
+        )
+        texts: Any = client.hmget(place.dead_letters, [row[0] for row in rows]) if rows else ()
         for (_, died_ms), text in zip(rows, texts, strict=True):
             if text is not None:
                 yield died_ms, _dead_letter_at(place, text)

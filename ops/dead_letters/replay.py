@@ -16,7 +16,6 @@ from itertools import islice
 from typing import Any, ClassVar, Final
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters, is_exhausted
 from segrelay.ops.kept import Fate, Filter, Work, hidden, masked_profile
@@ -31,6 +30,7 @@ from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.contract.events import Header, decode_header, encode_header, pack_profile
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value
 from segrelay.worker.contract.settings import Settings

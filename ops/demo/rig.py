@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-import redis
-
 import segrelay.templates as shipped_templates
 from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.ops.run.up import own_command
@@ -31,6 +29,7 @@ from segrelay.ops.terminal.moments import awaited
 from segrelay.sandbox.people import AUDIENCES
 from segrelay.worker.contract.keys import PartitionKeys, without_lane
 from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
@@ -149,7 +148,7 @@ class Rig:
     launch: ProcessStarter = subprocess.Popen
     sandbox: SandboxProcess = field(init=False)
     settings: Settings = field(init=False)
-    client: redis.Redis = field(init=False)
+    client: Redis = field(init=False)
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -220,7 +219,7 @@ class Rig:
         )
         self.client = connect(found.url)
 
-    def ask_redis(self, question: Callable[[redis.Redis], _Answer], *, away: _Answer) -> _Answer:
+    def ask_redis(self, question: Callable[[Redis], _Answer], *, away: _Answer) -> _Answer:
         """Ask Redis over a connection of its own, and return `away` if Redis does not answer."""
         url = self._running_url()
         if not url:

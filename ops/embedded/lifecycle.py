@@ -26,8 +26,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-import redis.exceptions
-
 from segrelay.ops.terminal.moments import awaited
 from segrelay.worker.contract.patience import READY_SECONDS
 from segrelay.worker.contract.redis.connection import connect, takes_writes
@@ -450,10 +448,8 @@ def _probe(files: EmbeddedFiles) -> EmbeddedRedis | str | None:
         try:
             pid = int(client.info("server")["process_id"])
             takes_writes(client)
-        except redis.exceptions.BusyLoadingError:
-            return "it is loading its data"
-        except redis.exceptions.RedisError:
-            return "it does not answer"
+        except RedisUnavailable as error:
+            return f"it {error.message.removeprefix('Redis ').removesuffix('.')}"
     return EmbeddedRedis(url, pid)
 
 
@@ -462,10 +458,10 @@ def _ask_to_end(files: EmbeddedFiles) -> None:
     if not url:
         return
     with (
-        suppress(redis.exceptions.RedisError, ConfigurationInvalid),
+        suppress(RedisUnavailable, ConfigurationInvalid),
         closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client,
     ):
-        client.execute_command("SHUTDOWN", "NOSAVE", "FORCE")  # type: ignore[no-untyped-call]
+        client.execute_command("SHUTDOWN", "NOSAVE", "FORCE")
 
 
 def _ends_within(files: EmbeddedFiles, seconds: float) -> bool:

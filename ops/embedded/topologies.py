@@ -1,6 +1,6 @@
 """A Redis Cluster, and three Sentinels with a master and two replicas, on this machine.
 
-All are of the embedded server's binary, for trials and for tests.
+All are of the embedded server's binary, for trying out and for tests.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
-import redis
-import redis.exceptions
-
 from segrelay.ops.embedded.lifecycle import LOOPBACK, find_server, free_port, write_private
 from segrelay.ops.terminal.moments import awaited
+from segrelay.worker.contract.redis.client import RedisError
 from segrelay.worker.contract.redis.cluster import SLOTS
+from segrelay.worker.contract.redis.connection import ask_server
 from segrelay.worker.errors import RedisUnavailable
 
 
@@ -37,23 +36,11 @@ def start(config: Path, *options: str) -> subprocess.Popen[bytes]:
     )
 
 
-def ask(port: int, password: str, *words: Any) -> Any:
-    """Send a command and return the raw answer, which the client would convert."""
-    connection: Any = redis.Connection(  # type: ignore[no-untyped-call]
-        LOOPBACK, port, password=password, socket_timeout=5.0, protocol=2, driver_info=None
-    )
-    try:
-        connection.send_command(*words)
-        return connection.read_response()
-    finally:
-        connection.disconnect()
-
-
 def answers(port: int, password: str) -> bool:
     """Say whether the server at a port answers to PING."""
     try:
-        return bool(ask(port, password, "PING"))
-    except redis.exceptions.RedisError:
+        return bool(ask_server(port, password, "PING"))
+    except (RedisUnavailable, RedisError):
         return False
 
 
@@ -97,8 +84,8 @@ class LocalCluster:
     """Masters of a Redis Cluster, by default with replicas, which run until the `with` block ends.
 
     Args:
-        folder: Where the nodes keep their files; what an earlier one left there goes on.
-        node_ms: How long a node may be silent before it counts as lost.
+        folder: The folder of the nodes' files; what an earlier one left there goes on.
+        node_ms: The time for which a node may be silent before it counts as lost.
         password: Of all nodes; where an earlier one left its files, it is the one of then.
     """
 
@@ -272,7 +259,7 @@ class LocalCluster:
         return 0
 
     def _is_whole(self) -> bool:
-        with suppress(redis.exceptions.RedisError):
+        with suppress(RedisUnavailable, RedisError):
             return all(self._is_well(port) for port in self.nodes)
         return False
 
@@ -288,7 +275,7 @@ class LocalCluster:
         return len(self._ask(port, "CLUSTER", "NODES").splitlines())
 
     def _ask(self, port: int, *words: Any) -> Any:
-        return ask(port, self.password, *words)
+        return ask_server(port, self.password, *words)
 
 
 SERVICE: Final = "main"
@@ -404,7 +391,7 @@ class Sentinels:
         """Wait until the master has this many replicas that follow it, and all Sentinels know."""
 
         def there() -> bool:
-            with suppress(redis.exceptions.RedisError):
+            with suppress(RedisUnavailable, RedisError):
                 role = self._ask_server(self.master(), "ROLE")
                 return bool(
                     role[0] == b"master"
@@ -451,14 +438,14 @@ class Sentinels:
             return bool(
                 self._ask(next(iter(self.guards)), "SENTINEL", "FAILOVER", SERVICE) == b"OK"
             )
-        except redis.exceptions.ResponseError:
+        except (RedisUnavailable, RedisError):
             return False  # the last one is not over yet, or no replica is good enough
 
     def _tuned(self, guard: int) -> bool:
         try:
             for name, value in _DEBUG.items():
                 self._ask(guard, "SENTINEL", "DEBUG", name, value)
-        except redis.exceptions.ConnectionError:
+        except RedisUnavailable:
             return False
         return True
 
@@ -474,7 +461,7 @@ class Sentinels:
         return int(dict(zip(flat[::2], flat[1::2], strict=True))[name])
 
     def _ask(self, guard: int, *words: Any) -> Any:
-        return ask(guard, GUARD, *words)
+        return ask_server(guard, GUARD, *words)
 
     def _ask_server(self, port: int, *words: Any) -> Any:
-        return ask(port, PASSWORD, *words)
+        return ask_server(port, PASSWORD, *words)

@@ -275,7 +275,7 @@ def receivers(standing: Standing) -> Iterator[Metric]:
     yield number(
         "segrelay_receiver_lag_seconds",
         "How late the timers of a receiver are: a starved one is late.",
-        max(found.lag_ms.values(), default=0) / 1_000,
+        max((one.lag_ms for one in found.running.values()), default=0) / 1_000,
     )
     yield counter(
         "segrelay_receiver_too_large",

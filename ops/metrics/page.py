@@ -18,7 +18,6 @@ from typing import Annotated, Final
 import structlog
 import typer
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, Metric
-from redis import Redis
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -32,12 +31,13 @@ from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.status.health import UNREACHABLE, problems_of
 from segrelay.ops.status.problems import ILL, HealthProblem
-from segrelay.ops.status.standing import Standing, read_standing
+from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
 from segrelay.ops.terminal.interrupts import end_with_parent
 from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
 from segrelay.producer.webhook.server import serve
 from segrelay.worker import logs
 from segrelay.worker.contract.processes import METRICS
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import MetricsSettings, Settings
 from segrelay.worker.contract.settings.urls import is_loopback
@@ -123,7 +123,12 @@ class MetricsPage:
 
     client: Redis
     settings: Settings
+    _file: WatchedFile = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        """Watch the file of the configuration."""
+        self._file = WatchedFile(self.settings)
 
     def text(self) -> bytes:
         """Return the page; if Redis can't be reached, the page says only that."""
@@ -136,8 +141,8 @@ class MetricsPage:
         return text_of(families)
 
     def _read(self) -> Iterable[Metric]:
-        places = all_partitions(self.client, self.settings)
-        standing = read_standing(self.client, self.settings, places)
+        places = all_partitions(self.client, self._file.settings)
+        standing = read_newest(self.client, self._file, places)
         return families_of(standing, count_causes(self.client, places))
 
 
@@ -165,7 +170,7 @@ def metrics(
     logs.configure(logging.INFO)
     url = resolve_url(settings.redis)
     with closing(connect(url, timeout_seconds=_TIMEOUT_SECONDS)) as client, seen_as(METRICS, url):
-        start_announcer(settings)
+        start_announcer(settings, only_watches=True)
         serve(
             build_metrics_app(MetricsPage(client, settings).text, token),
             section.host,

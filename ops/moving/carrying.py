@@ -12,14 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from redis import Redis
-
 from segrelay.ops.moving.leases import HeldLease
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import unpack
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.redis.scripts import Value
 from segrelay.worker.core.ledger import merged
@@ -106,8 +104,7 @@ class Carrier:
         keys = [new.counts, new.streams, arrived, new.aside, new.stream(target)]
         self.new.run("entries_in", keys, args)
         removed = remove_entries(self.old, name, [entry_id.decode() for entry_id, _ in rows])
-        with redis_errors():
-            self.client.hdel(arrived, *marks)
+        self.client.hdel(arrived, *marks)
         return removed
 
 
@@ -136,8 +133,7 @@ def end_halves(client: Redis, leases: Mapping[PartitionKeys, HeldLease]) -> None
 
 
 def _end(client: Redis, source: HeldLease, arrived: bytes) -> None:
-    with redis_errors():
-        marks: Any = client.hkeys(arrived)
+    marks: Any = client.hkeys(arrived)
     entries: defaultdict[str, list[str]] = defaultdict(list)
     for mark in marks:
         name, _, entry_id = mark.decode().rpartition("|")
@@ -145,8 +141,7 @@ def _end(client: Redis, source: HeldLease, arrived: bytes) -> None:
     for name, ids in entries.items():
         for part in in_parts(ids, STEP):
             remove_entries(source, name, part)
-    with redis_errors():
-        client.unlink(arrived)
+    client.unlink(arrived)
 
 
 def in_parts(rows: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from redis import Redis
 
 from segrelay.ops.moving.renumbering import Renumbering
 from segrelay.ops.state.acts import RENUMBERING_ACT, Doing, Reason, act_of, perform
@@ -37,7 +36,8 @@ from segrelay.worker.contract.redis.claim import (
     rename_destination,
     rename_hint,
 )
-from segrelay.worker.contract.redis.connection import now_ms, redis_errors, servers_of
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import now_ms, servers_of
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import MOST_PARTITIONS
 from segrelay.worker.contract.words import NAME_PATTERN
@@ -187,7 +187,7 @@ def _refuse_while_anything_runs(client: Redis) -> None:
     now = now_ms(client)
     receivers = read_receivers(client, now)
     if now - receivers.seen_ms < SEEN_WITHIN_MS:
-        running += [f"receiver {name}" for name in receivers.lag_ms]
+        running += [f"receiver {name}" for name in receivers.running]
     if running:
         raise OperationsMustAct(
             f"These run, or were killed some seconds ago: {', '.join(running)}. The number of"
@@ -199,8 +199,7 @@ def _refuse_while_anything_runs(client: Redis) -> None:
 
 def _refuse_without_room(client: Redis) -> None:
     for address, server in servers_of(client):
-        with redis_errors():
-            memory: Any = server.info("memory")
+        memory: Any = server.info("memory")
         most, needed = int(memory["maxmemory"]), 2 * int(memory["used_memory"])
         if 0 < most < needed:
             raise OperationsMustAct(

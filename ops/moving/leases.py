@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from redis import Redis
-
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value
 from segrelay.worker.errors import LeaseLost, OperationsMustAct, PartitionsChange, RedisUnavailable
 
@@ -134,7 +133,7 @@ def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[],
 
     Args:
         take: Returns what the turn begins with; None = a step is under way.
-        shown: What is done, for messages.
+        shown: The work in words, for messages.
         renew: Keeps the leases meanwhile.
     """
     ends_at = time.monotonic() + _TURN_SECONDS

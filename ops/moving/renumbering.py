@@ -26,7 +26,6 @@ from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.dead_letters.reading import PROFILE, dead_letter_id_in, parse_dead_letter
 from segrelay.ops.dead_letters.reading import digest_of as digest_of_dead_letter
@@ -56,7 +55,7 @@ from segrelay.worker.contract.keys import (
 from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
 from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.contract.redis.claim import learn_numbering
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields, scan_keys
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value
 from segrelay.worker.contract.settings import Settings
@@ -214,8 +213,7 @@ class Renumbering:
                 (keys.responses(destination_id), f"responses of '{name}'"),
                 (keys.changes(destination_id), f"renaming at '{name}'"),
             ):
-                with redis_errors():
-                    is_there = self._client.exists(key)
+                is_there = self._client.exists(key)
                 if is_there:
                     steps = StepStore(self._client, key, shown)
                     state, now_ms = taken_turn(steps.take, f"the {shown}", hold)
@@ -489,8 +487,7 @@ class Copy:
         They tell nothing of the person, so that every partition gets them, under the ids that the
         letters would have there; they lapse where nobody deletes them.
         """
-        with redis_errors():
-            marks: Any = self.client.hgetall(key)
+        marks: Any = self.client.hgetall(key)
         for at in self._targets:
             fields: list[tuple[Value, Value]] = []
             for mark, value in marks.items():
@@ -506,12 +503,11 @@ class Copy:
     def _copy_sums(self, place: PartitionKeys) -> None:
         """Add up the counts of partitions; `_count` corrects them for entries and dead letters."""
         home = self._home(place.partition)
-        with redis_errors():
-            pipe = self.client.pipeline(transaction=False)
-            for part in _SUMS:
-                pipe.hgetall(place.tag + part)
-            pipe.get(place.responseslost)
-            *hashes, lost = pipe.execute()
+        pipe = self.client.pipeline(transaction=False)
+        for part in _SUMS:
+            pipe.hgetall(place.tag + part)
+        pipe.get(place.responseslost)
+        *hashes, lost = pipe.execute()
         for part, counts in zip(_SUMS, hashes, strict=True):
             sums = self._sums[home, part]
             for name, count in counts.items():
@@ -543,8 +539,7 @@ class Copy:
 
     def _copy_intents(self, place: PartitionKeys) -> None:
         """Copy the intents, split: each partition gets the deliveries of its own profiles."""
-        with redis_errors():
-            ends: Any = self.client.hgetall(place.open)
+        ends: Any = self.client.hgetall(place.open)
         for rows in scan_fields(self.client, place.intents):
             for intent_id, text in rows:
                 intent = Intent.loads(intent_id.decode(), text, 0)
@@ -558,8 +553,7 @@ class Copy:
                         self.copies.put(at, at.open, [(intent_id, ends[intent_id])])
 
     def _copy_reached(self, place: PartitionKeys) -> None:
-        with redis_errors():
-            rows: Any = self.client.zrange(place.reached, 0, -1, withscores=True)
+        rows: Any = self.client.zrange(place.reached, 0, -1, withscores=True)
         for digest, score in rows:
             at = self._by_digest(digest, b"")
             self.copies.write(at, at.reached, "ZADD", score, digest)
@@ -683,8 +677,7 @@ class Copy:
     def _entries_of(self, place: PartitionKeys, key: str) -> Iterator[Entry]:
         start = "-"
         while True:
-            with redis_errors():
-                rows: Any = self.client.xrange(key, start, count=_ENTRIES)
+            rows: Any = self.client.xrange(key, start, count=_ENTRIES)
             for entry_id, fields in rows:
                 ms, _, number = entry_id.decode().partition("-")
                 yield Entry(int(ms), int(number), place, fields)

@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from redis import Redis
-from redis.exceptions import NoPermissionError
 
 from segrelay.ops.dead_letters.reading import find_dead_letters, matches, parse_dead_letter
 from segrelay.ops.dead_letters.replay import discard
@@ -48,11 +46,11 @@ from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.contract.receivers import forget_requests
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.claim import learn_numbering
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.errors import LeaseLost, OperationsMustAct, PartitionsChange
+from segrelay.worker.errors import LeaseLost, NotPermitted, OperationsMustAct, PartitionsChange
 
 _WORD: Final = re.compile(r"[^\s\"',;:<>|{}\[\]()\\\\=&]+")
 _EMAIL: Final = "email"
@@ -211,8 +209,7 @@ class Erasing:
             rows = chain.from_iterable(scan_fields(self.client, place.forwards))
             gone = [name for name, text in rows if text in arriving]
             if gone:
-                with redis_errors():
-                    self.client.hdel(place.forwards, *gone)
+                self.client.hdel(place.forwards, *gone)
 
     def _people(self, places: Sequence[PartitionKeys]) -> list[KnownPerson]:
         """Return the person under all identities, the earliest first."""
@@ -248,8 +245,7 @@ class Erasing:
         """Wait until no request about the person is open: its answer would write the ledger."""
         ends_at = time.monotonic() + _ANSWER_SECONDS
         while True:
-            with redis_errors():
-                intents: Any = self.client.hvals(place.intents)
+            intents: Any = self.client.hvals(place.intents)
             if not any(digest.hex().encode() in intent for intent in intents):
                 return
             if time.monotonic() > ends_at:
@@ -294,27 +290,23 @@ class Erasing:
 
     def _delete(self, stream: str) -> int:
         """Delete the entries of a stream that mention the person."""
-        with redis_errors():
-            rows: Any = self.client.xrange(stream)
-            ids = [
-                entry_id
-                for entry_id, fields in rows
-                if any(map(self._mention.stands_in, fields.values()))
-            ]
-            return int(self.client.xdel(stream, *ids)) if ids else 0
+        rows: Any = self.client.xrange(stream)
+        ids = [
+            entry_id
+            for entry_id, fields in rows
+            if any(map(self._mention.stands_in, fields.values()))
+        ]
+        return int(self.client.xdel(stream, *ids)) if ids else 0
 
     def _erase_dead_letters_on_their_way(
         self, places: Iterable[PartitionKeys], wanted: Filter
     ) -> None:
         """Erase letters that an interrupted renaming of the person was moving."""
         for place in places:
-            with redis_errors():
-                texts: Any = self.client.hgetall(place.lettersleaving)
-                ids = [
-                    name for name, text in texts.items() if matches(parse_dead_letter(text), wanted)
-                ]
-                if ids:
-                    self.counts["letters"] += int(self.client.hdel(place.lettersleaving, *ids))
+            texts: Any = self.client.hgetall(place.lettersleaving)
+            ids = [name for name, text in texts.items() if matches(parse_dead_letter(text), wanted)]
+            if ids:
+                self.counts["letters"] += int(self.client.hdel(place.lettersleaving, *ids))
 
     def _erase_elsewhere(self, digests: Sequence[bytes]) -> None:
         """Erase from the quarantine, the bad rows of backfills, and the requests to the receiver.
@@ -329,14 +321,13 @@ class Erasing:
         ]
         self.counts["quarantine"] += quarantine.remove(ids)
         self.counts["requests"] += forget_requests(self.client, digests)
-        with redis_errors():
-            jobs: Any = self.client.smembers(keys.JOBS)
-            for job in jobs:
-                name = keys.job_bad_rows(job.decode())
-                rows: Any = self.client.lrange(name, 0, -1)
-                for row in rows:
-                    if self._mention.stands_in(row):
-                        self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
+        jobs: Any = self.client.smembers(keys.JOBS)
+        for job in jobs:
+            name = keys.job_bad_rows(job.decode())
+            rows: Any = self.client.lrange(name, 0, -1)
+            for row in rows:
+                if self._mention.stands_in(row):
+                    self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
 
     def _erase_stable_ids(
         self, places: Sequence[PartitionKeys], people: Sequence[KnownPerson]
@@ -363,9 +354,8 @@ class Erasing:
             for name, _ in chain.from_iterable(scan_fields(self.client, place.forwards))
             if name.decode().partition("|")[0] == digest
         ]
-        with redis_errors():
-            self.client.unlink(place.carried(digest))
-            return int(self.client.hdel(place.forwards, *gone)) if gone else 0
+        self.client.unlink(place.carried(digest))
+        return int(self.client.hdel(place.forwards, *gone)) if gone else 0
 
 
 def rewrite_files(client: Redis) -> bool:
@@ -374,15 +364,14 @@ def rewrite_files(client: Redis) -> bool:
     Returns:
         Whether that is done; a user with few rights may not ask for it.
     """
-    with redis_errors():
-        try:
-            if not client.info("persistence").get("aof_enabled"):
-                return True
-            client.bgrewriteaof()
-            while _is_rewriting(client.info("persistence")):
-                time.sleep(_LOOK_SECONDS)
-        except NoPermissionError:
-            return False
+    try:
+        if not client.info("persistence").get("aof_enabled"):
+            return True
+        client.bgrewriteaof()
+        while _is_rewriting(client.info("persistence")):
+            time.sleep(_LOOK_SECONDS)
+    except NotPermitted:
+        return False
     return True
 
 

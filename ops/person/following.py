@@ -22,7 +22,6 @@ from typing import Any, Final
 import orjson
 import structlog
 from celery import shared_task
-from redis import Redis
 
 from segrelay.ops.insider.reader import RENAMES_A_MINUTE, InsiderIdentities, InsiderUnreadable
 from segrelay.ops.person.renaming import IdentityChange, PersonMove, PersonRenaming
@@ -46,7 +45,8 @@ from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.people import Forward, Moving, StableIdChange
 from segrelay.worker.contract.redis.acts import DONE, Act, note_act
 from segrelay.worker.contract.redis.claim import settled_numbering
-from segrelay.worker.contract.redis.connection import connect, redis_errors, resolve_url
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import read_pauses
 from segrelay.worker.errors import LeaseLost, OperationsMustAct, SegrelayError
@@ -95,7 +95,7 @@ class StepRenaming(PersonRenaming):
     """Renames people within one step, without waiting, if the change is still to be made.
 
     Args:
-        stands: Says whether a change is still to be made.
+        stands: A function that says whether a change is still to be made.
         tells: Called before each person; raises if the step is over.
     """
 
@@ -268,8 +268,7 @@ class FollowingSteps:
 
     def _forward(self, key: str) -> Forward | None:
         place = self._settings.redis.ids.place(self._destination, self._numbering.of(key))
-        with redis_errors():
-            text: Any = self._client.hget(place.forwards, digest_of(key).hex())
+        text: Any = self._client.hget(place.forwards, digest_of(key).hex())
         return Forward.loads(text) if text else None
 
     def _stands(self, stable: bytes, change: StableIdChange) -> bool:

@@ -31,7 +31,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.dead_letters.files import import_arguments
 from segrelay.ops.dead_letters.reading import (
@@ -57,7 +56,8 @@ from segrelay.worker.contract.ledger import unpack
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving, with_identity
 from segrelay.worker.contract.redis.claim import learn_numbering
-from segrelay.worker.contract.redis.connection import now_ms, redis_errors
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.core.ledger import merged
@@ -163,8 +163,7 @@ def move_dead_letters(client: Redis, moves: Sequence[PersonMove]) -> None:
                 [(dead_letter, those[digest_of_dead_letter(dead_letter)]) for dead_letter in own],
             )
             if own:
-                with redis_errors():
-                    client.hdel(place.lettersleaving, *(dead_letter["id"] for dead_letter in own))
+                client.hdel(place.lettersleaving, *(dead_letter["id"] for dead_letter in own))
     ask_each(client, moves, lambda pipe, move: pipe.unlink(_marks(move)))
 
 
@@ -181,11 +180,9 @@ def _leave(client: Redis, place: PartitionKeys, rows: Sequence[tuple[str, ...]])
 
 
 def _on_their_way(client: Redis, place: PartitionKeys) -> Iterator[list[StoredDeadLetter]]:
-    with redis_errors():
-        ids: Any = client.hkeys(place.lettersleaving)
+    ids: Any = client.hkeys(place.lettersleaving)
     for part in in_parts(ids, _STEP):
-        with redis_errors():
-            texts: Any = client.hmget(place.lettersleaving, part)
+        texts: Any = client.hmget(place.lettersleaving, part)
         yield [parse_dead_letter(text) for text in texts if text is not None]
 
 
@@ -346,8 +343,7 @@ class PersonRenaming:
         return True
 
     def _record(self, place: PartitionKeys, digest: bytes) -> bytes:
-        with redis_errors():
-            found: Any = self.client.hget(place.forwards, digest.hex())
+        found: Any = self.client.hget(place.forwards, digest.hex())
         return found or b""
 
     def _set(self, move: PersonMove, forward: Forward, *, takes_members: bool = False) -> None:
@@ -381,8 +377,7 @@ class PersonRenaming:
             self._wait(_LOOK_SECONDS)
 
     def _is_unanswered(self, move: PersonMove) -> bool:
-        with redis_errors():
-            intents: Any = self.client.hvals(move.left.intents)
+        intents: Any = self.client.hvals(move.left.intents)
         digest = move.old_digest.hex().encode()
         return any(digest in intent for intent in intents)
 
@@ -474,8 +469,7 @@ class PersonRenaming:
         if not names:
             return {}
         fields = [f"{move.old_digest.hex()}|{name}" for name in names]
-        with redis_errors():
-            found: Any = self.client.hmget(move.left.forwards, fields)
+        found: Any = self.client.hmget(move.left.forwards, fields)
         return {name: mark for name, mark in zip(names, found, strict=True) if mark is not None}
 
     def _arrive(
@@ -500,9 +494,8 @@ class PersonRenaming:
         marks = self._marks(move)
         self._arrive(move.left, move.old_digest, move.text, move.change.old, marks)
         if marks:
-            with redis_errors():
-                fields = [f"{move.old_digest.hex()}|{name}" for name in marks]
-                self.client.hdel(move.left.forwards, *fields)
+            fields = [f"{move.old_digest.hex()}|{name}" for name in marks]
+            self.client.hdel(move.left.forwards, *fields)
         if move.arriving:
             self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
         move.refuse(message)

@@ -15,8 +15,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-import redis
-
 from segrelay.ops.terminal.moments import awaited
 from segrelay.producer.wakeups import Waker
 from segrelay.worker.adapters.redis.gate import read_state
@@ -40,6 +38,7 @@ from segrelay.worker.checks.preview import Candidate
 from segrelay.worker.contract.events import encode_header, pack_profile
 from segrelay.worker.contract.keys import stream_name
 from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.words import LIVE
 from segrelay.worker.core.compact import parsed
@@ -173,10 +172,10 @@ class NoStreaks:
         """Do nothing: no streak of failures was counted."""
 
     async def pause(self, trigger: str, failure: Failure) -> None:
-        """Do nothing: a trial pauses no trigger."""
+        """Do nothing: a preview pauses no trigger."""
 
     async def stop(self, trigger: str, reason: str) -> None:  # noqa: ARG002
-        """End the trial: another version of segrelay wrote the person's record."""
+        """End the preview: another version of segrelay wrote the person's record."""
         raise FormatUnknown(reason)
 
 
@@ -205,7 +204,7 @@ _WAIT_SECONDS: Final = 15.0
 """Seconds to wait for a partition that a worker drains, or that has an unsure request."""
 _LOOK_SECONDS: Final = 0.1
 _SEQUENCE: Final = 1 << 32
-"""The smallest sequence number in the id of a trial's entry; ids from Redis are far below."""
+"""The smallest sequence number in the id of a preview's entry; ids from Redis are far below."""
 _CLOSED: Final = frozenset({"paused", "broken"})
 
 PreviewOutcome = Literal["delivered", "refused", "unsure", "not_applied"]
@@ -213,7 +212,7 @@ PreviewOutcome = Literal["delivered", "refused", "unsure", "not_applied"]
 
 @dataclass(frozen=True, slots=True)
 class PreviewSent:
-    """A request that a trial has made, and its answer.
+    """A request that a preview has made, and its answer.
 
     Args:
         status: 0 = there was no answer.
@@ -238,7 +237,7 @@ def send(
     candidate: Candidate,
     partition: int,
     settings: Settings,
-    client: redis.Redis,
+    client: Redis,
     waker: Waker,
 ) -> PreviewSent | NotSent:
     """Send an event that was rehearsed; tries again while its partition is busy.
@@ -259,7 +258,7 @@ class _Preview:
     trigger: Trigger
     partition: int
     settings: Settings
-    client: redis.Redis
+    client: Redis
     waker: Waker
     runtime: Runtime
     kept: list[tuple[OneEvent, Recording]] = field(default_factory=list)

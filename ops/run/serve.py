@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -13,7 +14,6 @@ import httpx
 import orjson
 import structlog
 import typer
-from redis import Redis
 from starlette.routing import Route
 
 from segrelay.ops.metrics.page import MetricsPage, metrics_route
@@ -37,6 +37,7 @@ from segrelay.producer.webhook.server import serve as serve_app
 from segrelay.worker import logs
 from segrelay.worker.contract.receivers import keep_requests, report_receiver
 from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.instance import InstanceWatch
 from segrelay.worker.contract.settings import Settings, WebhookSettings, load_settings
@@ -102,7 +103,7 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
         claim(client, settings)
         note_configuration(client, settings)
         start_announcer(settings)
-        # Its bells are rung by a thread, never by a request.
+        # Its wake-ups are sent by a thread, never by a request.
         publisher = Publisher(client, settings, waker=BackgroundWaker(settings))
         receiver = _receiver(settings, webhook, publisher, quick[:3])
         serve_app(
@@ -130,7 +131,13 @@ def _receiver(
         max_bytes=webhook.max_bytes,
         problems=ProblemNames(judging, settings).read,
         record=AnswerRecord(
-            partial(report_receiver, telling, max_bytes=webhook.max_bytes),
+            partial(
+                report_receiver,
+                telling,
+                max_bytes=webhook.max_bytes,
+                config=settings.fingerprint,
+                begun_at=time.monotonic(),
+            ),
             look=InstanceWatch(telling, settings).look,
             keep=partial(keep_requests, telling),
         ),

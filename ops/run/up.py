@@ -252,7 +252,7 @@ def up(
         if rehearsal:
             _start_sandbox(settings, supervisor, rehearsal)
         _start_processes(settings, supervisor)
-        start_announcer(settings)
+        start_announcer(settings, only_watches=True)
         code = supervisor.run(look)
         _line("up", "stopping")
     raise typer.Exit(code)

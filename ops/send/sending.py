@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from redis import Redis
-
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.waiting import Choice, find_streams
 from segrelay.ops.status.standing import read_standing
@@ -21,6 +19,7 @@ from segrelay.producer.publishing.published import Published, PublishOptions
 from segrelay.producer.publishing.writing import Room
 from segrelay.producer.sources.files import rows_hint
 from segrelay.worker.contract.patience import READY_SECONDS
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
@@ -60,7 +59,7 @@ class Target:
     Args:
         digest: Of the source, with which an interrupted job goes on where it stopped; "" = it
             can't.
-        dry_run: Nothing is written, so there need be no room.
+        dry_run: True if nothing is written, so that there need be no room.
         older_than_ledger: Accept also events that are older than what the ledger remembers.
         away_seconds: The longest wait for a Redis that is away.
     """

@@ -15,9 +15,8 @@ from typing import Annotated, Any, Final
 
 import orjson
 import typer
-from redis import Redis
 
-from segrelay.ops.state.opened import insist
+from segrelay.ops.state.opened import FOLDER, insist
 from segrelay.ops.terminal.console import counted
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PARTITIONS
@@ -25,8 +24,8 @@ from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.patience import Answered
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, MOST_ACTS, Act, note_act
-from segrelay.worker.contract.redis.connection import redis_errors
-from segrelay.worker.contract.redis.scripts import run_script
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import load_script, run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import LeaseLost, PartitionsChange, RedisUnavailable, UsageWrong
 
@@ -137,7 +136,8 @@ def perform(
         steps: Does all of it; called again if Redis was away meanwhile, so that it has to go on
             from wherever it was interrupted.
         is_counted: The act says to how many it was done.
-        stands: It leaves something half done if it is broken off; health names it until it is done.
+        stands: True if it leaves something half done when it is broken off; health names it until
+            it is done.
 
     Raises:
         RedisUnavailable: Redis was away for too long; the message says what to do.
@@ -176,8 +176,7 @@ def _shown(act: Act) -> str:
 
 
 def _refuse_during_a_change(client: Redis) -> None:
-    with redis_errors():
-        stored: Any = client.get(PARTITIONS)
+    stored: Any = client.get(PARTITIONS)
     if stored and Numbering.loads(stored).target:
         raise PartitionsChange
 
@@ -191,18 +190,7 @@ def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-_NOTE: Final = """\
-#!lua flags=allow-oom
--- Remembers the configuration of a process that starts, and keeps a change of it as an act.
--- KEYS[1] configuration  [2] acts
--- ARGV[1] its digests, as JSON  [2] as they were when somebody looked; '' = there were none
---   [3] acts that are kept  [4] the act as JSON; '' = keep none
--- Returns 1, or 0 if another process was quicker.
-if (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1])
-if ARGV[4] ~= '' then redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'a', ARGV[4]) end
-return 1
-"""
+_NOTE: Final = load_script("configuration_note", FOLDER)
 _DIGEST_CHARACTERS: Final = 12
 
 
@@ -213,15 +201,14 @@ def note_configuration(client: Redis, settings: Settings) -> None:
     """
     new = dict(sorted(_digests(settings)))
     text = orjson.dumps(new)
-    with redis_errors():
-        stored: Any = client.get(keys.CONFIGURATION) or b""
-        if stored == text:
-            return
-        known = orjson.loads(stored) if stored else {}
-        changed = [name for name in {**known, **new} if known.get(name) != new.get(name)]
-        act = _act(settings, changed) if known else None
-        told = orjson.dumps(act) if act else b""
-        run_script(client, _NOTE, (keys.CONFIGURATION, keys.ACTS), (text, stored, MOST_ACTS, told))
+    stored: Any = client.get(keys.CONFIGURATION) or b""
+    if stored == text:
+        return
+    known = orjson.loads(stored) if stored else {}
+    changed = [name for name in {**known, **new} if known.get(name) != new.get(name)]
+    act = _act(settings, changed) if known else None
+    told = orjson.dumps(act) if act else b""
+    run_script(client, _NOTE, (keys.CONFIGURATION, keys.ACTS), (text, stored, MOST_ACTS, told))
 
 
 def _act(settings: Settings, changed: list[str]) -> Act:

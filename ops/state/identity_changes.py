@@ -9,14 +9,13 @@ from itertools import chain, islice
 from typing import Any, Final, Literal, NamedTuple
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.state import opened
 from segrelay.ops.state.person import ForwardedPerson, former_identities, read_forwards
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.people import Moving, StableIdChange, StableRecord
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import RedisSettings, Settings
@@ -34,8 +33,8 @@ class RenamedPeople:
     """Counts of the people at a destination who were renamed automatically, or could not be.
 
     Args:
-        refused: How many could not be: they went on as other people.
-        refused_ms: When that happened last; 0 = never.
+        refused: The number of those that could not be: they went on as other people.
+        refused_ms: The time of the last refusal; 0 = never.
         problem: The reason why the last step came to nothing; "" = it did not.
     """
 
@@ -66,8 +65,7 @@ class IdentityChanges:
 
     def change_of(self, stable: bytes) -> StableIdChange | None:
         """Return the change of a stable id, if it has one now."""
-        with redis_errors():
-            text: Any = self.client.hget(self._home(stable).changes, stable.hex())
+        text: Any = self.client.hget(self._home(stable).changes, stable.hex())
         return StableIdChange.loads(text) if text else None
 
     def judge(self, stable: bytes, change: StableIdChange) -> ChangeVerdict:
@@ -106,8 +104,7 @@ class IdentityChanges:
         return {each for each in self.claims(key) if self._holds(each, key, digest)}
 
     def _holds(self, stable: bytes, key: str, digest: bytes) -> bool:
-        with redis_errors():
-            text: Any = self.client.get(self._home(stable).stable(stable))
+        text: Any = self.client.get(self._home(stable).stable(stable))
         if not text:
             return False
         record = StableRecord.loads(text)
@@ -118,8 +115,7 @@ class IdentityChanges:
         return self._listed(self._place(key).claims(digest_of(key)))
 
     def _listed(self, claims: bytes) -> list[bytes]:
-        with redis_errors():
-            text: Any = self.client.get(claims)
+        text: Any = self.client.get(claims)
         return [bytes.fromhex(each) for each in (text or b"").decode().split()]
 
     def end(self, stable: bytes, change: StableIdChange, ending: Ending, kept_ms: int) -> bool:
@@ -162,8 +158,7 @@ class IdentityChanges:
             for home in (self._home(stable),)
         ]
         answers = self._run("stable_forget", calls)
-        with redis_errors():
-            self.client.unlink(claims)
+        self.client.unlink(claims)
         return len([answer for answer in answers if answer == 1])
 
     def refuse_changing(self, digest: bytes, partition: int) -> None:
@@ -197,7 +192,7 @@ class PastRenaming(NamedTuple):
     """A renaming of a person that is done.
 
     Attributes:
-        at_ms: When it began.
+        at_ms: Its begin.
         trigger: Of the event that showed it; "" = a person gave the command.
     """
 
@@ -233,14 +228,13 @@ def read_renamed_people(
     wanted = set(names)
     own = [place for place in places if place.destination in wanted]
     ids = {place.destination: place.id for place in own}
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for place in own:
-            pipe.hmget(place.changed, "renamed", "refused", "refused_ms")
-            pipe.hlen(place.changes)
-        for name in sorted(wanted):
-            pipe.hget(keys.changes(ids.get(name, name)), "state")
-        told: list[Any] = pipe.execute()
+    pipe = client.pipeline(transaction=False)
+    for place in own:
+        pipe.hmget(place.changed, "renamed", "refused", "refused_ms")
+        pipe.hlen(place.changes)
+    for name in sorted(wanted):
+        pipe.hget(keys.changes(ids.get(name, name)), "state")
+    told: list[Any] = pipe.execute()
     told, states = told[: 2 * len(own)], told[2 * len(own) :]
     found = {
         name: RenamedPeople(problem=orjson.loads(state or b"{}").get("problem", ""))

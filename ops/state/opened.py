@@ -15,16 +15,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from redis import Redis
-
 from segrelay.ops.embedded.lifecycle import find
 from segrelay.ops.terminal.console import mention
-from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract.patience import Answered, repeat_until_confirmed
 from segrelay.worker.contract.processes import tell_seen
 from segrelay.worker.contract.redis.claim import compare
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.redis.url import EmbeddedFiles, patience_seconds
 from segrelay.worker.contract.settings import Settings, load_settings
 from segrelay.worker.contract.settings.sandboxed import REAL, SANDBOX_VARIABLE, sandbox_data_dir
@@ -190,7 +188,7 @@ FOLDER: Final = Path(__file__).parent / "lua"
 @cache
 def source(name: str) -> str:
     """Return the text of a script, with the parts of the worker's scripts that it includes."""
-    return scripts.included((FOLDER / f"{name}.lua").read_text("utf-8"))
+    return load_script(name, FOLDER)
 
 
 def run(

@@ -10,13 +10,12 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.state import opened
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.claim import learn_numbering
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import digest
 from segrelay.worker.contract.settings import Settings
 
@@ -43,12 +42,11 @@ def ask_each(
     client: Redis, asked: Iterable[_Asked], *questions: Callable[[Any, _Asked], object]
 ) -> list[Any]:
     """Ask Redis questions about each partition or item in one round trip; return all answers."""
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for each in asked:
-            for question in questions:
-                question(pipe, each)
-        return pipe.execute()
+    pipe = client.pipeline(transaction=False)
+    for each in asked:
+        for question in questions:
+            question(pipe, each)
+    return pipe.execute()
 
 
 def destinations_of(places: Iterable[PartitionKeys]) -> list[str]:
@@ -104,7 +102,7 @@ class Stream(NamedTuple):
 
     Attributes:
         since_ms: The time of its first entry, by Redis' clock.
-        unwanted: By the digest of a meaning: how many entries a trigger that means this does not
+        unwanted: By the digest of a scope: how many entries a trigger that means this does not
             want, as far as a worker has looked.
     """
 
@@ -141,19 +139,18 @@ class PartitionSnapshot:
 def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[PartitionSnapshot]:
     """Return a snapshot of each partition; each is atomic."""
     text = opened.source("look")
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        pipe.script_load(text)
-        for k in places:
-            keys = (k.streams, k.open, k.dead_letters, k.orphans)
-            look = ("EVALSHA_RO", digest(text), len(keys), *keys, k.tag)
-            # A script would have to copy the counts twice, which takes Redis four times as long.
-            for words in (("MULTI",), ("HGETALL", k.counts), look, ("EXEC",)):
-                pipe.execute_command(*words)  # type: ignore[no-untyped-call]
-        answers: list[Any] = pipe.execute()[_ANSWERS::_ANSWERS]
-        for each in chain.from_iterable(answers):
-            if isinstance(each, Exception):
-                raise each
+    pipe = client.pipeline(transaction=False)
+    pipe.script_load(text)
+    for k in places:
+        keys = (k.streams, k.open, k.dead_letters, k.orphans)
+        look = ("EVALSHA_RO", digest(text), len(keys), *keys, k.tag)
+        # A script would have to copy the counts twice, which takes Redis four times as long.
+        for words in (("MULTI",), ("HGETALL", k.counts), look, ("EXEC",)):
+            pipe.execute_command(*words)
+    answers: list[Any] = pipe.execute()[_ANSWERS::_ANSWERS]
+    for each in chain.from_iterable(answers):
+        if isinstance(each, Exception):
+            raise each
     return [_snapshot(place, *answer) for place, answer in zip(places, answers, strict=True)]
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
-from redis import Redis
-
 from segrelay.ops.state import opened
 from segrelay.producer.events.values import profile_key
 from segrelay.worker.contract import keys
@@ -17,7 +15,7 @@ from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, Record, unpack
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
@@ -126,14 +124,12 @@ def tell_renaming(client: Redis, digests: Sequence[bytes]) -> None:
 def end_renaming(client: Redis, digests: Iterable[bytes]) -> None:
     """Record that nobody renames these people any more."""
     if gone := [digest.hex() for digest in digests]:
-        with redis_errors():
-            client.zrem(keys.RENAMING, *gone)
+        client.zrem(keys.RENAMING, *gone)
 
 
 def read_stopped_renamings(client: Redis, now_ms: int) -> Mapping[str, int]:
     """Return the stopped renamings: digest (hex) → when the command was last seen (ms)."""
-    with redis_errors():
-        rows: Any = client.zrangebyscore(keys.RENAMING, 0, now_ms - STOPPED_MS, withscores=True)
+    rows: Any = client.zrangebyscore(keys.RENAMING, 0, now_ms - STOPPED_MS, withscores=True)
     return {digest.decode(): int(seen_ms) for digest, seen_ms in rows}
 
 
@@ -161,8 +157,7 @@ class Names:
     """The names of audiences and triggers by their numbers in the ledger, read once."""
 
     def __init__(self, client: Redis) -> None:
-        with redis_errors():
-            stored: Any = client.hgetall(keys.NAMES)
+        stored: Any = client.hgetall(keys.NAMES)
         self._names: Mapping[int, str] = {
             int(number): name.decode() for name, number in stored.items()
         }
@@ -209,6 +204,5 @@ def read_records(client: Redis, place: PartitionKeys, digests: Sequence[bytes]) 
     """Return the records of profiles of one partition; an unknown profile has an empty one."""
     if not digests:
         return []
-    with redis_errors():
-        texts: Any = client.mget([place.ledger(digest) for digest in digests])
+    texts: Any = client.mget([place.ledger(digest) for digest in digests])
     return [unpack(text) for text in texts]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import PartitionSnapshot, Stream, ask_each, snapshots
@@ -19,7 +18,7 @@ from segrelay.worker.contract.events import Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.claim import former_names
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import Pause, Scope
@@ -90,8 +89,7 @@ def read_entries(client: Redis, stream: Stream) -> Iterator[WaitingEntry]:
     first = "-"
     key = stream.place.stream(stream.name)
     while True:
-        with redis_errors():
-            rows: Any = client.xrange(key, first, "+", count=_READ_AT_ONCE)
+        rows: Any = client.xrange(key, first, "+", count=_READ_AT_ONCE)
         for entry_id, fields in rows:
             header = _header(fields.get(b"h", b""))
             yield WaitingEntry(stream, entry_id.decode(), header, fields.get(b"p", b""))
@@ -204,8 +202,7 @@ def mending_commands(
 
 
 def _first_header(client: Redis, stream: Stream) -> Header | None:
-    with redis_errors():
-        rows: Any = client.xrange(stream.place.stream(stream.name), count=1)
+    rows: Any = client.xrange(stream.place.stream(stream.name), count=1)
     return _header(rows[0][1].get(b"h", b"")) if rows else None
 
 

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.state import opened
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
 from segrelay.worker.adapters.redis import scripts as worker_scripts
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.redis.connection import redis_errors
-from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_script
 from segrelay.worker.contract.settings import NotifySettings
 
 LOOK_SECONDS: Final = 2.0
@@ -26,9 +25,14 @@ CALM_SECONDS: Final = 10.0
 QUIET_SECONDS: Final = 600.0
 """Seconds within which a problem that returns counts as coming and going: its end is announced only
 after this time without it."""
-CLAIM_SECONDS: Final = 60.0
-"""Seconds after which a message of a process that vanished is sent by another one."""
-FRESH_SECONDS: Final = 30.0
+LASTS_SECONDS: Final = 15.0
+"""Seconds after which a problem that comes and goes is told again because it lasts; twice as long
+each further time, up to `LONGEST_LASTS_SECONDS`."""
+LONGEST_LASTS_SECONDS: Final = 300.0
+CLAIM_SECONDS: Final = 15.0
+"""Seconds after which a message of a process that vanished is sent by another one. A process that
+ends in good order sends it before."""
+FRESH_SECONDS: Final = 5.0
 """Seconds of `CLAIM_SECONDS` in which the process that took a message may begin to send it."""
 AlertFate = Literal["sent", "not_sent", "in_doubt"]
 SENT: Final[AlertFate] = "sent"
@@ -38,21 +42,30 @@ IN_DOUBT: Final[AlertFate] = "in_doubt"
 MOST_MESSAGES: Final = 200
 MOST_TRIES: Final = 8
 LONGEST_WAIT_SECONDS: Final = 60.0
+AlertKind = Literal["begin", "worse", "reminder", "end"]
+BEGIN: Final[AlertKind] = "begin"
+REMINDER: Final[AlertKind] = "reminder"
+END: Final[AlertKind] = "end"
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A message: that a problem begins, or that it is over.
+    """A message: a problem begins, is ill now, is still there, or is over.
 
     Args:
-        at_ms: When that was noticed, by Redis' clock.
+        at_ms: The time when that was noticed, by Redis' clock.
     """
 
-    is_over: bool
+    kind: AlertKind
     at_ms: int
     first_ms: int
     is_restless: bool
     problem: HealthProblem
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether it is the message about the end."""
+        return self.kind == END
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +101,28 @@ class AlertStore:
     def may_look(self) -> bool:
         """Say whether it is this process' turn to judge: every two seconds, one process may."""
         lock_ms = round(LOOK_SECONDS * 1_000) - 100
-        with redis_errors():
-            return bool(
-                worker_scripts.call_sync(self.client, "once", [keys.ALERTS_LOCK], [lock_ms])
-            )
+        return bool(
+            run_script(self.client, worker_scripts.source("once"), [keys.ALERTS_LOCK], [lock_ms])
+        )
 
     def observe(self, problems: Iterable[HealthProblem], read_ms: int) -> int:
         """Record the problems of a look; return the number of new messages, -1 = it is outdated."""
         announced = {ILL} | ({ATTENTION} if self.settings.severity == ATTENTION else set())
-        documents = joined(one for one in problems if one.severity in announced)
+        documents = joined(
+            one for one in problems if one.severity in announced and one.name != UNHEARD
+        )
+        seconds = {
+            "stands": self.settings.after_seconds,
+            "calm": CALM_SECONDS,
+            "quiet": QUIET_SECONDS,
+            "lasts": max(LASTS_SECONDS, self.settings.after_seconds),
+            "longest": max(LONGEST_LASTS_SECONDS, self.settings.after_seconds),
+            "remind": self.settings.remind_after_seconds,
+        }
+        limits = {name: round(value * 1_000) for name, value in seconds.items()}
         args = (
             read_ms,
-            round(self.settings.after_seconds * 1_000),
-            round(CALM_SECONDS * 1_000),
-            round(QUIET_SECONDS * 1_000),
-            MOST_MESSAGES,
+            orjson.dumps(limits | {"kept": MOST_MESSAGES}),
             *(part for key, text in documents.items() for part in (key, text)),
         )
         return int(self._run("notices_observe", (keys.ALERTS, keys.ALERTS_OUTBOX), args))
@@ -117,15 +137,46 @@ class AlertStore:
         number, text, tries = found
         return TakenAlert(_loads(text), number.decode(), int(tries), now + FRESH_SECONDS)
 
-    def conclude(self, taken: TakenAlert, fate: AlertFate) -> None:
-        """Note the fate of a message: it is tried again unless it was sent, or tried too often."""
+    def conclude(self, taken: TakenAlert, fate: AlertFate, reason: str = "") -> None:
+        """Note the fate of a message: it is tried again unless it was sent, or tried too often.
+
+        Args:
+            taken: The message.
+            fate: What became of it.
+            reason: Why it was not sent.
+        """
         is_over = fate == SENT or taken.tries >= MOST_TRIES
         again_ms = -1 if is_over else round(wait_seconds(taken.tries) * 1_000)
-        args = (taken.number, self._token, again_ms, int(fate == IN_DOUBT))
-        self._run("notices_settle", (keys.ALERTS_OUTBOX,), args)
+        args = (taken.number, self._token, again_ms, int(fate == IN_DOUBT), reason)
+        self._run("notices_settle", (keys.ALERTS_OUTBOX, keys.ALERTS), args)
 
     def _run(self, name: str, script_keys: tuple[str, ...], args: tuple[Any, ...]) -> Any:
         return opened.run(self.client, name, [ScriptCall(script_keys, args)])[0]
+
+
+UNHEARD: Final = "notify_fails"
+"""The problem that messages are not taken; it is not told to those who do not take them."""
+_FAILING: Final = "failing"
+
+
+@dataclass(frozen=True, slots=True)
+class AlertFailure:
+    """The reason why the address of messages takes none, and the failed tries in a row."""
+
+    since_ms: int
+    tries: int
+    reason: str
+
+
+def read_failure(client: Redis) -> AlertFailure | None:
+    """Return why messages were not taken lately; None = the last one was."""
+    stored: Any = client.hget(keys.ALERTS, _FAILING)
+    return AlertFailure(**orjson.loads(stored)) if stored else None
+
+
+def forget_failure(client: Redis) -> None:
+    """Forget that messages were not taken: one was, just now."""
+    client.hdel(keys.ALERTS, _FAILING)
 
 
 def wait_seconds(tries: int) -> float:
@@ -149,7 +200,7 @@ def joined(problems: Iterable[HealthProblem]) -> dict[str, bytes]:
 def _loads(text: bytes) -> Alert:
     stored = orjson.loads(text)
     return Alert(
-        stored["kind"] == "end",
+        stored["kind"],
         int(stored["at"]),
         int(stored["first"]),
         bool(stored.get("restless")),

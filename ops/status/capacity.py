@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any, Final
 
-from redis import Redis
-
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.status.standing import Standing
 from segrelay.worker.contract.keys import DIGEST_BYTES
 from segrelay.worker.contract.processes import Sample
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.settings import Settings
 
@@ -70,9 +68,8 @@ class RedisObjects:
 def read_capacity(client: Redis, standing: Standing) -> dict[str, Any]:
     """Return the document of `segrelay status --capacity`."""
     settings = standing.settings
-    with redis_errors():
-        used: Any = client.info("memory")
-        ledgers, stable = _keyed(client, settings)
+    used: Any = client.info("memory")
+    ledgers, stable = _keyed(client, settings)
     members = _members(client, settings)
     waiting = _waiting(client, settings, standing.counts.waiting)
     known = ledgers.total + members.total + stable.total

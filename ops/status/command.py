@@ -13,12 +13,20 @@ import orjson
 import typer
 
 from segrelay.ops.state.opened import already_there, opened
+from segrelay.ops.status.alert_store import forget_failure
 from segrelay.ops.status.capacity import capacity_lines, read_capacity
 from segrelay.ops.status.health import problems_of, read_problems
 from segrelay.ops.status.pace import LOOKS, ProgressMeter
 from segrelay.ops.status.problems import ILL, HealthProblem, counted
 from segrelay.ops.status.screen import StatusScreen
-from segrelay.ops.status.standing import Condition, Standing, TriggerStanding, read_standing
+from segrelay.ops.status.standing import (
+    Condition,
+    Standing,
+    TriggerStanding,
+    WatchedFile,
+    read_newest,
+    read_standing,
+)
 from segrelay.ops.status.status import judged_document
 from segrelay.ops.status.totals import KINDS, Counts, largest_first
 from segrelay.ops.terminal.console import mention, print_json, print_result, say, say_wrapped, table
@@ -33,6 +41,7 @@ from segrelay.worker.errors import (
     ConfigurationInvalid,
     OperationsMustAct,
     RedisUnavailable,
+    SegrelayError,
     UsageWrong,
 )
 
@@ -148,10 +157,7 @@ def _jobs(standing: Standing, problems: Sequence[HealthProblem]) -> StatusTable:
 
 def _processes(standing: Standing) -> StatusTable:
     found = {f"{one.host}:{one.pid}": one for one in standing.processes}
-    rows = {
-        name: (one.version or "-", _config(one, is_current=standing.is_current(one)))
-        for name, one in found.items()
-    }
+    rows = {name: (one.version or "-", _config(standing, one)) for name, one in found.items()}
     ill = {
         name
         for name, one in found.items()
@@ -164,8 +170,12 @@ def _six(counts: Counts) -> Iterator[str]:
     return (f"{counts.of(kind):,}" for kind in KINDS)
 
 
-def _config(process: Process, *, is_current: bool) -> str:
-    text = f"{process.config}{'' if is_current else ' (another than this)'}"
+def _config(standing: Standing, process: Process) -> str:
+    text = process.config
+    if not standing.is_current(process):
+        text += " (older than what was started last)"
+    elif process.config != standing.settings.fingerprint:
+        text += " (another than this file)"
     for name, count in process.doubted.items():
         text += f"; the compiled form of {name} is off (it differed from Jsonnet {count:,} times)"
     if process.refused_messages:
@@ -253,9 +263,10 @@ def status(
     if check:
         raise typer.Exit(_checked(as_json=as_json, attention=attention))
     with opened(ready_seconds=READY_SECONDS, patient=False) as (settings, client):
+        file = WatchedFile(settings)
 
         def read() -> Standing:
-            return read_standing(client, settings)
+            return read_newest(client, file) if watch else read_standing(client, settings)
 
         if capacity:
             _tell_capacity(read_capacity(client, read()), as_json=as_json)
@@ -282,9 +293,12 @@ def _test_messages(*, as_json: bool) -> None:
         raise ConfigurationInvalid(
             f'{settings.source.name} has no [operate.notify]; add it, with url = "env:NAME".'
         )
-    failure = post(TEST, notify).failure
+    failure = post(TEST, notify, settings.operate.docs_url).failure
     if as_json:
         print_json({"sent": not failure, "reason": failure})
+    if not failure:
+        with suppress(SegrelayError), already_there() as (_, client):
+            forget_failure(client)
     if failure:
         raise OperationsMustAct(
             f"The address of operate.notify.url ({notify.url.origin}) took no message: {failure}."

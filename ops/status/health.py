@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import pairwise
 from typing import Final, NamedTuple
 
-from redis import Redis
-
+from segrelay.ops.status.alert_store import UNHEARD
 from segrelay.ops.status.pace import Pace
 from segrelay.ops.status.problems import (
     ATTENTION,
@@ -25,16 +25,24 @@ from segrelay.ops.status.problems import (
     HealthProblem,
     ProblemSeverity,
     counted,
+    in_short,
 )
 from segrelay.ops.status.standing import Condition, Kind, Standing, TriggerStanding, read_standing
 from segrelay.ops.status.totals import largest_first
+from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.sync.run import Phase, Run
-from segrelay.worker.contract.processes import sample_before
+from segrelay.worker.contract.processes import (
+    LIFE_MS,
+    RECENT_SAMPLES,
+    Sample,
+    sample_before,
+)
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
 from segrelay.worker.contract.redis.acts import BEGUN
 from segrelay.worker.contract.redis.claim import rename_hint
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
+from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER, field_of
 from segrelay.worker.errors import RedisUnavailable
 
 NEARLY_FULL: Final = 0.7
@@ -88,36 +96,98 @@ def durability(standing: Standing) -> Iterator[HealthProblem]:
         yield HealthProblem("redis_not_durable", severity, "", weakness, _SHOW)
 
 
+def messages_fail(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem if the address of messages about problems takes none."""
+    failing, notify = standing.alerts_fail, standing.settings.operate.notify
+    if failing and notify and failing.tries >= FAILED_POSTS:
+        message = (
+            f"operate.notify.url ({notify.url.origin}) has taken no message, tried"
+            f" {failing.tries:,} times: {failing.reason}. Problems are not announced; correct the"
+            " address, restart what was started with it, and send a test"
+        )
+        test = "segrelay status --notify-test"
+        yield HealthProblem(UNHEARD, ATTENTION, "", message, test, failing.since_ms)
+
+
+FAILED_POSTS: Final = 3
+"""Tries in a row that failed until the address of messages is a problem; they take 3 s."""
 CLOCK_SECONDS: Final = 5.0
 CLOCK_ILL_SECONDS: Final = 60.0
 UNSEEN_MS: Final = 30_000
 """Milliseconds after which a process counts as gone; each says every five seconds that it runs."""
+FOUND_AGAIN_MS: Final = 10_000
+"""Milliseconds within which workers find a Redis that was started, or came back empty."""
+FILES_AT_START_MS: Final = 3_000
+"""Milliseconds within which a worker that was started has read its templates."""
 
 
 def workers(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem if no worker runs, or workers differ in configuration or version."""
-    processes = standing.workers
-    if not processes and standing.redis.takes_writes:  # else they can't say that they run
-        message = "no worker has been seen for 10 s, so nothing is delivered"
-        yield HealthProblem("no_worker", ILL, "", message, "segrelay up, or segrelay worker")
-    older = [f"{one.host}:{one.pid}" for one in processes if not standing.is_current(one)]
-    if older:
-        message = f"workers were started with another configuration: {', '.join(older)}"
-        yield HealthProblem("worker_configuration", ILL, "", message, "restart these workers")
-    versions = {one.version or "an older one" for one in processes}
-    if len(versions) > 1:
-        message = f"workers have different versions of segrelay: {', '.join(sorted(versions))}"
-        yield HealthProblem("worker_version", ATTENTION, "", message, "restart the older workers")
+    """Yield a problem if no worker runs, unless one was seen seconds ago."""
+    if standing.workers or not standing.redis.takes_writes:
+        return
+    redis, seen_ms = standing.redis, min(standing.worker_seen_ms, standing.now_ms)
+    is_new = redis.uptime_seconds * 1_000 < FOUND_AGAIN_MS or any(
+        standing.now_ms - loss.noticed_ms < FOUND_AGAIN_MS for loss in redis.losses
+    )
+    if is_new or standing.now_ms - seen_ms < LIFE_MS:
+        return
+    unseen = f"for {(standing.now_ms - seen_ms) // 1_000:,} s" if seen_ms else "yet"
+    message = f"no worker has been seen {unseen}, so nothing is delivered"
+    mend = "segrelay up, or segrelay worker"
+    yield HealthProblem("no_worker", ILL, "", message, mend, seen_ms or None)
+
+
+def deploys(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem if processes differ in configuration or version for longer than a deploy."""
+    started, settings = standing.started, standing.settings
+    if not started:
+        return
+    newest = started[0]
+    older = [one for one in started if one.config != newest.config]
+    since_ms = min(one.begun_ms for one in started if one.config == newest.config)
+    if older and _is_deployed(standing, since_ms):
+        names = ", ".join(one.name for one in older)
+        message = (
+            f"these run an older configuration than {newest.name}, which was started last: {names}"
+        )
+        yield HealthProblem("worker_configuration", ILL, "", message, f"restart {names}", since_ms)
+    elif all(one.config != settings.fingerprint for one in started):
+        message = (
+            f"nothing that runs was started with {settings.source.name} as it is here, so what was"
+            " changed in it does not hold yet"
+        )
+        mend = "segrelay config check, then restart the workers and the receiver"
+        yield HealthProblem("worker_configuration", ATTENTION, "", message, mend)
+    told = [one for one in started if one.version]
+    if len({one.version for one in told}) > 1:
+        since_ms = min(one.begun_ms for one in told if one.version == told[0].version)
+        if _is_deployed(standing, since_ms):
+            names = ", ".join(f"{each.name} {each.version}" for each in told)
+            message = f"workers have different versions of segrelay: {names}"
+            mend = "restart the older workers"
+            yield HealthProblem("worker_version", ATTENTION, "", message, mend, since_ms)
+
+
+def _is_deployed(standing: Standing, since_ms: int) -> bool:
+    """Say whether a rolling restart that began at a time has had its time."""
+    within_ms = standing.settings.operate.deploy_within_seconds * 1_000
+    return standing.now_ms - since_ms >= within_ms
 
 
 def too_few_workers(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem if fewer workers run than are configured, unless none runs."""
-    count = len(standing.workers)
-    if 0 < count < standing.settings.operate.workers:
-        message = (
-            f"{count:,} of {standing.settings.operate.workers:,} workers run (operate.workers)"
-        )
-        yield HealthProblem("too_few_workers", ATTENTION, "", message, "segrelay worker")
+    """Yield a problem if fewer workers run than are configured, for longer than a deploy takes."""
+    count, meant = len(standing.workers), standing.settings.operate.workers
+    if not 0 < count < meant:
+        return
+    since_ms = standing.now_ms
+    for sample in standing.samples:
+        if sample.workers >= meant:
+            break
+        since_ms = sample.at_ms
+    if _is_deployed(standing, since_ms):
+        message = f"{count:,} of {meant:,} workers run (operate.workers)"
+        mend = "segrelay worker"
+        yield HealthProblem("too_few_workers", ATTENTION, "", message, mend, since_ms)
 
 
 def companions(standing: Standing) -> Iterator[HealthProblem]:
@@ -152,6 +222,10 @@ def clocks(standing: Standing) -> Iterator[HealthProblem]:
     for one in standing.processes:
         seconds = float(one.clock_ahead_seconds)
         ahead[one.host] = max(ahead.get(one.host, 0.0), seconds, key=abs)
+    for name, receiver in standing.receivers.running.items():
+        if standing.now_ms - receiver.seen_ms <= SEEN_WITHIN_MS:
+            host, seconds = name.rpartition(":")[0], receiver.clock_ahead_seconds
+            ahead[host] = max(ahead.get(host, 0.0), seconds, key=abs)
     ahead.setdefault("this machine", standing.redis.clock_ahead_seconds)
     for host, seconds in ahead.items():
         if abs(seconds) >= CLOCK_SECONDS:
@@ -179,7 +253,7 @@ class StopRule(NamedTuple):
 
     Attributes:
         severity: None = ill if it lasts, or if live deliveries are late; else it needs a look.
-        command: `{}` is the name of what is stopped.
+        command: `{}` is the name of what is stopped, `{template}` its template.
         message: `{}` is the reason.
     """
 
@@ -189,17 +263,30 @@ class StopRule(NamedTuple):
     message: str = "{}"
 
 
-_REFUSED: Final = "correct its template or what the destination knows; segrelay template check"
+_REFUSED: Final = (
+    "correct its template or what the destination knows; segrelay template check {template}"
+)
 _BROKEN: Final = (
     "it answers with errors or not at all: {}. segrelay tries again by itself and loses nothing; if"
     " it lasts, look at the destination and at the network"
 )
-_RESTART: Final = "segrelay config check, then restart the workers"
+_STOPPED: Final = "segrelay config check; a secret in .env counts after a restart of the workers"
+PAUSED_BY_ITSELF: Final[Mapping[str, str]] = {
+    "access_refused": (
+        "put the right credentials into .env, segrelay config check --live, and restart the"
+        " workers, which try them at once; segrelay resume {} if the old ones are right after all"
+    ),
+    "unknown_answer": (
+        "segrelay try FILE --trigger T --send shows a whole answer; once it is right again,"
+        " segrelay resume {}"
+    ),
+}
+"""The remedy for a destination that has paused itself, by the reason."""
 STOP_RULES: Final[Mapping[tuple[Kind, str], StopRule]] = {
     (DESTINATION, "paused"): StopRule("destination_paused", ILL, "segrelay resume {}"),
     (DESTINATION, "broken"): StopRule("destination_broken", ILL, "segrelay status", _BROKEN),
     (TRIGGER, "paused"): StopRule("trigger_paused", ILL, "segrelay resume {}"),
-    (TRIGGER, "stopped"): StopRule("trigger_stopped", ILL, _RESTART),
+    (TRIGGER, "stopped"): StopRule("trigger_stopped", ILL, _STOPPED),
     (TRIGGER, "refused"): StopRule("trigger_refused", None, _REFUSED),
     (TRIGGER, "waits"): StopRule("trigger_waits", None, "segrelay status"),
     (JOB, "failed"): StopRule("job_failed", ILL, "segrelay backfill status {}"),
@@ -216,7 +303,7 @@ FILES_WITHIN_MS: Final = 8_000
 def stopped_destinations(standing: Standing) -> Iterator[HealthProblem]:
     """Yield destinations that are paused, broken, or slowed."""
     for name, one in standing.destinations.items():
-        yield from _stopped(name, one.condition)
+        yield from _stopped(standing, name, one.condition)
         if not one.condition.stops and one.factor <= SLOW_FACTOR:
             message = (
                 f"it answered 429 (too many requests), so segrelay sends {one.factor:.0%} of the"
@@ -230,25 +317,44 @@ def stopped_triggers(standing: Standing) -> Iterator[HealthProblem]:
     """Yield triggers that are paused or stopped, or of which nothing goes through."""
     for name, one in standing.triggers.items():
         is_ill = one.condition.is_lasting or _is_late(standing, one)
-        yield from _stopped(name, one.condition, is_ill=is_ill, since_ms=one.oldest_live_ms)
+        since_ms = one.oldest_live_ms
+        yield from _stopped(standing, name, one.condition, is_ill=is_ill, since_ms=since_ms)
 
 
 def stopped_jobs(standing: Standing) -> Iterator[HealthProblem]:
     """Yield backfills that failed, were interrupted or paused, or wait at their canary."""
     for name, one in standing.jobs.items():
-        yield from _stopped(name, one.condition)
+        yield from _stopped(standing, name, one.condition)
 
 
 def _stopped(
-    name: str, condition: Condition, *, is_ill: bool = False, since_ms: int | None = None
+    standing: Standing,
+    name: str,
+    condition: Condition,
+    *,
+    is_ill: bool = False,
+    since_ms: int | None = None,
 ) -> Iterator[HealthProblem]:
     """Yield the problem of a state; `is_ill` and `since_ms` hold where the rule says nothing."""
     rule = STOP_RULES.get((condition.kind, condition.state))
-    if rule:
-        message = rule.message.format(condition.why or "no reason was given")
-        severity = rule.severity or (ILL if is_ill else ATTENTION)
-        begun_ms = condition.since_ms if rule.severity else since_ms
-        yield HealthProblem(rule.name, severity, name, message, rule.command.format(name), begun_ms)
+    if not rule:
+        return
+    message = rule.message.format(condition.why or "no reason was given")
+    severity = rule.severity or (ILL if is_ill else ATTENTION)
+    begun_ms = condition.since_ms if rule.severity else since_ms
+    known, command = standing.settings, rule.command
+    if condition.kind == DESTINATION:
+        command = PAUSED_BY_ITSELF.get(condition.reason, command)
+    is_unclear = condition.kind != JOB and name in known.destinations and name in known.triggers
+    named = f"{condition.kind}:{name}" if is_unclear else name
+    command = command.format(named, template=_template_of(standing, name))
+    yield HealthProblem(rule.name, severity, name, message, command, begun_ms)
+
+
+def _template_of(standing: Standing, trigger: str) -> str:
+    """Return the file of a trigger's template, as `template check` takes it; "" = not known."""
+    known = standing.settings.triggers.get(trigger)
+    return known.main_template if known else ""
 
 
 def templates(standing: Standing) -> Iterator[HealthProblem]:
@@ -257,20 +363,25 @@ def templates(standing: Standing) -> Iterator[HealthProblem]:
     for name, one in standing.triggers.items():
         if one.refused:
             message = f"its file was changed and is not used: {one.refused}"
-            yield HealthProblem("template_refused", ILL, name, message, check)
+            mend = f"{check} {_template_of(standing, name)}".rstrip()
+            yield HealthProblem("template_refused", ILL, name, message, mend)
     for process in standing.processes:
         for name, count in process.doubted.items():
             message = (
                 f"its compiled form is off in {process.host}:{process.pid}: it differed {count:,}"
                 " times from Jsonnet, which renders now"
             )
-            yield HealthProblem("template_doubted", ATTENTION, name, message, check)
+            yield HealthProblem("template_doubted", ATTENTION, name, message, f"{check} {name}")
 
 
 def template_files(standing: Standing) -> Iterator[HealthProblem]:
     """Yield files of templates that are not the same at all workers."""
+    begun_ms = [one.begun_ms for one in standing.workers]
     for name, one in standing.template_files.items():
+        came_with_start = any(abs(one.since_ms - at_ms) < FILES_AT_START_MS for at_ms in begun_ms)
         if standing.now_ms - one.since_ms < FILES_WITHIN_MS:
+            continue
+        if came_with_start and not _is_deployed(standing, one.since_ms):
             continue
         holders = one.workers_by_digest.items()
         versions = "; ".join(
@@ -303,20 +414,28 @@ def orphans(standing: Standing) -> Iterator[HealthProblem]:
 
 
 def live_late(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield triggers whose live deliveries wait too long, unless another problem says why."""
+    """Yield triggers whose live deliveries wait too long, unless another problem says why.
+
+    The time in which they could not go does not count: after a pause, the backlog needs its time.
+    """
+    if not standing.workers:
+        return
     for name, one in standing.triggers.items():
         is_explained = one.condition.stops or standing.is_closed(one.destination, name)
         if is_explained or not _is_late(standing, one):
             continue
-        seconds = (standing.now_ms - (one.oldest_live_ms or 0)) / 1_000
+        free_ms = _free_since(standing, one.destination, name)
         meant = standing.settings.operate.live_within_seconds
+        if standing.now_ms - free_ms <= meant * 1_000:
+            continue
+        seconds = (standing.now_ms - (one.oldest_live_ms or 0)) / 1_000
+        why, mend = _why_slow(standing, one.destination)
         message = (
             f"its oldest live delivery has waited for {seconds:,.0f} s, and at most"
-            f" {meant:,.0f} s is meant to be (operate.live_within): workers are too few or hang, or"
-            " the rate of its destination is used up"
+            f" {meant:,.0f} s is meant to be (operate.live_within): {why}"
         )
-        show = "segrelay status --watch"
-        yield HealthProblem("live_late", ILL, name, message, show, one.oldest_live_ms)
+        since_ms = max(one.oldest_live_ms or 0, free_ms)
+        yield HealthProblem("live_late", ILL, name, message, mend, since_ms)
 
 
 def _is_late(standing: Standing, one: TriggerStanding) -> bool:
@@ -325,6 +444,107 @@ def _is_late(standing: Standing, one: TriggerStanding) -> bool:
         oldest is not None
         and standing.now_ms - oldest > standing.settings.operate.live_within_seconds * 1_000
     )
+
+
+UNSAMPLED_MS: Final = 30_000
+"""Milliseconds without a sample after which no worker ran: each second one may take a sample."""
+
+
+def _free_since(standing: Standing, destination: str, trigger: str) -> int:
+    """Return since when a trigger's deliveries could go (ms); 0 = for longer than is remembered."""
+    stopped, known = {field_of(TRIGGER, trigger)}, standing.destinations.get(destination)
+    if known is None or not known.failing:  # else its breaker is open for other triggers
+        stopped.add(field_of(DESTINATION, destination))
+    since_ms = newer_ms = standing.now_ms
+    for number, sample in enumerate(standing.samples):
+        if stopped & set(sample.stopped):
+            return newer_ms
+        if number < RECENT_SAMPLES and newer_ms - sample.at_ms > UNSAMPLED_MS:
+            return newer_ms
+        newer_ms = sample.at_ms
+    begun_ms = min((one.begun_ms for one in standing.workers), default=since_ms)
+    return max(begun_ms, newer_ms if 0 < len(standing.samples) < RECENT_SAMPLES else 0)
+
+
+USED_UP: Final = 0.9
+"""Share of a rate from which it is used up."""
+HANGS_MS: Final = 10_000
+"""Milliseconds in which workers that do not hang settle some of the deliveries."""
+
+
+def _why_slow(standing: Standing, destination: str) -> tuple[str, str]:
+    """Return why a destination's deliveries are slow, although they may go, and what to do."""
+    show = "segrelay status --watch"
+    known, samples = standing.destinations.get(destination), standing.samples
+    if not samples or known is None:
+        return "no worker has reported how far it is", show
+    newest = samples[0]
+    recent = sample_before(samples, newest.at_ms - RECENT_MS) or newest
+    before = sample_before(samples, newest.at_ms - HANGS_MS + 1_000) or newest
+    pace = Pace.between(recent, newest, destination)
+    settled = [_live_settled(one.counts.get(destination, {})) for one in (newest, before)]
+    if known.rate and pace.per_minute >= USED_UP * known.rate:
+        why = f"its rate is used up ({pace.per_minute:,.0f} of {known.rate:,.0f} requests a minute)"
+        return why, f"ask {destination} for a higher rate, and raise `rate`; {show}"
+    if before is not newest and settled[0] == settled[1]:
+        seconds = (newest.at_ms - before.at_ms) / 1_000
+        why = f"the workers hang: for {seconds:,.0f} s nothing was settled"
+        return why, f"look at the workers' logs, and restart them; {show}"
+    if pace.requests and pace.mean_seconds >= SLOW_ILL_SECONDS:
+        return f"an answer takes {pace.mean_seconds:,.1f} s", f"look at {destination}; {show}"
+    return "the workers are too few for what comes", f"segrelay worker, here or elsewhere; {show}"
+
+
+STEP_MS: Final = 20_000
+STEPS: Final = 3
+"""Steps of `STEP_MS` in each of which a queue grew if it is falling behind."""
+LEAST_GROWN: Final = 100
+TOLD_BEFORE_SECONDS: Final = 3_600.0
+"""The longest time before `operate.live_within` will be broken at which that is told."""
+
+
+def falling_behind(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield destinations whose live queue grows faster than it drains, before it is late."""
+    samples = standing.samples
+    if not samples or standing.now_ms - samples[0].at_ms > OLD_SAMPLE_MS or not standing.workers:
+        return
+    places = [sample_before(samples, samples[0].at_ms - STEP_MS * n) for n in range(STEPS + 1)]
+    points = [one for one in places if one is not None]
+    span_ms = points[0].at_ms - points[-1].at_ms
+    if not 2 * STEP_MS < span_ms < 2 * STEPS * STEP_MS:
+        return
+    for destination in samples[0].counts:
+        own = [one for one in standing.triggers.values() if one.destination == destination]
+        waits = [one.counts.get(destination, {}).get("waits", 0) for one in points]
+        is_told = standing.is_closed(destination) or any(_is_late(standing, one) for one in own)
+        was_closed = any(field_of(DESTINATION, destination) in one.stopped for one in points)
+        grows = all(newer > older for newer, older in pairwise(waits))
+        if is_told or was_closed or not grows or waits[0] - waits[-1] < LEAST_GROWN:
+            continue
+        yield from _late_soon(standing, destination, points, waits)
+
+
+def _late_soon(
+    standing: Standing, destination: str, points: Sequence[Sample], waits: Sequence[int]
+) -> Iterator[HealthProblem]:
+    seconds = (points[0].at_ms - points[-1].at_ms) / 1_000
+    done = [_live_settled(one.counts.get(destination, {})) for one in (points[0], points[-1])]
+    drains, grows = (done[0] - done[1]) / seconds, (waits[0] - waits[-1]) / seconds
+    if drains <= 0:
+        return  # it stands still, which is told as such
+    # What comes at that moment waits for `live_within`: so long takes what is before it.
+    left = (standing.settings.operate.live_within_seconds * drains - waits[0]) / grows
+    if left > TOLD_BEFORE_SECONDS:
+        return
+    at_ms = standing.now_ms + round(max(0.0, left) * 1_000)
+    at = shown_ms(at_ms, "seconds")
+    why, mend = _why_slow(standing, destination)
+    message = (
+        f"{waits[0]:,} live deliveries wait; {drains + grows:,.0f} a second come and {drains:,.0f}"
+        f" are settled: what comes at {at}, in {in_short(max(0.0, left))}, will wait for longer"
+        f" than operate.live_within: {why}"
+    )
+    yield HealthProblem("falling_behind", ATTENTION, destination, message, mend, points[-1].at_ms)
 
 
 STANDS_STILL_MS: Final = 120_000
@@ -396,9 +616,11 @@ def _still_since(
     """Return the time since which nothing was settled; None = the work has not stalled."""
     since = None
     first = settled(standing.samples[0].counts[destination])
+    of_triggers = (n for n, one in standing.triggers.items() if one.destination == destination)
+    stops = {field_of(DESTINATION, destination), *(field_of(TRIGGER, name) for name in of_triggers)}
     for sample in standing.samples:
         counts = sample.counts.get(destination, {})
-        if not counts.get(waits) or settled(counts) != first:
+        if not counts.get(waits) or settled(counts) != first or stops & set(sample.stopped):
             break
         since = sample.at_ms
     return since if since is not None and standing.now_ms - since >= STANDS_STILL_MS else None
@@ -414,20 +636,36 @@ def slow_answers(standing: Standing) -> Iterator[HealthProblem]:
         now = Pace.between(recent, newest, name)
         if standing.is_closed(name) or now.requests < FEW_REQUESTS:
             continue
-        before = Pace.between(standing.samples[-1], recent, name)
-        is_known = before.requests >= USUAL_REQUESTS
-        least = SLOW_SECONDS if is_known else SLOW_ILL_SECONDS
-        if now.mean_seconds < max(least, SLOWER_TIMES * before.mean_seconds if is_known else 0.0):
+        usual_seconds = _usual_seconds(standing.samples, recent, name)
+        least = SLOW_ILL_SECONDS
+        if usual_seconds is not None:
+            least = max(SLOW_SECONDS, SLOWER_TIMES * usual_seconds)
+        if now.mean_seconds < least:
             continue
-        usual = f"; {before.mean_seconds:,.2f} s is usual" if is_known else ""
+        since_ms = recent.at_ms
+        for newer, older in pairwise(standing.samples):
+            between = Pace.between(older, newer, name)
+            if older.at_ms < since_ms:
+                if between.requests and between.mean_seconds < least:
+                    break
+                since_ms = older.at_ms
+        usual = f"; {usual_seconds:,.2f} s is usual" if usual_seconds is not None else ""
         message = (
             f"an answer takes {now.mean_seconds:,.1f} s now{usual}. Deliveries wait for longer and"
             " none is lost; look at the destination's status page and at the network"
         )
         severity = ILL if now.mean_seconds >= SLOW_ILL_SECONDS else ATTENTION
-        yield HealthProblem(
-            "answers_slow", severity, name, message, "segrelay status", recent.at_ms
-        )
+        yield HealthProblem("answers_slow", severity, name, message, "segrelay status", since_ms)
+
+
+def _usual_seconds(samples: Sequence[Sample], recent: Sample, name: str) -> float | None:
+    """Return how long answers took before; None = too few are known.
+
+    The oldest samples count for themselves, too: else what lasts for long would become usual.
+    """
+    paces = (Pace.between(samples[-1], one, name) for one in (recent, *samples[RECENT_SAMPLES:]))
+    known = [one.mean_seconds for one in paces if one.requests >= USUAL_REQUESTS]
+    return min(known, default=None)
 
 
 def dead_letters(standing: Standing) -> Iterator[HealthProblem]:
@@ -454,7 +692,24 @@ def dead_letters(standing: Standing) -> Iterator[HealthProblem]:
         message = f"{dead:,} of its last {dead + delivered:,} deliveries died: {listed}"
         severity = ILL if is_ill else ATTENTION
         mend = "segrelay dlq causes"
-        yield HealthProblem("dead_letters_grow", severity, trigger, message, mend, before.at_ms)
+        since_ms = _grows_since(standing.samples, before, partial(_dead_of, trigger))
+        yield HealthProblem("dead_letters_grow", severity, trigger, message, mend, since_ms)
+
+
+def _dead_of(trigger: str, sample: Sample) -> int:
+    return sum(
+        count
+        for counts in sample.counts.values()
+        for name, count in counts.items()
+        if name.startswith(f"dead|{trigger}|")
+    )
+
+
+def _grows_since(samples: Sequence[Sample], before: Sample, count: Callable[[Sample], int]) -> int:
+    """Return the time of the last sample whose count was that at the window's edge (ms)."""
+    edge = count(before)
+    within = [one for one in samples if one.at_ms >= before.at_ms and count(one) == edge]
+    return within[0].at_ms
 
 
 def quarantine(standing: Standing) -> Iterator[HealthProblem]:
@@ -465,7 +720,8 @@ def quarantine(standing: Standing) -> Iterator[HealthProblem]:
         severity = ILL if grown >= MANY_QUARANTINED else ATTENTION
         message = f"{grown:,} events came that could not be placed"
         mend = "segrelay quarantine list"
-        yield HealthProblem("quarantine_grows", severity, "", message, mend, before.at_ms)
+        since_ms = _grows_since(standing.samples, before, lambda sample: sample.quarantined)
+        yield HealthProblem("quarantine_grows", severity, "", message, mend, since_ms)
 
 
 UNFINISHED_MS: Final = 60_000
@@ -561,10 +817,10 @@ def receivers(standing: Standing) -> Iterator[HealthProblem]:
         message = f"no receiver has been seen for {unseen_ms // 1_000:,} s: it is down, or starved"
         yield HealthProblem("receiver_down", ILL, "", message, "segrelay serve", found.seen_ms)
         return
-    for name, lag_ms in found.lag_ms.items():
-        if lag_ms >= LAG_MS:
+    for name, one in found.running.items():
+        if one.lag_ms >= LAG_MS:
             message = (
-                f"it is starved: its timers are {lag_ms:,} ms late; give it more of a processor"
+                f"it is starved: its timers are {one.lag_ms:,} ms late; give it more of a processor"
             )
             yield HealthProblem("receiver_starved", ILL, name, message, _CHECK)
 
@@ -580,7 +836,8 @@ def refusals(standing: Standing) -> Iterator[HealthProblem]:
             + (", and none was taken since. Was it changed at one end only?" if is_ill else "")
         )
         severity = ILL if is_ill else ATTENTION
-        yield HealthProblem("receiver_unauthorized", severity, "", message, _CHECK)
+        since_ms = found.first_ms.get(_UNAUTHORIZED)
+        yield HealthProblem("receiver_unauthorized", severity, "", message, _CHECK, since_ms)
     count = found.answers.get(_TOO_LARGE)
     if count and not found.is_limit_raised:
         severity = ATTENTION if _is_over(standing, _TOO_LARGE) else ILL
@@ -594,7 +851,8 @@ def refusals(standing: Standing) -> Iterator[HealthProblem]:
         is_ill = _takes_none(standing, _UNAVAILABLE)
         message = f"503 for {count:,} requests in the last hour: Redis could not store them"
         severity = ILL if is_ill else ATTENTION
-        yield HealthProblem("receiver_unavailable", severity, "", message, "segrelay redis status")
+        since_ms = found.first_ms.get(_UNAVAILABLE)
+        yield HealthProblem("receiver_unavailable", severity, "", message, _SHOW, since_ms)
 
 
 def _takes_none(standing: Standing, status: int) -> bool:
@@ -612,9 +870,14 @@ def _is_over(standing: Standing, status: int) -> bool:
 
 
 def silence(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem if no event has come for longer than usual."""
-    event_ms, within = standing.receivers.event_ms, standing.settings.operate.events_within_seconds
-    if within and event_ms and standing.now_ms - event_ms > within * 1_000:
+    """Yield a problem if no event has come for longer than usual, and none was refused."""
+    found, within = standing.receivers, standing.settings.operate.events_within_seconds
+    is_down = bool(found.seen_ms) and standing.now_ms - found.seen_ms > SEEN_WITHIN_MS
+    is_refused = any(_takes_none(standing, one) for one in (_UNAUTHORIZED, _UNAVAILABLE))
+    if not within or not found.event_ms or is_down or is_refused:
+        return
+    event_ms = max(found.event_ms, found.back_ms)
+    if standing.now_ms - event_ms > within * 1_000:
         seconds = (standing.now_ms - event_ms) / 1_000
         message = f"the receiver got no event for {seconds:,.0f} s: does Lytics' job still run?"
         yield HealthProblem("no_events", ILL, "", message, _CHECK, event_ms)
@@ -655,11 +918,13 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     memory,
     durability,
     workers,
+    deploys,
     too_few_workers,
     companions,
     partitions,
     clocks,
     messages,
+    messages_fail,
     stopped_destinations,
     stopped_triggers,
     stopped_jobs,
@@ -667,6 +932,7 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     template_files,
     orphans,
     live_late,
+    falling_behind,
     standing_still,
     slow_answers,
     dead_letters,

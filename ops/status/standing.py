@@ -11,11 +11,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal
-
-from redis import Redis
+from typing import Any, Final, Literal, NamedTuple
 
 from segrelay.jsonnet.accelerated import COMPILED
 from segrelay.ops.state.identity_changes import (
@@ -41,6 +40,7 @@ from segrelay.ops.state.waiting import (
     state_of,
     times,
 )
+from segrelay.ops.status.alert_store import AlertFailure, read_failure
 from segrelay.ops.status.totals import Counts, LaneWait, Requests, Totals, add_up, largest_first
 from segrelay.producer.backfill.jobs import Job, JobStore
 from segrelay.producer.publishing.quarantine import Quarantine
@@ -61,19 +61,24 @@ from segrelay.worker.contract.processes import (
     read_samples,
     read_seen,
 )
-from segrelay.worker.contract.receivers import Receivers, read_receivers, too_large
+from segrelay.worker.contract.receivers import (
+    SEEN_WITHIN_MS,
+    Receivers,
+    read_receivers,
+    too_large,
+)
 from segrelay.worker.contract.redis.acts import Act, read_unfinished
 from segrelay.worker.contract.redis.claim import former_names
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     ServerState,
     ask_how_it_is,
     now_us,
-    redis_errors,
 )
 from segrelay.worker.contract.redis.fitness import Usable, judge
 from segrelay.worker.contract.redis.instance import Loss, read_losses
 from segrelay.worker.contract.redis.url import found_by
-from segrelay.worker.contract.settings import Destination, Settings, Trigger
+from segrelay.worker.contract.settings import Destination, Settings, Trigger, load_settings
 from segrelay.worker.contract.triggers import (
     DESTINATION,
     JOB,
@@ -87,9 +92,9 @@ from segrelay.worker.contract.triggers import (
 )
 from segrelay.worker.core.backoff import TRIES_ALONE
 from segrelay.worker.core.gate import Closed, gate_id
+from segrelay.worker.errors import SegrelayError
 
 Kind = Literal["destination", "trigger", "job"]
-_STOPPED: Final = "its template or a secret was wrong when a worker started: segrelay config check"
 _UNNAMED: Final = "the configuration does not name it any more"
 _STOPPING: Final[Mapping[Kind, frozenset[str]]] = {
     DESTINATION: frozenset({"paused", "broken", "renamed", "orphaned"}),
@@ -108,7 +113,7 @@ class Condition:
         message: The reason in words where `reason` is a word; else "".
         since_ms: By Redis' clock; None = not known.
         by: The person; "" = nobody, `segrelay` = it stopped by itself.
-        is_lasting: It was tried so often that somebody has to look.
+        is_lasting: True after so many tries that somebody has to look.
     """
 
     kind: Kind
@@ -155,7 +160,7 @@ class DestinationStanding:
 
     Args:
         rate: Requests a minute that may be sent now; 0 = none was ever sent.
-        factor: What slow-downs have left of the rate, 0 to 1.
+        factor: The share of the rate that slow-downs have left, 0 to 1.
         failing: The triggers for which alone its circuit breaker is open; none = for all.
     """
 
@@ -238,6 +243,7 @@ class RedisStanding:
         used, most: Bytes; most = 0 without a limit.
         takes_writes: False while it refuses them because of its disk.
         clock_ahead_seconds: The lead of this machine's clock over that of Redis.
+        uptime_seconds: Since the youngest of its servers was started.
         keys: The keys in its database; nearly all are ledgers.
     """
 
@@ -249,7 +255,17 @@ class RedisStanding:
     takes_writes: bool = True
     losses: Sequence[Loss] = ()
     clock_ahead_seconds: float = 0.0
+    uptime_seconds: float = float("inf")
     keys: int = 0
+
+
+class StartedProcess(NamedTuple):
+    """A worker or receiver that runs, and what it was started with; its version, if it told one."""
+
+    name: str
+    begun_ms: int
+    config: str
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +281,8 @@ class Standing:
         quarantined: Records in the quarantine.
         too_large_requests: Requests that receivers refused for their size.
         companions: When Flower and the metrics, if they are configured, were last seen (ms).
+        worker_seen_ms: When a worker was last seen; 0 = never.
+        alerts_fail: Why the messages about problems are not taken; None = they are.
         stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
         unfinished: Acts that have left something half done, or are under way.
     """
@@ -292,6 +310,8 @@ class Standing:
     receivers: Receivers = field(default_factory=Receivers)
     samples: Sequence[Sample] = ()
     companions: Mapping[str, int] = field(default_factory=dict)
+    worker_seen_ms: int = 0
+    alerts_fail: AlertFailure | None = None
     stopped_renamings: Mapping[str, int] = field(default_factory=dict)
     unfinished: Sequence[Act] = ()
 
@@ -300,9 +320,28 @@ class Standing:
         """Return the workers that were seen lately."""
         return [one for one in self.processes if one.kind == WORKER]
 
+    @property
+    def started(self) -> list[StartedProcess]:
+        """Return the workers and receivers that run, the last that was started first."""
+        return _started(self.processes, self.receivers, self.now_ms)
+
+    @property
+    def newest_config(self) -> str:
+        """Return the configuration that was started last; without any process, the file's."""
+        return _newest_config(self.started, self.settings)
+
+    @property
+    def is_newest(self) -> bool:
+        """Say whether it was read with the configuration that was started last."""
+        return self.newest_config == self.settings.fingerprint
+
     def is_current(self, process: Process) -> bool:
-        """Say whether a process was started with this configuration."""
-        return process.config == self.settings.fingerprint
+        """Say whether a process was started with the newest configuration."""
+        return process.config == self.newest_config
+
+    def starts_within(self, seconds: float) -> list[StartedProcess]:
+        """Return the processes that were started in the last seconds."""
+        return [one for one in self.started if self.now_ms - one.begun_ms < seconds * 1_000]
 
     def is_closed(self, destination: str, trigger: str = "") -> bool:
         """Say whether nothing goes to a destination, or nothing of one trigger."""
@@ -319,7 +358,8 @@ class Standing:
             return "Redis can't write to its disk, so it refuses writes: `segrelay redis status`"
         if not workers:
             return "no worker has been seen for 10 s: `segrelay up`, or `segrelay worker`"
-        if not any(map(self.is_current, workers)):
+        # A command that waits has published by its own file.
+        if not any(one.config == self.settings.fingerprint for one in workers):
             names = ", ".join(f"{one.host}:{one.pid}" for one in workers)
             return f"all workers were started with another configuration ({names}): restart them"
         if self.partitions.target:
@@ -347,7 +387,7 @@ def read_standing(
     client: Redis, settings: Settings, places: Sequence[PartitionKeys] = ()
 ) -> Standing:
     """Read how everything stands; `places` are all partitions, if they are known already."""
-    at_us = now_us(client)
+    at_us, seen = now_us(client), read_seen(client)
     ahead_seconds, at_ms = time.time() - at_us / 1_000_000, at_us // 1_000
     places = places or all_partitions(client, settings)
     found = snapshots(client, places)
@@ -357,6 +397,8 @@ def read_standing(
     delays = dict(zip(places, read_delays(client, places), strict=True))
     destinations = dict(_destinations(client, settings, totals, pauses, destinations_of(places)))
     responses = _responses(client, places)
+    receivers = read_receivers(client, at_ms)
+    config = _newest_config(_started(processes, receivers, at_ms), settings)
     return Standing(
         settings,
         at_ms,
@@ -369,6 +411,7 @@ def read_standing(
                 totals,
                 pauses,
                 processes=processes,
+                config=config,
                 versions=read_versions(client),
                 delayed=_waits_of_failing(destinations) | dict(_delayed(found, delays)),
             )
@@ -385,16 +428,80 @@ def read_standing(
         too_large_requests=too_large(client),
         responses_waiting=responses[0],
         responses_lost=responses[1],
-        template_files=dict(_differing_files(processes, settings)),
+        template_files=dict(_differing_files(processes, config)),
         renamed_people=read_renamed_people(client, places, destinations_with_stable_ids(settings)),
         redis=_redis(client, settings, ahead_seconds),
         syncs={name: SyncStore(client, name, settings.redis).peek() for name in settings.sync},
-        receivers=read_receivers(client, at_ms),
+        receivers=receivers,
         samples=read_samples(client, settings.redis.ids),
-        companions=_companions(client, settings),
+        companions=_companions(settings, seen),
+        worker_seen_ms=seen.get(WORKER, 0),
+        alerts_fail=read_failure(client) if settings.operate.notify else None,
         stopped_renamings=read_stopped_renamings(client, at_ms),
         unfinished=_unfinished(client),
     )
+
+
+@dataclass(slots=True)
+class WatchedFile:
+    """The configuration of a process that only watches, which is read anew once it is in use.
+
+    A file that was changed holds from when a worker or receiver was started with it.
+
+    Args:
+        settings: As they are in use.
+        may_change: False for a process that works by what it was started with.
+    """
+
+    settings: Settings
+    may_change: bool = True
+    _stamp: tuple[int, int, int] | None = None
+    _read: Settings | None = None
+
+    def adopt(self, newest_config: str) -> bool:
+        """Use the file as it is now, if it is the newest; return whether the settings changed."""
+        if not self.may_change or newest_config == self.settings.fingerprint:
+            return False
+        with suppress(SegrelayError, OSError):
+            found = self.settings.source.stat()
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if stamp != self._stamp:
+                self._stamp, self._read = stamp, None
+                self._read = load_settings(self.settings.source)
+        if self._read is None or self._read.fingerprint != newest_config:
+            return False
+        self._read.redis.learn(self.settings.redis.numbering)
+        self.settings = self._read
+        return True
+
+
+def read_newest(client: Redis, file: WatchedFile, places: Sequence[PartitionKeys] = ()) -> Standing:
+    """Read the standing by the newest configuration that is known here; see `read_standing`."""
+    standing = read_standing(client, file.settings, places)
+    if standing.started and file.adopt(standing.newest_config):
+        return read_standing(client, file.settings)
+    return standing
+
+
+def _started(
+    processes: Sequence[Process], receivers: Receivers, now_ms: int
+) -> list[StartedProcess]:
+    found = [
+        StartedProcess(f"{one.host}:{one.pid}", one.begun_ms, one.config, one.version)
+        for one in processes
+        if one.kind == WORKER
+    ]
+    found += [
+        StartedProcess(f"receiver {name}", one.begun_ms, one.config)
+        for name, one in receivers.running.items()
+        if now_ms - one.seen_ms <= SEEN_WITHIN_MS
+    ]
+    return sorted(found, key=lambda one: one.begun_ms, reverse=True)
+
+
+def _newest_config(started: Sequence[StartedProcess], settings: Settings) -> str:
+    """Return the configuration of the process that was started last, or that of the file."""
+    return started[0].config if started else settings.fingerprint
 
 
 def read_counts(client: Redis, settings: Settings) -> Counts:
@@ -471,14 +578,15 @@ def _triggers(
     pauses: Pauses,
     *,
     processes: Sequence[Process],
+    config: str,
     versions: Mapping[str, TemplateVersion],
     delayed: Mapping[str, Condition],
 ) -> Iterator[tuple[str, TriggerStanding]]:
     stopped = {
-        name
+        name: reason
         for process in processes
-        if process.config == settings.fingerprint
-        for name in process.stopped
+        if process.config == config
+        for name, reason in process.stopped.items()
     }
     for name in sorted({*settings.triggers, *totals.by_trigger}):
         trigger, version = settings.triggers.get(name), versions.get(name)
@@ -487,7 +595,7 @@ def _triggers(
         elif pause := pauses.triggers.get(name):
             condition = Condition.of_pause(TRIGGER, pause)
         elif name in stopped:
-            condition = Condition(TRIGGER, "stopped", _STOPPED)
+            condition = Condition(TRIGGER, "stopped", stopped[name])
         else:
             condition = delayed.get(name, Condition(TRIGGER))
         yield (
@@ -581,10 +689,10 @@ def _condition_of_job(name: str, job: Job | None, waiting: int, pause: Pause | N
 
 
 def _differing_files(
-    processes: Iterable[Process], settings: Settings
+    processes: Iterable[Process], config: str
 ) -> Iterator[tuple[str, DifferingFile]]:
     """Yield the template files that are not the same at all workers, with who has which."""
-    told = [one for one in processes if one.files.digests and one.config == settings.fingerprint]
+    told = [one for one in processes if one.files.digests and one.config == config]
     for name in sorted({name for one in told for name in one.files.digests}):
         holders: dict[str, list[str]] = {}
         for one in told:
@@ -614,8 +722,7 @@ _DISK: Final = {
 
 def _unfinished(client: Redis) -> list[Act]:
     """Return the unfinished acts whose new slugs still hold: one may have been taken back."""
-    with redis_errors():
-        slugs: Any = client.hgetall(keys.RENAMED)
+    slugs: Any = client.hgetall(keys.RENAMED)
     return [
         act
         for act in read_unfinished(client)
@@ -623,9 +730,8 @@ def _unfinished(client: Redis) -> list[Act]:
     ]
 
 
-def _companions(client: Redis, settings: Settings) -> dict[str, int]:
+def _companions(settings: Settings, seen: Mapping[str, int]) -> dict[str, int]:
     configured = {FLOWER: settings.flower, METRICS: settings.metrics}
-    seen = read_seen(client)
     return {kind: seen[kind] for kind, section in configured.items() if section and kind in seen}
 
 
@@ -642,6 +748,7 @@ def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisStan
         takes_writes=all(state.takes_writes for state in states),
         losses=read_losses(client),
         clock_ahead_seconds=ahead_seconds,
+        uptime_seconds=min(float(one.info["uptime_in_seconds"]) for one in states),
         keys=_keys(client, states),
     )
 

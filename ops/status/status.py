@@ -7,8 +7,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from redis import Redis
-
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import (
     Condition,
@@ -21,6 +19,7 @@ from segrelay.ops.status.standing import (
 from segrelay.ops.status.totals import KINDS, OF_REQUESTS, OUTCOMES, REASONED, Counts, largest_first
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import Process
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import UNMADE, TemplateVersion
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.dead_letters.reading import find_dead_letters, place_of
 from segrelay.ops.dead_letters.replay import candidate_of as candidate_of_dead_letter
@@ -33,6 +32,7 @@ from segrelay.worker.checks.preview import (
 from segrelay.worker.checks.samples import entry_of, load_profiles
 from segrelay.worker.contract.events import Event, decode_profile, header_of
 from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.errors import UsageWrong
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
 import typer
-from redis import Redis
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter
 from segrelay.ops.state.identity_changes import PastRenaming
@@ -24,6 +23,7 @@ from segrelay.worker.contract.receivers import (
     WebhookRequest,
     read_requests,
 )
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.errors import UsageWrong
 

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters
 from segrelay.ops.kept import Filter
@@ -51,7 +50,7 @@ from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.people import Moving
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
 from segrelay.worker.contract.redis.claim import learn_numbering
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import job_of_lane
 from segrelay.worker.core.ledger import FAR_MS
@@ -133,7 +132,7 @@ class Obstacles:
             intent.open_until_ms
             for intent in self.intents[entry.stream.place]
             for row in intent.deliveries
-            if header and row.digest == header.digest and row.place != own
+            if header and row.digest == header.digest and row.position != own
         ]
         if ends and max(ends) > self.standing.now_ms:
             yield (
@@ -160,9 +159,8 @@ def _stopped(one: DestinationStanding | TriggerStanding | JobStanding | None) ->
 
 
 def _intents_in_doubt(client: Redis, place: PartitionKeys) -> Iterator[Intent]:
-    with redis_errors():
-        ends: Any = client.hgetall(place.open)
-        texts: Any = client.hmget(place.intents, list(ends)) if ends else []
+    ends: Any = client.hgetall(place.open)
+    texts: Any = client.hmget(place.intents, list(ends)) if ends else []
     for (name, end), text in zip(ends.items(), texts, strict=True):
         if text is not None:
             yield Intent.loads(name.decode(), text, int(end))
@@ -204,7 +202,7 @@ class KnownProfile:
         written_ms: The last write of each record that lapses, by destination.
         orphaned: Entries of `waiting` that no trigger wants any more.
         requests: To the receiver, that brought events of this person lately.
-        renamings: By which the person got the present identity.
+        renamings: The renamings by which the person got the present identity.
         is_whole: All that waits was looked at.
     """
 
@@ -303,11 +301,10 @@ def _written_ms(
 
     0 = nobody can tell: there is none, or its person is in an audience and it never lapses.
     """
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        pipe.time()
-        pipe.pttl(place.ledger(person.digest))
-        (seconds, micros), left_ms = pipe.execute()
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    pipe.pttl(place.ledger(person.digest))
+    (seconds, micros), left_ms = pipe.execute()
     if left_ms < 0:
         return 0
     since_ms = seconds * 1000 + micros // 1000
@@ -317,8 +314,7 @@ def _written_ms(
 
 def _past(client: Redis, place: PartitionKeys, digests: frozenset[bytes]) -> Iterator[Moment]:
     """Yield the lines of a partition's history about a person: skips, refusals and retries."""
-    with redis_errors():
-        rows: Any = client.xrevrange(place.history)
+    rows: Any = client.xrevrange(place.history)
     wanted = {digest.hex() for digest in digests}
     for _, fields in rows:
         at_ms, digest, audience, trigger, direction, time_us, outcome, remark = orjson.loads(

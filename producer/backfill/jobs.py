@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, cast
 
 import orjson
-from redis import Redis
 
 from segrelay.producer.events.payloads import RowForm
 from segrelay.producer.publishing.published import PublishOptions
@@ -30,9 +29,16 @@ from segrelay.producer.sources.tables import Columns
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.claim import learn_numbering
-from segrelay.worker.contract.redis.connection import now_ms, redis_errors
-from segrelay.worker.contract.redis.lock import Lock, with_lock
-from segrelay.worker.contract.redis.scripts import ScriptCall, Value, run_each, run_script
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import now_ms
+from segrelay.worker.contract.redis.lock import Lock
+from segrelay.worker.contract.redis.scripts import (
+    ScriptCall,
+    Value,
+    load_script,
+    run_each,
+    run_script,
+)
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import JobHeld, PartitionsChange, UsageWrong
 
@@ -52,17 +58,17 @@ class Spec:
         sources: Files as they were named, `-`, or `lytics:SLUG`.
         digests: Of the files' contents, in the same order; "" where a source can't be read twice.
         size: Bytes of all files; 0 = not known.
-        expected_rows: How many rows the source says it has; 0 = not known.
+        expected_rows: The number of rows that the source says it has; 0 = not known.
         triggers: The only ones that get deliveries; none = all that want the events.
         skip_hook: The destination starts no journeys; a trigger may overrule it.
         again: Deliver also what the ledger knows as delivered, or as already there.
-        canary: How many rows are published before a person says that it goes on; 0 = none.
+        canary: The number of rows to publish before a person says that it goes on; 0 = none.
         shards: Processes that read.
         routing: Digest of what decides which deliveries come of a row, see `routing_digest`.
         started_at: RFC 3339.
-        block_times: How many times larger than usual its blocks are, see `blocks.block_times`.
-        attempt: How often the source was read from its beginning before, because it can't be
-            taken up where a reading stopped.
+        block_times: The factor by which its blocks are larger than usual, see `blocks.block_times`.
+        attempt: The number of times that the source was read from its beginning, because it can't
+            be taken up where a reading stopped.
         older_than_ledger: Accept also events that are older than what the ledger remembers.
     """
 
@@ -182,7 +188,7 @@ class Job:
     Args:
         claimed: Somebody reads it now.
         tallies: Of each shard.
-        problem: Why it failed; "" = it did not.
+        problem: The reason why it failed; "" = it did not.
     """
 
     spec: Spec
@@ -214,7 +220,7 @@ _PHASE: Final = "phase"
 
 
 def _script(name: str) -> str:
-    return with_lock(Path(__file__).parent / f"job_{name}.lua")
+    return load_script(f"job_{name}", Path(__file__).parent)
 
 
 _CREATE: Final = _script("create")
@@ -245,8 +251,7 @@ class JobStore:
 
     def names(self) -> list[str]:
         """Return the names of all jobs."""
-        with redis_errors():
-            found = cast("set[bytes]", self._client.smembers(keys.JOBS))
+        found = cast("set[bytes]", self._client.smembers(keys.JOBS))
         return sorted(name.decode() for name in found)
 
     def find(self, name: str) -> Job | None:
@@ -255,11 +260,10 @@ class JobStore:
 
     def found(self, names: Sequence[str]) -> dict[str, Job]:
         """Return the jobs that exist among these names."""
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            for name in names:
-                pipe.hgetall(keys.job(name))
-            records = cast("list[dict[bytes, bytes]]", pipe.execute())
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.hgetall(keys.job(name))
+        records = cast("list[dict[bytes, bytes]]", pipe.execute())
         at_ms = self.now_ms()
         return {
             name: _job(record, at_ms)
@@ -288,8 +292,7 @@ class JobStore:
         Raises:
             UsageWrong: There is one of that name.
         """
-        with redis_errors():
-            self._client.sadd(keys.JOBS, spec.name)
+        self._client.sadd(keys.JOBS, spec.name)
         if not self._run(_CREATE, (keys.job(spec.name),), (spec.dumps(),)):
             raise UsageWrong(
                 f"There is a job '{spec.name}' already: `segrelay backfill status {spec.name}` "
@@ -298,8 +301,7 @@ class JobStore:
 
     def phase(self, name: str) -> JobPhase:
         """Return the phase of a job; `aborted` where there is none."""
-        with redis_errors():
-            found = cast("bytes | None", self._client.hget(keys.job(name), _PHASE))
+        found = cast("bytes | None", self._client.hget(keys.job(name), _PHASE))
         return cast("JobPhase", (found or b"aborted").decode())
 
     def resume(self, name: str, spec: Spec | None = None) -> JobPhase:
@@ -307,7 +309,8 @@ class JobStore:
 
         Args:
             name: Of the job.
-            spec: It is read from the beginning of its source, as this says; see `Spec.attempt`.
+            spec: The specification by which its source is read from the beginning; see
+                `Spec.attempt`.
 
         Raises:
             JobHeld: It can't begin again while somebody reads it.
@@ -401,13 +404,11 @@ class JobStore:
         self, spec: Spec, epoch: int, shard: int, tally: JobTally, bad_rows: Sequence[BadRow]
     ) -> None:
         """Record how far a shard has come, with the bad rows of its last block."""
-        with redis_errors():
-            self._client.execute_command(*noting(spec, epoch, shard, tally, bad_rows))  # type: ignore[no-untyped-call]
+        self._client.execute_command(*noting(spec, epoch, shard, tally, bad_rows))
 
     def bad_rows(self, name: str) -> Iterator[BadRow]:
         """Yield the bad rows that are kept, in the order in which they were met."""
-        with redis_errors():
-            kept = cast("list[bytes]", self._client.lrange(keys.job_bad_rows(name), 0, -1))
+        kept = cast("list[bytes]", self._client.lrange(keys.job_bad_rows(name), 0, -1))
         for text in kept:
             yield BadRow(**orjson.loads(text))
 
@@ -416,8 +417,7 @@ class JobStore:
         return now_ms(self._client)
 
     def _run(self, script: str, names: Sequence[str], told: Sequence[Value]) -> Any:
-        with redis_errors():
-            return run_script(self._client, script, names, told)
+        return run_script(self._client, script, names, told)
 
 
 def noting(

@@ -63,12 +63,12 @@ class BlockPublished:
 
     Args:
         tally: Of the shard, up to this block.
-        rang: Destinations and partitions whose bell was silent: whoever reads wakes all.
+        woken: Destinations and partitions that nobody has woken yet: whoever reads wakes all.
     """
 
     number: int
     tally: JobTally
-    rang: tuple[PartitionAddress, ...]
+    woken: tuple[PartitionAddress, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Publishing:
     Args:
         connection: To whoever reads the source.
         epoch: Of that reader.
-        tally: What an earlier run of the shard has published.
+        tally: The counts of what an earlier run of the shard has published.
     """
 
     connection: Connection
@@ -207,7 +207,7 @@ class Publishing:
             published.refused,
         )
         self._is_noted, self._bad_rows = False, bad_rows
-        return BlockPublished(number, self.tally, published.rang)
+        return BlockPublished(number, self.tally, published.woken)
 
     def _intent(self) -> None:
         """Record how far the shard has come, with its last bad rows, unless that is done."""

@@ -161,9 +161,9 @@ class Reading:
     """The progress of reading a job.
 
     Args:
-        tally: What is published, over all shards.
+        tally: The counts of what is published, over all shards.
         bytes_read: Of the files as they lie on the disk.
-        waiting_for: Why nothing is published now; "" = it is.
+        waiting_for: The reason why nothing is published now; "" = it is.
     """
 
     tally: JobTally
@@ -186,8 +186,8 @@ def read_job(
     """Read a job's source to its end or that of its first rows, or until it is paused or aborted.
 
     Args:
-        store: Where jobs are kept.
-        job: What an earlier run has published is passed over.
+        store: The store of jobs.
+        job: The job; what an earlier run of it has published is passed over.
         settings: The configuration; the processes read its file themselves.
         watch: Told of the progress.
         is_told_to_stop: Looked at after each block; what is under way is published.
@@ -359,8 +359,8 @@ class _JobReader:
                 f"{self.spec.name}` goes on exactly where it stopped."
             ) from None
         match word:
-            case BlockPublished(_, tally, rang):
-                for destination, partition in rang:
+            case BlockPublished(_, tally, woken):
+                for destination, partition in woken:
                     self.waker.wake(destination, partition, queue=BACKFILL)
                 shard.tally = tally
                 shard.on_the_way -= 1

@@ -19,7 +19,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 import structlog
-from redis.exceptions import RedisError
 
 from segrelay.producer.events.values import (
     PAYLOAD_ID,
@@ -31,6 +30,7 @@ from segrelay.producer.events.values import (
     refuse_future,
 )
 from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.redis.client import RedisError
 from segrelay.worker.contract.words import Direction, Refusal
 from segrelay.worker.errors import PayloadRefused, SegrelayError
 
@@ -81,10 +81,10 @@ class Payload:
 
     Args:
         text: As it came.
-        value: What was parsed from it; taken over and changed.
-        line: Where it begins in its source, from 1; 0 where there are no lines.
+        value: The value parsed from it; taken over and changed.
+        line: Its first line in its source, from 1; 0 where there are no lines.
         index: Of its place in the source's array.
-        error: Why it can't be read; then `value` means nothing.
+        error: The reason why it can't be read; then `value` means nothing.
         state: Its events were made up by comparison, whatever is said of the others.
     """
 
@@ -101,9 +101,9 @@ class ReadingRules(NamedTuple):
     """The settings for reading payloads that arrive together.
 
     Attributes:
-        arrived_us: When they arrived; the time of a change that has no other.
+        arrived_us: The time of their arrival; the time of a change that has no other.
         now_us: Redis' clock, against which the future is measured.
-        state: They were made up by comparison.
+        state: True if they were made up by comparison.
         oldest_us: The beginning of what the ledger remembers; an event before it is refused.
             0 = none is.
     """

@@ -12,11 +12,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, cast
 
-from redis import Redis
-
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import has_id, with_id
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.words import AUDIENCE_ID_PATTERN, Refusal
 from segrelay.worker.errors import PayloadRefused, UsageWrong
 
@@ -34,7 +32,7 @@ class AudienceStore:
     Args:
         told: Ids that the configuration tells, each with its slug; "" = not told. They come before
             others of the same audience; Redis decides what an id stands for.
-        learns: Whether what payloads tell is written; a dry run only keeps it in mind.
+        learns: True if what payloads tell is written; a dry run only keeps it in mind.
     """
 
     def __init__(
@@ -148,10 +146,9 @@ class AudienceStore:
         return True
 
     def _ask(self, audience_id: str, slug: str) -> str:
-        with redis_errors():
-            if slug and self._learns:
-                self._client.hsetnx(keys.AUDIENCES, audience_id, slug)
-            answer = self._client.hget(keys.AUDIENCES, audience_id)
+        if slug and self._learns:
+            self._client.hsetnx(keys.AUDIENCES, audience_id, slug)
+        answer = self._client.hget(keys.AUDIENCES, audience_id)
         if slug:
             self._read_renames()
         known = answer.decode() if isinstance(answer, bytes) else ""
@@ -171,8 +168,7 @@ class AudienceStore:
         now = self._now()
         if self._read_at is not None and now - self._read_at < after_seconds:
             return
-        with redis_errors():
-            answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.AUDIENCES))
+        answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.AUDIENCES))
         self._slugs = {key.decode(): value.decode() for key, value in answer.items()}
         self._read_renames()
         self._read_at = now
@@ -180,8 +176,7 @@ class AudienceStore:
 
     def _read_renames(self) -> None:
         """Read the renamed audiences, after the ids: a renaming is written before its ids."""
-        with redis_errors():
-            answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.RENAMED))
+        answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.RENAMED))
         self._renamed = {old.decode(): new.decode() for old, new in answer.items()}
 
 

@@ -131,8 +131,8 @@ class Published:
         as_text: Fields whose integers above 2^53 are carried as text, and in how many events: as
             the doubles that templates calculate with, two of them could become one.
         problems: At most 10,000 of a sum.
-        rang: Partitions that have something to drain and whose bell was silent.
-        entries: What was added to the streams, by the stream's key.
+        woken: Partitions that have something to drain and that nobody has woken yet.
+        entries: The entries added to the streams, by the stream's key.
         people: Digests of those whom the deliveries are about, where somebody wants to know.
     """
 
@@ -145,7 +145,7 @@ class Published:
     without_hook: int = 0
     as_text: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[RefusedAt, ...] = ()
-    rang: tuple[PartitionAddress, ...] = ()
+    woken: tuple[PartitionAddress, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
     people: tuple[bytes, ...] = ()
     forgotten: int = 0
@@ -166,7 +166,7 @@ class Published:
             without_hook=self.without_hook + other.without_hook,
             as_text=Counter(self.as_text) + Counter(other.as_text),
             problems=(self.problems + other.problems)[:PROBLEMS_KEPT],
-            rang=tuple(dict.fromkeys(self.rang + other.rang)),
+            woken=tuple(dict.fromkeys(self.woken + other.woken)),
             entries=dict(_joined(self.entries, other.entries)),
             people=self.people + other.people,
             forgotten=self.forgotten + other.forgotten,
@@ -205,10 +205,10 @@ class Draft:
     """Everything that one call will write, built before it is written.
 
     Args:
-        numbering: By which the deliveries were placed.
-        numbers: How many events and refusals were read: the number of the next.
+        numbering: The numbering by which the deliveries were placed.
+        numbers: The number of events and refusals read: the number of the next.
         size_bytes: Of the texts that will be written.
-        members: What a sync changes; its deliveries have the numbers of their members.
+        members: The changes of a sync; its deliveries have the numbers of their members.
         entrants: The people who enter, where a sync of the audience will need their names.
     """
 

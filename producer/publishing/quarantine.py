@@ -17,12 +17,11 @@ from typing import Final, cast
 
 import orjson
 import structlog
-from redis import Redis
 
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.words import LIVE
 
 log = structlog.get_logger()
@@ -31,8 +30,8 @@ CAP_BYTES: Final = 64 * 1024 * 1024
 LARGEST_TEXT_BYTES: Final = 8 * 1024 * 1024
 """The longest text that is kept, in bytes; a longer one is recorded without its text."""
 
-_KEEP: Final = (Path(__file__).parent / "quarantine.lua").read_text("utf-8")
-_REMOVE: Final = (Path(__file__).parent / "quarantine_remove.lua").read_text("utf-8")
+_KEEP: Final = load_script("quarantine", Path(__file__).parent)
+_REMOVE: Final = load_script("quarantine_remove", Path(__file__).parent)
 _KEYS: Final = tuple(
     keys.quarantine(part) for part in ("texts", "about", "seen", "times", "totals")
 )
@@ -109,11 +108,10 @@ class Quarantine:
 
     def totals(self) -> QuarantineTotals:
         """Return how much is kept."""
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.hlen(_ABOUT)
-            pipe.hmget(_TOTALS, ["bytes", "dropped"])
-            records, (used, dropped) = pipe.execute()
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hlen(_ABOUT)
+        pipe.hmget(_TOTALS, ["bytes", "dropped"])
+        records, (used, dropped) = pipe.execute()
         return QuarantineTotals(records, int(used or 0), int(dropped or 0))
 
     def records(self, ids: Collection[str] = ()) -> Iterator[QuarantineRecord]:
@@ -122,8 +120,7 @@ class Quarantine:
 
     def text(self, record_id: str) -> bytes | None:
         """Return the text of a record, or None if the record does not exist."""
-        with redis_errors():
-            packed = cast("bytes | None", self._client.hget(_TEXTS, record_id))
+        packed = cast("bytes | None", self._client.hget(_TEXTS, record_id))
         return None if packed is None else zlib.decompress(packed)
 
     def remove(self, ids: Iterable[str]) -> int:
@@ -131,8 +128,7 @@ class Quarantine:
         removed = 0
         remaining = iter(ids)
         while part := list(islice(remaining, _IDS_A_CALL)):
-            with redis_errors():
-                answer = self._client.eval(_REMOVE, len(_KEYS), *_KEYS, *part)
+            answer = self._client.eval(_REMOVE, len(_KEYS), *_KEYS, *part)
             removed += cast("int", answer)
         return removed
 
@@ -144,8 +140,7 @@ class Quarantine:
 
     def _named(self, ids: Iterable[str]) -> Iterator[QuarantineRecord]:
         wanted = sorted(ids)
-        with redis_errors():
-            texts = cast("list[bytes | None]", self._client.hmget(_ABOUT, wanted))
+        texts = cast("list[bytes | None]", self._client.hmget(_ABOUT, wanted))
         found = {
             name.encode(): text
             for name, text in zip(wanted, texts, strict=True)
@@ -157,11 +152,10 @@ class Quarantine:
         if not about:
             return
         names = [name.decode() for name in about]
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.hmget(_TIMES, names)
-            pipe.zmscore(_SEEN, names)
-            times, seen = pipe.execute()
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hmget(_TIMES, names)
+        pipe.zmscore(_SEEN, names)
+        times, seen = pipe.execute()
         for name, text, count, last in zip(names, about.values(), times, seen, strict=True):
             if last is not None:
                 yield _record(name, text, times=int(count or 1), last_seen_ms=int(last))

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
 
-from redis import Redis
-
 from segrelay.producer.publishing.published import Entries, PartitionAddress, Published
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.destinations import DestinationIds
@@ -28,7 +26,7 @@ from segrelay.worker.contract.redis.accept import (
     Roll,
     accept_call,
 )
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value, run_each
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, kind_of_lane
@@ -51,8 +49,8 @@ class JobPosition:
     Args:
         job: The job's name, "" where there is none.
         position: None where the source has no positions.
-        source: What the positions count in, e.g. a digest of the file: two files of one job
-            don't hide each other.
+        source: The source that the positions count in, e.g. a digest of the file: two files of one
+            job don't hide each other.
         noted: A command that writes down how far the job was before, or (); it goes to Redis with
             the deliveries, which costs no wait for the disk of its own. It is lost with them.
         epoch: Of the job's reader, see `accept_call`.
@@ -97,7 +95,7 @@ def write(
         for place in places
     ]
     accepted = 0
-    rang: list[PartitionAddress] = []
+    woken: list[PartitionAddress] = []
     entries: dict[str, Entries] = {}
     answers = [answer for group in _groups(calls) for answer in _run(client, group, progress)]
     for place, call, answer in zip(places, calls, answers, strict=True):
@@ -113,10 +111,10 @@ def write(
         added, wake, *entry_ids = answer
         accepted += added
         if wake:
-            rang.append(place)
+            woken.append(place)
         entries |= _entries(call, entry_ids)
     repeated = sum(map(len, deliveries.values())) - accepted
-    return Published(accepted=accepted, repeated=repeated, rang=tuple(rang), entries=entries)
+    return Published(accepted=accepted, repeated=repeated, woken=tuple(woken), entries=entries)
 
 
 def _call(
@@ -250,11 +248,10 @@ class RoomMeter:
         now = self._now()
         if self._looked_at is not None and now - self._looked_at < _LOOKED_AGAIN_SECONDS:
             return now
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.info("memory")
-            pipe.time()
-            memory, (seconds, micros) = pipe.execute()
+        pipe = self._client.pipeline(transaction=False)
+        pipe.info("memory")
+        pipe.time()
+        memory, (seconds, micros) = pipe.execute()
         self._looked_at = now = self._now()
         self._ahead_us = seconds * _MICROSECONDS + micros - int(now * _MICROSECONDS)
         self._used, self._most = int(memory["used_memory"]), int(memory["maxmemory"])
@@ -273,18 +270,17 @@ def count_waiting(client: Redis, settings: Settings, *, kind: str = "") -> int:
 
     The kind is `live` or `backfill`; "" means both.
     """
-    with redis_errors():
-        settings.redis.learn_ids(cast("dict[bytes, bytes]", client.hgetall(keys.DESTINATIONS)))
-        ids = settings.redis.ids
-        partitions = [
-            ids.place(name, number)
-            for name in ids.names()
-            for number in settings.redis.numbering.numbers
-        ]
-        pipe = client.pipeline(transaction=False)
-        for stream in _streams_of(client, partitions, kind):
-            pipe.xlen(stream)
-        return sum(pipe.execute())
+    settings.redis.learn_ids(cast("dict[bytes, bytes]", client.hgetall(keys.DESTINATIONS)))
+    ids = settings.redis.ids
+    partitions = [
+        ids.place(name, number)
+        for name in ids.names()
+        for number in settings.redis.numbering.numbers
+    ]
+    pipe = client.pipeline(transaction=False)
+    for stream in _streams_of(client, partitions, kind):
+        pipe.xlen(stream)
+    return sum(pipe.execute())
 
 
 def _streams_of(client: Redis, partitions: list[keys.PartitionKeys], kind: str) -> list[str]:

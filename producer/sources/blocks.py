@@ -73,9 +73,9 @@ def blocks_of(
 
     Args:
         opened: The file.
-        columns: How to read CSV.
-        first_rows: How many rows the first block has, if they are delivered first; 0 = as all.
-        times: How many times larger than usual the blocks are.
+        columns: The way to read CSV.
+        first_rows: The number of rows of the first block, if they are delivered first; 0 = as all.
+        times: The factor by which the blocks are larger than usual.
 
     Raises:
         SourceDamaged: The file is not whole; its rows up to there were yielded.

@@ -66,7 +66,7 @@ class OpenedSource:
         """Return a digest of the file's content; "" where the source can't be read twice.
 
         Args:
-            salt: What else decides about the deliveries that come of it.
+            salt: The rest of what decides about the deliveries that come of it.
             times: As for `batches`.
         """
         if self._file is None:
@@ -150,8 +150,8 @@ def batches(
     Args:
         payloads: None where none came for a while.
         is_live: Yield also what came in the last second, however little it is.
-        times: How many times larger than usual the batches are, see `blocks.block_times`.
-        stops: Whether to stop reading; what was read is yielded before.
+        times: The factor by which the batches are larger than usual, see `blocks.block_times`.
+        stops: A function that says whether to stop reading; what was read is yielded before.
     """
     batch: list[Payload] = []
     count = size = 0
@@ -265,8 +265,8 @@ class FirstLook:
     """The facts about a scan that are known before it is read.
 
     Args:
-        at_us: When the scan began, by Lytics' own clock, in µs since 1970; see `begun_us`.
-        members: How many there are; 0 where Lytics does not say.
+        at_us: The begin of the scan by Lytics' own clock, in µs since 1970; see `begun_us`.
+        members: Their number; 0 where Lytics does not say.
     """
 
     at_us: int

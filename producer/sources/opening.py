@@ -78,10 +78,10 @@ class Opened:
         packed: The file as it lies on the disk, to tell how far the reading is.
         size: Of the packed file; 0 where it is not known.
         digest: Of the packed content; "" where it can't be read twice.
-        encoding: What the text was, e.g. `utf-8`.
+        encoding: The encoding of the text, e.g. `utf-8`.
         state: Of the file before anything of it was read; None for a pipe.
-        is_packed: It is gzip or zstd, which tells where it ends.
-        damages: Why the file is not whole, as far as it was read; see `refuse_damage`.
+        is_packed: True for gzip and zstd, which tell where they end.
+        damages: The reasons why the file is not whole, as far as it was read; see `refuse_damage`.
     """
 
     name: str
@@ -346,8 +346,9 @@ class FileState(NamedTuple):
     """The identity of a file's content at one moment: inode, size and times.
 
     Attributes:
-        changed_ns: When it was written to, which anybody may set.
-        inode_changed_ns: When that, or anything else of the inode, was last changed or set.
+        changed_ns: The time of the last write, which anybody may set.
+        inode_changed_ns: The time when that, or anything else of the inode, was last changed or
+            set.
     """
 
     device: int

@@ -53,7 +53,7 @@ def read_payloads(
 
     Args:
         source: Bytes of UTF-8, with or without a byte order mark.
-        largest_bytes: What is larger is refused as `too_large`.
+        largest_bytes: The limit; what is larger is refused as `too_large`.
         first_line: Number of the line with which the source begins.
         on_damage: Told at the end if the source ends within a payload, or with something that is
             none.

@@ -40,7 +40,7 @@ class Run:
         number: Of the run; members that it saw carry it in their mark.
         start: Token of the next page.
         origin: Of the pages: which file was scanned, in which state; "" where it was none.
-        at_us: When the scan began, by the source's clock: the time of all its events.
+        at_us: The begin of the scan by the source's clock: the time of all its events.
         repairs_until_us: Up to when a delivery in the ledger may be found to be wrong: with a file,
             the time of the file before. People move while an export is made, and its own time is
             the end of that.
@@ -52,20 +52,20 @@ class Run:
         unplaced: Rows without an identity.
         shared: Rows of another profile with the same identity.
         first_total, last_total: Members as the first and the last page told; -1 = they didn't.
-        restarts: How often the scan began anew.
+        restarts: The number of times that the scan began anew.
         seen, gone: By destination, known members that came in this run, and that did not.
-        repairs_again: Whether it also repairs what an earlier run has repaired, and still differs.
-        repaired_again_ms: When the last such run began.
+        repairs_again: True if it also repairs what an earlier run has repaired, and still differs.
+        repaired_again_ms: The begin of the last such run.
         repaired: People whom the ledger had otherwise than the source, counted at each destination.
         stayed: Were missing in the scan, and in the audience at a second look.
-        allowed: So many may be gone: a person has said so.
-        doubt: Why a person has to confirm.
+        allowed: The number that may be gone: a person has said so.
+        doubt: The reason why a person has to confirm.
         failures: Steps in a row that came to nothing.
         refused: Trying again does not help: somebody has to act.
         settled: The origin of the last scan after which it was known who has left.
-        problem: What stopped the last of them.
+        problem: The problem that stopped the last of them.
         begun_ms, ended_ms, next_ms: By Redis' clock.
-        last: What the last run that ended came to.
+        last: The result of the last run that ended.
     """
 
     audience: str = ""

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import structlog
-from redis import Redis
 
 from segrelay.producer.lytics import Patience
 from segrelay.producer.publish import Publisher
@@ -37,6 +36,7 @@ from segrelay.producer.sync.sources import (
 )
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.contract.redis.claim import settled_numbering
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, SyncSchedule
 from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.words import Direction
@@ -92,7 +92,7 @@ class Syncing:
         """Go on with the sync for one step: begin it, read, compare, or settle who has left.
 
         Args:
-            is_over: Says that the step should end, e.g. because live work waits.
+            is_over: A function that says that the step should end, e.g. because live work waits.
             forced: Begin a run even if none is due.
 
         Raises:

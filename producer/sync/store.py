@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import orjson
-from redis import Redis
 
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
 from segrelay.producer.steps import StepStore
@@ -19,14 +18,14 @@ from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
 from segrelay.worker.contract.people import key_of
 from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.settings import RedisSettings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import PartitionsChange
 
-_CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text("utf-8")
+_CLAIM: Final = load_script("claim", Path(__file__).parent)
 
 
 class SyncStore:
@@ -99,12 +98,11 @@ class SyncStore:
         parts: dict[int, list[str]] = {}
         for key in profile_keys:
             parts.setdefault(self._partitions.of(key), []).append(key)
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            for number, members in parts.items():
-                place = self._ids.place(destination, number)
-                pipe.hmget(place.members(self.name), members)
-            answers = pipe.execute()
+        pipe = self._client.pipeline(transaction=False)
+        for number, members in parts.items():
+            place = self._ids.place(destination, number)
+            pipe.hmget(place.members(self.name), members)
+        answers = pipe.execute()
         return {
             key: mark
             for members, marks in zip(parts.values(), answers, strict=True)
@@ -116,19 +114,17 @@ class SyncStore:
         self, destination: str, audience: str, profile_keys: Sequence[str]
     ) -> dict[str, LastDelivered]:
         """Return the newest delivery about an audience, of those people of whom there is any."""
-        with redis_errors():
-            number: Any = self._client.hget(keys.NAMES, AUDIENCE_NAME + audience)
+        number: Any = self._client.hget(keys.NAMES, AUDIENCE_NAME + audience)
         if number is None:
             return {}
         parts: dict[int, list[str]] = {}
         for key in profile_keys:
             parts.setdefault(self._partitions.of(key), []).append(key)
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            for part, people in parts.items():
-                place = self._ids.place(destination, part)
-                pipe.mget([place.ledger(keys.digest_of(key)) for key in people])
-            answers = pipe.execute()
+        pipe = self._client.pipeline(transaction=False)
+        for part, people in parts.items():
+            place = self._ids.place(destination, part)
+            pipe.mget([place.ledger(keys.digest_of(key)) for key in people])
+        answers = pipe.execute()
         texts = {
             key.encode(): text
             for people, found in zip(parts.values(), answers, strict=True)
@@ -143,8 +139,7 @@ class SyncStore:
 
         Of a partition with many people these are a sample, see `keys.REACHED_KEPT`.
         """
-        with redis_errors():
-            stored: Any = self._client.hgetall(place.who)
+        stored: Any = self._client.hgetall(place.who)
         found = []
         for digest, text in stored.items():
             known_as = orjson.loads(text)[1] or {}
@@ -165,11 +160,10 @@ class SyncStore:
 
     def count(self, destination: str) -> int:
         """Return how many members are known at a destination."""
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            for place in self.places([destination]):
-                pipe.hlen(place.members(self.name))
-            return sum(pipe.execute())
+        pipe = self._client.pipeline(transaction=False)
+        for place in self.places([destination]):
+            pipe.hlen(place.members(self.name))
+        return sum(pipe.execute())
 
     def forget(self, destinations: Sequence[str]) -> None:
         """Delete state and members of the sync: its next run is the first. The lock must be held.

@@ -13,6 +13,7 @@ import asyncio
 import hmac
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -20,7 +21,6 @@ from typing import Any, Final
 
 import orjson
 import structlog
-from redis import Redis
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -46,6 +46,7 @@ from segrelay.worker.contract.receivers import (
     new_request_id,
     too_large,
 )
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
 from segrelay.worker.logs import log_often
@@ -86,12 +87,14 @@ class Receiver:
     """The receiver of webhooks for one configuration.
 
     Args:
-        secrets: Of which each is valid.
-        intake: Where bodies go.
-        ready: Says why nothing can be stored now; "" = it can. Called from a thread.
+        secrets: The secrets, of which each is valid.
+        intake: The store of bodies.
+        ready: A function that says why nothing can be stored now; "" = it can. Called from a
+            thread.
         problems: Returns the names of all problems of segrelay. Called from a thread.
         record: Keeps what is answered, for `segrelay status`.
-        inspect: Says what a body would become, without storing it. Called from a thread.
+        inspect: A function that says what a body would become, without storing it. Called from a
+            thread.
         count_too_large: Counts a request that is answered 413. Called from a thread.
         max_bytes: Of a body, as sent and unpacked.
     """
@@ -117,8 +120,7 @@ class Receiver:
             response, stored = _failed(error, name), Published()
         response.headers[REQUEST_HEADER] = name
         is_check = CHECK_HEADER in request.headers
-        log_often(
-            "webhook.answered",
+        _log(
             request=name,
             status=response.status_code,
             accepted=stored.accepted,
@@ -287,8 +289,46 @@ async def _bug(_request: Request, error: Exception) -> Response:
 def _elsewhere(status: int, message: str) -> Response:
     """Answer a request that is no webhook, and log it as one line."""
     name = new_request_id()
-    log_often("webhook.answered", request=name, status=status)
+    _log(request=name, status=status)
     return _json(status, {"error": message}, name)
+
+
+REFUSED: Final = frozenset({401, 405, 421})
+"""Statuses of requests that anybody on the network can cause in any number."""
+REFUSAL_LINES: Final = 10
+REFUSAL_SECONDS: Final = 10.0
+
+
+@dataclass(slots=True)
+class RefusalThrottle:
+    """Lets the first lines of each status through in a span of time, and counts the others."""
+
+    clock: Callable[[], float] = time.monotonic
+    _counts: Counter[int] = field(default_factory=Counter)
+    _begun_at: dict[int, float] = field(default_factory=dict)
+
+    def take(self, status: int) -> int | None:
+        """Return how many lines were left out before this one; None = this one is left out, too."""
+        left_out, now = 0, self.clock()
+        if now - self._begun_at.get(status, float("-inf")) >= REFUSAL_SECONDS:
+            left_out = max(0, self._counts[status] - REFUSAL_LINES)
+            self._begun_at[status], self._counts[status] = now, 0
+        self._counts[status] += 1
+        return left_out if self._counts[status] <= REFUSAL_LINES else None
+
+
+_THROTTLE: Final = RefusalThrottle()
+
+
+def _log(*, status: int, **named: object) -> None:
+    """Log an answer as one line; of refusals only the first ones, so that nobody fills the disk."""
+    left_out = _THROTTLE.take(status) if status in REFUSED else 0
+    if left_out is not None:
+        log_often("webhook.answered", status=status, **named, **_told(left_out))
+
+
+def _told(left_out: int) -> dict[str, int]:
+    return {"left_out": left_out} if left_out else {}
 
 
 def _failed(error: Exception, name: str) -> Response:

@@ -108,7 +108,7 @@ class Unpacked(NamedTuple):
 
     Attributes:
         text: Of all members, one after the other.
-        rest: What follows the last whole member and is no gzip; b"" where all could be read.
+        rest: The bytes behind the last whole member that are no gzip; b"" where all could be read.
     """
 
     text: bytes
@@ -170,13 +170,14 @@ class Body:
 
     Args:
         text: JSON: one payload, an array of them, or several of these one after the other.
-        rest: What could not be unpacked, to be kept as it came; b"" where there is none.
+        rest: The bytes that could not be unpacked, to be kept as they came; b"" where there are
+            none.
         most: A body of more payloads is refused before anything of it is stored.
 
     Attributes:
-        stored: What became of the payloads so far.
-        taken: How many payloads were handed out by `payloads`.
-        refusal: Why nothing of it can be stored, ever.
+        stored: The results of the payloads so far.
+        taken: The number of payloads that `payloads` has handed out.
+        refusal: The reason why nothing of it can be stored, ever.
     """
 
     text: bytes

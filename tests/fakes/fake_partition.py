@@ -40,9 +40,9 @@ _READ_BYTES = 4_000_000
 NEVER_MS = 1 << 60
 LEEWAY_MS = 600_000
 """How much longer than its retention a ledger is kept; see `_lapsing.lua`."""
-RUNG = "1"
+WOKEN = "1"
 MISSED = "2"
-RUNG_FOR_BACKFILL = "3"
+WOKEN_FOR_BACKFILL = "3"
 """Whoever was woken came while somebody held the lease, and went."""
 
 
@@ -72,7 +72,7 @@ class FakePartition:
         self._late_ms = round(late_seconds * 1000)
 
     async def take(self) -> TakenPartition | None:
-        """Take the lease if it is free; clears the bell."""
+        """Take the lease if it is free; clears the wake-up."""
         store, now_ms = self.store, self.store.now_ms()
         # Outlives a clock that was set back.
         store.until_ms = min(store.until_ms, now_ms + store.length_ms)
@@ -136,9 +136,9 @@ class FakePartition:
     ) -> list[bytes | None]:
         """Read packed records, and write down what will be rendered."""
         self._check()
-        places = tuple(rendering)
-        if places:
-            self.store.rendering = places
+        positions = tuple(rendering)
+        if positions:
+            self.store.rendering = positions
         return [self.store.ledger(digest) for digest in digests]
 
     async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
@@ -186,9 +186,9 @@ class FakePartition:
                 store.retry.pop(trigger, None)
         store.aside.update(
             {
-                place: backoff
-                for place, backoff in settlement.backoffs.items()
-                if store.holds_entry(place)
+                position: backoff
+                for position, backoff in settlement.backoffs.items()
+                if store.holds_entry(position)
             }
         )
         if intent_id or removed:
@@ -224,7 +224,7 @@ class FakePartition:
             if delivery.reason:
                 store.counts[f"job|{job}|{delivery.outcome}|{delivery.reason.value}"] += 1
             store.jobtimes[f"{job}|{store.now_ms() // 60_000}|{delivery.outcome}"] += 1
-        store.aside.pop(delivery.place, None)
+        store.aside.pop(delivery.position, None)
         if delivery.dead_letter:
             self._keep(delivery.dead_letter)
         return True
@@ -246,7 +246,7 @@ class FakePartition:
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without holding the lease; no delivery of it may go on before its end."""
-        nobodys = tuple(delivery._replace(place="") for delivery in intent.deliveries)
+        nobodys = tuple(delivery._replace(position="") for delivery in intent.deliveries)
         held = Intent(f"{intent.intent_id}-repair", nobodys)
         self.store.intents[held.intent_id] = held.dumps()
         self.store.open[held.intent_id] = self.store.now_ms() + round(seconds * 1000)
@@ -274,9 +274,9 @@ class FakePartition:
         if due and keep_if_due:
             return Release(released=False, due=True, wake="")
         store.token, store.until_ms = "", 0
-        wake = "" if store.wakeup in {RUNG, RUNG_FOR_BACKFILL} else due
+        wake = "" if store.wakeup in {WOKEN, WOKEN_FOR_BACKFILL} else due
         if wake:
-            store.wakeup = RUNG if wake == LIVE else RUNG_FOR_BACKFILL
+            store.wakeup = WOKEN if wake == LIVE else WOKEN_FOR_BACKFILL
         elif not due:
             store.wakeup = store.wakeup.replace(MISSED, "")
         return Release(released=True, due=bool(due), wake=wake)
@@ -290,7 +290,7 @@ class FakePartition:
                 continue
             if not entries:
                 self.store.streams.pop(old.stream, None)
-            self.store.aside.pop(old.place, None)
+            self.store.aside.pop(old.position, None)
             self._count_accepted(old.stream, -1)
             for each in new:
                 name = stream_name(each.lane, each.trigger)
@@ -323,9 +323,9 @@ class FakePartition:
             self.store.counts[outcome_field("accepted", name)] += 1
         live = any(new.lane == LIVE for new in deliveries)
         if deliveries and (
-            not self.store.wakeup or (live and self.store.wakeup == RUNG_FOR_BACKFILL)
+            not self.store.wakeup or (live and self.store.wakeup == WOKEN_FOR_BACKFILL)
         ):
-            self.store.wakeup = RUNG if live else RUNG_FOR_BACKFILL
+            self.store.wakeup = WOKEN if live else WOKEN_FOR_BACKFILL
 
     def _write_ledger(self, digest: bytes, ledger: LedgerText) -> None:
         lapses_ms = self.store.now_ms() + self._retention_ms + LEEWAY_MS

@@ -16,7 +16,7 @@ from segrelay.worker.core.gate import (
     LaneKind,
     Open,
     Policy,
-    Slot,
+    SendTime,
     TriggerAnswers,
     heard,
 )
@@ -62,8 +62,8 @@ class FakeGate:
         triggers: Sequence[str],
         horizon_seconds: float,
         probe: bool = False,
-    ) -> Slot | Closed:
-        """Book the next slot, unless it is further away than the horizon."""
+    ) -> SendTime | Closed:
+        """Book the next send time, unless it is further away than the horizon."""
         wanted = Booking(
             rate=self.rate_per_minute,
             fingerprint=self.fingerprint,
@@ -75,11 +75,16 @@ class FakeGate:
         return book(self.record, wanted, self.now_us(), self.policy)
 
     async def report(
-        self, slot: Slot, verdict: Verdict, *, delivered: Mapping[str, int], batch: str = ""
+        self,
+        send_time: SendTime,
+        verdict: Verdict,
+        *,
+        delivered: Mapping[str, int],
+        batch: str = "",
     ) -> GateState:
-        """Tell what came of a slot."""
+        """Tell what came of a send time."""
         what = heard(verdict, policy=self.policy, label=self.label, fingerprint=self.fingerprint)
-        return self._hear(slot, what, delivered, batch)
+        return self._hear(send_time, what, delivered, batch)
 
     async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:
         """Return how the last requests of each trigger were answered."""
@@ -94,17 +99,19 @@ class FakeGate:
             for name in triggers
         }
 
-    async def cancel(self, slot: Slot) -> None:
+    async def cancel(self, send_time: SendTime) -> None:
         """Tell that nothing was sent."""
-        if slot.probe:
-            self._hear(slot, UNSENT, {}, "")
+        if send_time.probe:
+            self._hear(send_time, UNSENT, {}, "")
 
-    def _hear(self, slot: Slot, what: Heard, delivered: Mapping[str, int], batch: str) -> GateState:
+    def _hear(
+        self, send_time: SendTime, what: Heard, delivered: Mapping[str, int], batch: str
+    ) -> GateState:
         report = Report(
             heard=what,
-            incident=slot.incident,
-            probe=slot.probe,
-            delivered={name: delivered.get(name, 0) for name in slot.successes},
+            incident=send_time.incident,
+            probe=send_time.probe,
+            delivered={name: delivered.get(name, 0) for name in send_time.successes},
             batch=batch,
             fingerprint=self.fingerprint,
         )

@@ -1,4 +1,4 @@
-"""The model of the gate: how it hears what came of a slot; see `gate_rules`."""
+"""The model of the gate: how it hears what came of a send time; see `gate_rules`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_DOUBLINGS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a slot.
+    """What came of a send time.
 
     Args:
         delivered: By each trigger of the request.
@@ -44,7 +44,7 @@ class Report:
 
 
 def hear(gate: GateRecord, report: Report, now: int, policy: Policy) -> GateState:
-    """Change the record by what came of a slot."""
+    """Change the record by what came of a send time."""
     steady(gate, now)
     for trigger, delivered in report.delivered.items():
         if delivered:

@@ -21,8 +21,8 @@ class GateRecord:
 
     Args:
         seen: When it was changed last.
-        tat: When the next regular slot would be.
-        live: Until then a live request waits for its slot.
+        tat: When the next regular send time would be.
+        live: Until then a live request waits for its send time.
         factor: What the last lowering has left of the rate; `factor_of` says what is left now.
         incident: Counts lowerings, closings and resumptions.
         good: 1 if a request succeeded since the last lowering.
@@ -88,10 +88,10 @@ class GateRecord:
     def loads(cls, stored: Mapping[str, str]) -> Self:
         """Return the record that stands in a hash."""
         record = cls()
-        for place in fields(cls):
-            text = stored.get(place.name)
+        for position in fields(cls):
+            text = stored.get(position.name)
             if text is not None:
-                setattr(record, place.name, text if place.type == "str" else int(text))
+                setattr(record, position.name, text if position.type == "str" else int(text))
         record.delivered = _by_trigger(stored, DELIVERED)
         record.firsts = _by_trigger(stored, FIRST)
         record.went = _by_trigger(stored, WENT)

@@ -25,7 +25,7 @@ from segrelay.worker.core.gate import (
     LaneKind,
     Open,
     Policy,
-    Slot,
+    SendTime,
 )
 from tests.fakes.gate_record import TIMES, GateRecord
 from tests.fakes.gate_spacing import spacing, tolerance
@@ -69,7 +69,7 @@ def _concerns(gate: GateRecord, trigger: str) -> bool:
 
 
 def _probe_is_due(gate: GateRecord, fingerprint: str, trigger: str) -> bool:
-    """Say whether the next slot goes to a probe: after a closing, a resume, a pause of others."""
+    """Say whether a probe is next: after a closing, a resume, a pause of others."""
     if gate.first or (gate.pause and not is_refused(gate, fingerprint)):
         return True
     return bool(gate.closed) and _concerns(gate, trigger)
@@ -148,7 +148,7 @@ class Booking:
     Args:
         rate: The limit that this worker was given, a minute.
         fingerprint: Of its credentials.
-        horizon: No slot further ahead, in microseconds.
+        horizon: No send time further ahead, in microseconds.
     """
 
     rate: float
@@ -159,8 +159,8 @@ class Booking:
     probe: bool = False
 
 
-def book(gate: GateRecord, wanted: Booking, now: int, policy: Policy) -> Slot | Closed:
-    """Book the next slot, or say why not; nothing is booked then."""
+def book(gate: GateRecord, wanted: Booking, now: int, policy: Policy) -> SendTime | Closed:
+    """Book the next send time, or say why not; nothing is booked then."""
     steady(gate, now)
     limit = _lowest_rate(gate, wanted.rate, now, policy)
     in_force = _in_force(gate, limit, now, policy)
@@ -189,7 +189,7 @@ def book(gate: GateRecord, wanted: Booking, now: int, policy: Policy) -> Slot | 
     elif trigger in gate.firsts:
         gate.firsts[trigger] = at + policy.lapse
         probe = True
-    return Slot(
+    return SendTime(
         at_ms=at / 1000,
         now_ms=now / 1000,
         successes={each: gate.delivered.get(each, 0) for each in wanted.triggers},

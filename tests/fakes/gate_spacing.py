@@ -15,10 +15,10 @@ def burst(limit: float, policy: Policy) -> int:
 
 
 def spacing(limit: float, policy: Policy) -> int:
-    """Return the microseconds between two slots.
+    """Return the microseconds between two send times.
 
     60 s / (limit - burst - 1); and so far apart that a minute holds no more than the limit even
-    if each slot is used up to `late` after its time.
+    if each send time is used up to `late` after its time.
     """
     if limit < 1:
         return math.ceil((policy.minute + policy.late) / limit)
@@ -28,7 +28,7 @@ def spacing(limit: float, policy: Policy) -> int:
 
 
 def tolerance(limit: float, in_force: float, policy: Policy) -> int:
-    """Return how far behind its regular time a slot may lie, in microseconds: the burst.
+    """Return how far behind its regular time a send time may lie, in microseconds: the burst.
 
     That of a lowered rate is no longer than that of the full one: a burst on top of what went
     before would break the limit.

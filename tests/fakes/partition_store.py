@@ -69,9 +69,9 @@ class PartitionStore:
             del self.ledgers[digest]
         return len(lapsed)
 
-    def holds_entry(self, place: str) -> bool:
+    def holds_entry(self, position: str) -> bool:
         """Say whether a delivery waits: `lane|trigger|id`."""
-        stream, _, entry_id = place.rpartition("|")
+        stream, _, entry_id = position.rpartition("|")
         return entry_id in self.streams.get(stream, {})
 
     def waiting(self) -> int:

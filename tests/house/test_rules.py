@@ -154,6 +154,24 @@ def test_every_lua_script_begins_with_a_legend() -> None:
         assert "KEYS[1]" in text.split("\n\n")[0] + text[:1500], script.name
 
 
+def test_lua_stands_in_files_of_its_own() -> None:
+    folders = ("worker", "producer", "ops")
+    modules = [p for p in tracked(".py") if p.relative_to(ROOT).parts[0] in folders]
+
+    assert [p.name for p in modules if "redis.call(" in p.read_text()] == []
+
+
+LOADS_LUA = re.compile(r"\.lua['\"]")
+
+
+def test_lua_is_loaded_in_one_place() -> None:
+    loader = ROOT / "worker/contract/redis/scripts.py"
+    folders = ("worker", "producer", "ops")
+    modules = [p for p in tracked(".py") if p.relative_to(ROOT).parts[0] in folders]
+
+    assert [p.name for p in modules if LOADS_LUA.search(p.read_text()) and p != loader] == []
+
+
 @pytest.mark.parametrize(
     "script", ["take", "renew", "ledger", "note", "open", "settle", "carry_over", "release"]
 )

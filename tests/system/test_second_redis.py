@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from segrelay.worker.contract.redis.client import Redis
+
 SUITES = ["tests/conformance/partition", "tests/conformance/gate", "tests/integration/producer"]
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +29,7 @@ def second_redis(tmp_path: Path) -> Iterator[str]:
     options += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
     process = subprocess.Popen([server, *options], stdout=subprocess.DEVNULL)
     try:
-        with redis.Redis(port=port) as client:
+        with Redis(port=port) as client:
             _wait_until_it_answers(client)
         yield f"redis://127.0.0.1:{port}/0"
     finally:
@@ -35,7 +37,7 @@ def second_redis(tmp_path: Path) -> Iterator[str]:
         process.wait(10)
 
 
-def _wait_until_it_answers(client: redis.Redis) -> None:
+def _wait_until_it_answers(client: Redis) -> None:
     end = time.monotonic() + 10
     while True:
         try:

@@ -15,8 +15,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple
 
-from redis import Redis
-
 from segrelay.ops.demo.rig import DESTINATION, Rig, trigger_pairs
 from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.producer.publish import Publisher
@@ -27,6 +25,7 @@ from segrelay.sandbox.people import AUDIENCES, happenings, payloads, truth
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import Record, pack
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import servers_of
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import with_delivered

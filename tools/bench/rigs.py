@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from redis import Redis
-
 from segrelay.ops.demo.rig import Rig
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
 from segrelay.ops.terminal.moments import awaited
 from segrelay.templates import SHIPPED_FOLDER
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import Settings, load_settings
 from segrelay.worker.errors import OperationsMustAct

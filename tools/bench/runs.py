@@ -38,7 +38,7 @@ class Scenario:
     """A measurement, and its variants that are compared with the first of them.
 
     Args:
-        title: Says what is compared; stands above the table and the plot.
+        title: The comparison in words; stands above the table and the plot.
         measure: Function that measures one variant and returns a document; runs in its own process.
         variants: Measured one right after the other in each run.
         events: Default of `--events`: how many events, rows, people or requests `measure` is
@@ -64,7 +64,7 @@ class Runs:
     """Runs scenarios; a measurement that several scenarios share is made once in each run.
 
     Args:
-        count: How often each scenario is measured.
+        count: The number of runs of each scenario.
         events: Replaces the scenarios' own numbers of events.
         say: Takes a line about what is going on.
     """

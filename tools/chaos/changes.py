@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.demo.rig import Rig, kill_group, trigger_pairs
 from segrelay.ops.run.up import own_command
@@ -31,6 +30,7 @@ from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.waiting import find_streams, read_entries
 from segrelay.producer.publishing.writing import count_waiting
 from segrelay.sandbox.people import AUDIENCES, Happening
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.words import BACKFILL, Direction
 from segrelay.worker.errors import OperationsMustAct, SegrelayError
 from tools.chaos.plan import Plan
@@ -256,7 +256,7 @@ class RenamedAudience:
 
     Args:
         happened: All that happens; the people of these events are named to the command.
-        is_renamed: Whether the command has succeeded.
+        is_renamed: True once the command has succeeded.
         published: Deliveries that the command has published.
     """
 

@@ -19,12 +19,12 @@ from typing import Any, Final, Literal
 
 import httpx
 import orjson
-from redis import Redis
 
 from segrelay.ops.demo.rig import Rig
 from segrelay.ops.run.up import own_command
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.words import BACKFILL
 
 Way = Literal["send", "webhook", "backfill"]

@@ -16,11 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from redis.crc import key_slot
-
 from segrelay.ops.demo.rig import WORKER_READY, Rig, kill_group
 from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.ops.embedded.topologies import LocalCluster, Sentinels
+from segrelay.worker.contract.redis.client import key_slot
 from tools.chaos.feeding import Readers
 from tools.chaos.plan import (
     LIMITS_PER_MINUTE,

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from redis import Redis
 
 from segrelay.ops.demo.rig import Rig, trigger_pairs
 from segrelay.producer.sync.run import CERTAIN, Phase, Run
 from segrelay.producer.sync.sources import CALM_SECONDS
 from segrelay.producer.sync.store import SyncStore
+from segrelay.worker.contract.redis.client import Redis
 
 REGULARS: Final = "regulars"
 EXPORTED: Final = "exported"

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from redis import Redis
-
 from segrelay.ops.demo.rig import Rig
 from segrelay.ops.status.status import read_status
-from segrelay.worker.contract.redis.connection import redis_errors, servers_of
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import servers_of
 from tools.chaos.injector import FaultInjector, children
 
 _LOOK_SECONDS: Final = 0.5
@@ -25,7 +24,7 @@ class Watch:
     """A thread that asks for the status while Redis is up.
 
     Attributes:
-        are_moved: Whether deliveries are moved to other partitions meanwhile. What has arrived in
+        are_moved: True if deliveries are moved to other partitions meanwhile. What has arrived in
             one and is not yet removed from the other is counted in both, so that counts may fall.
         looks: The number of checks.
         broken: Checks that failed.
@@ -90,8 +89,7 @@ class Watch:
 
 def _masters(client: Redis) -> frozenset[str]:
     """Return the run ids of the processes of all masters."""
-    with redis_errors():
-        answers: list[Any] = [one.info("server") for _, one in servers_of(client)]
+    answers: list[Any] = [one.info("server") for _, one in servers_of(client)]
     return frozenset(answer["run_id"] for answer in answers)
 
 
@@ -104,7 +102,7 @@ class RunSample:
     """A sample of the course; the memory of a process or server that is away counts as 0.
 
     Args:
-        seconds: Since the run's begin.
+        seconds: The time since the run's begin.
         settled: Deliveries that had come to their end.
         waiting: Deliveries that waited.
         per_second: Deliveries that came to their end each second since the sample before.

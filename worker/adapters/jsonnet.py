@@ -64,9 +64,9 @@ class ProcessRenderer:
     Args:
         is_told_to_stop: Once it says yes, rendering in a throw-away process is given up.
         group_seconds: Processor time after which the kernel ends a process amid a group.
-        group_bytes: What a process may hold amid a group.
+        group_bytes: The memory that a process may hold amid a group.
         isolated_seconds: Processor time of a throw-away process.
-        isolated_bytes: What a throw-away process may hold.
+        isolated_bytes: The memory that a throw-away process may hold.
     """
 
     renderer: Renderer

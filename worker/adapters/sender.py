@@ -1,15 +1,12 @@
-"""Sends requests over HTTP: one client for each set of rules, one deadline for each request.
+"""Sends requests over HTTP: to allowed addresses only, within a deadline, with its token.
 
 httpx measures its timeouts per read, so that a server which drips holds a request for as long as it
 likes; the deadline here is of our own. Whether a request may have taken effect is decided by one
-fact: whether its first byte was about to be written.
+fact: whether its first byte was about to be written. A cancelled request's connection is closed.
 
-Sends requests with the token of their authorization, and asks for another one after a 401.
-
-Connections to allowed addresses only, which are closed when their request is cancelled.
-
-What was looked at is what is connected to: a name is resolved once a connection, and the address
-that passed is handed on, so that a name which leads elsewhere at its second look gains nothing.
+A name is resolved once a connection, and the address that was allowed is the one that is connected
+to, so that a name which leads elsewhere at its second look gains nothing. After a 401 the token of
+the authorization is asked for anew, once.
 """
 
 from __future__ import annotations
@@ -123,9 +120,9 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
     """A network backend of httpcore that connects to allowed addresses only.
 
     Args:
-        networks: What is allowed beside public addresses.
+        networks: The networks allowed beside public addresses.
         ipv4_only: Names are resolved to IPv4 addresses alone.
-        resolve: Who knows the addresses of names.
+        resolve: The resolver of names.
     """
 
     def __init__(
@@ -289,9 +286,10 @@ class HttpSender:
     Proxies and credentials that the environment names are not used, and redirects not followed.
 
     Args:
-        connections: How many requests may be under way at once; more wait, within their deadline.
+        connections: The largest number of requests under way at once; more wait, within their
+            deadline.
         ipv4_only: For keys that are locked to addresses, which are IPv4 at Insider.
-        resolve: Who knows the addresses of names, where these have to be looked at.
+        resolve: The resolver of names, where addresses have to be looked at.
     """
 
     def __init__(

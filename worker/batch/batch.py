@@ -17,7 +17,7 @@ from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
 from segrelay.worker.batch.partition import Intent
 from segrelay.worker.batch.state import State
 from segrelay.worker.contract.words import LIVE, Death, Skip
-from segrelay.worker.core.gate import LaneKind, Slot
+from segrelay.worker.core.gate import LaneKind, SendTime
 from segrelay.worker.destinations.api import Answer, Api, NotSendable
 from segrelay.worker.destinations.sending import NoAnswer
 
@@ -48,14 +48,14 @@ class Request:
     Args:
         people: The deliveries, person by person. Those of one person share a user object, and the
             first of them has it.
-        triggers: Whose deliveries it carries.
-        is_part: It is a part of a body that was refused.
+        triggers: The triggers whose deliveries it carries.
+        is_part: True for a part of a body that was refused.
 
     Attributes:
-        intent: What is written before the request.
-        slot: The slot in which it was sent.
-        begun_seconds: When it was begun, by the drain's clock.
-        elapsed_seconds: Until its answer, or until there could be none.
+        intent: The intent that is written before the request.
+        send_time: The send time in which it was sent.
+        begun_seconds: Its begin by the drain's clock.
+        elapsed_seconds: The time until its answer, or until there could be none.
     """
 
     people: tuple[tuple[Delivery, ...], ...]
@@ -66,7 +66,7 @@ class Request:
     is_part: bool = False
     deliveries: tuple[Delivery, ...] = field(init=False)
     intent: Intent = field(init=False)
-    slot: Slot = field(init=False)
+    send_time: SendTime = field(init=False)
     answer: Answer | NoAnswer = field(init=False)
     begun_seconds: float = 0.0
     elapsed_seconds: float = 0.0
@@ -92,7 +92,7 @@ class Kind(NamedTuple):
     Attributes:
         api: The number of their API. A trigger's settings may make an API of its own kind.
         alone: The trigger, if its deliveries share no request with others; "" = they may.
-        width: How many users a request may have; 0 = as many as the destination takes.
+        width: The number of users that a request may have; 0 = as many as the destination takes.
     """
 
     api: int
@@ -107,7 +107,7 @@ class Part:
     """Deliveries of one kind, in their order.
 
     Args:
-        is_refused: They were in a body that was refused.
+        is_refused: True if they were in a body that was refused.
         is_due: Some of them were left by the batch before; they are not left again.
     """
 
@@ -135,18 +135,18 @@ class Batch:
         kind: Of the lanes that it was read from.
         streams: All of this kind that could be read.
         decoded: The deliveries that could be decoded.
-        is_last: Nothing is behind it.
+        is_last: True if nothing is behind it.
         skipped: Deliveries that need no request, until they are settled.
         failed: Deliveries that can't be sent, until they are settled.
         stopped: By trigger, why only another version of segrelay can go on with it.
-        parts: What is to be sent. Parts that were taken back come first, then the narrowest.
+        parts: The parts to send. Parts that were taken back come first, then the narrowest.
         apart: Triggers of which a body was refused. They share no further request of the batch.
         busy: Profiles, and identifiers by which the destination knows them, of which a request is
             in flight.
         trying: Triggers that wait, while the one delivery that tries them is in flight.
-        settled: How many of its deliveries have got their outcome.
-        before: By place, what was rendered before this batch's turn.
-        left_over: The places of those that the batch before has read, but left.
+        settled: The number of its deliveries that have got their outcome.
+        before: By position, what was rendered before this batch's turn.
+        left_over: The positions of those that the batch before has read, but left.
     """
 
     state: State
@@ -189,7 +189,7 @@ class Batch:
         """Take over the deliveries that the previous batch rendered but leaves in the streams."""
         if prepared:
             self.before |= prepared.before
-        left = {d.place: d for part in batch.parts for d in part.deliveries}
+        left = {d.position: d for part in batch.parts for d in part.deliveries}
         self.before |= left
         self.left_over = frozenset(left)
 
@@ -204,12 +204,12 @@ class Batch:
 
     def add_rendered(self, delivery: Delivery) -> None:
         """Add a delivery that was rendered before this batch's turn."""
-        rendered = self.before.pop(delivery.place)
+        rendered = self.before.pop(delivery.position)
         if rendered is not delivery:
             delivery.body, delivery.shaped = rendered.body, rendered.shaped
             delivery.names = rendered.names
         part = self.add(delivery)
-        part.is_due = part.is_due or delivery.place in self.left_over
+        part.is_due = part.is_due or delivery.position in self.left_over
 
     def add(self, delivery: Delivery) -> Part:
         """Add a rendered delivery to its part.
@@ -231,7 +231,7 @@ class Batch:
     def _kind(self, delivery: Delivery) -> Kind:
         trigger, shaped = delivery.trigger, delivery.shaped
         backoffs = self.state.backoffs
-        backoff = backoffs.get(delivery.place) if backoffs else None
+        backoff = backoffs.get(delivery.position) if backoffs else None
         root = orjson.dumps(shaped.root, option=orjson.OPT_SORT_KEYS)
         url = shaped.url or delivery.loaded.rules.url
         alone = trigger if backoff or self.goes_alone(trigger) else ""
@@ -363,20 +363,20 @@ class CanaryShares:
         return [each for each in going if self._may_go(each, state)]
 
     def _may_go(self, delivery: Delivery, state: State) -> bool:
-        trigger, place = delivery.trigger, delivery.place
+        trigger, position = delivery.trigger, delivery.position
         share = self.shares.get(trigger)
         if share is None:
             return True
         admitted = self._admitted.setdefault(trigger, set())
-        if place not in admitted and len(admitted) >= share:
+        if position not in admitted and len(admitted) >= share:
             state.enough.add(trigger)
             return False
-        admitted.add(place)
+        admitted.add(position)
         return True
 
     def count(self, settled: Iterable[Delivery]) -> None:
         """Count outcomes that Redis has confirmed."""
         for delivery in settled if self.shares else ():
-            if delivery.place in self._admitted.get(delivery.trigger, ()):
+            if delivery.position in self._admitted.get(delivery.trigger, ()):
                 outcomes = self.outcomes.setdefault(delivery.trigger, Counter())
                 outcomes[delivery.outcome_and_reason] += 1

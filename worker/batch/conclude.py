@@ -100,8 +100,8 @@ class _Outcomes:
     """The outcomes of a request that the destination accepted, with what follows from them.
 
     Args:
-        now_ms: When the answer was read, by Redis' clock.
-        counts: What is added to the counts: fields that were left out, and measures.
+        now_ms: The time when the answer was read, by Redis' clock.
+        counts: Additions to the counts: fields that were left out, and measures.
         delivered: Deliveries by trigger.
         apart: Deliveries that shared a user object which was refused.
         history: Lines about user objects that were shared.
@@ -317,7 +317,7 @@ class Conclusion:
         ]
         waits: dict[str, Wait | None] = dict.fromkeys(request.triggers)
         waits |= {each.trigger: outcome.wait for each, outcome in outcomes if outcome.wait}
-        backoffs = {each.place: outcome.backoff for each, outcome in outcomes if outcome.backoff}
+        backoffs = {each.position: outcome.backoff for each, outcome in outcomes if outcome.backoff}
         failed = [
             each.fail(Death.FAILED, message) for each, outcome in outcomes if not outcome.backoff
         ]
@@ -344,7 +344,7 @@ class Conclusion:
     def _after_failure(self, delivery: Delivery, request: Request, message: str) -> AfterFailure:
         return self.batch.state.after_failure(
             delivery,
-            request.slot,
+            request.send_time,
             users=len(request.deliveries),
             jitter=self.jitter.random(),
             reason=message,

@@ -48,7 +48,8 @@ class LoadedTrigger:
         params: Of the authorization, revealed; `{token}` stands for a token.
         settings: The template's `jobConfGet`.
         engine: `jsonnet`: never the compiled form of the template.
-        stopped: Why it can't deliver until its template is mended, or a secret is set; "" = it can.
+        stopped: The reason why it can't deliver until its template is mended, or a secret is set;
+            "" = it can.
         token_of: The authorization whose token requests carry; "" = none.
         envelope: Makes a whole body of its array of results; None = no template does.
         tls: The files with which connections are secured.
@@ -129,7 +130,7 @@ class Delivery:
     Args:
         stream: `lane|trigger`.
         trigger: The trigger's name.
-        profile: What the trigger exports, packed; see `events.decode_profile`.
+        profile: The fields that the trigger exports, packed; see `events.decode_profile`.
         header_text: The header as it stands in the stream.
 
     Attributes:
@@ -143,11 +144,11 @@ class Delivery:
         sent: The body as the ledger corrected it for its request.
         users: The user objects that carry it in its request, as JSON.
         attempts: The number of requests that failed with it, and the one that carries it.
-        failure: Why it can't be delivered, if it is to die of that.
-        reason: Why it was skipped or is dead; None = it was delivered.
+        failure: The reason why it can't be delivered, if it is to die of that.
+        reason: The reason why it was skipped or is dead; None = it was delivered.
         tells: The profile's ledger tells of its outcome; see `Settlement.ledgers`.
-        remark: What the history says of its outcome; "" = nothing.
-        answer: What the destination answered to its request; None = nothing, or there was none.
+        remark: The history's remark on its outcome; "" = none.
+        answer: The destination's answer to its request; None = nothing, or there was none.
     """
 
     stream: str
@@ -187,8 +188,8 @@ class Delivery:
         return len(self.header_text) + len(self.profile)
 
     @property
-    def place(self) -> str:
-        """Return the place of the delivery: `lane|trigger|id`."""
+    def position(self) -> str:
+        """Return the position of the delivery: `lane|trigger|id`."""
         return f"{self.stream}|{self.entry_id}"
 
     @property
@@ -271,7 +272,7 @@ def _dead_letter_of(
     delivery: Delivery, failure: Failure, *, keys: PartitionKeys, now_ms: int
 ) -> DeadLetter:
     """Return the dead letter of a delivery: all that a replay and a person need."""
-    dead_letter_id = _dead_letter_id(keys, delivery.place)
+    dead_letter_id = _dead_letter_id(keys, delivery.position)
     header, answer = delivery.header, failure.answer
     text: dict[str, Any] = {
         "id": dead_letter_id,
@@ -307,8 +308,8 @@ def _template_hash(delivery: Delivery, failure: Failure) -> str:
     return template.content_hash if template else ""
 
 
-def _dead_letter_id(keys: PartitionKeys, place: str) -> str:
-    whole = f"{keys.id}|{keys.partition}|{place}"
+def _dead_letter_id(keys: PartitionKeys, position: str) -> str:
+    whole = f"{keys.id}|{keys.partition}|{position}"
     short = hashlib.blake2b(whole.encode(), digest_size=_ID_BYTES).hexdigest()
     return f"{keys.id}.{keys.partition}.{short}"
 

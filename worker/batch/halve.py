@@ -101,7 +101,7 @@ class Refusals:
         # During a halving it is not known yet whether anything goes through.
         alone = [(_delivery(each), 1) for suspects in self._suspects.values() for each in suspects]
         backoffs = {
-            delivery.place: self._narrowed(delivery, width)
+            delivery.position: self._narrowed(delivery, width)
             for delivery, width in (*halves, *alone)
             if delivery.trigger not in self.batch.state.paused
         }
@@ -145,7 +145,7 @@ class Refusals:
                 failed.append(delivery)
             else:
                 message = _failure(suspect).message
-                backoffs[delivery.place] = self._alone(outcome.backoff, message)
+                backoffs[delivery.position] = self._alone(outcome.backoff, message)
         remark = f"retry: {_failure(suspects[0]).message}"
         await self.settler.write(
             Settlement(
@@ -174,13 +174,13 @@ class Refusals:
         """Say whether a suspect is to blame: recent answers show that others are accepted."""
         answers = await self.gate.answers(self.batch.triggers)
         own = answers.pop(trigger)
-        place, status = _delivery(suspect).place, _failure(suspect).status
-        return is_to_blame(place, status, own, answers.values())
+        position, status = _delivery(suspect).position, _failure(suspect).status
+        return is_to_blame(position, status, own, answers.values())
 
     def _after_refusal(self, suspect: Request, *, is_to_blame: bool) -> AfterFailure:
         return self.batch.state.after_failure(
             _delivery(suspect),
-            suspect.slot,
+            suspect.send_time,
             users=1,
             jitter=self.jitter.random(),
             reason=_failure(suspect).message,
@@ -199,7 +199,7 @@ class Refusals:
         return replace(backoff, width=1, not_before_ms=not_before_ms, refusal=refusal)
 
     def _narrowed(self, delivery: Delivery, width: int) -> Backoff:
-        known = self.batch.state.backoffs.get(delivery.place)
+        known = self.batch.state.backoffs.get(delivery.position)
         return replace(known, width=width) if known else Backoff(width)
 
     def _log(self, trigger: str, wait: Wait, failure: Failure) -> None:

@@ -109,7 +109,7 @@ def _why_unknown(delivery: Delivery) -> str:
         decode_header(delivery.header_text)
     except FormatUnknown as error:
         return error.message
-    raise Bug(f"The entry {delivery.place} has a format that is known.")
+    raise Bug(f"The entry {delivery.position} has a format that is known.")
 
 
 def unpack_ledgers(
@@ -204,7 +204,7 @@ class Recognized:
     """The recognizer's answers about the people of a batch.
 
     Args:
-        stables: The digest of the stable id by a delivery's place.
+        stables: The digest of the stable id by a delivery's position.
         answers: By stable id and identity, as the recognizer gave them.
     """
 
@@ -216,7 +216,7 @@ class Recognized:
 
     def stable_of(self, delivery: Delivery) -> str:
         """Return the digest (hex) of a delivery's stable id; "" = it has none."""
-        return self._stables.get(delivery.place, b"").hex()
+        return self._stables.get(delivery.position, b"").hex()
 
     def waits(self, delivery: Delivery) -> bool:
         """Say whether a delivery waits until somebody is renamed."""
@@ -233,7 +233,7 @@ class Recognized:
         return not any(self._answers.values())
 
     def _answer(self, delivery: Delivery) -> str:
-        stable = self._stables.get(delivery.place)
+        stable = self._stables.get(delivery.position)
         return self._answers.get((stable, delivery.header.digest), "") if stable else ""
 
 
@@ -255,7 +255,7 @@ async def recognize(
         sighting = _sighting(delivery, forward, recognizer)
         if sighting is None:
             continue
-        stables[delivery.place] = sighting.stable
+        stables[delivery.position] = sighting.stable
         known = newest.get((sighting.stable, sighting.identity))
         if known is None or known[0].time_us < sighting.time_us:
             newest[sighting.stable, sighting.identity] = (sighting, delivery.trigger)

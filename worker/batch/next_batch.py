@@ -26,7 +26,7 @@ class NextBatch:
     """The next batch, prepared while the present one is delivered.
 
     Args:
-        entries: How many a batch has at most.
+        entries: The largest number of entries in a batch.
     """
 
     present: Batch

@@ -154,11 +154,11 @@ class Packer:
 
         Args:
             request: Of one trigger; has more than one.
-            avoid: The place of the delivery that failed last as a probe; another one is preferred.
+            avoid: The position of the delivery that failed last as a probe; another is preferred.
         """
         self.batch.done(request)
         deliveries = request.deliveries
-        chosen = next((each for each in deliveries if each.place != avoid), deliveries[0])
+        chosen = next((each for each in deliveries if each.position != avoid), deliveries[0])
         others = [each for each in deliveries if each is not chosen]
         self.batch.put_back(others, is_refused=request.is_part)
         self.batch.trying |= set(request.triggers)
@@ -262,7 +262,7 @@ class Packer:
 
     def _failures(self, delivery: Delivery) -> int:
         """Return how many requests failed with a delivery; the fewest make the best probe."""
-        backoff = self.batch.state.backoffs.get(delivery.place)
+        backoff = self.batch.state.backoffs.get(delivery.position)
         return backoff.failures if backoff else 0
 
     def _is_blocked(self, delivery: Delivery, names: Iterable[bytes | str]) -> bool:
@@ -326,8 +326,8 @@ class Packer:
 
     def _share(self, delivery: Delivery) -> None:
         """Count, once, that this profile shares an identifier with another profile."""
-        if delivery.place not in self._sharing:
-            self._sharing.add(delivery.place)
+        if delivery.position not in self._sharing:
+            self._sharing.add(delivery.position)
             self.batch.state.identities_shared[delivery.trigger] += 1
 
 

@@ -21,7 +21,7 @@ class LedgerText(NamedTuple):
     """A profile's ledger record, packed as Redis keeps it.
 
     Attributes:
-        lasts: It never lapses; else it is kept for the retention.
+        lasts: True if it never lapses; else it is kept for the retention.
     """
 
     text: bytes
@@ -63,10 +63,10 @@ class IntendedDelivery(NamedTuple):
     """One delivery as an intent stores it.
 
     Attributes:
-        place: `lane|trigger|id`; "" = it stands for no delivery and only holds others back.
+        position: `lane|trigger|id`; "" = it stands for no delivery and only holds others back.
     """
 
-    place: str
+    position: str
     digest: bytes
     audience: str
     direction: Direction
@@ -76,7 +76,7 @@ class IntendedDelivery(NamedTuple):
     @property
     def trigger(self) -> str:
         """Return the name of the delivery's trigger."""
-        return split_stream_name(self.place.rpartition("|")[0])[1] if self.place else ""
+        return split_stream_name(self.position.rpartition("|")[0])[1] if self.position else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Intent:
     @property
     def triggers(self) -> tuple[str, ...]:
         """Return the names of the triggers whose deliveries the intent holds."""
-        streams = dict.fromkeys(d.place.rpartition("|")[0] for d in self.deliveries)
+        streams = dict.fromkeys(d.position.rpartition("|")[0] for d in self.deliveries)
         return tuple(dict.fromkeys(split_stream_name(name)[1] if name else "" for name in streams))
 
     def dumps(self) -> bytes:
@@ -104,7 +104,7 @@ class Intent:
         If there is only one trigger, its name comes first, where earlier versions read it.
         """
         rows = [
-            [d.place, d.digest.hex(), d.audience, d.direction.value, d.time_us, d.replays]
+            [d.position, d.digest.hex(), d.audience, d.direction.value, d.time_us, d.replays]
             for d in self.deliveries
         ]
         first, *others = self.triggers or ("",)
@@ -115,8 +115,8 @@ class Intent:
         """Read an intent from the text that `dumps` returned."""
         _, rows = orjson.loads(text)
         deliveries = tuple(
-            IntendedDelivery(place, bytes.fromhex(digest), audience, Direction(direction), *more)
-            for place, digest, audience, direction, *more in rows
+            IntendedDelivery(position, bytes.fromhex(digest), audience, Direction(direction), *more)
+            for position, digest, audience, direction, *more in rows
         )
         return cls(intent_id, deliveries, open_until_ms)
 
@@ -136,13 +136,13 @@ class TakenPartition:
         now_ms: Redis' clock.
         streams: The names of the streams that are not empty.
         intents: The open ones, and those of a holder that vanished.
-        rendering: The places of deliveries that a vanished holder was rendering.
+        rendering: The positions of deliveries that a vanished holder was rendering.
         waits: By trigger.
-        backoffs: By place.
+        backoffs: By position.
         holds: By stream.
         reached_up_to: People who are reached and have a larger digest (hex) are not told to
             `settle`; "" = all are told.
-        orphans: By `lane|trigger|MEANING`: up to which id nothing is wanted in a stream by a
+        orphans: By `lane|trigger|SCOPE`: up to which id nothing is wanted in a stream by a
             trigger that means this.
         has_forwards: People of this partition are being renamed, or were.
     """
@@ -166,12 +166,12 @@ class Settlement:
     Args:
         settled: Deliveries, each with its outcome.
         intent_id: Of the request; "" = no request was made.
-        open_seconds: For how long the intent stays open; 0 = it is closed.
+        open_seconds: The time for which the intent stays open; 0 = it is closed.
         ledgers: By digest, one text per profile: its packed record at the moment of writing. It is
             written if a request was made, or if a delivery that it tells of was still there.
         waits: By trigger; None = it waits no longer.
-        backoffs: By place. Backoffs of deliveries that are gone are not kept.
-        counts: What is added to further fields of `counts`.
+        backoffs: By position. Backoffs of deliveries that are gone are not kept.
+        counts: Additions to further fields of `counts`.
         history: Lines about deliveries that were skipped, are dead, or are tried again.
         reached: For `verify`, by digest (hex) of each person to whom something was delivered: JSON
             of now (ms) and of the identifiers by which the destination knows the person.
@@ -193,7 +193,7 @@ class Partition(Protocol):
     """The store of one partition of a destination. Writing without the lease raises `LeaseLost`."""
 
     async def take(self) -> TakenPartition | None:
-        """Take the lease if it is free, and clear the bell."""
+        """Take the lease if it is free, and clear the wake-up."""
 
     async def streams(self) -> tuple[str, ...]:
         """Return the names of the streams that are not empty, now."""
@@ -237,7 +237,7 @@ class Partition(Protocol):
         """Add deliveries to another partition of the destination; this needs no lease."""
 
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
-        """Store the id up to which a trigger with this meaning wants nothing of its stream."""
+        """Store the id up to which a trigger with this scope wants nothing of its stream."""
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without the lease, so that its profiles wait for this time."""
@@ -256,8 +256,8 @@ class Partition(Protocol):
         Args:
             holds: Those that have changed; None = it is over.
             paused: Triggers of which nothing may be done now, and lanes that are paused.
-            suspects: The places of deliveries that the next holder has to render apart, too.
-            scopes: What triggers mean, as `trigger|MEANING`: what one does not want is not due.
+            suspects: The positions of deliveries that the next holder has to render apart, too.
+            scopes: The scopes of triggers, as `trigger|SCOPE`: what one does not want is not due.
             keep_if_due: Keep the lease if some work may be done now.
         """
 
@@ -270,7 +270,7 @@ class Release(NamedTuple):
 
     Attributes:
         due: Some work may be done now.
-        ring: The queue to ring on; "" = there is no work, or somebody was woken already.
+        wake: The queue to wake on; "" = there is no work, or somebody was woken already.
     """
 
     released: bool

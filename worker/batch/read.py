@@ -41,7 +41,7 @@ class StreamReader(Protocol):
         """Read the next entries of several streams; of many in one round trip."""
 
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
-        """Store the id up to which a trigger with this meaning wants nothing of its stream."""
+        """Store the id up to which a trigger with this scope wants nothing of its stream."""
 
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Return the records of people who are being renamed, or were."""
@@ -53,7 +53,7 @@ class _Source:
 
     Args:
         unwanted_up_to: The id up to which its trigger wants nothing of it.
-        only_orphans: Nothing else was read of it.
+        only_orphans: True if nothing else was read of it.
     """
 
     stream: str
@@ -98,7 +98,7 @@ class _BatchReader:
     """Reads streams side by side, in as few round trips as their number and sizes allow.
 
     Args:
-        entries: How many a batch has at most.
+        entries: The largest number of entries in a batch.
         low: Whoever has no more than so many is read on when another one has none left.
     """
 
@@ -150,9 +150,9 @@ async def read_batch(
 
     Args:
         reader: The partition.
-        state: Says who has to wait; its holds are brought up to date.
+        state: The drain's memory, which says who has to wait; its holds are brought up to date.
         streams: `lane|trigger`, of triggers that are due.
-        entries: How many at most.
+        entries: The largest number of entries.
     """
     sources = [_source(state, stream) for stream in streams]
     batch = await _read(reader, state, sources, entries)

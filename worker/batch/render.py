@@ -82,7 +82,7 @@ async def render_and_shape(
 
     What was rendered ahead comes last: a template may lose its trust while the rest is rendered.
     """
-    rest = [each for each in going if each.place not in batch.before]
+    rest = [each for each in going if each.position not in batch.before]
     # What was left over has waited the longest.
     _take_in(going, batch, batch.left_over)
     isolating_ends = batch.state.clock.seconds() + ISOLATING_SECONDS
@@ -117,7 +117,7 @@ async def render_ahead(
         for delivery, result in zip(part.deliveries, results, strict=False):
             with contextlib.suppress(Exception):  # the batch's turn tells of it
                 if result and _shaped(delivery, result.body, now_us) is None:
-                    batch.before[delivery.place] = delivery
+                    batch.before[delivery.position] = delivery
         return len(results) == len(part.rows)
 
     await _render_parts(batch.decoded, batch, render, ends)
@@ -145,7 +145,7 @@ def _parts(deliveries: Iterable[Delivery], batch: Batch) -> Iterator[_Part]:
     for delivery in deliveries:
         trigger = delivery.loaded
         assert trigger.template is not None
-        isolated = bool(suspects) and delivery.place in suspects
+        isolated = bool(suspects) and delivery.position in suspects
         groups.setdefault(_Group(trigger.template, trigger.engine, isolated), []).append(delivery)
     for group, members in sorted(groups.items(), key=lambda each: each[0].isolated):
         for first in range(0, len(members), RENDER_GROUP):
@@ -154,9 +154,9 @@ def _parts(deliveries: Iterable[Delivery], batch: Batch) -> Iterator[_Part]:
             yield _Part(group, part, rows)
 
 
-def _take_in(going: Sequence[Delivery], batch: Batch, places: Collection[str]) -> None:
-    for delivery in going if places else ():
-        if delivery.place in places:
+def _take_in(going: Sequence[Delivery], batch: Batch, positions: Collection[str]) -> None:
+    for delivery in going if positions else ():
+        if delivery.position in positions:
             batch.add_rendered(delivery)
 
 
@@ -168,8 +168,8 @@ def forget_doubted(batch: Batch, renderer: RowRenderer) -> None:
         if trigger.template and renderer.doubts(trigger.template)
     }
     ahead = batch.before.keys() - batch.left_over
-    for place in [p for p in ahead if batch.before[p].trigger in doubted]:
-        del batch.before[place]
+    for position in [p for p in ahead if batch.before[p].trigger in doubted]:
+        del batch.before[position]
 
 
 async def _rendered(
@@ -197,7 +197,7 @@ def _shape_all(
     now_us = batch.state.now_ms() * 1000
     for delivery, result in zip(part.deliveries, results, strict=not isolated):
         if isolated:
-            batch.state.suspects.discard(delivery.place)
+            batch.state.suspects.discard(delivery.position)
         try:
             _shape(delivery, result, now_us, batch)
         except Exception as error:  # noqa: BLE001 - it costs this one delivery

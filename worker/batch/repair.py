@@ -35,11 +35,11 @@ async def repair(
 
     Args:
         partition: Its lease is somebody else's.
-        deliveries: What the request carried.
+        deliveries: The deliveries that the request carried.
         names: Triggers of this destination by their number in the ledger.
-        in_doubt: If the request got no sure answer: nothing of its profiles, the repairs
+        in_doubt: True if the request got no sure answer: nothing of its profiles, the repairs
             included, may be sent before it can't take effect any more.
-        late_seconds: How long that is.
+        late_seconds: The length of that time.
 
     Returns:
         How many repairs were published.

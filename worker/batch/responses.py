@@ -1,11 +1,8 @@
 """Response streams: what became of a delivery, as a record that Lytics' collect API takes.
 
-A record is at most 16 KB in a batch and holds no objects within arrays (lytics.md, section 1).
-
-The body of an answer as parts, each small enough for a record of a response stream.
-
-A part of an object or an array has some of its fields, each at its own place: merged, the parts are
-the whole body. A text is cut into pieces that follow one another.
+A record is at most 16 KB in a batch and holds no objects within arrays (lytics.md, section 1). So
+the body of an answer is parted. A part of an object or an array has some of its fields, each where
+it stood: merged, the parts are the whole body. A text is cut into pieces that follow one another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Send one request: book its slot, write its intent, send it, read the answer, settle.
+"""Send one request: book its send time, write its intent, send it, read the answer, settle.
 
 Also the watch over lease and signal to stop while requests are under way.
 """
@@ -24,7 +24,7 @@ from segrelay.worker.batch.render import RowRenderer
 from segrelay.worker.batch.settle import Settler
 from segrelay.worker.batch.state import Clock
 from segrelay.worker.contract.words import Death
-from segrelay.worker.core.gate import APART, LIVE_FIRST, Closed, Gate, Open, Slot
+from segrelay.worker.core.gate import APART, LIVE_FIRST, Closed, Gate, Open, SendTime
 from segrelay.worker.core.verdicts import (
     Accepted,
     AccessRefused,
@@ -74,7 +74,7 @@ class InterruptWatch:
     """Checks every 0.2 s, as long as it is entered, whether requests have to end.
 
     Args:
-        grace_seconds: For how long requests may be under way after the signal to stop.
+        grace_seconds: The time for which requests may be under way after the signal to stop.
         cut: Set when they must end: the lease was lost, or that time is over.
         stopping: Set when nothing new may begin.
     """
@@ -120,21 +120,21 @@ class InterruptWatch:
 
 
 LONGEST_WAIT_SECONDS: Final = 1.0
-"""A request that gets no slot within this time is left to a later drain, which the sweep starts."""
+"""A request that gets no send time within this is left to a later drain, which the sweep starts."""
 BOOKINGS: Final = 5
-"""The number of bookings in a row whose slots may have passed by the time that Redis answers."""
+"""The number of bookings in a row whose send times may have passed when Redis answers."""
 REDIS_SLOW: Final = "redis_slow"
 LOG: Final = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class SendPermit:
-    """The permission to send one request: a slot of the gate that is not over, and the lease.
+    """The permission to send one request: a send time of the gate that is not over, and the lease.
 
     Attributes:
-        slot: The slot in force now; None = there is none.
-        closed: Why no slot could be had, if the gate said so.
-        intent_ms: When the request's intent was written, by Redis' clock.
+        send_time: The send time in force now; None = there is none.
+        closed: The reason why no send time could be had, if the gate said so.
+        intent_ms: The time when the request's intent was written, by Redis' clock.
         was_given: The request may have been written.
     """
 
@@ -142,35 +142,37 @@ class SendPermit:
     gate: Gate
     watch: InterruptWatch
     request: Request
-    slot: Slot | None = None
+    send_time: SendTime | None = None
     closed: Closed | None = None
     intent_ms: int = 0
     was_given: bool = False
 
     async def is_given(self) -> bool:
-        """Say whether the request may be written now: a slot that has passed is booked anew.
+        """Say whether the request may be written now: a send time that has passed is booked anew.
 
-        Asked right before the first byte, because slot or lease may be over by then.
+        Asked right before the first byte, because send time or lease may be over by then.
         """
         # By both clocks, since the process may have been stopped after it wrote its intent.
-        if self.slot and self.slot.expired(max(self.intent_ms, self.batch.state.now_ms())):
+        if self.send_time and self.send_time.expired(
+            max(self.intent_ms, self.batch.state.now_ms())
+        ):
             await self.give_back()
             self.intent_ms = 0
             await self.book()
-            if self.slot and self.slot.probe and len(self.request.deliveries) > 1:
+            if self.send_time and self.send_time.probe and len(self.request.deliveries) > 1:
                 await self.give_back()
-        is_given = self.slot is not None and self.watch.may_send()
+        is_given = self.send_time is not None and self.watch.may_send()
         self.was_given = self.was_given or is_given
         return is_given
 
     async def give_back(self) -> None:
-        """Give the slot back to the gate, because it is not used."""
-        if self.slot:
-            slot, self.slot = self.slot, None
-            await self.gate.cancel(slot)
+        """Give the send time back to the gate, because it is not used."""
+        if self.send_time:
+            send_time, self.send_time = self.send_time, None
+            await self.gate.cancel(send_time)
 
-    async def book(self) -> Slot | None:
-        """Book a slot and sleep until its time; None = there is none, or the drain has to end."""
+    async def book(self) -> SendTime | None:
+        """Book a send time and sleep until then; None = there is none, or the drain has to end."""
         for _ in range(BOOKINGS):
             booked = await self.gate.book(
                 kind=self.batch.kind,
@@ -180,7 +182,7 @@ class SendPermit:
             if isinstance(booked, Closed):
                 self.closed = booked
                 return None
-            self.slot = booked
+            self.send_time = booked
             wait_seconds = (booked.at_ms - booked.now_ms) / 1000
             if wait_seconds > 0:
                 self.batch.state.tally.waited_seconds += wait_seconds
@@ -191,7 +193,7 @@ class SendPermit:
             if not booked.expired(self.batch.state.now_ms()):
                 return booked
             await self.give_back()
-        LOG.warning("redis.slow", message=f"{BOOKINGS} slots had passed when Redis answered.")
+        LOG.warning("redis.slow", message=f"{BOOKINGS} send times had passed when Redis answered.")
         self.closed = Closed("ok", REDIS_SLOW, None)
         return None
 
@@ -211,7 +213,8 @@ class BatchSender:
     """Sends the requests of one batch.
 
     Args:
-        watch: Says when nothing new may begin, and when requests in flight must end.
+        watch: The clock that ends the drain: nothing new begins, and requests in flight end in
+            time.
         closed: The gate's last word, where it let nothing pass of some trigger.
     """
 
@@ -231,22 +234,22 @@ class BatchSender:
         """Send one request, carry out what its answer means, and free its profiles."""
         try:
             permit = SendPermit(self.batch, self.gate, self.watch, request)
-            slot = await permit.book()
-            if slot is None:
+            send_time = await permit.book()
+            if send_time is None:
                 await self._leave(request, permit.closed)
                 return
-            if slot.probe and len(request.deliveries) > 1:
-                request = permit.request = self.packer.reduce(request, slot.avoid)
+            if send_time.probe and len(request.deliveries) > 1:
+                request = permit.request = self.packer.reduce(request, send_time.avoid)
             problem = await put_in_envelope(request, self.renderer)
             if problem:
                 await permit.give_back()
                 self._refuse_unsent(request, problem)
                 return
-            await self._send_with(permit, request, slot)
+            await self._send_with(permit, request, send_time)
         finally:
             self.batch.done(request)
 
-    async def _send_with(self, permit: SendPermit, request: Request, slot: Slot) -> None:
+    async def _send_with(self, permit: SendPermit, request: Request, send_time: SendTime) -> None:
         """Write a request's intent, send it, and do what follows from the answer."""
         clock = self.batch.state.clock
         request.intent = _intent_of(request)
@@ -259,13 +262,13 @@ class BatchSender:
             await self._unsendable(request, error.message)
             return
         request.elapsed_seconds = clock.seconds() - request.begun_seconds
-        request.slot = permit.slot or slot
+        request.send_time = permit.send_time or send_time
         answer = request.answer
         if isinstance(answer, NoAnswer) and answer.is_ours:
             await self._end(request, answer, permit)
             return
         await self._conclude(request, verdict)
-        if slot.probe and isinstance(verdict, Accepted):
+        if send_time.probe and isinstance(verdict, Accepted):
             # All others have waited for the probe, or share no request.
             await self._look()
 
@@ -274,8 +277,8 @@ class BatchSender:
         self.batch.state.tally.requests += 1
         self._log(request, verdict)
         delivered = await self.conclusion.obey(request, verdict)
-        first = request.deliveries[0].place
-        await self.gate.report(request.slot, verdict, delivered=delivered, batch=first)
+        first = request.deliveries[0].position
+        await self.gate.report(request.send_time, verdict, delivered=delivered, batch=first)
 
     async def _end(self, request: Request, answer: NoAnswer, permit: SendPermit) -> None:
         """Settle a request that we ended ourselves, which says nothing about the destination."""
@@ -352,7 +355,7 @@ class BatchSender:
         trigger = request.trigger
         destination_id = self.settler.keys.id
         deliveries = (
-            f"{destination_id}|{delivery.place}|{delivery.digest.hex()}"
+            f"{destination_id}|{delivery.position}|{delivery.digest.hex()}"
             for delivery in request.deliveries
         )
         headers = trigger.api.headers(deliveries, request.deliveries[0].shaped.root)
@@ -421,7 +424,7 @@ class BatchSender:
 
 def _intent_of(request: Request) -> Intent:
     rows = tuple(
-        IntendedDelivery(d.place, h.digest, h.audience, h.direction, h.time_us, h.replays)
+        IntendedDelivery(d.position, h.digest, h.audience, h.direction, h.time_us, h.replays)
         for d in request.deliveries
         for h in (d.header,)
     )

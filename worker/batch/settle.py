@@ -146,4 +146,4 @@ class Settler:
                     tally.skipped += 1
                 case _:
                     tally.dead += 1
-        self.batch.state.forget_backoffs(delivery.place for delivery in settled)
+        self.batch.state.forget_backoffs(delivery.position for delivery in settled)

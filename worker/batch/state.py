@@ -15,7 +15,7 @@ from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.people import Recognizer
 from segrelay.worker.contract.triggers import NO_RENAMES, Renames, Scope
 from segrelay.worker.core.backoff import AfterFailure, Backoff, Wait, after_failure, longest_ms
-from segrelay.worker.core.gate import Closed, Open, Slot
+from segrelay.worker.core.gate import Closed, Open, SendTime
 
 _SHOWN_WAIT_SECONDS: Final = 0.05
 _Delay = TypeVar("_Delay", Wait, Backoff)
@@ -36,7 +36,7 @@ class Tally:
     """The counts of a drain, for Flower's result line and for the log.
 
     Args:
-        ended: Why it ended before its time; "" = it did not.
+        ended: The reason why it ended before its time; "" = it did not.
         failed: That was because the destination refused or failed, or the lease was lost.
     """
 
@@ -73,7 +73,7 @@ class State:
     Args:
         offset_ms: Redis' clock minus ours.
         records: Ledgers of the profiles of the batch at hand, as the next settlement writes them.
-        waiting: By digest: until when (ms), and the places that may go on before.
+        waiting: By digest: until when (ms), and the positions that may go on before.
         suspects: Places that a vanished holder was rendering, and that are not cleared yet.
         reached_up_to: See `TakenPartition`.
         paused: Triggers of which nothing is read: a person, or they themselves, paused them; and
@@ -81,11 +81,11 @@ class State:
         enough: Triggers of whose canary this drain has worked off its share: no more is read.
         shut: Triggers of which the gate lets nothing pass now; nothing of them is read either.
         probing: Triggers whose next request will be a probe.
-        yields: Live work waits for its slot: the gate lets nothing of a backfill lane pass.
+        yields: Live work waits for its permit: the gate lets nothing of a backfill lane pass.
         wait_set_ms: By trigger: when its wait was set.
         renames: Audiences that were renamed before the lease was taken.
-        meanings: By trigger; one that has none wants whatever stands in its streams.
-        orphans: By `lane|trigger|MEANING`, see `TakenPartition`.
+        scopes: By trigger; one that has none wants whatever stands in its streams.
+        orphans: By `lane|trigger|SCOPE`, see `TakenPartition`.
         has_forwards: People of this partition are being renamed, or were.
         recognizer: Knows people by stable ids; None = the destination does not use them.
         streams: The names of the streams that are not empty, if they were read a moment ago and
@@ -157,7 +157,7 @@ class State:
         self.renames = renames
 
     def yield_to_live(self) -> None:
-        """Remember that live work waits for its slot: nothing of a backfill lane goes on."""
+        """Remember that live work waits for its permit: nothing of a backfill lane goes on."""
         self.yields = True
 
     def end(self, reason: str, *, failed: bool) -> None:
@@ -174,10 +174,10 @@ class State:
 
     def keep_open(self, intent: Intent) -> None:
         """Make other events of an intent's profiles wait until its end."""
-        places: dict[bytes, list[str]] = {}
+        positions: dict[bytes, list[str]] = {}
         for delivery in intent.deliveries:
-            places.setdefault(delivery.digest, []).append(delivery.place)
-        for digest, own in places.items():
+            positions.setdefault(delivery.digest, []).append(delivery.position)
+        for digest, own in positions.items():
             self.waiting.setdefault(digest, []).append((intent.open_until_ms, frozenset(own)))
 
     def hold_back(self, digest: bytes, for_ms: int) -> None:
@@ -192,15 +192,15 @@ class State:
         ends = [
             until_ms
             for until_ms, own in self.waiting.get(delivery.header.digest, ())
-            if until_ms > now_ms and delivery.place not in own
+            if until_ms > now_ms and delivery.position not in own
         ]
-        backoff = self.backoffs.get(delivery.place)
+        backoff = self.backoffs.get(delivery.position)
         if backoff and backoff.not_before_ms > now_ms:
             ends.append(backoff.not_before_ms)
         return max(ends, default=0)
 
     def is_orphan(self, delivery: Delivery) -> bool:
-        """Say whether a delivery is an orphan: its trigger has another meaning now.
+        """Say whether a delivery is an orphan: its trigger has another scope now.
 
         What can't be read is never an orphan.
         """
@@ -227,7 +227,7 @@ class State:
         triggers = {split_stream_name(name)[1] for name in names}
         now_ms = self.now_ms()
         is_waited_for = any(end > now_ms for ends in self.waiting.values() for end, _ in ends)
-        failed = {place.rpartition("|")[0] for place in self.backoffs}
+        failed = {position.rpartition("|")[0] for position in self.backoffs}
         return (
             not (is_waited_for or self.suspects or self.yields)
             and names.isdisjoint(self.holds.keys() | failed)
@@ -255,7 +255,7 @@ class State:
     def after_failure(
         self,
         delivery: Delivery,
-        slot: Slot,
+        send_time: SendTime,
         *,
         users: int,
         jitter: float,
@@ -263,19 +263,19 @@ class State:
         others_are_taken: bool = False,
     ) -> AfterFailure:
         """Decide whether and when a delivery is tried again after its request failed."""
-        backoff, wait = self.backoffs.get(delivery.place), self.waits.get(delivery.trigger)
+        backoff, wait = self.backoffs.get(delivery.position), self.waits.get(delivery.trigger)
         outcome = after_failure(
             backoff,
             wait,
             users=users,
-            successes=slot.successes.get(delivery.trigger, 0),
+            successes=send_time.successes.get(delivery.trigger, 0),
             now_ms=self.now_ms(),
             jitter=jitter,
             reason=reason,
             others_are_taken=others_are_taken,
         )
         # A request that was under way when the trigger began to wait does not make it wait longer.
-        fresh = wait and self.wait_set_ms.get(delivery.trigger, 0) >= slot.at_ms
+        fresh = wait and self.wait_set_ms.get(delivery.trigger, 0) >= send_time.at_ms
         return AfterFailure(outcome.backoff, wait) if fresh and outcome.wait else outcome
 
     def set_wait(self, trigger: str, wait: Wait | None) -> None:
@@ -292,11 +292,11 @@ class State:
             self.waits.pop(trigger, None)
             self.probing.discard(trigger)
 
-    def forget_backoffs(self, places: Iterable[str]) -> None:
+    def forget_backoffs(self, positions: Iterable[str]) -> None:
         """Forget the backoffs of deliveries that are settled."""
         if self.backoffs:
-            for place in places:
-                self.backoffs.pop(place, None)
+            for position in positions:
+                self.backoffs.pop(position, None)
 
 
 def _ending(delays: Mapping[str, _Delay], latest_ms: int) -> dict[str, _Delay]:

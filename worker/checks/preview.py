@@ -112,8 +112,8 @@ class Previewed:
     """The result of a rehearsal: the outcome that an event would have now.
 
     Args:
-        result: What rendering came to; None where the event can't be read.
-        shaping: What shaping the body came to; None where it did not render, or for no trigger.
+        result: The result of rendering; None where the event can't be read.
+        shaping: The result of shaping the body; None where it did not render, or for no trigger.
         request: The body that would be sent.
         has_parts: Templates make URL or headers too, and were rendered together.
     """

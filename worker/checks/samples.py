@@ -113,7 +113,7 @@ class Finding:
 
     Args:
         severity: An error makes a template unfit and stops its triggers; a warning is worth a look.
-        message: What is wrong and what to do; begins with the place where there is one.
+        message: The problem and what to do; begins with its location where there is one.
         trigger: "" where it is about a template as such.
         file: "" where it is about no place.
         line: 1-based, 0 for none.

@@ -125,7 +125,7 @@ class Case:
     """A sample to render.
 
     Args:
-        label: What it is, e.g. `enter` or `trigger vip-enter`.
+        label: Its kind and name, e.g. `enter` or `trigger vip-enter`.
         profile: With one entry in `segment_events`.
         settings: The trigger's settings.
         unidentified: Audiences whose id is not known, so that events which are made from rows have

@@ -170,7 +170,7 @@ def _failure_without_id(
 
 
 def kind_of(trigger: Trigger) -> str:
-    """Return a text of all settings that the trial of a trigger depends on.
+    """Return a text of all settings that the preview of a trigger depends on.
 
     Triggers that differ in their names and audiences only are of one kind, and tried once.
     """

@@ -24,8 +24,6 @@ from typing import Any, Final, NamedTuple, Protocol
 from uuid import uuid4
 
 import orjson
-import redis
-import redis.client
 import structlog
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
@@ -33,6 +31,8 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
 
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.broker import BrokerClient
+from segrelay.worker.contract.redis.client import RedisError
 from segrelay.worker.contract.redis.connection import resolve_broker_url
 from segrelay.worker.contract.redis.url import RedisAddress, broker_url_of, parse_redis_url
 from segrelay.worker.contract.settings import Settings
@@ -155,8 +155,8 @@ class BackgroundJob(NamedTuple):
     """A step of background work: its Celery task, and the name of its subject, such as a sync.
 
     Attributes:
-        name: Of what the step is of; it stands in Flower.
-        destination_id: The id of the destination that it is of; "" = it is of a sync.
+        name: The thing whose step it is; it stands in Flower.
+        destination_id: The id of the destination; "" = the thing is a sync.
     """
 
     task: str
@@ -177,10 +177,10 @@ class Turns(Hashable, Protocol):
     settings: Settings
 
     def turn(self) -> AbstractContextManager[Turn | None]:
-        """Return the node's turn for background jobs; None if it is taken, or no slot is free."""
+        """Return the node's turn for background jobs; None if it is taken, or no permit is free."""
 
     def wake(self, background_jobs: Iterable[BackgroundJob]) -> Any:
-        """Send messages for background jobs; the sweep rings again for those that can't be sent."""
+        """Send messages for background jobs; for those that get lost the sweep sends others."""
 
 
 _TIMEOUT_SECONDS: Final = 1.0
@@ -189,7 +189,7 @@ IMPATIENT: Final[dict[str, float]] = {
     "socket_connect_timeout": _TIMEOUT_SECONDS,
     "max_retries": 0,
 }
-"""The transport's options for connections that only ring: short timeouts, and no retries."""
+"""The transport's options for connections that only wake: short timeouts, and no retries."""
 
 
 class Message(NamedTuple):
@@ -242,37 +242,6 @@ def send(app: Any, message: Message, **more: Any) -> None:
 
 
 LOG: Final = structlog.get_logger()
-_GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
-_FLAGS: Final = "#!lua flags=allow-oom"
-_SCRIPT: Final = f"""\
-{_FLAGS}
--- One command on one key. KEYS[1] key   ARGV[1] the command's name, then its arguments
-return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))
-"""
-
-
-def _allowed(words: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a command in a form that a full Redis accepts."""
-    if words[0] not in _GROWING:
-        return words
-    name, key, *rest = words
-    return ("EVAL", _SCRIPT, 1, key, name, *rest)
-
-
-class _Pipeline(redis.client.Pipeline):
-    def execute_command(self, *words: Any, **options: Any) -> Any:
-        return super().execute_command(*_allowed(words), **options)  # type: ignore[no-untyped-call]
-
-
-class _Client(redis.Redis):
-    def execute_command(self, *words: Any, **options: Any) -> Any:
-        return super().execute_command(*_allowed(words), **options)  # type: ignore[no-untyped-call]
-
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _Pipeline:  # noqa: FBT001, FBT002 - as in the library
-        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-
-    def register_script(self, script: Any) -> Any:
-        return super().register_script(f"{_FLAGS}\n{script}")
 
 
 class _QoS(QoS):
@@ -342,7 +311,7 @@ class _RefusingChannel(Channel):
         """
         try:
             yield
-        except (Empty, OperationalError, redis.RedisError, *self.connection_errors):
+        except (Empty, OperationalError, RedisError, *self.connection_errors):
             raise
         except Exception as error:  # noqa: BLE001 - the library raises what Python happens to
             _refuse(queue, f"it can't be read ({type(error).__name__})")
@@ -351,8 +320,8 @@ class _RefusingChannel(Channel):
 class _RoomyChannel(_RefusingChannel):
     QoS = _QoS
 
-    def _get_client(self) -> type[redis.Redis]:
-        return _Client
+    def _get_client(self) -> type[BrokerClient]:
+        return BrokerClient
 
 
 class _RoomySentinelChannel(_RefusingChannel, SentinelChannel):
@@ -364,8 +333,8 @@ class _RoomySentinelChannel(_RefusingChannel, SentinelChannel):
 
     QoS = _QoS
 
-    def _get_client(self) -> type[redis.Redis]:
-        return _Client
+    def _get_client(self) -> type[BrokerClient]:
+        return BrokerClient
 
 
 class RoomyTransport(Transport):

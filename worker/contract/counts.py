@@ -39,7 +39,7 @@ class Histogram:
 
     Args:
         bounds: Seconds; of all buckets but the last, which has none.
-        buckets: How many times fell into each.
+        buckets: The number of times that fell into each.
         sum_seconds: Of all times.
     """
 

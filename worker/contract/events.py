@@ -36,13 +36,13 @@ class Event:
     Args:
         profile_key: `field:value` of the configured identity field.
         audience: The audience's slug.
-        direction: What happened.
+        direction: The direction of the event.
         time_us: By the source's clock, in µs since 1970.
         profile: The profile, with exactly one entry in `segment_events`.
-        state: It was made up by comparison (a row of a backfill, a sync).
+        state: True if it was made up by comparison (a row of a backfill, a sync).
         skip_hook: The destination should not start journeys for it.
-        repair: It restores what a late request may have overwritten; never a duplicate.
-        former: It is about the former slug of a renamed audience itself, and stays so.
+        repair: True if it restores what a late request may have overwritten; never a duplicate.
+        former: True if it is about the former slug of a renamed audience itself, and stays so.
     """
 
     profile_key: str
@@ -66,10 +66,10 @@ class Header(NamedTuple):
     Attributes:
         digest: 10 bytes, see `keys.digest_of`.
         time_us: Of the event, in µs since 1970.
-        accepted_ms: When its producer took it up, by Redis' clock; kept over a replay.
-        replays: How often it came back from the dead letters.
+        accepted_ms: The time when its producer took it up, by Redis' clock; kept over a replay.
+        replays: The number of times that it came back from the dead letters.
         again: Deliver it although it was delivered before, or is already there.
-        former: It is about the former slug of a renamed audience itself, and stays so.
+        former: True if it is about the former slug of a renamed audience itself, and stays so.
     """
 
     digest: bytes

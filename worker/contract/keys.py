@@ -32,14 +32,15 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
 | `{segrelay}:progress:lock` | string | a sample of it was taken lately |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
-| `{segrelay}:alerts` | hash | problems that were announced, see `notices_observe.lua` |
+| `{segrelay}:alerts` | hash | problems that were announced, see `notices_observe.lua`; |
+| | | `failing`: why messages are not taken |
 | `{segrelay}:alerts:outbox` | hash | number → JSON: a message to people that is still to be sent |
 | `{segrelay}:alerts:lock` | string | the problems were looked at lately |
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
 | `{segrelay}:unfinished` | hash | acts that left something half done, see `contract.redis.acts` |
 | `{segrelay}:configuration` | string | table → digest (JSON), as at the last start of a process |
-| `{segrelay}:seen` | hash | `flower`, `metrics` → when it was last seen (ms) |
+| `{segrelay}:seen` | hash | `worker`, `flower`, `metrics` → when one was last seen (ms) |
 | `{segrelay}:sweep` | string | the lock of the sweep |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
@@ -192,7 +193,7 @@ def sync(name: str) -> str:
 
 
 def responses(destination_id: str) -> str:
-    """Return the key of the progress of shipping a destination's responses."""
+    """Return the key of the progress of a destination's response export."""
     return f"{{responses:{destination_id}}}"
 
 
@@ -202,7 +203,7 @@ def changes(destination_id: str) -> str:
 
 
 def wakeup(key: str) -> str:
-    """Return the key of the wake-up for the steps of a sync, or of a shipping or renaming."""
+    """Return the key of the wake-up for the steps of a sync, a response export or a renaming."""
     return f"{key}:wakeup"
 
 

@@ -45,7 +45,8 @@ class Item(NamedTuple):
         tried_us: Newest time tried without a sure answer; 0 = none.
         profile_hash: Of the newest change delivered; 0 for other directions.
         raised: `delivered_us` was raised by a state event that sent nothing.
-        tried_replays: How often what was tried at `tried_us` had come back from the dead letters.
+        tried_replays: The number of times that what was tried at `tried_us` had come back from the
+            dead letters.
     """
 
     direction: Direction

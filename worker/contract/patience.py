@@ -33,7 +33,7 @@ def repeat_until_confirmed(
     Args:
         action: An attempt that has worked for longer than `away_seconds` begins a new wait.
         wait: Waits a moment, and tells the message to whoever watches.
-        away_seconds: How long Redis may be away.
+        away_seconds: The time for which Redis may be away.
         also: Further errors after which the action is repeated.
 
     Raises:

@@ -28,13 +28,12 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 import orjson
-from redis import Redis
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import decode_profile, pack_profile
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.partitions import Numbering
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.errors import PayloadRefused, RedisUnavailable
 
 WAITS: Final = "w"
@@ -103,7 +102,7 @@ class StableIdChange:
         old: The key of the profile until now.
         new: From now on.
         trigger: Of the event that showed it.
-        text: What Redis has of it.
+        text: The text in Redis.
     """
 
     old: str
@@ -178,7 +177,7 @@ class Forward:
     """The record of a person under a former identity, or under one that is about to be theirs.
 
     Args:
-        moving: How far it has come.
+        moving: The progress of the move.
         to: The key of the profile from now on; for somebody who arrives, the former digest (hex).
         partition: Of that profile.
         begun_ms: By Redis' clock; it tells one renaming from another.
@@ -277,16 +276,14 @@ class SeenFields:
         names = {name: now_ms for name in profile if _NAME.fullmatch(name)}
         if not names:
             return
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.zadd(keys.FIELDS, names)
-            pipe.zremrangebyscore(keys.FIELDS, "-inf", now_ms - KEPT_MS)
-            pipe.zremrangebyrank(keys.FIELDS, 0, -MOST_NAMES - 1)
-            pipe.execute()
+        pipe = self._client.pipeline(transaction=False)
+        pipe.zadd(keys.FIELDS, names)
+        pipe.zremrangebyscore(keys.FIELDS, "-inf", now_ms - KEPT_MS)
+        pipe.zremrangebyrank(keys.FIELDS, 0, -MOST_NAMES - 1)
+        pipe.execute()
 
 
 def seen_fields(client: Redis) -> frozenset[str]:
     """Return the names of the fields that profiles had lately."""
-    with redis_errors():
-        names: Any = client.zrange(keys.FIELDS, 0, -1)
+    names: Any = client.zrange(keys.FIELDS, 0, -1)
     return frozenset(name.decode() for name in names)

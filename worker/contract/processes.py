@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, cast
 
 import orjson
-import redis
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.destinations import DestinationIds
-from segrelay.worker.contract.redis.connection import redis_errors
-from segrelay.worker.contract.redis.scripts import run_script
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import load_script, run_script
+from segrelay.worker.contract.triggers import named_field
 
 LIFE_MS: Final = 10_000
 """The time in ms after which a silent process counts as ended or hanging."""
@@ -30,8 +30,8 @@ class FilesInUse:
     """The files that the templates of a worker use.
 
     Args:
-        digests: By path in its templates folder; none = an older worker, which does not tell.
-        since_ms: When they were last changed, as far as the worker knows; Redis' clock.
+        digests: By path in its templates folder; none = it has not told them.
+        since_ms: The time of their last change, as far as the worker knows; Redis' clock.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)
@@ -44,8 +44,9 @@ class Process:
 
     Args:
         config: `Settings.fingerprint` of what it was started with.
-        stopped: Triggers that it can't work on, for a broken template or a secret that is unset.
-        version: Of segrelay; "" = an older one, which did not tell.
+        stopped: Triggers that it can't work on, and why: a broken template, or an unset secret.
+        version: Of segrelay.
+        begun_ms: When it was started, by Redis' clock.
         doubted: Templates whose compiled form differed from the engine, and is off; how often.
         versions: Of the templates of its triggers; several while not all processes have the newest.
         refused: By trigger, why a changed template is not used.
@@ -61,8 +62,9 @@ class Process:
     pid: int
     kind: str
     config: str
-    stopped: tuple[str, ...] = ()
+    stopped: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
+    begun_ms: int = 0
     doubted: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -76,13 +78,12 @@ class Process:
         return orjson.dumps(asdict(self))
 
 
-def read_processes(client: redis.Redis) -> list[Process]:
+def read_processes(client: Redis) -> list[Process]:
     """Return the processes that run, each as it was last seen."""
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        pipe.time()
-        pipe.zrange(keys.PROCESSES, 0, -1, withscores=True)
-        (seconds, rest), members = cast("tuple[tuple[int, int], Sequence[Any]]", pipe.execute())
+    pipe = client.pipeline(transaction=False)
+    pipe.time()
+    pipe.zrange(keys.PROCESSES, 0, -1, withscores=True)
+    (seconds, rest), members = cast("tuple[tuple[int, int], Sequence[Any]]", pipe.execute())
     since_us = seconds * 1_000_000 + rest - LIFE_MS * 1_000
     seen = [_loads(text) for text, score in members if score > since_us]
     return sorted(
@@ -90,7 +91,7 @@ def read_processes(client: redis.Redis) -> list[Process]:
     )
 
 
-def processes_here(client: redis.Redis) -> list[Process]:
+def processes_here(client: Redis) -> list[Process]:
     """Return the processes that were seen lately and live on this machine."""
     name = socket.gethostname()
     return [one for one in read_processes(client) if one.host == name and _lives(one.pid)]
@@ -108,51 +109,29 @@ def _lives(pid: int) -> bool:
 
 def _loads(text: bytes) -> Process:
     stored = orjson.loads(text)
-    return Process(
-        stored["host"],
-        stored["pid"],
-        stored["kind"],
-        stored["config"],
-        tuple(stored["stopped"]),
-        stored.get("version", ""),
-        stored.get("doubted", {}),
-        stored.get("versions", {}),
-        stored.get("refused", {}),
-        stored.get("clock_ahead_seconds", 0),
-        stored.get("engine_use", {}),
-        FilesInUse(**stored.get("files", {})),
-        stored.get("refused_messages", 0),
-    )
+    return Process(**{**stored, "files": FilesInUse(**stored["files"])})
 
 
 FLOWER: Final = "flower"
 METRICS: Final = "metrics"
-_TELL: Final = """\
-#!lua flags=allow-oom
--- Writes that a process runs. KEYS[1] seen   ARGV[1] its kind
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now))
-"""
+_TELL: Final = load_script("process_seen")
 
 
-def tell_seen(client: redis.Redis, kind: str) -> None:
+def tell_seen(client: Redis, kind: str) -> None:
     """Record in Redis that a process of this kind runs now."""
-    with redis_errors():
-        run_script(client, _TELL, (keys.SEEN,), (kind,))
+    run_script(client, _TELL, (keys.SEEN,), (kind,))
 
 
-def read_seen(client: redis.Redis) -> Mapping[str, int]:
+def read_seen(client: Redis) -> Mapping[str, int]:
     """Return when a process of each kind was last seen (ms, Redis' clock)."""
-    with redis_errors():
-        stored: Any = client.hgetall(keys.SEEN)
+    stored: Any = client.hgetall(keys.SEEN)
     return {kind.decode(): int(at) for kind, at in stored.items()}
 
 
 SAMPLE_EVERY_SECONDS: Final = 10.0
 KEPT: Final = 360
 """The number of samples that are kept: an hour of them."""
-_RECENT: Final = 15
+RECENT_SAMPLES: Final = 15
 """The number of newest samples that are read: more than two minutes of them."""
 _OLDER: Final = (80, 89, -1)
 """The places of older samples that are read: around a quarter of an hour ago, and the oldest.
@@ -168,11 +147,16 @@ class Sample:
     Args:
         at_ms: Redis' clock.
         counts: By destination, as `progress.lua` names them.
+        quarantined: Records in the quarantine.
+        workers: The number of those that ran.
+        stopped: Destinations and triggers that were stopped, by `field_of`.
     """
 
     at_ms: int
     counts: Mapping[str, Mapping[str, int]]
     quarantined: int = 0
+    workers: int = 0
+    stopped: Sequence[str] = ()
 
 
 def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:
@@ -181,20 +165,23 @@ def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:
     return next((sample for sample in samples if sample.at_ms <= at_ms), oldest)
 
 
-def read_samples(client: redis.Redis, ids: DestinationIds) -> list[Sample]:
+def read_samples(client: Redis, ids: DestinationIds) -> list[Sample]:
     """Return the samples of two minutes, some of a quarter of an hour ago, and the oldest.
 
     The newest stands first. Their destinations have today's names; Redis has the ids.
     """
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        pipe.lrange(keys.PROGRESS, 0, _RECENT - 1)
-        for place in _OLDER:
-            pipe.lindex(keys.PROGRESS, place)
-        newest, *older = pipe.execute()
+    pipe = client.pipeline(transaction=False)
+    pipe.lrange(keys.PROGRESS, 0, RECENT_SAMPLES - 1)
+    for place in _OLDER:
+        pipe.lindex(keys.PROGRESS, place)
+    newest, *older = pipe.execute()
     texts = dict.fromkeys(text for text in (*newest, *older) if text)
     samples = [Sample(**orjson.loads(text)) for text in texts]
     return [
-        replace(one, counts={ids.name_of(each): counts for each, counts in one.counts.items()})
+        replace(
+            one,
+            counts={ids.name_of(each): counts for each, counts in one.counts.items()},
+            stopped=[named_field(field_name, ids) for field_name in one.stopped],
+        )
         for one in samples
     ]

@@ -10,76 +10,48 @@ import os
 import re
 import secrets
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, cast
 
-import redis
-from redis import Redis
-
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import DIGEST_BYTES
-from segrelay.worker.contract.redis.connection import redis_errors
-from segrelay.worker.contract.redis.scripts import run_script
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import load_script, run_script
 
 SEEN_WITHIN_MS: Final = 12_000
 """Milliseconds after which a receiver counts as gone; it reports every five seconds."""
 BUCKET_MS: Final = 300_000
 KEPT_BUCKETS: Final = 13
 """The number of buckets of five minutes that are kept: an hour, and the one that is not over."""
-_TELL: Final = """\
-#!lua flags=allow-oom
--- Adds what a receiver has answered. KEYS[1] receiver
--- ARGV[1] host and process  [2] lag (ms); -1 = it ends  [3] 1 = events came  [4] bucket (ms)
---   [5] buckets kept  [6] the largest request that it takes (bytes)  [7] how long a receiver that
---   reports nothing counts as running (ms); status, count, and the part of it since a request was
---   last taken …
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local bucket = math.floor(now / tonumber(ARGV[4]))
-redis.call('HSET', KEYS[1], 'seen', string.format('%.0f', now))
-local up, limit = 'up|' .. ARGV[1], 'limit:' .. ARGV[1]
-if ARGV[2] == '-1' then redis.call('HDEL', KEYS[1], up, limit)
-else
-  redis.call('HSET', KEYS[1], up, string.format('%.0f', now) .. '|' .. ARGV[2], limit, ARGV[6])
-end
-if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
-local is_taken = false
-for at = 8, #ARGV, 3 do
-  is_taken = is_taken or ARGV[at] == '200'
-  redis.call('HSET', KEYS[1], 'last:' .. ARGV[at], string.format('%.0f', now) .. '|' .. ARGV[6])
-  redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
-  redis.call('HINCRBY', KEYS[1], 'all|' .. ARGV[at], ARGV[at + 1])
-end
-if is_taken then redis.call('HSET', KEYS[1], 'taken', string.format('%.0f', now)) end
-local oldest = bucket - tonumber(ARGV[5])
-local fields = redis.call('HGETALL', KEYS[1])
-local lowest
-for at = 1, #fields, 2 do
-  if is_taken and fields[at]:match('^since:') then redis.call('HDEL', KEYS[1], fields[at]) end
-  local of = tonumber(fields[at]:match('^(%d+)|'))
-  local seen = fields[at]:match('^up|') and tonumber(fields[at + 1]:match('^%d+'))
-  local its_limit = seen and (fields[at]:gsub('^up|', 'limit:'))
-  if (of and of < oldest) or (seen and seen < now - 3600000) then
-    redis.call('HDEL', KEYS[1], fields[at], its_limit or fields[at])
-  elseif seen and seen > now - tonumber(ARGV[7]) then
-    local takes = tonumber(redis.call('HGET', KEYS[1], its_limit)) or 0
-    lowest = math.min(lowest or takes, takes)
-  end
-end
--- A refusal for the size is solved for good once every receiver that runs takes more.
-local refused_at, refused_by = (redis.call('HGET', KEYS[1], 'last:413') or ''):match('^(%d+)|(%d+)')
-if refused_at and lowest and lowest > tonumber(refused_by) then
-  redis.call('HSET', KEYS[1], 'solved', refused_at)
-end
-for at = 8, #ARGV, 3 do
-  if ARGV[at + 2] ~= '0' then
-    redis.call('HINCRBY', KEYS[1], 'since:' .. ARGV[at], ARGV[at + 2])
-  end
-end
-"""
+_TELL: Final = load_script("receiver_tell")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningReceiver:
+    """A receiver that reported lately.
+
+    Args:
+        seen_ms, begun_ms: By Redis' clock.
+        lag_ms: How late its timers are.
+        clock_ahead_seconds: Of its machine's clock before Redis' clock.
+        config: `Settings.fingerprint` of what it was started with.
+    """
+
+    seen_ms: int = 0
+    lag_ms: int = 0
+    clock_ahead_seconds: float = 0.0
+    begun_ms: int = 0
+    config: str = ""
+
+    @classmethod
+    def read(cls, text: bytes) -> RunningReceiver:
+        """Return the receiver of a field in Redis."""
+        seen, lag, ahead, begun, config = text.decode().split("|")
+        return cls(int(seen), int(lag), int(ahead) / 1_000, int(begun), config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +59,27 @@ class Receivers:
     """The last reports of the receivers, summed up: their answers, and when they were seen.
 
     Args:
-        seen_ms: When one was last seen; 0 = never.
-        event_ms: When the last events came; 0 = none have.
-        lag_ms: The longest delay of a receiver that was seen lately, by its host and process.
-        answers: How many requests were answered in the last hour, by status.
+        seen_ms: The time when one was last seen; 0 = never.
+        event_ms: The time of the last events; 0 = none have come.
+        back_ms: The time when one was seen again after none had been for a while.
+        running: The receivers that were seen in the last five minutes, by host and process.
+        answers: The number of requests answered in the last hour, by status.
         since_taken: The same since a request was last taken.
-        taken_ms: When that was; 0 = never.
+        first_ms: The time when each status was first answered since then.
+        taken_ms: The time of that; 0 = never.
         ever: The same since the beginning.
-        last_ms: When each status was last answered.
-        is_limit_raised: Since a request was last refused for its size, all receivers that ran at
-            some moment took larger ones.
+        last_ms: The time when each status was last answered.
+        is_limit_raised: True if, since a request was last refused for its size, all receivers that
+            ran at some moment took larger ones.
     """
 
     seen_ms: int = 0
     event_ms: int = 0
-    lag_ms: Mapping[str, int] = field(default_factory=dict)
+    back_ms: int = 0
+    running: Mapping[str, RunningReceiver] = field(default_factory=dict)
     answers: Mapping[int, int] = field(default_factory=dict)
     since_taken: Mapping[int, int] = field(default_factory=dict)
+    first_ms: Mapping[int, int] = field(default_factory=dict)
     taken_ms: int = 0
     ever: Mapping[int, int] = field(default_factory=dict)
     last_ms: Mapping[int, int] = field(default_factory=dict)
@@ -111,13 +87,15 @@ class Receivers:
 
 
 def report_receiver(
-    client: redis.Redis,
+    client: Redis,
     answers: Mapping[int, int],
     since_taken: Mapping[int, int],
     *,
     lag_ms: int,
     events: bool,
     max_bytes: int = 0,
+    config: str = "",
+    begun_at: float = 0.0,
 ) -> None:
     """Add the answers of this receiver since its last report.
 
@@ -125,9 +103,11 @@ def report_receiver(
         client: Redis.
         answers: Counts by status.
         since_taken: The part of them since a request was last taken.
-        lag_ms: How late its timers are; -1 = it ends.
+        lag_ms: The delay of its timers; -1 = it ends.
         events: Something was stored.
         max_bytes: The largest request that it takes.
+        config: The fingerprint of its configuration.
+        begun_at: When it was started, by the monotonic clock.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
     flat = [
@@ -135,24 +115,25 @@ def report_receiver(
         for status, count in answers.items()
         for part in (status, count, since_taken.get(status, 0))
     ]
-    head = (name, lag_ms, int(events), BUCKET_MS, KEPT_BUCKETS, max_bytes, SEEN_WITHIN_MS)
-    with redis_errors():
-        run_script(client, _TELL, (keys.RECEIVER,), (*head, *flat))
+    runs_ms = round((time.monotonic() - begun_at) * 1_000)
+    limits = (BUCKET_MS, KEPT_BUCKETS, max_bytes, SEEN_WITHIN_MS)
+    clock_ms = round(time.time() * 1_000)
+    head = (name, lag_ms, int(events), *limits, clock_ms, config, runs_ms)
+    run_script(client, _TELL, (keys.RECEIVER,), (*head, *flat))
 
 
-def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
+def read_receivers(client: Redis, now_ms: int) -> Receivers:
     """Return the answers that the receivers have reported."""
-    with redis_errors():
-        stored: Any = client.hgetall(keys.RECEIVER)
+    stored: Any = client.hgetall(keys.RECEIVER)
     bucket = now_ms // BUCKET_MS
-    answers, lags = Counter[int](), dict[str, int]()
+    answers, running = Counter[int](), dict[str, RunningReceiver]()
     ever, last = dict[int, int](), dict[int, int]()
     for name, value in stored.items():
         head, _, rest = name.decode().partition("|")
         if head == "up":
-            seen, _, lag = value.partition(b"|")
-            if int(seen) > now_ms - BUCKET_MS:
-                lags[rest] = int(lag)
+            receiver = RunningReceiver.read(value)
+            if receiver.seen_ms > now_ms - BUCKET_MS:
+                running[rest] = receiver
         elif head.startswith("last:"):
             last[int(head.removeprefix("last:"))] = int(value.partition(b"|")[0])
         elif head == "all":
@@ -162,9 +143,11 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
     return Receivers(
         int(stored.get(b"seen", 0)),
         int(stored.get(b"event", 0)),
-        lags,
+        int(stored.get(b"back", 0)),
+        running,
         answers,
-        _since_taken(stored),
+        _by_status(stored, b"since:"),
+        _by_status(stored, b"first:"),
         int(stored.get(b"taken", 0)),
         ever,
         last,
@@ -172,11 +155,11 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
     )
 
 
-def _since_taken(stored: Mapping[bytes, bytes]) -> dict[int, int]:
+def _by_status(stored: Mapping[bytes, bytes], prefix: bytes) -> dict[int, int]:
     return {
-        int(name.removeprefix(b"since:")): int(value)
+        int(name.removeprefix(prefix)): int(value)
         for name, value in stored.items()
-        if name.startswith(b"since:")
+        if name.startswith(prefix)
     }
 
 
@@ -185,29 +168,19 @@ _REFUSALS_FIELD: Final = "too_large"
 
 def count_too_large(client: Redis) -> None:
     """Count one more request that was refused as too large."""
-    with redis_errors():
-        client.hincrby(keys.REFUSALS, _REFUSALS_FIELD, 1)
+    client.hincrby(keys.REFUSALS, _REFUSALS_FIELD, 1)
 
 
 def too_large(client: Redis) -> int:
     """Return the number of requests that were refused as too large."""
-    with redis_errors():
-        return int(cast("bytes | None", client.hget(keys.REFUSALS, _REFUSALS_FIELD)) or 0)
+    return int(cast("bytes | None", client.hget(keys.REFUSALS, _REFUSALS_FIELD)) or 0)
 
 
 REQUEST_ID: Final = re.compile(r"req-[0-9a-f]{16}")
 MOST_REQUESTS: Final = 2_000
 MOST_PEOPLE: Final = 1_000
 """The most people of a request whose digests are kept, at 10 bytes each."""
-_KEEP: Final = """\
-#!lua flags=allow-oom
--- Keeps what the receiver has answered. KEYS[1] requests
--- ARGV[1] how many are kept; id, status, accepted, quarantined, digests …
-for at = 2, #ARGV, 5 do
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'id', ARGV[at], 'status', ARGV[at + 1],
-    'accepted', ARGV[at + 2], 'quarantined', ARGV[at + 3], 'people', ARGV[at + 4])
-end
-"""
+_KEEP: Final = load_script("requests_keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +193,7 @@ class WebhookRequest:
         accepted: Deliveries that are in Redis because of it.
         quarantined: Events and payloads that could not be placed.
         people: The digests of those whom the deliveries are about.
-        at_ms: When it was kept, a few seconds after its answer, by Redis' clock.
+        at_ms: The time when it was kept, a few seconds after its answer, by Redis' clock.
     """
 
     name: str
@@ -236,7 +209,7 @@ def new_request_id() -> str:
     return f"req-{secrets.token_hex(8)}"
 
 
-def keep_requests(client: redis.Redis, requests: Iterable[WebhookRequest]) -> None:
+def keep_requests(client: Redis, requests: Iterable[WebhookRequest]) -> None:
     """Keep requests, and forget the oldest ones."""
     flat = [
         part
@@ -250,27 +223,24 @@ def keep_requests(client: redis.Redis, requests: Iterable[WebhookRequest]) -> No
         )
     ]
     if flat:
-        with redis_errors():
-            run_script(client, _KEEP, (keys.REQUESTS,), (MOST_REQUESTS, *flat))
+        run_script(client, _KEEP, (keys.REQUESTS,), (MOST_REQUESTS, *flat))
 
 
-def forget_requests(client: redis.Redis, digests: Iterable[bytes]) -> int:
+def forget_requests(client: Redis, digests: Iterable[bytes]) -> int:
     """Forget the requests that were about one of these people; returns how many there were."""
     wanted = set(digests)
-    with redis_errors():
-        rows: Any = client.xrange(keys.REQUESTS)
-        gone = [name for name, fields in rows if wanted & set(_people(fields[b"people"]))]
-        return int(client.xdel(keys.REQUESTS, *gone)) if gone else 0
+    rows: Any = client.xrange(keys.REQUESTS)
+    gone = [name for name, fields in rows if wanted & set(_people(fields[b"people"]))]
+    return int(client.xdel(keys.REQUESTS, *gone)) if gone else 0
 
 
 def _people(text: bytes) -> list[bytes]:
     return [text[at : at + DIGEST_BYTES] for at in range(0, len(text), DIGEST_BYTES)]
 
 
-def read_requests(client: redis.Redis) -> Iterator[WebhookRequest]:
+def read_requests(client: Redis) -> Iterator[WebhookRequest]:
     """Yield the requests that are kept, the newest first."""
-    with redis_errors():
-        rows: Any = client.xrevrange(keys.REQUESTS)
+    rows: Any = client.xrevrange(keys.REQUESTS)
     for entry_id, fields in rows:
         yield WebhookRequest(
             fields[b"id"].decode(),

@@ -14,13 +14,13 @@ from functools import cached_property
 from typing import Any, Final, Literal, Self
 
 import orjson
-from redis import Redis
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.redis.acts import Act, carry_out
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import load_script
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Trigger
 from segrelay.worker.contract.words import Death, Direction, Skip, lane_of_job
 
@@ -46,7 +46,7 @@ class Scope:
     def of(
         cls, trigger: Trigger, slugs: Mapping[str, str], renamed: Mapping[str, str] | None = None
     ) -> Scope:
-        """Return the meaning of a trigger.
+        """Return the scope of a trigger.
 
         Args:
             trigger: As configured.
@@ -69,14 +69,14 @@ class Scope:
 
     @cached_property
     def digest(self) -> str:
-        """Return a digest of the meaning."""
+        """Return a digest of the scope."""
         audiences = None if self.audiences is None else sorted(self.audiences)
         text = orjson.dumps([self.on.value, audiences])
         return hashlib.sha256(text).hexdigest()[:_DIGEST_CHARACTERS]
 
     @property
     def label(self) -> str:
-        """Return `trigger|digest`, by which scripts know the meaning."""
+        """Return `trigger|digest`, by which scripts know the scope."""
         return f"{self.trigger}|{self.digest}"
 
 
@@ -98,18 +98,7 @@ UNMADE: Final = frozenset(
 )
 """Outcomes that say nothing about a template, since they do not depend on its result."""
 
-_LET_GO: Final = """\
-#!lua flags=allow-oom
--- A person lets a trigger go on: after its canary, or, if it is not paused, in the midst of it.
--- KEYS[1] {segrelay}:versions; canary.lua lists its fields   ARGV[1] trigger  [2] 1 = it was paused
--- Returns 1 if a canary was ended.
-local key, trigger = KEYS[1], ARGV[1]
-local stored = redis.call('HGET', key, trigger)
-local goes = redis.call('HEXISTS', key, trigger .. '|left') == 1
-if not stored or (goes and ARGV[2] == '1') then return 0 end
-redis.call('HSET', key, trigger .. '|approved', cjson.decode(stored).version)
-return redis.call('HDEL', key, trigger .. '|left', trigger .. '|out') > 0 and 1 or 0
-"""
+_LET_GO: Final = load_script("canary_end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +109,12 @@ class TemplateVersion:
 
     Args:
         version: The content hash.
-        since_ms: When it was first used; Redis' clock.
+        since_ms: The time of its first use; Redis' clock.
         base: Counts of outcomes by then.
         before: The one before it; "" = none is known.
         did: Counts of outcomes of the one before.
-        canary: How many deliveries go first; 0 = it has none.
-        left: How many of these have no outcome yet, where the canary goes on.
+        canary: The number of deliveries that go first; 0 = it has none.
+        left: The number of these that have no outcome yet, where the canary goes on.
         outcomes: Of the deliveries of its canary.
     """
 
@@ -173,15 +162,13 @@ def parse_versions(stored: Mapping[bytes, bytes]) -> dict[str, TemplateVersion]:
 
 def read_versions(client: Redis) -> dict[str, TemplateVersion]:
     """Read the versions of templates from Redis, by trigger."""
-    with redis_errors():
-        stored: Any = client.hgetall(keys.VERSIONS)
+    stored: Any = client.hgetall(keys.VERSIONS)
     return parse_versions(stored)
 
 
 def has_canary(client: Redis, trigger: str) -> bool:
     """Say whether the canary of a trigger's version goes on."""
-    with redis_errors():
-        return bool(client.hexists(keys.VERSIONS, f"{trigger}|left"))
+    return bool(client.hexists(keys.VERSIONS, f"{trigger}|left"))
 
 
 def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
@@ -189,8 +176,7 @@ def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
 
     Of a trigger that was paused for another reason in the midst of its canary, the canary goes on.
     """
-    with redis_errors():
-        return bool(client.eval(_LET_GO, 1, keys.VERSIONS, trigger, int(was_paused)))
+    return bool(client.eval(_LET_GO, 1, keys.VERSIONS, trigger, int(was_paused)))
 
 
 def in_words(outcomes: Mapping[str, int]) -> str:
@@ -285,8 +271,8 @@ class Pause:
     """The reason of a pause, with its author and time.
 
     Args:
-        by: Who did it; `segrelay` where it paused itself.
-        at: Since when, RFC 3339; "" = not known.
+        by: The person who did it; `segrelay` where it paused itself.
+        at: Its begin, RFC 3339; "" = not known.
     """
 
     reason: str = ""
@@ -323,6 +309,12 @@ def field_of(kind: Paused, name: str, ids: DestinationIds | None = None) -> str:
     return f"{kind}|{ids.of(name) if ids and kind == DESTINATION else name}"
 
 
+def named_field(field_name: str, ids: DestinationIds) -> str:
+    """Return the field of a pause with the name of the destination in place of its id."""
+    kind, _, name = field_name.partition("|")
+    return f"{kind}|{ids.name_of(name)}" if kind == DESTINATION else field_name
+
+
 def dumps(pause: Pause) -> bytes:
     """Return the text of a pause."""
     return orjson.dumps(pause)
@@ -351,8 +343,7 @@ def _loads(text: bytes) -> Pause:
 
 def read_pauses(client: Redis, ids: DestinationIds) -> Pauses:
     """Read from Redis which destinations, triggers and jobs are paused."""
-    with redis_errors():
-        stored: Any = client.hgetall(keys.PAUSED)
+    stored: Any = client.hgetall(keys.PAUSED)
     return parse_pauses(stored, ids)
 
 
@@ -362,8 +353,7 @@ def set_pause(client: Redis, field_name: str, pause: Pause, act: Act | None = No
     The act is kept with it; None = it is paused by an act of many steps. See `field_of`.
     """
     if act is None:
-        with redis_errors():
-            return bool(client.hset(keys.PAUSED, field_name, dumps(pause)))
+        return bool(client.hset(keys.PAUSED, field_name, dumps(pause)))
     return bool(carry_out(client, act, keys.PAUSED, "HSET", field_name, dumps(pause)))
 
 
@@ -373,7 +363,6 @@ def clear_pause(client: Redis, field_name: str, act: Act | None = None) -> bool:
     The act is kept if there was one; None = the pause ends with an act of many steps.
     """
     if act is None:
-        with redis_errors():
-            return bool(client.hdel(keys.PAUSED, field_name))
+        return bool(client.hdel(keys.PAUSED, field_name))
     words = ("HDEL", field_name)
     return bool(carry_out(client, act, keys.PAUSED, *words, only_if_changed=True))

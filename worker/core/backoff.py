@@ -26,12 +26,13 @@ class Backoff:
     """The record of a delivery whose request failed: the size and time of its next request.
 
     Args:
-        width: How many users its next request may have; 0 = as many as ever.
+        width: The number of users that its next request may have; 0 = as many as ever.
         failures: Requests of it that failed.
         tries_alone: Of these, alone in their request, while others of its trigger went through.
-        not_before_ms: It steps aside until then (Redis' clock).
+        not_before_ms: The time until which it steps aside (Redis' clock).
         successes: Deliveries that its trigger had made when it failed last.
-        refusal: Why its body was refused last, with nobody else in the request; "" = it was not.
+        refusal: The reason why its body was refused last, with nobody else in the request; "" = it
+            was not.
     """
 
     width: int
@@ -50,7 +51,7 @@ class Wait:
         attempts: Requests that failed in a row, while nothing of the trigger went through.
         not_before_ms: Its streams are not due until then (Redis' clock).
         successes: Deliveries that it had made, anywhere, when its last request failed.
-        reason: Why the last one failed, for a person.
+        reason: The reason why the last one failed, for a person.
     """
 
     attempts: int = 0
@@ -71,7 +72,7 @@ def delay_seconds(attempts: int, jitter: float) -> float:
     """Return an exponential delay with full jitter, capped.
 
     Args:
-        attempts: How many have failed, from 1.
+        attempts: The number of failed ones, from 1.
         jitter: In [0, 1).
     """
     ceiling = min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(attempts - 1, 16))
@@ -105,14 +106,14 @@ def after_failure(
     """Decide what happens to the deliveries of a failed request.
 
     Args:
-        backoff: What is remembered of them, if they failed before.
-        wait: What is remembered of their trigger, if it waits.
-        users: How many users the failed request had.
+        backoff: Their backoff, if they failed before.
+        wait: Their trigger's backoff, if it waits.
+        users: The number of users of the failed request.
         successes: Deliveries that the trigger has made up to now, over all workers.
         now_ms: Redis' clock.
         jitter: In [0, 1).
-        reason: Why it failed, for a person.
-        others_are_taken: What was answered lately says so, see `is_to_blame`.
+        reason: The reason why it failed, for a person.
+        others_are_taken: True if the last answers say so, see `is_to_blame`.
 
     A request is halved, and a delivery alone is counted towards its death, only if others of the
     trigger went through since the last failure. Otherwise the trigger waits and nothing dies.
@@ -136,7 +137,7 @@ def after_failure(
 
 
 def is_to_blame(
-    place: str, status: int, own: TriggerAnswers, others: Iterable[TriggerAnswers]
+    position: str, status: int, own: TriggerAnswers, others: Iterable[TriggerAnswers]
 ) -> bool:
     """Say whether a body that was refused alone is to blame, not its trigger or the destination.
 
@@ -145,9 +146,9 @@ def is_to_blame(
     but not where another trigger is refused too: then the destination may refuse everything.
 
     Args:
-        place: Of the delivery.
+        position: Of the delivery.
         status: Of the answer.
-        own: How the last requests of its trigger were answered.
+        own: The answers to the last requests of its trigger.
         others: The same of the destination's other triggers.
     """
     answers = list(others)
@@ -159,5 +160,5 @@ def is_to_blame(
     )
     if status not in _ABOUT_THE_ADDRESS and any(lately):
         return True
-    is_the_only_one = own.taken_seconds_ago is not None and own.refused in ("", place)
+    is_the_only_one = own.taken_seconds_ago is not None and own.refused in ("", position)
     return is_the_only_one and not any(each.refused for each in answers)

@@ -1,7 +1,7 @@
 """The gate: its protocol, its answers and its limits.
 
 One gate stands before each host and authorization, for all workers. Who wants to send books a
-slot: a time by Redis' clock that is its own, and tells afterwards what came of it. The rules
+send time: a time by Redis' clock that is its own, and tells afterwards what came of it. The rules
 stand in `adapters/redis/lua/gate_*.lua`.
 """
 
@@ -32,16 +32,16 @@ WHOLE: Final = 1_000_000
 """A factor of 1 in parts per million; whole numbers are the same in Lua and in Python."""
 
 LATE_SECONDS: Final = 1.0
-"""The delay of a request behind its slot, in seconds, that the spacing allows for."""
+"""The delay of a request behind its send time, in seconds, that the spacing allows for."""
 USABLE_SECONDS: Final = 0.8
-"""Seconds for which a slot may be used; the rest of `LATE_SECONDS` is for the way to the host."""
+"""Seconds for which a send time is good; the rest of `LATE_SECONDS` is for the way to the host."""
 WORTH_WAITING_SECONDS: Final = 1.0
-"""The seconds to the next slot beyond which no drain is begun."""
+"""The seconds to the next send time beyond which no drain is begun."""
 
 LIVE_FIRST: Final = "live_first"
-"""The reason why a backfill gets no slot: a live request waits for one."""
+"""The reason why a backfill gets no send time: a live request waits for one."""
 APART: Final = "apart"
-"""The reason why several triggers get no slot together: one has to wait or go alone."""
+"""The reason why several triggers get no send time together: one has to wait or go alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,17 @@ class Policy:
     """The parameters of all gates; times in microseconds, shares in parts per million.
 
     Args:
-        minute: What a limit is counted in; it slides.
-        late: How long after its slot's time a request may arrive.
-        ahead: Nothing books or closes further ahead.
+        minute: The time that a limit is counted in; it slides.
+        late: The delay behind its send time with which a request may arrive.
+        ahead: The furthest time ahead for a booking or a closing.
         burst_percent: Of the limit; so many may go at once.
         burst_most: But no more than these,
         burst_from: and none where the limit is below this.
-        live: How long a live request that found no slot keeps backfill away.
-        rates: How long the rate of another worker is remembered, and
+        live: The time for which a live request that found no send time keeps backfill away.
+        rates: The time for which the rate of another worker is remembered, and
         rates_fresh: how old its mark may become before it is written again.
-        lapse: After its slot, when a probe without a result is given up.
-        lower: What is left of the full rate after a 429; `lower_again` of one lowered before;
+        lapse: After its send time, when a probe without a result is given up.
+        lower: The share of the full rate after a 429; `lower_again` of one lowered before;
             `least` is the end. The limit that is met first is met at full rate, and a host whose
             limit was halved is met only once.
         apart: Between two lowerings; sooner the gate closes instead.
@@ -67,11 +67,11 @@ class Policy:
         raise_a_second: Then, of the full rate; slow, since a host that counts a minute is met
             long after its limit was passed. It is raised by time alone: requests that are not
             made prove nothing, and few are made at a low rate.
-        short: How far below the rate that failed last it stays,
+        short: The distance to the rate that failed last below which it stays,
         memory: and until when after the last 429.
         recovered: After the last 429 the full rate is in force again, however low it was: from
             `memory` on it rises evenly to that end, or as fast as before if that is faster.
-        close: For how long the gate closes first; doubled each time up to `close_most`.
+        close: The time of the first closing; doubled each time up to `close_most`.
         failures: In a row, that open the breaker.
         unreadable: In a row, that pause.
     """
@@ -105,15 +105,15 @@ POLICY: Final = Policy()
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class SendTime:
     """The permission to send one request.
 
     Args:
-        at_ms: When; by Redis' clock.
-        now_ms: When it was booked.
+        at_ms: Its time by Redis' clock.
+        now_ms: The time of its booking.
         successes: By each trigger that it was booked for: its deliveries, over all workers.
-        probe: Send one user only: others wait for what comes of it.
-        incident: How often the gate had been lowered, closed or resumed.
+        probe: True if it is for one user only: others wait for what comes of it.
+        incident: The number of times that the gate had been lowered, closed or resumed.
         avoid: The batch that failed last, as told to `report`; a probe should be of another.
     """
 
@@ -125,13 +125,13 @@ class Slot:
     avoid: str = ""
 
     def expired(self, now_ms: float) -> bool:
-        """Say whether it is too late to use the slot: a minute could hold too many requests."""
+        """Say whether it is too late to use it: a minute could hold too many requests."""
         return now_ms - self.at_ms >= USABLE_SECONDS * 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """The gate is open: slots can be booked.
+    """The gate is open: send times can be booked.
 
     Args:
         probe: The next one will be a probe.
@@ -144,11 +144,11 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The gate gives no slot now, with the reason and the time to come back.
+    """The gate gives no send time now, with the reason and the time to come back.
 
     Args:
         reason: A word for machines.
-        until_ms: When it is worth coming back, by Redis' clock; None = when a person resumes.
+        until_ms: The time to come back, by Redis' clock; None = when a person resumes.
         message: For a person; "" where the reason says all.
     """
 
@@ -173,11 +173,11 @@ class GateStatus:
 
     Args:
         rate_per_minute: In force now; 0 where nobody has booked yet.
-        factor: What slow-downs have left of the rate, 0 to 1.
-        until_ms: Until when it is closed; None = it is not, or until a person resumes.
-        is_open: Whether it is worth starting a drain.
-        by: Who paused it; "" = it paused itself.
-        since_ms: Since when it is paused; 0 = it is not.
+        factor: The share of the rate that slow-downs have left, 0 to 1.
+        until_ms: The end of its closing; None = it is not closed, or until a person resumes.
+        is_open: True if it is worth starting a drain.
+        by: The person who paused it; "" = it paused itself.
+        since_ms: The begin of its pause; 0 = it is not paused.
     """
 
     state: Condition
@@ -200,7 +200,7 @@ class TriggerAnswers:
     """The host's last answers to one trigger's requests, over all workers.
 
     Args:
-        taken_seconds_ago: When it took something last; None = never, as far as is known.
+        taken_seconds_ago: The time since it took something; None = never, as far as is known.
         refused: The place of the only delivery in whose requests bodies were refused since then;
             `SEVERAL`; or "" = none were.
     """
@@ -225,27 +225,32 @@ class Gate(Protocol):
         triggers: Sequence[str],
         horizon_seconds: float,
         probe: bool = False,
-    ) -> Slot | Closed:
-        """Book the next slot, unless it is further away than the horizon.
+    ) -> SendTime | Closed:
+        """Book the next send time, unless it is further away than the horizon.
 
-        A slot that has expired when the request is ready must not be used: book again.
+        A send time that has expired when the request is ready must not be used: book again.
 
         Args:
-            kind: Of the lane; backfill books nothing while a live request waits for its slot.
-            triggers: Whose request it is. Several share a slot only if the gate is plainly open for
-                each of them; else it is `APART`, and `look` says for which it is not.
+            kind: Of the lane; backfill books nothing while a live request waits for its send time.
+            triggers: The triggers of the request. Several share one only if the gate is plainly
+                open for each of them; else it is `APART`, and `look` says for which it is not.
             horizon_seconds: At most 15 minutes.
-            probe: The slot is a probe even if none is due.
+            probe: The send time is a probe even if none is due.
         """
 
     async def report(
-        self, slot: Slot, verdict: Verdict, *, delivered: Mapping[str, int], batch: str = ""
+        self,
+        send_time: SendTime,
+        verdict: Verdict,
+        *,
+        delivered: Mapping[str, int],
+        batch: str = "",
     ) -> GateState:
-        """Report the verdict about a slot's request to the gate.
+        """Report the verdict about a send time's request to the gate.
 
         Args:
-            slot: As it was booked.
-            verdict: What the answer means.
+            send_time: As it was booked.
+            verdict: The verdict of the answer.
             delivered: By trigger: how many deliveries of it were made.
             batch: The place of the first delivery that was sent: a probe avoids it after a failure.
         """
@@ -253,8 +258,8 @@ class Gate(Protocol):
     async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:
         """Return how the last requests of each trigger were answered."""
 
-    async def cancel(self, slot: Slot) -> None:
-        """Give a slot back because nothing was sent; another request may be the probe instead."""
+    async def cancel(self, send_time: SendTime) -> None:
+        """Give a send time back because nothing was sent; another may be the probe."""
 
     async def pause(self, reason: str, by: str) -> None:
         """Close the gate until a person resumes."""
@@ -276,7 +281,7 @@ class Heard:
         what: `works`: the transport does, and nobody asked us to slow down. `body`: so it does, but
             the body was refused.
         about: For a person.
-        wait: What `Retry-After` says, in microseconds; 0 = nothing.
+        wait: The `Retry-After` of the answer, in microseconds; 0 = none.
     """
 
     what: Literal["works", "body", "unreadable", "slow", "refused", "failed", "unsent"]

@@ -1,7 +1,7 @@
 """Rounds of the sweep: which partitions to wake, and whether anybody answers.
 
-A lost Celery message must cost nothing, so a bell that nobody answers is rung again; but not while
-the queue still holds as many messages as there are such bells: then they are waiting, not lost.
+A lost Celery message must cost nothing, so a wake-up that nobody answers is sent again; but not
+while the queue still holds as many messages as there are such wake-ups: they wait.
 Where the queue is empty they were taken: by somebody who has yet to begin, or who found the gate
 closed and went away. The second is usual where a limit is low, so that is not waited for long.
 """
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 AGAIN_SECONDS: Final = 3.0
-"""The time after which an unanswered bell is rung again."""
+"""The time after which an unanswered wake-up is sent again."""
 TAKEN_SECONDS: Final = 0.9
-"""The time after which an unanswered bell is rung again while the queue is empty."""
+"""The time after which an unanswered wake-up is sent again while the queue is empty."""
 
 
 class WakeUp(NamedTuple):
@@ -36,7 +36,7 @@ class Sight:
 
     Args:
         due: There is work that may be done now, and nobody holds the lease.
-        ringing: Its bell rang already.
+        waking: True if it was woken already.
         held: Somebody holds its lease.
     """
 
@@ -46,7 +46,7 @@ class Sight:
     held: bool
 
     @property
-    def place(self) -> tuple[str, int]:
+    def partition(self) -> tuple[str, int]:
         """Return destination and partition."""
         return self.call.destination, self.call.partition
 
@@ -56,11 +56,12 @@ class Rounds:
     """The memory of one sweeper from round to round.
 
     Args:
-        rang_at_seconds: By place: since when its bell has been rung by us, or seen ringing.
-        silent_since_seconds: Since when we ring and nobody takes a lease; None = somebody does.
+        woken_at_seconds: By partition: since when it has been woken by us, or seen woken.
+        silent_since_seconds: The time since which we wake and nobody takes a lease; None =
+            somebody does.
     """
 
-    rang_at_seconds: dict[tuple[str, int], float] = field(default_factory=dict)
+    woken_at_seconds: dict[tuple[str, int], float] = field(default_factory=dict)
     silent_since_seconds: float | None = None
 
     def wake_for(self, sights: Sequence[Sight], *, queued: int, now_seconds: float) -> list[WakeUp]:
@@ -78,27 +79,29 @@ class Rounds:
         unanswered = [
             sight
             for sight in due
-            if sight.waking and self._rang_for_seconds(sight, now_seconds) >= patience_seconds
+            if sight.waking and self._woken_for_seconds(sight, now_seconds) >= patience_seconds
         ]
-        rung = fresh + (unanswered if queued < len(unanswered) else [])
-        places = {sight.place for sight in due}
-        self.rang_at_seconds = {
-            place: at for place, at in self.rang_at_seconds.items() if place in places
-        } | dict.fromkeys((sight.place for sight in rung), now_seconds)
-        return [sight.call for sight in rung]
+        woken = fresh + (unanswered if queued < len(unanswered) else [])
+        partitions = {sight.partition for sight in due}
+        self.woken_at_seconds = {
+            partition: at
+            for partition, at in self.woken_at_seconds.items()
+            if partition in partitions
+        } | dict.fromkeys((sight.partition for sight in woken), now_seconds)
+        return [sight.call for sight in woken]
 
     def silent_for_seconds(self, now_seconds: float) -> float:
-        """Return for how long we have been ringing without anybody taking a lease."""
+        """Return for how long we have been waking without anybody taking a lease."""
         since = self.silent_since_seconds
         return 0.0 if since is None else now_seconds - since
 
     def _listen(self, sights: Sequence[Sight], now_seconds: float) -> None:
-        known = [sight for sight in sights if sight.place in self.rang_at_seconds]
+        known = [sight for sight in sights if sight.partition in self.woken_at_seconds]
         answered = any(sight.held or not sight.waking for sight in known)
         if answered or not any(sight.due for sight in known):
             self.silent_since_seconds = None
         elif self.silent_since_seconds is None:
             self.silent_since_seconds = now_seconds
 
-    def _rang_for_seconds(self, sight: Sight, now_seconds: float) -> float:
-        return now_seconds - self.rang_at_seconds.setdefault(sight.place, now_seconds)
+    def _woken_for_seconds(self, sight: Sight, now_seconds: float) -> float:
+        return now_seconds - self.woken_at_seconds.setdefault(sight.partition, now_seconds)

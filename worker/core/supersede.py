@@ -17,9 +17,9 @@ class LedgerEvent(NamedTuple):
         trigger: The number of the trigger that delivers it.
         audience: The audience's number.
         state: The event was made up by comparison.
-        repair: It restores what a late request may have overwritten.
+        repair: True if it restores what a late request may have overwritten.
         profile_hash: Of a change's profile, 32 bits, never 0; 0 for other directions.
-        replays: How often it came back from the dead letters.
+        replays: The number of times that it came back from the dead letters.
         again: Deliver it although it was delivered before, or is already there.
     """
 

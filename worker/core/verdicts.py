@@ -35,7 +35,7 @@ class BodyRefused:
     """Something in the request's body is wrong. Halve the body to find it.
 
     Args:
-        message: What the destination says of it.
+        message: The destination's words about it.
         partly_applied: The destination took some of the users, and does not say which.
     """
 

@@ -35,7 +35,8 @@ class ShapingRules(NamedTuple):
         url: The trigger's, as configured (a path below the base URL, or absolute).
         audience_attribute: Name of the attribute that holds the list of audiences.
         phone_region: The country of phone numbers that name none.
-        audience_flag_prefix: How the names of attributes begin that stand for one audience each.
+        audience_flag_prefix: The beginning of the names of attributes that stand for one audience
+            each.
     """
 
     url: str
@@ -48,10 +49,11 @@ class Shaped(NamedTuple):
     """A body made valid, ready to be combined with others.
 
     Attributes:
-        users: What this delivery adds to a request; for an API without users, the one body.
+        users: The part of a request that this delivery adds; for an API without users, the one
+            body.
         root: The body's other root options; only equal ones share a request.
         dropped: Names of the fields that could not be right and were left out.
-        url: Where a template makes it, else "".
+        url: The URL of a template, else "".
     """
 
     users: tuple[Any, ...]
@@ -122,7 +124,7 @@ class Api(ABC):
 
         Args:
             deliveries: All that the request carries, each by a text that never changes.
-            root: What its bodies have in common.
+            root: The part that its bodies have in common.
         """
         return {}
 

@@ -1,13 +1,9 @@
 """Any HTTP endpoint: what the template yields is sent as JSON, as a form or as text.
 
 What is known of the endpoint stands in the `http` tables of the configuration: which statuses mean
-yes, and where a successful answer names results that it refuses (see `http_answers`).
-
-Reads from a successful answer which results are refused.
-
-The configuration may describe where an answer tells it. Without a description, an answer that
-lists errors is never taken for one that says yes to everything: who is refused is found by halving,
-unless each error names one person of the request by the identity.
+yes, and where a successful answer names results that it refuses. Without a description of that, an
+answer that lists errors is never taken for one that says yes to everything: who is refused is found
+by halving, unless each error names one person of the request by the identity.
 """
 
 from __future__ import annotations
@@ -74,7 +70,7 @@ class SentResults(NamedTuple):
     """The results of a request, in their order.
 
     Attributes:
-        number: How many they are.
+        number: Their number.
         identity: The profile's field by which an answer may name people; "" = none.
         people: For each, the digest of the profile that it is about.
     """
@@ -94,8 +90,8 @@ def taken(answer: Answer, failures: Failures | None, sent: SentResults) -> Verdi
 
     Args:
         answer: The answer.
-        failures: How it tells which results it refuses; None = that is not known.
-        sent: What the request carried.
+        failures: The way in which it tells which results it refuses; None = that is not known.
+        sent: The content of the request.
     """
     document = None if answer.truncated else parsed(answer.body)
     if failures is None:
@@ -305,7 +301,7 @@ def said_by(answer: Answer, reason: str) -> str:
 
     Args:
         answer: Of any status.
-        reason: Where it stands; "" = in the usual places, where it is looked for in any case.
+        reason: Its path; "" = the usual paths, where it is looked for in any case.
     """
     document = parsed(answer.body)
     if document is None:
@@ -437,11 +433,11 @@ class HttpApi(Api):
     What a body tells is not known: nothing in it is corrected, united or read back.
 
     Args:
-        requests: How requests are made and read; of the destination, changed by the trigger.
+        requests: The form of requests and answers; of the destination, changed by the trigger.
         hosts: To which a template's URL may lead beside the trigger's own.
-        networks: What may be connected to beside public addresses.
-        parts: What the templates of the trigger make.
-        base_url: Where the URLs of templates begin.
+        networks: The networks that may be connected to beside public addresses.
+        parts: The parts that the templates of the trigger make.
+        base_url: The beginning of the URLs of templates.
         identity: The profile's field by which an answer may name people.
     """
 
@@ -585,7 +581,7 @@ def signed(sign: Signature, body: bytes, unix_seconds: int) -> Mapping[str, str]
     """Return the headers that sign a body.
 
     Args:
-        sign: How; its secret is set.
+        sign: The signature; its secret is set.
         body: As it is sent.
         unix_seconds: Now.
     """

@@ -35,7 +35,7 @@ class Granted(NamedTuple):
 
     Attributes:
         token: The text that requests carry.
-        seconds: For how long it is good.
+        seconds: The time for which it is good.
     """
 
     token: str
@@ -54,7 +54,7 @@ class AccessToken(NamedTuple):
     """A token as all processes share it.
 
     Attributes:
-        text: What requests carry.
+        text: The text that requests carry.
         number: Tells it from the one before and the one after.
         is_unproven: The one before was refused, and no request with this one was taken yet.
     """

@@ -73,10 +73,10 @@ class _Rules:
 
     Args:
         code: Its calling code.
-        general: What any of its national numbers looks like.
-        prefix: What is dialled before them within the region; None = nothing.
+        general: The pattern of all of its national numbers.
+        prefix: The digits dialled before them within the region; None = none.
         is_rewritten: A number with the prefix may have to be written anew.
-        abroad: What is dialled there before a calling code.
+        abroad: The digits dialled there before a calling code.
         lengths: Of its national numbers.
         local_lengths: Of those that are dialled within a part of the region only.
     """

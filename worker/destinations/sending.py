@@ -22,8 +22,9 @@ class OutgoingRequest:
         params: Of the authorization, revealed; added to the URL.
         body: In the destination's encoding, or nothing.
         api: The destination's; decides which URLs are refused.
-        networks: What may be connected to beside public addresses; None = anything.
-        authorization: Whose token stands for `{token}` in headers and parameters; "" = none does.
+        networks: The networks that may be connected to beside public addresses; None = any.
+        authorization: The authorization whose token stands for `{token}` in headers and
+            parameters; "" = none does.
         tls: The files with which the connection is secured.
     """
 
@@ -87,7 +88,7 @@ class NoToken(NoAnswer):
     """A request that was not made, or surely not applied, because there was no valid token.
 
     Args:
-        why: What that means for the destination.
+        why: The meaning for the destination.
     """
 
     why: Verdict

@@ -1,8 +1,7 @@
-"""Builds the Celery app: options, the task, the sweep, and what happens at start and stop.
+"""The Celery app of a worker: options, the task, the sweep, and what happens at start and stop.
 
-Reconnecting of a worker to a broker that went away.
-
-The start of a worker, before any process is forked.
+All that can be loaded is loaded before a process is forked. A broker that went away is connected to
+again and again, for as long as the worker runs.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -21,7 +20,6 @@ from importlib.metadata import version
 from typing import Any, Final, NoReturn
 
 import billiard
-import redis
 import structlog
 from celery import Celery, bootsteps, signals
 from celery.concurrency.prefork import TaskPool as Prefork
@@ -42,9 +40,9 @@ from segrelay.worker.contract.celery import (
 from segrelay.worker.contract.own_processes import processors
 from segrelay.worker.contract.printable import LAYOUT, printable
 from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     connect,
-    redis_errors,
     resolve_broker_url,
     resolve_url,
     wait_ready,
@@ -146,7 +144,7 @@ def refuse(error: SegrelayError) -> NoReturn:
 
 
 def _refuse_other_pools(worker: Any) -> None:
-    """Refuse pools of threads: a drain uses the signals, event loop and slots of its process."""
+    """Refuse pools of threads: a drain uses the signals, event loop and permits of its process."""
     if not issubclass(worker.pool_cls, (Prefork, Solo)):
         raise UsageWrong("Drains run in processes: use --pool prefork (the default) or solo.")
     if worker.pool_start_method != "fork":
@@ -177,14 +175,14 @@ class Edge:
 
     Args:
         load: Loads, before the first fork, what the processes share; returns the triggers that
-            can't be worked on.
+            can't be worked on, and why.
         silence_seconds: See `segrelay.worker.node.sweep`.
     """
 
     app: Any
     settings: Settings
     build: Callable[[], Ready]
-    load: Callable[[], frozenset[str]]
+    load: Callable[[], Mapping[str, str]]
     silence_seconds: float
     node: NodeMemory | None = None
     ringer: Ringer = field(init=False)
@@ -224,15 +222,15 @@ class Edge:
     def turn(self) -> Iterator[Turn | None]:
         """Yield this node's turn for a background job, or None if it is not free; see `Turns`.
 
-        When the turn ends, a drain that waits for the slot is woken.
+        When the turn ends, a drain that waits for the permit is woken.
         """
         assert self.node is not None
-        slot = self.node.slots.take_for_background_job()
-        if slot is None:
+        permit = self.node.permits.take_for_background_job()
+        if permit is None:
             yield None
             return
         with (
-            slot,
+            permit,
             listening(self.node.board) as stop,
             node_turn(self.settings, self.node, stop) as turn,
         ):
@@ -259,7 +257,7 @@ def end_at_once(node: NodeMemory) -> None:
 
     By now every drain has settled or was cut; if none runs, nothing is left open.
     """
-    orderly = node.slots.are_free()
+    orderly = node.permits.are_free()
     LOG.warning("worker.ended_at_once", drains_ended=orderly)
     for child in billiard.active_children():
         with contextlib.suppress(ProcessLookupError):
@@ -271,7 +269,7 @@ def build_app(
     settings: Settings,
     build: Callable[[], Ready],
     *,
-    load: Callable[[], frozenset[str]] = frozenset,
+    load: Callable[[], Mapping[str, str]] = dict,
     silence_seconds: float = SILENCE_SECONDS,
 ) -> Any:
     """Return the Celery app of a worker.
@@ -318,7 +316,7 @@ class NodeTurn:
 
     node: NodeMemory
     stop: Stop
-    broker: redis.Redis
+    broker: Redis
 
     def is_over(self) -> bool:
         """Say whether the background job should end, because the node stops or a drain waits."""
@@ -326,7 +324,6 @@ class NodeTurn:
 
     def _live_is_queued(self) -> bool:
         try:
-            with redis_errors():
-                return bool(self.broker.llen(queue_name(LIVE)))
+            return bool(self.broker.llen(queue_name(LIVE)))
         except RedisUnavailable:
             return True

@@ -1,14 +1,11 @@
-"""Loads what all processes of a node share, before they are forked: templates and triggers.
+"""The triggers and templates of a node: loaded before its processes are forked, and kept up after.
 
 Each kind of trigger is tried once, in a copy of this process: a template that nobody has tried may
 end the one that renders it, and then only its own triggers are stopped.
 
-Keeps the triggers of a process up with the template files: a change needs no restart.
-
-Before a drain the folder is looked at, at most once a second. A template that changed is checked
-first, in a process of its own. If it is broken, the one before is kept, and the log says so.
-
-Calls functions, `questions`, in a copy of this process, since any of them may end it.
+A changed template needs no restart. Before a drain the folder is looked at, at most once a second;
+a template that changed is checked first, in a copy too. If it is broken, the one before is kept,
+and the log says so.
 """
 
 from __future__ import annotations
@@ -65,6 +62,7 @@ class Upkeep:
     refused: dict[str, str] = field(default_factory=dict)
     _next_at: float = float("-inf")
     _stamp: FolderStamp | None = None
+    _looked_at: float = 0.0
 
     @classmethod
     def of(
@@ -87,19 +85,18 @@ class Upkeep:
         }
 
     @property
-    def stopped(self) -> frozenset[str]:
-        """Return the triggers that this process can't work on."""
-        return frozenset(
-            name
-            for triggers in self.triggers.values()
-            for name, loaded in triggers.items()
-            if loaded.stopped
-        )
+    def stopped(self) -> dict[str, str]:
+        """Return the triggers that this process can't work on, and why."""
+        return _stopped(self.triggers)
 
     def template_use(self) -> TemplateUse:
         """Return this process' report of its templates, for its node."""
         return TemplateUse(
-            self.versions, dict(self.refused), self.stopped, self.renderer.engine_use
+            self.versions,
+            dict(self.refused),
+            self.stopped,
+            self.renderer.engine_use,
+            self._looked_at,
         )
 
     def look(self) -> None:
@@ -112,6 +109,7 @@ class Upkeep:
         if stamp == self._stamp:
             return
         self._stamp = stamp if self._take_over(now + AT_ONCE_SECONDS) else None
+        self._looked_at = now
 
     def _take_over(self, until: float) -> bool:
         """Adopt all changed templates that are valid; return whether all triggers were checked."""
@@ -272,10 +270,14 @@ class Loaded:
     triggers: Mapping[str, Mapping[str, LoadedTrigger]]
 
     @property
-    def stopped(self) -> frozenset[str]:
-        """Return the triggers that can't be worked on."""
-        every = (each for triggers in self.triggers.values() for each in triggers.values())
-        return frozenset(each.name for each in every if each.stopped)
+    def stopped(self) -> dict[str, str]:
+        """Return the triggers that can't be worked on, and why."""
+        return _stopped(self.triggers)
+
+
+def _stopped(triggers: Mapping[str, Mapping[str, LoadedTrigger]]) -> dict[str, str]:
+    every = (each for of_destination in triggers.values() for each in of_destination.values())
+    return {each.name: each.stopped for each in every if each.stopped}
 
 
 def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:

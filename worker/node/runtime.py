@@ -13,12 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
-import redis
-import redis.asyncio
 import structlog
 
 from segrelay.worker.adapters.jsonnet import ProcessRenderer
-from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import RedisGate
 from segrelay.worker.adapters.redis.lease import SystemClock, ThreadedLease, boottime_seconds
 from segrelay.worker.adapters.redis.partition import RedisPartition
@@ -35,10 +32,10 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import queue_name
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.redis.client import AsyncRedis, Redis
 from segrelay.worker.contract.redis.connection import (
     connect,
     connect_async,
-    redis_errors,
     resolve_broker_url,
     resolve_url,
 )
@@ -69,9 +66,9 @@ class Runtime:
 
     settings: Settings
     runner: asyncio.Runner
-    client: redis.asyncio.Redis
-    broker: redis.asyncio.Redis
-    lease_client: redis.Redis
+    client: AsyncRedis
+    broker: AsyncRedis
+    lease_client: Redis
     renderer: ProcessRenderer
     numbers: RedisNumbers
     sender: Sender
@@ -99,11 +96,11 @@ class Runtime:
             destination: A destination's name.
             partition: The number of a partition.
             stop: Set from a signal's handler.
-            live_waits: Says whether a live call waits in this node for a slot.
+            live_waits: A function that says whether a live call waits in this node for a permit.
             adapt: Returns the drain that is run, from the one that would be.
 
         Returns:
-            What was done, and the queue to wake it on; "" = do not ring.
+            What was done, and the queue to wake it on; "" = wake nobody.
 
         Raises:
             UsageWrong: There is no such destination or partition.
@@ -142,8 +139,7 @@ class Runtime:
         return ids.place(destination, partition) if partition in numbers else None
 
     async def _learn_numbering(self) -> None:
-        with redis_errors():
-            stored = await scripts.command(self.client, "GET", keys.PARTITIONS)
+        stored = await self.client.execute_command("GET", keys.PARTITIONS)
         self.settings.redis.learn(Numbering.loads(stored) if stored else None)
 
     def _keep_what_was_loaded(self) -> None:
@@ -266,8 +262,7 @@ class Runtime:
         )
 
     async def _live_is_queued(self) -> bool:
-        with redis_errors():
-            return bool(await self.broker.llen(queue_name(LIVE)))
+        return bool(await self.broker.llen(queue_name(LIVE)))
 
     def _gate(self, destination: Destination) -> RedisGate:
         if destination.name not in self.gates:
@@ -282,7 +277,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
 
     Args:
         settings: The configuration.
-        loaded: What was loaded before this process was forked; None = it is loaded now.
+        loaded: The loaded triggers of before this process was forked; None = they are loaded now.
 
     Raises:
         RedisUnavailable: The embedded Redis can't be started.
@@ -327,7 +322,7 @@ def _responses(settings: Settings) -> Responses:
     return Responses(streams, settings.delivery.identity)
 
 
-def _sender(settings: Settings, client: redis.asyncio.Redis) -> Sender:
+def _sender(settings: Settings, client: AsyncRedis) -> Sender:
     """Return the sender; it gets a token first where an authorization needs one."""
     sender = HttpSender(
         connections=max(16, settings.delivery.in_flight), ipv4_only=settings.delivery.ipv4_only

@@ -1,26 +1,22 @@
-"""A node: one Celery worker with all its processes, and what they share since before the fork.
+"""The state that all processes of a node share since before the fork: permits, board, calls.
 
-Slots: how many drains of one kind a node runs at once.
+They stand in files without a name: memory that forked processes share, with locks that the kernel
+gives back however their holder dies.
 
-One process of a node always stays free for other destinations: of any one, a drain less runs than
-there are processes. Of the backfill lane one less again where there are more than three, so that
-live work finds a slot of its destination free. A node does one background job at a time, in the
-place of a drain of the backfill lane. A slot is a locked byte of a file without a name, so the
-kernel gives it back however its holder dies.
+**Permits** say how many drains of one kind a node runs at once; one is a locked byte of such a
+file. One process always stays free for other destinations: of any one, a drain less runs than there
+are processes. Of the backfill lane one less again where there are more than three, so that live
+work finds a permit of its destination free. A node does one background job at a time, instead of a
+drain of the backfill lane.
 
-The signal to stop as a drain sees it: the node's board, and SIGTERM.
+**The board** has the time of a warm shutdown, which the parent writes; every drain of the node sees
+it, also one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a
+whole process group. A drain has its own answer to it, set while it runs: Celery's pool would end
+the process at once, in the middle of a request, and replaces what was set before the first task.
 
-The parent writes the time of a warm shutdown on the board; every drain of the node sees it, also
-one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a whole
-process group. A drain has its own answer to it, set while it runs: Celery's pool would end the
-process at once, in the middle of a request, and replaces what was set before the first task.
-
-Calls that found no free slot in this node, in the order in which they came.
-
-A drain that gives its slot back first sends the next of them to Celery again, and only then rings
-for its own partition. Otherwise one busy partition would keep all others waiting.
-
-Files without a name: memory that forked processes share, with locks that the kernel keeps.
+**Calls** that found no free permit wait in the order in which they came. A drain that gives its
+permit back first sends the next of them to Celery again, and only then wakes its own partition:
+else one busy partition would keep all others waiting.
 """
 
 from __future__ import annotations
@@ -150,30 +146,30 @@ def write_all(descriptor: int, text: str) -> None:
 
 
 _ROOM: Final = 65_536
-"""The bytes for each kind of slot: more than a node can have processes."""
+"""The bytes for each kind of permit: more than a node can have processes."""
 _OF_BACKFILL: Final = 0
 
 
-class DrainSlot:
+class DrainPermit:
     """The permission to drain, given back when its `with` block or the process ends."""
 
-    def __init__(self, descriptor: int, places: list[int]) -> None:
+    def __init__(self, descriptor: int, offsets: list[int]) -> None:
         self._descriptor = descriptor
-        self._places = places
+        self._offsets = offsets
 
     def __enter__(self) -> Self:
-        """Hold the slot."""
+        """Hold the permit."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the slot back."""
-        for place in self._places:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
-        self._places = []
+        """Give the permit back."""
+        for offset in self._offsets:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
+        self._offsets = []
 
 
-class Slots:
-    """The slots of one node; made before its processes are forked. A process holds one at most.
+class Permits:
+    """The permits of one node; made before its processes are forked. A process holds one at most.
 
     Args:
         destinations: Their names; the same in all processes.
@@ -185,52 +181,52 @@ class Slots:
         self._rooms = {name: number for number, name in enumerate(destinations, start=1)}
         self._descriptor = unnamed_file()
 
-    def take(self, call: WakeUp) -> DrainSlot | None:
-        """Take the slots that a drain needs; None where one of them is not free."""
+    def take(self, call: WakeUp) -> DrainPermit | None:
+        """Take the permits that a drain needs; None where one of them is not free."""
         rooms = [(self._rooms.get(call.destination, len(self._rooms) + 1), self._most)]
         if call.queue == BACKFILL:
             rooms.append((_OF_BACKFILL, self._most_of_backfill))
         return self._take(rooms)
 
-    def take_for_background_job(self) -> DrainSlot | None:
-        """Take the node's one slot for background jobs, and one of the backfill lane's."""
+    def take_for_background_job(self) -> DrainPermit | None:
+        """Take the node's one permit for background jobs, and one of the backfill lane's."""
         return self._take([(len(self._rooms) + 2, 1), (_OF_BACKFILL, self._most_of_backfill)])
 
-    def _take(self, rooms: Iterable[tuple[int, int]]) -> DrainSlot | None:
-        """Take a slot of each kind (room), or return None if all slots of one kind are taken."""
-        slot = DrainSlot(self._descriptor, places := [])
+    def _take(self, rooms: Iterable[tuple[int, int]]) -> DrainPermit | None:
+        """Take a permit of each kind (room), or return None if all of one kind are taken."""
+        permit = DrainPermit(self._descriptor, offsets := [])
         for room, most in rooms:
-            place = self._lock_one(room, most)
-            if place is None:
-                slot.__exit__()
+            offset = self._lock_one(room, most)
+            if offset is None:
+                permit.__exit__()
                 return None
-            places.append(place)
-        return slot
+            offsets.append(offset)
+        return permit
 
     def are_free(self) -> bool:
         """Say whether no process of the node drains; not to be asked by one that does."""
         for room in range(1, len(self._rooms) + 2):
-            for place in range(room * _ROOM, room * _ROOM + self._most):
+            for offset in range(room * _ROOM, room * _ROOM + self._most):
                 try:
-                    fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                    fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
                 except OSError:
                     return False
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
         return True
 
     def _lock_one(self, room: int, most: int) -> int | None:
         first = room * _ROOM
-        for place in range(first, first + most):
+        for offset in range(first, first + most):
             try:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place, os.SEEK_SET)
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset, os.SEEK_SET)
             except OSError:
                 continue
-            return place
+            return offset
         return None
 
 
 _MOST: Final = 10_000
-"""The largest number of calls that are kept; for a lost one, the sweep rings again."""
+"""The largest number of calls that are kept; for a lost one, the sweep sends another."""
 
 
 class WaitingCalls:
@@ -250,7 +246,7 @@ class WaitingCalls:
                 calls.append(call)
 
     def next_after(self, freed: WakeUp) -> WakeUp | None:
-        """Take the first call that can use the slots of the ended drain; live calls first."""
+        """Take the first call that can use the permits of the ended drain; live calls first."""
         with self._all() as calls:
             fitting = [call for call in calls if _fits(call, freed)]
             if not fitting:
@@ -306,10 +302,11 @@ def _parsed(line: str) -> WakeUp | None:
 
 _LOOKS: Final = 5
 """The number of looks of the sweep after which it wakes stopped triggers once, too."""
+_REASON_CHARACTERS: Final = 300
 
 
 class StoppedTriggers:
-    """Triggers that this node can't work on, e.g. for a template that is broken.
+    """Triggers that this node can't work on, and why, e.g. for a template that is broken.
 
     It finds out before its processes are forked; the sweep must not wake them.
     """
@@ -318,20 +315,22 @@ class StoppedTriggers:
         self._descriptor = unnamed_file()
         self._looks = 0
 
-    def write(self, names: Iterable[str]) -> None:
-        """Replace the names of the stopped triggers."""
+    def write(self, reasons: Mapping[str, str]) -> None:
+        """Replace the stopped triggers by these, if they are others."""
+        shown = {name: reason[:_REASON_CHARACTERS] for name, reason in sorted(reasons.items())}
         with locked(self._descriptor):
-            write_all(self._descriptor, "\n".join(sorted(names)))
+            if _stored(self._descriptor) != shown:
+                write_all(self._descriptor, json.dumps(shown))
 
-    def read_for_waking(self) -> frozenset[str]:
+    def read_for_waking(self) -> Mapping[str, str]:
         """Return the stopped triggers, or now and then none, to find out whether one was mended."""
         self._looks += 1
-        return frozenset() if self._looks % _LOOKS == 0 else self.read()
+        return {} if self._looks % _LOOKS == 0 else self.read()
 
-    def read(self) -> frozenset[str]:
-        """Return the names of the stopped triggers."""
+    def read(self) -> Mapping[str, str]:
+        """Return the stopped triggers, and why they are."""
         with locked(self._descriptor):
-            return frozenset(read_all(self._descriptor).splitlines())
+            return _stored(self._descriptor)
 
 
 class DoubtedTemplates:
@@ -361,14 +360,17 @@ class TemplateUse:
     Args:
         versions: By trigger.
         refused: By trigger, why a changed template is not used.
-        stopped: Triggers that it can't work on.
+        stopped: Triggers that it can't work on, and why.
         engine_use: By template and reason, how many of its last events needed the engine.
+        looked_at: When it last compared its templates with the files, by CLOCK_MONOTONIC, which all
+            processes of a machine share.
     """
 
     versions: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
-    stopped: frozenset[str] = frozenset()
+    stopped: Mapping[str, str] = field(default_factory=dict)
     engine_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    looked_at: float = 0.0
 
 
 class TemplateVersions:
@@ -383,6 +385,7 @@ class TemplateVersions:
             "versions": dict(use.versions),
             "refused": dict(use.refused),
             "engine_use": {name: dict(counts) for name, counts in use.engine_use.items()},
+            "looked_at": use.looked_at,
         }
         with locked(self._descriptor):
             stored = _stored(self._descriptor)
@@ -392,14 +395,20 @@ class TemplateVersions:
             write_all(self._descriptor, json.dumps({**others, str(pid): own}))
 
     def in_use(self) -> dict[str, Any]:
-        """Return the templates that the running processes work with, as fields of `Process`."""
+        """Return the templates that the running processes work with, as fields of `Process`.
+
+        Which changes are refused, the process says that has looked last: an idle one does not know
+        yet that a template was mended.
+        """
         versions: dict[str, set[str]] = {}
         refused: dict[str, str] = {}
+        looked_at = -1.0
         engine_use: dict[str, Counter[str]] = {}
         with locked(self._descriptor):
             stored = _stored(self._descriptor)
         for each in (own for pid, own in sorted(stored.items()) if _runs(int(pid))):
-            refused |= each["refused"]
+            if each["looked_at"] > looked_at:
+                looked_at, refused = each["looked_at"], each["refused"]
             for trigger, version in each["versions"].items():
                 versions.setdefault(trigger, set()).add(version)
             for template, counts in each["engine_use"].items():
@@ -431,7 +440,7 @@ def _runs(pid: int) -> bool:
 class NodeMemory:
     """The state that the processes of one node share."""
 
-    slots: Slots
+    permits: Permits
     waiting: WaitingCalls = field(default_factory=WaitingCalls)
     board: Board = field(default_factory=Board)
     stopped: StoppedTriggers = field(default_factory=StoppedTriggers)
@@ -446,4 +455,4 @@ class NodeMemory:
     @classmethod
     def of(cls, processes: int, destinations: Iterable[str]) -> Self:
         """Return the memory of a new node; call it before any process is forked."""
-        return cls(Slots(processes, destinations))
+        return cls(Permits(processes, destinations))

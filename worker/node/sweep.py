@@ -1,7 +1,7 @@
 """The sweep: a timer in the worker's own event loop that wakes forgotten partitions.
 
-A ring can get lost with its message, its sender or its Redis. So once a second one worker looks at
-all partitions, and wakes those that have due work, no lease and an open gate. The sweep has no
+A wake-up can get lost with its message, its sender or its Redis. So once a second one worker looks
+at all partitions, and wakes those that have due work, no lease and an open gate. The sweep has no
 thread or process of its own whose death could stop delivery.
 """
 
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import redis
 import structlog
 from celery import bootsteps
 from celery.exceptions import WorkerShutdown
@@ -26,15 +25,16 @@ from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.adapters.redis.presence import RedisPresence, RedisProgress
 from segrelay.worker.adapters.redis.survey import RedisLapsing, RedisSchedule, RedisSurvey
 from segrelay.worker.contract.celery import QUEUES, BackgroundJob, count_refused
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     connect,
-    redis_errors,
     resolve_broker_url,
     resolve_url,
 )
 from segrelay.worker.contract.redis.instance import InstanceWatch
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.http import TemplateChoice
+from segrelay.worker.contract.words import LIVE
 from segrelay.worker.core.rounds import Rounds, Sight, WakeUp
 from segrelay.worker.errors import RedisUnavailable
 from segrelay.worker.node.shared import Board, NodeMemory
@@ -42,7 +42,7 @@ from segrelay.worker.node.waking import Ringer
 
 EVERY_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 30.0
-"""The seconds of ringing in vain, with an idle process, after which a node counts as broken."""
+"""The seconds of waking in vain, with an idle process, after which a node counts as broken."""
 ALIVE_VARIABLE: Final = "SEGRELAY_ALIVE_FILE"
 """Names a file that the worker touches every three seconds while it sweeps and Redis answers."""
 _TIMEOUT_SECONDS: Final = 1.0
@@ -71,7 +71,7 @@ class Survey(Protocol):
         """Say whether this node has to do the round."""
 
     def look(self) -> list[Sight]:
-        """Return the partitions that may be worked on, and ring the bells of the due ones."""
+        """Return the partitions that may be worked on, and mark the due ones as woken."""
 
 
 class Schedule(Protocol):
@@ -83,15 +83,15 @@ class Schedule(Protocol):
 
 @dataclass(slots=True)
 class Sweep:
-    """Rings for forgotten partitions and for background jobs, and notices if no drain begins.
+    """Wakes forgotten partitions and background jobs, and notices if no drain begins.
 
     Args:
         ring_errands: Sends messages for background jobs.
         note_progress: Keeps a sample of what was done, if none was kept lately.
         remove_lapsed: Removes some ledgers that have lapsed.
         queued: Returns how many messages wait in the broker.
-        ring: Sends messages for calls.
-        has_idle_process: Says whether this node has one now.
+        wake: Sends messages for calls.
+        has_idle_process: A function that says whether this node has one now.
     """
 
     survey: Survey
@@ -138,7 +138,7 @@ class Sweep:
         self.note_progress()
         calls = self.rounds.wake_for(self.survey.look(), queued=self.queued(), now_seconds=now)
         if calls:
-            LOG.debug("sweep.rang", partitions=len(calls))
+            LOG.debug("sweep.woke", partitions=len(calls))
             self.wake(calls)
         background_jobs = self.schedule.due()
         if background_jobs:
@@ -146,7 +146,7 @@ class Sweep:
         self.remove_lapsed()
 
     def _is_broken(self, now: float) -> bool:
-        """Say whether no drain begins though this node rings and has an idle process."""
+        """Say whether no drain begins though this node wakes and has an idle process."""
         idle_seconds = now - self._idle_since if self._idle_since is not None else 0.0
         since_drain_seconds = now - self.board.began_at_seconds
         shortest = min(self.rounds.silent_for_seconds(now), idle_seconds, since_drain_seconds)
@@ -160,10 +160,9 @@ class Sweep:
         self._reachable = reachable
 
 
-def queue_length(client: redis.Redis) -> int:
+def queue_length(client: Redis) -> int:
     """Return how many messages wait in the broker."""
-    with redis_errors():
-        return sum(int(client.llen(queue)) for queue in QUEUES)
+    return sum(int(client.llen(queue)) for queue in QUEUES)
 
 
 class SweepStep(bootsteps.StartStopStep):
@@ -201,7 +200,7 @@ class SweepStep(bootsteps.StartStopStep):
         if self._sweep.tick():
             LOG.error(
                 "worker.broken",
-                message="Nobody takes a lease though this worker rings and has an idle process: "
+                message="Nobody takes a lease though this worker wakes and has an idle process: "
                 "it ends, to be started again.",
             )
             signal.alarm(END_SECONDS)
@@ -218,7 +217,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
         wake=ringer.wake,
         schedule=RedisSchedule(client, settings),
         wake_background_jobs=ringer.wake_background_jobs,
-        note_progress=RedisProgress(client, settings).note,
+        note_progress=RedisProgress(client, settings, node.stopped.read).note,
         remove_lapsed=RedisLapsing(client, settings).step,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
         board=node.board,
@@ -230,10 +229,21 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
             templates=node.about_templates,
             count_refused=count_refused,
             files=UsedFiles(settings.templates_folder, _template_names(settings)).digests,
+            files_changed=lambda: ringer.wake(_one_call_each(settings)),
             alive_file=_alive_file(),
             watch=InstanceWatch(client, settings, node.known_instances).look,
         ),
     )
+
+
+def _one_call_each(settings: Settings) -> list[WakeUp]:
+    """Return a call for one partition of each destination.
+
+    A drain looks at its templates before anything else, so a change of theirs is taken over, or
+    refused, though nothing waits.
+    """
+    number = settings.redis.numbering.numbers[0]
+    return [WakeUp(LIVE, name, number) for name in settings.destinations]
 
 
 def _template_names(settings: Settings) -> set[str]:

@@ -24,9 +24,9 @@ from segrelay.worker.logs import log_bug
 from segrelay.worker.node.shared import NodeMemory, TemplateUse, listening
 from segrelay.worker.node.waking import Ringer
 
-NO_FREE_SLOT: Final = "no free slot"
+NO_FREE_PERMIT: Final = "no free permit"
 LIVE_TURNS: Final = 4
-"""The number of waiting live calls of a destination that may follow a drain in its slot."""
+"""The number of waiting live calls of a destination that may follow a drain in its permit."""
 LOG: Final = structlog.get_logger()
 
 
@@ -36,13 +36,13 @@ class Drains(Protocol):
     def drain(
         self, destination: str, partition: int, stop: Stop, live_waits: Callable[[], bool]
     ) -> tuple[Tally, str]:
-        """Drain one partition for a slice; returns what was done, and the queue to ring on.
+        """Drain one partition for a slice; returns what was done, and the queue to wake on.
 
         Args:
             destination: A destination's name.
             partition: The number of a partition.
             stop: Set when this process was told to stop.
-            live_waits: Says whether a live call waits in this node for a slot.
+            live_waits: A function that says whether a live call waits in this node for a permit.
         """
 
 
@@ -66,7 +66,7 @@ class DrainResult:
 
     Args:
         tally: Of the drain that was asked for.
-        following: Of the drains that took its slot over: their partitions and tallies.
+        following: Of the drains that took its permit over: their partitions and tallies.
     """
 
     tally: Tally
@@ -107,7 +107,7 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
         name = named_here(ours.settings, destination, destination_id)
         result = _run(ours, WakeUp(queue, name, partition))
         if result is None:
-            return ResultLine(NO_FREE_SLOT)
+            return ResultLine(NO_FREE_PERMIT)
         if result.is_bad:
             raise DrainEndedBadly(str(result))
         return ResultLine(str(result))
@@ -144,20 +144,20 @@ class DrainTask:
     ready: Ready | None = None
 
     def run(self, call: WakeUp) -> DrainResult | None:
-        """Drain, and ring again where there is more to do; returns None if no slot is free.
+        """Drain, and wake again where there is more to do; returns None if no permit is free.
 
         Raises:
             UsageWrong: There is no such destination or partition.
         """
         self.node.board.begin()
         self._check(call)
-        slot = self.node.slots.take(call)
-        if slot is None:
+        permit = self.node.permits.take(call)
+        if permit is None:
             self.node.waiting.add(call)
             return None
         again: list[WakeUp] = []
         try:
-            with slot, listening(self.node.board) as stop:
+            with permit, listening(self.node.board) as stop:
                 tally = self._drain(call, stop, again)
                 following = self._live_first(call, stop, again)
         finally:
@@ -165,7 +165,7 @@ class DrainTask:
         return DrainResult(tally, following)
 
     def _live_first(self, call: WakeUp, stop: Stop, again: list[WakeUp]) -> list[tuple[int, Tally]]:
-        """Drain live work that waits for this slot, before another drain can take the slot.
+        """Drain live work that waits for this permit, before another drain can take the permit.
 
         Returns:
             Partitions, and what was done there.
@@ -218,10 +218,9 @@ class DrainTask:
         if not use.versions and not use.stopped:
             return
         self.node.templates.report(os.getpid(), use)
-        if use.stopped != self.node.stopped.read():
-            self.node.stopped.write(use.stopped)
+        self.node.stopped.write(use.stopped)
 
     def _hand_over(self, call: WakeUp, again: list[WakeUp]) -> None:
-        """Ring for the first call that waited for the slot, and only then for this partition."""
+        """Wake the first call that waited for the permit, and only then for this partition."""
         waiting = self.node.waiting.next_after(call)
         self.ringer.wake([*([waiting] if waiting else []), *again])

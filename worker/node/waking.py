@@ -1,6 +1,6 @@
 """Sends messages for drains and background jobs from inside a worker; failing to send is no error.
 
-It has a connection of its own with short timeouts: the sweep rings from the worker's event loop.
+It has a connection of its own with short timeouts: the sweep wakes from the worker's event loop.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Ringer:
                 sent += 1
         except (KombuError, OSError) as error:
             self._producer = None
-            LOG.debug("doorbell.failed", error=type(error).__name__)
+            LOG.debug("wakeup.failed", error=type(error).__name__)
         return sent
 
     def _connected(self) -> Any:

@@ -34,7 +34,7 @@ def bound(
     Args:
         compiles: The compiler.
         binds: The locals.
-        scope: What is known in front of them.
+        scope: The names that are known in front of them.
         users: All that may use them.
         deep: Users that are surely evaluated are looked at wholly.
     """

@@ -30,8 +30,8 @@ class Code:
 
     Args:
         kind: the kind of the resulting value, where it is known.
-        total: It cannot fail and costs little: it may be evaluated where Jsonnet would not.
-        constant: It is the same for every event.
+        total: True if it cannot fail and costs little: it may be evaluated where Jsonnet would not.
+        constant: True if it is the same for every event.
     """
 
     text: str
@@ -104,7 +104,7 @@ class Scope:
         this: The variable for `self`; "" outside of objects.
         base: The variable for `super`.
         outermost: The variable for `$`.
-        repeats: It is within a function, which may call itself without end.
+        repeats: True within a function, which may call itself without end.
     """
 
     file: str

@@ -27,7 +27,7 @@ class Doubtful(Exception):  # noqa: N818 - no error: a question for the engine o
     """Only an engine can tell the result; raised on purpose to leave the event to it.
 
     Args:
-        why: What the engine was needed for, in words that hold nothing of the event.
+        why: The need for the engine, in words that hold nothing of the event.
     """
 
     def __init__(self, why: str = "") -> None:

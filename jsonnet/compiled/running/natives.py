@@ -25,8 +25,8 @@ class Native:
         required: the number of parameters without a default.
         lazy: Positions whose argument may never be looked at.
         gives: the kind of the result, where it is always the same.
-        calls: It calls a function that it is given.
-        looks_at_all: It looks at the elements of its array, all or up to one that decides.
+        calls: True if it calls a function that it is given.
+        looks_at_all: True if it looks at the elements of its array, all or up to one that decides.
     """
 
     run: Implementation

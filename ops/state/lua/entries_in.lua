@@ -15,7 +15,7 @@ local token, floor = unpack(redis.call('HMGET', KEYS[1], 'token', 'floor'))
 if token ~= ARGV[1] then return -1 end
 local name, added, i = ARGV[2], 0, 3
 while i <= #ARGV do
-  local mark, old, setback, after = ARGV[i], ARGV[i + 1], ARGV[i + 2], i + 4 + 2 * tonumber(ARGV[i + 3])
+  local mark, old, backoff, after = ARGV[i], ARGV[i + 1], ARGV[i + 2], i + 4 + 2 * tonumber(ARGV[i + 3])
   if redis.call('HSETNX', KEYS[4], mark, '1') == 1 then
     local fields = {unpack(ARGV, i + 4, after - 1)}
     local ms, id = string.match(old, '^%d+'), nil
@@ -26,7 +26,7 @@ while i <= #ARGV do
     if type(id) ~= 'string' then id = add(KEYS[6], floor, unpack(fields)) end
     note_id(id)
     note_header(fields[2])
-    if setback ~= '' then redis.call('HSET', KEYS[5], name .. '|' .. id, setback) end
+    if backoff ~= '' then redis.call('HSET', KEYS[5], name .. '|' .. id, backoff) end
     added = added + 1
   end
   i = after

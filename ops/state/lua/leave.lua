@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Takes dead letters away: back into a stream, or for good. What is not there any more changes nothing.
 --
--- KEYS[1] counts  [2] streams  [3] bell  [4] letters  [5] lettertimes  [6] causes  [7] lease  then s streams
+-- KEYS[1] counts  [2] streams  [3] wakeup  [4] letters  [5] lettertimes  [6] causes  [7] lease  then s streams
 -- ARGV[1] s, the number of streams; s names `lane|trigger`
 -- then per letter: id, cause, stream in which it died, reason, index of its stream (0 = discard it), header, profile
 --
--- Returns {letters taken, ring}: ring is 1 if something waits now and the bell was silent. It is woken backfill, which 3 means.
+-- Returns {letters taken, wake}: wake is 1 if something waits now and nobody was woken yet. It is woken backfill, which 3 means.
 -- {-1, 0} if the number of partitions has changed.
 --@include _add
 --@include _outcomes
@@ -40,6 +40,6 @@ for i = 2 + s, #ARGV, PER_LETTER do
   end
 end
 write_age(KEYS[7])
-local ring = 0
-if waits and redis.call('SET', KEYS[3], '3', 'NX') then ring = 1 end
-return {taken, ring}
+local wake = 0
+if waits and redis.call('SET', KEYS[3], '3', 'NX') then wake = 1 end
+return {taken, wake}

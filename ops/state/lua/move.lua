@@ -2,11 +2,11 @@
 -- Moves waiting entries, which no worker delivers where they are, to the stream of another trigger of the same partition.
 -- A worker with another configuration may be sending just these entries: nothing moves while it holds the lease.
 --
--- KEYS[1] counts  [2] streams  [3] holds  [4] the stream  [5] aside  [6] lease  [7] orphans  [8] bell  [9] the other stream
+-- KEYS[1] counts  [2] streams  [3] holds  [4] the stream  [5] aside  [6] lease  [7] orphans  [8] wakeup  [9] the other stream
 -- ARGV[1] old name `lane|trigger`  [2] new name  [3] fingerprint of our configuration  then the entries' ids
 --
--- Returns {moved, ring}: ring is 1 if the bell was silent; {-1, owner} if such a worker holds the lease.
--- The bell is 1 if it was woken live work, 3 for backfill.
+-- Returns {moved, wake}: wake is 1 if nobody was woken yet; {-1, owner} if such a worker holds the lease.
+-- The wakeup is 1 if it was woken live work, 3 for backfill.
 --@include _add
 --@include _orphans
 --@include _outcomes
@@ -36,9 +36,9 @@ end
 redis.call('SADD', KEYS[2], ARGV[2])
 redis.call('HINCRBY', KEYS[1], outcome_field('accepted', ARGV[1]), -moved)
 redis.call('HINCRBY', KEYS[1], outcome_field('accepted', ARGV[2]), moved)
-local ring, bell, live = 0, redis.call('GET', KEYS[8]), string.sub(ARGV[2], 1, 5) == 'live|'
-if not bell or (live and bell == '3') then
+local wake, wakeup, live = 0, redis.call('GET', KEYS[8]), string.sub(ARGV[2], 1, 5) == 'live|'
+if not wakeup or (live and wakeup == '3') then
   redis.call('SET', KEYS[8], live and '1' or '3')
-  ring = 1
+  wake = 1
 end
-return {moved, ring}
+return {moved, wake}

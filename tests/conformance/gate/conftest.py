@@ -24,7 +24,7 @@ from segrelay.worker.core.gate import (
     GateState,
     GateStatus,
     Open,
-    Slot,
+    SendTime,
 )
 from segrelay.worker.core.verdicts import Accepted, Verdict
 from tests.fakes.gate import FakeGate
@@ -32,7 +32,7 @@ from tests.fakes.gate_record import DELIVERED, FIRST, NO, WENT, GateRecord
 
 START_US = 1_764_000_000_123_456
 CLOCK = "clock"
-"""Behind the key of the gate, and so in its slot."""
+"""Behind the key of the gate, and so in its send time."""
 
 
 class World(Protocol):
@@ -100,8 +100,8 @@ class FakeWorld:
         return self._record
 
     def put(self, record: GateRecord) -> None:
-        for place in fields(record):
-            setattr(self._record, place.name, copy(getattr(record, place.name)))
+        for position in fields(record):
+            setattr(self._record, position.name, copy(getattr(record, position.name)))
 
 
 class RedisWorld:
@@ -188,7 +188,7 @@ class Bench:
         kind: str = "live",
         horizon_seconds: float = 1.0,
         gate: Gate | None = None,
-    ) -> Slot | Closed:
+    ) -> SendTime | Closed:
         triggers = (trigger,) if isinstance(trigger, str) else trigger
         booking = (gate or self.gate).book(
             kind=kind, triggers=triggers, horizon_seconds=horizon_seconds
@@ -198,26 +198,28 @@ class Bench:
     def look(self, *triggers: str, gate: Gate | None = None) -> dict[str, Open | Closed]:
         return self.world.run((gate or self.gate).look(triggers))
 
-    def report(self, slot: Slot | Closed, verdict: Verdict, **more: Any) -> GateState:
+    def report(self, send_time: SendTime | Closed, verdict: Verdict, **more: Any) -> GateState:
         gate = more.pop("gate", None) or self.gate
         delivered = more.pop("delivered", int(isinstance(verdict, Accepted)))
-        assert isinstance(slot, Slot), slot
+        assert isinstance(send_time, SendTime), send_time
         return self.world.run(
-            gate.report(slot, verdict, delivered=dict.fromkeys(slot.successes, delivered), **more)
+            gate.report(
+                send_time, verdict, delivered=dict.fromkeys(send_time.successes, delivered), **more
+            )
         )
 
     def send(
         self, verdict: Verdict, *, trigger: str | tuple[str, ...] = "vip", **more: Any
     ) -> GateState:
-        """Book when there is a slot again, and report."""
-        slot = self.book(trigger=trigger, gate=more.get("gate"))
-        if isinstance(slot, Closed):
-            assert slot.until_ms is not None, slot
-            self.pass_seconds((slot.until_ms - self.now_ms) / 1000)
-            slot = self.book(trigger=trigger, gate=more.get("gate"))
-        assert isinstance(slot, Slot), slot
-        self.pass_seconds(max(0.0, slot.at_ms - self.now_ms) / 1000)
-        return self.report(slot, verdict, **more)
+        """Book when there is a send time again, and report."""
+        send_time = self.book(trigger=trigger, gate=more.get("gate"))
+        if isinstance(send_time, Closed):
+            assert send_time.until_ms is not None, send_time
+            self.pass_seconds((send_time.until_ms - self.now_ms) / 1000)
+            send_time = self.book(trigger=trigger, gate=more.get("gate"))
+        assert isinstance(send_time, SendTime), send_time
+        self.pass_seconds(max(0.0, send_time.at_ms - self.now_ms) / 1000)
+        return self.report(send_time, verdict, **more)
 
 
 @pytest.fixture(scope="session")

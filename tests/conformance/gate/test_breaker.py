@@ -2,7 +2,7 @@
 
 import pytest
 
-from segrelay.worker.core.gate import Closed, Slot
+from segrelay.worker.core.gate import Closed, SendTime
 from segrelay.worker.core.verdicts import Accepted, BodyRefused, TooLarge, Unreadable
 from tests.conformance.gate.failing import FAILED, REFUSED, break_it
 
@@ -21,7 +21,7 @@ def test_a_success_between_keeps_it_closed(bench):
         bench.send(FAILED, trigger="other")
         bench.send(Accepted())
 
-    assert isinstance(bench.book(), Slot)
+    assert isinstance(bench.book(), SendTime)
 
 
 def test_failures_of_one_trigger_stop_no_other(bench):
@@ -42,7 +42,7 @@ def test_failures_of_several_triggers_stop_no_other(bench):
     other = bench.book(trigger="other")
 
     assert bench.book(trigger="new").state == "broken"
-    assert isinstance(other, Slot)
+    assert isinstance(other, SendTime)
     assert not other.probe
 
 
@@ -56,9 +56,9 @@ def test_in_an_outage_each_trigger_finds_out_for_itself(bench):
 
 def test_failures_of_more_triggers_than_are_remembered_stop_all(bench):
     names = [f"t{n}" for n in range(20)]
-    slots = {name: bench.book(trigger=name, horizon_seconds=60) for name in names}
-    for slot in slots.values():
-        bench.report(slot, FAILED)
+    send_times = {name: bench.book(trigger=name, horizon_seconds=60) for name in names}
+    for send_time in send_times.values():
+        bench.report(send_time, FAILED)
 
     assert bench.book(trigger="other").state == "broken"
 
@@ -88,8 +88,8 @@ def test_a_breaker_lets_one_through_at_longer_and_longer_intervals(bench):
 def test_late_failures_do_not_lengthen_it(bench):
     late = [bench.book(trigger="other") for _ in range(3)]
     break_it(bench, "vip", "other")
-    for slot in late:
-        bench.report(slot, FAILED)
+    for send_time in late:
+        bench.report(send_time, FAILED)
 
     assert bench.book().until_ms <= bench.now_ms + 1000
 
@@ -132,9 +132,9 @@ def test_a_probe_that_was_not_sent_makes_room_at_once(bench):
 def test_one_unreadable_answer_lets_a_probe_go_first(bench):
     bench.send(Unreadable("HTML"))
 
-    slot = bench.book()
+    send_time = bench.book()
 
-    assert slot.probe
+    assert send_time.probe
 
 
 def test_the_second_unreadable_answer_in_a_row_pauses(bench):

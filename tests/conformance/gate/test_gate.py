@@ -2,21 +2,21 @@
 
 import pytest
 
-from segrelay.worker.core.gate import APART, SEVERAL, Closed, Open, Slot
+from segrelay.worker.core.gate import APART, SEVERAL, Closed, Open, SendTime
 from segrelay.worker.core.verdicts import Accepted, BodyRefused, SlowDown
 from tests.conformance.gate.failing import FAILED, break_it
 
 
 def test_the_first_slot_is_now(bench):
-    slot = bench.book()
+    send_time = bench.book()
 
-    assert slot == Slot(bench.now_ms, bench.now_ms, {"vip": 0}, probe=False, incident=0)
+    assert send_time == SendTime(bench.now_ms, bench.now_ms, {"vip": 0}, probe=False, incident=0)
 
 
 def test_slots_lie_apart_after_the_burst(bench):
-    slots = [bench.book() for _ in range(9)]
+    send_times = [bench.book() for _ in range(9)]
 
-    ahead = [slot.at_ms - bench.now_ms for slot in slots]
+    ahead = [send_time.at_ms - bench.now_ms for send_time in send_times]
     assert ahead[:7] == [0.0] * 7
     assert ahead[7:] == pytest.approx([102.694, 205.388], abs=0.01)
 
@@ -45,7 +45,7 @@ def test_backfill_books_nothing_while_a_live_request_waits(bench):
 
     assert live.at_ms > bench.now_ms - 110
     assert closed == Closed("ok", "live_first", live.at_ms)
-    assert isinstance(afterwards, Slot)
+    assert isinstance(afterwards, SendTime)
 
 
 def test_a_live_request_that_found_no_slot_keeps_backfill_away(bench):
@@ -58,7 +58,7 @@ def test_a_live_request_that_found_no_slot_keeps_backfill_away(bench):
     afterwards = bench.book(kind="backfill")
 
     assert closed.reason == "live_first"
-    assert isinstance(afterwards, Slot)
+    assert isinstance(afterwards, SendTime)
 
 
 def test_of_two_rates_the_lower_holds_for_a_while(bench):
@@ -83,8 +83,8 @@ def test_successes_of_a_trigger_are_counted_over_all(bench):
 
 
 def test_a_429_halves_the_rate_once_an_incident(bench):
-    slots = [bench.book() for _ in range(5)]
-    states = [bench.report(slot, SlowDown()) for slot in slots]
+    send_times = [bench.book() for _ in range(5)]
+    states = [bench.report(send_time, SlowDown()) for send_time in send_times]
 
     assert {state.state for state in states} == {"slowed"}
     assert bench.world.record().factor == 500_000
@@ -116,7 +116,7 @@ def test_after_a_closing_one_goes_first_and_success_opens(bench):
 
     assert probe.probe
     assert (other.state, other.reason) == ("slowed", "probing")
-    assert isinstance(afterwards, Slot)
+    assert isinstance(afterwards, SendTime)
     assert not afterwards.probe
 
 
@@ -169,16 +169,16 @@ def test_five_minutes_after_the_last_429_the_limit_is_used_again(bench, is_busy)
     lowest = bench.factor
     for _ in range(150 if is_busy else 0):
         bench.pass_seconds(2)
-        slot = bench.book()
-        if isinstance(slot, Slot):
-            bench.report(slot, Accepted())
+        send_time = bench.book()
+        if isinstance(send_time, SendTime):
+            bench.report(send_time, Accepted())
     bench.pass_seconds(0 if is_busy else 300)
 
-    slots = [bench.book(horizon_seconds=61.0) for _ in range(108)]
+    send_times = [bench.book(horizon_seconds=61.0) for _ in range(108)]
 
     assert lowest <= 30_000
-    assert slots[-1].at_ms <= bench.now_ms + 60_000
-    assert bench.report(slots[0], Accepted()).state == "ok"
+    assert send_times[-1].at_ms <= bench.now_ms + 60_000
+    assert bench.report(send_times[0], Accepted()).state == "ok"
 
 
 def test_a_429_after_a_long_rest_lowers_from_where_the_rate_has_risen_to(bench):
@@ -242,11 +242,11 @@ def test_a_clock_that_was_set_back_lengthens_no_probe_of_a_trigger(bench):
 def test_several_triggers_share_a_slot_and_each_has_its_own_successes(bench):
     both = ("vip", "other")
     bench.send(Accepted(), delivered=3, trigger="other")
-    slot = bench.book(trigger=both)
+    send_time = bench.book(trigger=both)
 
-    bench.world.run(bench.gate.report(slot, Accepted(), delivered={"vip": 5, "other": 0}))
+    bench.world.run(bench.gate.report(send_time, Accepted(), delivered={"vip": 5, "other": 0}))
 
-    assert slot.successes == {"vip": 0, "other": 3}
+    assert send_time.successes == {"vip": 0, "other": 3}
     assert bench.world.record().delivered == {"vip": 5, "other": 3}
 
 
@@ -266,7 +266,7 @@ def test_several_triggers_get_no_slot_together_while_one_of_them_is_in_trouble(b
     together = bench.book(trigger=("new", "vip"))
 
     assert together.reason == APART
-    assert isinstance(bench.book(trigger=("new", "other")), Slot)
+    assert isinstance(bench.book(trigger=("new", "other")), SendTime)
 
 
 def test_a_trigger_whose_probe_goes_first_shares_no_slot_and_is_seen_by_a_look(bench):
@@ -281,8 +281,8 @@ def test_the_last_answers_of_each_trigger_are_remembered(bench):
     bench.send(Accepted(), trigger="taken")
     bench.send(BodyRefused("400: no"), trigger="refused", batch="live|refused|1-0")
     bench.send(Accepted(), trigger="mixed")
-    for place in ("live|mixed|1-0", "live|mixed|2-0"):
-        bench.send(BodyRefused("400: no"), trigger="mixed", batch=place)
+    for position in ("live|mixed|1-0", "live|mixed|2-0"):
+        bench.send(BodyRefused("400: no"), trigger="mixed", batch=position)
     bench.pass_seconds(5.0)
     names = ["taken", "refused", "mixed", "new"]
 

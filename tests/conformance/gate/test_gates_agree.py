@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segrelay.worker.core.gate import MICROSECONDS, Closed, Slot
+from segrelay.worker.core.gate import MICROSECONDS, Closed, SendTime
 from segrelay.worker.core.verdicts import (
     Accepted,
     AccessRefused,
@@ -59,12 +59,12 @@ histories = st.lists(st.one_of(step, a_round, a_round, rush), min_size=20, max_s
 
 
 class Pair:
-    """Both worlds, and the slots that both gave."""
+    """Both worlds, and the send times that both gave."""
 
     def __init__(self, worlds: tuple[Any, Any]) -> None:
         self.worlds = worlds
         self.now_us = worlds[0].now_us
-        self.slots: list[tuple[int, Slot]] = []
+        self.send_times: list[tuple[int, SendTime]] = []
 
     def do(self, name: str, *args: Any) -> None:
         getattr(self, f"do_{name}")(*args)
@@ -95,14 +95,14 @@ class Pair:
             horizon_seconds=horizon_seconds,
             probe=probe,
         )
-        if isinstance(answer, Slot):
-            self.slots = [(number, answer), *self.slots[:4]]
+        if isinstance(answer, SendTime):
+            self.send_times = [(number, answer), *self.send_times[:4]]
 
     def do_report(self, which: int, verdict: Any, delivered: int) -> None:
-        if which < len(self.slots):
-            number, slot = self.slots[which]
-            made = dict.fromkeys(slot.successes, delivered)
-            self.both(number, "report", slot, verdict, delivered=made, batch="b")
+        if which < len(self.send_times):
+            number, send_time = self.send_times[which]
+            made = dict.fromkeys(send_time.successes, delivered)
+            self.both(number, "report", send_time, verdict, delivered=made, batch="b")
 
     def do_round(self, number: int, triggers: tuple[str, ...], verdict: Any) -> None:
         self.do_book(number, triggers, "live", 60.0, False)
@@ -114,9 +114,9 @@ class Pair:
             self.do_book(number, ("vip",), kind, 1.0, False)
 
     def do_cancel(self, which: int) -> None:
-        if which < len(self.slots):
-            number, slot = self.slots[which]
-            self.both(number, "cancel", slot)
+        if which < len(self.send_times):
+            number, send_time = self.send_times[which]
+            self.both(number, "cancel", send_time)
 
     def do_look(self, number: int) -> None:
         self.both(number, "look", ["vip", "other", "new"])
@@ -161,4 +161,4 @@ def test_a_long_outage_and_a_slow_down_are_answered_alike(two_worlds):
         if isinstance(booked, Closed) and booked.until_ms:
             pair.do("pass", max(0.0, booked.until_ms / 1000 - pair.now_us / 1_000_000))
 
-    assert pair.both(0, "report", pair.slots[0][1], Accepted(), delivered={}).state == "ok"
+    assert pair.both(0, "report", pair.send_times[0][1], Accepted(), delivered={}).state == "ok"

@@ -21,7 +21,8 @@ from segrelay.worker.batch.partition import (
 from segrelay.worker.contract.events import Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, stream_name
 from segrelay.worker.contract.redis.accept import NewDelivery
-from segrelay.worker.contract.redis.connection import connect_async, redis_errors
+from segrelay.worker.contract.redis.connection import connect_async
+from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.core.ledger import FAR_MS
@@ -115,7 +116,7 @@ class FakeWorld:
             },
             "counts": {name: n for name, n in store.counts.items() if n},
             "jobtimes": dict(store.jobtimes),
-            "bell": store.wakeup,
+            "wakeup": store.wakeup,
             "held_until": store.until_ms,
             "notes": {i: orjson.loads(text) for i, text in store.intents.items()},
             "open": dict(store.open),
@@ -141,12 +142,12 @@ class OnOurClock(RedisPartition):
         return await self._call("renew", (self.keys.lease,), (self.token, self.lease_ms))
 
     async def _call(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        with redis_errors():
-            return await scripts.call_text(self._client, _on_our_clock(name), keys, args)
+        return await run_script_async(self._client, _on_our_clock(name), keys, args)
 
     async def _write(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        with redis_errors():
-            return await scripts.call_replicated(self._client, _on_our_clock(name), keys, args)
+        return await run_script_async(
+            self._client, _on_our_clock(name), keys, args, replicated=True
+        )
 
 
 def _on_our_clock(name: str) -> str:
@@ -210,7 +211,7 @@ class RedisWorld:
         keys = self.keys
         ledgers = [name for name in await self._client.keys("*") if digest_in(name, keys)]
         names = (keys.lease, keys.streams, *ledgers)
-        return await scripts.call_text(self._client, _on_our_clock("lapse"), names, (keys.tag,))
+        return await run_script_async(self._client, _on_our_clock("lapse"), names, (keys.tag,))
 
     def contents(self) -> dict[str, Any]:
         return self.run(self._contents())
@@ -238,7 +239,7 @@ class RedisWorld:
             },
             "counts": {name: int(n) for name, n in hashes["counts"].items()},
             "jobtimes": {name: int(n) for name, n in hashes["jobtimes"].items()},
-            "bell": (await client.get(keys.wakeup) or b"").decode(),
+            "wakeup": (await client.get(keys.wakeup) or b"").decode(),
             "held_until": int(await client.hget(keys.lease, "until") or 0),
             "notes": {i: orjson.loads(text) for i, text in hashes["intents"].items()},
             "open": {i: int(text) for i, text in hashes["open"].items()},
@@ -319,7 +320,7 @@ def new(person: str, trigger: str = "vip-enter", lane: str = "live") -> NewDeliv
 
 def intent_of(intent_id: str, *deliveries: Delivery) -> Intent:
     rows = tuple(
-        IntendedDelivery(d.place, h.digest, h.audience, h.direction, h.time_us, h.replays)
+        IntendedDelivery(d.position, h.digest, h.audience, h.direction, h.time_us, h.replays)
         for d in deliveries
         for h in (d.header,)
     )

@@ -23,7 +23,7 @@ def test_a_note_is_gone_by_every_way_out(bench: Bench) -> None:
         Settlement(
             intent_id="n2",
             waits={"vip-enter": Wait(1, 5, 0)},
-            backoffs={ada.place: Backoff(1, 1, 0, 5, 0)},
+            backoffs={ada.position: Backoff(1, 1, 0, 5, 0)},
         ),
         Settlement([settled(ada)], intent_id="n3"),
     ]
@@ -81,21 +81,21 @@ def test_a_note_that_is_held_back_is_nobodys(bench: Bench) -> None:
     bench.run(bench.one.release({}, (), keep_if_due=False))
     intent = take(bench).intents[0]
     assert intent.open_until_ms == bench.now_ms + 30_000
-    assert [(row.place, row.digest) for row in intent.deliveries] == [("", ada.header.digest)]
+    assert [(row.position, row.digest) for row in intent.deliveries] == [("", ada.header.digest)]
 
 
 def test_what_a_vanished_holder_rendered_is_told(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
-    bench.run(bench.one.ledgers([ada.header.digest], [ada.place]))
+    bench.run(bench.one.ledgers([ada.header.digest], [ada.position]))
     bench.pass_seconds(LEASE_SECONDS)
 
-    assert take(bench, bench.two).rendering == {ada.place}
+    assert take(bench, bench.two).rendering == {ada.position}
 
 
 @pytest.mark.parametrize("way", ["note", "settle", "release"])
 def test_what_was_rendered_is_forgotten_when_it_went_well(bench: Bench, way: str) -> None:
     ada = held_with(bench, "ada")[0]
-    bench.run(bench.one.ledgers([ada.header.digest], [ada.place]))
+    bench.run(bench.one.ledgers([ada.header.digest], [ada.position]))
     match way:
         case "note":
             bench.run(bench.one.intent(intent_of("n", ada)))
@@ -110,9 +110,9 @@ def test_what_was_rendered_is_forgotten_when_it_went_well(bench: Bench, way: str
 def test_suspects_are_told_to_the_next_holder(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
 
-    bench.run(bench.one.release({}, (), suspects=[ada.place], keep_if_due=False))
+    bench.run(bench.one.release({}, (), suspects=[ada.position], keep_if_due=False))
 
-    assert take(bench, bench.two).rendering == {ada.place}
+    assert take(bench, bench.two).rendering == {ada.position}
 
 
 def test_setbacks_and_waits_are_told_to_the_next_holder_until_they_are_over(bench: Bench) -> None:
@@ -124,7 +124,7 @@ def test_setbacks_and_waits_are_told_to_the_next_holder_until_they_are_over(benc
         Settlement(
             intent_id="n",
             waits={"vip-enter": wait},
-            backoffs={ada.place: backoff, bob.place: backoff},
+            backoffs={ada.position: backoff, bob.position: backoff},
         ),
     )
     settle(bench, Settlement([settled(ada)]))
@@ -133,7 +133,7 @@ def test_setbacks_and_waits_are_told_to_the_next_holder_until_they_are_over(benc
     holding = take(bench, bench.two)
 
     assert holding.waits == {"vip-enter": wait}
-    assert holding.backoffs == {bob.place: backoff}
+    assert holding.backoffs == {bob.position: backoff}
 
 
 def test_a_setback_of_what_was_taken_back_meanwhile_is_not_kept(bench: Bench) -> None:
@@ -141,10 +141,10 @@ def test_a_setback_of_what_was_taken_back_meanwhile_is_not_kept(bench: Bench) ->
     bench.run(bench.one.intent(intent_of("n", ada, bob)))
     settle(bench, Settlement([settled(ada, Skip.EMPTY)]))
 
-    backoffs = {ada.place: Backoff(4), bob.place: Backoff(4)}
+    backoffs = {ada.position: Backoff(4), bob.position: Backoff(4)}
     settle(bench, Settlement([settled(ada)], intent_id="n", backoffs=backoffs))
 
-    assert bench.contents()["aside"] == {bob.place: Backoff(4)}
+    assert bench.contents()["aside"] == {bob.position: Backoff(4)}
 
 
 def test_a_note_of_an_earlier_version_is_read_with_its_one_trigger() -> None:

@@ -76,12 +76,12 @@ def test_who_takes_a_partition_learns_which_streams_it_has(bench: Bench) -> None
 
 def test_a_release_says_whether_there_is_more_and_rings(bench: Bench) -> None:
     held_with(bench, "ada")
-    assert bench.contents()["bell"] == ""
+    assert bench.contents()["wakeup"] == ""
 
     release = bench.run(bench.one.release({}, (), keep_if_due=False))
 
     assert tuple(release) == (True, True, "live")
-    assert bench.contents()["bell"] == "1"
+    assert bench.contents()["wakeup"] == "1"
 
 
 def test_live_work_that_may_not_be_done_now_rings_no_live_bell(bench: Bench) -> None:
@@ -93,7 +93,7 @@ def test_live_work_that_may_not_be_done_now_rings_no_live_bell(bench: Bench) -> 
     release = bench.run(bench.one.release({}, ("vip-enter",), keep_if_due=False))
 
     assert tuple(release) == (True, True, "backfill")
-    assert bench.contents()["bell"] == "3"
+    assert bench.contents()["wakeup"] == "3"
 
 
 def test_a_release_keeps_the_lease_where_work_came_meanwhile(bench: Bench) -> None:
@@ -171,7 +171,7 @@ def test_whoever_came_in_vain_is_rung_for_at_the_release(bench: Bench) -> None:
     release = bench.run(bench.one.release({}, (), keep_if_due=False))
 
     assert release.wake == "live"
-    assert bench.contents()["bell"] == "1"
+    assert bench.contents()["wakeup"] == "1"
 
 
 def test_a_bell_that_was_answered_in_vain_is_silent_once_all_is_done(bench: Bench) -> None:
@@ -183,7 +183,7 @@ def test_a_bell_that_was_answered_in_vain_is_silent_once_all_is_done(bench: Benc
 
     bench.run(bench.one.release({}, (), keep_if_due=False))
 
-    assert bench.contents()["bell"] == ""
+    assert bench.contents()["wakeup"] == ""
 
 
 def test_everybody_who_was_reached_is_kept_while_they_are_few(bench: Bench) -> None:

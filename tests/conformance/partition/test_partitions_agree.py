@@ -91,7 +91,7 @@ class Story:
     def do_ledgers(self, who: int, numbers: list[int]) -> Any:
         picked = self._picked(numbers)
         digests = [d.header.digest for d in picked]
-        return self.bench.run(self.holders[who].ledgers(digests, [d.place for d in picked]))
+        return self.bench.run(self.holders[who].ledgers(digests, [d.position for d in picked]))
 
     def do_note(self, who: int, numbers: list[int]) -> Any:
         picked = self._picked(numbers)
@@ -118,7 +118,7 @@ class Story:
                 d.header.digest: LedgerText(text, lasts=bool(n % 2)) for n, d in enumerate(picked)
             },
             waits={"vip-enter": Wait(1, self.bench.now_ms + 5_000, 7)} if has_note else {},
-            backoffs={d.place: Backoff(8, 1) for d in self._all()[:2]} if has_note else {},
+            backoffs={d.position: Backoff(8, 1) for d in self._all()[:2]} if has_note else {},
             counts={"requests|vip-enter": 1},
         )
         return self.do_repeat(who)

@@ -2,7 +2,7 @@
 
     python fake_worker.py worker --concurrency 3
 
-FAKE_DRAIN is a JSON object: how long a drain takes, how often it wants to be rung again, and what
+FAKE_DRAIN is a JSON object: how long a drain takes, how often it wants to be woken again, and what
 partition 13 does.
 """
 
@@ -18,6 +18,7 @@ import structlog
 from segrelay.ops.run.worker import run_celery
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, load_settings
 from segrelay.worker.errors import RedisUnavailable
 from segrelay.worker.node.celery_app import build_app
@@ -30,7 +31,7 @@ class FakeDrains:
     """Takes the lease away from a partition's streams, as a drain would, and sleeps."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = redis.Redis.from_url(settings.redis.url, socket_timeout=1)
+        self._client = Redis.from_url(settings.redis.url, socket_timeout=1)
         structlog.get_logger().info("drains.built", pid=os.getpid())
 
     def drain(

@@ -83,8 +83,8 @@ def test_a_drain_that_hangs_is_ended(configuration, broker, app):
     behaviour = {"on_13": "hang", "limit": 3}
     with Node(configuration, "--concurrency=2", behaviour=behaviour) as node:
         send(app, *live("one", 13))
-        # What Celery hands to a process that is being killed is lost with it; the sweep rings again
-        # for work that waits, which nothing does here.
+        # What Celery hands to a process that is being killed is lost with it; for work that waits
+        # the sweep sends another, which nothing does here.
         until(lambda: "Hard time limit" in node.log and "exited with 'signal 9" in node.log)
         send(app, *live("one", 1))
         rows = until(broker.drained)

@@ -11,7 +11,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import redis
 
 from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find, stop
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
@@ -181,7 +180,7 @@ def test_a_server_that_hangs_is_not_started_a_second_time(data_dir: Path):
     server = ensure_running(data_dir)
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        with pytest.raises(RedisUnavailable, match=f"process {server.pid}.*does not answer"):
+        with pytest.raises(RedisUnavailable, match=f"process {server.pid}.*did not answer"):
             ensure_running(data_dir, wait_seconds=0.1)
     finally:
         os.kill(server.pid, signal.SIGCONT)
@@ -241,7 +240,10 @@ def test_only_who_knows_the_password_gets_in(data_dir: Path):
     host, port = address.hosts[0]
 
     for url in (f"redis://{host}:{port}", f"redis://:wrong@{host}:{port}"):
-        with connect(url) as client, pytest.raises(redis.exceptions.AuthenticationError):
+        with (
+            connect(url) as client,
+            pytest.raises(RedisUnavailable, match="refuses the user"),
+        ):
             client.ping()
 
 
@@ -292,7 +294,7 @@ def test_a_server_that_is_loading_is_waited_for(data_dir: Path):
     (log,) = (data_dir / "appendonlydir").glob("*.incr.aof")
     with log.open("ab") as written:
         written.write(SLOW_TO_LOAD * 20_000)
-    with pytest.raises(RedisUnavailable, match=r"it is loading its data|does not answer"):
+    with pytest.raises(RedisUnavailable, match=r"it is loading its data|did not answer"):
         ensure_running(data_dir, wait_seconds=0.0)
 
     until(lambda: "is loading its data" in why_not_ready(server.url) and not find(data_dir))

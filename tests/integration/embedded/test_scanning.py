@@ -6,7 +6,6 @@ from contextlib import closing
 from itertools import chain, cycle, islice
 
 import pytest
-from redis.crc import key_slot
 
 from segrelay.ops.audiences.membership import Count, count_all, standings
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
@@ -17,6 +16,7 @@ from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import Record
+from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scanning import scan_fields, scan_keys
 from segrelay.worker.contract.settings import RedisSettings, load_settings

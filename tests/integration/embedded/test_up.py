@@ -13,13 +13,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-import redis
 
 from segrelay.ops.config.commands import init
 from segrelay.ops.embedded.lifecycle import ensure_running, find, free_port, stop
 from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.errors import RedisUnavailable
 from tests.journeys.receiver import answers
 from tests.waiting import until
 from tests.warm import WarmProcess, run
@@ -89,7 +89,7 @@ def test_a_cluster_for_trials_carries_the_events_and_ends_with_it(folder):
         rest, _ = process.communicate(timeout=SECONDS)
 
     assert process.returncode == 0, rest
-    with pytest.raises(redis.ConnectionError), connect(named["SEGRELAY_REDIS_URL"]) as client:
+    with pytest.raises(RedisUnavailable), connect(named["SEGRELAY_REDIS_URL"]) as client:
         client.ping()
 
 

@@ -126,10 +126,10 @@ def test_a_name_that_is_not_clear_is_refused(args, message):
 
 
 def test_what_only_redis_knows_can_be_paused_too(client):
-    place = keys.PartitionKeys("gone", 3)
+    position = keys.PartitionKeys("gone", 3)
     client.hset(keys.DESTINATIONS, "gone", "gone ")
-    client.sadd(place.streams, "live|old")
-    client.xadd(place.stream("live|old"), {"h": "", "p": ""})
+    client.sadd(position.streams, "live|old")
+    client.xadd(position.stream("live|old"), {"h": "", "p": ""})
 
     assert run("pause", "gone", "old").exit_code == 0
     assert run("resume", "gone", "old").stdout.count("resumed") == 2
@@ -190,9 +190,9 @@ def test_resuming_a_destination_that_was_not_paused_names_its_paused_triggers():
 
 def test_resuming_what_waits_by_itself_says_so(client):
     settings = load_settings()
-    [place, *_] = all_partitions(client, settings, ["insider"])
+    [position, *_] = all_partitions(client, settings, ["insider"])
     why = "authorizations.crm.token_url answers 200 without an access_token"
-    client.hset(place.retry, "vip-enter", orjson.dumps([3, 1, 0, why]))
+    client.hset(position.retry, "vip-enter", orjson.dumps([3, 1, 0, why]))
 
     resumed = run("resume", "insider", "trigger:vip-enter")
 

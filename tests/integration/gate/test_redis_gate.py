@@ -10,7 +10,7 @@ from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.settings import Authorization, Destination
 from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.contract.settings.values import Secret
-from segrelay.worker.core.gate import Closed, Open, Slot
+from segrelay.worker.core.gate import Closed, Open, SendTime
 from segrelay.worker.core.verdicts import Accepted, AccessRefused, Failed, SlowDown
 from segrelay.worker.errors import RedisUnavailable
 
@@ -52,10 +52,10 @@ def test_slots_are_given_by_the_clock_of_redis(redis_url):
         return await booked(gate)
 
     before = time.time() * 1000
-    slot = with_gate(redis_url, act)
+    send_time = with_gate(redis_url, act)
 
-    assert isinstance(slot, Slot)
-    assert before - 50 <= slot.at_ms <= time.time() * 1000 + 50
+    assert isinstance(send_time, SendTime)
+    assert before - 50 <= send_time.at_ms <= time.time() * 1000 + 50
 
 
 def test_several_connections_share_one_limit(redis_url):
@@ -66,10 +66,12 @@ def test_several_connections_share_one_limit(redis_url):
         async def worker(gate):
             return [await booked(gate, horizon_seconds=600.0) for _ in range(100)]
 
-        slots = [slot for some in await asyncio.gather(*map(worker, gates)) for slot in some]
+        send_times = [
+            send_time for some in await asyncio.gather(*map(worker, gates)) for send_time in some
+        ]
         for client in clients:
             await client.aclose()
-        return sorted(slot.at_ms for slot in slots)
+        return sorted(send_time.at_ms for send_time in send_times)
 
     at = asyncio.run(run())
 
@@ -134,11 +136,11 @@ def test_it_works_on_a_full_redis(redis_url):
     with connect(redis_url) as client:
         client.config_set("maxmemory", "1")
         try:
-            slot = with_gate(redis_url, act)
+            send_time = with_gate(redis_url, act)
         finally:
             client.config_set("maxmemory", "0")
 
-    assert isinstance(slot, Slot)
+    assert isinstance(send_time, SendTime)
 
 
 def test_without_a_redis_nothing_is_booked():

@@ -22,7 +22,7 @@ def test_a_process_that_lacks_the_address_says_that_it_announces_nothing(tmp_pat
         assert start_announcer(settings) is None
 
     (line,) = said
-    assert (line["event"], line["log_level"]) == ("notices.off", "warning")
+    assert (line["event"], line["log_level"]) == ("alerts.off", "warning")
     assert "env:CHAT_URL" in line["message"]
 
 

@@ -1,6 +1,7 @@
 """Which problems are announced, once whatever the number of processes, on a real Redis."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from segrelay.ops.status.alert_store import (
     SENT,
     AlertStore,
     TakenAlert,
+    read_failure,
 )
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
 from segrelay.worker.contract import keys
@@ -36,7 +38,8 @@ def book(client):
 
 def store_of(client, **keys_of_notify):
     url = Secret("literal", "https://chat.example.com/hook")
-    return AlertStore(client, NotifySettings(url=url, after_seconds=5, **keys_of_notify))
+    known = {"after_seconds": 5, "remind_after_seconds": 0}
+    return AlertStore(client, NotifySettings(url=url, **(known | keys_of_notify)))
 
 
 def announced(book):
@@ -44,8 +47,13 @@ def announced(book):
     said = []
     while (taken := book.take()) is not None:
         book.conclude(taken, SENT)
-        said.append(("over" if taken.alert.is_over else "begins", taken.alert.problem.name))
+        kind = {"begin": "begins", "end": "over"}.get(taken.alert.kind, taken.alert.kind)
+        said.append((kind, taken.alert.problem.name))
     return said
+
+
+def kinds(book):
+    return [kind for kind, _ in announced(book)]
 
 
 def test_a_problem_is_announced_once_when_it_has_stood_and_once_when_it_is_over(book):
@@ -67,17 +75,84 @@ def test_what_is_over_sooner_than_it_has_stood_is_not_announced(book):
     assert announced(book) == []
 
 
-def test_a_problem_that_comes_and_goes_is_announced_at_most_twice(book):
+def stand(book, problems, seconds, now):
+    """Let problems stand for a while; returns the time at the end."""
+    for _ in range(seconds):
+        book.observe(problems, now := now + 1_000)
+    return now
+
+
+def test_a_problem_that_comes_and_goes_is_not_announced_each_time(book):
     now = 1_000
     for _ in range(20):
-        for _ in range(20):
-            book.observe([PAUSED], now := now + 1_000)
-        for _ in range(20):
-            book.observe([], now := now + 1_000)
-    assert [what for what, _ in announced(book)] == ["begins", "over", "begins"]
+        now = stand(book, [PAUSED], 20, now)
+        now = stand(book, [], 20, now)
+    assert kinds(book) == ["begins", "over", "begins", "begins"]
 
     book.observe([], now + QUIET)
-    assert [what for what, _ in announced(book)] == ["over"]
+    assert kinds(book) == ["over"]
+
+
+def test_a_problem_that_lasts_is_announced_whatever_came_before(book):
+    now = 1_000
+    for _ in range(3):
+        now = stand(book, [PAUSED], 7, now)
+        now = stand(book, [], 20, now)
+    assert kinds(book) == ["begins", "over", "begins"]
+
+    stand(book, [PAUSED], 17, now)
+
+    assert kinds(book) == ["begins"]
+
+
+def test_a_problem_that_lasts_is_told_again_after_a_while(client):
+    book = store_of(client, remind_after_seconds=60)
+    now = stand(book, [PAUSED], 190, 1_000)
+    assert kinds(book) == ["begins", "reminder", "reminder", "reminder"]
+
+    stand(book, [], 12, now)
+    assert kinds(book) == ["over"]
+
+
+def test_what_is_only_worth_a_look_is_not_told_again(client):
+    book = store_of(client, remind_after_seconds=60, severity="attention")
+    stand(book, [SLOW], 190, 1_000)
+
+    assert kinds(book) == ["begins"]
+
+
+def test_a_problem_that_becomes_ill_is_told(client):
+    book = store_of(client, severity="attention")
+    now = stand(book, [SLOW], 10, 1_000)
+    assert kinds(book) == ["begins"]
+
+    now = stand(book, [replace(SLOW, severity=ILL)], 10, now)
+    stand(book, [SLOW], 10, now)
+
+    assert kinds(book) == ["worse"]
+
+
+def test_the_address_that_takes_no_message_is_known_until_it_takes_one(client, book):
+    stand(book, [PAUSED], 7, 1_000)
+    taken = book.take()
+    book.conclude(taken, NOT_SENT, "it answered 404")
+    make_due(client)
+    book.conclude(book.take(), IN_DOUBT, "it answered 500")
+
+    failing = read_failure(client)
+    assert failing is not None
+    assert (failing.tries, failing.reason) == (2, "it answered 500")
+
+    make_due(client)
+    book.conclude(book.take(), SENT)
+    assert read_failure(client) is None
+
+
+def test_that_messages_are_not_taken_is_not_told_to_those_who_do_not_take_them(client):
+    loud = store_of(client, severity="attention")
+    stand(loud, [HealthProblem("notify_fails", ATTENTION, "", "404", "do")], 10, 1_000)
+
+    assert kinds(loud) == []
 
 
 def test_a_short_pause_of_a_problem_is_not_its_end(book):

@@ -237,7 +237,9 @@ def test_the_abort_of_a_paused_job_is_one_act(relay, call, tmp_path):
     call(app, "backfill", "abort", "load", "--yes")
 
     told = [(act.what, act.count) for act in read_acts(relay.client)]
-    assert told == [("backfill abort", 1), ("backfill pause", None)]
+    assert told == [("backfill abort", 1), ("backfill pause", None), ("backfill start", None)]
+    (*_, started) = read_acts(relay.client)
+    assert (started.subject, started.arguments["from"]) == ("load", str(rows))
     assert read_pauses(relay.client).jobs == {}
 
 

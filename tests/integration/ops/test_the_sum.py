@@ -8,11 +8,11 @@ from contextlib import closing
 
 import orjson
 import pytest
-from redis import Redis
 
 from segrelay.ops.main import app
 from segrelay.ops.run.up import own_command
 from segrelay.ops.status.status import read_status
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from tests.integration.ops.relay import assert_sum, payload
 from tests.warm import WarmProcess

@@ -153,7 +153,7 @@ def test_a_dry_run_says_what_would_come_of_it_and_writes_nothing(configure, clie
 
     assert (published.accepted, published.unmatched, published.refused) == (2, 1, 1)
     assert client.keys("*") == []
-    assert waker.rang == []
+    assert waker.woken == []
 
 
 def test_what_nobody_thought_of_costs_one_event_and_not_the_others(publisher, client):
@@ -276,9 +276,9 @@ def test_the_bell_is_rung_once_until_a_drain_has_begun(publisher, waker, client)
     client.delete(PartitionKeys("insider", partition).wakeup)
     third = publisher.publish([payload(0)], PublishOptions("backfill"))
 
-    assert first.rang == third.rang == (("insider", partition),)
-    assert second.rang == ()
-    assert waker.rang == [("insider", partition, "live"), ("insider", partition, "backfill")]
+    assert first.woken == third.woken == (("insider", partition),)
+    assert second.woken == ()
+    assert waker.woken == [("insider", partition, "live"), ("insider", partition, "backfill")]
 
 
 def test_a_job_has_a_lane_of_its_own_and_its_deliveries_are_counted(publisher, client):
@@ -296,7 +296,7 @@ def test_a_chunk_that_an_earlier_run_published_is_ignored(publisher, client):
     onward = publisher.publish(chunk, PublishOptions(job="load"), position=40, source="file-a")
     other_file = publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-b")
 
-    assert (again.accepted, again.repeated, again.rang) == (0, 20, ())
+    assert (again.accepted, again.repeated, again.woken) == (0, 20, ())
     assert (onward.accepted, other_file.accepted) == (20, 20)
     assert counts(client)["job|load|accepted"] == len(entries(client)) == 60
 

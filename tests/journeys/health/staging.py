@@ -67,7 +67,7 @@ token = "a-token-of-nobody"
 audience = "vip"
 every = "1s"
 """
-QUICK = '[operate]\nlive_within = "3s"\n'
+QUICK = '[operate]\nlive_within = "3s"\ndeploy_within = "1s"\n'
 
 
 class Stage:

@@ -33,7 +33,7 @@ def test_failures_of_a_changed_configuration_are_named(tmp_path):
         source = rig.settings.source
         source.write_text(source.read_text().replace("[triggers.enter]", "[triggers.entered]"))
         fresh = start_worker(rig)
-        stage.named("worker_configuration", "another configuration", "restart")
+        stage.named("worker_configuration", "run an older configuration than", "restart")
         stop_worker(worker)
         stage.named("orphaned", "2 deliveries wait", "segrelay trigger move enter entered")
         stage.run("trigger", "move", "enter", "entered", "--yes")

@@ -4,11 +4,11 @@ import time
 from contextlib import suppress
 
 import pytest
-from redis.crc import key_slot
 
 from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.ops.state.opened import compared
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.connection import wait_ready
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import load_settings

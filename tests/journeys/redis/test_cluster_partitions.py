@@ -3,11 +3,11 @@
 from collections import Counter
 
 import pytest
-from redis.crc import key_slot
 
 from segrelay.ops.demo.rig import DESTINATION, kill_group
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.connection import servers_of
 from tests.journeys.play import PARTITIONS, invent, lines, nothing_is_wrong, start_worker
 from tests.journeys.redis import test_cluster

@@ -18,6 +18,7 @@ from celery import Celery
 from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.processes import read_processes
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from tests.waiting import until
@@ -237,7 +238,7 @@ def test_the_redis_of_the_containers_keeps_every_write_behind_a_password(
     start(processes, [*shell, script], environment, tmp_path / "redis.log")
 
     until(socket_path.exists, else_show=tmp_path / "redis.log")
-    nobody = redis.Redis(unix_socket_path=str(socket_path))
+    nobody = Redis(unix_socket_path=str(socket_path))
     with nobody, pytest.raises(redis.AuthenticationError):
         nobody.ping()
     wanted = {
@@ -247,7 +248,7 @@ def test_the_redis_of_the_containers_keeps_every_write_behind_a_password(
         "maxmemory-policy": "noeviction",
         "maxmemory": str(64 * 1024 * 1024),
     }
-    with redis.Redis(
+    with Redis(
         unix_socket_path=str(socket_path), password="a password", decode_responses=True
     ) as us:
         assert us.config_get(*wanted) == wanted

@@ -19,6 +19,7 @@ from segrelay.worker.contract.celery import broker_options
 from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.node.task import NO_FREE_PERMIT
 from tests.configuration import configuration as settings_text
 from tests.configuration import endpoint, table, trigger
 from tests.waiting import until
@@ -176,7 +177,7 @@ def test_drains_that_found_no_free_slot_do_not_bury_the_others(configuration):
     app = Celery("test")
     app.conf.update(broker_options(settings))
     api = httpx.Client(base_url=f"http://{settings.flower.listen}/api", trust_env=False)
-    told = [("a", "no free slot"), ("b", "delivered 7, skipped 0, dead 0"), ("c", "no free slot")]
+    told = [("a", NO_FREE_PERMIT), ("b", "delivered 7, skipped 0, dead 0"), ("c", NO_FREE_PERMIT)]
 
     with api, running(configuration, "flower"), app.connection() as connection:
         until(lambda: answers(api))

@@ -118,7 +118,7 @@ class World:
         self.doubted: set[str] = set()
         self.ahead_error: Exception | None = None
         self.sendings: list[Sending] = []
-        self.by_place: dict[str, list[Sending]] = defaultdict(list)
+        self.by_position: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []
         self.canary_shares = CanaryShares()
         self.recognizer: FakeRecognizer | None = None
@@ -169,7 +169,7 @@ class World:
         self.loop.close()
 
     def drain(self, *, plan: dict[int, Any] | None = None, stop: Stop | None = None) -> Any:
-        """Run one drain to its end; returns (tally, ring), or None if its process died."""
+        """Run one drain to its end; returns (tally, wake), or None if its process died."""
         return self.run(self.a_drain(plan or {}, stop))
 
     def drain_until_nothing_is_left(self, *, seconds: float = 3_600.0) -> None:
@@ -242,8 +242,8 @@ class World:
         with self._remembering():
             self._check_explained(sending)
         self.sendings.append(sending)
-        for place in sending.places:
-            self.by_place[place].append(sending)
+        for position in sending.positions:
+            self.by_position[position].append(sending)
         reply = self.responds(sending)
         sending.refuse(reply.refused_users)
         if reply.applied:
@@ -262,8 +262,8 @@ class World:
         root = orjson.loads(request.body)
         users = tuple(root.pop("users"))
         return Sending(
-            places=tuple(row.place for row in intent.deliveries),
-            digest_of_place={row.place: row.digest for row in intent.deliveries},
+            positions=tuple(row.position for row in intent.deliveries),
+            digest_of_position={row.position: row.digest for row in intent.deliveries},
             digests=frozenset(row.digest for row in intent.deliveries),
             url=request.url,
             users=users,
@@ -322,13 +322,13 @@ class World:
         for other in self.sendings:
             if other.process is sending.process and not other.box:
                 assert not other.digests & sending.digests, "two requests of a profile at once"
-        for place in sending.places:
-            for before in self.by_place[place]:
+        for position in sending.positions:
+            for before in self.by_position[position]:
                 vanished = before.process.dead or before.process.was_stopped
                 explained = vanished and "unsure" in self.explains
-                refused = place in before.refused_places
+                refused = position in before.refused_positions
                 outcome = before.box.get("outcome")
-                assert explained or refused or outcome in self.explains, place
+                assert explained or refused or outcome in self.explains, position
 
     def count(self, kind: str) -> int:
         counts = self.store.counts.items()

@@ -27,7 +27,7 @@ class Sending:
     `outcome`: None = not answered yet, else `taken`, `refused` (surely not applied), `unsure`.
     """
 
-    places: tuple[str, ...]
+    positions: tuple[str, ...]
     digests: frozenset[bytes]
     url: str
     users: tuple[dict[str, Any], ...]
@@ -35,8 +35,8 @@ class Sending:
     process: Any
     at: float
     box: dict[str, str]
-    digest_of_place: dict[str, bytes]
-    refused_places: set[str] = field(default_factory=set)
+    digest_of_position: dict[str, bytes]
+    refused_positions: set[str] = field(default_factory=set)
     refused_users: set[int] = field(default_factory=set)
 
     def refuse(self, users: Iterable[int]) -> None:
@@ -46,8 +46,8 @@ class Sending:
             digest_of(f"email:{self.users[at]['identifiers']['email']}")
             for at in self.refused_users
         }
-        self.refused_places.update(
-            place for place, digest in self.digest_of_place.items() if digest in digests
+        self.refused_positions.update(
+            position for position, digest in self.digest_of_position.items() if digest in digests
         )
 
     @property

@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import redis
-import redis.asyncio
-
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.redis.connection import redis_errors
-from segrelay.worker.contract.redis.scripts import digest, run_script
+from segrelay.worker.contract.redis.client import AsyncRedis, Pipeline, Redis
+from segrelay.worker.contract.redis.scripts import digest, run_script, run_script_async
 from segrelay.worker.contract.settings import Authorization, Destination
 from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.core.gate import (
@@ -27,7 +24,7 @@ from segrelay.worker.core.gate import (
     Heard,
     LaneKind,
     Open,
-    Slot,
+    SendTime,
     TriggerAnswers,
     gate_id,
     heard,
@@ -56,12 +53,12 @@ class RedisGate:
 
     Args:
         client: Repeats nothing by itself.
-        authorization: What it sends; None = nothing.
+        authorization: The header that it sends; None = nothing.
     """
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: AsyncRedis,
         destination: Destination,
         authorization: Authorization | None,
         *,
@@ -88,8 +85,8 @@ class RedisGate:
         triggers: Sequence[str],
         horizon_seconds: float,
         probe: bool = False,
-    ) -> Slot | Closed:
-        """Book the next slot, unless it is further away than the horizon."""
+    ) -> SendTime | Closed:
+        """Book the next send time, unless it is further away than the horizon."""
         answer = await self._call(
             "gate_book",
             repr(self._rate),
@@ -103,14 +100,19 @@ class RedisGate:
             return _closed(answer)
         _, at, now, is_probe, incident, avoid, *made = answer
         successes = dict(zip(triggers, made, strict=True))
-        return Slot(at / 1000, now / 1000, successes, bool(is_probe), incident, avoid.decode())
+        return SendTime(at / 1000, now / 1000, successes, bool(is_probe), incident, avoid.decode())
 
     async def report(
-        self, slot: Slot, verdict: Verdict, *, delivered: Mapping[str, int], batch: str = ""
+        self,
+        send_time: SendTime,
+        verdict: Verdict,
+        *,
+        delivered: Mapping[str, int],
+        batch: str = "",
     ) -> GateState:
-        """Report the verdict about a slot's request to the gate."""
+        """Report the verdict about a send time's request to the gate."""
         what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self.fingerprint)
-        return await self._report(slot, what, delivered, batch)
+        return await self._report(send_time, what, delivered, batch)
 
     async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:
         """Return how the last requests of each trigger were answered."""
@@ -121,24 +123,24 @@ class RedisGate:
             for name, (age, refused) in zip(names, found, strict=True)
         }
 
-    async def cancel(self, slot: Slot) -> None:
-        """Give a slot back because nothing was sent."""
-        if slot.probe:
-            await self._report(slot, UNSENT, {}, "")
+    async def cancel(self, send_time: SendTime) -> None:
+        """Give a send time back because nothing was sent."""
+        if send_time.probe:
+            await self._report(send_time, UNSENT, {}, "")
 
     async def _report(
-        self, slot: Slot, what: Heard, delivered: Mapping[str, int], batch: str
+        self, send_time: SendTime, what: Heard, delivered: Mapping[str, int], batch: str
     ) -> GateState:
         answer = await self._call(
             "gate_report",
             what.what,
             what.about,
             what.wait,
-            slot.incident,
-            int(slot.probe),
+            send_time.incident,
+            int(send_time.probe),
             batch,
             self.fingerprint,
-            *(part for name in slot.successes for part in (name, delivered.get(name, 0))),
+            *(part for name in send_time.successes for part in (name, delivered.get(name, 0))),
         )
         state, reason, message = (text.decode() for text in answer)
         return GateState(state, reason, message)
@@ -152,12 +154,11 @@ class RedisGate:
         await self._call("gate_resume", trigger)
 
     async def _call(self, name: str, *args: str | int) -> Any:
-        with redis_errors():
-            return await scripts.call_text(self._client, self._script(name), (self._key,), args)
+        return await run_script_async(self._client, self._script(name), (self._key,), args)
 
 
 def ask_look(
-    pipe: redis.client.Pipeline,
+    pipe: Pipeline,
     destination: Destination,
     authorization: Authorization | None,
     triggers: Sequence[str],
@@ -184,7 +185,7 @@ def looks(triggers: Sequence[str], answers: Sequence[Any]) -> dict[str, Open | C
 
 
 def read_state(
-    client: redis.Redis,
+    client: Redis,
     name: str,
     *,
     configured_per_minute: float = 0.0,
@@ -199,10 +200,9 @@ def read_state(
         script: Returns a script's text.
     """
     rate = repr(configured_per_minute) if configured_per_minute else "0"
-    with redis_errors():
-        state, reason, message, limit, factor, is_open, until, by, since = run_script(
-            client, script("gate_status"), (keys.gate(name),), (rate,)
-        )
+    state, reason, message, limit, factor, is_open, until, by, since = run_script(
+        client, script("gate_status"), (keys.gate(name),), (rate,)
+    )
     return GateStatus(
         state=state.decode(),
         reason=reason.decode(),
@@ -217,7 +217,7 @@ def read_state(
 
 
 def read_looks(
-    client: redis.Redis, destination: Destination, triggers: Sequence[str]
+    client: Redis, destination: Destination, triggers: Sequence[str]
 ) -> dict[str, Open | Closed]:
     """Return for each trigger whether a gate is open, as a drain would find it.
 
@@ -225,14 +225,12 @@ def read_looks(
     """
     key = keys.gate(gate_id(destination.base_url, destination.gate_scope))
     args: list[str | int] = [*_look_args(destination.rate_per_minute, ""), *triggers]
-    with redis_errors():
-        return looks(triggers, run_script(client, scripts.source(LOOK), (key,), args))
+    return looks(triggers, run_script(client, scripts.source(LOOK), (key,), args))
 
 
-def read_probes(client: redis.Redis, name: str) -> Probes:
+def read_probes(client: Redis, name: str) -> Probes:
     """Return the probes that a gate, or single triggers behind it, wait for."""
-    with redis_errors():
-        stored: Any = client.hgetall(keys.gate(name))
+    stored: Any = client.hgetall(keys.gate(name))
     return Probes(
         for_all=any(stored.get(field, b"0") != b"0" for field in (b"first", b"probing")),
         triggers=frozenset(
@@ -243,10 +241,9 @@ def read_probes(client: redis.Redis, name: str) -> Probes:
     )
 
 
-def resume_gate(client: redis.Redis, name: str, *, trigger: str = "") -> None:
+def resume_gate(client: Redis, name: str, *, trigger: str = "") -> None:
     """Open a gate, a probe first; with a trigger, only let a probe of that one go first."""
-    with redis_errors():
-        scripts.call_sync(client, "gate_resume", (keys.gate(name),), (trigger,))
+    run_script(client, scripts.source("gate_resume"), (keys.gate(name),), (trigger,))
 
 
 def _look_args(rate: float, fingerprint: str) -> tuple[str, str, int]:

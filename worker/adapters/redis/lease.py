@@ -1,9 +1,7 @@
-"""`ThreadedLease`: renews a lease from the one thread that a drain has.
+"""The lease as a drain holds it, renewed from the one thread that a drain has.
 
-Rendering holds the event loop; the thread goes on. Its clock is CLOCK_BOOTTIME, which goes on while
+Rendering holds the event loop; the thread goes on. The clock is CLOCK_BOOTTIME, which goes on while
 the process or the machine is stopped, so that a lease that lapsed meanwhile is never believed in.
-
-`SystemClock`: the clock of a drain.
 """
 
 from __future__ import annotations
@@ -13,11 +11,10 @@ import threading
 import time
 from typing import Final, Self
 
-import redis
-
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import run_script
 from segrelay.worker.errors import RedisUnavailable
 
 RENEW_SECONDS: Final = 2.0
@@ -39,7 +36,7 @@ class ThreadedLease:
     """
 
     def __init__(
-        self, client: redis.Redis, keys: PartitionKeys, token: str, lease_seconds: float
+        self, client: Redis, keys: PartitionKeys, token: str, lease_seconds: float
     ) -> None:
         self._client = client
         self._keys = keys
@@ -71,13 +68,12 @@ class ThreadedLease:
     def _renew(self) -> None:
         asked = boottime_seconds()
         try:
-            with redis_errors():
-                now_ms = scripts.call_sync(
-                    self._client,
-                    "renew",
-                    (self._keys.lease,),
-                    (self._token, round(self._lease_seconds * 1000)),
-                )
+            now_ms = run_script(
+                self._client,
+                scripts.source("renew"),
+                (self._keys.lease,),
+                (self._token, round(self._lease_seconds * 1000)),
+            )
         except RedisUnavailable:
             return
         if now_ms:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import Any, Final, Literal
 
 import orjson
-import redis.asyncio
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.scripts import until_confirmed
@@ -41,7 +40,8 @@ from segrelay.worker.contract.keys import (
 from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
 from segrelay.worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
 from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import AsyncRedis
+from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.errors import LeaseLost
 
@@ -60,9 +60,9 @@ def settle_call(
 
     Args:
         k: Of the partition.
-        what: What is settled.
+        what: The work to settle.
         token: Of the lease.
-        retention_ms: How long a ledger that may lapse is kept.
+        retention_ms: The retention of a ledger that may lapse.
         ended: Streams that were read to their end, so that nothing else may be in them.
     """
     backoffs = [(*place.rpartition("|")[::2], value) for place, value in what.backoffs.items()]
@@ -166,14 +166,13 @@ def _backoff(backoff: Backoff) -> bytes:
 
 
 async def places_of(
-    client: redis.asyncio.Redis, keys: PartitionKeys, digests: Sequence[bytes]
+    client: AsyncRedis, keys: PartitionKeys, digests: Sequence[bytes]
 ) -> Mapping[PartitionKeys, list[int]]:
     """Return the present partitions of a partition's profiles, with their indices in `digests`.
 
     While the number of partitions is being changed, wait: a repair must not be lost.
     """
-    with redis_errors():
-        token = await scripts.command(client, "HGET", keys.lease, "token")
+    token = await client.execute_command("HGET", keys.lease, "token")
     if not (token or b"").startswith(RENUMBERED_LEASE.encode()):
         return {keys: list(range(len(digests)))}
     while (numbering := await _numbering(client)).target:  # noqa: ASYNC110 - Redis sends no event
@@ -185,9 +184,8 @@ async def places_of(
     return found
 
 
-async def _numbering(client: redis.asyncio.Redis) -> Numbering:
-    with redis_errors():
-        return Numbering.loads(await scripts.command(client, "GET", PARTITIONS))
+async def _numbering(client: AsyncRedis) -> Numbering:
+    return Numbering.loads(await client.execute_command("GET", PARTITIONS))
 
 
 _LOOK_SECONDS: Final = 0.5
@@ -209,16 +207,17 @@ class RedisPartition:
 
     Args:
         client: Repeats nothing by itself.
-        retention_seconds: How long the ledger of somebody who is in no audience is kept after
+        retention_seconds: The retention of the ledger of somebody who is in no audience, after
             its last write.
-        late_seconds: For how long an intent is open.
-        owner: Who holds the lease: `host:pid`, a space, the fingerprint of its configuration.
-        may_repeat: Says whether a settle that Redis did not confirm should still be repeated.
+        late_seconds: The time for which an intent is open.
+        owner: The holder of the lease: `host:pid`, a space, the fingerprint of its configuration.
+        may_repeat: A function that says whether a settle that Redis did not confirm should still
+            be repeated.
     """
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: AsyncRedis,
         keys: PartitionKeys,
         *,
         lease_seconds: float,
@@ -238,7 +237,7 @@ class RedisPartition:
         self._ended: set[str] = set()
 
     async def take(self) -> TakenPartition | None:
-        """Take the lease if it is free, and clear the bell."""
+        """Take the lease if it is free, and clear the wake-up."""
         k = self.keys
         names = (
             k.lease, k.wakeup, k.intents, k.open, k.rendering, k.retry, k.aside, k.holds, k.reached,
@@ -268,8 +267,7 @@ class RedisPartition:
 
     async def streams(self) -> tuple[str, ...]:
         """Return the names of the streams that are not empty, now."""
-        with redis_errors():
-            names = await scripts.command(self._client, "SMEMBERS", self.keys.streams)
+        names = await self._client.execute_command("SMEMBERS", self.keys.streams)
         return _sorted(names)
 
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
@@ -291,10 +289,9 @@ class RedisPartition:
     async def _next_entries(self, ranges: Sequence[ReadRange], most: int) -> list[ReadEntries]:
         keys = [self.keys.stream(each.stream).encode() for each in ranges]
         after = [each.after_id or "0" for each in ranges]
-        with redis_errors():
-            answer = await scripts.command(
-                self._client, "XREAD", "COUNT", most, "STREAMS", *keys, *after
-            )
+        answer = await self._client.execute_command(
+            "XREAD", "COUNT", most, "STREAMS", *keys, *after
+        )
         rows = dict(answer)  # a stream with nothing behind the id is missing
         found = [(each.stream, rows.get(key, ())) for each, key in zip(ranges, keys, strict=True)]
         self._ended -= {stream for stream, _ in found}
@@ -320,8 +317,7 @@ class RedisPartition:
         found: list[bytes | None] = [None] * len(digests)
         for place, indices in (await places_of(self._client, self.keys, digests)).items():
             names = [place.ledger(digests[index]) for index in indices]
-            with redis_errors():
-                texts = await scripts.command(self._client, "MGET", *names)
+            texts = await self._client.execute_command("MGET", *names)
             for index, text in zip(indices, texts, strict=True):
                 found[index] = text
         return found
@@ -403,15 +399,14 @@ class RedisPartition:
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Return for each digest the record of a person who is or was renamed, or None."""
         names = [digest.hex() for digest in digests]
-        with redis_errors():
-            return list(await scripts.command(self._client, "HMGET", self.keys.forwards, *names))
+        return list(await self._client.execute_command("HMGET", self.keys.forwards, *names))
 
     async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries to another partition of the destination; needs no lease."""
         await self._accept(replace(self.keys, partition=partition), deliveries)
 
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
-        """Record the entry of a stream up to which its trigger, with this meaning, wants none."""
+        """Record the entry of a stream up to which its trigger, with this scope, wants none."""
         names = (self.keys.lease, self.keys.orphans, self.keys.stream(stream))
         field = f"{stream}|{scope}"
         left = _MORE
@@ -424,7 +419,7 @@ class RedisPartition:
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without holding the lease; the profiles in it wait until its end."""
-        nobodys = [delivery._replace(place="") for delivery in intent.deliveries]
+        nobodys = [delivery._replace(position="") for delivery in intent.deliveries]
         await self._hold_back(
             self.keys, Intent(f"{intent.intent_id}-repair", tuple(nobodys)), seconds
         )
@@ -444,10 +439,9 @@ class RedisPartition:
 
     async def _accept(self, keys: PartitionKeys, deliveries: Sequence[NewDelivery]) -> None:
         call = accept_call(keys, deliveries)
-        with redis_errors():
-            answer = await scripts.call_replicated(
-                self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args
-            )
+        answer = await run_script_async(
+            self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args, replicated=True
+        )
         if answer[0] == RENUMBERED:
             digests = [new.header.digest for new in deliveries]
             for place, indices in (await places_of(self._client, keys, digests)).items():
@@ -456,15 +450,15 @@ class RedisPartition:
     async def _call(
         self, name: str, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
     ) -> Any:
-        with redis_errors():
-            return await scripts.call(self._client, name, keys, args)
+        return await run_script_async(self._client, scripts.source(name), keys, args)
 
     async def _write(
         self, name: str, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
     ) -> Any:
         """Run a script whose effect a failover must not undo."""
-        with redis_errors():
-            return await scripts.call_replicated(self._client, scripts.source(name), keys, args)
+        return await run_script_async(
+            self._client, scripts.source(name), keys, args, replicated=True
+        )
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(f"The lease of {self.keys.tag} was taken over by another worker.")

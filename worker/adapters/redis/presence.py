@@ -6,16 +6,16 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
-import redis
 
 from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.adapters.redis.gate import read_state
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.processes import (
     KEPT,
@@ -25,10 +25,14 @@ from segrelay.worker.contract.processes import (
     FilesInUse,
     Process,
     Sample,
+    read_processes,
 )
-from segrelay.worker.contract.redis.connection import now_ms, now_us, redis_errors
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import now_ms, now_us
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each, run_script
 from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import DESTINATION, TRIGGER, field_of, read_pauses
+from segrelay.worker.core.gate import gate_id
 
 EVERY_SECONDS: Final = 3.0
 TOLD_KEPT: Final = 64
@@ -41,9 +45,11 @@ class RedisPresence:
     Args:
         client: With short timeouts.
         config: The configuration's fingerprint.
-        stopped: Returns the names of triggers that this node can't work on.
+        stopped: Returns the triggers that this node can't work on, and why.
         templates: Returns the fields of `Process` that tell of the node's templates.
         files: Returns the digests of the files that templates use, by path.
+        files_changed: Called when they have changed, and once more after that: whoever looked just
+            before the change does not look again at once.
         count_refused: Returns how many messages of the broker were refused.
         alive_file: Touched whenever Redis was told, for the health check of a container; it is
             no part of anything else. None = there is none.
@@ -51,13 +57,14 @@ class RedisPresence:
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Redis,
         config: str,
         *,
-        stopped: Callable[[], Collection[str]],
+        stopped: Callable[[], Mapping[str, str]],
         clock: Callable[[], float],
         templates: Callable[[], Mapping[str, Any]] = dict,
         files: Callable[[], Mapping[str, str]] = dict,
+        files_changed: Callable[[], object] = lambda: None,
         count_refused: Callable[[], int] = int,
         alive_file: Path | None = None,
         watch: Callable[[], None] = lambda: None,
@@ -69,6 +76,8 @@ class RedisPresence:
         self._clock = clock
         self._templates = templates
         self._read_files = files
+        self._files_changed = files_changed
+        self._changed_before = False
         self._count_refused = count_refused
         self._files = FilesInUse()
         self._alive_file = alive_file
@@ -78,6 +87,7 @@ class RedisPresence:
         self._host = socket.gethostname()
         self._version = version("segrelay")
         self._next_at = 0.0
+        self._begun_ms = 0
         self._told: dict[bytes, None] = {}
 
     def announce(self) -> None:
@@ -88,17 +98,25 @@ class RedisPresence:
         self._next_at = now + EVERY_SECONDS
         at_us = now_us(self._client)
         self._ahead_seconds = round(self._wall_clock() - at_us / 1_000_000)
-        digests = dict(self._read_files())
-        if digests != self._files.digests:
-            self._files = FilesInUse(digests, at_us // 1_000_000 * 1_000)
+        self._begun_ms = self._begun_ms or at_us // 1_000
+        self._look_at_files(at_us // 1_000_000 * 1_000)
         text = self._process().dumps()
         self._told = dict.fromkeys([*self._told, text][-TOLD_KEPT:])
-        with redis_errors():
-            scripts.call_sync(self._client, "appear", [keys.PROCESSES], [text, LIFE_MS])
+        names = [keys.PROCESSES, keys.SEEN]
+        run_script(self._client, scripts.source("appear"), names, [text, LIFE_MS, WORKER])
         if self._alive_file is not None:
             with suppress(OSError):  # the health check tells of it
                 self._alive_file.touch()
         self._watch()
+
+    def _look_at_files(self, now_ms: int) -> None:
+        digests = dict(self._read_files())
+        has_changed = digests != self._files.digests
+        if has_changed:
+            self._files = FilesInUse(digests, now_ms)
+        if has_changed or self._changed_before:
+            self._files_changed()
+        self._changed_before = has_changed
 
     def leave(self) -> None:
         """Take the latest announcements back at an orderly end; Redis has forgotten older ones."""
@@ -106,8 +124,7 @@ class RedisPresence:
             with suppress(OSError):
                 self._alive_file.unlink(missing_ok=True)
         if self._told:
-            with redis_errors():
-                self._client.zrem(keys.PROCESSES, *self._told)
+            self._client.zrem(keys.PROCESSES, *self._told)
 
     def _process(self) -> Process:
         return Process(
@@ -115,8 +132,9 @@ class RedisPresence:
             os.getpid(),
             WORKER,
             self._config,
-            tuple(sorted(self._stopped())),
+            self._stopped(),
             self._version,
+            self._begun_ms,
             clock_ahead_seconds=self._ahead_seconds,
             files=self._files,
             refused_messages=self._count_refused(),
@@ -133,32 +151,61 @@ class RedisProgress:
     Args:
         client: With short timeouts.
         settings: Its destinations are sampled.
+        stopped: Returns the triggers that this node can't work on.
     """
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        settings: Settings,
+        stopped: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         self._client = client
         self._settings = settings
+        self._stopped = stopped
 
     def note(self) -> None:
         """Keep a sample, if none was kept lately."""
-        with redis_errors():
-            if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):
-                return
+        if not run_script(self._client, scripts.source("once"), [keys.PROGRESS_LOCK], [_LOCK_MS]):
+            return
         places = [
             self._settings.redis.ids.place(name, number)
             for name in self._settings.destinations
             for number in self._settings.redis.numbering.numbers
         ]
-        calls = [ScriptCall((place.counts, place.streams), (place.tag,)) for place in places]
+        calls = [
+            ScriptCall((place.counts, place.streams, place.retry), (place.tag,)) for place in places
+        ]
         answers = run_each(self._client, scripts.source("progress"), calls)
         counts: dict[str, Counter[str]] = {}
         for place, flat in zip(places, answers, strict=True):
             of_destination = counts.setdefault(place.id, Counter())
             for name, count in zip(flat[::2], flat[1::2], strict=True):
                 of_destination[name.decode()] += int(count)
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.hlen(keys.quarantine("about"))
-            (quarantined,) = pipe.execute()
-            sample = Sample(now_ms(self._client), counts, quarantined)
-            scripts.call_sync(self._client, "sample", [keys.PROGRESS], [orjson.dumps(sample), KEPT])
+        workers = sum(one.kind == WORKER for one in read_processes(self._client))
+        stopped = sorted({*self._closed(), *_waiting(counts)})
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hlen(keys.quarantine("about"))
+        (quarantined,) = pipe.execute()
+        sample = Sample(now_ms(self._client), counts, quarantined, workers, stopped)
+        run_script(
+            self._client, scripts.source("sample"), [keys.PROGRESS], [orjson.dumps(sample), KEPT]
+        )
+
+    def _closed(self) -> Iterator[str]:
+        """Yield the destinations and triggers that are stopped, as fields of pauses."""
+        pauses = read_pauses(self._client, self._settings.redis.ids)
+        for name, one in self._settings.destinations.items():
+            gate = read_state(self._client, gate_id(one.base_url, one.gate_scope))
+            if name in pauses.destinations or gate.state in {"paused", "broken"}:
+                yield field_of(DESTINATION, name, self._settings.redis.ids)
+        for name in {*pauses.triggers, *self._stopped()}:
+            yield field_of(TRIGGER, name)
+
+
+def _waiting(counts: Mapping[str, Counter[str]]) -> Iterator[str]:
+    """Take the triggers that wait after failures out of the counts, and yield them as fields."""
+    for of_destination in counts.values():
+        for name in [name for name in of_destination if name.startswith("delayed|")]:
+            del of_destination[name]
+            yield field_of(TRIGGER, name.partition("|")[2])

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
-
-import redis.asyncio
-from redis.exceptions import NoScriptError
+from typing import Final
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import CLAIMS_OUTLIVE_MS, MOST_CHANGES, Sighting, time_text
-from segrelay.worker.contract.redis.connection import redis_errors
-from segrelay.worker.contract.redis.scripts import ScriptCall, digest
+from segrelay.worker.contract.redis.client import AsyncRedis
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each_async
 from segrelay.worker.errors import PartitionsChange
 
-SEEN: Final = "stable_seen"
-CLAIMS: Final = "stable_claims"
+SEEN: Final = scripts.source("stable_seen")
+CLAIMS: Final = scripts.source("stable_claims")
 _RENUMBERED: Final = -1
 
 
@@ -28,12 +25,12 @@ class RedisRecognizer:
     Args:
         client: Repeats nothing by itself.
         place: The partition in which the identities are.
-        retention_seconds: How long somebody is remembered whose newest event is no entrance.
+        retention_seconds: The retention of somebody whose newest event is no entrance.
     """
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: AsyncRedis,
         place: PartitionKeys,
         *,
         field: str,
@@ -67,7 +64,9 @@ class RedisRecognizer:
             for partition, numbers in at.items()
         ]
         # Who erases a person finds their stable ids by the lists: they are written first.
-        listed, *answers = await self._run([(CLAIMS, self._claims(sightings)), *calls])
+        listed, *answers = await run_each_async(
+            self._client, [(CLAIMS, self._claims(sightings)), *calls]
+        )
         if _RENUMBERED in (listed, *answers):
             raise PartitionsChange
         found = [""] * len(sightings)
@@ -92,26 +91,3 @@ class RedisRecognizer:
         args = (self._retention_ms + CLAIMS_OUTLIVE_MS, told)
         lists = [self._place.claims(each.identity) for each in sightings]
         return ScriptCall([self._place.lease, *lists], args)
-
-    async def _run(self, calls: Sequence[tuple[str, ScriptCall]]) -> list[Any]:
-        """Run scripts in one round trip; send those that Redis does not know again as a whole."""
-        answers = await self._pipelined([("EVALSHA", *each) for each in calls])
-        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if unknown:
-            again = await self._pipelined([("EVAL", *calls[i]) for i in unknown])
-            for i, answer in zip(unknown, again, strict=True):
-                answers[i] = answer
-        with redis_errors():
-            for answer in answers:
-                if isinstance(answer, Exception):
-                    raise answer
-        return answers
-
-    async def _pipelined(self, calls: Sequence[tuple[str, str, ScriptCall]]) -> list[Any]:
-        with redis_errors():
-            async with self._client.pipeline(transaction=False) as pipe:
-                for command, name, call in calls:
-                    text = scripts.source(name)
-                    told = digest(text) if command == "EVALSHA" else text
-                    pipe.execute_command(command, told, len(call.keys), *call.keys, *call.args)
-                return list(await pipe.execute(raise_on_error=False))

@@ -1,12 +1,11 @@
 """Pauses that a trigger or a destination gets without a person.
 
-`RedisStreaks` pauses a trigger whose deliveries all die of one cause. `DeadLetterLimit` pauses a
-destination whose dead letters reach the limit, so that none is lost.
-
-`Canaries` lets some deliveries of a new template go first, then pauses its trigger. Every process
-adopts the version that it works with; the first to bring a new one begins the canary. While it
-lasts, each drain takes a share of what is left, and gives back what had no outcome. Processes that
-have another version leave the trigger alone meanwhile.
+- A trigger whose deliveries all die of one cause (`RedisStreaks`).
+- A destination whose dead letters reach the limit, so that none is lost (`DeadLetterLimit`).
+- A trigger whose new template has sent its first deliveries (`Canaries`). Every process adopts the
+  version that it works with; the first to bring a new one begins the canary. While it lasts, each
+  drain takes a share of what is left, and gives back what had no outcome. Processes that have
+  another version leave the trigger alone meanwhile.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ from __future__ import annotations
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-import redis.asyncio
 import structlog
 
 from segrelay.worker.adapters.redis import scripts
@@ -27,7 +26,9 @@ from segrelay.worker.adapters.redis.scripts import until_confirmed
 from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.delivery import Failure, LoadedTrigger
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.acts import MOST_ACTS, Act
+from segrelay.worker.contract.redis.client import AsyncRedis
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_each_async, run_script_async
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.triggers import (
@@ -57,12 +58,13 @@ class RedisStreaks:
     Args:
         client: Repeats nothing by itself.
         running: Triggers that have a streak, so that `broken` costs nothing elsewhere.
-        may_repeat: Says whether a question that Redis did not answer should still be repeated.
+        may_repeat: A function that says whether a question that Redis did not answer should still
+            be repeated.
     """
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: AsyncRedis,
         running: Iterable[str] = (),
         *,
         may_repeat: Callable[[], bool] = lambda: True,
@@ -88,10 +90,11 @@ class RedisStreaks:
         )
 
         async def ask() -> int:
-            with redis_errors():
-                return int(
-                    await scripts.call(self._client, "streak", (keys.STREAKS, keys.PAUSED), args)
+            return int(
+                await run_script_async(
+                    self._client, scripts.source("streak"), (keys.STREAKS, keys.PAUSED), args
                 )
+            )
 
         may_die = await until_confirmed(ask, self._may_repeat)
         if may_die < count:
@@ -102,8 +105,7 @@ class RedisStreaks:
         """End a trigger's streak, because one of its deliveries was made."""
         if trigger in self._running:
             self._running.discard(trigger)
-            with redis_errors():
-                await scripts.command(self._client, "HDEL", keys.STREAKS, trigger)
+            await self._client.execute_command("HDEL", keys.STREAKS, trigger)
 
     async def pause(self, trigger: str, failure: Failure) -> None:
         """Pause a trigger whose deliveries all die of one cause, and name it as the reason."""
@@ -116,9 +118,10 @@ class RedisStreaks:
             LOG.error("trigger.paused", trigger=trigger, reason=reason)
 
     async def _pause(self, trigger: str, text: bytes) -> bool:
-        with redis_errors():
-            fields = (field_of(TRIGGER, trigger), text)
-            return bool(await scripts.call(self._client, "pause", (keys.PAUSED,), fields))
+        fields = (field_of(TRIGGER, trigger), text)
+        return bool(
+            await run_script_async(self._client, scripts.source("pause"), (keys.PAUSED,), fields)
+        )
 
 
 def _log_paused(trigger: str, failure: Failure) -> None:
@@ -151,16 +154,17 @@ PARTS: Final = 4
 """A drain takes 1/4 of a canary's remaining deliveries, so that other drains get some too."""
 
 
+_CANARY_KEYS: Final = (keys.VERSIONS, keys.ACTS)
+
+
 class Canaries:
     """A process' part in the canaries of changed templates.
 
     Args:
-        share_ms: For how long a drain has its share.
+        share_ms: The time for which a drain has its share.
     """
 
-    def __init__(
-        self, client: redis.asyncio.Redis, settings: Settings, *, share_ms: int = SHARE_MS
-    ) -> None:
+    def __init__(self, client: AsyncRedis, settings: Settings, *, share_ms: int = SHARE_MS) -> None:
         self._client = client
         self._settings = settings
         self._share_ms = share_ms
@@ -182,23 +186,24 @@ class Canaries:
             for name, trigger in triggers.items()
             if trigger.template and not trigger.stopped
         }
-        with redis_errors():
-            await self._adopt({n: v for n, v in versions.items() if n not in refused})
-            watched = [name for name in versions if self._settings.triggers[name].canary]
-            return await self._ration(owner, {name: versions[name] for name in watched})
+        await self._adopt({n: v for n, v in versions.items() if n not in refused})
+        watched = [name for name in versions if self._settings.triggers[name].canary]
+        return await self._ration(owner, {name: versions[name] for name in watched})
 
     async def _adopt(self, versions: Mapping[str, str]) -> None:
         new = {name: each for name, each in versions.items() if self._told.get(name) != each}
         known = await self._versions() if new else {}
         changed = [n for n, each in new.items() if n not in known or known[n].version != each]
         if changed:
-            seconds, _ = await scripts.command(self._client, "TIME")
+            seconds, _ = await self._client.execute_command("TIME")
             counts = await self._counts(changed)
             adoptions = [
                 self._adoption(name, new[name], known.get(name), counts[name], int(seconds) * 1_000)
                 for name in changed
             ]
-            await scripts.call_each(self._client, "canary", (keys.VERSIONS,), adoptions)
+            canary = scripts.source("canary")
+            calls = [(canary, ScriptCall(_CANARY_KEYS, args)) for args in adoptions]
+            await run_each_async(self._client, calls)
         self._told |= new
 
     def _adoption(
@@ -219,7 +224,9 @@ class Canaries:
             old.since(counts) if old else {},
             canary,
         )
-        return name, version, "adopt", new.dumps(), canary
+        arguments = {"version": version, "before": new.before}
+        act = Act("template change", "segrelay", name, arguments=arguments)
+        return name, version, "adopt", new.dumps(), canary, orjson.dumps(asdict(act)), MOST_ACTS
 
     async def _ration(self, owner: str, versions: Mapping[str, str]) -> CanaryShares:
         held: set[str] = set()
@@ -247,10 +254,9 @@ class Canaries:
             made = canary_shares.outcomes.get(name, Counter())
             counted = {each: count for each, count in made.items() if each not in UNMADE}
             words = (owner, orjson.dumps(counted), sum(counted.values()))
-            with redis_errors():
-                (is_over,) = await self._call(name, template.content_hash, "give", *words)
-                if is_over:
-                    await self._finish(name, template.content_hash)
+            (is_over,) = await self._call(name, template.content_hash, "give", *words)
+            if is_over:
+                await self._finish(name, template.content_hash)
 
     async def _finish(self, name: str, version: str) -> None:
         """Pause a trigger, and then end its canary: dying in between leaves the trigger paused."""
@@ -260,12 +266,14 @@ class Canaries:
         reason = summary(name, one)
         at = datetime.now(UTC).isoformat(timespec="seconds")
         text = dumps(Pause(reason, "segrelay", at))
-        await scripts.call(self._client, "pause", (keys.PAUSED,), (field_of(TRIGGER, name), text))
+        await run_script_async(
+            self._client, scripts.source("pause"), (keys.PAUSED,), (field_of(TRIGGER, name), text)
+        )
         if (await self._call(name, version, "finish"))[0]:
             LOG.warning("trigger.canary_over", trigger=name, reason=reason)
 
     async def _versions(self) -> dict[str, TemplateVersion]:
-        return parse_versions(dict(await scripts.pairs(self._client, keys.VERSIONS)))
+        return parse_versions(dict(await self._client.execute_command("HGETALL", keys.VERSIONS)))
 
     async def _counts(self, names: Collection[str]) -> dict[str, dict[str, int]]:
         """Return the counts of each trigger's outcomes, over all partitions."""
@@ -273,15 +281,17 @@ class Canaries:
         for destination in {self._settings.triggers[name].destination for name in names}:
             for number in self._settings.redis.numbering.numbers:
                 place = self._settings.redis.ids.place(destination, number)
-                for key, count in await scripts.pairs(self._client, place.counts):
+                for key, count in (
+                    await self._client.execute_command("HGETALL", place.counts)
+                ).items():
                     kind, trigger, *reason = key.decode().split("|")
                     if kind in KINDS and trigger in totals:
                         totals[trigger]["|".join([kind, *reason])] += int(count)
         return {name: dict(total) for name, total in totals.items()}
 
     async def _call(self, name: str, version: str, *words: Any) -> list[int]:
-        answer = await scripts.call(
-            self._client, "canary", (keys.VERSIONS,), (name, version, *words)
+        answer = await run_script_async(
+            self._client, scripts.source("canary"), _CANARY_KEYS, (name, version, *words)
         )
         return [int(each) for each in answer]
 
@@ -293,11 +303,11 @@ class DeadLetterLimit:
     """Counts the dead letters of a destination every few seconds, and pauses a full one.
 
     Args:
-        settings: They know the partitions of each destination.
+        settings: The settings, which know the partitions of each destination.
         kept: As many letters a destination may have.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, *, settings: RedisSettings, kept: int) -> None:
+    def __init__(self, client: AsyncRedis, *, settings: RedisSettings, kept: int) -> None:
         self._client = client
         self._settings = settings
         self._kept = kept
@@ -309,21 +319,20 @@ class DeadLetterLimit:
         if now < self._next_look.get(destination, 0.0):
             return
         self._next_look[destination] = now + LOOK_SECONDS
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            for partition in self._settings.numbering.numbers:
-                pipe.hlen(self._settings.ids.place(destination, partition).dead_letters)
-            dead_letters = sum(await pipe.execute())
-            if dead_letters < self._kept:
-                return
-            reason = (
-                f"{dead_letters:,} dead letters lie there, as many as delivery.dead_letters_kept"
-                " allows:"
-                " see `segrelay dlq causes`, replay or discard some, then resume"
-            )
-            pause = Pause(reason, "segrelay", datetime.now(UTC).isoformat(timespec="seconds"))
-            field = field_of(DESTINATION, self._settings.ids.of(destination))
-            args = (field, dumps(pause))
-            is_new = await scripts.call(self._client, "pause", (keys.PAUSED,), args)
+        pipe = self._client.pipeline(transaction=False)
+        for partition in self._settings.numbering.numbers:
+            pipe.hlen(self._settings.ids.place(destination, partition).dead_letters)
+        dead_letters = sum(await pipe.execute())
+        if dead_letters < self._kept:
+            return
+        reason = (
+            f"{dead_letters:,} dead letters lie there, as many as delivery.dead_letters_kept"
+            " allows:"
+            " see `segrelay dlq causes`, replay or discard some, then resume"
+        )
+        pause = Pause(reason, "segrelay", datetime.now(UTC).isoformat(timespec="seconds"))
+        field = field_of(DESTINATION, self._settings.ids.of(destination))
+        args = (field, dumps(pause))
+        is_new = await run_script_async(self._client, scripts.source("pause"), (keys.PAUSED,), args)
         if is_new:
             LOG.error("destination.paused", destination=destination, reason=reason)

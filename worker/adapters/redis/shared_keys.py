@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import redis.asyncio
-from redis import Redis
-
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.ledger import AUDIENCE_NAME
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import AsyncRedis, Redis
+from segrelay.worker.contract.redis.scripts import (
+    run_script_async,
+)
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.triggers import (
     NO_RENAMES,
@@ -33,7 +33,7 @@ def scopes(
     slugs: Sequence[bytes | None],
     renamed: Mapping[bytes, bytes],
 ) -> dict[str, Scope]:
-    """Return the meanings of triggers, by the triggers' names.
+    """Return the scopes of triggers, by the triggers' names.
 
     Args:
         triggers: As configured.
@@ -47,20 +47,18 @@ def scopes(
 
 
 def read_scopes(client: Redis, settings: Settings) -> dict[str, Scope]:
-    """Read the meanings of all triggers, by the triggers' names."""
+    """Read the scopes of all triggers, by the triggers' names."""
     triggers = list(settings.triggers.values())
     names = named_audiences(triggers)
-    with redis_errors():
-        slugs: Any = client.hmget(keys.AUDIENCES, names) if names else []
-        renamed: Any = client.hgetall(keys.RENAMED)
+    slugs: Any = client.hmget(keys.AUDIENCES, names) if names else []
+    renamed: Any = client.hgetall(keys.RENAMED)
     return scopes(triggers, names, slugs, renamed)
 
 
 def read_identified(client: Redis) -> frozenset[str]:
     """Return the slugs of which an id is known, former ones too, and these ids."""
-    with redis_errors():
-        slugs: Any = client.hgetall(keys.AUDIENCES)
-        renamed: Any = client.hgetall(keys.RENAMED)
+    slugs: Any = client.hgetall(keys.AUDIENCES)
+    renamed: Any = client.hgetall(keys.RENAMED)
     found = {*slugs, *slugs.values()}
     former = {old for old, new in renamed.items() if new in found}
     return frozenset(name.decode() for name in found | former)
@@ -72,7 +70,7 @@ _TRIGGER: Final = "t|"
 class RedisNumbers:
     """The numbers that stand for names in packed ledgers; see `worker.batch.batch.Numbers`."""
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    def __init__(self, client: AsyncRedis) -> None:
         self._client = client
         self._numbers: dict[str, int] = {}
         self._names: dict[int, str] = {}
@@ -85,18 +83,16 @@ class RedisNumbers:
         unknown = [name for name in wanted if name not in self._numbers]
         if not unknown:
             return
-        with redis_errors():
-            numbers = await scripts.call(
-                self._client, "names", (keys.NAMES, keys.NUMBERED), unknown
-            )
+        numbers = await run_script_async(
+            self._client, scripts.source("names"), (keys.NAMES, keys.NUMBERED), unknown
+        )
         for name, number in zip(unknown, numbers, strict=True):
             self._numbers[name] = int(number)
             self._names[int(number)] = name
 
     async def read(self) -> None:
         """Read all numbers from Redis, in place of those known so far."""
-        with redis_errors():
-            known = await scripts.pairs(self._client, keys.NAMES)
+        known = (await self._client.execute_command("HGETALL", keys.NAMES)).items()
         self.replace(dict(known))
 
     def replace(self, known: Mapping[bytes, bytes]) -> None:
@@ -130,12 +126,12 @@ class RedisNumbers:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """The pauses, meanings and streaks of a destination, read before a lease is taken.
+    """The pauses, scopes and streaks of a destination, read before a lease is taken.
 
     Args:
         paused: The names of paused triggers and the lanes of paused jobs; None = the destination
             is paused.
-        meanings: What its triggers mean, by their names.
+        scopes: The scopes of its triggers, by their names.
         streaks: Names of triggers that have a streak, of whichever destination.
     """
 
@@ -151,12 +147,10 @@ class SharedKeys:
     two round trips, one before it takes its lease, and one under the lease.
 
     Args:
-        numbers: They are replaced by what Redis has.
+        numbers: The numbers; they are replaced by what Redis has.
     """
 
-    def __init__(
-        self, client: redis.asyncio.Redis, settings: Settings, numbers: RedisNumbers
-    ) -> None:
+    def __init__(self, client: AsyncRedis, settings: Settings, numbers: RedisNumbers) -> None:
         self._client = client
         self._settings = settings
         self._numbers = numbers
@@ -165,16 +159,15 @@ class SharedKeys:
         self._known: dict[str, tuple[Any, Mapping[str, Scope]]] = {}
 
     async def standing(self, destination: str) -> Standing:
-        """Read the pauses, meanings and streaks of a destination."""
+        """Read the pauses, scopes and streaks of a destination."""
         audiences = self._audiences[destination]
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.hgetall(keys.PAUSED)
-            pipe.hkeys(keys.STREAKS)
-            pipe.hgetall(keys.RENAMED)
-            if audiences:
-                pipe.hmget(keys.AUDIENCES, audiences)
-            paused, streaks, renamed, *slugs = await pipe.execute()
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hgetall(keys.PAUSED)
+        pipe.hkeys(keys.STREAKS)
+        pipe.hgetall(keys.RENAMED)
+        if audiences:
+            pipe.hmget(keys.AUDIENCES, audiences)
+        paused, streaks, renamed, *slugs = await pipe.execute()
         pauses = parse_pauses(paused, self._settings.redis.ids)
         idle = frozenset({*pauses.triggers, *pauses.lanes})
         return Standing(
@@ -186,7 +179,7 @@ class SharedKeys:
     def _scopes(
         self, destination: str, slugs: list[bytes | None], renamed: dict[bytes, bytes]
     ) -> Mapping[str, Scope]:
-        """Return the meanings of a destination's triggers; they are built anew only after a change.
+        """Return the scopes of a destination's triggers; they are built anew only after a change.
 
         Args:
             destination: The destination's name.
@@ -206,13 +199,16 @@ class SharedKeys:
 
         As a rule, none is.
         """
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.hgetall(keys.NAMES)
-            pipe.hgetall(keys.RENAMED)
-            numbers, renamed = await pipe.execute()
-            # They may be thousands.
-            slugs = await scripts.pairs(self._client, keys.AUDIENCES) if renamed else []
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hgetall(keys.NAMES)
+        pipe.hgetall(keys.RENAMED)
+        numbers, renamed = await pipe.execute()
+        # They may be thousands.
+        slugs = (
+            (await self._client.execute_command("HGETALL", keys.AUDIENCES)).items()
+            if renamed
+            else []
+        )
         self._numbers.replace(numbers)
         if not renamed:
             return NO_RENAMES

@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-import redis
-
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
 from segrelay.worker.adapters.redis.shared_keys import scopes
@@ -17,9 +15,9 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import RENAMES_TASK, RESPONSES_TASK, SYNC_TASK, BackgroundJob
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_stream_name
 from segrelay.worker.contract.partitions import Numbering
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import Pipeline, Redis
 from segrelay.worker.contract.redis.scanning import AnotherServer, read_keys, scan_parts
-from segrelay.worker.contract.redis.scripts import ScriptCall, digest, run_each
+from segrelay.worker.contract.redis.scripts import ScriptCall, digest, run_each, run_script
 from segrelay.worker.contract.settings import Destination, Settings
 from segrelay.worker.contract.triggers import named_audiences, parse_pauses
 from segrelay.worker.contract.words import BACKFILL, LIVE
@@ -38,7 +36,7 @@ class _Place:
 
     Args:
         idle: Its triggers of which nothing may be done now, and the lanes that are paused.
-        meanings: What the others mean, as `trigger|MEANING`.
+        scopes: The scopes of the others, as `trigger|SCOPE`.
     """
 
     keys: PartitionKeys
@@ -57,7 +55,7 @@ class RedisSurvey:
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Redis,
         settings: Settings,
         *,
         stopped: Callable[[], Collection[str]] = frozenset,
@@ -71,13 +69,11 @@ class RedisSurvey:
 
     def may_sweep(self) -> bool:
         """Say whether this node does the round: one node of each configuration does."""
-        with redis_errors():
-            return bool(scripts.call_sync(self._client, "once", [self._lock], [LOCK_MS]))
+        return bool(run_script(self._client, scripts.source("once"), [self._lock], [LOCK_MS]))
 
     def look(self) -> list[Sight]:
         """Return the partitions with a stream that may be worked on, and wake the due ones."""
-        with redis_errors():
-            return self._second_look(*self._first_look())
+        return self._second_look(*self._first_look())
 
     def _first_look(self) -> tuple[int, list[_Place]]:
         """Read clock, pauses, gates and the names of streams, in one round trip."""
@@ -128,7 +124,7 @@ class RedisSurvey:
     def _labels(
         self, slugs: Sequence[bytes | None], renamed: Mapping[bytes, bytes]
     ) -> dict[str, str]:
-        """Return the labels `trigger|MEANING` of all triggers' meanings, by trigger."""
+        """Return the labels `trigger|SCOPE` of all triggers' scopes, by trigger."""
         triggers = list(self._settings.triggers.values())
         found = scopes(triggers, self._audiences, slugs if self._audiences else (), renamed)
         return {name: scope.label for name, scope in found.items()}
@@ -142,7 +138,7 @@ class RedisSurvey:
         return {trigger for trigger, look in found.items() if isinstance(look, Open)}
 
     def _second_look(self, now_us: int, places: Sequence[_Place]) -> list[Sight]:
-        """Ask which partitions are due, in one round trip, and ring their bells."""
+        """Ask which partitions are due, in one round trip, and mark them as woken."""
         if not places:
             return []
         pipe = self._client.pipeline(transaction=False)
@@ -167,7 +163,7 @@ class RedisSurvey:
             for place, waking, until, due in looks
         ]
 
-    def _ask(self, pipe: redis.client.Pipeline, place: _Place) -> None:
+    def _ask(self, pipe: Pipeline, place: _Place) -> None:
         at = place.keys
         pipe.evalsha(
             digest(self._script),
@@ -205,7 +201,7 @@ def _place(
 
 
 AGAIN_MS: Final = 3_000
-"""The time in ms after which an unanswered bell is rung again."""
+"""The time in ms after which an unanswered wake-up is sent again."""
 LONGEST_LOCK_MS: Final = 60_000
 """The longest time of a lock in ms; one that ends later was set before the clock was set back."""
 
@@ -237,7 +233,7 @@ class RedisSchedule:
         client: With short timeouts: whoever asks must not wait for long.
     """
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
         ids = settings.redis.ids
@@ -269,11 +265,10 @@ class RedisSchedule:
         ]
 
     def due(self) -> list[BackgroundJob]:
-        """Return the due background jobs that nobody does or was woken, and ring their bells."""
+        """Return the due background jobs that nobody does or was woken, and mark them as woken."""
         if not self._syncs and not self._needing:
             return []
-        with redis_errors():
-            return [kept.background_job for kept in self._woken(self._due())]
+        return [kept.background_job for kept in self._woken(self._due())]
 
     def _due(self) -> list[_Kept]:
         everything = [*self._syncs, *(one.kept for one in self._needing)]
@@ -285,7 +280,7 @@ class RedisSchedule:
         for one in self._needing:
             for number in numbers:
                 key = getattr(ids.place(one.destination, number), one.part)
-                pipe.execute_command(one.length, key)  # type: ignore[no-untyped-call]
+                pipe.execute_command(one.length, key)
         (seconds, micros), *answers = pipe.execute()
         now_ms = int(seconds) * 1_000 + int(micros) // 1_000
         rows, lengths = answers[: len(everything)], iter(answers[len(everything) :])
@@ -324,7 +319,7 @@ class RedisLapsing:
         settings: Its numbering tells which partitions are there; the others are being moved.
     """
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
         self._found: Iterator[list[bytes]] = iter(())
@@ -351,8 +346,7 @@ class RedisLapsing:
         return found
 
     def _all(self) -> Iterator[list[bytes]]:
-        with redis_errors():
-            self._settings.redis.learn_ids(self._client.hgetall(keys.DESTINATIONS))  # type: ignore[arg-type]
+        self._settings.redis.learn_ids(self._client.hgetall(keys.DESTINATIONS))  # type: ignore[arg-type]
         ids = self._settings.redis.ids
         places = [
             ids.place(name, number)

@@ -15,11 +15,10 @@ from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-import redis.asyncio
-
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.redis.connection import redis_errors
+from segrelay.worker.contract.redis.client import AsyncRedis
+from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.contract.settings import Authorization
 from segrelay.worker.core.verdicts import AccessRefused, Failed, Verdict
 from segrelay.worker.destinations.oauth2 import AccessToken, Granted
@@ -45,12 +44,12 @@ class RedisTokens:
     Args:
         authorization: Of the type `oauth2`; its secrets are set.
         monotonic: Seconds that never go back.
-        turn_seconds: How long a process may take to ask.
+        turn_seconds: The time that a process may take to ask.
     """
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: AsyncRedis,
         authorization: Authorization,
         ask: AskToken,
         *,
@@ -146,8 +145,7 @@ class RedisTokens:
         return Fernet(base64.urlsafe_b64encode(hmac.digest(drawn, _INFO + b"\x01", "sha256")))
 
     async def _call(self, name: str, *args: str | bytes | int) -> Any:
-        with redis_errors():
-            return await scripts.call(self._client, name, (self._key,), args)
+        return await run_script_async(self._client, scripts.source(name), (self._key,), args)
 
 
 def _secret_of(authorization: Authorization) -> bytes:

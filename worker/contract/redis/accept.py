@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from segrelay.worker.contract.events import Header, encode_header
 from segrelay.worker.contract.keys import PartitionKeys, stream_name
-from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script
 
-_FOLDER: Final = Path(__file__).parent
-ADD: Final = (_FOLDER / "_add.lua").read_text("utf-8")
-"""The Lua code, for inclusion in scripts, that adds an entry to a stream of deliveries."""
-SCRIPT: Final = (_FOLDER / "accept.lua").read_text("utf-8").replace("--@include _add", ADD)
+SCRIPT: Final = load_script("accept")
 _POSITION_DIGITS: Final = 20
 ENTRANT_DAYS: Final = 30
 """The days after which a sync forgets a name of whom nothing was delivered."""
@@ -110,9 +106,9 @@ def accept_call(
         keys: Of the partition; every delivery's profile must belong to it.
         deliveries: In the order in which they should stand in their streams.
         job: Name of the job, which counts them, or "".
-        position: Where in the job's source this chunk ends. Of a chunk behind the position that
-            Redis knows nothing is added; of the chunk that ends there, the events whose numbers
-            were not added by an earlier attempt.
+        position: The position in the job's source at which this chunk ends. Of a chunk behind the
+            position that Redis knows nothing is added; of the chunk that ends there, the events
+            whose numbers were not added by an earlier attempt.
         epoch: Of the job's reader; if the partition is closed to it, nothing is added. 0 = what
             adds them is no reader, and nobody can stop it.
         roll: Members that change with these deliveries, each only if it is as it was found; of the

@@ -11,32 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Final, Literal, cast
-
-from redis import Redis
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.partitions import Numbering
-from segrelay.worker.contract.redis.acts import Act, carry_out_script
-from segrelay.worker.contract.redis.connection import redis_errors
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
+from segrelay.worker.contract.redis.acts import Act, carry_out
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.contract.settings.urls import host_of
 from segrelay.worker.errors import PartitionsChange, RedisMismatch
 
 FORMAT_NUMBER: Final = 1
-_RENAME: Final = """\
-local old, new = ARGV[7], ARGV[8]
-local value = redis.call('HGET', KEYS[1], old)
-if value and redis.call('HEXISTS', KEYS[1], new) == 0 then
-  redis.call('HDEL', KEYS[1], old)
-  answer = redis.call('HSET', KEYS[1], new, value)
-else
-  answer = 0
-end"""
-_GIVE: Final = (Path(__file__).parent / "destinations_give.lua").read_text("utf-8")
+_GIVE: Final = load_script("destinations_give")
 
 
 def claim(client: Redis, settings: Settings) -> None:
@@ -53,20 +41,18 @@ def claim(client: Redis, settings: Settings) -> None:
     wanted = _wanted(settings)
     # Read first: a full Redis refuses every write, and then a worker is needed most.
     if _is_new(client, wanted):
-        with redis_errors():
-            pipe = client.pipeline(transaction=False)
-            for key, value in wanted.items():
-                # A Redis that came back empty gets the partitions that its processes work with.
-                text = settings.redis.numbering.settled.dumps() if key == keys.PARTITIONS else value
-                pipe.set(key, text, nx=True)
-            pipe.execute()
+        pipe = client.pipeline(transaction=False)
+        for key, value in wanted.items():
+            # A Redis that came back empty gets the partitions that its processes work with.
+            text = settings.redis.numbering.settled.dumps() if key == keys.PARTITIONS else value
+            pipe.set(key, text, nx=True)
+        pipe.execute()
         _is_new(client, wanted)
     names = settings.destinations
     while (given := _give(client, settings, names, "give")) is None:
         pass  # the number of partitions has changed in between
     ids = {name: destination_id for name, (destination_id, _) in given.items() if destination_id}
-    with redis_errors():
-        settings.redis.learn_ids(client.hgetall(keys.DESTINATIONS), ids)  # type: ignore[arg-type]
+    settings.redis.learn_ids(client.hgetall(keys.DESTINATIONS), ids)  # type: ignore[arg-type]
     for name, (_, known_as) in given.items():
         if known_as:
             raise RedisMismatch(f"{rename_hint(known_as, name)}.")
@@ -89,11 +75,10 @@ def learn_numbering(client: Redis, settings: Settings) -> Numbering:
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        pipe.get(keys.PARTITIONS)
-        pipe.hgetall(keys.DESTINATIONS)
-        stored, destinations = pipe.execute()
+    pipe = client.pipeline(transaction=False)
+    pipe.get(keys.PARTITIONS)
+    pipe.hgetall(keys.DESTINATIONS)
+    stored, destinations = pipe.execute()
     settings.redis.learn(Numbering.loads(stored) if stored else None)
     settings.redis.learn_ids(destinations)
     return settings.redis.numbering
@@ -130,7 +115,9 @@ def rename_destination(client: Redis, act: Act, old: str, new: str) -> bool:
     Raises:
         RedisUnavailable: Redis can't be asked; doing it again is safe.
     """
-    return bool(carry_out_script(client, act, keys.DESTINATIONS, _RENAME, old, new))
+    return bool(
+        carry_out(client, act, keys.DESTINATIONS, "HRENAME", old, new, only_if_changed=True)
+    )
 
 
 def former_names(client: Redis, settings: Settings) -> dict[str, str]:
@@ -208,8 +195,7 @@ def _fits(key: str, found: str, wanted: str) -> bool:
 
 def _read(client: Redis, names: Iterable[str]) -> dict[str, str | None]:
     names = list(names)
-    with redis_errors():
-        values = cast("list[bytes | None]", client.mget(names))
+    values = cast("list[bytes | None]", client.mget(names))
     texts = (None if value is None else value.decode() for value in values)
     return dict(zip(names, texts, strict=True))
 

@@ -17,13 +17,19 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import redis.asyncio
-import redis.client
 import redis.exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, TryAgainError
 
 from segrelay.worker.contract.keys import FORMAT
+from segrelay.worker.contract.redis.client import (
+    AsyncPipeline,
+    AsyncRedis,
+    NoOwner,
+    Pipeline,
+    Redis,
+    redis_errors,
+)
 from segrelay.worker.contract.redis.sentinels import READS
 from segrelay.worker.contract.redis.url import RedisAddress, RedisNode
 from segrelay.worker.errors import RedisMismatch
@@ -43,10 +49,6 @@ Command = tuple[tuple[Any, ...], Mapping[str, Any]]
 """The words of a command, and the client library's options for its answer."""
 
 
-class NoOwner(redis.exceptions.ClusterDownError):
-    """No node that can be reached answers for a slot; its message is a part of a sentence."""
-
-
 @dataclass(slots=True)
 class SlotMap:
     """The masters of the Cluster and their slots, as a node has told.
@@ -54,7 +56,8 @@ class SlotMap:
     Args:
         owners: The master of each slot; None where no node has it.
         nodes: All nodes, replicas too.
-        outside: Where a node is reached from here, by the address that the Cluster tells.
+        outside: The address at which a node is reached from here, by the address that the Cluster
+            tells.
     """
 
     owners: list[RedisNode | None]
@@ -276,7 +279,7 @@ class ClusterNodes:
 
     Args:
         address: Of the Cluster.
-        away_seconds: How long what surely had no effect is tried, while a master is away.
+        away_seconds: The time for which what surely had no effect is tried, while a master is away.
     """
 
     def __init__(self, address: RedisAddress, away_seconds: float) -> None:
@@ -337,37 +340,32 @@ _NO_TRANSACTION: Final = "A Cluster has no transactions over keys of several slo
 _NO_SCAN: Final = "A cursor counts in one server only: see worker/contract/redis/scanning.py."
 
 
-class _ClusterPipeline(redis.client.Pipeline):
+class _ClusterPipeline(Pipeline):
     """A pipeline over several nodes, each of which gets its own commands together."""
 
     def __init__(self, client: ClusterClient) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, False, None)  # noqa: FBT003 - as in the library
         self._client = client
 
-    def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - as in the library
+    def run(self, *, raise_on_error: bool) -> list[Any]:
         answers = self._client.run(self.command_stack)
         self.reset()
         return _first_raised(answers) if raise_on_error else answers
 
 
-class ClusterClient(redis.Redis):
+class ClusterClient(Redis):
     """A client of all masters of a Cluster.
 
     Args:
         address: Of the Cluster.
         server: Makes a client of one node; with how long its answers may take.
-        away_seconds: How long what surely had no effect is tried, while a master is away.
-
-    Attributes:
-        replicas: See `SingleClient`.
+        away_seconds: The time for which what surely had no effect is tried, while a master is away.
     """
-
-    replicas: int = 0
 
     def __init__(
         self,
         address: RedisAddress,
-        server: Callable[[RedisNode, float], redis.Redis],
+        server: Callable[[RedisNode, float], Redis],
         *,
         timeout_seconds: float,
         away_seconds: float = 0.0,
@@ -377,9 +375,9 @@ class ClusterClient(redis.Redis):
         self._server = server
         self._timeout_seconds = timeout_seconds
         self._nodes = ClusterNodes(address, away_seconds)
-        self._servers: dict[RedisNode, redis.Redis] = {}
+        self._servers: dict[RedisNode, Redis] = {}
 
-    def execute_command(self, *words: Any, **options: Any) -> Any:
+    def run_command(self, *words: Any, **options: Any) -> Any:
         """Run a command on the master of its key, or on all masters if it is about all."""
         return _first_raised(self.run([(words, options)]))[0]
 
@@ -393,9 +391,10 @@ class ClusterClient(redis.Redis):
         """Refuse to scan, since a cursor is valid on one server only."""
         raise NotImplementedError(_NO_SCAN)
 
-    def masters(self) -> list[tuple[RedisNode, redis.Redis]]:
+    def masters(self) -> list[tuple[RedisNode, Redis]]:
         """Return all masters as they are now, each with a client of its own."""
-        return [(node, self.server(node)) for node in self._asked_slots().masters]
+        with redis_errors(self.where):
+            return [(node, self.server(node)) for node in self._asked_slots().masters]
 
     def run(self, commands: Sequence[Any]) -> list[Any]:
         """Run commands and return their answers, refusals among them.
@@ -419,7 +418,7 @@ class ClusterClient(redis.Redis):
 
     def _exchanged(self, exchange: ClusterExchange) -> list[Any]:
         ends_at = time.monotonic() + _REFERRED_SECONDS
-        exchange.known = self.slots()
+        exchange.known = self._known_slots()
         while True:
             self._send_round(exchange)
             if not exchange.end_round():
@@ -468,7 +467,7 @@ class ClusterClient(redis.Redis):
                 answer = error
             exchange.take(node, call, answer)
 
-    def server(self, node: RedisNode) -> redis.Redis:
+    def server(self, node: RedisNode) -> Redis:
         """Return the client of one node."""
         found = self._servers.get(node)
         if found is None:
@@ -477,6 +476,10 @@ class ClusterClient(redis.Redis):
 
     def slots(self) -> SlotMap:
         """Return the slots as last seen, or ask for them anew if a node was lost since."""
+        with redis_errors(self.where):
+            return self._known_slots()
+
+    def _known_slots(self) -> SlotMap:
         return self._nodes.known or self._asked_slots()
 
     def _asked_slots(self) -> SlotMap:
@@ -485,7 +488,7 @@ class ClusterClient(redis.Redis):
                 closing(self._server(node, min(NODE_SECONDS, self._timeout_seconds))) as quick,
                 self._nodes.asking(node),
             ):
-                answer = quick.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+                answer = quick.run_command("CLUSTER", "SLOTS")
                 return self._nodes.told(answer, node)
         raise self._nodes.silence
 
@@ -496,28 +499,26 @@ class ClusterClient(redis.Redis):
             server.close()
 
 
-class _AsyncClusterPipeline(redis.asyncio.client.Pipeline):
+class _AsyncClusterPipeline(AsyncPipeline):
     """The asynchronous form of `_ClusterPipeline`."""
 
     def __init__(self, client: AsyncClusterClient) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, False, None)  # noqa: FBT003 - as in the library
         self._client = client
 
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - as in the library
+    async def run(self, *, raise_on_error: bool) -> list[Any]:
         answers = await self._client.run(self.command_stack)
         await self.reset()  # type: ignore[no-untyped-call]
         return _first_raised(answers) if raise_on_error else answers
 
 
-class AsyncClusterClient(redis.asyncio.Redis):
+class AsyncClusterClient(AsyncRedis):
     """An asynchronous client of all masters of a Cluster; see `ClusterClient`."""
-
-    replicas: int = 0
 
     def __init__(
         self,
         address: RedisAddress,
-        server: Callable[[RedisNode, float], redis.asyncio.Redis],
+        server: Callable[[RedisNode, float], AsyncRedis],
         *,
         timeout_seconds: float,
     ) -> None:
@@ -526,10 +527,10 @@ class AsyncClusterClient(redis.asyncio.Redis):
         self._server = server
         self._timeout_seconds = timeout_seconds
         self._nodes = ClusterNodes(address, 0.0)
-        self._servers: dict[RedisNode, redis.asyncio.Redis] = {}
+        self._servers: dict[RedisNode, AsyncRedis] = {}
 
-    async def execute_command(self, *words: Any, **options: Any) -> Any:
-        """Run a command; see `ClusterClient.execute_command`."""
+    async def run_command(self, *words: Any, **options: Any) -> Any:
+        """Run a command; see `ClusterClient.run_command`."""
         return _first_raised(await self.run([(words, options)]))[0]
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _AsyncClusterPipeline:  # noqa: ARG002, FBT001, FBT002 - as in the library
@@ -599,7 +600,7 @@ class AsyncClusterClient(redis.asyncio.Redis):
                 answer = error
             exchange.take(node, call, answer)
 
-    def server(self, node: RedisNode) -> redis.asyncio.Redis:
+    def server(self, node: RedisNode) -> AsyncRedis:
         """Return the client of one node."""
         found = self._servers.get(node)
         if found is None:
@@ -610,7 +611,7 @@ class AsyncClusterClient(redis.asyncio.Redis):
         for node in self._nodes.to_ask():
             async with self._server(node, min(NODE_SECONDS, self._timeout_seconds)) as quick:
                 with self._nodes.asking(node):
-                    answer = await quick.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+                    answer = await quick.run_command("CLUSTER", "SLOTS")
                     return self._nodes.told(answer, node)
         raise self._nodes.silence
 

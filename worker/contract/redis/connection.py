@@ -1,4 +1,4 @@
-"""Connections to Redis that repeat nothing by themselves, and their errors turned into ours.
+"""Connections to Redis, and the wait until one can be used.
 
 Also Redis' clock, by which all moments in Redis are told, and the wait until replicas hold what was
 written, so that a failover loses nothing acknowledged.
@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any, Final, NamedTuple, assert_never
 
 import hiredis
-import redis
-import redis.asyncio
 import redis.asyncio.retry
 import redis.backoff
-import redis.exceptions
+import redis.connection
 import redis.retry
-from redis import Redis
 from redis.driver_info import DriverInfo
+from redis.exceptions import AuthenticationError
 
 from segrelay.worker.contract.own_processes import own_module
-from segrelay.worker.contract.redis.cluster import AsyncClusterClient, ClusterClient, NoOwner
+from segrelay.worker.contract.redis.client import (
+    AsyncRedis,
+    Redis,
+    ResponseError,
+    redis_errors,
+)
+from segrelay.worker.contract.redis.cluster import AsyncClusterClient, ClusterClient
 from segrelay.worker.contract.redis.fitness import NotYet, Unfit, Usable, judge
 from segrelay.worker.contract.redis.sentinels import (
-    AsyncBehindSentinels,
-    BehindSentinels,
-    NoMaster,
-    NoReplicas,
     async_master_client,
     master_client,
 )
@@ -42,89 +41,16 @@ from segrelay.worker.contract.redis.url import (
 )
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.settings.values import EMBEDDED
-from segrelay.worker.errors import NotReplicated, RedisMismatch, RedisUnavailable
-
-WAITS_MS: Final = (1, 2, 5, 20, 100, 1_000, 2_800)
-"""The waits in ms, one after the other, in which replicas have to confirm a write.
-
-A replica answers before its disk has the write, and again only after a second, unless it is asked
-again: each wait asks. Together they stay below the 5 s after which a client gives up.
-"""
-_REFUSED: Final = (
-    "{confirmed} of {wanted} replicas that redis.replicas demands have confirmed what was written:"
-    " see that the replicas run, follow the master and have appendonly on"
-)
-
-
-class SingleClient(redis.Redis):
-    """A client of one server.
-
-    Attributes:
-        replicas: Number of replicas that must have what was accepted, noted or settled on their
-            disks before it counts as written; 0 = none.
-    """
-
-    replicas: int = 0
-
-
-class AsyncSingleClient(redis.asyncio.Redis):
-    """An asynchronous client of one server; see `SingleClient`."""
-
-    replicas: int = 0
-
-
-def replicas_of(client: redis.Redis | redis.asyncio.Redis) -> int:
-    """Return how many replicas must confirm a write."""
-    return int(getattr(client, "replicas", 0))
-
-
-def wait_commands(replicas: int) -> list[tuple[str | int, ...]]:
-    """Return the commands that wait for replicas, of whose answers the last one counts.
-
-    They count what was written over their own connection, so they follow it there.
-    """
-    return [("WAITAOF", 0, replicas, wait_ms) for wait_ms in WAITS_MS] if replicas else []
-
-
-def require_confirmed(answer: Any, replicas: int) -> None:
-    """Check the last answer to `wait_commands`.
-
-    Raises:
-        NotReplicated: Too few replicas have confirmed; the write may outlive a failover or not.
-    """
-    if isinstance(answer, Exception):
-        raise answer
-    confirmed = int(answer[1])
-    if confirmed < replicas:
-        raise NotReplicated(_REFUSED.format(confirmed=confirmed, wanted=replicas) + ".")
-
+from segrelay.worker.errors import NotPermitted, RedisMismatch, RedisUnavailable
 
 TIMEOUT_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 _START_SECONDS: Final = 30.0
+_HERE: Final = "127.0.0.1"
 _DRIVER: Final = DriverInfo()  # the library would look its version up for each client
 _RESP: Final = 2
 """The protocol's version: the third would add a handshake and notifications that move timeouts."""
-
-_REFUSALS: Final[Mapping[str, str]] = {
-    "OOM": "is full (maxmemory): nothing is accepted until what waits has been worked off",
-    "MISCONF": "can't write to its disk: free some space there, and look at its log",
-    "READONLY": "is a read-only replica: redis.url has to name the master",
-    "CLUSTERDOWN": "says that its cluster is down",
-    "MASTERDOWN": "is a replica that has lost its master",
-    "UNBLOCKED": "is no longer the master: it became a replica while it was waited for",
-    "NOREPLICAS": "has too few replicas for a write (min-replicas-to-write)",
-    "BUSY": "is busy with a script",
-    "NOPERM": "does not let this user do what is needed: widen its ACL",
-    "NOAUTH": "wants a password: set it in redis.url",
-    "LOADING": "is loading its data; wait",
-}
-"""Messages for the error words of Redis that mean: not now, or not with this Redis."""
-_NO_LONGER_MASTER: Final = "cannot be used with replica instances"
-"""The error text of WAITAOF on a server that was the master when the write was sent to it."""
-_NO_MULTI: Final = "EXEC without MULTI"
-"""The error text after a MULTI that the Redis user may not send."""
 
 
 def connect(
@@ -133,7 +59,7 @@ def connect(
     timeout_seconds: float = TIMEOUT_SECONDS,
     away_seconds: float = 0.0,
     replicas: int = 0,
-) -> redis.Redis:
+) -> Redis:
     """Return a client that sends a command at most once, and returns answers as bytes.
 
     Args:
@@ -142,18 +68,18 @@ def connect(
         timeout_seconds: For a connection, and for each answer.
         away_seconds: Behind Sentinels and in a Cluster: how long to wait for a new master, where
             nothing was sent yet.
-        replicas: How many of them must confirm what is accepted; see `SingleClient`.
+        replicas: The number of them that must confirm what is accepted; see `Redis`.
 
     Raises:
         ConfigurationInvalid: The URL can't be read.
     """
     address = parse_redis_url(url)
 
-    def server(node: RedisNode, seconds: float) -> SingleClient:
+    def server(node: RedisNode, seconds: float) -> Redis:
         options = _options(address, seconds) | {"retry": _no_retry()}
-        return SingleClient(host=node.host, port=node.port, ssl=address.tls, **options)
+        return Redis(host=node.host, port=node.port, ssl=address.tls, **options)
 
-    client: SingleClient | BehindSentinels | ClusterClient
+    client: Redis
     if address.service:
         options = _options(address, timeout_seconds) | {"retry": _no_retry()}
         client = master_client(address, options, away_seconds)
@@ -173,17 +99,17 @@ def _no_retry() -> redis.retry.Retry:
 
 def connect_async(
     url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, replicas: int = 0
-) -> redis.asyncio.Redis:
+) -> AsyncRedis:
     """Return an asynchronous client; see `connect`."""
     address = parse_redis_url(url)
 
-    def server(node: RedisNode, seconds: float) -> AsyncSingleClient:
+    def server(node: RedisNode, seconds: float) -> AsyncRedis:
         options = _options(address, seconds) | {"retry": _no_async_retry()}
-        one = AsyncSingleClient(host=node.host, port=node.port, ssl=address.tls, **options)
+        one = AsyncRedis(host=node.host, port=node.port, ssl=address.tls, **options)
         _pack_by_hiredis(one)
         return one
 
-    client: AsyncSingleClient | AsyncBehindSentinels | AsyncClusterClient
+    client: AsyncRedis
     if address.service:
         options = _options(address, timeout_seconds) | {"retry": _no_async_retry()}
         client = async_master_client(address, options)
@@ -213,7 +139,7 @@ class _PacksByHiredis:
         return [hiredis.pack_command((*parts, *arguments))]
 
 
-def _pack_by_hiredis(client: redis.asyncio.Redis) -> None:
+def _pack_by_hiredis(client: AsyncRedis) -> None:
     pool = client.connection_pool
     kind = pool.connection_class
     pool.connection_class = type(kind.__name__, (_PacksByHiredis, kind), {})
@@ -234,76 +160,13 @@ def _options(address: RedisAddress, timeout_seconds: float) -> dict[str, Any]:
     } | address.tls_options
 
 
-@contextmanager
-def redis_errors(where: str = "") -> Iterator[None]:
-    """Turn the client library's errors that mean "Redis can't be used now" into ours.
-
-    After it nobody knows whether the command took effect. Other errors (a missing script, a wrong
-    type) pass: they are not the Redis' fault.
-
-    Args:
-        where: The address, for the message; `RedisAddress.shown`.
-
-    Raises:
-        RedisUnavailable: It is not there, loading, read-only, full, or refuses us.
-    """
-    name = f"Redis at {where}" if where else "Redis"
-    begun = time.monotonic()
-    try:
-        yield
-    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-        waited_seconds = time.monotonic() - begun
-        raise RedisUnavailable(f"{name} {_why_unreachable(error)}.", waited_seconds) from error
-    except redis.exceptions.ResponseError as error:
-        refusal = _refusal(error)
-        if refusal is None:
-            raise
-        # In a pipeline the library's message repeats the command, which may hold a profile.
-        raise RedisUnavailable(f"{name} {refusal}.", time.monotonic() - begun) from None
-
-
-def _why_unreachable(error: redis.exceptions.RedisError) -> str:
-    match error:
-        case redis.exceptions.BusyLoadingError():
-            return _REFUSALS["LOADING"]
-        case redis.exceptions.AuthenticationError():
-            return "refuses the user name or password: correct redis.url"
-        case redis.exceptions.TimeoutError():
-            return "did not answer in time"
-        case NoMaster():
-            return str(error)
-        case NoReplicas():
-            return _REFUSALS["NOREPLICAS"]
-    detail = str(error).rstrip(".") or "the connection was cut"
-    return f"can't be reached ({detail}): see that it runs, and that redis.url is right"
-
-
-def _refusal(error: redis.exceptions.ResponseError) -> str | None:
-    if isinstance(error, NoOwner):
-        return str(error)
-    if isinstance(error, redis.exceptions.ReadOnlyError):
-        return _REFUSALS["READONLY"]
-    if isinstance(error, redis.exceptions.OutOfMemoryError):
-        return _REFUSALS["OOM"]
-    if isinstance(error, redis.exceptions.MasterDownError):
-        return _REFUSALS["MASTERDOWN"]
-    if isinstance(error, redis.exceptions.ClusterDownError):
-        return _REFUSALS["CLUSTERDOWN"]
-    if isinstance(error, redis.exceptions.NoPermissionError) or _NO_MULTI in str(error):
-        return _REFUSALS["NOPERM"]
-    if _NO_LONGER_MASTER in str(error):
-        return _REFUSALS["UNBLOCKED"]
-    answer = str(error).rpartition(" caused error: ")[2]
-    return _REFUSALS.get(answer.partition(" ")[0])
-
-
 def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> tuple[str, ...]:
     """Wait for a Redis that is starting or loading, and check that it can be used.
 
     Args:
         url: See `connect`.
         seconds: At most; None = `patience_seconds`.
-        replicas: How many must confirm a write.
+        replicas: The number of replicas that must confirm a write.
 
     Returns:
         Warnings: where it keeps less than we promise; one sentence each.
@@ -315,6 +178,7 @@ def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> 
     address = parse_redis_url(url)
     gives_up_at = time.monotonic() + (patience_seconds(url) if seconds is None else seconds)
     with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
+        client.where = address.shown
         while True:
             verdict = _look(client, address, replicas)
             if isinstance(verdict, tuple):
@@ -340,34 +204,34 @@ class ServerState(NamedTuple):
     takes_writes: bool
 
 
-def ask_how_it_is(client: redis.Redis, where: str = "") -> list[ServerState]:
+def ask_how_it_is(client: Redis) -> list[ServerState]:
     """Return the state of each master; only a Cluster has several.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    with redis_errors(where):
-        return [
-            ServerState(name, one.info(), _appendfsync(one), takes_writes(one))
-            for name, one in servers_of(client)
-        ]
+    return [
+        ServerState(name, one.info(), _appendfsync(one), takes_writes(one))
+        for name, one in servers_of(client)
+    ]
 
 
-def takes_writes(client: redis.Redis) -> bool:
+def takes_writes(client: Redis) -> bool:
     """Say whether a server that answers takes writes: while its disk fails, it refuses a PING, too.
 
     Raises:
-        redis.exceptions.RedisError: It does not answer, or is loading its data.
+        RedisUnavailable: It does not answer, or is loading its data.
     """
-    try:
-        return bool(client.ping())
-    except redis.exceptions.ResponseError as error:
-        if str(error).startswith("MISCONF"):
-            return False
-        raise
+    with redis_errors(client.where):
+        try:
+            return bool(client.run_command("PING"))
+        except ResponseError as error:
+            if str(error).startswith("MISCONF"):
+                return False
+            raise
 
 
-def servers_of(client: redis.Redis) -> list[tuple[str, redis.Redis]]:
+def servers_of(client: Redis) -> list[tuple[str, Redis]]:
     """Return the address and a client of each master; a single server's address is empty."""
     if isinstance(client, ClusterClient):
         return [(str(node), one) for node, one in client.masters()]
@@ -375,13 +239,13 @@ def servers_of(client: redis.Redis) -> list[tuple[str, redis.Redis]]:
 
 
 def _look(
-    client: redis.Redis, address: RedisAddress, replicas: int
+    client: Redis, address: RedisAddress, replicas: int
 ) -> tuple[str, ...] | RedisUnavailable:
     """Return warnings about a ready Redis, or why it is not ready yet."""
     try:
-        answers = ask_how_it_is(client, address.shown)
+        answers = ask_how_it_is(client)
     except RedisUnavailable as error:
-        if isinstance(error.__cause__, redis.exceptions.AuthenticationError):
+        if isinstance(error.__cause__, AuthenticationError):
             raise
         return error
     found: list[str] = []
@@ -399,10 +263,10 @@ def _look(
     return tuple(found)
 
 
-def _appendfsync(client: redis.Redis) -> str | None:
+def _appendfsync(client: Redis) -> str | None:
     try:
         answer = client.config_get("appendfsync")
-    except redis.exceptions.ResponseError:
+    except (NotPermitted, ResponseError):
         return None
     found = {_text(name): _text(value) for name, value in dict(answer).items()}
     return found.get("appendfsync")
@@ -436,7 +300,7 @@ def _answers(url: str) -> bool:
     with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
         try:
             takes_writes(client)
-        except redis.exceptions.RedisError:
+        except RedisUnavailable:
             return False
     return True
 
@@ -459,6 +323,24 @@ def _started(files: EmbeddedFiles) -> str:
     if done.returncode:
         raise RedisUnavailable(done.stderr.decode(errors="replace").strip() or f"See {files.log}.")
     return done.stdout.decode().strip()
+
+
+def ask_server(port: int, password: str, *words: str | int) -> Any:
+    """Ask a server on this machine, and return the answer as it comes, which a client converts."""
+    connection: Any = redis.connection.Connection(  # type: ignore[no-untyped-call]
+        _HERE,
+        port,
+        password=password,
+        socket_timeout=TIMEOUT_SECONDS,
+        protocol=_RESP,
+        driver_info=None,
+    )
+    try:
+        with redis_errors():
+            connection.send_command(*words)
+            return connection.read_response()
+    finally:
+        connection.disconnect()
 
 
 def now_us(client: Redis) -> int:

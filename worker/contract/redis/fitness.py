@@ -36,7 +36,7 @@ class Usable:
     """The Redis can be used.
 
     Args:
-        warnings: What makes it weaker than promised; one sentence each, with what to set.
+        warnings: The ways in which it is weaker than promised; one sentence each, with what to set.
     """
 
     warnings: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ def judge(
         info: Its answer to INFO.
         appendfsync: As configured there; None where it does not let us see.
         found_by: Sentinels and a Cluster may put a replica in its place.
-        replicas: How many of them must confirm a write.
+        replicas: The number of them that must confirm a write.
     """
     outdated = why_outdated(version_of(info), is_valkey="valkey_version" in info)
     if outdated:

@@ -8,26 +8,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from redis import Redis
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import Value, load_script, run_script
 
-from segrelay.worker.contract.redis.connection import redis_errors
-from segrelay.worker.contract.redis.scripts import Value, run_script
-
-_FOLDER: Final = Path(__file__).parent
-LOCK: Final = (_FOLDER / "_lock.lua").read_text("utf-8")
-"""The Lua code of the lock, for inclusion in scripts that write only for its holder."""
-
-
-def with_lock(path: Path) -> str:
-    """Return the text of a script that includes the lock's code."""
-    return path.read_text("utf-8").replace("--@include _lock", LOCK)
-
-
-_TAKE: Final = with_lock(_FOLDER / "lock_take.lua")
-_SAVE: Final = with_lock(_FOLDER / "lock_save.lua")
+_TAKE: Final = load_script("lock_take")
+_SAVE: Final = load_script("lock_save")
 
 
 class Taken(NamedTuple):
@@ -90,5 +77,4 @@ class Lock:
         return answer
 
     def _run(self, script: str, names: tuple[str, ...], *args: Value) -> Any:
-        with redis_errors():
-            return run_script(self._client, script, names, args)
+        return run_script(self._client, script, names, args)

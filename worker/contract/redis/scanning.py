@@ -13,21 +13,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
-
-import redis.exceptions
-from redis import Redis
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.redis.cluster import ClusterClient, NoOwner
-from segrelay.worker.contract.redis.connection import redis_errors
-from segrelay.worker.contract.redis.scripts import read_by_script
+from segrelay.worker.contract.redis.client import NoOwner, Redis
+from segrelay.worker.contract.redis.cluster import ClusterClient
+from segrelay.worker.contract.redis.scripts import load_script, read_by_script
 
 MOVE_SECONDS: Final = 60.0
 """Seconds that a reading waits for a slot that is being moved."""
-_SCAN: Final = (Path(__file__).parent / "scan.lua").read_text("utf-8")
+_SCAN: Final = load_script("scan")
 _FIELDS_A_CALL: Final = 1_000
 _KEYS_A_CALL: Final = 2_000
 _BEGIN: Final = b"0"
@@ -127,10 +123,9 @@ def scan_fields(
     """
 
     def ask(cursor: bytes) -> ScanAnswer:
-        with redis_errors():
-            args = ("HSCAN", cursor, count)
-            answer: ScanAnswer = read_by_script(client, _SCAN, (key,), args)
-            return answer
+        args = ("HSCAN", cursor, count)
+        answer: ScanAnswer = read_by_script(client, _SCAN, (key,), args)
+        return answer
 
     for found in until_whole(lambda: _read(ask)):
         yield list(zip(found[::2], found[1::2], strict=True))
@@ -165,14 +160,13 @@ def _in_whole_slot(
     """Run a script on a node that has all keys of a slot, waiting while the slot is moved."""
     gives_up_at = time.monotonic() + MOVE_SECONDS
     while True:
-        with redis_errors():
-            pipe = client.pipeline(transaction=False)
-            for words in (("MULTI",), ("EVAL_RO", text, len(names), *names, *args), ("EXEC",)):
-                pipe.execute_command(*words)  # type: ignore[no-untyped-call]
-            answers = pipe.execute(raise_on_error=False)
-            lost = [each for each in answers if isinstance(each, redis.exceptions.RedisError)]
-            if not lost:
-                answer: ScanAnswer = answers[-1][0]
-                return answer
-            if not isinstance(lost[0], NoOwner) or time.monotonic() > gives_up_at:
-                raise lost[0]
+        pipe = client.pipeline(transaction=False)
+        for words in (("MULTI",), ("EVAL_RO", text, len(names), *names, *args), ("EXEC",)):
+            pipe.execute_command(*words)
+        answers = pipe.execute(raise_on_error=False)
+        lost = [each for each in answers if isinstance(each, Exception)]
+        if not lost:
+            answer: ScanAnswer = answers[-1][0]
+            return answer
+        if not isinstance(lost[0].__cause__, NoOwner) or time.monotonic() > gives_up_at:
+            raise lost[0]

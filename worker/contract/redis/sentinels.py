@@ -8,10 +8,16 @@ from typing import Any, Final
 
 import redis.asyncio
 import redis.asyncio.sentinel
-import redis.client
 import redis.exceptions
 import redis.sentinel
 
+from segrelay.worker.contract.redis.client import (
+    AsyncRedis,
+    NoMaster,
+    NoReplicas,
+    Pipeline,
+    Redis,
+)
 from segrelay.worker.contract.redis.url import RedisAddress
 
 SENTINEL_SECONDS: Final = 1.0
@@ -28,18 +34,6 @@ READS: Final = frozenset(
 """Commands that change no data, so they may be repeated on a new master; not SCAN with its cursor.
 A MULTI holds nothing that is not named here itself."""
 _NO_REPLICAS: Final = "NOREPLICAS"
-
-
-class NoMaster(redis.exceptions.ConnectionError):
-    """The Sentinels name no master that is up; its message says why, as a part of a sentence."""
-
-
-class NoReplicas(redis.exceptions.ConnectionError):
-    """The server takes no writes, because too few replicas follow it.
-
-    Their master is another one by now, or they are away. The connection was closed, so that the
-    next command asks the Sentinels.
-    """
 
 
 class _Finding:
@@ -118,7 +112,7 @@ class SentinelConnection(_Leaving, redis.sentinel.SentinelManagedConnection):
     """A connection to the master that Sentinels name.
 
     Args:
-        away_seconds: How long a connection is tried to be made, while there is no master.
+        away_seconds: The time for which a connection is tried, while there is no master.
     """
 
     def __init__(self, *, away_seconds: float = 0.0, **options: Any) -> None:
@@ -155,18 +149,18 @@ class _AsyncSSLConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedS
     pass
 
 
-class _ReadingPipeline(redis.client.Pipeline):
+class _ReadingPipeline(Pipeline):
     """A pipeline that is repeated if its commands only read; see `BehindSentinels`."""
 
     away_seconds = 0.0
 
-    def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - as in the library
+    def run(self, *, raise_on_error: bool) -> list[Any]:
         gives_up_at = time.monotonic() + self.away_seconds
         stack = list(self.command_stack)
         only_reads = all(command[0][0] in READS for command in stack)
         while True:
             try:
-                return super().execute(raise_on_error)
+                return super().run(raise_on_error=raise_on_error)
             except redis.exceptions.ConnectionError:
                 if not only_reads or time.monotonic() >= gives_up_at:
                     raise
@@ -174,33 +168,32 @@ class _ReadingPipeline(redis.client.Pipeline):
             time.sleep(_LOOK_SECONDS)
 
 
-class BehindSentinels(redis.Redis):
+class BehindSentinels(Redis):
     """A client that, while there is no master, repeats commands that had no effect.
 
     It closes its connections to the Sentinels too, which the library leaves open.
 
     Attributes:
-        away_seconds: How long a command is repeated that only reads, or that a master without
+        away_seconds: The time for which a connection is tried, while there is no master.
             replicas has refused.
     """
 
     away_seconds = 0.0
-    replicas: int = 0
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _ReadingPipeline:  # noqa: FBT001, FBT002 - as in the library
         """Return a pipeline that is repeated if its commands only read."""
         pipe = _ReadingPipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint
         )
-        pipe.away_seconds = self.away_seconds
+        pipe.where, pipe.away_seconds = self.where, self.away_seconds
         return pipe
 
-    def execute_command(self, *words: Any, **options: Any) -> Any:
+    def run_command(self, *words: Any, **options: Any) -> Any:
         """Run a command; while there is no master, repeat it if that is harmless."""
         gives_up_at = time.monotonic() + self.away_seconds
         while True:
             try:
-                return super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
+                return super().run_command(*words, **options)
             except redis.exceptions.ConnectionError as error:
                 harmless = isinstance(error, NoReplicas) or words[0] in READS
                 if not harmless or time.monotonic() >= gives_up_at:
@@ -213,10 +206,8 @@ class BehindSentinels(redis.Redis):
         self.connection_pool.sentinel_manager.close()  # type: ignore[attr-defined]
 
 
-class AsyncBehindSentinels(redis.asyncio.Redis):
+class AsyncBehindSentinels(AsyncRedis):
     """An asynchronous client of the master that Sentinels name; it repeats no command."""
-
-    replicas: int = 0
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - as in the library
         """Close the connections to the master and to the Sentinels."""
@@ -232,7 +223,7 @@ def master_client(
     Args:
         address: Of the Sentinels.
         options: Of each connection to the master.
-        away_seconds: How long what surely had no effect is tried while there is no master.
+        away_seconds: The time for which a connection is tried, while there is no master.
     """
     sentinels = _Sentinels(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options

@@ -6,15 +6,13 @@
     redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT
         ?nat=INSIDE-HOST:PORT=OUTSIDE-HOST:PORT,...
 
-With `rediss` in the place of `redis`, all connections are encrypted, to Sentinels also.
-
-Read here and not by the client library: there a query such as `?retry=3` wins over what the code
+With `rediss` in the place of `redis`, all connections are encrypted, to Sentinels also. They are
+read here and not by the client library: there a query such as `?retry=3` wins over what the code
 says, and a command that was repeated unasked is counted twice.
 
-The files by which everybody finds the embedded Redis of a data directory.
-
-The server inherits the lock of the one who starts it and holds it as long as it lives, so that the
-lock says whether one runs over the directory, after a crash and a reboot too. No process id does.
+The embedded Redis is found by files in its data directory. The server inherits the lock of the one
+who starts it and holds it as long as it lives, so that the lock says whether one runs over the
+directory, after a crash and a reboot too. No process id does.
 """
 
 from __future__ import annotations
@@ -77,7 +75,7 @@ class RedisAddress:
         hosts: Host and port; several only for Sentinels and a Cluster.
         service: The name under which the Sentinels know the master; empty without Sentinel.
         options: The `ssl_…`, `sentinel_…` and `nat` values of the query, as written.
-        found_by: How the master of something is found.
+        found_by: The way to find the master of something.
     """
 
     hosts: tuple[RedisNode, ...]

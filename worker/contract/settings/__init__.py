@@ -88,7 +88,7 @@ class Settings(Frozen):
         source: The file.
         folder: Of the file; relative paths in it start here.
         fingerprint: Of the file's content, to see which process runs an older one.
-        warnings: What works but is probably not meant; one line each, with its place.
+        warnings: Settings that work but are probably not meant; one line each, with its place.
     """
 
     source: Path

@@ -49,9 +49,9 @@ class Certificate(NamedTuple):
     """The files for the TLS connections of an authorization; an empty name means none.
 
     Attributes:
-        certificate: What proves who we are.
+        certificate: The proof of who we are.
         key: Its private key.
-        authority: Who signed the certificate of the other side.
+        authority: The signer of the other side's certificate.
     """
 
     certificate: str = ""

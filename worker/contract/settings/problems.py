@@ -34,8 +34,8 @@ class Problem:
 
     Args:
         place: Key path (`triggers.vip-enter.url`), `line 3, column 7`, or "" for the whole file.
-        message: What is wrong, without a value that could be secret.
-        hint: What to do; "" where that is plain.
+        message: The problem, without a value that could be secret.
+        hint: Advice; "" where that is plain.
     """
 
     place: str

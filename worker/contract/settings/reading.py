@@ -90,7 +90,7 @@ class SectionReader:
     """Validates the tables of a configuration, and collects their problems.
 
     Args:
-        surroundings: What the values refer to.
+        surroundings: The surroundings that the values refer to.
 
     Attributes:
         problems: All that were found so far.

@@ -397,6 +397,11 @@ class NotifySettings(Section):
     """`attention` also sends lesser problems, which are worth a look this week."""
     after_seconds: Annotated[Seconds, between("0s", "1h")] = Field(default=2.0, alias="after")
     """A problem that is over sooner is not announced."""
+    remind_after_seconds: Annotated[Seconds, between("0s", "30d")] = Field(
+        default=3_600.0, alias="remind_after"
+    )
+    """An ill problem that is still there after this long is told again, and so on; `0s` means
+    never."""
     name: str = ""
     """The name in front of each message, for when several installations write to one place."""
 
@@ -414,6 +419,14 @@ class OperateSettings(Section):
     """It is a problem if the receiver gets no event for this long; `0s` means that none is due."""
     workers: Whole = Field(default=0, ge=0)
     """It is a problem if fewer workers run; 0 means that one is enough."""
+    deploy_within_seconds: Annotated[Seconds, between("0s", "1h")] = Field(
+        default=120.0, alias="deploy_within"
+    )
+    """The time that a rolling restart may take. Until then it is no problem that processes differ
+    in configuration, version or templates, or that fewer than `workers` run."""
+    docs_url: Text = ""
+    """The address of `docs/operating.md`, or of your own copy of it. Messages link to the entry of
+    their problem there."""
     notify: NotifySettings | None = None
 
 

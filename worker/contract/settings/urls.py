@@ -1,13 +1,11 @@
-"""URLs that we send to: how they are put together, and which are refused.
+"""URLs that we send to: how they are put together, and which ones and whose addresses are refused.
 
 Insider's documentation names three paths for users. Two are allowed here; the third erases whole
 profiles for good and is refused for every API, however it is written.
 
-The network addresses that may be connected to: public ones and allowed exceptions.
-
-A template may choose the host that a request goes to, and a name may lead anywhere. Without this
-rule a profile's field could make us post to a database or to the service from which a cloud hands
-out its credentials.
+A template may choose the host that a request goes to, and a name may lead anywhere. So connections
+go to public addresses and to allowed exceptions: else a profile's field could make us post to a
+database or to the service from which a cloud hands out its credentials.
 """
 
 from __future__ import annotations
@@ -74,8 +72,8 @@ def refuse_address_reason(address: Address, networks: Sequence[str]) -> str | No
     """Say why an address may not be connected to, or None where it may.
 
     Args:
-        address: What a host resolved to.
-        networks: What the destination allows beside public addresses.
+        address: The address that a host resolved to.
+        networks: The networks that the destination allows beside public addresses.
     """
     meant = _meant(address)
     if any(one in network(text) for text in networks for one in (address, meant)):

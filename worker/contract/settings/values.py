@@ -98,7 +98,7 @@ class Secret:
     """A value that is sent but never shown.
 
     Args:
-        origin: Where it comes from, for display: `env:NAME`, `file:PATH` or `literal`.
+        origin: Its origin, for display: `env:NAME`, `file:PATH` or `literal`.
         value: None where it is not set.
         why_unset: For a person; "" where it is set.
     """
@@ -137,7 +137,7 @@ def read_secret(text: str, *, environ: Mapping[str, str], folder: Path) -> Secre
     Args:
         text: As it stands in the configuration.
         environ: The environment, with what `.env` adds.
-        folder: What a relative PATH is relative to.
+        folder: The folder that a relative PATH is relative to.
 
     Raises:
         ValueError: NAME or PATH is missing or can't be one.

@@ -1,8 +1,7 @@
 """Insider's user API: up to a thousand users in one request, answered for each of them.
 
-Unites user objects of one person into one that tells Insider the same as all of them in a row.
-
-Uniting works where a later object only adds to an earlier one, or replaces single values of it:
+User objects of one person are united into one that tells Insider the same as all of them in a row.
+That works where a later object only adds to an earlier one, or replaces single values of it:
 
 - **upsert**: an attribute has its newest value; lists, which Insider appends, are united; events
   follow each other. An object that overwrites lists or holds actions for objects goes by itself.

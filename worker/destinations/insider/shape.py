@@ -1,17 +1,14 @@
 """Makes one rendered body valid for Insider's two paths, or says why it can't be.
 
 An upsert's user holds identifiers, attributes, events; an attribute delete's names what to remove
-and may hold neither attributes nor events. A body made for the other path is refused whole: it
-would do the contrary of what was meant.
+(whole attributes, or single values of lists) and may hold neither attributes nor events. Default
+attributes stand beside the identifiers, custom ones below `custom`. A body made for the other path
+is refused whole: it would do the contrary of what was meant.
 
 The list of audiences in a body that overwrites is the one thing whose emptiness tells something:
-`[]` says "in no audience" and is kept (see `insider_memberships`). An entrance whose list is there
-but unknown (`[""]`, null) appends its own slug: overwriting with that alone would take the person
-out of all other audiences. Other lists of that body are then appended too.
-
-The content of an attribute delete: whole attributes, or single values of lists.
-
-Default attributes stand beside the identifiers, custom ones below `custom`.
+`[]` says "in no audience" and is kept (see `memberships`). An entrance whose list is there but
+unknown (`[""]`, null) appends its own slug: overwriting with that alone would take the person out
+of all other audiences. Other lists of that body are then appended too.
 """
 
 from __future__ import annotations

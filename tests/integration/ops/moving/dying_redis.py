@@ -3,9 +3,8 @@
 from contextlib import closing, suppress
 
 import pytest
-from redis import Redis
-from redis.client import Pipeline
 
+from segrelay.worker.contract.redis.client import Pipeline, Redis
 from segrelay.worker.errors import OperationsMustAct
 
 MOST_TRIPS = 10**9
@@ -17,8 +16,9 @@ class Killed(BaseException):
 
 
 class DyingPipeline(Pipeline):
-    def execute(self, raise_on_error=True):
-        return self.life.lived(lambda: super(DyingPipeline, self).execute(raise_on_error))
+    def run(self, *, raise_on_error):
+        run = super().run
+        return self.life.lived(lambda: run(raise_on_error=raise_on_error))
 
 
 class DyingRedis(Redis):
@@ -35,8 +35,8 @@ class DyingRedis(Redis):
             raise Killed
         return answer
 
-    def execute_command(self, *args, **options):
-        return self.lived(lambda: super(DyingRedis, self).execute_command(*args, **options))
+    def run_command(self, *args, **options):
+        return self.lived(lambda: super(DyingRedis, self).run_command(*args, **options))
 
     def pipeline(self, transaction=True, shard_hint=None):
         pipe = DyingPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)

@@ -13,7 +13,7 @@ from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.claim import claim, learn_numbering
-from segrelay.worker.contract.redis.connection import SingleClient
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import NotReplicated, PartitionsChange
 from tests.configuration import trigger
@@ -139,7 +139,7 @@ def test_a_destination_that_is_named_while_the_number_changes_gets_nothing_in_fo
 
 
 def test_nothing_is_removed_before_replicas_have_what_was_copied(used):
-    demanding = SingleClient.from_url(used.settings.redis.url)
+    demanding = Redis.from_url(used.settings.redis.url)
     demanding.replicas = 1
 
     with pytest.raises(NotReplicated):

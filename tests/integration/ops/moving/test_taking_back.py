@@ -160,7 +160,7 @@ def test_only_what_nobody_delivers_is_moved(waiting, call):
 
 
 def appears(relay, config):
-    presence = RedisPresence(relay.client, config, stopped=frozenset, clock=time.monotonic)
+    presence = RedisPresence(relay.client, config, stopped=dict, clock=time.monotonic)
     presence.announce()
     return presence
 
@@ -214,7 +214,7 @@ def test_the_new_destination_is_rung_for_the_lane_that_moved(waiting, redis_url)
         store = Waiting(client, waiting.settings, target, waker)
         assert list(store.replay(Filter()).steps()) == [1]
 
-        assert waker.rang == [("other", job_stream.place.partition, "backfill")]
+        assert waker.woken == [("other", job_stream.place.partition, "backfill")]
         assert client.get(wakeup) == b"3"
         waiting.configure(EXIT)
         waiting.publish(gone)
@@ -222,7 +222,7 @@ def test_the_new_destination_is_rung_for_the_lane_that_moved(waiting, redis_url)
         moving = Waiting(client, waiting.settings, target, waker).replay(Filter())
         assert list(moving.steps()) == [1]
 
-        assert waker.rang[1:] == [("other", job_stream.place.partition, "live")]
+        assert waker.woken[1:] == [("other", job_stream.place.partition, "live")]
         assert client.get(wakeup) == b"1"
 
 

@@ -14,14 +14,14 @@ from tests.integration.ops.relay import payload
 
 @contextmanager
 def a_worker_that_comes(relay):
-    """Drain a moment later, as a worker that was rung."""
+    """Drain a moment later, as a worker that was woken."""
 
     def come():
         time.sleep(0.5)
         relay.drain()
 
     presence = RedisPresence(
-        relay.client, relay.settings.fingerprint, stopped=frozenset, clock=time.monotonic
+        relay.client, relay.settings.fingerprint, stopped=dict, clock=time.monotonic
     )
     presence.announce()
     thread = threading.Thread(target=come)

@@ -2,7 +2,6 @@
 
 import orjson
 import pytest
-from redis import Redis
 
 from segrelay.ops.main import app as main
 from segrelay.ops.person.commands import app
@@ -10,6 +9,7 @@ from segrelay.ops.person.erasing import Erasing
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.receivers import WebhookRequest, keep_requests
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from tests.integration.ops.person.test_letters_of_renamed_people import MortalClient

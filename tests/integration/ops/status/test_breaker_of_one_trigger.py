@@ -9,7 +9,8 @@ from segrelay.ops.main import app
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.standing import read_standing
 from segrelay.worker.adapters.redis.gate import RedisGate
-from segrelay.worker.contract.redis.connection import connect_async
+from segrelay.worker.contract.processes import WORKER, Process
+from segrelay.worker.contract.redis.connection import connect_async, now_us
 from segrelay.worker.core.gate import POLICY
 from segrelay.worker.core.verdicts import Accepted, Failed
 from tests.integration.ops.relay import payload
@@ -60,6 +61,8 @@ def test_the_other_triggers_go_on(broken):
 def test_late_deliveries_of_another_trigger_are_a_problem_of_their_own(broken):
     operate = broken.settings.operate.model_copy(update={"live_within_seconds": 0.0})
     settings = broken.settings.model_copy(update={"operate": operate})
+    worker = Process("one", 7, WORKER, settings.fingerprint, begun_ms=1)
+    broken.client.zadd("{segrelay}:processes", {worker.dumps(): now_us(broken.client)})
 
     found = problems_of(read_standing(broken.client, settings))
 

@@ -10,6 +10,7 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.run.up import own_command
+from segrelay.ops.status.standing import WatchedFile, read_newest
 from segrelay.worker.adapters.redis.presence import RedisPresence
 from segrelay.worker.contract.processes import WORKER, FilesInUse, Process
 from segrelay.worker.contract.redis.acts import Act
@@ -130,19 +131,59 @@ def test_a_refused_credential_shows_as_paused(relay, sandbox, more):
     assert found["waiting"] == 1
 
 
-def appear(relay, config, stopped=()):
-    RedisPresence(relay.client, config, stopped=lambda: stopped, clock=lambda: 1.0).announce()
+def appear(relay, config, stopped=None):
+    RedisPresence(relay.client, config, stopped=lambda: stopped or {}, clock=lambda: 1.0).announce()
 
 
-def test_a_process_with_an_older_configuration_is_named(call, relay):
-    appear(relay, "older")
+def started(relay, pid, config, ago_ms):
+    """Let a worker run that was started some time ago."""
+    seconds, rest = relay.client.time()
+    now_us = seconds * 1_000_000 + rest
+    one = Process("host", pid, WORKER, config, begun_ms=now_us // 1_000 - ago_ms)
+    relay.client.zadd("{segrelay}:processes", {one.dumps(): now_us})
 
-    (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
 
-    assert (found["kind"], found["config"], found["current"]) == ("worker", "older", False)
-    assert f"{found['host']}:{found['pid']}; restart" in " ".join(
-        call(app, "status").stdout.split()
-    )
+def test_a_process_with_an_older_configuration_is_named_whoever_looks(call, relay):
+    started(relay, 1, relay.settings.fingerprint, ago_ms=3_600_000)
+    started(relay, 2, "newer", ago_ms=121_000)
+
+    found = orjson.loads(call(app, "status", "--json").stdout)["processes"]
+    shown = " ".join(call(app, "status").stdout.split())
+
+    assert [(one["pid"], one["current"]) for one in found] == [(1, False), (2, True)]
+    assert "worker_configuration" in shown
+    assert "restart host:1" in shown
+
+
+def test_a_rolling_restart_within_its_time_is_no_problem(call, relay):
+    started(relay, 1, relay.settings.fingerprint, ago_ms=3_600_000)
+    started(relay, 2, "newer", ago_ms=100_000)
+
+    assert check(call, "--attention") == (0, [])
+
+
+def test_a_file_that_nothing_was_started_with_is_worth_a_look(call, relay):
+    started(relay, 1, "older", ago_ms=3_600_000)
+
+    (found,) = check(call, "--attention")[1]
+
+    assert (found["name"], found["severity"]) == ("worker_configuration", "attention")
+    assert "segrelay.toml" in found["message"]
+
+
+def test_a_watching_process_reads_the_file_anew_once_it_is_in_use(relay):
+    file = WatchedFile(relay.settings)
+    source = relay.settings.source
+    source.write_text(source.read_text() + '\n[operate]\nlive_within = "7s"\n')
+    changed = load_settings(source)
+    started(relay, 1, relay.settings.fingerprint, ago_ms=3_600_000)
+    assert read_newest(relay.client, file).settings is relay.settings
+
+    started(relay, 2, changed.fingerprint, ago_ms=1_000)
+    assert read_newest(relay.client, file).settings.operate.live_within_seconds == 7.0
+
+    working = WatchedFile(relay.settings, may_change=False)
+    assert read_newest(relay.client, working).settings is relay.settings
 
 
 def test_a_process_with_this_configuration_needs_no_word(call, relay):
@@ -158,7 +199,7 @@ def test_a_template_whose_compiled_form_was_turned_off_is_named(call, relay):
     RedisPresence(
         relay.client,
         relay.settings.fingerprint,
-        stopped=tuple,
+        stopped=dict,
         clock=lambda: 1.0,
         templates=lambda: {"doubted": {"insider/enter.jsonnet": 1}},
     ).announce()
@@ -173,7 +214,7 @@ def test_messages_of_the_broker_that_were_refused_are_counted(call, relay):
     RedisPresence(
         relay.client,
         relay.settings.fingerprint,
-        stopped=tuple,
+        stopped=dict,
         clock=lambda: 1.0,
         count_refused=lambda: 12,
     ).announce()
@@ -196,7 +237,7 @@ def test_how_many_events_needed_the_engine_is_told_with_the_reason(call, relay):
     RedisPresence(
         relay.client,
         relay.settings.fingerprint,
-        stopped=tuple,
+        stopped=dict,
         clock=lambda: 1.0,
         templates=lambda: {"engine_use": used},
     ).announce()
@@ -235,7 +276,7 @@ def test_workers_with_different_files_of_a_template_are_named(call, relay):
 
 
 def test_a_trigger_that_a_worker_cannot_work_on_is_not_called_ok(call, relay):
-    appear(relay, relay.settings.fingerprint, stopped=("vip-enter",))
+    appear(relay, relay.settings.fingerprint, stopped={"vip-enter": "env:TOKEN is not set"})
 
     document = orjson.loads(call(app, "status", "--json").stdout)
 
@@ -266,7 +307,8 @@ def test_a_monitor_is_told_what_is_ill(call, relay):
     )
     relay.publish(payload("ann@example.com", direction="exit"))
     relay.configure()
-    appear(relay, "older")
+    started(relay, 1, relay.settings.fingerprint, ago_ms=3_600_000)
+    started(relay, 2, "newer", ago_ms=121_000)
 
     code, problems = check(call)
 

@@ -12,6 +12,7 @@ from segrelay.jsonnet.rendered import Template
 from segrelay.ops.main import app
 from segrelay.worker.adapters.redis.self_pause import Canaries
 from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.triggers import let_go
 from segrelay.worker.node.loading import EVERY_SECONDS
@@ -109,6 +110,18 @@ def test_exactly_so_many_go_first_over_all_processes_and_partitions(relay, sandb
     assert found["canary"]["outcomes"] == {"delivered": 60}
     assert "100.0% delivered, 0.0% skipped, 0.0% dead of 60" in found["reason"]
     assert "100.0% delivered, 0.0% skipped, 0.0% dead of 30" in found["reason"]
+
+
+def test_a_changed_template_is_an_act_and_the_first_one_is_none(relay, start, change):
+    processes = start(canary=60)
+    assert list(read_acts(relay.client)) == []
+    change("two")
+
+    processes.drain(rounds=2)
+
+    (act,) = read_acts(relay.client)
+    assert (act.what, act.subject, act.by) == ("template change", "vip-enter", "segrelay")
+    assert act.arguments["version"] != act.arguments["before"]
 
 
 def test_the_first_version_of_a_trigger_has_its_canary_too(relay, sandbox):

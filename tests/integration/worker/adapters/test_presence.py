@@ -7,8 +7,8 @@ import pytest
 
 from segrelay.worker.adapters.redis.presence import RedisPresence
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.processes import LIFE_MS, Process, read_processes
-from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.processes import LIFE_MS, Process, read_processes, read_seen
+from segrelay.worker.contract.redis.connection import connect, now_ms
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ class Node:
 
     def __init__(self, client, config="aaa"):
         self.now = 100.0
-        self.stopped = set()
+        self.stopped = {}
         self.engine_use = {}
         self.presence = RedisPresence(
             client,
@@ -43,7 +43,7 @@ def test_a_worker_is_seen_with_its_configuration(client):
 
 def test_who_was_seen_by_a_clock_that_was_set_back_is_forgotten(client):
     seconds, _ = client.time()
-    gone = Process("elsewhere", 1, "worker", "aaa", ()).dumps()
+    gone = Process("elsewhere", 1, "worker", "aaa").dumps()
     client.zadd(keys.PROCESSES, {gone: (seconds + 3600) * 1_000_000})
 
     Node(client).presence.announce()
@@ -54,13 +54,13 @@ def test_who_was_seen_by_a_clock_that_was_set_back_is_forgotten(client):
 def test_a_worker_is_one_process_whatever_it_found_out_meanwhile(client):
     node = Node(client)
     node.presence.announce()
-    node.stopped.add("vip-enter")
+    node.stopped["vip-enter"] = "env:TOKEN is not set"
     node.now += 60
     node.presence.announce()
 
     (found,) = read_processes(client)
 
-    assert found.stopped == ("vip-enter",)
+    assert found.stopped == {"vip-enter": "env:TOKEN is not set"}
 
 
 def test_a_worker_says_so_every_few_seconds_only(client):
@@ -108,3 +108,36 @@ def test_a_worker_tells_how_many_events_needed_the_engine_and_leaves_nothing_beh
 
     assert found.engine_use == {"a.jsonnet": {"": 19, "std.exp": 1}}
     assert read_processes(client) == []
+
+
+def test_a_change_of_the_template_files_is_passed_on_twice(client):
+    now, files, changes = [100.0], {"enter.jsonnet": "aa"}, []
+    presence = RedisPresence(
+        client,
+        "aaa",
+        stopped=dict,
+        clock=lambda: now[0],
+        files=lambda: files,
+        files_changed=lambda: changes.append(now[0]),
+    )
+    for _ in range(4):
+        presence.announce()
+        now[0] += 3
+    changes.clear()
+
+    files["enter.jsonnet"] = "bb"
+    for _ in range(4):
+        presence.announce()
+        now[0] += 3
+
+    assert changes == [112.0, 115.0]
+
+
+def test_a_worker_is_known_to_have_been_there(client):
+    client.delete(keys.SEEN)
+
+    Node(client).presence.announce()
+
+    (found,) = read_processes(client)
+    assert 0 <= now_ms(client) - read_seen(client)["worker"] < 5_000
+    assert 0 <= now_ms(client) - found.begun_ms < 5_000

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-import redis.exceptions
 
 from segrelay.worker.adapters.redis.self_pause import DEATHS_IN_A_ROW, RedisStreaks
 from segrelay.worker.batch.delivery import Failure
@@ -28,7 +27,7 @@ class LosesAnswers:
         answer = await self._client.execute_command(*words)
         if self.lost:
             self.lost -= 1
-            raise redis.exceptions.ConnectionError
+            raise RedisUnavailable("The connection was cut.")
         return answer
 
 

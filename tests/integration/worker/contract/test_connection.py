@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-import redis.exceptions
 
 from segrelay.worker.contract.redis.connection import (
     connect,
     connect_async,
-    redis_errors,
     wait_ready,
 )
 from segrelay.worker.contract.redis.url import parse_redis_url
@@ -71,7 +69,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[SilentServer]:
 def test_a_command_whose_answer_is_lost_is_not_sent_again(server: SilentServer):
     with (
         connect(server.url, timeout_seconds=0.2) as client,
-        pytest.raises((redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)),
+        pytest.raises(RedisUnavailable),
     ):
         client.execute_command("EVALSHA", MARK, 0)
 
@@ -84,7 +82,7 @@ def test_a_pipeline_whose_answer_is_lost_is_not_sent_again(server: SilentServer)
         pipe = client.pipeline(transaction=False)
         pipe.set(MARK, 1)
         pipe.incr("b")
-        with pytest.raises((redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
+        with pytest.raises(RedisUnavailable):
             pipe.execute()
 
     assert server.seen == 1
@@ -94,7 +92,7 @@ def test_a_pipeline_whose_answer_is_lost_is_not_sent_again(server: SilentServer)
 def test_an_asynchronous_command_whose_answer_is_lost_is_not_sent_again(server: SilentServer):
     async def run() -> None:
         async with connect_async(server.url, timeout_seconds=0.2) as client:
-            with pytest.raises(RedisUnavailable), redis_errors():
+            with pytest.raises(RedisUnavailable):
                 await client.execute_command("EVALSHA", MARK, 0)
 
     asyncio.run(run())
@@ -108,7 +106,7 @@ def test_an_asynchronous_pipeline_whose_answer_is_lost_is_not_sent_again(server:
         async with connect_async(server.url, timeout_seconds=0.2) as client:
             pipe = client.pipeline(transaction=False)
             pipe.set(MARK, 1)
-            with pytest.raises(RedisUnavailable), redis_errors():
+            with pytest.raises(RedisUnavailable):
                 await pipe.execute()
 
     asyncio.run(run())
@@ -125,7 +123,6 @@ def test_a_dead_port_is_known_at_once():
     with (
         connect(f"redis://127.0.0.1:{port}") as client,
         pytest.raises(RedisUnavailable, match=f"127.0.0.1:{port}"),
-        redis_errors(),
     ):
         client.ping()
 
@@ -138,7 +135,7 @@ def test_dead_sentinels_are_known_at_once():
     begun = time.monotonic()
     client = connect(f"redis+sentinel://127.0.0.1:{port}/main")
 
-    with client, pytest.raises(RedisUnavailable, match="no Sentinel that can"), redis_errors():
+    with client, pytest.raises(RedisUnavailable, match="no Sentinel that can"):
         client.ping()
 
     assert time.monotonic() - begun < allowed(0.5)
@@ -146,7 +143,7 @@ def test_dead_sentinels_are_known_at_once():
 
 def test_a_connection_that_timed_out_does_not_give_its_late_answer_to_the_next_command(redis_url):
     with connect(redis_url, timeout_seconds=0.2) as client:
-        with pytest.raises(redis.exceptions.TimeoutError):
+        with pytest.raises(RedisUnavailable, match="did not answer in time"):
             client.blpop(["key"], timeout=1)
 
         assert client.echo("mine") == b"mine"
@@ -182,7 +179,7 @@ def test_a_full_redis_is_unavailable_in_commands_pipelines_and_scripts(redis_url
                 lambda: client.eval("return redis.call('SET', KEYS[1], 'b')", 1, "a"),
                 pipe.execute,
             ):
-                with pytest.raises(RedisUnavailable, match="is full"), redis_errors():
+                with pytest.raises(RedisUnavailable, match="is full"):
                     write()
         finally:
             client.config_set("maxmemory", "0")
@@ -232,7 +229,7 @@ def test_a_replica_is_not_taken_for_the_master(redis_url):
         try:
             with pytest.raises(RedisUnavailable, match="read-only replica"):
                 wait_ready(redis_url, seconds=0.1)
-            with pytest.raises(RedisUnavailable, match="read-only replica"), redis_errors():
+            with pytest.raises(RedisUnavailable, match="read-only replica"):
                 client.set("a", "b")
         finally:
             client.replicaof("NO", "ONE")

@@ -1,5 +1,6 @@
 """What receivers answered, added up in a real Redis."""
 
+import time
 from contextlib import closing
 
 import pytest
@@ -52,7 +53,7 @@ def test_a_limit_counts_as_raised_once_all_receivers_that_run_have_a_higher_one(
     assert read(client).is_limit_raised
 
     report({}, max_bytes=2_000, lag_ms=-1)
-    client.hset(keys.RECEIVER, "up|other:7", b"1|0")
+    client.hset(keys.RECEIVER, "up|other:7", b"1|0|0|0|")
     assert read(client).is_limit_raised, "it stays so while no receiver is seen"
 
     report({413: 1}, max_bytes=2_000)
@@ -67,3 +68,33 @@ def test_a_receiver_that_ends_takes_its_limit_along(client):
 
     assert not read(client).is_limit_raised
     assert not [name for name in client.hkeys(keys.RECEIVER) if name.startswith(b"limit:")]
+
+
+def test_a_receiver_tells_its_clock_and_what_it_was_started_with(client):
+    began = time.monotonic() - 60
+    report_receiver(client, {}, {}, lag_ms=7, events=False, config="abc", begun_at=began)
+
+    ((_, found),) = read(client).running.items()
+
+    assert (found.lag_ms, found.config) == (7, "abc")
+    assert abs(found.clock_ahead_seconds) < 5
+    assert 55_000 < found.seen_ms - found.begun_ms < 65_000
+
+
+def test_it_is_known_since_when_requests_are_refused_and_since_when_one_is_back(client):
+    seconds, _ = client.time()
+    report_receiver(client, {401: 7}, {401: 7}, lag_ms=0, events=False)
+    first = read(client).first_ms[401]
+    report_receiver(client, {401: 1}, {401: 1}, lag_ms=0, events=False)
+
+    assert read(client).first_ms == {401: first}
+    assert read(client).back_ms <= first
+
+    report_receiver(client, {200: 1}, {}, lag_ms=0, events=True)
+    assert read(client).first_ms == {}
+
+    back = read(client).back_ms
+    client.hset(keys.RECEIVER, "seen", (seconds - 60) * 1_000)
+    report_receiver(client, {}, {}, lag_ms=0, events=False)
+    assert read(client).back_ms >= back
+    assert read(client).back_ms > (seconds - 60) * 1_000

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-import redis
 
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.client import ResponseError
 from segrelay.worker.contract.redis.connection import connect
 from tests.redis_user import USERS, make_user
 
@@ -44,7 +44,7 @@ def may_run(client, name):
     filler = ["{segrelay}:x"] * max(0, abs(arity) - len(words))
     try:
         answer = client.execute_command("ACL", "DRYRUN", "segrelay", *words, *filler)
-    except redis.ResponseError:
+    except ResponseError:
         return False  # the name of several commands, and none by itself
     return b"no permissions to run" not in answer
 

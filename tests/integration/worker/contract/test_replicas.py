@@ -11,16 +11,15 @@ import pytest
 
 from segrelay.ops.embedded.topologies import PASSWORD, Sentinels
 from segrelay.producer.publishing.writing import JobPosition, write
-from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.connection import (
     connect,
     connect_async,
-    redis_errors,
     wait_ready,
 )
+from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import NotReplicated, RedisUnavailable
 
@@ -88,7 +87,7 @@ def test_a_script_of_a_worker_waits_too(servers):
     async def run(replicas):
         client = connect_async(servers.url, replicas=replicas)
         try:
-            return await scripts.call_replicated(client, WRITES, ["a"], ["1"])
+            return await run_script_async(client, WRITES, ["a"], ["1"], replicated=True)
         finally:
             await client.aclose()
 
@@ -102,7 +101,6 @@ def test_a_master_that_became_a_replica_is_away_for_those_who_wait_for_replicas(
     with (
         closing(connect(url_of(replica))) as one,
         pytest.raises(RedisUnavailable, match="no longer the master"),
-        redis_errors(),
     ):
         one.execute_command("WAITAOF", 0, 1, 10)
 

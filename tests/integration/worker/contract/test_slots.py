@@ -4,16 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import redis
 
 from segrelay.ops.embedded.lifecycle import EmbeddedRedis
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each, run_script
 from tests.slots import SlotWatch
 
 ONE, OTHER = "{insider:0}counts", "{insider:1}counts"
 SCRIPT = "return #KEYS"
-Doing = Callable[[redis.Redis], Any]
+Doing = Callable[[Redis], Any]
 
 
 def refused(valkey: EmbeddedRedis, doing: Doing) -> int:
@@ -25,7 +25,7 @@ def refused(valkey: EmbeddedRedis, doing: Doing) -> int:
 
 
 def in_one_transaction(*names: str) -> Doing:
-    def doing(client: redis.Redis) -> None:
+    def doing(client: Redis) -> None:
         pipe = client.pipeline(transaction=True)
         for name in names:
             pipe.hincrby(name, "a\n\"'\\\xff", 1)

@@ -1,6 +1,7 @@
 """Each problem, from the standing that makes it one."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from segrelay.ops.state.identity_changes import RenamedPeople
 from segrelay.ops.state.partitions import NumberChange
+from segrelay.ops.status.alert_store import AlertFailure
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
 from segrelay.ops.status.standing import (
@@ -23,10 +25,18 @@ from segrelay.ops.status.standing import (
 from segrelay.ops.status.totals import Counts, Totals
 from segrelay.producer.sync.run import Phase, Run
 from segrelay.worker.contract.processes import WORKER, Process, Sample
-from segrelay.worker.contract.receivers import Receivers
+from segrelay.worker.contract.receivers import Receivers, RunningReceiver
 from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, Act
 from segrelay.worker.contract.redis.instance import Loss
-from segrelay.worker.contract.settings import Secret, Settings, SyncSchedule, WebhookSettings
+from segrelay.worker.contract.settings import (
+    Destination,
+    NotifySettings,
+    Secret,
+    Settings,
+    SyncSchedule,
+    Trigger,
+    WebhookSettings,
+)
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
 
 NOW = 1_800_000_000_000
@@ -68,6 +78,28 @@ def worker(**changes: Any) -> dict[str, Any]:
     return {"processes": [ONE, replace(ONE, **({"host": "two"} | changes))]}
 
 
+def receives(**changes: Any) -> dict[str, Any]:
+    """Return a receiver that runs beside the worker."""
+    known = {"seen_ms": NOW, "config": SETTINGS.fingerprint}
+    return receiver(running={"two:8": RunningReceiver(**(known | changes))})
+
+
+def live(waiting: int, **changes: Any) -> dict[str, Any]:
+    return trigger(counts=Counts(waiting=waiting), oldest_live_ms=NOW - 9_000, **changes)
+
+
+def growing(*, settled: int, grown: int = 200) -> list[Sample]:
+    """Return samples of ten seconds each, in which so many are settled and more come."""
+    counts = [{"waits": 3_000 - n * grown, "settled": 900 - n * settled} for n in range(9)]
+    return samples(*counts, every_ms=10_000)
+
+
+def alerts_fail(*, tries: int) -> dict[str, Any]:
+    url = Secret("env:CHAT_URL", "https://chat.example.com/hook")
+    notify = operate(notify=NotifySettings(url=url))
+    return notify | {"alerts_fail": AlertFailure(NOW - 60_000, tries, "it answered 404")}
+
+
 def sync(**changes: Any) -> dict[str, Any]:
     return {"syncs": {"vip": Run(**changes)}}
 
@@ -93,6 +125,22 @@ def receiver(**changes: Any) -> dict[str, Any]:
     }
 
 
+def few_workers(seconds: int) -> list[Sample]:
+    """Return samples of ten seconds each, in which two workers ran until some time ago."""
+    return [
+        Sample(NOW - at * 1_000, {}, workers=1 if at <= seconds else 2) for at in range(1, 200, 10)
+    ]
+
+
+def going(count: int, stopped: Sequence[str] = (), *, until: int = 0) -> list[Sample]:
+    """Return samples of ten seconds each, of which all but the newest say what was stopped."""
+    counts = [{"insider": {"settled": count - n, "waits": 1}} for n in range(count)]
+    return [
+        Sample(NOW - n * 10_000, one, stopped=stopped if n >= until else ())
+        for n, one in enumerate(counts)
+    ]
+
+
 def refused(status: int, *, ago_ms: int, **changes: Any) -> dict[str, Any]:
     """Return receivers that refused nine requests, and took some."""
     known = {"answers": {status: 9, 200: 4}, "taken_ms": NOW, "last_ms": {status: NOW - ago_ms}}
@@ -107,6 +155,19 @@ def answers(*each: tuple[int, int]) -> list[Sample]:
     """Return samples of ten seconds each of requests and the sum of their times, newest first."""
     counts = [{"requests": requests, "asked|ms": took_ms} for requests, took_ms in each]
     return samples(*counts, every_ms=10_000)
+
+
+def started(config: str) -> Settings:
+    """Return a file that a process was started with."""
+    return SETTINGS.model_copy(update={"fingerprint": config})
+
+
+def late() -> dict[str, Any]:
+    return trigger(oldest_live_ms=NOW - 600_000)
+
+
+def files_since(ago_ms: int) -> dict[str, DifferingFile]:
+    return {"enter.jsonnet": DifferingFile({"aa": ["one:7"], "bb": ["two:7"]}, NOW - ago_ms)}
 
 
 USUAL = [(100, 20_000), (0, 0)]
@@ -146,6 +207,7 @@ CASES = [
     (standing(totals=Totals(orphans=Counter(old=3))), "orphaned", ILL),
     (standing(former_names={"new": "old"}), "destination_renamed", ILL),
     (standing(**trigger(oldest_live_ms=NOW - 61_000)), "live_late", ILL),
+    (standing(**trigger(oldest_live_ms=NOW - 61_000), samples=going(15)), "live_late", ILL),
     (standing(samples=STILL), "live_stands_still", ILL),
     (standing(**job("delivering"), samples=STILL), "job_stands_still", ILL),
     (standing(samples=ALL_DEAD), "dead_letters_grow", ILL),
@@ -159,7 +221,7 @@ CASES = [
     (standing(**job("aborted")), "abort_unfinished", ATTENTION),
     (standing(**renamed(refused=1, refused_ms=NOW - 1_000)), "not_renamed", ATTENTION),
     (standing(**renamed(waiting=1, problem="401")), "renaming_waits", ATTENTION),
-    (standing(**operate(workers=2)), "too_few_workers", ATTENTION),
+    (standing(**operate(workers=2), samples=few_workers(121)), "too_few_workers", ATTENTION),
     (standing(partitions=NumberChange(16, 0, 64)), "partitions_change", ILL),
     (standing(companions={"flower": NOW - 31_000}), "flower_down", ATTENTION),
     (standing(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),
@@ -181,7 +243,12 @@ CASES = [
     (standing(**redis(failing=["the last snapshot failed"])), "redis_disk_fails", ILL),
     (standing(**redis(losses=[Loss(NOW - 9_000, NOW)])), "redis_emptied", ILL),
     (standing(**receiver(seen_ms=NOW - 31_000)), "receiver_down", ILL),
-    (standing(**receiver(lag_ms={"one:7": 1_500})), "receiver_starved", ILL),
+    (standing(**receives(lag_ms=1_500)), "receiver_starved", ILL),
+    (standing(**receives(clock_ahead_seconds=90.0)), "clock_differs", ILL),
+    (standing(**receives(config="older")), "worker_configuration", ILL),
+    (standing(processes=[replace(ONE, config="started")]), "worker_configuration", ATTENTION),
+    (standing(**alerts_fail(tries=3)), "notify_fails", ATTENTION),
+    (standing(samples=growing(settled=50), **live(1_000)), "falling_behind", ATTENTION),
     (standing(**receiver(answers={401: 9}, since_taken={401: 9})), "receiver_unauthorized", ILL),
     (
         standing(**receiver(answers={401: 9, 200: 4}, since_taken={401: 2}, taken_ms=NOW - 60_000)),
@@ -235,6 +302,7 @@ QUIET = [
     standing(template_files={"a": DifferingFile({"aa": [], "": []}, NOW - 5_000)}),
     standing(**trigger(other_versions={"two:8": ["v1", "v2"]})),
     standing(samples=samples(*[{"waits": 9, "settled": n} for n in range(9, 0, -1)])),
+    standing(samples=[replace(one, stopped=["trigger|vip"]) for one in STILL]),
     standing(samples=samples(*[{"waits": 0, "settled": 4}] * 9)),
     standing(samples=samples(*[{"dead|vip|refused": 30}] * 2)),
     standing(samples=[]),
@@ -245,6 +313,27 @@ QUIET = [
     standing(samples=answers((30, 30_000), (0, 0), (0, 0), (0, 0))),
     replace(standing(samples=answers((104, 40_000), *[USUAL[0]] * 3, *USUAL)), now_ms=NOW + 61_000),
     standing(**worker(), **operate(workers=2)),
+    standing(**operate(workers=2), samples=few_workers(101)),
+    # A deploy: the newest configuration that was started wins, and the others have their time.
+    standing(**worker(config="other", begun_ms=NOW - 60_000), settings=started("other")),
+    standing(**worker(version="0.9", begun_ms=NOW - 60_000)),
+    standing(**worker(begun_ms=NOW - 60_000), template_files=files_since(60_500)),
+    # What could not go until lately needs its time.
+    standing(**late(), samples=going(15, ["trigger|vip"], until=3)),
+    standing(**late(), samples=going(15, ["destination|insider"], until=3)),
+    standing(
+        **late(), samples=[*going(3), *[replace(one, at_ms=one.at_ms - 90_000) for one in going(9)]]
+    ),
+    standing(**late(), samples=going(3)),
+    standing(**late(), processes=[replace(ONE, begun_ms=NOW - 30_000)]),
+    # Secondary problems.
+    standing(**late(), processes=[], worker_seen_ms=NOW - 9_000),
+    standing(processes=[], worker_seen_ms=NOW - 9_000),
+    standing(processes=[], **redis(uptime_seconds=9.0)),
+    standing(**alerts_fail(tries=2)),
+    standing(samples=growing(settled=20_000), **live(1_000)),
+    standing(samples=growing(settled=50, grown=-200), **live(1_000)),
+    standing(samples=growing(settled=50, grown=1), **live(1_000)),
     standing(companions={"flower": NOW - 29_000, "metrics": NOW}),
     standing(**sync(next_ms=NOW - 30_000)),
     standing(**sync(phase=Phase.SCAN, begun_ms=NOW - 60_000)),
@@ -269,6 +358,101 @@ def test_live_deliveries_of_a_paused_destination_are_late_for_one_reason_only() 
     late = trigger(oldest_live_ms=NOW - 61_000) | destination(state="paused")
 
     assert [one.name for one in problems_of(standing(**late))] == ["destination_paused"]
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        {"seen_ms": NOW - 31_000},
+        {"answers": {401: 9}, "since_taken": {401: 9}},
+        {"back_ms": NOW - 3_000},
+    ],
+)
+def test_that_no_event_comes_is_not_told_beside_its_cause(cause: dict[str, Any]) -> None:
+    known = receiver(event_ms=NOW - 60_000, **cause)
+    quiet = SETTINGS.operate.model_copy(update={"events_within_seconds": 5.0})
+    settings = known["settings"].model_copy(update={"operate": quiet})
+
+    names = [one.name for one in problems_of(standing(**known | {"settings": settings}))]
+
+    assert "no_events" not in names
+
+
+def test_who_runs_an_older_configuration_is_named_by_whoever_looks() -> None:
+    both = worker(config="other", begun_ms=NOW - 121_000)
+
+    for settings in (SETTINGS, started("other")):
+        (found,) = problems_of(standing(**both, settings=settings))
+        assert (found.name, found.command) == ("worker_configuration", "restart one:7")
+        assert found.since_ms == NOW - 121_000
+
+
+def test_workers_have_a_moment_to_find_a_redis_that_came_back_empty() -> None:
+    emptied = standing(processes=[], **redis(losses=[Loss(NOW - 9_000, NOW - 9_000)]))
+
+    assert [one.name for one in problems_of(emptied)] == ["redis_emptied"]
+
+
+def test_credentials_that_are_refused_are_mended_in_the_environment() -> None:
+    refused = Condition(DESTINATION, "paused", "access_refused", "401")
+    known = destination()["destinations"]["insider"]
+
+    (found,) = problems_of(standing(destinations={"insider": replace(known, condition=refused)}))
+
+    assert ".env" in found.command
+    assert "restart the workers" in found.command
+
+
+def test_a_name_of_a_destination_and_of_a_trigger_is_told_apart() -> None:
+    own = {"vip": Destination(name="vip", base_url="https://example.com", api="http", rate="1/min")}
+    both = {
+        "vip": Trigger(
+            name="vip", destination="vip", audiences=["vip"], on="enter", template="vip.jsonnet"
+        )
+    }
+    settings = SETTINGS.model_copy(update={"destinations": own, "triggers": both})
+    paused = trigger(state="paused") | {"settings": settings}
+
+    (found,) = problems_of(standing(**paused))
+
+    assert found.command == "segrelay resume trigger:vip"
+
+
+SAMPLES = {"requests": 0, "asked|ms": 0, "settled": 0, "waits": 9}
+
+
+@pytest.mark.parametrize(
+    ("newest", "why"),
+    [
+        ({"requests": 15_000, "settled": 9}, "its rate is used up (25,000 of 25,000"),
+        ({}, "the workers hang: for 12 s nothing was settled"),
+        ({"requests": 3, "asked|ms": 15_000, "settled": 9}, "an answer takes 5.0 s"),
+        ({"requests": 300, "asked|ms": 3_000, "settled": 9}, "the workers are too few"),
+    ],
+)
+def test_what_makes_live_deliveries_late_is_said(newest: dict[str, int], why: str) -> None:
+    counts = [SAMPLES | newest, *[SAMPLES] * 14]
+    found = standing(**late(), samples=samples(*counts, every_ms=12_000))
+
+    (told,) = [one for one in problems_of(found) if one.name == "live_late"]
+
+    assert why in told.message
+
+
+def test_the_time_at_which_a_queue_will_be_late_is_said() -> None:
+    (told,) = problems_of(standing(samples=growing(settled=100), **live(3_000)))
+
+    # It grows by 20 a second, and 10 a second are settled; 600 would take the 60 s.
+    assert "3,000 live deliveries wait; 30 a second come and 10 are settled" in told.message
+    assert "what comes at 2027-01-15T08:00:00Z, in 0 s, will wait" in told.message
+
+
+def test_a_problem_that_grows_began_when_it_began() -> None:
+    grown = [{"dead|vip|refused": 30}] * 3 + [{"dead|vip|refused": 0}] * 4
+
+    (told,) = problems_of(standing(samples=samples(*grown, every_ms=10_000)))
+
+    assert told.since_ms == NOW - 30_000
 
 
 def test_the_ill_problems_stand_first() -> None:

@@ -88,10 +88,10 @@ def test_an_outage_that_comes_back_is_announced_as_one_that_comes_and_goes(machi
         machine.let_pass(30, *processes, failure=WHY)
         machine.let_pass(60, *processes)
 
-    assert machine.events() == ["begin", "over", "begin"]
+    assert machine.events() == ["begin", "over", "begin", "begin"]
     assert machine.said[-1] == ("begin", True, 1)
     machine.let_pass(QUIET_SECONDS, *processes)
-    assert machine.events() == ["begin", "over", "begin", "over"]
+    assert machine.events() == ["begin", "over", "begin", "begin", "over"]
 
 
 def test_another_process_goes_on_after_the_one_that_announced_it_is_gone(machine):
@@ -154,3 +154,24 @@ def test_without_a_file_to_lock_it_is_announced_all_the_same(machine):
     machine.let_pass(30, one, failure=WHY)
 
     assert machine.events() == ["begin"]
+
+
+def test_an_outage_that_lasts_is_announced_whatever_came_before(machine):
+    one = machine.process()
+    for _ in range(3):
+        machine.let_pass(7, one, failure=WHY)
+        machine.let_pass(20, one)
+    assert machine.events() == ["begin", "over", "begin"]
+
+    machine.let_pass(17, one, failure=WHY)
+
+    assert machine.events() == ["begin", "over", "begin", "begin"]
+
+
+def test_an_outage_that_lasts_is_told_again_after_a_while(machine):
+    one = machine.process()
+    one.remind_after_seconds = 60.0
+
+    machine.let_pass(130, one, failure=WHY)
+
+    assert machine.events() == ["begin", "begin", "begin"]

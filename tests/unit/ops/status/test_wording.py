@@ -17,8 +17,8 @@ PROBLEM = HealthProblem(
     "segrelay resume vip",
     1_793_527_200_000,
 )
-BEGIN = Alert(is_over=False, at_ms=61_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
-END = Alert(is_over=True, at_ms=601_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
+BEGIN = Alert("begin", at_ms=61_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
+END = Alert("end", at_ms=601_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
 
 
 def settings(**keys):
@@ -67,12 +67,29 @@ def test_the_end_says_how_long_it_lasted_and_what_it_was():
 
 @pytest.mark.parametrize("kind", ["slack", "teams", "json"])
 def test_what_a_terminal_would_obey_is_written_as_its_escape(kind):
-    alert = Alert(False, 1, 1, False, replace(PROBLEM, message="red \x1b[31m"))
+    alert = Alert("begin", 1, 1, False, replace(PROBLEM, message="red \x1b[31m"))
 
     assert "\x1b" not in str(body_of(alert, settings(format=kind)).get("text", ""))
 
 
 def test_one_that_comes_and_goes_says_so():
-    alert = Alert(False, 1, 1, True, PROBLEM)
+    alert = Alert("begin", 1, 1, True, PROBLEM)
 
     assert "It comes and goes" in body_of(alert, settings())["text"]
+
+
+def test_a_reminder_says_how_long_it_has_lasted():
+    body = body_of(Alert("reminder", 3_661_000, 61_000, False, PROBLEM), settings())
+
+    assert body["event"] == "problem_lasts"
+    assert body["text"].startswith("segrelay: still ill: trigger_paused vip\nIt has lasted 60 min")
+
+
+@pytest.mark.parametrize("kind", ["slack", "teams", "json"])
+def test_a_message_links_to_its_entry_where_the_documentation_has_an_address(kind):
+    link = "https://docs.example.com/operating.md#trigger_paused"
+    documentation = "https://docs.example.com/operating.md"
+
+    assert link in str(body_of(BEGIN, settings(format=kind), documentation))
+    assert link not in str(body_of(END, settings(format=kind), documentation))
+    assert "#trigger_paused" not in str(body_of(BEGIN, settings(format=kind)))

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from segrelay.producer.publishing.published import Published
-from segrelay.producer.webhook.app import CHECK_HEADER, Receiver, build_app
+from segrelay.producer.webhook.app import CHECK_HEADER, Receiver, RefusalThrottle, build_app
 from segrelay.producer.webhook.bodies import MOST_PAYLOADS, Body
 from segrelay.producer.webhook.intake import Intake
 from segrelay.worker import logs
@@ -284,3 +284,16 @@ def test_an_error_of_our_own_is_answered_and_logged_with_the_id_and_without_the_
     own = [line for line in logged() if line.get("request") == answer.headers["x-request-id"]]
     assert [line["event"] for line in own] == ["webhook.failed", "webhook.answered"]
     assert "ann@" not in str(logged())
+
+
+def test_refused_requests_do_not_fill_the_log():
+    now = [0.0]
+    throttle = RefusalThrottle(clock=lambda: now[0])
+
+    logged = [throttle.take(401) for _ in range(1_000)]
+    now[0] = 10.0
+    after = [throttle.take(401) for _ in range(2)]
+
+    assert [one for one in logged if one is not None] == [0] * 10
+    assert after == [990, 0]
+    assert throttle.take(421) == 0

@@ -344,8 +344,8 @@ def test_what_was_too_much_to_be_decoded_comes_before_what_was_prepared(make_wor
     world.drain()
 
     entering = [sending for sending in world.sendings if sending.url != DELETE]
-    ids = [order_of(p.rpartition("|")[2]) for sending in entering for p in sending.places]
-    assert len(entering[0].places) < ENTRIES
+    ids = [order_of(p.rpartition("|")[2]) for sending in entering for p in sending.positions]
+    assert len(entering[0].positions) < ENTRIES
     assert len(ids) == 3 * ENTRIES
     assert ids == sorted(ids)
     assert world.rendered["exit"] == 3, "what was left over is not rendered again"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segrelay.worker.core.gate import MICROSECONDS, POLICY, Heard, Slot, gate_id, heard
+from segrelay.worker.core.gate import MICROSECONDS, POLICY, Heard, SendTime, gate_id, heard
 from segrelay.worker.core.verdicts import (
     Accepted,
     AccessRefused,
@@ -62,10 +62,10 @@ def test_a_lowered_rate_has_no_longer_burst_than_the_full_one():
 
 
 def test_a_slot_expires_before_a_minute_could_hold_too_many():
-    slot = Slot(at_ms=1000.0, now_ms=900.0, successes={}, probe=False, incident=0)
+    send_time = SendTime(at_ms=1000.0, now_ms=900.0, successes={}, probe=False, incident=0)
 
-    assert not slot.expired(1700.0)
-    assert slot.expired(1800.0)
+    assert not send_time.expired(1700.0)
+    assert send_time.expired(1800.0)
 
 
 @pytest.mark.parametrize(

@@ -107,8 +107,8 @@ class Simulation:
             elif what == "send":
                 heapq.heappush(queue, (now + self._latency(chance), order, "arrive", item))
             else:
-                slot, heard = item
-                self._report(slot, heard, now)
+                send_time, heard = item
+                self._report(send_time, heard, now)
                 heapq.heappush(queue, (now, order, "ask", None))
         return self.host
 
@@ -117,13 +117,13 @@ class Simulation:
 
     def _ask(self, now: int):
         wanted = Booking(self.rate, "a", "backfill", ("vip",), MICROSECONDS)
-        slot = book(self.gate, wanted, now, POLICY)
-        if isinstance(slot, Closed):
-            return max(now + 1000, round(slot.until_ms * 1000)), "ask", None
-        return max(now, round(slot.at_ms * 1000)), "send", slot
+        send_time = book(self.gate, wanted, now, POLICY)
+        if isinstance(send_time, Closed):
+            return max(now + 1000, round(send_time.until_ms * 1000)), "ask", None
+        return max(now, round(send_time.at_ms * 1000)), "send", send_time
 
-    def _report(self, slot, heard: Heard, now: int) -> None:
-        report = Report(heard, slot.incident, slot.probe, {"vip": 1}, "", "a")
+    def _report(self, send_time, heard: Heard, now: int) -> None:
+        report = Report(heard, send_time.incident, send_time.probe, {"vip": 1}, "", "a")
         hear(self.gate, report, now, POLICY)
 
 
@@ -208,15 +208,15 @@ class Walk:
 
     def rush(self, wanted: int, late: float) -> None:
         for _ in range(wanted):
-            slot = book(
+            send_time = book(
                 self.gate,
                 Booking(self.rate, "a", "live", ("vip",), 60 * MICROSECONDS),
                 self.now,
                 POLICY,
             )
-            if isinstance(slot, Closed):
+            if isinstance(send_time, Closed):
                 return
-            self.arrivals.append(round(slot.at_ms * 1000 + late * (POLICY.late - 1)))
+            self.arrivals.append(round(send_time.at_ms * 1000 + late * (POLICY.late - 1)))
 
     def most_in_a_minute(self) -> int:
         self.arrivals.sort()
@@ -285,8 +285,8 @@ def test_a_probe_that_is_never_reported_does_not_block_for_long():
 def test_a_cancelled_probe_makes_room_at_once():
     gate = GateRecord(first=1)
     wanted = Booking(600, "a", "live", ("vip",), MICROSECONDS)
-    slot = book(gate, wanted, 0, POLICY)
+    send_time = book(gate, wanted, 0, POLICY)
 
-    hear(gate, Report(UNSENT, slot.incident, slot.probe, {"vip": 0}, "", "a"), 0, POLICY)
+    hear(gate, Report(UNSENT, send_time.incident, send_time.probe, {"vip": 0}, "", "a"), 0, POLICY)
 
     assert book(gate, wanted, 1, POLICY).probe

@@ -86,7 +86,7 @@ def test_silence_is_counted_from_the_first_bell_that_is_not_answered():
     "answer",
     [
         pytest.param(sight(2, due=False, held=True), id="a lease is held"),
-        pytest.param(sight(2, waking=False), id="a bell was taken down"),
+        pytest.param(sight(2, waking=False), id="a wake-up was taken"),
     ],
 )
 def test_one_partition_that_is_taken_ends_the_silence(answer):

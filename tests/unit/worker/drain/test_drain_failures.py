@@ -96,7 +96,7 @@ def test_a_closed_gate_rings_for_nobody(make_world) -> None:
     world.put(*(event(f"p{n}") for n in range(3)))
     wakeups = [world.drain()[1] for _ in range(20)]
 
-    assert wakeups.count(True) <= 2, "a drain that finds the gate closed is not rung for at once"
+    assert wakeups.count(True) <= 2, "a drain that finds the gate closed is not woken at once"
     assert world.store.wakeup == ""
 
 

@@ -18,7 +18,7 @@ BAD = "t7"
 
 
 def triggers_of(sending: Sending) -> Counter[str]:
-    return Counter(place.split("|")[1] for place in sending.places)
+    return Counter(position.split("|")[1] for position in sending.positions)
 
 
 def sharing(make_world: Any, responds: Any = taken) -> World:
@@ -89,7 +89,7 @@ def test_of_a_shared_body_only_who_is_to_blame_is_buried(make_world) -> None:
 
 def test_a_user_who_is_refused_in_a_shared_body_is_counted_by_its_trigger(make_world) -> None:
     def responds(sending: Sending) -> Reply:
-        at = next(n for n, place in enumerate(sending.places) if f"|{BAD}|" in place)
+        at = next(n for n, position in enumerate(sending.positions) if f"|{BAD}|" in position)
         return taken(sending, {f"users.{at}.attributes.age": ["is not right"]})
 
     world = sharing(make_world, responds)
@@ -139,8 +139,8 @@ def test_a_breaker_that_one_trigger_opened_elsewhere_lets_the_others_share(make_
 
     async def fail() -> None:
         for _ in range(world.gate.policy.failures):
-            slot = await world.gate.book(kind="live", triggers=[BAD], horizon_seconds=1.0)
-            await world.gate.report(slot, Failed("500"), delivered={})
+            send_time = await world.gate.book(kind="live", triggers=[BAD], horizon_seconds=1.0)
+            await world.gate.report(send_time, Failed("500"), delivered={})
 
     world.run(fail())
     put_some(world)
@@ -162,8 +162,8 @@ def test_a_breaker_that_opens_between_look_and_booking_parts_the_trigger_from_th
         answer = await look(triggers)
         looks.append(answer)
         for _ in range(world.gate.policy.failures if len(looks) == 1 else 0):
-            slot = await world.gate.book(kind="live", triggers=[BAD], horizon_seconds=1.0)
-            await world.gate.report(slot, Failed("500"), delivered={})
+            send_time = await world.gate.book(kind="live", triggers=[BAD], horizon_seconds=1.0)
+            await world.gate.report(send_time, Failed("500"), delivered={})
         return answer
 
     world.look = fail_after_the_first_look

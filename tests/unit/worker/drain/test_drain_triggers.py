@@ -1,4 +1,4 @@
-"""A trigger of which nothing can be sent: it is not read, not rendered, and rings nobody."""
+"""A trigger of which nothing can be sent: it is not read, not rendered, and wakes nobody."""
 
 import pytest
 
@@ -20,8 +20,8 @@ def open_the_breaker(world: World, trigger: str = "exit") -> None:
 
     async def fail() -> None:
         for _ in range(world.gate.policy.failures):
-            slot = await world.gate.book(kind="live", triggers=[trigger], horizon_seconds=1.0)
-            await world.gate.report(slot, Failed("500"), delivered={})
+            send_time = await world.gate.book(kind="live", triggers=[trigger], horizon_seconds=1.0)
+            await world.gate.report(send_time, Failed("500"), delivered={})
 
     world.run(fail())
     assert world.gate.status().state == "broken"

@@ -13,7 +13,7 @@ from segrelay.worker.node.sweep import Sweep
 
 @dataclass
 class FakeSurvey:
-    """Shows one due partition whose bell rings once it was looked at."""
+    """Shows one due partition that is woken once it was looked at."""
 
     ours: bool = True
     away: bool = False
@@ -64,7 +64,7 @@ class World:
     survey: FakeSurvey = field(default_factory=FakeSurvey)
     now: float = 1_000.0
     idle: bool = True
-    rang: list[WakeUp] = field(default_factory=list)
+    woken: list[WakeUp] = field(default_factory=list)
     board: Board = field(default_factory=Board)
     presence: FakePresence = field(default_factory=FakePresence)
     schedule: FakeSchedule = field(default_factory=FakeSchedule)
@@ -75,7 +75,7 @@ class World:
         self.sweep = Sweep(
             survey=self.survey,
             queued=lambda: 0,
-            wake=self.rang.extend,
+            wake=self.woken.extend,
             has_idle_process=lambda: self.idle,
             board=self.board,
             presence=self.presence,
@@ -109,7 +109,7 @@ def test_only_whose_round_it_is_looks():
     world.pass_seconds(5)
 
     assert world.survey.looks == 0
-    assert world.rang == []
+    assert world.woken == []
 
 
 def test_it_rings_for_what_it_sees():
@@ -117,7 +117,7 @@ def test_it_rings_for_what_it_sees():
 
     world.pass_seconds(1)
 
-    assert world.rang == [WakeUp("live", "one", 1)]
+    assert world.woken == [WakeUp("live", "one", 1)]
 
 
 def test_a_redis_that_goes_away_is_told_once_and_sweeping_goes_on_when_it_is_back():
@@ -129,11 +129,11 @@ def test_a_redis_that_goes_away_is_told_once_and_sweeping_goes_on_when_it_is_bac
         world.survey.away = False
         world.pass_seconds(5)
 
-    assert [line["event"] for line in lines if line["event"] != "sweep.rang"] == [
+    assert [line["event"] for line in lines if line["event"] != "sweep.woke"] == [
         "sweep.waits",
         "sweep.resumed",
     ]
-    assert world.rang
+    assert world.woken
 
 
 def test_ringing_in_vain_with_an_idle_process_for_30_seconds_is_broken():

@@ -46,3 +46,13 @@ def test_how_many_events_needed_the_engine_is_added_up_over_the_processes_that_r
     node.report(os.getppid(), TemplateUse({"t": "1"}, engine_use={"a.jsonnet": {"": 10}}))
 
     assert node.in_use()["engine_use"] == {"a.jsonnet": {"": 910, "std.exp": 100}}
+
+
+def test_a_mended_template_is_well_once_one_process_has_looked():
+    node = TemplateVersions()
+    node.report(os.getppid(), TemplateUse({"t": "1"}, {"t": "line 1"}, looked_at=5.0))
+    assert node.in_use()["refused"] == {"t": "line 1"}
+
+    node.report(os.getpid(), TemplateUse({"t": "2"}, looked_at=6.0))
+
+    assert node.in_use()["refused"] == {}

@@ -1,21 +1,21 @@
 --@include _ids
 
--- told_from(first): the names that stand in ARGV from there on, and what triggers mean, which stand there as `trigger|MEANING`.
+-- told_from(first): the names that stand in ARGV from there on, and the scopes of triggers, which stand there as `trigger|SCOPE`.
 local function told_from(first)
-  local paused, meanings = {}, {}
+  local paused, scopes = {}, {}
   for i = first, #ARGV do
-    local trigger, meaning = string.match(ARGV[i], '^(.*)|(.*)$')
-    if trigger then meanings[trigger] = meaning else paused[ARGV[i]] = true end
+    local trigger, scope = string.match(ARGV[i], '^(.*)|(.*)$')
+    if trigger then scopes[trigger] = scope else paused[ARGV[i]] = true end
   end
-  return paused, meanings
+  return paused, scopes
 end
 
--- due(streams, retry, holds, orphans, tag, paused, meanings, now, longest): 1 if a stream of the live lane has work that may be done now, 3 if only others have,
--- 0 if none has: what the bell says.
+-- due(streams, retry, holds, orphans, tag, paused, scopes, now, longest): 1 if a stream of the live lane has work that may be done now, 3 if only others have,
+-- 0 if none has: what the wake-up says.
 -- A stream is due if it is not empty, its trigger neither waits nor is paused, nor is its lane (a job's), and not all of it is on hold
--- or unwanted by a trigger of this meaning.
+-- or unwanted by a trigger of this scope.
 -- A wait or a hold that ends later than in `longest` (ms) was set before Redis' clock was set back: it has ended.
-local function due(streams, retry, holds, orphans, tag, paused, meanings, now, longest)
+local function due(streams, retry, holds, orphans, tag, paused, scopes, now, longest)
   local function is_ahead(till) return till > now and till <= now + longest end
   local found, any_orphans = 0, redis.call('EXISTS', orphans) == 1
   for _, name in ipairs(redis.call('SMEMBERS', streams)) do
@@ -25,7 +25,7 @@ local function due(streams, retry, holds, orphans, tag, paused, meanings, now, l
       local wait = redis.call('HGET', retry, trigger)
       if not wait or not is_ahead(cjson.decode(wait)[2]) then
         local hold = redis.call('HGET', holds, name)
-        local after = any_orphans and meanings[trigger] and redis.call('HGET', orphans, name .. '|' .. meanings[trigger])
+        local after = any_orphans and scopes[trigger] and redis.call('HGET', orphans, name .. '|' .. scopes[trigger])
         if hold then
           local id, till = string.match(hold, '^(%S+) (%d+)$')
           if is_ahead(tonumber(till)) and not (after and is_behind(after, id)) then after = id end

@@ -4,8 +4,8 @@
 -- whole microseconds by Redis' clock, factors are parts per million; whole numbers are written without tostring.
 -- The record is the hash KEYS[1]:
 --   seen        when it was changed last
---   tat         when the next regular slot would be
---   live        until then a live request waits for its slot
+--   tat         when the next regular send time would be
+--   live        until then a live request waits for its send time
 --   factor      what the last lowering has left of the rate; `factor_now` says what is left now
 --   incident    counts lowerings, closings and resumptions
 --   good        1 if a request succeeded since the last lowering

@@ -14,7 +14,7 @@ local function concerns(trigger)
   return true
 end
 
--- Whether the next slot goes to a probe: after a closing, a resume, a pause of others.
+-- Whether the next send time goes to a probe: after a closing, a resume, a pause of others.
 local function probe_is_due(fingerprint, trigger)
   if g.first == 1 or (g.pause ~= '' and not is_refused(fingerprint)) then return true end
   return g.closed > 0 and concerns(trigger)

@@ -23,9 +23,9 @@ end
 -- The lowered limit; not below one a minute.
 local function in_force_of(limit) return math.max(limit * factor_now() / WHOLE, math.min(limit, 1)) end
 
--- The microseconds between two slots of a limit, and how far behind its regular time a slot may lie.
+-- The microseconds between two send times of a limit, and how far behind its regular time a send time may lie.
 -- They are 60 s / (limit - burst - 1) apart, where the burst may go at once, beyond the first; and so far that a minute holds no more
--- than the limit even if each slot is used up to `late` after its time.
+-- than the limit even if each send time is used up to `late` after its time.
 local function spacing(limit)
   if limit < 1 then return math.ceil((policy.minute + policy.late) / limit), 0 end
   local burst = 0
@@ -36,7 +36,7 @@ local function spacing(limit)
   return apart, burst * apart
 end
 
--- The same of a limit as it is lowered now. Its slots may lie no further behind than those of the full one: a burst on top of what went
+-- The same of a limit as it is lowered now. Its send times may lie no further behind than those of the full one: a burst on top of what went
 -- before would break the limit.
 local function lowered_spacing(limit)
   local in_force = in_force_of(limit)

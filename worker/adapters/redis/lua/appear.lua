@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Writes that a process is there, and forgets those that have not said so for a while.
 --
--- KEYS[1] processes
--- ARGV[1] the process  [2] for how long that counts, ms
+-- KEYS[1] processes  [2] seen
+-- ARGV[1] the process  [2] for how long that counts, ms  [3] its kind
 --
 -- Returns nothing.
 
@@ -15,3 +15,4 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - 1000
 redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%.0f', now), '+inf')
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
 redis.call('PEXPIRE', KEYS[1], life)
+redis.call('HSET', KEYS[2], ARGV[3], string.format('%.0f', math.floor(now / 1000)))

@@ -9,8 +9,10 @@
 --            trigger|proven    the version that was last let go without a limit
 --            trigger|dropped   a version whose canary was not approved when another version came
 --            trigger|approved  the version that a person has let go after its canary
+-- KEYS[2]  acts
 -- ARGV[1]  trigger  [2] version of the process that asks
--- ARGV[3]  adopt: [4] JSON of the version  [5] deliveries of its canary, 0 = none
+-- ARGV[3]  adopt: [4] JSON of the version  [5] deliveries of its canary, 0 = none  [6] the act as JSON
+--              [7] acts that are kept
 --              -> {1 if it was not known before}
 --          take: [4] owner  [5] for how long (ms)  [6] the least share  [7] of how many parts a share is one
 --              -> {how many it gets, -1 = there is no limit, 0 = none now, -2 = none, its canary was
@@ -40,6 +42,7 @@ if what == 'adopt' then
   if get('|dropped') == version then forget('|dropped') end
   forget('|left', '|out', '|outcomes', '|approved')
   set('', ARGV[4])
+  if old then redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[7], '*', 'a', ARGV[6]) end
   if ARGV[5] == '0' or get('|proven') == version then
     set('|proven', version)
   else

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Books the next slot of a gate, or says why not.
+-- Books the next send time of a gate, or says why not.
 --
 -- KEYS[1] gate
 -- ARGV[1] rate, a minute  [2] fingerprint of the credentials  [3] live or backfill  [4] horizon, us

@@ -2,10 +2,10 @@
 -- Says of each trigger whether it is worth reading anything of it; books nothing.
 --
 -- KEYS[1] gate
--- ARGV[1] rate, a minute  [2] fingerprint of the credentials  [3] how far ahead a slot is worth waiting for, us
+-- ARGV[1] rate, a minute  [2] fingerprint of the credentials  [3] how far ahead a send time is worth waiting for, us
 --     then the triggers
 --
--- Returns an answer per trigger: {1, state, 1 = the next slot is a probe's, avoid}, or
+-- Returns an answer per trigger: {1, state, 1 = the next send time is a probe's, avoid}, or
 -- {0, state, reason, until (us; -1 = when a person resumes), message}.
 --@include _gate
 --@include _gate_rate

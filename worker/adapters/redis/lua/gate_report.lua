@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Tells a gate what came of a slot.
+-- Tells a gate what came of a send time.
 --
 -- KEYS[1] gate
 -- ARGV[1] works, body, unreadable, slow, refused, failed or unsent  [2] about, for a person  [3] Retry-After, us; 0 = none

@@ -1,12 +1,12 @@
 #!lua flags=no-writes
 -- Adds up what is settled in one partition and what waits there.
 --
--- KEYS[1] counts  [2] streams
+-- KEYS[1] counts  [2] streams  [3] retry
 -- ARGV[1] the keys' tag
 --
 -- Returns a flat list of names and numbers: `settled`; `job|NAME`: settled of a job; `delivered|TRIGGER` and
 -- `dead|TRIGGER|REASON`; `waits`: live; `waits|NAME`: of a job; `requests` that were answered or failed, and the
--- sum of the times that this took, `asked|ms`.
+-- sum of the times that this took, `asked|ms`; `delayed|TRIGGER`: it waits after failures.
 
 local found = {settled = 0, waits = 0, requests = 0}
 local ends = {}
@@ -36,6 +36,7 @@ for _, name in ipairs(redis.call('SMEMBERS', KEYS[2])) do
   local field = job and ('waits|' .. job) or (lane == 'live' and 'waits')
   if field then found[field] = (found[field] or 0) + redis.call('XLEN', ARGV[1] .. 's:' .. name) end
 end
+for _, name in ipairs(redis.call('HKEYS', KEYS[3])) do found['delayed|' .. name] = 1 end
 local answer = {}
 for name, count in pairs(found) do
   answer[#answer + 1] = name

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Gives the lease back, and says whether there is more to do.
 --
--- KEYS[1] lease  [2] rendering  [3] holds  [4] streams  [5] retry  [6] bell  [7] orphans
+-- KEYS[1] lease  [2] rendering  [3] holds  [4] streams  [5] retry  [6] wakeup  [7] orphans
 -- ARGV[1] token  [2] 1 = keep the lease if work has become due  [3] the keys' tag  [4] what the next holder renders apart: JSON, "" = nothing
 --     [5] h, the number of holds; h times a name and a hold ("" = none any more)  then the triggers that are
---     paused, or whose gate is closed, and the lanes that are paused; and what triggers mean, as `trigger|MEANING`
+--     paused, or whose gate is closed, and the lanes that are paused; and the scopes of triggers, as `trigger|SCOPE`
 --
--- Returns {released, due, ring}; {0, 0, 0} if somebody else holds it. ring is 0 if there is no work, or somebody is on the way; else 1
+-- Returns {released, due, wake}; {0, 0, 0} if somebody else holds it. wake is 0 if there is no work, or somebody is on the way; else 1
 -- if the live lane has any that may be done now, 3 if not.
 --@include _clock
 --@include _due
@@ -18,15 +18,15 @@ local h = tonumber(ARGV[5])
 for i = 6, 5 + 2 * h, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[3], ARGV[i]) else redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
 end
-local paused, meanings = told_from(6 + 2 * h)
-local more = due(KEYS[4], KEYS[5], KEYS[3], KEYS[7], ARGV[3], paused, meanings, now, math.huge)
+local paused, scopes = told_from(6 + 2 * h)
+local more = due(KEYS[4], KEYS[5], KEYS[3], KEYS[7], ARGV[3], paused, scopes, now, math.huge)
 if more ~= 0 and ARGV[2] == '1' then return {0, 1, 0} end
 free_lease(KEYS[1])
-local bell, ring = redis.call('GET', KEYS[6]), 0
-if more ~= 0 and bell ~= '1' and bell ~= '3' then
+local wakeup, wake = redis.call('GET', KEYS[6]), 0
+if more ~= 0 and wakeup ~= '1' and wakeup ~= '3' then
   redis.call('SET', KEYS[6], tostring(more))
-  ring = more
-elseif more == 0 and bell == '2' then
+  wake = more
+elseif more == 0 and wakeup == '2' then
   redis.call('DEL', KEYS[6])
 end
-return {1, more == 0 and 0 or 1, ring}
+return {1, more == 0 and 0 or 1, wake}

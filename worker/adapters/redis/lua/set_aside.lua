@@ -2,7 +2,7 @@
 -- Writes down up to which entry a trigger wants nothing of its stream, and counts these entries, a part of them at a time.
 --
 -- KEYS[1] lease  [2] orphans  [3] the stream
--- ARGV[1] token  [2] `lane|trigger|MEANING`  [3] id of the last entry that is not wanted; nor is any before it  [4] how many are counted at most
+-- ARGV[1] token  [2] `lane|trigger|SCOPE`  [3] id of the last entry that is not wanted; nor is any before it  [4] how many are counted at most
 --
 -- Returns 0 if somebody else holds the lease, 1 if all are counted, 2 if there may be more.
 --@include _ids

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes the lease of a partition, if it is free, and returns all that its holder has to know.
 --
--- KEYS[1] lease  [2] bell  [3] notes  [4] open  [5] rendering  [6] retry  [7] aside  [8] holds  [9] reached  [10] orphans  [11] forwards
+-- KEYS[1] lease  [2] wakeup  [3] notes  [4] open  [5] rendering  [6] retry  [7] aside  [8] holds  [9] reached  [10] orphans  [11] forwards
 --     [12] streams
 -- ARGV[1] token  [2] lease, ms  [3] owner, for people  [4] for how long an intent is open at most, ms
 --
@@ -9,7 +9,7 @@
 -- {1, now, notes, open, rendering, retry, aside, holds, largest digest of `reached`, number of them, orphans, number of forwards,
 -- names of the streams that are not empty}; hashes as flat lists. Notes whose end is past are gone.
 -- An intent that ends later than it can have been opened was opened before Redis' clock was set back: it ends as if it were opened now.
--- The bell is 1 (live) or 3 (backfill) while a drain that was woken has not begun, 2 if it came while somebody held the lease: then release rings anew.
+-- The wakeup is 1 (live) or 3 (backfill) while a drain that was woken has not begun, 2 if it came while somebody held the lease: then release rings anew.
 --@include _clock
 --@include _lease
 

@@ -1,8 +1,61 @@
+import asyncio
+
 import pytest
 from redis import exceptions
 
-from segrelay.worker.contract.redis.connection import redis_errors
-from segrelay.worker.errors import RedisUnavailable
+from segrelay.worker.contract.redis.client import AsyncPipeline, AsyncRedis, Pipeline, Redis
+from segrelay.worker.errors import NotPermitted, RedisUnavailable
+
+
+class Failing(Redis):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def run_command(self, *_words, **_options):
+        raise self.error
+
+
+class FailingPipeline(Pipeline):
+    def run(self, **_options):
+        raise self.error
+
+
+class AsyncFailing(AsyncRedis):
+    async def run_command(self, *_words, **_options):
+        raise self.error
+
+
+class AsyncFailingPipeline(AsyncPipeline):
+    async def run(self, **_options):
+        raise self.error
+
+
+def command(error, where):
+    client = Failing(error)
+    client.where = where
+    client.get("a")
+
+
+def pipeline(error, where):
+    pipe = FailingPipeline(None, {}, transaction=False, shard_hint=None)
+    pipe.error, pipe.where = error, where
+    pipe.execute()
+
+
+def asynchronous_command(error, where):
+    client = AsyncFailing()
+    client.error, client.where = error, where
+    asyncio.run(client.execute_command("GET", "a"))
+
+
+def asynchronous_pipeline(error, where):
+    pipe = AsyncFailingPipeline(None, {}, False, None)
+    pipe.error, pipe.where = error, where
+    asyncio.run(pipe.execute())
+
+
+WAYS = [command, pipeline, asynchronous_command, asynchronous_pipeline]
 
 
 @pytest.mark.parametrize(
@@ -30,18 +83,20 @@ from segrelay.worker.errors import RedisUnavailable
         (exceptions.ResponseError("BUSY Redis is busy running a script."), "busy with a script"),
     ],
 )
-def test_what_operations_must_mend_is_said_in_our_words(error, message):
-    with pytest.raises(RedisUnavailable, match=f"^Redis at h:1 .*{message}"), redis_errors("h:1"):
-        raise error
+@pytest.mark.parametrize("ask", WAYS)
+def test_what_operations_must_mend_is_said_in_our_words(ask, error, message):
+    with pytest.raises(RedisUnavailable, match=f"^Redis at h:1 .*{message}"):
+        ask(error, "h:1")
 
 
-def test_the_command_that_a_pipeline_puts_into_its_error_is_not_repeated():
+@pytest.mark.parametrize("ask", WAYS)
+def test_the_command_that_a_pipeline_puts_into_its_error_is_not_repeated(ask):
     error = exceptions.ResponseError(
         "Command # 1 (SET who ada@example.com) of pipeline caused error: MISCONF disk"
     )
 
-    with pytest.raises(RedisUnavailable) as found, redis_errors():
-        raise error
+    with pytest.raises(RedisUnavailable) as found:
+        ask(error, "")
 
     assert "ada" not in found.value.message
     assert found.value.__cause__ is None
@@ -58,8 +113,14 @@ def test_the_command_that_a_pipeline_puts_into_its_error_is_not_repeated():
         ValueError("ours"),
     ],
 )
-def test_other_errors_pass_as_they_are(error):
-    with pytest.raises(type(error)) as found, redis_errors():
-        raise error
+@pytest.mark.parametrize("ask", WAYS)
+def test_other_errors_pass_as_they_are(ask, error):
+    with pytest.raises(type(error)) as found:
+        ask(error, "")
 
     assert found.value is error
+
+
+def test_a_right_that_is_missing_is_an_error_of_its_own():
+    with pytest.raises(NotPermitted):
+        command(exceptions.NoPermissionError("no permissions"), "")

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -13,6 +12,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.cluster import (
     ClusterExchange,
     NoOwner,

@@ -9,7 +9,7 @@ import pytest
 from segrelay.worker.core.rounds import WakeUp
 from segrelay.worker.node.shared import (
     Board,
-    Slots,
+    Permits,
     StoppedTriggers,
     WaitingCalls,
     listening,
@@ -23,11 +23,11 @@ FORK = multiprocessing.get_context("fork")
 class Holder:
     """A process of the node that holds what it takes."""
 
-    def __init__(self, slots, call):
+    def __init__(self, permits, call):
         self._pipe, theirs = FORK.Pipe()
-        self.process = FORK.Process(target=_hold, args=(slots, call, theirs), daemon=True)
+        self.process = FORK.Process(target=_hold, args=(permits, call, theirs), daemon=True)
         self.process.start()
-        self.has_slot = self._pipe.recv() if self._pipe.poll(10) else None
+        self.has_permit = self._pipe.recv() if self._pipe.poll(10) else None
 
     def kill(self):
         self.process.kill()
@@ -38,9 +38,9 @@ class Holder:
         self.process.join(10)
 
 
-def _hold(slots, call, pipe):
-    slot = slots.take(call)
-    pipe.send(slot is not None)
+def _hold(permits, call, pipe):
+    permit = permits.take(call)
+    pipe.send(permit is not None)
     pipe.recv()
     os._exit(0)
 
@@ -49,8 +49,8 @@ def _hold(slots, call, pipe):
 def holders():
     found = []
 
-    def hold(slots, *calls):
-        new = [Holder(slots, call) for call in calls]
+    def hold(permits, *calls):
+        new = [Holder(permits, call) for call in calls]
         found.extend(new)
         return new
 
@@ -71,57 +71,57 @@ def backfill(destination="one"):
 def test_of_one_destination_one_drain_less_runs_than_there_are_processes(
     holders, processes, granted
 ):
-    slots = Slots(processes, ["one", "two"])
+    permits = Permits(processes, ["one", "two"])
 
-    taken = holders(slots, *[live()] * (granted + 1))
+    taken = holders(permits, *[live()] * (granted + 1))
 
-    assert [holder.has_slot for holder in taken] == [True] * granted + [False]
+    assert [holder.has_permit for holder in taken] == [True] * granted + [False]
 
 
 def test_the_backfill_lane_is_limited_over_all_destinations(holders):
-    slots = Slots(3, ["one", "two"])
+    permits = Permits(3, ["one", "two"])
 
-    taken = holders(slots, backfill("one"), backfill("two"), backfill("two"), live("two"))
+    taken = holders(permits, backfill("one"), backfill("two"), backfill("two"), live("two"))
 
-    assert [holder.has_slot for holder in taken] == [True, True, False, True]
+    assert [holder.has_permit for holder in taken] == [True, True, False, True]
 
 
 @pytest.mark.parametrize(("processes", "granted"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (9, 7)])
 def test_of_more_than_three_processes_backfills_leave_one_to_live_work_of_their_destination(
     holders, processes, granted
 ):
-    slots = Slots(processes, ["one"])
+    permits = Permits(processes, ["one"])
 
-    taken = holders(slots, *[backfill()] * (granted + 1), live())
+    taken = holders(permits, *[backfill()] * (granted + 1), live())
 
-    has_slot = [holder.has_slot for holder in taken]
-    assert has_slot == [True] * granted + [False, processes > 3]
+    has_permit = [holder.has_permit for holder in taken]
+    assert has_permit == [True] * granted + [False, processes > 3]
 
 
 def test_who_found_no_slot_in_the_lane_keeps_none_of_the_destination(holders):
-    slots = Slots(2, ["one", "two"])
+    permits = Permits(2, ["one", "two"])
 
-    taken = holders(slots, backfill("one"), backfill("two"), live("two"))
+    taken = holders(permits, backfill("one"), backfill("two"), live("two"))
 
-    assert [holder.has_slot for holder in taken] == [True, False, True]
+    assert [holder.has_permit for holder in taken] == [True, False, True]
 
 
 def test_a_killed_process_leaves_no_slot_taken(holders):
-    slots = Slots(2, ["one"])
-    (killed,) = holders(slots, live())
+    permits = Permits(2, ["one"])
+    (killed,) = holders(permits, live())
 
     killed.kill()
 
-    assert holders(slots, live())[0].has_slot
+    assert holders(permits, live())[0].has_permit
 
 
 def test_a_slot_is_given_back_at_its_end(holders):
-    slots = Slots(2, ["one"])
+    permits = Permits(2, ["one"])
 
-    with slots.take(live()):
-        assert not holders(slots, live())[0].has_slot
+    with permits.take(live()):
+        assert not holders(permits, live())[0].has_permit
 
-    assert holders(slots, live())[0].has_slot
+    assert holders(permits, live())[0].has_permit
 
 
 def test_calls_wait_in_their_order_and_once():
@@ -204,18 +204,18 @@ def test_stopped_triggers_are_those_that_were_written_last():
     stopped = StoppedTriggers()
     before = stopped.read()
 
-    stopped.write(["enter", "a-much-longer-name"])
-    stopped.write(["exit"])
+    stopped.write({"enter": "why", "a-much-longer-name": "why"})
+    stopped.write({"exit": "env:TOKEN is not set"})
 
-    assert before == frozenset()
-    assert stopped.read() == {"exit"}
+    assert before == {}
+    assert stopped.read() == {"exit": "env:TOKEN is not set"}
 
 
 def test_slots_are_free_when_nobody_drains():
-    slots = Slots(3, ["one"])
-    holder = Holder(slots, WakeUp("backfill", "one", 1))
+    permits = Permits(3, ["one"])
+    holder = Holder(permits, WakeUp("backfill", "one", 1))
 
-    while_held = slots.are_free()
+    while_held = permits.are_free()
     holder.kill()
 
-    assert (while_held, slots.are_free()) == (False, True)
+    assert (while_held, permits.are_free()) == (False, True)

@@ -1,7 +1,7 @@
 #!lua
 -- Adds deliveries to one partition: entries, their count, the job's position. All or nothing.
 --
--- KEYS[1] counts   KEYS[2] streams   KEYS[3] bell   KEYS[4] jobs   KEYS[5] lease   KEYS[6..] one stream each
+-- KEYS[1] counts   KEYS[2] streams   KEYS[3] wakeup   KEYS[4] jobs   KEYS[5] lease   KEYS[6..] one stream each
 --     then, for a sync: the members that it knows, the tokens of syncs
 --     then, for each sync that will need names: the members that it knows
 --     then, for the reader of a job: the jobs' epochs
@@ -14,7 +14,7 @@
 --     each separated by spaces; then per entry: header, profile
 -- the last two: when the first of the entries was accepted (ms); epoch of the job's reader ("" = it has none)
 --
--- The bell is 1 if it was woken live work, 3 for backfill: live work does not wait for the turn of the other.
+-- The wakeup is 1 if it was woken live work, 3 for backfill: live work does not wait for the turn of the other.
 -- KEYS[4] holds the job's position, and under `job|chunk` the numbers of the events that were added at that
 -- position. A chunk behind the position adds nothing; the chunk at the position adds what is not among the numbers.
 -- A member changes only if it is still as it was found, and its entries are added only if it changes: so a call that is
@@ -23,9 +23,9 @@
 -- A name changes nobody whom a run of the sync has seen: its value begins with 0, theirs with the number of the run. A run that
 -- sees somebody changes their name also if it came, or came again, since the run looked.
 -- A reader of a job adds nothing if the partition is closed to its epoch: see `job_close.lua`.
--- Returns {added, ring, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a step,
+-- Returns {added, wake, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a step,
 -- {-2} for such a reader; {-3} if the number of partitions is another one by now, or is being changed: nobody reads here.
--- ring is 1 if the bell was silent.
+-- wake is 1 if nobody was woken yet.
 
 --@include _add
 
@@ -124,15 +124,15 @@ if job ~= '' and total > 0 then
   redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|accepted', total)
   if position ~= '' then redis.call('HSET', KEYS[4], job, position, chunk, table.concat(numbers, ',')) end
 end
-local ring = 0
+local wake = 0
 if total > 0 then
-  local bell = redis.call('GET', KEYS[3])
-  if not bell or (live and bell == '3') then
+  local wakeup = redis.call('GET', KEYS[3])
+  if not wakeup or (live and wakeup == '3') then
     redis.call('SET', KEYS[3], live and '1' or '3')
-    ring = 1
+    wake = 1
   end
 end
-local answer = {total, ring}
+local answer = {total, wake}
 for s = 1, n do
   answer[#answer + 1] = first[s] or ''
   answer[#answer + 1] = last[s] or ''

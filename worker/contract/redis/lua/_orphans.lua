@@ -1,5 +1,5 @@
 -- A trigger that means something may not want what stands in its stream up to an id: `orphans` holds that id, and how many entries
--- these are, by `lane|trigger|MEANING`.
+-- these are, by `lane|trigger|SCOPE`.
 --@include _ids
 
 -- count_down(orphans, name, ids): these entries were removed from the stream `name`; without ids: the stream was.

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes a lock if it is free, and returns a field of its hash.
 --
--- KEYS[1] the hash   KEYS[2] a bell that is cleared where the lock is taken; may be left out
+-- KEYS[1] the hash   KEYS[2] a wake-up that is cleared where the lock is taken; may be left out
 -- ARGV[1] token   ARGV[2] for how long, ms   ARGV[3] the field that is returned   ARGV[4] the value that it has to have; "" = any
 --
 -- Returns {now (ms), epoch of the holder (0 = it was not taken), ms for which somebody else holds it, the field ("" = it is not there)}.

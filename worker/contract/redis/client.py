@@ -1,0 +1,265 @@
+"""The clients of Redis, synchronous and asynchronous: they raise our errors, and repeat nothing.
+
+All of segrelay asks Redis through them, and no module outside this folder imports the library. A
+client of a Cluster or behind Sentinels is one of these with another `run_command`: see `cluster`
+and `sentinels`. An error that means "Redis can't be used now" becomes `RedisUnavailable`, after
+which nobody knows whether the command took effect. Others (a wrong type, a missing script) are
+mistakes of ours, and pass as they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import redis
+import redis.asyncio
+import redis.asyncio.client
+import redis.client
+from redis import exceptions
+from redis.crc import key_slot
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from segrelay.worker.errors import NotPermitted, RedisUnavailable
+
+__all__ = [
+    "AsyncPipeline",
+    "AsyncRedis",
+    "NoMaster",
+    "NoOwner",
+    "NoReplicas",
+    "NoScriptError",
+    "Pipeline",
+    "Redis",
+    "RedisError",
+    "ResponseError",
+    "key_slot",
+    "redis_errors",
+]
+
+
+class NoMaster(exceptions.ConnectionError):
+    """The Sentinels name no master that is up; its message says why, as a part of a sentence."""
+
+
+class NoReplicas(exceptions.ConnectionError):
+    """The server takes no writes, because too few replicas follow it.
+
+    Their master is another one by now, or they are away. The connection was closed, so that the
+    next command asks the Sentinels.
+    """
+
+
+class NoOwner(exceptions.ClusterDownError):
+    """No node that can be reached answers for a slot; its message is a part of a sentence."""
+
+
+class Pipeline(redis.client.Pipeline):
+    """Commands that go to Redis together; `execute` raises our errors.
+
+    Attributes:
+        where: The address, for messages.
+    """
+
+    where = ""
+    if TYPE_CHECKING:
+
+        def execute_command(self, *words: Any, **options: Any) -> Any:
+            """Add a command to the others."""
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - as in the library
+        """Send the commands, and return the answers to each.
+
+        Args:
+            raise_on_error: Whether the first error is raised; else errors are answers, too.
+
+        Raises:
+            RedisUnavailable: Some commands may have been run, others not.
+        """
+        begun = time.monotonic()
+        try:
+            answers = self.run(raise_on_error=raise_on_error)
+        except (exceptions.ConnectionError, exceptions.TimeoutError, ResponseError) as error:
+            _raise_ours(error, self.where, begun)
+        return answers if raise_on_error else _ours_among(answers, self.where)
+
+    def run(self, *, raise_on_error: bool) -> list[Any]:
+        """Send the commands; raises the library's errors."""
+        return super().execute(raise_on_error)
+
+
+class Redis(redis.Redis):
+    """A client of one server.
+
+    Attributes:
+        replicas: Number of replicas that must have what was accepted, noted or settled on their
+            disks before it counts as written; 0 = none.
+        where: The address, for messages; "" = it is not named.
+    """
+
+    replicas: int = 0
+    where: str = ""
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        """Run a command at most once, and return its answer.
+
+        Raises:
+            RedisUnavailable: Redis is not there, loading, read-only, full, or refuses us.
+        """
+        begun = time.monotonic()
+        try:
+            return self.run_command(*words, **options)
+        except (exceptions.ConnectionError, exceptions.TimeoutError, ResponseError) as error:
+            _raise_ours(error, self.where, begun)
+
+    def run_command(self, *words: Any, **options: Any) -> Any:
+        """Run a command; raises the library's errors."""
+        return super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:  # noqa: FBT001, FBT002 - as in the library
+        """Return a pipeline; without a transaction, others' commands may come in between."""
+        pipe = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipe.where = self.where
+        return pipe
+
+
+class AsyncPipeline(redis.asyncio.client.Pipeline):
+    """The asynchronous form of `Pipeline`."""
+
+    where = ""
+    if TYPE_CHECKING:
+
+        def execute_command(self, *words: Any, **options: Any) -> Any:
+            """Add a command to the others."""
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - as in the library
+        """Send the commands; see `Pipeline.execute`."""
+        begun = time.monotonic()
+        try:
+            answers = await self.run(raise_on_error=raise_on_error)
+        except (exceptions.ConnectionError, exceptions.TimeoutError, ResponseError) as error:
+            _raise_ours(error, self.where, begun)
+        return answers if raise_on_error else _ours_among(answers, self.where)
+
+    async def run(self, *, raise_on_error: bool) -> list[Any]:
+        """Send the commands; raises the library's errors."""
+        return await super().execute(raise_on_error)
+
+
+class AsyncRedis(redis.asyncio.Redis):
+    """An asynchronous client of one server; see `Redis`."""
+
+    replicas: int = 0
+    where: str = ""
+
+    async def execute_command(self, *words: Any, **options: Any) -> Any:
+        """Run a command at most once; see `Redis.execute_command`."""
+        begun = time.monotonic()
+        try:
+            return await self.run_command(*words, **options)
+        except (exceptions.ConnectionError, exceptions.TimeoutError, ResponseError) as error:
+            _raise_ours(error, self.where, begun)
+
+    async def run_command(self, *words: Any, **options: Any) -> Any:
+        """Run a command; raises the library's errors."""
+        return await super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> AsyncPipeline:  # noqa: FBT001, FBT002 - as in the library
+        """Return a pipeline; see `Redis.pipeline`."""
+        pipe = AsyncPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipe.where = self.where
+        return pipe
+
+
+_REFUSALS: Final[Mapping[str, str]] = {
+    "OOM": "is full (maxmemory): nothing is accepted until what waits has been worked off",
+    "MISCONF": "can't write to its disk: free some space there, and look at its log",
+    "READONLY": "is a read-only replica: redis.url has to name the master",
+    "CLUSTERDOWN": "says that its cluster is down",
+    "MASTERDOWN": "is a replica that has lost its master",
+    "UNBLOCKED": "is no longer the master: it became a replica while it was waited for",
+    "NOREPLICAS": "has too few replicas for a write (min-replicas-to-write)",
+    "BUSY": "is busy with a script",
+    "NOPERM": "does not let this user do what is needed: widen its ACL",
+    "NOAUTH": "wants a password: set it in redis.url",
+    "LOADING": "is loading its data; wait",
+}
+"""Messages for the error words of Redis that mean: not now, or not with this Redis."""
+_NO_LONGER_MASTER: Final = "cannot be used with replica instances"
+"""The error text of WAITAOF on a server that was the master when the write was sent to it."""
+_NO_MULTI: Final = "EXEC without MULTI"
+"""The error text after a MULTI that the Redis user may not send."""
+
+
+@contextmanager
+def redis_errors(where: str = "") -> Iterator[None]:
+    """Turn the library's errors into ours, as a client does, for what asks it by `run_command`."""
+    begun = time.monotonic()
+    try:
+        yield
+    except (exceptions.ConnectionError, exceptions.TimeoutError, ResponseError) as error:
+        _raise_ours(error, where, begun)
+
+
+def _raise_ours(error: RedisError, where: str, begun: float) -> NoReturn:
+    ours = _ours(error, where, time.monotonic() - begun)
+    if ours is error:
+        raise error
+    raise ours from ours.__cause__
+
+
+def _ours_among(answers: list[Any], where: str) -> list[Any]:
+    return [_ours(each, where) if isinstance(each, ResponseError) else each for each in answers]
+
+
+def _ours(error: RedisError, where: str, waited_seconds: float = 0.0) -> Exception:
+    """Return our error for one of the library's, or itself where it is a mistake of ours."""
+    is_refusal = isinstance(error, ResponseError)
+    why = _refusal(error) if is_refusal else _why_unreachable(error)
+    if why is None:
+        return error
+    kind = NotPermitted if why == _REFUSALS["NOPERM"] else RedisUnavailable
+    ours = kind(f"Redis at {where} {why}." if where else f"Redis {why}.", waited_seconds)
+    # In a pipeline the library's message of a refusal repeats the command, with its profile.
+    ours.__cause__ = error if not is_refusal or isinstance(error, NoOwner) else None
+    return ours
+
+
+def _why_unreachable(error: RedisError) -> str:
+    match error:
+        case exceptions.BusyLoadingError():
+            return _REFUSALS["LOADING"]
+        case exceptions.AuthenticationError():
+            return "refuses the user name or password: correct redis.url"
+        case exceptions.TimeoutError():
+            return "did not answer in time"
+        case NoMaster():
+            return str(error)
+        case NoReplicas():
+            return _REFUSALS["NOREPLICAS"]
+    detail = str(error).rstrip(".") or "the connection was cut"
+    return f"can't be reached ({detail}): see that it runs, and that redis.url is right"
+
+
+def _refusal(error: RedisError) -> str | None:
+    match error:
+        case NoOwner():
+            return str(error)
+        case exceptions.ReadOnlyError():
+            return _REFUSALS["READONLY"]
+        case exceptions.OutOfMemoryError():
+            return _REFUSALS["OOM"]
+        case exceptions.MasterDownError():
+            return _REFUSALS["MASTERDOWN"]
+        case exceptions.ClusterDownError():
+            return _REFUSALS["CLUSTERDOWN"]
+        case exceptions.NoPermissionError():
+            return _REFUSALS["NOPERM"]
+    if _NO_MULTI in str(error):
+        return _REFUSALS["NOPERM"]
+    if _NO_LONGER_MASTER in str(error):
+        return _REFUSALS["UNBLOCKED"]
+    answer = str(error).rpartition(" caused error: ")[2]
+    return _REFUSALS.get(answer.partition(" ")[0])
