@@ -97,9 +97,8 @@ class TriggerIndex:
 def routing_digest(settings: Settings) -> str:
     """Return a digest that changes when the same payloads would become other deliveries."""
     ids = settings.redis.ids
-    places = {name: ids.of(name) if ids.has(name) else name for name in settings.destinations}
     triggers = [
-        [one.name, places[one.destination], one.audiences, one.on, one.export_fields]
+        [one.name, ids.of(one.destination), one.audiences, one.on, one.export_fields]
         for _, one in sorted(settings.triggers.items())
     ]
     text = orjson.dumps([settings.delivery.identity, settings.redis.numbering.counts[0], triggers])

@@ -35,13 +35,13 @@ class SyncStore:
         self._client = client
         self.name = name
         self._partitions = settings.numbering
-        self._ids = settings.ids
+        self._settings = settings
         self._steps = StepStore(client, keys.sync(name), f"sync '{name}'")
 
     def take(self) -> tuple[Run, int] | None:
         """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""
         taken = self._steps.take()
-        return (Run.loads(taken[0], self._ids), taken[1]) if taken else None
+        return (Run.loads(taken[0], self._settings.ids), taken[1]) if taken else None
 
     def save(self, run: Run, *, ends: bool = False) -> None:
         """Write the state; extend the lock, or give it back if the step ends.
@@ -49,11 +49,11 @@ class SyncStore:
         Raises:
             LeaseLost: Somebody else has taken the lock.
         """
-        self._steps.save(run.dumps(self._ids), next_ms=run.next_ms, ends=ends)
+        self._steps.save(run.dumps(self._settings.ids), next_ms=run.next_ms, ends=ends)
 
     def peek(self) -> Run:
         """Return the state as it is now."""
-        return Run.loads(self._steps.peek(), self._ids)
+        return Run.loads(self._steps.peek(), self._settings.ids)
 
     def now_ms(self) -> int:
         """Return the time by Redis' clock, in ms since 1970."""
@@ -88,7 +88,7 @@ class SyncStore:
     def places(self, destinations: Sequence[str]) -> list[PartitionKeys]:
         """Return the partitions of these destinations."""
         return [
-            self._ids.place(destination, number)
+            self._settings.ids.place(destination, number)
             for destination in destinations
             for number in self._partitions.numbers
         ]
@@ -100,7 +100,7 @@ class SyncStore:
             parts.setdefault(self._partitions.of(key), []).append(key)
         pipe = self._client.pipeline(transaction=False)
         for number, members in parts.items():
-            place = self._ids.place(destination, number)
+            place = self._settings.ids.place(destination, number)
             pipe.hmget(place.members(self.name), members)
         answers = pipe.execute()
         return {
@@ -122,7 +122,7 @@ class SyncStore:
             parts.setdefault(self._partitions.of(key), []).append(key)
         pipe = self._client.pipeline(transaction=False)
         for part, people in parts.items():
-            place = self._ids.place(destination, part)
+            place = self._settings.ids.place(destination, part)
             pipe.mget([place.ledger(keys.digest_of(key)) for key in people])
         answers = pipe.execute()
         texts = {

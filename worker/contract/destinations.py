@@ -19,7 +19,7 @@ from typing import Final, Self
 from segrelay.worker.contract.keys import PartitionKeys
 
 _UNKNOWN: Final = "~"
-"""Behind the name of a destination that has no id: nothing is there, and no id ends like that."""
+"""Behind a name that is the id of another destination: no id ends like that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,13 @@ class DestinationIds:
         return cls(dict(rows), own)
 
     def of(self, name: str) -> str:
-        """Return the id of a destination; one without an id gets one under which nothing is."""
-        if self.known is None:
-            return self.own.get(name, name)
-        return self.own.get(name) or self.known.get(name) or name + _UNKNOWN
+        """Return the id of a destination; for one that has none, an id under which nothing is.
+
+        It is the one that the destination would be given, unless another one had its name before.
+        """
+        known = self.known or {}
+        found = self.own.get(name) or known.get(name)
+        return found or (name + _UNKNOWN if name in known.values() else name)
 
     def has(self, name: str) -> bool:
         """Say whether a destination has an id."""

@@ -36,5 +36,7 @@ def test_the_ids_that_a_process_was_given_stay_whatever_is_renamed():
 def test_under_a_name_without_an_id_there_is_nothing():
     ids = DestinationIds.loads(STORED, {})
 
-    assert not ids.has("new")
-    assert ids.place("new", 0).tag not in {ids.place(name, 0).tag for name in ids.names()}
+    assert [ids.has(name) for name in ("new", "insider")] == [False, True]
+    assert ids.of("new") == "new"
+    renamed = DestinationIds.loads({b"eu": b"insider "}, {})
+    assert renamed.place("insider", 0).tag not in {renamed.place("eu", 0).tag, "{insider~2:0}"}
