@@ -35,6 +35,8 @@ from segrelay.jsonnet.syntax.tokens import (
 _STD_FOLDER: Final = Path(__file__).parent / "std"
 _TEMPLATES: Final = "templates:/"
 _LIB: Final = "lib:/"
+_BYTES: Final = "/bytes"
+"""The end of the name of a file that is imported as bytes; no file lies below a file."""
 _COMBINED: Final = "(combined)"
 _NO_NATIVES: Final = (
     "std.native: a template can't call native functions; the library has sha1 and sha256 for hashes"
@@ -107,7 +109,8 @@ class SourceFile:
     """A file of a bundle.
 
     Args:
-        is_code: True for code, which is evaluated; else it is imported as text only.
+        text: Of a file that is imported as bytes, their array as JSON.
+        is_code: True for code, which is evaluated; else it is imported as text or bytes only.
         targets: The names under which the bundle holds its imports, in their order.
     """
 
@@ -179,11 +182,15 @@ def shown(name: str) -> str:
 
 
 def resolutions(bundle: Bundle) -> dict[tuple[str, str], str]:
-    """Return the file of each import, by the importer's folder and the path that it wrote."""
+    """Return the file of each import, by the importer's folder and the path that it wrote.
+
+    Files that are imported as bytes are left out: the engines are told their names.
+    """
     return {
         (str(PurePosixPath(name).parent), found.path): target
         for name, file in bundle.files.items()
         for found, target in file.imports
+        if found.word != "importbin"
     }
 
 
@@ -257,8 +264,11 @@ class TemplateFolder:
         return SourceFile(name, text, is_code, targets)
 
     def _text(self, name: str) -> str:
+        is_binary = name.endswith(_BYTES)
+        name = name.removesuffix(_BYTES)
         try:
-            return self._path(name).read_bytes().decode()
+            content = self._path(name).read_bytes()
+            return str(list(content)) if is_binary else content.decode()
         except UnicodeDecodeError as error:
             raise TemplateBroken(f"{shown(name)}: is not UTF-8 text.", shown(name)) from error
         except OSError as error:
@@ -285,7 +295,7 @@ class TemplateFolder:
             if name in self._library.inner_sources and _prefix_of(importer) != _LIB:
                 problem = f"is an inner file of the library; import {self._library.event_file}"
             elif name is not None:
-                return name
+                return name + _BYTES if found.word == "importbin" else name
         problem = problem or ("is neither beside this file nor in the templates folder nor in lib")
         message = f'{where}: {found.word} "{found.path}" {problem}.'
         raise TemplateBroken(message, shown(importer), line, column)

@@ -9,12 +9,10 @@ from typing import Annotated, Final
 
 import typer
 
-from segrelay.ops.state.acts import actor_named
-from segrelay.ops.state.opened import opened
-from segrelay.ops.terminal.console import mention, print_json, say, table
+from segrelay.ops.state.acts import Reads, actor_named
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_moment_ms, shown_ms
-from segrelay.ops.terminal.options import Json, spread
-from segrelay.ops.terminal.tables import number_columns, text_columns
+from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.worker.contract.redis.acts import DONE, MOST_ACTS, Act, read_acts
 from segrelay.worker.contract.redis.connection import now_ms
 
@@ -48,13 +46,12 @@ class ActOptions:
                 yield act
 
 
-@spread
 def audit(
     *,
     options: ActOptions,
     limit: Annotated[int, typer.Option(help="Show at most this many.", min=1)] = _SHOWN,
-    as_json: Json = False,
-) -> None:
+    relay: Reads,
+) -> Result:
     """List the acts of people, such as pauses, replays and renamings, with who, when and why.
 
     The newest comes first.
@@ -62,21 +59,24 @@ def audit(
     The person is $SEGRELAY_ACTOR, or else user and host. Addresses in arguments are masked, and of
     a person's own only what stands before the @ is kept.
     """
-    with opened() as (_, client):
-        acts = list(islice(options.chosen(read_acts(client), now_ms(client)), limit))
-    if as_json:
-        print_json([_document(act) for act in acts])
-        return
+    client = relay.client
+    acts = list(islice(options.chosen(read_acts(client), now_ms(client)), limit))
     if not acts:
-        is_empty = options == ActOptions("", "", "", "")
-        say("No act of a person is kept yet." if is_empty else "No act that is kept is like this.")
-        return
-    table(
-        ("at", "who", "what", "of", *number_columns("count"), *text_columns("why", "more")),
-        [_row(act) for act in acts],
+        is_empty = options == ActOptions()
+        none = "No act of a person is kept yet."
+        return Result([], none if is_empty else "No act that is kept is like this.")
+    columns: TableColumns = (
+        "who",
+        "what",
+        "of",
+        *number_columns("count"),
+        *text_columns("why", "more"),
     )
-    if len(acts) == limit:
-        mention(f"--limit shows more; {MOST_ACTS:,} are kept.")
+    return Result(
+        [_document(act) for act in acts],
+        Table(("at", *columns), [_row(act) for act in acts]),
+        notes=[f"--limit shows more; {MOST_ACTS:,} are kept."] if len(acts) == limit else (),
+    )
 
 
 def _document(act: Act) -> dict[str, object]:

@@ -16,21 +16,12 @@ from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol, TypeVa
 
 import typer
 
-from segrelay.ops.state.acts import Because, act_of, perform
-from segrelay.ops.state.opened import opened
-from segrelay.ops.terminal.console import (
-    confirmed,
-    mention,
-    print_json,
-    print_result,
-    say,
-    say_fields,
-    table,
-)
+from segrelay.ops.state.acts import Acts, Asks, perform
+from segrelay.ops.terminal.console import fields_of
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_moment_ms
-from segrelay.ops.terminal.options import All, FilterOptions, Json, Yes
+from segrelay.ops.terminal.options import All, FilterOptions
 from segrelay.ops.terminal.tables import text_columns
-from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Settings
@@ -103,7 +94,9 @@ class KeptOptions(ChoosingOptions):
     """The options by which commands choose quarantined records, and dead letters by some more."""
 
     audience: Annotated[str, typer.Option(help="Only of this audience.")] = ""
-    reason: Annotated[str, typer.Option(help="Only with this reason.")] = ""
+    kind: Annotated[
+        str, typer.Option(help="Only with this reason of being here.", metavar="REASON")
+    ] = ""
     since: Annotated[
         str,
         typer.Option(
@@ -120,13 +113,13 @@ class KeptOptions(ChoosingOptions):
         """Return the filter that these options stand for."""
         del settings
         known = sorted(reason.value for reason in self.reasons)
-        if self.reason and self.reason not in known:
-            raise UsageWrong(f"There is no reason '{self.reason}': {', '.join(known)}.")
+        if self.kind and self.kind not in known:
+            raise UsageWrong(f"There is no reason '{self.kind}': {', '.join(known)}.")
         now = now_ms(client)
         return Filter(
             ids=frozenset(ids or ()),
             audience=self.audience,
-            reason=self.reason,
+            reason=self.kind,
             since_ms=parse_moment_ms(self.since, "--since", now_ms=now),
             until_ms=parse_moment_ms(self.until, "--until", now_ms=now),
             older_than_ledger=force,
@@ -134,14 +127,11 @@ class KeptOptions(ChoosingOptions):
 
 
 @dataclass(frozen=True, slots=True)
-class ActOptions:
-    """The options of a command that discards or replays."""
+class ExtentOptions:
+    """The options of a command that discards or replays, apart from those that choose."""
 
     dry_run: DryRun = False
     everything: All = False
-    yes: Yes = False
-    because: Because = ""
-    as_json: Json = False
 
 
 class Fate(NamedTuple):
@@ -211,8 +201,8 @@ class Shown(Kept, Protocol[Item]):
         ...
 
 
-def show_one(store: Shown[Item], one_id: str, *, reveal: bool, as_json: bool) -> None:
-    """Print one thing with all that is known.
+def show_one(store: Shown[Item], one_id: str, *, reveal: bool) -> Result:
+    """Return one thing with all that is known.
 
     Raises:
         UsageWrong: There is none with this id.
@@ -223,76 +213,73 @@ def show_one(store: Shown[Item], one_id: str, *, reveal: bool, as_json: bool) ->
             f"There is no {store.nouns[0]} {one_id}; `segrelay {store.command} list` has the ids."
         )
     document = store.document(found, reveal=reveal)
-    if as_json:
-        print_json(document)
-    else:
-        say_fields(document)
+    return Result(document, *fields_of(document))
 
 
-def carry_out(client: Redis, act: Act, work: Work, label: str, question: str, *, yes: bool) -> int:
+def carry_out(
+    relay: Acts, work: Work, label: str, subject: str = "", question: str = "", **arguments: Any
+) -> int:
     """Do the work if the person agrees, with its progress, as an act; return how many it took.
 
     Args:
-        client: Redis.
-        act: As the audit keeps it.
+        relay: What the frame has opened for the command.
         work: The work to do; where it takes nothing, there is no question and no act.
         label: The word for what is done to each thing.
-        question: The question to the person.
-        yes: Nobody is asked.
+        subject: The subject of the act.
+        question: The question to the person, of a command that asks.
+        arguments: The arguments of the act.
     """
     if not work.count:
         return 0
-    confirmed(question, yes=yes)
-    return perform(client, act, lambda doing: doing.counted(label, work.steps(), work.count))
+    if isinstance(relay, Asks):
+        relay.confirm(question)
+    return perform(
+        relay.client,
+        relay.act(subject, **arguments),
+        lambda doing: doing.counted(label, work.steps(), work.count),
+    )
 
 
 def discard_chosen(
-    store_of: Callable[[Redis, Settings], Kept],
+    relay: Asks,
+    store: Kept,
     options: ChoosingOptions,
-    ids: list[str] | None,
-    acting: ActOptions,
-) -> None:
-    """Discard the chosen things, and print how many that were."""
-    options.refuse_accidental_all(ids, everything=acting.everything)
-    with opened() as (settings, client):
-        store = store_of(client, settings)
-        many = store.nouns[1]
-        work = store.discard(options.chosen(client, settings, ids))
-        if acting.dry_run:
-            told = f"{work.count:,} {many} would be discarded"
-            print_result({"would_be_discarded": work.count}, told, as_json=acting.as_json)
-            return
-        act = act_of(
-            f"{store.command} discard".removeprefix("discard "),
-            reason=acting.because,
-            arguments=asdict(options) | {"ids": ids},
-        )
-        question = f"Discard {work.count:,} {many} for good?"
-        done = carry_out(client, act, work, "discarded", question, yes=acting.yes)
-    print_result({"discarded": done}, f"{done:,} {many} discarded", as_json=acting.as_json)
+    extent: ExtentOptions,
+    ids: list[str] | None = None,
+) -> Result:
+    """Discard the chosen things, and return how many that were."""
+    options.refuse_accidental_all(ids, everything=extent.everything)
+    many = store.nouns[1]
+    work = store.discard(options.chosen(relay.client, relay.settings, ids))
+    if extent.dry_run:
+        told = f"{work.count:,} {many} would be discarded"
+        return Result({"would_be_discarded": work.count}, told)
+    question = f"Discard {work.count:,} {many} for good?"
+    done = carry_out(relay, work, "discarded", question=question, **asdict(options), ids=ids)
+    return Result({"discarded": done}, f"{done:,} {many} discarded")
 
 
-def print_preview(store: Kept, work: Work, *, as_json: bool) -> None:
-    """Print what would become of the chosen things."""
+def preview_of(store: Kept, work: Work, notes: Iterable[str] = ()) -> Result:
+    """Return what would become of the chosen things."""
     previewed = list(work.preview())
     counts = Counter(one.fate for one in previewed)
     one, many = store.nouns
-    if as_json:
-        document = {f"would_be_{fate}": counts[fate] for fate in work.fates}
-        rows = [one._asdict() for one in previewed]
-        print_json({**document, "left_out": dict(work.left_out), many: rows})
-        return
-    table(
-        (one, "would be", "reason", *text_columns("message")),
-        [(f.id, f.fate, f.reason or "-", f.message[:MESSAGE_CHARACTERS]) for f in previewed],
+    document = {f"would_be_{fate}": counts[fate] for fate in work.fates}
+    rows = [one._asdict() for one in previewed]
+    return Result(
+        {**document, "left_out": dict(work.left_out), many: rows},
+        Table(
+            (one, "would be", "reason", *text_columns("message")),
+            [(f.id, f.fate, f.reason or "-", f.message[:MESSAGE_CHARACTERS]) for f in previewed],
+        ),
+        ", ".join(f"{counts[fate]:,} would be {fate}" for fate in work.fates),
+        notes=notes,
     )
-    say(", ".join(f"{counts[fate]:,} would be {fate}" for fate in work.fates))
 
 
-def mention_left_out(work: Work, reasons: Mapping[str, str]) -> None:
-    """Say how many things stay, and why."""
-    for why, count in work.left_out.items():
-        mention(f"{count:,} left out: {reasons.get(why, why)}")
+def left_out_lines(work: Work, reasons: Mapping[str, str]) -> list[str]:
+    """Return how many things stay, and why."""
+    return [f"{count:,} left out: {reasons.get(why, why)}" for why, count in work.left_out.items()]
 
 
 MASK: Final = "•••"

@@ -10,8 +10,9 @@ import typer
 
 from segrelay.ops.completion import COMPLETED
 from segrelay.ops.terminal.console import run_guarded
+from segrelay.ops.terminal.frame import use_config
 from segrelay.ops.terminal.lazy import LazyCommand, LazyGroup
-from segrelay.ops.terminal.options import ConfigFile, Real, use_config
+from segrelay.ops.terminal.options import ConfigFile, Real
 
 
 def _listed_under(part: str) -> Callable[..., LazyCommand]:
@@ -104,7 +105,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay.ops.quarantine:app",
         "See, replay or discard events that could not be placed.",
         "segrelay quarantine list --since 2h",
-        "segrelay quarantine replay --reason no_trigger",
+        "segrelay quarantine replay --kind no_trigger",
     ),
     "audience": _feed(
         "segrelay.ops.audiences.commands:app",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
@@ -11,14 +11,13 @@ from typing import Annotated, Final, Literal
 import orjson
 import typer
 
-from segrelay.ops.state.acts import Reason, act_of, actor, perform
-from segrelay.ops.state.opened import insist, opened
+from segrelay.ops.state.acts import Acts, actor, perform
+from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import all_partitions, ask_each, known_destinations
 from segrelay.ops.state.waiting import find_streams
 from segrelay.ops.status.standing import read_standing
-from segrelay.ops.terminal.console import mention, print_json, print_result, say
+from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import awaited, parse_seconds
-from segrelay.ops.terminal.options import Json
 from segrelay.worker.adapters.redis.gate import read_probes, read_state, resume_gate
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
@@ -155,22 +154,18 @@ class PauseTarget:
         return f"{self.kind} {self.name}"
 
 
-def pause(
-    names: Names = None, *, everything: All = False, reason: Reason = "", as_json: Json = False
-) -> None:
+def pause(names: Names = None, *, everything: All = False, relay: Acts) -> Result:
     """Pause destinations or triggers: deliveries are still accepted, but nothing is sent."""
-    with opened() as (settings, client):
-        known = known_names(client, settings)
-        targets = chosen(known, names, kinds=(DESTINATION,), everything=everything)
-        why = Pause(reason, actor(), datetime.now(UTC).isoformat(timespec="seconds"))
-        done = {target: _paused(client, settings, target, why) for target in targets}
+    known = known_names(relay.client, relay.settings)
+    targets = chosen(known, names, kinds=(DESTINATION,), everything=everything)
+    why = Pause(relay.reason, actor(), datetime.now(UTC).isoformat(timespec="seconds"))
+    done = {target: _paused(relay, target, why) for target in targets}
     lines = (
         f"{target} is paused" if is_new else f"{target} stays paused, for this reason"
         for target, is_new in done.items()
     )
     rows = [asdict(target) | {"changed": is_new} for target, is_new in done.items()]
-    document = {"paused": rows, "reason": reason}
-    print_result(document, *lines, as_json=as_json)
+    return Result({"paused": rows, "reason": relay.reason}, *lines)
 
 
 def resume(
@@ -185,9 +180,8 @@ def resume(
     timeout: Annotated[
         str, typer.Option(help="Wait no longer than this, e.g. 90s or 15m.", metavar="DURATION")
     ] = "30s",
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
+    relay: Acts,
+) -> Result:
     """Resume destinations or triggers: one request goes first, then the rest.
 
     It waits for the answer to that request and says what it was. For a destination this also ends
@@ -196,62 +190,57 @@ def resume(
     going, too. The exit code is 1 if the first request failed.
     """
     timeout_seconds = parse_seconds(timeout, "--timeout")
-    with opened() as (settings, client):
-        known = known_names(client, settings)
-        targets = chosen(known, names, kinds=_KINDS, everything=everything)
-        since_ms = now_ms(client)
-        done = {
-            one: _resumed(client, settings, one, is_named=not everything, reason=reason)
-            for one in targets
-        }
-        probes = {
-            target: Probe(client, settings, target.kind, target.name, since_ms)
-            for target, was_held in done.items()
-            if wait and was_held
-        }
-        probed = {target: probe.outcome(timeout_seconds) for target, probe in probes.items()}
-        stopped = {
-            target: _what_stops(client, settings, target)
-            for target, was_held in done.items()
-            if not was_held and not everything
-        }
-    if as_json:
-        rows = [
-            asdict(target) | {"changed": was_held, "probe": probed.get(target)}
-            for target, was_held in done.items()
-        ]
-        print_json({"resumed": rows})
-    else:
-        _tell_resumed(done, probed, stopped)
-    if any(one.outcome == "failed" for one in probed.values()):
-        raise typer.Exit(1)
+    client, settings = relay.client, relay.settings
+    known = known_names(client, settings)
+    targets = chosen(known, names, kinds=_KINDS, everything=everything)
+    since_ms = now_ms(client)
+    done = {one: _resumed(relay, one, is_named=not everything) for one in targets}
+    probes = {
+        target: Probe(client, settings, target.kind, target.name, since_ms)
+        for target, was_held in done.items()
+        if wait and was_held
+    }
+    probed = {target: probe.outcome(timeout_seconds) for target, probe in probes.items()}
+    stopped = {
+        target: _what_stops(client, settings, target)
+        for target, was_held in done.items()
+        if not was_held and not everything
+    }
+    rows = [
+        asdict(target) | {"changed": was_held, "probe": probed.get(target)}
+        for target, was_held in done.items()
+    ]
+    failed = [target for target, probe in probed.items() if probe.outcome == "failed"]
+    return Result(
+        {"resumed": rows},
+        *_resumed_lines(done, probed, stopped),
+        notes=[f"{one}: correct what the message says, then resume it again." for one in failed],
+        exit_code=1 if failed else 0,
+    )
 
 
-def _paused(client: Redis, settings: Settings, target: PauseTarget, why: Pause) -> bool:
+def _paused(relay: Acts, target: PauseTarget, why: Pause) -> bool:
     """Pause a target; return False if it was paused already."""
-    act = act_of("pause", str(target), reason=why.reason)
+    client, settings, act = relay.client, relay.settings, relay.act(str(target))
     if target.kind == DESTINATION and not settings.redis.ids.has(target.name):
         claim(client, settings)
     field_name = field_of(target.kind, target.name, settings.redis.ids)
     return insist(lambda: set_pause(client, field_name, why, act))
 
 
-def _tell_resumed(
+def _resumed_lines(
     done: Mapping[PauseTarget, bool],
     probed: Mapping[PauseTarget, ProbeResult],
     stopped: Mapping[PauseTarget, str],
-) -> None:
+) -> Iterator[str]:
     for target, was_held in done.items():
         if was_held:
             told = f": {probed[target].message}" if target in probed else ""
-            say(f"{target} is resumed{told}")
+            yield f"{target} is resumed{told}"
         elif target in stopped:
-            say(f"{target} was not paused{stopped[target]}")
-    for target, probe in probed.items():
-        if probe.outcome == "failed":
-            mention(f"{target}: correct what the message says, then resume it again.")
+            yield f"{target} was not paused{stopped[target]}"
     if not stopped and not any(done.values()):
-        say("nothing was paused")
+        yield "nothing was paused"
 
 
 def _what_stops(client: Redis, settings: Settings, target: PauseTarget) -> str:
@@ -332,9 +321,7 @@ def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: s
     return f"There is no {' or '.join(kinds or _KINDS)} {written}. {hint}"
 
 
-def _resumed(
-    client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool, reason: str
-) -> bool:
+def _resumed(relay: Acts, target: PauseTarget, *, is_named: bool) -> bool:
     """Resume a target; return whether a pause, its gate or its canary had stopped it.
 
     The gate is opened first, so that no request overtakes the probe.
@@ -342,6 +329,7 @@ def _resumed(
     A canary that is going is ended only where its trigger is named. The act is kept before, because
     the gate is in another slot than the acts.
     """
+    client, settings = relay.client, relay.settings
     field_name = field_of(target.kind, target.name, settings.redis.ids)
     is_paused = target.name in read_pauses(client, settings.redis.ids).of(target.kind)
     was_held = False
@@ -358,8 +346,7 @@ def _resumed(
         return clear_pause(client, field_name) or is_paused or was_held
 
     if is_paused or _is_held(client, settings, target, is_named=is_named):
-        act = act_of("resume", str(target), reason=reason)
-        return perform(client, act, lambda _: resumed(), is_counted=False)
+        return perform(client, relay.act(str(target)), lambda _: resumed(), is_counted=False)
     return insist(resumed)
 
 

@@ -15,8 +15,7 @@ import typer
 
 from segrelay.ops.kept import (
     MASK,
-    ActOptions,
-    DryRun,
+    ExtentOptions,
     Fate,
     Filter,
     KeptOptions,
@@ -24,15 +23,14 @@ from segrelay.ops.kept import (
     carry_out,
     discard_chosen,
     masked_payload,
-    print_preview,
+    preview_of,
     show_one,
 )
-from segrelay.ops.state.acts import Because, act_of
-from segrelay.ops.state.opened import opened
-from segrelay.ops.terminal.console import mention, print_json, print_result, say, table
+from segrelay.ops.state.acts import Acts, Asks, Reads
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms
-from segrelay.ops.terminal.options import All, Force, Ids, Json, Reveal, spread
-from segrelay.ops.terminal.tables import number_columns, text_columns
+from segrelay.ops.terminal.options import Force, Ids, Reveal
+from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
@@ -187,38 +185,31 @@ def _shown(text: bytes, *, reveal: bool) -> Any:
 
 
 @app.command("list")
-@spread
 def list_records(
     *,
     options: KeptOptions,
     limit: Annotated[
         int, typer.Option(help="With --json, print at most this many records.", min=1)
     ] = 1_000,
-    as_json: Json = False,
-) -> None:
+    relay: Reads,
+) -> Result:
     """List the quarantined records by audience and reason; with --json, record by record."""
-    with opened() as (settings, client):
-        store = QuarantinedRecords(client, settings)
-        records = list(store.find(options.chosen(client, settings, None)))
-        totals = store.quarantine.totals()
-    if as_json:
-        records.sort(key=lambda one: -one.last_seen_ms)
-        print_json([about(record) for record in records[:limit]])
-        return
-    table(
-        (
-            "audience",
-            "reason",
-            *number_columns("records", "times"),
-            "last seen",
-            "sample",
-            *text_columns("what"),
-        ),
-        _rows(records, settings),
+    store = QuarantinedRecords(relay.client, relay.settings)
+    records = list(store.find(options.chosen(relay.client, relay.settings, None)))
+    totals = store.quarantine.totals()
+    columns: TableColumns = (
+        *number_columns("records", "times"),
+        "last seen",
+        "sample",
+        *text_columns("what"),
     )
-    say(f"{totals.records:,} records, {totals.bytes / 1e6:,.1f} MB")
-    if totals.dropped:
-        mention(f"{totals.dropped:,} older ones went because there was too much.")
+    dropped = f"{totals.dropped:,} older ones went because there was too much."
+    return Result(
+        [about(one) for one in sorted(records, key=lambda one: -one.last_seen_ms)[:limit]],
+        Table(("audience", "reason", *columns), _rows(records, relay.settings)),
+        f"{totals.records:,} records, {totals.bytes / 1e6:,.1f} MB",
+        notes=[dropped] if totals.dropped else (),
+    )
 
 
 def _rows(records: Iterable[QuarantineRecord], settings: Settings) -> list[tuple[object, ...]]:
@@ -258,39 +249,33 @@ def show(
     record_id: Annotated[str, typer.Argument(metavar="ID")],
     *,
     reveal: Reveal = False,
-    as_json: Json = False,
-) -> None:
+    relay: Reads,
+) -> Result:
     """Show one record with its payload; profile fields are masked."""
-    with opened() as (settings, client):
-        show_one(QuarantinedRecords(client, settings), record_id, reveal=reveal, as_json=as_json)
+    store = QuarantinedRecords(relay.client, relay.settings)
+    return show_one(store, record_id, reveal=reveal)
 
 
 @app.command()
-@spread
 def replay(
     ids: Ids = None,
     *,
     options: KeptOptions,
-    dry_run: DryRun = False,
+    extent: ExtentOptions,
     force: Force = False,
-    everything: All = False,
-    because: Because = "",
-    as_json: Json = False,
-) -> None:
+    relay: Acts,
+) -> Result:
     """Try again to place records that may have a trigger, an identity or a known audience by now.
 
     What still can't be placed stays where it is. So do events that are older than what the ledger
     remembers (delivery.ledger_retention): somebody may have left since without a trace.
     """
-    options.refuse_accidental_all(ids, everything=everything or dry_run)
-    with opened() as (settings, client):
-        store = QuarantinedRecords(client, settings)
-        work = store.replay(options.chosen(client, settings, ids, force=force))
-        if dry_run:
-            print_preview(store, work, as_json=as_json)
-            return
-        act = act_of("quarantine replay", reason=because, arguments=asdict(options) | {"ids": ids})
-        placed = carry_out(client, act, work, "placed", "", yes=True)
+    options.refuse_accidental_all(ids, everything=extent.everything or extent.dry_run)
+    store = QuarantinedRecords(relay.client, relay.settings)
+    work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
+    if extent.dry_run:
+        return preview_of(store, work)
+    placed = carry_out(relay, work, "placed", **asdict(options), ids=ids)
     kept = work.left_out.total()
     document = {
         "tried": placed + kept,
@@ -301,11 +286,11 @@ def replay(
     }
     told = f"{placed:,} of {placed + kept:,} placed, {store.accepted:,} deliveries accepted"
     stays = (f"{n:,} stay: {_WHY.get(why, why)}" for why, n in work.left_out.items())
-    print_result(document, told, *stays, as_json=as_json)
+    return Result(document, told, *stays)
 
 
 @app.command()
-@spread
-def discard(ids: Ids = None, *, options: KeptOptions, acting: ActOptions) -> None:
+def discard(ids: Ids = None, *, options: KeptOptions, extent: ExtentOptions, relay: Asks) -> Result:
     """Remove records from the quarantine for good."""
-    discard_chosen(QuarantinedRecords, options, ids, acting)
+    store = QuarantinedRecords(relay.client, relay.settings)
+    return discard_chosen(relay, store, options, extent, ids)

@@ -19,28 +19,18 @@ from segrelay.ops.audiences.membership import Advance, Person, named_in, remembe
 from segrelay.ops.audiences.renaming import check_wanted, publish_all, state_event
 from segrelay.ops.insider.live_check import list_of, read_lists
 from segrelay.ops.insider.reader import InsiderReader, ProfileReader
-from segrelay.ops.state.acts import Doing, Reason, act_of, perform
-from segrelay.ops.state.opened import opened
+from segrelay.ops.state.acts import Asks, Doing, perform
 from segrelay.ops.state.partitions import ask_each
-from segrelay.ops.terminal.console import (
-    Progress,
-    confirmed,
-    mention,
-    print_json,
-    progress,
-    say,
-    table,
-)
-from segrelay.ops.terminal.options import Json, Yes
+from segrelay.ops.terminal.console import Progress, progress
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import number_columns
+from segrelay.producer.lytics import PREFIX, find_slug, look_at, lytics_of
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.audiences import named_audience
-from segrelay.producer.sources.files import PREFIX, find_slug, look_at, lytics_of
 from segrelay.producer.sync.comparing import LedgerComparison
 from segrelay.producer.sync.sources import LyticsSource
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.ledger import LastDelivered
-from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import RedisSettings, Settings
 from segrelay.worker.contract.words import Direction
@@ -60,9 +50,11 @@ class AudienceComparison:
         stale: In the ledger, not in the source, by digest; None where nobody knows who it is. Also
             people who are named as members and of whom the ledger knows nothing.
         known: Digests of everybody of whom the ledger says that they were ever in it.
+        triggers: Whether the destination wants entrances, and whether it wants exits.
     """
 
     destination: str
+    triggers: LedgerComparison
     ledger: int
     both: int
     changed: int
@@ -110,6 +102,7 @@ def _compared(
     )
     return AudienceComparison(
         destination,
+        ledger,
         ledger=len(inside),
         both=len(inside & source.keys()),
         changed=len((inside ^ source.keys()) & newer),
@@ -165,9 +158,12 @@ class SampleResult:
 def sampled(
     compared: AudienceComparison, source: Mapping[bytes, Person], count: int, chance: random.Random
 ) -> list[tuple[Person, bool]]:
-    """Choose `count` people of the source and `count` stale ones; True = the source has them."""
-    inside = [(person, True) for person in source.values()]
-    outside = [(person, False) for person in compared.named_stale]
+    """Choose `count` people of the source and `count` stale ones; True = the source has them.
+
+    People whom no trigger of the destination could repair are left out.
+    """
+    inside = [(person, True) for person in source.values() if compared.triggers.enters]
+    outside = [(person, False) for person in compared.named_stale if compared.triggers.exits]
     return [
         *chance.sample(inside, min(count, len(inside))),
         *chance.sample(outside, min(count, len(outside))),
@@ -262,13 +258,13 @@ class Drift:
 
     def read_source(self) -> AudienceSource:
         """Scan the audience at Lytics for its members."""
-        looked = look_at(self.settings, self.name, self.publisher.now_us())
+        at_us, members = look_at(self.settings, self.name, self.publisher.now_us())
         found: dict[bytes, Person] = {}
-        with self.show("members at Lytics", looked.members or None) as shown:
+        with self.show("members at Lytics", members or None) as shown:
             for person in named_in(self.settings, [PREFIX + self.name]):
                 found[person.digest] = person
                 shown.advance()
-        return AudienceSource(looked.at_us, found)
+        return AudienceSource(at_us, found)
 
     def compare(self, source: AudienceSource, people: Sequence[str]) -> list[AudienceComparison]:
         """Compare the source with the ledger of every destination that wants the audience.
@@ -329,9 +325,8 @@ class Drift:
 
     def _attribute(self, destination: str) -> str:
         """Return the attribute in which a destination lists the audience."""
-        for trigger in self.settings.triggers.values():
-            if trigger.destination != destination or trigger.on != "enter":
-                continue
+        triggers = self.settings.triggers_of(destination)
+        for trigger in sorted(triggers, key=lambda one: one.on != "enter"):
             attribute = list_of(self.settings, trigger) if trigger.wants(self.slug) else ""
             if attribute:
                 return attribute
@@ -405,10 +400,8 @@ def reconcile(
             "--people", metavar="SOURCE", help="Who may be stale: lytics:SLUG, or a file."
         ),
     ] = None,
-    yes: Yes = False,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
+    relay: Asks,
+) -> Result:
     """Compare who is in an audience at Lytics with what was delivered.
 
     "missing" are people whom Lytics has in the audience and the ledger has not, "stale" the other
@@ -418,47 +411,47 @@ def reconcile(
     of them differ is said, and is "changed_since_scan" of --json. The exit code is 1 if there is a
     difference that was not repaired.
     """
-    with opened() as (settings, client):
-        publisher = Publisher(client, settings)
-        slug, _ = named_audience(
-            publisher.audiences, audience, look_up=lambda name: find_slug(settings, name)
-        )
-        drift = Drift(client, settings, publisher, audience, slug, progress)
-        source = drift.read_source()
-        found = drift.compare(source, people or ())
-        at_insider = {
-            each.destination: drift.read_back(each, source, sample)
-            for each in found
-            if insider and settings.destinations[each.destination].api == "insider"
-        }
-        repaired = 0
-        if repair:
-            repairs = drift.repairs(source, found, at_insider.values())
-            act = act_of("reconcile repair", slug, reason=reason)
-            repaired = _repaired(drift, repairs, act, yes=yes)
+    client, settings = relay.client, relay.settings
+    publisher = Publisher(client, settings)
+    slug, _ = named_audience(
+        publisher.audiences, audience, look_up=lambda name: find_slug(settings, name)
+    )
+    drift = Drift(client, settings, publisher, audience, slug, progress)
+    source = drift.read_source()
+    found = drift.compare(source, people or ())
+    at_insider = {
+        each.destination: drift.read_back(each, source, sample)
+        for each in found
+        if insider and settings.destinations[each.destination].api == "insider"
+    }
+    repaired = 0
+    if repair:
+        repairs = drift.repairs(source, found, at_insider.values())
+        repaired = _repaired(relay, drift, repairs)
     documents = [_document(each, at_insider.get(each.destination)) for each in found]
-    if as_json:
-        told = {"audience": slug, "source": len(source.members), "destinations": documents}
-        print_json({**told, "repaired": repaired})
-    else:
-        _tell(slug, documents, repaired if repair else None)
-    if not repair and any(_differs(document) for document in documents):
-        raise typer.Exit(1)
+    told = {"audience": slug, "source": len(source.members), "destinations": documents}
+    differs = any(_differs(document) for document in documents)
+    return Result(
+        {**told, "repaired": repaired},
+        *_text(documents, repaired if repair else None),
+        notes=_notes(slug, documents),
+        exit_code=1 if differs and not repair else 0,
+    )
 
 
-def _repaired(drift: Drift, repairs: Sequence[RepairEvent], act: Act, *, yes: bool) -> int:
+def _repaired(relay: Asks, drift: Drift, repairs: Sequence[RepairEvent]) -> int:
     if not repairs:
         return 0
     drift.check_wanted(repairs)
     enters = sum(event.direction is Direction.ENTER for event, _ in repairs)
     exits = len(repairs) - enters
-    confirmed(f"Publish {enters:,} entrances and {exits:,} exits of '{drift.slug}'?", yes=yes)
+    relay.confirm(f"Publish {enters:,} entrances and {exits:,} exits of '{drift.slug}'?")
 
     def publish(doing: Doing) -> int:
         doing.count = drift.publish(repairs)
         return doing.count
 
-    return perform(drift.client, act, publish)
+    return perform(relay.client, relay.act(drift.slug), publish)
 
 
 def _document(compared: AudienceComparison, read: SampleResult | None) -> dict[str, Any]:
@@ -491,28 +484,32 @@ def _differs(document: dict[str, Any]) -> bool:
     )
 
 
-def _tell(slug: str, documents: Sequence[dict[str, Any]], repaired: int | None) -> None:
-    table(
+def _text(documents: Sequence[dict[str, Any]], repaired: int | None) -> Iterator[str | Table]:
+    yield Table(
         ("destination", *number_columns("in both", "missing", "stale")),
         [(each["destination"], each["both"], each["missing"], each["stale"]) for each in documents],
     )
     for each in documents:
-        if each["stale_unnamed"]:
-            mention(
-                f"{each['stale_unnamed']:,} stale people of '{slug}' are known by a digest only:"
-                " --people says who they are."
-            )
-        if each["changed_since_scan"]:
-            mention(
-                f"{each['destination']}: {each['changed_since_scan']:,} people of '{slug}' differ,"
-                " but an event about them is newer than the scan: they were neither counted nor"
-                " repaired. Compare again in a minute to see whether they still differ."
-            )
         if "insider" in each:
             read = each["insider"]
-            say(
+            yield (
                 f"{each['destination']}: {read['read']:,} people read back,"
                 f" {read['missing']:,} are missing at Insider, {read['stale']:,} are stale there"
             )
     if repaired is not None:
-        say(f"{repaired:,} events published")
+        yield f"{repaired:,} events published"
+
+
+def _notes(slug: str, documents: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for each in documents:
+        if each["stale_unnamed"]:
+            yield (
+                f"{each['stale_unnamed']:,} stale people of '{slug}' are known by a digest only:"
+                " --people says who they are."
+            )
+        if each["changed_since_scan"]:
+            yield (
+                f"{each['destination']}: {each['changed_since_scan']:,} people of '{slug}' differ,"
+                " but an event about them is newer than the scan: they were neither counted nor"
+                " repaired. Compare again in a minute to see whether they still differ."
+            )

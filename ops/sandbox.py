@@ -26,13 +26,13 @@ from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.terminal.console import (
     json_or_text,
     mention,
-    print_json,
     read_json,
     read_json_values,
     say,
 )
+from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.interrupts import PARENT_VARIABLE
-from segrelay.ops.terminal.options import Json, object_of
+from segrelay.ops.terminal.options import object_of
 from segrelay.ops.terminal.serving import LogFormat, use_log_format
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.processes import processes_here
@@ -508,28 +508,26 @@ def requests(
     *,
     to: Annotated[str, typer.Option(help="Only of this destination.")] = "",
     last: Annotated[int, typer.Option(help="How many.", min=1, max=1_000)] = 20,
-    json: Json = False,
     url: Url = "",
-) -> None:
+) -> Result:
     """Show the last requests that came for other destinations than Insider."""
     found = _got(url, "endpoints", last=last, endpoint=to)
-    if json:
-        print_json(found)
-        return
+    lines = []
     for one in found["last"]:
-        say(f"{one['endpoint']}: {one['method']} {one['path']} -> {one['status']} {one['problem']}")
+        head = f"{one['endpoint']}: {one['method']} {one['path']} -> {one['status']}"
+        lines.append(f"{head} {one['problem']}")
         if one["body"] is not None:
-            say(f"  {orjson.dumps(one['body']).decode()}")
-    if not found["last"]:
-        say("none came")
+            lines.append(f"  {orjson.dumps(one['body']).decode()}")
+    return Result(found, *(lines or ["none came"]))
 
 
 @app.command()
 def profile(
     name: Annotated[str, typer.Argument(help="An email address.")], *, url: Url = ""
-) -> None:
+) -> Result:
     """Show a person's profile at the sandbox's Insider."""
-    print_json(_got(url, "profile", email=name))
+    found = _got(url, "profile", email=name)
+    return Result(found, orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
 
 
 @app.command()

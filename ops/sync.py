@@ -12,13 +12,12 @@ from typing import Annotated, Any, Final
 import structlog
 import typer
 
-from segrelay.ops.state.acts import Doing, Reason, act_of, perform
-from segrelay.ops.state.opened import opened
-from segrelay.ops.terminal.console import confirmed, mention, print_json, print_result, table
+from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, perform
+from segrelay.ops.terminal.console import mention
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import interrupted_once
 from segrelay.ops.terminal.moments import awaited, shown_ms, shown_us
-from segrelay.ops.terminal.options import Json, Yes
-from segrelay.ops.terminal.tables import number_columns, text_columns
+from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.run import CERTAIN, Phase, Run
 from segrelay.producer.sync.step import Syncing, confirm, syncing_for
@@ -47,96 +46,90 @@ MaybeName = Annotated[
 ]
 
 
-@app.command("list")
-def list_syncs(*, as_json: Json = False) -> None:
-    """List the configured syncs, and what each of them does now."""
-    with opened() as (settings, client):
-        rows = [_document(settings, client, name) for name in settings.sync]
-    if as_json:
-        print_json(rows)
-        return
-    table(
-        ("name", "audience", "source", "every", *number_columns("members"), *text_columns("state")),
-        [
-            (row["name"], row["audience"], row["source"], row["every"], row["members"], row["line"])
-            for row in rows
-        ],
+@app.command()
+def status(name: MaybeName = "", *, relay: Reads) -> Result:
+    """List the syncs; with a name, show how far it has come and what its last run found."""
+    client, settings = relay.client, relay.settings
+    if name:
+        row = _document(settings, client, _known(settings, name))
+        return Result(row, *_lines(row))
+    rows = [_document(settings, client, each) for each in settings.sync]
+    columns: TableColumns = (
+        "audience",
+        "source",
+        "every",
+        *number_columns("members"),
+        *text_columns("state"),
     )
+    cells = [
+        (row["name"], row["audience"], row["source"], row["every"], row["members"], row["line"])
+        for row in rows
+    ]
+    return Result(rows, Table(("name", *columns), cells))
 
 
 @app.command()
-def status(name: MaybeName = "", *, as_json: Json = False) -> None:
-    """Show how far a sync has come, and what its last run found; without a name, of all."""
-    with opened() as (settings, client):
-        names = [_known(settings, name)] if name else list(settings.sync)
-        rows = [_document(settings, client, each) for each in names]
-    lines = (line for row in rows for line in _lines(row))
-    print_result(rows[0] if name else rows, *lines, as_json=as_json)
-
-
-@app.command()
-def run(name: Name, *, as_json: Json = False) -> None:
+def run(name: Name, *, relay: Reads) -> Result:
     """Do a run now, in this terminal, to its end.
 
     It compares with the ledger, too: "repaired" counts people whose webhook got lost. If a run is
     under way, it is taken up where it stands; workers may do some of its steps. Exits
     with 1 if the run could not tell who has left: the message says why.
     """
-    with interrupted_once(), opened() as (settings, client):
+    client, settings = relay.client, relay.settings
+    with interrupted_once():
         _known(settings, name)
         syncing = syncing_for(client, settings, name, Publisher(client, settings))
         syncing = replace(syncing, log=_SILENT)
         result = _run(syncing)
         row = _document(settings, client, name)
-    print_result(row, *_lines(row), as_json=as_json)
-    if result.phase is Phase.CONFIRM or result.last.get("outcome") not in CERTAIN:
-        raise typer.Exit(1)
+    is_certain = result.phase is not Phase.CONFIRM and result.last.get("outcome") in CERTAIN
+    return Result(row, *_lines(row), exit_code=0 if is_certain else 1)
 
 
 @app.command("confirm")
-def confirm_exits(name: Name, *, reason: Reason = "", as_json: Json = False) -> None:
+def confirm_exits(name: Name, *, relay: Acts) -> Result:
     """Confirm that the missing members have really left, so that their exits are published.
 
     Each of them is looked up once more: who is still in the audience stays.
     """
-    with opened() as (settings, client):
-        _known(settings, name)
-        store = SyncStore(client, name, settings.redis)
+    _known(relay.settings, name)
+    store = SyncStore(relay.client, name, relay.settings.redis)
 
-        def follow(doing: Doing) -> int:
-            with _locked(store) as found:
-                doing.count = confirm(store, found)
-            return doing.count
+    def follow(doing: Doing) -> int:
+        with _locked(store) as found:
+            doing.count = confirm(store, found)
+        return doing.count
 
-        gone = perform(client, act_of("sync confirm", name, reason=reason), follow)
+    gone = perform(relay.client, relay.act(name), follow)
     told = f"Up to {gone:,} exits of sync '{name}' will be published; a worker goes on with it."
-    print_result({"name": name, "confirmed": gone}, told, as_json=as_json)
+    return Result({"name": name, "confirmed": gone}, told)
 
 
 @app.command()
-def reset(name: Name, *, yes: Yes = False, reason: Reason = "", as_json: Json = False) -> None:
+def reset(name: Name, *, relay: Asks) -> Result:
     """Forget the members of a sync: its next run is a first one, and reports every member again.
 
     Nothing is published by it. What the ledger knows to be at the destination is not sent again.
     """
     if not NAME_PATTERN.fullmatch(name):
         raise UsageWrong(f"A sync's name has only a to z, 0 to 9 and -; '{name}' has others.")
-    with opened() as (settings, client):
-        store = SyncStore(client, name, settings.redis)
-        destinations = list(dict.fromkeys([*settings.destinations, *store.peek().destinations]))
-        members = max((store.count(each) for each in destinations), default=0)
-        if not members and name not in settings.sync:
-            raise UsageWrong(_unknown(settings, name))
-        confirmed(f"Forget the {members:,} members that sync '{name}' knows?", yes=yes)
+    settings = relay.settings
+    store = SyncStore(relay.client, name, settings.redis)
+    destinations = list(dict.fromkeys([*settings.destinations, *store.peek().destinations]))
+    members = max((store.count(each) for each in destinations), default=0)
+    if not members and name not in settings.sync:
+        raise UsageWrong(_unknown(settings, name))
+    relay.confirm(f"Forget the {members:,} members that sync '{name}' knows?")
 
-        def forget(doing: Doing) -> None:
-            with _locked(store):
-                store.forget(destinations)
-            doing.count = members
+    def forget(doing: Doing) -> None:
+        with _locked(store):
+            store.forget(destinations)
+        doing.count = members
 
-        perform(client, act_of("sync reset", name, reason=reason), forget)
+    perform(relay.client, relay.act(name), forget)
     document = {"name": name, "forgotten": members}
-    print_result(document, f"{members:,} members are forgotten.", as_json=as_json)
+    return Result(document, f"{members:,} members are forgotten.")
 
 
 def _run(syncing: Syncing) -> Run:

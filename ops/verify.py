@@ -21,13 +21,13 @@ import typer
 
 from segrelay.ops.insider.live_check import ReadBack, list_of, read_lists
 from segrelay.ops.insider.reader import InsiderReader, ProfileReader
-from segrelay.ops.state.opened import opened
+from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import LedgerLine, Names, read_records
-from segrelay.ops.terminal.console import mention, print_json, progress, say, table
+from segrelay.ops.terminal.console import progress
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_seconds
-from segrelay.ops.terminal.options import Json
-from segrelay.ops.terminal.tables import text_columns
+from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
 from segrelay.worker.contract.ledger import is_newer
 from segrelay.worker.contract.redis.client import Redis
@@ -120,7 +120,7 @@ def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: in
         if len(rows) >= REACHED_KEPT:
             bounds.append(max(rows).decode())
         for digest, text in rows.items():
-            at_ms, who = orjson.loads(text)
+            at_ms, who, *_ = orjson.loads(text)
             if at_ms <= until_ms and who:
                 found.append(Delivered(place, bytes.fromhex(digest.decode()), who))
     bound = min(bounds)
@@ -250,8 +250,8 @@ def verify(
     again_after: Annotated[
         str, typer.Option(help="Read a difference again after this time.")
     ] = "10s",
-    as_json: Json = False,
-) -> None:
+    relay: Reads,
+) -> Result:
     """Read people back from Insider, and compare their audiences with the ledger.
 
     They are chosen at random from everybody to whom something was delivered; where these are many,
@@ -260,29 +260,24 @@ def verify(
     """
     older_ms = round(1000 * parse_seconds(older_than, "--older-than"))
     again_seconds = parse_seconds(again_after, "--again-after")
-    with opened() as (settings, client):
-        until_ms = now_ms(client) - older_ms
-        total = Verified()
-        candidates = about = 0
-        for one in _destinations(settings, destination):
-            places = all_partitions(client, settings, [one.name])
-            reached = read_reached(client, places, until_ms=until_ms)
-            candidates += len(reached.people)
-            about += reached.about
-            people = sampled(reached.people, sample, random.SystemRandom())
-            with progress(f"read back from {one.name}", len(people)) as shown:
-                steps = _verified(
-                    client, settings, one, people, until_ms=until_ms, again_seconds=again_seconds
-                )
-                for step in steps:
-                    total.add(step)
-                    shown.advance(step.profiles)
-    if as_json:
-        print_json(_document(total, candidates, about))
-    else:
-        _tell(total, candidates, about, older_than)
-    if total.differences:
-        raise typer.Exit(1)
+    client, settings = relay.client, relay.settings
+    until_ms = now_ms(client) - older_ms
+    total = Verified()
+    candidates = about = 0
+    for one in _destinations(settings, destination):
+        places = all_partitions(client, settings, [one.name])
+        reached = read_reached(client, places, until_ms=until_ms)
+        candidates += len(reached.people)
+        about += reached.about
+        people = sampled(reached.people, sample, random.SystemRandom())
+        with progress(f"read back from {one.name}", len(people)) as shown:
+            steps = _verified(
+                client, settings, one, people, until_ms=until_ms, again_seconds=again_seconds
+            )
+            for step in steps:
+                total.add(step)
+                shown.advance(step.profiles)
+    return _result(total, candidates, about, older_than)
 
 
 def _destinations(settings: Settings, name: str) -> list[Destination]:
@@ -323,36 +318,48 @@ def _verified(
         yield from verifier.verify(people)
 
 
-def _document(total: Verified, candidates: int, about: int) -> dict[str, Any]:
-    return {
-        "people": about,
-        "candidates": candidates,
-        "candidates_are": "everybody" if candidates == about else "an even sample",
-        "profiles": total.profiles,
-        "memberships": total.memberships,
-        "differences": [asdict(difference) for difference in total.differences],
-    }
-
-
-def _tell(total: Verified, candidates: int, about: int, older_than: str) -> None:
-    if not candidates:
-        mention(f"There is nobody to whom the last delivery was made longer ago than {older_than}.")
-    elif candidates < about:
-        mention(f"They were chosen from an even sample: {candidates:,} of about {about:,} people.")
-    say(
+def _result(total: Verified, candidates: int, about: int, older_than: str) -> Result:
+    count = len(total.differences)
+    text: list[str | Table] = []
+    text.append(
         f"{total.profiles:,} of {about:,} people read back, {total.memberships:,} memberships"
-        f" compared, {len(total.differences):,} differ"
+        f" compared, {count:,} differ"
     )
-    if total.differences:
-        table(
-            ("destination", "profile", "audience", "attribute", *text_columns("expected", "found")),
-            [
-                (d.destination, d.profile, d.audience, d.attribute, d.expected, d.found)
-                for d in total.differences[:_SHOWN]
-            ],
+    if count:
+        columns: TableColumns = (
+            "profile",
+            "audience",
+            "attribute",
+            *text_columns("expected", "found"),
         )
-        mention("`segrelay why PROFILE` tells all that is known of one of them.")
-        mention(
+        rows = [
+            (d.destination, d.profile, d.audience, d.attribute, d.expected, d.found)
+            for d in total.differences[:_SHOWN]
+        ]
+        text.append(Table(("destination", *columns), rows))
+    return Result(
+        {
+            "people": about,
+            "candidates": candidates,
+            "candidates_are": "everybody" if candidates == about else "an even sample",
+            "profiles": total.profiles,
+            "memberships": total.memberships,
+            "differences": [asdict(difference) for difference in total.differences],
+        },
+        *text,
+        notes=_notes(total, candidates, about, older_than),
+        exit_code=1 if count else 0,
+    )
+
+
+def _notes(total: Verified, candidates: int, about: int, older_than: str) -> Iterator[str]:
+    if not candidates:
+        yield f"There is nobody to whom the last delivery was made longer ago than {older_than}."
+    elif candidates < about:
+        yield f"They were chosen from an even sample: {candidates:,} of about {about:,} people."
+    if total.differences:
+        yield "`segrelay why PROFILE` tells all that is known of one of them."
+        yield (
             "A list that stays empty for everybody: is the attribute defined in Insider's panel?"
             " `segrelay config check --live` tells."
         )

@@ -10,12 +10,18 @@ from typing import Annotated, ClassVar, Final
 
 import typer
 
-from segrelay.ops.kept import ActOptions, ChoosingOptions, Filter, Work, carry_out, discard_chosen
+from segrelay.ops.kept import (
+    ChoosingOptions,
+    ExtentOptions,
+    Filter,
+    Work,
+    carry_out,
+    discard_chosen,
+)
 from segrelay.ops.moving.carrying import Carrier
 from segrelay.ops.moving.leases import HeldLease, held
 from segrelay.ops.state import opened as scripts
-from segrelay.ops.state.acts import Reason, act_of
-from segrelay.ops.state.opened import opened
+from segrelay.ops.state.acts import Asks
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.waiting import (
     BESIDE,
@@ -30,8 +36,8 @@ from segrelay.ops.state.waiting import (
     refuse_other_configurations,
     take_back,
 )
-from segrelay.ops.terminal.console import mention, print_result
-from segrelay.ops.terminal.options import Json, Yes, configured, spread
+from segrelay.ops.terminal.frame import Result
+from segrelay.ops.terminal.options import configured
 from segrelay.producer.wakeups import CeleryWaker, SilentWaker, Waker
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.contract.keys import PartitionKeys, stream_name
@@ -190,10 +196,8 @@ def move(
     old: Annotated[str, typer.Argument(help="The trigger for which they wait.")],
     new: Annotated[str, typer.Argument(help="A trigger that the configuration has.")],
     *,
-    yes: Yes = False,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
+    relay: Asks,
+) -> Result:
     """Move orphaned deliveries to another trigger that wants them.
 
     Orphaned is what waits for a trigger that the configuration no longer has, and what waits for
@@ -202,22 +206,21 @@ def move(
     letters stay what they are. While a worker runs that was started with another configuration,
     nothing is moved: it may be sending just that.
     """
-    with opened() as (settings, client):
-        target = configured("trigger", new, settings.triggers)
-        claim(client, settings)
-        store = Waiting(client, settings, target, CeleryWaker(settings))
-        wanted = Filter(trigger=old)
-        work = store.replay(wanted)
-        _refuse_wanted(settings, old, work.count)
-        if work.count:
-            refuse_other_configurations(client, settings)
-        act = act_of("trigger move", old, reason=reason, arguments={"to": new})
-        question = f"Move {work.count:,} orphaned deliveries from {old} to {new}?"
-        moved = carry_out(client, act, work, "moved", question, yes=yes)
+    client, settings = relay.client, relay.settings
+    target = configured("trigger", new, settings.triggers)
+    claim(client, settings)
+    store = Waiting(client, settings, target, CeleryWaker(settings))
+    wanted = Filter(trigger=old)
+    work = store.replay(wanted)
+    _refuse_wanted(settings, old, work.count)
+    if work.count:
+        refuse_other_configurations(client, settings)
+    question = f"Move {work.count:,} orphaned deliveries from {old} to {new}?"
+    moved = carry_out(relay, work, "moved", old, question, to=new)
     left = work.left_out.total()
-    print_result({"moved": moved, "left": left}, f"{moved:,} deliveries moved", as_json=as_json)
-    if left and not as_json:
-        mention(f"{left:,} stay: {new} is for another direction, or for other audiences.")
+    stay = f"{left:,} stay: {new} is for another direction, or for other audiences."
+    document = {"moved": moved, "left": left}
+    return Result(document, f"{moved:,} deliveries moved", notes=[stay] if left else ())
 
 
 def _refuse_wanted(settings: Settings, old: str, orphans: int) -> None:
@@ -249,18 +252,10 @@ class WaitingOptions(ChoosingOptions):
         return Filter(job=self.job, trigger=self.trigger, audience=self.audience)
 
 
-@dataclass(frozen=True, slots=True)
-class DiscardOptions(ActOptions):
-    """The options of `discard`, where no filter has the name --reason."""
-
-    because: Reason = ""
-
-
-@spread
-def discard(*, options: WaitingOptions, acting: DiscardOptions) -> None:
+def discard(*, options: WaitingOptions, extent: ExtentOptions, relay: Asks) -> Result:
     """Take back deliveries that are waiting; they are counted as discarded.
 
     Several options narrow each other. A worker may still send what it has read already. `segrelay
     dlq discard` is for dead letters, `segrelay quarantine discard` for what could not be placed.
     """
-    discard_chosen(Waiting, options, None, acting)
+    return discard_chosen(relay, Waiting(relay.client, relay.settings), options, extent)

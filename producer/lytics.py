@@ -21,9 +21,11 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from segrelay.producer.events.payloads import Payload
 from segrelay.producer.events.values import FUTURE_TOLERANCE_US, MICROSECONDS
-from segrelay.worker.contract.settings import LyticsSettings
-from segrelay.worker.errors import LyticsRefused, LyticsUnavailable, ScanExpired
+from segrelay.worker.contract.connections import why_no_answer
+from segrelay.worker.contract.settings import LyticsSettings, Settings
+from segrelay.worker.errors import LyticsRefused, LyticsUnavailable, ScanExpired, UsageWrong
 
 PAGE_ROWS: Final = 100
 """The largest number of rows in a page of a scan (lytics.md, section 3)."""
@@ -245,7 +247,7 @@ class LyticsApi:
         try:
             answer = self._client.send(request)
         except httpx.HTTPError as error:
-            return _Missed(f"no answer ({type(error).__name__})")
+            return _Missed(f"no answer ({why_no_answer(error)})")
         status = answer.status_code
         if status == _OK:
             return answer
@@ -279,6 +281,117 @@ def begun_us(page: Page, now_us: int) -> int:
             " believed: the events of this run would be older or newer than they are."
         )
     return at_us - math.ceil((page.seconds + _DATE_SECONDS) * MICROSECONDS)
+
+
+PREFIX: Final = "lytics:"
+"""The beginning of a source that is the scan of an audience: `lytics:SLUG` instead of a file."""
+_EVERYBODY: Final = "all"
+"""The segment that every profile is in."""
+_MOST_CANDIDATES: Final = 10
+
+
+def audience_of(source: str) -> str:
+    """Return the audience that a source scans; "" where it is no scan.
+
+    Raises:
+        UsageWrong: It names none.
+    """
+    if not source.startswith(PREFIX):
+        return ""
+    audience = source.removeprefix(PREFIX).strip()
+    if not audience:
+        raise UsageWrong("Name the audience to scan: lytics:SLUG.")
+    return audience
+
+
+def lytics_of(settings: Settings) -> LyticsSettings:
+    """Return the settings of Lytics' API.
+
+    Raises:
+        UsageWrong: The configuration does not say it.
+    """
+    if settings.lytics is None:
+        raise UsageWrong(f"A scan needs the table [lytics] in {settings.source.name}.")
+    return settings.lytics
+
+
+def look_at(settings: Settings, audience: str, now_us: int) -> tuple[int, int]:
+    """Return when a scan that begins now began, and the number of members; see `begun_us`.
+
+    The time is in µs since 1970; the number is 0 where Lytics does not say it.
+
+    Raises:
+        LyticsRefused: There is no such audience, or the token may not read it.
+        LyticsUnavailable: Lytics does not answer, or its clock is wrong.
+    """
+    with LyticsApi(lytics_of(settings)) as api:
+        page = api.scan(audience)
+    return begun_us(page, now_us), page.total or 0
+
+
+def find_slug(
+    settings: Settings,
+    audience_id: str,
+    *,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    patience: Patience | None = None,
+) -> str:
+    """Return the slug of the audience that Lytics knows by an id; "" = it can't be told.
+
+    Rows name the slugs of all audiences that a profile is in. It is a slug that all rows of the
+    first page have in common, and whose own scan begins with the same people.
+
+    Raises:
+        LyticsRefused: There is no such audience, or the token may not read it.
+        LyticsUnavailable: Lytics does not answer.
+    """
+    if settings.lytics is None:
+        return ""
+    with LyticsApi(settings.lytics, timeout_seconds=timeout_seconds, patience=patience) as api:
+        page = api.scan(audience_id)
+        common = [_slugs(row) for row in page.rows]
+        candidates = set.intersection(*common) - {_EVERYBODY} if common else set()
+        if len(candidates) > _MOST_CANDIDATES:
+            return ""
+        same = [slug for slug in sorted(candidates) if _is_scan_of(page, api, slug)]
+    return same[0] if len(same) == 1 else ""
+
+
+def _slugs(row: dict[str, Any]) -> set[str]:
+    told = row.get("segments")
+    return {slug for slug in told if isinstance(slug, str)} if isinstance(told, list) else set()
+
+
+def _is_scan_of(page: Page, api: LyticsApi, slug: str) -> bool:
+    """Say whether the scan of a slug begins with the same page; one that is refused does not."""
+    try:
+        other = api.scan(slug)
+    except LyticsRefused:
+        return False
+    return page.total == other.total and [r.get("_uid") for r in page.rows] == [
+        r.get("_uid") for r in other.rows
+    ]
+
+
+def scan_rows(settings: Settings, audience: str) -> Iterator[Payload]:
+    """Yield a payload for each member; its line is the number of the row, from 1.
+
+    Raises:
+        ScanExpired: Lytics no longer knows where the scan stood.
+        LyticsUnavailable: Lytics does not answer.
+    """
+    number = 0
+    with LyticsApi(lytics_of(settings)) as api:
+        try:
+            for page in api.pages(audience):
+                for row in page.rows:
+                    number += 1
+                    yield Payload(b"", row, number)
+        except ScanExpired as error:
+            raise ScanExpired(
+                f"Lytics gave up the scan of '{audience}' behind row {number:,}. `segrelay "
+                "backfill resume` scans again; who was delivered is not delivered twice."
+            ) from error
 
 
 def _page(answer: httpx.Response, audience: str) -> Page:

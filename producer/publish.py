@@ -1,4 +1,4 @@
-"""Publishing: turns payloads or events into deliveries in Redis. Every producer ends here.
+"""Publishing: turn payloads or events into deliveries in Redis. Every producer ends here.
 
 From an application of your own, with the `segrelay.toml` that the commands use:
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -29,10 +28,9 @@ from segrelay.producer.publishing.published import (
     Published,
     PublishOptions,
     joined,
-    published_of,
 )
 from segrelay.producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
-from segrelay.producer.publishing.writing import JobPosition, NoRoom, Room, RoomMeter, write
+from segrelay.producer.publishing.writing import JobPosition, NoRoom, RoomMeter, write
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.people import SeenFields
@@ -40,14 +38,13 @@ from segrelay.worker.contract.redis.accept import Roll
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
-from segrelay.worker.contract.redis.scripts import Value
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings
 from segrelay.worker.contract.words import LIVE, Direction, job_of_lane, kind_of_lane
-from segrelay.worker.errors import PartitionsChange, PayloadRefused, RedisUnavailable
+from segrelay.worker.errors import PartitionsChange, RedisUnavailable
 
 
 class Publisher:
-    """Publishes for one configuration; in one thread, and `draft_rows` beside it in another.
+    """Publishes for one configuration; in one thread, and `draft` beside it in another.
 
     Args:
         client: a connection to the configured Redis, from `connect`.
@@ -68,20 +65,20 @@ class Publisher:
         self._settings = settings
         self._waker = waker or CeleryWaker(settings)
         self._dry_run = dry_run
-        self._fill = RoomMeter(client, settings)
+        self._meter = RoomMeter(client, settings)
         self.audiences = AudienceStore(client, told=settings.told_ids, learns=not dry_run)
-        self._drafter = Drafter(settings, self.audiences, self._fill)
+        self._drafter = Drafter(settings, self.audiences, self._meter)
         self._quarantine = Quarantine(client)
         self._claimed = dry_run
         self._seen = SeenFields(client)
 
     def now_us(self) -> int:
         """Return Redis' time in µs since 1970."""
-        return self._fill.now_us()
+        return self._meter.now_us()
 
-    def room(self, lane: str = LIVE) -> Room | NoRoom:
-        """Return whether this lane has room; a backfill has to ask before each call."""
-        return self._fill.lane(lane)
+    def room(self, lane: str = LIVE) -> NoRoom | None:
+        """Return why this lane has no room, None = it has; a backfill asks before each call."""
+        return self._meter.lane(lane)
 
     def publish(
         self,
@@ -116,10 +113,10 @@ class Publisher:
         options = options.resolved()
         self._prepare()
         draft = self._drafter.draft(payloads, options)
-        return self._carried_out(draft, JobPosition(job_of_lane(options.lane), position, source))
+        return self._carry_out(draft, JobPosition(job_of_lane(options.lane), position, source))
 
-    def draft_rows(
-        self, rows: Iterable[Payload], membership: RowForm | None, options: PublishOptions
+    def draft(
+        self, rows: Iterable[Payload], form: RowForm | None, options: PublishOptions
     ) -> Draft:
         """Draft the deliveries of a block of a job's rows, for `write_draft`.
 
@@ -127,30 +124,18 @@ class Publisher:
         its own has that of its draft.
 
         Args:
-            rows: As a source reads them; a row may be an array of several.
-            membership: The membership of the people in the rows: profiles without events of their
-                own are members. None where every row brings its own events.
-            options: The job, and the way in which its rows are published.
+            rows: the rows as a source reads them; a row may be an array of several.
+            form: the event of profiles without events of their own; None = they are refused.
+            options: the job, and the way in which its rows are published.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
             RedisMismatch: As `publish`.
         """
-        options = options.resolved()
         self._claim()
-        if membership is None:
-            return self._drafter.draft(rows, options)
-        return self._drafter.draft_rows(rows, membership, options)
+        return self._drafter.draft(rows, options.resolved(), form=form)
 
-    def write_draft(
-        self,
-        draft: Draft,
-        *,
-        position: int,
-        source: str,
-        noted: tuple[Value, ...] = (),
-        epoch: int = 0,
-    ) -> Published:
+    def write_draft(self, draft: Draft, progress: JobPosition) -> Published:
         """Publish a block of a job that was drafted.
 
         Raises:
@@ -158,8 +143,7 @@ class Publisher:
             JobHeld: The job was paused, aborted, or is read by somebody else.
         """
         self._prepare()
-        progress = JobPosition(job_of_lane(draft.lane), position, source, noted, epoch)
-        return self._carried_out(draft, progress)
+        return self._carry_out(draft, progress)
 
     def publish_each(
         self, groups: Iterable[Iterable[Payload]], *, portion: Portion, together: Portion
@@ -182,17 +166,14 @@ class Publisher:
         drafts: list[Draft] = []
         events = size = 0
         for group in groups:
-            drafts.append(self._drafter.draft(group, AS_USUAL, portion))
+            drafts.append(self._drafter.draft(group, AS_USUAL, portion=portion))
             events += drafts[-1].numbers
             size += drafts[-1].size_bytes
             if events >= together.events or size >= together.size_bytes:
                 break
-        self._carried_out(joined(drafts), JobPosition())
+        self._carry_out(joined(drafts), JobPosition())
         return [
-            replace(
-                published_of(draft, Published(accepted=draft.deliveries_count)),
-                people=draft.people(),
-            )
+            draft.result + Published(accepted=draft.deliveries_count, people=draft.people())
             for draft in drafts
         ]
 
@@ -204,7 +185,7 @@ class Publisher:
         """
         self._prepare()
         draft = self._drafter.draft_as_they_are(events, lane)
-        return self._carried_out(draft, JobPosition(job_of_lane(lane))).accepted
+        return self._carry_out(draft, JobPosition(job_of_lane(lane))).accepted
 
     def publish_members(
         self, destination: str, changes: Sequence[MemberChange], lane: str, sync: str, token: str
@@ -217,22 +198,17 @@ class Publisher:
         """
         self._prepare()
         draft = self._drafter.draft_members(destination, changes, lane)
-        rolls = {place: Roll(sync, token, members) for place, members in draft.members.items()}
-        return self._carried_out(draft, JobPosition(), rolls)
+        rolls = {to: Roll(sync, token, members) for to, members in draft.members.items()}
+        return self._carry_out(draft, JobPosition(), rolls)
 
-    def keep_rows(self, refused: Sequence[tuple[PayloadRefused, bytes]], audience: str) -> None:
+    def keep_rows(self, refused: Iterable[Refused]) -> None:
         """Put rows of a source that hold no event of their own into the quarantine."""
-        if not refused or self._dry_run:
-            return
         records = [
-            NewRecord(refusal.reason, audience, refusal.message, content, state=True)
-            for refusal, content in refused
+            NewRecord(one.reason, one.audience, one.message, one.content, state=True)
+            for one in refused
         ]
-        self._quarantine.keep(
-            records,
-            now_ms=self._fill.now_us() // 1_000,
-            cap_bytes=self._fill.quarantine_bytes(CAP_BYTES),
-        )
+        if records and not self._dry_run:
+            self._keep(records, self._meter.now_us())
 
     def triggers_for(self, audience: str, direction: Direction) -> tuple[Trigger, ...]:
         """Return the triggers that want an audience's events of this direction."""
@@ -246,9 +222,9 @@ class Publisher:
         return self._drafter.judged(content, options, arrived_us=arrived_us)
 
     def _prepare(self) -> None:
-        room = self._fill.memory()
-        if isinstance(room, NoRoom):
-            raise RedisUnavailable(room.message)
+        full = self._meter.memory()
+        if full:
+            raise RedisUnavailable(full.message)
         self._claim()
 
     def _claim(self) -> None:
@@ -256,37 +232,20 @@ class Publisher:
             claim(self._client, self._settings)
             self._claimed = True
 
-    def _carried_out(
+    def _carry_out(
         self,
         draft: Draft,
         progress: JobPosition,
         rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
     ) -> Published:
         if self._dry_run:
-            written = Published(accepted=draft.deliveries_count)
-        else:
-            # First what was refused: if the answer to the deliveries is lost, and by the next
-            # attempt one of the refused can be placed, its partition may be beyond this chunk.
-            self._keep(draft)
-            written = self._written(draft, progress, rolls)
-            self._fill.add(written.accepted)
-            self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
-            self._wake(written.woken, draft.lane)
-        return published_of(draft, written)
-
-    def _keep(self, draft: Draft) -> None:
+            return draft.result + Published(accepted=draft.deliveries_count)
+        # First what was refused: if the answer to the deliveries is lost, and by the next attempt
+        # one of the refused can be placed, its partition may be beyond this chunk.
         if draft.kept:
-            self._quarantine.keep(
-                draft.kept,
-                now_ms=draft.reading.now_us // 1_000,
-                cap_bytes=self._fill.quarantine_bytes(CAP_BYTES),
-            )
-
-    def _written(
-        self, draft: Draft, progress: JobPosition, rolls: Mapping[PartitionAddress, Roll]
-    ) -> Published:
+            self._keep(draft.kept, draft.reading.now_us)
         try:
-            return write(
+            written = write(
                 self._client,
                 draft.deliveries,
                 progress,
@@ -297,10 +256,18 @@ class Publisher:
         except PartitionsChange:
             self._claimed = False
             raise
+        self._meter.add(written.accepted)
+        self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
+        for destination, partition in written.woken:
+            self._waker.wake(destination, partition, queue=kind_of_lane(draft.lane))
+        return draft.result + written
 
-    def _wake(self, places: Iterable[PartitionAddress], lane: str) -> None:
-        for destination, partition in places:
-            self._waker.wake(destination, partition, queue=kind_of_lane(lane))
+    def _keep(self, records: Sequence[NewRecord], now_us: int) -> None:
+        self._quarantine.keep(
+            records,
+            now_ms=now_us // 1_000,
+            cap_bytes=self._meter.quarantine_bytes(CAP_BYTES),
+        )
 
 
 @contextmanager

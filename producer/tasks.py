@@ -8,7 +8,6 @@ sweep starts what is due; so is running two steps at once, since each has a lock
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -36,20 +35,12 @@ LOG: Final = structlog.get_logger()
 NO_TURN: Final = "no free slot"
 
 
-@dataclass(frozen=True, slots=True)
-class _Tools:
-    """The clients and settings that the tasks of one process share."""
-
-    client: Redis
-    publisher: Publisher
-
-
 @cache
-def _tools(node: Turns) -> _Tools:
-    """Return the tools of this process, made at its first task."""
+def _opened(node: Turns) -> tuple[Redis, Publisher]:
+    """Return the connection and the publisher of this process, made at its first task."""
     redis = node.settings.redis
     client = connect(resolve_url(redis), replicas=redis.replicas)
-    return _Tools(client, Publisher(client, node.settings))
+    return client, Publisher(client, node.settings)
 
 
 @shared_task(name=SYNC_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
@@ -61,23 +52,19 @@ def sync(self: Any, name: str, _: str) -> ResultLine:
 @shared_task(name=RESPONSES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
 def responses(self: Any, destination: str, destination_id: str) -> ResultLine:
     """Ship some of a destination's responses, and wake the next step."""
-    node = self.app.segrelay
-    name = named_here(node.settings, destination, destination_id)
-    return do_background_job(
-        node, BackgroundJob(RESPONSES_TASK, name, destination_id), _responses_step
-    )
+    job = BackgroundJob(RESPONSES_TASK, destination, destination_id)
+    return do_background_job(self.app.segrelay, job, _responses_step)
 
 
 def _responses_step(node: Turns, destination: str, turn: Turn) -> tuple[str, bool]:
-    response_export = response_export_for(_tools(node).client, node.settings, destination)
-    step = response_export.step(is_over=turn.is_over)
+    client, _ = _opened(node)
+    step = response_export_for(client, node.settings, destination).step(is_over=turn.is_over)
     return step.line, step.more
 
 
 def _sync_step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:
-    tools = _tools(node)
-    syncing = syncing_for(tools.client, node.settings, name, tools.publisher)
-    step = syncing.step(is_over=turn.is_over)
+    client, publisher = _opened(node)
+    step = syncing_for(client, node.settings, name, publisher).step(is_over=turn.is_over)
     return step.line, step.more
 
 
@@ -92,7 +79,9 @@ def do_background_job(
         with node.turn() as turn:
             if turn is None:
                 return ResultLine(NO_TURN)
-            line, more = do_step(node, background_job.name, turn)
+            _, name, destination_id = background_job
+            here = named_here(node.settings, name, destination_id)
+            line, more = do_step(node, here, turn)
     except SegrelayError as error:
         LOG.warning("background_job.failed", **background_job._asdict(), message=error.message)
         raise

@@ -30,14 +30,13 @@ from segrelay.jsonnet.engines.rows_evaluator import (
 from segrelay.jsonnet.files import Bundle, SourceFile, resolutions, shown
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
-from segrelay.jsonnet.syntax.tokens import Token, TokenKind, place
+from segrelay.jsonnet.syntax.tokens import Token, TokenKind, indent_of, place
 from segrelay.jsonnet.syntax.tree import room, walk
 
 _OURS: Final = "lib:/"
 """The prefix of the library's files; whoever hands it in proves that engines agree on them."""
 _FRACTION_CODE: Final = re.compile(r"%(?:\([^)]*\))?[-#0 +]*[\d*.]*[hlL]?[eEfFgG]")
 """Codes that rjsonnet gets wrong: `"%.1f" % 0.95` is 0.10 there, and `"%e" % -1` does not end."""
-_CHOMPS: Final = "|||-"
 _COMMENT_END: Final = "\\*/"
 """The end of a comment that is none for rjsonnet: it goes on to the next one."""
 _EQUALITIES: Final = frozenset({"==", "!="})
@@ -70,7 +69,7 @@ def is_beyond_rjsonnet(bundle: Bundle) -> bool:
 def _is_beyond(tokens: Sequence[Token], root: tree.Node) -> bool:
     if any(
         (token.kind is TokenKind.NUMBER and "_" in token.text)
-        or (token.kind is TokenKind.BLOCK and token.text.startswith(_CHOMPS))
+        or (token.kind is TokenKind.BLOCK and _is_misread_block(token.text))
         for token in tokens
     ):
         return True
@@ -78,6 +77,17 @@ def _is_beyond(tokens: Sequence[Token], root: tree.Node) -> bool:
         nodes = list(walk(root))
     has_fractions = any(map(_makes_fractions, nodes))
     return any(_is_misread(node, has_fractions=has_fractions) for node in nodes)
+
+
+def _is_misread_block(text: str) -> bool:
+    """Say whether rjsonnet misreads a text block: `|||-`, or blanks before its end.
+
+    It takes only the beginning of the block's indent for such blanks.
+    """
+    if text.startswith("|||-"):
+        return True
+    indent, end = indent_of(text), text[text.rindex("\n") + 1 : -len("|||")]
+    return not indent.startswith(end)
 
 
 def _makes_fractions(node: tree.Node) -> bool:

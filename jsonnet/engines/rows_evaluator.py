@@ -86,7 +86,7 @@ def rewrite(
     headed: set[str] = set()
     for name, file in bundle.files.items():
         library = bundle.library
-        head, text = _as_function(file, library, needing) if name in needing else ("", file.text)
+        head, text = _as_function(file, library, needing) if name in needing else _with_bytes(file)
         head += std_head(file, library, std_file, lacks)
         sources[name] = f"{head}\n{text}" if head else text
         if head:
@@ -95,14 +95,19 @@ def rewrite(
 
 
 def untouched(bundle: Bundle, std_file: str, lacks: frozenset[str]) -> Rewritten:
-    """Return the files unchanged, except for a first line that replaces the engine's `std`."""
-    library = bundle.library
-    heads = {name: std_head(file, library, std_file, lacks) for name, file in bundle.files.items()}
-    sources = {
-        name: f"{heads[name]}\n{file.text}" if heads[name] else file.text
-        for name, file in bundle.files.items()
-    }
-    return Rewritten(bundle.root, sources, frozenset(name for name in heads if heads[name]))
+    """Return the files unchanged, except for a first line that replaces the engine's `std`.
+
+    Nor can an engine import the bytes of a file for us: rjsonnet takes texts only.
+    """
+    sources: dict[str, str] = {}
+    headed: set[str] = set()
+    for name, file in bundle.files.items():
+        head, text = _with_bytes(file)
+        head += std_head(file, bundle.library, std_file, lacks)
+        sources[name] = f"{head}\n{text}" if head else text
+        if head:
+            headed.add(name)
+    return Rewritten(bundle.root, sources, frozenset(headed))
 
 
 def std_head(file: SourceFile, library: Library, std_file: str, lacks: frozenset[str]) -> str:
@@ -145,12 +150,29 @@ def _as_function(file: SourceFile, library: Library, needing: set[str]) -> tuple
     head = f"function({event}) "
     text = file.text
     for found, target in reversed(file.imports):
-        if found.word != "import" or (target != library.name and target not in needing):
+        is_binary = found.word == "importbin"
+        is_function = found.word == "import" and (target == library.name or target in needing)
+        if not (is_binary or is_function):
             continue
         if target not in bound:
             bound[target] = next(names)
-            head += f"local {bound[target]} = (import {quoted(target)})({event}); "
+            value = (
+                f"import {quoted(target)}" if is_binary else f"(import {quoted(target)})({event})"
+            )
+            head += f"local {bound[target]} = {value}; "
         text = _replaced(text, found, bound[target])
+    return head, text
+
+
+def _with_bytes(file: SourceFile) -> tuple[str, str]:
+    """Return code for the first line, and a file that gets the bytes of other files from it."""
+    head, text = "", file.text
+    names = _fresh_names(file.tokens)
+    for found, target in reversed(file.imports):
+        if found.word == "importbin":
+            name = next(names)
+            head += f"local {name} = import {quoted(target)}; "
+            text = _replaced(text, found, name)
     return head, text
 
 

@@ -54,9 +54,9 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_BLOCK_HEAD: Final = re.compile(r"\|\|\|-?[ \t\r]*\n(?:[ \t\r]*\n)*(?P<indent>[ \t]+)")
+_BLOCK_HEAD: Final = re.compile(r"\|\|\|-?[ \t\r]*\n\n*(?P<indent>[ \t]+)")
+"""The first line that is not empty sets the indent, even where nothing but blanks stands in it."""
 _BLOCK_TAIL: Final = re.compile(r"[ \t]*\|\|\|")
-_BLANK_LINE: Final = re.compile(r"[\r]?\n")
 _OPERATOR: Final = re.compile(r"[!$:~+\-&|^=<>*/%]+")
 _IN_NO_OPERATOR: Final = ("//", "/*", "|||")
 _ENDS_NO_OPERATOR: Final = "+-~!$"
@@ -115,9 +115,8 @@ def _block_at(source: str, position: int) -> Token:
     indent = head["indent"]
     line = head.start("indent")
     while line < len(source):
-        blank = _BLANK_LINE.match(source, line)
-        if blank is not None:
-            line = blank.end()
+        if source[line] == "\n":
+            line += 1
         elif source.startswith(indent, line):
             newline = source.find("\n", line)
             line = len(source) if newline < 0 else newline + 1
@@ -162,12 +161,17 @@ def _unescaped(match: re.Match[str]) -> str:
     return _ESCAPES.get(match[4], match[4])
 
 
-def _block_value(text: str) -> str:
-    head = _BLOCK_HEAD.match(text)
-    parts = _BLOCK_BODY.match(text)
+def indent_of(block: str) -> str:
+    """Return the blanks that every line of a text block begins with."""
+    head = _BLOCK_HEAD.match(block)
     assert head is not None
+    return head["indent"]
+
+
+def _block_value(text: str) -> str:
+    parts = _BLOCK_BODY.match(text)
     assert parts is not None
-    indent = head["indent"]
+    indent = indent_of(text)
     lines = parts["body"].split("\n")[:-1]
     value = "".join(line.removeprefix(indent) + "\n" for line in lines)
     return value[:-1] if parts["chomp"] else value

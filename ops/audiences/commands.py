@@ -38,20 +38,12 @@ from segrelay.ops.audiences.renaming import (
     syncs_of,
 )
 from segrelay.ops.moving.leases import await_holders
-from segrelay.ops.state.acts import Doing, Reason, act_of, perform
-from segrelay.ops.state.opened import insist, opened
+from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, perform
+from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.terminal.console import (
-    confirmed,
-    counted,
-    mention,
-    print_json,
-    progress,
-    say,
-    table,
-)
-from segrelay.ops.terminal.options import Json, Yes
-from segrelay.ops.terminal.tables import count_columns, number_columns, text_columns
+from segrelay.ops.terminal.console import counted, mention, progress
+from segrelay.ops.terminal.frame import Result, Table
+from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.producer.publish import Publisher
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Event
@@ -66,7 +58,7 @@ app = typer.Typer()
 
 _RETRY: Final = (
     "Programs that are sending now learn of it within a minute. What was refused stays in the"
-    " quarantine until `segrelay quarantine replay --reason {reason}`."
+    " quarantine until `segrelay quarantine replay --kind {kind}`."
 )
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id, as payloads carry it.")]
@@ -84,38 +76,35 @@ def list_audiences(
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave out what only the ledger knows.")
     ] = False,
-    as_json: Json = False,
-) -> None:
+    relay: Reads,
+) -> Result:
     """List the audiences: ids, members by the ledger, entrances and exits, triggers, syncs.
 
     Everybody's ledger is read for it. "entered" are people who ever
     entered, "left" those whose newest event is an exit.
     """
-    with opened() as (settings, client):
-        counts = AudienceCounts()
-        if not quick:
-            with progress("ledgers read") as shown:
-                counts = count_all(client, settings, shown.advance)
-        rows = [
-            row_of(settings, slug, known_ids(client), counts)
-            for slug in sorted(slugs(settings, client, counts))
-        ]
-    if as_json:
-        print_json({"audiences": rows, "unreadable": counts.unreadable})
-        return
-    table(
-        (
-            "slug",
-            *text_columns("id"),
-            *number_columns("members"),
-            *count_columns("entered", "left"),
-            "last event",
-            *text_columns("triggers", "syncs"),
-        ),
-        [cells for row in rows for cells in _cells(row)],
+    client, settings = relay.client, relay.settings
+    counts = AudienceCounts()
+    if not quick:
+        with progress("ledgers read") as shown:
+            counts = count_all(client, settings, shown.advance)
+    rows = [
+        row_of(settings, slug, known_ids(client), counts)
+        for slug in sorted(slugs(settings, client, counts))
+    ]
+    columns: TableColumns = (
+        *text_columns("id"),
+        *number_columns("members"),
+        *count_columns("entered", "left"),
+        "last event",
+        *text_columns("triggers", "syncs"),
     )
-    if counts.unreadable:
-        mention(f"{counts.unreadable:,} ledgers can't be read: another version wrote them.")
+    unreadable = f"{counts.unreadable:,} ledgers can't be read: another version wrote them."
+    return Result(
+        {"audiences": rows, "unreadable": counts.unreadable},
+        Table(("slug", *columns), [cells for row in rows for cells in _cells(row)]),
+        notes=[unreadable] if counts.unreadable else (),
+    )
 
 
 @app.command()
@@ -123,10 +112,8 @@ def retire(
     slug: Annotated[str, typer.Argument(help="The audience that everybody leaves.")],
     *,
     people: People = None,
-    yes: Yes = False,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
+    relay: Asks,
+) -> Result:
     """Publish an exit for everybody who is in an audience by the ledger, or whose entrance waits.
 
     The ledger knows people by a digest only. Their names come from the syncs of the audience, and
@@ -134,39 +121,36 @@ def retire(
     Whoever is named there and unknown to the ledger is taken for a member. The next run of a sync
     enters whoever is still in the audience at Lytics: take it out of the configuration then.
     """
-    with opened() as (settings, client):
-        publisher = Publisher(client, settings)
-        check_wanted(publisher, slug, Direction.EXIT)
-        named = _named(client, settings, publisher, slug, people)
-        leaving = destinations_of(publisher, slug, Direction.EXIT)
-        found = _look(client, settings, leaving, slug, named)
-        _ask(found, f"Publish exits from '{slug}' for {found.published:,} people?", yes=yes)
-        # Whoever enters after this moment is in; who entered before it is in the ledger, or waits.
-        now_us = publisher.now_us()
-        waiting = by_digest(waiting_in(client, settings, slug))
-        found = _look(client, settings, leaving, slug, named, waiting=waiting)
-        former = slug in renamed_slugs(client)
+    client, settings = relay.client, relay.settings
+    publisher = Publisher(client, settings)
+    check_wanted(publisher, slug, Direction.EXIT)
+    named = _named(client, settings, publisher, slug, people)
+    leaving = destinations_of(publisher, slug, Direction.EXIT)
+    found = _look(client, settings, leaving, slug, named)
+    _ask(relay, found, f"Publish exits from '{slug}' for {found.published:,} people?")
+    # Whoever enters after this moment is in; who entered before it is in the ledger, or waits.
+    now_us = publisher.now_us()
+    waiting = by_digest(waiting_in(client, settings, slug))
+    found = _look(client, settings, leaving, slug, named, waiting=waiting)
+    former = slug in renamed_slugs(client)
 
-        def leave(doing: Doing) -> None:
-            doing.count = 0
-            for group in found.groups:
-                events = (
-                    state_event(person, slug, Direction.EXIT, now_us, former=former)
-                    for person, _ in group.people
-                )
-                _publish(publisher, group, len(group.people), events)
-                doing.count += len(group.people)
+    def leave(doing: Doing) -> None:
+        doing.count = 0
+        for group in found.groups:
+            events = (
+                state_event(person, slug, Direction.EXIT, now_us, former=former)
+                for person, _ in group.people
+            )
+            _publish(publisher, group, len(group.people), events)
+            doing.count += len(group.people)
 
-        perform(client, act_of("audience retire", slug, reason=reason), leave)
-        syncs = syncs_of(client, settings, slug)
-    _tell_moved({"audience": slug, **_counts(found)}, as_json)
-    if syncs:
-        mention(
-            f"The next run of a sync enters whoever is still in '{slug}' at Lytics: take"
-            f" [sync.{'], [sync.'.join(syncs)}] out of the configuration now, and restart."
-        )
-    if found.unnamed:
-        raise typer.Exit(1)
+    perform(client, relay.act(slug), leave)
+    syncs = syncs_of(client, settings, slug)
+    still = (
+        f"The next run of a sync enters whoever is still in '{slug}' at Lytics: take"
+        f" [sync.{'], [sync.'.join(syncs)}] out of the configuration now, and restart."
+    )
+    return _moved({"audience": slug}, found, [still] if syncs else [])
 
 
 @app.command()
@@ -175,10 +159,8 @@ def rename(
     new: Annotated[str, typer.Argument(metavar="NEW", help="The slug from now on.")],
     *,
     people: People = None,
-    yes: Yes = False,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
+    relay: Asks,
+) -> Result:
     """Move everybody to a new slug: publish exits from the old slug and entrances into the new one.
 
     From then on, whatever still comes or waits under the old slug counts for the new one, until
@@ -189,38 +171,34 @@ def rename(
     old, new = _word("OLD", old), _word("NEW", new)
     if old == new:
         raise UsageWrong(f"'{old}' is its name already.")
-    with opened() as (settings, client):
-        publisher = Publisher(client, settings)
-        check_follows(publisher, old, new)
-        named = _named(client, settings, publisher, old, people)
-        for person in remembered(client, settings, new):
-            named.setdefault(person.digest, person._replace(as_of_us=0))
-        entering = destinations_of(publisher, new, Direction.ENTER)
-        both = [e for e in destinations_of(publisher, old, Direction.EXIT) if e in entering]
+    client, settings = relay.client, relay.settings
+    publisher = Publisher(client, settings)
+    check_follows(publisher, old, new)
+    named = _named(client, settings, publisher, old, people)
+    for person in remembered(client, settings, new):
+        named.setdefault(person.digest, person._replace(as_of_us=0))
+    entering = destinations_of(publisher, new, Direction.ENTER)
+    both = [e for e in destinations_of(publisher, old, Direction.EXIT) if e in entering]
+    found = _look(client, settings, both, old, named)
+    _ask(relay, found, f"Move {found.published:,} people from '{old}' to '{new}'?")
+
+    def move(doing: Doing) -> tuple[LeavingPeople, int, list[str]]:
+        doing.count = 0
+        ids = declare(client, old, new)
+        await_holders(client, all_partitions(client, settings))
         found = _look(client, settings, both, old, named)
-        _ask(found, f"Move {found.published:,} people from '{old}' to '{new}'?", yes=yes)
+        elsewhere = standings(client, settings, new)
+        for group in found.groups:
+            events = moved(group.people, old, new, elsewhere.get(group.destination, {}))
+            _publish(publisher, group, 2 * len(group.people), events)
+            doing.count += len(group.people)
+        given = give_syncs(client, settings, old, new)
+        return found, ids, given
 
-        def move(doing: Doing) -> tuple[LeavingPeople, int, list[str]]:
-            doing.count = 0
-            ids = declare(client, old, new)
-            await_holders(client, all_partitions(client, settings))
-            found = _look(client, settings, both, old, named)
-            elsewhere = standings(client, settings, new)
-            for group in found.groups:
-                events = moved(group.people, old, new, elsewhere.get(group.destination, {}))
-                _publish(publisher, group, 2 * len(group.people), events)
-                doing.count += len(group.people)
-            given = give_syncs(client, settings, old, new)
-            return found, ids, given
-
-        act = act_of("audience rename", old, reason=reason, arguments={"to": new})
-        found, ids, syncs = perform(client, act, move, stands=True)
-    document = {"audience": old, "renamed": new, **_counts(found), "ids": ids, "syncs": syncs}
-    _tell_moved(document, as_json)
-    if syncs:
-        mention(f'Write audience = "{new}" into [sync.{"], [sync.".join(syncs)}], and restart.')
-    if found.unnamed:
-        raise typer.Exit(1)
+    found, ids, syncs = perform(client, relay.act(old, to=new), move, stands=True)
+    write = f'Write audience = "{new}" into [sync.{"], [sync.".join(syncs)}], and restart.'
+    document = {"audience": old, "renamed": new, "ids": ids, "syncs": syncs}
+    return _moved(document, found, [write] if syncs else [])
 
 
 @app.command("set")
@@ -228,50 +206,48 @@ def set_slug(
     audience_id: Id,
     slug: Annotated[str, typer.Argument(help="The slug that the id stands for from now on.")],
     *,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
+    relay: Acts,
+) -> Result:
     """Set the slug that an id stands for; payloads that carry the id with another slug are refused.
 
     Nothing that was delivered under the former slug is changed.
     """
     audience_id, slug = _word("The id", audience_id), _word("The slug", slug)
-    with opened() as (_, client):
-        was = known_ids(client).get(audience_id, "")
-        act = act_of("audience set", audience_id, reason=reason, arguments={"to": slug, "was": was})
-        insist(lambda: carry_out(client, act, keys.AUDIENCES, "HSET", audience_id, slug))
-    if as_json:
-        print_json({"id": audience_id, "slug": slug, "was": was})
-        return
+    client = relay.client
+    was = known_ids(client).get(audience_id, "")
+    act = relay.act(audience_id, to=slug, was=was)
+    insist(lambda: carry_out(client, act, keys.AUDIENCES, "HSET", audience_id, slug))
     before = f", no longer for '{was}'" if was and was != slug else ""
-    say(f"{audience_id} stands for '{slug}'{before}.")
-    mention(_RETRY.format(reason="audience_conflict" if was else "unknown_audience"))
+    return Result(
+        {"id": audience_id, "slug": slug, "was": was},
+        f"{audience_id} stands for '{slug}'{before}.",
+        notes=[_RETRY.format(kind="audience_conflict" if was else "unknown_audience")],
+    )
 
 
 @app.command()
-def forget(audience_id: Id, *, reason: Reason = "", as_json: Json = False) -> None:
+def forget(audience_id: Id, *, relay: Acts) -> Result:
     """Forget an id: the next payload that carries it with a slug says what it stands for.
 
     A former slug is forgotten, too: what comes under it then is an audience of its own again.
     """
-    with opened() as (_, client):
-        known, renamed = known_ids(client), renamed_slugs(client)
-        was = known.get(audience_id) or renamed.get(audience_id)
-        if was is None:
-            raise UsageWrong(_unknown(audience_id, {**known, **renamed}))
-        act = act_of("audience forget", audience_id, reason=reason, arguments={"was": was})
+    client = relay.client
+    known, renamed = known_ids(client), renamed_slugs(client)
+    was = known.get(audience_id) or renamed.get(audience_id)
+    if was is None:
+        raise UsageWrong(_unknown(audience_id, {**known, **renamed}))
+    act = relay.act(audience_id, was=was)
 
-        def forgotten() -> None:
-            for key in (keys.AUDIENCES, keys.RENAMED):
-                carry_out(client, act, key, "HDEL", audience_id, only_if_changed=True)
+    def forgotten() -> None:
+        for key in (keys.AUDIENCES, keys.RENAMED):
+            carry_out(client, act, key, "HDEL", audience_id, only_if_changed=True)
 
-        insist(forgotten)
-    if as_json:
-        print_json({"id": audience_id, "was": was})
-        return
-    say(f"{audience_id} is forgotten; it stood for '{was}'.")
-    if audience_id in known:
-        mention(_RETRY.format(reason="audience_conflict"))
+    insist(forgotten)
+    return Result(
+        {"id": audience_id, "was": was},
+        f"{audience_id} is forgotten; it stood for '{was}'.",
+        notes=[_RETRY.format(kind="audience_conflict")] if audience_id in known else (),
+    )
 
 
 def _cells(row: dict[str, Any]) -> Iterator[tuple[object, ...]]:
@@ -316,7 +292,7 @@ def _look(
         )
 
 
-def _ask(found: LeavingPeople, question: str, *, yes: bool) -> None:
+def _ask(relay: Asks, found: LeavingPeople, question: str) -> None:
     mention(f"{found.held:,} people are in it by the ledger, {found.known:,} of them are named.")
     if found.unknown:
         mention(f"{found.unknown:,} are named, and the ledger knows nothing of them: they go, too.")
@@ -326,7 +302,7 @@ def _ask(found: LeavingPeople, question: str, *, yes: bool) -> None:
             " --people lytics:SLUG, or by a file."
         )
     if found.published:
-        confirmed(question, yes=yes)
+        relay.confirm(question)
 
 
 def _publish(
@@ -336,24 +312,21 @@ def _publish(
     counted(f"published for {group.destination}", steps, count)
 
 
-def _counts(found: LeavingPeople) -> dict[str, int]:
-    return {
+def _moved(document: dict[str, Any], found: LeavingPeople, notes: list[str]) -> Result:
+    counts = {
         "held": found.held,
         "named": found.named,
         "known": found.known,
         "unknown": found.unknown,
         "published": found.published,
     }
-
-
-def _tell_moved(document: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001 - of a command
-    if as_json:
-        print_json(document)
-        return
-    say(f"{document['published']:,} people: events published")
-    say(
-        f"{document['held']:,} were in it by the ledger, {document['known']:,} of them named;"
-        f" {document['unknown']:,} were named and unknown to it"
+    return Result(
+        document | counts,
+        f"{found.published:,} people: events published",
+        f"{found.held:,} were in it by the ledger, {found.known:,} of them named;"
+        f" {found.unknown:,} were named and unknown to it",
+        notes=notes,
+        exit_code=1 if found.unnamed else 0,
     )
 
 

@@ -23,8 +23,8 @@ from segrelay.ops.state.person import Names
 from segrelay.ops.state.waiting import find_streams, read_entries
 from segrelay.ops.terminal.moments import shown_us
 from segrelay.producer.events.values import ID, PAYLOAD_ID, profile_key
+from segrelay.producer.lytics import audience_of, look_at, scan_rows
 from segrelay.producer.sources.blocks import blocks_of
-from segrelay.producer.sources.files import audience_of, look_at, scan_rows
 from segrelay.producer.sources.opening import opened
 from segrelay.producer.sync.step import columns_of
 from segrelay.producer.sync.store import Mark, SyncStore
@@ -252,7 +252,7 @@ def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Per
         state = store.peek()
         if state.audience == audience:
             as_of_us = int(state.last.get("at_us") or 0)
-            for place in store.places(state.known or state.destinations):
+            for place in store.partitions(state.known or state.destinations):
                 for key, mark in store.members(place):
                     yield Person(key, alone(key), 0 if Mark.loads(mark).is_name else as_of_us)
 
@@ -297,7 +297,7 @@ def named_in(settings: Settings, sources: Sequence[str], now_us: int = 0) -> Ite
 def _as_of_us(settings: Settings, source: str, now_us: int) -> int:
     audience = audience_of(source)
     if audience:
-        return look_at(settings, audience, now_us).at_us
+        return look_at(settings, audience, now_us)[0]
     try:
         return min(now_us, Path(source).expanduser().stat().st_mtime_ns // 1_000)
     except OSError:

@@ -17,7 +17,6 @@ from segrelay.producer.events.payloads import SEGMENT_EVENTS
 from segrelay.producer.events.values import format_time
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
-from segrelay.producer.publishing.writing import Room
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Event
@@ -220,7 +219,7 @@ def publish_all(
     while part := list(islice(remaining, _EVENTS_A_CALL)):
 
         def publish(part: Sequence[Event] = part) -> None:
-            while not isinstance(publisher.room(BACKFILL), Room):
+            while publisher.room(BACKFILL):
                 time.sleep(_LOOK_SECONDS)
             triggers = _triggers(publisher, part, destination) if destination else ()
             publisher.publish(part, PublishOptions(BACKFILL, triggers=triggers, again=again))

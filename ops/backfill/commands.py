@@ -11,38 +11,20 @@ import typer
 
 from segrelay.ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
 from segrelay.ops.backfill.planning import FirstPerson, plan, read_first_people
-from segrelay.ops.backfill.report import JobView, read_all, read_view, report
-from segrelay.ops.send.sending import (
-    Deadline,
-    DeliveryWait,
-    hindrances,
-    triggers_of_job,
-    waiting_of_job,
-)
-from segrelay.ops.state.acts import Doing, Reason, act_of, actor, perform
-from segrelay.ops.state.opened import insist, opened
+from segrelay.ops.backfill.report import read_all, read_view, report
+from segrelay.ops.send.sending import Deadline, wait_for_deliveries
+from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, actor, perform
+from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.waiting import Choice, find_streams, take_back
-from segrelay.ops.terminal.console import (
-    Progress,
-    confirmed,
-    mention,
-    print_json,
-    print_result,
-    progress,
-    say,
-    table,
-)
+from segrelay.ops.terminal.console import Progress, mention, progress
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
-from segrelay.ops.terminal.options import Json, Yes, spread
-from segrelay.ops.terminal.tables import count_columns, number_columns, text_columns
-from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore
-from segrelay.producer.backfill.reading import Reading, read_job
+from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
+from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally
+from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.worker.contract.redis.acts import note_act
-from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import resolve_url
-from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, field_of, set_pause
 from segrelay.worker.errors import UsageWrong
@@ -63,13 +45,10 @@ app.command()(report)
 
 
 @app.command()
-@spread
 def start(
     options: RowOptions,
     *,
-    name: Annotated[
-        str, typer.Option("--job", "--name", help="The job's name.", metavar="JOB")
-    ] = "",
+    job: Annotated[str, typer.Option(help="The job's name.")] = "",
     canary: Annotated[
         int, typer.Option(help="Deliver this many rows first, then stop.", metavar="N", min=0)
     ] = 0,
@@ -77,8 +56,8 @@ def start(
         bool, typer.Option("--reveal", help="Show profile fields of people who are read back.")
     ] = False,
     wait: Wait = False,
-    as_json: Json = False,
-) -> None:
+    relay: Acts,
+) -> Result:
     """Bring whole files in, as a job that can be stopped at any moment and resumed.
 
     Rows that are webhook payloads keep their own events. Other rows are profiles: each becomes a
@@ -87,49 +66,47 @@ def start(
     are read back from Insider, and the job waits until it is resumed. Rows that are older than what
     the ledger remembers are accepted with --older-than-ledger only.
     """
-    with opened() as (settings, client):
-        store = JobStore(client)
-        spec = spec_of(options, settings, client, name=name, canary=canary)
-        refuse_forgotten_rows(spec, settings, 1_000 * store.now_ms())
-        store.create(spec)
-        source = {"from": ", ".join(spec.sources), "canary": spec.canary}
-        insist(lambda: note_act(client, act_of("backfill start", spec.name, arguments=source)))
-        mention(
-            f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
-        )
-        _run(client, settings, spec.name, wait=wait, as_json=as_json, reveal=reveal)
+    client = relay.client
+    store = JobStore(client)
+    spec = spec_of(options, relay.settings, client, name=job, canary=canary)
+    refuse_forgotten_rows(spec, relay.settings, 1_000 * store.now_ms())
+    store.create(spec)
+    act = relay.act(spec.name, **{"from": ", ".join(spec.sources), "canary": spec.canary})
+    insist(lambda: note_act(client, act))
+    mention(
+        f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
+    )
+    return _run(relay, spec.name, wait=wait, reveal=reveal)
 
 
 @app.command()
-def resume(job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: Json = False) -> None:
+def resume(job: JobName, *, wait: Wait = False, relay: Acts) -> Result:
     """Go on with a job that was paused, interrupted, or waits after its first rows.
 
     It continues exactly where it stopped. Standard input and scans can't be read twice: such a job
     starts again, and people who were delivered are not delivered twice.
     """
-    act = act_of("backfill resume", job, reason=reason)
-    with opened() as (settings, client):
-        store = JobStore(client)
-        found = store.named(job)
-        match found.phase:
-            case "aborted":
-                raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
-            case "read":
-                insist(lambda: clear_pause(client, field_of(JOB, job), act))
-                mention(
-                    f"Job '{job}' has been read to its end; what is waiting of it is delivered."
-                )
-            case _:
-                _refuse_changes(found, settings)
-                again = None if found.spec.resumes else read_anew(found, settings, store)
+    client, settings = relay.client, relay.settings
+    act = relay.act(job)
+    store = JobStore(client)
+    found = store.named(job)
+    match found.phase:
+        case "aborted":
+            raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
+        case "read":
+            insist(lambda: clear_pause(client, field_of(JOB, job), act))
+            mention(f"Job '{job}' has been read to its end; what is waiting of it is delivered.")
+        case _:
+            _refuse_changes(found, settings)
+            again = None if found.spec.resumes else read_anew(found, settings, store)
 
-                def go_on(_: Doing) -> None:
-                    if store.resume(job, again) == "aborted":
-                        raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
-                    clear_pause(client, field_of(JOB, job))
+            def go_on(_: Doing) -> None:
+                if store.resume(job, again) == "aborted":
+                    raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
+                clear_pause(client, field_of(JOB, job))
 
-                perform(client, act, go_on, is_counted=False)
-        _run(client, settings, job, wait=wait, as_json=as_json)
+            perform(client, act, go_on, is_counted=False)
+    return _run(relay, job, wait=wait)
 
 
 @app.command()
@@ -139,79 +116,55 @@ def pause(
     reading_only: Annotated[
         bool, typer.Option("--reading-only", help="Keep delivering what has been read already.")
     ] = False,
-    reason: Reason = "",
-) -> None:
+    relay: Acts,
+) -> Result:
     """Pause a job: its rows are neither read nor delivered until somebody resumes it.
 
     Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
     """
-    with opened() as (settings, client):
-        store = JobStore(client)
-        _refuse_to_pause(job, store.named(job).phase, reading_only=reading_only)
-        arguments = {"reading_only": reading_only}
-        act = act_of("backfill pause", job, reason=reason, arguments=arguments)
+    client = relay.client
+    store = JobStore(client)
+    _refuse_to_pause(job, store.named(job).phase, reading_only=reading_only)
 
-        def stop(_: Doing) -> None:
-            was = store.stop(job, "paused", all_partitions(client, settings))
-            _refuse_to_pause(job, was, reading_only=reading_only)
-            if not reading_only:
-                at = datetime.now(UTC).isoformat(timespec="seconds")
-                set_pause(
-                    client, field_of(JOB, job), Pause(reason or "paused by a person", actor(), at)
-                )
+    def stop(_: Doing) -> None:
+        was = store.stop(job, "paused", all_partitions(client, relay.settings))
+        _refuse_to_pause(job, was, reading_only=reading_only)
+        if not reading_only:
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            why = Pause(relay.reason or "paused by a person", actor(), at)
+            set_pause(client, field_of(JOB, job), why)
 
-        perform(client, act, stop, is_counted=False)
+    perform(client, relay.act(job, reading_only=reading_only), stop, is_counted=False)
     what = "is no longer read; what was read is delivered" if reading_only else "is paused"
-    say(f"Job '{job}' {what}. `segrelay backfill resume {job}` goes on.")
+    document = {"job": job, "reading_only": reading_only}
+    return Result(document, f"Job '{job}' {what}. `segrelay backfill resume {job}` goes on.")
 
 
 @app.command()
-def abort(job: JobName, *, yes: Yes = False, reason: Reason = "", as_json: Json = False) -> None:
+def abort(job: JobName, *, relay: Asks) -> Result:
     """End a job: its waiting deliveries are removed and counted as discarded.
 
     Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
     """
-    with opened() as (settings, client):
-        store = JobStore(client)
-        store.named(job)
-        choice = Choice(job=job)
-        places = all_partitions(client, settings)
-        waiting = sum(stream.length for stream in find_streams(client, places, choice))
-        confirmed(f"End job '{job}' and discard {waiting:,} waiting deliveries for good?", yes=yes)
+    client = relay.client
+    store = JobStore(client)
+    store.named(job)
+    choice = Choice(job=job)
+    places = all_partitions(client, relay.settings)
+    waiting = sum(stream.length for stream in find_streams(client, places, choice))
+    relay.confirm(f"End job '{job}' and discard {waiting:,} waiting deliveries for good?")
 
-        def end(doing: Doing) -> int:
-            store.stop(job, "aborted", places)
-            streams = find_streams(client, places, choice)  # no more of it will come
-            waiting = sum(stream.length for stream in streams)
-            doing.counted("discarded", take_back(client, streams, choice), waiting)
-            clear_pause(client, field_of(JOB, job))
-            return doing.count
+    def end(doing: Doing) -> int:
+        store.stop(job, "aborted", places)
+        streams = find_streams(client, places, choice)  # no more of it will come
+        waiting = sum(stream.length for stream in streams)
+        doing.counted("discarded", take_back(client, streams, choice), waiting)
+        clear_pause(client, field_of(JOB, job))
+        return doing.count
 
-        discarded = perform(client, act_of("backfill abort", job, reason=reason), end)
+    discarded = perform(client, relay.act(job), end)
     told = f"Job '{job}' is ended; {discarded:,} deliveries discarded"
-    print_result({"job": job, "discarded": discarded}, told, as_json=as_json)
-
-
-@app.command(name="list")
-def list_(*, as_json: Json = False) -> None:
-    """List all jobs, the newest first."""
-    with opened() as (settings, client):
-        views = read_all(client, settings)
-    if as_json:
-        print_json([view.document() for view in views])
-        return
-    table(
-        ("job", *text_columns("state"), *number_columns("rows"), *count_columns(*_COUNTS)),
-        [
-            (
-                view.job.spec.name,
-                view.state,
-                view.job.tally.rows,
-                *map(view.counts.__getitem__, _COUNTS),
-            )
-            for view in views
-        ],
-    )
+    return Result({"job": job, "discarded": discarded}, told)
 
 
 @app.command()
@@ -220,42 +173,28 @@ def status(
         str, typer.Argument(metavar="[JOB]", help="The job; all jobs if it is not given.")
     ] = "",
     *,
-    as_json: Json = False,
-) -> None:
-    """Show the state of a job, or of all jobs."""
-    if not job:
-        list_(as_json=as_json)
-        return
-    with opened() as (settings, client):
-        view = read_view(client, settings, JobStore(client).named(job))
-    print_result(view.document(), *_lines(view), as_json=as_json)
-
-
-def _lines(view: JobView) -> Iterator[str]:
-    spec, tally, counts = view.job.spec, view.job.tally, view.counts
-    yield f"job {spec.name}: {view.state}"
-    yield f"  from {', '.join(spec.sources)}, begun {spec.started_at}"
-    if view.job.problem:
-        yield f"  {view.job.problem}"
-    if view.pause:
-        yield f"  not delivered: {view.pause.reason}"
-    if spec.membership:
-        m = spec.membership
-        yield f"  {m.direction} of {m.audience} as of {m.as_of}"
-    yield (
-        f"  read: {tally.rows:,} rows, {tally.events:,} events, "
-        f"{tally.unmatched:,} unmatched, {tally.refused:,} refused"
+    relay: Reads,
+) -> Result:
+    """List all jobs, the newest first; with a name, show the state of that job."""
+    if job:
+        view = read_view(relay.client, relay.settings, JobStore(relay.client).named(job))
+        return Result(view.document(), *view.lines())
+    views = read_all(relay.client, relay.settings)
+    columns: TableColumns = (
+        *text_columns("state"),
+        *number_columns("rows"),
+        *count_columns(*_COUNTS),
     )
-    yield (
-        f"  deliveries: {counts['accepted']:,} accepted = {counts['delivered']:,} delivered "
-        f"+ {counts['skipped']:,} skipped + {counts['dead']:,} dead "
-        f"+ {counts['discarded']:,} discarded + {counts['waiting']:,} waiting"
-    )
-    for kind, reasons in view.reasons.items():
-        for reason, number in sorted(reasons.items()):
-            yield f"    {kind} {reason}: {number:,}"
-    if view.next_step:
-        yield f"  next: {view.next_step}"
+    cells = [
+        (
+            view.job.spec.name,
+            view.state,
+            view.job.tally.rows,
+            *map(view.counts.__getitem__, _COUNTS),
+        )
+        for view in views
+    ]
+    return Result([view.document() for view in views], Table(("job", *columns), cells))
 
 
 def _refuse_to_pause(job: str, phase: JobPhase, *, reading_only: bool) -> None:
@@ -275,10 +214,9 @@ def _refuse_changes(job: Job, settings: Settings) -> None:
         )
 
 
-def _run(
-    client: Redis, settings: Settings, name: str, *, wait: bool, as_json: bool, reveal: bool = False
-) -> None:
+def _run(relay: Reads, name: str, *, wait: bool, reveal: bool = False) -> Result:
     """Read a job to its end, wait for its deliveries if wanted, and report."""
+    client, settings = relay.client, relay.settings
     store = JobStore(client)
     phase = store.phase(name)
     with interruptible_between_steps() as interruption:
@@ -288,19 +226,20 @@ def _run(
             mention(f"Stopped; `segrelay backfill resume {name}` goes on exactly where it stopped.")
             interruption.obey()
         if wait or phase == "canary":
-            _wait_for_deliveries(client, settings, name, interruption)
+            wait_for_deliveries(client, settings, name, Deadline(None), interruption)
     view = insist(lambda: read_view(client, settings, store.named(name)))
     people = list(read_first_people(client, settings, view.job.spec)) if phase == "canary" else []
     document = view.document()
     if phase == "canary":
         document["read_back"] = [each.document(reveal=reveal) for each in people]
-    lines = (*_lines(view), *_read_back_lines(people, reveal=reveal))
-    print_result(document, *lines, as_json=as_json)
+    lines = (*view.lines(), *_read_back_lines(people, reveal=reveal))
+    notes = []
     if view.job.tally.refused:
-        mention("Rows that could not be placed are kept: `segrelay quarantine list`.")
-    if phase in {"paused", "aborted"}:
-        mention(f"Job '{name}' was {phase} by a person before it was read to its end.")
-        raise typer.Exit(1)
+        notes.append("Rows that could not be placed are kept: `segrelay quarantine list`.")
+    was_stopped = phase in {"paused", "aborted"}
+    if was_stopped:
+        notes.append(f"Job '{name}' was {phase} by a person before it was read to its end.")
+    return Result(document, *lines, notes=notes, exit_code=1 if was_stopped else 0)
 
 
 def _read_back_lines(people: Sequence[FirstPerson], *, reveal: bool) -> Iterator[str]:
@@ -335,25 +274,10 @@ class _ReadingProgress:
         self._shown = 0
         self._told_at = -_TOLD_AGAIN_SECONDS
 
-    def __call__(self, reading: Reading) -> None:
-        done = reading.bytes_read if self._by_bytes else reading.tally.rows
+    def __call__(self, tally: JobTally, bytes_read: int, waiting_for: str) -> None:
+        done = bytes_read if self._by_bytes else tally.rows
         self._bar.advance(done - self._shown)
         self._shown = done
-        if reading.waiting_for and time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
+        if waiting_for and time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
             self._told_at = time.monotonic()
-            mention(f"waiting: {reading.waiting_for}")
-
-
-def _wait_for_deliveries(
-    client: Redis, settings: Settings, name: str, interruption: Interruption
-) -> None:
-    """Show the progress of a job's deliveries until none of them waits."""
-    watch = DeliveryWait(
-        lambda: waiting_of_job(client, settings, name),
-        lambda: hindrances(client, settings, triggers_of_job(client, settings, name), name),
-        Deadline(None),
-        interruption,
-        mention,
-        patience_seconds(resolve_url(settings.redis)),
-    )
-    watch.until_settled()
+            mention(f"waiting: {waiting_for}")

@@ -18,10 +18,10 @@ from segrelay.producer.backfill.jobs import Job, JobStore, Spec
 from segrelay.producer.backfill.reading import refuse_first_rows
 from segrelay.producer.events.payloads import RowForm
 from segrelay.producer.events.values import format_time, parse_time, refuse_future
+from segrelay.producer.lytics import PREFIX, audience_of, find_slug, look_at
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.sources.blocks import block_times, blocks_of
-from segrelay.producer.sources.files import PREFIX, FirstLook, audience_of, find_slug, look_at
 from segrelay.producer.sources.opening import STANDARD_INPUT, opened
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.step import columns_of
@@ -113,7 +113,7 @@ def spec_of(
         digests=tuple(digest for digest, _ in measured),
         size=sum(size for _, size in measured),
         membership=membership,
-        expected_rows=looked.members if looked else 0,
+        expected_rows=looked[1] if looked else 0,
         columns=columns,
         triggers=triggers,
         skip_hook=not wanted.hooks,
@@ -163,8 +163,8 @@ def read_anew(job: Job, settings: Settings, store: JobStore) -> Spec:
     looked = _first_look(spec.sources, settings, store)
     if looked is None or spec.membership is None:
         return again
-    membership = replace(spec.membership, at=format_time(looked.at_us))
-    return replace(again, membership=membership, expected_rows=looked.members)
+    membership = replace(spec.membership, at=format_time(looked[0]))
+    return replace(again, membership=membership, expected_rows=looked[1])
 
 
 def _with_audience(
@@ -187,8 +187,10 @@ def _scanned(sources: Sequence[str]) -> str:
     return next((slug for name in sources if (slug := audience_of(name))), "")
 
 
-def _first_look(sources: Sequence[str], settings: Settings, store: JobStore) -> FirstLook | None:
-    """Ask Lytics about the audience that a job scans; None if the job scans none."""
+def _first_look(
+    sources: Sequence[str], settings: Settings, store: JobStore
+) -> tuple[int, int] | None:
+    """Return time and members of the audience that a job scans; None if the job scans none."""
     audience = _scanned(sources)
     if not audience:
         return None
@@ -219,7 +221,7 @@ def _measured(name: str, columns: Columns, membership: RowForm | None) -> tuple[
 
 
 def _membership(
-    wanted: RowOptions, files: Sequence[str], looked: FirstLook | None, now_us: int
+    wanted: RowOptions, files: Sequence[str], looked: tuple[int, int] | None, now_us: int
 ) -> RowForm | None:
     if not wanted.audience:
         return None
@@ -231,7 +233,7 @@ def _membership(
         if not column:
             raise UsageWrong("Name the column that holds the time: --as-of column:NAME.")
         return RowForm(*said, at="", column=column)
-    time_us = looked.at_us if looked else _time_us(wanted.as_of, files)
+    time_us = looked[0] if looked else _time_us(wanted.as_of, files)
     try:
         refuse_future(time_us, now_us)
     except PayloadRefused as refusal:

@@ -1,6 +1,6 @@
-"""`segrelay backfill plan`: what a backfill would do, counted from its rows; nothing is written.
+"""`segrelay backfill plan`: count from its rows what a backfill would do, and write nothing.
 
-Also a few of the first people of a job, as the destination holds them now.
+The first people of a job are found in the same way, and read back as the destination holds them.
 """
 
 from __future__ import annotations
@@ -19,18 +19,16 @@ import orjson
 from segrelay.ops.backfill.job_request import RowOptions, spec_of
 from segrelay.ops.insider.live_check import AS_SENT, read_sent
 from segrelay.ops.kept import hidden
-from segrelay.ops.state.opened import opened
+from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.person import Names, read_records
-from segrelay.ops.terminal.console import mention, print_result, progress, say, table
-from segrelay.ops.terminal.options import Json, spread
-from segrelay.ops.terminal.tables import number_columns, text_columns
+from segrelay.ops.terminal.console import progress
+from segrelay.ops.terminal.frame import Result, Table
+from segrelay.ops.terminal.tables import TableColumn, number_columns, text_columns
 from segrelay.producer.backfill.jobs import BadRow, Spec
-from segrelay.producer.backfill.publishing import bad_rows_of
-from segrelay.producer.backfill.reading import Piece, pieces_of
-from segrelay.producer.publishing.audiences import AudienceStore
-from segrelay.producer.publishing.drafting import Drafter
+from segrelay.producer.backfill.publishing import Piece, bad_rows_of
+from segrelay.producer.backfill.reading import pieces_of
+from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Draft
-from segrelay.producer.publishing.writing import RoomMeter
 from segrelay.producer.sources.opening import STANDARD_INPUT
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.checks.samples import ANY_ID, in_want_of_id
@@ -156,9 +154,7 @@ class Planner:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self._fill = RoomMeter(client, settings)
-        audiences = AudienceStore(client, told=settings.told_ids, learns=False)
-        self._drafter = Drafter(settings, audiences, self._fill)
+        self._publisher = Publisher(client, settings, dry_run=True)
         self._names = Names(client)
 
     def plan(self, spec: Spec) -> Iterator[tuple[JobPlan, int]]:
@@ -172,7 +168,7 @@ class Planner:
 
     def now_us(self) -> int:
         """Return the microseconds since 1970 by Redis' clock."""
-        return self._fill.now_us()
+        return self._publisher.now_us()
 
     def first(self, spec: Spec, count: int) -> list[Candidate]:
         """Return the first deliveries of a source in the order of its rows, over all triggers."""
@@ -190,22 +186,20 @@ class Planner:
     def _take(self, piece: Piece, plan: JobPlan) -> None:
         rows = list(piece.block.payloads())
         draft = self._draft(rows, plan.spec)
-        plan.rows += draft.payloads
-        plan.events += draft.events
-        plan.unmatched += draft.unmatched
-        plan.refused += len(draft.problems)
-        plan.reasons.update(problem.reason for problem in draft.problems)
+        result = draft.result
+        plan.rows += result.payloads
+        plan.events += result.events
+        plan.unmatched += result.unmatched
+        plan.refused += result.refused
+        plan.reasons.update(problem.reason.value for problem in result.problems)
         room = BAD_ROWS_SHOWN - len(plan.bad_rows)
-        plan.bad_rows += islice(bad_rows_of(piece.file, rows, draft.problems), max(0, room))
+        plan.bad_rows += islice(bad_rows_of(piece.file, rows, result.problems), max(0, room))
         for (destination, partition), deliveries in draft.deliveries.items():
             place = self._settings.redis.ids.place(destination, partition)
             self._ask_ledger(place, deliveries, plan)
 
     def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:
-        options = spec.options.resolved()
-        if spec.membership is None:
-            return self._drafter.draft(rows, options)
-        return self._drafter.draft_rows(rows, spec.membership, options)
+        return self._publisher.draft(rows, spec.membership, spec.options)
 
     def _ask_ledger(
         self, place: PartitionKeys, deliveries: Sequence[NewDelivery], plan: JobPlan
@@ -240,7 +234,7 @@ class Planner:
     def _conclude(self, plan: JobPlan) -> None:
         by_destination: Counter[str] = Counter()
         for name, one in plan.triggers.items():
-            one.previewed = preview(one.sample, self._settings, now_us=self._fill.now_us())
+            one.previewed = preview(one.sample, self._settings, now_us=self.now_us())
             one.problems = dict(Counter(self._deaths(one)).most_common())
             one.requests = self._requests(name, one)
             by_destination[self._settings.triggers[name].destination] += one.requests
@@ -278,7 +272,7 @@ class Planner:
         if has_id(profile):
             return False
         with_one = replace(candidate, profile=orjson.dumps(with_id(profile, ANY_ID)))
-        (result,) = preview([with_one], self._settings, now_us=self._fill.now_us())
+        (result,) = preview([with_one], self._settings, now_us=self.now_us())
         return result.fate == "sent"
 
     def _requests(self, name: str, one: TriggerPlan) -> int:
@@ -312,25 +306,24 @@ _MEGABYTE: Final = 1_000_000
 _MINUTE: Final = 60
 
 
-@spread
-def plan(options: RowOptions, *, as_json: Json = False) -> None:
+def plan(options: RowOptions, *, relay: Reads) -> Result:
     """Read the rows and say what a backfill would do; nothing is written and nothing is sent.
 
     It counts rows, events and bad rows, asks the ledger what is known already, renders a few rows
     of each trigger, and reckons requests, duration at the allowed rate, and Redis' memory.
     """
-    with opened() as (settings, client):
-        found = _planned(options, settings, client)
-    print_result(found.document(), *_lines(found), as_json=as_json)
-    if as_json:
-        return
-    _tell_triggers(found)
-    for name, one in sorted(found.triggers.items()):
-        for problem, count in one.problems.items():
-            mention(f"{name}: {count:,} of {len(one.sample):,} would be dead: {problem}")
-    for body in found.bodies:
-        say(f"\nwould be sent for {body['trigger']}, masked:")
-        say(orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode())
+    found = _planned(options, relay.settings, relay.client)
+    problems = (
+        f"{name}: {count:,} of {len(one.sample):,} would be dead: {problem}"
+        for name, one in sorted(found.triggers.items())
+        for problem, count in one.problems.items()
+    )
+    bodies = (
+        f"\nwould be sent for {body['trigger']}, masked:\n"
+        + orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode()
+        for body in found.bodies
+    )
+    return Result(found.document(), *_lines(found), _triggers(found), *bodies, notes=problems)
 
 
 def _planned(options: RowOptions, settings: Settings, client: Redis) -> JobPlan:
@@ -379,7 +372,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / _MINUTE:,.0f} min"
 
 
-def _tell_triggers(plan: JobPlan) -> None:
+def _triggers(plan: JobPlan) -> Table:
     rows = []
     for name, one in sorted(plan.triggers.items()):
         found = one.document()
@@ -394,16 +387,9 @@ def _tell_triggers(plan: JobPlan) -> None:
                 sample,
             )
         )
-    table(
-        (
-            "trigger",
-            *number_columns("deliveries"),
-            *text_columns("known"),
-            *number_columns("to send", "requests"),
-            *text_columns("of 100 rendered"),
-        ),
-        rows,
-    )
+    columns: tuple[TableColumn, ...] = (*number_columns("deliveries"), *text_columns("known"))
+    columns += (*number_columns("to send", "requests"), *text_columns("of 100 rendered"))
+    return Table(("trigger", *columns), rows)
 
 
 PEOPLE: Final = 3

@@ -1,4 +1,4 @@
-"""`segrelay backfill report`: what became of a job, as JSON or as a page, and the rows to mend."""
+"""`segrelay backfill report`: what became of a job, and the rows to mend."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from segrelay.ops.state.acts import EXPORTED_FILE, act_of
-from segrelay.ops.state.opened import opened
+from segrelay.ops.state.acts import EXPORTED_FILE, Acts
 from segrelay.ops.state.partitions import all_partitions, ask_each, snapshots, sum_counts
 from segrelay.ops.state.waiting import state_of
-from segrelay.ops.terminal.console import mention, print_json, private_file
+from segrelay.ops.terminal.console import mention, private_file
+from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.backfill.jobs import BadRow, Job, JobStore
 from segrelay.worker.contract.redis.acts import note_act
@@ -80,6 +80,33 @@ class JobView:
             "problem": self.job.problem or None,
             "next": self.next_step or None,
         }
+
+    def lines(self) -> Iterator[str]:
+        """Yield the state of the job as `backfill status` prints it."""
+        spec, tally, counts = self.job.spec, self.job.tally, self.counts
+        yield f"job {spec.name}: {self.state}"
+        yield f"  from {', '.join(spec.sources)}, begun {spec.started_at}"
+        if self.job.problem:
+            yield f"  {self.job.problem}"
+        if self.pause:
+            yield f"  not delivered: {self.pause.reason}"
+        if spec.membership:
+            m = spec.membership
+            yield f"  {m.direction} of {m.audience} as of {m.as_of}"
+        yield (
+            f"  read: {tally.rows:,} rows, {tally.events:,} events, "
+            f"{tally.unmatched:,} unmatched, {tally.refused:,} refused"
+        )
+        yield (
+            f"  deliveries: {counts['accepted']:,} accepted = {counts['delivered']:,} delivered "
+            f"+ {counts['skipped']:,} skipped + {counts['dead']:,} dead "
+            f"+ {counts['discarded']:,} discarded + {counts['waiting']:,} waiting"
+        )
+        for kind, reasons in self.reasons.items():
+            for reason, number in sorted(reasons.items()):
+                yield f"    {kind} {reason}: {number:,}"
+        if self.next_step:
+            yield f"  next: {self.next_step}"
 
 
 def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
@@ -234,22 +261,18 @@ def report(
         Path | None,
         typer.Option(help="Write the rows that could not be placed, to be mended.", metavar="FILE"),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document, also beside other files.")
-    ] = False,
-) -> None:
+    relay: Acts,
+) -> Result:
     """Report a job: rows, outcomes by reason and over time, rows that could not be placed.
 
-    Without a file to write it prints the report as JSON. The file of --bad-rows has the rows as
-    they came, which are people's data: mend it, start a backfill of it, and delete it. Only you may
-    read what is written (mode 0600).
+    --json has the outcomes minute by minute, too. The file of --bad-rows has the rows as they came,
+    which are people's data: mend it, start a backfill of it, and delete it. Only you may read what
+    is written (mode 0600).
     """
-    with opened() as (settings, client):
-        found = read_report(client, settings, job)
-        if bad_rows is not None:
-            arguments = {EXPORTED_FILE: str(bad_rows.resolve())}
-            act = act_of("backfill report", job, arguments=arguments)
-            note_act(client, replace(act, count=len(found.bad_rows)))
+    found = read_report(relay.client, relay.settings, job)
+    if bad_rows is not None:
+        act = relay.act(job, **{EXPORTED_FILE: str(bad_rows.resolve())})
+        note_act(relay.client, replace(act, count=len(found.bad_rows)))
     try:
         if html is not None:
             with private_file(html) as file:
@@ -259,8 +282,17 @@ def report(
             _write(found, bad_rows)
     except OSError as error:
         raise UsageWrong(f"{error.filename} can't be written: {error.strerror}.") from error
-    if as_json or (html is None and bad_rows is None):
-        print_json(found.document())
+    return Result(found.document(), *_lines(found))
+
+
+def _lines(report: JobReport) -> Iterator[str]:
+    yield from report.view.lines()
+    if report.spans:
+        yield f"  settled from {report.spans[0].begins_at} to {report.spans[-1].begins_at}"
+    for row in report.bad_rows[:_BAD_ROWS_IN_TEXT]:
+        yield f"  {row.file}:{row.line}: {row.reason}: {row.message}"
+    if len(report.bad_rows) > _BAD_ROWS_IN_TEXT:
+        yield "  …; --json and --html tell more of them, --bad-rows writes all to a file"
 
 
 def _write(found: JobReport, path: Path) -> None:
@@ -280,6 +312,7 @@ def _write(found: JobReport, path: Path) -> None:
 
 OUTCOMES: Final = ("delivered", "skipped", "dead")
 BAD_ROWS_TOLD: Final = 200
+_BAD_ROWS_IN_TEXT: Final = 10
 _MINUTE_MS: Final = 60_000
 
 

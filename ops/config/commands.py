@@ -18,8 +18,9 @@ import typer
 
 from segrelay.ops.embedded.lifecycle import find
 from segrelay.ops.insider.live_check import LiveFinding
-from segrelay.ops.terminal.console import mention, print_json, print_result, say
-from segrelay.ops.terminal.options import Json, Strict
+from segrelay.ops.terminal.console import mention, say
+from segrelay.ops.terminal.frame import Result
+from segrelay.ops.terminal.options import Strict
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.worker.adapters.redis.shared_keys import read_identified
 from segrelay.worker.adapters.sender import HttpSender
@@ -91,8 +92,7 @@ def check(
         ),
     ] = False,
     strict: Strict = False,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Find everything that is wrong with the configuration.
 
     Each trigger's template is rendered with a sample, the result is held against its path, and the
@@ -109,12 +109,14 @@ def check(
         report = _with_redis(report, load_settings())
     if live and report.valid:
         report = _with_live(report, load_settings())
-    if json:
-        print_json(asdict(report) | {"right": report.is_right})
-    else:
-        _tell(report)
-    if not (report.is_right if strict else report.valid):
-        raise typer.Exit(ConfigurationInvalid.exit_code)
+    for line in _findings(report):
+        mention(line)
+    is_right = report.is_right if strict else report.valid
+    return Result(
+        asdict(report) | {"right": report.is_right},
+        *_told(report),
+        exit_code=0 if is_right else ConfigurationInvalid.exit_code,
+    )
 
 
 def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
@@ -143,20 +145,21 @@ def _with_redis(report: CheckReport, settings: Settings) -> CheckReport:
     return CheckReport(not look.problems, look.problems, [*report.warnings, *warnings], look.notes)
 
 
-def _tell(report: CheckReport) -> None:
-    for problem in report.problems:
-        mention(problem)
+def _findings(report: CheckReport) -> Iterator[str]:
+    yield from report.problems
     for warning in report.warnings:
-        mention(f"warning: {warning}")
-    for one in report.notes:
-        mention(one)
+        yield f"warning: {warning}"
+    yield from report.notes
+    if not report.valid:
+        yield f"{_counted(len(report.problems), 'problem')}."
+
+
+def _told(report: CheckReport) -> Iterator[str]:
     if report.is_right:
-        say("The configuration is right.")
+        yield "The configuration is right."
     elif report.valid:
         warnings = _counted(len(report.warnings), "warning")
-        say(f"The configuration can be loaded, but see the {warnings} above before you rely on it.")
-    else:
-        mention(f"{_counted(len(report.problems), 'problem')}.")
+        yield f"The configuration can be loaded; see the {warnings} above before you rely on it."
 
 
 def _counted(number: int, noun: str) -> str:
@@ -164,14 +167,14 @@ def _counted(number: int, noun: str) -> str:
 
 
 @app.command()
-def show(*, json: Json = False) -> None:
+def show() -> Result:
     """Show the configuration that is in effect.
 
     That is the file, its defaults and the environment. Secrets show as `set` or `unset`.
     """
     document = load_settings().model_dump(mode="json", by_alias=True)
     lines = (f"{place} = {value}" for place, value in _leaves(document, ""))
-    print_result(document, *lines, as_json=json)
+    return Result(document, *lines)
 
 
 _EMPTY: Final[tuple[object, ...]] = ({}, [], "", None)

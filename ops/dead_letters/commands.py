@@ -20,30 +20,23 @@ from segrelay.ops.dead_letters.reading import StoredDeadLetter, dead_letters_kep
 from segrelay.ops.dead_letters.replay import DeadLetters, failed_at, shown
 from segrelay.ops.kept import (
     MESSAGE_CHARACTERS,
-    ActOptions,
+    ExtentOptions,
     Filter,
     KeptOptions,
     carry_out,
     discard_chosen,
-    mention_left_out,
-    print_preview,
+    left_out_lines,
+    preview_of,
     show_one,
 )
-from segrelay.ops.state.acts import EXPORTED_FILE, Doing, act_of, perform
-from segrelay.ops.state.opened import opened
+from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Asks, Doing, Reads, perform
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import person_named, read_former_identities
-from segrelay.ops.terminal.console import (
-    mention,
-    print_json,
-    print_result,
-    private_file,
-    say,
-    table,
-)
+from segrelay.ops.terminal.console import mention, private_file
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms
-from segrelay.ops.terminal.options import Force, Ids, Json, Reveal, spread
-from segrelay.ops.terminal.tables import number_columns, text_columns
+from segrelay.ops.terminal.options import Force, Ids, Reveal
+from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.sources.files import opened_bytes as opened_file
 from segrelay.worker.contract.redis.claim import claim, learn_numbering
 from segrelay.worker.contract.redis.client import Redis
@@ -107,42 +100,44 @@ _LEFT_OUT: Final = {
 
 
 @app.command()
-@spread
 def replay(
-    ids: Ids = None, *, options: DeadLetterOptions, force: Force = False, acting: ActOptions
-) -> None:
+    ids: Ids = None,
+    *,
+    options: DeadLetterOptions,
+    extent: ExtentOptions,
+    force: Force = False,
+    relay: Asks,
+) -> Result:
     """Send letters again, through the backfill lane and with their event's own time.
 
     What something newer has made stale is skipped. An event without the id of its audience gets it,
     if it is known by now. A letter that was replayed three times in vain is left out unless it is
     named by its id. A dry run renders with today's templates.
     """
-    options.refuse_accidental_all(ids, everything=acting.everything or acting.dry_run)
-    with opened() as (settings, client):
-        store = DeadLetters(client, settings)
-        work = store.replay(options.chosen(client, settings, ids, force=force))
-        if not (acting.dry_run and acting.as_json):
-            mention_left_out(work, _LEFT_OUT)
-        if acting.dry_run:
-            print_preview(store, work, as_json=acting.as_json)
-            return
-        arguments = asdict(options) | {"ids": ids}
-        act = act_of("dlq replay", reason=acting.because, arguments=arguments)
-        question = f"Replay {work.count:,} letters?"
-        done = carry_out(client, act, work, "replayed", question, yes=acting.yes)
+    options.refuse_accidental_all(ids, everything=extent.everything or extent.dry_run)
+    store = DeadLetters(relay.client, relay.settings)
+    work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
+    left_out = left_out_lines(work, _LEFT_OUT)
+    if extent.dry_run:
+        return preview_of(store, work, left_out)
+    for line in left_out:  # before the question
+        mention(line)
+    question = f"Replay {work.count:,} letters?"
+    done = carry_out(relay, work, "replayed", question=question, **asdict(options), ids=ids)
     document = {"replayed": done, "left_out": dict(work.left_out)}
-    print_result(document, f"{done:,} letters replayed", as_json=acting.as_json)
+    return Result(document, f"{done:,} letters replayed")
 
 
 @app.command()
-@spread
-def discard(ids: Ids = None, *, options: DeadLetterOptions, acting: ActOptions) -> None:
+def discard(
+    ids: Ids = None, *, options: DeadLetterOptions, extent: ExtentOptions, relay: Asks
+) -> Result:
     """Discard dead letters for good; they are counted as discarded."""
-    discard_chosen(DeadLetters, options, ids, acting)
+    store = DeadLetters(relay.client, relay.settings)
+    return discard_chosen(relay, store, options, extent, ids)
 
 
 @app.command()
-@spread
 def export(
     file: Annotated[
         str,
@@ -153,23 +148,24 @@ def export(
     ],
     *,
     options: DeadLetterOptions,
+    relay: Acts,
 ) -> None:
     """Write letters as NDJSON, whole: with the profiles' fields. They also stay where they are."""
-    with opened() as (settings, client), _created(file) as stream:
-        wanted = options.chosen(client, settings, None)
-        where = "" if file == "-" else str(Path(file).resolve())
-        exported: set[str] = set()
-        act = act_of("dlq export", arguments=asdict(options) | {EXPORTED_FILE: where})
+    where = "" if file == "-" else str(Path(file).resolve())
+    wanted = options.chosen(relay.client, relay.settings, None)
+    exported: set[str] = set()
+    with _created(file) as stream:
 
         def written(doing: Doing) -> int:
-            for dead_letter in DeadLetters(client, settings).find(wanted):
+            for dead_letter in DeadLetters(relay.client, relay.settings).find(wanted):
                 if dead_letter["id"] not in exported:
                     stream.write(orjson.dumps(dead_letter) + b"\n")
                     exported.add(dead_letter["id"])
             doing.count = len(exported)
             return doing.count
 
-        count = perform(client, act, written)
+        act = relay.act(**asdict(options), **{EXPORTED_FILE: where})
+        count = perform(relay.client, act, written)
     mention(f"{count:,} letters exported")
 
 
@@ -184,13 +180,14 @@ def _created(file: str) -> AbstractContextManager[BinaryIO]:
 def import_file(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file that `export` wrote.")],
     *,
-    as_json: Json = False,
-) -> None:
+    relay: Acts,
+) -> Result:
     """Put exported letters back; letters that are there already are not added again.
 
     The exit code is 1 if a line is no letter for this Redis.
     """
-    with opened_file(file) as stream, opened() as (settings, client):
+    client, settings = relay.client, relay.settings
+    with opened_file(file) as stream:
         claim(client, settings)
         count = learn_numbering(client, settings)
 
@@ -199,82 +196,84 @@ def import_file(
             doing.count = imported.added
             return imported
 
-        imported = perform(client, act_of("dlq import"), added)
-    told = f"{imported.added:,} of {imported.lines:,} letters added"
-    print_result(asdict(imported), told, as_json=as_json)
-    if imported.problems:
-        for each in () if as_json else imported.problems:
-            mention(f"line {each['line']}: {each['reason']}")
-        raise typer.Exit(1)
+        imported = perform(client, relay.act(), added)
+    return Result(
+        imported,
+        f"{imported.added:,} of {imported.lines:,} letters added",
+        notes=[f"line {each['line']}: {each['reason']}" for each in imported.problems],
+        exit_code=1 if imported.problems else 0,
+    )
 
 
 @app.command()
-def causes(*, as_json: Json = False) -> None:
+def causes(*, relay: Reads) -> Result:
     """Group dead letters by the cause of their death."""
-    with opened() as (settings, client):
-        found = read_causes(client, all_partitions(client, settings))
-    if as_json:
-        print_json(
-            [asdict(c) | {"place": failed_at(settings, c.trigger, c.message)} for c in found]
-        )
-        return
-    table(
+    settings = relay.settings
+    found = [
+        (cause, failed_at(settings, cause.trigger, cause.message))
+        for cause in read_causes(relay.client, all_partitions(relay.client, settings))
+    ]
+    columns: TableColumns = (
+        "reason",
+        "status",
+        "trigger",
+        "sample",
+        "place",
+        *text_columns("message"),
+    )
+    rows = [
         (
-            "cause",
-            *number_columns("letters"),
-            "reason",
-            "status",
-            "trigger",
-            "sample",
-            "place",
-            *text_columns("message"),
-        ),
-        [
-            (
-                c.cause,
-                c.count,
-                c.reason,
-                c.status or "-",
-                c.trigger,
-                c.sample,
-                failed_at(settings, c.trigger, c.message) or "-",
-                c.message.removeprefix(f"{place_in(c.message)}: "),
-            )
-            for c in found
-        ],
+            c.cause,
+            c.count,
+            c.reason,
+            c.status or "-",
+            c.trigger,
+            c.sample,
+            place or "-",
+            c.message.removeprefix(f"{place_in(c.message)}: "),
+        )
+        for c, place in found
+    ]
+    return Result(
+        [asdict(c) | {"place": place} for c, place in found],
+        Table(("cause", *number_columns("letters"), *columns), rows),
     )
 
 
 @app.command("list")
-@spread
 def list_dead_letters(
     *,
     options: DeadLetterOptions,
     limit: Annotated[int, typer.Option(help="Show at most this many letters.", min=1)] = _PAGE,
     page: Annotated[int, typer.Option(help="Show this page of them, counted from 1.", min=1)] = 1,
     reveal: Reveal = False,
-    as_json: Json = False,
-) -> None:
+    relay: Reads,
+) -> Result:
     """List letters, the newest death first."""
-    with opened() as (settings, client):
-        store = DeadLetters(client, settings)
-        first = (page - 1) * limit
-        found = store.find(options.chosen(client, settings, None))
-        dead_letters = list(islice(found, first, first + limit))
-        kept = dead_letters_kept(client, all_partitions(client, settings))
-    if as_json:
-        print_json([store.document(each, reveal=reveal) for each in dead_letters])
-        return
-    table(
-        (
-            *("letter", "died", "reason", "trigger", "audience", "direction", "cause"),
-            *text_columns("message"),
-        ),
-        [_row(dead_letter, reveal=reveal) for dead_letter in dead_letters],
+    client, settings = relay.client, relay.settings
+    store = DeadLetters(client, settings)
+    first = (page - 1) * limit
+    found = store.find(options.chosen(client, settings, None))
+    dead_letters = list(islice(found, first, first + limit))
+    kept = dead_letters_kept(client, all_partitions(client, settings))
+    columns: TableColumns = (
+        "letter",
+        "died",
+        "reason",
+        "trigger",
+        "audience",
+        "direction",
+        "cause",
     )
-    say(f"{len(dead_letters):,} shown of {kept:,} letters")
-    if len(dead_letters) == limit:
-        mention(f"--page {page + 1} shows more.")
+    return Result(
+        [store.document(each, reveal=reveal) for each in dead_letters],
+        Table(
+            (*columns, *text_columns("message")),
+            [_row(dead_letter, reveal=reveal) for dead_letter in dead_letters],
+        ),
+        f"{len(dead_letters):,} shown of {kept:,} letters",
+        notes=[f"--page {page + 1} shows more."] if len(dead_letters) == limit else (),
+    )
 
 
 @app.command()
@@ -282,11 +281,10 @@ def show(
     dead_letter_id: Annotated[str, typer.Argument(metavar="ID")],
     *,
     reveal: Reveal = False,
-    as_json: Json = False,
-) -> None:
+    relay: Reads,
+) -> Result:
     """Show one letter with all that is known; profile fields are masked."""
-    with opened() as (settings, client):
-        show_one(DeadLetters(client, settings), dead_letter_id, reveal=reveal, as_json=as_json)
+    return show_one(DeadLetters(relay.client, relay.settings), dead_letter_id, reveal=reveal)
 
 
 def _row(dead_letter: StoredDeadLetter, *, reveal: bool) -> tuple[str, ...]:

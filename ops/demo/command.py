@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,8 @@ from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.ops.status.standing import read_counts
 from segrelay.ops.status.totals import KINDS, Counts
-from segrelay.ops.terminal.console import mention, print_json, say, table
+from segrelay.ops.terminal.console import mention
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import interrupted_once
 from segrelay.ops.terminal.tables import number_columns
 from segrelay.sandbox.people import AUDIENCES, people_at_lytics
@@ -65,8 +67,7 @@ def demo(
     seed: Annotated[
         int, typer.Option(help="The same seed invents the same people and events.")
     ] = 7,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-) -> None:
+) -> Result:
     """Backfill, receive and sync invented people, then compare Insider with Lytics."""
     rng = random.Random(seed)  # noqa: S311 - invented people
     sandbox, webhook = free_port(), free_port()
@@ -80,11 +81,12 @@ def demo(
         ) as rig,
     ):
         outcome = _Play(rig, rng, events, people, webhook).run()
-    if json:
-        print_json(outcome.document())
-    else:
-        _summary(outcome)
-    raise typer.Exit(0 if outcome.agrees else 1)
+    return Result(
+        outcome.document(),
+        *_summary(outcome),
+        notes=outcome.problems,
+        exit_code=0 if outcome.agrees else 1,
+    )
 
 
 @dataclass(slots=True)
@@ -277,7 +279,7 @@ class _Play:
         )
 
 
-def _summary(outcome: _Outcome) -> None:
+def _summary(outcome: _Outcome) -> Iterator[str | Table]:
     document = outcome.document()
     rows = [(name.replace("_", " "), document[name]) for name in (*KINDS, "requests")]
     rows += [
@@ -286,12 +288,10 @@ def _summary(outcome: _Outcome) -> None:
         ("wrong memberships", outcome.wrong),
         ("overlapping requests", outcome.overlaps),
     ]
-    table(("what", *number_columns("how many")), rows)
+    yield Table(("what", *number_columns("how many")), rows)
     for reason, count in document["skipped_by_reason"].items():
-        say(f"skipped as {reason}: {count}")
-    for problem in outcome.problems:
-        mention(problem)
-    say(
+        yield f"skipped as {reason}: {count}"
+    yield (
         "Insider holds exactly what Lytics holds."
         if outcome.agrees
         else "Insider does NOT hold what Lytics holds."

@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, Final, Literal, Protocol
 
-from segrelay.ops.insider.reader import CUSTOM, Column, InsiderReader, ProfileReader
+from segrelay.ops.insider.reader import Column, InsiderReader, ProfileReader
 from segrelay.worker.checks.audiences import list_of as list_in
 from segrelay.worker.checks.audiences import users_of
 from segrelay.worker.checks.triggers import preview_sample
 from segrelay.worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from segrelay.worker.destinations.api import Shaped
+from segrelay.worker.destinations.insider.api import CUSTOM
 from segrelay.worker.errors import SegrelayError
 
 AS_SENT: Final = "as sent"

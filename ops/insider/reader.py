@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, Self
 import httpx
 import orjson
 
+from segrelay.worker.contract.connections import tls_context, why_no_answer
 from segrelay.worker.contract.settings import Authorization, Destination, Settings
 from segrelay.worker.contract.settings.urls import join
 from segrelay.worker.core.messages import normalise_message
@@ -24,9 +25,6 @@ from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct
 
 PROFILE_PATH: Final = "/api/user/v1/profile"
 COLUMNS_PATH: Final = "/api/user/v3/metadata/columns"
-CUSTOM: Final = "c_"
-"""The prefix of custom attributes in the reading API (Insider's documentation)."""
-
 READS_A_MINUTE: Final = 360
 """Readings a minute: Insider allows 1,000 units, a reading costs 2.5, others may need some."""
 
@@ -190,7 +188,7 @@ class InsiderReader:
                 return response.status_code, json_or_none(bytes(content))
         except httpx.HTTPError as error:
             raise InsiderUnreadable(
-                f"{self._url(path)} gave no answer ({_cause(error)}): check the network and"
+                f"{self._url(path)} gave no answer ({why_no_answer(error)}): check the network and"
                 f" destinations.{self.name}.base_url. If that is a sandbox, start it with"
                 " `segrelay sandbox`."
             ) from None
@@ -230,15 +228,6 @@ def _advice(status: int, destination: str) -> str:
     if status == _TOO_MANY:
         return "somebody else uses up the quota for reading; try again in some minutes"
     return f"check destinations.{destination}.base_url, and whether a proxy answers in its place"
-
-
-def _cause(error: httpx.HTTPError) -> str:
-    """Return the cause of an error; httpx' own text only where it can't hold a header."""
-    if isinstance(error, httpx.TimeoutException):
-        return f"nothing came within {_TIMEOUT_SECONDS:g} s"
-    if isinstance(error, httpx.ConnectError):
-        return str(error) or "no connection"
-    return f"the connection broke: {type(error).__name__}"
 
 
 def _guard(claim: RequestClaim) -> Callable[[str, object], None]:
@@ -299,6 +288,7 @@ def _client(authorization: Authorization | None, *, ipv4_only: bool) -> httpx.Cl
             trust_env=False,
             follow_redirects=False,
             transport=httpx.HTTPTransport(
+                verify=tls_context(authorization.tls if authorization else None),
                 trust_env=False,
                 local_address="0.0.0.0" if ipv4_only else None,  # noqa: S104 - any address, of IPv4
             ),

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from segrelay.ops.moving.renumbering import Renumbering
-from segrelay.ops.state.acts import RENUMBERING_ACT, Doing, Reason, act_of, perform
-from segrelay.ops.state.opened import insist, opened
+from segrelay.ops.state.acts import Acts, Asks, Doing, perform
+from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import (
     Carried,
     PartitionSnapshot,
@@ -20,12 +20,9 @@ from segrelay.ops.state.partitions import (
     number_change,
     snapshots,
 )
-from segrelay.ops.terminal.console import (
-    confirmed,
-    mention,
-    print_result,
-)
-from segrelay.ops.terminal.options import Json, Yes, configured
+from segrelay.ops.terminal.console import mention
+from segrelay.ops.terminal.frame import Result
+from segrelay.ops.terminal.options import configured
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.processes import processes_here, read_processes
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS, read_receivers
@@ -56,10 +53,8 @@ def rename(
     old: Annotated[str, typer.Argument(help="The name that Redis knows.")],
     new: Annotated[str, typer.Argument(help="The name from now on.")],
     *,
-    yes: Yes = False,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
+    relay: Asks,
+) -> Result:
     """Give a destination another name; all that Redis holds about it stays where it is.
 
     Run it before or after you change the name in the configuration. It is one write, and safe while
@@ -68,58 +63,60 @@ def rename(
     and says so. What two destinations hold is not merged: the new name must be one that Redis does
     not know.
     """
-    with opened() as (settings, client):
-        ids = settings.redis.ids
-        if not ids.has(old):
-            known = ", ".join(ids.names()) or "none"
-            raise UsageWrong(f"Redis knows no destination {old}; it knows: {known}.")
-        if ids.has(new):
-            raise UsageWrong(
-                f"Redis knows a destination {new} already, and what two destinations hold is not"
-                f" merged. `segrelay trigger move` moves what waits for a trigger."
-            )
-        if not {old, new} & settings.destinations.keys():
-            raise UsageWrong(
-                f"The configuration has neither {old} nor {new}; one of the two has to be there."
-            )
-        _refuse_no_name(new)
-        confirmed(f"Call the destination {old} {new} from now on?", yes=yes)
-        act = act_of("destination rename", old, reason=reason, arguments={"to": new})
-        is_done = insist(lambda: rename_destination(client, act, old, new))
-    if not is_done:
+    client, settings = relay.client, relay.settings
+    _refuse(settings, old, new)
+    relay.confirm(f"Call the destination {old} {new} from now on?")
+    act = relay.act(old, to=new)
+    if not insist(lambda: rename_destination(client, act, old, new)):
         raise OperationsMustAct(
             f"Somebody else has renamed {old}, or given the name {new}, at this moment; `segrelay"
             " status` shows the names."
         )
-    print_result({"from": old, "to": new}, f"{old} is {new} now", as_json=as_json)
+    return Result({"from": old, "to": new}, f"{old} is {new} now")
+
+
+def _refuse(settings: Settings, old: str, new: str) -> None:
+    ids = settings.redis.ids
+    if not ids.has(old):
+        known = ", ".join(ids.names()) or "none"
+        raise UsageWrong(f"Redis knows no destination {old}; it knows: {known}.")
+    if ids.has(new):
+        raise UsageWrong(
+            f"Redis knows a destination {new} already, and what two destinations hold is not"
+            " merged. `segrelay trigger move` moves what waits for a trigger."
+        )
+    if not {old, new} & settings.destinations.keys():
+        raise UsageWrong(
+            f"The configuration has neither {old} nor {new}; one of the two has to be there."
+        )
+    if not NAME_PATTERN.fullmatch(new):
+        raise UsageWrong(f"{new!r} is no name: use small letters, digits and hyphens.")
 
 
 @destination_app.command()
 def add(
     name: Annotated[str, typer.Argument(help="A destination of the configuration.")],
     *,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
+    relay: Acts,
+) -> Result:
     """Say that a destination is new, although Redis knows its address under another name.
 
     A process that starts refuses a new name with the host and the credentials of a known
     destination that the configuration does not name, since it may be that destination renamed. This
     says that it is another one: it begins with nothing, and what the other one holds stays there.
     """
-    with opened() as (settings, client):
-        configured("destination", name, settings.destinations)
-        is_new = not settings.redis.ids.has(name)
-        if is_new:
-            act = act_of("destination add", name, reason=reason)
-            perform(client, act, lambda _: add_destinations(client, settings, [name]))
+    client, settings = relay.client, relay.settings
+    configured("destination", name, settings.destinations)
+    is_new = not settings.redis.ids.has(name)
+    if is_new:
+        perform(
+            client,
+            relay.act(name),
+            lambda _: add_destinations(client, settings, [name]),
+            is_counted=False,
+        )
     told = f"{name} is known now" if is_new else f"{name} was known already"
-    print_result({"name": name, "changed": is_new}, told, as_json=as_json)
-
-
-def _refuse_no_name(name: str) -> None:
-    if not NAME_PATTERN.fullmatch(name):
-        raise UsageWrong(f"{name!r} is no name: use small letters, digits and hyphens.")
+    return Result({"name": name, "changed": is_new}, told)
 
 
 def _tell(carried: Carried) -> None:
@@ -135,10 +132,8 @@ def partitions(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be moved, and change nothing.")
     ] = False,
-    yes: Yes = False,
-    reason: Reason = "",
-    json: Json = False,
-) -> None:
+    relay: Asks,
+) -> Result:
     """Show the number of partitions and what waits in them, or change that number to N.
 
     Stop everything else first: workers, receivers, jobs and other commands; Redis stays. All that
@@ -146,34 +141,30 @@ def partitions(
     is deleted; so Redis needs room for all of it twice. Nothing starts until it is done. It can be
     interrupted, and run again, as often as you like.
     """
-    with opened() as (settings, client):
-        numbering = learn_numbering(client, settings)
-        if count is None or dry_run:
-            _show(client, settings, numbering, count, as_json=json)
-            return
-        if numbering.target or numbering.count != count:
-            _refuse_while_anything_runs(client)
-        if not numbering.target and numbering.count != count:
-            for new, old in former_names(client, settings).items():
-                raise UsageWrong(f"{rename_hint(old, new)}.")
-            _refuse_without_room(client)
-            confirmed(f"Change {numbering.count:,} partitions to {count:,}?", yes=yes)
-        act = act_of(
-            RENUMBERING_ACT, str(count), reason=reason, arguments={"from": numbering.count}
-        )
-        renumbering = Renumbering(client, settings, count, _tell)
+    client, settings = relay.client, relay.settings
+    numbering = learn_numbering(client, settings)
+    if count is None or dry_run:
+        return _shown(client, settings, numbering, count)
+    if numbering.target or numbering.count != count:
+        _refuse_while_anything_runs(client)
+    if not numbering.target and numbering.count != count:
+        for new, old in former_names(client, settings).items():
+            raise UsageWrong(f"{rename_hint(old, new)}.")
+        _refuse_without_room(client)
+        relay.confirm(f"Change {numbering.count:,} partitions to {count:,}?")
+    renumbering = Renumbering(client, settings, count, _tell)
 
-        def copy(doing: Doing) -> Carried:
-            done = renumbering.run()
-            doing.count = done.deliveries
-            return done
+    def copy(doing: Doing) -> Carried:
+        done = renumbering.run()
+        doing.count = done.deliveries
+        return done
 
-        done = perform(client, act, copy)
     before = numbering.count
+    done = perform(client, relay.act(str(count), **{"from": before}), copy)
     told = f"{before:,} partitions are {count:,} now: {done}"
     if before == count and not numbering.target:
         told = f"There are {count:,} partitions already."
-    print_result({"from": before, "to": count, **asdict(done)}, told, as_json=json)
+    return Result({"from": before, "to": count, **asdict(done)}, told)
 
 
 def _refuse_while_anything_runs(client: Redis) -> None:
@@ -209,9 +200,7 @@ def _refuse_without_room(client: Redis) -> None:
             )
 
 
-def _show(
-    client: Redis, settings: Settings, numbering: Numbering, count: int | None, *, as_json: bool
-) -> None:
+def _shown(client: Redis, settings: Settings, numbering: Numbering, count: int | None) -> Result:
     found = snapshots(client, all_partitions(client, settings))
     document = number_change(numbering).document() | {
         "destinations": {
@@ -230,7 +219,7 @@ def _show(
         lines.append(
             f"All of it, and the ledger, would go to {count:,} new partitions; nothing was changed."
         )
-    print_result(document, *lines, as_json=as_json)
+    return Result(document, *lines)
 
 
 def _headline(numbering: Numbering) -> str:

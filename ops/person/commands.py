@@ -14,11 +14,11 @@ import typer
 from segrelay.ops.insider.reader import ANONYMIZED_A_MINUTE, RENAMES_A_MINUTE, InsiderIdentities
 from segrelay.ops.person.erasing import Erasing, rewrite_files
 from segrelay.ops.person.renaming import AT_ONCE, IdentityChange, PersonRenaming, Receipt
-from segrelay.ops.state.acts import Doing, Reason, act_of, perform
-from segrelay.ops.state.opened import insist, opened
+from segrelay.ops.state.acts import Acts, Asks, Doing, perform
+from segrelay.ops.state.opened import insist
 from segrelay.ops.state.person import key_named
-from segrelay.ops.terminal.console import confirmed, mention, print_json, progress, say
-from segrelay.ops.terminal.options import Json, Yes
+from segrelay.ops.terminal.console import progress
+from segrelay.ops.terminal.frame import Result
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.settings import Settings
@@ -55,9 +55,8 @@ def rename(
     rate: Annotated[
         float, typer.Option(metavar="N", min=1, help="Requests a minute to Insider at most.")
     ] = RENAMES_A_MINUTE,
-    reason: Reason = "",
-    as_json: Json = False,
-) -> None:
+    relay: Acts,
+) -> Result:
     """Give people another identity, at Insider and in Redis.
 
     The ledger, what waits, letters and sync members follow; what still comes under the former
@@ -66,7 +65,8 @@ def rename(
     """
     if bool(file) == bool(old and new) or (file and old):
         raise UsageWrong("Name OLD and NEW, or a file with --file.")
-    with opened() as (settings, client), ExitStack() as stack:
+    client, settings = relay.client, relay.settings
+    with ExitStack() as stack:
         kind = _kind_of(settings, identifier)
         rows = [(0, old, new)] if file is None else _rows(file)
         changes = list(_changes(settings, kind, rows))
@@ -83,11 +83,8 @@ def rename(
                     shown.advance(len(group))
             return receipts
 
-        act = act_of("person rename", file.name if file else "", reason=reason)
-        receipts = perform(client, act, rename_all)
-    _tell_renamed(receipts, as_json)
-    if any(receipt.outcome == "refused" for receipt in receipts):
-        raise typer.Exit(1)
+        receipts = perform(client, relay.act(file.name if file else ""), rename_all)
+    return _renamed(receipts)
 
 
 @app.command()
@@ -98,10 +95,8 @@ def erase(
         bool, typer.Option("--anonymize", help="Make the person anonymous at Insider, too.")
     ] = False,
     identifier: Identifier = "",
-    reason: Reason = "",
-    yes: Yes = False,
-    as_json: Json = False,
-) -> None:
+    relay: Asks,
+) -> Result:
     """Erase a person from Redis: what waits, the ledger, letters, quarantine, and sync members.
 
     A person who was renamed is erased under all identities, whichever is named. The receipt has
@@ -109,10 +104,11 @@ def erase(
     remove what is personal in it; a whole profile is never deleted. What is accepted afterwards is
     delivered as that of a new person: erase the person at the source first.
     """
-    with opened() as (settings, client), ExitStack() as stack:
+    client, settings = relay.client, relay.settings
+    with ExitStack() as stack:
         key = key_named(name, settings)
         kind = _kind_of(settings, identifier) if anonymize else None
-        confirmed("Erase this person from Redis for good?", yes=yes)
+        relay.confirm("Erase this person from Redis for good?")
         insiders = _insiders(settings, stack, ANONYMIZED_A_MINUTE) if kind else {}
         said: dict[str, str] = {}
 
@@ -127,19 +123,23 @@ def erase(
             doing.count = erasing.counts.total()
             return digests, rewrite_files(client), erasing.files()
 
-        act = act_of("person erase", reason=reason)
-        digests, is_rewritten, files = perform(client, act, erased)
+        digests, is_rewritten, files = perform(client, relay.act(), erased)
     counts = dict(sorted(erasing.counts.items()))
-    document: dict[str, Any] = {"erased": counts, "digests": digests, "insider": said}
-    document["files_rewritten"] = is_rewritten
-    document["streams_too_long"] = erasing.too_long
-    document["exported_files"] = files
-    if as_json:
-        print_json(document)
-    else:
-        _tell_erased(document)
-    if any(answer != "anonymized" for answer in said.values()):
-        raise typer.Exit(1)
+    return Result(
+        {
+            "erased": counts,
+            "digests": digests,
+            "insider": said,
+            "files_rewritten": is_rewritten,
+            "streams_too_long": erasing.too_long,
+            "exported_files": files,
+        },
+        f"erased the digests {', '.join(digests)}",
+        *(f"  {what}: {count:,}" for what, count in counts.items() if count),
+        *(f"  {destination}: {answer}" for destination, answer in said.items()),
+        notes=_what_remains(files, erasing.too_long, is_rewritten=is_rewritten),
+        exit_code=1 if any(answer != "anonymized" for answer in said.values()) else 0,
+    )
 
 
 def _anonymize(insider: InsiderIdentities, names: Sequence[Mapping[str, Any]]) -> str:
@@ -156,22 +156,17 @@ def _insiders(settings: Settings, stack: ExitStack, rate: float) -> dict[str, In
     }
 
 
-def _tell_erased(document: Mapping[str, Any]) -> None:
-    say(f"erased the digests {', '.join(document['digests'])}")
-    for what, count in document["erased"].items():
-        if count:
-            say(f"  {what}: {count:,}")
-    if not document["files_rewritten"]:
-        mention("Redis' own file still has it: this user may not run BGREWRITEAOF, so have it run.")
-    if document["streams_too_long"]:
-        mention(
-            f"In {document['streams_too_long']:,} streams too much waits to write them anew: Redis'"
+def _what_remains(files: Sequence[str], too_long: int, *, is_rewritten: bool) -> Iterator[str]:
+    """Yield where the person may still be."""
+    if not is_rewritten:
+        yield "Redis' own file still has it: this user may not run BGREWRITEAOF, so have it run."
+    if too_long:
+        yield (
+            f"In {too_long:,} streams too much waits to write them anew: Redis'"
             " memory and files keep bytes of deleted entries. Run this again once less waits."
         )
-    for file in document["exported_files"]:
-        mention(f"{file} was exported and still has the person: delete it.")
-    for destination, answer in document["insider"].items():
-        say(f"  {destination}: {answer}")
+    for file in files:
+        yield f"{file} was exported and still has the person: delete it."
 
 
 def _kind_of(settings: Settings, named: str) -> InsiderIdentifier:
@@ -246,24 +241,25 @@ def _groups(changes: Sequence[IdentityChange]) -> Iterator[list[IdentityChange]]
         yield group
 
 
-def _tell_renamed(receipts: Sequence[Receipt], as_json: bool) -> None:  # noqa: FBT001 - of a command
+def _renamed(receipts: Sequence[Receipt]) -> Result:
     counts = {
         outcome: sum(receipt.outcome == outcome for receipt in receipts)
         for outcome in ("renamed", "already", "refused")
     }
-    if as_json:
-        print_json({**counts, "changes": [_row(receipt) for receipt in receipts]})
-        return
-    say(
-        f"{counts['renamed']:,} people renamed, {counts['already']:,} were already,"
-        f" {counts['refused']:,} refused"
-    )
     refused = [receipt for receipt in receipts if receipt.outcome == "refused"]
-    for receipt in refused[:_SHOWN]:
-        where = f"line {receipt.change.line}: " if receipt.change.line else ""
-        mention(f"{where}{receipt.message}")
+    notes = [
+        f"line {one.change.line}: {one.message}" if one.change.line else one.message
+        for one in refused[:_SHOWN]
+    ]
     if len(refused) > _SHOWN:
-        mention(f"and {len(refused) - _SHOWN:,} more; --json names all")
+        notes.append(f"and {len(refused) - _SHOWN:,} more; --json names all")
+    return Result(
+        {**counts, "changes": [_row(receipt) for receipt in receipts]},
+        f"{counts['renamed']:,} people renamed, {counts['already']:,} were already,"
+        f" {counts['refused']:,} refused",
+        notes=notes,
+        exit_code=1 if refused else 0,
+    )
 
 
 def _row(receipt: Receipt) -> dict[str, Any]:

@@ -39,7 +39,6 @@ from segrelay.worker.contract.celery import (
     ResultLine,
     Turn,
     Turns,
-    named_here,
 )
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.people import Forward, Moving, StableIdChange
@@ -326,9 +325,8 @@ def following_for(
 @shared_task(name=RENAMES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
 def renames(self: Any, destination: str, destination_id: str) -> ResultLine:
     """Rename some people of a destination, and wake the next step."""
-    node = self.app.segrelay
-    name = named_here(node.settings, destination, destination_id)
-    return do_background_job(node, BackgroundJob(RENAMES_TASK, name, destination_id), _step)
+    job = BackgroundJob(RENAMES_TASK, destination, destination_id)
+    return do_background_job(self.app.segrelay, job, _step)
 
 
 @cache

@@ -15,8 +15,9 @@ from segrelay.ops.insider.live_check import read_sent
 from segrelay.ops.preview.one_event import NotSent, send
 from segrelay.ops.state.opened import already_there, opened
 from segrelay.ops.templates.events import candidate_of, events_for, slug_or_id
-from segrelay.ops.terminal.console import json_or_text, mention, print_json, read_json_values, say
-from segrelay.ops.terminal.options import Json, configured
+from segrelay.ops.terminal.console import json_or_text, read_json_values
+from segrelay.ops.terminal.frame import Result
+from segrelay.ops.terminal.options import configured
 from segrelay.producer.events.payloads import ResolveAudience
 from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.wakeups import CeleryWaker
@@ -42,8 +43,7 @@ def try_(
     sends: Annotated[
         bool, typer.Option("--send", help="Send it for real, and then read the person back.")
     ] = False,
-    as_json: Json = False,
-) -> None:
+) -> Result:
     """Show what would become of one event, with all profile fields; nothing is sent.
 
     Without --trigger it is tried with each trigger that wants it; as JSON that is a list then.
@@ -56,16 +56,13 @@ def try_(
         [configured("trigger", trigger, settings.triggers)] if trigger else _wanting(file, settings)
     )
     results = [_tried(file, each, settings, sends=sends) for each in chosen]
-    if as_json:
-        documents = [{"trigger": name, **result} for name, result, _ in results]
-        print_json(results[0][1] if trigger else documents)
-    else:
-        for name, result, _ in results:
-            if not trigger:
-                say(f"trigger: {name}")
-            _tell(result)
-    if not all(is_right for *_, is_right in results):
-        raise typer.Exit(1)
+    documents = [{"trigger": name, **result} for name, result, _ in results]
+    return Result(
+        results[0][1] if trigger else documents,
+        *(line for one in documents for line in _lines(one, with_trigger=not trigger)),
+        notes=[note for one in documents for note in _notes(one)],
+        exit_code=0 if all(is_right for *_, is_right in results) else 1,
+    )
 
 
 def _wanting(file: Path, settings: Settings) -> list[Trigger]:
@@ -213,20 +210,25 @@ def _read_back(shaped: Shaped, trigger: Trigger, settings: Settings) -> dict[str
     return document | {"read_back_problem": read.problem} if read.problem else document
 
 
-def _tell(document: dict[str, Any]) -> None:
-    for warning in document.get("warnings", ()):
-        mention(f"warning: {warning}")
+def _lines(document: dict[str, Any], *, with_trigger: bool) -> Iterator[str]:
     for name, value in document.items():
-        if value in (None, "", []) or name == "warnings":
+        if value in (None, "", []) or (name == "trigger" and not with_trigger):
+            continue
+        if name == "warnings":
             continue
         if name == "outcome":
-            say(f"outcome: {value.replace('_', ' ')}")
+            yield f"outcome: {value.replace('_', ' ')}"
         elif isinstance(value, str | int | bool):
-            say(f"{name}: {value}")
+            yield f"{name}: {value}"
         else:
-            say(f"{name}:")
-            say(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+            yield f"{name}:"
+            yield orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+
+
+def _notes(document: dict[str, Any]) -> Iterator[str]:
+    for warning in document.get("warnings", ()):
+        yield f"warning: {warning}"
     if not document["event"]["wanted"]:
-        mention("The trigger does not name this audience: an event like this would not reach it.")
+        yield "The trigger does not name this audience: an event like this would not reach it."
     if "read_back" in document:
-        mention("What was written may show only later; `segrelay verify` compares for many.")
+        yield "What was written may show only later; `segrelay verify` compares for many."

@@ -1,19 +1,26 @@
-"""`segrelay redis`: start, stop and inspect the embedded Redis; change the number of partitions."""
+"""`segrelay redis`: run and inspect the embedded Redis, back Redis up, change its partitions."""
 
 from __future__ import annotations
 
-from typing import Final
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
+from segrelay.ops.embedded.backup import back_up
+from segrelay.ops.embedded.backup import restore as restore_file
 from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
 from segrelay.ops.embedded.lifecycle import stop as stop_server
 from segrelay.ops.moving.commands import partitions
-from segrelay.ops.state.acts import Reason, act_of
+from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Reason, act_of, perform
 from segrelay.ops.state.opened import already_there, insist, load_for_redis
-from segrelay.ops.terminal.console import mention, print_result, say
-from segrelay.ops.terminal.options import Json
-from segrelay.worker.contract.redis.connection import wait_ready
+from segrelay.ops.terminal.console import confirmed, progress, say
+from segrelay.ops.terminal.frame import Result
+from segrelay.ops.terminal.options import Yes
+from segrelay.worker.contract.redis.acts import note_act
+from segrelay.worker.contract.redis.connection import connect, wait_ready
 from segrelay.worker.contract.redis.instance import forget_losses
 from segrelay.worker.contract.redis.url import parse_redis_url
 from segrelay.worker.contract.settings.sections import RedisSettings
@@ -27,28 +34,27 @@ _STATUS_SECONDS: Final = 1.0
 
 
 @app.command()
-def start(*, json: Json = False) -> None:
+def start() -> Result:
     """Start the embedded Redis, if it is not running."""
     settings = _embedded()
     server = ensure_running(settings.data_dir)
     verb = "started" if server.started_by_us else "is running already"
-    print_result(
+    return Result(
         _document(settings, server) | {"started": server.started_by_us},
         f"The embedded Redis {verb}: {_shown(server.url)}, process {server.pid}.",
-        as_json=json,
     )
 
 
 @app.command()
-def stop(*, json: Json = False) -> None:
+def stop() -> Result:
     """Stop the embedded Redis; what it holds stays in its data directory."""
     stopped = stop_server(_embedded().data_dir)
     told = "The embedded Redis stopped." if stopped else "The embedded Redis was not running."
-    print_result({"stopped": stopped}, told, as_json=json)
+    return Result({"stopped": stopped}, told)
 
 
 @app.command()
-def status(*, json: Json = False) -> None:
+def status() -> Result:
     """Say whether Redis can be used; the exit code is 1 if not. Starts nothing."""
     settings = load_for_redis().redis
     if settings.url == EMBEDDED:
@@ -60,9 +66,8 @@ def status(*, json: Json = False) -> None:
         warnings = wait_ready(settings.url, _STATUS_SECONDS, replicas=settings.replicas)
         document = {"embedded": False, "address": _shown(settings.url)}
         line = f"Redis at {_shown(settings.url)} can be used."
-    print_result(document | {"warnings": list(warnings)}, line, as_json=json)
-    for warning in () if json else warnings:
-        mention(f"warning: {warning}")
+    notes = [f"warning: {warning}" for warning in warnings]
+    return Result(document | {"warnings": list(warnings)}, line, notes=notes)
 
 
 @app.command()
@@ -72,13 +77,68 @@ def url() -> None:
 
 
 @app.command()
-def acknowledge(*, reason: Reason = "", json: Json = False) -> None:
+def acknowledge(*, reason: Reason = "") -> Result:
     """Acknowledge that Redis came back empty, so that `status` no longer reports it."""
     with already_there() as (_, client):
         act = act_of("redis acknowledge", reason=reason)
         count = insist(lambda: forget_losses(client, act))
     told = "It is acknowledged." if count else "Redis did not come back empty."
-    print_result({"acknowledged": count}, told, as_json=json)
+    return Result({"acknowledged": count}, told)
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")], *, relay: Acts
+) -> Result:
+    """Write all that Redis holds into a file, while everything runs: with people's data.
+
+    It has the state of one moment. Of a Cluster, each master has to be backed up by its own means.
+    """
+    address = parse_redis_url(relay.settings.redis.url) if not _is_embedded(relay) else None
+    if address and address.is_cluster:
+        raise UsageWrong(
+            f"{address.shown} is a Cluster: back up its masters, at the same time, by the means of"
+            " those who run it."
+        )
+    begun = time.monotonic()
+    act = relay.act(**{EXPORTED_FILE: str(file.resolve())})
+
+    def written(_: object) -> int:
+        with progress("backup, bytes") as shown:
+            return back_up(relay.client, file, shown.advance)
+
+    size = perform(relay.client, act, written, is_counted=False)
+    document = {"file": str(file), "bytes": size, "seconds": round(time.monotonic() - begun, 1)}
+    return Result(document, f"{file}: {size:,} bytes")
+
+
+def _is_embedded(relay: Acts) -> bool:
+    return relay.settings.redis.url == EMBEDDED
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `backup` wrote.")],
+    *,
+    reason: Reason = "",
+    yes: Yes = False,
+) -> Result:
+    """Start the embedded Redis, which must not run, with what a backup holds.
+
+    What it held before is kept in a folder beside it.
+    """
+    settings = _embedded()
+    confirmed(f"Put what {file} holds into the place of what {settings.data_dir} holds?", yes=yes)
+    server, replaced = restore_file(file, settings.data_dir)
+    with closing(connect(server.url)) as client:
+        note_act(client, act_of("redis restore", reason=reason))
+    kept = f"What it held before is in {replaced}." if replaced else "It held nothing before."
+    return Result(
+        _document(settings, server) | {"replaced": str(replaced) if replaced else None},
+        f"The embedded Redis runs with what {file} holds. {kept}",
+        "Now start the workers, resume what was paused, and bring back what came after the backup:"
+        " docs/production.md, Backup and restore, says how.",
+    )
 
 
 def _embedded() -> RedisSettings:

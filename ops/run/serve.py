@@ -35,6 +35,7 @@ from segrelay.producer.webhook.app import (
 from segrelay.producer.webhook.intake import AnswerRecord, Intake, store_bodies
 from segrelay.producer.webhook.server import serve as serve_app
 from segrelay.worker import logs
+from segrelay.worker.contract.connections import why_no_answer
 from segrelay.worker.contract.receivers import keep_requests, report_receiver
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
@@ -169,7 +170,7 @@ def _check(webhook: WebhookSettings, url: str, *, as_json: bool) -> None:
         answer = httpx.post(url, content=_sample(), headers=headers, timeout=_CHECK_SECONDS)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OperationsMustAct(
-            f"{url} does not answer ({type(error).__name__}): is `segrelay serve` running there, "
+            f"{url} does not answer ({why_no_answer(error)}): is `segrelay serve` running there, "
             "and does the proxy in front of it pass this path on?"
         ) from error
     found = _document(answer)

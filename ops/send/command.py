@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from typing import Annotated, Final
 
 import typer
 
-from segrelay.ops.send.sending import (
-    Deadline,
-    DeliveryWait,
-    Sending,
-    Target,
-    hindrances,
-    triggers_of,
-    waiting_of,
-    waiting_of_job,
-)
+from segrelay.ops.send.sending import Deadline, Sending, wait_for_deliveries
 from segrelay.ops.state.opened import opened as opened_redis
 from segrelay.ops.terminal.console import mention, print_json, progress, say
-from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
+from segrelay.ops.terminal.interrupts import interruptible_between_steps
 from segrelay.ops.terminal.options import OlderThanLedger
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.publishing.published import Published, PublishOptions
 from segrelay.producer.sources.blocks import block_times
-from segrelay.producer.sources.files import OpenedSource, batches, opened
+from segrelay.producer.sources.files import batches, opened
 from segrelay.producer.sources.reading import read_payloads
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.redis.connection import resolve_url
@@ -89,43 +78,42 @@ def send(
     ledger remembers, or if --timeout has passed.
     """
     deadline = Deadline(_seconds(timeout))
-    into = PublishOptions(lane, job).resolved().lane
+    options = PublishOptions(
+        lane,
+        job,
+        skip_hook=None if hooks is None else not hooks,
+        older_than_ledger=older_than_ledger,
+    ).resolved()
     if dry_run and wait:
         raise UsageWrong("--dry-run sends nothing that --wait could wait for.")
-    skip_hook = None if hooks is None else not hooks
+    damages: list[str] = []
     with (
         interruptible_between_steps() as interruption,
         opened(source) as file,
         opened_redis(patient=False) as (settings, client),
     ):
-        publisher = Publisher(client, settings, dry_run=dry_run)
         times = block_times(settings.redis.partitions)
-        digest = file.digest(routing_digest(settings), times) if job and not dry_run else ""
-        away_seconds = patience_seconds(resolve_url(settings.redis))
-        target = Target(
-            publisher,
+        sending = Sending(
+            Publisher(client, settings, dry_run=dry_run),
             source,
-            into,
-            job,
-            digest,
-            skip_hook,
+            options,
+            file.digest(routing_digest(settings), times) if job and not dry_run else "",
             dry_run,
-            away_seconds,
-            older_than_ledger,
+            patience_seconds(resolve_url(settings.redis)),
+            deadline,
+            interruption,
         )
-        sending = Sending(target, deadline, interruption, mention)
-        damages = _send(file, sending, interruption, times)
+        payloads = read_payloads(file.lines, on_damage=damages.append)
+        parts = batches(
+            payloads, is_live=file.is_live, times=times, stops=lambda: interruption.is_requested
+        )
+        with progress("sent") as shown:
+            sending.run(parts, shown.advance, is_live=file.is_live)
         published = sending.published
-        _report(published, target, as_json=as_json)
-        waiting = (
-            partial(waiting_of_job, client, settings, job)
-            if job
-            else partial(waiting_of, client, published)
-        )
-        triggers = triggers_of(published.entries)
-        hindered = partial(hindrances, client, settings, triggers, job)
-        watch = DeliveryWait(waiting, hindered, deadline, interruption, mention, away_seconds)
-        if wait and not watch.until_settled():
+        _report(sending, job, as_json=as_json)
+        if wait and not wait_for_deliveries(
+            client, settings, job or published, deadline, interruption
+        ):
             raise typer.Exit(1)
     if damages:
         raise SourceDamaged(
@@ -146,37 +134,24 @@ def _seconds(text: str) -> float | None:
         raise UsageWrong(f"--timeout: {error}; write 90s or 15m.") from error
 
 
-def _send(
-    file: OpenedSource, sending: Sending, interruption: Interruption, times: int
-) -> Sequence[str]:
-    """Send a source; return why it is not whole, if it is not."""
-    damages: list[str] = []
-    payloads = read_payloads(file.lines, on_damage=damages.append)
-    parts = batches(
-        payloads, is_live=file.is_live, times=times, stops=lambda: interruption.is_requested
-    )
-    with progress("sent") as shown:
-        sending.run(parts, shown.advance, is_live=file.is_live)
-    return damages
-
-
 def _failed(published: Published, *, strict: bool) -> bool:
     """Say whether nothing was accepted, or something was refused that may not be."""
     nothing = published.payloads and not (published.accepted or published.repeated)
     return bool(nothing or published.forgotten or (strict and published.refused))
 
 
-def _report(published: Published, target: Target, *, as_json: bool) -> None:
+def _report(sending: Sending, job: str, *, as_json: bool) -> None:
+    published = sending.published
     if as_json:
-        print_json(published.document() | {"dry_run": target.dry_run})
+        print_json(published.document() | {"dry_run": sending.dry_run})
     else:
-        _say_summary(published, target)
+        _say_summary(published, dry_run=sending.dry_run)
     if not published.payloads:
-        mention(f"{target.name} holds no payloads.")
+        mention(f"{sending.source} holds no payloads.")
     if published.repeated:
         mention(
             f"{published.repeated:,} deliveries were in Redis already, from an earlier attempt of "
-            f"job '{target.job}' with the same file."
+            f"job '{job}' with the same file."
         )
     if published.as_text:
         fields = ", ".join(f"{name} ({n:,} events)" for name, n in published.as_text.items())
@@ -188,23 +163,23 @@ def _report(published: Published, target: Target, *, as_json: bool) -> None:
             "true: "
             + (
                 "--older-than-ledger accepts them."
-                if target.dry_run
-                else "`segrelay quarantine replay --reason older_than_ledger --force`."
+                if sending.dry_run
+                else "`segrelay quarantine replay --kind older_than_ledger --force`."
             )
         )
-    if (published.unmatched or published.refused) and not target.dry_run:
+    if (published.unmatched or published.refused) and not sending.dry_run:
         mention("What was refused or unmatched is kept: `segrelay quarantine list`.")
 
 
-def _say_summary(published: Published, target: Target) -> None:
-    accepted = "would be accepted" if target.dry_run else "accepted"
+def _say_summary(published: Published, *, dry_run: bool) -> None:
+    accepted = "would be accepted" if dry_run else "accepted"
     say(
         f"{published.payloads:,} payloads, {published.events:,} events: {published.accepted:,} "
         f"deliveries {accepted}, {published.unmatched:,} unmatched, {published.refused:,} refused"
     )
     if published.accepted or published.repeated:
         say(_journeys(published))
-    if target.dry_run:
+    if dry_run:
         mention("This was a dry run: nothing was written.")
     for problem in published.problems[:_PROBLEMS_SHOWN]:
         message = printable(problem.message)

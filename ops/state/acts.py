@@ -9,15 +9,16 @@ import re
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
 import orjson
 import typer
 
-from segrelay.ops.state.opened import FOLDER, insist
-from segrelay.ops.terminal.console import counted
+from segrelay.ops.state.opened import FOLDER, insist, opened
+from segrelay.ops.terminal.console import confirmed, counted
+from segrelay.ops.terminal.options import Yes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PARTITIONS
 from segrelay.worker.contract.partitions import Numbering
@@ -54,15 +55,56 @@ def _reason(given: str) -> str:
     return masked(printable(given))
 
 
-def _reason_option(name: str) -> Any:
-    return typer.Option(
-        name, help="Say why; `segrelay audit` keeps it.", metavar="REASON", callback=_reason
-    )
+Reason = Annotated[
+    str,
+    typer.Option(help="Say why; `segrelay audit` keeps it.", metavar="REASON", callback=_reason),
+]
 
 
-Reason = Annotated[str, _reason_option("--reason")]
-Because = Annotated[str, _reason_option("--because")]
-"""The option in place of `Reason` for commands whose option `--reason` is a filter."""
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """The configuration and a connection, for a command that works on Redis.
+
+    Args:
+        command: Its words without `segrelay`, such as `dlq replay`.
+    """
+
+    command: str
+    settings: Settings
+    client: Redis
+
+    @classmethod
+    @contextmanager
+    def opened(cls, command: str, **options: Any) -> Iterator[Self]:
+        """Load the configuration and connect, as `segrelay.ops.state.opened.opened` does."""
+        with opened() as (settings, client):
+            yield cls(command, settings, client, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Acts(Reads):
+    """The same for a command that does something which the audit keeps."""
+
+    reason: Reason = ""
+
+    def act(self, subject: str = "", **arguments: Any) -> Act:
+        """Return the act of the command that runs."""
+        return act_of(self.command, subject, reason=self.reason, arguments=arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Asks(Acts):
+    """The same for a command that asks before it does something."""
+
+    yes: Yes = False
+
+    def confirm(self, question: str) -> None:
+        """Ask the person at the terminal, unless --yes was given.
+
+        Raises:
+            Abort: The answer is no.
+        """
+        confirmed(question, yes=self.yes)
 
 
 @dataclass(slots=True)

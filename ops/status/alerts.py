@@ -43,6 +43,7 @@ from segrelay.ops.status.alert_store import (
 from segrelay.ops.status.health import FOUND_AGAIN_MS, UNREACHABLE, problems_of
 from segrelay.ops.status.problems import ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
+from segrelay.worker.contract.connections import why_no_answer
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
@@ -251,7 +252,7 @@ def post(alert: Alert, settings: NotifySettings, docs_url: str = "") -> PostResu
             return PostResult("" if answer.is_success else f"it answered {answer.status_code}")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         is_in_doubt = not isinstance(error, _NOTHING_WAS_SENT)
-        return PostResult(f"it does not answer ({type(error).__name__})", is_in_doubt)
+        return PostResult(f"it does not answer ({why_no_answer(error)})", is_in_doubt)
 
 
 def send(alert: Alert, settings: NotifySettings, docs_url: str, *, tries: int) -> PostResult:

@@ -554,6 +554,10 @@ WINDOW_MS: Final = 900_000
 MANY_DEAD: Final = 10
 DEAD_SHARE: Final = 0.2
 """Share of dead deliveries of a trigger that is ill, if they are at least `MANY_DEAD`."""
+MANY_SKIPPED: Final = 20
+"""The fewest events that an assert skipped, and no other was delivered, that are a problem."""
+_OUTCOMES: Final = ("dead|", "delivered|", "skipped|")
+_ASSERTED: Final = ("skipped", "asserted")
 MANY_QUARANTINED: Final = 10
 RECENT_MS: Final = 30_000
 """Milliseconds whose answers are compared with those of the hour before, to find slow ones."""
@@ -668,41 +672,59 @@ def _usual_seconds(samples: Sequence[Sample], recent: Sample, name: str) -> floa
     return min(known, default=None)
 
 
-def dead_letters(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield triggers with recent dead letters, with the reasons."""
+def outcomes(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield triggers with recent dead letters, or of which an `assert` skipped all lately."""
     before = sample_before(standing.samples, standing.now_ms - WINDOW_MS)
     if before is None:
         return
-    then: Counter[str] = Counter()
-    now: Counter[str] = Counter()
-    for sample, total in ((before, then), (standing.samples[0], now)):
-        for counts in sample.counts.values():
-            total.update({n: c for n, c in counts.items() if n.startswith(("dead|", "delivered|"))})
-    grown: dict[str, dict[str, int]] = {}
-    for name, count in now.items():
+    grown = _outcomes_of(standing.samples[0])
+    grown.subtract(_outcomes_of(before))
+    by_trigger: dict[str, dict[tuple[str, str], int]] = {}
+    for name, count in grown.items():
         kind, trigger, *reason = name.split("|")
-        if kind == "dead" and count > then[name]:
-            grown.setdefault(trigger, {})[reason[0]] = count - then[name]
-    for trigger, reasons in grown.items():
-        dead = sum(reasons.values())
-        delivered = max(0, now[f"delivered|{trigger}"] - then[f"delivered|{trigger}"])
-        share = dead / (dead + delivered)
-        is_ill = dead >= MANY_DEAD and share >= DEAD_SHARE
-        listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
-        message = f"{dead:,} of its last {dead + delivered:,} deliveries died: {listed}"
-        severity = ILL if is_ill else ATTENTION
-        mend = "segrelay dlq causes"
-        since_ms = _grows_since(standing.samples, before, partial(_dead_of, trigger))
-        yield HealthProblem("dead_letters_grow", severity, trigger, message, mend, since_ms)
+        if count > 0:
+            by_trigger.setdefault(trigger, {})[kind, "".join(reason)] = count
+    for trigger, counts in by_trigger.items():
+        dead = {reason: count for (kind, reason), count in counts.items() if kind == "dead"}
+        skipped, delivered = counts.get(_ASSERTED, 0), counts.get(("delivered", ""), 0)
+        if dead:
+            yield _dying(standing, before, trigger, dead, delivered)
+        elif skipped >= MANY_SKIPPED and not delivered:
+            message = (
+                f"an assert of its template skipped all of the {skipped:,} events that were due in"
+                " the last quarter of an hour: is it right, and do they have the fields that it"
+                " asks for?"
+            )
+            mend = f"segrelay template check {_template_of(standing, trigger)}".rstrip()
+            since_ms = _grows_since(
+                standing.samples, before, partial(_sum_of, f"skipped|{trigger}|")
+            )
+            yield HealthProblem("assert_skips_all", ATTENTION, trigger, message, mend, since_ms)
 
 
-def _dead_of(trigger: str, sample: Sample) -> int:
-    return sum(
-        count
-        for counts in sample.counts.values()
-        for name, count in counts.items()
-        if name.startswith(f"dead|{trigger}|")
-    )
+def _outcomes_of(sample: Sample) -> Counter[str]:
+    """Return the outcomes by trigger and reason, over all destinations."""
+    found: Counter[str] = Counter()
+    for counts in sample.counts.values():
+        found.update({n: c for n, c in counts.items() if n.startswith(_OUTCOMES)})
+    return found
+
+
+def _dying(
+    standing: Standing, before: Sample, trigger: str, reasons: Mapping[str, int], delivered: int
+) -> HealthProblem:
+    dead = sum(reasons.values())
+    is_ill = dead >= MANY_DEAD and dead / (dead + delivered) >= DEAD_SHARE
+    listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
+    message = f"{dead:,} of its last {dead + delivered:,} deliveries died: {listed}"
+    severity = ILL if is_ill else ATTENTION
+    since_ms = _grows_since(standing.samples, before, partial(_sum_of, f"dead|{trigger}|"))
+    mend = "segrelay dlq causes"
+    return HealthProblem("dead_letters_grow", severity, trigger, message, mend, since_ms)
+
+
+def _sum_of(prefix: str, sample: Sample) -> int:
+    return sum(count for name, count in _outcomes_of(sample).items() if name.startswith(prefix))
 
 
 def _grows_since(samples: Sequence[Sample], before: Sample, count: Callable[[Sample], int]) -> int:
@@ -724,6 +746,8 @@ def quarantine(standing: Standing) -> Iterator[HealthProblem]:
         yield HealthProblem("quarantine_grows", severity, "", message, mend, since_ms)
 
 
+LACKING: Final = 2
+"""People in a row who lack an attribute that was sent, until that is a problem."""
 UNFINISHED_MS: Final = 60_000
 """Milliseconds after which an act that was begun is named; an ordinary one has ended by then."""
 NOT_RENAMED_MS: Final = 86_400_000
@@ -782,6 +806,28 @@ def not_renamed(standing: Standing) -> Iterator[HealthProblem]:
             )
             mend = "segrelay audit, and segrelay person rename OLD NEW"
             yield HealthProblem("not_renamed", ATTENTION, name, message, mend, since_ms)
+
+
+def read_backs(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield destinations where people who were read back lack attributes that were sent."""
+    for name, one in standing.read_backs.items():
+        lacking = {what: each for what, each in one.missing.items() if each.people >= LACKING}
+        if lacking:
+            listed = ", ".join(
+                f"{what.removeprefix('c_')} (of {each.trigger})" if what else "the whole person"
+                for what, each in sorted(lacking.items())
+            )
+            message = (
+                f"it took deliveries and does not hold what they sent: {listed}. Insider drops what"
+                " its panel does not define: define it there, or leave it out of the template"
+            )
+            since_ms = min(each.since_ms for each in lacking.values())
+            mend = "segrelay config check --live"
+            yield HealthProblem("attributes_dropped", ILL, name, message, mend, since_ms)
+        if one.failures >= FAILED_STEPS:
+            message = f"nobody can be read back from it: {one.problem}"
+            mend = "segrelay config check --live"
+            yield HealthProblem("read_back_fails", ATTENTION, name, message, mend)
 
 
 def renaming_waits(standing: Standing) -> Iterator[HealthProblem]:
@@ -935,13 +981,14 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     falling_behind,
     standing_still,
     slow_answers,
-    dead_letters,
+    outcomes,
     quarantine,
     stopped_renamings,
     unfinished_acts,
     aborted_jobs,
     not_renamed,
     renaming_waits,
+    read_backs,
     receivers,
     refusals,
     silence,

@@ -32,6 +32,7 @@ from segrelay.ops.state.partitions import (
     snapshots,
 )
 from segrelay.ops.state.person import read_stopped_renamings
+from segrelay.ops.state.read_backs import ReadBacks, read_read_backs
 from segrelay.ops.state.waiting import (
     Delays,
     mending_commands,
@@ -44,7 +45,7 @@ from segrelay.ops.status.alert_store import AlertFailure, read_failure
 from segrelay.ops.status.totals import Counts, LaneWait, Requests, Totals, add_up, largest_first
 from segrelay.producer.backfill.jobs import Job, JobStore
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.producer.publishing.writing import NoRoom, RoomMeter
+from segrelay.producer.publishing.writing import RoomMeter
 from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.adapters.redis.gate import read_looks, read_state
@@ -305,6 +306,7 @@ class Standing:
     responses_lost: int = 0
     template_files: Mapping[str, DifferingFile] = field(default_factory=dict)
     renamed_people: Mapping[str, RenamedPeople] = field(default_factory=dict)
+    read_backs: Mapping[str, ReadBacks] = field(default_factory=dict)
     redis: RedisStanding = field(default_factory=RedisStanding)
     syncs: Mapping[str, Run] = field(default_factory=dict)
     receivers: Receivers = field(default_factory=Receivers)
@@ -430,6 +432,7 @@ def read_standing(
         responses_lost=responses[1],
         template_files=dict(_differing_files(processes, config)),
         renamed_people=read_renamed_people(client, places, destinations_with_stable_ids(settings)),
+        read_backs=read_read_backs(client, settings),
         redis=_redis(client, settings, ahead_seconds),
         syncs={name: SyncStore(client, name, settings.redis).peek() for name in settings.sync},
         receivers=receivers,
@@ -737,10 +740,10 @@ def _companions(settings: Settings, seen: Mapping[str, int]) -> dict[str, int]:
 
 def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisStanding:
     states = ask_how_it_is(client)
-    room = RoomMeter(client, settings).memory()
+    full = RoomMeter(client, settings).memory()
     used, most = _fullest(states)
     return RedisStanding(
-        full=room.message if isinstance(room, NoRoom) else "",
+        full=full.message if full else "",
         used=used,
         most=most,
         weak=tuple(weak for state in states for weak in _weak(state, settings)),

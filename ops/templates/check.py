@@ -42,10 +42,6 @@ from segrelay.worker.contract.people import seen_fields
 from segrelay.worker.contract.settings import Trigger
 from segrelay.worker.errors import SegrelayError, UsageWrong
 
-_RED: Final = "\x1b[31m"
-_YELLOW: Final = "\x1b[33m"
-_BOLD: Final = "\x1b[1m"
-_PLAIN: Final = "\x1b[0m"
 _WORD: Final = re.compile(r"[A-Za-z_]\w*")
 _SPEAKING: Final = frozenset(
     {"not_append", "append", "error_callback_endpoint", "whole", "partial", "events", "attributes"}
@@ -112,20 +108,16 @@ def where(finding: Finding) -> str:
     return f"{finding.file}:{finding.line}:{finding.column}"
 
 
-def lines_of(finding: Finding, source: Callable[[str], str], *, colour: bool) -> Iterator[str]:
-    """Yield a finding's lines; on a terminal with the line of the source and a mark below.
+def lines_of(finding: Finding, source: Callable[[str], str]) -> Iterator[str]:
+    """Yield a finding's line, and the line of the source with a mark below.
 
     `source` returns the text of a file, or "" where it can't be read.
     """
-    if not colour:
-        yield f"{where(finding)}: {finding.severity}: {finding.message}"
-        return
-    shade = _RED if finding.severity == "error" else _YELLOW
-    yield f"{_BOLD}{where(finding)}:{_PLAIN} {shade}{finding.severity}:{_PLAIN} {finding.message}"
+    yield f"{where(finding)}: {finding.severity}: {finding.message}"
     lines = source(finding.file).splitlines() if finding.line else []
     if 0 < finding.line <= len(lines):
         yield f"  {lines[finding.line - 1]}"
-        yield f"  {' ' * (finding.column - 1)}{shade}^{_PLAIN}"
+        yield f"  {' ' * (finding.column - 1)}^"
 
 
 def source_below(folder: Path) -> Callable[[str], str]:

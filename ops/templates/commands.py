@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
@@ -14,6 +15,7 @@ from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.ops.templates.check import (
     Checked,
     LastCheck,
+    LiveCheck,
     check_live,
     checked,
     lines_of,
@@ -32,10 +34,10 @@ from segrelay.ops.templates.workspace import (
     workspace_of,
     write_new,
 )
-from segrelay.ops.terminal.console import mention, print_json, say, table, wants_colour
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms
-from segrelay.ops.terminal.options import Json, Strict
-from segrelay.ops.terminal.tables import text_columns
+from segrelay.ops.terminal.options import Strict
+from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.templates import TemplateReport
 from segrelay.worker.errors import WeMustAct
@@ -49,21 +51,17 @@ _NOTHING_COMPARED: Final = (
 
 
 @app.command("list")
-def list_(*, templates: Folder = None, json: Json = False) -> None:
+def list_(*, templates: Folder = None) -> Result:
     """Show the templates, the triggers that use them, and their last check."""
     workspace = workspace_of(templates)
     memory = read_last_checks(workspace)
     rows = [_row(workspace, name, memory.get(name)) for name in workspace.names()]
-    if json:
-        print_json({"templates": rows})
-        return
-    table(
-        ("template", "version", *text_columns("used by", "last check")),
-        [
-            (r["template"], r["version"] or "-", ", ".join(r["triggers"]) or "-", _last(r))
-            for r in rows
-        ],
-    )
+    cells = [
+        (r["template"], r["version"] or "-", ", ".join(r["triggers"]) or "-", _last(r))
+        for r in rows
+    ]
+    columns: TableColumns = ("template", "version", *text_columns("used by", "last check"))
+    return Result({"templates": rows}, Table(columns, cells))
 
 
 def _row(workspace: Workspace, name: str, last: LastCheck | None) -> dict[str, Any]:
@@ -104,16 +102,16 @@ def new(
         ),
     ] = "",
     templates: Folder = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Write a template to begin with; it has comments and passes `check`."""
     workspace = workspace_of(templates)
     path = write_new(workspace.folder, name, model)
-    if json:
-        print_json({"file": str(path), "models": shipped_models()})
-        return
-    say(f"{path} is written.")
-    mention(f"Look at it, then: segrelay template check {path.relative_to(workspace.folder)}")
+    check = f"segrelay template check {path.relative_to(workspace.folder)}"
+    return Result(
+        {"file": str(path), "models": shipped_models()},
+        f"{path} is written.",
+        notes=[f"Look at it, then: {check}"],
+    )
 
 
 @app.command()
@@ -134,8 +132,7 @@ def check(
         ),
     ] = False,
     strict: Strict = False,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Parse templates, render samples, and compare the engines.
 
     The exit code is 0 if all templates are fit, and 2 if one does not load, fails for every sample,
@@ -159,22 +156,37 @@ def check(
         found = [one.with_findings(asked.findings.get(one.report.template, ())) for one in found]
     remember_checks(workspace, {one.report.template: one.last for one in found})
     compared_with = judges()
-    if json:
-        documents = [_document(one) for one in found]
-        panels = {"unanswered": asked.unanswered, "unused": asked.unused} if asked else None
-        print_json({"templates": documents, "compared_with": compared_with, "live": panels})
-    else:
-        _tell(found, workspace)
+    is_fit = all(one.report.is_fit and not (strict and one.report.findings) for one in found)
+    unanswered = 1 if asked and asked.unanswered else 0
+    panels = {"unanswered": asked.unanswered, "unused": asked.unused} if asked else None
+    documents = [_document(one) for one in found]
+    return Result(
+        {"templates": documents, "compared_with": compared_with, "live": panels},
+        *(line for one in found for line in _lines(one, workspace)),
+        notes=_notes(found, workspace, asked, compared_with),
+        exit_code=unanswered if is_fit else WeMustAct.exit_code,
+    )
+
+
+def _no_source(_: str) -> str:
+    return ""
+
+
+def _notes(
+    found: Sequence[Checked],
+    workspace: Workspace,
+    asked: LiveCheck | None,
+    compared_with: Collection[str],
+) -> Iterator[str]:
+    source = source_below(workspace.folder) if sys.stderr.isatty() else _no_source
+    for finding in (each for one in found for each in one.report.findings):
+        yield from lines_of(finding, source)
     if not compared_with:
-        mention(_NOTHING_COMPARED)
+        yield _NOTHING_COMPARED
     for name in asked.unused if asked else ():
-        mention(f"{name}: no trigger of Insider uses it, so there is no panel to ask about it.")
+        yield f"{name}: no trigger of Insider uses it, so there is no panel to ask about it."
     for destination, problem in asked.unanswered.items() if asked else ():
-        mention(f"{destination}: what it drops is not known: {problem}")
-    if not all(one.report.is_fit and not (strict and one.report.findings) for one in found):
-        raise typer.Exit(WeMustAct.exit_code)
-    if asked and asked.unanswered:
-        raise typer.Exit(1)
+        yield f"{destination}: what it drops is not known: {problem}"
 
 
 def _document(one: Checked) -> dict[str, Any]:
@@ -202,22 +214,17 @@ def _needed_engine(report: TemplateReport) -> str:
     return f", but {len(needed)} of {len(report.renders)} samples needed Jsonnet itself ({reasons})"
 
 
-def _tell(found: Sequence[Checked], workspace: Workspace) -> None:
-    colour = wants_colour()
-    for one in found:
-        report = one.report
-        say(f"{report.template}: {'fit' if report.is_fit else 'not fit'}")
-        for label, words in report.renders.items():
-            say(f"  {label}: {words}")
-        if report.not_compiled:
-            say(f"  not compiled to Python, so several times slower, for {report.not_compiled}")
-        elif report.content_hash:
-            say(f"  compiled to Python{_needed_engine(report)}")
-        for finding in report.findings:
-            for line in lines_of(finding, source_below(workspace.folder), colour=colour):
-                typer.echo(line, err=True, color=colour)
-        if one.fixed:
-            say(f"  the corrected copy is {workspace.folder / one.fixed}")
+def _lines(one: Checked, workspace: Workspace) -> Iterator[str]:
+    report = one.report
+    yield f"{report.template}: {'fit' if report.is_fit else 'not fit'}"
+    for label, words in report.renders.items():
+        yield f"  {label}: {words}"
+    if report.not_compiled:
+        yield f"  not compiled to Python, so several times slower, for {report.not_compiled}"
+    elif report.content_hash:
+        yield f"  compiled to Python{_needed_engine(report)}"
+    if one.fixed:
+        yield f"  the corrected copy is {workspace.folder / one.fixed}"
 
 
 app.command()(render)

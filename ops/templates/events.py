@@ -21,7 +21,13 @@ from segrelay.ops.state.person import person_named
 from segrelay.ops.state.waiting import Choice, WaitingEntry, find_streams, read_entries
 from segrelay.ops.templates.workspace import Workspace
 from segrelay.ops.terminal.console import read_json_values
-from segrelay.producer.events.payloads import ReadingRules, Refused, ResolveAudience, events_of
+from segrelay.producer.events.payloads import (
+    ReadingRules,
+    Refused,
+    ResolveAudience,
+    events_of,
+    values_of,
+)
 from segrelay.producer.publishing.drafting import export
 from segrelay.worker.checks.preview import (
     Candidate,
@@ -257,7 +263,7 @@ def events_for(
         state=False,
         skip_hook=bool(trigger.skip_hook),
     )
-    found = list(events_of(payload, reading))
+    found = [one for value in values_of(payload) for one in events_of(value, reading)]
     events = [one for one in found if isinstance(one, Event)]
     fitting = [event for event in events if event.direction == trigger.on]
     if fitting:

@@ -19,16 +19,9 @@ from segrelay.ops.templates.workspace import (
     names_in,
     workspace_of,
 )
-from segrelay.ops.terminal.console import (
-    json_or_text,
-    mention,
-    print_json,
-    print_result,
-    say,
-    table,
-)
-from segrelay.ops.terminal.options import Json
-from segrelay.ops.terminal.tables import text_columns
+from segrelay.ops.terminal.console import json_or_text
+from segrelay.ops.terminal.frame import Result, Table
+from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.producer.lytics import LyticsApi
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.preview import Previewed, preview_rendering
@@ -148,8 +141,7 @@ def push_(
         str, typer.Option("--as", help="Its name at Lytics; else made of its path.", metavar="NAME")
     ] = "",
     description: Annotated[str, typer.Option(help="What Lytics shows beside it.")] = "",
-    json: Json = False,
-) -> None:
+) -> Result:
     """Put a template into the account at Lytics, or replace it there.
 
     It is checked first. Lytics keeps single templates: one that imports other files than
@@ -165,11 +157,11 @@ def push_(
     name = name or remote_name(file)
     with opened_api(settings) as api:
         template_id, is_new = push(api, name, source, description)
-    if json:
-        print_json({"name": name, "id": template_id, "created": is_new})
-        return
-    say(f"{name} is {'created' if is_new else 'replaced'} at Lytics: {template_id}")
-    mention(f"Try it there: segrelay template remote test {template} samples/enter.json")
+    return Result(
+        {"name": name, "id": template_id, "created": is_new},
+        f"{name} is {'created' if is_new else 'replaced'} at Lytics: {template_id}",
+        notes=[f"Try it there: segrelay template remote test {template} samples/enter.json"],
+    )
 
 
 def _configured() -> tuple[Workspace, Settings]:
@@ -179,20 +171,16 @@ def _configured() -> tuple[Workspace, Settings]:
 
 
 @remote.command("list")
-def list_(*, json: Json = False) -> None:
+def list_() -> Result:
     """Show the templates of the account; Lytics does not tell their sources."""
     workspace, settings = _configured()
     with opened_api(settings) as api:
         found = api.list_templates()
     ours = {remote_name(name): name for name in names_in(workspace.folder)}
     rows = [_row(one, ours) for one in found]
-    if json:
-        print_json({"templates": rows})
-        return
-    table(
-        ("name", "id", "type", "here", *text_columns("description")),
-        [(r["name"], r["id"], r["type"], r["here"] or "-", r["description"]) for r in rows],
-    )
+    cells = [(r["name"], r["id"], r["type"], r["here"] or "-", r["description"]) for r in rows]
+    columns: TableColumns = ("name", "id", "type", "here", *text_columns("description"))
+    return Result({"templates": rows}, Table(columns, cells))
 
 
 def _row(one: dict[str, Any], ours: dict[str, str]) -> dict[str, Any]:
@@ -208,8 +196,7 @@ def try_there_(
     name: Annotated[
         str, typer.Option("--as", help="Its name at Lytics; else made of its path.", metavar="NAME")
     ] = "",
-    json: Json = False,
-) -> None:
+) -> Result:
     """Have Lytics render events with a template that was pushed, and compare.
 
     Lytics answers 200 also where a template throws; here that is a failure. The exit code is 1 if
@@ -227,6 +214,5 @@ def try_there_(
             told = {"event": ours.name, "same": not problem, "problem": problem}
             documents.append(told | {"theirs": theirs, "ours": ours.body})
     lines = (f"{one['event']}: {one['problem'] or 'Lytics renders the same.'}" for one in documents)
-    print_result({"events": documents}, *lines, as_json=json)
-    if not all(one["same"] for one in documents):
-        raise typer.Exit(1)
+    are_same = all(one["same"] for one in documents)
+    return Result({"events": documents}, *lines, exit_code=0 if are_same else 1)

@@ -30,8 +30,9 @@ from segrelay.ops.templates.workspace import (
     full_name,
     workspace_of,
 )
-from segrelay.ops.terminal.console import mention, print_json, say
-from segrelay.ops.terminal.options import Json, object_of
+from segrelay.ops.terminal.console import mention, say
+from segrelay.ops.terminal.frame import Result
+from segrelay.ops.terminal.options import object_of
 from segrelay.worker.checks.preview import Previewed
 from segrelay.worker.destinations.normalise import is_empty
 from segrelay.worker.errors import SegrelayError, WeMustAct
@@ -200,8 +201,7 @@ def render(
     ] = False,
     templates: Folder = None,
     settings: Given = "",
-    json: Json = False,
-) -> None:
+) -> Result:
     """Print what a template makes of each segment event of a payload.
 
     FILE may also be the id of a dead letter, or the identity of a person of whom something waits,
@@ -213,12 +213,13 @@ def render(
         workspace, name, file, trigger, object_of(settings, "--settings") if settings else None
     )
     _raise_if_killed(outcomes, name)
-    if json:
-        print_json([document_of(one) for one in outcomes])
-    else:
-        _tell(outcomes, explain=explain)
-    if any(one.rendering == "failed" for one in outcomes):
-        raise typer.Exit(WeMustAct.exit_code)
+    has_failed = any(one.rendering == "failed" for one in outcomes)
+    return Result(
+        [document_of(one) for one in outcomes],
+        *(line for one in outcomes for line in _lines(one, explain=explain)),
+        notes=[in_words(one) for one in outcomes if one.rendering != "rendered"],
+        exit_code=WeMustAct.exit_code if has_failed else 0,
+    )
 
 
 def _raise_if_killed(outcomes: Sequence[Previewed], template: str) -> None:
@@ -231,14 +232,11 @@ def _raise_if_killed(outcomes: Sequence[Previewed], template: str) -> None:
             )
 
 
-def _tell(outcomes: Sequence[Previewed], *, explain: bool) -> None:
-    for one in outcomes:
-        if one.rendering == "rendered" and explain and one.shaping:
-            _explain(one)
-        elif one.rendering == "rendered":
-            say(_pretty(one.body))
-        else:
-            mention(in_words(one))
+def _lines(one: Previewed, *, explain: bool) -> Iterator[str]:
+    if one.rendering == "rendered" and explain and one.shaping:
+        yield from _explained(one)
+    elif one.rendering == "rendered":
+        yield _pretty(one.body)
 
 
 def in_words(one: Previewed) -> str:
@@ -248,19 +246,18 @@ def in_words(one: Previewed) -> str:
     return f"failed: {one.placed_message}"
 
 
-def _explain(one: Previewed) -> None:
-    say(f"{one.name}:")
+def _explained(one: Previewed) -> Iterator[str]:
+    yield f"{one.name}:"
     if one.sent is None:
-        say(_pretty(one.body))
-        say(f"nothing is sent ({one.reason}): {one.message}")
+        yield _pretty(one.body)
+        yield f"nothing is sent ({one.reason}): {one.message}"
         return
     for part, value in one.target.items():
-        say(f"{part}: {value if isinstance(value, str) else _pretty(value)}")
+        yield f"{part}: {value if isinstance(value, str) else _pretty(value)}"
     width = max(_NARROWEST, shutil.get_terminal_size((120, 40)).columns)
-    for line in side_by_side(_pretty(one.body), _pretty(one.sent), width):
-        say(line)
+    yield from side_by_side(_pretty(one.body), _pretty(one.sent), width)
     for change in changes_of_previewed(one):
-        say(f"  {change.path} is {change.did}: {change.why}")
+        yield f"  {change.path} is {change.did}: {change.why}"
 
 
 def side_by_side(left: str, right: str, width: int) -> list[str]:
@@ -324,7 +321,9 @@ def _show(workspace: Workspace, template: str, file: str, trigger: str, given: A
         sys.stdout.write(_CLEAR)
     try:
         for one in preview_named(workspace, template, file, trigger, given):
-            _tell([one], explain=True) if one.rendering == "rendered" else say(in_words(one))
+            is_rendered = one.rendering == "rendered"
+            for line in _lines(one, explain=True) if is_rendered else [in_words(one)]:
+                say(line)
     except (SegrelayError, TemplateBroken) as error:
         say(error.message)
     say(f"-- {template}, {time.strftime('%H:%M:%S')}; Ctrl-C ends this")

@@ -38,8 +38,8 @@ from segrelay.ops.templates.comparison import (
 )
 from segrelay.ops.templates.events import WantedEvents, from_file, from_payload, kept
 from segrelay.ops.templates.workspace import Folder, TriggerName, Workspace, workspace_of
-from segrelay.ops.terminal.console import mention, print_json, read_json, say, table
-from segrelay.ops.terminal.options import Json
+from segrelay.ops.terminal.console import read_json
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import count_columns, text_columns
 from segrelay.worker.checks.preview import (
     Candidate,
@@ -230,8 +230,7 @@ def run_cases(
         Path | None, typer.Option("--junit", help="Write JUnit's XML here too.", metavar="FILE")
     ] = None,
     templates: Folder = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Run the cases that lie beside templates.
 
     A case is JSON: an event (a payload), the trigger's settings, and what has to come: body, skip
@@ -254,12 +253,15 @@ def run_cases(
     if junit_file is not None:
         junit_file.write_bytes(junit(results))
     written = [path for one in results.values() for path in write_results(one)] if update else []
-    if json:
-        print_json(_document(results, written))
-    else:
-        _tell(results, written, workspace, updates=update)
-    if not update and not all(one.passed for verdicts in results.values() for one in verdicts):
-        raise typer.Exit(1)
+    failed = sum(not one.passed for verdicts in results.values() for one in verdicts)
+    count = sum(map(len, results.values()))
+    filled = f"{count} cases, {failed} filled in: read them before you rely on them."
+    return Result(
+        _document(results, written),
+        *_told(results, written, workspace, updates=update),
+        notes=[filled if update else f"{count} cases, {failed} not as expected."],
+        exit_code=1 if failed and not update else 0,
+    )
 
 
 def _begin(workspace: Workspace, names: Sequence[str]) -> None:
@@ -297,27 +299,21 @@ def _document(
     }
 
 
-def _tell(
+def _told(
     results: Mapping[str, Sequence[CaseResult]],
     written: Sequence[Path],
     workspace: Workspace,
     *,
     updates: bool,
-) -> None:
+) -> Iterator[str]:
     other = "update" if updates else "failed"
     for name, verdicts in results.items():
         for one in verdicts:
-            say(f"{'ok    ' if one.passed else other} {name}: {one.case.name}")
+            yield f"{'ok    ' if one.passed else other} {name}: {one.case.name}"
             for line in () if updates else one.difference:
-                say(f"    {line}")
+                yield f"    {line}"
     for path in written:
-        say(f"{path.relative_to(workspace.folder)} is updated.")
-    verdicts = [one for each in results.values() for one in each]
-    failed = sum(not one.passed for one in verdicts)
-    if updates:
-        mention(f"{len(verdicts)} cases, {failed} filled in: read them before you rely on them.")
-        return
-    mention(f"{len(verdicts)} cases, {failed} not as expected.")
+        yield f"{path.relative_to(workspace.folder)} is updated."
 
 
 def diff(
@@ -334,8 +330,7 @@ def diff(
     ] = 0,
     trigger: TriggerName = "",
     templates: Folder = None,
-    json: Json = False,
-) -> None:
+) -> Result:
     """Compare what two versions of a template make of the same events, by field.
 
     Both are rendered and shaped; what differs is counted, and no value is shown. Without one of the
@@ -349,10 +344,11 @@ def diff(
     ):
         chosen = _trigger(workspace, trigger, old, new)
         found = _compared(workspace, chosen, (old, new), events, wanted)
-    if json:
-        print_json({"before": before, "after": after, **found.document})
-    else:
-        _tell_difference(found)
+    return Result(
+        {"before": before, "after": after, **found.document},
+        *_differences(found),
+        notes=[f"{found.events} events compared, {found.different} become something else."],
+    )
 
 
 def _trigger(workspace: Workspace, name: str, old: Revision, new: Revision) -> Trigger | None:
@@ -416,14 +412,13 @@ def _delivered(
     )
 
 
-def _tell_difference(found: Comparison) -> None:
-    mention(f"{found.events} events compared, {found.different} become something else.")
+def _differences(found: Comparison) -> Iterator[str | Table]:
     for words, count in found.outcomes.most_common():
-        say(f"{count} events: {words}")
+        yield f"{count} events: {words}"
     for title, fields in (("rendered", found.rendered), ("sent", found.sent)):
         if fields:
-            say(f"{title}:")
-            table(
+            yield f"{title}:"
+            yield Table(
                 ("field", *count_columns("added", "removed", "changed"), *text_columns("how")),
                 [_row(name, one) for name, one in fields.items()],
             )

@@ -181,13 +181,11 @@ def print_result(document: Any, *lines: str, as_json: bool) -> None:
         say(line)
 
 
-def say_fields(document: Mapping[str, Any]) -> None:
-    """Print a line for each field; values that are not texts are printed as JSON."""
-    import orjson  # noqa: PLC0415 - `--help` has to be quick
-
+def fields_of(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each field; values that are not texts stand there as JSON."""
     for name, value in document.items():
         text = value if isinstance(value, str) else orjson.dumps(value).decode()
-        say(f"{name}: {text}")
+        yield f"{name}: {text}"
 
 
 def json_or_text(text: Any) -> Any:

@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from segrelay.ops.terminal.console import log_to_stderr
-from segrelay.ops.terminal.options import prepared
+from segrelay.ops.terminal.frame import Result, framed
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +84,26 @@ def _loaded(group: type[LazyGroup], name: str) -> Any:
     return load(name, group.table[name], group.completed)
 
 
-def _prepare(shell: typer.Typer, section: str, completed: Completed) -> None:
+def _frame_all(shell: typer.Typer, words: str, section: str, completed: Completed) -> None:
     root = shell.registered_callback
     if root and root.callback:
-        root.callback = _prepared(root.callback, section, completed)
+        root.callback = _framed(words, root.callback, section, completed)
     for command in shell.registered_commands:
         assert command.callback is not None
-        command.callback = _prepared(command.callback, section, completed)
+        name = command.name or command.callback.__name__.replace("_", "-")
+        command.callback = _framed(f"{words} {name}", command.callback, section, completed)
     for group in shell.registered_groups:
         assert group.typer_instance is not None
-        _prepare(group.typer_instance, section, completed)
+        _frame_all(group.typer_instance, f"{words} {group.name}", section, completed)
 
 
-def _prepared(
-    command: Callable[..., None], section: str, completed: Completed
+def _framed(
+    words: str, command: Callable[..., Result | None], section: str, completed: Completed
 ) -> Callable[..., None]:
-    return prepared(command, lambda name: completed.get(f"{section} {name}", completed.get(name)))
+    def completion(name: str) -> Callable[[str], list[str]] | None:
+        return completed.get(f"{section} {name}", completed.get(name))
+
+    return framed(words, command, completion)
 
 
 def load(name: str, lazy: LazyCommand, completed: Completed = MappingProxyType({})) -> Any:
@@ -108,7 +112,7 @@ def load(name: str, lazy: LazyCommand, completed: Completed = MappingProxyType({
     found = getattr(import_module(module), attribute)
     shell = typer.Typer(add_completion=False, rich_markup_mode=None)
     if isinstance(found, typer.Typer):
-        _prepare(found, name, completed)
+        _frame_all(found, name, name, completed)
         shell.add_typer(
             found,
             name=name,
@@ -120,5 +124,5 @@ def load(name: str, lazy: LazyCommand, completed: Completed = MappingProxyType({
         settings = {"allow_extra_args": True, "ignore_unknown_options": True}
         shell.command(
             name, context_settings=settings if lazy.passes_options else None, epilog=lazy.epilog
-        )(_prepared(found, name, completed))
+        )(_framed(name, found, name, completed))
     return get_group(shell).commands[name]

@@ -1,20 +1,16 @@
-"""Options that several commands have, and groups of options in dataclasses.
+"""Options that several commands have.
 
 Every `--help` and every completion loads this module, so it imports neither pydantic nor structlog.
 """
 
 from __future__ import annotations
 
-import inspect
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
-from functools import wraps
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.models import ParameterInfo
 
 from segrelay.worker.errors import UsageWrong
 
@@ -48,8 +44,6 @@ Real = Annotated[
     typer.Option("--real", help="Work on the real Redis although a rehearsal runs in this folder."),
 ]
 
-_CONFIG: Final = "config_file"
-_REAL: Final = "on_the_real_redis"
 _Configured = TypeVar("_Configured")
 
 
@@ -83,83 +77,3 @@ def object_of(text: str, option: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageWrong(f"{option} has to be a JSON object.")
     return value
-
-
-def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each field of its dataclass parameters.
-
-    A parameter whose type is a dataclass is replaced by the dataclass's fields, with their
-    annotations and defaults; the command gets the dataclass.
-    """
-    hints = get_type_hints(command, include_extras=True)
-    groups = {name: kind for name, kind in hints.items() if _is_group(kind)}
-
-    @wraps(command)
-    def called(**given: Any) -> None:
-        for name, kind in groups.items():
-            given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
-        command(**given)
-
-    return _signed(called, list(_parameters(inspect.signature(command), hints)))
-
-
-def prepared(
-    command: Callable[..., None], completion: Callable[[str], Callable[[str], list[str]] | None]
-) -> Callable[..., None]:
-    """Give a command the options `--config` and `--real`, and completions by parameters' names."""
-    hints = get_type_hints(command, include_extras=True)
-    if _CONFIG in hints:
-        return command
-    for name, hint in hints.items():
-        for info in getattr(hint, "__metadata__", ()):
-            if isinstance(info, ParameterInfo) and info.autocompletion is None:
-                info.autocompletion = completion(name)
-
-    @wraps(command)
-    def called(**given: Any) -> None:
-        use_config(given.pop(_CONFIG), real=given.pop(_REAL))
-        command(**given)
-
-    known = inspect.signature(command).parameters.values()
-    own = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, default, kind in ((_CONFIG, None, ConfigFile), (_REAL, False, Real))
-    ]
-    return _signed(called, [*(each.replace(annotation=hints[each.name]) for each in known), *own])
-
-
-def use_config(path: Path | None, *, real: bool) -> None:
-    """Use another configuration, or the real Redis, in this process and its children."""
-    if path is not None:
-        os.environ["SEGRELAY_CONFIG"] = str(path.absolute())
-    if real:
-        os.environ["SEGRELAY_SANDBOX"] = "0"
-
-
-def _signed(
-    command: Callable[..., None], parameters: list[inspect.Parameter]
-) -> Callable[..., None]:
-    """Replace the signature of a command, from which typer makes its options."""
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in parameters}
-    return command
-
-
-def _is_group(kind: Any) -> bool:
-    return isinstance(kind, type) and hasattr(kind, "__dataclass_fields__")
-
-
-def _parameters(signature: inspect.Signature, hints: dict[str, Any]) -> Iterator[inspect.Parameter]:
-    for parameter in signature.parameters.values():
-        kind = hints[parameter.name]
-        if not _is_group(kind):
-            yield inspect.Parameter(
-                parameter.name, parameter.KEYWORD_ONLY, default=parameter.default, annotation=kind
-            )
-            continue
-        inner = get_type_hints(kind, include_extras=True)
-        for one in fields(kind):
-            default = parameter.empty if one.default is MISSING else one.default
-            yield inspect.Parameter(
-                one.name, parameter.KEYWORD_ONLY, default=default, annotation=inner[one.name]
-            )

@@ -8,12 +8,11 @@ from typing import Annotated, Any, Final
 import typer
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter
+from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.identity_changes import PastRenaming
-from segrelay.ops.state.opened import opened
 from segrelay.ops.state.waiting import WaitingEntry
-from segrelay.ops.terminal.console import mention, print_json, say, table
+from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms, shown_us
-from segrelay.ops.terminal.options import Json
 from segrelay.ops.terminal.tables import text_columns
 from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain
 from segrelay.producer.publishing.quarantine import QuarantineRecord
@@ -40,19 +39,19 @@ def why(
         ),
     ],
     *,
-    as_json: Json = False,
-) -> None:
+    relay: Reads,
+) -> Result:
     """Tell what was delivered for a person, what waits, what died, and what happened lately."""
-    with opened() as (settings, client):
-        if REQUEST_ID.fullmatch(profile):
-            _request(client, profile, as_json=as_json)
-            return
-        known = explain(client, settings, profile)
+    if REQUEST_ID.fullmatch(profile):
+        return _request(relay.client, profile)
+    known = explain(relay.client, relay.settings, profile)
     timeline = sorted(_moments(known), key=lambda moment: moment.at_ms)
-    if as_json:
-        print_json(_document(known, timeline))
-        return
-    _tell(known, timeline)
+    whole = f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at."
+    return Result(
+        _document(known, timeline),
+        *_text(known, timeline),
+        notes=() if known.is_whole else [whole],
+    )
 
 
 def _moments(known: KnownProfile) -> Iterator[Moment]:
@@ -120,8 +119,8 @@ def _of_renaming(one: PastRenaming) -> Moment:
     return Moment(one.at_ms, "renamed", one.destination, one.trigger, detail=how)
 
 
-def _request(client: Redis, name: str, *, as_json: bool) -> None:
-    """Print what is known of one webhook request."""
+def _request(client: Redis, name: str) -> Result:
+    """Return what is known of one webhook request."""
     found = next((one for one in read_requests(client) if one.name == name), None)
     if found is None:
         raise UsageWrong(
@@ -137,13 +136,10 @@ def _request(client: Redis, name: str, *, as_json: bool) -> None:
         "quarantined": found.quarantined,
         "people": people,
     }
-    if as_json:
-        print_json(document)
-        return
-    for key, value in document.items():
-        say(f"{key}: {', '.join(people) or '-' if key == 'people' else value}")
-    if people:
-        mention("`segrelay why DIGEST` tells about each of these people.")
+    shown = document | {"people": ", ".join(people) or "-"}
+    hint = "`segrelay why DIGEST` tells about each of these people."
+    lines = (f"{key}: {value}" for key, value in shown.items())
+    return Result(document, *lines, notes=[hint] if people else ())
 
 
 def _document(known: KnownProfile, timeline: list[Moment]) -> dict[str, Any]:
@@ -186,28 +182,26 @@ def _row_of(moment: Moment) -> dict[str, Any]:
     }
 
 
-def _tell(known: KnownProfile, timeline: list[Moment]) -> None:
+def _text(known: KnownProfile, timeline: list[Moment]) -> Iterator[str | Table]:
     if known.is_nothing:
-        say("Nothing is known of this person: no delivery, nothing waiting, no letter.")
+        yield "Nothing is known of this person: no delivery, nothing waiting, no letter."
         return
-    _tell_ledger(list(_ledger(known)))
+    yield from _ledger_text(list(_ledger(known)))
     if timeline:
-        say("")
+        yield ""
         names = ("at", "what", "destination", "trigger", "audience", "direction", "event time")
         rows = [tuple(value or "-" for value in _row_of(moment).values()) for moment in timeline]
-        table((*names, *text_columns("detail")), rows)
-    if not known.is_whole:
-        mention(f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at.")
+        yield Table((*names, *text_columns("detail")), rows)
 
 
-def _tell_ledger(ledger: list[dict[str, Any]]) -> None:
+def _ledger_text(ledger: list[dict[str, Any]]) -> Iterator[str | Table]:
     if not ledger:
-        say("The ledger knows of no delivery.")
+        yield "The ledger knows of no delivery."
         return
-    say("The ledger: the newest that was delivered.")
+    yield "The ledger: the newest that was delivered."
     names = ("destination", "audience", "trigger", "direction")
     rows = [
         (*(line[name] for name in names), line["delivered"] or "-", line["tried"] or "-")
         for line in ledger
     ]
-    table((*names, "delivered", "without answer"), rows)
+    yield Table((*names, "delivered", "without answer"), rows)

@@ -1,14 +1,12 @@
-"""The jobs in Redis: their phases, their readers, and the progress of their reading.
+"""The jobs in Redis: specification, phase, reader, and progress of the reading.
 
-A job has one reader at a time, which has claimed it. Each claim, and each word of a person, begins
-a new *epoch* of the job. What a reader publishes carries its epoch, and each partition knows the
-earliest that it still accepts: a reader that was paused, aborted or replaced is refused there by
-the script that would write its rows, however long it stood still before. The number is kept in
+A job has one reader at a time, which has claimed it. Each claim, and each decision of an operator,
+begins a new *epoch* of the job. What a reader publishes carries its epoch, and each partition knows
+the earliest that it still accepts: a reader that was paused, aborted or replaced is refused there
+by the script that would write its rows, however long it stood still before. The number is kept in
 each partition because a script of a partition can't look into the job's own record.
 
-The values of a job: its specification, the progress of its reading, and its phase.
-
-The reading of a job is divided into shards, one for each process that reads: block n belongs to
+The reading is divided into shards, one for each process that reads: block n belongs to
 shard n mod shards, and a shard publishes its blocks in their order. So the position that each
 partition keeps for a shard (see `accept.lua`) says exactly what was published, and a reader that
 was killed loses nothing and repeats nothing.
@@ -19,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, cast
 
 import orjson
 
@@ -229,20 +227,6 @@ _NOTE: Final = _script("note")
 _CLOSE: Final = _script("close")
 
 
-class ReaderClaim(NamedTuple):
-    """The answer to a process that claims a job to read it.
-
-    Attributes:
-        phase: Of the job; it is read in `reading` only.
-        epoch: With which the new reader writes; 0 = it may not read.
-        left_seconds: For which somebody else still reads it, unless that renews its claim.
-    """
-
-    phase: JobPhase
-    epoch: int
-    left_seconds: float
-
-
 class JobStore:
     """The backfill jobs in Redis."""
 
@@ -323,13 +307,13 @@ class JobStore:
             )
         return was
 
-    def stop(self, name: str, phase: JobPhase, places: Sequence[PartitionKeys]) -> JobPhase:
+    def stop(self, name: str, phase: JobPhase, partitions: Sequence[PartitionKeys]) -> JobPhase:
         """Pause or abort a job: when this returns, nothing more of its reading is accepted.
 
         Args:
             name: Of the job.
             phase: `paused` or `aborted`.
-            places: All partitions.
+            partitions: All of them.
 
         Returns:
             The phase in which it was. Where that does not allow this one, nothing has changed.
@@ -339,7 +323,7 @@ class JobStore:
         """
         was, epoch, _ = self._move(name, phase)
         if epoch:
-            self.close(name, epoch, places)
+            self.close(name, epoch, partitions)
         return was
 
     def conclude(self, name: str, epoch: int, phase: JobPhase, problem: str = "") -> JobPhase:
@@ -360,28 +344,33 @@ class JobStore:
         was, new, left_ms = self._run(_MOVE, (keys.job(name), keys.job_bad_rows(name)), told)
         return cast("JobPhase", was.decode()), new, left_ms
 
-    def close(self, name: str, epoch: int, places: Sequence[PartitionKeys]) -> None:
+    def close(self, name: str, epoch: int, partitions: Sequence[PartitionKeys]) -> None:
         """Close partitions to the readers of earlier epochs.
 
         Raises:
             PartitionsChange: Some of them have other numbers now.
         """
-        calls = [ScriptCall((place.jobs, place.lease), (name, epoch)) for place in places]
+        calls = [ScriptCall((each.jobs, each.lease), (name, epoch)) for each in partitions]
         if -1 in run_each(self._client, _CLOSE, calls, synced_once=True):
             raise PartitionsChange
 
-    def places(self, settings: Settings) -> list[PartitionKeys]:
+    def partitions(self, settings: Settings) -> list[PartitionKeys]:
         """Return the partitions into which a configuration publishes at present."""
         claim(self._client, settings)  # a destination that is new gets its id
         redis = settings.redis
         numbers = redis.numbering.numbers
         return [redis.ids.place(name, at) for name in settings.destinations for at in numbers]
 
-    def take(self, name: str) -> ReaderClaim:
-        """Claim a job, to read it; nothing changes if it may not be read."""
+    def take(self, name: str) -> tuple[JobPhase, int, float]:
+        """Claim a job, to read it; nothing changes if it may not be read.
+
+        Returns:
+            The job's phase; the epoch with which the new reader writes, 0 = it may not read; and
+            the seconds for which somebody else still reads it, unless that renews its claim.
+        """
         taken = self._claim(name).take(only="reading")
         phase = cast("JobPhase", (taken.field or b"aborted").decode())
-        return ReaderClaim(phase, taken.epoch, taken.left_seconds)
+        return phase, taken.epoch, taken.left_seconds
 
     def renew(self, name: str, epoch: int) -> JobPhase:
         """Renew the claim; return the present phase of the job.

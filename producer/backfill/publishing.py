@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Final, NamedTuple
+from typing import Final
 
 from segrelay.producer.backfill.jobs import BAD_ROW_BYTES, BadRow, JobStore, JobTally, Spec, noting
-from segrelay.producer.events.payloads import Payload, text_of
+from segrelay.producer.events.payloads import Payload, Refused, text_of
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import Draft, PartitionAddress, Published, RefusedAt
-from segrelay.producer.publishing.writing import NoRoom
+from segrelay.producer.publishing.published import Draft, PartitionAddress, Published
+from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.sources.blocks import Block
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.contract.patience import Answered, repeat_until_confirmed
@@ -49,12 +49,19 @@ STARTED_FROM.set_forkserver_preload([__name__])
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A block to publish."""
+class Piece:
+    """A block of one of a job's sources, to be published.
+
+    Args:
+        number: position in the job, from 1.
+        file: the source, as it was named.
+        bytes_read: bytes of all sources that were read up to its end.
+    """
 
     number: int
     file: str
     block: Block
+    bytes_read: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,36 +69,22 @@ class BlockPublished:
     """A block was published.
 
     Args:
-        tally: Of the shard, up to this block.
-        woken: Destinations and partitions that nobody has woken yet: whoever reads wakes all.
+        tally: the shard's, up to this block.
+        woken: partitions that have something to drain: whoever reads wakes them.
     """
 
-    number: int
     tally: JobTally
     woken: tuple[PartitionAddress, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ShardWaits:
-    """The shard of a backfill has to wait: nothing can be published now."""
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class ShardFailed:
-    """The shard can't go on; what it published is safe."""
-
-    error: SegrelayError
-
-
-Word = BlockPublished | ShardWaits | ShardFailed
+ShardReport = BlockPublished | str | SegrelayError
+"""A message of a shard to its reader: a published block, why it waits, or why it can't go on."""
 
 
 def publish_shard(  # noqa: PLR0917 - what a process is started with
     connection: Connection, config: Path, spec: Spec, epoch: int, shard: int, tally: JobTally
 ) -> None:
-    """Publish the tasks that arrive, until there are no more."""
+    """Publish the pieces that arrive, until there are no more."""
     gc.freeze()  # what is shared with the other shards stays shared
     gc.set_threshold(*_COLLECT_AFTER)
     sys.setswitchinterval(_SWITCHED_SECONDS)
@@ -100,20 +93,15 @@ def publish_shard(  # noqa: PLR0917 - what a process is started with
     with closing(connect(resolve_url(redis), replicas=redis.replicas)) as client:
         publisher = Publisher(client, settings, waker=SilentWaker())
         store = JobStore(client)
-        publishing = Publishing(connection, publisher, store, spec, epoch, shard, tally)
-        publishing.run()
+        _Publishing(connection, publisher, store, spec, epoch, shard, tally).run()
 
 
-class _Drafted(NamedTuple):
-    """A block that was drafted."""
-
-    number: int
-    draft: Draft
-    bad_rows: tuple[BadRow, ...]
+_Drafted = tuple[int, Draft, tuple[BadRow, ...]]
+"""The number of a block, its deliveries, and its rows that can't be placed."""
 
 
 @dataclass(slots=True)
-class Publishing:
+class _Publishing:
     """Publishes one shard.
 
     Args:
@@ -129,7 +117,7 @@ class Publishing:
     epoch: int
     shard: int
     tally: JobTally
-    _tasks: SimpleQueue[Task | None] = field(default_factory=SimpleQueue)
+    _pieces: SimpleQueue[Piece | None] = field(default_factory=SimpleQueue)
     _speaks: threading.Lock = field(default_factory=threading.Lock)
     _told_at: float = -_TOLD_AGAIN_SECONDS
     _bad_rows: tuple[BadRow, ...] = ()
@@ -137,28 +125,28 @@ class Publishing:
     _ends: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Publish the tasks that arrive until the reader has ended."""
+        """Publish the pieces that arrive until the reader has ended."""
         threading.Thread(target=self._receive, daemon=True).start()
         with ThreadPoolExecutor(1) as ahead:
             try:
                 self._publish_all(ahead)
             except SegrelayError as error:
                 with suppress(SegrelayError):
-                    self._intent()
-                self.say(ShardFailed(error))
+                    self._note()
+                self._report(error)
             finally:
                 self._ends.set()
-                self._tasks.put(None)
+                self._pieces.put(None)
 
     def _receive(self) -> None:
-        """Queue tasks as they arrive, so that the sender never waits."""
+        """Queue pieces as they arrive, so that the sender never waits."""
         try:
-            while (task := self.connection.recv()) is not None:
-                self._tasks.put(task)
+            while (piece := self.connection.recv()) is not None:
+                self._pieces.put(piece)
         except (EOFError, OSError):
             self._ends.set()
         finally:
-            self._tasks.put(None)
+            self._pieces.put(None)
 
     def _publish_all(self, ahead: ThreadPoolExecutor) -> None:
         coming = ahead.submit(self._next)
@@ -166,32 +154,32 @@ class Publishing:
             coming = ahead.submit(self._next)
             published = self._publish(drafted)
             if self._bad_rows or not coming.done():
-                insisting(self._intent, self._wait)
-            self.say(published)
-        insisting(self._intent, self._wait)
+                insisting(self._note, self._wait)
+            self._report(published)
+        insisting(self._note, self._wait)
 
-    def say(self, word: Word) -> None:
+    def _report(self, report: ShardReport) -> None:
         """Send a message to the reader, if it still runs."""
         with self._speaks, suppress(OSError):
-            self.connection.send(word)
+            self.connection.send(report)
 
     def _next(self) -> _Drafted | None:
         """Draft the next block that arrives; None when there are no more."""
-        task = self._tasks.get()
-        if task is None:
+        piece = self._pieces.get()
+        if piece is None:
             return None
-        rows = list(task.block.payloads())
+        rows = list(piece.block.payloads())
         draft = insisting(
-            lambda: self.publisher.draft_rows(rows, self.spec.membership, self.spec.options),
+            lambda: self.publisher.draft(rows, self.spec.membership, self.spec.options),
             self._wait,
         )
-        bad_rows = tuple(bad_rows_of(task.file, rows, draft.problems))
-        return _Drafted(task.number, draft, bad_rows)
+        bad_rows = tuple(bad_rows_of(piece.file, rows, draft.result.problems))
+        return piece.number, draft, bad_rows
 
     def _publish(self, drafted: _Drafted) -> BlockPublished:
         """Publish one block, again and again until Redis has it.
 
-        How far the shard is then is written down with its next block, or by `_intent`.
+        How far the shard is then is written down with its next block, or by `_note`.
 
         Raises:
             RedisUnavailable: Redis was away or full for too long.
@@ -207,9 +195,9 @@ class Publishing:
             published.refused,
         )
         self._is_noted, self._bad_rows = False, bad_rows
-        return BlockPublished(number, self.tally, published.woken)
+        return BlockPublished(self.tally, published.woken)
 
-    def _intent(self) -> None:
+    def _note(self) -> None:
         """Record how far the shard has come, with its last bad rows, unless that is done."""
         if not self._is_noted:
             self.store.note(self.spec, self.epoch, self.shard, self.tally, self._bad_rows)
@@ -219,15 +207,14 @@ class Publishing:
         self._await_room()
         source = self.spec.source_of(self.shard)
         noted = noting(self.spec, self.epoch, self.shard, self.tally)
-        return self.publisher.write_draft(
-            draft, position=number, source=source, noted=noted, epoch=self.epoch
-        )
+        progress = JobPosition(self.spec.name, number, source, noted, self.epoch)
+        return self.publisher.write_draft(draft, progress)
 
     def _await_room(self) -> None:
         """Wait without a limit until the backfill lane has room; workers make it by draining."""
-        while isinstance(room := self.publisher.room(lane_of_job(self.spec.name)), NoRoom):
-            self._intent()
-            self._wait(room.message)
+        while full := self.publisher.room(lane_of_job(self.spec.name)):
+            self._note()
+            self._wait(full.message)
 
     def _wait(self, why: str) -> None:
         """Wait a moment; every few seconds, tell the reader the reason.
@@ -237,7 +224,7 @@ class Publishing:
         """
         if time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
             self._told_at = time.monotonic()
-            self.say(ShardWaits(why))
+            self._report(why)
         reader = multiprocessing.parent_process()
         assert reader is not None, "shards have processes of their own"
         if self._ends.wait(_LOOK_SECONDS) or not reader.is_alive():
@@ -254,14 +241,14 @@ def insisting(action: Callable[[], Answered], wait: Callable[[str], None]) -> An
 
 
 def bad_rows_of(
-    file: str, rows: Iterable[Payload], problems: Sequence[RefusedAt]
+    file: str, rows: Iterable[Payload], problems: Sequence[Refused]
 ) -> Iterator[BadRow]:
     """Yield the rows that have problems, in a form that can be mended and sent again."""
     if not problems:
         return
-    by_place = {(row.line, row.index): row for row in rows}
+    by_position = {(row.line, row.index): row for row in rows}
     for problem in problems:
-        row = by_place.get((problem.line, problem.index)) or by_place.get((problem.line, 0))
+        row = by_position.get((problem.line, problem.index)) or by_position.get((problem.line, 0))
         text = (row.text or text_of(row.value)) if row else b""
         shown = text.decode(errors="replace") if len(text) <= BAD_ROW_BYTES else ""
         yield BadRow(file, problem.line, problem.reason, problem.message, shown)

@@ -1,13 +1,10 @@
 """Reading a job's source: cut into blocks here, parsed and published by a process for each core.
 
-A block goes to the shard of its number; what a shard has published before is passed over. The job
-is claimed all the while, so that nobody else reads it, and looked at once a second, so that this
-process ends soon after a person has paused or aborted it. That nothing of it is accepted from then
-on does not depend on this look: see `jobs`.
-
-The blocks of all sources of a job, numbered.
-
-They are the same in every run if the sources can be read twice.
+The blocks of all sources are numbered, and are the same in every run if the sources can be read
+twice. A block goes to the shard of its number; what a shard has published before is passed over.
+The job is claimed all the while, so that nobody else reads it, and looked at once a second, so that
+this process ends soon after an operator has paused or aborted it. That nothing of it is accepted
+from then on does not depend on this look: see `jobs`.
 """
 
 from __future__ import annotations
@@ -28,17 +25,15 @@ from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally, S
 from segrelay.producer.backfill.publishing import (
     STARTED_FROM,
     BlockPublished,
-    ShardFailed,
-    ShardWaits,
-    Task,
+    Piece,
     insisting,
     publish_shard,
 )
 from segrelay.producer.events.payloads import RowForm, has_own_events
+from segrelay.producer.lytics import audience_of, scan_rows
 from segrelay.producer.sources.blocks import Block, blocks_of, grouped
-from segrelay.producer.sources.files import audience_of, scan_rows
 from segrelay.producer.sources.opening import STANDARD_INPUT, Opened, opened
-from segrelay.producer.wakeups import BackgroundWaker, Waker
+from segrelay.producer.wakeups import BackgroundWaker
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL
 from segrelay.worker.errors import (
@@ -50,16 +45,6 @@ from segrelay.worker.errors import (
     SourceDamaged,
     UsageWrong,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A block with its place in the whole job."""
-
-    number: int
-    file: str
-    block: Block
-    bytes_read: int
 
 
 def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
@@ -156,23 +141,12 @@ _LAST_WORDS_SECONDS: Final = 5.0
 """The seconds for which a reader that stops waits for the blocks that are under way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The progress of reading a job.
+ReadingWatcher = Callable[[JobTally, int, str], None]
+"""A function that is called whenever a block was published, and while none can be.
 
-    Args:
-        tally: The counts of what is published, over all shards.
-        bytes_read: Of the files as they lie on the disk.
-        waiting_for: The reason why nothing is published now; "" = it is.
-    """
-
-    tally: JobTally
-    bytes_read: int = 0
-    waiting_for: str = ""
-
-
-ReadingWatcher = Callable[[Reading], None]
-"""A function that is called whenever a block was published, and while none can be."""
+Its arguments are what is published over all shards, the bytes that were read of the files as they
+lie on the disk, and why nothing is published now, "" = it is.
+"""
 
 
 def read_job(
@@ -208,8 +182,17 @@ def read_job(
         if not epoch:
             return phase
         try:
-            job = insisting(lambda: store.named(name), _waiting(watch, job.tally))
-            return _read(store, job, epoch, settings, watch, is_told_to_stop)
+            wait = _waiting(watch, job.tally)
+            job = insisting(lambda: store.named(name), wait)
+            insisting(lambda: store.close(name, epoch, store.partitions(settings)), wait)
+            with ExitStack() as ending:
+                shards = [
+                    ending.enter_context(_started(settings.source, job.spec, epoch, number, tally))
+                    for number, tally in enumerate(job.tallies)
+                ]
+                return _JobReader(
+                    store, job.spec, settings, epoch, shards, watch, is_told_to_stop
+                ).run()
         except JobHeld:
             stopped = store.phase(name)
             if stopped not in _STOPPED:
@@ -223,33 +206,13 @@ def read_job(
             raise
 
 
-def _read(  # noqa: PLR0917 - the arguments of `read_job`, and the epoch
-    store: JobStore,
-    job: Job,
-    epoch: int,
-    settings: Settings,
-    watch: ReadingWatcher,
-    is_told_to_stop: Callable[[], bool],
-) -> JobPhase:
-    insisting(
-        lambda: store.close(job.spec.name, epoch, store.places(settings)),
-        _waiting(watch, job.tally),
-    )
-    with ExitStack() as ending:
-        shards = [
-            ending.enter_context(_started(settings.source, job.spec, epoch, number, tally))
-            for number, tally in enumerate(job.tallies)
-        ]
-        pieces = pieces_of(job.spec, settings)
-        wakeup = BackgroundWaker(settings)
-        return _JobReader(
-            store, job.spec, pieces, epoch, shards, wakeup, watch, is_told_to_stop
-        ).run()
-
-
 @dataclass(slots=True)
 class _Shard:
-    """A process that publishes one shard, as the reader sees it."""
+    """A process that publishes one shard, as the reader sees it.
+
+    Args:
+        on_the_way: number of blocks that it has and has not published yet.
+    """
 
     number: int
     process: BaseProcess
@@ -262,22 +225,25 @@ class _Shard:
 class _JobReader:
     store: JobStore
     spec: Spec
-    pieces: Iterator[Piece]
+    settings: Settings
     epoch: int
     shards: list[_Shard]
-    waker: Waker
     watch: ReadingWatcher
     is_told_to_stop: Callable[[], bool]
+    _waker: BackgroundWaker = field(init=False)
     _looked_at: float = field(default_factory=time.monotonic)
     _bytes_read: int = 0
     _waiting_for: str = ""
     _phase: JobPhase = "reading"
 
+    def __post_init__(self) -> None:
+        self._waker = BackgroundWaker(self.settings)
+
     def run(self) -> JobPhase:
         damage: SourceDamaged | None = None
         ends: JobPhase = "read"
         try:
-            for piece in self.pieces:
+            for piece in pieces_of(self.spec, self.settings):
                 shard = self.shards[piece.number % len(self.shards)]
                 if piece.number > shard.tally.position:
                     while shard.on_the_way >= _ON_THE_WAY and not self._stops():
@@ -323,10 +289,10 @@ class _JobReader:
 
     def _send(self, shard: _Shard, piece: Piece) -> None:
         try:
-            shard.connection.send(Task(piece.number, piece.file, piece.block))
+            shard.connection.send(piece)
         except OSError:
             while True:  # its last words say why it ended
-                self._obey(shard)
+                self._take_report(shard)
         shard.on_the_way += 1
         self._bytes_read = piece.bytes_read
 
@@ -346,29 +312,29 @@ class _JobReader:
         by_connection = {shard.connection: shard for shard in self.shards}
         ready = multiprocessing.connection.wait(list(by_connection), _HEAR_SECONDS)
         for connection in ready:
-            self._obey(by_connection[connection])  # type: ignore[index] # one of ours
-        self.watch(Reading(self._tally(), self._bytes_read, self._waiting_for))
+            self._take_report(by_connection[connection])  # type: ignore[index] # one of ours
+        self.watch(self._tally(), self._bytes_read, self._waiting_for)
 
-    def _obey(self, shard: _Shard) -> None:
+    def _take_report(self, shard: _Shard) -> None:
         try:
-            word = shard.connection.recv()
+            report = shard.connection.recv()
         except (EOFError, OSError):
             raise Bug(
                 f"The process that publishes shard {shard.number} ended "
                 f"(exit code {shard.process.exitcode}). `segrelay backfill resume "
                 f"{self.spec.name}` goes on exactly where it stopped."
             ) from None
-        match word:
-            case BlockPublished(_, tally, woken):
+        match report:
+            case BlockPublished(tally, woken):
                 for destination, partition in woken:
-                    self.waker.wake(destination, partition, queue=BACKFILL)
+                    self._waker.wake(destination, partition, queue=BACKFILL)
                 shard.tally = tally
                 shard.on_the_way -= 1
                 self._waiting_for = ""
-            case ShardWaits(message):
-                self._waiting_for = message
-            case ShardFailed(error):
-                raise error
+            case str():
+                self._waiting_for = report
+            case _:
+                raise report
 
     def _tally(self) -> JobTally:
         return sum((shard.tally for shard in self.shards), JobTally())
@@ -376,7 +342,7 @@ class _JobReader:
 
 def _waiting(watch: ReadingWatcher, tally: JobTally) -> Callable[[str], None]:
     def wait(message: str) -> None:
-        watch(Reading(tally, waiting_for=message))
+        watch(tally, 0, message)
         time.sleep(_HEAR_SECONDS)
 
     return wait
@@ -390,21 +356,21 @@ def _claimed(store: JobStore, job: Job, watch: ReadingWatcher) -> Iterator[tuple
     """
     name = job.spec.name
     wait = _waiting(watch, job.tally)
-    turn = insisting(lambda: store.take(name), wait)
-    while turn.left_seconds:
-        watch(Reading(job.tally, waiting_for="another reader had it a moment ago"))
+    phase, epoch, left_seconds = insisting(lambda: store.take(name), wait)
+    while left_seconds:
+        watch(job.tally, 0, "another reader had it a moment ago")
         asked_at = time.monotonic()
-        time.sleep(min(turn.left_seconds, _RENEWED_SECONDS))
-        before = turn.left_seconds - (time.monotonic() - asked_at)
-        turn = insisting(lambda: store.take(name), wait)
-        if turn.left_seconds > before + _LOOK_SECONDS / 2:
+        time.sleep(min(left_seconds, _RENEWED_SECONDS))
+        before = left_seconds - (time.monotonic() - asked_at)
+        phase, epoch, left_seconds = insisting(lambda: store.take(name), wait)
+        if left_seconds > before + _LOOK_SECONDS / 2:
             raise JobHeld(f"Job '{name}' is being read by another process.")
     try:
-        yield turn.phase, turn.epoch
+        yield phase, epoch
     finally:
-        if turn.epoch:
+        if epoch:
             with suppress(SegrelayError):
-                store.release(name, turn.epoch)
+                store.release(name, epoch)
 
 
 @contextmanager

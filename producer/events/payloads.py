@@ -1,10 +1,9 @@
 """From a payload to events: every form in which Lytics and files hand over a profile.
 
-A payload is wrapped (`{id, data, meta}`), a CloudEvent, unwrapped (the content of `data` alone), or
-an array of these. Each entry of its `segment_events` becomes one event, whose profile holds exactly
-that entry. What can't be placed becomes a `Refused`; the others are still placed.
-
-Turning rows into payloads: a profile gets the job's event, a webhook's body keeps its own.
+A payload is wrapped (`{id, data, meta}`), a CloudEvent, or unwrapped (the content of `data` alone);
+a row of a file may also be a profile without events, which gets the event of its job. Each entry of
+`segment_events` becomes one event, whose profile holds exactly that entry. What can't be placed
+becomes a `Refused`; the others are still placed.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
@@ -63,16 +61,23 @@ class Refused:
     """A payload or event that could not be placed, with the reason.
 
     Args:
-        index: Of the payload in its array; 0 where there is none.
-        audience: Slug, or id where the slug is not known; "" where there is neither.
+        audience: slug, or id where the slug is not known; "" where there is neither.
         content: JSON text of the payload, reduced to what was refused.
+        line: line of the source, or the payload's number in the call, from 1; 0 = not known yet.
+        index: position of the payload in the array of that line, from 0.
     """
 
-    index: int
     reason: Refusal
     message: str
-    audience: str
-    content: bytes
+    audience: str = ""
+    content: bytes = b""
+    line: int = 0
+    index: int = 0
+
+    @classmethod
+    def of(cls, refusal: PayloadRefused, content: bytes, audience: str = "") -> Refused:
+        """Return the refusal of a payload or event, from the error that says why."""
+        return cls(Refusal(refusal.reason), refusal.message, audience, content)
 
 
 @dataclass(slots=True)  # frozen, each would take three times as long: a backfill makes millions
@@ -130,13 +135,27 @@ def load(text: bytes) -> Any:
         raise PayloadRefused(Refusal.UNREADABLE, f"Not JSON: {error.msg} ({where}).") from error
 
 
-def events_of(value: Any, reading: ReadingRules) -> Iterator[Event | Refused]:
-    """Yield the events of a parsed payload or array of payloads."""
-    if isinstance(value, list) and value:
-        for index, payload in enumerate(value):
-            yield from _events_of_one(index, payload, reading)
-    else:
-        yield from _events_of_one(0, value, reading)
+def values_of(value: Any) -> list[Any]:
+    """Return the payloads in a parsed value: the elements of an array, or the value itself."""
+    return value if isinstance(value, list) and value else [value]
+
+
+def events_of(payload: Any, rules: ReadingRules) -> Iterator[Event | Refused]:
+    """Yield the events of one parsed payload."""
+    try:
+        profile, change_time = _open(payload)
+        entries = _entries(profile)
+        if len(entries) > FEW_EVENTS:
+            refuse_heavy(len(entries), len(text_of(profile)))
+    except PayloadRefused as refusal:
+        yield Refused.of(refusal, text_of(payload))
+        return
+    for entry in entries:
+        single = profile if len(entries) == 1 else {**profile, SEGMENT_EVENTS: [entry]}
+        try:
+            yield _event(single, entry, change_time, rules)
+        except Exception as error:  # noqa: BLE001 - one event must not cost the others anything
+            yield Refused.of(as_refusal(error), text_of(_reduced(payload, single)), _named(entry))
 
 
 def is_timeless(value: Any) -> bool:
@@ -156,11 +175,6 @@ def is_timeless(value: Any) -> bool:
     )
 
 
-def payloads_in(value: Any) -> int:
-    """Return how many payloads a parsed value holds."""
-    return max(1, len(value)) if isinstance(value, list) else 1
-
-
 def text_of(value: Any) -> bytes:
     """Return the JSON text of a value, also of one that is nested too deep for an event."""
     try:
@@ -178,23 +192,6 @@ def content_of(event: Event) -> bytes:
         meta = {"timestamp": format_time(event.time_us)}
         return text_of({"data": event.profile, "meta": meta})
     return text_of(event.profile)
-
-
-def _events_of_one(index: int, payload: Any, reading: ReadingRules) -> Iterator[Event | Refused]:
-    try:
-        profile, change_time = _open(payload)
-        entries = _entries(profile)
-        if len(entries) > FEW_EVENTS:
-            refuse_heavy(len(entries), len(text_of(profile)))
-    except PayloadRefused as refusal:
-        yield refused(index, refusal, content=text_of(payload))
-        return
-    if len(entries) == 1:
-        yield _event(index, payload, profile, change_time, reading)
-        return
-    for entry in entries:
-        single = {**profile, SEGMENT_EVENTS: [entry]}
-        yield _event(index, payload, single, change_time, reading)
 
 
 def _open(payload: Any, *, within_cloud_event: bool = False) -> tuple[dict[str, Any], object]:
@@ -250,58 +247,31 @@ def _entries(profile: dict[str, Any]) -> list[Any]:
     raise PayloadRefused(Refusal.NO_EVENTS, message)
 
 
-def _event(
-    index: int, payload: Any, profile: dict[str, Any], change_time: object, reading: ReadingRules
-) -> Event | Refused:
-    (entry,) = profile[SEGMENT_EVENTS]
-    try:
-        with one_costs_one():
-            return _build(profile, entry, change_time, reading)
-    except PayloadRefused as refusal:
-        content = text_of(_reduced(payload, profile))
-        return refused(index, refusal, audience=_named(entry), content=content)
+def as_refusal(error: Exception) -> PayloadRefused:
+    """Return what was raised about one payload or event as its refusal.
 
-
-@contextmanager
-def one_costs_one() -> Iterator[None]:
-    """Turn any error about one payload or event into a refusal of it.
-
-    Raises:
-        PayloadRefused: As it was raised, or `unreadable` for what nobody thought of.
-        RedisUnavailable: That is not the payload's fault.
+    What nobody thought of is `unreadable`. An error that is not the payload's fault is raised.
     """
-    try:
-        yield
-    except (SegrelayError, RedisError):
-        raise
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
-        log.error("payload.failed", error=place)  # noqa: TRY400 - its text may hold a profile
-        raise PayloadRefused(
-            Refusal.UNREADABLE, f"Reading it failed ({place}): please report that."
-        ) from error
+    if isinstance(error, PayloadRefused):
+        return error
+    if isinstance(error, (SegrelayError, RedisError)):
+        raise error
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    cause = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
+    log.error("payload.failed", error=cause)  # its text may hold a profile
+    return PayloadRefused(
+        Refusal.UNREADABLE, f"Reading it failed ({cause}): please report that."
+    ).with_traceback(error.__traceback__)
 
 
-def _build(
-    profile: dict[str, Any], entry: Any, change_time: object, reading: ReadingRules
-) -> Event:
+def _event(profile: dict[str, Any], entry: Any, change_time: object, rules: ReadingRules) -> Event:
     direction = _direction(entry)
-    known_slug = _name(entry, "slug")
-    slug = reading.resolve_audience(_name(entry, "id"), known_slug)
+    slug = rules.resolve_audience(_name(entry, "id"), _name(entry, "slug"))
     if entry.get("slug") != slug:
         profile = {**profile, SEGMENT_EVENTS: [{**entry, "slug": slug}]}
-    time_us = _time_us(entry, direction, change_time, reading)
-    key = profile_key(profile, reading.identity)
-    return Event(
-        key,
-        slug,
-        direction,
-        time_us,
-        profile,
-        reading.state,
-        reading.skip_hook,
-    )
+    time_us = _time_us(entry, direction, change_time, rules)
+    key = profile_key(profile, rules.identity)
+    return Event(key, slug, direction, time_us, profile, rules.state, rules.skip_hook)
 
 
 def _direction(entry: Any) -> Direction:
@@ -328,15 +298,15 @@ def _name(entry: dict[str, Any], field: str) -> str:
     raise _bad_event(f"The audience's `{field}` should be a text, but is {_kind_of(value)}.")
 
 
-def _time_us(entry: Any, direction: Direction, change_time: object, reading: ReadingRules) -> int:
+def _time_us(entry: Any, direction: Direction, change_time: object, rules: ReadingRules) -> int:
     if direction is Direction.CHANGE:
-        time_us = reading.arrived_us if change_time is None else parse_time(change_time)
+        time_us = rules.arrived_us if change_time is None else parse_time(change_time)
     elif direction.value in entry:
         time_us = parse_time(entry[direction.value])
     else:
         raise PayloadRefused(Refusal.BAD_TIME, f"The event has no time under `{direction}`.")
-    refuse_future(time_us, reading.now_us)
-    refuse_forgotten(time_us, reading.oldest_us)
+    refuse_future(time_us, rules.now_us)
+    refuse_forgotten(time_us, rules.oldest_us)
     return time_us
 
 
@@ -364,11 +334,6 @@ def _reduced(
 
 def _kind_of(value: Any) -> str:
     return _KINDS.get(type(value), "no JSON")
-
-
-def refused(index: int, refusal: PayloadRefused, *, content: bytes, audience: str = "") -> Refused:
-    """Return the refusal of a payload or event, from the error that says why."""
-    return Refused(index, Refusal(refusal.reason), refusal.message, audience, content)
 
 
 FEW_EVENTS: Final = 16
@@ -419,27 +384,21 @@ class RowForm:
         return {**known, "slug": self.audience, "event": self.direction, self.direction: at}
 
 
-def payloads_of(row: Payload, membership: RowForm | None) -> Iterator[Payload]:
-    """Yield the payloads that are published for one row.
+def payloads_of(row: Payload, form: RowForm | None) -> Iterator[Payload]:
+    """Yield the payloads that are published for one row, which may be an array of several.
 
-    Args:
-        row: As a source reads it; it may be an array of several.
-        membership: None where every row has to bring its own events.
+    A profile gets the job's event; a payload keeps its own, as all do where there is no form.
     """
-    if row.error or membership is None:
+    if form is None or row.error:
         yield row
-    elif isinstance(row.value, list):
-        for index, value in enumerate(row.value):
-            yield _with_event(Payload(b"", value, row.line, index), membership)
-    else:
-        yield _with_event(row, membership)
-
-
-def _with_event(row: Payload, membership: RowForm) -> Payload:
-    if not isinstance(row.value, dict) or has_own_events(row.value):
-        return row
-    value = {**row.value, SEGMENT_EVENTS: [membership.entry(row.value)]}
-    return Payload(row.text, value, row.line, row.index, state=True)
+        return
+    is_array = isinstance(row.value, list)
+    for index, value in enumerate(row.value if is_array else [row.value]):
+        one = Payload(b"", value, row.line, index) if is_array else row
+        if isinstance(value, dict) and not has_own_events(value):
+            made = {**value, SEGMENT_EVENTS: [form.entry(value)]}
+            one = Payload(one.text, made, one.line, one.index, state=True)
+        yield one
 
 
 def is_row(value: Any) -> bool:

@@ -1,11 +1,10 @@
-"""The time of an event: RFC 3339 text to microseconds since 1970, and back.
+"""The values of a payload that have to be exact: times, profile keys, and large integers.
 
-The key of a profile: `field:value` of the one configured identity field.
-
-Integers that a double can't hold: read exactly, carried as text.
-
-Templates calculate with doubles, in which two integers above 2^53 can be one: two people would
-become one person. orjson reads integers beyond 64 bits as doubles, which is the same loss earlier.
+A time is read from RFC 3339 text into microseconds since 1970. The key of a profile is
+`field:value` of the one configured identity field. Integers that a double can't hold are read
+exactly and carried as text: templates calculate with doubles, in which two integers above 2^53 can
+be one, so that two people would become one person. orjson reads integers beyond 64 bits as doubles,
+which is the same loss earlier.
 """
 
 from __future__ import annotations

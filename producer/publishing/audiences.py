@@ -1,7 +1,6 @@
 """Audiences: named by their slug; ids are aliases, learned from payloads that carry both.
 
-A former slug is one, too: `segrelay audience rename` says for which slug its events count.
-
+A former slug is an alias, too: `segrelay audience rename` says for which slug its events count.
 What was learned stands in Redis and is remembered here, so that a payload costs no question.
 """
 
@@ -10,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import has_id, with_id
@@ -156,11 +155,10 @@ class AudienceStore:
             known = known or self._slugs.get(audience_id, "") or slug
         if known and self._slugs.get(audience_id) != known:
             self._slugs[audience_id] = known
-            self._intent()
+            self._begin_version()
         return known
 
-    def _intent(self) -> None:
-        """Note that slugs were learned."""
+    def _begin_version(self) -> None:
         self.version += 1
         self._ids = None
 
@@ -172,23 +170,12 @@ class AudienceStore:
         self._slugs = {key.decode(): value.decode() for key, value in answer.items()}
         self._read_renames()
         self._read_at = now
-        self._intent()
+        self._begin_version()
 
     def _read_renames(self) -> None:
         """Read the renamed audiences, after the ids: a renaming is written before its ids."""
         answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.RENAMED))
         self._renamed = {old.decode(): new.decode() for old, new in answer.items()}
-
-
-class NamedAudience(NamedTuple):
-    """An audience that a person named.
-
-    Attributes:
-        audience_id: As far as the person told it, or named the audience by it; else "".
-    """
-
-    slug: str
-    audience_id: str
 
 
 def named_audience(
@@ -197,8 +184,10 @@ def named_audience(
     told_id: str = "",
     *,
     look_up: Callable[[str], str] = lambda _: "",
-) -> NamedAudience:
-    """Return the audience that is named by its slug, a former slug, or its id.
+) -> tuple[str, str]:
+    """Return slug and id of the audience that is named by its slug, a former slug, or its id.
+
+    The id is "" where the person neither told it nor named the audience by it.
 
     Args:
         store: The audiences that are known; it learns what is told and looked up.
@@ -225,4 +214,4 @@ def named_audience(
             store.resolve(audience_id, slug)
     except PayloadRefused as refusal:
         raise UsageWrong(refusal.message) from refusal
-    return NamedAudience(store.now_called(slug), audience_id)
+    return store.now_called(slug), audience_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -54,7 +54,18 @@ class PublishOptions(NamedTuple):
         Raises:
             UsageWrong: There is no such lane, or the job's name is none.
         """
-        return self._replace(lane=_lane_for(self.lane, self.job), job="")
+        lane = lane_of_job(self.job) if self.job else self.lane
+        if lane in (LIVE, BACKFILL):
+            return self._replace(lane=lane, job="")
+        if not lane.startswith(JOB_PREFIX):
+            raise UsageWrong(
+                f"There is no lane '{lane}': it is {LIVE} or {BACKFILL}; a job has its own."
+            )
+        if not NAME_PATTERN.fullmatch(job_of_lane(lane)):
+            raise UsageWrong(
+                f"A job's name has only a to z, 0 to 9 and -; '{job_of_lane(lane)}' has others."
+            )
+        return self._replace(lane=lane, job="")
 
     def skips_hook(self, event: Event) -> bool:
         """Say whether the destination should not start journeys for this event."""
@@ -68,22 +79,6 @@ class PublishOptions(NamedTuple):
 
 AS_USUAL: Final = PublishOptions()
 """The usual options: live events, for all triggers that want them."""
-
-
-def _lane_for(lane: str, job: str) -> str:
-    if job:
-        return lane_of_job(_checked_job(job))
-    if lane in (LIVE, BACKFILL):
-        return lane
-    if lane.startswith(JOB_PREFIX):
-        return lane_of_job(_checked_job(job_of_lane(lane)))
-    raise UsageWrong(f"There is no lane '{lane}': it is {LIVE} or {BACKFILL}; a job has its own.")
-
-
-def _checked_job(job: str) -> str:
-    if NAME_PATTERN.fullmatch(job):
-        return job
-    raise UsageWrong(f"A job's name has only a to z, 0 to 9 and -; '{job}' has others.")
 
 
 PartitionAddress = tuple[str, int]
@@ -100,40 +95,24 @@ class Entries(NamedTuple):
     last: str
 
 
-@dataclass(frozen=True, slots=True)
-class RefusedAt:
-    """A refusal, with the position of the payload that caused it.
-
-    Args:
-        line: Of the source, or the payload's number in the call, from 1.
-        index: Of the payload in the array of that line, from 0.
-    """
-
-    line: int
-    index: int
-    reason: str
-    message: str
-    audience: str = ""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Published:
     """The result of publishing payloads. Two results can be added.
 
     Args:
-        events: That could be read, wanted or not.
-        accepted: Deliveries that are in Redis now.
-        unmatched: Events that no trigger wants; in the quarantine.
-        refused: Payloads and events that could not be placed; in the quarantine.
-        forgotten: Those of them that are older than what the ledger remembers.
-        repeated: Deliveries that an earlier attempt of the same job had published already.
-        without_hook: Deliveries for which the destination is told not to start journeys.
-        as_text: Fields whose integers above 2^53 are carried as text, and in how many events: as
+        events: events that could be read, wanted or not.
+        accepted: deliveries that are in Redis now.
+        unmatched: events that no trigger wants; in the quarantine.
+        refused: payloads and events that could not be placed; in the quarantine.
+        repeated: deliveries that an earlier attempt of the same job had published already.
+        without_hook: deliveries for which the destination is told not to start journeys.
+        forgotten: the refused ones that are older than what the ledger remembers.
+        as_text: fields whose integers above 2^53 are carried as text, and in how many events: as
             the doubles that templates calculate with, two of them could become one.
-        problems: At most 10,000 of a sum.
-        woken: Partitions that have something to drain and that nobody has woken yet.
-        entries: The entries added to the streams, by the stream's key.
-        people: Digests of those whom the deliveries are about, where somebody wants to know.
+        problems: the refusals without their content, at most 10,000 of a sum.
+        woken: partitions that have something to drain and that nobody had woken.
+        entries: the entries that were added, by the stream's key.
+        people: digests of the profiles in the deliveries, where somebody wants to know.
     """
 
     payloads: int = 0
@@ -143,12 +122,12 @@ class Published:
     refused: int = 0
     repeated: int = 0
     without_hook: int = 0
-    as_text: Mapping[str, int] = field(default_factory=dict)
-    problems: tuple[RefusedAt, ...] = ()
+    forgotten: int = 0
+    as_text: Counter[str] = field(default_factory=Counter)
+    problems: list[Refused] = field(default_factory=list)
     woken: tuple[PartitionAddress, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
     people: tuple[bytes, ...] = ()
-    forgotten: int = 0
 
     @property
     def quarantined(self) -> int:
@@ -156,48 +135,46 @@ class Published:
         return self.refused + self.unmatched
 
     def __add__(self, other: Published) -> Published:
+        entries = dict(self.entries)
+        for stream, added in other.entries.items():
+            entries[stream] = Entries(entries.get(stream, added).first, added.last)
         return Published(
-            payloads=self.payloads + other.payloads,
-            events=self.events + other.events,
-            accepted=self.accepted + other.accepted,
-            unmatched=self.unmatched + other.unmatched,
-            refused=self.refused + other.refused,
-            repeated=self.repeated + other.repeated,
-            without_hook=self.without_hook + other.without_hook,
-            as_text=Counter(self.as_text) + Counter(other.as_text),
+            **{name: getattr(self, name) + getattr(other, name) for name in _COUNTS},
+            forgotten=self.forgotten + other.forgotten,
+            as_text=self.as_text + other.as_text,
             problems=(self.problems + other.problems)[:PROBLEMS_KEPT],
             woken=tuple(dict.fromkeys(self.woken + other.woken)),
-            entries=dict(_joined(self.entries, other.entries)),
+            entries=entries,
             people=self.people + other.people,
-            forgotten=self.forgotten + other.forgotten,
         )
 
     def document(self) -> dict[str, Any]:
         """Return the result as a document: what `segrelay send --json` prints."""
-        counts = ("payloads", "events", "accepted", "unmatched", "refused", "repeated")
         return {
-            **{name: getattr(self, name) for name in (*counts, "without_hook")},
+            **{name: getattr(self, name) for name in _COUNTS},
             Refusal.OLDER_THAN_LEDGER.value: self.forgotten,
             "as_text": dict(self.as_text),
             "problems": [
                 {
-                    "line": problem.line,
-                    "index": problem.index,
-                    "reason": problem.reason,
-                    "message": problem.message,
+                    "line": one.line,
+                    "index": one.index,
+                    "reason": one.reason.value,
+                    "message": one.message,
                 }
-                for problem in self.problems
+                for one in self.problems
             ],
         }
 
 
-def _joined(
-    earlier: Mapping[str, Entries], later: Mapping[str, Entries]
-) -> Iterator[tuple[str, Entries]]:
-    for stream in {**earlier, **later}:
-        first = earlier.get(stream) or later[stream]
-        last = later.get(stream) or first
-        yield stream, Entries(first.first, last.last)
+_COUNTS: Final = (
+    "payloads",
+    "events",
+    "accepted",
+    "unmatched",
+    "refused",
+    "repeated",
+    "without_hook",
+)
 
 
 @dataclass(slots=True)
@@ -205,11 +182,14 @@ class Draft:
     """Everything that one call will write, built before it is written.
 
     Args:
-        numbering: The numbering by which the deliveries were placed.
-        numbers: The number of events and refusals read: the number of the next.
-        size_bytes: Of the texts that will be written.
-        members: The changes of a sync; its deliveries have the numbers of their members.
-        entrants: The people who enter, where a sync of the audience will need their names.
+        numbering: the numbering of partitions by which the deliveries were placed.
+        triggers: the only triggers that get deliveries; none = all that want the events.
+        result: what is known of the result before anything is written.
+        numbers: how many events and refusals were read: the number of the next.
+        size_bytes: the size of the texts that will be written.
+        members: the changes of a sync; its deliveries have the numbers of their members.
+        entrants: the people who enter, where a sync of the audience will need their names.
+        kept: the records for the quarantine.
     """
 
     lane: str
@@ -217,14 +197,9 @@ class Draft:
     numbering: Numbering
     triggers: tuple[str, ...] = ()
     again: bool = False
-    payloads: int = 0
-    events: int = 0
-    unmatched: int = 0
+    result: Published = field(default_factory=Published)
     numbers: int = 0
     size_bytes: int = 0
-    without_hook: int = 0
-    as_text: Counter[str] = field(default_factory=Counter)
-    problems: list[RefusedAt] = field(default_factory=list)
     deliveries: dict[PartitionAddress, list[NewDelivery]] = field(default_factory=dict)
     members: dict[PartitionAddress, list[Member]] = field(default_factory=dict)
     entrants: dict[PartitionAddress, set[Entrant]] = field(default_factory=dict)
@@ -240,50 +215,32 @@ class Draft:
         found = (one.header.digest for each in self.deliveries.values() for one in each)
         return tuple(dict.fromkeys(found))
 
-    def keep(self, reason: Refusal, audience: str, message: str, content: bytes) -> None:
+    def keep(self, one: Refused) -> None:
         """Add a record that is to be kept in the quarantine."""
-        reading = self.reading
-        self.size_bytes += len(content)
-        self.kept.append(
-            NewRecord(
-                reason, audience, message, content, self.lane, reading.state, reading.skip_hook
-            )
-        )
+        rules = self.reading
+        self.size_bytes += len(one.content)
+        how = (self.lane, rules.state, rules.skip_hook)
+        self.kept.append(NewRecord(one.reason, one.audience, one.message, one.content, *how))
 
-    def refuse(self, refused: Refused, *, line: int, index: int) -> None:
+    def refuse(self, one: Refused, line: int, index: int) -> None:
         """Add a refusal to the problems, and its content, if there is any, to the quarantine."""
-        self.problems.append(
-            RefusedAt(line, index, refused.reason.value, refused.message, refused.audience)
-        )
-        if refused.content:
-            self.keep(refused.reason, refused.audience, refused.message, refused.content)
+        self.result.refused += 1
+        self.result.forgotten += one.reason is Refusal.OLDER_THAN_LEDGER
+        self.result.problems.append(replace(one, content=b"", line=line, index=index))
+        if one.content:
+            self.keep(one)
 
 
 def joined(drafts: Sequence[Draft]) -> Draft:
     """Join one or more drafts, of no job, into one that is written at once."""
     whole = Draft(drafts[0].lane, drafts[0].reading, drafts[0].numbering)
     for draft in drafts:
-        for place, deliveries in draft.deliveries.items():
-            whole.deliveries.setdefault(place, []).extend(deliveries)
-        for place, entrants in draft.entrants.items():
-            whole.entrants.setdefault(place, set()).update(entrants)
+        for address, deliveries in draft.deliveries.items():
+            whole.deliveries.setdefault(address, []).extend(deliveries)
+        for address, entrants in draft.entrants.items():
+            whole.entrants.setdefault(address, set()).update(entrants)
         whole.kept.extend(draft.kept)
     return whole
-
-
-def published_of(draft: Draft, written: Published) -> Published:
-    """Return the result of publishing a draft, from the result of writing it."""
-    return replace(
-        written,
-        payloads=draft.payloads,
-        events=draft.events,
-        unmatched=draft.unmatched,
-        refused=len(draft.problems),
-        without_hook=draft.without_hook,
-        as_text=draft.as_text,
-        problems=tuple(draft.problems),
-        forgotten=sum(each.reason == Refusal.OLDER_THAN_LEDGER for each in draft.problems),
-    )
 
 
 class Portion(NamedTuple):

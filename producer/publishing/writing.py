@@ -1,15 +1,14 @@
-"""Writing deliveries: one script a partition, many partitions in one round trip.
+"""Writing deliveries, while Redis has room: one script a partition, many in one round trip.
 
-Room in Redis: producers stop at 80 % of its memory, backfill also at its high-water mark.
-
-So draining and Celery always have room, and a full Redis works itself empty.
+Producers stop at 80 % of Redis' memory, and backfill also at its high-water mark, so that draining
+and Celery always have room, and a full Redis works itself empty.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
 
@@ -19,7 +18,6 @@ from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis import accept
 from segrelay.worker.contract.redis.accept import (
-    FIRST_STREAM,
     RENUMBERED,
     Entrant,
     NewDelivery,
@@ -83,22 +81,16 @@ def write(
         JobHeld: The job was paused, aborted, or is read by somebody else.
         PartitionsChange: Some partitions may have theirs; the others have other numbers now.
     """
-    places = sorted({*deliveries, *rolls})
+    addresses = sorted({*deliveries, *rolls})
     calls = [
-        _call(
-            ids.place(*place),
-            deliveries.get(place, ()),
-            progress,
-            rolls.get(place),
-            entrants.get(place, ()),
-        )
-        for place in places
+        _call(ids.place(*to), deliveries.get(to, ()), progress, rolls.get(to), entrants.get(to, ()))
+        for to in addresses
     ]
     accepted = 0
     woken: list[PartitionAddress] = []
     entries: dict[str, Entries] = {}
     answers = [answer for group in _groups(calls) for answer in _run(client, group, progress)]
-    for place, call, answer in zip(places, calls, answers, strict=True):
+    for address, call, answer in zip(addresses, calls, answers, strict=True):
         if answer[0] == RENUMBERED:
             raise PartitionsChange
         if answer[0] == _CLOSED:
@@ -111,7 +103,7 @@ def write(
         added, wake, *entry_ids = answer
         accepted += added
         if wake:
-            woken.append(place)
+            woken.append(address)
         entries |= _entries(call, entry_ids)
     repeated = sum(map(len, deliveries.values())) - accepted
     return Published(accepted=accepted, repeated=repeated, woken=tuple(woken), entries=entries)
@@ -124,19 +116,16 @@ def _call(
     roll: Roll | None,
     entrants: Collection[Entrant],
 ) -> ScriptCall:
-    call = accept_call(
+    return accept_call(
         keys,
         deliveries,
         job=progress.job,
+        source=progress.source,
         position=progress.position,
         epoch=progress.epoch,
         roll=roll,
         entrants=entrants,
     )
-    if not progress.source:
-        return call
-    counts, streams, wakeup, _, *rest = call.keys
-    return replace(call, keys=(counts, streams, wakeup, f"{keys.jobs}:{progress.source}", *rest))
 
 
 def _groups(calls: Iterable[ScriptCall]) -> Iterator[list[ScriptCall]]:
@@ -156,7 +145,9 @@ def _groups(calls: Iterable[ScriptCall]) -> Iterator[list[ScriptCall]]:
 
 def _run(client: Redis, calls: Sequence[ScriptCall], progress: JobPosition) -> list[Any]:
     then: list[Sequence[Value]] = [
-        ("EXPIRE", call.keys[3], _SOURCE_REMEMBERED_SECONDS) for call in calls if progress.source
+        ("EXPIRE", accept.key_of_jobs(call), _SOURCE_REMEMBERED_SECONDS)
+        for call in calls
+        if progress.source
     ]
     if progress.noted:
         then.append(progress.noted)
@@ -164,8 +155,8 @@ def _run(client: Redis, calls: Sequence[ScriptCall], progress: JobPosition) -> l
 
 
 def _entries(call: ScriptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
-    names = cast("Sequence[str]", call.keys[FIRST_STREAM:])
-    streams = zip(names, ids[::2], ids[1::2], strict=False)
+    names = cast("Sequence[str]", accept.streams_of(call))
+    streams = zip(names, ids[::2], ids[1::2], strict=True)
     return {name: Entries(first.decode(), last.decode()) for name, first, last in streams if first}
 
 
@@ -173,11 +164,6 @@ MEMORY_SHARE: Final = 0.8
 _LOOKED_AGAIN_SECONDS: Final = 1.0
 _MICROSECONDS: Final = 1_000_000
 _QUARANTINE_SHARE: Final = 0.125
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """More may be published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +194,11 @@ class RoomMeter:
         """Return Redis' time in µs since 1970, to about a millisecond."""
         return int(self._look() * _MICROSECONDS) + self._ahead_us
 
-    def memory(self) -> Room | NoRoom:
-        """Return whether Redis has memory for more deliveries."""
+    def memory(self) -> NoRoom | None:
+        """Return why Redis has no memory for more deliveries; None = it has."""
         self._look()
         if not self._most or self._used < MEMORY_SHARE * self._most:
-            return Room()
+            return None
         return NoRoom(
             "memory",
             f"Redis is full: {self._used // 1_000_000} of {self._most // 1_000_000} MB are used, "
@@ -220,15 +206,15 @@ class RoomMeter:
             "drained it, or its maxmemory is raised.",
         )
 
-    def lane(self, lane: str) -> Room | NoRoom:
-        """Return whether this lane may take more deliveries."""
-        room = self.memory()
-        if isinstance(room, NoRoom) or kind_of_lane(lane) != BACKFILL:
-            return room
+    def lane(self, lane: str) -> NoRoom | None:
+        """Return why this lane may take no more deliveries; None = it may."""
+        full = self.memory()
+        if full or kind_of_lane(lane) != BACKFILL:
+            return full
         self._count()
         high_water = self._settings.redis.high_water
         if self._waiting < high_water:
-            return room
+            return None
         return NoRoom(
             "high_water",
             f"{self._waiting} deliveries of the backfill lane wait, the mark is {high_water} "

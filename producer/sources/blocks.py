@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, NamedTuple
 
 import orjson
 
-from segrelay.producer.events.payloads import Payload, payloads_in
+from segrelay.producer.events.payloads import Payload, values_of
 from segrelay.producer.events.values import loads_exactly, may_hold_long_integers
 from segrelay.producer.sources.opening import Format, Opened
 from segrelay.producer.sources.reading import (
@@ -170,7 +170,7 @@ def grouped(payloads: Iterable[Payload], first_rows: int = 0, times: int = 1) ->
     count = size = 0
     for payload in payloads:
         rows.append(payload)
-        count += payloads_in(payload.value)
+        count += len(values_of(payload.value))
         size += len(payload.text) or _PARSED_ROW_BYTES
         if count >= (first_rows or times * BLOCK_ROWS) or size >= times * BLOCK_BYTES:
             yield Block(rows[0].line, rows=tuple(rows))

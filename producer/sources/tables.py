@@ -1,9 +1,8 @@
-"""Rows of CSV: separators and header by looking, lists and maps joined by `&` as Lytics joins them.
+"""Rows of tables: CSV, and Parquet with the optional extra `segrelay[parquet]` (pyarrow).
 
-All values stay texts, as Lytics' own webhook often sends them; an empty cell is a field that the
-profile does not have.
-
-Rows of Parquet, with the optional extra `segrelay[parquet]` (pyarrow).
+The separator and header of a CSV file are found by looking; lists and maps are joined by `&`, as
+Lytics joins them. Its values stay texts, as Lytics' own webhook often sends them, and an empty cell
+is a field that the profile does not have.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""The two parts of a run that compare: the pages of the source, and the members not seen in it.
+"""The work of a run: compare the source's pages with the known members, then find who has left.
 
-Both compare with the members that are known, and with the ledger, as `segrelay reconcile` does.
-What the ledger knows to be newer than the scan is no difference: it has changed since.
+Both parts compare with the members that are known, and with the ledger, as `segrelay reconcile`
+does. What the ledger knows to be newer than the scan is no difference: it has changed since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from segrelay.producer.events.payloads import SEGMENT_EVENTS, text_of
+from segrelay.producer.events.payloads import SEGMENT_EVENTS, Refused, text_of
 from segrelay.producer.events.values import (
     FUTURE_TOLERANCE_US,
     ID,
@@ -87,13 +87,17 @@ RESTARTS: Final = 5
 """The number of times that a scan begins anew before its run ends as incomplete."""
 
 
+_COMPARED_AT_ONCE: Final = 50
+"""The number of missing members that are looked at before the differences are written."""
+
+
 @dataclass(slots=True)
-class Scanning:
-    """Scans for one run.
+class Comparison:
+    """Compares a source with the members that a sync knows, for one step of a run.
 
     Args:
-        check_room: Raises where nothing more may be published into a lane.
-        on_change: Changes of members are events.
+        check_room: A function that raises where nothing more may be published into a lane.
+        on_change: Whether changes of members are events.
     """
 
     store: SyncStore
@@ -104,8 +108,9 @@ class Scanning:
     check_room: Callable[[str], None]
     on_change: bool
     _hashed: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    _looks: dict[str, Look] = field(default_factory=dict)
 
-    def go_on(self, is_over: Callable[[], bool]) -> None:
+    def scan(self, is_over: Callable[[], bool]) -> None:
         """Scan until the end, or until the step is over; what was compared is saved.
 
         Raises:
@@ -126,7 +131,7 @@ class Scanning:
             self.run.rows += len(rows)
             self.run.start, self.run.origin = last.following, last.origin
             if not last.following:
-                self.run.phase, self.run.place = Phase.COUNT, 0
+                self.run.phase, self.run.next_partition = Phase.COUNT, 0
                 self.run.seen = dict.fromkeys(self.run.destinations, 0)
                 self.run.gone = dict.fromkeys(self.run.destinations, 0)
             self.store.save(self.run)
@@ -214,38 +219,30 @@ class Scanning:
         people = self._keyed(rows)
         for destination in self.run.destinations:
             found = self.store.marks(destination, list(people))
-            ledger = LedgerComparison.of(
-                self.publisher, destination, self.run.audience, self.run.repairs_until_us
-            )
-            delivered = (
-                self.store.last_delivered(destination, self.run.audience, list(people))
-                if ledger.enters
-                else {}
-            )
+            ledger = self._ledger(destination)
+            delivered = self._delivered(destination, people) if ledger.enters else {}
             missing = {key: last[1] for key, last in delivered.items() if ledger.is_missing(last)}
             changes = list(self._changes(destination, people, found, missing))
             if not changes:
                 continue
-            self.publisher.publish_members(
-                destination, changes, self._lane(destination), self.store.name, self.store.token
-            )
+            self._publish(destination, changes, self._lane(destination))
             self._count(changes, is_first=destination == self.run.destinations[0])
 
     def _keyed(self, rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         people: dict[str, dict[str, Any]] = {}
-        refused: list[tuple[PayloadRefused, bytes]] = []
+        refused: list[Refused] = []
         for row in rows:
             try:
                 key = profile_key(row, self.identity)
             except PayloadRefused as refusal:
                 self.run.unplaced += 1
                 if self.run.unplaced <= UNPLACED_KEPT:
-                    refused.append((refusal, text_of(row)))
+                    refused.append(Refused.of(refusal, text_of(row), self.run.audience))
                 continue
             before = people.get(key)
             self.run.shared += before is not None and uid_of(before) != uid_of(row)
             people[key] = row
-        self.publisher.keep_rows(refused, self.run.audience)
+        self.publisher.keep_rows(refused)
         return people
 
     def _changes(
@@ -298,7 +295,7 @@ class Scanning:
         return None if () in exports else frozenset(name for names in exports for name in names)
 
     def _event(
-        self, destination: str, direction: Direction, key: str, row: dict[str, Any]
+        self, destination: str, direction: Direction, key: str, profile: dict[str, Any]
     ) -> Event:
         entry: dict[str, Any] = {"slug": self.run.audience, "event": direction.value}
         if direction is not Direction.CHANGE:
@@ -308,10 +305,27 @@ class Scanning:
             self.run.audience,
             direction,
             self.run.at_us,
-            {**row, SEGMENT_EVENTS: [entry]},
+            {**profile, SEGMENT_EVENTS: [entry]},
             state=direction is not Direction.CHANGE,  # a change that was told is no longer there
-            skip_hook=destination not in self.run.known,
+            skip_hook=direction is not Direction.EXIT and destination not in self.run.known,
         )
+
+    def _ledger(self, destination: str) -> LedgerComparison:
+        run = self.run
+        return LedgerComparison.of(self.publisher, destination, run.audience, run.repairs_until_us)
+
+    def _delivered(
+        self, destination: str, profile_keys: Collection[str]
+    ) -> Mapping[str, LastDelivered]:
+        if not profile_keys:
+            return {}
+        return self.store.last_delivered(destination, self.run.audience, list(profile_keys))
+
+    def _publish(self, destination: str, changes: Sequence[MemberChange], lane: str) -> None:
+        if changes:
+            self.publisher.publish_members(
+                destination, changes, lane, self.store.name, self.store.token
+            )
 
     def _lane(self, destination: str) -> str:
         """Return the lane for events: backfill until the destination has had a whole run."""
@@ -328,53 +342,31 @@ class Scanning:
                 self.run.entered += enters and not is_known
                 self.run.changed += not enters
 
-
-_COMPARED_AT_ONCE: Final = 50
-"""The number of members that are compared before the differences are written."""
-
-
-@dataclass(slots=True)
-class Leaving:
-    """Finds the members who have left, for one run.
-
-    Args:
-        source: For a second look.
-        check_room: Raises where nothing more may be published into a lane.
-    """
-
-    store: SyncStore
-    publisher: Publisher
-    identity: str
-    run: Run
-    source: SyncSource
-    check_room: Callable[[str], None]
-    _looks: dict[str, Look] = field(default_factory=dict)
-
     def count(self, is_over: Callable[[], bool]) -> None:
         """Count the members who were seen, partition by partition; then decide what follows.
 
         Raises:
             ScanExpired: What was scanned has changed, so that who has left is not known.
         """
-        places = self.store.places(self.run.destinations)
-        while self.run.place < len(places):
-            place = places[self.run.place]
+        partitions = self.store.partitions(self.run.destinations)
+        while self.run.next_partition < len(partitions):
+            partition = partitions[self.run.next_partition]
             if self.run.repairs_again:
-                self._learn_names(place)
-            marks = dict(self.store.members(place))
+                self._learn_names(partition)
+            marks = dict(self.store.members(partition))
             seen = sum(Mark.loads(mark).run >= self.run.number for mark in marks.values())
-            self.run.seen[place.destination] += seen
-            self.run.gone[place.destination] += len(self._unseen(place, marks))
-            self.run.place += 1
+            self.run.seen[partition.destination] += seen
+            self.run.gone[partition.destination] += len(self._unseen(partition, marks))
+            self.run.next_partition += 1
             self.store.save(self.run)
-            if is_over() and self.run.place < len(places):
+            if is_over() and self.run.next_partition < len(partitions):
                 return
         self.source.refuse_change(self.run.origin)
         self._decide()
 
     def _decide(self) -> None:
         run = self.run
-        run.place = 0
+        run.next_partition = 0
         run.doubt = run.doubts()
         if run.doubt:
             run.phase = Phase.CONFIRM
@@ -385,62 +377,45 @@ class Leaving:
             self._end()
         self.store.save(run)
 
-    def _learn_names(self, place: PartitionKeys) -> None:
+    def _learn_names(self, partition: PartitionKeys) -> None:
         """Learn the names of stale people that Redis knows from delivering to them.
 
         They entered before the sync was there, or before it was reset.
         """
-        names = self.store.reached(place, self.identity)
-        known = self.store.marks(place.destination, names)
+        destination = partition.destination
+        names = self.store.reached(partition, self.identity)
+        known = self.store.marks(destination, names)
         unknown = [key for key in names if key not in known]
-        ledger, delivered = self._compare(place, unknown)
-        accepted_ms = self.run.begun_ms
+        ledger, delivered = self._ledger(destination), self._delivered(destination, unknown)
         learned = [
-            Member(key, b"", Entrant(self.store.name, key, accepted_ms).mark)
+            Member(key, b"", Entrant(self.store.name, key, self.run.begun_ms).mark)
             for key in unknown
             if ledger.is_stale(delivered.get(key))
         ]
-        self._write_names(place, learned)
+        self._publish(destination, list(map(MemberChange, learned)), LIVE)
 
-    def _unseen(self, place: PartitionKeys, marks: Mapping[str, bytes]) -> dict[str, bytes]:
+    def _unseen(self, partition: PartitionKeys, marks: Mapping[str, bytes]) -> dict[str, bytes]:
         """Return the marks of the members who did not come in this run.
 
         Of people whom no run ever saw, those count who are stale by the ledger. Names that are not
         needed any more are forgotten.
         """
+        destination = partition.destination
         found = {key: Mark.loads(mark) for key, mark in marks.items()}
         names = [key for key, mark in found.items() if mark.is_name]
-        ledger, delivered = self._compare(place, names)
+        ledger, delivered = self._ledger(destination), self._delivered(destination, names)
         others = {key for key in names if not ledger.is_stale(delivered.get(key))}
         needless = [
             Member(key, marks[key], b"")
             for key in others
             if not found[key].is_needed(delivered.get(key), self.run.begun_ms)
         ]
-        self._write_names(place, needless)
+        self._publish(destination, list(map(MemberChange, needless)), LIVE)
         return {
             key: marks[key]
             for key, mark in found.items()
             if mark.run < self.run.number and key not in others
         }
-
-    def _compare(
-        self, place: PartitionKeys, profile_keys: Sequence[str]
-    ) -> tuple[LedgerComparison, Mapping[str, LastDelivered]]:
-        run, destination = self.run, place.destination
-        ledger = LedgerComparison.of(
-            self.publisher, destination, run.audience, run.repairs_until_us
-        )
-        if not profile_keys:
-            return ledger, {}
-        return ledger, self.store.last_delivered(destination, run.audience, profile_keys)
-
-    def _write_names(self, place: PartitionKeys, members: Sequence[Member]) -> None:
-        if members:
-            changes = [MemberChange(member) for member in members]
-            self.publisher.publish_members(
-                place.destination, changes, LIVE, self.store.name, self.store.token
-            )
 
     def _end(self) -> None:
         if self.run.repairs_again:
@@ -450,47 +425,49 @@ class Leaving:
         self.run.allowed = 0
         self.run.end(self.store.now_ms(), outcome="done")
 
-    def go_on(self, is_over: Callable[[], bool]) -> None:
+    def publish_exits(self, is_over: Callable[[], bool]) -> None:
         """Publish exits until the end, or until the step is over.
 
         Raises:
             LyticsUnavailable: It can't be asked now; what was found out is written.
             ScanExpired: As `count`.
         """
-        places = self.store.places(self.run.destinations)
-        while self.run.place < len(places):
+        partitions = self.store.partitions(self.run.destinations)
+        while self.run.next_partition < len(partitions):
             self.check_room(LIVE)
-            if not self._empty(places[self.run.place], is_over):
+            if not self._settle_missing(partitions[self.run.next_partition], is_over):
                 return
-            self.run.place += 1
+            self.run.next_partition += 1
             self.store.save(self.run)
         self._end()
         self.store.save(self.run)
 
-    def _empty(self, place: PartitionKeys, is_over: Callable[[], bool]) -> bool:
-        """Settle the missing members of a partition; return False if the step is over before."""
+    def _settle_missing(self, partition: PartitionKeys, is_over: Callable[[], bool]) -> bool:
+        """Look at the missing members of a partition; return False if the step is over before."""
+        destination = partition.destination
         changes: list[MemberChange] = []
         try:
-            for key, mark in self._missing(place):
-                changes.append(self._change(key, mark))
+            for key, mark in self._missing(partition):
+                changes.append(self._second_look(destination, key, mark))
                 if is_over():
                     return False
                 if len(changes) >= _COMPARED_AT_ONCE:
-                    self._write(place.destination, changes)
+                    self._write_exits(destination, changes)
                     changes = []
             return True
         finally:
-            self._write(place.destination, changes)
+            self._write_exits(destination, changes)
 
-    def _missing(self, place: PartitionKeys) -> Iterator[tuple[str, bytes]]:
+    def _missing(self, partition: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         looked: set[str] = set()
-        for marks in self.store.pages(place):
-            for key, mark in self._unseen(place, marks).items():
+        for marks in self.store.pages(partition):
+            for key, mark in self._unseen(partition, marks).items():
                 if key not in looked:
                     looked.add(key)
                     yield key, mark
 
-    def _change(self, key: str, mark: bytes) -> MemberChange:
+    def _second_look(self, destination: str, key: str, mark: bytes) -> MemberChange:
+        """Return what becomes of somebody who was missing: still a member, or an exit."""
         if key not in self._looks:
             self._looks[key] = self.source.look(key)
         look = self._looks[key]
@@ -499,33 +476,16 @@ class Leaving:
             number = self.run.number
             seen = Mark(number) if old.is_name else old._replace(run=number)
             return MemberChange(Member(key, mark, seen.dumps()))
-        return MemberChange(Member(key, mark, b""), self._exit(key, look.profile))
+        name, _, value = key.partition(":")
+        profile = {PAYLOAD_ID if name == ID else name: value, **look.profile}
+        event = self._event(destination, Direction.EXIT, key, profile)
+        return MemberChange(Member(key, mark, b""), event)
 
-    def _exit(self, key: str, profile: dict[str, Any]) -> Event:
-        field_name, _, value = key.partition(":")
-        if field_name == ID:
-            field_name = PAYLOAD_ID
-        entry = {
-            "slug": self.run.audience,
-            "event": Direction.EXIT.value,
-            Direction.EXIT.value: format_time(self.run.at_us),
-        }
-        return Event(
-            key,
-            self.run.audience,
-            Direction.EXIT,
-            self.run.at_us,
-            {field_name: value, **profile, SEGMENT_EVENTS: [entry]},
-            state=True,
-        )
-
-    def _write(self, destination: str, changes: list[MemberChange]) -> None:
+    def _write_exits(self, destination: str, changes: list[MemberChange]) -> None:
         if not changes:
             return
         self.source.refuse_change(self.run.origin)
-        self.publisher.publish_members(
-            destination, changes, LIVE, self.store.name, self.store.token
-        )
+        self._publish(destination, changes, LIVE)
         gone = [Mark.loads(change.member.found) for change in changes if change.event is not None]
         repaired = sum(mark.is_name for mark in gone)
         self.run.repaired += repaired

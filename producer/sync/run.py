@@ -46,7 +46,7 @@ class Run:
             the end of that.
         destinations: That are compared.
         known: Destinations that have had a whole run.
-        place: Of the partitions of all destinations, the next to be counted or asked for exits.
+        next_partition: The next to be counted or asked for exits, of those of all destinations.
         rows: That came.
         bad: Rows that could not be read.
         unplaced: Rows without an identity.
@@ -77,7 +77,7 @@ class Run:
     repairs_until_us: int = 0
     destinations: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
-    place: int = 0
+    next_partition: int = 0
     pages: int = 0
     rows: int = 0
     bad: int = 0
@@ -113,8 +113,7 @@ class Run:
     @classmethod
     def loads(cls, text: bytes, ids: DestinationIds) -> Self:
         """Read the state that `dumps` wrote; b"" = the sync has never run."""
-        stored = orjson.loads(text or b"{}")
-        run = cls(**{name: value for name, value in stored.items() if name in cls.__slots__})
+        run = cls(**orjson.loads(text or b"{}"))
         run.phase = Phase(run.phase)
         return run._with_destinations(ids.name_of)
 
@@ -187,7 +186,7 @@ class Run:
 
     def scan_anew(self) -> None:
         """Begin the scan again within this run; people who were seen count as seen."""
-        self.phase, self.start, self.place = Phase.SCAN, "", 0
+        self.phase, self.start, self.next_partition = Phase.SCAN, "", 0
         self.rows = self.bad = self.unplaced = self.shared = 0
         self.first_total = self.last_total = -1
         self.restarts += 1

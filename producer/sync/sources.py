@@ -1,10 +1,9 @@
-"""The sources of a sync: Lytics' scan, or a folder of exports.
+"""The sources of a sync: Lytics' scan, or the newest complete export that fits a pattern.
 
-A sync's source in files: the newest complete export that fits a pattern.
-
-The time of its events is the file's own time of modification, the end of its writing, so an export
-has to keep it when it is copied. A file that is still being written is left for the next run. One
-that is written to while it is read is read anew: rows come only from a file that stood still.
+The time of an export's events is the file's own time of modification, the end of its writing, so an
+export has to keep it when it is copied. A file that is still being written is left for the next
+run. One that is written to while it is read is read anew: rows come only from a file that stood
+still.
 """
 
 from __future__ import annotations

@@ -3,9 +3,7 @@
 A run scans its source and compares it with the members that are known, then counts who was not
 seen, then looks at these once more and publishes their exits. Members and events change in one
 script, each member only if it still is as it was found: a step that is repeated, or that goes on
-after another has taken its place, does nothing twice.
-
-Making the object that does the steps of a sync, from the configuration.
+after another has taken the lock, does nothing twice.
 """
 
 from __future__ import annotations
@@ -18,14 +16,12 @@ from typing import Final
 
 import structlog
 
-from segrelay.producer.lytics import Patience
+from segrelay.producer.lytics import Patience, find_slug
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.audiences import named_audience
-from segrelay.producer.publishing.writing import NoRoom
-from segrelay.producer.sources.files import find_slug
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.steps import STEP_SECONDS, Step, wait_seconds
-from segrelay.producer.sync.comparing import Leaving, Scanning
+from segrelay.producer.sync.comparing import Comparison
 from segrelay.producer.sync.run import CERTAIN, Phase, Run
 from segrelay.producer.sync.sources import (
     REQUEST_SECONDS,
@@ -126,7 +122,7 @@ class Syncing:
             run.problem = ""
             self._go_on(run, is_over)
         except (_Full, LyticsUnavailable, WeMustAct) as error:
-            self._intent(run, error)
+            self._note_failure(run, error)
             if isinstance(error, WeMustAct):
                 raise
             return Step(f"{run.line()}; {error.message}", wait_seconds=self._left(run))
@@ -163,40 +159,33 @@ class Syncing:
     def _go_on(self, run: Run, is_over: Callable[[], bool]) -> None:
         """Work on the present phase of the run, and on the next ones while the step lasts."""
         with self.open_source(self._pausing()) as source:
-            scanning = self._scanning(source, run)
+            comparison = Comparison(
+                self.store,
+                self.publisher,
+                source,
+                self.identity,
+                run,
+                self._check_room,
+                self.on_change,
+            )
             if run.phase is Phase.SCAN:
-                scanning.go_on(is_over)
+                comparison.scan(is_over)
                 if is_over():
                     return
+            is_spent = False
             try:
-                self._leaving(source, run, is_over)
+                if run.phase is Phase.COUNT:
+                    comparison.count(is_over)
+                    is_spent = is_over()
+                if run.phase is Phase.EXITS and not is_spent:
+                    comparison.publish_exits(is_over)
             except ScanExpired as error:
                 self.log.warning("sync.anew", sync=self.store.name, reason=error.message)
-                scanning.scan_anew()
+                comparison.scan_anew()
         if run.phase is Phase.IDLE:
             self.log.info("sync.ended", sync=self.store.name, **run.last)
         if run.phase is Phase.CONFIRM:
             self.log.error("sync.doubts", sync=self.store.name, reason=run.doubt)
-
-    def _leaving(self, source: SyncSource, run: Run, is_over: Callable[[], bool]) -> None:
-        leaving = Leaving(self.store, self.publisher, self.identity, run, source, self._check_room)
-        if run.phase is Phase.COUNT:
-            leaving.count(is_over)
-            if is_over():
-                return
-        if run.phase is Phase.EXITS:
-            leaving.go_on(is_over)
-
-    def _scanning(self, source: SyncSource, run: Run) -> Scanning:
-        return Scanning(
-            self.store,
-            self.publisher,
-            source,
-            self.identity,
-            run,
-            self._check_room,
-            on_change=self.on_change,
-        )
 
     def _pausing(self) -> Callable[[float], None]:
         """Return the function that waits between requests to Lytics within the step's time."""
@@ -210,11 +199,11 @@ class Syncing:
         return pause
 
     def _check_room(self, lane: str) -> None:
-        room = self.publisher.room(lane)
-        if isinstance(room, NoRoom):
-            raise _Full(room.message)
+        full = self.publisher.room(lane)
+        if full:
+            raise _Full(full.message)
 
-    def _intent(self, run: Run, error: SegrelayError) -> None:
+    def _note_failure(self, run: Run, error: SegrelayError) -> None:
         run.problem = error.message
         run.failures += not isinstance(error, _Full)
         run.refused = isinstance(error, WeMustAct)
@@ -266,7 +255,7 @@ def confirm(store: SyncStore, run: Run) -> int:
     """
     if run.phase is Phase.CONFIRM:
         run.allowed, run.doubt = max(run.gone.values(), default=0), ""
-        run.phase, run.place, run.next_ms = Phase.EXITS, 0, 0
+        run.phase, run.next_partition, run.next_ms = Phase.EXITS, 0, 0
     elif run.is_under_way and run.last.get("outcome") == "doubted":
         run.allowed = int(run.last["gone"])
     else:
@@ -292,7 +281,7 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
             schedule.audience,
             schedule.audience_id,
             look_up=lambda name: "" if schedule.files else _slug_at_lytics(settings, name),
-        ).slug
+        )[0]
 
     claim(client, settings)
     return Syncing(

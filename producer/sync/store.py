@@ -34,8 +34,8 @@ class SyncStore:
     def __init__(self, client: Redis, name: str, settings: RedisSettings) -> None:
         self._client = client
         self.name = name
-        self._partitions = settings.numbering
         self._settings = settings
+        self._numbering = settings.numbering
         self._steps = StepStore(client, keys.sync(name), f"sync '{name}'")
 
     def take(self) -> tuple[Run, int] | None:
@@ -76,8 +76,8 @@ class SyncStore:
     def _claim(self, destinations: Sequence[str], *, forgets: bool = False) -> None:
         args = (self.name, self._steps.epoch, int(forgets))
         calls = [
-            ScriptCall((place.synctokens, place.members(self.name), place.lease), args)
-            for place in self.places(destinations)
+            ScriptCall((partition.synctokens, partition.members(self.name), partition.lease), args)
+            for partition in self.partitions(destinations)
         ]
         answers = run_each(self._client, _CLAIM, calls)
         if -1 in answers:
@@ -85,23 +85,20 @@ class SyncStore:
         if not all(answers):
             raise self._steps.lost()
 
-    def places(self, destinations: Sequence[str]) -> list[PartitionKeys]:
+    def partitions(self, destinations: Sequence[str]) -> list[PartitionKeys]:
         """Return the partitions of these destinations."""
         return [
             self._settings.ids.place(destination, number)
             for destination in destinations
-            for number in self._partitions.numbers
+            for number in self._numbering.numbers
         ]
 
     def marks(self, destination: str, profile_keys: Sequence[str]) -> dict[str, bytes]:
         """Return the marks of those of these people who are members, by profile key."""
-        parts: dict[int, list[str]] = {}
-        for key in profile_keys:
-            parts.setdefault(self._partitions.of(key), []).append(key)
+        parts = self._by_partition(destination, profile_keys)
         pipe = self._client.pipeline(transaction=False)
-        for number, members in parts.items():
-            place = self._settings.ids.place(destination, number)
-            pipe.hmget(place.members(self.name), members)
+        for partition, members in parts.items():
+            pipe.hmget(partition.members(self.name), members)
         answers = pipe.execute()
         return {
             key: mark
@@ -117,13 +114,10 @@ class SyncStore:
         number: Any = self._client.hget(keys.NAMES, AUDIENCE_NAME + audience)
         if number is None:
             return {}
-        parts: dict[int, list[str]] = {}
-        for key in profile_keys:
-            parts.setdefault(self._partitions.of(key), []).append(key)
+        parts = self._by_partition(destination, profile_keys)
         pipe = self._client.pipeline(transaction=False)
-        for part, people in parts.items():
-            place = self._settings.ids.place(destination, part)
-            pipe.mget([place.ledger(keys.digest_of(key)) for key in people])
+        for partition, people in parts.items():
+            pipe.mget([partition.ledger(keys.digest_of(key)) for key in people])
         answers = pipe.execute()
         texts = {
             key.encode(): text
@@ -134,12 +128,21 @@ class SyncStore:
         standings = ((key.decode(), standing(one, int(number))) for key, one in records.items())
         return {key: last for key, last in standings if last}
 
-    def reached(self, place: PartitionKeys, identity: str) -> list[str]:
+    def _by_partition(
+        self, destination: str, profile_keys: Sequence[str]
+    ) -> dict[PartitionKeys, list[str]]:
+        parts: dict[int, list[str]] = {}
+        for key in profile_keys:
+            parts.setdefault(self._numbering.of(key), []).append(key)
+        place = self._settings.ids.place
+        return {place(destination, number): people for number, people in parts.items()}
+
+    def reached(self, partition: PartitionKeys, identity: str) -> list[str]:
         """Return the keys of the people of a partition that Redis knows from delivering to them.
 
         Of a partition with many people these are a sample, see `keys.REACHED_KEPT`.
         """
-        stored: Any = self._client.hgetall(place.who)
+        stored: Any = self._client.hgetall(partition.who)
         found = []
         for digest, text in stored.items():
             known_as = orjson.loads(text)[1] or {}
@@ -148,21 +151,21 @@ class SyncStore:
                 found += [key] if key else []
         return found
 
-    def pages(self, place: PartitionKeys) -> Iterator[dict[str, bytes]]:
+    def pages(self, partition: PartitionKeys) -> Iterator[dict[str, bytes]]:
         """Yield the marks of the members of one partition by key, some at a time, or twice."""
-        for found in scan_fields(self._client, place.members(self.name)):
+        for found in scan_fields(self._client, partition.members(self.name)):
             yield {member.decode(): mark for member, mark in found}
 
-    def members(self, place: PartitionKeys) -> Iterator[tuple[str, bytes]]:
+    def members(self, partition: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         """Yield key and mark of the members of one partition; some may come twice."""
-        for found in self.pages(place):
+        for found in self.pages(partition):
             yield from found.items()
 
     def count(self, destination: str) -> int:
         """Return how many members are known at a destination."""
         pipe = self._client.pipeline(transaction=False)
-        for place in self.places([destination]):
-            pipe.hlen(place.members(self.name))
+        for partition in self.partitions([destination]):
+            pipe.hlen(partition.members(self.name))
         return sum(pipe.execute())
 
     def forget(self, destinations: Sequence[str]) -> None:

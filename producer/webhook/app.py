@@ -1,10 +1,8 @@
-"""The receiver of webhooks as a Starlette application.
+"""The receiver of webhooks as a Starlette application, with the answers to checks and probes.
 
 Lytics tries again whatever is not answered 200, except 400, 404 and 413, whose events it drops for
 good. So everything that is authenticated and stored is answered 200, also what is no JSON, and no
 answer of ours is a 400.
-
-Checks of the receiver: whether anything can be stored, and what would become of a body.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from starlette.routing import Route
 
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Published
-from segrelay.producer.publishing.writing import NoRoom, RoomMeter
+from segrelay.producer.publishing.writing import RoomMeter
 from segrelay.producer.webhook.bodies import (
     SMALL_BYTES,
     Body,
@@ -72,14 +70,6 @@ class _Refused(Exception):  # noqa: N818 - an answer, no error of ours
         super().__init__(message)
         self.status = status
         self.message = message
-
-
-class _Checked(Exception):  # noqa: N818 - an answer, no error of ours
-    """The request was a check: nothing is stored."""
-
-    def __init__(self, found: dict[str, object]) -> None:
-        super().__init__()
-        self.found = found
 
 
 @dataclass(slots=True)
@@ -136,9 +126,13 @@ class Receiver:
     async def _answer(self, request: Request, name: str) -> tuple[Response, Published]:
         """Return the answer to a webhook, and what was stored."""
         try:
-            stored = await self._taken(request)
-        except _Checked as checked:
-            return _json(200, {"check": True, **checked.found}), Published()
+            self._authenticate(request)
+            with self._memory.held() as memory:
+                body = await self._read(request, memory)
+                if CHECK_HEADER in request.headers:
+                    return _json(200, {"check": True, **await self._checked(body)}), Published()
+                is_gzip = request.headers.get("content-encoding", "").strip().lower() in _GZIP
+                stored = await self._stored(body, memory, is_gzip=is_gzip)
         except BodyTooLarge as too_large:
             return await self._too_large(too_large, name), Published()
         except NoMemory:
@@ -157,15 +151,6 @@ class Receiver:
             LOG.info("webhook.quarantined", request=name, count=stored.quarantined, first=why)
         counts = {"accepted": stored.accepted, "quarantined": stored.quarantined}
         return _json(200, counts), stored
-
-    async def _taken(self, request: Request) -> Published:
-        self._authenticate(request)
-        with self._memory.held() as memory:
-            body = await self._read(request, memory)
-            if CHECK_HEADER in request.headers:
-                raise _Checked(await self._checked(body))
-            is_gzip = request.headers.get("content-encoding", "").strip().lower() in _GZIP
-            return await self._stored(body, memory, is_gzip=is_gzip)
 
     async def is_alive(self, _request: Request) -> Response:
         """Answer that the process is alive."""
@@ -368,10 +353,10 @@ class Inspector:
         """Say why nothing can be stored now; "" = it can."""
         with self._lock:
             try:
-                room = RoomMeter(self.client, self.settings).memory()
+                full = RoomMeter(self.client, self.settings).memory()
             except SegrelayError as error:
                 return error.message
-            return room.message if isinstance(room, NoRoom) else ""
+            return full.message if full else ""
 
     def inspect(self, body: Body) -> dict[str, Any]:
         """Return what would become of a body, or of its first 1,000 payloads.

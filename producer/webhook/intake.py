@@ -3,8 +3,7 @@
 While one write is under way, what arrives waits for the next. So a receiver under load makes few
 large writes, and an idle one writes at once. A body that is more than one write's share is stored
 in portions: each write takes a portion of one of these, and then the bodies that have just come.
-
-Keeps what the receiver answers, and how late its timers are, for `segrelay status`.
+The answers, and how late the receiver's timers are, are kept for `segrelay status`.
 """
 
 from __future__ import annotations

@@ -151,7 +151,8 @@ def test_every_lua_script_begins_with_a_legend() -> None:
     for script in scripts:
         text = script.read_text()
         assert text.startswith("#!lua"), script.name
-        assert "KEYS[1]" in text.split("\n\n")[0] + text[:1500], script.name
+        legend = text.split("\n\n")[0] + text[:1500]
+        assert "KEYS[1]" in legend or "--@keys " in text, script.name
 
 
 def test_lua_stands_in_files_of_its_own() -> None:

@@ -12,14 +12,22 @@ from cryptography.x509.oid import NameOID
 DAY = dt.timedelta(days=1)
 
 
-def write_certificates(folder):
-    """Write `authority.pem`, `server.pem` and `client.pem`, the last two with their keys."""
+def write_certificates(folder, *, server_valid=(-DAY, DAY), server_signs_itself=False):
+    """Write `authority.pem`, `server.pem` and `client.pem`, the last two with their keys.
+
+    Args:
+        server_valid: The begin and end of the server's certificate, from now.
+    """
     authority_key, name = ec.generate_private_key(ec.SECP256R1()), _name("An authority of nobody")
     authority = _signed(name, authority_key, name, authority_key, is_authority=True)
     (folder / "authority.pem").write_bytes(_pem(authority))
     for who in ("server", "client"):
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _signed(_name(who), key, name, authority_key, is_authority=False)
+        issuer, issuer_key = (name, authority_key)
+        if who == "server" and server_signs_itself:
+            issuer, issuer_key = _name(who), key
+        valid = server_valid if who == "server" else (-DAY, DAY)
+        certificate = _signed(_name(who), key, issuer, issuer_key, is_authority=False, valid=valid)
         text = key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -45,7 +53,7 @@ def _pem(certificate):
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _signed(subject, key, issuer, issuer_key, *, is_authority):
+def _signed(subject, key, issuer, issuer_key, *, is_authority, valid=(-DAY, DAY)):
     now = dt.datetime.now(dt.UTC)
     here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     identifier = x509.SubjectKeyIdentifier.from_public_key
@@ -55,8 +63,8 @@ def _signed(subject, key, issuer, issuer_key, *, is_authority):
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - DAY)
-        .not_valid_after(now + DAY)
+        .not_valid_before(now + valid[0])
+        .not_valid_after(now + valid[1])
         .add_extension(here, critical=False)
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         .add_extension(identifier(key.public_key()), critical=False)

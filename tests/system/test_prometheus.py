@@ -2,10 +2,12 @@
 
 import re
 import subprocess
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import yaml
 
@@ -171,3 +173,44 @@ def test_an_alert_leads_to_its_runbook(alert: dict[str, Any]) -> None:
 
     assert f'<a id="{anchor}"></a>' in page
     assert alert["annotations"].keys() == {"summary", "description", "runbook_url"}
+
+
+NOTHING_YET = {
+    "From acceptance to delivery", "From the event to delivery", "Time of a request", "Done in",
+    "Users a request", "Since the last event", "The rate", "Used share of the rate",
+}  # fmt: skip
+"""Panels of times and shares, which have no value while nothing happens."""
+
+
+def panels(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for panel in document.get("panels", []):
+        yield panel
+        yield from panels(panel)
+
+
+def test_a_panel_that_is_at_zero_shows_zero(tmp_path: Path) -> None:
+    dashboard = orjson.loads((FOLDER.parent / "grafana/segrelay.json").read_bytes())
+    asked = [
+        (panel["title"], target["expr"])
+        for panel in panels(dashboard)
+        for target in panel.get("targets", ())
+        if panel["type"] in {"stat", "timeseries"} and "or on()" in target["expr"]
+    ]
+    counting = {
+        panel["title"]
+        for panel in panels(dashboard)
+        if panel["type"] == "timeseries" and "Redis" not in panel["title"]
+    }
+    assert counting - NOTHING_YET - {title for title, _ in asked} == set()
+    rows = []
+    for _, expression in asked:
+        query = expression.replace("$destination", ".*").replace("$__rate_interval", "1m")
+        found = re.search(r'"(\w+)", "none"', query)
+        labels = f'{{{found[1]}="none"}}' if found else "{}"
+        rows.append(
+            {"expr": query, "eval_time": "5m", "exp_samples": [{"labels": labels, "value": 0}]}
+        )
+
+    done = promtool(tmp_path, {"input_series": [UP], "promql_expr_test": rows})
+
+    assert done.returncode == 0, done.stdout + done.stderr

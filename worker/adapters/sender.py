@@ -18,12 +18,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, Final
 
 import httpcore
 import httpx
 
+from segrelay.worker.contract.connections import CONNECT_SECONDS, tls_context, why_no_answer
 from segrelay.worker.contract.settings.authorizations import Certificate
 from segrelay.worker.contract.settings.urls import (
     literal_address,
@@ -70,7 +71,7 @@ class AuthorizedSender:
         tokens = self.tokens[request.authorization]
         token = await tokens.token()
         if not isinstance(token, AccessToken):
-            return NoToken(Silence.TOKEN, possibly_applied=False, why=token)
+            return NoToken(Silence.TOKEN, possibly_applied=False, means=token)
         complete = replace(
             request,
             headers=with_token(request.headers, token.text),
@@ -79,7 +80,7 @@ class AuthorizedSender:
         answer = await self.sender.send(complete, deadline_seconds, permit)
         if isinstance(answer, Answer) and answer.status == _UNAUTHORIZED:
             if await tokens.refused(token):
-                return NoToken(Silence.TOKEN, possibly_applied=False, why=TokenReplaced())
+                return NoToken(Silence.TOKEN, possibly_applied=False, means=TokenReplaced())
             return answer
         if isinstance(answer, Answer) and answer.status in _SUCCESS:
             await tokens.accepted(token)
@@ -253,7 +254,6 @@ class _Stream(httpcore.AsyncNetworkStream):
 MOST_ANSWER_BYTES: Final = 5_000_000
 """The bytes of an answer that are read: some endpoints send everybody back whom they were sent."""
 
-_CONNECT_SECONDS: Final = 5.0
 _KEEP_ALIVE_SECONDS: Final = 4.0
 """Seconds after which an idle connection is closed; many servers close it after 5 s.
 
@@ -302,7 +302,6 @@ class HttpSender:
         self._resolve = resolve
         self._connections = connections
         self._ipv4_only = ipv4_only
-        self._ssl_context = _usual_context()
         self._clients: dict[ConnectionRules, httpx.AsyncClient] = {}
 
     async def send(
@@ -320,13 +319,14 @@ class HttpSender:
         except AddressRefusedError as error:
             raise _refused_address(error) from None
         except TimeoutError:
-            return progress.ended(Silence.DEADLINE)
+            why = f"nothing complete came within {deadline_seconds:g} s"
+            return progress.ended(Silence.DEADLINE, why)
         except httpx.LocalProtocolError as error:
             if not progress.has_headers_out:
                 raise _unwritable() from None
-            return progress.ended(_silence_of(error))
+            return progress.ended(_silence_of(error), why_no_answer(error))
         except httpx.HTTPError as error:
-            return progress.ended(_silence_of(error))
+            return progress.ended(_silence_of(error), why_no_answer(error))
         return progress.answer()
 
     async def close(self) -> None:
@@ -342,13 +342,13 @@ class HttpSender:
                 trust_env=False,
                 follow_redirects=False,
                 headers=_HEADERS,
-                timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+                timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
             )
         return self._clients[connection]
 
     def _transport(self, connection: ConnectionRules) -> httpx.AsyncHTTPTransport:
         networks, tls = connection
-        ssl_context = _secured(tls) if tls else self._ssl_context
+        ssl_context = tls_context(tls)
         local_address = "0.0.0.0" if self._ipv4_only else None  # noqa: S104 - any, of IPv4
         transport = httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False)
         guarded = None
@@ -367,33 +367,6 @@ class HttpSender:
             network_backend=CancellableNetwork(guarded),
         )
         return transport
-
-
-@cache
-def _usual_context() -> ssl.SSLContext:
-    """Return the TLS context of connections without files of their own; it takes 10 ms to make."""
-    return httpx.create_ssl_context(trust_env=False)
-
-
-def _secured(tls: Certificate) -> ssl.SSLContext:
-    """Return the TLS context of connections with files of their own.
-
-    Raises:
-        ConfigurationInvalid: They hold no certificate or key, or do not belong together.
-    """
-    context = httpx.create_ssl_context(trust_env=False)
-    try:
-        if tls.authority:
-            context.load_verify_locations(tls.authority)
-        if tls.certificate:
-            context.load_cert_chain(tls.certificate, tls.key or None, password="")
-    except (OSError, ValueError) as error:
-        raise ConfigurationInvalid(
-            f"Not sent: the certificate, key or authority of the authorization can't be used"
-            f" ({getattr(error, 'reason', None) or type(error).__name__}); each has to be PEM, and"
-            " the key without a password."
-        ) from None
-    return context
 
 
 def _build(
@@ -542,11 +515,11 @@ class _Progress:
             headers=self.headers,
         )
 
-    def ended(self, silence: Silence) -> Answer | NoAnswer:
+    def ended(self, silence: Silence, why: str) -> Answer | NoAnswer:
         """Return the answer if a status other than success has come, else a `NoAnswer`."""
         if self.status and self.status not in _SUCCESS:
             return self.answer()
-        return NoAnswer(silence, possibly_applied=self.is_written)
+        return NoAnswer(silence, possibly_applied=self.is_written, why=why)
 
 
 def resolved_retry_after(headers: Mapping[str, str], *, now_at: datetime) -> str:

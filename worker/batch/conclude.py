@@ -279,8 +279,12 @@ class Conclusion:
             older.skip(Skip.SUPERSEDED, "superseded in its batch") for older in delivery.superseded
         )
         if state.is_sampled(digest):
-            known_by = delivery.loaded.api.known_by(delivery.shaped)
-            to.reached[digest.hex()] = orjson.dumps([to.now_ms, known_by])
+            api = delivery.loaded.api
+            sent = (
+                [trigger, api.sent_names(delivery.shaped)] if delivery.loaded.is_read_back else []
+            )
+            told = [to.now_ms, api.known_by(delivery.shaped), *sent]
+            to.reached[digest.hex()] = orjson.dumps(told)
 
     def _shared(self, person: tuple[Delivery, ...]) -> bytes:
         """Return the line of history that says which deliveries shared a user object."""

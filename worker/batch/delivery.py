@@ -53,6 +53,7 @@ class LoadedTrigger:
         token_of: The authorization whose token requests carry; "" = none.
         envelope: Makes a whole body of its array of results; None = no template does.
         tls: The files with which connections are secured.
+        is_read_back: People are read back, so the names of what is sent are kept.
     """
 
     name: str
@@ -69,6 +70,7 @@ class LoadedTrigger:
     token_of: str = ""
     tls: Certificate | None = None
     envelope: Template | None = None
+    is_read_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,7 +287,12 @@ def _other_people(
         left = identifiers_of(bodies.get(keeper.trigger.name))
         if not left.get("email") or left.get("email") != entered.get("email"):
             continue
-        other = sorted(name for name in left.keys() & entered.keys() if left[name] != entered[name])
+        # A sample may lack the field: an identifier that is empty in one body tells nothing.
+        other = sorted(
+            name
+            for name in left.keys() & entered.keys()
+            if left[name] != entered[name] and left[name] and entered[name]
+        )
         if other:
             yield Finding(
                 "warning",

@@ -6,6 +6,7 @@ sample can't know what a template needs, so its failing proves nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -59,6 +60,11 @@ _OVERWRITES: Final = (
     "{} overwrites the list of audiences on exit; whether an empty list empties it is not known:"
     " send exits to /api/user/v1/attribute/delete"
 )
+
+_INSIDER: Final = "insider"
+_IDENTIFIER: Final = re.compile(r"(?:^|_)(?:u?id|uuid|email|phone|mobile|cell)$", re.IGNORECASE)
+"""The names of fields that may identify a person."""
+_SHORTEST_IDENTIFIER: Final = 5
 
 Weighed = tuple[Severity, str]
 
@@ -280,8 +286,8 @@ def _judge_body(
         findings.append(
             ("warning", _UNIDENTIFIED.format(trigger.main_template, _identity(settings)))
         )
-    findings += _judge_shaping(trigger, sample, previewed, is_insider=name == "insider")
-    if name == "insider":
+    findings += _judge_shaping(trigger, sample, previewed, is_insider=name == _INSIDER)
+    if name == _INSIDER:
         attribute = str(trigger.settings[AUDIENCE_ATTRIBUTE])
         told = warnings_of(body, attribute, sample.profile)
         findings += [("warning", f"{trigger.main_template}: {message}") for message in told]
@@ -317,10 +323,24 @@ def _identity(settings: Settings) -> str:
 
 
 def _is_unidentified(settings: Settings, trigger: Trigger, sample: _Sample, body: Any) -> bool:
+    """Say whether a body identifies a person, and not by the identity field.
+
+    What an endpoint gets may be about nobody, such as a message in a channel.
+    """
     identity = _identity(settings)
     keys = ("_id", "payload_id") if identity == "id" else (identity,)
     value = next((sample.profile[key] for key in keys if sample.profile.get(key)), None)
-    return value is not None and not api_of(settings, trigger).identifies(body, str(value))
+    api = api_of(settings, trigger)
+    if value is None or api.identifies(body, str(value)):
+        return False
+    if settings.destinations[trigger.destination].api == _INSIDER:
+        return True
+    others = (
+        text
+        for name, text in sample.profile.items()
+        if _IDENTIFIER.search(name) and len(str(text)) >= _SHORTEST_IDENTIFIER
+    )
+    return any(api.identifies(body, str(text)) for text in others)
 
 
 def _overwrites_on_exit(

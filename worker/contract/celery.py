@@ -44,6 +44,7 @@ DRAIN_TASK: Final = "segrelay.drain"
 SYNC_TASK: Final = "segrelay.sync"
 RESPONSES_TASK: Final = "segrelay.responses"
 RENAMES_TASK: Final = "segrelay.renames"
+READ_BACK_TASK: Final = "segrelay.read_back"
 EXCHANGE: Final = "segrelay"
 _PREFIX: Final = "segrelay."
 _DRAIN_TYPES: Final = (str, int, str)
@@ -53,6 +54,7 @@ _ARGUMENTS: Final = {
     SYNC_TASK: _BACKGROUND_JOB_TYPES,
     RESPONSES_TASK: _BACKGROUND_JOB_TYPES,
     RENAMES_TASK: _BACKGROUND_JOB_TYPES,
+    READ_BACK_TASK: _BACKGROUND_JOB_TYPES,
 }
 """The types of the arguments of each task; the last one is the id of the destination, or "".
 
@@ -147,7 +149,11 @@ def _rebuilt(task: str, args: tuple[str | int, ...], identity: str, queue: str) 
     }
 
 
-TASKS_MODULES: Final = ("segrelay.producer.tasks", "segrelay.ops.person.following")
+TASKS_MODULES: Final = (
+    "segrelay.producer.tasks",
+    "segrelay.ops.person.following",
+    "segrelay.ops.insider.read_back",
+)
 """The modules with tasks of background jobs, as names: the worker imports none of them."""
 
 

@@ -50,6 +50,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{sync:NAME}:wakeup` | string | a step of the sync was woken and has not begun |
 | `{responses:d}` | hash | the export of responses; fields as of a sync |
 | `{responses:d}:wakeup` | string | a step of it was woken and has not begun |
+| `{readback:d}` | hash | reading people back from Insider; fields as of a sync |
+| `{readback:d}:wakeup` | string | a step of it was woken and has not begun |
 | `{token:NAME:PRINT}` | hash | the token of an authorization, sealed; see `token_take.lua` |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | \* what could not be placed |
@@ -79,7 +81,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals and retries, capped |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
-| `{d:p}who` | hash | \* digest → JSON: when it was reached last (ms), identifiers; for `verify` |
+| `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.insider.read_back` |
 | `{d:p}responses` | stream | \* outcomes for response streams: JSON of stream and record, capped |
 | `{d:p}responseslost` | string | how many of them went because there were too many |
 | `{d:p}jobtimes` | hash | `job\|minute since 1970\|kind` → how many were settled then |
@@ -200,6 +202,11 @@ def responses(destination_id: str) -> str:
 def changes(destination_id: str) -> str:
     """Return the key of the progress of renaming people whose stable id has moved."""
     return f"{{changes:{destination_id}}}"
+
+
+def read_back(destination_id: str) -> str:
+    """Return the key of the findings when people are read back from a destination."""
+    return f"{{readback:{destination_id}}}"
 
 
 def wakeup(key: str) -> str:

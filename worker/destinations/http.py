@@ -9,14 +9,14 @@ by halving, unless each error names one person of the request by the identity.
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import orjson
 
@@ -39,6 +39,8 @@ from segrelay.worker.destinations.api import (
 
 _SUCCESS: Final = range(200, 300)
 _POSITION_DIGITS: Final = 9
+_HASHES: Final = ("md5", "sha1", "sha256")
+"""The digests under which endpoints take identifiers."""
 _STEP: Final = re.compile(r"\[[0-9]+\]|[^.\[\]]+")
 _USUAL: Final = (
     "message", "error", "error.message", "error_description", "detail", "errors[].detail",
@@ -471,7 +473,7 @@ class HttpApi(Api):
             headers["Content-Type"] = content_type
         if not self.requests.idempotency_header:
             return headers
-        key = sha256("\n".join(deliveries).encode()).hexdigest()[:_KEY_CHARACTERS]
+        key = hashlib.sha256("\n".join(deliveries).encode()).hexdigest()[:_KEY_CHARACTERS]
         return {**headers, self.requests.idempotency_header: key}
 
     def signature(self, body: bytes, unix_seconds: int) -> Mapping[str, str]:
@@ -539,8 +541,14 @@ class HttpApi(Api):
         return classify_status(answer, said_by(answer, self.requests.reason))
 
     def identifies(self, body: Any, identity_value: str) -> bool:
-        """Say whether the value stands anywhere in the body."""
-        return _holds(body, identity_value.strip().casefold())
+        """Say whether the value stands anywhere in what is sent: as it is, in a URL, or hashed."""
+        wanted = identity_value.strip().casefold()
+        hashes = {hashlib.new(name, wanted.encode()).hexdigest() for name in _HASHES}
+        pattern = re.compile(rf"(?<!\w){re.escape(wanted)}(?!\w)")
+        return any(
+            text in hashes or pattern.search(text) or pattern.search(unquote(text))
+            for text in _scalars(body)
+        )
 
     def _url(self, yielded: Any, base: str) -> str | NotSendable:
         """Return the URL that a template yields, if it stays on the allowed hosts.
@@ -569,12 +577,13 @@ def _is_header(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.isascii() and value.isprintable())
 
 
-def _holds(value: Any, wanted: str) -> bool:
-    if isinstance(value, dict):
-        return any(_holds(item, wanted) for item in value.values())
-    if isinstance(value, list):
-        return any(_holds(item, wanted) for item in value)
-    return str(value).strip().casefold() == wanted
+def _scalars(value: Any) -> Iterator[str]:
+    """Yield every text and number in a value, without the case of its letters."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _scalars(item)
+    else:
+        yield str(value).strip().casefold()
 
 
 def signed(sign: Signature, body: bytes, unix_seconds: int) -> Mapping[str, str]:

@@ -113,7 +113,7 @@ def token_request(authorization: Authorization) -> OutgoingRequest:
 def read_grant(answer: Answer | NoAnswer, authorization: Authorization) -> Granted | Verdict:
     """Return the token that was issued, or the verdict if there is none."""
     if isinstance(answer, NoAnswer):
-        return Failed(f"{_place(authorization)}: no answer ({answer.kind})", possibly_applied=False)
+        return Failed(f"{_place(authorization)}: {answer.message}", possibly_applied=False)
     document = parsed(answer.body)
     told = document if isinstance(document, dict) else {}
     token = told.get("access_token")

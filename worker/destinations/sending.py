@@ -62,10 +62,12 @@ class NoAnswer:
 
     Args:
         possibly_applied: False only where nothing of the request has left.
+        why: The cause in words; it decides nothing.
     """
 
     kind: Silence
     possibly_applied: bool
+    why: str = field(default="", compare=False, kw_only=True)
 
     @property
     def is_ours(self) -> bool:
@@ -75,7 +77,7 @@ class NoAnswer:
     @property
     def message(self) -> str:
         """Return a message that no answer came, and why."""
-        return f"no answer ({self.kind})"
+        return f"no answer: {self.why}" if self.why else f"no answer ({self.kind})"
 
     @property
     def verdict(self) -> Verdict:
@@ -88,15 +90,15 @@ class NoToken(NoAnswer):
     """A request that was not made, or surely not applied, because there was no valid token.
 
     Args:
-        why: The meaning for the destination.
+        means: The consequence for the destination.
     """
 
-    why: Verdict
+    means: Verdict
 
     @property
     def verdict(self) -> Verdict:
         """Return the verdict that follows from the missing token."""
-        return self.why
+        return self.means
 
 
 Permit = Callable[[], Awaitable[bool]]

@@ -57,7 +57,7 @@ class Compiler:
     functions: Mapping[str, LibraryFunction] = field(init=False)
     emitter: Emitter = field(default_factory=Emitter)
     analysis: Analysis = field(default_factory=Analysis)
-    _targets: dict[tuple[str, str], str] = field(init=False)
+    _targets: dict[tuple[str, int], str] = field(init=False)
     _files: dict[str, str] = field(default_factory=dict)
     _modules: dict[str, Module | None] = field(default_factory=dict)
     _per_event: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Compiler:
     def __post_init__(self) -> None:
         self.functions = self.bundle.library.functions()
         self._targets = {
-            (name, found.path): target
+            (name, found.at): target
             for name, file in self.bundle.files.items()
             for found, target in file.imports
         }
@@ -148,14 +148,14 @@ class Compiler:
         return None if found is None else ([], found)
 
     def _target(self, node: tree.Import, scope: Scope) -> str:
-        return self._targets[scope.file, node.path]
+        return self._targets[scope.file, node.at]
 
     def _imported(self, node: tree.Import, scope: Scope) -> Code:
         target = self._target(node, scope)
         if node.word == "importstr":
             return literal(self.bundle.files[target].text)
         if node.word == "importbin":
-            text = self.emitter.hoisted(f"[*{self.bundle.files[target].text.encode()!r}]")
+            text = self.emitter.hoisted(self.bundle.files[target].text)
             return Code(text, "array", total=True, constant=True)
         if target == self.bundle.library.name:
             return Code("library.get()", "object")

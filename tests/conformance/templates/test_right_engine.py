@@ -22,6 +22,10 @@ RIGHT = {
     "event.get('text')[:-1]": "ab",
     "std.slice([1, 2, 3], -2, null, 1)": [2, 3],
     "|||-\n  one\n  two\n|||": "one\ntwo",
+    "|||\n  \n|||": "\n",
+    "|||\n\n    \n\n    x\n   |||": "\n\n\nx\n",
+    "|||\n  \n    x\n|||": "\n  x\n",
+    "|||\n\tx\n  |||": "x\n",
     "1_000 + 1": 1001,
     "std.objectRemoveKey({}, 'k')": {},
     "std.objectRemoveKey({ a: 1, b: 2 }, event.get('key'))": {"b": 2},
@@ -209,3 +213,23 @@ def test_an_ordinary_template_keeps_the_fastest_engine(template, source):
 def test_what_no_engine_parses_is_refused_when_it_is_loaded(template):
     with pytest.raises(TemplateBroken):
         Renderer(template("|||-\n  one"), LYTEMPLATES).load("t.jsonnet")
+
+
+def test_the_bytes_of_any_file_are_imported_alike_by_every_engine(tmp_path):
+    (tmp_path / "raw.bin").write_bytes(b"\x00\xff\r\n")
+    (tmp_path / "t.txt").write_text("hi")
+    text = "{ raw: importbin 'raw.bin', bytes: importbin 't.txt', text: importstr 't.txt' }"
+    (tmp_path / "plain.jsonnet").write_text(text)
+    (tmp_path / "event.jsonnet").write_text(HEAD + text + " + { n: event.get('n') }")
+    expected = {"raw": [0, 255, 13, 10], "bytes": [104, 105], "text": "hi"}
+    rows = [Row(PROFILE, {})]
+
+    for name, more in (("plain.jsonnet", {}), ("event.jsonnet", {"n": -1})):
+        bundle = TemplateFolder(tmp_path, LYTEMPLATES).bundle(name)
+        for compiles in (True, False):
+            renderer = Renderer(tmp_path, LYTEMPLATES, compiles=compiles)
+            [result] = renderer.render(renderer.load(name), rows)
+            assert orjson.loads(result.body) == expected | more
+        for engine in ("rjsonnet", *judges()):
+            [said] = judge(engine, bundle, [PROFILE], b"{}")
+            assert json.loads(said) == expected | more

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from segrelay.jsonnet.rendered import TemplateBroken
-from segrelay.ops.templates.commands import app
+from segrelay.ops.main import app
 from segrelay.templates import SAMPLES_FOLDER, SHIPPED_FOLDER
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import configuration, endpoint, trigger
@@ -18,7 +18,7 @@ from tests.configuration import configuration, endpoint, trigger
 @pytest.fixture
 def run():
     def invoke(*arguments):
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+        return CliRunner().invoke(app, ["template", *(str(argument) for argument in arguments)])
 
     return invoke
 

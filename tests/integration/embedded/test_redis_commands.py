@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from segrelay.ops.embedded.lifecycle import find, stop
-from segrelay.ops.run.redis import app
+from segrelay.ops.main import app
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
 
@@ -22,7 +22,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def run(*command: str) -> str:
-    return CliRunner().invoke(app, command, catch_exceptions=False).stdout
+    return CliRunner().invoke(app, ["redis", *command], catch_exceptions=False).stdout
 
 
 def test_it_is_started_once_and_stopped_once(data_dir: Path):

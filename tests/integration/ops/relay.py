@@ -113,6 +113,11 @@ class Relay:
         self.settings = load_settings(path, environ={})
         self.close()
 
+    def reload(self):
+        """Read the configuration again, after a test has changed its file."""
+        self.settings = load_settings(self.settings.source, environ={})
+        self.close()
+
     def publish(self, *payloads, **options):
         publisher = Publisher(self.client, self.settings, waker=SilentWaker())
         return publisher.publish([orjson.dumps(one) for one in payloads], PublishOptions(**options))

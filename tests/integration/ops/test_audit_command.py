@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from segrelay.ops.dead_letters.commands import app as dlq
 from segrelay.ops.main import app
 from segrelay.ops.state.acts import act_of, note_configuration, perform
 from segrelay.worker.contract import keys
@@ -73,7 +72,7 @@ def test_discarding_tells_how_many_and_what_was_chosen(relay, call):
 def test_nobodys_address_is_kept(relay, call):
     relay.publish(payload("ann@example.com"))
     reason = "ann@example.com asked, by +49 170 1234567"
-    call(dlq, "discard", "--profile", "ann@example.com", "--because", reason)
+    call(app, "dlq", "discard", "--profile", "ann@example.com", "--reason", reason)
     call(app, "pause", "insider", "--reason", reason)
 
     kept = str(relay.client.xrange(keys.ACTS))
@@ -231,7 +230,7 @@ def test_no_acts_are_told_in_words(call):
 def test_the_abort_of_a_paused_job_is_one_act(relay, call, tmp_path):
     rows = tmp_path / "rows.ndjson"
     rows.write_text('{"email": "ann@example.com"}')
-    named = ("--audience", "vip", "--as-of", "now", "--name", "load")
+    named = ("--audience", "vip", "--as-of", "now", "--job", "load")
     call(app, "backfill", "start", str(rows), *named)
     call(app, "backfill", "pause", "load")
     call(app, "backfill", "abort", "load", "--yes")
@@ -276,7 +275,7 @@ def test_nothing_is_changed_before_its_act_is_kept(relay, call, tmp_path, act):
     """Whenever the command is killed: what it did stands in the audit, at least as begun."""
     rows = tmp_path / "rows.ndjson"
     rows.write_text(ROWS)
-    named = ("--audience", "vip", "--as-of", "now", "--name", "load")
+    named = ("--audience", "vip", "--as-of", "now", "--job", "load")
     call(app, "backfill", "start", str(rows), *named)
     for before in ACTS[act]:
         call(app, *WORDS[before])

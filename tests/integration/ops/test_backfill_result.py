@@ -5,6 +5,7 @@ import redis
 
 from segrelay.ops.backfill import commands
 from segrelay.ops.main import app
+from segrelay.ops.state.acts import Reads
 from tests.integration.ops.moving.dying_redis import StalledRedis
 
 
@@ -17,13 +18,14 @@ def test_a_connection_that_is_lost_before_the_report_is_waited_for(
 ):
     rows = tmp_path / "rows.ndjson"
     rows.write_bytes(orjson.dumps({"email": "ann@example.com"}) + b"\n")
-    call(app, "backfill", "start", rows, "--audience", "vip", "--as-of", "now", "--name", "load")
+    call(app, "backfill", "start", rows, "--audience", "vip", "--as-of", "now", "--job", "load")
     client = StalledRedis.from_url(redis_url, protocol=2)
     client.meanwhile = lose_the_connection
 
     for trip in (2, 4):  # the first one asks for the phase
         client.left = trip
-        commands._run(client, relay.settings, "load", wait=False, as_json=True)
+        opened = Reads("backfill start", relay.settings, client)
+        commands._run(opened, "load", wait=False).show(as_json=True)
 
         out, err = capsys.readouterr()
         assert orjson.loads(out)["accepted"] == 1

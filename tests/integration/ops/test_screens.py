@@ -25,8 +25,8 @@ COMMANDS = {
     "why": ("why", "ann@example.com"),
     "quarantine list": ("quarantine", "list"),
     "audience list": ("audience", "list"),
-    "backfill list": ("backfill", "list"),
-    "sync list": ("sync", "list"),
+    "backfill status": ("backfill", "status"),
+    "sync status": ("sync", "status"),
     "template list": ("template", "list"),
     "verify": ("verify", "--older-than", "0s", "--again-after", "0s"),
     "reconcile": ("reconcile", AUDIENCE),
@@ -85,7 +85,7 @@ def shown(busy, monkeypatch):
             app(list(arguments), standalone_mode=False)
         return out.getvalue()
 
-    run(("backfill", "start", str(file), "--audience", AUDIENCE, "--as-of", "now", "--name",
+    run(("backfill", "start", str(file), "--audience", AUDIENCE, "--as-of", "now", "--job",
          "the-november-import-of-the-north"))  # fmt: skip
     relay.publish(payload("ann@example.com", audience=AUDIENCE, minute=9))
     return run

@@ -146,7 +146,7 @@ class World:
                         yield header, orjson.loads(fields[b"p"])
 
     def places(self, destination="insider"):
-        return self.syncing().store.places([destination])
+        return self.syncing().store.partitions([destination])
 
     def clear(self):
         """Take away what waits."""

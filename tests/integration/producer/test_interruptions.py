@@ -7,11 +7,10 @@ import time
 
 import orjson
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
-from segrelay.ops.send.command import send
+from segrelay.ops.main import app
 from segrelay.worker.contract.redis.connection import connect
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import wrapped
@@ -33,10 +32,8 @@ def test_a_job_goes_on_exactly_where_redis_was_killed(own_redis, tmp_path, confi
     file = tmp_path / "events.ndjson"
     people = (orjson.dumps(wrapped(email=f"{n}@example.com")) for n in range(PAYLOADS))
     file.write_bytes(b"\n".join(people))
-    app = typer.Typer()
-    app.command()(send)
     results = []
-    arguments = [str(file), "--job", "load", "--timeout", "20s"]
+    arguments = ["send", str(file), "--job", "load", "--timeout", "20s"]
     sending = threading.Thread(
         target=lambda: results.append(CliRunner().invoke(app, arguments)), daemon=True
     )

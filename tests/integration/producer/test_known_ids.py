@@ -9,6 +9,7 @@ from segrelay.ops.config.commands import look_at_redis
 from segrelay.producer.events.payloads import Payload, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.writing import JobPosition
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
@@ -62,8 +63,8 @@ def publish_everything(publisher):
     publisher.publish([payload("payload@example.com")])
     row = Payload(b"", {"email": "row@example.com"}, 1)
     own = Payload(b"", [{"email": "array@example.com"}], 2)
-    draft = publisher.draft_rows([row, own], ROW, PublishOptions(job="rows"))
-    publisher.write_draft(draft, position=1, source="s")
+    draft = publisher.draft([row, own], ROW, PublishOptions(job="rows"))
+    publisher.write_draft(draft, JobPosition("rows", 1, "s"))
     person = Person("email:gone@example.com", {"email": "gone@example.com"})
     publisher.publish([state_event(person, "vip", Direction.EXIT, TIME_US)])
 
@@ -107,8 +108,8 @@ def test_what_an_event_tells_itself_comes_first(publisher_of, told, client):
 
     publisher.publish([payload("payload@example.com", id=OTHER)])
     row = Payload(b"", {"email": "row@example.com"}, 1)
-    draft = publisher.draft_rows([row], own, PublishOptions(job="rows"))
-    publisher.write_draft(draft, position=1, source="s")
+    draft = publisher.draft([row], own, PublishOptions(job="rows"))
+    publisher.write_draft(draft, JobPosition("rows", 1, "s"))
 
     assert ids(client) == dict.fromkeys(["payload@example.com", "row@example.com"], OTHER)
 

@@ -7,12 +7,11 @@ from urllib.parse import urlsplit
 
 import orjson
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from segrelay.ops.kept import EVERYTHING
+from segrelay.ops.main import app
 from segrelay.ops.quarantine import QuarantinedRecords
-from segrelay.ops.send.command import send
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine
@@ -168,11 +167,9 @@ def test_one_impossible_date_and_one_lost_answer_cost_a_job_nothing_else(
     lines[17] = person(17, enter=END_OF_TIME)
     file = tmp_path / "thirty.ndjson"
     file.write_bytes(b"\n".join(texts(*lines)))
-    app = typer.Typer()
-    app.command()(send)
     proxy.cut(ACCEPT)
 
-    result = CliRunner().invoke(app, [str(file), "--job", "load", "--json"])
+    result = CliRunner().invoke(app, ["send", str(file), "--job", "load", "--json"])
 
     document = orjson.loads(result.stdout)
     [problem] = document["problems"]

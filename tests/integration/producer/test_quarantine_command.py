@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from segrelay.ops.kept import MASK
-from segrelay.ops.quarantine import app
+from segrelay.ops.main import app
 from segrelay.producer.publishing.quarantine import NewRecord, Quarantine
 from segrelay.worker.errors import UsageWrong
 from tests.unit.producer.payload_samples import ENTER, wrapped
@@ -21,7 +21,9 @@ def run(configure, publisher_of, monkeypatch):
     publisher_of(settings).publish([orjson.dumps(mistyped), orjson.dumps(late), b'{"email": "e@x"'])
 
     def call(*arguments, stdin=None):
-        result = CliRunner().invoke(app, [str(one) for one in arguments], input=stdin)
+        result = CliRunner().invoke(
+            app, ["quarantine", *(str(one) for one in arguments)], input=stdin
+        )
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
@@ -44,9 +46,9 @@ def test_a_mistyped_slug_is_found_with_the_one_that_was_meant(run):
 def test_records_are_listed_by_audience_and_reason(run):
     assert {one["reason"] for one in listed(run)} == {"no_trigger", "bad_time", "unreadable"}
     assert [one["audience"] for one in listed(run, "--audience", "vipp")] == ["vipp"]
-    assert [one["audience"] for one in listed(run, "--reason", "bad_time")] == ["vip"]
+    assert [one["audience"] for one in listed(run, "--kind", "bad_time")] == ["vip"]
     with pytest.raises(UsageWrong, match="no reason 'typo'"):
-        run("list", "--reason", "typo")
+        run("list", "--kind", "typo")
 
 
 def test_profile_fields_are_masked_unless_revealed(run):
@@ -85,8 +87,8 @@ def test_what_the_ledger_has_forgotten_stays_unless_forced(run, client):
     old = NewRecord("no_trigger", "vip", "none", content)
     Quarantine(client).keep([old], now_ms=1_000, cap_bytes=1 << 20)
 
-    within = run("replay", "--audience", "vip", "--reason", "no_trigger")
-    forced = run("replay", "--audience", "vip", "--reason", "no_trigger", "--force", "--json")
+    within = run("replay", "--audience", "vip", "--kind", "no_trigger")
+    forced = run("replay", "--audience", "vip", "--kind", "no_trigger", "--force", "--json")
 
     assert "0 of 1 placed" in within.stdout
     assert "--force takes them" in within.stdout

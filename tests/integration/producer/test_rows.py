@@ -9,6 +9,7 @@ import pytest
 from segrelay.producer.events.payloads import Payload, RowForm, payloads_of
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.writing import JobPosition
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import VIP, WRAPPED
@@ -88,10 +89,10 @@ def test_rows_become_what_each_would_by_itself(  # noqa: PLR0917 - fixtures
     singles = [each for row in rows() for each in payloads_of(row, membership)]
 
     slow = publisher.publish(singles, PublishOptions(job="slow", triggers=only, again=True))
-    draft = publisher.draft_rows(
+    draft = publisher.draft(
         rows(), membership, PublishOptions(job="quick", triggers=only, again=True)
     )
-    quick = publisher.write_draft(draft, position=1, source="s")
+    quick = publisher.write_draft(draft, JobPosition("quick", 1, "s"))
 
     assert contents(client, "job.quick") == contents(client, "job.slow")
     assert undated(quick.document()) == undated(slow.document())

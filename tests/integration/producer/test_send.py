@@ -6,12 +6,9 @@ import threading
 
 import orjson
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from segrelay.ops.audiences.commands import app as audience
-from segrelay.ops.quarantine import app as quarantine
-from segrelay.ops.send.command import send
+from segrelay.ops.main import app
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.triggers import TRIGGER, Pause, field_of, set_pause
@@ -30,11 +27,9 @@ def run(configure, monkeypatch):
     """Call the command; what it raises reaches the test."""
     settings = configure()
     monkeypatch.setenv("SEGRELAY_CONFIG", str(settings.source))
-    app = typer.Typer()
-    app.command()(send)
 
     def call(*arguments, stdin=None):
-        result = CliRunner().invoke(app, [str(one) for one in arguments], input=stdin)
+        result = CliRunner().invoke(app, ["send", *map(str, arguments)], input=stdin)
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
@@ -283,9 +278,6 @@ def test_what_a_payload_holds_is_escaped_before_a_terminal_sees_it(run, file, cl
     slug = "vip\x1b[2J\u202e"
     source = file(lines(person(1, slug=slug, id=None), person(2, slug=slug, event="\x1b[2J")))
     run(source)
-    app = typer.Typer()
-    app.add_typer(quarantine, name="quarantine")
-    app.add_typer(audience, name="audience")
     client.hset("{segrelay}:audiences", "1\x1b[2J", slug)
 
     commands = [

@@ -39,7 +39,7 @@ def settings(folder):
 IN_SANDBOX = {"SEGRELAY_SANDBOX": SANDBOX}
 ON_REDIS = {
     "send": ("send", "-"),
-    "backfill": ("backfill", "list"),
+    "backfill": ("backfill", "status"),
     "sync": ("sync", "status"),
     "quarantine": ("quarantine", "list"),
     "audience": ("audience", "list"),

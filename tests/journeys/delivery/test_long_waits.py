@@ -33,7 +33,7 @@ def start_paused_job(rig, at, people):
     path = rig.folder / "rows.ndjson"
     path.write_bytes(b"\n".join(orjson.dumps({"email": email}) for email in people) + b"\n")
     as_of = datetime.fromtimestamp(at, UTC).isoformat()
-    options = ("--audience", "vip", "--as-of", as_of, "--name", "load")
+    options = ("--audience", "vip", "--as-of", as_of, "--job", "load")
     run(rig, "backfill", "start", str(path), *options)
     run(rig, "backfill", "pause", "load")
 

@@ -48,6 +48,6 @@ def backfill(rig, number):
     rows = rig.folder / f"rows-{number}.ndjson"
     people = (f"reader{number}-{one}@example.com" for one in range(300))
     rows.write_bytes(b"\n".join(orjson.dumps({"email": email}) for email in people))
-    job = ("--audience", "newsletter", "--as-of", "now", "--name", f"load-{number}")
+    job = ("--audience", "newsletter", "--as-of", "now", "--job", f"load-{number}")
     done = rig.command("backfill", "start", str(rows), *job)
     assert done.returncode == 0, done.stderr

@@ -29,11 +29,11 @@ def test_failures_of_secrets_and_backfills_are_named(tmp_path, monkeypatch):
     monkeypatch.delenv("KEY_OF_THE_TEST", raising=False)
     rows = b"\n".join(orjson.dumps({"email": f"p{n}@example.com"}) for n in range(8_000))
     source = tmp_path / "rows.ndjson"
-    job = ("--audience", "vip", "--as-of", "now", "--name", "killed")
+    job = ("--audience", "vip", "--as-of", "now", "--job", "killed")
     with staged(tmp_path, OTHER, redis_lines="high_water = 1000") as stage:
         rig = stage.rig
         worker = start_worker(rig)
-        stage.named("trigger_stopped", "a secret", "segrelay config check")
+        stage.named("trigger_stopped", "KEY_OF_THE_TEST", "segrelay config check")
         monkeypatch.setenv("KEY_OF_THE_TEST", "a key")
         stop_worker(worker)
         start_worker(rig)

@@ -56,7 +56,7 @@ def test_a_paused_job_is_not_delivered_and_everything_beside_it_is(tmp_path):
         f"person{number}@example.com" for number in range(5_000, amount(5_750, nightly=6_500))
     ]
     with Rig(tmp_path, sandbox_settings=LATENCY) as rig, watched(rig):
-        start(rig, write_rows(tmp_path / "rows.ndjson", emails), "vip", "--name", "load")
+        start(rig, write_rows(tmp_path / "rows.ndjson", emails), "vip", "--job", "load")
         assert rig.command("backfill", "pause", "load").returncode == 0
         start_worker(rig)
         send(rig, lines(sent))
@@ -103,7 +103,7 @@ def test_a_canary_is_delivered_read_back_and_waits_for_a_word(tmp_path):
         start_worker(rig)
         path = write_rows(tmp_path / "rows.ndjson", emails)
 
-        canary = start(rig, path, "vip", "--canary", "20", "--name", "j")
+        canary = start(rig, path, "vip", "--canary", "20", "--job", "j")
 
         assert (canary["state"], canary["delivered"], canary["rows"]) == ("at its canary", 20, 20)
         assert len(canary["read_back"]) == 3

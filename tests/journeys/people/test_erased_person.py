@@ -136,7 +136,7 @@ def fill(at):
     rows.write_bytes(
         orjson.dumps({"email": NEW}) + b'\n{"email": "' + NEW.encode() + b'", broken\n'
     )
-    options = ("--audience", "vip", "--as-of", "now", "--name", "load")
+    options = ("--audience", "vip", "--as-of", "now", "--job", "load")
     started = rig.command("backfill", "start", str(rows), *options)
     assert b"could not be placed" in started.stderr, started.stderr
     until(lambda: status_of(rig)["waiting"] == 8)

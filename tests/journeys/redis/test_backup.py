@@ -1,9 +1,5 @@
-"""A copy of Redis' file is restored, and what came after it is brought back: nobody is wrong.
+"""A backup is restored, and what came after it is brought back: nobody is wrong."""
 
-The commands are those of docs/production.md, *Backup and restore*.
-"""
-
-import shutil
 from datetime import UTC, datetime
 
 import orjson
@@ -21,7 +17,6 @@ from tests.journeys.play import (
 )
 from tests.waiting import until
 
-FOLDER = "appendonlydir"
 SYNC = """
 [lytics]
 base_url = "SANDBOX"
@@ -33,21 +28,13 @@ every = "1s"
 
 
 def copy(rig):
-    """Copy the append-only file of a Redis that goes on; no rewrite may begin meanwhile."""
-    rig.client.config_set("auto-aof-rewrite-percentage", 0)
-    until(lambda: not rig.client.info("persistence")["aof_rewrite_in_progress"])
-    shutil.copytree(rig.settings.redis.data_dir / FOLDER, rig.folder / "backup")
-    rig.client.config_set("auto-aof-rewrite-percentage", 100)
+    run(rig, "redis", "backup", str(rig.folder / "backup.rdb"))
 
 
 def restore(rig):
-    """Stop everything, put the copy into the place of what is there, and start again."""
     rig.stop_workers()
-    assert rig.command("redis", "stop").returncode == 0
-    data_dir = rig.settings.redis.data_dir
-    shutil.move(data_dir / FOLDER, rig.folder / "replaced")
-    shutil.copytree(rig.folder / "backup", data_dir / FOLDER)
-    assert rig.command("redis", "start").returncode == 0
+    run(rig, "redis", "stop")
+    run(rig, "redis", "restore", str(rig.folder / "backup.rdb"), "--yes", "--reason", "a lost disk")
     rig.start_redis()
 
 

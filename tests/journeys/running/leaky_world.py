@@ -91,7 +91,7 @@ ACTING = (
     ("discard", "--trigger", "other", "--yes"), ("sync", "confirm", "vips"),
     ("dlq", "replay", "--all", "--yes"), ("trigger", "move", "a", "b"),
     ("audience", "set", "a1", "vip"), ("destination", "rename", "a", "b"),
-    ("dlq", "discard", "--profile", f"1.{EMAIL}", "--because", f"<{EMAIL}> {PHONE} {ORDERS}", "-y"),
+    ("dlq", "discard", "--profile", f"1.{EMAIL}", "--reason", f"<{EMAIL}> {PHONE} {ORDERS}", "-y"),
 )  # fmt: skip
 AT_ONCE = 4
 

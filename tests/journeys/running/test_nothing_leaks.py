@@ -133,11 +133,11 @@ def fail_in_every_way(world) -> None:
     rows = rig.folder / "rows.ndjson"
     row = orjson.dumps({"email": f"7.{EMAIL}", "first_name": NAME})
     rows.write_bytes(b"\n".join([row, b'{"email": 5', row.replace(b"7.", b"8.")]))
-    job = ("--audience", "vip", "--as-of", "now", "--name", "load")
+    job = ("--audience", "vip", "--as-of", "now", "--job", "load")
     world.run("backfill", "plan", str(rows), *job[:4])
     world.run("backfill", "start", str(rows), *job)
     rows.write_bytes(SAYS.encode())
-    world.run("backfill", "start", str(rows), *job[:4], "--name", "broken")
+    world.run("backfill", "start", str(rows), *job[:4], "--job", "broken")
 
     for switches in (
         {"credentials_status": 401},

@@ -2,8 +2,7 @@
 
 import copy
 
-from segrelay.producer.events.payloads import ReadingRules, Refused, events_of, load
-from segrelay.worker.contract.words import Refusal
+from segrelay.producer.events.payloads import ReadingRules, Refused, events_of, load, values_of
 from segrelay.worker.errors import PayloadRefused
 
 NOW_US = 1_793_527_210_000_000
@@ -49,5 +48,5 @@ def read(payload, *, identity="email", now_us=NOW_US, state=False, skip_hook=Fal
     try:
         value = load(payload) if isinstance(payload, bytes) else payload
     except PayloadRefused as refusal:
-        return [Refused(0, Refusal(refusal.reason), refusal.message, "", payload)]
-    return list(events_of(value, rules))
+        return [Refused.of(refusal, payload)]
+    return [item for one in values_of(value) for item in events_of(one, rules)]

@@ -9,7 +9,13 @@ from typing import Any, Final
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import AsyncRedis, Pipeline, Redis
-from segrelay.worker.contract.redis.scripts import digest, run_script, run_script_async
+from segrelay.worker.contract.redis.scripts import (
+    digest,
+    named_answer,
+    run_script,
+    run_script_async,
+    script_call,
+)
 from segrelay.worker.contract.settings import Authorization, Destination
 from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.core.gate import (
@@ -33,6 +39,7 @@ from segrelay.worker.core.verdicts import Verdict
 
 _FIRST: Final = "first|"
 LOOK: Final = "gate_look"
+BOOK: Final = "gate_book"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +82,7 @@ class RedisGate:
     async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
         """Return for each trigger whether the gate is open for its requests."""
         names = list(triggers)
-        answers = await self._call(LOOK, *_look_args(self._rate, self.fingerprint), *names)
-        return looks(names, answers)
+        return looks(names, await self._call(LOOK, **_look(self._rate, self.fingerprint, names)))
 
     async def book(
         self,
@@ -88,19 +94,25 @@ class RedisGate:
     ) -> SendTime | Closed:
         """Book the next send time, unless it is further away than the horizon."""
         answer = await self._call(
-            "gate_book",
-            repr(self._rate),
-            self.fingerprint,
-            kind,
-            round(horizon_seconds * MICROSECONDS),
-            int(probe),
-            *triggers,
+            BOOK,
+            rate=repr(self._rate),
+            fingerprint=self.fingerprint,
+            kind=kind,
+            horizon=round(horizon_seconds * MICROSECONDS),
+            probe=int(probe),
+            triggers=triggers,
         )
         if not answer[0]:
             return _closed(answer)
-        _, at, now, is_probe, incident, avoid, *made = answer
-        successes = dict(zip(triggers, made, strict=True))
-        return SendTime(at / 1000, now / 1000, successes, bool(is_probe), incident, avoid.decode())
+        booked = named_answer(scripts.source(BOOK), answer)
+        return SendTime(
+            booked["at"] / 1000,
+            booked["now"] / 1000,
+            dict(zip(triggers, booked["successes"], strict=True)),
+            bool(booked["probe"]),
+            booked["incident"],
+            booked["avoid"].decode(),
+        )
 
     async def report(
         self,
@@ -117,7 +129,7 @@ class RedisGate:
     async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:
         """Return how the last requests of each trigger were answered."""
         names = list(triggers)
-        found = await self._call("gate_answers", *names)
+        found = await self._call("gate_answers", triggers=names)
         return {
             name: TriggerAnswers(None if age < 0 else age / MICROSECONDS, refused.decode())
             for name, (age, refused) in zip(names, found, strict=True)
@@ -133,28 +145,32 @@ class RedisGate:
     ) -> GateState:
         answer = await self._call(
             "gate_report",
-            what.what,
-            what.about,
-            what.wait,
-            send_time.incident,
-            int(send_time.probe),
-            batch,
-            self.fingerprint,
-            *(part for name in send_time.successes for part in (name, delivered.get(name, 0))),
+            what=what.what,
+            about=what.about,
+            wait=what.wait,
+            incident=send_time.incident,
+            probe=int(send_time.probe),
+            batch=batch,
+            fingerprint=self.fingerprint,
+            triggers={
+                "name": list(send_time.successes),
+                "made": [delivered.get(name, 0) for name in send_time.successes],
+            },
         )
         state, reason, message = (text.decode() for text in answer)
         return GateState(state, reason, message)
 
     async def pause(self, reason: str, by: str) -> None:
         """Close the gate until a person resumes."""
-        await self._call("gate_pause", reason, by)
+        await self._call("gate_pause", reason=reason, by=by)
 
     async def resume(self, trigger: str = "") -> None:
         """Open the gate after one probe; with a trigger, only require a probe of that trigger."""
-        await self._call("gate_resume", trigger)
+        await self._call("gate_resume", trigger=trigger)
 
-    async def _call(self, name: str, *args: str | int) -> Any:
-        return await run_script_async(self._client, self._script(name), (self._key,), args)
+    async def _call(self, name: str, **values: Any) -> Any:
+        call = script_call(self._script(name), gate=self._key, **values)
+        return await run_script_async(self._client, self._script(name), call.keys, call.args)
 
 
 def ask_look(
@@ -167,13 +183,11 @@ def ask_look(
 
     The pipeline has to load the script `LOOK` before.
     """
-    pipe.evalsha(
-        digest(scripts.source(LOOK)),
-        1,
-        keys.gate(gate_id(destination.base_url, destination.gate_scope)),
-        *_look_args(destination.rate_per_minute, fingerprint_of(authorization)),
-        *triggers,
-    )
+    text = scripts.source(LOOK)
+    key = keys.gate(gate_id(destination.base_url, destination.gate_scope))
+    asked = _look(destination.rate_per_minute, fingerprint_of(authorization), triggers)
+    call = script_call(text, gate=key, **asked)
+    pipe.execute_command("EVALSHA", digest(text), len(call.keys), *call.keys, *call.args)
 
 
 def looks(triggers: Sequence[str], answers: Sequence[Any]) -> dict[str, Open | Closed]:
@@ -200,19 +214,19 @@ def read_state(
         script: Returns a script's text.
     """
     rate = repr(configured_per_minute) if configured_per_minute else "0"
-    state, reason, message, limit, factor, is_open, until, by, since = run_script(
-        client, script("gate_status"), (keys.gate(name),), (rate,)
-    )
+    text = script("gate_status")
+    call = script_call(text, gate=keys.gate(name), rate=rate)
+    found = named_answer(text, run_script(client, text, call.keys, call.args))
     return GateStatus(
-        state=state.decode(),
-        reason=reason.decode(),
-        message=message.decode(),
-        rate_per_minute=float(limit),
-        factor=factor / WHOLE,
-        until_ms=until / 1000 if until else None,
-        is_open=bool(is_open),
-        by=by.decode(),
-        since_ms=since / 1000,
+        state=found["state"].decode(),
+        reason=found["reason"].decode(),
+        message=found["message"].decode(),
+        rate_per_minute=float(found["rate"]),
+        factor=found["factor"] / WHOLE,
+        until_ms=found["until_us"] / 1000 if found["until_us"] else None,
+        is_open=bool(found["is_open"]),
+        by=found["by"].decode(),
+        since_ms=found["since"] / 1000,
     )
 
 
@@ -224,8 +238,9 @@ def read_looks(
     The credentials are left out of account: a command may not have those of the workers.
     """
     key = keys.gate(gate_id(destination.base_url, destination.gate_scope))
-    args: list[str | int] = [*_look_args(destination.rate_per_minute, ""), *triggers]
-    return looks(triggers, run_script(client, scripts.source(LOOK), (key,), args))
+    text = scripts.source(LOOK)
+    call = script_call(text, gate=key, **_look(destination.rate_per_minute, "", triggers))
+    return looks(triggers, run_script(client, text, call.keys, call.args))
 
 
 def read_probes(client: Redis, name: str) -> Probes:
@@ -243,11 +258,18 @@ def read_probes(client: Redis, name: str) -> Probes:
 
 def resume_gate(client: Redis, name: str, *, trigger: str = "") -> None:
     """Open a gate, a probe first; with a trigger, only let a probe of that one go first."""
-    run_script(client, scripts.source("gate_resume"), (keys.gate(name),), (trigger,))
+    text = scripts.source("gate_resume")
+    call = script_call(text, gate=keys.gate(name), trigger=trigger)
+    run_script(client, text, call.keys, call.args)
 
 
-def _look_args(rate: float, fingerprint: str) -> tuple[str, str, int]:
-    return repr(rate), fingerprint, round(WORTH_WAITING_SECONDS * MICROSECONDS)
+def _look(rate: float, fingerprint: str, triggers: Sequence[str]) -> dict[str, Any]:
+    return {
+        "rate": repr(rate),
+        "fingerprint": fingerprint,
+        "worth_waiting": round(WORTH_WAITING_SECONDS * MICROSECONDS),
+        "triggers": triggers,
+    }
 
 
 def _open(answer: Sequence[Any]) -> Open:

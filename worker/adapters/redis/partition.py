@@ -41,10 +41,19 @@ from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
 from segrelay.worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
 from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT
 from segrelay.worker.contract.redis.client import AsyncRedis
-from segrelay.worker.contract.redis.scripts import run_script_async
+from segrelay.worker.contract.redis.scripts import (
+    ScriptCall,
+    Value,
+    named_answer,
+    run_script_async,
+    script_call,
+)
 from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.errors import LeaseLost
 
+SETTLE: Final = scripts.source("settle")
+TAKE: Final = scripts.source("take")
+_HASHES: Final = ("intents", "open", "retry", "aside", "holds", "orphans")
 _FEW_ENTRIES: Final = 2
 _FEW_BYTES: Final = 4_000
 """The most entries and bytes of a stream that are read again to see whether all of it may go.
@@ -55,8 +64,8 @@ Reading costs time by their bytes: beyond two entries, removing them by name cos
 
 def settle_call(
     k: PartitionKeys, what: Settlement, token: str, retention_ms: int, ended: Container[str] = ()
-) -> tuple[list[str | bytes], list[str | bytes | int]]:
-    """Return keys and arguments of the script that settles.
+) -> ScriptCall:
+    """Return the call of the script that settles.
 
     Args:
         k: Of the partition.
@@ -71,37 +80,53 @@ def settle_call(
     stream_index = {name: number for number, name in enumerate(streams, start=1)}
     ledgers = {digest: number for number, digest in enumerate(what.ledgers, start=1)}
     texts = what.ledgers.values()
-    keys: list[str | bytes] = [
-        k.lease, k.counts, k.intents, k.open, k.dead_letters, k.lettertimes, k.causes, k.retry,
-        k.aside,
-        k.streams, k.history, k.reached, k.who, k.rendering, k.responses, k.responseslost,
-        k.jobtimes, k.orphans, *map(k.stream, streams), *map(k.ledger, ledgers),
-    ]  # fmt: skip
-    args: list[str | bytes | int] = [
-        token, what.intent_id, round(what.open_seconds * 1000), retention_ms,
-        len(streams), *streams,
-        " ".join([str(-len(text) if lasts else len(text)) for text, lasts in texts]),
-        b"".join([text for text, _ in texts]),
-    ]  # fmt: skip
-    groups: dict[tuple[str, str | None], list[Delivery]] = {}
+    by_reason: dict[tuple[str, str | None], list[Delivery]] = {}
     for d in what.settled:
-        groups.setdefault((d.stream, d.reason), []).append(d)
-    groups_of = Counter(stream for stream, _ in groups)
-    args.append(len(groups))
-    for (stream, _), group in groups.items():
-        may_be_all = stream in ended and groups_of[stream] == 1 and _are_few(group)
-        args += (stream_index[stream], int(may_be_all))
-        args += (group[0].counted_as, *_packed(group, ledgers))
-    _put_list(args, [(trigger, _wait(wait)) for trigger, wait in what.waits.items()])
-    _put_list(
-        args,
-        [(stream_index[stream], entry_id, _backoff(value)) for stream, entry_id, value in backoffs],
+        by_reason.setdefault((d.stream, d.reason), []).append(d)
+    groups_of = Counter(stream for stream, _ in by_reason)
+    groups = by_reason.values()
+    letters = [[d.dead_letter.dumps() for d in group if d.dead_letter] for group in groups]
+    return script_call(
+        SETTLE,
+        k,
+        stream=[k.stream(name) for name in streams],
+        ledger=[k.ledger(digest) for digest in ledgers],
+        token=token,
+        intent=what.intent_id,
+        open_ms=round(what.open_seconds * 1000),
+        retention=retention_ms,
+        ledger_lengths=" ".join([str(-len(text) if lasts else len(text)) for text, lasts in texts]),
+        ledger_texts=b"".join([text for text, _ in texts]),
+        names=streams,
+        groups={
+            "stream": [stream_index[stream] for stream, _ in by_reason],
+            "may_be_all": [
+                int(stream in ended and groups_of[stream] == 1 and _are_few(group))
+                for (stream, _), group in by_reason.items()
+            ],
+            "field": [group[0].counted_as for group in groups],
+            "ids": [" ".join([each.entry_id for each in group]) for group in groups],
+            "tellers": [
+                " ".join([str(ledgers[each.digest]) if each.tells else "0" for each in group])
+                for group in groups
+            ],
+            "letters": list(map(len, letters)),
+        },
+        letters=[letter for some in letters for letter in some],
+        waits={
+            "trigger": list(what.waits),
+            "text": [_wait(wait) for wait in what.waits.values()],
+        },
+        asides={
+            "stream": [stream_index[stream] for stream, _, _ in backoffs],
+            "id": [entry_id for _, entry_id, _ in backoffs],
+            "text": [_backoff(value) for _, _, value in backoffs],
+        },
+        adds={"field": list(what.counts), "amount": list(what.counts.values())},
+        lines=what.history,
+        people={"digest": list(what.reached), "text": list(what.reached.values())},
+        records=what.responses,
     )
-    _put_list(args, list(what.counts.items()))
-    _put_list(args, [(line,) for line in what.history])
-    _put_list(args, list(what.reached.items()))
-    _put_list(args, [(record,) for record in what.responses])
-    return keys, args
 
 
 def carry_call(
@@ -128,23 +153,6 @@ def carry_call(
 
 def _are_few(group: Sequence[Delivery]) -> bool:
     return len(group) <= _FEW_ENTRIES and sum(delivery.size for delivery in group) <= _FEW_BYTES
-
-
-def _packed(group: Sequence[Delivery], ledgers: Mapping[bytes, int]) -> list[str | bytes | int]:
-    """Return the arguments that describe a group of settled deliveries to the script."""
-    dead_letters = [each.dead_letter.dumps() for each in group if each.dead_letter]
-    return [
-        " ".join(each.entry_id for each in group),
-        " ".join(str(ledgers[each.digest]) if each.tells else "0" for each in group),
-        len(dead_letters),
-        *dead_letters,
-    ]
-
-
-def _put_list(args: list[str | bytes | int], rows: Sequence[tuple[str | bytes | int, ...]]) -> None:
-    args.append(len(rows))
-    for row in rows:
-        args += row
 
 
 def _wait(wait: Wait | None) -> bytes:
@@ -238,31 +246,33 @@ class RedisPartition:
 
     async def take(self) -> TakenPartition | None:
         """Take the lease if it is free, and clear the wake-up."""
-        k = self.keys
-        names = (
-            k.lease, k.wakeup, k.intents, k.open, k.rendering, k.retry, k.aside, k.holds, k.reached,
-            k.orphans, k.forwards, k.streams,
-        )  # fmt: skip
-        args = (self.token, self.lease_ms, self._owner, self._late_ms)
-        answer = await self._call("take", names, args)
-        if not answer[0]:
+        call = script_call(
+            TAKE,
+            self.keys,
+            token=self.token,
+            length=self.lease_ms,
+            owner=self._owner,
+            late_ms=self._late_ms,
+        )
+        found = named_answer(TAKE, await self._call("take", call.keys, call.args))
+        if not found["taken"]:
             return None
-        _, now_ms, intents, opened, rendering, retry, aside, holds, *more = answer
-        largest, reached, orphans, forwards, streams = more
-        ends = {intent: int(end) for intent, end in _pairs(opened)}
+        hashes = {name: list(_pairs(found[name])) for name in _HASHES}
+        ends = {intent: int(end) for intent, end in hashes["open"]}
+        rendering, largest = found["rendering"], found["largest"]
         return TakenPartition(
-            now_ms=now_ms,
-            streams=_sorted(streams),
+            now_ms=found["now"],
+            streams=_sorted(found["streams"]),
             intents=tuple(
-                Intent.loads(i.decode(), text, ends.get(i, 0)) for i, text in _pairs(intents)
+                Intent.loads(i.decode(), text, ends.get(i, 0)) for i, text in hashes["intents"]
             ),
             rendering=frozenset(orjson.loads(rendering) if rendering else ()),
-            waits={i.decode(): Wait(*orjson.loads(text)) for i, text in _pairs(retry)},
-            backoffs={i.decode(): Backoff(*orjson.loads(text)) for i, text in _pairs(aside)},
-            holds={i.decode(): _hold(text) for i, text in _pairs(holds)},
-            reached_up_to=largest.decode() if reached >= REACHED_KEPT else "",
-            orphans={i.decode(): to.decode() for i, to in _pairs(orphans) if i[-2:] != b"|n"},
-            has_forwards=forwards > 0,
+            waits={i.decode(): Wait(*orjson.loads(text)) for i, text in hashes["retry"]},
+            backoffs={i.decode(): Backoff(*orjson.loads(text)) for i, text in hashes["aside"]},
+            holds={i.decode(): _hold(text) for i, text in hashes["holds"]},
+            reached_up_to=largest.decode() if found["reached"] >= REACHED_KEPT else "",
+            orphans={i.decode(): to.decode() for i, to in hashes["orphans"] if i[-2:] != b"|n"},
+            has_forwards=found["forwards"] > 0,
         )
 
     async def streams(self) -> tuple[str, ...]:
@@ -355,9 +365,9 @@ class RedisPartition:
 
     async def settle(self, settlement: Settlement) -> int:
         """Write outcomes by an idempotent script, repeated until Redis has confirmed it."""
-        keys, args = settle_call(self.keys, settlement, self.token, self._retention_ms, self._ended)
+        call = settle_call(self.keys, settlement, self.token, self._retention_ms, self._ended)
         state, _, end_ms = await until_confirmed(
-            lambda: self._write("settle", keys, args), self._may_repeat
+            lambda: self._write("settle", call.keys, call.args), self._may_repeat
         )
         if not state:
             raise self._lost()
@@ -447,14 +457,10 @@ class RedisPartition:
             for place, indices in (await places_of(self._client, keys, digests)).items():
                 await self._accept(place, [deliveries[index] for index in indices])
 
-    async def _call(
-        self, name: str, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
-    ) -> Any:
+    async def _call(self, name: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> Any:
         return await run_script_async(self._client, scripts.source(name), keys, args)
 
-    async def _write(
-        self, name: str, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
-    ) -> Any:
+    async def _write(self, name: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> Any:
         """Run a script whose effect a failover must not undo."""
         return await run_script_async(
             self._client, scripts.source(name), keys, args, replicated=True

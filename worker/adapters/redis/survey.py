@@ -12,7 +12,13 @@ from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
 from segrelay.worker.adapters.redis.shared_keys import scopes
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.celery import RENAMES_TASK, RESPONSES_TASK, SYNC_TASK, BackgroundJob
+from segrelay.worker.contract.celery import (
+    READ_BACK_TASK,
+    RENAMES_TASK,
+    RESPONSES_TASK,
+    SYNC_TASK,
+    BackgroundJob,
+)
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_stream_name
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.client import Pipeline, Redis
@@ -227,7 +233,7 @@ class _Needing(NamedTuple):
 
 
 class RedisSchedule:
-    """Finds the due background jobs of the configured syncs, response streams and stable ids.
+    """Finds the due background jobs: of syncs, response streams, stable ids and reading back.
 
     Args:
         client: With short timeouts: whoever asks must not wait for long.
@@ -237,8 +243,13 @@ class RedisSchedule:
         self._client = client
         self._settings = settings
         ids = settings.redis.ids
-        self._syncs = [
+        self._timed = [
             _Kept(BackgroundJob(SYNC_TASK, name), keys.sync(name)) for name in settings.sync
+        ]
+        self._timed += [
+            _Kept(BackgroundJob(READ_BACK_TASK, name, ids.of(name)), keys.read_back(ids.of(name)))
+            for name, destination in settings.destinations.items()
+            if destination.read_back_every_seconds
         ]
         self._needing = [
             _Needing(
@@ -266,12 +277,12 @@ class RedisSchedule:
 
     def due(self) -> list[BackgroundJob]:
         """Return the due background jobs that nobody does or was woken, and mark them as woken."""
-        if not self._syncs and not self._needing:
+        if not self._timed and not self._needing:
             return []
         return [kept.background_job for kept in self._woken(self._due())]
 
     def _due(self) -> list[_Kept]:
-        everything = [*self._syncs, *(one.kept for one in self._needing)]
+        everything = [*self._timed, *(one.kept for one in self._needing)]
         pipe = self._client.pipeline(transaction=False)
         pipe.time()
         for kept in everything:

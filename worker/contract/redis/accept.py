@@ -5,13 +5,19 @@ The producer uses it for events, the worker for repairs, ops for replays.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from segrelay.worker.contract.events import Header, encode_header
 from segrelay.worker.contract.keys import PartitionKeys, stream_name
-from segrelay.worker.contract.redis.scripts import ScriptCall, load_script
+from segrelay.worker.contract.redis.scripts import (
+    ScriptCall,
+    load_script,
+    named_key,
+    named_keys,
+    script_call,
+)
 
 SCRIPT: Final = load_script("accept")
 _POSITION_DIGITS: Final = 20
@@ -86,8 +92,14 @@ class Entrant(NamedTuple):
         return b"0 %d -" % self.accepted_ms
 
 
-FIRST_STREAM: Final = 5
-"""The index of the first stream's key; the script answers in the order of the streams' keys."""
+def key_of_jobs(call: ScriptCall) -> str | bytes:
+    """Return the key of a call in which the script keeps the positions of jobs."""
+    return named_key(SCRIPT, call, "jobs")
+
+
+def streams_of(call: ScriptCall) -> Sequence[str | bytes]:
+    """Return the keys of a call's streams, in the order in which the script answers."""
+    return named_keys(SCRIPT, call, "stream")
 
 
 def accept_call(
@@ -95,6 +107,7 @@ def accept_call(
     deliveries: Sequence[NewDelivery],
     *,
     job: str = "",
+    source: str = "",
     position: int | None = None,
     epoch: int = 0,
     roll: Roll | None = None,
@@ -106,6 +119,7 @@ def accept_call(
         keys: Of the partition; every delivery's profile must belong to it.
         deliveries: In the order in which they should stand in their streams.
         job: Name of the job, which counts them, or "".
+        source: The source whose positions are kept apart from those of jobs; "" = none.
         position: The position in the job's source at which this chunk ends. Of a chunk behind the
             position that Redis knows nothing is added; of the chunk that ends there, the events
             whose numbers were not added by an earlier attempt.
@@ -118,51 +132,39 @@ def accept_call(
     pairs = list(dict.fromkeys(new[:2] for new in deliveries))
     index = {pair: str(number) for number, pair in enumerate(pairs, start=1)}
     names = [stream_name(*pair) for pair in pairs]
-    streams = tuple(map(keys.stream, names))
-    of_roll = (keys.members(roll.sync), keys.synctokens) if roll else ()
     syncs = list(dict.fromkeys(entrant.sync for entrant in entrants))
-    of_reader = (keys.jobs,) if epoch else ()
-    return ScriptCall(
-        keys=(
-            *(keys.counts, keys.streams, keys.wakeup, keys.jobs, keys.lease),
-            *(*streams, *of_roll, *map(keys.members, syncs), *of_reader),
-        ),
-        args=(
-            job,
-            "" if position is None else str(position).zfill(_POSITION_DIGITS),
-            len(names),
-            *names,
-            *_roll_arguments(roll),
-            len(entrants),
-            *_entrant_arguments(entrants, syncs, FIRST_STREAM + len(names) + len(of_roll)),
-            *_entries(deliveries, index),
-            min((new.header.accepted_ms for new in deliveries), default=0),
-            epoch or "",
-        ),
+    number = {sync: at for at, sync in enumerate(syncs, start=1)}
+    members = roll.members if roll else ()
+    return script_call(
+        SCRIPT,
+        keys,
+        jobs=f"{keys.jobs}:{source}" if source else keys.jobs,
+        epochs=keys.jobs,
+        stream=[keys.stream(name) for name in names],
+        members=keys.members(roll.sync) if roll else None,
+        tokens=keys.synctokens if roll else None,
+        named=[keys.members(sync) for sync in syncs],
+        job=job,
+        position="" if position is None else str(position).zfill(_POSITION_DIGITS),
+        sync=roll.sync if roll else "",
+        token=roll.token if roll else "",
+        accepted_ms=min((new.header.accepted_ms for new in deliveries), default=0),
+        epoch=epoch or "",
+        entry_streams=" ".join([index[new[:2]] for new in deliveries]),
+        entry_numbers=" ".join([str(new.number) for new in deliveries]),
+        stream_names=names,
+        changes={
+            "field": [member.key for member in members],
+            "was": [member.found for member in members],
+            "becomes": [member.becomes for member in members],
+        },
+        names={
+            "known": [number[one.sync] for one in entrants],
+            "field": [one.key for one in entrants],
+            "value": [one.mark for one in entrants],
+        },
+        entries={
+            "header": [encode_header(new.header) for new in deliveries],
+            "profile": [new.profile for new in deliveries],
+        },
     )
-
-
-def _roll_arguments(roll: Roll | None) -> Iterable[str | bytes | int]:
-    if roll is None:
-        return ("",)
-    members = (part for member in roll.members for part in member)
-    return (roll.sync, roll.token, len(roll.members), *members)
-
-
-def _entrant_arguments(
-    entrants: Iterable[Entrant], syncs: Sequence[str], keys_before: int
-) -> Iterable[str | bytes | int]:
-    number = {sync: keys_before + position for position, sync in enumerate(syncs, start=1)}
-    return (part for one in entrants for part in (number[one.sync], one.key, one.mark))
-
-
-def _entries(
-    deliveries: Sequence[NewDelivery], index: dict[tuple[str, str], str]
-) -> list[str | bytes]:
-    args: list[str | bytes] = [
-        " ".join([index[new[:2]] for new in deliveries]),
-        " ".join([str(new.number) for new in deliveries]),
-    ]
-    for _, _, header, profile, _ in deliveries:
-        args += (encode_header(header), profile)
-    return args

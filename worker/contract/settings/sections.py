@@ -206,6 +206,17 @@ class Destination(Section):
     """Insider only: the field of a profile that stays the same when the identity changes, such as
     `_uid`. When an event brings another identity for a value of it, the person is renamed, at
     Insider and in Redis: [how](operating.md#people-are-renamed-by-themselves)."""
+    read_back_every_seconds: Annotated[Seconds, between("0s", "1d")] = Field(
+        default=0.0, alias="read_back_every"
+    )
+    """Insider only: every so often one person is read back, to see whether the attributes that were
+    sent are there; `0s`: nobody is. Each costs 2.5 of the 1,000 units that Insider allows a minute
+    for reading."""
+    read_back_after_seconds: Annotated[Seconds, between("0s", "1d")] = Field(
+        default=1_800.0, alias="read_back_after"
+    )
+    """The time that a delivery has before its person may be read back: Insider shows a write
+    late."""
     http: HttpDestination = HttpDestination()
 
     @property

@@ -111,6 +111,10 @@ def _united_list(lists: Sequence[Sequence[Any]]) -> list[Any]:
 MAX_BYTES: Final = 5_000_000
 
 
+CUSTOM: Final = "c_"
+"""The prefix of custom attributes in the reading API (Insider's documentation)."""
+
+
 @dataclass(frozen=True, slots=True)
 class InsiderApi(Api):
     """Upsert and attribute delete, as Insider documents them.
@@ -171,6 +175,12 @@ class InsiderApi(Api):
         """Return the identifiers of the person as they were sent."""
         user = shaped.users[0]
         return {key: user[key] for key in ("identifiers", "insider_id") if key in user}
+
+    def sent_names(self, shaped: Shaped) -> Sequence[str]:
+        """Return the names under which the attributes of a body are read back."""
+        attributes = shaped.users[0].get("attributes", {})
+        custom = (f"{CUSTOM}{name}" for name in attributes.get("custom", {}))
+        return sorted([*(name for name in attributes if name != "custom"), *custom])
 
     def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:
         """Return `kind:value` of each identifier: users that share one are one person there."""

@@ -7,9 +7,8 @@ from contextlib import suppress
 import orjson
 import pytest
 
-from segrelay.ops.audiences import commands as audience
 from segrelay.ops.audiences.renaming import declare
-from segrelay.ops.dead_letters.commands import app as dlq
+from segrelay.ops.main import app
 from segrelay.ops.moving.leases import await_holders
 from segrelay.ops.run.up import own_command
 from segrelay.producer.publish import Publisher
@@ -46,7 +45,7 @@ def leave(relay, emails=LEAVERS, slug="vip", minute=5):
 
 def rename(relay, call, old="vip", new="gold"):
     command = ("rename", old, new, "--people", people(relay), "--yes", "--json")
-    return orjson.loads(call(audience.app, *command).stdout)
+    return orjson.loads(call(app, "audience", *command).stdout)
 
 
 def own_triggers(relay, *slugs):
@@ -159,7 +158,7 @@ def test_an_exit_that_was_dead_counts_for_the_new_slug_when_it_is_replayed(insid
 
     rename(inside, call)
     drain_all(inside)
-    call(dlq, "replay", "--all", "--yes")
+    call(app, "dlq", "replay", "--all", "--yes")
     drain_all(inside)
 
     assert members(sandbox, "gold") == set(STAYERS)
@@ -167,7 +166,9 @@ def test_an_exit_that_was_dead_counts_for_the_new_slug_when_it_is_replayed(insid
 
 
 def test_what_comes_for_people_without_a_name_takes_them_out_of_the_old_slug(inside, call, sandbox):
-    told = call(audience.app, "rename", "vip", "gold", "--people", people(inside, STAYERS), "--yes")
+    told = call(
+        app, "audience", "rename", "vip", "gold", "--people", people(inside, STAYERS), "--yes"
+    )
     leave(inside)
     drain_all(inside)
 
@@ -231,7 +232,7 @@ def test_a_destination_that_would_lose_the_exits_is_refused(relay, call):
     )
 
     with pytest.raises(UsageWrong, match="'insider' wants the exit of audience 'gold'"):
-        call(audience.app, "rename", "vip", "gold", "--yes")
+        call(app, "audience", "rename", "vip", "gold", "--yes")
 
 
 def test_who_leaves_while_the_question_is_on_the_screen_is_in_neither_audience(inside, sandbox):
@@ -343,7 +344,7 @@ def test_who_is_named_leaves_a_retired_audience_whether_the_ledger_is_known_or_n
     forget_ledgers(inside, EVERYBODY[:18])
 
     command = ("retire", "vip", "--people", people(inside), "--yes", "--json")
-    told = call(audience.app, *command)
+    told = call(app, "audience", *command)
     drain_all(inside)
 
     assert told.exit_code == 0

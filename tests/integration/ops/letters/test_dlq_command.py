@@ -61,7 +61,7 @@ def test_filters_narrow_the_list(dlq):
     refused = next(cause for cause in causes if cause["reason"] == "refused")
 
     assert emails(dlq, "--audience", "gold") == {"ben@example.com"}
-    assert emails(dlq, "--reason", "template_error") == {"cleo@example.com"}
+    assert emails(dlq, "--kind", "template_error") == {"cleo@example.com"}
     assert emails(dlq, "--profile", "Ann@Example.com ") == {"ann@example.com"}
     assert emails(dlq, "--profile", "email:ann@example.com") == {"ann@example.com"}
     assert emails(dlq, "--cause", refused["cause"]) == {"ann@example.com", "ben@example.com"}
@@ -179,12 +179,12 @@ def test_a_replay_that_something_newer_has_made_stale_is_not_sent(dead, dlq, san
 
 def test_a_letter_replayed_three_times_in_vain_is_left_out_unless_named(dead, dlq):
     for _ in range(3):
-        assert orjson.loads(dlq("replay", "--reason", "refused", "--yes", "--json").stdout)[
+        assert orjson.loads(dlq("replay", "--kind", "refused", "--yes", "--json").stdout)[
             "replayed"
         ]
         dead.drain()
 
-    again = orjson.loads(dlq("replay", "--reason", "refused", "--yes", "--json").stdout)
+    again = orjson.loads(dlq("replay", "--kind", "refused", "--yes", "--json").stdout)
     dead_letter = next(one for one in listed(dlq) if one["exhausted"])
     named = orjson.loads(dlq("replay", dead_letter["id"], "--yes", "--json").stdout)
 
@@ -222,12 +222,12 @@ def test_where_nobody_can_be_asked_nothing_is_done(dead, dlq):
 
 
 def test_a_dry_run_of_discard_discards_no_letter(dead, dlq):
-    assert "2 letters would be" in dlq("discard", "--reason", "refused", "--dry-run").stdout
+    assert "2 letters would be" in dlq("discard", "--kind", "refused", "--dry-run").stdout
     assert dead.status()["dead"] == 3
 
 
 def test_discarded_letters_are_counted_as_discarded(dead, dlq):
-    answer = orjson.loads(dlq("discard", "--reason", "refused", "--yes", "--json").stdout)
+    answer = orjson.loads(dlq("discard", "--kind", "refused", "--yes", "--json").stdout)
 
     assert answer == {"discarded": 2}
     found = dead.status()

@@ -3,8 +3,7 @@
 import orjson
 import pytest
 
-from segrelay.ops.main import app as main
-from segrelay.ops.person.commands import app
+from segrelay.ops.main import app
 from segrelay.ops.person.following import StepRenaming, following_for
 from segrelay.ops.state.identity_changes import IdentityChanges, read_renamed_people
 from segrelay.ops.state.person import Names, read_records
@@ -270,7 +269,7 @@ def test_a_step_that_stood_still_renames_nobody_again(relay, at_insider):
 def test_people_whom_a_person_renamed_are_followed_from_there(relay, call, at_insider):
     relay.publish(of_ann(OLD))
     relay.drain()
-    assert call(app, "rename", OLD, NEW).exit_code == 0
+    assert call(app, "person", "rename", OLD, NEW).exit_code == 0
     relay.publish(of_ann(OLD, "gold", minute=1))
     settle(relay)
     assert at_insider() == {NEW: ["gold", "vip"]}
@@ -288,14 +287,14 @@ def test_why_and_the_audit_tell_of_it_without_anybodys_identity(relay, call):
     relay.publish(of_ann(NEW, "gold", minute=1))
     settle(relay)
 
-    told = orjson.loads(call(main, "why", NEW, "--json").stdout)
+    told = orjson.loads(call(app, "why", NEW, "--json").stdout)
     (renamed,) = [one for one in told["timeline"] if one["what"] == "renamed"]
-    acts = call(main, "audit", "--json").stdout
+    acts = call(app, "audit", "--json").stdout
 
     assert (renamed["destination"], renamed["trigger"]) == ("insider", "vip-enter")
     assert "person rename" in acts
     assert "example.com" not in acts
-    assert "renamed by themselves 1" in call(main, "status").stdout
+    assert "renamed by themselves 1" in call(app, "status").stdout
 
 
 def test_nothing_of_a_stable_id_is_left_of_somebody_who_is_erased(relay, call):
@@ -306,7 +305,7 @@ def test_nothing_of_a_stable_id_is_left_of_somebody_who_is_erased(relay, call):
     relay.publish(of_ann(OLD, "late", minute=0))
     settle(relay)
 
-    done = call(main, "person", "erase", NEW, "--yes", "--json")
+    done = call(app, "person", "erase", NEW, "--yes", "--json")
 
     assert done.exit_code == 0, done.output
     assert orjson.loads(done.stdout)["erased"]["stable ids"] == 1
@@ -321,7 +320,7 @@ def test_somebody_who_is_about_to_be_renamed_is_not_erased_in_part(relay, call):
     relay.drain()
 
     with pytest.raises(OperationsMustAct, match="is being renamed"):
-        call(main, "person", "erase", OLD, "--yes")
+        call(app, "person", "erase", OLD, "--yes")
 
     assert ledger_of(relay.client, OLD) == {("vip", "enter")}
     assert relay.status()["waiting"] == 1
@@ -352,7 +351,7 @@ def test_a_destination_that_is_paused_is_not_asked_to_rename(relay, call, at_ins
     relay.drain()
     relay.publish(of_ann(NEW, "gold", minute=1))
     relay.drain()
-    assert call(main, "pause", "insider").exit_code == 0
+    assert call(app, "pause", "insider").exit_code == 0
 
     assert step(relay).line == "the destination is paused"
 

@@ -3,7 +3,7 @@
 import pytest
 
 from segrelay.ops.insider.reader import RENAMES_A_MINUTE, InsiderIdentities, InsiderUnreadable
-from segrelay.ops.person.commands import app
+from segrelay.ops.main import app
 from segrelay.ops.person.renaming import IdentityChange, PersonRenaming
 from segrelay.worker.errors import OperationsMustAct
 from tests.integration.ops.person.test_renamed_person import NEW, OLD
@@ -59,7 +59,7 @@ def rename_with(relay, insider):
 def test_insider_is_not_asked_by_somebody_who_stood_still_while_others_went_on(
     call, insider, rename_with
 ):
-    clock = Clock(BEFORE_HEADERS, lambda: call(app, "rename", OLD, NEW))
+    clock = Clock(BEFORE_HEADERS, lambda: call(app, "person", "rename", OLD, NEW))
 
     with pytest.raises(OperationsMustAct, match="Somebody else renames the same people"):
         rename_with(clock)

@@ -4,15 +4,12 @@ import re
 
 import orjson
 import pytest
-import typer
 
 from segrelay.ops.insider.reader import RENAMES_A_MINUTE, InsiderIdentities
-from segrelay.ops.main import app as main
-from segrelay.ops.person.commands import app
+from segrelay.ops.main import app
 from segrelay.ops.person.renaming import IdentityChange, PersonRenaming
 from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.status.health import read_problems
-from segrelay.ops.why.command import why
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.people import Forward, Moving
@@ -32,7 +29,7 @@ def ledger_of(client, email):
 
 
 def rename(call, *arguments, code=0):
-    result = call(app, "rename", *arguments, "--json")
+    result = call(app, "person", "rename", *arguments, "--json")
     assert result.exit_code == code, result.output
     return orjson.loads(result.stdout)
 
@@ -153,7 +150,7 @@ def test_a_file_with_a_bad_row_renames_nobody(call, relay, at_insider, tmp_path,
     (tmp_path / "changes.csv").write_bytes(f"{OLD},{NEW}\n".encode() + rows)
 
     with pytest.raises(UsageWrong, match=re.escape(said)) as refused:
-        call(app, "rename", "--file", tmp_path / "changes.csv")
+        call(app, "person", "rename", "--file", tmp_path / "changes.csv")
 
     assert "@" not in str(refused.value)
     assert at_insider() == {OLD: ["vip"]}
@@ -260,7 +257,7 @@ def test_why_tells_what_waits_under_the_former_identity(call, relay):
     relay.publish(payload(OLD, "gold", minute=1))
 
     for who in (NEW, OLD):
-        told = orjson.loads(call(main, "why", who, "--json").stdout)
+        told = orjson.loads(call(app, "why", who, "--json").stdout)
         (waits,) = told["waiting"]
         assert waits["audience"] == "gold"
         assert "came under a former identity" in waits["detail"]
@@ -274,14 +271,12 @@ def test_why_tells_of_a_renaming_that_was_stopped(call, relay):
     relay.publish(payload(OLD, "gold", minute=1), payload(NEW, "gold", minute=1))
 
     for who in (NEW, OLD):
-        (waits,) = orjson.loads(call(main, "why", who, "--json").stdout)["waiting"]
+        (waits,) = orjson.loads(call(app, "why", who, "--json").stdout)["waiting"]
         assert "is being renamed" in waits["detail"]
 
 
 def call_why(call, who):
-    one = typer.Typer()
-    one.command()(why)
-    return call(one, who).stdout
+    return call(app, "why", who).stdout
 
 
 def test_the_record_of_somebody_who_was_renamed_names_the_new_identity_alone(call, relay):

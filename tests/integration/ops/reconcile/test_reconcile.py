@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import orjson
 import pytest
-import typer
 
-from segrelay.ops import reconcile
+from segrelay.ops.main import app
 from segrelay.sandbox.lytics.account import audience_id
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
@@ -15,14 +14,6 @@ from tests.integration.ops.conftest import LYTICS
 from tests.integration.ops.relay import BEGUN_AT, EXIT, payload
 from tests.integration.producer.redis_contents import entries
 
-
-def app_of(command):
-    app = typer.Typer()
-    app.command()(command)
-    return app
-
-
-APP = app_of(reconcile.reconcile)
 NO_DRIFT = {"missing": 0, "stale": 0, "stale_unnamed": 0}
 
 
@@ -45,7 +36,7 @@ def drift(sandbox):
 
 @pytest.mark.usefixtures("relay_of_a_sync")
 def test_where_nothing_differs_the_exit_code_is_0(call):
-    told = call(APP, "vip", "--json")
+    told = call(app, "reconcile", "vip", "--json")
 
     assert told.exit_code == 0
     assert orjson.loads(told.stdout) == {
@@ -62,24 +53,24 @@ def test_where_nothing_differs_the_exit_code_is_0(call):
 def test_who_is_missing_and_who_is_stale_is_told(call, sandbox):
     drift(sandbox)
 
-    told = call(APP, "vip", "--json")
+    told = call(app, "reconcile", "vip", "--json")
 
     (found,) = orjson.loads(told.stdout)["destinations"]
     assert told.exit_code == 1
     assert (found["both"], found["missing"], found["stale"]) == (10, 1, 2)
-    assert "missing" in call(APP, "vip").stdout
+    assert "missing" in call(app, "reconcile", "vip").stdout
 
 
 def test_a_repair_publishes_just_the_difference(relay_of_a_sync, call, sandbox):
     drift(sandbox)
 
-    told = call(APP, "vip", "--repair", "--yes", "--json")
+    told = call(app, "reconcile", "vip", "--repair", "--yes", "--json")
     waiting = relay_of_a_sync.status()["waiting"]
     relay_of_a_sync.drain()
 
     assert (told.exit_code, orjson.loads(told.stdout)["repaired"], waiting) == (0, 3, 3)
     assert members(sandbox) == at_lytics(sandbox)
-    assert call(APP, "vip").exit_code == 0
+    assert call(app, "reconcile", "vip").exit_code == 0
 
 
 def test_what_insider_has_lost_is_found_and_sent_again(relay_of_a_sync, call, sandbox):
@@ -97,8 +88,8 @@ def test_what_insider_has_lost_is_found_and_sent_again(relay_of_a_sync, call, sa
     ).raise_for_status()
     assert "p3@example.com" not in members(sandbox)
 
-    found = call(APP, "vip", "--insider", "--json")
-    repaired = call(APP, "vip", "--insider", "--repair", "--yes", "--json")
+    found = call(app, "reconcile", "vip", "--insider", "--json")
+    repaired = call(app, "reconcile", "vip", "--insider", "--repair", "--yes", "--json")
     relay_of_a_sync.drain()
 
     (destination,) = orjson.loads(found.stdout)["destinations"]
@@ -113,8 +104,8 @@ def test_what_happened_after_the_scan_is_no_drift_and_is_told(relay_of_a_sync, c
     relay_of_a_sync.publish(payload("p3@example.com", direction="exit", minute=in_two_minutes))
     relay_of_a_sync.drain()
 
-    told = call(APP, "vip", "--repair", "--yes")
-    document = orjson.loads(call(APP, "vip", "--json").stdout)
+    told = call(app, "reconcile", "vip", "--repair", "--yes")
+    document = orjson.loads(call(app, "reconcile", "vip", "--json").stdout)
 
     assert document["destinations"] == [
         {"destination": "insider", "ledger": 11, "both": 11, "changed_since_scan": 1} | NO_DRIFT
@@ -128,8 +119,8 @@ def test_who_is_left_out_of_a_repair_because_a_sync_is_newer_than_the_scan_is_to
     drift(sandbox)
     sandbox.settings(lytics={"date_offset_seconds": -120.0})
 
-    told = call(APP, "vip", "--repair", "--yes")
-    document = orjson.loads(call(APP, "vip", "--json").stdout)
+    told = call(app, "reconcile", "vip", "--repair", "--yes")
+    document = orjson.loads(call(app, "reconcile", "vip", "--json").stdout)
 
     assert document["destinations"][0]["changed_since_scan"] == 2
     assert "1 events published" in told.stdout
@@ -148,7 +139,7 @@ def test_who_is_named_and_unknown_to_the_ledger_is_stale_unless_lytics_has_them(
     file = relay.settings.folder / "people.ndjson"
     file.write_text("".join(f'{{"email": "p{number}@example.com"}}\n' for number in range(12)))
 
-    told = call(APP, "vip", "--people", file, "--repair", "--yes", "--json")
+    told = call(app, "reconcile", "vip", "--people", file, "--repair", "--yes", "--json")
     relay.drain()
 
     (found,) = orjson.loads(told.stdout)["destinations"]
@@ -163,7 +154,7 @@ def test_repairs_tell_the_id_of_the_audience_and_it_may_be_compared_by_it(
     vip_id = audience_id("vip")
     drift(sandbox)
 
-    told = call(APP, vip_id, "--repair", "--yes", "--json")
+    told = call(app, "reconcile", vip_id, "--repair", "--yes", "--json")
 
     waiting = entries(relay.client, partitions=4)
     assert orjson.loads(told.stdout)["audience"] == "vip"
@@ -198,8 +189,30 @@ def test_a_destination_differs_only_where_its_triggers_could_repair_it(
     ]
     sandbox.post("lytics/profiles", rows)
 
-    told = call(APP, "vip", "--json")
+    told = call(app, "reconcile", "vip", "--json")
 
     found = {each["destination"]: each for each in orjson.loads(told.stdout)["destinations"]}
     assert (found["one"]["missing"], found["one"]["stale"]) == (missing, 0)
     assert found["insider"]["missing"] == 11
+
+
+def test_a_destination_that_only_takes_out_misses_nobody_at_insider(relay_of_a_sync, call, sandbox):
+    one = ONE_WAY.format(url=sandbox.url, on="exit", path="/api/user/v1/attribute/delete")
+    relay_of_a_sync.configure(EXIT + LYTICS.format(url=sandbox.url) + one)
+    empty_list = [
+        {
+            "identifiers": {"email": "p3@example.com"},
+            "custom": {"partial": {DEFAULT_AUDIENCE_ATTRIBUTE: ["vip"]}},
+        }
+    ]
+    httpx.post(
+        f"{sandbox.url}/api/user/v1/attribute/delete",
+        headers={"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "secret-token"},
+        json={"users": empty_list},
+    ).raise_for_status()
+
+    told = call(app, "reconcile", "vip", "--insider", "--json")
+
+    found = {each["destination"]: each for each in orjson.loads(told.stdout)["destinations"]}
+    assert found["one"]["insider"] == {"read": 0, "missing": 0, "stale": 0, "unknown": 0}
+    assert found["insider"]["insider"]["missing"] == 1

@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
+from segrelay.ops.main import app
 from segrelay.ops.sandbox import SandboxProcess
-from segrelay.ops.templates.commands import app
 from segrelay.producer.publish import Publisher
 from segrelay.templates import SHIPPED_FOLDER
 from segrelay.worker.contract import keys
@@ -55,7 +55,7 @@ def place(tmp_path, redis_url, monkeypatch):
 @pytest.fixture
 def run():
     def invoke(*arguments):
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+        return CliRunner().invoke(app, ["template", *(str(argument) for argument in arguments)])
 
     return invoke
 

@@ -22,8 +22,8 @@ from pyarrow.parquet import write_table
 
 from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.producer.backfill.jobs import JobStore, JobTally
-from segrelay.producer.backfill.publishing import STARTED_FROM, ShardWaits, Task, publish_shard
-from segrelay.producer.backfill.reading import Reading, read_job
+from segrelay.producer.backfill.publishing import STARTED_FROM, Piece, publish_shard
+from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.sources.blocks import Block
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
@@ -35,7 +35,7 @@ from tests.unit.producer.sources.test_cuts import SKIPPABLE
 from tests.waiting import until
 
 AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
-_NAMED = ("--name", "j", *AS_OF)
+_NAMED = ("--job", "j", *AS_OF)
 PEOPLE = amount(10_000, nightly=30_000)
 """Several blocks of a file."""
 CROWD = amount(30_000, nightly=60_000)
@@ -118,7 +118,7 @@ def _let_its_claim_lapse(relay: Relay, publishing: list[int]) -> None:
 def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
     relay: Relay, people: str
 ) -> None:
-    reading = relay.start("start", people, "--name", "j", *AS_OF, stderr=subprocess.PIPE)
+    reading = relay.start("start", people, "--job", "j", *AS_OF, stderr=subprocess.PIPE)
     until(lambda: _publishing(reading.pid), 60)
 
     os.kill(_publishing(reading.pid)[0], signal.SIGKILL)
@@ -160,7 +160,7 @@ def _children(pid: int) -> list[int]:
 
 
 def test_a_canary_publishes_its_rows_and_waits_for_a_word(relay: Relay, people: str) -> None:
-    starting = relay.start("start", people, "--name", "j", "--canary", "50", *AS_OF)
+    starting = relay.start("start", people, "--job", "j", "--canary", "50", *AS_OF)
     try:
         _until_waiting(relay, "j")
         assert len(relay.published("j")) == 50
@@ -242,7 +242,7 @@ def test_a_job_of_a_file_that_is_cut_off_fails_and_keeps_what_was_read(
     assert set(emails) == {row["email"] for row in rows[: len(emails)]}
     assert CUT_ROWS // 2 < len(emails) < CUT_ROWS
     damaged.write_bytes(content)
-    assert relay.run("start", str(damaged), "--name", "whole", *AS_OF).returncode == 0
+    assert relay.run("start", str(damaged), "--job", "whole", *AS_OF).returncode == 0
     assert len(relay.published("whole")) == CUT_ROWS
 
 
@@ -294,7 +294,8 @@ def test_what_publishes_takes_its_blocks_also_while_redis_is_away(
     publishing.start()
     large = Block(1, Path(people).read_bytes()[:1_000_000])
     sent = threading.Thread(
-        target=lambda: [ours.send(Task(number, people, large)) for number in (2, 4)], daemon=True
+        target=lambda: [ours.send(Piece(number, people, large, 0)) for number in (2, 4)],
+        daemon=True,
     )
     try:
         sent.start()
@@ -302,7 +303,7 @@ def test_what_publishes_takes_its_blocks_also_while_redis_is_away(
         sent.join(120)
 
         assert not sent.is_alive()
-        assert isinstance(ours.recv(), ShardWaits)
+        assert isinstance(ours.recv(), str)
     finally:
         publishing.kill()
         publishing.join()
@@ -317,8 +318,10 @@ def test_who_waits_for_a_claim_learns_what_became_of_the_job_meanwhile(
         ended = store.named("j")
         as_it_was = replace(ended, phase="reading", tallies=(JobTally(),) * len(ended.tallies))
 
-        told: list[Reading] = []
-        phase = read_job(store, as_it_was, load_settings(relay.config), told.append)
+        told: list[object] = []
+        phase = read_job(
+            store, as_it_was, load_settings(relay.config), lambda *found: told.append(found)
+        )
 
         assert (phase, told) == (ended.phase, [])
 
@@ -347,7 +350,7 @@ def _until_waiting(relay: Relay, job: str) -> None:
 
 
 def test_aborting_removes_what_waits_and_counts_it(relay: Relay, people: str) -> None:
-    assert relay.run("start", people, "--name", "j", *AS_OF).returncode == 0
+    assert relay.run("start", people, "--job", "j", *AS_OF).returncode == 0
 
     assert relay.document("abort", "j", "--yes") == {"job": "j", "discarded": PEOPLE}
     found = relay.document("status", "j")
@@ -355,7 +358,7 @@ def test_aborting_removes_what_waits_and_counts_it(relay: Relay, people: str) ->
 
 
 def test_a_report_names_bad_rows_and_writes_them_to_be_mended(relay: Relay, people: str) -> None:
-    assert relay.run("start", people, "--name", "j", *AS_OF).returncode == 0
+    assert relay.run("start", people, "--job", "j", *AS_OF).returncode == 0
     bad, page = relay.folder / "bad.ndjson", relay.folder / "report.html"
     bad.write_text("of another job\n")
     bad.chmod(0o644)
@@ -376,12 +379,12 @@ def test_a_report_names_bad_rows_and_writes_them_to_be_mended(relay: Relay, peop
     assert "p1@example.com" not in page.read_text()
     mended = relay.folder / "mended.ndjson"
     mended.write_text(bad.read_text().replace("{broken", '{"email": "mended@example.com"}'))
-    again = relay.document("start", str(mended), "--name", "j2", *AS_OF)
+    again = relay.document("start", str(mended), "--job", "j2", *AS_OF)
     assert (again["accepted"], again["refused"]) == (1, 2)
 
 
 def test_a_changed_file_is_refused(relay: Relay, people: str) -> None:
-    starting = relay.start("start", people, "--name", "j", "--canary", "5", *AS_OF)
+    starting = relay.start("start", people, "--job", "j", "--canary", "5", *AS_OF)
     _until_waiting(relay, "j")
     starting.kill()
     starting.wait()
@@ -397,12 +400,12 @@ def test_a_changed_file_is_refused(relay: Relay, people: str) -> None:
 def test_bad_rows_of_a_table_are_sent_again_under_its_header(relay: Relay) -> None:
     table, bad = relay.folder / "people.csv", relay.folder / "bad.csv"
     table.write_text('email,n\nann@example.com,1\nben@example.com,"2\neva@example.com,3\n')
-    assert relay.document("start", str(table), "--name", "j", *AS_OF)["refused"] == 1
+    assert relay.document("start", str(table), "--job", "j", *AS_OF)["refused"] == 1
 
     told = relay.run("report", "j", "--bad-rows", str(bad)).stderr
     mended = bad.read_text().replace('"', "")
     bad.write_text(mended)
-    again = relay.document("start", str(bad), "--name", "j2", "--columns", "email,n", *AS_OF)
+    again = relay.document("start", str(bad), "--job", "j2", "--columns", "email,n", *AS_OF)
 
     assert b"the header above them or with --columns" in told
     assert (again["accepted"], relay.published("j2")) == (1, ["ben@example.com"])
@@ -412,7 +415,7 @@ def test_a_file_whose_columns_are_not_known_leaves_no_job_behind(relay: Relay) -
     table = relay.folder / "people.csv"
     table.write_text("E-mail;Name\nann@example.com;Ann\n")
 
-    ran = relay.run("start", str(table), "--name", "j", *AS_OF)
+    ran = relay.run("start", str(table), "--job", "j", *AS_OF)
 
     assert (ran.returncode, b"none is the identity field" in ran.stderr) == (2, True)
     assert relay.document("list") == []

@@ -94,7 +94,7 @@ def test_a_scan_that_expired_starts_again_when_it_is_resumed(relay, sandbox) -> 
 
 def test_standard_input_is_read_from_its_beginning_when_a_job_goes_on(relay) -> None:
     rows = [orjson.dumps({"email": f"p{n}@example.com", "pad": "x" * 990}) for n in range(6_000)]
-    begun = relay.start("start", "-", *AS_OF, "--name", "j", stdin=subprocess.PIPE)
+    begun = relay.start("start", "-", *AS_OF, "--job", "j", stdin=subprocess.PIPE)
     begun.stdin.write(b"\n".join(rows[:4_000]) + b"\n")
     begun.stdin.flush()
     until(lambda: len(relay.published("j")) >= 2_000, 60)

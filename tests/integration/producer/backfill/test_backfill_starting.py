@@ -40,7 +40,7 @@ def people(tmp_path: Path) -> Path:
         (("PEOPLE", "--audience", "vip", "--as-of", "yesterday"), b"2026-11-25T06:00:00Z"),
         (("PEOPLE", "--audience", "vipp", "--as-of", "now"), b"No trigger wants"),
         (("PEOPLE", "--audience", "vip", "--as-of", "now", "--trigger", "x"), b"no trigger 'x'"),
-        (("PEOPLE", "--audience", "vip", "--as-of", "now", "--name", "A B"), b"a to z"),
+        (("PEOPLE", "--audience", "vip", "--as-of", "now", "--job", "A B"), b"a to z"),
         (("PEOPLE", "--audience", "vip", "--as-of", "2099-01-01T00:00:00Z"), b"in the future"),
         (("PEOPLE", "--audience", "vip", "--as-of", "name"), b"holds no time"),
         (("PEOPLE", "--audience", "vip", "--as-of", "column:"), b"column:NAME"),
@@ -52,7 +52,7 @@ def test_what_can_not_be_started_is_told(
 ) -> None:
     for command in ("start", "plan"):
         given = (str(people) if each == "PEOPLE" else each for each in arguments)
-        if command == "plan" and "--name" in arguments:
+        if command == "plan" and "--job" in arguments:
             continue
         ran = relay.run(command, *given)
 

@@ -29,7 +29,7 @@ def test_a_run_in_the_terminal_says_what_it_came_to(world, command):
 
     assert (told["members"], told["last"]["outcome"], told["last"]["entered"]) == (120, "done", 120)
     assert "120 members are known" in command("status", "vip").stdout
-    assert orjson.loads(command("list", "--json").stdout)[0]["phase"] == "idle"
+    assert orjson.loads(command("status", "--json").stdout)[0]["phase"] == "idle"
 
 
 def test_a_run_in_doubt_exits_with_one_and_a_person_confirms_it(world, command):

@@ -204,8 +204,8 @@ def test_a_request_carries_the_token_and_a_401_is_sent_again_by_the_drain(redis_
     assert carried == [f"Bearer token-{n}" for n in (1, 1, 2, 2, 3)]
     assert answers == [
         Answer(200, b"{}"),
-        replaced(why=TokenReplaced()),
+        replaced(means=TokenReplaced()),
         Answer(200, b"{}"),
-        replaced(why=TokenReplaced()),
+        replaced(means=TokenReplaced()),
         Answer(401, b"{}"),
     ]

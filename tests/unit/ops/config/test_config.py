@@ -54,7 +54,7 @@ def test_warnings_alone_leave_it_right():
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
-        ([], 0, "can be loaded, but see the 3 warnings above"),
+        ([], 0, "can be loaded; see the 3 warnings above"),
         (["--strict"], 2, "can be loaded"),
         (["--json"], 0, '"right":false'),
         (["--strict", "--json"], 2, '"valid":true'),

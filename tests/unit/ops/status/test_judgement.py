@@ -10,6 +10,7 @@ import pytest
 
 from segrelay.ops.state.identity_changes import RenamedPeople
 from segrelay.ops.state.partitions import NumberChange
+from segrelay.ops.state.read_backs import MissingAttribute, ReadBacks
 from segrelay.ops.status.alert_store import AlertFailure
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
@@ -68,6 +69,10 @@ def trigger(state: str = "ok", *, is_lasting: bool = False, **changes: Any) -> d
 
 def renamed(**changes: Any) -> dict[str, Any]:
     return {"renamed_people": {"insider": RenamedPeople(**changes)}}
+
+
+def lacking(people: int) -> ReadBacks:
+    return ReadBacks(5, {"c_status": MissingAttribute("vip", people, NOW - 70_000)})
 
 
 def job(state: str) -> dict[str, Any]:
@@ -176,6 +181,10 @@ ALL_DEAD = samples({"dead|vip|refused": 30, "settled": 30}, {"settled": 0})
 FEW_DEAD = samples(
     {"dead|vip|refused": 12, "delivered|vip": 900}, {"dead|vip|refused": 2, "delivered|vip": 0}
 )
+ALL_SKIPPED = samples(
+    {"skipped|vip|asserted": 277, "delivered|vip": 5}, {"delivered|vip": 5, "settled": 5}
+)
+SOME_SKIPPED = samples({"skipped|vip|asserted": 277, "delivered|vip": 1}, {"settled": 0})
 STILL = samples(*[{"waits": 9, "settled": 4, "waits|load": 5, "job|load": 3}] * 4)
 RENAME = Act(
     "audience rename", "ann", "vip", arguments={"to": "club"}, outcome=BEGUN, at_ms=NOW - 61_000
@@ -212,6 +221,9 @@ CASES = [
     (standing(**job("delivering"), samples=STILL), "job_stands_still", ILL),
     (standing(samples=ALL_DEAD), "dead_letters_grow", ILL),
     (standing(samples=FEW_DEAD), "dead_letters_grow", ATTENTION),
+    (standing(samples=ALL_SKIPPED), "assert_skips_all", ATTENTION),
+    (standing(read_backs={"insider": lacking(2)}), "attributes_dropped", ILL),
+    (standing(read_backs={"insider": ReadBacks(failures=3)}), "read_back_fails", ATTENTION),
     (standing(samples=answers((104, 40_000), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ILL),
     (standing(samples=answers((104, 23_200), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ATTENTION),
     (standing(samples=answers((3, 9_000), (0, 0), (0, 0), (0, 0))), "answers_slow", ILL),
@@ -477,3 +489,11 @@ def test_a_lot_of_old_deliveries_do_not_hide_that_all_new_ones_die() -> None:
 
     assert (found.name, found.severity) == ("dead_letters_grow", ILL)
     assert "30 of its last 30" in found.message
+
+
+def test_an_assert_that_lets_some_pass_is_no_problem():
+    assert problems_of(standing(samples=SOME_SKIPPED)) == []
+
+
+def test_what_one_person_lacks_is_no_problem_yet():
+    assert problems_of(standing(read_backs={"insider": lacking(1)})) == []

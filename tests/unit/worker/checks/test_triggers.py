@@ -19,6 +19,7 @@ from tests.unit.worker.checks.trigger_findings import (
     NOW,
     OTHER_LIST,
     PAGE,
+    SHIPPED,
     findings,
     settings_of,
     the_one,
@@ -100,6 +101,35 @@ def test_an_identity_that_is_not_sent_as_an_identifier_is_a_warning(tmp_path: Pa
     template = '{users: [{identifiers: {uuid: "u7"}, attributes: {name: "Ann"}}]}'
 
     severity, message = the_one(findings(tmp_path, template))
+
+    assert severity == "warning"
+    assert "identity field `email`" in message
+
+
+CRM: dict[str, Any] = {"destination": "crm", "url": "/in"}
+
+
+@pytest.mark.parametrize("template", ["slack/message.jsonnet", "meta/conversion.jsonnet"])
+def test_a_message_about_nobody_and_a_hashed_identity_are_no_warning(
+    tmp_path: Path, template: str
+) -> None:
+    assert findings(tmp_path, template, **CRM) == []
+
+
+def test_an_identity_in_the_url_is_sent(tmp_path: Path) -> None:
+    fields = {**CRM, "url": {"template": "customerio/member-url.jsonnet"}}
+    template = '{uid: (import "lytemplates.libsonnet").get("_id")}'
+    (tmp_path / "templates" / "customerio").mkdir(parents=True)
+    name = "customerio/member-url.jsonnet"
+    (tmp_path / "templates" / name).write_text((SHIPPED / name).read_text())
+
+    assert findings(tmp_path, template, **fields) == []
+
+
+def test_an_endpoint_that_gets_another_identifier_only_is_a_warning(tmp_path: Path) -> None:
+    template = '{uid: (import "lytemplates.libsonnet").get("_id")}'
+
+    severity, message = the_one(findings(tmp_path, template, **CRM))
 
     assert severity == "warning"
     assert "identity field `email`" in message

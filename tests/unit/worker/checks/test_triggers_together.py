@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from segrelay.jsonnet.renderer import Renderer
@@ -93,6 +94,14 @@ def test_an_exit_that_identifies_people_in_another_way_is_named(
     assert ["takes custom.lytics_id from another field" in one.message for one in found] == (
         [True] * is_named
     )
+
+
+def test_a_sample_without_an_identifier_tells_nothing_about_it(tmp_path: Path) -> None:
+    entry = {"id": "a" * 32, "slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}
+    sample = {"email": "ann@example.com", "segment_events": [entry]}
+    (tmp_path / "own.json").write_bytes(orjson.dumps(sample))
+
+    assert found_in(tmp_path, {**ENTERS, "sample": "own.json"}, LEAVES) == []
 
 
 FLAG_ENTERS = {**ENTERS, "template": "insider/flag-enter.jsonnet"}

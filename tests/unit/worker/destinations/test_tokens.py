@@ -95,8 +95,9 @@ def test_without_a_token_nothing_was_applied(status, document, verdict):
 
 
 def test_no_answer_is_a_failure_like_another():
-    none = NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
+    none = NoAnswer(Silence.UNREACHABLE, possibly_applied=False, why="its name is not known (DNS)")
 
     said = read_grant(none, authorization())
 
-    assert said == Failed(f"{PLACE}: no answer (unreachable)", possibly_applied=False)
+    cause = "no answer: its name is not known (DNS)"
+    assert said == Failed(f"{PLACE}: {cause}", possibly_applied=False)

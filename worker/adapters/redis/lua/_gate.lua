@@ -2,7 +2,7 @@
 --
 -- `g` is the record, `save` writes what has changed of it; the numbers of `policy` stand in `POLICY` of worker/core/gate.py. All times are
 -- whole microseconds by Redis' clock, factors are parts per million; whole numbers are written without tostring.
--- The record is the hash KEYS[1]:
+-- The record is the hash of `key_gate`:
 --   seen        when it was changed last
 --   tat         when the next regular send time would be
 --   live        until then a live request waits for its send time
@@ -45,7 +45,7 @@ local g = {seen = 0, tat = 0, live = 0, factor = WHOLE, incident = 0, good = 1, 
 
 -- What `g` holds as it is stored; false = it is not. All of it is written at once, so that it stands before the fields of triggers, where
 -- Redis finds it soonest.
-local stored = redis.call('HMGET', KEYS[1], unpack(NAMES))
+local stored = redis.call('HMGET', key_gate, unpack(NAMES))
 for i = 1, #NAMES do
   if stored[i] and i <= NUMBERS then stored[i] = stored[i] + 0 end -- takes half the time of tonumber
   if stored[i] then g[NAMES[i]] = stored[i] end
@@ -63,7 +63,7 @@ local function save(fields, call)
     end
   end
   for first = 1, #fields, MOST_VALUES do
-    (call or redis.call)('HSET', KEYS[1], unpack(fields, first, math.min(first + MOST_VALUES - 1, #fields)))
+    (call or redis.call)('HSET', key_gate, unpack(fields, first, math.min(first + MOST_VALUES - 1, #fields)))
   end
 end
 
@@ -71,7 +71,7 @@ end
 local function values_of(fields)
   local found = {}
   for first = 1, #fields, MOST_VALUES do
-    local values = redis.call('HMGET', KEYS[1], unpack(fields, first, math.min(first + MOST_VALUES - 1, #fields)))
+    local values = redis.call('HMGET', key_gate, unpack(fields, first, math.min(first + MOST_VALUES - 1, #fields)))
     for i = 1, #values do found[fields[first + i - 1]] = values[i] end
   end
   return found
@@ -86,8 +86,8 @@ if step > 0 then
     if g[name] > 0 then g[name] = g[name] - step end
   end
   local moved = {}
-  for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
-    local till = string.sub(name, 1, 6) == 'first|' and tonumber(redis.call('HGET', KEYS[1], name)) or 0
+  for _, name in ipairs(redis.call('HKEYS', key_gate)) do
+    local till = string.sub(name, 1, 6) == 'first|' and tonumber(redis.call('HGET', key_gate, name)) or 0
     if till > 0 then
       moved[#moved + 1] = name
       moved[#moved + 1] = whole(till - step)

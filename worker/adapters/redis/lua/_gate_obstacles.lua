@@ -8,7 +8,7 @@ local function rate_state() return factor_now() < WHOLE and 'slowed' or 'ok' end
 local function concerns(trigger)
   if g.why ~= 'failing' or number_of(g.suspects) >= MOST_SUSPECTS then return true end
   if trigger ~= '' then return has(g.suspects, trigger) end
-  for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+  for _, name in ipairs(redis.call('HKEYS', key_gate)) do
     if string.sub(name, 1, 3) == 'ok|' and not has(g.suspects, string.sub(name, 4)) then return false end
   end
   return true

@@ -1,48 +1,50 @@
 #!lua flags=allow-oom
 -- Books the next send time of a gate, or says why not.
 --
--- KEYS[1] gate
--- ARGV[1] rate, a minute  [2] fingerprint of the credentials  [3] live or backfill  [4] horizon, us
---     [5] 1 = as a probe, then the triggers that share the request
+-- ARGV: the rate, a minute; the fingerprint of the credentials; live or backfill; the horizon, us; 1 = as a probe; the triggers that
+--     share the request.
+--@keys gate
+--@args rate fingerprint kind horizon probe triggers...
 --
--- Returns {1, at, now, probe, incident, avoid, then by trigger its successes}, or
--- {0, state, reason, until (-1 = when a person resumes), message}; us.
+-- Returns {0, state, reason, until (-1 = when a person resumes), message}, or the send time and the time, us, whether it is a probe's,
+-- the incident, the batch to avoid, and the successes of each trigger:
+--@answer open at now probe incident avoid successes
 --@include _gate
 --@include _gate_rate
 --@include _gate_obstacles
 
-local fingerprint, kind, horizon, TRIGGERS = ARGV[2], ARGV[3], tonumber(ARGV[4]), 6
-local trigger, written = ARGV[TRIGGERS], {}
+local fingerprint, kind, horizon = arg_fingerprint, arg_kind, tonumber(arg_horizon)
+local trigger, written = ARGV[at_triggers + 1], {}
 
-local function answer(what)
+local function saved(what)
   save(written)
   return what
 end
 
 local fields = {}
-for i = TRIGGERS, #ARGV do
+for i = at_triggers + 1, at_triggers + n_triggers do
   fields[#fields + 1] = 'first|' .. ARGV[i]
   fields[#fields + 1] = 'ok|' .. ARGV[i]
 end
 known = values_of(fields)
-local apart, behind = lowered_spacing(lowest_rate(ARGV[1]))
-if #ARGV > TRIGGERS then
-  for i = TRIGGERS, #ARGV do
-    if obstacle(fingerprint, ARGV[i]) or goes_first(fingerprint, ARGV[i]) then return answer(closed(rate_state(), 'apart', now)) end
+local apart, behind = lowered_spacing(lowest_rate(arg_rate))
+if n_triggers > 1 then
+  for i = at_triggers + 1, at_triggers + n_triggers do
+    if obstacle(fingerprint, ARGV[i]) or goes_first(fingerprint, ARGV[i]) then return saved(closed(rate_state(), 'apart', now)) end
   end
 end
 local no = obstacle(fingerprint, trigger)
-if no then return answer(no) end
-if kind == 'backfill' and g.live > now then return answer(closed(rate_state(), 'live_first', g.live)) end
+if no then return saved(no) end
+if kind == 'backfill' and g.live > now then return saved(closed(rate_state(), 'live_first', g.live)) end
 
 local at = math.max(now, g.tat - behind)
 if at - now > math.min(horizon, policy.ahead) then
   if kind == 'live' then g.live = math.max(g.live, now + policy.live) end
-  return answer(closed(rate_state(), 'rate', at - horizon))
+  return saved(closed(rate_state(), 'rate', at - horizon))
 end
 g.tat = math.max(now, g.tat) + apart
 if kind == 'live' and at > now then g.live = math.max(g.live, at) end
-local probe = tonumber(ARGV[5])
+local probe = tonumber(arg_probe)
 if probe_is_due(fingerprint, trigger) then
   g.probing = at + policy.lapse
   probe = 1
@@ -50,6 +52,6 @@ elseif lapse_of(trigger) then
   written = {'first|' .. trigger, whole(at + policy.lapse)}
   probe = 1
 end
-local booked = {1, at, now, probe, g.incident, g.avoid}
-for i = TRIGGERS, #ARGV do booked[#booked + 1] = tonumber(known['ok|' .. ARGV[i]] or 0) end
-return answer(booked)
+local successes = {}
+for i = 1, n_triggers do successes[i] = tonumber(known['ok|' .. ARGV[at_triggers + i]] or 0) end
+return saved(answer{open = 1, at = at, now = now, probe = probe, incident = g.incident, avoid = g.avoid, successes = successes})

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Pauses a gate until it is resumed.
 --
--- KEYS[1] gate
--- ARGV[1] reason  [2] who
+--@keys gate
+--@args reason by
 --@include _gate
 --@include _gate_changes
 
-put_pause(ARGV[1], ARGV[2], '')
+put_pause(arg_reason, arg_by, '')
 save({})
 return redis.status_reply('OK')

@@ -1,19 +1,21 @@
 #!lua flags=allow-oom
 -- Tells a gate what came of a send time.
 --
--- KEYS[1] gate
--- ARGV[1] works, body, unreadable, slow, refused, failed or unsent  [2] about, for a person  [3] Retry-After, us; 0 = none
---     [4] incident at the booking  [5] 1 = it was a probe  [6] batch  [7] fingerprint of the credentials
---     then by each trigger of the request: its name, and how many deliveries of it were made
+-- ARGV: works, body, unreadable, slow, refused, failed or unsent; about, for a person; Retry-After, us (0 = none); the incident at the
+--     booking; 1 = it was a probe; the batch; the fingerprint of the credentials; each trigger of the request, and how many deliveries of
+--     it were made.
+--@keys gate
+--@args what about wait incident probe batch fingerprint triggers[name made]
 --
--- Returns {state, reason, message}.
+--@answer state reason message
 --@include _gate
 --@include _gate_changes
 --@include _calls
 
-local what, about, wait, probe, batch, fingerprint = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[5] == '1', ARGV[6], ARGV[7]
-local current = tonumber(ARGV[4]) == g.incident
-local MOST_DOUBLINGS, TRIGGERS = 10, 8
+local what, about, wait, probe, batch, fingerprint = arg_what, arg_about, tonumber(arg_wait), arg_probe == '1', arg_batch, arg_fingerprint
+local current = tonumber(arg_incident) == g.incident
+local MOST_DOUBLINGS = 10
+local FIRST, LAST = at_triggers_name + 1, at_triggers_name + n_triggers
 
 -- Fields that are removed, and then those that are written, each with its value.
 local gone, written = {}, {}
@@ -23,7 +25,7 @@ local function write(field, value)
 end
 
 local fields = {}
-for i = TRIGGERS, #ARGV, 2 do
+for i = FIRST, LAST do
   fields[#fields + 1] = 'ok|' .. ARGV[i]
   fields[#fields + 1] = 'no|' .. ARGV[i]
   fields[#fields + 1] = 'first|' .. ARGV[i]
@@ -59,7 +61,7 @@ end
 -- The body was refused; the rest is as if it had been taken.
 function hears.body()
   hears.works()
-  for i = TRIGGERS, #ARGV, 2 do
+  for i = FIRST, LAST do
     local field = 'no|' .. ARGV[i]
     local no = known[field]
     if no ~= '*' and no ~= batch then write(field, no and '*' or batch) end
@@ -110,7 +112,7 @@ end
 function hears.failed(is_probe)
   g.avoid, g.said = batch, about
   if not current and g.why ~= 'failing' then return end
-  for i = TRIGGERS, #ARGV, 2 do
+  for i = FIRST, LAST do
     if g.suspects == '' or (not has(g.suspects, ARGV[i]) and number_of(g.suspects) < MOST_SUSPECTS) then
       g.suspects = added(g.suspects, ARGV[i])
     end
@@ -125,10 +127,11 @@ end
 
 function hears.unsent() end
 
-for i = TRIGGERS, #ARGV, 2 do
+for i = FIRST, LAST do
   local ok, no, first = 'ok|' .. ARGV[i], 'no|' .. ARGV[i], 'first|' .. ARGV[i]
-  if ARGV[i + 1] ~= '0' then
-    write(ok, whole(tonumber(known[ok] or 0) + tonumber(ARGV[i + 1])))
+  local made = ARGV[i - at_triggers_name + at_triggers_made]
+  if made ~= '0' then
+    write(ok, whole(tonumber(known[ok] or 0) + tonumber(made)))
     write('went|' .. ARGV[i], whole(now))
     if known[no] then gone[#gone + 1], known[no] = no, false end
   end
@@ -140,6 +143,6 @@ end
 local is_probe = probe and current and g.probing > 0
 if is_probe then g.probing = 0 end
 hears[what](is_probe)
-call_with_all('HDEL', KEYS[1], gone)
+call_with_all('HDEL', key_gate, gone)
 save(written)
 return {state_of()}

@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
 -- Opens a gate, a probe first; with a trigger, only lets a probe of that one go first.
 --
--- KEYS[1] gate
--- ARGV[1] trigger or ""
+-- ARGV: the trigger; "" = all.
+--@keys gate
+--@args trigger
 --@include _gate
 --@include _gate_changes
 
-if ARGV[1] ~= '' then
-  save({'first|' .. ARGV[1], '0'})
+if arg_trigger ~= '' then
+  save({'first|' .. arg_trigger, '0'})
   return redis.status_reply('OK')
 end
 unpause()

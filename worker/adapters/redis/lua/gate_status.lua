@@ -1,18 +1,21 @@
 #!lua flags=no-writes
 -- Says how a gate stands.
 --
--- KEYS[1] gate
--- ARGV[1] rate as configured, a minute; 0 = not known
+-- ARGV: the rate as configured, a minute; 0 = not known.
+--@keys gate
+--@args rate
 --
--- Returns {state, reason, message, rate in force (a text; 0 = nobody has booked yet), factor, 1 = it is worth starting a drain,
--- until when it is closed (us; 0 = it is not, or until a person resumes), who paused it, since when}.
+-- Returns state, reason and message; the rate in force (a text; 0 = nobody has booked yet); the factor; 1 = it is worth starting a
+-- drain; until when it is closed (us; 0 = it is not, or until a person resumes); who paused it; since when.
+--@answer state reason message rate factor is_open until_us by since
 --@include _gate
 --@include _gate_rate
 --@include _gate_obstacles
 
 local state, reason, message = state_of()
-local limit = lowest_rate(ARGV[1] == '0' and 'inf' or ARGV[1])
+local limit = lowest_rate(arg_rate == '0' and 'inf' or arg_rate)
 local no = obstacle('', '')
 local till = no and no[4] > 0 and no[4] or 0
 local rate = limit == math.huge and 0 or in_force_of(limit)
-return {state, reason, message, string.format('%.17g', rate), factor_now(), (no or g.pause ~= '') and 0 or 1, till, g.by, g.since}
+return answer{state = state, reason = reason, message = message, rate = string.format('%.17g', rate), factor = factor_now(),
+  is_open = (no or g.pause ~= '') and 0 or 1, until_us = till, by = g.by, since = g.since}

@@ -5,7 +5,7 @@
 -- ARGV[1] the keys' tag
 --
 -- Returns a flat list of names and numbers: `settled`; `job|NAME`: settled of a job; `delivered|TRIGGER` and
--- `dead|TRIGGER|REASON`; `waits`: live; `waits|NAME`: of a job; `requests` that were answered or failed, and the
+-- `dead|TRIGGER|REASON`; `skipped|TRIGGER|asserted`; `waits`: live; `waits|NAME`: of a job; `requests` that were answered or failed, and the
 -- sum of the times that this took, `asked|ms`; `delayed|TRIGGER`: it waits after failures.
 
 local found = {settled = 0, waits = 0, requests = 0}
@@ -27,7 +27,8 @@ for at = 1, #counts, 2 do
   elseif ends[kind] then
     found.settled = found.settled + count
     local name = ends[kind] .. '|' .. rest
-    if ends[kind] == 'delivered' or ends[kind] == 'dead' then found[name] = (found[name] or 0) + count end
+    local is_asserted = ends[kind] == 'skipped' and rest:match('|asserted$')
+    if ends[kind] == 'delivered' or ends[kind] == 'dead' or is_asserted then found[name] = (found[name] or 0) + count end
   end
 end
 for _, name in ipairs(redis.call('SMEMBERS', KEYS[2])) do

@@ -1,0 +1,75 @@
+"""The findings of reading people back from Insider: attributes that were sent and are not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import orjson
+
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class MissingAttribute:
+    """An attribute that was sent and that Insider did not hold when people were read back.
+
+    Args:
+        trigger: The last trigger that sent it.
+        people: The number of people in a row who lacked it.
+        since_ms: The time at which the first of them was read; Redis' clock.
+    """
+
+    trigger: str
+    people: int
+    since_ms: int
+
+
+@dataclass(slots=True)
+class ReadBacks:
+    """The findings at one destination.
+
+    Args:
+        read: The number of people who were read back.
+        missing: By the name of the attribute; "" = Insider did not know the person.
+        failures: Steps in a row in which nobody could be read.
+        problem: The problem that stopped the last of them.
+    """
+
+    read: int = 0
+    missing: dict[str, MissingAttribute] = field(default_factory=dict)
+    failures: int = 0
+    problem: str = ""
+
+    def dumps(self) -> bytes:
+        """Return the text that Redis keeps."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: bytes) -> Self:
+        """Read the findings that `dumps` wrote; b"" = nobody was read back yet."""
+        told = orjson.loads(text or b"{}")
+        missing = {name: MissingAttribute(**one) for name, one in told.pop("missing", {}).items()}
+        return cls(**told, missing=missing)
+
+    def add(self, trigger: str, sent: Sequence[str], lacking: set[str], now_ms: int) -> None:
+        """Add the result of one person: the names that were sent, and those that were not there."""
+        self.read += 1
+        for name in sent:
+            before = self.missing.pop(name, None)
+            if name in lacking:
+                people, since_ms = (before.people, before.since_ms) if before else (0, now_ms)
+                self.missing[name] = MissingAttribute(trigger, people + 1, since_ms)
+
+
+def read_read_backs(client: Redis, settings: Settings) -> Mapping[str, ReadBacks]:
+    """Return the findings at each destination where people are read back."""
+    names = [name for name, one in settings.destinations.items() if one.read_back_every_seconds]
+    pipe = client.pipeline(transaction=False)
+    for name in names:
+        pipe.hget(keys.read_back(settings.redis.ids.of(name)), "state")
+    texts: list[Any] = pipe.execute() if names else []
+    return {name: ReadBacks.loads(text) for name, text in zip(names, texts, strict=True)}

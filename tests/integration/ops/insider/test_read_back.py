@@ -1,0 +1,121 @@
+"""People are read back by themselves: what Insider drops without a word is told."""
+
+import orjson
+import pytest
+
+from segrelay.ops.insider.read_back import reading_back_for
+from segrelay.ops.state.read_backs import read_read_backs
+from segrelay.ops.status.health import read_problems
+from segrelay.worker.adapters.redis.survey import RedisSchedule
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.celery import READ_BACK_TASK, BackgroundJob
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from tests.integration.ops.relay import payload
+
+READ_BACK = 'read_back_every = "1h"\nread_back_after = "0s"'
+
+
+@pytest.fixture
+def read_back(relay):
+    """A small segrelay whose people are read back an hour apart."""
+    path = relay.settings.source
+    text = path.read_text().replace('rate = "25000/min"', f'rate = "25000/min"\n{READ_BACK}')
+    path.write_text(text)
+    relay.reload()
+    return relay
+
+
+def step(relay):
+    relay.client.hset(keys.read_back("insider"), "next", 0)
+    return reading_back_for(relay.client, relay.settings, "insider").step()
+
+
+def problems(relay):
+    found = read_problems(relay.client, relay.settings)
+    return [one for one in found if one.name in {"attributes_dropped", "read_back_fails"}]
+
+
+def without(sandbox, *names):
+    attributes = sandbox.settings()["panel_attributes"]
+    sandbox.settings(panel_attributes={k: v for k, v in attributes.items() if k not in names})
+
+
+def test_what_the_panel_does_not_define_is_a_problem_after_the_second_person(read_back, sandbox):
+    defined = sandbox.settings()["panel_attributes"]
+    without(sandbox, "status")
+    read_back.publish(*[payload(f"p{n}@example.com", status="active") for n in range(5)])
+    read_back.drain()
+
+    first = step(read_back)
+    before = problems(read_back)
+    step(read_back)
+    [problem] = problems(read_back)
+
+    assert (before, first.wait_seconds) == ([], 60)
+    assert (problem.name, problem.subject) == ("attributes_dropped", "insider")
+    assert "status (of vip-enter)" in problem.message
+    assert DEFAULT_AUDIENCE_ATTRIBUTE not in problem.message
+    assert problem.command == "segrelay config check --live"
+    sandbox.settings(panel_attributes=defined)
+    read_back.publish(payload("ann@example.com", minute=5, status="active"))
+    read_back.drain()
+    step(read_back)
+    assert problems(read_back) == []
+
+
+def test_where_all_is_there_nothing_is_told_and_the_next_is_read_an_hour_later(read_back):
+    job = BackgroundJob(READ_BACK_TASK, "insider")
+    schedule = RedisSchedule(read_back.client, read_back.settings)
+    read_back.publish(payload("ann@example.com", status="active", first_name="Ann"))
+    read_back.drain()
+
+    assert schedule.due() == [job]
+    told = step(read_back)
+
+    assert told.wait_seconds == 3_600
+    assert schedule.due() == []
+    found = read_read_backs(read_back.client, read_back.settings)["insider"]
+    assert (found.read, found.missing, found.problem) == (1, {}, "")
+
+
+def test_redis_keeps_names_of_attributes_and_no_values(read_back):
+    read_back.publish(payload("ann@example.com", status="a-secret-status", first_name="Ann"))
+    read_back.drain()
+
+    texts = [v for place in read_back.places() for v in read_back.client.hvals(place.who)]
+
+    [(_, who, trigger, names)] = map(orjson.loads, texts)
+    assert who["identifiers"]["email"] == "ann@example.com"
+    assert (trigger, "name" in names, "c_status" in names) == ("vip-enter", True, True)
+    assert b"a-secret-status" not in texts[0]
+
+
+def test_nobody_is_read_back_while_the_destination_is_paused(read_back, sandbox):
+    read_back.publish(payload("ann@example.com"))
+    read_back.drain()
+    sandbox.settings(credentials_status=401)
+    read_back.publish(payload("bob@example.com"))
+    read_back.drain()
+
+    assert step(read_back).line == "the destination is paused: nobody is read back"
+
+
+def test_by_default_nobody_is_read_back_and_nothing_more_is_kept(relay):
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+
+    assert RedisSchedule(relay.client, relay.settings).due() == []
+    [text] = [v for place in relay.places() for v in relay.client.hvals(place.who)]
+    assert len(orjson.loads(text)) == 2
+
+
+def test_credentials_that_may_not_read_are_told_after_three_steps(read_back, sandbox):
+    read_back.publish(payload("ann@example.com"))
+    read_back.drain()
+    sandbox.settings(credentials_status=403)
+
+    for _ in range(3):
+        step(read_back)
+
+    [problem] = problems(read_back)
+    assert (problem.name, problem.severity) == ("read_back_fails", "attention")

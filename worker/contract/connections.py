@@ -1,0 +1,140 @@
+"""HTTP connections: what secures them, and in words why one failed.
+
+Every client of ours takes its TLS context from here, so that the files of an authorization count
+wherever something is sent with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Final
+
+import httpx
+
+from segrelay.worker.contract.settings.authorizations import Certificate
+from segrelay.worker.errors import ConfigurationInvalid
+
+CONNECT_SECONDS: Final = 5.0
+
+_REFUSED_CERTIFICATES: Final[Mapping[int, str]] = {
+    9: "its certificate is not valid yet",
+    10: "its certificate has expired",
+    18: "its certificate is self-signed, and not trusted here",
+    19: "the authority of its certificate is not trusted here",
+    20: "nobody trusted here has signed its certificate",
+    21: "nobody trusted here has signed its certificate",
+    23: "its certificate was revoked",
+    62: "its certificate is for another name",
+    64: "its certificate is for another name",
+}
+"""By OpenSSL's number of the verification (`X509_V_ERR_…`)."""
+_TLS_REASONS: Final[Mapping[str, str]] = {
+    "WRONG_VERSION_NUMBER": "it speaks no TLS at this port",
+    "HTTP_REQUEST": "it speaks no TLS at this port",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it asks for a client certificate",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it refuses the TLS handshake (a client certificate?)",
+    "UNEXPECTED_EOF_WHILE_READING": "it closed the connection in TLS (a client certificate?)",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust our client certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "our client certificate has expired",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept our client certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept our client certificate",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "it speaks no version of TLS that we do",
+}
+_SYSTEM_ERRORS: Final[Mapping[int, str]] = {
+    errno.ECONNREFUSED: "the connection was refused; nothing listens at its port",
+    errno.ECONNRESET: "the connection was reset",
+    errno.EPIPE: "the connection was reset",
+    errno.ENETUNREACH: "no network leads to its address",
+    errno.EHOSTUNREACH: "nothing is reached at its address",
+    errno.ETIMEDOUT: "no connection came about in time",
+}
+
+
+@cache
+def tls_context(tls: Certificate | None = None) -> ssl.SSLContext:
+    """Return the TLS context of connections; it takes 10 ms to make.
+
+    Raises:
+        ConfigurationInvalid: The files hold no certificate or key, or do not belong together.
+    """
+    context = httpx.create_ssl_context(trust_env=False)
+    if tls is None:
+        return context
+    try:
+        if tls.authority:
+            context.load_verify_locations(tls.authority)
+        if tls.certificate:
+            context.load_cert_chain(tls.certificate, tls.key or None, password="")
+    except (OSError, ValueError) as error:
+        raise ConfigurationInvalid(
+            f"Not sent: the certificate, key or authority of the authorization can't be used"
+            f" ({getattr(error, 'reason', None) or type(error).__name__}); each has to be PEM, and"
+            " the key without a password."
+        ) from None
+    return context
+
+
+def why_no_answer(error: Exception) -> str:
+    """Return in words why a request got no answer, with no text of the request or the server.
+
+    Args:
+        error: An error of httpx, with its causes behind it.
+    """
+    for cause in _causes(error):
+        words = _words_of(cause)
+        if words:
+            return words
+    match error:
+        case httpx.ConnectTimeout():
+            return "no connection came about in time"
+        case httpx.TimeoutException():
+            return "nothing came in time"
+        case httpx.ConnectError():
+            return "no connection came about"
+        case httpx.RemoteProtocolError() if "without sending" in str(error) or "closed" in str(
+            error
+        ):
+            return "the connection was closed before its end"
+        case httpx.RemoteProtocolError():
+            return "what it answered is not HTTP"
+        case httpx.InvalidURL():
+            return "its URL can't be used"
+        case _:
+            return "the connection broke"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what is behind it, the outermost first."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+        waiting += [one.__cause__, one.__context__]
+
+
+def _words_of(error: BaseException) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            other = f"its certificate is refused ({error.verify_message})"
+            return _REFUSED_CERTIFICATES.get(error.verify_code, other)
+        case ssl.SSLError():
+            reason = error.reason or type(error).__name__
+            return _TLS_REASONS.get(reason, f"TLS failed ({reason})")
+        case socket.gaierror() if error.errno == socket.EAI_AGAIN:
+            return "its name could not be looked up (DNS does not answer)"
+        case socket.gaierror():
+            return "its name is not known (DNS)"
+        case OSError():
+            return _SYSTEM_ERRORS.get(error.errno or 0, "")
+        case _:
+            return ""
