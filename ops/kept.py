@@ -43,6 +43,8 @@ class Filter:
     Args:
         ids: The ids of dead letters; with any, nothing else counts.
         job: The job that published them; only deliveries that wait are chosen by it.
+        containing: A text in the message or the answer, as they are shown masked; only dead
+            letters are chosen by it.
         digests: Hex, of the profiles; none = any.
         partitions: The only partitions in which they are looked for; none = all.
         since_ms: The earliest time of death, or of the last arrival in the quarantine.
@@ -56,6 +58,7 @@ class Filter:
     trigger: str = ""
     audience: str = ""
     reason: str = ""
+    containing: str = ""
     digests: frozenset[str] = frozenset()
     partitions: frozenset[int] = frozenset()
     since_ms: int = 0

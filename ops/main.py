@@ -76,6 +76,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay serve --check --url https://relay.example.com/v1/lytics",
     ),
     "flower": _run("segrelay.ops.flower:flower", "Run Flower, which shows the workers."),
+    "console": _run(
+        "segrelay.ops.console.command:app",
+        "Serve the console for browsers.",
+        "segrelay console",
+        "segrelay console password",
+    ),
     "metrics": _run(
         "segrelay.ops.metrics.page:metrics",
         "Serve metrics for Prometheus.",

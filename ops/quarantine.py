@@ -217,22 +217,32 @@ def _rows(records: Iterable[QuarantineRecord], settings: Settings) -> list[tuple
     found: defaultdict[tuple[str, str], list[QuarantineRecord]] = defaultdict(list)
     for record in records:
         found[record.audience, record.reason].append(record)
-    rows = [(sum(record.times for record in group), group) for group in found.values()]
-    rows.sort(key=lambda row: (-row[0], row[1][0].audience))
-    return [_row(group, times, settings) for times, group in rows]
+    groups = [group_of(group, settings) for group in found.values()]
+    groups.sort(key=lambda one: (-one["times"], one["audience"]))
+    return [
+        (
+            one["audience"] or "-",
+            *(one[name] for name in ("reason", "records", "times")),
+            shown_ms(one["last_seen_ms"]),
+            one["sample"],
+            one["message"],
+        )
+        for one in groups
+    ]
 
 
-def _row(group: Sequence[QuarantineRecord], times: int, settings: Settings) -> tuple[object, ...]:
+def group_of(group: Sequence[QuarantineRecord], settings: Settings) -> dict[str, Any]:
+    """Return what is known of records of one audience and reason, with the newest as sample."""
     sample = max(group, key=lambda record: record.last_seen_ms)
-    return (
-        sample.audience or "-",
-        sample.reason,
-        len(group),
-        times,
-        shown_ms(sample.last_seen_ms),
-        sample.id,
-        sample.message + _did_you_mean(sample, settings),
-    )
+    return {
+        "audience": sample.audience,
+        "reason": sample.reason,
+        "records": len(group),
+        "times": sum(record.times for record in group),
+        "last_seen_ms": sample.last_seen_ms,
+        "sample": sample.id,
+        "message": sample.message + _did_you_mean(sample, settings),
+    }
 
 
 def _did_you_mean(record: QuarantineRecord, settings: Settings) -> str:

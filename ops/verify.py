@@ -318,6 +318,29 @@ def _verified(
         yield from verifier.verify(people)
 
 
+def verify_person(
+    client: Redis, settings: Settings, digest: bytes, partition: int
+) -> dict[str, Verified | None]:
+    """Compare one person at each destination of Insider's API; None = nothing is remembered there.
+
+    Insider may show a write late, so a difference of the last half hour need not be one.
+    """
+    at_ms = now_ms(client)
+    found: dict[str, Verified | None] = {}
+    for destination in _destinations(settings, ""):
+        place = PartitionKeys(destination.name, partition)
+        text: Any = client.hget(place.who, digest.hex())
+        who = orjson.loads(text)[1] if text else None
+        found[destination.name] = total = Verified() if who else None
+        if total and who:
+            people = [Delivered(place, digest, who)]
+            for step in _verified(
+                client, settings, destination, people, until_ms=at_ms, again_seconds=0.0
+            ):
+                total.add(step)
+    return found
+
+
 def _result(total: Verified, candidates: int, about: int, older_than: str) -> Result:
     count = len(total.differences)
     text: list[str | Table] = []

@@ -161,7 +161,8 @@ def _section_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
 def _rows(section: type[BaseModel]) -> Iterator[str]:
     scopes = _scopes(section)
     for name, field in section.model_fields.items():
-        if name in {"name", "description"} or _section_of(field.annotation)[0]:
+        is_header = name == "name" and name not in scopes  # of a table [….NAME]
+        if is_header or name == "description" or _section_of(field.annotation)[0]:
             continue
         key, kind = field.alias or name, _kind(field.annotation, field.metadata)
         limits = "".join(_limits(field))

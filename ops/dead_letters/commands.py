@@ -56,6 +56,10 @@ class DeadLetterOptions(KeptOptions):
         ),
     ] = None
     trigger: Annotated[str, typer.Option(help="Only of this trigger.")] = ""
+    text: Annotated[
+        str,
+        typer.Option(help="Only with this text in the message or the answer, as `show` has it."),
+    ] = ""
     profile: Annotated[
         str,
         typer.Option(
@@ -82,6 +86,7 @@ class DeadLetterOptions(KeptOptions):
             KeptOptions.chosen(self, client, settings, ids, force=force),
             causes=frozenset(self.cause or ()),
             trigger=self.trigger,
+            containing=self.text,
             digests=digests,
             partitions=partitions,
         )
@@ -90,7 +95,7 @@ class DeadLetterOptions(KeptOptions):
 app = typer.Typer()
 
 _PAGE: Final = 100
-_LEFT_OUT: Final = {
+LEFT_OUT: Final = {
     "orphaned": "the configuration does not name their trigger any more",
     "unwanted": "their trigger has another direction or other audiences now",
     "unreadable": "what they hold can't be read; name them by id to put them back as they were",
@@ -117,7 +122,7 @@ def replay(
     options.refuse_accidental_all(ids, everything=extent.everything or extent.dry_run)
     store = DeadLetters(relay.client, relay.settings)
     work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
-    left_out = left_out_lines(work, _LEFT_OUT)
+    left_out = left_out_lines(work, LEFT_OUT)
     if extent.dry_run:
         return preview_of(store, work, left_out)
     for line in left_out:  # before the question

@@ -90,7 +90,14 @@ def matches(dead_letter: StoredDeadLetter, wanted: Filter) -> bool:
         and wanted.audience in ("", dead_letter["audience"])
         and wanted.reason in ("", dead_letter["reason"])
         and (not wanted.digests or digest_of(dead_letter) in wanted.digests)
+        and (not wanted.containing or _has(dead_letter, wanted.containing))
     )
+
+
+def _has(dead_letter: StoredDeadLetter, text: str) -> bool:
+    """Say whether a text stands in what a letter shows without being revealed."""
+    shown = (normalise_message(dead_letter[name]).casefold() for name in ("message", "answer"))
+    return any(text.casefold() in each for each in shown)
 
 
 def _named(

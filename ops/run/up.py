@@ -264,6 +264,7 @@ def _start_processes(settings: Settings, supervisor: Supervisor) -> None:
         "serve": settings.producer.webhook,
         "flower": settings.flower,
         "metrics": settings.metrics,
+        "console": settings.console,
     }
     for name in (name for name, section in beside.items() if section):
         supervisor.start(name, own_command(name))
@@ -285,6 +286,8 @@ def _refuse_taken_ports(settings: Settings, rehearsal: str) -> None:
         _refuse_taken(settings.flower.host, settings.flower.port, "set flower.listen")
     if settings.metrics:
         _refuse_taken(settings.metrics.host, settings.metrics.port, "set metrics.listen")
+    if settings.console:
+        _refuse_taken(settings.console.host, settings.console.port, "set console.listen")
     if rehearsal:
         parts = urlsplit(rehearsal)
         hint = f"name another one, e.g. {SANDBOX_VARIABLE}=http://127.0.0.1:8901"

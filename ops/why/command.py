@@ -45,13 +45,18 @@ def why(
     if REQUEST_ID.fullmatch(profile):
         return _request(relay.client, profile)
     known = explain(relay.client, relay.settings, profile)
-    timeline = sorted(_moments(known), key=lambda moment: moment.at_ms)
+    timeline = timeline_of(known)
     whole = f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at."
     return Result(
         _document(known, timeline),
         *_text(known, timeline),
         notes=() if known.is_whole else [whole],
     )
+
+
+def timeline_of(known: KnownProfile) -> list[Moment]:
+    """Return all that happened to a person, and what waits of them, the oldest first."""
+    return sorted(_moments(known), key=lambda moment: moment.at_ms)
 
 
 def _moments(known: KnownProfile) -> Iterator[Moment]:
@@ -146,7 +151,7 @@ def _document(known: KnownProfile, timeline: list[Moment]) -> dict[str, Any]:
     return {
         "profile": {"digest": known.person.digest.hex(), "partition": known.person.partition},
         "known": not known.is_nothing,
-        "ledger": list(_ledger(known)),
+        "ledger": list(ledger_of(known)),
         "waiting": [_row_of(_of_entry(entry, known)) for entry in known.waiting],
         "waiting_is_whole": known.is_whole,
         "letters": [dead_letter["id"] for dead_letter in known.dead_letters],
@@ -155,7 +160,8 @@ def _document(known: KnownProfile, timeline: list[Moment]) -> dict[str, Any]:
     }
 
 
-def _ledger(known: KnownProfile) -> Iterator[dict[str, Any]]:
+def ledger_of(known: KnownProfile) -> Iterator[dict[str, Any]]:
+    """Yield what the ledger knows of a person: the newest of each audience and trigger."""
     for destination, lines in known.ledger.items():
         for line in lines:
             yield {
@@ -186,7 +192,7 @@ def _text(known: KnownProfile, timeline: list[Moment]) -> Iterator[str | Table]:
     if known.is_nothing:
         yield "Nothing is known of this person: no delivery, nothing waiting, no letter."
         return
-    yield from _ledger_text(list(_ledger(known)))
+    yield from _ledger_text(list(ledger_of(known)))
     if timeline:
         yield ""
         names = ("at", "what", "destination", "trigger", "audience", "direction", "event time")

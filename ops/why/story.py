@@ -235,13 +235,13 @@ def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     """
     try:
         named = person_named(text, settings, learn_numbering(client, settings))
-        known = _known(client, settings, named)
+        known = explain_person(client, settings, named)
     except UsageWrong:
         known = None
     if known is None or known.is_nothing:
         other = _with_digest(client, settings, text) or _with_field(client, settings, text)
         if other is not None:
-            known = _known(client, settings, other)
+            known = explain_person(client, settings, other)
     if known is None:
         raise UsageWrong(
             f"This can't be anybody's {settings.delivery.identity}, and nobody has it in a field."
@@ -253,7 +253,17 @@ def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     return known
 
 
-def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfile:
+def explain_person(
+    client: Redis, settings: Settings, person: KnownPerson, most_entries: int = MOST_ENTRIES
+) -> KnownProfile:
+    """Return what is known of a profile by its digest; see `explain` for what needs its text.
+
+    Args:
+        client: Redis.
+        settings: The configuration.
+        person: The profile.
+        most_entries: The number of waiting entries that are read.
+    """
     known = KnownProfile(person)
     names = Names(client)
     everywhere = all_partitions(client, settings)
@@ -274,7 +284,7 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfi
     digests = frozenset(each.digest for each in people)
     for place in places:
         known.past += _past(client, place, digests)
-    known.waiting, known.is_whole = _waiting(client, places, digests)
+    known.waiting, known.is_whole = _waiting(client, places, digests, most_entries)
     if known.waiting:
         moving = frozenset(_moving(forwards))
         known.obstacles = Obstacles.read(
@@ -331,12 +341,12 @@ def _all_waiting(client: Redis, places: Sequence[PartitionKeys]) -> Iterator[Wai
 
 
 def _waiting(
-    client: Redis, places: Sequence[PartitionKeys], digests: frozenset[bytes]
+    client: Redis, places: Sequence[PartitionKeys], digests: frozenset[bytes], most: int
 ) -> tuple[list[WaitingEntry], bool]:
     """Return the deliveries that wait under these digests, and whether all entries were read."""
     found: list[WaitingEntry] = []
     for number, entry in enumerate(_all_waiting(client, places)):
-        if number == MOST_ENTRIES or len(found) == _MOST_FOUND:
+        if number == most or len(found) == _MOST_FOUND:
             return found, False
         if entry.header and entry.header.digest in digests:
             found.append(entry)

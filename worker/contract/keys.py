@@ -30,18 +30,18 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{instance:N}` | hash | the same for a node of a Cluster: each master has the first that it can |
 | `{segrelay}:lost` | hash | `id`, and `@NODE`, that came back empty → `last seen\|noticed` (ms) |
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
-| `{segrelay}:progress:lock` | string | a sample of it was taken lately |
+| `{segrelay}:progress:lock` | hash | a sample of it was taken lately: see `lock_turn.lua` |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
 | `{segrelay}:alerts` | hash | problems that were announced, see `notices_observe.lua`; |
-| | | `failing`: why messages are not taken |
+| | | `failing`: why messages are not taken; and the lock of who sends |
 | `{segrelay}:alerts:outbox` | hash | number → JSON: a message to people that is still to be sent |
-| `{segrelay}:alerts:lock` | string | the problems were looked at lately |
+| `{segrelay}:alerts:lock` | hash | the problems were looked at lately: see `lock_turn.lua` |
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
 | `{segrelay}:unfinished` | hash | acts that left something half done, see `contract.redis.acts` |
 | `{segrelay}:configuration` | string | table → digest (JSON), as at the last start of a process |
 | `{segrelay}:seen` | hash | `worker`, `flower`, `metrics` → when one was last seen (ms) |
-| `{segrelay}:sweep` | string | the lock of the sweep |
+| `{segrelay}:sweep:CONFIG` | hash | the lock of the sweep: see `lock_turn.lua` |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
 | `{job:NAME}` | hash | a backfill: spec, phase, problem, `shard\|n`, and a lock |

@@ -29,6 +29,7 @@ from segrelay.worker.contract.processes import (
 )
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms, now_us
+from segrelay.worker.contract.redis.lock import take_turn
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each, run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER, field_of, read_pauses
@@ -166,7 +167,7 @@ class RedisProgress:
 
     def note(self) -> None:
         """Keep a sample, if none was kept lately."""
-        if not run_script(self._client, scripts.source("once"), [keys.PROGRESS_LOCK], [_LOCK_MS]):
+        if not take_turn(self._client, keys.PROGRESS_LOCK, _LOCK_MS):
             return
         places = [
             self._settings.redis.ids.place(name, number)

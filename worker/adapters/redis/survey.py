@@ -22,8 +22,9 @@ from segrelay.worker.contract.celery import (
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_stream_name
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.client import Pipeline, Redis
+from segrelay.worker.contract.redis.lock import take_turn
 from segrelay.worker.contract.redis.scanning import AnotherServer, read_keys, scan_parts
-from segrelay.worker.contract.redis.scripts import ScriptCall, digest, run_each, run_script
+from segrelay.worker.contract.redis.scripts import ScriptCall, digest, run_each
 from segrelay.worker.contract.settings import Destination, Settings
 from segrelay.worker.contract.triggers import named_audiences, parse_pauses
 from segrelay.worker.contract.words import BACKFILL, LIVE
@@ -75,7 +76,7 @@ class RedisSurvey:
 
     def may_sweep(self) -> bool:
         """Say whether this node does the round: one node of each configuration does."""
-        return bool(run_script(self._client, scripts.source("once"), [self._lock], [LOCK_MS]))
+        return take_turn(self._client, self._lock, LOCK_MS)
 
     def look(self) -> list[Sight]:
         """Return the partitions with a stream that may be worked on, and wake the due ones."""

@@ -30,6 +30,8 @@ from segrelay.worker.contract.settings.sections import (
     AUDIENCE_FLAG_PREFIX,
     DEFAULT_AUDIENCE_ATTRIBUTE,
     DEFAULT_FLAG_PREFIX,
+    ConsoleRole,
+    ConsoleSettings,
     DeliverySettings,
     Destination,
     FlowerSettings,
@@ -55,6 +57,8 @@ __all__ = [
     "DEFAULT_AUDIENCE_ATTRIBUTE",
     "DEFAULT_FLAG_PREFIX",
     "Authorization",
+    "ConsoleRole",
+    "ConsoleSettings",
     "DeliverySettings",
     "Destination",
     "FlowerSettings",
@@ -102,6 +106,7 @@ class Settings(Frozen):
     producer: ProducerSettings = ProducerSettings()
     flower: FlowerSettings | None = None
     metrics: MetricsSettings | None = None
+    console: ConsoleSettings | None = None
     lytics: LyticsSettings | None = None
     operate: OperateSettings = OperateSettings()
     sync: Mapping[str, SyncSchedule] = {}
@@ -251,6 +256,7 @@ def _build(
         producer=reader.table(ProducerSettings, document, "producer") or ProducerSettings(),
         flower=reader.optional(FlowerSettings, document, "flower"),
         metrics=reader.optional(MetricsSettings, document, "metrics"),
+        console=reader.optional(ConsoleSettings, document, "console"),
         lytics=reader.optional(LyticsSettings, document, "lytics"),
         sync=reader.named(SyncSchedule, document, "sync"),
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
@@ -266,5 +272,5 @@ def _build(
 
 _TABLES: Final = (
     *("templates", "redis", "delivery", "authorizations", "destinations", "triggers"),
-    *("producer", "flower", "metrics", "lytics", "operate", "sync"),
+    *("producer", "flower", "metrics", "console", "lytics", "operate", "sync"),
 )

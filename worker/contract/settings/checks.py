@@ -19,7 +19,7 @@ from segrelay.worker.contract.settings.authorizations import (
 )
 from segrelay.worker.contract.settings.http import HttpRequests, TemplateChoice
 from segrelay.worker.contract.settings.problems import Problem, did_you_mean, place_of
-from segrelay.worker.contract.settings.sections import Destination, Trigger
+from segrelay.worker.contract.settings.sections import ConsoleSettings, Destination, Trigger
 from segrelay.worker.contract.settings.urls import (
     INSIDER_PATHS,
     erases,
@@ -71,6 +71,8 @@ def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Proble
         reason = refuse_reason(url.reveal(), "http")
         if reason is not None:
             yield Problem("operate.notify.url", f"{url.origin} can't be posted to: {reason}")
+    if draft.console and draft.console.exposed:
+        yield Problem("console.listen", draft.console.exposed, "add [console.users.NAME]")
 
 
 def _problems_of_ids(draft: Settings) -> Iterator[Problem]:
@@ -266,8 +268,18 @@ def other_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
         yield "flower.password", draft.flower.password
     if draft.metrics and draft.metrics.token:
         yield "metrics.token", draft.metrics.token
+    if draft.console:
+        yield from _secrets_of_console(draft.console)
     if draft.lytics:
         yield "lytics.token", draft.lytics.token
+
+
+def _secrets_of_console(section: ConsoleSettings) -> Iterator[tuple[str, Secret]]:
+    if section.secret:
+        yield "console.secret", section.secret
+    for name, user in section.users.items():
+        if user.password:
+            yield place_of(("console", "users", name, "password")), user.password
 
 
 RENAMED_KINDS: Final = ("email", "phone_number", "uuid")
@@ -386,6 +398,8 @@ _PLACES: Final[tuple[tuple[str, ...], ...]] = (
     ("flower", "password"),
     ("lytics", "token"),
     ("metrics", "token"),
+    ("console", "secret"),
+    ("console", "users", _ANY, "password"),
     ("operate", "notify", "url"),
     ("sync", _ANY, "source"),
 )

@@ -16,9 +16,11 @@ from segrelay.worker.contract.settings.http import (
     HeaderName,
     HttpDestination,
     HttpRequests,
+    NetworkText,
     TargetUrl,
     TriggerUrl,
 )
+from segrelay.worker.contract.settings.urls import is_loopback
 from segrelay.worker.contract.settings.values import (
     EMBEDDED,
     BaseUrl,
@@ -383,6 +385,65 @@ class MetricsSettings(ListeningSettings):
     token: SecretValue | None = None
     """The token of `/metrics`, sent as `Authorization: Bearer TOKEN`. Without it the
     receiver serves no metrics, and `segrelay metrics` listens on this machine only."""
+
+
+ConsoleRole = Literal["viewer", "operator", "revealer"]
+
+
+class ConsoleUser(Section):
+    """A person who may sign in to the console."""
+
+    password: SecretValue | None = None
+    """The hash that `segrelay console password` prints, as `env:NAME` or `file:PATH`. Without it
+    only a proxy can say that it is this person."""
+    roles: tuple[ConsoleRole, ...] = ("viewer",)
+    """`viewer` looks, masked; `operator` also acts; `revealer` also sees personal data."""
+
+
+class ConsoleProxy(Section):
+    """A proxy that has signed people in, and names them in a header."""
+
+    header: str = Field(default="X-Forwarded-User", pattern=r"^[A-Za-z0-9-]{1,64}$")
+    """The header that holds the person's name. It is believed only if `addresses` has the proxy."""
+    addresses: tuple[NetworkText, ...] = Field(min_length=1)
+    """The addresses of the proxy, such as `10.0.0.7` or `10.1.0.0/24`."""
+    roles: tuple[ConsoleRole, ...] = ("viewer",)
+    """The roles of people whom `users` does not name; none = they are refused."""
+
+
+class ConsoleSettings(ListeningSettings):
+    """The console for browsers. Without users it is read-only, masked, and for this machine."""
+
+    listen: Listen = "127.0.0.1:8600"
+    """The address and port to listen on. Elsewhere than on this machine it needs users."""
+    name: str = ""
+    """The environment's name, such as `production`, shown on every page."""
+    colour: Literal["grey", "green", "blue", "orange", "red"] = "grey"
+    """The colour of the bar that names the environment."""
+    public_url: BaseUrl | Literal[""] = ""
+    """The URL in the address bar, such as `https://relay.example.com/console` behind a proxy. Its
+    path is the prefix of all pages, and with `https` the cookie is sent through TLS only."""
+    session_seconds: Annotated[Seconds, between("1m", "30d")] = Field(
+        default=43_200.0, alias="session"
+    )
+    """The time after which a person has to sign in again."""
+    secret: SecretValue | None = None
+    """The secret that seals sessions, any long text. Without it they end with the process."""
+    users: Mapping[Text, ConsoleUser] = {}
+    """The people who may sign in, by name."""
+    proxy: ConsoleProxy | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether nobody has to sign in: whoever reaches the console may look."""
+        return not (self.users or self.proxy)
+
+    @property
+    def exposed(self) -> str:
+        """Return what is wrong if others could look without signing in; "" = nothing."""
+        if not self.is_open or is_loopback(self.host):
+            return ""
+        return "more than this machine would be served, and nobody has to sign in"
 
 
 class LyticsSettings(Section):

@@ -1,14 +1,13 @@
 -- A lock in a hash: `lock` (epoch of its holder), `token` (of who took it), `until` (when it lapses, ms), `length` (for how long it was
 -- taken, ms), and `epoch`, the largest that was given: epochs only grow, and begin with the clock, also where the hash was lost.
 -- What a holder writes elsewhere carries its epoch, and is refused there once a later one has written.
-local lock_clock = redis.call('TIME')
-local lock_now = lock_clock[1] * 1000 + math.floor(lock_clock[2] / 1000)
+--@include _clock
 
 -- lock_left(key): for how many ms somebody holds it; 0 = nobody does. A lock that ends later than it can have been taken was taken
 -- before the clock was set back: it has lapsed. Its holder may be alive, and is refused by what it writes.
 local function lock_left(key)
   local till, length = unpack(redis.call('HMGET', key, 'until', 'length'))
-  local left = tonumber(till or 0) - lock_now
+  local left = tonumber(till or 0) - now
   if left > 0 and left <= tonumber(length or 0) then return left end
   return 0
 end
@@ -17,7 +16,7 @@ end
 local function lock_holds(key, epoch) return redis.call('HGET', key, 'lock') == epoch end
 
 local function lock_new_epoch(key)
-  local epoch = math.max(lock_now, (tonumber(redis.call('HGET', key, 'epoch')) or 0) + 1)
+  local epoch = math.max(now, (tonumber(redis.call('HGET', key, 'epoch')) or 0) + 1)
   epoch = string.format('%.0f', epoch)
   redis.call('HSET', key, 'epoch', epoch)
   return epoch
@@ -26,7 +25,7 @@ end
 -- lock_renew(key, length): the lock lasts from now on for `length` ms; 0 = it ends.
 local function lock_renew(key, length)
   if tonumber(length) == 0 then return redis.call('HDEL', key, 'lock', 'token', 'until', 'length') end
-  redis.call('HSET', key, 'until', string.format('%.0f', lock_now + length), 'length', length)
+  redis.call('HSET', key, 'until', string.format('%.0f', now + length), 'length', length)
 end
 
 -- lock_take(key, token, length): the epoch of the new holder, or false if another token holds it.

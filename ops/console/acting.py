@@ -1,0 +1,223 @@
+"""The page that asks before an act, the start of the act, and the page of its progress.
+
+The page shows the command that does the same. What can't be undone says how many it will be, and
+asks for that number, which is held against a count of that moment and refused if that has grown.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from segrelay.ops.console.acts import ConsoleAct, Errand, act_named, command_line
+from segrelay.ops.console.app import Asked, Console, Page, Redirect
+from segrelay.ops.console.letters import chosen_letters
+from segrelay.ops.console.look import MOST_SCANNED, Look, scan
+from segrelay.ops.kept import Filter, KeptOptions
+from segrelay.ops.state.acts import LONGEST_REASON
+from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.waiting import Choice, count_chosen, find_streams
+from segrelay.worker.errors import UsageWrong
+
+_LIVE_SECONDS: Final = 1
+_DRIFT: Final = 0.1
+_WAIT: Final = "waiting deliveries"
+
+Values = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The number of things that an act takes.
+
+    Args:
+        is_exact: False if there are more than a page may count.
+        drifts: True if the number changes all the time, as of what waits.
+    """
+
+    count: int
+    noun: str
+    is_exact: bool = True
+    drifts: bool = False
+
+    @property
+    def words(self) -> str:
+        """Return the number and the noun."""
+        return f"{'' if self.is_exact else 'more than '}{self.count:,} {self.noun}"
+
+
+def ask(console: Console, asked: Asked) -> Page | Redirect:
+    """Show what an act would do, and the form; with a POST, start it."""
+    source = asked.form if asked.is_post else asked.query
+    act = act_named((source.get("act") or [""])[0])
+    values = _values(act, source)
+    back = _own((source.get("back") or ["/"])[0])
+    if asked.is_post:
+        return _start(console, asked, act, values)
+    reach = _reach(console.look, act, values)
+    tried = console.errands.find(asked.get("tried"))
+    if tried and (tried.act != act or tried.values != values or not tried.is_over):
+        tried = None
+    values_of_page = {
+        "act": act,
+        "fields": [(name, text) for name, texts in values.items() for text in texts],
+        "command": command_line(act, values),
+        "reach": _known_reach(reach, tried),
+        "back": back,
+        "once": secrets.token_urlsafe(12),
+        "tried": tried,
+        "longest_reason": LONGEST_REASON,
+        "may_try": act.has_dry_run and bool(asked.person.name),
+    }
+    return Page("act.html", act.title, values_of_page)
+
+
+def _values(act: ConsoleAct, source: Values) -> dict[str, list[str]]:
+    """Return the fields of an act, without what it does not know.
+
+    Raises:
+        UsageWrong: An argument is missing.
+    """
+    found = {
+        name: [text.strip() for text in source.get(name, ()) if text.strip()] for name in act.fields
+    }
+    missing = [name for name in act.arguments if name != "ids" and not found[name]]
+    if missing:
+        raise UsageWrong(f"This act needs {' and '.join(missing)}.")
+    return {name: texts for name, texts in found.items() if texts}
+
+
+def _start(console: Console, asked: Asked, act: ConsoleAct, values: Values) -> Redirect:
+    is_dry_run = asked.given("dry_run") == "1"
+    if not asked.person.acts and not is_dry_run:
+        raise UsageWrong("You may look, but not act: the role operator is needed.")
+    if act.is_destructive and not is_dry_run:
+        tried = console.errands.find(asked.given("tried"))
+        known = tried if tried and tried.act == act and tried.values == values else None
+        _refuse_other_number(
+            asked.given("count"), _known_reach(_reach(console.look, act, values), known)
+        )
+    errand = console.errands.start(
+        asked.person,
+        act,
+        values,
+        reason=asked.given("because")[:LONGEST_REASON],
+        once=asked.given("once"),
+        is_dry_run=is_dry_run,
+    )
+    return Redirect(f"/acts/{errand.key}")
+
+
+def _refuse_other_number(typed: str, reach: Reach | None) -> None:
+    """Refuse a number that is not how many it will be now.
+
+    What waits changes all the time, so there a tenth more or less is let through.
+    """
+    if reach is None:
+        return
+    if not reach.is_exact:
+        raise UsageWrong(
+            f"It would be {reach.words}: try it with a dry run first, which counts them."
+        )
+    text = typed.replace(",", "").strip()
+    number = int(text) if text.isascii() and text.isdigit() else -1
+    if abs(number - reach.count) > (number * _DRIFT if reach.drifts else 0) or number < 0:
+        raise UsageWrong(f"It would be {reach.words}: type that number. Nothing was done.")
+
+
+def _known_reach(reach: Reach | None, tried: Errand | None) -> Reach | None:
+    """Return the number that a dry run has counted where a page can't count so far."""
+    if reach is None or reach.is_exact or tried is None or not isinstance(tried.document, dict):
+        return reach
+    counts = [n for name, n in tried.document.items() if name.startswith("would_be_")]
+    return Reach(sum(counts), reach.noun) if counts else reach
+
+
+def _reach(look: Look, act: ConsoleAct, values: Values) -> Reach | None:
+    """Return how many things an act takes; None = it takes no number of things."""
+    counter = _COUNTERS.get(act.command)
+    return counter(look, values) if counter else None
+
+
+def _first(values: Values, name: str) -> str:
+    return (values.get(name) or [""])[0]
+
+
+def _letters(look: Look, values: Values) -> Reach:
+    named = values.get("ids", ())
+    if named:
+        found = look.count_letters(Filter(frozenset(named)))
+        return Reach(len(found.found), "letters", found.is_whole)
+    causes = frozenset(values.get("cause", ()))
+    if values.keys() <= {"cause"}:
+        counts = (one.count for one in look.causes() if not causes or one.cause in causes)
+        return Reach(sum(counts), "letters")
+    filters = {name: _first(values, name) for name in values if name != "cause"}
+    found = look.count_letters(chosen_letters(look, filters, sorted(causes)))
+    return Reach(len(found.found), "letters", found.is_whole)
+
+
+def _records(look: Look, values: Values) -> Reach:
+    if not values:
+        return Reach(look.standing().quarantined, "records")
+    options = KeptOptions(**{name: _first(values, name) for name in values if name != "ids"})
+    wanted = options.chosen(look.client, look.settings, values.get("ids"))
+    found = scan(look.quarantine().find(wanted))
+    return Reach(len(found.found), "records", found.is_whole)
+
+
+def _waiting(look: Look, values: Values) -> Reach:
+    choice = Choice(*(_first(values, name) for name in ("job", "trigger", "audience")))
+    streams = find_streams(look.client, all_partitions(look.client, look.settings), choice)
+    length = sum(stream.length for stream in streams)
+    if choice.audience and length > MOST_SCANNED:
+        return Reach(0, _WAIT, is_exact=False)
+    return Reach(count_chosen(look.client, streams, choice), _WAIT, drifts=True)
+
+
+def _of_job(look: Look, values: Values) -> Reach:
+    one = look.standing().jobs.get(_first(values, "job"))
+    return Reach(one.counts.waiting if one else 0, _WAIT, drifts=True)
+
+
+def _orphans(look: Look, values: Values) -> Reach:
+    return Reach(look.standing().totals.orphans[_first(values, "old")], "orphaned deliveries")
+
+
+_COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach]]] = {
+    "dlq replay": _letters,
+    "dlq discard": _letters,
+    "quarantine replay": _records,
+    "quarantine discard": _records,
+    "discard": _waiting,
+    "backfill abort": _of_job,
+    "trigger move": _orphans,
+}
+
+
+def errand(console: Console, asked: Asked) -> Page:
+    """Show what a command that was started here has said, and how it ended."""
+    found = console.errands.find(asked.path["key"])
+    if found is None:
+        raise UsageWrong(
+            "This page is gone: only the last acts are kept here, and the console may have been"
+            " started again. The audit has what was done."
+        )
+    values: dict[str, Any] = {
+        "errand": found,
+        "query": {"act": found.act.command, "tried": found.key, **found.values},
+        "result": found.document if isinstance(found.document, dict) else {},
+    }
+    title = "Dry run" if found.is_dry_run else found.act.title
+    live = 0 if found.is_over else _LIVE_SECONDS
+    return Page("errand.html", title, values, live_seconds=live)
+
+
+def _own(address: str) -> str:
+    """Return an address of this console; another one becomes the first page."""
+    parts = urlsplit(address)
+    is_own = not (parts.scheme or parts.netloc) and address.startswith("/") and "\\" not in address
+    return address if is_own else "/"

@@ -1,0 +1,375 @@
+"""The acts of the console: each is one of our commands, run as a process of its own.
+
+So a button does what the command does, with its own refusals, its own record in the audit, and its
+own progress, and the command that a page shows to copy is the one that runs. Whether a person may
+act is decided here, where the process is started, whatever page the request came from.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import signal
+import subprocess
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any, Final
+
+import orjson
+
+from segrelay.ops.console.rights import Person
+from segrelay.ops.state.acts import ACTOR_VARIABLE
+from segrelay.worker.contract.own_processes import own_module
+from segrelay.worker.errors import OperationsMustAct, UsageWrong
+
+_PROGRAM: Final = "segrelay"
+_DRY_RUN: Final = "--dry-run"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleAct:
+    """A command that a button runs.
+
+    Args:
+        command: Its words behind `segrelay`.
+        title: The sentence on the page that asks.
+        arguments: Fields of the form that are its arguments, in order; `ids` may be several.
+        options: Fields of the form that are options of the same name, as texts.
+        asks_reason: It takes a reason, which the audit keeps.
+        flags: Options that are always given, because nobody sits at a terminal.
+        has_dry_run: It can say beforehand what it would do.
+        is_destructive: It can't be undone, so the person types how many it will be.
+    """
+
+    command: str
+    title: str
+    arguments: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    asks_reason: bool = True
+    flags: tuple[str, ...] = ()
+    has_dry_run: bool = False
+    is_destructive: bool = False
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Return the names of the form's fields."""
+        return self.arguments + self.options
+
+    def words(self, values: Mapping[str, Sequence[str]]) -> Iterator[str]:
+        """Yield the words of the command line, without reason and flags.
+
+        A value can't be taken for an option: an option's stands behind `=`, arguments behind `--`.
+        """
+        yield from self.command.split()
+        chosen = {name: [text for text in values.get(name, ()) if text] for name in self.fields}
+        if self.options and not any(chosen.values()):
+            yield "--all"
+        for name in self.options:
+            yield from (f"--{name}={text}" for text in chosen[name])
+        arguments = [text for name in self.arguments for text in chosen[name]]
+        if arguments:
+            yield from (*(["--"] if any(t.startswith("-") for t in arguments) else []), *arguments)
+
+
+_LETTERS: Final = ("cause", "trigger", "audience", "kind", "text", "since", "until")
+_RECORDS: Final = ("audience", "kind", "since", "until")
+_WAITING: Final = ("job", "trigger", "audience")
+_AGREED: Final = ("--yes",)
+ACTS: Final[Mapping[str, ConsoleAct]] = {
+    one.command: one
+    for one in (
+        ConsoleAct("pause", "Stop sending", ("name",)),
+        ConsoleAct("resume", "Send again", ("name",), flags=("--no-wait",)),
+        ConsoleAct(
+            "dlq replay",
+            "Replay dead letters",
+            ("ids",),
+            _LETTERS,
+            flags=_AGREED,
+            has_dry_run=True,
+        ),
+        ConsoleAct(
+            "dlq discard",
+            "Discard dead letters for good",
+            ("ids",),
+            _LETTERS,
+            flags=_AGREED,
+            has_dry_run=True,
+            is_destructive=True,
+        ),
+        ConsoleAct(
+            "quarantine replay",
+            "Place quarantined events again",
+            ("ids",),
+            _RECORDS,
+            has_dry_run=True,
+        ),
+        ConsoleAct(
+            "quarantine discard",
+            "Discard quarantined events for good",
+            ("ids",),
+            _RECORDS,
+            flags=_AGREED,
+            has_dry_run=True,
+            is_destructive=True,
+        ),
+        ConsoleAct(
+            "discard",
+            "Take back what waits, for good",
+            options=_WAITING,
+            flags=_AGREED,
+            has_dry_run=True,
+            is_destructive=True,
+        ),
+        ConsoleAct("trigger move", "Move orphaned deliveries", ("old", "new"), flags=_AGREED),
+        ConsoleAct(
+            "destination rename", "Give a destination its new name", ("old", "new"), flags=_AGREED
+        ),
+        ConsoleAct("backfill pause", "Pause a job", ("job",)),
+        ConsoleAct("backfill resume", "Go on with a job", ("job",)),
+        ConsoleAct(
+            "backfill abort",
+            "End a job, and discard what waits of it",
+            ("job",),
+            flags=_AGREED,
+            is_destructive=True,
+        ),
+        ConsoleAct("sync run", "Run a sync now", ("sync",), asks_reason=False),
+        ConsoleAct("sync confirm", "Confirm that members have left", ("sync",)),
+        ConsoleAct("redis acknowledge", "Acknowledge that Redis came back empty"),
+    )
+}
+
+
+def act_named(command: str) -> ConsoleAct:
+    """Return an act by its command.
+
+    Raises:
+        UsageWrong: There is none.
+    """
+    found = ACTS.get(command)
+    if found is None:
+        raise UsageWrong("There is no such act.")
+    return found
+
+
+def act_in(text: str) -> tuple[ConsoleAct, dict[str, str]] | None:
+    """Return the act and the fields that a command means, as problems name one; None = no act.
+
+    A text with several commands, or with words in place of values, means none.
+    """
+    if any(sign in text for sign in (";", "…", ",")):
+        return None
+    words = text.split()
+    for act in ACTS.values():
+        begin = [_PROGRAM, *act.command.split()]
+        rest = words[len(begin) :]
+        is_this = words[: len(begin)] == begin and len(rest) == len(act.arguments)
+        if is_this and not any(word.isupper() or word.startswith("-") for word in rest):
+            return act, dict(zip(act.arguments, rest, strict=True))
+    return None
+
+
+def command_line(act: ConsoleAct, values: Mapping[str, Sequence[str]], reason: str = "") -> str:
+    """Return the command that does the same, to be copied into a terminal."""
+    return shlex.join([_PROGRAM, *_ordered(act, values, _reason_words(act, reason))])
+
+
+def _reason_words(act: ConsoleAct, reason: str) -> list[str]:
+    return [f"--reason={reason}"] if act.asks_reason and reason else []
+
+
+def _ordered(
+    act: ConsoleAct, values: Mapping[str, Sequence[str]], options: Sequence[str]
+) -> list[str]:
+    """Return the command's words with further options behind its name."""
+    name = act.command.split()
+    return [*name, *options, *list(act.words(values))[len(name) :]]
+
+
+_MOST_KEPT: Final = 100
+_MOST_LINES: Final = 200
+_MOST_OUTPUT: Final = 64_000_000
+_MOST_ROWS: Final = 100
+_MOST_AT_ONCE: Final = 4
+_END_SECONDS: Final = 10.0
+
+
+@dataclass(slots=True)
+class Errand:
+    """A command that was started from a page, and what it has said.
+
+    Args:
+        key: The name of its page.
+        once: Of the form: one that is sent twice starts it once.
+        is_dry_run: It changes nothing.
+        code: The exit code; None = the command has not ended.
+        lines: The last ones that it has said.
+        document: The JSON document that it printed, with the first rows only.
+    """
+
+    key: str
+    once: str
+    act: ConsoleAct
+    values: Mapping[str, Sequence[str]]
+    by: str
+    is_dry_run: bool
+    began_at: float = field(default_factory=time.time)
+    ended_at: float = 0.0
+    code: int | None = None
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LINES))
+    document: Any = None
+    process: subprocess.Popen[str] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether the command has ended."""
+        return self.code is not None
+
+    @property
+    def command(self) -> str:
+        """Return the command as a person would give it."""
+        return command_line(self.act, self.values) + (f" {_DRY_RUN}" if self.is_dry_run else "")
+
+
+class Errands:
+    """Starts commands for people who may act, and remembers the last of them."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Errand] = OrderedDict()
+        self._lock = threading.Lock()
+        self._has_ended = False
+
+    def find(self, key: str) -> Errand | None:
+        """Return an errand by its key."""
+        return self._known.get(key)
+
+    def latest(self) -> list[Errand]:
+        """Return the acts that were started here lately, the newest first."""
+        return [one for one in reversed(self._known.values()) if not one.is_dry_run]
+
+    def start(
+        self,
+        person: Person,
+        act: ConsoleAct,
+        values: Mapping[str, Sequence[str]],
+        *,
+        reason: str = "",
+        once: str = "",
+        is_dry_run: bool = False,
+    ) -> Errand:
+        """Start a command in the name of a person.
+
+        Raises:
+            UsageWrong: The person may not act, or says no reason.
+            OperationsMustAct: Too many commands are under way.
+        """
+        if not person.acts and not (is_dry_run and person.name):
+            raise UsageWrong(
+                f"{person.name or 'Nobody'} may act here: the role operator is needed."
+            )
+        if is_dry_run and not act.has_dry_run:
+            raise UsageWrong("This command has no dry run.")
+        if not is_dry_run and act.asks_reason and not reason.strip():
+            raise UsageWrong("Give a reason: the audit keeps it.")
+        with self._lock:
+            for one in self._known.values():
+                if once and one.once == once and one.by == person.name:
+                    return one
+            if (
+                self._has_ended
+                or sum(not one.is_over for one in self._known.values()) >= _MOST_AT_ONCE
+            ):
+                raise OperationsMustAct("Several commands are under way here: wait for one to end.")
+            key = secrets.token_urlsafe(12)
+            errand = Errand(key, once, act, values, person.name, is_dry_run)
+            self._known[key] = errand
+            while len(self._known) > _MOST_KEPT:
+                self._forget_oldest()
+            self._run(errand, _words(act, values, reason.strip(), is_dry_run=is_dry_run))
+        return errand
+
+    def _forget_oldest(self) -> None:
+        oldest = next((key for key, one in self._known.items() if one.is_over), None)
+        if oldest is not None:
+            del self._known[oldest]
+
+    def _run(self, errand: Errand, words: Sequence[str]) -> None:
+        errand.process = process = subprocess.Popen(
+            own_module("segrelay.ops.main", *words),
+            env={**os.environ, ACTOR_VARIABLE: errand.by, "PYTHONIOENCODING": "utf-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            process_group=0,
+        )
+        threading.Thread(target=_follow, args=(errand, process), daemon=True).start()
+
+    def end(self) -> None:
+        """Ask what is under way to end between two steps, and wait for it; no more is started."""
+        with self._lock:
+            self._has_ended = True
+            under_way = [
+                one.process for one in self._known.values() if one.process and not one.is_over
+            ]
+        for process in under_way:
+            process.send_signal(signal.SIGINT)
+        ends_at = time.monotonic() + _END_SECONDS
+        for process in under_way:
+            try:
+                process.wait(max(0.1, ends_at - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _words(
+    act: ConsoleAct, values: Mapping[str, Sequence[str]], reason: str, *, is_dry_run: bool
+) -> list[str]:
+    if is_dry_run:
+        return _ordered(act, values, [_DRY_RUN, "--json"])
+    return _ordered(act, values, [*_reason_words(act, reason), *act.flags, "--json"])
+
+
+def _follow(errand: Errand, process: subprocess.Popen[str]) -> None:
+    """Keep what a command says until it has ended."""
+    assert process.stdout
+    assert process.stderr
+    hearing = threading.Thread(target=_keep_lines, args=(errand, process.stderr), daemon=True)
+    hearing.start()
+    errand.document = _first_rows(_output(process.stdout))
+    hearing.join()
+    code = process.wait()
+    errand.ended_at = time.time()
+    errand.code = code
+
+
+def _output(stream: IO[str]) -> str:
+    parts: list[str] = []
+    size = 0
+    while part := stream.read(65_536):
+        size += len(part)
+        if size <= _MOST_OUTPUT:
+            parts.append(part)
+    return "".join(parts) if size <= _MOST_OUTPUT else ""
+
+
+def _first_rows(text: str) -> Any:
+    """Return a JSON document whose lists are cut; None if the text is none."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    return {k: v[:_MOST_ROWS] if isinstance(v, list) else v for k, v in found.items()}
+
+
+def _keep_lines(errand: Errand, stream: IO[str]) -> None:
+    for line in stream:
+        errand.lines.append(line.rstrip("\n"))

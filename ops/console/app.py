@@ -1,0 +1,450 @@
+"""The console's server: who may see which page, the headers of every answer, and its addresses.
+
+A handler runs in a thread, never on the event loop: it may ask Redis. What it returns is a `Page`,
+a redirection or a refusal, and this module makes an answer of it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, quote, urlencode
+
+import orjson
+import structlog
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from segrelay.ops.console.acts import Errands
+from segrelay.ops.console.look import Look
+from segrelay.ops.console.rights import Person, Rights
+from segrelay.ops.terminal.moments import shown_ms
+from segrelay.worker.contract.printable import LAYOUT, printable
+from segrelay.worker.contract.settings import ConsoleSettings, Settings
+from segrelay.worker.errors import RedisUnavailable, SegrelayError, UsageWrong
+
+LOG: Final = structlog.get_logger()
+HERE: Final = Path(__file__).parent
+_MOST_FORM_BYTES: Final = 512 * 1024
+_MOST_FIELDS: Final = 1_000
+_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+HEADERS: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+        " connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+_TLS_ONLY: Final = "max-age=31536000"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request for a page.
+
+    Args:
+        path: The values in the address.
+        query: Of the address, each with all its values.
+        form: The fields that were posted; none for a GET.
+    """
+
+    person: Person
+    path: Mapping[str, str]
+    query: Mapping[str, Sequence[str]]
+    form: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    is_post: bool = False
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return a field of the query."""
+        return (self.query.get(name) or [default])[0].strip()
+
+    def given(self, name: str) -> str:
+        """Return a field of the form."""
+        return (self.form.get(name) or [""])[0]
+
+    def number(self, name: str, default: int, most: int) -> int:
+        """Return a number of the query within 1 and a limit."""
+        text = self.get(name)
+        return max(1, min(most, int(text))) if text.isascii() and text.isdigit() else default
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page: its template, the values in it, and its title without personal data."""
+
+    template: str
+    title: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
+    live_seconds: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """An answer that leads to another page of the console."""
+
+    address: str
+
+
+Handler = Callable[["Console", Asked], Page | Redirect]
+
+
+class Place(NamedTuple):
+    """An address of the console, with its handler."""
+
+    path: str
+    handler: Handler
+    takes_posts: bool = False
+    is_post_only: bool = False
+
+
+class MenuEntry(NamedTuple):
+    """A page of the menu, with the letter that opens it after `g`."""
+
+    address: str
+    title: str
+    letter: str
+
+
+class Console:
+    """The parts that all pages share."""
+
+    def __init__(
+        self, look: Look, section: ConsoleSettings, rights: Rights, menu: Sequence[MenuEntry]
+    ) -> None:
+        self.look = look
+        self.section = section
+        self.rights = rights
+        self.menu = menu
+        self.errands = Errands()
+        self._environment = _environment(rights.prefix)
+
+    @property
+    def settings(self) -> Settings:
+        """Return the configuration."""
+        return self.look.settings
+
+    def render(self, page: Page, person: Person | None, path: str) -> str:
+        """Return the HTML of a page."""
+        is_rehearsal = any("this is a rehearsal" in each for each in self.settings.warnings)
+        return self._environment.get_template(page.template).render(
+            {
+                "title": page.title,
+                "person": person or Person(roles=frozenset()),
+                "is_signed_in": person is not None,
+                "menu": self.menu,
+                "path": path,
+                "section": self.section,
+                "rights": self.rights,
+                "is_rehearsal": is_rehearsal,
+                "live_seconds": page.live_seconds,
+                "now_ms": int(time.time() * 1_000),
+                **page.values,
+            }
+        )
+
+
+def _environment(prefix: str) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_safe,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["url"] = lambda path, **query: address_of(prefix + path, query)
+    environment.filters["count"] = lambda number: f"{number:,}"
+    environment.filters["moment"] = moment
+    environment.filters["pretty"] = _pretty
+    return environment
+
+
+def address_of(path: str, query: Mapping[str, Any]) -> str:
+    """Return an address with a query; empty values are left out."""
+    given = [
+        (name, str(one))
+        for name, value in query.items()
+        for one in (value if isinstance(value, list | tuple) else [value])
+        if one not in ("", None, 0, False)
+    ]
+    return quote(path, safe="/%:@!$&'()*+,;=-._~") + (f"?{urlencode(given)}" if given else "")
+
+
+def _safe(value: Any) -> Any:
+    """Write control characters as escapes: no text can turn the direction of others around."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return printable(value, keep=LAYOUT)
+    return value
+
+
+def moment(at_ms: int | None) -> Markup:
+    """Return a moment as HTML; the script shows it in the reader's zone, and UTC on hover."""
+    if not at_ms:
+        return Markup("-")
+    text = shown_ms(at_ms, "seconds")
+    shown = text.replace("T", " ").replace("Z", " UTC")
+    return Markup('<time datetime="{0}" title="{1}">{1}</time>').format(text, shown)
+
+
+def _pretty(value: Any) -> str:
+    """Return a value as indented JSON."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+
+
+def build_app(console: Console, places: Iterable[Place]) -> Starlette:
+    """Return the application; all addresses stand below the prefix."""
+    site = _Site(console)
+    routes = [
+        Route("/static/{name}", site.static),
+        Route("/healthz", site.healthz),
+        Route("/login", site.login, methods=["GET", "POST"]),
+        Route("/logout", site.logout, methods=["POST"]),
+        *(
+            Route(
+                place.path,
+                site.page(place.handler),
+                methods=["POST"]
+                if place.is_post_only
+                else ["GET", "POST"]
+                if place.takes_posts
+                else ["GET"],
+            )
+            for place in places
+        ),
+    ]
+    return Starlette(
+        routes=routes,
+        exception_handlers={404: site.missing, 405: site.missing, Exception: site.broken},
+    )
+
+
+class Guard:
+    """Answers for another host with nothing, takes the prefix off, and adds the headers to all."""
+
+    def __init__(self, app: Any, rights: Rights) -> None:
+        self._app = app
+        self._rights = rights
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        prefix = self._rights.prefix
+        path = scope["path"]
+        if prefix and (path == prefix or path.startswith(f"{prefix}/")):
+            scope = {**scope, "path": path[len(prefix) :] or "/"}
+            scope["raw_path"] = scope["path"].encode()
+
+        async def send_guarded(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                own = {name.lower().encode(): text.encode() for name, text in HEADERS.items()}
+                if self._rights.is_secure:
+                    own[b"strict-transport-security"] = _TLS_ONLY.encode()
+                given = dict(message["headers"])
+                kept = [pair for pair in message["headers"] if pair[0] not in own]
+                if b"x-may-cache" in given:
+                    own[b"cache-control"] = b"private, max-age=300"
+                    kept = [pair for pair in kept if pair[0] != b"x-may-cache"]
+                message = {**message, "headers": [*kept, *own.items()]}
+            await send(message)
+
+        if not self._rights.is_our_host(headers.get(b"host", b"").decode("latin-1")):
+            refused = PlainTextResponse(
+                "This host is not the console's: set console.public_url.\n", 421
+            )
+            await refused(scope, receive, send_guarded)
+            return
+        await self._app(scope, receive, send_guarded)
+
+
+class _Site:
+    """The handlers of all requests."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rights = console.rights
+
+    def page(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        """Return the endpoint of a page."""
+
+        async def endpoint(request: Request) -> Response:
+            person = self._person(request)
+            if person is None:
+                return self._to_login(request)
+            form: Mapping[str, Sequence[str]] = {}
+            if request.method == "POST":
+                refused = self._rights.refuse_origin(request.headers)
+                if refused:
+                    return self._refusal(refused, person, 403)
+                form = await _form_of(request)
+            asked = Asked(
+                person,
+                request.path_params,
+                _fields(request.url.query),
+                form,
+                request.method == "POST",
+            )
+            return await run_in_threadpool(self._answer, handler, asked, request.scope["path"])
+
+        return endpoint
+
+    def _answer(self, handler: Handler, asked: Asked, path: str) -> Response:
+        try:
+            found = handler(self._console, asked)
+            if isinstance(found, Redirect):
+                return RedirectResponse(self._rights.prefix + found.address, 303)
+            return self._html(found, asked.person, path)
+        except RedisUnavailable as error:
+            return self._refusal(error.message, asked.person, 503, path=path)
+        except UsageWrong as error:
+            return self._refusal(error.message, asked.person, 403 if asked.is_post else 404)
+        except SegrelayError as error:
+            return self._refusal(error.message, asked.person, 409)
+
+    def _html(self, page: Page, person: Person | None, path: str) -> Response:
+        text = self._console.render(page, person, path)
+        return Response(text, page.status, media_type="text/html; charset=utf-8")
+
+    def _refusal(
+        self, message: str, person: Person | None, status: int, path: str = ""
+    ) -> Response:
+        titles = {403: "Not done", 404: "Not found", 409: "Not now", 503: "Redis can't be reached"}
+        title = titles.get(status, "Not possible")
+        live = 3 if status == 503 else 0  # noqa: PLR2004 - Redis comes back
+        page = Page("refusal.html", title, {"message": message, "status": status}, status, live)
+        return self._html(page, person, path)
+
+    def _person(self, request: Request) -> Person | None:
+        address = request.client.host if request.client else ""
+        return self._rights.person(address, request.headers, request.cookies)
+
+    def _to_login(self, request: Request) -> Response:
+        if not self._rights.has_passwords:
+            return self._refusal("Nobody has signed in, and the proxy names nobody.", None, 403)
+        if request.method != "GET":
+            return self._refusal("The session has ended: sign in again.", None, 403)
+        query = f"?{request.url.query}" if request.url.query else ""
+        address = address_of("/login", {"next": request.scope["path"] + query})
+        return RedirectResponse(self._rights.prefix + address, 303)
+
+    async def login(self, request: Request) -> Response:
+        """Show the form to sign in, or sign in."""
+        after = _own_address((_fields(request.url.query).get("next") or ["/"])[0])
+        if request.method == "GET":
+            return self._login_page(after)
+        refused = self._rights.refuse_origin(request.headers)
+        if refused:
+            return self._refusal(refused, None, 403)
+        form = await _form_of(request)
+        name, password = ((form.get(each) or [""])[0] for each in ("name", "password"))
+        address = request.client.host if request.client else ""
+        wait_seconds = self._rights.tries.wait_seconds(address, name)
+        if wait_seconds:
+            page = self._login_page(
+                after, f"Too many tries: wait {wait_seconds / 60:.0f} min.", 429
+            )
+            page.headers["Retry-After"] = f"{wait_seconds:.0f}"
+            return page
+        cookie = await run_in_threadpool(self._rights.sign_in, address, name, password)
+        if not cookie:
+            LOG.warning("console.refused", message="somebody gave a wrong name or password")
+            return self._login_page(after, "Name or password is wrong.", 403)
+        answer = RedirectResponse(self._rights.prefix + after, 303)
+        self._set_cookie(answer, cookie, round(self._console.section.session_seconds))
+        return answer
+
+    def _login_page(self, after: str, wrong: str = "", status: int = 200) -> Response:
+        return self._html(
+            Page("login.html", "Sign in", {"after": after, "wrong": wrong}, status), None, "/login"
+        )
+
+    async def logout(self, request: Request) -> Response:
+        """End the session of this browser."""
+        refused = self._rights.refuse_origin(request.headers)
+        if refused:
+            return self._refusal(refused, None, 403)
+        answer = RedirectResponse(f"{self._rights.prefix}/login", 303)
+        self._set_cookie(answer, "", 0)
+        return answer
+
+    def _set_cookie(self, answer: Response, value: str, seconds: int) -> None:
+        answer.set_cookie(
+            self._rights.cookie,
+            value,
+            max_age=seconds,
+            path=self._rights.prefix or "/",
+            secure=self._rights.is_secure,
+            httponly=True,
+            samesite="strict",
+        )
+
+    async def static(self, request: Request) -> Response:
+        """Return the style sheet or the script."""
+        name = request.path_params["name"]
+        content = _static().get(name)
+        if content is None:
+            return PlainTextResponse("There is no such file.\n", 404)
+        kind = _TYPES[Path(name).suffix]
+        return Response(content, media_type=kind, headers={"X-May-Cache": "1"})
+
+    async def healthz(self, request: Request) -> Response:
+        """Say that the console runs."""
+        del request
+        return PlainTextResponse("ok\n")
+
+    async def missing(self, request: Request, error: Exception) -> Response:
+        """Answer for an address that there is not."""
+        del error
+        return self._refusal("There is no such page.", self._person(request), 404)
+
+    async def broken(self, request: Request, error: Exception) -> Response:
+        """Answer after a defect of our own."""
+        LOG.error("console.failed", message="a page could not be made", exc_info=error)
+        return self._refusal("This page failed: see the console's log.", self._person(request), 500)
+
+
+def _static() -> Mapping[str, bytes]:
+    return {file.name: file.read_bytes() for file in (HERE / "static").iterdir()}
+
+
+def _fields(text: str) -> Mapping[str, Sequence[str]]:
+    try:
+        return parse_qs(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return {}
+
+
+async def _form_of(request: Request) -> Mapping[str, Sequence[str]]:
+    """Return the fields of a posted form; too large a one has none."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_FORM_BYTES:
+            return {}
+    return _fields(body.decode(errors="replace"))
+
+
+_OWN: Final = re.compile(r"/(?![/\\])[^\\\s]*")
+
+
+def _own_address(text: str) -> str:
+    """Return an address of this console; another one becomes the first page."""
+    return text if _OWN.fullmatch(text) else "/"

@@ -1,0 +1,132 @@
+"""`segrelay console`: the console for browsers, and `console password` for those who sign in."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import sys
+from contextlib import closing
+from typing import Annotated, Final
+
+import structlog
+import typer
+
+from segrelay.ops.console.acting import ask, errand
+from segrelay.ops.console.app import Console, Guard, MenuEntry, Place, build_app
+from segrelay.ops.console.kept_pages import quarantine, record, waiting
+from segrelay.ops.console.letters import letter, letters
+from segrelay.ops.console.look import Look
+from segrelay.ops.console.overview import audit, now, tap
+from segrelay.ops.console.people import people, person
+from segrelay.ops.console.rights import (
+    LONGEST_PASSWORD,
+    SHORTEST_PASSWORD,
+    Rights,
+    hash_password,
+)
+from segrelay.ops.state.opened import load_for_redis
+from segrelay.ops.terminal.frame import Result
+from segrelay.ops.terminal.interrupts import end_with_parent
+from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
+from segrelay.producer.webhook.server import serve
+from segrelay.worker import logs
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.settings import ConsoleSettings, Settings
+from segrelay.worker.errors import ConfigurationInvalid, UsageWrong
+
+LOG: Final = structlog.get_logger()
+_TIMEOUT_SECONDS: Final = 3.0
+
+MENU: Final = (
+    MenuEntry("/", "Now", "n"),
+    MenuEntry("/people", "A person", "p"),
+    MenuEntry("/letters", "Dead letters", "d"),
+    MenuEntry("/quarantine", "Quarantine", "q"),
+    MenuEntry("/waiting", "Waiting", "w"),
+    MenuEntry("/tap", "Tap", "t"),
+    MenuEntry("/audit", "Audit", "a"),
+)
+PLACES: Final = (
+    Place("/", now),
+    Place("/people", people, takes_posts=True),
+    Place("/people/{digest}", person, takes_posts=True),
+    Place("/letters", letters),
+    Place("/letters/{id}", letter, takes_posts=True),
+    Place("/quarantine", quarantine),
+    Place("/quarantine/{id}", record, takes_posts=True),
+    Place("/waiting", waiting),
+    Place("/tap", tap),
+    Place("/audit", audit),
+    Place("/act", ask, takes_posts=True),
+    Place("/acts/{key}", errand),
+)
+
+app = typer.Typer(invoke_without_command=True)
+
+
+@app.callback()
+def console(
+    context: typer.Context,
+    *,
+    listen: Annotated[
+        str, typer.Option(help="Listen here instead of at console.listen.", metavar="HOST:PORT")
+    ] = "",
+    log_format: LogFormat = None,
+) -> None:
+    """Serve the console: how everything stands, why, and what to do about it, in a browser.
+
+    Without [console.users] it only shows, masks personal data, and serves this machine only.
+    """
+    if context.invoked_subcommand:
+        return
+    use_log_format(log_format)
+    end_with_parent()
+    settings = load_for_redis(stays=True)
+    section = listening_at(settings.console or ConsoleSettings(), listen)
+    if section.exposed:
+        raise ConfigurationInvalid(
+            f"{section.listen}: {section.exposed}. Add [console.users.NAME] to"
+            f" {settings.source.name}; `segrelay console password` makes the hash."
+        )
+    logs.configure(logging.INFO)
+    _serve(settings, section)
+
+
+def _serve(settings: Settings, section: ConsoleSettings) -> None:
+    rights = Rights.of(section)
+    with closing(connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)) as client:
+        shared = Console(Look(client, settings), section, rights, MENU)
+        try:
+            serve(
+                Guard(build_app(shared, PLACES), rights),
+                section.host,
+                section.port,
+                on_ready=lambda url: LOG.info(
+                    "console.ready", message=f"the console is at {section.public_url or url}/"
+                ),
+                hint="change console.listen",
+            )
+        finally:
+            shared.errands.end()
+
+
+@app.command()
+def password() -> Result:
+    """Ask for a password, or read it from standard input, and print its hash.
+
+    The hash goes into a variable or a file, which `password` of [console.users.NAME] names.
+    """
+    if sys.stdin.isatty():
+        text = getpass.getpass("Password: ", stream=sys.stderr)
+        if getpass.getpass("Again: ", stream=sys.stderr) != text:
+            raise UsageWrong("These are two different passwords. Nothing was printed.")
+    else:
+        text = sys.stdin.readline().rstrip("\n")
+    if not SHORTEST_PASSWORD <= len(text) <= LONGEST_PASSWORD:
+        raise UsageWrong(
+            f"A password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD:,} characters; this one has"
+            f" {len(text):,}."
+        )
+    hashed = hash_password(text)
+    note = 'Name it in the configuration, e.g. password = "env:SEGRELAY_CONSOLE_ANN".'
+    return Result({"hash": hashed}, hashed, notes=[note])

@@ -1,0 +1,215 @@
+"""The pages Now, Tap and Audit: how everything stands, what goes through, and who did what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+
+from segrelay.ops.audit import ActOptions
+from segrelay.ops.console.acts import act_in
+from segrelay.ops.console.app import Asked, Console, Page, address_of
+from segrelay.ops.console.plots import plots_of
+from segrelay.ops.state.partitions import all_partitions, ask_each
+from segrelay.ops.status.problems import HealthProblem
+from segrelay.ops.status.standing import Standing
+from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts
+from segrelay.worker.contract.redis.acts import Act, read_acts
+from segrelay.worker.contract.redis.connection import now_ms
+
+_LIVE_SECONDS: Final = 2
+_WHERE: Final[Mapping[str, str]] = {
+    "dlq causes": "/letters",
+    "quarantine list": "/quarantine",
+    "status": "/",
+    "audit": "/audit",
+}
+"""Pages that show what these commands show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """A problem with what can be done about it here.
+
+    Args:
+        address: Of the page that acts, or that shows what the command shows; "" = a command only.
+        label: On the button.
+    """
+
+    problem: HealthProblem
+    address: str = ""
+    label: str = ""
+
+    @classmethod
+    def of(cls, problem: HealthProblem) -> Remedy:
+        """Return the remedy that the problem's command names."""
+        for part in problem.command.split("; "):
+            found = act_in(part)
+            if found:
+                act, values = found
+                address = address_of("/act", {"act": act.command, **values, "back": "/"})
+                return cls(problem, address, act.title)
+        for command, page in _WHERE.items():
+            if problem.command.startswith(f"segrelay {command}") and page != "/":
+                return cls(problem, page, "Look")
+        return cls(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceRow:
+    """The counts of a part of all deliveries; `waiting_at` is where its waiting ones are listed."""
+
+    name: str
+    counts: Mapping[str, int]
+    kind: str
+    condition: Any = None
+
+    def address(self, count: str) -> str:
+        """Return the page that lists what is counted; "" = none does."""
+        by = {self.kind: self.name} if self.kind in {"trigger", "job"} else {}
+        match count:
+            case "dead":
+                return address_of("/letters", by if self.kind == "trigger" else {})
+            case "waiting":
+                return address_of("/waiting", by)
+            case "discarded":
+                return address_of("/audit", {"text": "discard"})
+            case "delivered" | "skipped":
+                outcome = "" if count == "delivered" else count
+                return address_of("/tap", {"outcome": outcome} | by)
+        return ""
+
+
+def now(console: Console, asked: Asked) -> Page:
+    """Show problems, the balance, the last hour, gates and workers."""
+    del asked
+    judged = console.look.judged()
+    standing = judged.standing
+    values = {
+        "standing": standing,
+        "remedies": [Remedy.of(one) for one in judged.problems],
+        "kinds": KINDS,
+        "total": BalanceRow("", _six(standing.counts), "all"),
+        "reasons": {kind: standing.counts.by_reason(kind) for kind in REASONED},
+        "lanes": list(_by_lane(standing)),
+        "by_destination": list(_by_destination(standing)),
+        "by_trigger": [
+            BalanceRow(name, _six(one.counts), "trigger", one.condition)
+            for name, one in standing.triggers.items()
+        ],
+        "plots": plots_of(standing, console.look.hour()),
+        "errands": console.errands.latest()[:5],
+    }
+    return Page("now.html", "Now", values, live_seconds=_LIVE_SECONDS)
+
+
+def _six(counts: Counts) -> dict[str, int]:
+    return {kind: counts.of(kind) for kind in KINDS}
+
+
+def _by_lane(standing: Standing) -> Iterator[BalanceRow]:
+    lanes: dict[str, dict[str, int]] = {}
+    for one in standing.triggers.values():
+        for lane, counts in one.by_lane.items():
+            row = lanes.setdefault(lane, dict.fromkeys(KINDS, 0))
+            for kind in OUTCOMES:
+                row[kind] += counts.of(kind)
+        for lane, wait in one.waits.items():
+            lanes.setdefault(lane, dict.fromkeys(KINDS, 0))["waiting"] += wait.deliveries
+    for lane, row in lanes.items():
+        yield BalanceRow(lane, row, "lane")
+
+
+def _by_destination(standing: Standing) -> Iterator[BalanceRow]:
+    for name, destination in standing.destinations.items():
+        row = dict.fromkeys(KINDS, 0)
+        for one in standing.triggers.values():
+            if one.destination == name:
+                for kind, count in _six(one.counts).items():
+                    row[kind] += count
+        yield BalanceRow(name, row, "destination", destination.condition)
+
+
+_TAP_SHOWN: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class TapLine:
+    """One outcome of the newest, about a person who stands there as a digest."""
+
+    at_ms: int
+    digest: str
+    destination: str
+    partition: int
+    audience: str
+    trigger: str
+    direction: str
+    time_us: int
+    outcome: str
+    remark: str
+
+
+def tap(console: Console, asked: Asked) -> Page:
+    """Show the newest outcomes that the history of `why` holds: skips, retries, deaths."""
+    look = console.look
+    places = all_partitions(look.client, look.settings)
+    answers = ask_each(
+        look.client,
+        places,
+        lambda pipe, place: pipe.xrevrange(place.history, count=_TAP_SHOWN),
+    )
+    lines = [
+        TapLine(
+            at, digest, place.destination, place.partition, audience, trigger, way, time, end, why
+        )
+        for place, rows in zip(places, answers, strict=True)
+        for _, fields in rows
+        for at, digest, audience, trigger, way, time, end, why in [orjson.loads(fields[b"e"])]
+    ]
+    filters = {name: asked.get(name) for name in ("outcome", "trigger", "text")}
+    lines = [one for one in lines if _is_wanted(one, filters)]
+    lines.sort(key=lambda one: -one.at_ms)
+    values = {"lines": lines[:_TAP_SHOWN], "filters": filters, "outcomes": _outcomes(lines)}
+    return Page("tap.html", "Tap", values, live_seconds=_LIVE_SECONDS)
+
+
+def _is_wanted(one: TapLine, filters: Mapping[str, str]) -> bool:
+    text = filters["text"].casefold()
+    return (
+        one.outcome.startswith(filters["outcome"])
+        and filters["trigger"] in ("", one.trigger)
+        and (not text or any(text in each.casefold() for each in (one.audience, one.remark)))
+    )
+
+
+def _outcomes(lines: Iterable[TapLine]) -> list[str]:
+    return sorted({one.outcome.partition("|")[0] for one in lines})
+
+
+_ACTS_SHOWN: Final = 100
+
+
+def audit(console: Console, asked: Asked) -> Page:
+    """Show what people did, filtered as `segrelay audit` filters it."""
+    names = ("what", "by", "subject", "since", "text")
+    filters = {name: asked.get(name) for name in names}
+    client = console.look.client
+    options = ActOptions(filters["what"], filters["subject"], filters["by"], filters["since"])
+    chosen = options.chosen(read_acts(client), now_ms(client))
+    wanted = (act for act in chosen if _has_text(act, filters["text"]))
+    acts: Sequence[Act] = list(islice(wanted, _ACTS_SHOWN + 1))
+    values = {
+        "acts": acts[:_ACTS_SHOWN],
+        "is_whole": len(acts) <= _ACTS_SHOWN,
+        "filters": filters,
+        "errands": console.errands.latest(),
+    }
+    return Page("audit.html", "Audit", values)
+
+
+def _has_text(act: Act, text: str) -> bool:
+    found = (act.what, act.subject, act.reason, *act.arguments.values())
+    return any(text.casefold() in each.casefold() for each in found)

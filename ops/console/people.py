@@ -1,0 +1,177 @@
+"""The pages about one person, who stands in addresses and titles as a digest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from segrelay.ops.console.app import Asked, Console, Page, Redirect, address_of
+from segrelay.ops.console.look import Look
+from segrelay.ops.console.revealing import note_reveal
+from segrelay.ops.dead_letters.replay import shown
+from segrelay.ops.kept import hidden
+from segrelay.ops.state.person import KnownPerson
+from segrelay.ops.state.waiting import WaitingEntry
+from segrelay.ops.verify import verify_person
+from segrelay.ops.why.command import ledger_of, timeline_of
+from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain, explain_person
+from segrelay.worker.checks.preview import Candidate, Previewed, preview
+from segrelay.worker.contract.events import decode_profile
+from segrelay.worker.contract.keys import DIGEST_BYTES
+from segrelay.worker.contract.receivers import REQUEST_ID, read_requests
+from segrelay.worker.contract.redis.acts import read_acts
+from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.connection import now_ms
+from segrelay.worker.contract.triggers import DESTINATION, TRIGGER
+from segrelay.worker.errors import PayloadRefused, UsageWrong
+
+_DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
+_MOST_ENTRIES: Final = 5_000
+"""Waiting entries that are read for the page; all are at a click."""
+_PREVIEWED: Final = 5
+_PAUSES: Final = frozenset({"pause", "resume"})
+_LONGEST: Final = 500
+
+
+def people(console: Console, asked: Asked) -> Page | Redirect:
+    """Show the search; or find the person who was typed, and lead to their page.
+
+    What was typed comes in the body of a POST, so that no address or log has it.
+    """
+    text = asked.given("person").strip()[:_LONGEST]
+    if not asked.is_post or not text:
+        return Page("people.html", "A person", {"wrong": ""})
+    look = console.look
+    if REQUEST_ID.fullmatch(text):
+        return _request(look, text)
+    try:
+        known = explain(look.client, look.settings, text)
+    except UsageWrong as error:
+        return Page("people.html", "A person", {"wrong": error.message}, 404)
+    if known.is_nothing:
+        wrong = "Nothing is known of this person: no delivery, nothing waiting, no letter."
+        return Page("people.html", "A person", {"wrong": wrong}, 404)
+    return Redirect(address_of_person(known.person.digest.hex(), known.person.partition))
+
+
+def _request(look: Look, name: str) -> Page:
+    found = next((one for one in read_requests(look.client) if one.name == name), None)
+    if found is None:
+        wrong = "Nothing is known of this webhook request: only the newest are kept."
+        return Page("people.html", "A person", {"wrong": wrong}, 404)
+    numbering = learn_numbering(look.client, look.settings)
+    digests = [digest.hex() for digest in found.people]
+    return Page(
+        "request.html",
+        "A webhook request",
+        {"request": found, "digests": digests, "partitions": list(numbering.numbers)},
+    )
+
+
+def address_of_person(digest: str, partition: int) -> str:
+    """Return the address of a person's page."""
+    return address_of(f"/people/{digest}", {"partition": str(partition)})
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """A waiting delivery with the body that the present template makes."""
+
+    trigger: str
+    lane: str
+    previewed: Previewed
+    body: Any
+
+
+def person(console: Console, asked: Asked) -> Page:
+    """Show the story of one person: ledger, time line, and previews of waiting deliveries."""
+    look = console.look
+    known = _known(look, asked)
+    reveals = asked.is_post and asked.given("do") == "reveal"
+    if reveals:
+        note_reveal(look, asked, f"person {known.person.digest.hex()}")
+    verified: Mapping[str, Any] | None = None
+    if asked.is_post and asked.given("do") == "verify":
+        if not asked.person.name:
+            raise UsageWrong("Insider is asked only for people who have signed in.")
+        verified = verify_person(
+            look.client, look.settings, known.person.digest, known.person.partition
+        )
+    timeline = sorted(
+        [*timeline_of(known), *_pauses(look, known)], key=lambda moment: -moment.at_ms
+    )
+    values = {
+        "digest": known.person.digest.hex(),
+        "partition": known.person.partition,
+        "is_nothing": known.is_nothing,
+        "is_whole": known.is_whole,
+        "ledger": list(ledger_of(known)),
+        "timeline": [(moment, _letter_in(moment)) for moment in timeline],
+        "letters": [shown(one, reveal=reveals) for one in known.dead_letters],
+        "retried": list(_retried(look, known.waiting[:_PREVIEWED], reveals=reveals)),
+        "waiting": len(known.waiting),
+        "renamings": known.renamings,
+        "is_revealed": reveals,
+        "verified": verified,
+        "shows_all": asked.get("all") == "1",
+    }
+    return Page("person.html", f"Person {known.person.digest.hex()[:8]}", values)
+
+
+def _known(look: Look, asked: Asked) -> KnownProfile:
+    digest, partition = asked.path["digest"], asked.get("partition")
+    if not (_DIGEST.fullmatch(digest) and partition.isascii() and partition.isdigit()):
+        raise UsageWrong("This is no person's address: search for the person.")
+    most = MOST_ENTRIES if asked.get("all") == "1" else _MOST_ENTRIES
+    found = KnownPerson(bytes.fromhex(digest), int(partition))
+    return explain_person(look.client, look.settings, found, most)
+
+
+def _letter_in(moment: Moment) -> str:
+    """Return the id of the letter that a line is about; "" = it is about none."""
+    return moment.detail.partition(":")[0] if moment.what == "dead letter" else ""
+
+
+def _pauses(look: Look, known: KnownProfile) -> Iterator[Moment]:
+    """Yield what was paused and resumed since the first thing that is known of a person."""
+    moments = timeline_of(known)
+    concerned = {one.destination for one in moments} | {one.trigger for one in moments}
+    since_ms = min((one.at_ms for one in moments), default=0)
+    for act in read_acts(look.client):
+        if act.at_ms < since_ms:
+            return
+        kind, _, name = act.subject.partition(" ")
+        if act.what in _PAUSES and name in concerned:
+            yield Moment(
+                act.at_ms,
+                f"{act.what}d",
+                name if kind == DESTINATION else "",
+                name if kind == TRIGGER else "",
+                detail=f"by {act.by}: {act.reason}".rstrip(": "),
+            )
+
+
+def _retried(look: Look, entries: Sequence[WaitingEntry], *, reveals: bool) -> Iterator[Retried]:
+    """Yield what would be sent of waiting deliveries, as `segrelay try` shows it."""
+    candidates: list[tuple[Candidate, WaitingEntry]] = []
+    for entry in entries:
+        if entry.header is None or entry.stream.trigger not in look.settings.triggers:
+            continue
+        try:
+            profile = decode_profile(entry.profile)
+        except (PayloadRefused, orjson.JSONDecodeError):
+            continue
+        one = Candidate(entry.entry_id, entry.stream.trigger, entry.header, profile)
+        candidates.append((one, entry))
+    at_us = 1_000 * now_ms(look.client)
+    found = {
+        one.name: one for one in preview([c for c, _ in candidates], look.settings, now_us=at_us)
+    }
+    for candidate, entry in candidates:
+        result = found[candidate.name]
+        body = result.sent if reveals else hidden(result.sent)
+        yield Retried(candidate.trigger, entry.stream.lane, result, body)

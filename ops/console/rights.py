@@ -1,0 +1,310 @@
+"""The rights of people at the console: passwords, sessions, roles, and checks of a request.
+
+A password is kept as its scrypt hash. A session is a cookie that only this console can read and
+write; it names the person and their password's hash, so that another password ends it. Roles are
+looked up at each request and never stand in the cookie.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Final
+from urllib.parse import urlsplit
+
+import orjson
+from cryptography.fernet import Fernet, InvalidToken
+
+from segrelay.worker.contract.settings import ConsoleRole, ConsoleSettings
+from segrelay.worker.contract.settings.sections import ConsoleUser
+from segrelay.worker.contract.settings.urls import is_loopback
+from segrelay.worker.errors import ConfigurationInvalid
+
+VIEWER: Final[ConsoleRole] = "viewer"
+OPERATOR: Final[ConsoleRole] = "operator"
+REVEALER: Final[ConsoleRole] = "revealer"
+SHORTEST_PASSWORD: Final = 12
+LONGEST_PASSWORD: Final = 1_024
+
+_SCHEME: Final = "scrypt"
+_COST, _BLOCK, _LANES = 2**15, 8, 1
+_HIGHEST_COST: Final = 2**20
+_SALT_BYTES: Final = 16
+_MEMORY_BYTES: Final = 2 * 128 * _COST * _BLOCK
+_AT_ONCE: Final = threading.Semaphore(2)
+"""Passwords that are compared at once: each needs 32 MB and a tenth of a second of a core."""
+
+
+def hash_password(password: str) -> str:
+    """Return the hash of a password as the configuration has it: `scrypt:N:r:p:SALT:KEY`."""
+    salt = os.urandom(_SALT_BYTES)
+    key = _key(password, salt, _COST, _BLOCK, _LANES)
+    texts = (base64.b64encode(part).decode() for part in (salt, key))
+    return ":".join((_SCHEME, str(_COST), str(_BLOCK), str(_LANES), *texts))
+
+
+def is_password(password: str, hashed: str) -> bool:
+    """Say whether a password has this hash.
+
+    Raises:
+        ConfigurationInvalid: It is no hash that `segrelay console password` has printed.
+    """
+    salt, key, costs = _parse_hash(hashed)
+    if len(password) > LONGEST_PASSWORD:
+        return False
+    return hmac.compare_digest(_key(password, salt, *costs), key)
+
+
+def _parse_hash(hashed: str) -> tuple[bytes, bytes, tuple[int, int, int]]:
+    try:
+        scheme, cost, block, lanes, salt, key = hashed.split(":")
+        costs = (int(cost), int(block), int(lanes))
+        known = scheme == _SCHEME and 1 < costs[0] <= _HIGHEST_COST
+        found = base64.b64decode(salt, validate=True), base64.b64decode(key, validate=True)
+    except ValueError:
+        known = False
+    if not known:
+        raise ConfigurationInvalid(
+            "A password of [console.users] is no hash: `segrelay console password` prints one."
+        )
+    return *found, costs
+
+
+def _key(password: str, salt: bytes, cost: int, block: int, lanes: int) -> bytes:
+    with _AT_ONCE:
+        return hashlib.scrypt(
+            password.encode(), salt=salt, n=cost, r=block, p=lanes, maxmem=_MEMORY_BYTES, dklen=32
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """The person who looks; "" = nobody has to sign in here."""
+
+    name: str = ""
+    roles: frozenset[ConsoleRole] = frozenset({VIEWER})
+
+    @property
+    def acts(self) -> bool:
+        """Say whether the person may act."""
+        return OPERATOR in self.roles
+
+    @property
+    def reveals(self) -> bool:
+        """Say whether the person may see personal data."""
+        return REVEALER in self.roles
+
+
+_TRIES_OF_A_PERSON: Final = 5
+_TRIES_OF_AN_ADDRESS: Final = 50
+_WITHIN_SECONDS: Final = 300.0
+_MOST_REMEMBERED: Final = 10_000
+
+
+@dataclass(slots=True)
+class Tries:
+    """The failed tries to sign in of the last minutes, by address, and by address and name."""
+
+    clock: Callable[[], float] = time.monotonic
+    _failed: OrderedDict[tuple[str, str], list[float]] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait_seconds(self, address: str, name: str) -> float:
+        """Return the time until the next try is allowed; 0 = it is."""
+        with self._lock:
+            return max(
+                self._wait((address, name), _TRIES_OF_A_PERSON),
+                self._wait((address, ""), _TRIES_OF_AN_ADDRESS),
+            )
+
+    def _wait(self, key: tuple[str, str], most: int) -> float:
+        since = self.clock() - _WITHIN_SECONDS
+        failed = [at for at in self._failed.get(key, ()) if at > since]
+        return failed[-most] - since if len(failed) >= most else 0.0
+
+    def note(self, address: str, name: str) -> None:
+        """Record a try before it is judged: many at once count as many."""
+        with self._lock:
+            for key, most in (
+                ((address, name), _TRIES_OF_A_PERSON),
+                ((address, ""), _TRIES_OF_AN_ADDRESS),
+            ):
+                self._failed[key] = [*self._failed.pop(key, ())[-most:], self.clock()]
+            while len(self._failed) > _MOST_REMEMBERED:
+                self._failed.popitem(last=False)
+
+    def forget(self, address: str, name: str) -> None:
+        """Forget the tries of a person who has signed in."""
+        with self._lock:
+            self._failed.pop((address, name), None)
+
+
+class Sessions:
+    """Seals and reads the cookies of sessions."""
+
+    def __init__(self, section: ConsoleSettings) -> None:
+        secret = section.secret.reveal().encode() if section.secret else os.urandom(32)
+        self._fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(secret).digest()))
+        self._section = section
+
+    def seal(self, name: str) -> str:
+        """Return the cookie of a person who has signed in."""
+        content = orjson.dumps([name, _mark(self._section.users[name])])
+        return self._fernet.encrypt(content).decode().rstrip("=")
+
+    def name_in(self, cookie: str) -> str:
+        """Return the person of a cookie; "" if it is not ours, has ended, or its password has."""
+        try:
+            seconds = round(self._section.session_seconds)
+            name, mark = orjson.loads(
+                self._fernet.decrypt(cookie + "=" * (-len(cookie) % 4), ttl=seconds)
+            )
+        except (InvalidToken, ValueError, TypeError):
+            return ""
+        user = self._section.users.get(name)
+        return name if user and user.password and mark == _mark(user) else ""
+
+
+def _mark(user: ConsoleUser) -> str:
+    hashed = user.password.reveal() if user.password and user.password.is_set else ""
+    return hashlib.sha256(hashed.encode()).hexdigest()[:16]
+
+
+COOKIE: Final = "segrelay_console"
+SECURE_COOKIE: Final = "__Host-segrelay_console"
+
+
+@dataclass(slots=True)
+class Rights:
+    """The people of a console, and what they may."""
+
+    section: ConsoleSettings
+    sessions: Sessions
+    tries: Tries = field(default_factory=Tries)
+
+    @classmethod
+    def of(cls, section: ConsoleSettings) -> Rights:
+        """Return the rights that a configuration gives.
+
+        Raises:
+            ConfigurationInvalid: A secret is not set, or a password is no hash.
+        """
+        for user in section.users.values():
+            if user.password:
+                _parse_hash(user.password.reveal())
+        return cls(section, Sessions(section))
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether nobody has to sign in."""
+        return self.section.is_open
+
+    @property
+    def has_passwords(self) -> bool:
+        """Say whether anybody can sign in with a password."""
+        return any(user.password for user in self.section.users.values())
+
+    @property
+    def is_secure(self) -> bool:
+        """Say whether browsers reach the console through TLS."""
+        return self.section.public_url.startswith("https:")
+
+    @property
+    def cookie(self) -> str:
+        """Return the name of the cookie."""
+        return SECURE_COOKIE if self.is_secure and not self.prefix else COOKIE
+
+    @property
+    def prefix(self) -> str:
+        """Return the path under which a proxy serves the console; "" = it has none."""
+        return urlsplit(self.section.public_url).path.rstrip("/")
+
+    def person(
+        self, address: str, headers: Mapping[str, str], cookies: Mapping[str, str]
+    ) -> Person | None:
+        """Return the person of a request; None if nobody has signed in."""
+        if self.is_open:
+            return Person()
+        proxy = self.section.proxy
+        if proxy and _is_in(address, proxy.addresses):
+            name = headers.get(proxy.header.lower(), "").strip()
+            return self._named(name, proxy.roles) if name else None
+        name = self.sessions.name_in(cookies.get(self.cookie, ""))
+        return self._named(name, ()) if name else None
+
+    def _named(self, name: str, otherwise: tuple[ConsoleRole, ...]) -> Person | None:
+        user = self.section.users.get(name)
+        roles = user.roles if user else otherwise
+        return Person(name, frozenset({VIEWER, *roles})) if roles else None
+
+    def sign_in(self, address: str, name: str, password: str) -> str:
+        """Return the cookie of a new session; "" if name or password is wrong."""
+        self.tries.note(address, name)
+        user = self.section.users.get(name)
+        hashed = user.password.reveal() if user and user.password else _nobodys()
+        is_right = is_password(password, hashed)
+        if not (is_right and user and user.password):
+            return ""
+        self.tries.forget(address, name)
+        return self.sessions.seal(name)
+
+    def is_our_host(self, host: str) -> bool:
+        """Say whether a `Host` header names this console.
+
+        Without it, another site whose name leads to 127.0.0.1 could read what is open to this
+        machine (DNS rebinding).
+        """
+        if self.section.public_url and host == urlsplit(self.section.public_url).netloc:
+            return True
+        name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
+        if not (name and port.isdigit()):
+            name = host
+        return is_loopback(name.strip("[]")) or (not self.is_open and not self.section.public_url)
+
+    def refuse_origin(self, headers: Mapping[str, str]) -> str:
+        """Return why a request that acts does not come from a page of this console; "" = it does.
+
+        Browsers send `Sec-Fetch-Site` only to this machine and through TLS.
+        """
+        site = headers.get("sec-fetch-site", "")
+        if site != "same-origin":
+            told = f"says {site}" if site else "is missing"
+            return (
+                f"Sec-Fetch-Site {told}: acts are taken only from the console's own pages, and"
+                " only on this machine or through https"
+            )
+        origin, host = headers.get("origin", ""), headers.get("host", "")
+        allowed = {f"http://{host}", f"https://{host}"}
+        if self.section.public_url:
+            parts = urlsplit(self.section.public_url)
+            allowed = {f"{parts.scheme}://{parts.netloc}"}
+            if is_loopback(urlsplit(f"//{host}").hostname or ""):
+                allowed.add(f"http://{host}")
+        if origin not in allowed:
+            return "Origin is that of another site: acts are taken only from the console's pages"
+        return ""
+
+
+@cache
+def _nobodys() -> str:
+    """Return a hash to compare with for unknown names, so that the answer takes as long."""
+    return hash_password("")
+
+
+def _is_in(address: str, networks: tuple[str, ...]) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
+        found = found.ipv4_mapped
+    return any(found in ipaddress.ip_network(network) for network in networks)

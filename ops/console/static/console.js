@@ -1,0 +1,103 @@
+// What the console's pages do beyond HTML: local times, copying, keys, and parts that stay fresh.
+'use strict';
+(() => {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || 'UTC';
+  const today = new Intl.DateTimeFormat([], {hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false});
+  const other = new Intl.DateTimeFormat([], {year: 'numeric', month: 'short', day: 'numeric',
+    hour: '2-digit', minute: '2-digit', hour12: false});
+
+  function dress(root) {
+    for (const time of root.querySelectorAll('time[datetime]')) {
+      const at = new Date(time.dateTime);
+      if (isNaN(at)) continue;
+      const isToday = at.toDateString() === new Date().toDateString();
+      time.textContent = (isToday ? today : other).format(at);
+    }
+    for (const button of root.querySelectorAll('button.copy')) button.hidden = !navigator.clipboard;
+  }
+  document.getElementById('zone').textContent = zone;
+  dress(document);
+
+  document.addEventListener('click', (event) => {
+    const button = event.target.closest('button.copy');
+    if (!button) return;
+    navigator.clipboard.writeText(button.dataset.copy).then(() => {
+      button.textContent = 'Copied';
+      setTimeout(() => { button.textContent = 'Copy'; }, 1500);
+    }, () => {});
+  });
+
+  // Keys: / finds, g and a letter goes to a page, ? shows them.
+  const keys = document.getElementById('keys');
+  const keysButton = document.getElementById('keys-button');
+  keysButton.hidden = false;
+  keysButton.addEventListener('click', () => keys.showModal());
+  let goes = 0;
+  document.addEventListener('keydown', (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest('input, select, textarea') || keys.open) return;
+    const link = goes > Date.now() - 1500 && document.querySelector(`nav a[data-key="${CSS.escape(event.key)}"]`);
+    goes = 0;
+    if (link) { event.preventDefault(); link.click(); }
+    else if (event.key === 'g') goes = Date.now();
+    else if (event.key === '?') keys.showModal();
+    else if (event.key === '/') {
+      const find = document.getElementById('find');
+      if (find) { event.preventDefault(); find.focus(); }
+    }
+  });
+
+  // Parts are fetched anew, but not while the tab is hidden, text is selected, or somebody is in one.
+  const every = 1000 * Number(document.body.dataset.live);
+  const stale = document.getElementById('stale');
+  let since = 0;
+  function isBusy() {
+    const selection = document.getSelection();
+    const active = document.activeElement;
+    return document.hidden || (selection && !selection.isCollapsed) || keys.open ||
+      (active && active.closest('[data-part]') && active.matches('input, select, textarea, summary'));
+  }
+  function tell(what) {
+    since = since || Date.now();
+    stale.textContent = `${what} This page is as of ${today.format(since)}.`;
+    stale.hidden = false;
+  }
+  function replace(fresh) {
+    const focused = document.activeElement;
+    const mark = focused && focused.closest('[data-part]') && focused.getAttribute('href');
+    for (const part of document.querySelectorAll('[data-part]')) {
+      const next = fresh.getElementById(part.id);
+      if (!next) continue;
+      const node = document.importNode(next, true);
+      dress(node);
+      if (node.innerHTML === part.innerHTML) continue;
+      part.replaceWith(node);
+      const again = mark && node.querySelector(`a[href="${CSS.escape(mark)}"]`);
+      if (again) again.focus({preventScroll: true});
+    }
+  }
+  async function refresh() {
+    if (isBusy()) return true;
+    try {
+      const answer = await fetch(location.href, {credentials: 'same-origin', redirect: 'manual'});
+      if (answer.type === 'opaqueredirect') { tell('The session has ended: sign in again.'); return false; }
+      if (answer.status === 503) { tell("Redis can't be reached."); return true; }
+      if (!answer.ok) { tell('The console answers with an error.'); return true; }
+      const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
+      if (!document.querySelector('[data-part]')) { location.reload(); return false; }
+      if (isBusy()) return true;
+      replace(fresh);
+      since = 0;
+      stale.hidden = true;
+      if (fresh.querySelector('[data-over]')) { location.reload(); return false; }
+      return true;
+    } catch {
+      tell("The console can't be reached.");
+      return true;
+    }
+  }
+  async function loop() {
+    if (await refresh()) setTimeout(loop, every);
+  }
+  if (every && !document.querySelector('[data-over], .revealed')) setTimeout(loop, every);
+})();

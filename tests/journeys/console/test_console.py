@@ -1,0 +1,320 @@
+"""The console over HTTP, beside a real worker: what it shows, who may act, and what attacks it."""
+
+import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from segrelay.ops.console.acts import ACTS
+from segrelay.ops.dead_letters.reading import find_dead_letters
+from segrelay.worker.contract.redis.acts import read_acts
+from tests.journeys.console.world import (
+    HOSTILE,
+    MENDED,
+    PASSWORD,
+    REFUSED,
+    Browser,
+    World,
+    event,
+    words,
+)
+from tests.journeys.play import status_of
+from tests.waiting import allowed, until
+
+DEAD = 12
+PAGES = ("/", "/people", "/letters", "/quarantine", "/waiting", "/tap", "/audit")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with World(tmp_path_factory.mktemp("console"), console_lines='secret = "seals sessions"') as it:
+        it.start_worker("--concurrency=1")
+        it.wait_until_ready()
+        it.start_console()
+        it.publish([event(f"p{n}@example.com", first_name=HOSTILE) for n in range(30)])
+        it.publish([event(f"p{n}@{REFUSED}") for n in range(DEAD)])
+        it.publish([event("h@example.com", slug=HOSTILE), event("i@example.com", slug="vipp")])
+        it.settle(delivered=30, dead=DEAD)
+        yield it
+
+
+@pytest.fixture(scope="module")
+def ann(world):
+    return world.sign_in("ann")
+
+
+@pytest.fixture(scope="module")
+def vic(world):
+    return world.sign_in("vic")
+
+
+def letters(world):
+    return list(find_dead_letters(world.client, world.partitions()))
+
+
+def links(page, begin):
+    """Return the addresses on a page that begin like this."""
+    return [part.split('"')[0] for part in page.split('href="')[1:] if part.startswith(begin)]
+
+
+def test_the_first_page_has_the_balance_and_the_problems(world, vic):
+    said = until(lambda: "dead letters grow" in (page := words(vic.get("/").text)) and page)
+
+    assert "accepted 42 = delivered 30 + skipped 0 + dead 12 + discarded 0 + waiting 0" in said
+    assert f"{world.settings.destinations['insider'].name} ok" in said
+    assert "staging" in said
+
+
+def test_from_a_cause_one_comes_to_a_letter_with_the_line_that_failed(vic):
+    page = vic.get("/letters").text
+    cause = links(page, "/letters?cause=")[0]
+    letter = links(vic.get(cause).text, "/letters/insider.")[0]
+
+    said = words(vic.get(letter).text)
+
+    assert "12 letters" in words(page)
+    assert "template_error" in said
+    assert "6 then error" in said
+    assert "With today's template it would be dead" in said
+
+
+def test_nothing_personal_is_on_any_page_of_a_viewer(world, vic):
+    letter = letters(world)[0]
+    digest = letter["header"][1]
+    record = links(vic.get("/quarantine").text, "/quarantine/")[0]
+    own = (f"/letters/{letter['id']}", f"/people/{digest}?partition={letter['partition']}", record)
+
+    for path in (*PAGES, *own):
+        answer = vic.get(path)
+        assert answer.status_code == 200, path
+        assert not re.search(r"[a-z0-9]@[a-z]", answer.text), path
+
+
+def test_a_person_is_found_and_stands_in_the_address_as_a_digest(vic):
+    answer = vic.post("/people", person=f"p1@{REFUSED}")
+
+    page = vic.get(answer.headers["location"])
+
+    assert answer.status_code == 303
+    assert "p1" not in answer.headers["location"]
+    assert "dead letter" in words(page.text)
+    assert "<title>Person " in page.text
+    assert vic.post("/people", person="nobody@example.com").status_code == 404
+
+
+def test_hostile_names_are_text(world, vic):
+    letter = letters(world)[0]
+
+    for path in ("/quarantine", "/letters", f"/letters/{letter['id']}"):
+        page = vic.get(path).text
+        assert "<script>alert" not in page, path
+        assert "\x1b" not in page, path
+        assert "\u202e" not in page, path
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[31m\\u202e" in vic.get("/quarantine").text
+
+
+def test_only_a_revealer_sees_who_it_is_and_the_audit_has_it(world, ann, vic):
+    letter = letters(world)[0]
+    path = f"/letters/{letter['id']}"
+    email = letter["profile"]["email"]
+
+    refused = vic.post(path, because="curious")
+    without = ann.post(path, because=" ")
+    shown = ann.post(path, because="ticket 7")
+
+    assert (refused.status_code, without.status_code) == (403, 403)
+    assert email not in refused.text + without.text + vic.get(path).text
+    assert email in shown.text
+    (act,) = [act for act in read_acts(world.client) if act.what == "reveal"]
+    assert (act.by, act.subject, act.reason) == ("ann", f"letter {letter['id']}", "ticket 7")
+
+
+FORMS = {
+    "pause": {"name": "insider"},
+    "resume": {"name": "insider"},
+    "dlq replay": {},
+    "dlq discard": {"count": DEAD},
+    "quarantine discard": {"count": 2},
+    "discard": {"count": 0},
+    "trigger move": {"old": "enter", "new": "exit"},
+    "destination rename": {"old": "insider", "new": "other"},
+    "backfill pause": {"job": "november"},
+    "backfill resume": {"job": "november"},
+    "backfill abort": {"job": "november", "count": 0},
+    "sync run": {"sync": "vip"},
+    "sync confirm": {"sync": "vip"},
+}
+
+
+def test_a_viewers_crafted_post_is_refused_for_every_act(world, vic):
+    before = status_of(world)
+
+    for command in ACTS:
+        answer = vic.post("/act", act=command, because="I want to", **FORMS.get(command, {}))
+        assert answer.status_code == 403, command
+        assert "operator" in answer.text
+
+    assert status_of(world)["triggers"] == before["triggers"]
+    assert not [act for act in read_acts(world.client) if act.by == "vic"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": ""},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+    ids=str,
+)
+def test_a_post_from_another_site_is_refused_for_every_act(ann, headers):
+    for command in ACTS:
+        form = {"act": command, "because": "no"} | FORMS.get(command, {})
+        assert ann.post("/act", headers=headers, **form).status_code == 403, command
+
+
+def test_a_session_is_needed_and_others_posts_do_not_begin_one(world):
+    browser = Browser(world.url)
+    form = {"name": "ann", "password": PASSWORD}
+
+    assert browser.get("/letters").headers["location"] == "/login?next=%2Fletters"
+    assert browser.post("/act", act="pause", name="insider", because="x").status_code == 403
+    assert (
+        browser.post("/login", headers={"Sec-Fetch-Site": "cross-site"}, **form).status_code == 403
+    )
+    assert browser.post("/login", name="ann", password="wrong").status_code == 403
+    assert not browser.cookies
+
+
+def test_after_signing_in_nobody_is_led_to_another_site(world):
+    for address in ("https://evil.example", "//evil.example", "/\\evil.example"):
+        answer = httpx.post(
+            f"{world.url}/login",
+            params={"next": address},
+            data={"name": "vic", "password": PASSWORD},
+            headers={"Origin": world.url, "Sec-Fetch-Site": "same-origin"},
+        )
+        assert answer.headers["location"] == "/"
+
+
+def test_every_answer_has_the_headers_that_keep_other_sites_out(world, vic):
+    for path in (*PAGES, "/nowhere", "/static/console.css"):
+        headers = vic.get(path).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert headers["x-content-type-options"] == "nosniff"
+    cookie = Browser(world.url).post("/login", name="vic", password=PASSWORD).headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "samesite=strict" in cookie.lower()
+
+
+def test_another_host_is_answered_nothing(world):
+    answer = httpx.get(world.url, headers={"Host": "evil.example"})
+
+    assert answer.status_code == 421 or "Sign in" not in answer.text
+
+
+def test_pausing_and_resuming_is_done_by_the_command_and_is_in_the_audit(world, ann):
+    paused = ann.act("pause", name="trigger:exit")
+    until(lambda: "exit paused a test (by ann)" in words(ann.get("/").text))
+    resumed = ann.act("resume", name="trigger:exit")
+
+    assert "segrelay pause trigger:exit" in paused
+    assert "done" in words(resumed)
+    acts = [(act.what, act.by, act.reason) for act in read_acts(world.client)][:2]
+    assert acts == [("resume", "ann", "a test"), ("pause", "ann", "a test")]
+    assert "resume" in words(ann.get("/audit", by="ann").text)
+
+
+def test_a_form_that_is_sent_twice_acts_once(ann):
+    form = {"act": "pause", "name": "trigger:exit", "because": "twice", "once": "abc"}
+
+    first, second = (ann.post("/act", **form).headers["location"] for _ in range(2))
+
+    assert first == second
+    ann.ended(first)
+    ann.act("resume", name="trigger:exit")
+
+
+def test_what_can_not_be_undone_asks_for_its_number(world, ann):
+    page = words(ann.get("/act", act="dlq discard").text)
+
+    assert f"It takes {DEAD} letters" in page
+    for count in ("", "3", "many", "12000"):
+        refused = ann.post("/act", act="dlq discard", because="no", count=count)
+        assert refused.status_code == 403
+        assert "Nothing was done" in refused.text
+    assert len(letters(world)) == DEAD
+
+
+def test_a_dry_run_says_what_a_replay_would_do_and_changes_nothing(world, vic):
+    cause = letters(world)[0]["cause"]
+    answer = vic.post("/act", act="dlq replay", cause=cause, dry_run="1")
+
+    said = words(vic.ended(answer.headers["location"]))
+
+    assert f"would be dead {DEAD}" in said
+    assert f"--cause={cause} --dry-run" in said
+    assert len(letters(world)) == DEAD
+
+
+def test_two_operators_replay_the_same_letters_at_once(world, ann):
+    (world.folder / "templates" / "insider" / "enter.jsonnet").write_text(MENDED)
+    until(lambda: "would be sent" in words(ann.get(f"/letters/{letters(world)[0]['id']}").text))
+    bob = world.sign_in("bob")
+    cause = letters(world)[0]["cause"]
+
+    with ThreadPoolExecutor() as pool:
+        pages = list(pool.map(lambda who: who.act("dlq replay", cause=cause), (ann, bob)))
+
+    world.settle(dead=0, waiting=0)
+    replayed = [act.count for act in read_acts(world.client) if act.what == "dlq replay"]
+    assert all("done" in words(page) for page in pages)
+    assert sum(filter(None, replayed)) == DEAD
+    assert status_of(world)["delivered"] == 30 + DEAD
+    until(lambda: "There is no dead letter." in words(ann.get("/letters").text))
+
+
+def test_a_discard_of_the_quarantine_takes_what_it_has_said(ann):
+    said = words(ann.act("quarantine discard", audience="vipp", count="1"))
+
+    assert "discarded 1" in said
+    assert "vipp" not in ann.get("/quarantine").text
+
+
+def test_a_console_that_was_killed_goes_on_and_sessions_with_it(world, ann):
+    world.console.send_signal(signal.SIGKILL)
+    world.console.wait(allowed(10))
+    with pytest.raises(httpx.HTTPError):
+        ann.get("/")
+
+    world.start_console()
+
+    assert ann.get("/").status_code == 200
+    assert ann.get("/acts/gone").status_code == 404
+
+
+def test_without_redis_pages_say_so_in_time_and_come_back(world, ann):
+    world.kill_redis()
+    try:
+        answer = until(lambda: (found := ann.get("/")).status_code == 503 and found)
+        login = httpx.get(f"{world.url}/login")
+    finally:
+        world.start_redis()
+
+    assert "Redis can" in answer.text
+    assert answer.elapsed.total_seconds() < allowed(5)
+    assert login.status_code == 200
+    until(lambda: ann.get("/").status_code == 200)
+
+
+def test_too_many_tries_have_to_wait(world):
+    browser = Browser(world.url)
+    answers = [browser.post("/login", name="eve", password=str(n)).status_code for n in range(6)]
+
+    assert answers == [403] * 5 + [429]

@@ -1,0 +1,60 @@
+"""A console without users: for this machine, masked, and it acts on nothing."""
+
+import httpx
+import pytest
+
+from segrelay.ops.console.acts import ACTS
+from tests.journeys.console.world import Browser, World, event, words
+from tests.waiting import until
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with World(tmp_path_factory.mktemp("open"), is_open=True) as it:
+        it.start_console()
+        it.publish([event("w@example.com"), event("x@example.com", slug="vipp")])
+        yield it
+
+
+def test_it_shows_without_a_login_and_masked(world):
+    browser = Browser(world.url)
+
+    for path in ("/", "/letters", "/quarantine", "/waiting", "/tap", "/audit"):
+        answer = browser.get(path)
+        assert answer.status_code == 200
+        assert "@example.com" not in answer.text
+    until(lambda: "no worker" in words(browser.get("/").text))
+    assert "Nothing is delivered: no worker has been seen" in words(browser.get("/waiting").text)
+
+
+def test_it_acts_on_nothing(world):
+    form = {"name": "insider", "job": "j", "old": "a", "new": "b", "sync": "s", "count": "0"}
+
+    for command in ACTS:
+        for dry_run in ("", "1"):
+            answer = Browser(world.url).post(
+                "/act", act=command, because="no", dry_run=dry_run, **form
+            )
+            assert answer.status_code == 403, command
+
+
+def test_a_name_that_leads_to_this_machine_is_not_enough(world):
+    answer = httpx.get(world.url, headers={"Host": "evil.example"})
+
+    assert answer.status_code == 421
+    assert "waiting" not in answer.text
+
+
+def test_it_does_not_listen_for_others_without_users(world):
+    answer = world.command("console", "--listen", "0.0.0.0:0")
+
+    assert answer.returncode == 2
+    assert b"[console.users.NAME]" in answer.stderr
+
+
+def test_a_password_becomes_a_hash(world):
+    answer = world.command("console", "password", "--json", given=b"correct horse battery\n")
+    short = world.command("console", "password", given=b"short\n")
+
+    assert b'"hash": "scrypt:' in answer.stdout
+    assert (short.returncode, short.stdout) == (2, b"")

@@ -1,0 +1,148 @@
+"""A segrelay with a worker, a sandbox and a console, and people who sign in to it."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import orjson
+
+from segrelay.ops.console.rights import hash_password
+from segrelay.ops.embedded.lifecycle import free_port
+from tests.journeys.play import Rig, publish, status_of
+from tests.waiting import until
+
+PASSWORD = "correct horse battery"
+HASH = hash_password(PASSWORD)
+REFUSED = "refused.example"
+"""The domain of people for whom the template fails."""
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e"
+TEMPLATE = """\
+local event = import "lytemplates.libsonnet";
+local insider = import "insider.libsonnet";
+
+local usable(email) =
+  if std.endsWith(email, "@refused.example")
+  then error "the plan <script>alert(2)</script> is not known"
+  else email;
+
+{
+  users: [{
+    identifiers: insider.identifiers,
+    attributes: {
+      email: usable(event.get("email")),
+      name: event.get("first_name"),
+      custom: { [if event.isEnter() then insider.audienceAttribute]: [event.segSlug()] },
+    },
+    events: insider.events,
+  }],
+}
+"""
+MENDED = TEMPLATE.replace('error "the plan <script>alert(2)</script> is not known"', "email")
+SECTION = """
+[console]
+listen = "127.0.0.1:{port}"
+name = "staging"
+colour = "orange"
+{more}
+
+[console.users.ann]
+password = "{hash}"
+roles = ["operator", "revealer"]
+
+[console.users.bob]
+password = "{hash}"
+roles = ["operator"]
+
+[console.users.vic]
+password = "{hash}"
+"""
+
+
+def event(email, slug="vip", way="enter", at=None, **fields):
+    """Return a payload of one event of one person."""
+    when = (at or datetime.now(UTC) - timedelta(minutes=5)).isoformat().replace("+00:00", "Z")
+    entry = {"slug": slug, "event": way, way: when}
+    return orjson.dumps({"data": {"email": email, **fields, "segment_events": [entry]}})
+
+
+@dataclass
+class World(Rig):
+    """A rig with a console."""
+
+    console_lines: str = ""
+    is_open: bool = False
+
+    def __post_init__(self):
+        self.port = free_port()
+        section = SECTION if not self.is_open else '\n[console]\nlisten = "127.0.0.1:{port}"\n'
+        self.more += section.format(port=self.port, hash=HASH, more=self.console_lines)
+        self.templates = {"insider/enter.jsonnet": TEMPLATE, **self.templates}
+        self.console = None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def start_console(self):
+        """Start the console, and wait until it answers."""
+        self.console = self.start_beside("console")
+        log = self.folder / "console.log"
+        until(lambda: _answers(f"{self.url}/healthz"), 30, else_show=log)
+        return self.console
+
+    def sign_in(self, name, password=PASSWORD):
+        """Return a browser in which somebody has signed in."""
+        browser = Browser(self.url)
+        answer = browser.post("/login", name=name, password=password)
+        assert answer.status_code == 303, answer.text
+        return browser
+
+    def publish(self, payloads):
+        publish(self, b"\n".join(payloads) + b"\n")
+
+    def settle(self, **counts):
+        """Wait until the status has these counts."""
+        until(lambda: all(status_of(self)[name] == n for name, n in counts.items()), 60)
+
+
+def _answers(url):
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+class Browser:
+    """Asks as a browser does: with its cookie, and where a request comes from."""
+
+    def __init__(self, url):
+        self.url = url
+        self.cookies = httpx.Cookies()
+
+    def ask(self, method, path, **options):
+        with httpx.Client(base_url=self.url, timeout=60, cookies=self.cookies) as client:
+            answer = client.request(method, path, **options)
+            self.cookies = client.cookies
+        return answer
+
+    def get(self, path, **query):
+        return self.ask("GET", path, params=query or None)
+
+    def post(self, path, /, *, headers=None, **form):
+        own = {"Origin": self.url, "Sec-Fetch-Site": "same-origin"}
+        return self.ask("POST", path, data=form, headers=own | (headers or {}))
+
+    def act(self, command, **form):
+        """Do an act and wait for its end; returns the text of its page."""
+        answer = self.post("/act", act=command, because="a test", **form)
+        assert answer.status_code == 303, answer.text
+        return self.ended(answer.headers["location"])
+
+    def ended(self, address):
+        return until(lambda: "data-over" in (page := self.get(address).text) and page, 60)
+
+
+def words(page):
+    """Return what a person reads on a page, as one line."""
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())

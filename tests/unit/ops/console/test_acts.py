@@ -1,0 +1,69 @@
+"""The commands behind the buttons."""
+
+import pytest
+
+from segrelay.ops.console.acts import ACTS, Errands, act_in, act_named, command_line
+from segrelay.ops.console.rights import Person
+from segrelay.worker.errors import UsageWrong
+
+OPERATOR = Person("ann", frozenset({"viewer", "operator"}))
+
+
+def test_the_command_to_copy_is_the_one_that_runs():
+    values = {"cause": ["3f2a91c0"], "since": ["2h"]}
+
+    assert (
+        command_line(act_named("dlq replay"), values)
+        == "segrelay dlq replay --cause=3f2a91c0 --since=2h"
+    )
+
+
+def test_without_a_filter_the_command_says_all():
+    assert command_line(act_named("dlq discard"), {}) == "segrelay dlq discard --all"
+
+
+def test_a_value_is_never_taken_for_an_option():
+    told = command_line(act_named("dlq replay"), {"trigger": ["--all"], "ids": ["--yes", "a.1.b"]})
+
+    assert told == "segrelay dlq replay --trigger=--all -- --yes a.1.b"
+    assert "'$(rm x)'" in command_line(act_named("pause"), {"name": ["$(rm x)"]})
+
+
+@pytest.mark.parametrize(
+    ("command", "act", "values"),
+    [
+        ("segrelay resume insider", "resume", {"name": "insider"}),
+        ("segrelay backfill resume november", "backfill resume", {"job": "november"}),
+        ("segrelay trigger move vip vips", "trigger move", {"old": "vip", "new": "vips"}),
+        ("segrelay sync confirm vip", "sync confirm", {"sync": "vip"}),
+        ("segrelay redis acknowledge", "redis acknowledge", {}),
+    ],
+)
+def test_a_problems_command_becomes_a_button(command, act, values):
+    assert act_in(command) == (ACTS[act], values)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "segrelay person rename OLD NEW, or --file CSV",
+        "segrelay backfill start …; segrelay redis acknowledge",
+        "segrelay resume",
+        "segrelay resume --all",
+        "restart these workers",
+    ],
+)
+def test_what_is_no_act_becomes_no_button(command):
+    assert act_in(command) is None
+
+
+@pytest.mark.parametrize("name", ACTS)
+@pytest.mark.parametrize("person", [Person(), Person("vic")])
+def test_nobody_but_an_operator_starts_a_command(name, person):
+    with pytest.raises(UsageWrong, match="operator"):
+        Errands().start(person, ACTS[name], {}, reason="because")
+
+
+def test_an_act_needs_a_reason():
+    with pytest.raises(UsageWrong, match="reason"):
+        Errands().start(OPERATOR, act_named("pause"), {"name": ["insider"]}, reason=" ")

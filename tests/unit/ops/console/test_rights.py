@@ -1,0 +1,146 @@
+"""Passwords, sessions, tries, and where a request may come from."""
+
+import pytest
+
+from segrelay.ops.console.rights import Person, Rights, Tries, hash_password, is_password
+from segrelay.worker.contract.settings import ConsoleSettings
+from segrelay.worker.errors import ConfigurationInvalid
+
+PASSWORD = "correct horse battery"
+HASH = hash_password(PASSWORD)
+OURS = {
+    "host": "127.0.0.1:8600",
+    "origin": "http://127.0.0.1:8600",
+    "sec-fetch-site": "same-origin",
+}
+
+
+def rights(**keys):
+    users = {"ann": {"password": HASH, "roles": ["operator"]}, "vic": {"password": HASH}}
+    return Rights.of(ConsoleSettings.model_validate({"users": users} | keys))
+
+
+def test_a_password_is_known_by_its_hash_alone():
+    assert is_password(PASSWORD, HASH)
+    assert not is_password(PASSWORD + "!", HASH)
+    assert PASSWORD not in HASH
+    assert hash_password(PASSWORD) != HASH
+
+
+@pytest.mark.parametrize(
+    "text", ["", "correct horse battery", "scrypt:9:8:1:x:y", "scrypt:0:8:1::"]
+)
+def test_a_password_that_is_no_hash_is_refused_at_the_start(text):
+    with pytest.raises(ConfigurationInvalid):
+        rights(users={"ann": {"password": text}})
+
+
+def test_a_session_names_its_person_and_no_role():
+    ours = rights(secret="a long secret")
+    cookie = ours.sign_in("127.0.0.1", "ann", PASSWORD)
+
+    person = ours.person("127.0.0.1", {}, {ours.cookie: cookie})
+
+    assert person == Person("ann", frozenset({"viewer", "operator"}))
+    assert "ann" not in cookie
+    assert ours.person("127.0.0.1", {}, {ours.cookie: cookie[:-2] + "AA"}) is None
+    assert rights(secret="another").person("127.0.0.1", {}, {ours.cookie: cookie}) is None
+
+
+def test_a_session_ends_with_its_password():
+    ours = rights(secret="a long secret")
+    cookie = ours.sign_in("127.0.0.1", "ann", PASSWORD)
+    other = rights(
+        secret="a long secret", users={"ann": {"password": hash_password("another one")}}
+    )
+
+    assert other.person("127.0.0.1", {}, {ours.cookie: cookie}) is None
+
+
+def test_a_wrong_name_or_password_gives_no_session():
+    assert rights().sign_in("127.0.0.1", "ann", "wrong") == ""
+    assert rights().sign_in("127.0.0.1", "eve", PASSWORD) == ""
+    assert rights().sign_in("127.0.0.1", "eve", "") == ""
+
+
+def test_tries_are_limited_by_person_and_by_address():
+    now = [0.0]
+    tries = Tries(lambda: now[0])
+    for _ in range(5):
+        assert not tries.wait_seconds("10.0.0.1", "ann")
+        tries.note("10.0.0.1", "ann")
+
+    assert tries.wait_seconds("10.0.0.1", "ann") == 300
+    assert not tries.wait_seconds("10.0.0.1", "bob")
+    assert not tries.wait_seconds("10.0.0.2", "ann")
+    for number in range(45):
+        tries.note("10.0.0.1", f"name {number}")
+    assert tries.wait_seconds("10.0.0.1", "bob") == 300
+    now[0] = 300.1
+    assert not tries.wait_seconds("10.0.0.1", "ann")
+
+
+def test_a_proxy_is_believed_only_at_its_addresses():
+    ours = rights(proxy={"addresses": ["10.1.0.0/24"], "roles": ["viewer"]})
+    named = {"x-forwarded-user": "ann"}
+
+    assert ours.person("10.1.0.7", named, {}) == Person("ann", frozenset({"viewer", "operator"}))
+    assert ours.person("10.1.0.7", {"x-forwarded-user": "eve"}, {}) == Person("eve")
+    assert ours.person("10.2.0.7", named, {}) is None
+    assert ours.person("10.1.0.7", {}, {}) is None
+
+
+def test_without_users_everybody_is_a_viewer_and_nobody_acts():
+    person = Rights.of(ConsoleSettings()).person("127.0.0.1", {}, {})
+
+    assert person is not None
+    assert not person.acts
+    assert not person.reveals
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_ours"),
+    [
+        ({}, True),
+        ({"sec-fetch-site": "cross-site"}, False),
+        ({"sec-fetch-site": "same-site"}, False),
+        ({"sec-fetch-site": "none"}, False),
+        ({"sec-fetch-site": ""}, False),
+        ({"origin": "https://evil.example"}, False),
+        ({"origin": "null"}, False),
+        ({"origin": ""}, False),
+    ],
+)
+def test_acts_come_from_our_own_pages_only(changed, is_ours):
+    assert bool(rights().refuse_origin(OURS | changed)) is not is_ours
+
+
+def test_behind_a_proxy_the_public_url_is_the_origin():
+    ours = rights(public_url="https://relay.example.com/console")
+    own = {**OURS, "host": "relay.example.com", "origin": "https://relay.example.com"}
+
+    assert not ours.refuse_origin(own)
+    assert ours.refuse_origin(own | {"origin": "http://relay.example.com"})
+    assert ours.prefix == "/console"
+    assert ours.is_secure
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        ("127.0.0.1:8600", True),
+        ("localhost:8600", True),
+        ("[::1]:8600", True),
+        ("evil.example:8600", False),
+        ("127.0.0.1.evil.example", False),
+        ("", False),
+    ],
+)
+def test_an_open_console_answers_only_to_this_machines_names(host, is_ours):
+    assert Rights.of(ConsoleSettings()).is_our_host(host) is is_ours
+
+
+def test_it_is_not_open_to_other_machines():
+    assert ConsoleSettings(listen="0.0.0.0:8600").exposed
+    assert not ConsoleSettings(listen="[::1]:8600").exposed
+    assert not rights(listen="0.0.0.0:8600").section.exposed
