@@ -150,13 +150,13 @@ def abort(job: JobName, *, relay: Asks) -> Result:
     store = JobStore(client)
     store.named(job)
     choice = Choice(job=job)
-    places = all_partitions(client, relay.settings)
-    waiting = sum(stream.length for stream in find_streams(client, places, choice))
+    partitions = all_partitions(client, relay.settings)
+    waiting = sum(stream.length for stream in find_streams(client, partitions, choice))
     relay.confirm(f"End job '{job}' and discard {waiting:,} waiting deliveries for good?")
 
     def end(doing: Doing) -> int:
-        store.stop(job, "aborted", places)
-        streams = find_streams(client, places, choice)  # no more of it will come
+        store.stop(job, "aborted", partitions)
+        streams = find_streams(client, partitions, choice)  # no more of it will come
         waiting = sum(stream.length for stream in streams)
         doing.counted("discarded", take_back(client, streams, choice), waiting)
         clear_pause(client, field_of(JOB, job))

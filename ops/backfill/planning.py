@@ -202,9 +202,9 @@ class Planner:
         return self._publisher.draft(rows, spec.membership, spec.options)
 
     def _ask_ledger(
-        self, place: PartitionKeys, deliveries: Sequence[NewDelivery], plan: JobPlan
+        self, partition: PartitionKeys, deliveries: Sequence[NewDelivery], plan: JobPlan
     ) -> None:
-        records = read_records(self._client, place, [new.header.digest for new in deliveries])
+        records = read_records(self._client, partition, [new.header.digest for new in deliveries])
         for new, record in zip(deliveries, records, strict=True):
             one = plan.triggers.setdefault(new.trigger, TriggerPlan())
             one.deliveries += 1
@@ -214,7 +214,7 @@ class Planner:
             if why:
                 one.known[why] += 1
                 continue
-            one.by_partition[place.partition] += 1
+            one.by_partition[partition.partition] += 1
             if len(one.sample) < SAMPLE:
                 name = str(len(one.sample))
                 profile = decode_profile(new.profile)

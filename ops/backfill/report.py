@@ -363,8 +363,8 @@ def read_report(client: Redis, settings: Settings, name: str) -> JobReport:
 
 
 def _spans(client: Redis, settings: Settings, name: str) -> Iterator[Span]:
-    places = all_partitions(client, settings)
-    answers = ask_each(client, places, lambda pipe, place: pipe.hgetall(place.jobtimes))
+    partitions = all_partitions(client, settings)
+    answers = ask_each(client, partitions, lambda pipe, partition: pipe.hgetall(partition.jobtimes))
     found: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for answer in answers:
         for raw, count in answer.items():

@@ -25,7 +25,12 @@ from urllib.parse import urlsplit
 
 import typer
 
-from segrelay.ops.embedded.lifecycle import ensure_running, stop, write_private
+from segrelay.ops.embedded.lifecycle import (
+    LEAST_ROOM_BYTES,
+    ensure_running,
+    stop,
+    write_private,
+)
 from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.ops.sandbox import forget_people, rehearsing
 from segrelay.ops.state.opened import load_for_redis
@@ -55,6 +60,8 @@ from segrelay.worker.logs import FORMAT_VARIABLE
 
 RESTARTS: Final = 5
 RESTART_WINDOW_SECONDS: Final = 60.0
+TOLD_AGAIN_SECONDS: Final = 60.0
+"""Seconds after which it is told again that Redis can't be started."""
 STOP_SECONDS: Final = 15.0
 WRONGLY_CALLED: Final = 2
 """The exit code of a command that was called or configured wrongly."""
@@ -330,7 +337,7 @@ def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Cal
         return _nothing
     ending.callback(_stop_redis, data_dir)
     _line("redis", "ready")
-    return _RedisWatch(settings)
+    return RedisWatch(data_dir)
 
 
 def _in_cluster(settings: Settings, ending: ExitStack) -> Settings:
@@ -352,22 +359,39 @@ def _stop_redis(data_dir: Path) -> None:
     _line("redis", "stopped")
 
 
-class _RedisWatch:
-    """Starts the embedded Redis again on its files if it died."""
+class RedisWatch:
+    """Starts the embedded Redis again on its files if it died, as soon as its disk has room."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._data_dir = settings.redis.data_dir
+    def __init__(self, data_dir: Path, least_room_bytes: int = LEAST_ROOM_BYTES) -> None:
+        self._data_dir = data_dir
+        self._least_room_bytes = least_room_bytes
         self._next_at = 0.0
+        self._told = ""
+        self._told_at = 0.0
 
     def __call__(self) -> None:
+        """Look after it, once a second."""
         if time.monotonic() < self._next_at:
             return
         self._next_at = time.monotonic() + 1.0
+        self.look_at_once()
+
+    def look_at_once(self) -> None:
+        """Look after it now, though it was looked after within this second."""
         try:
-            if ensure_running(self._data_dir).started_by_us:
+            room = self._least_room_bytes
+            if ensure_running(self._data_dir, least_room_bytes=room).started_by_us:
                 _line("redis", "had ended; started again on its files")
+            self._told = ""
         except OperationsMustAct as error:
-            _line("redis", error.message)
+            self._tell(error.message)
+
+    def _tell(self, message: str) -> None:
+        """Print what is wrong once a minute, without the figures that differ each time."""
+        kind, now = message.partition("(")[0], time.monotonic()
+        if kind != self._told or now - self._told_at >= TOLD_AGAIN_SECONDS:
+            self._told, self._told_at = kind, now
+            _line("redis", f"{message} It is tried again every second.")
 
 
 def _nothing() -> None:

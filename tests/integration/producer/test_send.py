@@ -319,8 +319,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99, 0.999])
-@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize(("share", "piped"), [(0.0, True), (0.5, False), (0.999, True)])
 def test_a_file_that_is_cut_off_is_told_and_what_stands_before_is_sent(
     run, file, client, *, layout, share, piped
 ):

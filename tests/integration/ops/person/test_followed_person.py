@@ -4,7 +4,8 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.person.following import StepRenaming, following_for
+from segrelay.ops.person.following import following_for
+from segrelay.ops.person.renaming import PersonRenaming
 from segrelay.ops.state.identity_changes import IdentityChanges, read_renamed_people
 from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.status.health import read_problems
@@ -218,14 +219,14 @@ class KilledError(Exception):
 
 
 def die_in_a_step(relay, stage, after):
-    own = getattr(StepRenaming, stage)
+    own = getattr(PersonRenaming, stage)
 
     def dying(self, *arguments, **named):
         if after:
             own(self, *arguments, **named)
         raise KilledError
 
-    mortal = type("Mortal", (StepRenaming,), {stage: dying})
+    mortal = type("Mortal", (PersonRenaming,), {stage: dying})
     with pytest.raises(KilledError):
         following_for(relay.client, relay.settings, "insider", mortal).step()
     relay.client.hdel("{changes:insider}", "lock", "until")
