@@ -1,4 +1,4 @@
-"""Moving waiting deliveries to the same partition of another destination, for `trigger move`.
+"""Moving waiting deliveries to the same partition of another destination, for `rename trigger`.
 
 Each step is copied, marked as copied, and only then removed, with one script for each of the
 partitions. So it can be repeated from wherever it was interrupted.

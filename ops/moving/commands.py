@@ -1,4 +1,4 @@
-"""`segrelay destination` and `redis partitions`, which move what Redis holds."""
+"""`rename destination` and `redis partitions`, which move what Redis holds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from segrelay.ops.state.partitions import (
 )
 from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result
-from segrelay.ops.terminal.options import configured
+from segrelay.ops.terminal.options import DryRun, configured
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.processes import processes_here, read_processes
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS, read_receivers
@@ -40,15 +40,7 @@ from segrelay.worker.contract.settings.sections import MOST_PARTITIONS
 from segrelay.worker.contract.words import NAME_PATTERN
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 
-destination_app = typer.Typer()
 
-
-@destination_app.callback()
-def destination_root() -> None:
-    """Give a destination another name, or say that one is new."""
-
-
-@destination_app.command()
 def rename(
     old: Annotated[str, typer.Argument(help="The name that Redis knows.")],
     new: Annotated[str, typer.Argument(help="The name from now on.")],
@@ -83,7 +75,7 @@ def _refuse(settings: Settings, old: str, new: str) -> None:
     if ids.has(new):
         raise UsageWrong(
             f"Redis knows a destination {new} already, and what two destinations hold is not"
-            " merged. `segrelay trigger move` moves what waits for a trigger."
+            " merged. `segrelay rename trigger` moves what waits for a trigger."
         )
     if not {old, new} & settings.destinations.keys():
         raise UsageWrong(
@@ -93,8 +85,7 @@ def _refuse(settings: Settings, old: str, new: str) -> None:
         raise UsageWrong(f"{new!r} is no name: use small letters, digits and hyphens.")
 
 
-@destination_app.command()
-def add(
+def add_destination(
     name: Annotated[str, typer.Argument(help="A destination of the configuration.")],
     *,
     relay: Acts,
@@ -129,9 +120,7 @@ def partitions(
         typer.Argument(metavar="[N]", help="How many there will be.", min=1, max=MOST_PARTITIONS),
     ] = None,
     *,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be moved, and change nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     relay: Asks,
 ) -> Result:
     """Show the number of partitions and what waits in them, or change that number to N.

@@ -1,4 +1,4 @@
-"""`segrelay person`: people who change their identity, or who are to be forgotten."""
+"""`segrelay rename person` and `segrelay erase`: who has another identity, or is forgotten."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.destinations.insider.fields import identifiers
 from segrelay.worker.errors import UsageWrong
 
-app = typer.Typer()
-
 InsiderIdentifier = Callable[[str], Mapping[str, Any]]
 """A function that returns Insider's identifier for the key of a profile."""
 _COLUMNS: Final = 2
@@ -43,7 +41,6 @@ Identifier = Annotated[
 ]
 
 
-@app.command()
 def rename(
     old: Annotated[str, typer.Argument(metavar="[OLD", help="The identity until now.")] = "",
     new: Annotated[str, typer.Argument(metavar="NEW]", help="The identity from now on.")] = "",
@@ -87,7 +84,6 @@ def rename(
     return _renamed(receipts)
 
 
-@app.command()
 def erase(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The identity of the person.")],
     *,

@@ -129,7 +129,7 @@ def _mentions(path: Path, mention: Mention) -> bool:
         return False
 
 
-_OWNER: Final = "segrelay person erase"
+_OWNER: Final = "segrelay erase"
 _ANSWER_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.2
 

@@ -1,6 +1,6 @@
 """Renames people whose stable id came with another identity: a Celery task that works in steps.
 
-It is the renaming of `segrelay person rename`, begun by an event in the place of a person. A change
+It is the renaming of `segrelay rename person`, begun by an event in the place of a person. A change
 stays in Redis until all of it is done, so a step that was killed is done again, and goes on where
 the person's record stands. A step that stood still while others went on changes nothing more: the
 change that it knows is gone, and each script compares what it found before.
@@ -62,7 +62,7 @@ _HOLDERS_SECONDS: Final = 25.0
 deadline. Drains that wait for a process do not end a step early, or nobody would be renamed
 under load."""
 _ACT: Final = Act(
-    "person rename", "segrelay worker", reason="a stable id has another identity", outcome=DONE
+    "rename person", "segrelay worker", reason="a stable id has another identity", outcome=DONE
 )
 
 

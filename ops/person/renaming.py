@@ -236,7 +236,7 @@ _TOLD_SECONDS: Final = 10.0
 _ASKED_SECONDS: Final = 10.0
 """Seconds in which a request to Insider has to be sent after `asked` was written; shorter than the
 lock of a step. After that it has to be written again, which is refused if somebody went on."""
-_OWNER: Final = "segrelay person rename"
+_OWNER: Final = "segrelay rename person"
 
 
 @dataclass(slots=True)

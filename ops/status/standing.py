@@ -215,12 +215,17 @@ class TriggerStanding:
 
 @dataclass(frozen=True, slots=True)
 class JobStanding:
-    """A backfill, or a lane that `send --job` has filled: its state, deliveries and rows."""
+    """A backfill, or a lane that `send --job` has filled: its state, deliveries and rows.
+
+    Args:
+        at: Its counts at each destination that it delivers to.
+    """
 
     condition: Condition
     counts: Counts = field(default_factory=Counts)
     rows: int = 0
     expected_rows: int = 0
+    at: Mapping[str, Counts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -686,7 +691,8 @@ def _jobs(client: Redis, totals: Totals, pauses: Pauses) -> Iterator[tuple[str, 
         job, counts = known.get(name), totals.of_job(name)
         condition = _condition_of_job(name, job, counts.waiting, pauses.jobs.get(name))
         rows = job.tally.rows if job else 0
-        yield name, JobStanding(condition, counts, rows, job.spec.expected_rows if job else 0)
+        expected_rows = job.spec.expected_rows if job else 0
+        yield name, JobStanding(condition, counts, rows, expected_rows, totals.of_job_at(name))
 
 
 def _condition_of_job(name: str, job: Job | None, waiting: int, pause: Pause | None) -> Condition:

@@ -79,7 +79,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}lettersleaving` | hash | \* letters that are on their way to the new identity of a person |
 | `{d:p}lettertimes` | sorted set | dead letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
-| `{d:p}history` | stream | recent skips, refusals and retries, capped |
+| `{d:p}history` | stream | recent skips, refusals, retries and small deliveries, capped |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
 | `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.read_back` |
 | `{d:p}responses` | stream | \* outcomes for response streams: JSON of stream and record, capped |

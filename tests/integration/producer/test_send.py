@@ -153,11 +153,11 @@ def test_two_files_of_one_job_are_both_sent(run, file, client):
 
 
 def test_waiting_for_a_worker_that_does_not_run_says_so_and_ends_at_the_timeout(run, file):
-    result = run(file(lines(person(1))), "--wait", "--timeout", "1")
+    result = run(file(lines(person(1))), "--wait", "--timeout", "4")
 
     assert result.exit_code == 1
     assert "waiting: no worker has been seen" in result.stderr
-    assert "1 deliveries still wait" in result.stderr
+    assert "1 delivery still waits" in result.stderr
 
 
 def test_waiting_for_what_is_paused_names_it_at_once(run, file, client, configure):
@@ -253,7 +253,7 @@ def test_a_dry_run_says_what_would_be_accepted_and_writes_nothing(run, file, cli
     document = orjson.loads(result.stdout)
     assert (document["accepted"], document["unmatched"], document["refused"]) == (1, 1, 1)
     assert (document["dry_run"], client.keys("*")) == (True, [])
-    assert "1 deliveries would be accepted" in told.stdout
+    assert "1 delivery would be accepted" in told.stdout
     assert "nothing was written" in told.stderr
 
 

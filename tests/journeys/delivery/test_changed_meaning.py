@@ -69,8 +69,8 @@ def test_triggers_that_swap_their_names_make_nobody_wrong(tmp_path):
         start_worker(rig)
         until(lambda: status_of(rig)["orphans"] == {"enter": PEOPLE, "exit": PEOPLE}, 60)
         assert set(rig.memberships()) == {each.email for each in members}
-        run(rig, "trigger", "move", "enter", "exit")
-        run(rig, "trigger", "move", "exit", "enter")
+        run(rig, "rename", "trigger", "enter", "exit")
+        run(rig, "rename", "trigger", "exit", "enter")
         until(lambda: status_of(rig)["waiting"] == 0, 60)
 
         assert set(rig.memberships()) == {f"person{n}@example.com" for n in range(PEOPLE)}
@@ -97,9 +97,9 @@ def test_a_destination_that_is_renamed_makes_nobody_wrong(tmp_path):
 
         refused = rig.start_worker("--concurrency=1")
         assert refused.wait(60) == 1
-        assert b"segrelay destination rename insider renamed" in rig.worker_log(1).read_bytes()
+        assert b"segrelay rename destination insider renamed" in rig.worker_log(1).read_bytes()
         assert status_of(rig)["former_names"] == {"renamed": "insider"}
-        run(rig, "destination", "rename", "insider", "renamed")
+        run(rig, "rename", "destination", "insider", "renamed")
         start_worker(rig)
         until(lambda: status_of(rig)["waiting"] == 0, 60)
 
@@ -125,7 +125,7 @@ def test_a_destination_is_renamed_while_everything_runs_or_stands_still(tmp_path
         receiver.publish(texts.pop())
         asleep.send_signal(signal.SIGSTOP)
         for seconds in (0.3, 0.6, 0.9):
-            killed = rig.start_beside("destination", "rename", "insider", "eu", "--yes")
+            killed = rig.start_beside("rename", "destination", "insider", "eu", "--yes")
             time.sleep(seconds)  # wherever it is by then
             killed.kill()
             killed.wait()
@@ -133,7 +133,7 @@ def test_a_destination_is_renamed_while_everything_runs_or_stands_still(tmp_path
         names = rig.client.hkeys(keys.DESTINATIONS)
         assert names in ([b"insider"], [b"eu"])
         if names == [b"insider"]:
-            run(rig, "destination", "rename", "insider", "eu")
+            run(rig, "rename", "destination", "insider", "eu")
         receiver.publish(texts.pop())
         rewrite(rig, *zip(old, new, strict=True))
         start_worker(rig)

@@ -131,8 +131,8 @@ def rename_hint(old: str, new: str) -> str:
     return (
         f"destination {new} has the host and the credentials of {old}, which the configuration does"
         f" not name: nothing is written or delivered under the new name. If it is the same one,"
-        f" `segrelay destination rename {old} {new}` says so; if it is another one, `segrelay"
-        f" destination add {new}`"
+        f" `segrelay rename destination {old} {new}` says so; if it is another one, `segrelay"
+        f" redis add-destination {new}`"
     )
 
 

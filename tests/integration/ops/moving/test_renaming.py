@@ -1,4 +1,4 @@
-"""`segrelay destination rename`: one write of a name, and everything stays where it is."""
+"""`segrelay rename destination`: one write of a name, and everything stays where it is."""
 
 from contextlib import closing
 
@@ -60,7 +60,7 @@ def older(relay):
 
 
 def run(call, *names):
-    result = call(app, "destination", "rename", *(names or (OLD, NEW)), "--yes", "--json")
+    result = call(app, "rename", "destination", *(names or (OLD, NEW)), "--yes", "--json")
     return orjson.loads(result.stdout)
 
 
@@ -80,7 +80,7 @@ def test_a_rename_writes_a_name_and_nothing_else(stocked, call):
     assert set(after[keys.DESTINATIONS.encode()]) == {NEW.encode()}
     shown = orjson.loads(call(app, "audit", "--json").stdout)[0]
     assert (shown["what"], shown["subject"], shown["arguments"]) == (
-        "destination rename",
+        "rename destination",
         OLD,
         {"to": NEW},
     )
@@ -113,13 +113,13 @@ def test_nothing_is_written_or_delivered_under_a_new_name_before_the_rename(stoc
     with pytest.raises(RedisMismatch) as refused:
         stocked.publish(payload("late@example.com"))
 
-    for command in (f"destination rename {OLD} {NEW}", f"destination add {NEW}"):
+    for command in (f"rename destination {OLD} {NEW}", f"redis add-destination {NEW}"):
         assert f"`segrelay {command}`" in refused.value.message
     assert everything(stocked.client) == before
     assert former_names(stocked.client, stocked.settings) == {NEW: OLD}
     found = stocked.status()
     assert found["former_names"] == {NEW: OLD}
-    assert found["orphans_mended_by"]["vip-enter"] == f"segrelay destination rename {OLD} {NEW}"
+    assert found["orphans_mended_by"]["vip-enter"] == f"segrelay rename destination {OLD} {NEW}"
 
 
 def test_processes_with_the_former_name_go_on_at_the_same_place(stocked, call):
@@ -137,7 +137,7 @@ def test_processes_with_the_former_name_go_on_at_the_same_place(stocked, call):
     assert (found["waiting"], found["skipped_by_reason"]) == (0, {"superseded": PEOPLE})
     assert list(found["destinations"]) == [NEW]
     configure(stocked, NEW, OLD)
-    with pytest.raises(RedisMismatch, match=f"destination rename {NEW} {OLD}"):
+    with pytest.raises(RedisMismatch, match=f"rename destination {NEW} {OLD}"):
         stocked.publish(payload("later@example.com"))
 
 
@@ -150,7 +150,7 @@ def test_of_two_that_start_with_an_old_and_a_new_name_the_first_is_given_the_id(
 
     configure(relay, first, other)
 
-    with pytest.raises(RedisMismatch, match=f"destination rename {first} {other}"):
+    with pytest.raises(RedisMismatch, match=f"rename destination {first} {other}"):
         claim(relay.client, relay.settings)
     assert relay.client.hkeys(keys.DESTINATIONS) == [first.encode()]
 
@@ -174,18 +174,18 @@ def test_a_process_without_the_secrets_recognises_a_destination_by_its_host(rela
     claim(relay.client, relay.settings)
     assert relay.client.hgetall(keys.DESTINATIONS) == known
     configure(relay)
-    with pytest.raises(RedisMismatch, match=f"destination rename {OLD} {NEW}"):
+    with pytest.raises(RedisMismatch, match=f"rename destination {OLD} {NEW}"):
         claim(relay.client, relay.settings)
 
 
 def test_a_destination_that_a_person_calls_new_begins_with_nothing(stocked, call):
     configure(stocked)
 
-    assert orjson.loads(call(app, "destination", "add", NEW, "--json").stdout) == {
+    assert orjson.loads(call(app, "redis", "add-destination", NEW, "--json").stdout) == {
         "name": NEW,
         "changed": True,
     }
-    assert "known already" in call(app, "destination", "add", NEW).stdout
+    assert "known already" in call(app, "redis", "add-destination", NEW).stdout
 
     stocked.publish(payload("late@example.com"))
     drain(stocked)
@@ -201,7 +201,7 @@ def test_a_former_name_can_be_given_to_another_destination(stocked, call):
     claim(stocked.client, stocked.settings)
     configure(stocked, NEW, OLD)
 
-    call(app, "destination", "add", OLD)
+    call(app, "redis", "add-destination", OLD)
     stocked.publish(payload("late@example.com"))
 
     assert stocked.settings.redis.ids.of(OLD) == "insider~2"
@@ -236,7 +236,7 @@ def test_a_rename_can_be_taken_back(stocked, call):
 
 
 def test_a_rename_that_is_killed_anywhere_is_done_or_not_begun(stocked, redis_url):
-    client, act = stocked.client, act_of("destination rename", OLD)
+    client, act = stocked.client, act_of("rename destination", OLD)
     before = everything(client)
     for only_then in (False, True):
         with closing(DyingRedis.from_url(redis_url)) as dying:
@@ -247,7 +247,7 @@ def test_a_rename_that_is_killed_anywhere_is_done_or_not_begun(stocked, redis_ur
         assert client.hkeys(keys.DESTINATIONS) == [(NEW if is_done else OLD).encode()]
 
     assert rename_destination(client, act, OLD, NEW)  # the same act, whose answer was lost
-    assert not rename_destination(client, act_of("destination rename", OLD), OLD, NEW)
+    assert not rename_destination(client, act_of("rename destination", OLD), OLD, NEW)
     assert client.xlen(keys.ACTS) == 1
 
 
@@ -293,7 +293,7 @@ def test_an_erased_person_leaves_nothing_behind_under_either_name(stocked, call)
     run(call)
     configure(stocked)
 
-    call(app, "person", "erase", "p1@example.com", "--yes")
+    call(app, "erase", "p1@example.com", "--yes")
 
     digest = digest_of("email:p1@example.com")
     assert not [name for name in stocked.client.keys("*") if digest in name]
@@ -301,7 +301,7 @@ def test_an_erased_person_leaves_nothing_behind_under_either_name(stocked, call)
 
 
 def test_a_person_who_was_renamed_before_is_followed_afterwards(stocked, call):
-    call(app, "person", "rename", "p1@example.com", "q1@example.com")
+    call(app, "rename", "person", "p1@example.com", "q1@example.com")
     run(call)
     configure(stocked)
 
@@ -396,7 +396,7 @@ def test_config_check_says_that_nothing_starts_before_the_rename(stocked, call):
     found = check(call)
 
     assert not found["valid"]
-    assert f"segrelay destination rename {OLD} {NEW}" in found["problems"][0]
+    assert f"segrelay rename destination {OLD} {NEW}" in found["problems"][0]
     run(call)
     assert check(call)["valid"]
 
