@@ -243,7 +243,14 @@ class Publisher:
             how = (draft.lane, rules.state, rules.skip_hook)
             self._keep(draft.kept, rules.now_us, how)
         try:
-            written = write(self._client, draft.deliveries, progress, rolls, draft.entrants)
+            written = write(
+                self._client,
+                draft.deliveries,
+                progress,
+                rolls,
+                draft.entrants,
+                ids=self._settings.redis.ids,
+            )
         except PartitionsChange:
             self._claimed = False
             raise
