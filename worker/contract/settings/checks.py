@@ -314,7 +314,7 @@ def problems_of_stable_id(
             place,
             f"needs an identity that Insider can rename, and delivery.identity is {identity}",
             f"with {', '.join(RENAMED_KINDS)} as the identity it works; else use"
-            " `segrelay person rename --identifier`",
+            " `segrelay rename person --identifier`",
         )
     for trigger in triggers.values():
         fields = trigger.export_fields
