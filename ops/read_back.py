@@ -30,7 +30,6 @@ from segrelay.producer.tasks import do_background_job
 from segrelay.worker.adapters.redis.gate import read_state
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import READ_BACK_TASK, BackgroundJob, ResultLine, Turn, Turns
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.claim import settled_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
