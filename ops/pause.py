@@ -18,6 +18,7 @@ from segrelay.ops.state.waiting import find_streams
 from segrelay.ops.status.standing import read_standing
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import awaited, parse_seconds
+from segrelay.ops.terminal.options import Timeout
 from segrelay.worker.adapters.redis.gate import read_probes, read_state, resume_gate
 from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed
 from segrelay.worker.contract.redis.client import Redis
@@ -115,7 +116,7 @@ class Probe:
             if count:
                 return (
                     f"{count:,} deliveries wait under its former name {old}:"
-                    f" `segrelay destination rename {old} {destination.name}`"
+                    f" `segrelay rename destination {old} {destination.name}`"
                 )
         return ""
 
@@ -192,9 +193,7 @@ def resume(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the first request's answer.")
     ] = True,
-    timeout: Annotated[
-        str, typer.Option(help="Wait no longer than this, e.g. 90s or 15m.", metavar="DURATION")
-    ] = "30s",
+    timeout: Timeout = "30s",
     relay: Acts,
 ) -> Result:
     """Resume destinations or triggers: one request goes first, then the rest.

@@ -21,7 +21,7 @@ from segrelay.ops.insider.live_check import list_of, read_lists
 from segrelay.ops.insider.reader import InsiderReader, ProfileReader
 from segrelay.ops.state.acts import Asks, Doing, perform
 from segrelay.ops.state.partitions import ask_each
-from segrelay.ops.terminal.console import Progress, progress
+from segrelay.ops.terminal.console import Progress, plural, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import number_columns
 from segrelay.producer.lytics import PREFIX, find_slug, look_at, lytics_of
@@ -447,7 +447,9 @@ def _repaired(relay: Asks, drift: Drift, repairs: Sequence[RepairEvent]) -> int:
     drift.check_wanted(repairs)
     enters = sum(event.direction is Direction.ENTER for event, _ in repairs)
     exits = len(repairs) - enters
-    relay.confirm(f"Publish {enters:,} entrances and {exits:,} exits of '{drift.slug}'?")
+    relay.confirm(
+        f"Publish {plural(enters, 'entrance')} and {plural(exits, 'exit')} of '{drift.slug}'?"
+    )
 
     def publish(doing: Doing) -> int:
         doing.count = drift.publish(repairs)
@@ -499,7 +501,7 @@ def _text(documents: Sequence[dict[str, Any]], repaired: int | None) -> Iterator
                 f" {read['missing']:,} are missing at Insider, {read['stale']:,} are stale there"
             )
     if repaired is not None:
-        yield f"{repaired:,} events published"
+        yield f"{plural(repaired, 'event')} published"
 
 
 def _notes(slug: str, documents: Sequence[dict[str, Any]]) -> Iterator[str]:

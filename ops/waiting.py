@@ -1,4 +1,4 @@
-"""`segrelay discard` and `segrelay trigger move`: taking back and moving what waits."""
+"""`segrelay discard` and `segrelay rename trigger`: taking back and moving what waits."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ from segrelay.ops.state.waiting import (
     refuse_other_configurations,
     take_back,
 )
+from segrelay.ops.terminal.console import plural
 from segrelay.ops.terminal.frame import Result
-from segrelay.ops.terminal.options import configured
+from segrelay.ops.terminal.options import DestinationName, configured
 from segrelay.producer.wakeups import CeleryWaker, SilentWaker, Waker
 from segrelay.worker.adapters.redis.shared_keys import read_renamed, read_scopes
 from segrelay.worker.contract.keys import PartitionKeys, stream_name
@@ -175,18 +176,9 @@ class Waiting:
 
 
 def _choice(wanted: Filter) -> Choice:
-    return Choice(wanted.job, wanted.trigger, wanted.audience)
+    return Choice(wanted.job, wanted.trigger, wanted.audience, wanted.destination)
 
 
-trigger_app = typer.Typer()
-
-
-@trigger_app.callback()
-def trigger_root() -> None:
-    """Deal with deliveries whose trigger is gone, or has changed its direction or audiences."""
-
-
-@trigger_app.command()
 def move(
     old: Annotated[str, typer.Argument(help="The trigger for which they wait.")],
     new: Annotated[str, typer.Argument(help="A trigger that the configuration has.")],
@@ -215,14 +207,16 @@ def move(
     left = work.left_out.total()
     stay = f"{left:,} stay: {new} is for another direction, or for other audiences."
     document = {"moved": moved, "left": left}
-    return Result(document, f"{moved:,} deliveries moved", notes=[stay] if left else ())
+    return Result(
+        document, f"{plural(moved, 'delivery', 'deliveries')} moved", notes=[stay] if left else ()
+    )
 
 
 def _refuse_renamed(streams: Sequence[Stream], renamed: Mapping[str, str]) -> None:
     for name in {stream.place.destination for stream in streams} & renamed.keys():
         raise UsageWrong(
-            f"These deliveries came under the former name of a destination; `segrelay destination"
-            f" rename {name} {renamed[name]}` carries them over."
+            f"These deliveries came under the former name of a destination; `segrelay rename"
+            f" destination {name} {renamed[name]}` carries them over."
         )
 
 
@@ -239,20 +233,26 @@ class WaitingOptions(ChoosingOptions):
     """Options that narrow each other."""
 
     job: Annotated[str, typer.Option(help="Only what this job has published.")] = ""
+    destination: DestinationName = ""
     trigger: Annotated[str, typer.Option(help="Only what waits for this trigger.")] = ""
     audience: Annotated[str, typer.Option(help="Only what is about this audience.")] = ""
 
     def refuse_accidental_all(self, ids: Iterable[str] | None, *, everything: bool) -> None:
         """Refuse a command that names nothing and does not say --all; entries have no ids."""
         if not (everything or ids) and self == WaitingOptions():
-            raise UsageWrong("Name --job, --trigger or --audience, or say --all.")
+            raise UsageWrong("Name --job, --destination, --trigger or --audience, or say --all.")
 
     def chosen(
         self, client: Redis, settings: Settings, ids: Iterable[str] | None, *, force: bool = False
     ) -> Filter:
         """Return the filter that these options stand for."""
         del client, settings, ids, force
-        return Filter(job=self.job, trigger=self.trigger, audience=self.audience)
+        return Filter(
+            job=self.job,
+            destination=self.destination,
+            trigger=self.trigger,
+            audience=self.audience,
+        )
 
 
 def discard(*, options: WaitingOptions, extent: ExtentOptions, relay: Asks) -> Result:

@@ -1,9 +1,8 @@
-"""The members of audiences by the ledger, and the rows of `audience list`.
+"""The members of audiences by the ledger, the rows of `audience list`, and the names of people.
 
-The profiles behind digests: the ledger has only digests, and an exit needs a profile.
-
-Who is known by name: members that a sync remembers, and whoever stands in the sources that a person
-names: `lytics:SLUG`, or files as backfills read them.
+The ledger has only digests, and an exit needs a profile. People are known by name from the members
+that a sync remembers, and from the sources that an operator names: `lytics:SLUG`, or files as
+backfills read them.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from segrelay.ops.kept import EVERYTHING, Filter
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.words import lane_of_job
 from segrelay.worker.core.messages import normalise_message
 
 REPLAYS_IN_VAIN: Final = 3
@@ -83,7 +84,9 @@ def matches(dead_letter: StoredDeadLetter, wanted: Filter) -> bool:
     """Say whether a filter matches a letter; its time was compared before."""
     return (
         (not wanted.causes or dead_letter["cause"] in wanted.causes)
+        and wanted.destination in ("", dead_letter["destination"])
         and wanted.trigger in ("", dead_letter["trigger"])
+        and (not wanted.job or dead_letter["stream"].startswith(f"{lane_of_job(wanted.job)}|"))
         and wanted.audience in ("", dead_letter["audience"])
         and wanted.reason in ("", dead_letter["reason"])
         and (not wanted.digests or digest_of(dead_letter) in wanted.digests)

@@ -1,4 +1,4 @@
-"""`segrelay destination` and `redis partitions`, which move what Redis holds."""
+"""`rename destination` and `redis partitions`, which move what Redis holds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from segrelay.ops.state.partitions import (
 from segrelay.ops.state.waiting import refuse_other_configurations
 from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result
-from segrelay.ops.terminal.options import configured
+from segrelay.ops.terminal.options import DryRun, configured
 from segrelay.worker.adapters.redis.shared_keys import (
     former_names,
     rename_hint,
@@ -38,15 +38,7 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import MOST_PARTITIONS
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 
-destination_app = typer.Typer()
 
-
-@destination_app.callback()
-def destination_root() -> None:
-    """Give a destination another name."""
-
-
-@destination_app.command()
 def rename(
     old: Annotated[str, typer.Argument(help="The name that the configuration no longer has.")],
     new: Annotated[str, typer.Argument(help="The name that it has now.")],
@@ -98,9 +90,7 @@ def partitions(
         typer.Argument(metavar="[N]", help="How many there will be.", min=1, max=MOST_PARTITIONS),
     ] = None,
     *,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be moved, and change nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     relay: Asks,
 ) -> Result:
     """Show the number of partitions and what waits in them, or change that number to N.

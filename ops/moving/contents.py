@@ -4,7 +4,7 @@ The ledgers come first, and what is known of people before what waits: they deci
 later delivery.
 
 Moving copies each part, marks it, and removes it; the marks name parts by the number of their
-partition. Where a `destination rename` or a `trigger move` died in between, a part is there twice.
+partition. Where `rename destination` or `rename trigger` died in between, a part is there twice.
 """
 
 from __future__ import annotations

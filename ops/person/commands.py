@@ -1,4 +1,4 @@
-"""`segrelay person`: people who change their identity, or who are to be forgotten."""
+"""`segrelay rename person` and `segrelay erase`: who has another identity, or is forgotten."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.destinations.insider.fields import identifiers
 from segrelay.worker.errors import UsageWrong
 
-app = typer.Typer()
-
 InsiderIdentifier = Callable[[str], Mapping[str, Any]]
 """A function that returns Insider's identifier for the key of a profile."""
 _COLUMNS: Final = 2
@@ -42,7 +40,6 @@ Identifier = Annotated[
 ]
 
 
-@app.command()
 def rename(
     old: Annotated[str, typer.Argument(metavar="[OLD", help="The identity until now.")] = "",
     new: Annotated[str, typer.Argument(metavar="NEW]", help="The identity from now on.")] = "",
@@ -85,7 +82,6 @@ def rename(
     return _renamed(receipts)
 
 
-@app.command()
 def erase(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The identity of the person.")],
     *,

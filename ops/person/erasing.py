@@ -1,11 +1,10 @@
 """Erasing a person from Redis: streams, ledger, letters, quarantine, syncs, and former identities.
 
-What was found is counted, and nothing of it is kept. A command that was killed is given again: the
-records of former identities go last, the earliest first, since they say under which digests there
-may be more. Identities are erased in the same order: until that, a worker may hand on what waits
-under one of them to the next.
-
-Traces of a person: texts that mention them, bytes of deleted entries, and exported files.
+Traces that stay are named: texts that mention the person, bytes of deleted entries, and files that
+were exported. What was found is counted, and nothing of it is kept. A command that was killed is
+given again: the records of former identities go last, the earliest first, since they say under
+which digests there may be more. Identities are erased in the same order: until that, a worker may
+hand on what waits under one of them to the next.
 """
 
 from __future__ import annotations
@@ -131,7 +130,7 @@ def _mentions(path: Path, mention: Mention) -> bool:
         return False
 
 
-_OWNER: Final = "segrelay person erase"
+_OWNER: Final = "segrelay erase"
 _ANSWER_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.2
 

@@ -238,7 +238,7 @@ _TOLD_SECONDS: Final = 10.0
 _ASKED_SECONDS: Final = 10.0
 """Seconds in which a request to Insider has to be sent after `asked` was written; shorter than the
 lock of a step. After that it has to be written again, which is refused if somebody went on."""
-_OWNER: Final = "segrelay person rename"
+_OWNER: Final = "segrelay rename person"
 
 
 @dataclass(slots=True)
@@ -250,6 +250,13 @@ class PersonRenaming:
         identifier: Gives Insider's identifier for the key of a profile.
         destinations: Those at which people are renamed; by default all that are known, under their
             present names.
+        stands: A function that says whether a change is still to be made.
+        tells: A function that is called before each person, and may raise to end the renaming.
+        waits_for_answers: Whether to wait for the end of open requests about a person, who is left
+            to a later renaming otherwise.
+
+    Attributes:
+        refused: The changes that Insider refuses.
     """
 
     client: Redis
@@ -259,6 +266,10 @@ class PersonRenaming:
     sleep: Callable[[float], None] = time.sleep
     destinations: Sequence[str] = ()
     boottime: Callable[[], float] = boottime_seconds
+    stands: Callable[[IdentityChange], bool] = lambda _: True
+    tells: Callable[[], None] = lambda: None
+    waits_for_answers: bool = True
+    refused: list[IdentityChange] = field(default_factory=list, init=False)
     _going: list[PersonMove] = field(default_factory=list, init=False)
     _told_at: float = field(default=0.0, init=False)
     _numbering: Numbering = field(init=False)
@@ -308,6 +319,7 @@ class PersonRenaming:
         if time.monotonic() - self._told_at >= _TOLD_SECONDS:
             tell_renaming(self.client, [move.old_digest for move in self._going])
             self._told_at = time.monotonic()
+        self.tells()
 
     def _move_of(self, change: IdentityChange, destination: str) -> PersonMove:
         left, arrives = (
@@ -317,11 +329,14 @@ class PersonRenaming:
 
     def _begin(self, move: PersonMove) -> None:
         """Write the records of the former and the new identity, or find those that exist."""
+        if not self.stands(move.change):
+            move.refuse("somebody else has ended the change")
+            return
         move.text = self._record(move.left, move.old_digest)
         former = self._known_under(move)
         if former:
             move.refuse(
-                f"give `segrelay destination rename {former} {move.left.destination}` again"
+                f"give `segrelay rename destination {former} {move.left.destination}` again"
             )
         elif move.text and move.forward.to != move.change.new:
             move.refuse("the former identity was renamed to another one, or is being renamed")
@@ -392,6 +407,11 @@ class PersonRenaming:
 
     def _await_answers(self, moves: Sequence[PersonMove]) -> None:
         """Wait until no request is open that may still tell the ledger of a former identity."""
+        if not self.waits_for_answers:
+            for move in moves:
+                if self._is_unanswered(move):
+                    move.refuse("a request about this person has got no sure answer yet")
+            return
         ends_at = time.monotonic() + _ANSWER_SECONDS
         left = list(moves)
         while left := [move for move in left if self._is_unanswered(move)]:
@@ -406,6 +426,11 @@ class PersonRenaming:
 
     def _ask(self, move: PersonMove) -> None:
         """Have Insider rename the person, unless it has done that before."""
+        if move.outcome is not None:
+            return
+        if not self.stands(move.change):
+            self._undo(move, "somebody else has ended the change")
+            return
         insider = self.identities.get(move.left.destination)
         forward = move.forward
         if forward.moving is Moving.RENAMED:
@@ -416,6 +441,7 @@ class PersonRenaming:
             # Whom Insider does not know (any more) under the former identity, it need not rename.
             if said is not None and insider.is_known(old):
                 self._undo(move, f"Insider refuses it ({said})")
+                self.refused.append(move.change)
                 return
         self._set(move, replace(forward, moving=Moving.RENAMED))
 

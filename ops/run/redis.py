@@ -27,7 +27,7 @@ from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
-app = typer.Typer()
+app = typer.Typer(help="Start, find or stop the embedded Redis.")
 app.command()(partitions)
 
 _STATUS_SECONDS: Final = 1.0

@@ -68,11 +68,14 @@ class Choice:
     job: str = ""
     trigger: str = ""
     audience: str = ""
+    destination: str = ""
 
     def holds(self, stream: Stream) -> bool:
         """Say whether entries of a stream may be chosen."""
-        return (not self.job or stream.lane == lane_of_job(self.job)) and (
-            self.trigger in ("", stream.trigger)
+        return (
+            (not self.job or stream.lane == lane_of_job(self.job))
+            and self.trigger in ("", stream.trigger)
+            and self.destination in ("", stream.place.destination)
         )
 
 
@@ -195,7 +198,7 @@ def mending_commands(
     for trigger, stream in samples.items():
         former = stream.place.destination
         commands[trigger] = (
-            f"segrelay destination rename {former} {names[former]}"
+            f"segrelay rename destination {former} {names[former]}"
             if former in names
             else _command(trigger, _first_header(client, stream), scopes)
         )
@@ -213,7 +216,7 @@ def _command(trigger: str, header: Header | None, scopes: Mapping[str, Scope]) -
     if not wanting:
         return f"segrelay discard --trigger {trigger}"
     target = trigger if trigger in wanting else wanting[0]
-    return f"segrelay trigger move {trigger} {target}"
+    return f"segrelay rename trigger {trigger} {target}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,12 +214,17 @@ class TriggerStanding:
 
 @dataclass(frozen=True, slots=True)
 class JobStanding:
-    """A backfill, or a lane that `send --job` has filled: its state, deliveries and rows."""
+    """A backfill, or a lane that `send --job` has filled: its state, deliveries and rows.
+
+    Args:
+        at: Its counts at each destination that it delivers to.
+    """
 
     condition: Condition
     counts: Counts = field(default_factory=Counts)
     rows: int = 0
     expected_rows: int = 0
+    at: Mapping[str, Counts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +348,11 @@ class Standing:
     def starts_within(self, seconds: float) -> list[StartedProcess]:
         """Return the processes that were started in the last seconds."""
         return [one for one in self.started if self.now_ms - one.begun_ms < seconds * 1_000]
+
+    def template_of(self, trigger: str) -> str:
+        """Return the file of a trigger's template, as `template check` takes it; "" = not known."""
+        known = self.settings.triggers.get(trigger)
+        return known.main_template if known else ""
 
     def is_closed(self, destination: str, trigger: str = "") -> bool:
         """Say whether nothing goes to a destination, or nothing of one trigger."""
@@ -685,7 +695,8 @@ def _jobs(client: Redis, totals: Totals, pauses: Pauses) -> Iterator[tuple[str, 
         job, counts = known.get(name), totals.of_job(name)
         condition = _condition_of_job(name, job, counts.waiting, pauses.jobs.get(name))
         rows = job.tally.rows if job else 0
-        yield name, JobStanding(condition, counts, rows, job.spec.expected_rows if job else 0)
+        expected_rows = job.spec.expected_rows if job else 0
+        yield name, JobStanding(condition, counts, rows, expected_rows, totals.of_job_at(name))
 
 
 def _condition_of_job(name: str, job: Job | None, waiting: int, pause: Pause | None) -> Condition:
@@ -733,8 +744,8 @@ def _unfinished(client: Redis) -> list[Act]:
         client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
     )
     hold = {
-        "audience rename": slugs,
-        "destination rename": destinations,
+        "rename audience": slugs,
+        "rename destination": destinations,
     }
     return [
         act

@@ -148,7 +148,7 @@ def _rebuilt(task: str, args: tuple[str | int, ...], identity: str, queue: str) 
 TASKS_MODULES: Final = (
     "segrelay.producer.tasks",
     "segrelay.ops.person.following",
-    "segrelay.ops.insider.read_back",
+    "segrelay.ops.read_back",
 )
 """The modules with tasks of background jobs, as names: the worker imports none of them."""
 

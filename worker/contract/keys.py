@@ -80,9 +80,9 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}lettersleaving` | hash | \* letters that are on their way to the new identity of a person |
 | `{d:p}lettertimes` | sorted set | dead letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
-| `{d:p}history` | stream | recent skips, refusals and retries, capped |
+| `{d:p}history` | stream | recent skips, refusals, retries and small deliveries, capped |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
-| `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.insider.read_back` |
+| `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.read_back` |
 | `{d:p}responses` | stream | \* outcomes for response streams: JSON of stream and record, capped |
 | `{d:p}responseslost` | string | how many of them went because there were too many |
 | `{d:p}jobtimes` | hash | `job\|minute since 1970\|kind` → how many were settled then |

@@ -116,14 +116,14 @@ def test_an_act_that_redis_keeps_from_its_end_says_what_to_do(relay):
     def broken(_):
         raise RedisUnavailable("Redis is away.", FAILOVER_SECONDS)
 
-    act = act_of("audience rename", "vip", arguments={"to": "club"})
-    with pytest.raises(RedisUnavailable, match="`segrelay audience rename vip` is not finished"):
+    act = act_of("rename audience", "vip", arguments={"to": "club"})
+    with pytest.raises(RedisUnavailable, match="`segrelay rename audience vip` is not finished"):
         perform(relay.client, act, broken, stands=True)
     assert newest(relay).outcome == "begun"
     assert [one.subject for one in read_unfinished(relay.client)] == ["vip"]
 
     perform(
-        relay.client, act_of("audience rename", "vip", arguments={"to": "club"}), str, stands=True
+        relay.client, act_of("rename audience", "vip", arguments={"to": "club"}), str, stands=True
     )
     assert read_unfinished(relay.client) == []
 

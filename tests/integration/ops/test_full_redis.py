@@ -51,7 +51,7 @@ def test_what_waits_in_a_full_redis_is_discarded_or_moved(relay, ask):
     with full(relay.client):
         assert ask("discard", "--audience", "gold", "--yes") == {"discarded": 1}
         assert ask("discard", "--job", "load", "--yes") == {"discarded": 1}
-        assert ask("trigger", "move", "vip-enter", "renamed", "--yes") == {"moved": 1, "left": 0}
+        assert ask("rename", "trigger", "vip-enter", "renamed", "--yes") == {"moved": 1, "left": 0}
 
     assert relay.status()["triggers"]["renamed"]["waiting"] == 1
 

@@ -66,8 +66,8 @@ def test_triggers_that_swap_their_names_make_nobody_wrong(tmp_path):
         start_worker(rig)
         until(lambda: status_of(rig)["orphans"] == {"enter": PEOPLE, "exit": PEOPLE}, 60)
         assert set(rig.memberships()) == {each.email for each in members}
-        run(rig, "trigger", "move", "enter", "exit")
-        run(rig, "trigger", "move", "exit", "enter")
+        run(rig, "rename", "trigger", "enter", "exit")
+        run(rig, "rename", "trigger", "exit", "enter")
         until(lambda: status_of(rig)["waiting"] == 0, 60)
 
         assert set(rig.memberships()) == {f"person{n}@example.com" for n in range(PEOPLE)}
@@ -95,7 +95,7 @@ def test_a_destination_that_is_renamed_makes_nobody_wrong(tmp_path):
         start_worker(rig)
         until(lambda: status_of(rig)["former_names"] == {"renamed": "insider"}, 60)
         assert b"destination.renamed" in rig.worker_log(1).read_bytes()
-        run(rig, "destination", "rename", "insider", "renamed")
+        run(rig, "rename", "destination", "insider", "renamed")
         until(lambda: status_of(rig)["waiting"] == 0, 60)
 
         assert set(rig.memberships()) == {

@@ -236,7 +236,7 @@ def shut_renamed(client: Redis, settings: Settings) -> dict[str, str]:
     """Refuse drains under the new name of a known destination until that was carried over.
 
     Without its ledger, older events would pass newer ones, and both names would be delivered side
-    by side. The leases of its partitions are taken; `segrelay destination rename` gives them back.
+    by side. The leases of its partitions are taken; `segrelay rename destination` gives them back.
 
     Returns:
         The former names of those destinations.
@@ -297,8 +297,8 @@ def rename_hint(old: str, new: str) -> str:
     """Return the advice for a destination that was recognised under another name."""
     return (
         f"destination {new} has the host and the credentials of {old}, which the configuration does"
-        f" not name any more: nothing is delivered under the new name until `segrelay destination"
-        f" rename {old} {new}` has carried over what is known of it"
+        f" not name any more: nothing is delivered under the new name until `segrelay rename"
+        f" destination {old} {new}` has carried over what is known of it"
     )
 
 

@@ -201,10 +201,10 @@ class Destination(Section):
     sent are there; `0s`: nobody is. Each costs 2.5 of the 1,000 units that Insider allows a minute
     for reading."""
     read_back_after_seconds: Annotated[Seconds, between("0s", "1d")] = Field(
-        default=1_800.0, alias="read_back_after"
+        default=21_600.0, alias="read_back_after"
     )
-    """The time that a delivery has before its person may be read back: Insider shows a write
-    late."""
+    """The time after a delivery from which its person may be read back: Insider may show a write
+    only hours later."""
     http: HttpDestination = HttpDestination()
 
     @property

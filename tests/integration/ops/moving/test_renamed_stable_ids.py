@@ -1,4 +1,4 @@
-"""`segrelay destination rename`, and people who are known by stable ids."""
+"""`segrelay rename destination`, and people who are known by stable ids."""
 
 import orjson
 import pytest
@@ -225,8 +225,8 @@ def test_people_are_renamed_and_erased_after_their_destination_was(changing, cal
     run(call)
     settle(changing)
 
-    renamed = call(app, "person", "rename", "old8@example.com", "new8@example.com")
-    erased = call(app, "person", "erase", "old7@example.com", "--yes", "--json")
+    renamed = call(app, "rename", "person", "old8@example.com", "new8@example.com")
+    erased = call(app, "erase", "old7@example.com", "--yes", "--json")
 
     assert renamed.exit_code == 0
     assert memberships(sandbox)["new8@example.com"] == ["vip"]
@@ -242,7 +242,7 @@ def test_nobody_is_renamed_whose_ledger_is_still_under_the_old_name(changing, ca
     place = PartitionKeys(OLD, learn_numbering(changing.client, changing.settings).of(key))
     changing.client.set(place.ledger(digest_of(key)), b"what a command that was killed has left")
 
-    refused = call(app, "person", "rename", "old8@example.com", "new8@example.com")
+    refused = call(app, "rename", "person", "old8@example.com", "new8@example.com")
 
     assert refused.exit_code == 1
-    assert "give `segrelay destination rename insider insider-eu` again" in refused.output
+    assert "give `segrelay rename destination insider insider-eu` again" in refused.output

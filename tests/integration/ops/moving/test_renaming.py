@@ -1,4 +1,4 @@
-"""`segrelay destination rename`: everything of a destination goes to its new name."""
+"""`segrelay rename destination`: everything of a destination goes to its new name."""
 
 import orjson
 import pytest
@@ -54,7 +54,7 @@ def leave_held(relay):
 
 def run(call):
     return orjson.loads(
-        call(app, "destination", "rename", "insider", "insider-eu", "--yes", "--json").stdout
+        call(app, "rename", "destination", "insider", "insider-eu", "--yes", "--json").stdout
     )
 
 
@@ -73,7 +73,7 @@ def test_older_enters_do_not_pass_exits_that_the_old_name_has_delivered(renamed,
 
 
 def test_a_move_to_another_destination_asks_the_old_ledger(renamed, call):
-    result = call(app, "trigger", "move", "vip-enter", "vip-enter", "--yes", "--json")
+    result = call(app, "rename", "trigger", "vip-enter", "vip-enter", "--yes", "--json")
 
     assert orjson.loads(result.stdout) == {"moved": PEOPLE + 1, "left": 0}
     drain(renamed)
@@ -84,7 +84,7 @@ def test_late_events_of_former_identities_still_go_to_the_present_ones(relay, ca
     old, new = "ann@example.com", "ann.lee@example.com"
     relay.publish(payload(old))
     relay.drain()
-    call(app, "person", "rename", old, new)
+    call(app, "rename", "person", old, new)
     rename(relay)
 
     run(call)
@@ -113,11 +113,11 @@ def test_a_rename_that_is_run_again_changes_nothing_and_takes_what_came_meanwhil
     renamed.settings = now
     rename(renamed)
     assert renamed.status()["orphans_mended_by"] == {
-        "vip-enter": "segrelay destination rename insider insider-eu"
+        "vip-enter": "segrelay rename destination insider insider-eu"
     }
 
-    with pytest.raises(UsageWrong, match="destination rename insider insider-eu"):
-        call(app, "trigger", "move", "vip-enter", "vip-enter", "--yes")
+    with pytest.raises(UsageWrong, match="rename destination insider insider-eu"):
+        call(app, "rename", "trigger", "vip-enter", "vip-enter", "--yes")
     assert run(call)["deliveries"] == 1
     assert renamed.status()["waiting"] == PEOPLE + 2
 
@@ -154,7 +154,7 @@ def test_a_rename_can_be_taken_back(renamed, call):
     run(call)
     rename(renamed, "insider-eu", "insider")
 
-    call(app, "destination", "rename", "insider-eu", "insider", "--yes")
+    call(app, "rename", "destination", "insider-eu", "insider", "--yes")
 
     renamed.drain()
     found = renamed.status()
@@ -225,7 +225,7 @@ def test_names_that_make_no_sense_are_refused(call):
         (("never", "insider-eu"), "holds nothing"),
     ):
         with pytest.raises(UsageWrong, match=why):
-            call(app, "destination", "rename", *names, "--yes")
+            call(app, "rename", "destination", *names, "--yes")
 
 
 def enrich(relay):
@@ -296,7 +296,7 @@ def test_config_check_names_a_destination_that_has_only_another_name(call):
     found = check(call)
 
     assert found["valid"]
-    assert any("segrelay destination rename insider insider-eu" in one for one in found["warnings"])
+    assert any("segrelay rename destination insider insider-eu" in one for one in found["warnings"])
     run(call)
     assert not any("rename" in one for one in check(call)["warnings"])
 

@@ -1,4 +1,4 @@
-"""`segrelay discard` and `segrelay trigger move` as a person calls them."""
+"""`segrelay discard` and `segrelay rename trigger` as a person calls them."""
 
 import time
 from contextlib import closing
@@ -111,7 +111,7 @@ def test_something_has_to_be_named_and_agreed(waiting, call):
 
 
 def moved(call, *arguments):
-    return orjson.loads(call(app, "trigger", "move", *arguments, "--yes", "--json").stdout)
+    return orjson.loads(call(app, "rename", "trigger", *arguments, "--yes", "--json").stdout)
 
 
 RENAMED = ENTER.replace("vip-enter", "renamed")
@@ -260,8 +260,8 @@ def test_triggers_that_swapped_their_names_deliver_nothing_of_each_other(relay, 
     assert (found["delivered"], found["skipped"], found["waiting"]) == (0, 0, 10)
     assert found["orphans"] == {"vip-enter": 5, "vip-exit": 5}
     assert found["orphans_mended_by"] == {
-        "vip-enter": "segrelay trigger move vip-enter vip-exit",
-        "vip-exit": "segrelay trigger move vip-exit vip-enter",
+        "vip-enter": "segrelay rename trigger vip-enter vip-exit",
+        "vip-exit": "segrelay rename trigger vip-exit vip-enter",
     }
     assert moved(call, "vip-enter", "vip-exit") == {"moved": 5, "left": 0}
     assert moved(call, "vip-exit", "vip-enter") == {"moved": 5, "left": 0}
@@ -332,4 +332,4 @@ def test_why_says_that_a_delivery_is_orphaned(relay, call):
     (line,) = orjson.loads(call(app, "why", "in0@example.com", "--json").stdout)["waiting"]
 
     assert line["what"] == "orphaned"
-    assert "trigger move" in line["detail"]
+    assert "rename trigger" in line["detail"]
