@@ -195,7 +195,8 @@ class Planner:
         room = BAD_ROWS_SHOWN - len(plan.bad_rows)
         plan.bad_rows += islice(bad_rows_of(piece.file, rows, result.problems), max(0, room))
         for (destination, partition), deliveries in draft.deliveries.items():
-            self._ask_ledger(PartitionKeys(destination, partition), deliveries, plan)
+            place = self._settings.redis.ids.place(destination, partition)
+            self._ask_ledger(place, deliveries, plan)
 
     def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:
         return self._publisher.draft(rows, spec.membership, spec.options)
