@@ -344,6 +344,11 @@ class Standing:
         """Return the processes that were started in the last seconds."""
         return [one for one in self.started if self.now_ms - one.begun_ms < seconds * 1_000]
 
+    def template_of(self, trigger: str) -> str:
+        """Return the file of a trigger's template, as `template check` takes it; "" = not known."""
+        known = self.settings.triggers.get(trigger)
+        return known.main_template if known else ""
+
     def is_closed(self, destination: str, trigger: str = "") -> bool:
         """Say whether nothing goes to a destination, or nothing of one trigger."""
         known = self.destinations.get(destination)

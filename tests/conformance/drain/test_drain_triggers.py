@@ -4,9 +4,10 @@ import pytest
 
 from segrelay.worker.batch.partition import Hold
 from segrelay.worker.batch.read import BATCH_ENTRIES, PREVIEW_ENTRIES
+from segrelay.worker.core.gate import POLICY
 from segrelay.worker.core.verdicts import Failed
-from tests.unit.worker.drain_world import World, event, members
-from tests.unit.worker.fake_insider import Reply, Sending, failed, taken
+from tests.conformance.drain.fake_insider import Reply, Sending, failed, taken
+from tests.conformance.drain.world import World, event, members
 
 BACKLOG = 6_000
 
@@ -19,12 +20,12 @@ def open_the_breaker(world: World, trigger: str = "exit") -> None:
     """Let it fail in other partitions."""
 
     async def fail() -> None:
-        for _ in range(world.gate.policy.failures):
+        for _ in range(POLICY.failures):
             send_time = await world.gate.book(kind="live", triggers=[trigger], horizon_seconds=1.0)
             await world.gate.report(send_time, Failed("500"), delivered={})
 
     world.run(fail())
-    assert world.gate.status().state == "broken"
+    assert world.gate_state() == "broken"
 
 
 @pytest.mark.parametrize("lane", ["live", "backfill"])
@@ -77,12 +78,11 @@ def test_live_work_behind_a_closed_gate_does_not_keep_backfill_from_the_others(m
 def test_live_work_that_waits_does_not_make_the_rest_ring_as_live(make_world) -> None:
     world = make_world()
     world.put(event("ada", "vip", "exit"), event("bob", lane="backfill"))
-    paused = frozenset({"exit"})
 
-    before = world.store.due(paused)
-    world.store.holds["backfill|enter"] = Hold("9999999999999-0", world.now_ms() + 5_000)
+    before = world.due("exit")
+    world.store.put_hold("backfill|enter", Hold("9999999999999-0", world.now_ms() + 5_000))
 
-    assert (before, world.store.due(paused)) == ("backfill", "")
+    assert (before, world.due("exit")) == ("backfill", "")
 
 
 def test_a_paused_job_is_neither_read_nor_rung_for(make_world) -> None:

@@ -7,11 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.destinations.insider.api import InsiderApi
-from tests.nightly import amount
-from tests.unit.worker.drain_world import World, dead_letters, event
-from tests.unit.worker.fake_insider import (
+from tests.conformance.drain.fake_insider import (
     ATTRIBUTE,
     UPSERT,
     Reply,
@@ -21,6 +20,8 @@ from tests.unit.worker.fake_insider import (
     refused,
     taken,
 )
+from tests.conformance.drain.world import World, dead_letters, event
+from tests.nightly import amount
 
 AUDIENCES = [f"a{number}" for number in range(6)]
 ENTERS = {
@@ -49,8 +50,8 @@ def counted(world: World) -> tuple[int, int]:
     return world.count("delivered"), len(world.sendings)
 
 
-def test_deliveries_of_one_person_share_a_user_object() -> None:
-    with World() as world:
+def test_deliveries_of_one_person_share_a_user_object(redis: Redis) -> None:
+    with World(redis) as world:
         world.put(*(entering(audience, at) for at, audience in enumerate(AUDIENCES, start=1)))
 
         world.drain()
@@ -61,8 +62,8 @@ def test_deliveries_of_one_person_share_a_user_object() -> None:
         assert user["attributes"]["age"] == 6
 
 
-def test_the_later_event_wins_whatever_the_order_in_which_they_came() -> None:
-    with World(triggers=ENTERS) as world:
+def test_the_later_event_wins_whatever_the_order_in_which_they_came(redis: Redis) -> None:
+    with World(redis, triggers=ENTERS) as world:
         world.put(entering("a1", 5, "other"), entering("a2", 3), entering("a3", 4, "other"))
 
         world.drain()
@@ -71,8 +72,8 @@ def test_the_later_event_wins_whatever_the_order_in_which_they_came() -> None:
         assert world.insider.attributes["ann@example.com"] == {"email_optin": False, "age": 5}
 
 
-def test_events_follow_each_other_in_the_order_of_their_times() -> None:
-    with World() as world:
+def test_events_follow_each_other_in_the_order_of_their_times(redis: Redis) -> None:
+    with World(redis) as world:
         world.put(*(entering(f"a{at}", at, events=logged(at)) for at in (3, 1, 2)))
 
         world.drain()
@@ -82,8 +83,8 @@ def test_events_follow_each_other_in_the_order_of_their_times() -> None:
         assert names == ["e1", "e2", "e3"]
 
 
-def test_the_same_event_twice_is_sent_once() -> None:
-    with World() as world:
+def test_the_same_event_twice_is_sent_once(redis: Redis) -> None:
+    with World(redis) as world:
         world.put(entering("a1"), entering("a2"), entering("a1"))
 
         world.drain()
@@ -98,9 +99,10 @@ def test_the_same_event_twice_is_sent_once() -> None:
     [{"identifiers": {"uuid": "u-1"}}, {"append": True}, {"object_attributes": [{"name": "cart"}]}],
 )
 def test_bodies_that_do_not_simply_add_to_each_other_go_one_after_the_other(
+    redis: Redis,
     different: dict[str, Any],
 ) -> None:
-    with World() as world:
+    with World(redis) as world:
         world.put(entering("a1"), entering("a2", **different))
 
         world.drain()
@@ -108,9 +110,9 @@ def test_bodies_that_do_not_simply_add_to_each_other_go_one_after_the_other(
         assert counted(world) == (2, 2)
 
 
-def test_requests_that_act_on_objects_hold_one_delivery_of_a_person() -> None:
+def test_requests_that_act_on_objects_hold_one_delivery_of_a_person(redis: Redis) -> None:
     objects = {"object_attributes": [{"name": "cart"}]}
-    with World() as world:
+    with World(redis) as world:
         world.put(*(event("ann", f"a{at}", at=at, root=objects, **tells(at)) for at in (1, 2)))
 
         world.drain()
@@ -118,8 +120,8 @@ def test_requests_that_act_on_objects_hold_one_delivery_of_a_person() -> None:
         assert counted(world) == (2, 2)
 
 
-def test_a_body_that_overwrites_the_list_goes_by_itself() -> None:
-    with World() as world:
+def test_a_body_that_overwrites_the_list_goes_by_itself(redis: Redis) -> None:
+    with World(redis) as world:
         world.put(
             entering("a1"),
             event("ann", "a2", "overwrite", at=2, segments=["a1", "a2"]),
@@ -132,9 +134,9 @@ def test_a_body_that_overwrites_the_list_goes_by_itself() -> None:
         assert counted(world) == (3, 2)
 
 
-def test_stale_root_options_are_not_sent_and_fresh_ones_are() -> None:
+def test_stale_root_options_are_not_sent_and_fresh_ones_are(redis: Redis) -> None:
     objects = {"object_attributes": [{"name": "cart"}]}
-    with World() as world:
+    with World(redis) as world:
         world.put(entering("a2", 5))
         world.drain()
         world.put(
@@ -149,10 +151,10 @@ def test_stale_root_options_are_not_sent_and_fresh_ones_are() -> None:
         assert world.count("dropped") > 0
 
 
-def test_a_probe_sends_the_root_options_that_are_still_true() -> None:
+def test_a_probe_sends_the_root_options_that_are_still_true(redis: Redis) -> None:
     objects = {"object_attributes": [{"name": "cart"}]}
     people = ("ann", "bob")
-    with World() as world:
+    with World(redis) as world:
         world.put(*(event(person, "a2", at=5, **tells(5)) for person in people))
         world.drain()
         world.run(world.gate.resume("enter"))
@@ -164,8 +166,8 @@ def test_a_probe_sends_the_root_options_that_are_still_true() -> None:
         assert [(len(sending.users), sending.root) for sending in sent] == [(1, {}), (1, {})]
 
 
-def test_a_destination_may_keep_user_objects_apart() -> None:
-    with World(api=InsiderApi(unites=False)) as world:
+def test_a_destination_may_keep_user_objects_apart(redis: Redis) -> None:
+    with World(redis, api=InsiderApi(unites=False)) as world:
         world.put(entering("a1"), entering("a2"))
 
         world.drain()
@@ -173,7 +175,7 @@ def test_a_destination_may_keep_user_objects_apart() -> None:
         assert counted(world) == (2, 2)
 
 
-def test_of_a_refused_user_object_only_the_delivery_at_fault_is_dead() -> None:
+def test_of_a_refused_user_object_only_the_delivery_at_fault_is_dead(redis: Redis) -> None:
     def responds(sending: Sending) -> Reply:
         wrong = [
             at
@@ -182,7 +184,7 @@ def test_of_a_refused_user_object_only_the_delivery_at_fault_is_dead() -> None:
         ]
         return taken(sending, {f"users.{at}.attributes.age": ["not right"] for at in wrong})
 
-    with World(responds) as world:
+    with World(redis, responds) as world:
         world.put(
             *(entering(audience) for audience in ("a1", "a2", "a3")), event("bob"), event("cat")
         )
@@ -194,12 +196,12 @@ def test_of_a_refused_user_object_only_the_delivery_at_fault_is_dead() -> None:
         assert world.count("delivered") == 4
 
 
-def test_of_a_refused_body_only_the_delivery_at_fault_is_dead() -> None:
+def test_of_a_refused_body_only_the_delivery_at_fault_is_dead(redis: Redis) -> None:
     def responds(sending: Sending) -> Reply:
         is_wrong = any("a2" in user["attributes"]["custom"][ATTRIBUTE] for user in sending.users)
         return refused(400, "not right") if is_wrong else taken(sending)
 
-    with World(responds) as world:
+    with World(redis, responds) as world:
         world.put(*(entering(audience) for audience in AUDIENCES))
 
         world.drain_until_nothing_is_left()
@@ -208,9 +210,9 @@ def test_of_a_refused_body_only_the_delivery_at_fault_is_dead() -> None:
         assert [dead_letter["audience"] for dead_letter in dead_letters(world)] == ["a2"]
 
 
-def test_what_shared_a_request_that_failed_may_be_repeated_at_once() -> None:
+def test_what_shared_a_request_that_failed_may_be_repeated_at_once(redis: Redis) -> None:
     answers = [failed(502, applied=True)]
-    with World(lambda sending: answers.pop() if answers else taken(sending)) as world:
+    with World(redis, lambda sending: answers.pop() if answers else taken(sending)) as world:
         world.put(entering("a1"), entering("a2"))
 
         world.drain()
@@ -220,9 +222,9 @@ def test_what_shared_a_request_that_failed_may_be_repeated_at_once() -> None:
         assert world.count("resent") == 2
 
 
-def test_a_request_has_no_more_bytes_than_it_may_have_alone() -> None:
+def test_a_request_has_no_more_bytes_than_it_may_have_alone(redis: Redis) -> None:
     api = InsiderApi(max_bytes=1_000)
-    with World(api=api) as world:
+    with World(redis, api=api) as world:
         world.put(*(entering(audience, attributes={"name": "x" * 200}) for audience in AUDIENCES))
 
         world.drain_until_nothing_is_left()
@@ -231,8 +233,8 @@ def test_a_request_has_no_more_bytes_than_it_may_have_alone() -> None:
         assert len(world.sendings) > 1
 
 
-def test_the_history_tells_which_deliveries_shared_a_user_object() -> None:
-    with World() as world:
+def test_the_history_tells_which_deliveries_shared_a_user_object(redis: Redis) -> None:
+    with World(redis) as world:
         world.put(entering("a1"), entering("a2"))
 
         world.drain()
@@ -266,10 +268,11 @@ def happened(rng: random.Random) -> list[Any]:
     return deliveries
 
 
-def outcome(deliveries: list[Any], *, unites: bool) -> tuple[Any, ...]:
-    with World(triggers=ENTERS, api=InsiderApi(unites=unites)) as world:
+def outcome(redis: Redis, deliveries: list[Any], *, unites: bool) -> tuple[Any, ...]:
+    with World(redis, triggers=ENTERS, api=InsiderApi(unites=unites)) as world:
         for delivery in deliveries:
             world.put(delivery)
+            world.wait_for_the_next_id()
             world.pass_seconds(0.01)
         world.drain_until_nothing_is_left()
         insider = world.insider
@@ -287,10 +290,10 @@ def outcome(deliveries: list[Any], *, unites: bool) -> tuple[Any, ...]:
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=amount(60, nightly=3_000))
-def test_insider_holds_the_same_as_without_uniting(seed: int) -> None:
+@settings(max_examples=amount(30, nightly=3_000))
+def test_insider_holds_the_same_as_without_uniting(redis: Redis, seed: int) -> None:
     deliveries = happened(random.Random(seed))
 
-    united, apart = outcome(deliveries, unites=True), outcome(deliveries, unites=False)
+    united, apart = [outcome(redis, deliveries, unites=unites) for unites in (True, False)]
 
     assert united == apart

@@ -11,8 +11,16 @@ from segrelay.worker.batch.read import order_of
 from segrelay.worker.batch.render import RENDER_GROUP
 from segrelay.worker.destinations.insider.api import InsiderApi
 from segrelay.worker.errors import RedisUnavailable
-from tests.unit.worker.drain_world import LATE_SECONDS, World, event, members
-from tests.unit.worker.fake_insider import DELETE, Reply, Sending, failed, refused, silent, taken
+from tests.conformance.drain.fake_insider import (
+    DELETE,
+    Reply,
+    Sending,
+    failed,
+    refused,
+    silent,
+    taken,
+)
+from tests.conformance.drain.world import LATE_SECONDS, World, event, members
 
 ENTRIES = 100
 ANSWER_SECONDS = 0.1
@@ -232,8 +240,7 @@ def test_nothing_is_rendered_ahead_of_live_work_or_after_the_last_answer(
 def discard(world: World, trigger: str) -> None:
     """Take back what waits, once it was prepared."""
     assert world.rendered_ahead[trigger] == ENTRIES
-    gone = world.store.streams.pop(f"live|{trigger}")
-    world.store.counts[f"discarded|{trigger}"] += len(gone)
+    world.store.discard(f"live|{trigger}")
 
 
 def test_what_was_taken_away_meanwhile_is_not_sent(make_world) -> None:

@@ -1,7 +1,7 @@
 """What a drain does with its share of a canary: so many are made, the rest stays, others go on."""
 
 from segrelay.worker.batch.batch import CanaryShares
-from tests.unit.worker.drain_world import event, members
+from tests.conformance.drain.world import event, members
 
 
 def test_a_share_bounds_what_is_rendered_of_its_trigger_and_of_no_other(make_world) -> None:

@@ -8,10 +8,19 @@ from typing import Any
 import pytest
 
 from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.gate import POLICY
 from segrelay.worker.core.verdicts import Failed
 from segrelay.worker.destinations.insider.api import InsiderApi
-from tests.unit.worker.drain_world import World, event, members
-from tests.unit.worker.fake_insider import UPSERT, Reply, Sending, failed, refused, silent, taken
+from tests.conformance.drain.fake_insider import (
+    UPSERT,
+    Reply,
+    Sending,
+    failed,
+    refused,
+    silent,
+    taken,
+)
+from tests.conformance.drain.world import World, event, members
 
 NAMES = [f"t{number}" for number in range(40)]
 BAD = "t7"
@@ -39,7 +48,7 @@ def test_what_shares_a_url_shares_a_request_whichever_trigger_it_is_of(make_worl
     assert (tally.delivered, tally.requests) == (200, 1)
     assert {world.store.counts[f"delivered|{name}"] for name in NAMES} == {5}
     assert world.count("requests") == 1
-    assert set(world.gate.record.delivered) == set(NAMES)
+    assert {f"ok|{name}" for name in NAMES} <= world.gate_fields().keys()
     assert world.rendered == {"enter": 200}
 
 
@@ -138,7 +147,7 @@ def test_a_breaker_that_one_trigger_opened_elsewhere_lets_the_others_share(make_
     world = sharing(make_world)
 
     async def fail() -> None:
-        for _ in range(world.gate.policy.failures):
+        for _ in range(POLICY.failures):
             send_time = await world.gate.book(kind="live", triggers=[BAD], horizon_seconds=1.0)
             await world.gate.report(send_time, Failed("500"), delivered={})
 
@@ -161,7 +170,7 @@ def test_a_breaker_that_opens_between_look_and_booking_parts_the_trigger_from_th
     async def fail_after_the_first_look(triggers: Any) -> Any:
         answer = await look(triggers)
         looks.append(answer)
-        for _ in range(world.gate.policy.failures if len(looks) == 1 else 0):
+        for _ in range(POLICY.failures if len(looks) == 1 else 0):
             send_time = await world.gate.book(kind="live", triggers=[BAD], horizon_seconds=1.0)
             await world.gate.report(send_time, Failed("500"), delivered={})
         return answer
@@ -217,7 +226,7 @@ async def _killed_while_it_waits(world: World) -> None:
         if world.sendings:
             return
         await world.a_drain({step: "kill"})
-        world.store.until_ms = 0
+        world.store.end_lease()
 
 
 def test_triggers_that_make_requests_of_different_kinds_share_none(make_world) -> None:

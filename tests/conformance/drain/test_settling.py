@@ -11,30 +11,24 @@ from segrelay.worker.contract.ledger import Record, unpack
 from segrelay.worker.contract.words import Direction, Skip
 from segrelay.worker.core.ledger import with_delivered, with_raised
 from segrelay.worker.core.supersede import LedgerEvent
-from tests.fakes.fake_partition import FakePartition
-from tests.fakes.partition_store import PartitionStore
-from tests.unit.worker.drain_world import START_MS, event
+from tests.conformance.drain.test_reading_streams import NoClock
+from tests.conformance.drain.world import World, event
 
 
-class SlowPartition(FakePartition):
+class Settling:
     """Settles as slowly as a Redis that is far away."""
+
+    def __init__(self, partition: Any) -> None:
+        self._partition = partition
 
     async def settle(self, settlement: Settlement) -> int:
         await asyncio.sleep(0.01)
-        return await super().settle(settlement)
+        return await self._partition.settle(settlement)
 
 
-class NoClock:
-    def seconds(self) -> float:
-        return 0.0
-
-    async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
-
-
-async def _a_settlement_that_waits_for_another() -> tuple[Record, Record]:
+async def _a_settlement_that_waits_for_another(world: World) -> tuple[Record, Record]:
     """Return what it has written, and what the drain knows by then."""
-    partition = SlowPartition(PartitionStore(lambda: START_MS))
+    partition = world.partition()
     await partition.accept([event("ada", "far")])
     holding = await partition.take()
     assert holding is not None
@@ -42,7 +36,7 @@ async def _a_settlement_that_waits_for_another() -> tuple[Record, Record]:
     streaks: Any = None
     numbers: Any = None
     batch = Batch(state, numbers)
-    settler = Settler(batch, partition, streaks, ("insider", 0))
+    settler = Settler(batch, Settling(partition), streaks, ("insider", 0))
     [([skipped], _)] = await partition.read([ReadRange("live|enter", "", 2)])
     digest = skipped.header.digest
     known = with_delivered(Record(), LedgerEvent(3, Direction.ENTER, 1, 1))
@@ -56,11 +50,12 @@ async def _a_settlement_that_waits_for_another() -> tuple[Record, Record]:
         state.records[digest], LedgerEvent(9, Direction.ENTER, 1, 2)
     )
     await asyncio.gather(other, waiting)
-    return unpack(partition.store.ledger(digest)), state.records[digest]
+    return unpack(world.store.ledger(digest)), state.records[digest]
 
 
-def test_what_is_settled_late_writes_the_ledger_as_it_is_by_then() -> None:
-    written, known = asyncio.run(_a_settlement_that_waits_for_another())
+def test_what_is_settled_late_writes_the_ledger_as_it_is_by_then(make_world) -> None:
+    world = make_world()
+    written, known = world.run(_a_settlement_that_waits_for_another(world))
 
     assert written == known
     assert written.items[1, 1].delivered_us == 5

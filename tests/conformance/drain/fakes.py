@@ -1,7 +1,7 @@
-"""What a drain works with in `drain_world`: numbers, deaths in a row, templates, disk and gate."""
+"""What a drain works with in its world: numbers, deaths in a row, templates, disk and gate."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -15,11 +15,11 @@ from segrelay.jsonnet.rendered import (
     Template,
     TemplateFailed,
 )
+from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.batch.partition import Intent, ReadEntries, ReadRange
-from tests.fakes.fake_partition import FakePartition
-from tests.unit.worker.fake_insider import ATTRIBUTE
-from tests.unit.worker.processes import Process
+from tests.conformance.drain.fake_insider import ATTRIBUTE
+from tests.conformance.drain.processes import Process
 
 DEATHS_IN_A_ROW = 500
 
@@ -179,7 +179,7 @@ class FakeRenderer:
         return Rendered(orjson.dumps({"users": [user], **profile.get("root", {})}))
 
 
-class SlowPartition(FakePartition):
+class SlowPartition(RedisPartition):
     """A partition whose disk may be slow, and which may fail."""
 
     note_seconds = 0.0
@@ -187,16 +187,32 @@ class SlowPartition(FakePartition):
     round_trips = 0
     """Of reading streams."""
 
+    def renew(self) -> bool:
+        """Renew the lease, as the thread of a drain does."""
+        return bool(at_once(self._call("renew", (self.keys.lease,), (self.token, self.lease_ms))))
+
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
-        self.round_trips += 1
         if self.read_error:
             raise self.read_error
         return await super().read(ranges)
+
+    async def _next_entries(self, ranges: Sequence[ReadRange], most: int) -> list[ReadEntries]:
+        self.round_trips += 1
+        return await super()._next_entries(ranges, most)
 
     async def intent(self, intent: Intent) -> int:
         now_ms = await super().intent(intent)
         await asyncio.sleep(self.note_seconds)
         return now_ms
+
+
+def at_once(waiting: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a coroutine does that waits for nothing."""
+    try:
+        waiting.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("It waits.")
 
 
 class SlowGate:

@@ -4,8 +4,8 @@ import random
 from collections.abc import Iterator
 
 from segrelay.worker.contract.redis.accept import NewDelivery
-from tests.unit.worker.drain_world import World, event, members
-from tests.unit.worker.fake_insider import DELETE, Reply, Sending, taken
+from tests.conformance.drain.fake_insider import DELETE, Reply, Sending, taken
+from tests.conformance.drain.world import World, event, members
 
 AUDIENCES = [f"audience-{number}" for number in range(20)]
 

@@ -1,9 +1,9 @@
 """An hour of a trigger whose URL answers 500, in virtual time, beside two that work."""
 
 from segrelay.worker.destinations.api import Answer
+from tests.conformance.drain.fake_insider import Sending, failed, taken
+from tests.conformance.drain.world import World, event
 from tests.nightly import amount
-from tests.unit.worker.drain_world import World, event
-from tests.unit.worker.fake_insider import Sending, failed, taken
 
 STEPS = amount(90, nightly=360)
 STEP_SECONDS = 3_600 / STEPS
@@ -28,8 +28,8 @@ def play(world: World) -> list[int]:
         world.pass_seconds(STEP_SECONDS / 2)
         left.append(
             sum(
-                len(entries)
-                for stream, entries in world.store.streams.items()
+                waiting
+                for stream, waiting in world.store.lengths().items()
                 if stream.partition("|")[2] in OTHERS
             )
         )

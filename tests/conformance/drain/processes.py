@@ -5,9 +5,9 @@ import contextvars
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from tests.fakes.fake_partition import FakePartition
-
 LEASE_SECONDS = 10.0
+
+CHANGES_THE_SUM = {"settle", "accept", "carry_over"}
 
 CURRENT: contextvars.ContextVar["Process"] = contextvars.ContextVar("process")
 INTENT: contextvars.ContextVar[Any] = contextvars.ContextVar("intent")
@@ -71,6 +71,7 @@ class Edge:
                 INTENT.set(args[0])
             await self._process.step()
             result = await method(*args, **options)
+            self._process.world.sum_is_due |= name in CHANGES_THE_SUM
             await self._process.step()
             return result
 
@@ -78,7 +79,7 @@ class Edge:
 
 
 class FakeLease:
-    def __init__(self, process: Process, partition: FakePartition) -> None:
+    def __init__(self, process: Process, partition: Any) -> None:
         self._process = process
         self._partition = partition
         self._loop = process.world.loop

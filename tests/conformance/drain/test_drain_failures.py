@@ -10,8 +10,7 @@ import pytest
 from segrelay.worker.contract.events import decode_header
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.destinations.api import Answer
-from tests.unit.worker.drain_world import dead_letters, event, members
-from tests.unit.worker.fake_insider import (
+from tests.conformance.drain.fake_insider import (
     Reply,
     Sending,
     failed,
@@ -20,6 +19,7 @@ from tests.unit.worker.fake_insider import (
     silent,
     taken,
 )
+from tests.conformance.drain.world import dead_letters, event, members
 
 
 @pytest.mark.parametrize("kind", [lambda _: failed(503), lambda _: silent(), lambda _: failed(500)])
@@ -80,9 +80,9 @@ def test_a_breaker_that_one_trigger_opened_lets_the_others_go_on(make_world) -> 
     for _ in range(200):
         world.drain()
         world.pass_seconds(0.5)
-        if world.gate.status().state == "broken":
+        if world.gate_state() == "broken":
             break
-    assert world.gate.status().state == "broken"
+    assert world.gate_state() == "broken"
     world.put(*(event(f"q{n}", trigger="exit") for n in range(3)))
     world.put(*(event(f"r{n}", padding="x" * 400_000) for n in range(60)))
 

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
-from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.destinations.insider.api import InsiderApi
 from segrelay.worker.errors import RedisUnavailable
-from tests.unit.worker.drain_world import dead_letters, event
-from tests.unit.worker.fake_insider import POISON, Sending, holds_poison, taken
+from tests.conformance.drain.fake_insider import POISON, Sending, holds_poison, taken
+from tests.conformance.drain.world import dead_letters, event
 
 
 @pytest.mark.parametrize(
@@ -34,9 +33,8 @@ def test_an_unreadable_entry_dies_and_costs_its_neighbours_nothing(
 ) -> None:
     world = make_world()
     world.put(event("ada"), event("bob"), event("cyd"))
-    entries = world.store.streams["live|enter"]
-    middle = list(entries)[1]
-    entries[middle] = Delivery.of("live|enter", middle, header, profile)
+    middle = list(world.store.streams["live|enter"])[1]
+    world.store.put_entry("live|enter", middle, header, profile)
 
     tally, _ = world.drain()
 
@@ -49,10 +47,8 @@ def test_an_unreadable_entry_dies_and_costs_its_neighbours_nothing(
 def test_an_entry_of_another_version_pauses_its_trigger_and_stays(make_world) -> None:
     world = make_world()
     world.put(event("ada"), event("bob"), event("cyd", trigger="exit"))
-    entries = world.store.streams["live|enter"]
-    last = list(entries)[-1]
-    header = b'[2,{"of":"another version"}]'
-    entries[last] = Delivery.of("live|enter", last, header, entries[last].profile)
+    last = list(world.store.streams["live|enter"])[-1]
+    world.store.put_entry("live|enter", last, b'[2,{"of":"another version"}]', b"{}")
 
     world.drain_until_nothing_is_left(seconds=20)
 
@@ -66,9 +62,9 @@ def test_a_ledger_of_another_version_pauses_the_triggers_of_its_profile(make_wor
     world = make_world()
     world.put(event("ada"))
     world.drain()
-    ((digest, (text, lapses_ms)),) = world.store.ledgers.items()
-    newer = bytes([2]) + text[1:]
-    world.store.ledgers[digest] = (newer, lapses_ms)
+    digest = digest_of("email:ada@example.com")
+    newer = bytes([2]) + world.store.ledger(digest)[1:]
+    world.store.put_ledger(digest, newer)
     world.put(event("ada", at=5), event("bob"), event("cyd", trigger="exit"))
 
     world.drain_until_nothing_is_left(seconds=20)
@@ -111,8 +107,7 @@ def test_an_error_of_ours_about_one_delivery_costs_that_one(make_world, at: str)
     behave = {"behave": "stumble"} if at == "render" else {}
     world.put(*(event(f"p{n}") for n in range(250)), event("poison", **behave))
     if at == "ledger":
-        digest = digest_of(f"email:{POISON}")
-        world.store.ledgers[digest] = (bytes(9) + b"\xff", world.now_ms() + 10**9)
+        world.store.put_ledger(digest_of(f"email:{POISON}"), bytes(9) + b"\xff")
 
     tally, _ = world.drain()
 

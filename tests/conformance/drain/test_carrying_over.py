@@ -1,7 +1,5 @@
 """What a drain makes of events that wait under the former slug of a renamed audience."""
 
-import asyncio
-
 import orjson
 import pytest
 
@@ -17,11 +15,9 @@ from segrelay.worker.contract.triggers import Renames
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import with_delivered, with_tried
 from segrelay.worker.core.supersede import LedgerEvent
-from tests.fakes.fake_partition import FakePartition
-from tests.fakes.partition_store import PartitionStore
-from tests.unit.worker.batch.test_reading_streams import NoClock
-from tests.unit.worker.drain_fakes import FakeNumbers
-from tests.unit.worker.drain_world import BEFORE_US, START_MS, event
+from tests.conformance.drain.fakes import FakeNumbers, at_once
+from tests.conformance.drain.test_reading_streams import NoClock
+from tests.conformance.drain.world import BEFORE_US, World, event
 
 DIGEST = digest_of("email:ada@example.com")
 ENTER, EXIT = Direction.ENTER, Direction.EXIT
@@ -31,28 +27,35 @@ RENAMES = Renames(
 )
 
 
-def carried(
-    *events: NewDelivery, renames: Renames = RENAMES, record: Record | None = None
-) -> set[tuple[str, str, str, str, bool]]:
-    """Return what waits once a drain has read: trigger, audience, its slug, direction, former."""
-    store = PartitionStore(lambda: START_MS)
-    partition, numbers = FakePartition(store), FakeNumbers()
-    if record:
-        store.ledgers[DIGEST] = (LedgerText.of(record).text, START_MS + 1)
+@pytest.fixture
+def carried(make_world):
+    world = make_world()
 
-    async def drain() -> None:
-        await partition.accept(events)
-        holding = await partition.take()
-        assert holding is not None
-        await numbers.learn(["vip"], ["enter"])
-        state = State.of(holding, NoClock(), 30.0)
-        state.renames = renames
-        streams = list(await partition.streams())
-        await read_and_carry(partition, state, streams, numbers, entries=100)
+    def carry(
+        *events: NewDelivery, renames: Renames = RENAMES, record: Record | None = None
+    ) -> set[tuple[str, str, str, str, bool]]:
+        """Return what waits once a drain has read: trigger, audience, slug, direction, former."""
+        if record:
+            world.store.put_ledger(DIGEST, LedgerText.of(record).text)
+        world.put(*events)
+        at_once(read_all(world, renames))
+        world.check_sum()
+        return {_told(each) for row in world.store.streams.values() for each in row.values()}
 
-    asyncio.run(drain())
-    assert store.waiting() == sum(store.counts.values())
-    return {_told(each) for row in store.streams.values() for each in row.values()}
+    return carry
+
+
+async def read_all(world: World, renames: Renames) -> list[Delivery]:
+    """Let a drain read everything."""
+    partition, numbers = world.partition(), FakeNumbers()
+    holding = await partition.take()
+    assert holding is not None
+    await numbers.learn(["vip"], ["enter"])
+    state = State.of(holding, NoClock(), 30.0)
+    state.renames = renames
+    streams = list(await partition.streams())
+    world.sum_is_due = True
+    return await read_and_carry(partition, state, streams, numbers, entries=100)
 
 
 def _told(delivery: Delivery) -> tuple[str, str, str, str, bool]:
@@ -64,13 +67,13 @@ def _told(delivery: Delivery) -> tuple[str, str, str, str, bool]:
     return delivery.trigger, header.audience, slug, header.direction.value, header.former
 
 
-def test_an_entrance_becomes_one_of_the_new_slug() -> None:
+def test_an_entrance_becomes_one_of_the_new_slug(carried) -> None:
     assert carried(event("ada")) == {("gold-enter", "gold", "gold", "enter", False)}
 
 
 @pytest.mark.parametrize(("later_us", "stays"), [(-1, False), (0, True), (1, True)])
 def test_an_entrance_stays_where_the_former_slug_knows_an_exit_that_beats_it(
-    later_us: int, stays: bool
+    carried, later_us: int, stays: bool
 ) -> None:
     entered = event("ada")
     fact = LedgerEvent(entered.header.time_us + later_us, EXIT, 2, 1)
@@ -81,14 +84,16 @@ def test_an_entrance_stays_where_the_former_slug_knows_an_exit_that_beats_it(
     assert found[1] == ("vip" if stays else "gold")
 
 
-def test_an_exit_leaves_both_slugs() -> None:
+def test_an_exit_leaves_both_slugs(carried) -> None:
     assert carried(event("ada", trigger="exit")) == {
         ("gold-exit", "gold", "gold", "exit", False),
         ("exit", "vip", "vip", "exit", True),
     }
 
 
-def test_an_entrance_that_may_have_been_delivered_is_taken_back_under_the_former_slug() -> None:
+def test_an_entrance_that_may_have_been_delivered_is_taken_back_under_the_former_slug(
+    carried,
+) -> None:
     tried = with_tried(Record(), LedgerEvent(BEFORE_US + 1_000_000, ENTER, 2, 1))
 
     assert carried(event("ada"), record=tried) == {
@@ -97,13 +102,13 @@ def test_an_entrance_that_may_have_been_delivered_is_taken_back_under_the_former
     }
 
 
-def test_what_was_tried_before_an_entrance_is_not_taken_back() -> None:
+def test_what_was_tried_before_an_entrance_is_not_taken_back(carried) -> None:
     tried = with_tried(Record(), LedgerEvent(BEFORE_US, ENTER, 2, 1))
 
     assert carried(event("ada"), record=tried) == {("gold-enter", "gold", "gold", "enter", False)}
 
 
-def test_a_repair_and_what_was_carried_over_stay_as_they_are() -> None:
+def test_a_repair_and_what_was_carried_over_stay_as_they_are(carried) -> None:
     repair, former = event("ada"), event("bob", trigger="exit")
     repair = repair._replace(header=repair.header._replace(repair=True))
     former = former._replace(header=former.header._replace(former=True))
@@ -114,7 +119,7 @@ def test_a_repair_and_what_was_carried_over_stay_as_they_are() -> None:
     }
 
 
-def test_what_a_renaming_left_is_dropped_once_the_slug_was_taken_back() -> None:
+def test_what_a_renaming_left_is_dropped_once_the_slug_was_taken_back(carried) -> None:
     former = event("ada", trigger="exit")
     former = former._replace(header=former.header._replace(former=True))
 
@@ -122,25 +127,16 @@ def test_what_a_renaming_left_is_dropped_once_the_slug_was_taken_back() -> None:
 
 
 @pytest.mark.parametrize("slugs", [{}, {"other": "gold"}, {"vip": "unwanted"}], ids=str)
-def test_what_no_renaming_concerns_stays_as_it_is(slugs: dict[str, str]) -> None:
+def test_what_no_renaming_concerns_stays_as_it_is(carried, slugs: dict[str, str]) -> None:
     renames = Renames(slugs, RENAMES.wanting)
 
     assert carried(event("ada"), renames=renames) == {("enter", "vip", "vip", "enter", False)}
 
 
-def test_a_profile_that_cannot_be_read_stays_where_it_is() -> None:
+def test_a_profile_that_cannot_be_read_stays_where_it_is(make_world) -> None:
     broken = event("ada")._replace(profile=b"{no json")
 
-    store = PartitionStore(lambda: START_MS)
-    partition, numbers = FakePartition(store), FakeNumbers()
+    world = make_world()
+    world.put(broken)
 
-    async def drain() -> int:
-        await partition.accept([broken])
-        holding = await partition.take()
-        assert holding is not None
-        state = State.of(holding, NoClock(), 30.0)
-        state.renames = RENAMES
-        batch = await read_and_carry(partition, state, ["live|enter"], numbers, entries=9)
-        return len(batch)
-
-    assert asyncio.run(drain()) == 1
+    assert len(at_once(read_all(world, RENAMES))) == 1

@@ -6,8 +6,8 @@ from typing import Any
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.ledger import Item, Record, pack, unpack
 from segrelay.worker.contract.words import Direction
-from tests.unit.worker.drain_world import LATE_SECONDS, event, members
-from tests.unit.worker.fake_insider import POISON, Sending, failed, holds_poison, taken
+from tests.conformance.drain.fake_insider import POISON, Sending, failed, holds_poison, taken
+from tests.conformance.drain.world import LATE_SECONDS, event, members
 
 
 def test_events_are_delivered_many_in_one_request(make_world) -> None:
@@ -49,7 +49,7 @@ def test_what_waits_for_an_open_note_is_passed_over_and_held(make_world) -> None
 
     assert members(world) == {POISON, "ada@example.com"}
     assert world.store.waiting() == 3
-    assert not world.store.due(frozenset())
+    assert not world.due()
     world.pass_seconds(LATE_SECONDS)
     world.drain()
     assert world.store.waiting() == 0
@@ -157,7 +157,7 @@ def test_an_audience_whose_number_was_lost_stops_nobody(make_world) -> None:
     newer = record.items[1, 2].delivered_us + 10**9
     lost = {(7_777, 2): Item(Direction.EXIT, newer), (8_888, 2): Item(Direction.ENTER, newer)}
     text = pack(replace(record, items={**record.items, **lost}))
-    world.store.ledgers[digest] = (text, world.store.ledgers[digest][1])
+    world.store.put_ledger(digest, text)
     world.put(event("ada", "new", "overwrite", at=3, segments=["new", "vip"]), event("bob"))
 
     tally, _ = world.drain()

@@ -9,7 +9,7 @@ from segrelay.worker.contract.counts import (
     fields_of_times,
     label_of_status,
 )
-from tests.unit.worker.drain_world import event
+from tests.conformance.drain.world import event
 
 
 def test_times_fall_into_the_bucket_whose_bound_they_do_not_exceed() -> None:

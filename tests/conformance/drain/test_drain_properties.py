@@ -13,13 +13,10 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segrelay.worker.batch.state import Tally
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.destinations.api import Answer
-from tests.fakes.fake_partition import FakePartition
-from tests.nightly import amount
-from tests.unit.worker.drain_world import LATE_SECONDS, TRIGGERS, World, event
-from tests.unit.worker.fake_insider import (
+from tests.conformance.drain.fake_insider import (
     DELETE,
     UPSERT,
     NamesNobody,
@@ -31,7 +28,9 @@ from tests.unit.worker.fake_insider import (
     taken,
     unreachable,
 )
-from tests.unit.worker.processes import LEASE_SECONDS
+from tests.conformance.drain.processes import LEASE_SECONDS
+from tests.conformance.drain.world import LATE_SECONDS, TRIGGERS, World, did_nothing, event
+from tests.nightly import amount
 
 AUDIENCES = ["vip", "new", "far"]
 LONGEST_SECONDS = 20_000.0
@@ -136,13 +135,17 @@ def deliveries_of(
 class History:
     """One history: what happens, to whom, and what breaks."""
 
-    def __init__(self, seed: int, on_ambiguous: str = "resend") -> None:
+    def __init__(self, redis: Redis, seed: int, on_ambiguous: str = "resend") -> None:
         self.rng = random.Random(seed)
         bad_luck = BadLuck(self.rng, self.rng.choice([0, 3, 8, 20]))
         enters = self.rng.choice([["enter"], ["overwrite"], ["enter", "overwrite"], [], []])
         self.triggers = TRIGGERS if enters else SHARING
         self.world = World(
-            bad_luck.responds, triggers=self.triggers, on_ambiguous=on_ambiguous, api=NamesNobody()
+            redis,
+            bad_luck.responds,
+            triggers=self.triggers,
+            on_ambiguous=on_ambiguous,
+            api=NamesNobody(),
         )
         # Where a batch holds little, others are prepared while it is delivered.
         entries = self.rng.choice([2, 4, self.world.limits.batch_entries])
@@ -169,7 +172,7 @@ class History:
         while self.waiting:
             some = self.rng.randint(1, 6)
             arriving, self.waiting = self.waiting[:some], self.waiting[some:]
-            await FakePartition(self.world.store).accept(arriving)
+            self.world.put_now(*arriving)
             await asyncio.sleep(self.rng.choice([0.0, 0.1, 3.0, 40.0]))
 
     async def _person(self) -> None:
@@ -216,21 +219,17 @@ class History:
         ]
 
 
-def did_nothing(tally: Tally) -> bool:
-    return not (tally.delivered or tally.skipped or tally.dead or tally.requests)
-
-
-def play(seed: int, on_ambiguous: str = "resend") -> History:
-    history = History(seed, on_ambiguous)
+def play(redis: Redis, seed: int, on_ambiguous: str = "resend") -> History:
+    history = History(redis, seed, on_ambiguous)
     with history.world as world:
         world.run(history.play())
     return history
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=amount(45, nightly=2_000))
-def test_whatever_breaks_insider_holds_what_the_newest_events_say(seed: int) -> None:
-    history = play(seed)
+@settings(max_examples=amount(25, nightly=2_000))
+def test_whatever_breaks_insider_holds_what_the_newest_events_say(redis: Redis, seed: int) -> None:
+    history = play(redis, seed)
 
     assert history.wrong() == []
     assert history.world.count("accepted") == sum(
@@ -239,9 +238,11 @@ def test_whatever_breaks_insider_holds_what_the_newest_events_say(seed: int) -> 
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=amount(45, nightly=2_000))
-def test_where_a_person_decides_nothing_is_sent_again_that_may_have_been_applied(seed: int) -> None:
-    history = play(seed, "dead_letter")
+@settings(max_examples=amount(25, nightly=2_000))
+def test_where_a_person_decides_nothing_is_sent_again_that_may_have_been_applied(
+    redis: Redis, seed: int
+) -> None:
+    history = play(redis, seed, "dead_letter")
 
     # That nothing was sent twice, the world has checked at each request.
     assert history.wrong() == []

@@ -1,4 +1,4 @@
-"""A world for drains without a network: partition, gate, clock and Insider in memory.
+"""A world for drains: partition and gate are the real scripts, clock and Insider are in memory.
 
 Its processes can be killed or stopped in the middle of any call, Insider can answer or fail in
 every way, and time is virtual. It checks after each step that the sum holds, and at each request
@@ -8,6 +8,7 @@ that nothing is sent twice without a reason.
 import asyncio
 import contextlib
 import contextvars
+import itertools
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,33 +18,31 @@ from typing import Any, Self
 import orjson
 
 from segrelay.jsonnet.rendered import Template
+from segrelay.worker.adapters.redis.gate import RedisGate, read_state
+from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
 from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract.events import Header, pack_profile
-from segrelay.worker.contract.keys import digest_of, split_stream_name, without_lane
+from segrelay.worker.contract.keys import (
+    PartitionKeys,
+    digest_of,
+    split_stream_name,
+    without_lane,
+)
+from segrelay.worker.contract.keys import gate as gate_key
 from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.settings import Destination
 from segrelay.worker.contract.triggers import NO_RENAMES, Renames
 from segrelay.worker.contract.words import Direction, kind_of_lane
 from segrelay.worker.destinations.api import Answer, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
 from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest
 from segrelay.worker.drain import Drain, Limits
-from tests.fakes.fake_partition import FakePartition
-from tests.fakes.fake_recognizer import FakeRecognizer
-from tests.fakes.fake_sender import FakeSender
-from tests.fakes.gate import FakeGate
-from tests.fakes.gate_record import GateRecord
-from tests.fakes.partition_store import PartitionStore
-from tests.unit.worker.drain_fakes import (
-    FakeNumbers,
-    FakeRenderer,
-    FakeStreaks,
-    SlowGate,
-    SlowPartition,
-)
-from tests.unit.worker.fake_insider import (
+from tests.conformance.clocked_redis import ClockedRedis, script_on_our_clock
+from tests.conformance.drain.fake_insider import (
     ATTRIBUTE,
     DELETE,
     UPSERT,
@@ -53,7 +52,16 @@ from tests.unit.worker.fake_insider import (
     emails,
     taken,
 )
-from tests.unit.worker.processes import (
+from tests.conformance.drain.fake_sender import FakeSender
+from tests.conformance.drain.fakes import (
+    FakeNumbers,
+    FakeRenderer,
+    FakeStreaks,
+    SlowGate,
+    SlowPartition,
+    at_once,
+)
+from tests.conformance.drain.processes import (
     CURRENT,
     INTENT,
     LEASE_SECONDS,
@@ -63,11 +71,13 @@ from tests.unit.worker.processes import (
     Process,
     task_of_a_process,
 )
-from tests.unit.worker.virtual_time import VirtualLoop
+from tests.conformance.drain.store import Store
+from tests.conformance.drain.virtual_time import VirtualLoop
 
 START_MS = 1_764_000_000_000
 BEFORE_US = 1_763_900_000_000_000
 DEADLINE_SECONDS, LATE_SECONDS = 20.0, 30.0
+RETENTION_SECONDS = 1e6
 TAG = ("insider", 0)
 
 
@@ -84,11 +94,24 @@ def _template_of(trigger: str, url: str) -> str:
     return trigger if trigger in TRIGGERS else "exit" if url == DELETE else "enter"
 
 
+def _destination(name: str) -> Destination:
+    return Destination(
+        name=name,
+        api="insider",
+        base_url=f"https://{name}.example.com",
+        authorization="insider",
+        rate="1000000/min",
+    )
+
+
 class World:
     """One partition of Insider, its processes, and what befalls them."""
 
+    numbers_of_worlds = itertools.count()
+
     def __init__(
         self,
+        client: Redis,
         responds: Responds = taken,
         *,
         triggers: dict[str, tuple[Direction, str]] | None = None,
@@ -97,12 +120,10 @@ class World:
     ) -> None:
         self.loop = VirtualLoop()
         self.responds = responds
-        self.store = PartitionStore(self.now_ms)
-        self.gate = FakeGate(
-            now_us=lambda: START_MS * 1000 + round(self.loop.time() * 1e6),
-            rate_per_minute=1_000_000.0,
-            record=GateRecord(),
-        )
+        self.redis = ClockedRedis(client, self.now_us)
+        name = f"insider-{next(self.numbers_of_worlds)}"
+        self.store = Store(client, PartitionKeys(name, 0))
+        self.gate = RedisGate(self.redis, _destination(name), None)
         self.insider = Insider()
         self.numbers = FakeNumbers()
         self.paused: dict[str, str] = {}
@@ -121,7 +142,7 @@ class World:
         self.by_position: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []
         self.canary_shares = CanaryShares()
-        self.recognizer: FakeRecognizer | None = None
+        self.recognizer: RedisRecognizer | None = None
         self.limits = Limits(1.0, DEADLINE_SECONDS, LATE_SECONDS, in_flight=4)
         self.api = api or InsiderApi()
         self.loaded = {
@@ -130,11 +151,14 @@ class World:
         }
         self.explains = {"refused"} if on_ambiguous == "dead_letter" else {"refused", "unsure"}
         self.pending_effects = 0
-        self._summed: tuple[int, dict[str, int]] | None = None
+        self.sum_is_due = True
         self.loop.set_task_factory(task_of_a_process)
 
+    def now_us(self) -> int:
+        return START_MS * 1_000 + round(1e6 * self.loop.time())
+
     def now_ms(self) -> int:
-        return START_MS + round(1000 * self.loop.time())
+        return self.now_us() // 1_000
 
     def _loaded(self, name: str, url: str, on_ambiguous: Any) -> LoadedTrigger:
         return LoadedTrigger(
@@ -156,8 +180,18 @@ class World:
 
     def put_now(self, *events: NewDelivery) -> None:
         """Put while the loop is running: nothing is waited for."""
-        with contextlib.suppress(StopIteration):
-            FakePartition(self.store).accept(events).send(None)
+        at_once(self.partition().accept(events))
+        self.sum_is_due = True
+
+    def wait_for_the_next_id(self) -> None:
+        """Wait for a millisecond, so that what is put next has come later, in whichever stream."""
+        before = self._id_ms()
+        while self._id_ms() == before:
+            pass
+
+    def _id_ms(self) -> int:
+        seconds, microseconds = self.store.client.time()
+        return seconds * 1_000 + microseconds // 1_000
 
     def run(self, main: Any) -> Any:
         return self.loop.run_until_complete(main)
@@ -173,10 +207,12 @@ class World:
         return self.run(self.a_drain(plan or {}, stop))
 
     def drain_until_nothing_is_left(self, *, seconds: float = 3_600.0) -> None:
-        end = self.loop.time() + seconds
+        """Drain again and again, more rarely while nothing can be done."""
+        end, pause_seconds = self.loop.time() + seconds, 1.0
         while self.store.waiting() and self.loop.time() < end:
-            self.drain()
-            self.pass_seconds(1.0)
+            ended = self.drain()
+            pause_seconds = min(2 * pause_seconds, 8.0) if ended and did_nothing(ended[0]) else 1.0
+            self.pass_seconds(min(pause_seconds, end - self.loop.time()))
 
     def pass_seconds(self, seconds: float) -> None:
         self.run(asyncio.sleep(seconds))
@@ -197,8 +233,34 @@ class World:
         self.tallies.append(tally)
         return tally, wake
 
+    def partition(self) -> SlowPartition:
+        """Return one who may hold the partition."""
+        return SlowPartition(
+            self.redis,
+            self.store.keys,
+            lease_seconds=LEASE_SECONDS,
+            retention_seconds=RETENTION_SECONDS,
+            late_seconds=LATE_SECONDS,
+            owner="a test",
+        )
+
+    def gate_fields(self) -> dict[str, str]:
+        """Return what Redis keeps of the gate."""
+        stored = self.store.client.hgetall(gate_key(self.gate.gate_id))
+        return {name.decode(): text.decode() for name, text in stored.items()}
+
+    def gate_state(self) -> str:
+        self.redis.set_clock()
+        return read_state(self.store.client, self.gate.gate_id, script=script_on_our_clock).state
+
+    def due(self, *paused: str) -> str:
+        """Return of which lane something may be done now, as a drain that ends says it."""
+        partition = self.partition()
+        at_once(partition.take())
+        return at_once(partition.release({}, paused, keep_if_due=False)).wake
+
     def drain_of(self, process: Process, stop: Stop) -> Drain:
-        partition = SlowPartition(self.store, lease_seconds=LEASE_SECONDS)
+        partition = self.partition()
         partition.note_seconds, partition.read_error = self.note_seconds, self.read_error
 
         async def read_names() -> Renames:
@@ -297,23 +359,21 @@ class World:
             raise
 
     def check_sum(self) -> None:
-        """Check the sum where anything that it adds up has changed."""
-        now = (self.store.waiting(), self.store.counts)
-        if now != self._summed:
-            self._summed = (now[0], dict(self.store.counts))
+        """Check the sum where anything that it adds up may have changed."""
+        if self.sum_is_due:
+            self.sum_is_due = False
             with self._remembering():
                 self._check_sum()
 
     def _check_sum(self) -> None:
-        counts = self.store.counts
         open_of = Counter[str]()
-        for stored, n in counts.items():
+        for stored, n in self.store.counts.items():
             lane, name = without_lane(stored)
             kind = name.split("|", 1)[0]
             open_of[lane] += n if kind == "accepted" else 0
             open_of[lane] -= n if kind in {"delivered", "skipped", "dead", "discarded"} else 0
-        for stream, entries in self.store.streams.items():
-            open_of[kind_of_lane(split_stream_name(stream)[0])] -= len(entries)
+        for stream, waiting in self.store.lengths().items():
+            open_of[kind_of_lane(split_stream_name(stream)[0])] -= waiting
         assert not any(open_of.values())
 
     def _check_explained(self, sending: Sending) -> None:
@@ -333,6 +393,10 @@ class World:
     def count(self, kind: str) -> int:
         counts = self.store.counts.items()
         return sum(n for name, n in counts if without_lane(name)[1].split("|")[0] == kind)
+
+
+def did_nothing(tally: Tally) -> bool:
+    return not (tally.delivered or tally.skipped or tally.dead or tally.requests)
 
 
 def event(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from segrelay.worker.destinations.insider.api import InsiderApi
-from tests.unit.worker.drain_world import event, members
+from tests.conformance.drain.world import event, members
 
 
 def test_what_took_long_to_render_is_sent_nevertheless(make_world) -> None:

@@ -1,4 +1,4 @@
-from tests.unit.worker.drain_world import event
+from tests.conformance.drain.world import event
 
 
 def test_two_profiles_that_are_one_person_there_are_counted_and_never_sent_at_once(
