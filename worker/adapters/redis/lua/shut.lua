@@ -6,14 +6,14 @@
 --
 -- Returns 1, or 0 if somebody drains it.
 --@include _clock
---@include _lease
+--@include _lock
 
 local is_shut = string.find(redis.call('HGET', KEYS[1], 'token') or '', '^renamed%-from:')
 if ARGV[1] == '' then
-  if is_shut then free_lease(KEYS[1]) end
+  if is_shut then lock_free(KEYS[1]) end
   return 1
 end
-if held_until(KEYS[1], now) > 0 and not is_shut then return 0 end
+if lock_left(KEYS[1]) > 0 and not is_shut then return 0 end
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'until', string.format('%.0f', now + tonumber(ARGV[2])), 'length', ARGV[2],
   'owner', ARGV[3])
 return 1
