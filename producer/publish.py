@@ -245,7 +245,14 @@ class Publisher:
         if draft.kept:
             self._keep(draft.kept, draft.reading.now_us)
         try:
-            written = write(self._client, draft.deliveries, progress, rolls, draft.entrants)
+            written = write(
+                self._client,
+                draft.deliveries,
+                progress,
+                rolls,
+                draft.entrants,
+                ids=self._settings.redis.ids,
+            )
         except PartitionsChange:
             self._claimed = False
             raise

@@ -34,10 +34,10 @@ from segrelay.ops.status.problems import (
 from segrelay.ops.status.standing import Condition, Kind, Standing, read_standing
 from segrelay.ops.status.totals import largest_first
 from segrelay.producer.sync.run import Phase, Run
-from segrelay.worker.adapters.redis.shared_keys import rename_hint
 from segrelay.worker.contract.processes import LIFE_MS
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
 from segrelay.worker.contract.redis.acts import BEGUN
+from segrelay.worker.contract.redis.claim import rename_hint
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
@@ -401,7 +401,7 @@ def orphans(standing: Standing) -> Iterator[HealthProblem]:
         commands = dict.fromkeys(standing.orphans_mended_by.values())
         yield HealthProblem("orphaned", ILL, "", message, "; ".join(commands) or "segrelay status")
     for new, old in standing.former_names.items():
-        mend = f"segrelay destination rename {old} {new}"
+        mend = f"segrelay rename destination {old} {new}"
         yield HealthProblem("destination_renamed", ILL, new, rename_hint(old, new), mend)
 
 
@@ -424,12 +424,12 @@ def stopped_renamings(standing: Standing) -> Iterator[HealthProblem]:
         f"a command that gives people another identity was stopped: {len(found):,} are on their"
         f" way, and nothing is delivered to them ({first} is one); give the same command again"
     )
-    mend = "segrelay person rename OLD NEW, or --file CSV"
+    mend = "segrelay rename person OLD NEW, or --file CSV"
     yield HealthProblem("rename_stopped", ATTENTION, "", message, mend, since_ms)
 
 
 def unfinished_acts(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield the renamings of audiences and destinations that were begun and not finished."""
+    """Yield the renamings of audiences that were begun and not finished."""
     for act in standing.unfinished:
         if act.outcome == BEGUN and standing.now_ms - act.at_ms < UNFINISHED_MS:
             continue
@@ -463,7 +463,7 @@ def not_renamed(standing: Standing) -> Iterator[HealthProblem]:
                 f"{one.refused:,} people came with an identity that they could not get: another"
                 " person has it, or their stable id changes too often; each goes on as two people"
             )
-            mend = "segrelay audit, and segrelay person rename OLD NEW"
+            mend = "segrelay audit, and segrelay rename person OLD NEW"
             yield HealthProblem("not_renamed", ATTENTION, name, message, mend, since_ms)
 
 

@@ -380,7 +380,7 @@ def _with_field(client: Redis, settings: Settings, text: str) -> KnownPerson | N
     """Find a profile by any field, in waiting deliveries and dead letters."""
     places = all_partitions(client, settings)
     for entry in islice(_all_waiting(client, places), MOST_ENTRIES):
-        if entry.header and _has(_profile_of(entry), text):
+        if entry.header and _has(profile_of(entry), text):
             return KnownPerson(entry.header.digest, entry.stream.place.partition)
     for dead_letter in islice(find_dead_letters(client, places), MOST_ENTRIES):
         if dead_letter["header"] and _has(dead_letter["profile"], text):
@@ -388,7 +388,8 @@ def _with_field(client: Redis, settings: Settings, text: str) -> KnownPerson | N
     return None
 
 
-def _profile_of(entry: WaitingEntry) -> Any:
+def profile_of(entry: WaitingEntry) -> Any:
+    """Return the profile of a waiting delivery; None if it can't be read."""
     try:
         return orjson.loads(decode_profile(entry.profile))
     except (PayloadRefused, orjson.JSONDecodeError):

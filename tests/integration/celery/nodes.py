@@ -113,7 +113,9 @@ def send(app, *calls):
     """Send messages as a producer would."""
     for call in calls:
         app.send_task(
-            DRAIN_TASK, args=[call.destination, call.partition], queue=queue_name(call.queue)
+            DRAIN_TASK,
+            args=[call.destination, call.partition, call.destination],
+            queue=queue_name(call.queue),
         )
 
 

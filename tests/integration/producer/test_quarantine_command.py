@@ -96,12 +96,12 @@ def test_what_the_ledger_has_forgotten_stays_unless_forced(run, client):
 
 
 def test_discard_counts_and_asks_nobody_who_is_not_there(run, client):
-    with pytest.raises(UsageWrong, match="Discard 1 records"):
+    with pytest.raises(UsageWrong, match="Discard 1 record "):
         run("discard", "--audience", "vipp", stdin="y\n")
     agreed = run("discard", "--audience", "vipp", "--yes")
     rest = run("discard", "--all", "--yes", "--json")
 
-    assert "1 records discarded" in agreed.stdout
+    assert "1 record discarded" in agreed.stdout
     assert orjson.loads(rest.stdout) == {"discarded": 2}
     assert Quarantine(client).totals().records == 0
 

@@ -187,7 +187,7 @@ ALL_SKIPPED = samples(
 SOME_SKIPPED = samples({"skipped|vip|asserted": 277, "delivered|vip": 1}, {"settled": 0})
 STILL = samples(*[{"waits": 9, "settled": 4, "waits|load": 5, "job|load": 3}] * 4)
 RENAME = Act(
-    "audience rename", "ann", "vip", arguments={"to": "club"}, outcome=BEGUN, at_ms=NOW - 61_000
+    "rename audience", "ann", "vip", arguments={"to": "club"}, outcome=BEGUN, at_ms=NOW - 61_000
 )
 WELL = standing()
 

@@ -51,7 +51,7 @@ def test_a_broker_that_does_not_answer_costs_little_more_than_its_timeout(config
     assert time.monotonic() - begun < allowed(3)
 
 
-def test_a_broker_that_comes_back_is_rung_again(configure, client):
+def test_a_broker_that_comes_back_gets_messages_again(configure, client):
     clock = [0.0]
     waker = CeleryWaker(configure(), now=lambda: clock[0])
     waker.wake("insider", 1, queue="live")

@@ -1,9 +1,10 @@
 """Reads people back from Insider by itself, and notes which attributes did not arrive.
 
 Insider answers 200 and drops what its panel does not define, so nothing else that runs can tell.
-Every `read_back_every` a worker reads one of those to whom something was delivered last, and looks
-for the attributes that were sent. Only names are kept in Redis, no values. An attribute that a
-person lacks is looked for in another one a minute later; health names it after the second.
+Every `read_back_every` a worker reads one of those to whom something was delivered last, looks for
+the attributes that were sent, and compares the list of audiences with the ledger. Redis keeps the
+names of attributes for it, and no values. What one person lacks is looked for in another one a
+minute later; health names it after the second.
 
 A worker imports this module by its name (`TASKS_MODULES` of `segrelay.worker.contract.celery`).
 """
@@ -20,9 +21,11 @@ import orjson
 import structlog
 from celery import shared_task
 
-from segrelay.ops.insider.live_check import list_of
+from segrelay.ops.insider.live_check import ReadBack, list_of
 from segrelay.ops.insider.reader import InsiderReader, InsiderUnreadable, ProfileReader
+from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.state.read_backs import ReadBacks
+from segrelay.ops.verify import Membership, expected
 from segrelay.producer.steps import Step, StepStore, wait_seconds
 from segrelay.producer.tasks import do_background_job
 from segrelay.worker.adapters.redis.gate import read_state
@@ -83,7 +86,9 @@ class ReadingBack:
     def step(self) -> Step:
         """Read one person back, note what is not there, and set the time of the next step."""
         store = StepStore(
-            self.client, keys.read_back(self.destination), f"reading back '{self.destination}'"
+            self.client,
+            keys.read_back(self.settings.redis.ids.of(self.destination)),
+            f"reading back '{self.destination}'",
         )
         taken = store.take()
         if taken is None:
@@ -116,32 +121,41 @@ class ReadingBack:
         )
         if person is None:
             return "nobody to read back"
-        sent = self._looked_for(person)
+        memberships = self._memberships(person)
+        lists = {CUSTOM + one.attribute for one in memberships}
+        sent = [name for name in person.names if name not in lists]
         with self.open_reader() as reader:
-            found = reader.profile(person.who, sent)
+            found = ReadBack(reader.profile(person.who, [*sent, *sorted(lists)]))
         if self.client.hget(person.place.who, person.digest) != person.text:
             return "something newer was delivered meanwhile"
-        lacking = {name for name in sent if found is not None and found.get(name) is None}
-        told = {""} if found is None else lacking
-        state.add(person.trigger, ["", *(sent if found is not None else ())], told, now_ms)
-        return f"read one person back: {len(told):,} of {len(sent):,} attributes are not there"
-
-    def _looked_for(self, person: ReachedPerson) -> list[str]:
-        """Return the names of a person's attributes that have to be there, as they were sent.
-
-        A list of audiences may be empty by now; `verify` compares these with the ledger.
-        """
-        lists = {
-            CUSTOM + list_of(self.settings, one)
-            for one in self.settings.triggers_of(self.destination)
-            if one.on == "exit"
+        if found.attributes is None:
+            state.add(person.trigger, [""], {""}, now_ms)
+            return "Insider does not know the person"
+        lacking = {name for name in sent if found.attributes.get(name) is None}
+        lacking |= {
+            CUSTOM + one.attribute
+            for one in memberships
+            if found.lists(one.audience, one.attribute) != (one.place == "inside")
         }
-        return [name for name in person.names if name not in lists]
+        state.add(person.trigger, ["", *sent, *lists], lacking, now_ms)
+        return f"read one person back: {len(lacking):,} attributes are not as they were sent"
+
+    def _memberships(self, person: ReachedPerson) -> list[Membership]:
+        """Return the memberships that the ledger is sure of, in audiences kept in a list."""
+        (record,) = read_records(self.client, person.place, [bytes.fromhex(person.digest)])
+        lines = Names(self.client).lines(record)
+        known = self.settings.triggers
+        lists = {
+            name: list_of(self.settings, known[name])
+            for name in {line.trigger for line in lines} & known.keys()
+        }
+        return expected(lines, lists, until_us=1_000 * person.at_ms)
 
     def _reached(self, until_ms: int) -> Iterator[ReachedPerson]:
         """Yield some people of whom the last delivery is old enough, from each partition."""
         numbers = settled_numbering(self.client, self.settings).numbers
-        places = [PartitionKeys(self.destination, number) for number in numbers]
+        ids = self.settings.redis.ids
+        places = [ids.place(self.destination, number) for number in numbers]
         pipe = self.client.pipeline(transaction=False)
         for place in places:
             pipe.hrandfield(place.who, PEOPLE_A_PARTITION, withvalues=True)
@@ -169,9 +183,10 @@ def reading_back_for(client: Redis, settings: Settings, destination: str) -> Rea
 
 
 @shared_task(name=READ_BACK_TASK, bind=True, ignore_result=True)
-def read_back(self: Any, destination: str) -> ResultLine:
+def read_back(self: Any, destination: str, destination_id: str) -> ResultLine:
     """Read one person of a destination back."""
-    return do_background_job(self.app.segrelay, BackgroundJob(READ_BACK_TASK, destination), _step)
+    job = BackgroundJob(READ_BACK_TASK, destination, destination_id)
+    return do_background_job(self.app.segrelay, job, _step)
 
 
 @cache
