@@ -86,7 +86,9 @@ class ReadingBack:
     def step(self) -> Step:
         """Read one person back, note what is not there, and set the time of the next step."""
         store = StepStore(
-            self.client, keys.read_back(self.destination), f"reading back '{self.destination}'"
+            self.client,
+            keys.read_back(self.settings.redis.ids.of(self.destination)),
+            f"reading back '{self.destination}'",
         )
         taken = store.take()
         if taken is None:
@@ -152,7 +154,8 @@ class ReadingBack:
     def _reached(self, until_ms: int) -> Iterator[ReachedPerson]:
         """Yield some people of whom the last delivery is old enough, from each partition."""
         numbers = settled_numbering(self.client, self.settings).numbers
-        places = [PartitionKeys(self.destination, number) for number in numbers]
+        ids = self.settings.redis.ids
+        places = [ids.place(self.destination, number) for number in numbers]
         pipe = self.client.pipeline(transaction=False)
         for place in places:
             pipe.hrandfield(place.who, PEOPLE_A_PARTITION, withvalues=True)
@@ -180,9 +183,10 @@ def reading_back_for(client: Redis, settings: Settings, destination: str) -> Rea
 
 
 @shared_task(name=READ_BACK_TASK, bind=True, ignore_result=True)
-def read_back(self: Any, destination: str) -> ResultLine:
+def read_back(self: Any, destination: str, destination_id: str) -> ResultLine:
     """Read one person of a destination back."""
-    return do_background_job(self.app.segrelay, BackgroundJob(READ_BACK_TASK, destination), _step)
+    job = BackgroundJob(READ_BACK_TASK, destination, destination_id)
+    return do_background_job(self.app.segrelay, job, _step)
 
 
 @cache

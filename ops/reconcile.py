@@ -30,12 +30,9 @@ from segrelay.producer.publishing.audiences import named_audience
 from segrelay.producer.sync.comparing import LedgerComparison
 from segrelay.producer.sync.sources import LyticsSource
 from segrelay.worker.contract.events import Event
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import LastDelivered
-from segrelay.worker.contract.partitions import Numbering
-from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings import RedisSettings, Settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
 
@@ -179,12 +176,12 @@ def read_back(
     sample: Sequence[tuple[Person, bool]],
     *,
     destination: str,
-    partitions: Numbering,
+    redis: RedisSettings,
     audience: str,
     attribute: str,
 ) -> Iterator[SampleResult]:
     """Read a sample back and compare it with the source; yield the result of each person."""
-    known = _known_as(client, destination, partitions, [person for person, _ in sample])
+    known = _known_as(client, redis, destination, [person for person, _ in sample])
     for person, should_be in sample:
         who = known.get(person.digest) or _by_email(person)
         if who is None:
@@ -203,7 +200,7 @@ def _by_email(person: Person) -> dict[str, Any] | None:
 
 
 def _known_as(
-    client: Redis, destination: str, partitions: Numbering, people: Sequence[Person]
+    client: Redis, redis: RedisSettings, destination: str, people: Sequence[Person]
 ) -> dict[bytes, dict[str, Any]]:
     """Return the identifiers with which these people were last sent, as Redis remembers them."""
     known: dict[bytes, dict[str, Any]] = {}
@@ -213,7 +210,8 @@ def _known_as(
             client,
             part,
             lambda pipe, person: pipe.hget(
-                PartitionKeys(destination, partitions.of(person.key)).who, person.digest.hex()
+                redis.ids.place(destination, redis.numbering.of(person.key)).who,
+                person.digest.hex(),
             ),
         )
         for person, text in zip(part, answers, strict=True):
@@ -316,7 +314,7 @@ class Drift:
                 reader,
                 chosen,
                 destination=destination.name,
-                partitions=learn_numbering(self.client, self.settings),
+                redis=self.settings.redis,
                 audience=self.slug,
                 attribute=attribute,
             )

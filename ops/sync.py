@@ -94,7 +94,7 @@ def confirm_exits(name: Name, *, relay: Acts) -> Result:
     Each of them is looked up once more: who is still in the audience stays.
     """
     _known(relay.settings, name)
-    store = SyncStore(relay.client, name, relay.settings.redis.numbering)
+    store = SyncStore(relay.client, name, relay.settings.redis)
 
     def follow(doing: Doing) -> int:
         with _locked(store) as found:
@@ -116,7 +116,7 @@ def reset(name: Name, *, relay: Asks) -> Result:
     if not NAME_PATTERN.fullmatch(name):
         raise UsageWrong(f"A sync's name has only a to z, 0 to 9 and -; '{name}' has others.")
     settings = relay.settings
-    store = SyncStore(relay.client, name, settings.redis.numbering)
+    store = SyncStore(relay.client, name, settings.redis)
     destinations = list(dict.fromkeys([*settings.destinations, *store.peek().destinations]))
     members = max((store.count(each) for each in destinations), default=0)
     if not members and name not in settings.sync:
@@ -176,7 +176,7 @@ def _unknown(settings: Settings, name: str) -> str:
 
 def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
     schedule = settings.sync[name]
-    store = SyncStore(client, name, settings.redis.numbering)
+    store = SyncStore(client, name, settings.redis)
     state = store.peek()
     return {
         "name": name,

@@ -329,7 +329,7 @@ def verify_person(
     at_ms = now_ms(client)
     found: dict[str, Verified | None] = {}
     for destination in _destinations(settings, ""):
-        place = PartitionKeys(destination.name, partition)
+        place = settings.redis.ids.place(destination.name, partition)
         text: Any = client.hget(place.who, digest.hex())
         who = orjson.loads(text)[1] if text else None
         found[destination.name] = total = Verified() if who else None

@@ -18,7 +18,7 @@ from segrelay.ops.kept import (
     carry_out,
     discard_chosen,
 )
-from segrelay.ops.moving.carrying import Carrier, carry_entries
+from segrelay.ops.moving.carrying import Carrier
 from segrelay.ops.moving.leases import HeldLease, held
 from segrelay.ops.state import opened as scripts
 from segrelay.ops.state.acts import Asks
@@ -40,8 +40,9 @@ from segrelay.ops.terminal.console import plural
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import DestinationName, configured
 from segrelay.producer.wakeups import CeleryWaker, SilentWaker, Waker
-from segrelay.worker.adapters.redis.shared_keys import read_renamed, read_scopes
+from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.contract.keys import PartitionKeys, stream_name
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings, Trigger
@@ -126,10 +127,13 @@ class Waiting:
     def _step(self, stream: Stream, target: Trigger, entries: Sequence[WaitingEntry]) -> int:
         refuse_other_configurations(self.client, self.settings)
         name = stream_name(stream.lane, target.name)
-        if target.destination == stream.place.destination:
+        if self.settings.redis.ids.of(target.destination) == stream.place.id:
             return self._within(stream, name, [entry.entry_id for entry in entries])
         return self._beyond(
-            stream, PartitionKeys(target.destination, stream.place.partition), name, entries
+            stream,
+            self.settings.redis.ids.place(target.destination, stream.place.partition),
+            name,
+            entries,
         )
 
     def _within(self, stream: Stream, target: str, ids: Sequence[str]) -> int:
@@ -158,9 +162,10 @@ class Waiting:
             held(HeldLease(self.client, stream.place, owner)) as here,
             held(HeldLease(self.client, new, owner)) as there,
         ):
-            carrier = Carrier(self.client, here, there, retention_ms)
-            carrier.merge_ledgers([one.header.digest for one in entries if one.header])
-            moved = carry_entries(carrier, stream.name, target, [one.entry_id for one in entries])
+            carrier = Carrier(self.client, here, there)
+            digests = [one.header.digest for one in entries if one.header]
+            carrier.merge_ledgers(digests, retention_ms)
+            moved = carrier.carry_entries(stream.name, target, [one.entry_id for one in entries])
         if moved:
             self._wake(new, stream.lane)
         return moved
@@ -195,9 +200,9 @@ def move(
     """
     client, settings = relay.client, relay.settings
     target = configured("trigger", new, settings.triggers)
+    claim(client, settings)
     store = Waiting(client, settings, target, CeleryWaker(settings))
     wanted = Filter(trigger=old)
-    _refuse_renamed(store.streams(wanted), read_renamed(client))
     work = store.replay(wanted)
     _refuse_wanted(settings, old, work.count)
     if work.count:
@@ -210,14 +215,6 @@ def move(
     return Result(
         document, f"{plural(moved, 'delivery', 'deliveries')} moved", notes=[stay] if left else ()
     )
-
-
-def _refuse_renamed(streams: Sequence[Stream], renamed: Mapping[str, str]) -> None:
-    for name in {stream.place.destination for stream in streams} & renamed.keys():
-        raise UsageWrong(
-            f"These deliveries came under the former name of a destination; `segrelay rename"
-            f" destination {name} {renamed[name]}` carries them over."
-        )
 
 
 def _refuse_wanted(settings: Settings, old: str, orphans: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -71,20 +71,19 @@ class ResponseExport:
     def __init__(
         self,
         client: Redis,
-        destination: str,
-        numbers: Iterable[int],
+        partitions: Sequence[PartitionKeys],
         open_api: OpenApi,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._partitions = [PartitionKeys(destination, number) for number in numbers]
+        self._partitions = partitions
         self._open_api = open_api
         self._monotonic = monotonic
         self.store = StepStore(
             client,
-            keys.responses(destination),
-            f"the responses of '{destination}'",
+            keys.responses(partitions[0].id),
+            f"the responses of '{partitions[0].destination}'",
         )
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
@@ -158,4 +157,5 @@ def response_export_for(client: Redis, settings: Settings, destination: str) -> 
             settings.lytics, timeout_seconds=_REQUEST_SECONDS, patience=Patience(tries=1)
         )
 
-    return ResponseExport(client, destination, numbering.numbers, opened)
+    places = [settings.redis.ids.place(destination, number) for number in numbering.numbers]
+    return ResponseExport(client, places, opened)

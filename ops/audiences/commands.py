@@ -48,7 +48,6 @@ from segrelay.producer.publish import Publisher
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.redis.acts import carry_out
-from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.problems import did_you_mean
@@ -198,7 +197,7 @@ def rename(
             events = moved(group.people, old, new, elsewhere.get(group.destination, {}))
             _publish(publisher, group, 2 * len(group.people), events)
             doing.count += len(group.people)
-        given = give_syncs(client, settings, learn_numbering(client, settings), old, new)
+        given = give_syncs(client, settings, old, new)
         return found, ids, given
 
     found, ids, syncs = perform(client, relay.act(old, to=new), move, stands=True)

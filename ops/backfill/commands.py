@@ -28,7 +28,7 @@ from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, set_pause
+from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, field_of, set_pause
 from segrelay.worker.errors import UsageWrong
 
 _TOLD_AGAIN_SECONDS: Final = 10.0
@@ -97,7 +97,7 @@ def resume(job: JobName, *, wait: Wait = False, timeout: Timeout = "", relay: Ac
         case "aborted":
             raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
         case "read":
-            insist(lambda: clear_pause(client, JOB, job, act))
+            insist(lambda: clear_pause(client, field_of(JOB, job), act))
             mention(f"Job '{job}' has been read to its end; what is waiting of it is delivered.")
         case _:
             _refuse_changes(found, settings)
@@ -106,7 +106,7 @@ def resume(job: JobName, *, wait: Wait = False, timeout: Timeout = "", relay: Ac
             def go_on(_: Doing) -> None:
                 if store.resume(job, again) == "aborted":
                     raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
-                clear_pause(client, JOB, job)
+                clear_pause(client, field_of(JOB, job))
 
             perform(client, act, go_on, is_counted=False)
     return _run(relay, job, _deadline(timeout), wait=wait)
@@ -134,7 +134,8 @@ def pause(
         _refuse_to_pause(job, was, reading_only=reading_only)
         if not reading_only:
             at = datetime.now(UTC).isoformat(timespec="seconds")
-            set_pause(client, JOB, job, Pause(relay.reason or "paused by a person", actor(), at))
+            why = Pause(relay.reason or "paused by a person", actor(), at)
+            set_pause(client, field_of(JOB, job), why)
 
     perform(client, relay.act(job, reading_only=reading_only), stop, is_counted=False)
     what = "is no longer read; what was read is delivered" if reading_only else "is paused"
@@ -161,7 +162,7 @@ def abort(job: JobName, *, relay: Asks) -> Result:
         streams = find_streams(client, partitions, choice)  # no more of it will come
         waiting = sum(stream.length for stream in streams)
         doing.counted("discarded", take_back(client, streams, choice), waiting)
-        clear_pause(client, JOB, job)
+        clear_pause(client, field_of(JOB, job))
         return doing.count
 
     discarded = perform(client, relay.act(job), end)
@@ -254,20 +255,19 @@ def _run(
     if was_stopped:
         notes.append(f"Job '{name}' was {phase} by a person before it was read to its end.")
     return Result(
-        document, *lines, notes=notes, exit_code=1 if was_stopped or not is_settled else 0
+        document, *lines, notes=notes, exit_code=1 if was_stopped or failed or not is_settled else 0
     )
 
 
 def _verdict(people: Sequence[FirstPerson], dead: int) -> str:
     """Return the line that says whether the canary went well."""
     wrong = sum(not each.is_there for each in people)
+    people = [each for each in people if each.is_judged]
     if dead or wrong:
         found = [f"{dead:,} of its deliveries are dead"] if dead else []
-        found += (
-            [f"{wrong:,} of {plural(len(people), 'person', 'people')} are not there as sent"]
-            if wrong
-            else []
-        )
+        are = "is" if wrong == 1 else "are"
+        read = f"of {plural(len(people), 'person', 'people')} read back"
+        found += [f"{read}, {wrong:,} {are} not there as sent"] if wrong else []
         return f"The canary has failed: {', and '.join(found)}."
     if not people:
         return "The canary was delivered; its people can't be read back."

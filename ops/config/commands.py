@@ -23,7 +23,7 @@ from segrelay.ops.terminal.console import mention, plural, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import Strict
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
-from segrelay.worker.adapters.redis.shared_keys import former_names, read_identified, rename_hint
+from segrelay.worker.adapters.redis.shared_keys import read_identified
 from segrelay.worker.adapters.sender import HttpSender
 from segrelay.worker.checks.samples import fresh_sample
 from segrelay.worker.contract.redis.claim import mismatches
@@ -301,13 +301,11 @@ def look_at_redis(settings: Settings) -> RedisLook:
         wait_ready(url, _PATIENCE_SECONDS)
         with closing(connect(url, timeout_seconds=_PATIENCE_SECONDS)) as client:
             problems = mismatches(client, settings)
-            names = former_names(client, settings)
             identified = read_identified(client)
             conflicts = list(_conflicts(client, settings))
     except OperationsMustAct as error:
         return RedisLook(notes=[f"Redis was not asked: {error.message}"])
-    warnings = [*(rename_hint(old, new) for new, old in names.items()), *conflicts]
-    return RedisLook(problems, warnings, identified=identified)
+    return RedisLook(problems, conflicts, identified=identified)
 
 
 def _conflicts(client: Redis, settings: Settings) -> Iterator[str]:

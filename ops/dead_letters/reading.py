@@ -49,17 +49,20 @@ def digest_of(dead_letter: StoredDeadLetter) -> str:
 
 
 def place_of(dead_letter_id: str) -> tuple[str, int] | None:
-    """Return the destination and partition with which a letter's id begins; None for no id."""
-    destination, _, rest = dead_letter_id.partition(".")
+    """Return the destination's id and the partition with which a letter's id begins.
+
+    None for what is no id of a letter.
+    """
+    destination_id, _, rest = dead_letter_id.partition(".")
     number, _, short = rest.partition(".")
-    if not (destination and short and number.isascii() and number.isdigit()):
+    if not (destination_id and short and number.isascii() and number.isdigit()):
         return None
-    return destination, int(number)
+    return destination_id, int(number)
 
 
 def dead_letter_id_in(place: PartitionKeys, dead_letter_id: str) -> str:
     """Return the id that a letter has in another partition: an id begins with its place."""
-    return f"{place.destination}.{place.partition}.{dead_letter_id.split('.', 2)[2]}"
+    return f"{place.id}.{place.partition}.{dead_letter_id.split('.', 2)[2]}"
 
 
 def is_exhausted(dead_letter: StoredDeadLetter) -> bool:
@@ -103,22 +106,22 @@ def _has(dead_letter: StoredDeadLetter, text: str) -> bool:
 def _named(
     client: Redis, places: Sequence[PartitionKeys], wanted: Filter
 ) -> Iterator[StoredDeadLetter]:
-    known = {(place.destination, place.partition): place for place in places}
+    known = {(place.id, place.partition): place for place in places}
     groups: defaultdict[PartitionKeys, list[str]] = defaultdict(list)
     for dead_letter_id in sorted(wanted.ids):
-        destination, number = place_of(dead_letter_id) or ("", -1)
-        if (destination, number) in known:
-            groups[known[destination, number]].append(dead_letter_id)
+        destination_id, number = place_of(dead_letter_id) or ("", -1)
+        if (destination_id, number) in known:
+            groups[known[destination_id, number]].append(dead_letter_id)
             continue
         # Its partition may have a former number: then the letter is in any of the present ones.
         for place in places:
-            if place.destination == destination and number < place.partition:
+            if place.id == destination_id and number < place.partition:
                 groups[place].append(dead_letter_id_in(place, dead_letter_id))
     for place, ids in groups.items():
         for first in range(0, len(ids), _READ_AT_ONCE):
             part = ids[first : first + _READ_AT_ONCE]
             texts: Any = client.hmget(place.dead_letters, part)
-            yield from (parse_dead_letter(text) for text in texts if text is not None)
+            yield from (_dead_letter_at(place, text) for text in texts if text is not None)
 
 
 def _of_partition(
@@ -138,10 +141,16 @@ def _of_partition(
         texts: Any = client.hmget(place.dead_letters, [row[0] for row in rows]) if rows else ()
         for (_, died_ms), text in zip(rows, texts, strict=True):
             if text is not None:
-                yield died_ms, parse_dead_letter(text)
+                yield died_ms, _dead_letter_at(place, text)
         if len(rows) < _READ_AT_ONCE:
             return
         first += len(rows)
+
+
+def _dead_letter_at(place: PartitionKeys, text: bytes) -> StoredDeadLetter:
+    """Parse a letter; its destination has the name of today, whatever it was when it died."""
+    stored = parse_dead_letter(text)
+    return {"id": stored["id"], "destination": place.destination, **stored}
 
 
 def parse_dead_letter(text: bytes) -> StoredDeadLetter:

@@ -20,6 +20,7 @@ from segrelay.ops.state.person import key_named
 from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.frame import Result
 from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.destinations.insider.fields import identifiers
 from segrelay.worker.errors import UsageWrong
@@ -67,6 +68,7 @@ def rename(
         rows = [(0, old, new)] if file is None else _rows(file)
         changes = list(_changes(settings, kind, rows))
         identities = _insiders(settings, stack, rate)
+        claim(client, settings)
         renaming = PersonRenaming(client, settings, identities, kind)
 
         def rename_all(doing: Doing) -> list[Receipt]:

@@ -31,8 +31,14 @@ from segrelay.ops.state.identity_changes import (
 from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
 from segrelay.producer.tasks import do_background_job
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.celery import RENAMES_TASK, BackgroundJob, ResultLine, Turn, Turns
-from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.celery import (
+    RENAMES_TASK,
+    BackgroundJob,
+    ResultLine,
+    Turn,
+    Turns,
+)
+from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.people import Forward, Moving, StableIdChange
 from segrelay.worker.contract.redis.acts import DONE, Act, note_act
 from segrelay.worker.contract.redis.claim import settled_numbering
@@ -101,10 +107,10 @@ class FollowingSteps:
         self._make_renaming = make_renaming
         self._monotonic = monotonic
         self._numbering = settled_numbering(client, settings)
-        self.changes = IdentityChanges(client, destination, self._numbering)
+        self.changes = IdentityChanges(client, settings.redis, destination)
         self.store = StepStore(
             client,
-            keys.changes(destination),
+            keys.changes(settings.redis.ids.of(destination)),
             f"the renaming of people of '{destination}'",
         )
         self._state = Following()
@@ -134,7 +140,7 @@ class FollowingSteps:
         return step
 
     def _do(self) -> Step:
-        if self._destination in read_pauses(self._client).destinations:
+        if self._destination in read_pauses(self._client, self._settings.redis.ids).destinations:
             return Step("the destination is paused", wait_seconds=_PAUSED_SECONDS)
         try:
             ended = self._rename()
@@ -214,7 +220,7 @@ class FollowingSteps:
         return IdentityChange(old, change.new, stable=stable.hex(), trigger=change.trigger)
 
     def _forward(self, key: str) -> Forward | None:
-        place = PartitionKeys(self._destination, self._numbering.of(key))
+        place = self._settings.redis.ids.place(self._destination, self._numbering.of(key))
         text: Any = self._client.hget(place.forwards, digest_of(key).hex())
         return Forward.loads(text) if text else None
 
@@ -271,9 +277,10 @@ def following_for(
 
 
 @shared_task(name=RENAMES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def renames(self: Any, destination: str) -> ResultLine:
+def renames(self: Any, destination: str, destination_id: str) -> ResultLine:
     """Rename some people of a destination, and wake the next step."""
-    return do_background_job(self.app.segrelay, BackgroundJob(RENAMES_TASK, destination), _step)
+    job = BackgroundJob(RENAMES_TASK, destination, destination_id)
+    return do_background_job(self.app.segrelay, job, _step)
 
 
 @cache

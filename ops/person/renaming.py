@@ -49,7 +49,6 @@ from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import ask_each, known_destinations
 from segrelay.ops.state.person import end_renaming, tell_renaming
 from segrelay.worker.adapters.redis.lease import boottime_seconds
-from segrelay.worker.adapters.redis.shared_keys import read_renamed
 from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract.events import encode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
@@ -216,8 +215,7 @@ def _moved(dead_letter: StoredDeadLetter, move: PersonMove) -> StoredDeadLetter:
     short = dead_letter["id"].rpartition(".")[2]
     return {
         **dead_letter,
-        "id": f"{place.destination}.{place.partition}.{short}",
-        "destination": place.destination,
+        "id": f"{place.id}.{place.partition}.{short}",
         "partition": place.partition,
         "header": orjson.loads(encode_header(header)),
         "profile": with_identity(dead_letter["profile"], move.change.new),
@@ -273,16 +271,10 @@ class PersonRenaming:
     _going: list[PersonMove] = field(default_factory=list, init=False)
     _told_at: float = field(default=0.0, init=False)
     _numbering: Numbering = field(init=False)
-    _renamed: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._numbering = learn_numbering(self.client, self.settings)
-        self._renamed = read_renamed(self.client)
-        self.destinations = self.destinations or [
-            name
-            for name in known_destinations(self.client, self.settings)
-            if name not in self._renamed
-        ]
+        self.destinations = self.destinations or known_destinations(self.client, self.settings)
 
     def run(self, changes: Sequence[IdentityChange]) -> list[Receipt]:
         """Rename people, none of whom is named twice.
@@ -323,7 +315,8 @@ class PersonRenaming:
 
     def _move_of(self, change: IdentityChange, destination: str) -> PersonMove:
         left, arrives = (
-            PartitionKeys(destination, self._numbering.of(key)) for key in (change.old, change.new)
+            self.settings.redis.ids.place(destination, self._numbering.of(key))
+            for key in (change.old, change.new)
         )
         return PersonMove(change, left, arrives)
 
@@ -333,12 +326,7 @@ class PersonRenaming:
             move.refuse("somebody else has ended the change")
             return
         move.text = self._record(move.left, move.old_digest)
-        former = self._known_under(move)
-        if former:
-            move.refuse(
-                f"give `segrelay rename destination {former} {move.left.destination}` again"
-            )
-        elif move.text and move.forward.to != move.change.new:
+        if move.text and move.forward.to != move.change.new:
             move.refuse("the former identity was renamed to another one, or is being renamed")
         elif move.text and move.forward.moving is Moving.DONE:
             self._find_done(move)
@@ -347,17 +335,6 @@ class PersonRenaming:
             arrives, at_ms = move.arrives.partition, now_ms(self.client)
             begun = Forward(Moving.BEGUN, change.new, arrives, at_ms, change.stable, change.trigger)
             self._set(move, begun, takes_members=True)
-
-    def _known_under(self, move: PersonMove) -> str:
-        """Return a former name of the destination whose ledger still knows the person; "" = none.
-
-        Its renaming was broken off: carried over later, that ledger would follow nobody.
-        """
-        for former, name in self._renamed.items():
-            left = PartitionKeys(former, move.left.partition)
-            if name == move.left.destination and self.client.exists(left.ledger(move.old_digest)):
-                return former
-        return ""
 
     def _find_done(self, move: PersonMove) -> None:
         """Complete a change that a killed command had nearly finished."""

@@ -14,10 +14,10 @@ import orjson
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import PartitionSnapshot, Stream, ask_each, snapshots
 from segrelay.producer.backfill.jobs import Job
-from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed
 from segrelay.worker.contract.events import Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import read_processes
+from segrelay.worker.contract.redis.claim import former_names
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
@@ -189,7 +189,6 @@ def mending_commands(
 ) -> dict[str, str]:
     """Return the command that moves or discards orphaned deliveries, by trigger."""
     names = {old: new for new, old in former_names(client, settings).items()}
-    names |= read_renamed(client)
     samples: dict[str, Stream] = {}
     for stream in (stream for one in found for stream in one.waiting):
         if count_orphans(settings, stream, scopes):

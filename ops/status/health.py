@@ -34,10 +34,10 @@ from segrelay.ops.status.problems import (
 from segrelay.ops.status.standing import Condition, Kind, Standing, read_standing
 from segrelay.ops.status.totals import largest_first
 from segrelay.producer.sync.run import Phase, Run
-from segrelay.worker.adapters.redis.shared_keys import rename_hint
 from segrelay.worker.contract.processes import LIFE_MS
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
 from segrelay.worker.contract.redis.acts import BEGUN
+from segrelay.worker.contract.redis.claim import rename_hint
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
@@ -429,7 +429,7 @@ def stopped_renamings(standing: Standing) -> Iterator[HealthProblem]:
 
 
 def unfinished_acts(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield the renamings of audiences and destinations that were begun and not finished."""
+    """Yield the renamings of audiences that were begun and not finished."""
     for act in standing.unfinished:
         if act.outcome == BEGUN and standing.now_ms - act.at_ms < UNFINISHED_MS:
             continue

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from segrelay.jsonnet.accelerated import COMPILED
 from segrelay.ops.state.identity_changes import (
@@ -49,7 +49,7 @@ from segrelay.producer.publishing.writing import RoomMeter
 from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.adapters.redis.gate import read_looks, read_state
-from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed, read_scopes
+from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import (
@@ -69,6 +69,7 @@ from segrelay.worker.contract.receivers import (
     too_large,
 )
 from segrelay.worker.contract.redis.acts import Act, read_unfinished
+from segrelay.worker.contract.redis.claim import former_names
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     ServerState,
@@ -404,7 +405,7 @@ def read_standing(
     found = snapshots(client, places)
     scopes = _scopes(client, settings, found)
     totals = add_up(found, settings, scopes)
-    pauses, processes = read_pauses(client), read_processes(client)
+    pauses, processes = read_pauses(client, settings.redis.ids), read_processes(client)
     delays = dict(zip(places, read_delays(client, places), strict=True))
     destinations = dict(_destinations(client, settings, totals, pauses, destinations_of(places)))
     responses = _responses(client, places)
@@ -443,11 +444,9 @@ def read_standing(
         renamed_people=read_renamed_people(client, places, destinations_with_stable_ids(settings)),
         read_backs=read_read_backs(client, settings),
         redis=_redis(client, settings, ahead_seconds),
-        syncs={
-            name: SyncStore(client, name, settings.redis.numbering).peek() for name in settings.sync
-        },
+        syncs={name: SyncStore(client, name, settings.redis).peek() for name in settings.sync},
         receivers=receivers,
-        samples=read_samples(client),
+        samples=read_samples(client, settings.redis.ids),
         companions=_companions(settings, seen),
         worker_seen_ms=seen.get(WORKER, 0),
         alerts_fail=read_failure(client) if settings.operate.notify else None,
@@ -534,7 +533,6 @@ def _scopes(
 def _destinations(
     client: Redis, settings: Settings, totals: Totals, pauses: Pauses, names: Sequence[str]
 ) -> Iterator[tuple[str, DestinationStanding]]:
-    renamed = read_renamed(client) if set(names) - settings.destinations.keys() else {}
     for name in names:
         known, condition, rate, factor = settings.destinations.get(name), None, 0.0, 1.0
         failing: frozenset[str] = frozenset()
@@ -555,8 +553,6 @@ def _destinations(
                 failing = _read_failing(client, known, waiting)
             if pause:
                 condition = Condition.of_pause(DESTINATION, pause, "paused by a person")
-        elif name in renamed:
-            condition = Condition(DESTINATION, "renamed", f"its name is {renamed[name]} now")
         yield (
             name,
             DestinationStanding(
@@ -739,18 +735,12 @@ _DISK: Final = {
 
 
 def _unfinished(client: Redis) -> list[Act]:
-    """Return the unfinished acts whose new names still hold: one may have been taken back."""
-    slugs, destinations = ask_each(
-        client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
-    )
-    hold = {
-        "rename audience": slugs,
-        "rename destination": destinations,
-    }
+    """Return the unfinished acts whose new slugs still hold: one may have been taken back."""
+    slugs: Any = client.hgetall(keys.RENAMED)
     return [
         act
         for act in read_unfinished(client)
-        if hold[act.what].get(act.subject.encode(), b"").decode() == act.arguments["to"]
+        if slugs.get(act.subject.encode(), b"").decode() == act.arguments["to"]
     ]
 
 

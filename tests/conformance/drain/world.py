@@ -77,7 +77,7 @@ START_MS = 1_764_000_000_000
 BEFORE_US = 1_763_900_000_000_000
 DEADLINE_SECONDS, LATE_SECONDS = 20.0, 30.0
 RETENTION_SECONDS = 1e6
-TAG = ("insider", 0)
+KEYS = PartitionKeys("insider", 0)
 
 
 TRIGGERS = {
@@ -276,7 +276,7 @@ class World:
                 lease.lapse()
 
         return Drain(
-            tag=TAG,
+            keys=KEYS,
             partition=Edge(process, partition),
             gate=Edge(process, SlowGate(self)),
             sender=Edge(process, FakeSender(self._respond, connected)),

@@ -14,6 +14,7 @@ from segrelay.worker.contract.people import (
     stable_digest,
 )
 from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import RedisSettings
 
 NUMBERING = Numbering((4,))
 RETENTION_SECONDS = 1_000.0
@@ -41,7 +42,9 @@ class InRedis:
             retention_seconds=RETENTION_SECONDS,
         )
         self.sync = connect(url)
-        self._changes = IdentityChanges(self.sync, "insider", NUMBERING)
+        redis = RedisSettings()
+        redis.learn(NUMBERING)
+        self._changes = IdentityChanges(self.sync, redis, "insider")
 
     def see(self, *sightings):
         return self._runner.run(self._recognizer.see(sightings, ["vip-enter"] * len(sightings)))

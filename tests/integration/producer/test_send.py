@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from segrelay.ops.main import app
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract.redis.acts import Act
-from segrelay.worker.contract.triggers import TRIGGER, Pause, set_pause
+from segrelay.worker.contract.triggers import TRIGGER, Pause, field_of, set_pause
 from segrelay.worker.errors import RedisUnavailable, SourceDamaged, UsageWrong
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
@@ -163,7 +163,10 @@ def test_waiting_for_a_worker_that_does_not_run_says_so_and_ends_at_the_timeout(
 def test_waiting_for_what_is_paused_names_it_at_once(run, file, client, configure):
     name = next(iter(configure().triggers))
     set_pause(
-        client, TRIGGER, name, Pause("the list is being checked", by="ann"), Act("pause", "ann")
+        client,
+        field_of(TRIGGER, name),
+        Pause("the list is being checked", by="ann"),
+        Act("pause", "ann"),
     )
 
     result = run(file(lines(person(1))), "--wait", "--timeout", "1")

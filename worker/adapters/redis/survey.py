@@ -86,7 +86,7 @@ class RedisSurvey:
         """Read clock, pauses, gates and the names of streams, in one round trip."""
         destinations = list(self._settings.destinations.values())
         all_keys = [
-            PartitionKeys(destination.name, partition)
+            self._settings.redis.ids.place(destination.name, partition)
             for destination in destinations
             for partition in self._settings.redis.numbering.numbers
         ]
@@ -94,7 +94,7 @@ class RedisSurvey:
         partitions, (seconds, rest), stored, slugs, renamed, *looked = answers
         self._settings.redis.learn(Numbering.loads(partitions) if partitions else None)
         now_us = seconds * MICROSECONDS + rest
-        pauses = parse_pauses(stored)
+        pauses = parse_pauses(stored, self._settings.redis.ids)
         labels = self._labels(slugs, renamed)
         gates, streams = looked[: len(destinations)], looked[len(destinations) :]
         paused = {*pauses.triggers, *self._stopped()}
@@ -243,17 +243,20 @@ class RedisSchedule:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
+        ids = settings.redis.ids
         self._timed = [
             _Kept(BackgroundJob(SYNC_TASK, name), keys.sync(name)) for name in settings.sync
         ]
         self._timed += [
-            _Kept(BackgroundJob(READ_BACK_TASK, name), keys.read_back(name))
+            _Kept(BackgroundJob(READ_BACK_TASK, name, ids.of(name)), keys.read_back(ids.of(name)))
             for name, destination in settings.destinations.items()
             if destination.read_back_every_seconds
         ]
         self._needing = [
             _Needing(
-                _Kept(BackgroundJob(RESPONSES_TASK, name), keys.responses(name)),
+                _Kept(
+                    BackgroundJob(RESPONSES_TASK, name, ids.of(name)), keys.responses(ids.of(name))
+                ),
                 "XLEN",
                 name,
                 "responses",
@@ -264,7 +267,7 @@ class RedisSchedule:
         ]
         self._needing += [
             _Needing(
-                _Kept(BackgroundJob(RENAMES_TASK, name), keys.changes(name)),
+                _Kept(BackgroundJob(RENAMES_TASK, name, ids.of(name)), keys.changes(ids.of(name))),
                 "HLEN",
                 name,
                 "changes",
@@ -285,10 +288,10 @@ class RedisSchedule:
         pipe.time()
         for kept in everything:
             pipe.hmget(kept.key, "next", "until")
-        numbers = self._settings.redis.numbering.numbers
+        numbers, ids = self._settings.redis.numbering.numbers, self._settings.redis.ids
         for one in self._needing:
             for number in numbers:
-                key = getattr(PartitionKeys(one.destination, number), one.part)
+                key = getattr(ids.place(one.destination, number), one.part)
                 pipe.execute_command(one.length, key)
         (seconds, micros), *answers = pipe.execute()
         now_ms = int(seconds) * 1_000 + int(micros) // 1_000
@@ -311,7 +314,7 @@ class RedisSchedule:
         return [kept for kept, was_set in zip(due, pipe.execute(), strict=True) if was_set]
 
 
-_LEDGER: Final = re.compile(rb"\{([a-z0-9-]+):(\d+)\}l.{%d}" % DIGEST_BYTES, re.DOTALL)
+_LEDGER: Final = re.compile(rb"\{([a-z0-9~-]+):(\d+)\}l.{%d}" % DIGEST_BYTES, re.DOTALL)
 
 _KEYS_A_STEP: Final = 500
 """The keys that one step looks at, once a second: 43 million a day."""
@@ -347,17 +350,19 @@ class RedisLapsing:
         if names is None:
             self._found = self._all()
         found: defaultdict[PartitionKeys, list[bytes]] = defaultdict(list)
+        ids = self._settings.redis.ids
         for name in names or ():
             match = _LEDGER.fullmatch(name)
             if match and int(match[2]) in self._settings.redis.numbering.numbers:
-                found[PartitionKeys(match[1].decode(), int(match[2]))].append(name)
+                found[ids.place_of(match[1].decode(), int(match[2]))].append(name)
         return found
 
     def _all(self) -> Iterator[list[bytes]]:
-        known: set[bytes] = self._client.smembers(keys.DESTINATIONS)  # type: ignore[assignment]
+        self._settings.redis.learn_ids(self._client.hgetall(keys.DESTINATIONS))  # type: ignore[arg-type]
+        ids = self._settings.redis.ids
         places = [
-            PartitionKeys(name.decode(), number)
-            for name in sorted(known)
+            ids.place(name, number)
+            for name in ids.names()
             for number in self._settings.redis.numbering.numbers
         ]
         for part in scan_parts(self._client, places, "l*"):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
+from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.settings.http import (
     HeaderName,
@@ -94,6 +96,7 @@ class RedisSettings(Section):
     high_water: Whole = Field(default=1_000_000, ge=1)
     """A backfill waits while this many of its deliveries are waiting."""
     _numbering: Numbering | None = PrivateAttr(default=None)
+    _ids: DestinationIds = PrivateAttr(default_factory=DestinationIds)
 
     @property
     def numbering(self) -> Numbering:
@@ -106,6 +109,17 @@ class RedisSettings(Section):
         A process keeps its settings for as long as it lives, and the count may change meanwhile.
         """
         self._numbering = numbering
+
+    @property
+    def ids(self) -> DestinationIds:
+        """Return the ids of destinations, as Redis was last known to have them."""
+        return self._ids
+
+    def learn_ids(
+        self, stored: Mapping[bytes, bytes], given: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Remember the ids that Redis has, and those that were given to this process."""
+        self._ids = DestinationIds.loads(stored, {**self._ids.own, **given})
 
     @field_validator("url")
     @classmethod

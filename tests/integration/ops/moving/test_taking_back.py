@@ -14,6 +14,7 @@ from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.adapters.redis.presence import RedisPresence
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.acts import read_acts
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 from tests.integration.ops.relay import ENTER, EXIT, payload
@@ -204,6 +205,7 @@ def test_the_new_destination_is_rung_for_the_lane_that_moved(waiting, redis_url)
     (job_stream,) = find_streams(waiting.client, waiting.places())
     waiting.client.delete(job_stream.place.wakeup)
     waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
+    claim(waiting.client, waiting.settings)
     wakeup = PartitionKeys("other", job_stream.place.partition).wakeup
     waker = SilentWaker()
 

@@ -10,7 +10,6 @@ from segrelay.ops.state.identity_changes import IdentityChanges, read_renamed_pe
 from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.status.health import read_problems
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import MOST_CHANGES
 from segrelay.worker.errors import OperationsMustAct
 from tests.integration.ops.person.test_erased_person import everything, needles
@@ -258,7 +257,7 @@ def test_a_step_that_stood_still_renames_nobody_again(relay, at_insider):
 
     steps = following_for(relay.client, relay.settings, "insider")
     frozen = type("FrozenOnce", (Frozen,), {"meanwhile": staticmethod(there_and_back)})
-    steps.changes = frozen(relay.client, "insider", Numbering((4,)))
+    steps.changes = frozen(relay.client, relay.settings.redis, "insider")
     assert not steps.step().taken
     settle(relay)
     relay.publish(of_ann(NEW, "late", minute=1))
