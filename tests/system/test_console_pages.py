@@ -3,11 +3,15 @@
 SEGRELAY_PICTURES names a folder for the pictures that README and docs/ have of it.
 """
 
+import math
 import os
+import time
 from pathlib import Path
 
+import orjson
 import pytest
 
+from segrelay.worker.contract import keys
 from tests.journeys.console.world import PASSWORD, REFUSED, World, event, words
 from tests.journeys.play import status_of
 from tests.system.chromium import Chromium
@@ -16,6 +20,7 @@ from tests.waiting import until
 PICTURES = os.environ.get("SEGRELAY_PICTURES", "")
 DEAD = 34
 WIDE, NARROW = 1280, 375
+HIGHEST = 1_500
 PAGES = {
     "now": "/",
     "letters": "/letters",
@@ -41,13 +46,18 @@ LINKED = {
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     with World(tmp_path_factory.mktemp("seen")) as it:
+        export = it.folder / "exports" / "vip.csv"
+        export.parent.mkdir()
+        export.write_text("email\ns1@example.com\ns2@example.com\n")
+        os.utime(export, (time.time() - 600,) * 2)
         it.start_worker("--concurrency=1")
         it.wait_until_ready()
         it.start_console()
         it.publish([event(f"p{n}@example.com", first_name="Ann") for n in range(400)])
         it.publish([event(f"p{n}@{REFUSED}") for n in range(DEAD)])
         it.publish([event(f"v{n}@example.com", slug="vipp") for n in range(12)])
-        it.settle(delivered=400, dead=DEAD)
+        it.settle(delivered=402, dead=DEAD)
+        give_an_hour(it)
         file = it.folder / "members.csv"
         file.write_text("email\n" + "".join(f"j{n}@example.com\n" for n in range(80)))
         options = ("--audience", "vip", "--as-of", "now", "--job", "november", "--canary", "20")
@@ -55,6 +65,28 @@ def world(tmp_path_factory):
         assert it.command("pause", "trigger:exit", "--reason", "prices change").returncode == 0
         it.publish([event(f"w{n}@example.com", way="exit") for n in range(25)])
         yield it
+
+
+def give_an_hour(world):
+    """Add the samples of an hour before this one, so that there is something to plot."""
+    end_ms = int(time.time() * 1_000) - 10_000
+    delivered, dead, asked = 402, DEAD, 40_000
+    samples = []
+    for number in range(350):
+        counts = {
+            "delivered|enter": delivered,
+            "settled": delivered + dead,
+            "dead|enter|template_error": dead,
+            "waits": round(20 + number * (1 + math.sin(number / 30)) / 2),
+            "requests": delivered // 9,
+            "asked|ms": asked,
+        }
+        at_ms = end_ms - number * 10_000
+        samples.append(orjson.dumps({"at_ms": at_ms, "counts": {"insider": counts}}))
+        more = round(60 + 40 * math.sin(number / 25) + number % 7)
+        delivered, asked = delivered - more, asked - more // 9 * (90 + number % 11)
+        dead -= number % 50 == 10
+    world.client.rpush(keys.PROGRESS, *samples)
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +106,11 @@ def sign_in(page, world):
     until(lambda: page.evaluate("!!document.querySelector('nav')"))
 
 
-def shape(page, width, scheme):
+def shape(page, width, scheme, height=860):
     page.ask(
         "Emulation.setDeviceMetricsOverride",
         width=width,
-        height=860,
+        height=height,
         deviceScaleFactor=1,
         mobile=False,
     )
@@ -138,14 +170,15 @@ def test_every_page_fits_has_labels_and_contrast_wide_and_narrow_light_and_dark(
             assert page.evaluate(CONTRASTS) == [], (width, scheme)
             assert page.evaluate(UNNAMED) == []
             assert page.evaluate("document.querySelectorAll('h1').length") == 1
-            keep(page, f"{name}-{width}-{scheme}")
+            keep(page, name, width, scheme)
 
 
-def keep(page, name):
-    picture = page.picture()
-    assert picture.startswith(b"\x89PNG")
+def keep(page, name, width, scheme):
+    """Write a picture of the whole page if there is a folder for pictures."""
     if PICTURES:
-        (Path(PICTURES) / f"{name}.png").write_bytes(picture)
+        height = page.evaluate("document.documentElement.scrollHeight")
+        shape(page, width, scheme, min(height, HIGHEST))
+        (Path(PICTURES) / f"{name}-{width}-{scheme}.png").write_bytes(page.picture())
 
 
 def press(page, *keys):

@@ -63,7 +63,7 @@ def links(page, begin):
 
 
 def test_the_first_page_has_the_balance_and_the_problems(world, vic):
-    said = until(lambda: "dead letters grow" in (page := words(vic.get("/").text)) and page)
+    said = until(lambda: "sync fails" in (page := words(vic.get("/").text)) and page)
 
     assert "accepted 42 = delivered 30 + skipped 0 + dead 12 + discarded 0 + waiting 0" in said
     assert f"{world.settings.destinations['insider'].name} ok" in said
@@ -263,6 +263,7 @@ def test_a_dry_run_says_what_a_replay_would_do_and_changes_nothing(world, vic):
 
     assert f"would be dead {DEAD}" in said
     assert f"--cause={cause} --dry-run" in said
+    assert "Before and after" in said
     assert len(letters(world)) == DEAD
 
 
@@ -295,7 +296,7 @@ def test_a_job_waits_at_its_canary_and_goes_on_by_a_click(world, ann):
 
     assert "5 rows first" in said
     assert "members.csv" in said
-    assert "delivered 20" in done
+    assert "rows 20" in done
     until(lambda: "100 % settled" in words(ann.get("/jobs/november").text))
     assert ann.get("/jobs/nothing").status_code == 404
 
