@@ -201,7 +201,7 @@ class _Play:
         return self._compared(time.monotonic() - begun)
 
     def stay(self, address: str) -> None:
-        """Let the console show everything until Ctrl-C."""
+        """Keep everything running for the console until Ctrl-C."""
         mention(f"The demo is over, and the console at {address} shows it until Ctrl-C.")
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
