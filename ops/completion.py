@@ -121,12 +121,12 @@ COMPLETED: Final[Mapping[str, Completion]] = {
     "pause names": _pausable,
     "resume names": _pausable,
     "sync name": _completing(lambda: _settings().sync),
-    "audience old": _audiences,
-    "trigger new": _triggers,
     "template names": _template,
     "template before": _template,
-    "destination old": _destinations,
-    "destination new": _destinations,
+    "rename destination old": _destinations,
+    "rename destination new": _destinations,
+    "rename trigger new": _triggers,
+    "rename audience old": _audiences,
 }
 """Functions by the name of the argument or option that they complete. A key such as `pause names`
 holds only for the commands of the section `pause`."""

@@ -17,10 +17,10 @@ from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol, TypeVa
 import typer
 
 from segrelay.ops.state.acts import Acts, Asks, perform
-from segrelay.ops.terminal.console import fields_of
+from segrelay.ops.terminal.console import fields_of, mention, plural
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_moment_ms
-from segrelay.ops.terminal.options import All, FilterOptions
+from segrelay.ops.terminal.options import All, DryRun, FilterOptions
 from segrelay.ops.terminal.tables import text_columns
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -31,10 +31,6 @@ from segrelay.worker.errors import UsageWrong
 MESSAGE_CHARACTERS: Final = 80
 """Characters of a message that a row of a table shows."""
 
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Change and send nothing; show what would be done.")
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -42,7 +38,7 @@ class Filter:
 
     Args:
         ids: The ids of dead letters; with any, nothing else counts.
-        job: The job that published them; only deliveries that wait are chosen by it.
+        job: The job that published them.
         containing: A text in the message or the answer, as they are shown masked; only dead
             letters are chosen by it.
         digests: Hex, of the profiles; none = any.
@@ -55,6 +51,7 @@ class Filter:
     ids: frozenset[str] = frozenset()
     causes: frozenset[str] = frozenset()
     job: str = ""
+    destination: str = ""
     trigger: str = ""
     audience: str = ""
     reason: str = ""
@@ -210,13 +207,26 @@ def show_one(store: Shown[Item], one_id: str, *, reveal: bool) -> Result:
     Raises:
         UsageWrong: There is none with this id.
     """
-    found = next(store.find(Filter.of_id(one_id)), None)
-    if found is None:
-        raise UsageWrong(
-            f"There is no {store.nouns[0]} {one_id}; `segrelay {store.command} list` has the ids."
-        )
-    document = store.document(found, reveal=reveal)
+    refuse_unknown(store, [one_id])
+    document = store.document(next(store.find(Filter.of_id(one_id))), reveal=reveal)
     return Result(document, *fields_of(document))
+
+
+def refuse_unknown(store: Shown[Item], ids: Iterable[str] | None) -> None:
+    """Refuse ids of which none is there; where some are, name the others.
+
+    A command that was interrupted may be given again: what it has done already is not there.
+    """
+    named = list(ids or ())
+    unknown = [each for each in named if next(store.find(Filter.of_id(each)), None) is None]
+    told = [
+        f"There is no {store.nouns[0]} {each}; `segrelay {store.command} list` has the ids."
+        for each in unknown
+    ]
+    if unknown and unknown == named:
+        raise UsageWrong(told[0])
+    for line in told:
+        mention(line)
 
 
 def carry_out(
@@ -252,14 +262,13 @@ def discard_chosen(
 ) -> Result:
     """Discard the chosen things, and return how many that were."""
     options.refuse_accidental_all(ids, everything=extent.everything)
-    many = store.nouns[1]
     work = store.discard(options.chosen(relay.client, relay.settings, ids))
     if extent.dry_run:
-        told = f"{work.count:,} {many} would be discarded"
+        told = f"{plural(work.count, *store.nouns)} would be discarded"
         return Result({"would_be_discarded": work.count}, told)
-    question = f"Discard {work.count:,} {many} for good?"
+    question = f"Discard {plural(work.count, *store.nouns)} for good?"
     done = carry_out(relay, work, "discarded", question=question, **asdict(options), ids=ids)
-    return Result({"discarded": done}, f"{done:,} {many} discarded")
+    return Result({"discarded": done}, f"{plural(done, *store.nouns)} discarded")
 
 
 def preview_of(store: Kept, work: Work, notes: Iterable[str] = ()) -> Result:

@@ -31,18 +31,18 @@ _begin, _run, _feed, _operate = map(_listed_under, ("Begin", "Run", "Feed", "Ope
 COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "init": _begin(
         "segrelay.ops.config.commands:init",
-        "Write a first configuration into a folder.",
+        "Write a first config",
         "segrelay init my-relay",
     ),
     "config": _begin(
         "segrelay.ops.config.commands:app",
-        "Check or show the configuration.",
+        "Check or show the config",
         "segrelay config check",
         "segrelay config check --live",
     ),
     "template": _begin(
         "segrelay.ops.templates.commands:app",
-        "Write, try, test, check, compare and push templates.",
+        "Write and test templates",
         "segrelay template new vip --from insider/enter",
         "segrelay template check vip --fix",
         "segrelay template render vip samples/enter.json --explain",
@@ -51,158 +51,163 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     ),
     "demo": _begin(
         "segrelay.ops.demo.command:demo",
-        "Show backfill, webhooks and sync on invented people.",
+        "See it on invented people",
         "segrelay demo",
         "segrelay demo --events 20000 --people 5000",
         "segrelay demo --console",
     ),
     "sandbox": _begin(
         "segrelay.ops.sandbox:app",
-        "Run, switch and look at a stand-in for all destinations and Lytics.",
+        "Run a stand-in to try with",
         "segrelay sandbox --error 500=0.05 --latency 0.1",
         "segrelay sandbox outage 5m",
-        'segrelay sandbox answer --to crm --status 422 --body \'{"message": "no plan"}\'',
+        'segrelay sandbox answer --destination crm --status 422 --body "no plan"',
     ),
-    "up": _run("segrelay.ops.run.up:up", "Run Redis, a worker and what else is configured."),
+    "up": _run("segrelay.ops.run.up:up", "Run all that is configured"),
     "worker": _run(
         "segrelay.ops.run.worker:worker",
-        "Run a worker; takes Celery's options.",
+        "Run a worker",
         "segrelay worker --concurrency 4",
         passes_options=True,
     ),
     "serve": _run(
         "segrelay.ops.run.serve:serve",
-        "Receive Lytics' webhooks.",
+        "Receive Lytics' webhooks",
         "segrelay serve",
         "segrelay serve --check --url https://relay.example.com/v1/lytics",
     ),
-    "flower": _run("segrelay.ops.flower:flower", "Run Flower, which shows the workers."),
+    "flower": _run("segrelay.ops.flower:flower", "Run Flower, for workers"),
     "console": _run(
         "segrelay.ops.console.command:app",
-        "Serve the console for browsers.",
+        "Serve a page for browsers",
         "segrelay console",
         "segrelay console password",
     ),
     "metrics": _run(
         "segrelay.ops.metrics.page:metrics",
-        "Serve metrics for Prometheus.",
+        "Serve Prometheus' metrics",
         "segrelay metrics",
         "curl http://127.0.0.1:9464/metrics",
     ),
     "redis": _run(
         "segrelay.ops.run.redis:app",
-        "Start, find or stop the embedded Redis.",
+        "Run the embedded Redis",
         "segrelay redis status",
         'redis-cli -u "$(segrelay redis url)"',
     ),
     "send": _feed(
         "segrelay.ops.send.command:send",
-        "Send a file of webhook payloads, or a pipe.",
+        "Send a file of payloads",
         "segrelay send events.ndjson --wait",
         "segrelay send members.ndjson --job november",
     ),
     "backfill": _feed(
         "segrelay.ops.backfill.commands:app",
-        "Bring whole files in, as jobs that can be stopped and resumed.",
-        "segrelay backfill start vip.csv --audience vip --as-of 2026-11-25T06:00:00Z --wait",
-        "segrelay backfill start 'export/*.json.gz' --audience vip --as-of now --canary 100",
+        "Bring whole files in",
+        "segrelay backfill start vip.csv --audience vip --as-of name --wait",
+        "segrelay backfill start 'x/*.json.gz' --audience vip --as-of now --canary 100",
         "segrelay backfill resume vip",
     ),
     "quarantine": _feed(
         "segrelay.ops.quarantine:app",
-        "See, replay or discard events that could not be placed.",
+        "See what was not placed",
         "segrelay quarantine list --since 2h",
         "segrelay quarantine replay --kind no_trigger",
     ),
     "audience": _feed(
         "segrelay.ops.audiences.commands:app",
-        "See, rename or retire audiences, and say what ids stand for.",
+        "See and retire audiences",
         "segrelay audience set 4f5a4fb1d0 vip",
     ),
     "sync": _feed(
         "segrelay.ops.sync:app",
-        "Compare audiences with Lytics again and again.",
+        "Follow Lytics' audiences",
         "segrelay sync run vip",
         "segrelay sync status",
     ),
     "status": _operate(
         "segrelay.ops.status.command:status",
-        "Show what was delivered, what waits and what is wrong.",
+        "See counts and problems",
         "segrelay status --watch",
         "segrelay status --check",
     ),
     "audit": _operate(
         "segrelay.ops.audit:audit",
-        "Show what people did, when, and why.",
+        "See who did what, and why",
         "segrelay audit --since 1d",
         "segrelay audit --what dlq --by ann@relay-1",
     ),
     "pause": _operate(
         "segrelay.ops.pause:pause",
-        "Stop sending to a destination or for a trigger.",
+        "Stop sending",
         'segrelay pause insider --reason "maintenance until noon"',
     ),
     "resume": _operate(
         "segrelay.ops.pause:resume",
-        "Send again, beginning with one request to see whether it works.",
+        "Send again",
         "segrelay resume insider",
         "segrelay resume --all",
     ),
     "dlq": _operate(
         "segrelay.ops.dead_letters.commands:app",
-        "See, replay or discard dead letters.",
+        "See, replay dead letters",
         "segrelay dlq causes",
         "segrelay dlq replay --cause 3f2a91c0 --dry-run",
         "segrelay dlq discard --trigger vip-enter --since 2h",
     ),
     "why": _operate(
         "segrelay.ops.why.command:why",
-        "Tell everything that is known about one person.",
+        "Tell all of one person",
         "segrelay why ann@example.com",
     ),
-    "person": _operate(
-        "segrelay.ops.person.commands:app",
-        "Rename people, at Insider and in Redis, or erase them.",
-        "segrelay person rename ann@example.com ann.lee@example.com",
-        "segrelay person rename --file changes.csv --json",
-        "segrelay person erase ann@example.com --anonymize",
+    "erase": _operate(
+        "segrelay.ops.person.commands:erase",
+        "Erase one person",
+        "segrelay erase ann@example.com --anonymize",
     ),
     "try": _operate(
         "segrelay.ops.preview.command:try_",
-        "Try one person's event, or send it.",
+        "Try one person's event",
         "segrelay try samples/enter.json --trigger vip-enter",
     ),
     "reconcile": _operate(
         "segrelay.ops.reconcile:reconcile",
-        "Compare an audience at Lytics with what was delivered.",
+        "Compare with Lytics",
         "segrelay reconcile vip --insider",
         "segrelay reconcile vip --repair",
     ),
     "verify": _operate(
         "segrelay.ops.verify:verify",
-        "Compare what Insider holds with the ledger.",
+        "Compare with Insider",
         "segrelay verify --sample 500",
     ),
     "discard": _operate(
         "segrelay.ops.waiting:discard",
-        "Take back deliveries that are waiting.",
+        "Take back what waits",
         "segrelay discard --job november",
     ),
-    "trigger": _operate(
-        "segrelay.ops.waiting:trigger_app",
-        "Move deliveries that their trigger does not want any more.",
-        "segrelay trigger move vip-enter vips-enter",
-    ),
-    "destination": _operate(
-        "segrelay.ops.moving.commands:destination_app",
-        "Give a destination another name.",
-        "segrelay destination rename insider insider-eu",
+    "rename": _operate(
+        "segrelay.ops.renaming:app",
+        "Give something a new name",
+        "segrelay rename destination insider insider-eu",
+        "segrelay rename trigger vip-enter vips-enter",
+        "segrelay rename audience vip gold --people lytics:vip",
+        "segrelay rename person ann@example.com ann.lee@example.com",
+        "segrelay rename person --file changes.csv --json",
     ),
 }
 
 
 class _Commands(LazyGroup):
     table = COMMANDS
+    columns = (("Begin", "Run", "Feed"), ("Operate",))
+    closing = (
+        "Options:",
+        "  --config FILE  not the usual one",
+        "  --real         though one rehearses",
+        "  -V, --version  Print the version",
+        "  COMMAND -h     Help, with examples",
+    )
     completed = COMPLETED
 
 
@@ -238,11 +243,7 @@ def root(
         ),
     ] = False,
 ) -> None:
-    """Carry audience entrances and exits from Lytics to Insider.
-
-    `segrelay COMMAND --help` shows what a command does, with examples. --config and --real may
-    stand before or behind the command.
-    """
+    """Carry audience entrances and exits from Lytics to Insider."""
     use_config(config, real=real)
 
 

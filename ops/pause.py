@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
-import orjson
 import typer
 
 from segrelay.ops.state.acts import Acts, actor, perform
@@ -18,8 +17,10 @@ from segrelay.ops.state.waiting import find_streams
 from segrelay.ops.status.standing import read_standing
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import awaited, parse_seconds
+from segrelay.ops.terminal.options import Timeout
 from segrelay.worker.adapters.redis.gate import read_probes, read_state, resume_gate
-from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed
+from segrelay.worker.contract.events import HistoryLine
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Destination, Settings
@@ -29,6 +30,7 @@ from segrelay.worker.contract.triggers import (
     Pause,
     Paused,
     clear_pause,
+    field_of,
     has_canary,
     let_go,
     read_pauses,
@@ -94,9 +96,7 @@ class Probe:
             and one.counts.waiting > one.orphaned
         ]
         if not waiting:
-            return self._where_it_waits(destination) or (
-                "nothing waits; the first delivery that comes goes alone"
-            )
+            return "nothing waits; the first delivery that comes goes alone"
         condition = standing.destinations[destination.name].condition
         # One that has paused itself may have done so because of the first request.
         if condition.state == "paused" and condition.by:
@@ -104,20 +104,6 @@ class Probe:
         if all(one.condition.state in {"paused", "stopped"} for one in waiting):
             return "all that waits is of triggers that are paused or stopped"
         return standing.idle
-
-    def _where_it_waits(self, destination: Destination) -> str:
-        """Return a message if deliveries wait under a former name of the destination, else ""."""
-        formers = [old for old, new in read_renamed(self.client).items() if new == destination.name]
-        former = former_names(self.client, self.settings).get(destination.name)
-        for old in [*formers, *([former] if former else [])]:
-            places = all_partitions(self.client, self.settings, [old])
-            count = sum(stream.length for stream in find_streams(self.client, places))
-            if count:
-                return (
-                    f"{count:,} deliveries wait under its former name {old}:"
-                    f" `segrelay destination rename {old} {destination.name}`"
-                )
-        return ""
 
     def _seen(self, destination: Destination) -> ProbeResult | None:
         name = gate_id(destination.base_url, destination.gate_scope)
@@ -139,9 +125,9 @@ class Probe:
         )
         for rows in answers:
             for _, fields in rows:
-                _, _, _, trigger, _, _, outcome, remark = orjson.loads(fields[b"e"])
-                if trigger == self.name and outcome in _FAILED:
-                    return ProbeResult("failed", remark)
+                line = HistoryLine.loads(fields[b"e"])
+                if line.trigger == self.name and line.outcome in _FAILED:
+                    return ProbeResult("failed", line.remark)
         return None
 
 
@@ -192,9 +178,7 @@ def resume(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the first request's answer.")
     ] = True,
-    timeout: Annotated[
-        str, typer.Option(help="Wait no longer than this, e.g. 90s or 15m.", metavar="DURATION")
-    ] = "30s",
+    timeout: Timeout = "30s",
     relay: Acts,
 ) -> Result:
     """Resume destinations or triggers: one request goes first, then the rest.
@@ -236,8 +220,11 @@ def resume(
 
 def _paused(relay: Acts, target: PauseTarget, why: Pause) -> bool:
     """Pause a target; return False if it was paused already."""
-    act = relay.act(str(target))
-    return insist(lambda: set_pause(relay.client, target.kind, target.name, why, act))
+    client, settings, act = relay.client, relay.settings, relay.act(str(target))
+    if target.kind == DESTINATION and not settings.redis.ids.has(target.name):
+        claim(client, settings)
+    field_name = field_of(target.kind, target.name, settings.redis.ids)
+    return insist(lambda: set_pause(client, field_name, why, act))
 
 
 def _resumed_lines(
@@ -290,7 +277,7 @@ def _what_stops(client: Redis, settings: Settings, target: PauseTarget) -> str:
 
 def known_names(client: Redis, settings: Settings) -> dict[Paused, list[str]]:
     """Return the names of all destinations and triggers: configured, waiting, or paused."""
-    pauses = read_pauses(client)
+    pauses = read_pauses(client, settings.redis.ids)
     waiting = find_streams(client, all_partitions(client, settings))
     destinations = {*known_destinations(client, settings), *pauses.destinations}
     triggers = {*settings.triggers, *pauses.triggers, *(stream.trigger for stream in waiting)}
@@ -342,7 +329,8 @@ def _resumed(relay: Acts, target: PauseTarget, *, is_named: bool) -> bool:
     the gate is in another slot than the acts.
     """
     client, settings = relay.client, relay.settings
-    is_paused = target.name in read_pauses(client).of(target.kind)
+    field_name = field_of(target.kind, target.name, settings.redis.ids)
+    is_paused = target.name in read_pauses(client, settings.redis.ids).of(target.kind)
     was_held = False
 
     def resumed() -> bool:
@@ -354,7 +342,7 @@ def _resumed(relay: Acts, target: PauseTarget, *, is_named: bool) -> bool:
                 _probe_trigger(client, settings, target.name)
             may_go = is_named or is_paused
             was_held |= may_go and let_go(client, target.name, was_paused=is_paused)
-        return clear_pause(client, target.kind, target.name) or is_paused or was_held
+        return clear_pause(client, field_name) or is_paused or was_held
 
     if is_paused or _is_held(client, settings, target, is_named=is_named):
         return perform(client, relay.act(str(target)), lambda _: resumed(), is_counted=False)

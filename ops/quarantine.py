@@ -24,9 +24,12 @@ from segrelay.ops.kept import (
     discard_chosen,
     masked_payload,
     preview_of,
+    refuse_unknown,
     show_one,
 )
+from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.state.acts import Acts, Asks, Reads
+from segrelay.ops.terminal.console import plural
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.ops.terminal.options import Force, Ids, Reveal
@@ -40,7 +43,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
 from segrelay.worker.contract.words import Refusal
 
-app = typer.Typer()
+app = typer.Typer(help="See, replay or discard events that could not be placed.")
 
 FATES: Final = ("placed", "kept")
 _RECORDS_A_CALL: Final = 500
@@ -207,7 +210,7 @@ def list_records(
     return Result(
         [about(one) for one in sorted(records, key=lambda one: -one.last_seen_ms)[:limit]],
         Table(("audience", "reason", *columns), _rows(records, relay.settings)),
-        f"{totals.records:,} records, {totals.bytes / 1e6:,.1f} MB",
+        f"{plural(totals.records, 'record')}, {totals.bytes / 1e6:,.1f} MB",
         notes=[dropped] if totals.dropped else (),
     )
 
@@ -259,10 +262,16 @@ def show(
     record_id: Annotated[str, typer.Argument(metavar="ID")],
     *,
     reveal: Reveal = False,
+    payload: Payload = False,
     relay: Reads,
 ) -> Result:
     """Show one record with its payload; profile fields are masked."""
     store = QuarantinedRecords(relay.client, relay.settings)
+    if payload:
+        refuse_unknown(store, [record_id])
+        return keep_payload(
+            relay, record_id, _shown(store.quarantine.text(record_id) or b"", reveal=True)
+        )
     return show_one(store, record_id, reveal=reveal)
 
 
@@ -282,6 +291,7 @@ def replay(
     """
     options.refuse_accidental_all(ids, everything=extent.everything or extent.dry_run)
     store = QuarantinedRecords(relay.client, relay.settings)
+    refuse_unknown(store, ids)
     work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
     if extent.dry_run:
         return preview_of(store, work)
@@ -294,7 +304,8 @@ def replay(
         "kept": kept,
         "kept_by_reason": dict(work.left_out),
     }
-    told = f"{placed:,} of {placed + kept:,} placed, {store.accepted:,} deliveries accepted"
+    accepted = plural(store.accepted, "delivery", "deliveries")
+    told = f"{placed:,} of {placed + kept:,} placed, {accepted} accepted"
     stays = (f"{n:,} stay: {_WHY.get(why, why)}" for why, n in work.left_out.items())
     return Result(document, told, *stays)
 
@@ -303,4 +314,5 @@ def replay(
 def discard(ids: Ids = None, *, options: KeptOptions, extent: ExtentOptions, relay: Asks) -> Result:
     """Remove records from the quarantine for good."""
     store = QuarantinedRecords(relay.client, relay.settings)
+    refuse_unknown(store, ids)
     return discard_chosen(relay, store, options, extent, ids)

@@ -21,7 +21,7 @@ from segrelay.ops.insider.live_check import list_of, read_lists
 from segrelay.ops.insider.reader import InsiderReader, ProfileReader
 from segrelay.ops.state.acts import Asks, Doing, perform
 from segrelay.ops.state.partitions import ask_each
-from segrelay.ops.terminal.console import Progress, progress
+from segrelay.ops.terminal.console import Progress, plural, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import number_columns
 from segrelay.producer.lytics import PREFIX, find_slug, look_at, lytics_of
@@ -30,12 +30,9 @@ from segrelay.producer.publishing.audiences import named_audience
 from segrelay.producer.sync.comparing import LedgerComparison
 from segrelay.producer.sync.sources import LyticsSource
 from segrelay.worker.contract.events import Event
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import LastDelivered
-from segrelay.worker.contract.partitions import Numbering
-from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings import RedisSettings, Settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
 
@@ -179,12 +176,12 @@ def read_back(
     sample: Sequence[tuple[Person, bool]],
     *,
     destination: str,
-    partitions: Numbering,
+    redis: RedisSettings,
     audience: str,
     attribute: str,
 ) -> Iterator[SampleResult]:
     """Read a sample back and compare it with the source; yield the result of each person."""
-    known = _known_as(client, destination, partitions, [person for person, _ in sample])
+    known = _known_as(client, redis, destination, [person for person, _ in sample])
     for person, should_be in sample:
         who = known.get(person.digest) or _by_email(person)
         if who is None:
@@ -203,7 +200,7 @@ def _by_email(person: Person) -> dict[str, Any] | None:
 
 
 def _known_as(
-    client: Redis, destination: str, partitions: Numbering, people: Sequence[Person]
+    client: Redis, redis: RedisSettings, destination: str, people: Sequence[Person]
 ) -> dict[bytes, dict[str, Any]]:
     """Return the identifiers with which these people were last sent, as Redis remembers them."""
     known: dict[bytes, dict[str, Any]] = {}
@@ -213,7 +210,8 @@ def _known_as(
             client,
             part,
             lambda pipe, person: pipe.hget(
-                PartitionKeys(destination, partitions.of(person.key)).who, person.digest.hex()
+                redis.ids.place(destination, redis.numbering.of(person.key)).who,
+                person.digest.hex(),
             ),
         )
         for person, text in zip(part, answers, strict=True):
@@ -316,7 +314,7 @@ class Drift:
                 reader,
                 chosen,
                 destination=destination.name,
-                partitions=learn_numbering(self.client, self.settings),
+                redis=self.settings.redis,
                 audience=self.slug,
                 attribute=attribute,
             )
@@ -447,7 +445,9 @@ def _repaired(relay: Asks, drift: Drift, repairs: Sequence[RepairEvent]) -> int:
     drift.check_wanted(repairs)
     enters = sum(event.direction is Direction.ENTER for event, _ in repairs)
     exits = len(repairs) - enters
-    relay.confirm(f"Publish {enters:,} entrances and {exits:,} exits of '{drift.slug}'?")
+    relay.confirm(
+        f"Publish {plural(enters, 'entrance')} and {plural(exits, 'exit')} of '{drift.slug}'?"
+    )
 
     def publish(doing: Doing) -> int:
         doing.count = drift.publish(repairs)
@@ -499,7 +499,7 @@ def _text(documents: Sequence[dict[str, Any]], repaired: int | None) -> Iterator
                 f" {read['missing']:,} are missing at Insider, {read['stale']:,} are stale there"
             )
     if repaired is not None:
-        yield f"{repaired:,} events published"
+        yield f"{plural(repaired, 'event')} published"
 
 
 def _notes(slug: str, documents: Sequence[dict[str, Any]]) -> Iterator[str]:

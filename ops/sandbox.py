@@ -26,13 +26,14 @@ from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.terminal.console import (
     json_or_text,
     mention,
+    plural,
     read_json,
     read_json_values,
     say,
 )
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.interrupts import PARENT_VARIABLE
-from segrelay.ops.terminal.options import object_of
+from segrelay.ops.terminal.options import DestinationName, object_of
 from segrelay.ops.terminal.serving import LogFormat, use_log_format
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.processes import processes_here
@@ -335,7 +336,10 @@ def sandbox(
     ] = False,
     seed: Annotated[int | None, typer.Option(help="The seed of all random decisions.")] = None,
     settings: Annotated[
-        str, typer.Option(help="All switches as a JSON object; the other options win.")
+        str,
+        typer.Option(
+            help="All switches as a JSON object; the other options win.", show_default=False
+        ),
     ] = "{}",
     rehearsal: Annotated[bool, typer.Option("--rehearsal", hidden=True)] = False,
     log_format: LogFormat = None,
@@ -457,7 +461,7 @@ def slow(
 @app.command()
 def answer(
     *,
-    to: Annotated[str, typer.Option(help="The destination; without it, every one.")] = "",
+    destination: DestinationName = "",
     method: Annotated[str, typer.Option(help="Only requests with this method.")] = "",
     path: Annotated[str, typer.Option(help="Only requests whose path contains this.")] = "",
     contains: Annotated[str, typer.Option(help="Only bodies that contain this.")] = "",
@@ -470,7 +474,7 @@ def answer(
     """Set what destinations other than Insider answer from now on; the newest rule comes first."""
     rules: list[Any] = []
     if not forget:
-        rule: dict[str, Any] = {"endpoint": to, "method": method, "path": path}
+        rule: dict[str, Any] = {"endpoint": destination, "method": method, "path": path}
         rule |= {
             "contains": contains,
             "status": status,
@@ -479,7 +483,7 @@ def answer(
         }
         rules = [rule, *_got(url, "settings")["answers"]]
     _posted(url, "settings", {"answers": rules})
-    say(f"{len(rules)} rules for answers")
+    say(f"{plural(len(rules), 'rule')} for answers")
 
 
 @app.command()
@@ -506,12 +510,12 @@ def columns(
 @app.command()
 def requests(
     *,
-    to: Annotated[str, typer.Option(help="Only of this destination.")] = "",
+    destination: DestinationName = "",
     last: Annotated[int, typer.Option(help="How many.", min=1, max=1_000)] = 20,
     url: Url = "",
 ) -> Result:
     """Show the last requests that came for other destinations than Insider."""
-    found = _got(url, "endpoints", last=last, endpoint=to)
+    found = _got(url, "endpoints", last=last, endpoint=destination)
     lines = []
     for one in found["last"]:
         head = f"{one['endpoint']}: {one['method']} {one['path']} -> {one['status']}"

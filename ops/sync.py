@@ -13,7 +13,7 @@ import structlog
 import typer
 
 from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, perform
-from segrelay.ops.terminal.console import mention
+from segrelay.ops.terminal.console import mention, plural
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import interrupted_once
 from segrelay.ops.terminal.moments import awaited, shown_ms, shown_us
@@ -29,7 +29,7 @@ from segrelay.worker.contract.settings.values import format_duration
 from segrelay.worker.contract.words import NAME_PATTERN
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 
-app = typer.Typer()
+app = typer.Typer(help="Compare audiences with Lytics again and again.")
 
 _LOOK_SECONDS: Final = 0.2
 _LOCK_SECONDS: Final = 30.0
@@ -94,7 +94,7 @@ def confirm_exits(name: Name, *, relay: Acts) -> Result:
     Each of them is looked up once more: who is still in the audience stays.
     """
     _known(relay.settings, name)
-    store = SyncStore(relay.client, name, relay.settings.redis.numbering)
+    store = SyncStore(relay.client, name, relay.settings.redis)
 
     def follow(doing: Doing) -> int:
         with _locked(store) as found:
@@ -102,7 +102,8 @@ def confirm_exits(name: Name, *, relay: Acts) -> Result:
         return doing.count
 
     gone = perform(relay.client, relay.act(name), follow)
-    told = f"Up to {gone:,} exits of sync '{name}' will be published; a worker goes on with it."
+    exits = plural(gone, "exit")
+    told = f"Up to {exits} of sync '{name}' will be published; a worker goes on with it."
     return Result({"name": name, "confirmed": gone}, told)
 
 
@@ -115,12 +116,12 @@ def reset(name: Name, *, relay: Asks) -> Result:
     if not NAME_PATTERN.fullmatch(name):
         raise UsageWrong(f"A sync's name has only a to z, 0 to 9 and -; '{name}' has others.")
     settings = relay.settings
-    store = SyncStore(relay.client, name, settings.redis.numbering)
+    store = SyncStore(relay.client, name, settings.redis)
     destinations = list(dict.fromkeys([*settings.destinations, *store.peek().destinations]))
     members = max((store.count(each) for each in destinations), default=0)
     if not members and name not in settings.sync:
         raise UsageWrong(_unknown(settings, name))
-    relay.confirm(f"Forget the {members:,} members that sync '{name}' knows?")
+    relay.confirm(f"Forget the {plural(members, 'member')} that sync '{name}' knows?")
 
     def forget(doing: Doing) -> None:
         with _locked(store):
@@ -175,7 +176,7 @@ def _unknown(settings: Settings, name: str) -> str:
 
 def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
     schedule = settings.sync[name]
-    store = SyncStore(client, name, settings.redis.numbering)
+    store = SyncStore(client, name, settings.redis)
     state = store.peek()
     return {
         "name": name,

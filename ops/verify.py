@@ -24,9 +24,10 @@ from segrelay.ops.insider.reader import InsiderReader, ProfileReader
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import LedgerLine, Names, read_records
-from segrelay.ops.terminal.console import progress
+from segrelay.ops.terminal.console import plural, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_seconds
+from segrelay.ops.terminal.options import DestinationName
 from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
 from segrelay.worker.contract.ledger import is_newer
@@ -243,7 +244,7 @@ def verify(
     sample: Annotated[
         int, typer.Option(help="How many people to read back.", min=1)
     ] = DEFAULT_SAMPLE,
-    destination: Annotated[str, typer.Option(help="Only people of this destination.")] = "",
+    destination: DestinationName = "",
     older_than: Annotated[
         str, typer.Option(help="Only what was delivered longer ago: Insider shows a write late.")
     ] = "30m",
@@ -328,7 +329,7 @@ def verify_person(
     at_ms = now_ms(client)
     found: dict[str, Verified | None] = {}
     for destination in _destinations(settings, ""):
-        place = PartitionKeys(destination.name, partition)
+        place = settings.redis.ids.place(destination.name, partition)
         text: Any = client.hget(place.who, digest.hex())
         who = orjson.loads(text)[1] if text else None
         found[destination.name] = total = Verified() if who else None
@@ -345,8 +346,8 @@ def _result(total: Verified, candidates: int, about: int, older_than: str) -> Re
     count = len(total.differences)
     text: list[str | Table] = []
     text.append(
-        f"{total.profiles:,} of {about:,} people read back, {total.memberships:,} memberships"
-        f" compared, {count:,} differ"
+        f"{total.profiles:,} of {plural(about, 'person', 'people')} read back,"
+        f" {plural(total.memberships, 'membership')} compared, {count:,} differ"
     )
     if count:
         columns: TableColumns = (

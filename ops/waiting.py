@@ -1,4 +1,4 @@
-"""`segrelay discard` and `segrelay trigger move`: taking back and moving what waits."""
+"""`segrelay discard` and `segrelay rename trigger`: taking back and moving what waits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segrelay.ops.kept import (
     carry_out,
     discard_chosen,
 )
-from segrelay.ops.moving.carrying import Carrier, carry_entries
+from segrelay.ops.moving.carrying import Carrier
 from segrelay.ops.moving.leases import HeldLease, held
 from segrelay.ops.state import opened as scripts
 from segrelay.ops.state.acts import Asks
@@ -36,11 +36,13 @@ from segrelay.ops.state.waiting import (
     refuse_other_configurations,
     take_back,
 )
+from segrelay.ops.terminal.console import plural
 from segrelay.ops.terminal.frame import Result
-from segrelay.ops.terminal.options import configured
+from segrelay.ops.terminal.options import DestinationName, configured
 from segrelay.producer.wakeups import CeleryWaker, SilentWaker, Waker
-from segrelay.worker.adapters.redis.shared_keys import read_renamed, read_scopes
+from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.contract.keys import PartitionKeys, stream_name
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings, Trigger
@@ -125,10 +127,13 @@ class Waiting:
     def _step(self, stream: Stream, target: Trigger, entries: Sequence[WaitingEntry]) -> int:
         refuse_other_configurations(self.client, self.settings)
         name = stream_name(stream.lane, target.name)
-        if target.destination == stream.place.destination:
+        if self.settings.redis.ids.of(target.destination) == stream.place.id:
             return self._within(stream, name, [entry.entry_id for entry in entries])
         return self._beyond(
-            stream, PartitionKeys(target.destination, stream.place.partition), name, entries
+            stream,
+            self.settings.redis.ids.place(target.destination, stream.place.partition),
+            name,
+            entries,
         )
 
     def _within(self, stream: Stream, target: str, ids: Sequence[str]) -> int:
@@ -157,9 +162,10 @@ class Waiting:
             held(HeldLease(self.client, stream.place, owner)) as here,
             held(HeldLease(self.client, new, owner)) as there,
         ):
-            carrier = Carrier(self.client, here, there, retention_ms)
-            carrier.merge_ledgers([one.header.digest for one in entries if one.header])
-            moved = carry_entries(carrier, stream.name, target, [one.entry_id for one in entries])
+            carrier = Carrier(self.client, here, there)
+            digests = [one.header.digest for one in entries if one.header]
+            carrier.merge_ledgers(digests, retention_ms)
+            moved = carrier.carry_entries(stream.name, target, [one.entry_id for one in entries])
         if moved:
             self._wake(new, stream.lane)
         return moved
@@ -175,18 +181,9 @@ class Waiting:
 
 
 def _choice(wanted: Filter) -> Choice:
-    return Choice(wanted.job, wanted.trigger, wanted.audience)
+    return Choice(wanted.job, wanted.trigger, wanted.audience, wanted.destination)
 
 
-trigger_app = typer.Typer()
-
-
-@trigger_app.callback()
-def trigger_root() -> None:
-    """Deal with deliveries whose trigger is gone, or has changed its direction or audiences."""
-
-
-@trigger_app.command()
 def move(
     old: Annotated[str, typer.Argument(help="The trigger for which they wait.")],
     new: Annotated[str, typer.Argument(help="A trigger that the configuration has.")],
@@ -203,9 +200,9 @@ def move(
     """
     client, settings = relay.client, relay.settings
     target = configured("trigger", new, settings.triggers)
+    claim(client, settings)
     store = Waiting(client, settings, target, CeleryWaker(settings))
     wanted = Filter(trigger=old)
-    _refuse_renamed(store.streams(wanted), read_renamed(client))
     work = store.replay(wanted)
     _refuse_wanted(settings, old, work.count)
     if work.count:
@@ -215,15 +212,9 @@ def move(
     left = work.left_out.total()
     stay = f"{left:,} stay: {new} is for another direction, or for other audiences."
     document = {"moved": moved, "left": left}
-    return Result(document, f"{moved:,} deliveries moved", notes=[stay] if left else ())
-
-
-def _refuse_renamed(streams: Sequence[Stream], renamed: Mapping[str, str]) -> None:
-    for name in {stream.place.destination for stream in streams} & renamed.keys():
-        raise UsageWrong(
-            f"These deliveries came under the former name of a destination; `segrelay destination"
-            f" rename {name} {renamed[name]}` carries them over."
-        )
+    return Result(
+        document, f"{plural(moved, 'delivery', 'deliveries')} moved", notes=[stay] if left else ()
+    )
 
 
 def _refuse_wanted(settings: Settings, old: str, orphans: int) -> None:
@@ -239,20 +230,26 @@ class WaitingOptions(ChoosingOptions):
     """Options that narrow each other."""
 
     job: Annotated[str, typer.Option(help="Only what this job has published.")] = ""
+    destination: DestinationName = ""
     trigger: Annotated[str, typer.Option(help="Only what waits for this trigger.")] = ""
     audience: Annotated[str, typer.Option(help="Only what is about this audience.")] = ""
 
     def refuse_accidental_all(self, ids: Iterable[str] | None, *, everything: bool) -> None:
         """Refuse a command that names nothing and does not say --all; entries have no ids."""
         if not (everything or ids) and self == WaitingOptions():
-            raise UsageWrong("Name --job, --trigger or --audience, or say --all.")
+            raise UsageWrong("Name --job, --destination, --trigger or --audience, or say --all.")
 
     def chosen(
         self, client: Redis, settings: Settings, ids: Iterable[str] | None, *, force: bool = False
     ) -> Filter:
         """Return the filter that these options stand for."""
         del client, settings, ids, force
-        return Filter(job=self.job, trigger=self.trigger, audience=self.audience)
+        return Filter(
+            job=self.job,
+            destination=self.destination,
+            trigger=self.trigger,
+            audience=self.audience,
+        )
 
 
 def discard(*, options: WaitingOptions, extent: ExtentOptions, relay: Asks) -> Result:

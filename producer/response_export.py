@@ -7,10 +7,11 @@ least once, and are taken away when Lytics has them. While Lytics is down the ol
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -31,14 +32,8 @@ _REQUEST_SECONDS: Final = 5.0
 _REFUSED_SECONDS: Final = 60.0
 
 
-class _Row(NamedTuple):
-    entry_id: bytes
-    stream: str
-    record: dict[str, Any]
-
-
 @dataclass(slots=True)
-class Shipped:
+class ExportState:
     """The progress of a destination's response export.
 
     Args:
@@ -58,8 +53,8 @@ class Shipped:
         return orjson.dumps(asdict(self))
 
     @classmethod
-    def loads(cls, text: bytes) -> Shipped:
-        """Read the progress that `dumps` wrote; b"" = nothing was shipped yet."""
+    def loads(cls, text: bytes) -> ExportState:
+        """Read the progress that `dumps` wrote; b"" = nothing was sent yet."""
         return cls(**orjson.loads(text or b"{}"))
 
 
@@ -67,7 +62,7 @@ OpenApi = Callable[[], AbstractContextManager[LyticsApi]]
 
 
 class ResponseExport:
-    """Ships the responses of one destination, step by step.
+    """Exports the responses of one destination, step by step.
 
     Args:
         open_api: Opens Lytics' API for one step.
@@ -76,20 +71,19 @@ class ResponseExport:
     def __init__(
         self,
         client: Redis,
-        destination: str,
-        partitions: Iterable[int],
+        partitions: Sequence[PartitionKeys],
         open_api: OpenApi,
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._places = [PartitionKeys(destination, number) for number in partitions]
+        self._partitions = partitions
         self._open_api = open_api
         self._monotonic = monotonic
         self.store = StepStore(
             client,
-            keys.responses(destination),
-            f"the responses of '{destination}'",
+            keys.responses(partitions[0].id),
+            f"the responses of '{partitions[0].destination}'",
         )
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
@@ -102,13 +96,13 @@ class ResponseExport:
         taken = self.store.take()
         if taken is None:
             return Step("another step of it is under way", taken=False)
-        state = Shipped.loads(taken[0])
+        state = ExportState.loads(taken[0])
         before = state.shipped
         wait = 0.0
         more = False
         try:
             with self._open_api() as api:
-                more = self._ship(api, state, lambda: self._monotonic() > ends_at or is_over())
+                more = self._send(api, state, lambda: self._monotonic() > ends_at or is_over())
             state.failures, state.problem = 0, ""
         except (LyticsUnavailable, LyticsRefused, ConfigurationInvalid) as error:
             state.failures, state.problem = state.failures + 1, error.message
@@ -126,29 +120,25 @@ class ResponseExport:
         told = f"{state.shipped - before:,} responses sent"
         return Step(f"{told}; {state.problem}" if wait else told, more=more, wait_seconds=wait)
 
-    def _ship(self, api: LyticsApi, state: Shipped, is_over: Callable[[], bool]) -> bool:
+    def _send(self, api: LyticsApi, state: ExportState, is_over: Callable[[], bool]) -> bool:
         """Send records until the step is over; return whether some may be left."""
-        for place in self._places:
-            while rows := self._rows(place):
-                for stream, batch in _batches(rows):
-                    state.rejected += api.collect(stream, [row.record for row in batch])
-                    self._client.xdel(place.responses, *(row.entry_id for row in batch))
-                    state.shipped += len(batch)
+        for partition in self._partitions:
+            while found := self._read(partition):
+                by_stream: defaultdict[str, dict[bytes, Any]] = defaultdict(dict)
+                for entry_id, fields in found:
+                    stream, record = orjson.loads(fields[b"r"])
+                    by_stream[stream][entry_id] = record
+                for stream, records in by_stream.items():
+                    state.rejected += api.collect(stream, list(records.values()))
+                    self._client.xdel(partition.responses, *records)
+                    state.shipped += len(records)
                     self.store.save(state.dumps(), next_ms=0)
                 if is_over():
                     return True
         return False
 
-    def _rows(self, place: PartitionKeys) -> list[_Row]:
-        found: Any = self._client.xrange(place.responses, count=BODY_RECORDS)
-        return [_Row(entry_id, *orjson.loads(fields[b"r"])) for entry_id, fields in found]
-
-
-def _batches(rows: Sequence[_Row]) -> Iterator[tuple[str, list[_Row]]]:
-    streams: dict[str, list[_Row]] = {}
-    for row in rows:
-        streams.setdefault(row.stream, []).append(row)
-    yield from streams.items()
+    def _read(self, partition: PartitionKeys) -> Any:
+        return self._client.xrange(partition.responses, count=BODY_RECORDS)
 
 
 def response_export_for(client: Redis, settings: Settings, destination: str) -> ResponseExport:
@@ -167,4 +157,5 @@ def response_export_for(client: Redis, settings: Settings, destination: str) -> 
             settings.lytics, timeout_seconds=_REQUEST_SECONDS, patience=Patience(tries=1)
         )
 
-    return ResponseExport(client, destination, numbering.numbers, opened)
+    places = [settings.redis.ids.place(destination, number) for number in numbering.numbers]
+    return ResponseExport(client, places, opened)

@@ -24,6 +24,7 @@ from segrelay.worker.contract.celery import (
     ResultLine,
     Turn,
     Turns,
+    named_here,
 )
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
@@ -43,17 +44,16 @@ def _opened(node: Turns) -> tuple[Redis, Publisher]:
 
 
 @shared_task(name=SYNC_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def sync(self: Any, name: str) -> ResultLine:
+def sync(self: Any, name: str, _: str) -> ResultLine:
     """Do one step of a sync, and wake the next."""
     return do_background_job(self.app.segrelay, BackgroundJob(SYNC_TASK, name), _sync_step)
 
 
 @shared_task(name=RESPONSES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def responses(self: Any, destination: str) -> ResultLine:
+def responses(self: Any, destination: str, destination_id: str) -> ResultLine:
     """Ship some of a destination's responses, and wake the next step."""
-    return do_background_job(
-        self.app.segrelay, BackgroundJob(RESPONSES_TASK, destination), _responses_step
-    )
+    job = BackgroundJob(RESPONSES_TASK, destination, destination_id)
+    return do_background_job(self.app.segrelay, job, _responses_step)
 
 
 def _responses_step(node: Turns, destination: str, turn: Turn) -> tuple[str, bool]:
@@ -79,7 +79,9 @@ def do_background_job(
         with node.turn() as turn:
             if turn is None:
                 return ResultLine(NO_TURN)
-            line, more = do_step(node, background_job.name, turn)
+            _, name, destination_id = background_job
+            here = named_here(node.settings, name, destination_id)
+            line, more = do_step(node, here, turn)
     except SegrelayError as error:
         LOG.warning("background_job.failed", **background_job._asdict(), message=error.message)
         raise

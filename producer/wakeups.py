@@ -46,7 +46,8 @@ class CeleryWaker:
         if self._now() < self._quiet_until:
             return
         try:
-            send(self._client(), drain_message(destination, partition, queue))
+            place = self._settings.redis.ids.place(destination, partition)
+            send(self._client(), drain_message(place, queue))
         except (KombuError, OSError) as error:
             self._quiet_until = self._now() + _QUIET_SECONDS
             log.debug("wakeup.failed", destination=destination, error=type(error).__name__)

@@ -34,7 +34,7 @@ from segrelay.worker.batch.responses import NO_RESPONSES, Responses
 from segrelay.worker.batch.send import BatchSender, InterruptWatch, Lease, Stop
 from segrelay.worker.batch.settle import Settler, Streaks
 from segrelay.worker.batch.state import Clock, State, Tally
-from segrelay.worker.contract.keys import split_stream_name
+from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.people import Recognizer
 from segrelay.worker.contract.triggers import Renames, Scope
 from segrelay.worker.contract.words import BACKFILL, LIVE, kind_of_lane
@@ -81,7 +81,7 @@ class Drain:
     """One drain of one partition, with all that it works with.
 
     Args:
-        tag: Destination and partition.
+        keys: Of the partition.
         triggers: By their names; streams of others are left alone.
         paused: Names of paused triggers and lanes of paused jobs; None = the destination is paused.
         read_names: Reads all numbers anew, and returns the renamed audiences; under the lease.
@@ -92,7 +92,7 @@ class Drain:
         recognizer: Knows people by their stable ids.
     """
 
-    tag: tuple[str, int]
+    keys: PartitionKeys
     partition: Partition
     gate: Gate
     sender: Sender
@@ -253,7 +253,7 @@ class Drain:
         batch = following.present
         state = batch.state
         settler = Settler(
-            batch, self.partition, self.streaks, self.tag, self.responses, self.canary_shares
+            batch, self.partition, self.streaks, self.keys, self.responses, self.canary_shares
         )
         refusals = Refusals(batch, settler, self.gate, self.jitter)
         sender = self._sender(batch, settler, refusals)

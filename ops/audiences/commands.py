@@ -41,21 +41,20 @@ from segrelay.ops.moving.leases import await_holders
 from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, perform
 from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.terminal.console import counted, mention, progress
+from segrelay.ops.terminal.console import counted, mention, plural, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.producer.publish import Publisher
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.redis.acts import carry_out
-from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
 
-app = typer.Typer()
+app = typer.Typer(help="See, rename or retire audiences, and say what ids stand for.")
 
 _RETRY: Final = (
     "Programs that are sending now learn of it within a minute. What was refused stays in the"
@@ -128,7 +127,11 @@ def retire(
     named = _named(client, settings, publisher, slug, people)
     leaving = destinations_of(publisher, slug, Direction.EXIT)
     found = _look(client, settings, leaving, slug, named)
-    _ask(relay, found, f"Publish exits from '{slug}' for {found.published:,} people?")
+    _ask(
+        relay,
+        found,
+        f"Publish exits from '{slug}' for {plural(found.published, 'person', 'people')}?",
+    )
     # Whoever enters after this moment is in; who entered before it is in the ledger, or waits.
     now_us = publisher.now_us()
     waiting = by_digest(waiting_in(client, settings, slug))
@@ -154,7 +157,6 @@ def retire(
     return _moved({"audience": slug}, found, [still] if syncs else [])
 
 
-@app.command()
 def rename(
     old: Annotated[str, typer.Argument(metavar="OLD", help="The slug until now.")],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The slug from now on.")],
@@ -181,7 +183,9 @@ def rename(
     entering = destinations_of(publisher, new, Direction.ENTER)
     both = [e for e in destinations_of(publisher, old, Direction.EXIT) if e in entering]
     found = _look(client, settings, both, old, named)
-    _ask(relay, found, f"Move {found.published:,} people from '{old}' to '{new}'?")
+    _ask(
+        relay, found, f"Move {plural(found.published, 'person', 'people')} from '{old}' to '{new}'?"
+    )
 
     def move(doing: Doing) -> tuple[LeavingPeople, int, list[str]]:
         doing.count = 0
@@ -193,7 +197,7 @@ def rename(
             events = moved(group.people, old, new, elsewhere.get(group.destination, {}))
             _publish(publisher, group, 2 * len(group.people), events)
             doing.count += len(group.people)
-        given = give_syncs(client, settings, learn_numbering(client, settings), old, new)
+        given = give_syncs(client, settings, old, new)
         return found, ids, given
 
     found, ids, syncs = perform(client, relay.act(old, to=new), move, stands=True)
@@ -323,7 +327,7 @@ def _moved(document: dict[str, Any], found: LeavingPeople, notes: list[str]) -> 
     }
     return Result(
         document | counts,
-        f"{found.published:,} people: events published",
+        f"{plural(found.published, 'person', 'people')}: events published",
         f"{found.held:,} were in it by the ledger, {found.known:,} of them named;"
         f" {found.unknown:,} were named and unknown to it",
         notes=notes,

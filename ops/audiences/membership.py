@@ -1,9 +1,8 @@
-"""The members of audiences by the ledger, and the rows of `audience list`.
+"""The members of audiences by the ledger, the rows of `audience list`, and the names of people.
 
-The profiles behind digests: the ledger has only digests, and an exit needs a profile.
-
-Who is known by name: members that a sync remembers, and whoever stands in the sources that a person
-names: `lytics:SLUG`, or files as backfills read them.
+The ledger has only digests, and an exit needs a profile. People are known by name from the members
+that a sync remembers, and from the sources that an operator names: `lytics:SLUG`, or files as
+backfills read them.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import PayloadRefused
 
 _PATTERN: Final = "l" + DIGEST_BYTES * "?"
-_KEY: Final = re.compile(rb"\{([a-z0-9-]+):(\d+)\}l(.{%d})" % DIGEST_BYTES, re.DOTALL)
+_KEY: Final = re.compile(rb"\{([a-z0-9~-]+):(\d+)\}l(.{%d})" % DIGEST_BYTES, re.DOTALL)
 
 Advance = Callable[[int], None]
 """A callback that takes the number of keys that were read."""
@@ -99,24 +98,26 @@ def every_record(
     Some may come twice. What is delivered meanwhile may be missing.
     """
     for part in scan_parts(client, all_partitions(client, settings), _PATTERN):
-        yield from until_whole(partial(_records, client, part, advance))
+        yield from until_whole(partial(_records, client, settings, part, advance))
 
 
-def _records(client: Redis, part: ScanPart, advance: Advance) -> Iterator[FoundRecord]:
+def _records(
+    client: Redis, settings: Settings, part: ScanPart, advance: Advance
+) -> Iterator[FoundRecord]:
     # A key of another kind may look like a ledger's, but is no string.
     for names in read_keys(client, part, "string"):
-        yield from _read(client, names)
+        yield from _read(client, settings, names)
         advance(len(names))
 
 
-def _read(client: Redis, names: list[bytes]) -> Iterator[FoundRecord]:
+def _read(client: Redis, settings: Settings, names: list[bytes]) -> Iterator[FoundRecord]:
     texts = ask_each(client, names, lambda pipe, name: pipe.get(name))
     known = {name: text for name, text in zip(names, texts, strict=True) if text}
     records, _ = unpack_all(known)
     for name in known:
         match = _KEY.fullmatch(name)
         if match:
-            place = PartitionKeys(match[1].decode(), int(match[2]))
+            place = settings.redis.ids.place_of(match[1].decode(), int(match[2]))
             yield place, match[3], records.get(name)
 
 
@@ -127,17 +128,17 @@ def count_all(
     names = Names(client)
     counts = AudienceCounts()
     for part in scan_parts(client, all_partitions(client, settings), _PATTERN):
-        for counted in until_whole(partial(_counted, client, part, names, advance)):
+        for counted in until_whole(partial(_counted, client, settings, part, names, advance)):
             counts.add(counted)
     return counts
 
 
 def _counted(
-    client: Redis, part: ScanPart, names: Names, advance: Advance
+    client: Redis, settings: Settings, part: ScanPart, names: Names, advance: Advance
 ) -> Iterator[AudienceCounts]:
     """Yield the counts of one part of a scan once it was read whole: nobody is counted twice."""
     counts = AudienceCounts()
-    for place, _, record in _records(client, part, advance):
+    for place, _, record in _records(client, settings, part, advance):
         if record is None:
             counts.unreadable += 1
             continue
@@ -244,9 +245,9 @@ def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Per
 
     Of whom no run has seen yet, it is not said that they are members.
     """
-    partitions = learn_numbering(client, settings)
+    learn_numbering(client, settings)
     for name in settings.sync:
-        store = SyncStore(client, name, partitions)
+        store = SyncStore(client, name, settings.redis)
         state = store.peek()
         if state.audience == audience:
             as_of_us = int(state.last.get("at_us") or 0)

@@ -21,7 +21,6 @@ from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.ledger import LastDelivered
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
@@ -263,13 +262,11 @@ def declare(client: Redis, old: str, new: str) -> int:
     return len(ids)
 
 
-def give_syncs(
-    client: Redis, settings: Settings, partitions: Numbering, old: str, new: str
-) -> list[str]:
+def give_syncs(client: Redis, settings: Settings, old: str, new: str) -> list[str]:
     """Give the members that syncs know of one slug to another; return the syncs' names."""
     given = syncs_of(client, settings, old)
     for name in given:
-        _give(SyncStore(client, name, partitions), new)
+        _give(SyncStore(client, name, settings.redis), new)
     return given
 
 
@@ -278,7 +275,7 @@ def syncs_of(client: Redis, settings: Settings, audience: str) -> list[str]:
     return [
         name
         for name in settings.sync
-        if SyncStore(client, name, settings.redis.numbering).peek().audience == audience
+        if SyncStore(client, name, settings.redis).peek().audience == audience
     ]
 
 

@@ -17,22 +17,24 @@ from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, actor, perform
 from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.waiting import Choice, find_streams, take_back
-from segrelay.ops.terminal.console import Progress, mention, progress
+from segrelay.ops.terminal.console import Progress, mention, plural, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
+from segrelay.ops.terminal.moments import parse_seconds
+from segrelay.ops.terminal.options import Timeout
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally
 from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, set_pause
+from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, field_of, set_pause
 from segrelay.worker.errors import UsageWrong
 
 _TOLD_AGAIN_SECONDS: Final = 10.0
 _COUNTS: Final = ("accepted", "delivered", "skipped", "dead", "waiting")
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(help="Bring whole files in, as jobs that can be stopped and resumed.")
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
 Wait = Annotated[
@@ -56,6 +58,7 @@ def start(
         bool, typer.Option("--reveal", help="Show profile fields of people who are read back.")
     ] = False,
     wait: Wait = False,
+    timeout: Timeout = "",
     relay: Acts,
 ) -> Result:
     """Bring whole files in, as a job that can be stopped at any moment and resumed.
@@ -76,11 +79,11 @@ def start(
     mention(
         f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
     )
-    return _run(relay, spec.name, wait=wait, reveal=reveal)
+    return _run(relay, spec.name, _deadline(timeout), wait=wait, reveal=reveal)
 
 
 @app.command()
-def resume(job: JobName, *, wait: Wait = False, relay: Acts) -> Result:
+def resume(job: JobName, *, wait: Wait = False, timeout: Timeout = "", relay: Acts) -> Result:
     """Go on with a job that was paused, interrupted, or waits after its first rows.
 
     It continues exactly where it stopped. Standard input and scans can't be read twice: such a job
@@ -94,7 +97,7 @@ def resume(job: JobName, *, wait: Wait = False, relay: Acts) -> Result:
         case "aborted":
             raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
         case "read":
-            insist(lambda: clear_pause(client, JOB, job, act))
+            insist(lambda: clear_pause(client, field_of(JOB, job), act))
             mention(f"Job '{job}' has been read to its end; what is waiting of it is delivered.")
         case _:
             _refuse_changes(found, settings)
@@ -103,10 +106,10 @@ def resume(job: JobName, *, wait: Wait = False, relay: Acts) -> Result:
             def go_on(_: Doing) -> None:
                 if store.resume(job, again) == "aborted":
                     raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
-                clear_pause(client, JOB, job)
+                clear_pause(client, field_of(JOB, job))
 
             perform(client, act, go_on, is_counted=False)
-    return _run(relay, job, wait=wait)
+    return _run(relay, job, _deadline(timeout), wait=wait)
 
 
 @app.command()
@@ -131,7 +134,8 @@ def pause(
         _refuse_to_pause(job, was, reading_only=reading_only)
         if not reading_only:
             at = datetime.now(UTC).isoformat(timespec="seconds")
-            set_pause(client, JOB, job, Pause(relay.reason or "paused by a person", actor(), at))
+            why = Pause(relay.reason or "paused by a person", actor(), at)
+            set_pause(client, field_of(JOB, job), why)
 
     perform(client, relay.act(job, reading_only=reading_only), stop, is_counted=False)
     what = "is no longer read; what was read is delivered" if reading_only else "is paused"
@@ -149,20 +153,20 @@ def abort(job: JobName, *, relay: Asks) -> Result:
     store = JobStore(client)
     store.named(job)
     choice = Choice(job=job)
-    places = all_partitions(client, relay.settings)
-    waiting = sum(stream.length for stream in find_streams(client, places, choice))
+    partitions = all_partitions(client, relay.settings)
+    waiting = sum(stream.length for stream in find_streams(client, partitions, choice))
     relay.confirm(f"End job '{job}' and discard {waiting:,} waiting deliveries for good?")
 
     def end(doing: Doing) -> int:
-        store.stop(job, "aborted", places)
-        streams = find_streams(client, places, choice)  # no more of it will come
+        store.stop(job, "aborted", partitions)
+        streams = find_streams(client, partitions, choice)  # no more of it will come
         waiting = sum(stream.length for stream in streams)
         doing.counted("discarded", take_back(client, streams, choice), waiting)
-        clear_pause(client, JOB, job)
+        clear_pause(client, field_of(JOB, job))
         return doing.count
 
     discarded = perform(client, relay.act(job), end)
-    told = f"Job '{job}' is ended; {discarded:,} deliveries discarded"
+    told = f"Job '{job}' is ended; {plural(discarded, 'delivery', 'deliveries')} discarded"
     return Result({"job": job, "discarded": discarded}, told)
 
 
@@ -213,11 +217,18 @@ def _refuse_changes(job: Job, settings: Settings) -> None:
         )
 
 
-def _run(relay: Reads, name: str, *, wait: bool, reveal: bool = False) -> Result:
+def _deadline(timeout: str) -> Deadline:
+    return Deadline(parse_seconds(timeout, "--timeout") if timeout else None)
+
+
+def _run(
+    relay: Reads, name: str, deadline: Deadline, *, wait: bool, reveal: bool = False
+) -> Result:
     """Read a job to its end, wait for its deliveries if wanted, and report."""
     client, settings = relay.client, relay.settings
     store = JobStore(client)
     phase = store.phase(name)
+    is_settled = True
     with interruptible_between_steps() as interruption:
         if phase == "reading":
             phase = _read(store, settings, name, interruption)
@@ -225,20 +236,43 @@ def _run(relay: Reads, name: str, *, wait: bool, reveal: bool = False) -> Result
             mention(f"Stopped; `segrelay backfill resume {name}` goes on exactly where it stopped.")
             interruption.obey()
         if wait or phase == "canary":
-            wait_for_deliveries(client, settings, name, Deadline(None), interruption)
+            is_settled = wait_for_deliveries(client, settings, name, deadline, interruption)
     view = insist(lambda: read_view(client, settings, store.named(name)))
     people = list(read_first_people(client, settings, view.job.spec)) if phase == "canary" else []
     document = view.document()
+    failed = False
+    verdict = []
     if phase == "canary":
+        failed = not all(each.is_there for each in people) or view.counts["dead"] > 0
+        verdict = [_verdict(people, view.counts["dead"])]
+        document["canary_passed"] = not failed
         document["read_back"] = [each.document(reveal=reveal) for each in people]
-    lines = (*view.lines(), *_read_back_lines(people, reveal=reveal))
+    lines = (*view.lines(), *_read_back_lines(people, reveal=reveal), *verdict)
     notes = []
     if view.job.tally.refused:
         notes.append("Rows that could not be placed are kept: `segrelay quarantine list`.")
     was_stopped = phase in {"paused", "aborted"}
     if was_stopped:
         notes.append(f"Job '{name}' was {phase} by a person before it was read to its end.")
-    return Result(document, *lines, notes=notes, exit_code=1 if was_stopped else 0)
+    return Result(
+        document, *lines, notes=notes, exit_code=1 if was_stopped or not is_settled else 0
+    )
+
+
+def _verdict(people: Sequence[FirstPerson], dead: int) -> str:
+    """Return the line that says whether the canary went well."""
+    wrong = sum(not each.is_there for each in people)
+    if dead or wrong:
+        found = [f"{dead:,} of its deliveries are dead"] if dead else []
+        found += (
+            [f"{wrong:,} of {plural(len(people), 'person', 'people')} are not there as sent"]
+            if wrong
+            else []
+        )
+        return f"The canary has failed: {', and '.join(found)}."
+    if not people:
+        return "The canary was delivered; its people can't be read back."
+    return f"The canary went well: {plural(len(people), 'person', 'people')} read back, as sent."
 
 
 def _read_back_lines(people: Sequence[FirstPerson], *, reveal: bool) -> Iterator[str]:

@@ -21,7 +21,7 @@ from segrelay.ops.insider.live_check import AS_SENT, read_sent
 from segrelay.ops.kept import hidden
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.person import Names, read_records
-from segrelay.ops.terminal.console import progress
+from segrelay.ops.terminal.console import plural, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumn, number_columns, text_columns
 from segrelay.producer.backfill.jobs import BadRow, Spec
@@ -195,15 +195,16 @@ class Planner:
         room = BAD_ROWS_SHOWN - len(plan.bad_rows)
         plan.bad_rows += islice(bad_rows_of(piece.file, rows, result.problems), max(0, room))
         for (destination, partition), deliveries in draft.deliveries.items():
-            self._ask_ledger(PartitionKeys(destination, partition), deliveries, plan)
+            place = self._settings.redis.ids.place(destination, partition)
+            self._ask_ledger(place, deliveries, plan)
 
     def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:
         return self._publisher.draft(rows, spec.membership, spec.options)
 
     def _ask_ledger(
-        self, place: PartitionKeys, deliveries: Sequence[NewDelivery], plan: JobPlan
+        self, partition: PartitionKeys, deliveries: Sequence[NewDelivery], plan: JobPlan
     ) -> None:
-        records = read_records(self._client, place, [new.header.digest for new in deliveries])
+        records = read_records(self._client, partition, [new.header.digest for new in deliveries])
         for new, record in zip(deliveries, records, strict=True):
             one = plan.triggers.setdefault(new.trigger, TriggerPlan())
             one.deliveries += 1
@@ -213,7 +214,7 @@ class Planner:
             if why:
                 one.known[why] += 1
                 continue
-            one.by_partition[place.partition] += 1
+            one.by_partition[partition.partition] += 1
             if len(one.sample) < SAMPLE:
                 name = str(len(one.sample))
                 profile = decode_profile(new.profile)
@@ -342,7 +343,7 @@ def _lines(plan: JobPlan) -> Iterator[str]:
     if found["audience"]:
         yield f"{found['on']} of {found['audience']} as of {found['as_of']}"
     yield (
-        f"{plan.rows:,} rows: {plan.events:,} events, {plan.unmatched:,} unmatched, "
+        f"{plural(plan.rows, 'row')}: {plan.events:,} events, {plan.unmatched:,} unmatched, "
         f"{plan.refused:,} refused"
     )
     for reason, count in found["refused_by_reason"].items():
@@ -411,6 +412,12 @@ class FirstPerson:
     problem: str = ""
     sent: Any = field(default=None, repr=False)
     found: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def is_there(self) -> bool:
+        """Say whether all that was sent of the person is there; a skipped one needs nothing."""
+        is_as_sent = set(self.verdicts.values()) == {AS_SENT}
+        return self.outcome.startswith("skipped") or (not self.problem and is_as_sent)
 
     def document(self, *, reveal: bool) -> dict[str, Any]:
         """Return the JSON document; values only if they are to be revealed."""

@@ -14,7 +14,7 @@ import typer
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts
 from segrelay.ops.state.partitions import all_partitions, ask_each, snapshots, sum_counts
 from segrelay.ops.state.waiting import state_of
-from segrelay.ops.terminal.console import mention, private_file
+from segrelay.ops.terminal.console import mention, plural, private_file
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.backfill.jobs import BadRow, Job, JobStore
@@ -94,7 +94,7 @@ class JobView:
             m = spec.membership
             yield f"  {m.direction} of {m.audience} as of {m.as_of}"
         yield (
-            f"  read: {tally.rows:,} rows, {tally.events:,} events, "
+            f"  read: {plural(tally.rows, 'row')}, {plural(tally.events, 'event')}, "
             f"{tally.unmatched:,} unmatched, {tally.refused:,} refused"
         )
         yield (
@@ -126,7 +126,7 @@ def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
     for one in found:
         own = (each for each in one.waiting if each.lane == lane_of_job(name))
         counts["waiting"] += sum(each.length for each in own)
-    pause = read_pauses(client).jobs.get(name)
+    pause = read_pauses(client, settings.redis.ids).jobs.get(name)
     return JobView(job, {kind: counts[kind] for kind in KINDS}, reasons, pause)
 
 
@@ -200,15 +200,15 @@ def _table(rows: Iterable[tuple[str, int]]) -> str:
     return f"<table>{''.join(cells)}</table>"
 
 
-def _chart(spans: Sequence[Span]) -> str:
+def _chart(spans: Mapping[int, Mapping[str, int]]) -> str:
     """Return a chart of the outcomes: a bar for each minute, or for each few minutes."""
-    first, last = spans[0].minute, spans[-1].minute
+    first, last = min(spans), max(spans)
     minutes = (last - first) // _MOST_BARS + 1
     bars: dict[int, dict[str, int]] = {}
-    for span in spans:
-        bar = bars.setdefault((span.minute - first) // minutes, dict.fromkeys(OUTCOMES, 0))
+    for minute, counts in spans.items():
+        bar = bars.setdefault((minute - first) // minutes, dict.fromkeys(OUTCOMES, 0))
         for kind in OUTCOMES:
-            bar[kind] += span.counts[kind]
+            bar[kind] += counts[kind]
     highest = max(sum(bar.values()) for bar in bars.values()) or 1
     width = min(40.0, _WIDTH / ((last - first) // minutes + 1))
     drawn = "".join(_bar(at * width, width, bar, highest) for at, bar in sorted(bars.items()))
@@ -216,8 +216,8 @@ def _chart(spans: Sequence[Span]) -> str:
     each = "minute" if minutes == 1 else f"{minutes} minutes"
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="outcomes over time">'
-        f"{drawn}</svg><p>{legend} for each {each}, from {spans[0].begins_at} to "
-        f"{spans[-1].begins_at}; the highest bar is {highest:,}.</p>"
+        f"{drawn}</svg><p>{legend} for each {each}, from {_begin(first)} to "
+        f"{_begin(last)}; the highest bar is {highest:,}.</p>"
     )
 
 
@@ -288,7 +288,7 @@ def report(
 def _lines(report: JobReport) -> Iterator[str]:
     yield from report.view.lines()
     if report.spans:
-        yield f"  settled from {report.spans[0].begins_at} to {report.spans[-1].begins_at}"
+        yield f"  settled from {_begin(min(report.spans))} to {_begin(max(report.spans))}"
     for row in report.bad_rows[:_BAD_ROWS_IN_TEXT]:
         yield f"  {row.file}:{row.line}: {row.reason}: {row.message}"
     if len(report.bad_rows) > _BAD_ROWS_IN_TEXT:
@@ -317,35 +317,23 @@ _MINUTE_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """The deliveries of a job that were settled within one minute."""
-
-    minute: int
-    counts: Mapping[str, int]
-
-    @property
-    def begins_at(self) -> str:
-        """Return the beginning of the minute, as RFC 3339."""
-        return shown_ms(self.minute * _MINUTE_MS, "minutes")
-
-
-@dataclass(frozen=True, slots=True)
 class JobReport:
     """The report of a job.
 
     Args:
+        spans: The outcomes of the deliveries that were settled within a minute, by the minute.
         bad_rows: At most as many as Redis keeps; `view.job.tally.refused` has the number of all.
     """
 
     view: JobView
-    spans: Sequence[Span]
+    spans: Mapping[int, Mapping[str, int]]
     bad_rows: Sequence[BadRow]
 
     def document(self) -> dict[str, Any]:
         """Return the JSON document; texts of rows stay out, `write_bad_rows` writes them."""
         reasons = Counter(row.reason for row in self.bad_rows)
         return self.view.document() | {
-            "over_time": [{"minute": span.begins_at, **span.counts} for span in self.spans],
+            "over_time": [{"minute": _begin(one), **counts} for one, counts in self.spans.items()],
             "refused_by_reason": dict(reasons.most_common()),
             "bad_rows_kept": len(self.bad_rows),
             "bad_rows": [
@@ -359,20 +347,24 @@ def read_report(client: Redis, settings: Settings, name: str) -> JobReport:
     """Read the report of a job: its state, its minutes, and its bad rows."""
     store = JobStore(client)
     view = read_view(client, settings, store.named(name))
-    return JobReport(view, list(_spans(client, settings, name)), list(store.bad_rows(name)))
+    return JobReport(view, _spans(client, settings, name), list(store.bad_rows(name)))
 
 
-def _spans(client: Redis, settings: Settings, name: str) -> Iterator[Span]:
-    places = all_partitions(client, settings)
-    answers = ask_each(client, places, lambda pipe, place: pipe.hgetall(place.jobtimes))
+def _spans(client: Redis, settings: Settings, name: str) -> dict[int, dict[str, int]]:
+    partitions = all_partitions(client, settings)
+    answers = ask_each(client, partitions, lambda pipe, partition: pipe.hgetall(partition.jobtimes))
     found: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for answer in answers:
         for raw, count in answer.items():
             job, minute, kind = raw.decode().split("|")
             if job == name:
                 found[int(minute)][kind] += int(count)
-    for minute in sorted(found):
-        yield Span(minute, {kind: found[minute][kind] for kind in OUTCOMES})
+    return {minute: {kind: found[minute][kind] for kind in OUTCOMES} for minute in sorted(found)}
+
+
+def _begin(minute: int) -> str:
+    """Return the beginning of a minute, as RFC 3339."""
+    return shown_ms(minute * _MINUTE_MS, "minutes")
 
 
 def write_bad_rows(rows: Iterable[BadRow], path: Path) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
@@ -18,17 +19,18 @@ import typer
 
 from segrelay.ops.embedded.lifecycle import find
 from segrelay.ops.insider.live_check import LiveFinding
-from segrelay.ops.terminal.console import mention, say
+from segrelay.ops.terminal.console import mention, plural, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import Strict
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
-from segrelay.worker.adapters.redis.shared_keys import former_names, read_identified, rename_hint
+from segrelay.worker.adapters.redis.shared_keys import read_identified
 from segrelay.worker.adapters.sender import HttpSender
 from segrelay.worker.checks.samples import fresh_sample
 from segrelay.worker.contract.redis.claim import mismatches
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, wait_ready
 from segrelay.worker.contract.settings import Authorization, Settings, load_settings
+from segrelay.worker.contract.settings.sandboxed import SANDBOX_VARIABLE
 from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.verdicts import Verdict
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from segrelay.worker.checks.samples import Finding
 
 
-app = typer.Typer()
+app = typer.Typer(help="Check or show the configuration.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +153,15 @@ def _findings(report: CheckReport) -> Iterator[str]:
         yield f"warning: {warning}"
     yield from report.notes
     if not report.valid:
-        yield f"{_counted(len(report.problems), 'problem')}."
+        yield f"{plural(len(report.problems), 'problem')}."
 
 
 def _told(report: CheckReport) -> Iterator[str]:
     if report.is_right:
         yield "The configuration is right."
     elif report.valid:
-        warnings = _counted(len(report.warnings), "warning")
+        warnings = plural(len(report.warnings), "warning")
         yield f"The configuration can be loaded; see the {warnings} above before you rely on it."
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 @app.command()
@@ -197,37 +195,60 @@ _PRIVATE: Final = 0o600
 """The mode of `.env.example`: a copy of it will hold secrets, and keeps this mode."""
 _READABLE: Final = 0o666
 _TEMPLATES: Final = ("http", "insider")
+_EXAMPLE_AUDIENCE: Final = "vip"
+_SLUG: Final = re.compile(r"[A-Za-z0-9_-]+")
+_NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 
 
 def init(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The folder; it is made if it is not there.")
     ],
+    *,
+    audience: Annotated[
+        str, typer.Option(help="The slug of your first audience at Lytics.", metavar="SLUG")
+    ] = _EXAMPLE_AUDIENCE,
 ) -> None:
     """Write a commented segrelay.toml, an .env.example, templates and samples into a folder.
 
-    Nothing that is there already is overwritten.
+    Nothing that is there already is overwritten. What it prints last tries all of it without a
+    credential: `segrelay up --sandbox` delivers to a stand-in.
     """
+    if not _SLUG.fullmatch(audience):
+        raise UsageWrong(f"--audience {audience}: a slug has letters, digits, _ and - only.")
     if folder.exists() and not folder.is_dir():
         raise UsageWrong(f"{folder} is a file; name a folder.")
-    for path, content in _files():
+    for path, content in _files(audience):
         mode = _PRIVATE if path.name.startswith(".env") else _READABLE
         say(f"{_write(folder / path, content, mode)} {folder / path}")
-    say("Next, with the credentials filled into .env in between:")
-    say(f"  cd {shlex.quote(str(folder))} && cp .env.example .env")
-    say("  segrelay config check")
+    place = shlex.quote(str(folder))
+    say("Next, a rehearsal, which needs no credentials and touches nothing real:")
+    say(f"  cd {place} && segrelay up --sandbox")
+    say("and meanwhile in another terminal:")
+    say(f"  cd {place} && export {SANDBOX_VARIABLE}=1")
+    say("  segrelay send samples/enter.json --wait && segrelay why ann@example.com")
+    say("Then the real thing, with the credentials filled into .env in between:")
+    say(f"  cd {place} && cp .env.example .env && segrelay config check")
 
 
-def _files() -> Iterator[tuple[Path, bytes]]:
+def _files(audience: str) -> Iterator[tuple[Path, bytes]]:
     scaffold = files("segrelay.ops.config") / "scaffold"
     for name, packaged in _SCAFFOLD.items():
-        yield Path(name), (scaffold / packaged).read_bytes()
+        yield Path(name), _about(audience, (scaffold / packaged).read_text("utf-8")).encode()
     for folder in _TEMPLATES:
         for template in _shipped_templates(folder):
             yield Path("templates", folder, template.name), template.read_bytes()
     now = datetime.now(UTC)
     for direction in (Direction.ENTER, Direction.EXIT):
-        yield Path("samples", f"{direction.value}.json"), fresh_sample(direction, now).encode()
+        text = _about(audience, fresh_sample(direction, now))
+        yield Path("samples", f"{direction.value}.json"), text.encode()
+
+
+def _about(audience: str, text: str) -> str:
+    """Return a scaffold's file for another audience than its own."""
+    name = _NOT_IN_NAMES.sub("-", audience.lower()).strip("-") or _EXAMPLE_AUDIENCE
+    named = text.replace(f"triggers.{_EXAMPLE_AUDIENCE}-", f"triggers.{name}-")
+    return named.replace(f'"{_EXAMPLE_AUDIENCE}"', f'"{audience}"')
 
 
 def _shipped_templates(folder: str) -> list[Traversable]:
@@ -280,13 +301,11 @@ def look_at_redis(settings: Settings) -> RedisLook:
         wait_ready(url, _PATIENCE_SECONDS)
         with closing(connect(url, timeout_seconds=_PATIENCE_SECONDS)) as client:
             problems = mismatches(client, settings)
-            names = former_names(client, settings)
             identified = read_identified(client)
             conflicts = list(_conflicts(client, settings))
     except OperationsMustAct as error:
         return RedisLook(notes=[f"Redis was not asked: {error.message}"])
-    warnings = [*(rename_hint(old, new) for new, old in names.items()), *conflicts]
-    return RedisLook(problems, warnings, identified=identified)
+    return RedisLook(problems, conflicts, identified=identified)
 
 
 def _conflicts(client: Redis, settings: Settings) -> Iterator[str]:

@@ -194,7 +194,7 @@ _COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach]]] = {
     "quarantine discard": _records,
     "discard": _waiting,
     "backfill abort": _of_job,
-    "trigger move": _orphans,
+    "rename trigger": _orphans,
 }
 
 

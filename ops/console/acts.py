@@ -125,9 +125,9 @@ ACTS: Final[Mapping[str, ConsoleAct]] = {
             has_dry_run=True,
             is_destructive=True,
         ),
-        ConsoleAct("trigger move", "Move orphaned deliveries", ("old", "new"), flags=_AGREED),
+        ConsoleAct("rename trigger", "Move orphaned deliveries", ("old", "new"), flags=_AGREED),
         ConsoleAct(
-            "destination rename", "Give a destination its new name", ("old", "new"), flags=_AGREED
+            "rename destination", "Give a destination its new name", ("old", "new"), flags=_AGREED
         ),
         ConsoleAct("backfill pause", "Pause a job", ("job",)),
         ConsoleAct("backfill resume", "Go on with a job", ("job",)),

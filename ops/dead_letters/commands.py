@@ -27,15 +27,17 @@ from segrelay.ops.kept import (
     discard_chosen,
     left_out_lines,
     preview_of,
+    refuse_unknown,
     show_one,
 )
+from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Asks, Doing, Reads, perform
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import person_named, read_former_identities
-from segrelay.ops.terminal.console import mention, private_file
+from segrelay.ops.terminal.console import mention, plural, private_file
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms
-from segrelay.ops.terminal.options import Force, Ids, Reveal
+from segrelay.ops.terminal.options import DestinationName, Force, Ids, Reveal
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.sources.files import opened_bytes as opened_file
 from segrelay.worker.contract.redis.claim import claim, learn_numbering
@@ -55,7 +57,9 @@ class DeadLetterOptions(KeptOptions):
             "--cause", help="Only letters of this cause, as `dlq causes` shows it; repeatable."
         ),
     ] = None
+    destination: DestinationName = ""
     trigger: Annotated[str, typer.Option(help="Only of this trigger.")] = ""
+    job: Annotated[str, typer.Option(help="Only what this job has published.")] = ""
     text: Annotated[
         str,
         typer.Option(help="Only with this text in the message or the answer, as `show` has it."),
@@ -85,14 +89,16 @@ class DeadLetterOptions(KeptOptions):
         return with_fields(
             KeptOptions.chosen(self, client, settings, ids, force=force),
             causes=frozenset(self.cause or ()),
+            destination=self.destination,
             trigger=self.trigger,
+            job=self.job,
             containing=self.text,
             digests=digests,
             partitions=partitions,
         )
 
 
-app = typer.Typer()
+app = typer.Typer(help="See, replay or discard dead letters.")
 
 _PAGE: Final = 100
 LEFT_OUT: Final = {
@@ -121,16 +127,17 @@ def replay(
     """
     options.refuse_accidental_all(ids, everything=extent.everything or extent.dry_run)
     store = DeadLetters(relay.client, relay.settings)
+    refuse_unknown(store, ids)
     work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
     left_out = left_out_lines(work, LEFT_OUT)
     if extent.dry_run:
         return preview_of(store, work, left_out)
     for line in left_out:  # before the question
         mention(line)
-    question = f"Replay {work.count:,} letters?"
+    question = f"Replay {plural(work.count, 'letter')}?"
     done = carry_out(relay, work, "replayed", question=question, **asdict(options), ids=ids)
     document = {"replayed": done, "left_out": dict(work.left_out)}
-    return Result(document, f"{done:,} letters replayed")
+    return Result(document, f"{plural(done, 'letter')} replayed")
 
 
 @app.command()
@@ -139,6 +146,7 @@ def discard(
 ) -> Result:
     """Discard dead letters for good; they are counted as discarded."""
     store = DeadLetters(relay.client, relay.settings)
+    refuse_unknown(store, ids)
     return discard_chosen(relay, store, options, extent, ids)
 
 
@@ -171,7 +179,7 @@ def export(
 
         act = relay.act(**asdict(options), **{EXPORTED_FILE: where})
         count = perform(relay.client, act, written)
-    mention(f"{count:,} letters exported")
+    mention(f"{plural(count, 'letter')} exported")
 
 
 def _created(file: str) -> AbstractContextManager[BinaryIO]:
@@ -204,7 +212,7 @@ def import_file(
         imported = perform(client, relay.act(), added)
     return Result(
         imported,
-        f"{imported.added:,} of {imported.lines:,} letters added",
+        f"{imported.added:,} of {plural(imported.lines, 'letter')} added",
         notes=[f"line {each['line']}: {each['reason']}" for each in imported.problems],
         exit_code=1 if imported.problems else 0,
     )
@@ -276,7 +284,7 @@ def list_dead_letters(
             (*columns, *text_columns("message")),
             [_row(dead_letter, reveal=reveal) for dead_letter in dead_letters],
         ),
-        f"{len(dead_letters):,} shown of {kept:,} letters",
+        f"{len(dead_letters):,} shown of {plural(kept, 'letter')}",
         notes=[f"--page {page + 1} shows more."] if len(dead_letters) == limit else (),
     )
 
@@ -286,9 +294,15 @@ def show(
     dead_letter_id: Annotated[str, typer.Argument(metavar="ID")],
     *,
     reveal: Reveal = False,
+    payload: Payload = False,
     relay: Reads,
 ) -> Result:
     """Show one letter with all that is known; profile fields are masked."""
+    if payload:
+        store = DeadLetters(relay.client, relay.settings)
+        refuse_unknown(store, [dead_letter_id])
+        found = next(store.find(Filter.of_id(dead_letter_id)))
+        return keep_payload(relay, dead_letter_id, found["profile"])
     return show_one(DeadLetters(relay.client, relay.settings), dead_letter_id, reveal=reveal)
 
 

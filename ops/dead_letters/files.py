@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -26,7 +26,7 @@ from segrelay.worker.contract.events import decode_header
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.keys import digest_of as profile_digest
 from segrelay.worker.contract.partitions import Numbering
-from segrelay.worker.contract.redis.claim import name_destinations
+from segrelay.worker.contract.redis.claim import add_destinations
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value
 from segrelay.worker.contract.settings import Settings
@@ -65,30 +65,34 @@ def import_dead_letters(
     imported = Imported(0, 0, [])
     numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
     while part := list(islice(numbered, _STEP)):
-        groups: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
+        groups: defaultdict[str, list[StoredDeadLetter]] = defaultdict(list)
         for number, line in part:
             dead_letter = _read(line, settings, partitions)
             if isinstance(dead_letter, str):
                 imported.problems.append({"line": number, "reason": dead_letter})
             else:
-                groups[PartitionKeys(dead_letter["destination"], dead_letter["partition"])].append(
-                    dead_letter
-                )
+                groups[dead_letter["destination"]].append(dead_letter)
         imported.lines += len(part)
-        imported.added += insist(partial(_write, client, groups, partitions))
+        imported.added += insist(partial(_write, client, settings, groups))
     return imported
 
 
 def _write(
-    client: Redis, groups: dict[PartitionKeys, list[StoredDeadLetter]], partitions: Numbering
+    client: Redis, settings: Settings, groups: Mapping[str, Sequence[StoredDeadLetter]]
 ) -> int:
-    name_destinations(client, partitions, {place.destination for place in groups})
+    """Add letters, given by the names of their destinations, which may be unknown here."""
+    add_destinations(client, settings, groups)
+    places: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
+    for name, dead_letters in groups.items():
+        for one in dead_letters:
+            place = settings.redis.ids.place(name, one["partition"])
+            places[place].append({**one, "id": dead_letter_id_in(place, one["id"])})
     calls = [
         ScriptCall(
             (place.counts, place.dead_letters, place.lettertimes, place.causes, place.lease),
             list(import_arguments(dead_letters)),
         )
-        for place, dead_letters in groups.items()
+        for place, dead_letters in places.items()
     ]
     added = opened.run(client, "import", calls)
     if NUMBERS_CHANGED in added:
@@ -99,6 +103,7 @@ def _write(
 def import_arguments(dead_letters: Sequence[StoredDeadLetter]) -> Iterator[Value]:
     """Yield the arguments of the script that adds letters."""
     for dead_letter in dead_letters:
+        stored = {name: value for name, value in dead_letter.items() if name != "destination"}
         sample = {
             "reason": dead_letter["reason"],
             "status": dead_letter["status"],
@@ -107,7 +112,7 @@ def import_arguments(dead_letters: Sequence[StoredDeadLetter]) -> Iterator[Value
             "letter": dead_letter["id"],
         }
         yield dead_letter["id"]
-        yield orjson.dumps(dead_letter)
+        yield orjson.dumps(stored)
         yield dead_letter["last_at_ms"]
         yield dead_letter["cause"]
         yield orjson.dumps(sample)
@@ -136,13 +141,12 @@ def _placed(dead_letter: StoredDeadLetter, partitions: Numbering) -> StoredDeadL
         return dead_letter
     digest = digest_of(dead_letter)
     number = partitions.of_digest(bytes.fromhex(digest)) if digest else partitions.first
-    place = PartitionKeys(dead_letter["destination"], number)
-    return {**dead_letter, "id": dead_letter_id_in(place, dead_letter["id"]), "partition": number}
+    return {**dead_letter, "partition": number}
 
 
 def _misplaced(dead_letter: StoredDeadLetter, settings: Settings, partitions: Numbering) -> str:
-    if place_of(dead_letter["id"]) != (dead_letter["destination"], dead_letter["partition"]):
-        return "its id does not begin with its destination and partition"
+    if (place_of(dead_letter["id"]) or ("", -1))[1] != dead_letter["partition"]:
+        return "its id does not begin with a destination and its partition"
     names = (dead_letter["destination"], dead_letter["trigger"])
     if not all(map(NAME_PATTERN.fullmatch, names)):
         return "its destination or trigger is no name"

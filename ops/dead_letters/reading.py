@@ -14,6 +14,7 @@ from segrelay.ops.kept import EVERYTHING, Filter
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.words import lane_of_job
 from segrelay.worker.core.messages import normalise_message
 
 REPLAYS_IN_VAIN: Final = 3
@@ -48,17 +49,20 @@ def digest_of(dead_letter: StoredDeadLetter) -> str:
 
 
 def place_of(dead_letter_id: str) -> tuple[str, int] | None:
-    """Return the destination and partition with which a letter's id begins; None for no id."""
-    destination, _, rest = dead_letter_id.partition(".")
+    """Return the destination's id and the partition with which a letter's id begins.
+
+    None for what is no id of a letter.
+    """
+    destination_id, _, rest = dead_letter_id.partition(".")
     number, _, short = rest.partition(".")
-    if not (destination and short and number.isascii() and number.isdigit()):
+    if not (destination_id and short and number.isascii() and number.isdigit()):
         return None
-    return destination, int(number)
+    return destination_id, int(number)
 
 
 def dead_letter_id_in(place: PartitionKeys, dead_letter_id: str) -> str:
     """Return the id that a letter has in another partition: an id begins with its place."""
-    return f"{place.destination}.{place.partition}.{dead_letter_id.split('.', 2)[2]}"
+    return f"{place.id}.{place.partition}.{dead_letter_id.split('.', 2)[2]}"
 
 
 def is_exhausted(dead_letter: StoredDeadLetter) -> bool:
@@ -83,7 +87,9 @@ def matches(dead_letter: StoredDeadLetter, wanted: Filter) -> bool:
     """Say whether a filter matches a letter; its time was compared before."""
     return (
         (not wanted.causes or dead_letter["cause"] in wanted.causes)
+        and wanted.destination in ("", dead_letter["destination"])
         and wanted.trigger in ("", dead_letter["trigger"])
+        and (not wanted.job or dead_letter["stream"].startswith(f"{lane_of_job(wanted.job)}|"))
         and wanted.audience in ("", dead_letter["audience"])
         and wanted.reason in ("", dead_letter["reason"])
         and (not wanted.digests or digest_of(dead_letter) in wanted.digests)
@@ -100,22 +106,22 @@ def _has(dead_letter: StoredDeadLetter, text: str) -> bool:
 def _named(
     client: Redis, places: Sequence[PartitionKeys], wanted: Filter
 ) -> Iterator[StoredDeadLetter]:
-    known = {(place.destination, place.partition): place for place in places}
+    known = {(place.id, place.partition): place for place in places}
     groups: defaultdict[PartitionKeys, list[str]] = defaultdict(list)
     for dead_letter_id in sorted(wanted.ids):
-        destination, number = place_of(dead_letter_id) or ("", -1)
-        if (destination, number) in known:
-            groups[known[destination, number]].append(dead_letter_id)
+        destination_id, number = place_of(dead_letter_id) or ("", -1)
+        if (destination_id, number) in known:
+            groups[known[destination_id, number]].append(dead_letter_id)
             continue
         # Its partition may have a former number: then the letter is in any of the present ones.
         for place in places:
-            if place.destination == destination and number < place.partition:
+            if place.id == destination_id and number < place.partition:
                 groups[place].append(dead_letter_id_in(place, dead_letter_id))
     for place, ids in groups.items():
         for first in range(0, len(ids), _READ_AT_ONCE):
             part = ids[first : first + _READ_AT_ONCE]
             texts: Any = client.hmget(place.dead_letters, part)
-            yield from (parse_dead_letter(text) for text in texts if text is not None)
+            yield from (_dead_letter_at(place, text) for text in texts if text is not None)
 
 
 def _of_partition(
@@ -135,10 +141,16 @@ def _of_partition(
         texts: Any = client.hmget(place.dead_letters, [row[0] for row in rows]) if rows else ()
         for (_, died_ms), text in zip(rows, texts, strict=True):
             if text is not None:
-                yield died_ms, parse_dead_letter(text)
+                yield died_ms, _dead_letter_at(place, text)
         if len(rows) < _READ_AT_ONCE:
             return
         first += len(rows)
+
+
+def _dead_letter_at(place: PartitionKeys, text: bytes) -> StoredDeadLetter:
+    """Parse a letter; its destination has the name of today, whatever it was when it died."""
+    stored = parse_dead_letter(text)
+    return {"id": stored["id"], "destination": place.destination, **stored}
 
 
 def parse_dead_letter(text: bytes) -> StoredDeadLetter:

@@ -205,12 +205,13 @@ def _steps(
     """Replay letters, or discard them where no audiences are given."""
     remaining = iter(ids)
     while part := list(islice(remaining, STEP)):
-        groups: defaultdict[tuple[str, int], list[StoredDeadLetter]] = defaultdict(list)
+        known_places = {(place.destination, place.partition): place for place in places}
+        groups: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
         for dead_letter in find_dead_letters(client, places, Filter(ids=frozenset(part))):
             known = identified(dead_letter, audiences) if audiences else dead_letter
-            groups[dead_letter["destination"], dead_letter["partition"]].append(known)
-        for place, dead_letters in groups.items():
-            keys = PartitionKeys(*place)
+            place = known_places[dead_letter["destination"], dead_letter["partition"]]
+            groups[place].append(known)
+        for keys, dead_letters in groups.items():
             for chunk in _chunks(dead_letters):
                 call = _call(keys, chunk, discards=audiences is None)
                 ((taken, wake),) = opened.run(client, "leave", [call])

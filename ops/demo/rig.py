@@ -1,8 +1,7 @@
 """A whole segrelay in a folder of its own: Redis, sandbox, workers. For demo, benchmark and tests.
 
-Nothing outside the folder is touched, everything that was started ends with it.
-
-The configuration of a rig, and tables that can be added to it.
+Its configuration is written there, with the tables that the caller adds. Nothing outside the folder
+is touched, and everything that was started ends with it.
 """
 
 from __future__ import annotations
@@ -327,7 +326,7 @@ class Rig:
     def partitions(self) -> Sequence[PartitionKeys]:
         """Return the partitions of the destination, as Redis has them now."""
         numbers = learn_numbering(self.client, self.settings).numbers
-        return [PartitionKeys(DESTINATION, p) for p in numbers]
+        return [self.settings.redis.ids.place(DESTINATION, p) for p in numbers]
 
     def waiting(self) -> int:
         """Return the number of waiting deliveries."""

@@ -2,9 +2,7 @@
 
 Whoever needs it first starts it, in a session of its own; all others find it. One lock settles who
 starts: the server inherits it and holds it until it ends, so that two servers never write into one
-directory, whatever was killed in between.
-
-Starting the server of the embedded Redis: its configuration, lock, files, port and log.
+directory, whatever was killed in between. Configuration, port and log stand beside the data.
 """
 
 from __future__ import annotations
@@ -313,6 +311,9 @@ def _packaged() -> Path | None:
 
 
 STOP_SECONDS: Final = 10.0
+LEAST_ROOM_BYTES: Final = 16_000_000
+"""The free space below which no server is started: `appendfsync always` ends it at the first write
+that finds no room, and a batch has up to 8 MB."""
 
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.02
@@ -337,7 +338,11 @@ class EmbeddedRedis:
 
 
 def ensure_running(
-    data_dir: Path, *, wait_seconds: float = READY_SECONDS, max_memory: str = ""
+    data_dir: Path,
+    *,
+    wait_seconds: float = READY_SECONDS,
+    max_memory: str = "",
+    least_room_bytes: int = LEAST_ROOM_BYTES,
 ) -> EmbeddedRedis:
     """Return the running server of a data directory; start it first if it does not run.
 
@@ -345,6 +350,7 @@ def ensure_running(
         data_dir: Made, for its owner alone, if it is not there.
         wait_seconds: The longest wait for a server that starts or loads its data.
         max_memory: The limit, such as `64mb`, of a server that this call starts.
+        least_room_bytes: The free space on the disk that a start needs.
 
     Raises:
         RedisUnavailable: It does not start or is not ready in time; with the end of its log.
@@ -352,10 +358,24 @@ def ensure_running(
     """
     files = prepared(data_dir)
     with usable(files):
-        return _ensured(files, time.monotonic() + wait_seconds, max_memory)
+        return _ensured(files, time.monotonic() + wait_seconds, max_memory, least_room_bytes)
 
 
-def _ensured(files: EmbeddedFiles, gives_up_at: float, max_memory: str) -> EmbeddedRedis:
+def why_full(data_dir: Path, least_room_bytes: int = LEAST_ROOM_BYTES) -> str:
+    """Return why the disk of a data directory has no room for a server; "" = it has."""
+    free = shutil.disk_usage(data_dir).free if data_dir.is_dir() else least_room_bytes
+    if free >= least_room_bytes:
+        return ""
+    return (
+        f"the disk of {data_dir} is full ({free / 1_000_000:,.1f} MB are free, and"
+        f" {least_room_bytes / 1_000_000:,.0f} MB are needed). A write that finds no room ends it;"
+        " what was accepted is on the disk. Make room there"
+    )
+
+
+def _ensured(
+    files: EmbeddedFiles, gives_up_at: float, max_memory: str, least_room_bytes: int
+) -> EmbeddedRedis:
     launched: list[int] = []
     while True:
         state = _probe(files)
@@ -364,6 +384,9 @@ def _ensured(files: EmbeddedFiles, gives_up_at: float, max_memory: str) -> Embed
         if state is None:
             if launched:
                 _refuse_to_repeat(files, launched)
+            full = why_full(files.data_dir, least_room_bytes)
+            if full:
+                raise RedisUnavailable(f"The embedded Redis is not started: {full}.")
             launched += _launch(files, max_memory)
         elif time.monotonic() >= gives_up_at:
             raise RedisUnavailable(_not_ready(files, state))

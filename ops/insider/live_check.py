@@ -1,9 +1,8 @@
-"""Checks against Insider's panel: the credentials, and the attributes that templates send.
+"""Checks against Insider itself: credentials, the attributes of its panel, and people read back.
 
-Insider drops silently what it does not define. An undefined list of audiences is a problem; any
-other attribute, event or type a warning.
-
-Reading a person back from Insider, to compare what it holds with what was sent.
+Insider drops silently what its panel does not define. An undefined list of audiences is a problem;
+any other attribute, event or type a warning. A person is read back to compare what Insider holds
+with what was sent.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""Reading from Insider: one profile's attributes, and what its panel defines. Nothing is written.
+"""The requests to Insider that deliver nothing: reading, renaming people, making them anonymous.
 
-Both paths are POSTs; they are the only two that this module ever asks.
-
-Renaming people at Insider, and making them anonymous; only ever at a person's command.
-
-Deleting a whole profile is not among it, and never will be.
+Reading asks two paths only, both by POST: one profile's attributes, and what the panel defines.
+People are renamed and made anonymous only at an operator's command. Deleting a whole profile is not
+among it, and never will be.
 """
 
 from __future__ import annotations

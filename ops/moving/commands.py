@@ -1,4 +1,4 @@
-"""`segrelay destination` and `redis partitions`, which move what Redis holds."""
+"""`rename destination` and `redis partitions`, which move what Redis holds."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from segrelay.ops.moving.renaming import Renaming
 from segrelay.ops.moving.renumbering import Renumbering
-from segrelay.ops.state.acts import Asks, Doing, perform
+from segrelay.ops.state.acts import Acts, Asks, Doing, perform
+from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import (
     Carried,
     PartitionSnapshot,
@@ -20,72 +20,94 @@ from segrelay.ops.state.partitions import (
     number_change,
     snapshots,
 )
-from segrelay.ops.state.waiting import refuse_other_configurations
 from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result
-from segrelay.ops.terminal.options import configured
-from segrelay.worker.adapters.redis.shared_keys import (
-    former_names,
-    rename_hint,
-)
+from segrelay.ops.terminal.options import DryRun, configured
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.processes import processes_here, read_processes
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS, read_receivers
-from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.claim import (
+    add_destinations,
+    former_names,
+    learn_numbering,
+    rename_destination,
+    rename_hint,
+)
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms, servers_of
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import MOST_PARTITIONS
+from segrelay.worker.contract.words import NAME_PATTERN
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 
-destination_app = typer.Typer()
 
-
-@destination_app.callback()
-def destination_root() -> None:
-    """Give a destination another name."""
-
-
-@destination_app.command()
 def rename(
-    old: Annotated[str, typer.Argument(help="The name that the configuration no longer has.")],
-    new: Annotated[str, typer.Argument(help="The name that it has now.")],
+    old: Annotated[str, typer.Argument(help="The name that Redis knows.")],
+    new: Annotated[str, typer.Argument(help="The name from now on.")],
     *,
     relay: Asks,
 ) -> Result:
-    """Move everything that Redis holds about a destination to its new name.
+    """Give a destination another name; all that Redis holds about it stays where it is.
 
-    Change the name in the configuration, restart the workers and the receivers, and run this:
-    what waits, the ledger, the dead letters, the counts, the members of syncs, the positions of
-    jobs and stable ids go to the new name. Nothing is delivered under either name meanwhile. It can
-    be interrupted, and run again, as often as you like: a receiver that still knew the old name may
-    have accepted more. No worker drains the old name afterwards; to go back to it, run this with
-    the names exchanged.
+    Run it before or after you change the name in the configuration. It is one write, and safe while
+    everything runs: a process that was started with the former name goes on working on the same
+    data until you restart it. A process that starts with a name that Redis does not know refuses,
+    and says so. What two destinations hold is not merged: the new name must be one that Redis does
+    not know.
     """
     client, settings = relay.client, relay.settings
-    _refuse(settings, old, new, known_destinations(client, settings))
-    refuse_other_configurations(client, settings)
-    relay.confirm(f"Carry everything of {old} over to {new}?")
-    renaming = Renaming(client, settings, old, new, _tell)
-
-    def carry(doing: Doing) -> Carried:
-        done = renaming.run()
-        doing.count = done.deliveries
-        return done
-
-    done = perform(client, relay.act(old, to=new), carry, stands=True)
-    return Result(asdict(done), f"{old} is {new} now: {done}")
-
-
-def _refuse(settings: Settings, old: str, new: str, known: list[str]) -> None:
-    configured("destination", new, settings.destinations)
-    if old in settings.destinations:
-        raise UsageWrong(
-            f"The configuration still has the destination {old}: give it the name {new} there, and"
-            " restart the workers and receivers first."
+    _refuse(settings, old, new)
+    relay.confirm(f"Call the destination {old} {new} from now on?")
+    act = relay.act(old, to=new)
+    if not insist(lambda: rename_destination(client, act, old, new)):
+        raise OperationsMustAct(
+            f"Somebody else has renamed {old}, or given the name {new}, at this moment; `segrelay"
+            " status` shows the names."
         )
-    if old not in known:
-        raise UsageWrong(f"Redis holds nothing of a destination {old}.")
+    return Result({"from": old, "to": new}, f"{old} is {new} now")
+
+
+def _refuse(settings: Settings, old: str, new: str) -> None:
+    ids = settings.redis.ids
+    if not ids.has(old):
+        known = ", ".join(ids.names()) or "none"
+        raise UsageWrong(f"Redis knows no destination {old}; it knows: {known}.")
+    if ids.has(new):
+        raise UsageWrong(
+            f"Redis knows a destination {new} already, and what two destinations hold is not"
+            " merged. `segrelay rename trigger` moves what waits for a trigger."
+        )
+    if not {old, new} & settings.destinations.keys():
+        raise UsageWrong(
+            f"The configuration has neither {old} nor {new}; one of the two has to be there."
+        )
+    if not NAME_PATTERN.fullmatch(new):
+        raise UsageWrong(f"{new!r} is no name: use small letters, digits and hyphens.")
+
+
+def add_destination(
+    name: Annotated[str, typer.Argument(help="A destination of the configuration.")],
+    *,
+    relay: Acts,
+) -> Result:
+    """Say that a destination is new, although Redis knows its address under another name.
+
+    A process that starts refuses a new name with the host and the credentials of a known
+    destination that the configuration does not name, since it may be that destination renamed. This
+    says that it is another one: it begins with nothing, and what the other one holds stays there.
+    """
+    client, settings = relay.client, relay.settings
+    configured("destination", name, settings.destinations)
+    is_new = not settings.redis.ids.has(name)
+    if is_new:
+        perform(
+            client,
+            relay.act(name),
+            lambda _: add_destinations(client, settings, [name]),
+            is_counted=False,
+        )
+    told = f"{name} is known now" if is_new else f"{name} was known already"
+    return Result({"name": name, "changed": is_new}, told)
 
 
 def _tell(carried: Carried) -> None:
@@ -98,9 +120,7 @@ def partitions(
         typer.Argument(metavar="[N]", help="How many there will be.", min=1, max=MOST_PARTITIONS),
     ] = None,
     *,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be moved, and change nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     relay: Asks,
 ) -> Result:
     """Show the number of partitions and what waits in them, or change that number to N.
@@ -118,7 +138,7 @@ def partitions(
         _refuse_while_anything_runs(client)
     if not numbering.target and numbering.count != count:
         for new, old in former_names(client, settings).items():
-            raise UsageWrong(f"Rename the destination first: {rename_hint(old, new)}.")
+            raise UsageWrong(f"{rename_hint(old, new)}.")
         _refuse_without_room(client)
         relay.confirm(f"Change {numbering.count:,} partitions to {count:,}?")
     renumbering = Renumbering(client, settings, count, _tell)

@@ -34,7 +34,6 @@ class HeldLease:
     Args:
         owner: The holder's name, for messages.
         length_ms: The duration of the lease without a renewal.
-        takes: The beginning of tokens that are taken away from whoever has them; "" = none.
         patience_seconds: The longest wait for whoever has it.
     """
 
@@ -43,7 +42,6 @@ class HeldLease:
     owner: str
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     length_ms: int = STEP_MS
-    takes: str = ""
     patience_seconds: float = PATIENCE_SECONDS
 
     def hold(self) -> None:
@@ -67,7 +65,7 @@ class HeldLease:
     @property
     def call(self) -> ScriptCall:
         """Return the call that takes or renews the lease."""
-        args = (self.token, self.length_ms, self.owner, self.takes)
+        args = (self.token, self.length_ms, self.owner)
         return ScriptCall((self.place.lease,), args)
 
     def let_go(self) -> None:
@@ -147,12 +145,6 @@ def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[],
     return taken
 
 
-TAKEN_AWAY: Final = "renamed"
-"""The beginning of the tokens that a renaming takes away: `RENAMED`, and `RENAMED_FROM` of a new
-name that nobody drains before it."""
-RENAMED: Final = "renamed:"
-"""The token prefix of a renamed destination's leases, which are never given back: the new name
-follows, and nobody works under the former one."""
 _HOLDER_LOOK_SECONDS: Final = 0.1
 _HELD_SECONDS: Final = 300.0
 """Seconds to wait for a lease to lapse; a drain with hanging requests ends at their deadline."""
@@ -164,9 +156,7 @@ def await_holders(
     """Wait until all present holders of leases of these partitions have given them back."""
     tokens = ask_each(client, places, lambda pipe, place: pipe.hget(place.lease, "token"))
     left = [
-        (place, token)
-        for place, token in zip(places, tokens, strict=True)
-        if token is not None and not token.startswith(RENAMED.encode())
+        (place, token) for place, token in zip(places, tokens, strict=True) if token is not None
     ]
     ends_at = time.monotonic() + _HELD_SECONDS
     while left:

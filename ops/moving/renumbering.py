@@ -14,6 +14,7 @@ them, so that its writes are refused, and so is its switch.
 
 from __future__ import annotations
 
+import re
 import secrets
 import socket
 import time
@@ -28,12 +29,10 @@ import orjson
 
 from segrelay.ops.dead_letters.reading import PROFILE, dead_letter_id_in, parse_dead_letter
 from segrelay.ops.dead_letters.reading import digest_of as digest_of_dead_letter
-from segrelay.ops.moving.carrying import Carrier, in_parts
-from segrelay.ops.moving.contents import Contents, end_halves, is_of_person, number_in
+from segrelay.ops.moving.carrying import end_halves, in_parts
 from segrelay.ops.moving.leases import (
     FOR_EVER_MS,
     PATIENCE_SECONDS,
-    RENAMED,
     HeldLease,
     giving_back,
     hold_all,
@@ -43,7 +42,6 @@ from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import Carried, ask_each, known_destinations
 from segrelay.producer.steps import StepStore
 from segrelay.producer.sync.store import SyncStore
-from segrelay.worker.adapters.redis.shared_keys import read_renamed
 from segrelay.worker.batch.partition import IntendedDelivery, Intent
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import decode_header
@@ -79,14 +77,14 @@ _DEAD_LETTERS: Final = 50
 _TOLD_SECONDS: Final = 2.0
 _MS: Final = 1_000
 
+_OF_PERSON: Final = re.compile(rf"carried:[0-9a-f]{{{2 * DIGEST_BYTES}}}")
+"""The part with the marks of letters that come from a person's former identity."""
 _LEASE: Final = "lease"
 """The part of a former partition that stays for good."""
 _TEXTS: Final = (b"l", b"u", b"i")
 """The beginnings of the keys of ledgers, stable ids and lists of these; a digest follows."""
 _SUMS: Final = ("counts", "jobtimes", "changed")
-_WRITTEN_ANEW: Final = frozenset(
-    {"", _LEASE, "wakeup", "rendering", "holds", "orphans", "streams", "leaving"}
-)
+_WRITTEN_ANEW: Final = frozenset({"", _LEASE, "wakeup", "rendering", "holds", "orphans", "streams"})
 """Parts that a drain writes anew, or that follow from what is copied."""
 _ONE_EACH: Final = frozenset(
     {
@@ -135,7 +133,6 @@ class Renumbering:
         if numbering.target or numbering.count != self._count:
             copied = self._change(numbering)
             numbering = learn_numbering(self._client, self._settings)
-        self._close_renamed(numbering.numbers)
         self._delete(range(numbering.first))
         return copied
 
@@ -151,18 +148,20 @@ class Renumbering:
         into = begun.following
         names = self._destinations()
         # A process that stood still may have added one before it was announced, and none since.
-        hold_all(self._client, [self._former(name, at) for name in names for at in begun.numbers])
+        former = [self._former(name, at) for name in names for at in begun.numbers]
+        hold_all(self._client, former)
         leases = [self._lease(name, at) for name in names for at in into.numbers]
         copies = Copies(self._client, {one.place: one for one in leases})
         with giving_back(copies.let_go):
             hold_all(self._client, leases)
             self._write(begun, begun, "begin")
-            self._end_steps(begun, copies.hold)
-            self._end_halves(names, begun, copies.hold)
+            self._end_steps(names, copies.hold)
+            end_halves(self._client, {lease.place: lease for lease in former})
             retention_ms = round(_MS * self._settings.delivery.ledger_retention_seconds)
             for name in names:
-                copies.empty(name, into.numbers)
-                Copy(self._client, name, begun, copies, self._tell, retention_ms).run()
+                places = [self._settings.redis.ids.place(name, at) for at in into.numbers]
+                copies.empty(places)
+                Copy(self._client, places[0], begun, copies, self._tell, retention_ms).run()
             self._write(begun, into, "end")
         return copies.copied
 
@@ -176,15 +175,15 @@ class Renumbering:
             )
 
     def _destinations(self) -> list[str]:
-        return sorted(
-            {*known_destinations(self._client, self._settings), *read_renamed(self._client)}
-        )
+        """Return the destinations that have an id; nobody has written anything about others."""
+        names = known_destinations(self._client, self._settings)
+        return [name for name in names if self._settings.redis.ids.has(name)]
 
     def _lease(self, destination: str, number: int) -> HeldLease:
         """Return the lease of a new partition, as this attempt holds it."""
         return HeldLease(
             self._client,
-            PartitionKeys(destination, number),
+            self._settings.redis.ids.place(destination, number),
             f"{socket.gethostname()}:redis-partitions",
             token=self._attempt,
             length_ms=_ATTEMPT_MS,
@@ -198,21 +197,21 @@ class Renumbering:
             self._lease(destination, number),
             token=RENUMBERED_LEASE,
             length_ms=FOR_EVER_MS,
-            takes=RENAMED,
             patience_seconds=self._patience_seconds + deadline_seconds,
         )
 
-    def _end_steps(self, numbering: Numbering, hold: Callable[[], None]) -> None:
+    def _end_steps(self, names: Iterable[str], hold: Callable[[], None]) -> None:
         """End what a step of a sync, an export or a renaming of people has left; none begins."""
         for name in self._settings.sync:
-            store = SyncStore(self._client, name, numbering)
+            store = SyncStore(self._client, name, self._settings.redis)
             run, _ = taken_turn(store.take, f"sync '{name}'", hold)
             run.give_up()
             store.save(run, ends=True)
-        for name in self._destinations():
+        for name in names:
+            destination_id = self._settings.redis.ids.of(name)
             for key, shown in (
-                (keys.responses(name), f"responses of '{name}'"),
-                (keys.changes(name), f"renaming at '{name}'"),
+                (keys.responses(destination_id), f"responses of '{name}'"),
+                (keys.changes(destination_id), f"renaming at '{name}'"),
             ):
                 is_there = self._client.exists(key)
                 if is_there:
@@ -220,32 +219,12 @@ class Renumbering:
                     state, now_ms = taken_turn(steps.take, f"the {shown}", hold)
                     steps.save(state, next_ms=now_ms, ends=True)
 
-    def _end_halves(
-        self, names: Iterable[str], numbering: Numbering, hold: Callable[[], None]
-    ) -> None:
-        """Remove what a command that was broken off has moved to another destination already."""
-        everything = []
-        for name in names:
-            carriers = {
-                at: Carrier(self._client, self._former(name, at), self._former(name, at), 0)
-                for at in numbering.numbers
-            }
-            everything.append(Contents(self._client, name, carriers, hold, self._tell, Carried()))
-        end_halves(everything)
-
-    def _close_renamed(self, numbers: Iterable[int]) -> None:
-        """Take the leases of renamed destinations for good: nobody drains under a former name."""
-        for former, new_name in read_renamed(self._client).items():
-            for number in numbers:
-                lease = self._former(former, number)
-                replace(lease, token=RENAMED + new_name).hold()
-
     def _delete(self, numbers: Collection[int]) -> None:
         """Delete what former partitions hold; their leases stay, and nobody reads the rest."""
         for name in self._destinations() if numbers else ():
-            places = [PartitionKeys(name, number) for number in numbers]
+            places = [self._settings.redis.ids.place(name, number) for number in numbers]
             for found in scan_keys(self._client, places, "*"):
-                gone = [key for key in found if _part(key, name, numbers) not in {"", _LEASE}]
+                gone = [key for key in found if _part(key, places) not in {"", _LEASE}]
                 ask_each(self._client, gone, lambda pipe, key: pipe.unlink(key))
 
 
@@ -297,14 +276,14 @@ class Copies:
         """Go on holding the leases, with nothing to write."""
         self._send({at: [] for at in self._leases})
 
-    def empty(self, destination: str, numbers: Collection[int]) -> None:
+    def empty(self, places: Sequence[PartitionKeys]) -> None:
         """Delete what an earlier attempt has copied."""
-        places = {number: PartitionKeys(destination, number) for number in numbers}
-        for found in scan_keys(self._client, list(places.values()), "*"):
+        tags = {place.tag.encode(): place for place in places}
+        for found in scan_keys(self._client, places, "*"):
             for key in found:
-                if _part(key, destination, numbers) not in {"", _LEASE}:
-                    self.write(places[number_in(key, destination)], key, "UNLINK")
-        for place in places.values():
+                if _part(key, places) not in {"", _LEASE}:
+                    self.write(tags[_tag(key)], key, "UNLINK")
+        for place in places:
             self.write(place, place.lease, "HDEL", "floor", "aged", "aged_until")
         self.flush()
 
@@ -357,12 +336,13 @@ class Copy:
     """Copies all that the partitions of one destination hold.
 
     Args:
+        place: Any of them.
         numbering: The present one, and the number to come.
         tell: Hears from time to time what was copied.
     """
 
     client: Redis
-    destination: str
+    place: PartitionKeys
     numbering: Numbering
     copies: Copies
     tell: Callable[[Carried], None]
@@ -403,21 +383,23 @@ class Copy:
 
     @property
     def _places(self) -> list[PartitionKeys]:
-        return [PartitionKeys(self.destination, number) for number in self.numbering.numbers]
+        return [self._at(number) for number in self.numbering.numbers]
 
     @property
     def _targets(self) -> list[PartitionKeys]:
-        numbers = self.numbering.following.numbers
-        return [PartitionKeys(self.destination, number) for number in numbers]
+        return [self._at(number) for number in self.numbering.following.numbers]
+
+    def _at(self, number: int) -> PartitionKeys:
+        return replace(self.place, partition=number)
 
     def _of(self, digest: bytes) -> PartitionKeys:
         """Return the new partition of a profile, or of a stable id."""
-        return PartitionKeys(self.destination, self.numbering.following.of_digest(digest))
+        return self._at(self.numbering.following.of_digest(digest))
 
     def _home(self, number: int) -> PartitionKeys:
         """Return the new partition for counts, and for lines without a profile."""
         following = self.numbering.following
-        return PartitionKeys(self.destination, following.first + number % following.count)
+        return self._at(following.first + number % following.count)
 
     def _by_digest(self, name: bytes, _: bytes) -> PartitionKeys:
         return self._of(bytes.fromhex(name[: 2 * DIGEST_BYTES].decode()))
@@ -451,7 +433,7 @@ class Copy:
             self._step()
             texts: dict[bytes, PartitionKeys] = {}
             for key in found:
-                part = _part(key, self.destination, self.numbering.numbers)
+                part = _part(key, self._places)
                 if part in _WRITTEN_ANEW or part in _ONE_EACH:
                     continue
                 if digest := _digest_of_text(key):
@@ -462,7 +444,7 @@ class Copy:
                     positions.add(part)
                 elif part.startswith("sync:"):
                     self._copy_hash(key.decode(), self._by_profile)
-                elif is_of_person(part):
+                elif _OF_PERSON.fullmatch(part):
                     self._copy_arrival_marks(part, key.decode())
                 elif not part.startswith("carried:"):
                     raise OperationsMustAct(
@@ -719,11 +701,15 @@ class Copy:
         return f"{ms}-{number}"
 
 
-def _part(key: bytes, destination: str, numbers: Collection[int]) -> str:
+def _part(key: bytes, places: Iterable[PartitionKeys]) -> str:
     """Return the part of a partition that a key names; "" for a key of other partitions."""
-    if number_in(key, destination) not in numbers:
+    if _tag(key).decode(errors="replace") not in {place.tag for place in places}:
         return ""
     return key.partition(b"}")[2].decode(errors="replace")
+
+
+def _tag(key: bytes) -> bytes:
+    return key.partition(b"}")[0] + b"}"
 
 
 def _digest_of_text(key: bytes) -> bytes:

@@ -1,1 +1,1 @@
-"""The command `segrelay person`: people who change their identity or are erased."""
+"""People who change their identity or are erased."""

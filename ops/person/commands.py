@@ -1,4 +1,4 @@
-"""`segrelay person`: people who change their identity, or who are to be forgotten."""
+"""`segrelay rename person` and `segrelay erase`: who has another identity, or is forgotten."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from segrelay.ops.state.person import key_named
 from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.frame import Result
 from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.destinations.insider.fields import identifiers
 from segrelay.worker.errors import UsageWrong
-
-app = typer.Typer()
 
 InsiderIdentifier = Callable[[str], Mapping[str, Any]]
 """A function that returns Insider's identifier for the key of a profile."""
@@ -42,7 +41,6 @@ Identifier = Annotated[
 ]
 
 
-@app.command()
 def rename(
     old: Annotated[str, typer.Argument(metavar="[OLD", help="The identity until now.")] = "",
     new: Annotated[str, typer.Argument(metavar="NEW]", help="The identity from now on.")] = "",
@@ -70,6 +68,7 @@ def rename(
         rows = [(0, old, new)] if file is None else _rows(file)
         changes = list(_changes(settings, kind, rows))
         identities = _insiders(settings, stack, rate)
+        claim(client, settings)
         renaming = PersonRenaming(client, settings, identities, kind)
 
         def rename_all(doing: Doing) -> list[Receipt]:
@@ -85,7 +84,6 @@ def rename(
     return _renamed(receipts)
 
 
-@app.command()
 def erase(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The identity of the person.")],
     *,

@@ -1,11 +1,10 @@
 """Erasing a person from Redis: streams, ledger, letters, quarantine, syncs, and former identities.
 
-What was found is counted, and nothing of it is kept. A command that was killed is given again: the
-records of former identities go last, the earliest first, since they say under which digests there
-may be more. Identities are erased in the same order: until that, a worker may hand on what waits
-under one of them to the next.
-
-Traces of a person: texts that mention them, bytes of deleted entries, and exported files.
+Traces that stay are named: texts that mention the person, bytes of deleted entries, and files that
+were exported. What was found is counted, and nothing of it is kept. A command that was killed is
+given again: the records of former identities go last, the earliest first, since they say under
+which digests there may be more. Identities are erased in the same order: until that, a worker may
+hand on what waits under one of them to the next.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -25,7 +24,7 @@ import orjson
 from segrelay.ops.dead_letters.reading import find_dead_letters, matches, parse_dead_letter
 from segrelay.ops.dead_letters.replay import discard
 from segrelay.ops.kept import Filter
-from segrelay.ops.moving.leases import RENAMED, HeldLease, held
+from segrelay.ops.moving.leases import HeldLease, held
 from segrelay.ops.state import opened
 from segrelay.ops.state.acts import EXPORTED_FILE
 from segrelay.ops.state.identity_changes import IdentityChanges
@@ -39,7 +38,6 @@ from segrelay.ops.state.person import (
 )
 from segrelay.ops.state.waiting import find_streams, read_entries, take_back_entries
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.worker.adapters.redis.shared_keys import read_renamed
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.partitions import Numbering
@@ -131,7 +129,7 @@ def _mentions(path: Path, mention: Mention) -> bool:
         return False
 
 
-_OWNER: Final = "segrelay person erase"
+_OWNER: Final = "segrelay erase"
 _ANSWER_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.2
 
@@ -257,11 +255,6 @@ class Erasing:
             self.sleep(_LOOK_SECONDS)
 
     def _leased(self, place: PartitionKeys) -> AbstractContextManager[HeldLease]:
-        """Hold the lease of a partition; that of a renamed destination is never given back."""
-        new_name = read_renamed(self.client).get(place.destination)
-        if new_name:
-            token = RENAMED + new_name
-            return nullcontext(HeldLease(self.client, place, _OWNER, token=token))
         return held(HeldLease(self.client, place, _OWNER))
 
     def _erase_in(self, place: PartitionKeys, lease: HeldLease, digest: bytes) -> None:
@@ -343,9 +336,8 @@ class Erasing:
                 self.counts["stable ids"] += changes.forget(one.digest, one.partition, self._keys)
 
     def _identity_changes(self, places: Sequence[PartitionKeys]) -> list[IdentityChanges]:
-        numbering = self._numbering
         return [
-            IdentityChanges(self.client, destination, numbering)
+            IdentityChanges(self.client, self.settings.redis, destination)
             for destination in destinations_of(places)
         ]
 

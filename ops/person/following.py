@@ -1,11 +1,9 @@
-"""Renames people whose stable id came with another identity, in steps that workers do.
+"""Renames people whose stable id came with another identity: a Celery task that works in steps.
 
-It is the renaming of `segrelay person rename`, begun by an event in the place of a person. A change
+It is the renaming of `segrelay rename person`, begun by an event in the place of a person. A change
 stays in Redis until all of it is done, so a step that was killed is done again, and goes on where
 the person's record stands. A step that stood still while others went on changes nothing more: the
 change that it knows is gone, and each script compares what it found before.
-
-The Celery task that renames people whose stable id came with another identity.
 
 A worker imports this module by its name (`TASKS_MODULES` of `segrelay.worker.contract.celery`).
 What it needs is loaded at the first task: most workers never do it.
@@ -14,8 +12,8 @@ What it needs is loaded at the first task: most workers never do it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -24,7 +22,7 @@ import structlog
 from celery import shared_task
 
 from segrelay.ops.insider.reader import RENAMES_A_MINUTE, InsiderIdentities, InsiderUnreadable
-from segrelay.ops.person.renaming import IdentityChange, PersonMove, PersonRenaming
+from segrelay.ops.person.renaming import IdentityChange, PersonRenaming
 from segrelay.ops.state.identity_changes import (
     Ending,
     IdentityChanges,
@@ -33,8 +31,14 @@ from segrelay.ops.state.identity_changes import (
 from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
 from segrelay.producer.tasks import do_background_job
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.celery import RENAMES_TASK, BackgroundJob, ResultLine, Turn, Turns
-from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.celery import (
+    RENAMES_TASK,
+    BackgroundJob,
+    ResultLine,
+    Turn,
+    Turns,
+)
+from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.people import Forward, Moving, StableIdChange
 from segrelay.worker.contract.redis.acts import DONE, Act, note_act
 from segrelay.worker.contract.redis.claim import settled_numbering
@@ -58,7 +62,7 @@ _HOLDERS_SECONDS: Final = 25.0
 deadline. Drains that wait for a process do not end a step early, or nobody would be renamed
 under load."""
 _ACT: Final = Act(
-    "person rename", "segrelay worker", reason="a stable id has another identity", outcome=DONE
+    "rename person", "segrelay worker", reason="a stable id has another identity", outcome=DONE
 )
 
 
@@ -83,51 +87,6 @@ class Following:
         return cls(**orjson.loads(text or b"{}"))
 
 
-@dataclass(slots=True)
-class StepRenaming(PersonRenaming):
-    """Renames people within one step, without waiting, if the change is still to be made.
-
-    Args:
-        stands: A function that says whether a change is still to be made.
-        tells: Called before each person; raises if the step is over.
-    """
-
-    stands: Callable[[IdentityChange], bool] = lambda _: False
-    tells: Callable[[], None] = lambda: None
-    refused: list[IdentityChange] = field(default_factory=list, init=False)
-
-    def _tell(self) -> None:
-        PersonRenaming._tell(self)  # noqa: SLF001 - super() does not work with slots
-        self.tells()
-
-    def _begin(self, move: PersonMove) -> None:
-        if self.stands(move.change):
-            PersonRenaming._begin(self, move)  # noqa: SLF001 - as above
-        else:
-            move.refuse("somebody else has ended the change")
-
-    def _await_answers(self, moves: Sequence[PersonMove]) -> None:
-        """Put off people with an open request to a later step: a drain has to end it first."""
-        for move in moves:
-            if self._is_unanswered(move):
-                move.refuse("a request about this person has got no sure answer yet")
-
-    def _ask(self, move: PersonMove) -> None:
-        if move.outcome is not None:
-            return
-        if not self.stands(move.change):
-            self._withdraw(move, "somebody else has ended the change")
-            return
-        PersonRenaming._ask(self, move)  # noqa: SLF001 - as above
-
-    def _undo(self, move: PersonMove, message: str) -> None:
-        PersonRenaming._undo(self, move, message)  # noqa: SLF001 - as above
-        self.refused.append(move.change)
-
-    def _withdraw(self, move: PersonMove, message: str) -> None:
-        PersonRenaming._undo(self, move, message)  # noqa: SLF001 - as above
-
-
 class FollowingSteps:
     """Renames people of one destination, step by step."""
 
@@ -138,7 +97,7 @@ class FollowingSteps:
         destination: str,
         open_insider: Callable[[], InsiderIdentities],
         *,
-        make_renaming: type[StepRenaming] = StepRenaming,
+        make_renaming: type[PersonRenaming] = PersonRenaming,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -148,10 +107,10 @@ class FollowingSteps:
         self._make_renaming = make_renaming
         self._monotonic = monotonic
         self._numbering = settled_numbering(client, settings)
-        self.changes = IdentityChanges(client, destination, self._numbering)
+        self.changes = IdentityChanges(client, settings.redis, destination)
         self.store = StepStore(
             client,
-            keys.changes(destination),
+            keys.changes(settings.redis.ids.of(destination)),
             f"the renaming of people of '{destination}'",
         )
         self._state = Following()
@@ -181,7 +140,7 @@ class FollowingSteps:
         return step
 
     def _do(self) -> Step:
-        if self._destination in read_pauses(self._client).destinations:
+        if self._destination in read_pauses(self._client, self._settings.redis.ids).destinations:
             return Step("the destination is paused", wait_seconds=_PAUSED_SECONDS)
         try:
             ended = self._rename()
@@ -230,6 +189,7 @@ class FollowingSteps:
                 destinations=(self._destination,),
                 stands=lambda one: self._stands(*going[one]),
                 tells=self._tell,
+                waits_for_answers=False,
             )
             for receipt in renaming.run(list(going)):
                 is_refused = receipt.change in renaming.refused
@@ -260,7 +220,7 @@ class FollowingSteps:
         return IdentityChange(old, change.new, stable=stable.hex(), trigger=change.trigger)
 
     def _forward(self, key: str) -> Forward | None:
-        place = PartitionKeys(self._destination, self._numbering.of(key))
+        place = self._settings.redis.ids.place(self._destination, self._numbering.of(key))
         text: Any = self._client.hget(place.forwards, digest_of(key).hex())
         return Forward.loads(text) if text else None
 
@@ -300,7 +260,7 @@ def following_for(
     client: Redis,
     settings: Settings,
     destination: str,
-    make_renaming: type[StepRenaming] = StepRenaming,
+    make_renaming: type[PersonRenaming] = PersonRenaming,
 ) -> FollowingSteps:
     """Return the steps that rename people of a destination."""
     shares = len(destinations_with_stable_ids(settings))
@@ -317,9 +277,10 @@ def following_for(
 
 
 @shared_task(name=RENAMES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def renames(self: Any, destination: str) -> ResultLine:
+def renames(self: Any, destination: str, destination_id: str) -> ResultLine:
     """Rename some people of a destination, and wake the next step."""
-    return do_background_job(self.app.segrelay, BackgroundJob(RENAMES_TASK, destination), _step)
+    job = BackgroundJob(RENAMES_TASK, destination, destination_id)
+    return do_background_job(self.app.segrelay, job, _step)
 
 
 @cache
@@ -330,6 +291,5 @@ def _client(node: Turns) -> Redis:
 
 
 def _step(node: Turns, destination: str, turn: Turn) -> tuple[str, bool]:
-
     step = following_for(_client(node), node.settings, destination).step(is_over=turn.is_over)
     return step.line, step.more

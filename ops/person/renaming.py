@@ -49,7 +49,6 @@ from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import ask_each, known_destinations
 from segrelay.ops.state.person import end_renaming, tell_renaming
 from segrelay.worker.adapters.redis.lease import boottime_seconds
-from segrelay.worker.adapters.redis.shared_keys import read_renamed
 from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract.events import encode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
@@ -216,8 +215,7 @@ def _moved(dead_letter: StoredDeadLetter, move: PersonMove) -> StoredDeadLetter:
     short = dead_letter["id"].rpartition(".")[2]
     return {
         **dead_letter,
-        "id": f"{place.destination}.{place.partition}.{short}",
-        "destination": place.destination,
+        "id": f"{place.id}.{place.partition}.{short}",
         "partition": place.partition,
         "header": orjson.loads(encode_header(header)),
         "profile": with_identity(dead_letter["profile"], move.change.new),
@@ -238,7 +236,7 @@ _TOLD_SECONDS: Final = 10.0
 _ASKED_SECONDS: Final = 10.0
 """Seconds in which a request to Insider has to be sent after `asked` was written; shorter than the
 lock of a step. After that it has to be written again, which is refused if somebody went on."""
-_OWNER: Final = "segrelay person rename"
+_OWNER: Final = "segrelay rename person"
 
 
 @dataclass(slots=True)
@@ -250,6 +248,13 @@ class PersonRenaming:
         identifier: Gives Insider's identifier for the key of a profile.
         destinations: Those at which people are renamed; by default all that are known, under their
             present names.
+        stands: A function that says whether a change is still to be made.
+        tells: A function that is called before each person, and may raise to end the renaming.
+        waits_for_answers: Whether to wait for the end of open requests about a person, who is left
+            to a later renaming otherwise.
+
+    Attributes:
+        refused: The changes that Insider refuses.
     """
 
     client: Redis
@@ -259,19 +264,17 @@ class PersonRenaming:
     sleep: Callable[[float], None] = time.sleep
     destinations: Sequence[str] = ()
     boottime: Callable[[], float] = boottime_seconds
+    stands: Callable[[IdentityChange], bool] = lambda _: True
+    tells: Callable[[], None] = lambda: None
+    waits_for_answers: bool = True
+    refused: list[IdentityChange] = field(default_factory=list, init=False)
     _going: list[PersonMove] = field(default_factory=list, init=False)
     _told_at: float = field(default=0.0, init=False)
     _numbering: Numbering = field(init=False)
-    _renamed: Mapping[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._numbering = learn_numbering(self.client, self.settings)
-        self._renamed = read_renamed(self.client)
-        self.destinations = self.destinations or [
-            name
-            for name in known_destinations(self.client, self.settings)
-            if name not in self._renamed
-        ]
+        self.destinations = self.destinations or known_destinations(self.client, self.settings)
 
     def run(self, changes: Sequence[IdentityChange]) -> list[Receipt]:
         """Rename people, none of whom is named twice.
@@ -308,22 +311,22 @@ class PersonRenaming:
         if time.monotonic() - self._told_at >= _TOLD_SECONDS:
             tell_renaming(self.client, [move.old_digest for move in self._going])
             self._told_at = time.monotonic()
+        self.tells()
 
     def _move_of(self, change: IdentityChange, destination: str) -> PersonMove:
         left, arrives = (
-            PartitionKeys(destination, self._numbering.of(key)) for key in (change.old, change.new)
+            self.settings.redis.ids.place(destination, self._numbering.of(key))
+            for key in (change.old, change.new)
         )
         return PersonMove(change, left, arrives)
 
     def _begin(self, move: PersonMove) -> None:
         """Write the records of the former and the new identity, or find those that exist."""
+        if not self.stands(move.change):
+            move.refuse("somebody else has ended the change")
+            return
         move.text = self._record(move.left, move.old_digest)
-        former = self._known_under(move)
-        if former:
-            move.refuse(
-                f"give `segrelay destination rename {former} {move.left.destination}` again"
-            )
-        elif move.text and move.forward.to != move.change.new:
+        if move.text and move.forward.to != move.change.new:
             move.refuse("the former identity was renamed to another one, or is being renamed")
         elif move.text and move.forward.moving is Moving.DONE:
             self._find_done(move)
@@ -332,17 +335,6 @@ class PersonRenaming:
             arrives, at_ms = move.arrives.partition, now_ms(self.client)
             begun = Forward(Moving.BEGUN, change.new, arrives, at_ms, change.stable, change.trigger)
             self._set(move, begun, takes_members=True)
-
-    def _known_under(self, move: PersonMove) -> str:
-        """Return a former name of the destination whose ledger still knows the person; "" = none.
-
-        Its renaming was broken off: carried over later, that ledger would follow nobody.
-        """
-        for former, name in self._renamed.items():
-            left = PartitionKeys(former, move.left.partition)
-            if name == move.left.destination and self.client.exists(left.ledger(move.old_digest)):
-                return former
-        return ""
 
     def _find_done(self, move: PersonMove) -> None:
         """Complete a change that a killed command had nearly finished."""
@@ -392,6 +384,11 @@ class PersonRenaming:
 
     def _await_answers(self, moves: Sequence[PersonMove]) -> None:
         """Wait until no request is open that may still tell the ledger of a former identity."""
+        if not self.waits_for_answers:
+            for move in moves:
+                if self._is_unanswered(move):
+                    move.refuse("a request about this person has got no sure answer yet")
+            return
         ends_at = time.monotonic() + _ANSWER_SECONDS
         left = list(moves)
         while left := [move for move in left if self._is_unanswered(move)]:
@@ -406,6 +403,11 @@ class PersonRenaming:
 
     def _ask(self, move: PersonMove) -> None:
         """Have Insider rename the person, unless it has done that before."""
+        if move.outcome is not None:
+            return
+        if not self.stands(move.change):
+            self._undo(move, "somebody else has ended the change")
+            return
         insider = self.identities.get(move.left.destination)
         forward = move.forward
         if forward.moving is Moving.RENAMED:
@@ -416,6 +418,7 @@ class PersonRenaming:
             # Whom Insider does not know (any more) under the former identity, it need not rename.
             if said is not None and insider.is_known(old):
                 self._undo(move, f"Insider refuses it ({said})")
+                self.refused.append(move.change)
                 return
         self._set(move, replace(forward, moving=Moving.RENAMED))
 

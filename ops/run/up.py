@@ -19,13 +19,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Final, Self
 from urllib.parse import urlsplit
 
 import typer
 
-from segrelay.ops.embedded.lifecycle import ensure_running, stop, write_private
+from segrelay.ops.embedded.lifecycle import (
+    LEAST_ROOM_BYTES,
+    ensure_running,
+    stop,
+    write_private,
+)
 from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.ops.sandbox import forget_people, rehearsing
 from segrelay.ops.state.opened import load_for_redis
@@ -55,6 +61,8 @@ from segrelay.worker.logs import FORMAT_VARIABLE
 
 RESTARTS: Final = 5
 RESTART_WINDOW_SECONDS: Final = 60.0
+TOLD_AGAIN_SECONDS: Final = 60.0
+"""Seconds after which it is told again that Redis can't be started."""
 STOP_SECONDS: Final = 15.0
 WRONGLY_CALLED: Final = 2
 """The exit code of a command that was called or configured wrongly."""
@@ -203,6 +211,8 @@ class Supervisor:
 _COLOURS = ("36", "33", "35", "32", "34")
 _LOCK = threading.Lock()
 _CLUSTER_FOLDER = "cluster"
+_OF_DRAINS: Final = ("request.answered", "drain.ended")
+_LOUD: Final = ("[warning", "[error", '"level": "warning"', '"level": "error"')
 
 
 def up(
@@ -240,7 +250,8 @@ def up(
     rehearsal = sandbox_url(os.environ)
     _check(settings)
     _refuse_taken_ports(settings, rehearsal)
-    supervisor = Supervisor(_line)
+    quiet = QuietLines(_line) if sys.stdout.isatty() else None
+    supervisor = Supervisor(quiet.show if quiet else _line)
     with ExitStack() as ending:
         if rehearsal:
             ending.enter_context(rehearsing(settings, rehearsal))
@@ -253,9 +264,57 @@ def up(
             _start_sandbox(settings, supervisor, rehearsal)
         _start_processes(settings, supervisor)
         start_announcer(settings, only_watches=True)
-        code = supervisor.run(look)
+        code = supervisor.run(partial(_look_at_all, look, quiet))
         _line("up", "stopping")
     raise typer.Exit(code)
+
+
+class QuietLines:
+    """Lines of children for a terminal: of those about drains, at most one a second is shown.
+
+    Warnings and errors are always shown. The newest line of a second that had more is shown at its
+    end, with the number of those that it stands for.
+    """
+
+    def __init__(self, show: Print, every_seconds: float = 1.0) -> None:
+        self._show = show
+        self._every_seconds = every_seconds
+        self._lock = threading.Lock()
+        self._shown_at: dict[str, float] = {}
+        self._held: dict[str, tuple[str, str, int]] = {}
+
+    def show(self, name: str, line: str) -> None:
+        """Show a line, or hold it back for the rest of the second."""
+        kind = next((each for each in _OF_DRAINS if each in line), "")
+        if not kind or any(word in line for word in _LOUD):
+            self._show(name, line)
+            return
+        if time.monotonic() - self._shown_at.get(kind, -self._every_seconds) < self._every_seconds:
+            self.hold(name, kind, line)
+            return
+        self._shown_at[kind] = time.monotonic()
+        self._show(name, line)
+
+    def hold(self, name: str, kind: str, line: str) -> None:
+        """Keep a line for the end of its second, in place of the one before it."""
+        with self._lock:
+            self._held[kind] = (name, line, self._held.get(kind, ("", "", 0))[2] + 1)
+
+    def look(self) -> None:
+        """Show what was held back for a second."""
+        now = time.monotonic()
+        with self._lock:
+            due = [kind for kind in self._held if now - self._shown_at[kind] >= self._every_seconds]
+            lines = [self._held.pop(kind) for kind in due]
+            self._shown_at |= dict.fromkeys(due, now)
+        for name, line, count in lines:
+            self._show(name, f"{line} (and {count - 1:,} more)" if count > 1 else line)
+
+
+def _look_at_all(look: Callable[[], None], quiet: QuietLines | None) -> None:
+    look()
+    if quiet:
+        quiet.look()
 
 
 def _start_processes(settings: Settings, supervisor: Supervisor) -> None:
@@ -330,7 +389,7 @@ def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Cal
         return _nothing
     ending.callback(_stop_redis, data_dir)
     _line("redis", "ready")
-    return _RedisWatch(settings)
+    return RedisWatch(data_dir)
 
 
 def _in_cluster(settings: Settings, ending: ExitStack) -> Settings:
@@ -352,22 +411,39 @@ def _stop_redis(data_dir: Path) -> None:
     _line("redis", "stopped")
 
 
-class _RedisWatch:
-    """Starts the embedded Redis again on its files if it died."""
+class RedisWatch:
+    """Starts the embedded Redis again on its files if it died, as soon as its disk has room."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._data_dir = settings.redis.data_dir
+    def __init__(self, data_dir: Path, least_room_bytes: int = LEAST_ROOM_BYTES) -> None:
+        self._data_dir = data_dir
+        self._least_room_bytes = least_room_bytes
         self._next_at = 0.0
+        self._told = ""
+        self._told_at = 0.0
 
     def __call__(self) -> None:
+        """Look after it, once a second."""
         if time.monotonic() < self._next_at:
             return
         self._next_at = time.monotonic() + 1.0
+        self.look_at_once()
+
+    def look_at_once(self) -> None:
+        """Look after it now, though it was looked after within this second."""
         try:
-            if ensure_running(self._data_dir).started_by_us:
+            room = self._least_room_bytes
+            if ensure_running(self._data_dir, least_room_bytes=room).started_by_us:
                 _line("redis", "had ended; started again on its files")
+            self._told = ""
         except OperationsMustAct as error:
-            _line("redis", error.message)
+            self._tell(error.message)
+
+    def _tell(self, message: str) -> None:
+        """Print what is wrong once a minute, without the figures that differ each time."""
+        kind, now = message.partition("(")[0], time.monotonic()
+        if kind != self._told or now - self._told_at >= TOLD_AGAIN_SECONDS:
+            self._told, self._told_at = kind, now
+            _line("redis", f"{message} It is tried again every second.")
 
 
 def _nothing() -> None:

@@ -8,9 +8,9 @@ import typer
 
 from segrelay.ops.send.sending import Deadline, Sending, wait_for_deliveries
 from segrelay.ops.state.opened import opened as opened_redis
-from segrelay.ops.terminal.console import mention, print_json, progress, say
+from segrelay.ops.terminal.console import mention, plural, print_json, progress, say
 from segrelay.ops.terminal.interrupts import interruptible_between_steps
-from segrelay.ops.terminal.options import OlderThanLedger
+from segrelay.ops.terminal.options import DryRun, Json, OlderThanLedger
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.publishing.published import Published, PublishOptions
@@ -51,9 +51,7 @@ def send(
             "not for backfill and jobs. A trigger's skip_hook overrules it.",
         ),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be accepted, and write nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     wait: Annotated[
         bool,
         typer.Option("--wait", help="Wait until all that was sent, or all of the job, is settled."),
@@ -67,7 +65,7 @@ def send(
         ),
     ] = "",
     older_than_ledger: OlderThanLedger = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: Json = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 1 if any event was refused.")
     ] = False,
@@ -174,8 +172,9 @@ def _report(sending: Sending, job: str, *, as_json: bool) -> None:
 def _say_summary(published: Published, *, dry_run: bool) -> None:
     accepted = "would be accepted" if dry_run else "accepted"
     say(
-        f"{published.payloads:,} payloads, {published.events:,} events: {published.accepted:,} "
-        f"deliveries {accepted}, {published.unmatched:,} unmatched, {published.refused:,} refused"
+        f"{plural(published.payloads, 'payload')}, {plural(published.events, 'event')}:"
+        f" {plural(published.accepted, 'delivery', 'deliveries')} {accepted},"
+        f" {published.unmatched:,} unmatched, {published.refused:,} refused"
     )
     if published.accepted or published.repeated:
         say(_journeys(published))

@@ -220,11 +220,11 @@ def wait_for_deliveries(
     with progress("settled", left) as shown:
         while left:
             if interruption.is_requested:
-                mention(f"Interrupted. {left:,} deliveries still wait; they stay in Redis.")
+                mention(f"Interrupted. {_still_waiting(left)}; they stay in Redis.")
                 interruption.obey()
             if deadline.passed():
                 mention(
-                    f"{left:,} deliveries still wait, and --timeout has passed. `segrelay status` "
+                    f"{_still_waiting(left)}, and --timeout has passed. `segrelay status` "
                     "tells what they wait for; they stay in Redis."
                 )
                 return False
@@ -277,3 +277,7 @@ def _stops(client: Redis, settings: Settings, sent: str | Published) -> Sequence
     else:
         triggers = {name.rpartition("|")[2] for name in sent.entries}
     return list(read_standing(client, settings).stops(triggers, job))
+
+
+def _still_waiting(count: int) -> str:
+    return f"{count:,} delivery still waits" if count == 1 else f"{count:,} deliveries still wait"

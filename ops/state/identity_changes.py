@@ -14,12 +14,11 @@ from segrelay.ops.state import opened
 from segrelay.ops.state.person import ForwardedPerson, former_identities, read_forwards
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Moving, StableIdChange, StableRecord
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall
-from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings import RedisSettings, Settings
 from segrelay.worker.errors import OperationsMustAct, PartitionsChange
 
 Ending = Literal["renamed", "refused", "left"]
@@ -51,16 +50,16 @@ class IdentityChanges:
     """The changes of one destination that wait to be made."""
 
     client: Redis
+    redis: RedisSettings
     destination: str
-    numbering: Numbering
 
     def waiting(self, most: int) -> dict[bytes, StableIdChange]:
         """Return waiting changes, at most `most`, by the digest of their stable id."""
         return dict(islice(self._all(), most))
 
     def _all(self) -> Iterator[tuple[bytes, StableIdChange]]:
-        for number in self.numbering.numbers:
-            place = PartitionKeys(self.destination, number)
+        for number in self.redis.numbering.numbers:
+            place = self._at(number)
             for name, text in chain.from_iterable(scan_fields(self.client, place.changes)):
                 yield bytes.fromhex(name.decode()), StableIdChange.loads(text)
 
@@ -151,7 +150,7 @@ class IdentityChanges:
             PartitionsChange: Do it again.
         """
         self.refuse_changing(digest, partition)
-        claims = PartitionKeys(self.destination, partition).claims(digest)
+        claims = self._at(partition).claims(digest)
         stables = self._listed(claims)
         calls = [
             ScriptCall((home.stable(stable), home.lease), (digest.hex(), *profile_keys))
@@ -164,7 +163,7 @@ class IdentityChanges:
 
     def refuse_changing(self, digest: bytes, partition: int) -> None:
         """Raise an error if somebody is about to leave an identity, or to get it."""
-        claims = PartitionKeys(self.destination, partition).claims(digest)
+        claims = self._at(partition).claims(digest)
         for stable in self._listed(claims):
             change = self.change_of(stable)
             if change and digest in (digest_of(change.old), digest_of(change.new)):
@@ -180,10 +179,13 @@ class IdentityChanges:
         return answers
 
     def _home(self, stable: bytes) -> PartitionKeys:
-        return PartitionKeys(self.destination, self.numbering.of_stable(stable))
+        return self._at(self.redis.numbering.of_stable(stable))
 
     def _place(self, key: str) -> PartitionKeys:
-        return PartitionKeys(self.destination, self.numbering.of(key))
+        return self._at(self.redis.numbering.of(key))
+
+    def _at(self, number: int) -> PartitionKeys:
+        return self.redis.ids.place(self.destination, number)
 
 
 class PastRenaming(NamedTuple):
@@ -225,12 +227,13 @@ def read_renamed_people(
     """Return the counts of people who were renamed automatically, by destination."""
     wanted = set(names)
     own = [place for place in places if place.destination in wanted]
+    ids = {place.destination: place.id for place in own}
     pipe = client.pipeline(transaction=False)
     for place in own:
         pipe.hmget(place.changed, "renamed", "refused", "refused_ms")
         pipe.hlen(place.changes)
     for name in sorted(wanted):
-        pipe.hget(keys.changes(name), "state")
+        pipe.hget(keys.changes(ids.get(name, name)), "state")
     told: list[Any] = pipe.execute()
     told, states = told[: 2 * len(own)], told[2 * len(own) :]
     found = {

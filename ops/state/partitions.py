@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 import orjson
 
 from segrelay.ops.state import opened
-from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.claim import learn_numbering
@@ -24,9 +23,9 @@ _Asked = TypeVar("_Asked")
 
 
 def known_destinations(client: Redis, settings: Settings) -> list[str]:
-    """Return the destinations that are configured or have data in Redis."""
-    stored: Any = client.smembers(keys.DESTINATIONS)
-    return sorted({*settings.destinations, *(name.decode() for name in stored)})
+    """Return the destinations that are configured or that Redis knows, each once."""
+    learn_numbering(client, settings)
+    return sorted({*settings.destinations, *settings.redis.ids.names()})
 
 
 def all_partitions(
@@ -35,7 +34,8 @@ def all_partitions(
     """Return every partition of these destinations, or of all."""
     numbering = learn_numbering(client, settings)
     names = list(destinations) or known_destinations(client, settings)
-    return [PartitionKeys(name, number) for name in names for number in numbering.numbers]
+    place = settings.redis.ids.place
+    return [place(name, number) for name in names for number in numbering.numbers]
 
 
 def ask_each(

@@ -70,6 +70,6 @@ def read_read_backs(client: Redis, settings: Settings) -> Mapping[str, ReadBacks
     names = [name for name, one in settings.destinations.items() if one.read_back_every_seconds]
     pipe = client.pipeline(transaction=False)
     for name in names:
-        pipe.hget(keys.read_back(name), "state")
+        pipe.hget(keys.read_back(settings.redis.ids.of(name)), "state")
     texts: list[Any] = pipe.execute() if names else []
     return {name: ReadBacks.loads(text) for name, text in zip(names, texts, strict=True)}

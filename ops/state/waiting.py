@@ -14,10 +14,10 @@ import orjson
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import PartitionSnapshot, Stream, ask_each, snapshots
 from segrelay.producer.backfill.jobs import Job
-from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed
 from segrelay.worker.contract.events import Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import read_processes
+from segrelay.worker.contract.redis.claim import former_names
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
@@ -68,11 +68,14 @@ class Choice:
     job: str = ""
     trigger: str = ""
     audience: str = ""
+    destination: str = ""
 
     def holds(self, stream: Stream) -> bool:
         """Say whether entries of a stream may be chosen."""
-        return (not self.job or stream.lane == lane_of_job(self.job)) and (
-            self.trigger in ("", stream.trigger)
+        return (
+            (not self.job or stream.lane == lane_of_job(self.job))
+            and self.trigger in ("", stream.trigger)
+            and self.destination in ("", stream.place.destination)
         )
 
 
@@ -186,7 +189,6 @@ def mending_commands(
 ) -> dict[str, str]:
     """Return the command that moves or discards orphaned deliveries, by trigger."""
     names = {old: new for new, old in former_names(client, settings).items()}
-    names |= read_renamed(client)
     samples: dict[str, Stream] = {}
     for stream in (stream for one in found for stream in one.waiting):
         if count_orphans(settings, stream, scopes):
@@ -195,7 +197,7 @@ def mending_commands(
     for trigger, stream in samples.items():
         former = stream.place.destination
         commands[trigger] = (
-            f"segrelay destination rename {former} {names[former]}"
+            f"segrelay rename destination {former} {names[former]}"
             if former in names
             else _command(trigger, _first_header(client, stream), scopes)
         )
@@ -213,7 +215,7 @@ def _command(trigger: str, header: Header | None, scopes: Mapping[str, Scope]) -
     if not wanting:
         return f"segrelay discard --trigger {trigger}"
     target = trigger if trigger in wanting else wanting[0]
-    return f"segrelay trigger move {trigger} {target}"
+    return f"segrelay rename trigger {trigger} {target}"
 
 
 @dataclass(frozen=True, slots=True)

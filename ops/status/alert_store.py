@@ -6,17 +6,17 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import orjson
 
 from segrelay.ops.state import opened
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
-from segrelay.worker.adapters.redis import scripts as worker_scripts
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import ScriptCall, run_script
+from segrelay.worker.contract.redis.lock import take_turn
+from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import NotifySettings
 
 LOOK_SECONDS: Final = 2.0
@@ -73,12 +73,14 @@ class TakenAlert:
     """A message that this process may send, for a while.
 
     Args:
+        epoch: Of the lock of the outbox, which this process holds meanwhile.
         fresh_until: By this process' clock; later somebody else may be sending it.
     """
 
     alert: Alert
     number: str
     tries: int
+    epoch: int
     fresh_until: float
 
     def may_be_sent(self) -> bool:
@@ -96,14 +98,11 @@ class AlertStore:
 
     client: Redis
     settings: NotifySettings
-    _token: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def may_look(self) -> bool:
         """Say whether it is this process' turn to judge: every two seconds, one process may."""
         lock_ms = round(LOOK_SECONDS * 1_000) - 100
-        return bool(
-            run_script(self.client, worker_scripts.source("once"), [keys.ALERTS_LOCK], [lock_ms])
-        )
+        return take_turn(self.client, keys.ALERTS_LOCK, lock_ms)
 
     def observe(self, problems: Iterable[HealthProblem], read_ms: int) -> int:
         """Record the problems of a look; return the number of new messages, -1 = it is outdated."""
@@ -131,11 +130,13 @@ class AlertStore:
         """Return the oldest message, unless it is not due or somebody else is sending it."""
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         claim_ms = round(CLAIM_SECONDS * 1_000)
-        found = self._run("notices_take", (keys.ALERTS_OUTBOX,), (self._token, claim_ms))
+        args = (secrets.token_hex(8), claim_ms)
+        found = self._run("notices_take", (keys.ALERTS_OUTBOX, keys.ALERTS), args)
         if not found:
             return None
-        number, text, tries = found
-        return TakenAlert(_loads(text), number.decode(), int(tries), now + FRESH_SECONDS)
+        number, text, tries, epoch = found
+        fresh_until = now + FRESH_SECONDS
+        return TakenAlert(_loads(text), number.decode(), int(tries), int(epoch), fresh_until)
 
     def conclude(self, taken: TakenAlert, fate: AlertFate, reason: str = "") -> None:
         """Note the fate of a message: it is tried again unless it was sent, or tried too often.
@@ -147,7 +148,7 @@ class AlertStore:
         """
         is_over = fate == SENT or taken.tries >= MOST_TRIES
         again_ms = -1 if is_over else round(wait_seconds(taken.tries) * 1_000)
-        args = (taken.number, self._token, again_ms, int(fate == IN_DOUBT), reason)
+        args = (taken.number, taken.epoch, again_ms, int(fate == IN_DOUBT), reason)
         self._run("notices_settle", (keys.ALERTS_OUTBOX, keys.ALERTS), args)
 
     def _run(self, name: str, script_keys: tuple[str, ...], args: tuple[Any, ...]) -> Any:

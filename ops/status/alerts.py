@@ -16,12 +16,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import structlog
 
+from segrelay.ops.embedded.lifecycle import why_full
 from segrelay.ops.status.alert_store import (
     BEGIN,
     CALM_SECONDS,
@@ -48,6 +50,7 @@ from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import NotifySettings, Settings
+from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.errors import RedisUnavailable, SegrelayError
 from segrelay.worker.logs import log_bug
 
@@ -279,12 +282,14 @@ class Announcer:
 
     Args:
         client: Of its own, with short timeouts.
+        why_down: Returns what ended a Redis that runs on this machine; "" = not known.
     """
 
     client: Redis
     file: WatchedFile
     book: AlertStore
     outage: OutageAnnouncer
+    why_down: Callable[[], str] = str
     _is_ended: threading.Event = field(default_factory=threading.Event)
     _worker_seen_at: float = float("-inf")
     _stands_back_until: float = 0.0
@@ -312,7 +317,7 @@ class Announcer:
         try:
             self.round()
         except RedisUnavailable as error:
-            return error.message
+            return self.why_down() or error.message
         except SegrelayError as error:
             LOG.debug("alerts.wait", message=error.message)
         return ""
@@ -383,7 +388,9 @@ def start_announcer(settings: Settings, *, only_watches: bool = False) -> Announ
         remind_after_seconds=notify.remind_after_seconds,
     )
     file = WatchedFile(settings, may_change=only_watches)
-    announcer = Announcer(client, file, AlertStore(client, notify), outage)
+    is_here = settings.redis.url == EMBEDDED
+    why_down = partial(why_full, settings.redis.data_dir) if is_here else str
+    announcer = Announcer(client, file, AlertStore(client, notify), outage, why_down)
     threading.Thread(target=announcer.run, name="announcer", daemon=True).start()
     atexit.register(announcer.end)
     return announcer

@@ -359,7 +359,10 @@ def _draw_again(read: Read) -> None:
     with Live(console=Console(), auto_refresh=False, vertical_overflow="crop") as live:
         for standing, pace in _readings(read, looks=LOOKS):
             # The line below the last one is the cursor's.
-            screen = StatusScreen(standing, problems_of(standing), pace, live.console.height - 1)
+            size = live.console.size
+            screen = StatusScreen(
+                standing, problems_of(standing), pace, size.height - 1, size.width
+            )
             live.update(Group(*screen.drawn()), refresh=True)
 
 

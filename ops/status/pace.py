@@ -76,7 +76,8 @@ class ProgressMeter:
         """Return the growth of a count a second; None until there are two looks.
 
         Args:
-            name: `requests`, a kind of count, `trigger|NAME` or `job|NAME`.
+            name: `requests`, a kind of count, `trigger|NAME`, `job|NAME` or
+                `job|NAME|DESTINATION`.
         """
         if len(self._looks) < 2:  # noqa: PLR2004 - a rate is between two
             return None
@@ -94,3 +95,5 @@ def _counts(standing: Standing) -> Iterator[tuple[str, int]]:
         yield f"trigger|{name}", trigger.counts.settled
     for name, job in standing.jobs.items():
         yield f"job|{name}", job.counts.settled
+        for destination, counts in job.at.items():
+            yield f"job|{name}|{destination}", counts.settled

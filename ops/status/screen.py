@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from segrelay.ops.status.pace import ProgressMeter
 from segrelay.ops.status.problems import ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import JobStanding, Standing
+from segrelay.ops.terminal.tables import wrapped
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.words import BACKFILL, LIVE, job_of_lane
 
@@ -42,17 +44,31 @@ class StatusScreen:
     problems: Sequence[HealthProblem]
     pace: ProgressMeter
     height: int
+    width: int = 80
 
     def lines(self) -> list[ScreenLine]:
         """Return the lines, at most as many as there is room for."""
+        sums = list(self._sums())
         problems = _cut(list(self._problems()), max(3, self.height // 4), "problems")
-        above = [*self._sums(), *problems, *self._gates(), *self._lanes()]
-        jobs = _table(JOBS_HEAD, list(self._jobs()), 4, "jobs")
-        room = self.height - len(above) - len(jobs)
-        triggers = _table(
+        below = [*self._gates(), *self._lanes(), *_table(JOBS_HEAD, list(self._jobs()), 4, "jobs")]
+        room = self.height - len(sums) - len(problems) - len(below)
+        below += _table(
             TRIGGERS_HEAD, list(self._triggers()), max(room, _LEAST_TRIGGERS), "triggers"
         )
-        return [*above, *jobs, *triggers][: self.height]
+        spare = self.height - len(sums) - len(problems) - len(below)
+        if spare > 0 and self.problems:
+            problems = self._whole_problems(len(problems) + spare)
+        return [*sums, *problems, *below][: self.height]
+
+    def _whole_problems(self, room: int) -> list[ScreenLine]:
+        """Return the problems, as many as possible whole and with the command that mends them."""
+        found: list[ScreenLine] = []
+        for number, (one, short) in enumerate(zip(self.problems, self._problems(), strict=True)):
+            text = f"! {one.title}: {one.message}; {one.command}"
+            whole = [ScreenLine(each, short.style) for each in wrapped(text, self.width)]
+            others = len(self.problems) - number - 1  # each has a line at least
+            found += whole if len(found) + len(whole) + others <= room else [short]
+        return _cut(found, room, "problems")
 
     def drawn(self) -> list[Text]:
         """Return the lines as rich draws them."""
@@ -116,19 +132,24 @@ class StatusScreen:
             is_red = state in {"failed", "interrupted", "paused"}
             yield ScreenLine(
                 f"{_fitted(name)}  {state:<14.14}  {one.counts.waiting:>10,}"
-                f"  {_rate(rate):>8}  {self._eta(one, rate)}",
+                f"  {_rate(rate):>8}  {self._eta(name, one)}",
                 _RED if is_red else "",
             )
 
-    def _eta(self, job: JobStanding, rate: float | None) -> str:
+    def _eta(self, name: str, job: JobStanding) -> str:
+        """Return when the last of its destinations will have everything."""
         is_reading = job.condition.state == "reading"
         unread = max(0, job.expected_rows - job.rows) if is_reading else 0
-        left = job.counts.waiting + unread
-        if not left:
+        seconds = 0.0
+        for destination, counts in job.at.items():
+            of_a_row = counts.accepted / job.rows if counts.accepted and job.rows else 1.0
+            left = counts.waiting + unread * of_a_row
+            rate = self.pace.of(f"job|{name}|{destination}")
+            if left:
+                seconds = max(seconds, left / rate if rate else inf)
+        if not seconds:
             return "-"
-        if not rate or left / rate > _LONGEST_SECONDS:
-            return "not known"
-        return f"in {in_short(left / rate)}"
+        return f"in {in_short(seconds)}" if seconds <= _LONGEST_SECONDS else "not known"
 
     def _triggers(self) -> Iterator[ScreenLine]:
         subjects = {one.subject for one in self.problems}

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from segrelay.jsonnet.accelerated import COMPILED
 from segrelay.ops.state.identity_changes import (
@@ -49,7 +49,7 @@ from segrelay.producer.publishing.writing import RoomMeter
 from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.adapters.redis.gate import read_looks, read_state
-from segrelay.worker.adapters.redis.shared_keys import former_names, read_renamed, read_scopes
+from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import (
@@ -69,6 +69,7 @@ from segrelay.worker.contract.receivers import (
     too_large,
 )
 from segrelay.worker.contract.redis.acts import Act, read_unfinished
+from segrelay.worker.contract.redis.claim import former_names
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     ServerState,
@@ -214,12 +215,17 @@ class TriggerStanding:
 
 @dataclass(frozen=True, slots=True)
 class JobStanding:
-    """A backfill, or a lane that `send --job` has filled: its state, deliveries and rows."""
+    """A backfill, or a lane that `send --job` has filled: its state, deliveries and rows.
+
+    Args:
+        at: Its counts at each destination that it delivers to.
+    """
 
     condition: Condition
     counts: Counts = field(default_factory=Counts)
     rows: int = 0
     expected_rows: int = 0
+    at: Mapping[str, Counts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +350,11 @@ class Standing:
         """Return the processes that were started in the last seconds."""
         return [one for one in self.started if self.now_ms - one.begun_ms < seconds * 1_000]
 
+    def template_of(self, trigger: str) -> str:
+        """Return the file of a trigger's template, as `template check` takes it; "" = not known."""
+        known = self.settings.triggers.get(trigger)
+        return known.main_template if known else ""
+
     def is_closed(self, destination: str, trigger: str = "") -> bool:
         """Say whether nothing goes to a destination, or nothing of one trigger."""
         known = self.destinations.get(destination)
@@ -394,7 +405,7 @@ def read_standing(
     found = snapshots(client, places)
     scopes = _scopes(client, settings, found)
     totals = add_up(found, settings, scopes)
-    pauses, processes = read_pauses(client), read_processes(client)
+    pauses, processes = read_pauses(client, settings.redis.ids), read_processes(client)
     delays = dict(zip(places, read_delays(client, places), strict=True))
     destinations = dict(_destinations(client, settings, totals, pauses, destinations_of(places)))
     responses = _responses(client, places)
@@ -433,11 +444,9 @@ def read_standing(
         renamed_people=read_renamed_people(client, places, destinations_with_stable_ids(settings)),
         read_backs=read_read_backs(client, settings),
         redis=_redis(client, settings, ahead_seconds),
-        syncs={
-            name: SyncStore(client, name, settings.redis.numbering).peek() for name in settings.sync
-        },
+        syncs={name: SyncStore(client, name, settings.redis).peek() for name in settings.sync},
         receivers=receivers,
-        samples=read_samples(client),
+        samples=read_samples(client, settings.redis.ids),
         companions=_companions(settings, seen),
         worker_seen_ms=seen.get(WORKER, 0),
         alerts_fail=read_failure(client) if settings.operate.notify else None,
@@ -524,7 +533,6 @@ def _scopes(
 def _destinations(
     client: Redis, settings: Settings, totals: Totals, pauses: Pauses, names: Sequence[str]
 ) -> Iterator[tuple[str, DestinationStanding]]:
-    renamed = read_renamed(client) if set(names) - settings.destinations.keys() else {}
     for name in names:
         known, condition, rate, factor = settings.destinations.get(name), None, 0.0, 1.0
         failing: frozenset[str] = frozenset()
@@ -545,8 +553,6 @@ def _destinations(
                 failing = _read_failing(client, known, waiting)
             if pause:
                 condition = Condition.of_pause(DESTINATION, pause, "paused by a person")
-        elif name in renamed:
-            condition = Condition(DESTINATION, "renamed", f"its name is {renamed[name]} now")
         yield (
             name,
             DestinationStanding(
@@ -685,7 +691,8 @@ def _jobs(client: Redis, totals: Totals, pauses: Pauses) -> Iterator[tuple[str, 
         job, counts = known.get(name), totals.of_job(name)
         condition = _condition_of_job(name, job, counts.waiting, pauses.jobs.get(name))
         rows = job.tally.rows if job else 0
-        yield name, JobStanding(condition, counts, rows, job.spec.expected_rows if job else 0)
+        expected_rows = job.spec.expected_rows if job else 0
+        yield name, JobStanding(condition, counts, rows, expected_rows, totals.of_job_at(name))
 
 
 def _condition_of_job(name: str, job: Job | None, waiting: int, pause: Pause | None) -> Condition:
@@ -728,18 +735,12 @@ _DISK: Final = {
 
 
 def _unfinished(client: Redis) -> list[Act]:
-    """Return the unfinished acts whose new names still hold: one may have been taken back."""
-    slugs, destinations = ask_each(
-        client, (keys.RENAMED, keys.MOVED), lambda pipe, key: pipe.hgetall(key)
-    )
-    hold = {
-        "audience rename": slugs,
-        "destination rename": destinations,
-    }
+    """Return the unfinished acts whose new slugs still hold: one may have been taken back."""
+    slugs: Any = client.hgetall(keys.RENAMED)
     return [
         act
         for act in read_unfinished(client)
-        if hold[act.what].get(act.subject.encode(), b"").decode() == act.arguments["to"]
+        if slugs.get(act.subject.encode(), b"").decode() == act.arguments["to"]
     ]
 
 

@@ -111,6 +111,7 @@ class Totals:
 
     Args:
         by_trigger, by_job: Counts by kind, or by kind and reason as in `skipped|asserted`.
+        by_job_at: The counts of each job at each destination.
         by_lane_of: By trigger and kind of lane: the counts of outcomes.
         waits: By trigger and kind of lane.
         lanes: By lane; each job has one.
@@ -120,6 +121,7 @@ class Totals:
     now_ms: int = 0
     by_trigger: _Tallies = field(default_factory=_tallies)
     by_job: _Tallies = field(default_factory=_tallies)
+    by_job_at: dict[str, _Tallies] = field(default_factory=dict)
     by_lane_of: dict[str, _Tallies] = field(default_factory=dict)
     waits: dict[str, dict[str, LaneWait]] = field(default_factory=dict)
     lanes: dict[str, LaneWait] = field(default_factory=dict)
@@ -151,6 +153,16 @@ class Totals:
     def of_job(self, name: str) -> Counts:
         """Return the counts of a job."""
         return _counts(self.by_job.get(name, {}))
+
+    def of_job_at(self, name: str) -> dict[str, Counts]:
+        """Return the counts of a job at each destination that it delivers to."""
+        found = self.by_job_at.get(name, _tallies())
+        return {destination: _counts(tally) for destination, tally in found.items()}
+
+    def add_to_job(self, job: str, destination: str, kind: str, count: int) -> None:
+        """Add to a count of a job."""
+        self.by_job[job][kind] += count
+        self.by_job_at.setdefault(job, _tallies())[destination][kind] += count
 
     def lanes_of(self, trigger: str) -> dict[str, Counts]:
         """Return the outcomes of a trigger's deliveries in each kind of lane.
@@ -224,7 +236,7 @@ def _add_count(totals: Totals, destination: str, field_name: str, count: int) ->
     kind, name, *rest = outcome.split("|")
     if kind == _JOB:
         if len(rest) == 1:  # what follows a second word is a part of it
-            totals.by_job[name][rest[0]] += count
+            totals.add_to_job(name, destination, rest[0], count)
         return
     if kind in _MEASURES:
         totals.measures.setdefault(destination, {})[field_name] = count
@@ -242,7 +254,7 @@ def _add_waiting(totals: Totals, stream: Stream, orphans: int) -> None:
     totals.by_trigger[stream.trigger]["waiting"] += stream.length
     job = job_of_lane(stream.lane)
     if job:
-        totals.by_job[job]["waiting"] += stream.length
+        totals.add_to_job(job, stream.place.destination, "waiting", stream.length)
     if orphans:
         totals.orphans[stream.trigger] += orphans
     if not stream.length:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
@@ -40,9 +40,9 @@ from segrelay.ops.terminal.options import Strict
 from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.templates import TemplateReport
-from segrelay.worker.errors import WeMustAct
+from segrelay.worker.errors import UsageWrong, WeMustAct
 
-app = typer.Typer()
+app = typer.Typer(help="Write, try, test, check, compare and push templates.")
 
 _NOTHING_COMPARED: Final = (
     "The templates were compared with no other engine: neither jsonnet nor gojsonnet is installed"
@@ -65,17 +65,28 @@ def list_(*, templates: Folder = None) -> Result:
 
 
 def _row(workspace: Workspace, name: str, last: LastCheck | None) -> dict[str, Any]:
-    try:
-        version = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name).content_hash
-    except TemplateBroken:
-        version = ""
+    own = _version(workspace, name)
+    users = workspace.users(name)
+    # Triggers that make their URL by a template, too, have one version of all, as `status` says.
+    whole = (
+        {_version(workspace, workspace.settings.template_of(one)) for one in users}
+        if workspace.settings
+        else set()
+    )
     return {
         "template": name,
-        "version": version,
-        "triggers": [one.name for one in workspace.triggers(name)],
+        "version": ", ".join(sorted(whole)) or own,
+        "triggers": [one.name for one in users],
         "last_check": asdict(last) if last else None,
-        "changed_since": last is not None and last.content_hash not in ("", version),
+        "changed_since": last is not None and last.content_hash not in ("", own),
     }
+
+
+def _version(workspace: Workspace, name: str) -> str:
+    try:
+        return TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name).content_hash
+    except TemplateBroken:
+        return ""
 
 
 def _last(row: dict[str, Any]) -> str:
@@ -101,11 +112,17 @@ def new(
             metavar="MODEL",
         ),
     ] = "",
+    api: Annotated[
+        Literal["insider", "http"] | None,
+        typer.Option(help="The kind of its destination.  [default: insider]"),
+    ] = None,
     templates: Folder = None,
 ) -> Result:
     """Write a template to begin with; it has comments and passes `check`."""
     workspace = workspace_of(templates)
-    path = write_new(workspace.folder, name, model)
+    if api and model:
+        raise UsageWrong("--from names a template of one API already; leave --api out.")
+    path = write_new(workspace.folder, name, model, api=api or "insider")
     check = f"segrelay template check {path.relative_to(workspace.folder)}"
     return Result(
         {"file": str(path), "models": shipped_models()},

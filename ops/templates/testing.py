@@ -38,7 +38,7 @@ from segrelay.ops.templates.comparison import (
 )
 from segrelay.ops.templates.events import WantedEvents, from_file, from_payload, kept
 from segrelay.ops.templates.workspace import Folder, TriggerName, Workspace, workspace_of
-from segrelay.ops.terminal.console import read_json
+from segrelay.ops.terminal.console import plural, read_json
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import count_columns, text_columns
 from segrelay.worker.checks.preview import (
@@ -255,11 +255,11 @@ def run_cases(
     written = [path for one in results.values() for path in write_results(one)] if update else []
     failed = sum(not one.passed for verdicts in results.values() for one in verdicts)
     count = sum(map(len, results.values()))
-    filled = f"{count} cases, {failed} filled in: read them before you rely on them."
+    filled = f"{plural(count, 'case')}, {failed} filled in: read them before you rely on them."
     return Result(
         _document(results, written),
         *_told(results, written, workspace, updates=update),
-        notes=[filled if update else f"{count} cases, {failed} not as expected."],
+        notes=[filled if update else f"{plural(count, 'case')}, {failed} not as expected."],
         exit_code=1 if failed and not update else 0,
     )
 
@@ -347,7 +347,9 @@ def diff(
     return Result(
         {"before": before, "after": after, **found.document},
         *_differences(found),
-        notes=[f"{found.events} events compared, {found.different} become something else."],
+        notes=[
+            f"{plural(found.events, 'event')} compared, {found.different} become something else."
+        ],
     )
 
 
@@ -414,7 +416,7 @@ def _delivered(
 
 def _differences(found: Comparison) -> Iterator[str | Table]:
     for words, count in found.outcomes.most_common():
-        yield f"{count} events: {words}"
+        yield f"{plural(count, 'event')}: {words}"
     for title, fields in (("rendered", found.rendered), ("sent", found.sent)):
         if fields:
             yield f"{title}:"

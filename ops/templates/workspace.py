@@ -65,6 +65,13 @@ class Workspace:
             return []
         return [one for one in self.settings.triggers.values() if one.template == template]
 
+    def users(self, template: str) -> list[Trigger]:
+        """Return the triggers that make a body, a URL or a header with a template."""
+        if self.settings is None:
+            return []
+        settings = self.settings
+        return [one for one in settings.triggers.values() if template in files_of(settings, one)]
+
     def trigger(self, name: str) -> Trigger:
         """Return the trigger of this name."""
         if self.settings is None:
@@ -98,6 +105,12 @@ class Workspace:
             )
             for way in Direction
         ]
+
+
+def files_of(settings: Settings, trigger: Trigger) -> set[str]:
+    """Return the names of a trigger's templates: of its body, its URL, and its headers."""
+    headers = settings.http_of(trigger).header_templates
+    return {trigger.template, trigger.url.template, *headers.values()}
 
 
 def workspace_of(named: Path | None) -> Workspace:
@@ -161,14 +174,40 @@ assert event.has("email") : "no email";
 """
 
 
-def write_new(folder: Path, name: str, model: str) -> Path:
-    """Write a new template: a copy of a shipped one, or the commented start."""
+_START_HTTP: Final = """\
+// What a profile becomes. This is Jsonnet (https://jsonnet.org): JSON with variables, conditions
+// and functions. The value of the file is the body of a request to a destination with api = "http".
+//
+// `segrelay template render {name} samples/enter.json` shows what comes out,
+// `segrelay template watch {name} samples/enter.json` does so at every save.
+local event = import "lytemplates.libsonnet";  // the profile, and what happened to it
+local values = import "values.libsonnet";  // conversions, such as `boolean` and `time`
+
+// An assert that fails skips the event; it counts as skipped, with this message.
+assert event.has("email") : "no email";
+
+// `omitEmpty` leaves out what the profile does not have.
+values.omitEmpty({{
+  // "enter" or "exit", and the slug of the audience.
+  type: if event.isEnter() then "entered" else "left",
+  audience: event.segSlug(),
+  email: event.get("email"),
+  name: event.get("first_name"),
+  // The second argument of `get` is what counts where the field is missing.
+  status: event.get("status", "unknown"),
+}})
+"""
+
+
+def write_new(folder: Path, name: str, model: str, *, api: str = "insider") -> Path:
+    """Write a new template: a copy of a shipped one, or the commented start for an API."""
     path = folder / full_name(name)
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UsageWrong(f"{name} leads outside of {folder}.")
     if path.exists():
         raise UsageWrong(f"{path}: there is a file already; choose another name.")
-    text = _model(model) if model else _START.format(name=full_name(name))
+    start = _START if api == "insider" else _START_HTTP
+    text = _model(model) if model else start.format(name=full_name(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
     return path

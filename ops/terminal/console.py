@@ -198,15 +198,30 @@ def json_or_text(text: Any) -> Any:
         return text
 
 
+def plural(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, e.g. `1 letter` and `2,000 letters`."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def say(message: str) -> None:
     """Print a line of the command's result on stdout."""
     sys.stdout.write(printable(message, keep=LAYOUT) + "\n")
 
 
 def mention(message: str) -> None:
-    """Print a line on stderr that is not part of the result; no work ends for want of a reader."""
+    """Print a line on stderr that is not part of the result; no work ends for want of a reader.
+
+    On a terminal a long line is broken between words; what is indented stays as it is laid out.
+    """
+    text = printable(message, keep=LAYOUT)
+    if sys.stderr.isatty():
+        width = screen_width()
+        lines = text.split("\n")
+        text = "\n".join(
+            line if line.startswith(" ") else "\n".join(wrapped(line, width)) for line in lines
+        )
     with suppress(OSError):
-        sys.stderr.write(printable(message, keep=LAYOUT) + "\n")
+        sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
 

@@ -14,6 +14,13 @@ import typer
 
 from segrelay.worker.errors import UsageWrong
 
+Timeout = Annotated[
+    str, typer.Option(help="Wait no longer than this, e.g. 90s or 15m.", metavar="DURATION")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Change and send nothing; show what would be done.")
+]
+DestinationName = Annotated[str, typer.Option(help="Only of this destination.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for a confirmation.")]
 All = Annotated[bool, typer.Option("--all", help="Take everything there is.")]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final
 
 import typer
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter
+from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.identity_changes import PastRenaming
 from segrelay.ops.state.waiting import WaitingEntry
+from segrelay.ops.terminal.console import json_or_text, plural
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.ops.terminal.tables import text_columns
-from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain
-from segrelay.producer.publishing.quarantine import QuarantineRecord
+from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain, profile_of
+from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.contract.receivers import (
     MOST_REQUESTS,
     REQUEST_ID,
@@ -26,7 +28,9 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.errors import UsageWrong
 
-_ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay trigger move`"
+_SAME_MS: Final = 10_000
+"""A death and its letter are written in one step, by the clocks of a worker and of Redis."""
+_ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay rename trigger`"
 
 
 def why(
@@ -39,12 +43,15 @@ def why(
         ),
     ],
     *,
+    payload: Payload = False,
     relay: Reads,
 ) -> Result:
     """Tell what was delivered for a person, what waits, what died, and what happened lately."""
     if REQUEST_ID.fullmatch(profile):
         return _request(relay.client, profile)
     known = explain(relay.client, relay.settings, profile)
+    if payload:
+        return keep_payload(relay, known.person.digest.hex(), _newest_payload(relay, known))
     timeline = timeline_of(known)
     whole = f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at."
     return Result(
@@ -54,26 +61,80 @@ def why(
     )
 
 
+def _newest_payload(relay: Reads, known: KnownProfile) -> Any:
+    """Return what is still kept of a person's events: what waits, is dead or in the quarantine."""
+    if known.waiting:
+        return profile_of(known.waiting[-1])
+    if known.dead_letters:
+        return known.dead_letters[0]["profile"]
+    for record in known.quarantined:
+        text = Quarantine(relay.client).text(record.id)
+        if text:
+            return json_or_text(text.decode(errors="replace"))
+    raise UsageWrong(
+        "No payload of this person is kept: only what waits, is dead or in the quarantine has one."
+    )
+
+
 def timeline_of(known: KnownProfile) -> list[Moment]:
     """Return all that happened to a person, and what waits of them, the oldest first."""
     return sorted(_moments(known), key=lambda moment: moment.at_ms)
 
 
 def _moments(known: KnownProfile) -> Iterator[Moment]:
-    yield from known.past
+    yield from _past(known)
     yield from map(_of_dead_letter, known.dead_letters)
     yield from (_of_entry(entry, known) for entry in known.waiting)
     yield from map(_of_record, known.quarantined)
     yield from map(_of_request, known.requests)
     yield from map(_of_renaming, known.renamings)
+    told = {moment.destination for moment in known.past if moment.what == "delivered"}
     for destination, at_ms in known.written_ms.items():
-        detail = "the last time that the ledger changed for this person"
-        yield Moment(at_ms, "ledger", destination, detail=detail)
-    for destination, lines in known.ledger.items():
-        newest_us = max((line.delivered_us for line in lines), default=0)
-        if newest_us and destination not in known.written_ms:
-            detail = "the newest event that was delivered for this person, at its own time"
-            yield Moment(newest_us // 1_000, "ledger", destination, detail=detail)
+        if destination not in told:
+            detail = "the last time that the ledger changed for this person"
+            yield Moment(at_ms, "ledger", destination, detail=detail)
+
+
+def _past(known: KnownProfile) -> Iterator[Moment]:
+    """Yield the history without deaths whose letters are there: they are told by the letters."""
+    letters = {
+        (each["trigger"], each["audience"], each["time_us"], each["last_at_ms"] // _SAME_MS)
+        for each in known.dead_letters
+    }
+    for moment in known.past:
+        own = (moment.trigger, moment.audience, moment.event_us, moment.at_ms // _SAME_MS)
+        if moment.what != "dead" or own not in letters:
+            yield moment
+
+
+def verdict(timeline: Sequence[Moment]) -> str:
+    """Return the last sentence: about the deliveries that wait, else about the last outcome."""
+    waiting = [moment for moment in timeline if moment.what in ("waits", "orphaned")]
+    if waiting:
+        first = min(waiting, key=lambda moment: moment.at_ms)
+        wait = "waits" if len(waiting) == 1 else "wait"
+        return (
+            f"{plural(len(waiting), 'delivery', 'deliveries')} {wait} since"
+            f" {shown_ms(first.at_ms)} {first.detail}."
+        )
+    ended = [one for one in timeline if one.what in ("delivered", "skipped", "dead", "dead letter")]
+    if not ended:
+        return (
+            "Nothing waits. What was delivered stands in the ledger; when it was is not known now."
+        )
+    last = max(ended, key=lambda moment: moment.at_ms)
+    what = f"The last event ({last.direction} of {last.audience}, for {last.trigger})"
+    if last.what != "delivered":
+        return f"{what} is {last.what.removesuffix(' letter')}: {last.detail}."
+    tries = 1 + sum(
+        moment.what == "retry"
+        and (moment.trigger, moment.audience, moment.event_us)
+        == (last.trigger, last.audience, last.event_us)
+        for moment in timeline
+    )
+    after = f" after {tries:,} tries" if tries > 1 else ""
+    answered = f", {last.detail}" if last.detail else ""
+    return f"{what} was delivered{after} at {shown_ms(last.at_ms)}{answered}."
 
 
 def _of_dead_letter(dead_letter: StoredDeadLetter) -> Moment:
@@ -157,6 +218,7 @@ def _document(known: KnownProfile, timeline: list[Moment]) -> dict[str, Any]:
         "letters": [dead_letter["id"] for dead_letter in known.dead_letters],
         "quarantined": [record.id for record in known.quarantined],
         "timeline": [_row_of(moment) for moment in timeline],
+        "verdict": "" if known.is_nothing else verdict(timeline),
     }
 
 
@@ -198,6 +260,8 @@ def _text(known: KnownProfile, timeline: list[Moment]) -> Iterator[str | Table]:
         names = ("at", "what", "destination", "trigger", "audience", "direction", "event time")
         rows = [tuple(value or "-" for value in _row_of(moment).values()) for moment in timeline]
         yield Table((*names, *text_columns("detail")), rows)
+    yield ""
+    yield verdict(timeline)
 
 
 def _ledger_text(ledger: list[dict[str, Any]]) -> Iterator[str | Table]:

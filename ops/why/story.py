@@ -45,7 +45,7 @@ from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
-from segrelay.worker.contract.events import decode_profile
+from segrelay.worker.contract.events import HistoryLine, decode_profile
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.people import Moving
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
@@ -327,12 +327,10 @@ def _past(client: Redis, place: PartitionKeys, digests: frozenset[bytes]) -> Ite
     rows: Any = client.xrevrange(place.history)
     wanted = {digest.hex() for digest in digests}
     for _, fields in rows:
-        at_ms, digest, audience, trigger, direction, time_us, outcome, remark = orjson.loads(
-            fields[b"e"]
-        )
-        if digest in wanted:
-            where = (place.destination, trigger, audience, direction)
-            yield Moment(at_ms, outcome, *where, time_us, remark)
+        line = HistoryLine.loads(fields[b"e"])
+        if line.digest in wanted:
+            where = (place.destination, line.trigger, line.audience, line.direction)
+            yield Moment(line.at_ms, line.outcome, *where, line.time_us, line.remark)
 
 
 def _all_waiting(client: Redis, places: Sequence[PartitionKeys]) -> Iterator[WaitingEntry]:
@@ -382,7 +380,7 @@ def _with_field(client: Redis, settings: Settings, text: str) -> KnownPerson | N
     """Find a profile by any field, in waiting deliveries and dead letters."""
     places = all_partitions(client, settings)
     for entry in islice(_all_waiting(client, places), MOST_ENTRIES):
-        if entry.header and _has(_profile_of(entry), text):
+        if entry.header and _has(profile_of(entry), text):
             return KnownPerson(entry.header.digest, entry.stream.place.partition)
     for dead_letter in islice(find_dead_letters(client, places), MOST_ENTRIES):
         if dead_letter["header"] and _has(dead_letter["profile"], text):
@@ -390,7 +388,8 @@ def _with_field(client: Redis, settings: Settings, text: str) -> KnownPerson | N
     return None
 
 
-def _profile_of(entry: WaitingEntry) -> Any:
+def profile_of(entry: WaitingEntry) -> Any:
+    """Return the profile of a waiting delivery; None if it can't be read."""
     try:
         return orjson.loads(decode_profile(entry.profile))
     except (PayloadRefused, orjson.JSONDecodeError):

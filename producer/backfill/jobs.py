@@ -26,7 +26,7 @@ from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.lock import Lock
@@ -356,8 +356,10 @@ class JobStore:
 
     def partitions(self, settings: Settings) -> list[PartitionKeys]:
         """Return the partitions into which a configuration publishes at present."""
-        numbers = learn_numbering(self._client, settings).numbers
-        return [PartitionKeys(name, at) for name in settings.destinations for at in numbers]
+        claim(self._client, settings)  # a destination that is new gets its id
+        redis = settings.redis
+        numbers = redis.numbering.numbers
+        return [redis.ids.place(name, at) for name in settings.destinations for at in numbers]
 
     def take(self, name: str) -> tuple[JobPhase, int, float]:
         """Claim a job, to read it; nothing changes if it may not be read.

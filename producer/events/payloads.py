@@ -88,7 +88,7 @@ class Payload:
         text: As it came.
         value: The value parsed from it; taken over and changed.
         line: Its first line in its source, from 1; 0 where there are no lines.
-        index: Of its place in the source's array.
+        index: Position in the source's array.
         error: The reason why it can't be read; then `value` means nothing.
         state: Its events were made up by comparison, whatever is said of the others.
     """

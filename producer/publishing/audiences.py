@@ -1,6 +1,6 @@
 """Audiences: named by their slug; ids are aliases, learned from payloads that carry both.
 
-A former slug is an alias, too: `segrelay audience rename` says for which slug its events count.
+A former slug is an alias, too: `segrelay rename audience` says for which slug its events count.
 What was learned stands in Redis and is remembered here, so that a payload costs no question.
 """
 

@@ -52,9 +52,10 @@ LARGEST_PROFILE_BYTES: Final = 4 * 1024 * 1024
 
 def routing_digest(settings: Settings) -> str:
     """Return a digest that changes when the same payloads would become other deliveries."""
+    ids = settings.redis.ids
     triggers = [
-        [trigger.name, trigger.destination, trigger.audiences, trigger.on, trigger.export_fields]
-        for _, trigger in sorted(settings.triggers.items())
+        [one.name, ids.of(one.destination), one.audiences, one.on, one.export_fields]
+        for _, one in sorted(settings.triggers.items())
     ]
     text = orjson.dumps([settings.delivery.identity, settings.redis.numbering.counts[0], triggers])
     return hashlib.sha256(text).hexdigest()[:12]

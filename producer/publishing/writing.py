@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, cast
 
 from segrelay.producer.publishing.published import Entries, PartitionAddress, Published
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis import accept
 from segrelay.worker.contract.redis.accept import (
@@ -66,6 +67,8 @@ def write(
     progress: JobPosition,
     rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
     entrants: Mapping[PartitionAddress, Collection[Entrant]] = MappingProxyType({}),
+    *,
+    ids: DestinationIds,
 ) -> Published:
     """Write deliveries, the changes of the members that a sync knows, and names for syncs.
 
@@ -80,7 +83,7 @@ def write(
     """
     addresses = sorted({*deliveries, *rolls})
     calls = [
-        _call(to, deliveries.get(to, ()), progress, rolls.get(to), entrants.get(to, ()))
+        _call(ids.place(*to), deliveries.get(to, ()), progress, rolls.get(to), entrants.get(to, ()))
         for to in addresses
     ]
     accepted = 0
@@ -97,24 +100,24 @@ def write(
             )
         if answer[0] < 0:
             raise LeaseLost("Another step of this sync has begun, so this one changes nothing.")
-        added, wake, *ids = answer
+        added, wake, *entry_ids = answer
         accepted += added
         if wake:
             woken.append(address)
-        entries |= _entries(call, ids)
+        entries |= _entries(call, entry_ids)
     repeated = sum(map(len, deliveries.values())) - accepted
     return Published(accepted=accepted, repeated=repeated, woken=tuple(woken), entries=entries)
 
 
 def _call(
-    address: PartitionAddress,
+    keys: PartitionKeys,
     deliveries: Sequence[NewDelivery],
     progress: JobPosition,
     roll: Roll | None,
     entrants: Collection[Entrant],
 ) -> ScriptCall:
     return accept_call(
-        PartitionKeys(*address),
+        keys,
         deliveries,
         job=progress.job,
         source=progress.source,
@@ -253,10 +256,11 @@ def count_waiting(client: Redis, settings: Settings, *, kind: str = "") -> int:
 
     The kind is `live` or `backfill`; "" means both.
     """
-    known = cast("set[bytes]", client.smembers(keys.DESTINATIONS))
+    settings.redis.learn_ids(cast("dict[bytes, bytes]", client.hgetall(keys.DESTINATIONS)))
+    ids = settings.redis.ids
     partitions = [
-        keys.PartitionKeys(name.decode(), number)
-        for name in sorted(known)
+        ids.place(name, number)
+        for name in ids.names()
         for number in settings.redis.numbering.numbers
     ]
     pipe = client.pipeline(transaction=False)

@@ -108,6 +108,8 @@ def _blocks_of(opened: Opened, columns: Columns, first_rows: int, times: int) ->
 
 def _cut(stream: BinaryIO, first_rows: int, times: int, on_damage: OnDamage) -> Iterator[Block]:
     """Yield blocks of a JSON text, cut before lines that begin with `{`."""
+    # A block ends where the last line of it that begins with `{` begins, however much was read: so
+    # the blocks are the same in every run. Without such a line it grows, up to a limit.
     line, left = 1, b""
     while True:
         piece = stream.read(_STEP_BYTES)

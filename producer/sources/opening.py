@@ -199,7 +199,7 @@ def _packed(name: str) -> io.FileIO:
 
 
 def _digest(packed: BinaryIO) -> str:
-    """Return the digest of a file; it is read from the same place as before afterwards."""
+    """Return the digest of a file; its position stays as it was."""
     found = os.fstat(packed.fileno())
     known_by = (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
     if known_by not in _DIGESTS:

@@ -61,6 +61,8 @@ def read_payloads(
     reader = _PayloadReader(largest_bytes)
     number = first_line - 1
     ended = True
+    # A fragment is a line, or a part of one that is longer than `largest_bytes`: that bounds the
+    # memory. `ended` says whether the fragment before ended its line.
     while (fragment := source.readline(largest_bytes)) != b"":
         if fragment is None:
             yield None
@@ -108,6 +110,8 @@ class _PayloadReader:
             self._skipping = not ends_line
             return
         if not (self._depth or self._in_array or self._tail):
+            # Nothing is open, so this may be a whole value, as each line of nearly all sources is:
+            # parsing it takes a third of what looking for its brackets would.
             if not self._amid_broken:
                 yield from self._close_broken()
             stripped = text.strip(_SPACE)
@@ -145,6 +149,8 @@ class _PayloadReader:
         return begun and self._last not in {b"{", *_MAY_PRECEDE}
 
     def _broke_off(self, text: bytes) -> bool:
+        # Within a value, `{` and `[` stand only behind one of `_MAY_PRECEDE`. A line that begins
+        # with one behind anything else begins a value of its own: the open one has lost its end.
         starts = text.lstrip(_SPACE)[:1]
         return starts in (b"{", b"[") and self._last not in _MAY_PRECEDE
 
@@ -152,6 +158,8 @@ class _PayloadReader:
         """Find the values that end in this text; keep what is open at its end."""
         self._tail = b""
         begin = 0
+        # A token is a whole string, in which brackets mean nothing, a bracket, or a lone quote: a
+        # string that has no end in this text. What stands before `begin` is done with.
         for token in _TOKEN.finditer(text):
             kind = text[token.start() : token.start() + 1]
             if kind == b'"':
@@ -246,7 +254,7 @@ class _PayloadReader:
         else:
             try:
                 value = load(text)
-            except PayloadRefused:
+            except PayloadRefused:  # its brackets match, and it is no JSON: {"a" 1}
                 yield from self._give_up()
                 yield from self._close_broken()
                 return
@@ -261,6 +269,8 @@ class _PayloadReader:
 
     def _give_up(self) -> Iterator[Payload]:
         """Close the open value as broken, and yield its lines that are payloads themselves."""
+        # Where a bracket is missing, the lines behind it were taken for a part of the value. Those
+        # that are payloads by themselves are no loss of the broken one's.
         lines, self._open, self._size, self._depth = self._open, [], 0, 0
         self._amid_broken = self._in_array or len(lines) > 1
         for number, text in lines:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, Self
 
 import orjson
+
+from segrelay.worker.contract.destinations import DestinationIds
 
 MOST_GONE: Final = 100
 MOST_GONE_SHARE: Final = 0.1
@@ -103,16 +106,25 @@ class Run:
     next_ms: int = 0
     last: dict[str, Any] = field(default_factory=dict)
 
-    def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
-        return orjson.dumps(asdict(self))
+    def dumps(self, ids: DestinationIds) -> bytes:
+        """Return the text that Redis keeps; destinations stand in it by their ids."""
+        return orjson.dumps(asdict(self._with_destinations(ids.of)))
 
     @classmethod
-    def loads(cls, text: bytes) -> Self:
+    def loads(cls, text: bytes, ids: DestinationIds) -> Self:
         """Read the state that `dumps` wrote; b"" = the sync has never run."""
         run = cls(**orjson.loads(text or b"{}"))
         run.phase = Phase(run.phase)
-        return run
+        return run._with_destinations(ids.name_of)
+
+    def _with_destinations(self, name: Callable[[str], str]) -> Self:
+        return replace(
+            self,
+            destinations=list(map(name, self.destinations)),
+            known=list(map(name, self.known)),
+            seen={name(each): count for each, count in self.seen.items()},
+            gone={name(each): count for each, count in self.gone.items()},
+        )
 
     @property
     def is_under_way(self) -> bool:
@@ -166,19 +178,6 @@ class Run:
         """Assign the members to another slug from now on; a run under way is given up."""
         self.audience, self.phase, self.start = audience, Phase.IDLE, ""
         self.doubt, self.next_ms = "", 0
-
-    def names(self, destination: str) -> bool:
-        """Say whether anything of the run is about a destination."""
-        return destination in {*self.destinations, *self.known, *self.seen, *self.gone}
-
-    def rename_destination(self, old: str, new: str) -> None:
-        """Assign a destination's members to another name; a run under way begins anew."""
-        for names in (self.destinations, self.known):
-            names[:] = list(dict.fromkeys(new if name == old else name for name in names))
-        for counts in (self.seen, self.gone):
-            if old in counts:
-                counts[new] = counts.get(new, 0) + counts.pop(old)
-        self.give_up()
 
     def give_up(self) -> None:
         """Give up a run under way: the next one begins at once."""

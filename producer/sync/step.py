@@ -31,7 +31,7 @@ from segrelay.producer.sync.sources import (
     SyncSource,
 )
 from segrelay.producer.sync.store import SyncStore
-from segrelay.worker.contract.redis.claim import settled_numbering
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, SyncSchedule
 from segrelay.worker.contract.settings.problems import did_you_mean
@@ -283,8 +283,9 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
             look_up=lambda name: "" if schedule.files else _slug_at_lytics(settings, name),
         )[0]
 
+    claim(client, settings)
     return Syncing(
-        store=SyncStore(client, name, settled_numbering(client, settings)),
+        store=SyncStore(client, name, settings.redis),
         publisher=publisher,
         find_audience=find_audience,
         identity=settings.delivery.identity,

@@ -16,12 +16,12 @@ from segrelay.producer.sync.run import Run
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import key_of
 from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
+from segrelay.worker.contract.settings import RedisSettings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import PartitionsChange
 
@@ -31,16 +31,17 @@ _CLAIM: Final = load_script("claim", Path(__file__).parent)
 class SyncStore:
     """The record of one sync in Redis."""
 
-    def __init__(self, client: Redis, name: str, numbering: Numbering) -> None:
+    def __init__(self, client: Redis, name: str, settings: RedisSettings) -> None:
         self._client = client
         self.name = name
-        self._numbering = numbering
+        self._settings = settings
+        self._numbering = settings.numbering
         self._steps = StepStore(client, keys.sync(name), f"sync '{name}'")
 
     def take(self) -> tuple[Run, int] | None:
         """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""
         taken = self._steps.take()
-        return (Run.loads(taken[0]), taken[1]) if taken else None
+        return (Run.loads(taken[0], self._settings.ids), taken[1]) if taken else None
 
     def save(self, run: Run, *, ends: bool = False) -> None:
         """Write the state; extend the lock, or give it back if the step ends.
@@ -48,11 +49,11 @@ class SyncStore:
         Raises:
             LeaseLost: Somebody else has taken the lock.
         """
-        self._steps.save(run.dumps(), next_ms=run.next_ms, ends=ends)
+        self._steps.save(run.dumps(self._settings.ids), next_ms=run.next_ms, ends=ends)
 
     def peek(self) -> Run:
         """Return the state as it is now."""
-        return Run.loads(self._steps.peek())
+        return Run.loads(self._steps.peek(), self._settings.ids)
 
     def now_ms(self) -> int:
         """Return the time by Redis' clock, in ms since 1970."""
@@ -87,7 +88,7 @@ class SyncStore:
     def partitions(self, destinations: Sequence[str]) -> list[PartitionKeys]:
         """Return the partitions of these destinations."""
         return [
-            PartitionKeys(destination, number)
+            self._settings.ids.place(destination, number)
             for destination in destinations
             for number in self._numbering.numbers
         ]
@@ -133,7 +134,8 @@ class SyncStore:
         parts: dict[int, list[str]] = {}
         for key in profile_keys:
             parts.setdefault(self._numbering.of(key), []).append(key)
-        return {PartitionKeys(destination, number): people for number, people in parts.items()}
+        place = self._settings.ids.place
+        return {place(destination, number): people for number, people in parts.items()}
 
     def reached(self, partition: PartitionKeys, identity: str) -> list[str]:
         """Return the keys of the people of a partition that Redis knows from delivering to them.

@@ -279,7 +279,7 @@ class RenamedAudience:
             self.operator.pause()
         if not waits:
             self.problems.append(f"no exit of {OLD} waited when it was renamed")
-        command = ("audience", "rename", OLD, NEW, "--people", str(people), "--yes")
+        command = ("rename", "audience", OLD, NEW, "--people", str(people), "--yes")
         self.published = _DELIVERIES_OF_A_MOVE * self.operator.document(*command)["published"]
         self.is_renamed = True
         self.operator.insist("resume", _EXIT_TRIGGER, "--no-wait")

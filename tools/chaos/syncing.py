@@ -84,8 +84,8 @@ class Regulars:
         Where no run ends during several disruptions, more have left than the sync believes, and a
         person has to confirm it.
         """
-        partitions = self.rig.settings.redis.numbering
-        last = SyncStore(self.rig.client, REGULARS, partitions).peek().last
+        redis = self.rig.settings.redis
+        last = SyncStore(self.rig.client, REGULARS, redis).peek().last
         if last.get("outcome") == "doubted":
             self.rig.command("sync", "confirm", REGULARS)
         return last.get("outcome") in CERTAIN and last["begun_ms"] > self._moved_ms
@@ -163,8 +163,8 @@ class RewrittenFile:
 
     def is_found(self) -> bool:
         """Say whether a whole run of the sync began after the last rewrite, and has ended."""
-        partitions = self.rig.settings.redis.numbering
-        last = SyncStore(self.rig.client, EXPORTED, partitions).peek().last
+        redis = self.rig.settings.redis
+        last = SyncStore(self.rig.client, EXPORTED, redis).peek().last
         is_certain = last.get("outcome") in CERTAIN and not last.get("restarts")
         return is_certain and last["begun_ms"] > self._written_ms
 
@@ -194,7 +194,7 @@ class RewrittenFile:
         return False
 
     def _peek(self, client: Redis) -> Run | None:
-        return SyncStore(client, EXPORTED, self.rig.settings.redis.numbering).peek()
+        return SyncStore(client, EXPORTED, self.rig.settings.redis).peek()
 
     def _write(self) -> None:
         """Write the next version into the same file, in two pieces."""

@@ -91,6 +91,8 @@ def measures_of_deliveries(settled: Iterable[Delivery], now_ms: int) -> dict[str
     return counts
 
 
+NAMED_IN_HISTORY: Final = 5
+"""The largest number of deliveries of a request of which each has a line in the history."""
 SHARED_NAMED: Final = 20
 """At most this many of the deliveries that shared a user object are named in the history."""
 
@@ -104,10 +106,14 @@ class _Outcomes:
         counts: Additions to the counts: fields that were left out, and measures.
         delivered: Deliveries by trigger.
         apart: Deliveries that shared a user object which was refused.
-        history: Lines about user objects that were shared.
+        names: Whether each delivery gets a line of the history, as in a small request. The lines of
+            large ones would drive out what was refused; those of deliveries that failed before are
+            written there, too.
+        history: Lines about deliveries that were accepted, and user objects that were shared.
     """
 
     now_ms: int
+    names: bool = False
     settled: list[Delivery] = field(default_factory=list)
     failed: list[Delivery] = field(default_factory=list)
     records: dict[bytes, Record] = field(default_factory=dict)
@@ -220,7 +226,8 @@ class Conclusion:
         return item is not None and item.tried_us == event.time_us
 
     async def _accepted(self, request: Request, refused: Mapping[int, str]) -> Mapping[str, int]:
-        outcomes, index = _Outcomes(self.batch.state.now_ms()), 0
+        is_small = len(request.deliveries) <= NAMED_IN_HISTORY
+        outcomes, index = _Outcomes(self.batch.state.now_ms(), is_small), 0
         for person in request.people:
             users = range(index, index + len(person[0].users))
             index = users.stop
@@ -274,6 +281,9 @@ class Conclusion:
         to.delivered[trigger] += 1
         for name in delivery.sent.dropped:
             to.counts[f"dropped|{trigger}|{name}"] += 1
+        if to.names or delivery.attempts > 1:
+            status = f"answered {answer.status}" if answer else ""
+            to.history.append(self.settler.line(delivery, "delivered", status))
         to.settled.append(delivery.succeed(answer))
         to.settled += (
             older.skip(Skip.SUPERSEDED, "superseded in its batch") for older in delivery.superseded

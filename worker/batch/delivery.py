@@ -20,7 +20,7 @@ from segrelay.worker.contract.events import (
     encode_header,
     read_header,
 )
-from segrelay.worker.contract.keys import outcome_field, split_stream_name
+from segrelay.worker.contract.keys import PartitionKeys, outcome_field, split_stream_name
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.settings.authorizations import Certificate
 from segrelay.worker.contract.words import Death, Direction, Skip
@@ -214,18 +214,18 @@ class Delivery:
         self.reason, self.remark, self.tells, self.answer = None, "", True, answer
         return self
 
-    def die(self, failure: Failure, *, tag: tuple[str, int], now_ms: int) -> None:
+    def die(self, failure: Failure, *, keys: PartitionKeys, now_ms: int) -> None:
         """Make the dead letter of a delivery that can't be made.
 
         Args:
             failure: The reason.
-            tag: Destination and partition.
+            keys: Of its partition.
             now_ms: Redis' clock.
         """
         self.reason, self.tells = failure.reason, False
         self.remark = f"{failure.reason.value}: cause {failure.cause}"
         self.answer = failure.answer
-        self.dead_letter = _dead_letter_of(self, failure, tag=tag, now_ms=now_ms)
+        self.dead_letter = _dead_letter_of(self, failure, keys=keys, now_ms=now_ms)
 
     def free_memory(self) -> None:
         """Forget what nobody needs once Redis has the outcome; the batch lives on for a while."""
@@ -271,16 +271,14 @@ class Delivery:
 
 
 def _dead_letter_of(
-    delivery: Delivery, failure: Failure, *, tag: tuple[str, int], now_ms: int
+    delivery: Delivery, failure: Failure, *, keys: PartitionKeys, now_ms: int
 ) -> DeadLetter:
     """Return the dead letter of a delivery: all that a replay and a person need."""
-    destination, partition = tag
-    dead_letter_id = _dead_letter_id(destination, partition, delivery.position)
+    dead_letter_id = _dead_letter_id(keys, delivery.position)
     header, answer = delivery.header, failure.answer
     text: dict[str, Any] = {
         "id": dead_letter_id,
-        "destination": destination,
-        "partition": partition,
+        "partition": keys.partition,
         "trigger": delivery.trigger,
         "stream": delivery.stream,
         "entry_id": delivery.entry_id,
@@ -312,10 +310,10 @@ def _template_hash(delivery: Delivery, failure: Failure) -> str:
     return template.content_hash if template else ""
 
 
-def _dead_letter_id(destination: str, partition: int, position: str) -> str:
-    whole = f"{destination}|{partition}|{position}"
+def _dead_letter_id(keys: PartitionKeys, position: str) -> str:
+    whole = f"{keys.id}|{keys.partition}|{position}"
     short = hashlib.blake2b(whole.encode(), digest_size=_ID_BYTES).hexdigest()
-    return f"{destination}.{partition}.{short}"
+    return f"{keys.id}.{keys.partition}.{short}"
 
 
 def _sample(delivery: Delivery, failure: Failure, dead_letter_id: str) -> bytes:

@@ -353,9 +353,9 @@ class BatchSender:
 
     def _outgoing(self, request: Request) -> OutgoingRequest:
         trigger = request.trigger
-        destination, _ = self.settler.tag
+        destination_id = self.settler.keys.id
         deliveries = (
-            f"{destination}|{delivery.position}|{delivery.digest.hex()}"
+            f"{destination_id}|{delivery.position}|{delivery.digest.hex()}"
             for delivery in request.deliveries
         )
         headers = trigger.api.headers(deliveries, request.deliveries[0].shaped.root)
@@ -405,13 +405,12 @@ class BatchSender:
 
     def _log(self, request: Request, verdict: Verdict) -> None:
         answer = request.answer
-        destination, partition = self.settler.tag
         # Refused credentials pause the destination until somebody acts.
         tell = LOG.error if isinstance(verdict, AccessRefused) else LOG.info
         tell(
             "request.answered",
-            destination=destination,
-            partition=partition,
+            destination=self.settler.keys.destination,
+            partition=self.settler.keys.partition,
             triggers=len(request.triggers),
             trigger=request.triggers[0],
             users=request.users,

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import orjson
-
 from segrelay.worker.batch.batch import Batch, CanaryShares
 from segrelay.worker.batch.delivery import Delivery, Failure
 from segrelay.worker.batch.partition import LedgerText, Partition, Settlement
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
+from segrelay.worker.contract.events import HistoryLine
+from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.words import Death
 
 
@@ -37,13 +37,13 @@ class Settler:
     """Settles for one batch, one script at a time.
 
     Args:
-        tag: Destination and partition.
+        keys: Of the partition.
     """
 
     batch: Batch
     partition: Partition
     streaks: Streaks
-    tag: tuple[str, int]
+    keys: PartitionKeys
     responses: Responses = NO_RESPONSES
     canary_shares: CanaryShares = field(default_factory=CanaryShares)
     _settling: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -104,7 +104,7 @@ class Settler:
                 may = await self.streaks.may_die(trigger, failure, len(group))
             now_ms = self.batch.state.now_ms()
             for delivery, own in group[:may]:
-                delivery.die(own, tag=self.tag, now_ms=now_ms)
+                delivery.die(own, keys=self.keys, now_ms=now_ms)
                 dead.append(delivery)
             if may < len(group):
                 self.batch.leave(trigger)
@@ -119,18 +119,16 @@ class Settler:
     def line(self, delivery: Delivery, outcome: str, remark: str) -> bytes:
         """Return a line of the history."""
         h = delivery.header
-        return orjson.dumps(
-            [
-                self.batch.state.now_ms(),
-                h.digest.hex(),
-                h.audience,
-                delivery.trigger,
-                h.direction.value,
-                h.time_us,
-                outcome,
-                remark,
-            ]
-        )
+        return HistoryLine(
+            self.batch.state.now_ms(),
+            h.digest.hex(),
+            h.audience,
+            delivery.trigger,
+            h.direction.value,
+            h.time_us,
+            outcome,
+            remark,
+        ).dumps()
 
     def _count(self, settled: Sequence[Delivery]) -> None:
         self.canary_shares.count(settled)

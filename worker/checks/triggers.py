@@ -249,7 +249,8 @@ def _try(
 
 def _placed(error: TemplateBroken) -> str:
     place = f"{error.file}:{error.line}:{error.column}"
-    return f"{place}: {error.message}" if error.line else error.message
+    is_placed = not error.line or error.message.startswith(f"{place}:")
+    return error.message if is_placed else f"{place}: {error.message}"
 
 
 def _judge(

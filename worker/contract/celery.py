@@ -30,6 +30,7 @@ from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
 
+from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.broker import BrokerClient
 from segrelay.worker.contract.redis.client import RedisError
 from segrelay.worker.contract.redis.connection import resolve_broker_url
@@ -46,8 +47,8 @@ RENAMES_TASK: Final = "segrelay.renames"
 READ_BACK_TASK: Final = "segrelay.read_back"
 EXCHANGE: Final = "segrelay"
 _PREFIX: Final = "segrelay."
-_DRAIN_TYPES: Final = (str, int)
-_BACKGROUND_JOB_TYPES: Final = (str,)
+_DRAIN_TYPES: Final = (str, int, str)
+_BACKGROUND_JOB_TYPES: Final = (str, str)
 _ARGUMENTS: Final = {
     DRAIN_TASK: _DRAIN_TYPES,
     SYNC_TASK: _BACKGROUND_JOB_TYPES,
@@ -55,7 +56,10 @@ _ARGUMENTS: Final = {
     RENAMES_TASK: _BACKGROUND_JOB_TYPES,
     READ_BACK_TASK: _BACKGROUND_JOB_TYPES,
 }
-"""The types of the arguments of each task."""
+"""The types of the arguments of each task; the last one is the id of the destination, or "".
+
+A process that knows the destination by another name finds it by its id.
+"""
 _MAX_BYTES: Final = 10_000
 """The longest body that is read: ours have some hundred bytes."""
 _ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -148,7 +152,7 @@ def _rebuilt(task: str, args: tuple[str | int, ...], identity: str, queue: str) 
 TASKS_MODULES: Final = (
     "segrelay.producer.tasks",
     "segrelay.ops.person.following",
-    "segrelay.ops.insider.read_back",
+    "segrelay.ops.read_back",
 )
 """The modules with tasks of background jobs, as names: the worker imports none of them."""
 
@@ -158,10 +162,12 @@ class BackgroundJob(NamedTuple):
 
     Attributes:
         name: The thing whose step it is; it stands in Flower.
+        destination_id: The id of the destination; "" = the thing is a sync.
     """
 
     task: str
     name: str
+    destination_id: str = ""
 
 
 class Turn(Protocol):
@@ -205,14 +211,21 @@ class Message(NamedTuple):
     shown: str
 
 
-def drain_message(destination: str, partition: int, kind: str) -> Message:
+def drain_message(place: PartitionKeys, kind: str) -> Message:
     """Return the message that asks for a drain, of `live` or `backfill` work."""
-    return _message(DRAIN_TASK, (destination, partition), kind)
+    return _message(DRAIN_TASK, (place.destination, place.partition, place.id), kind)
 
 
 def background_job_message(background_job: BackgroundJob) -> Message:
     """Return the message that asks for a background job, behind all live work."""
-    return _message(background_job.task, (background_job.name,), BACKFILL)
+    args = (background_job.name, background_job.destination_id)
+    return _message(background_job.task, args, BACKFILL)
+
+
+def named_here(settings: Settings, name: str, destination_id: str) -> str:
+    """Return the name that this configuration has for a destination; a message may have another."""
+    own = settings.redis.ids.name_of(destination_id)
+    return own if own in settings.destinations else name
 
 
 def _message(task: str, args: tuple[str | int, ...], kind: str) -> Message:

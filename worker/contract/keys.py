@@ -2,7 +2,8 @@ r"""Every key in Redis, and nothing else.
 
 In a Cluster, a script or a transaction may touch one slot only. So the keys of a partition carry
 the hash tag `{destination:partition}`, those of a job, a sync or a gate one of its own, and the few
-that all have in common `{segrelay}`.
+that all have in common `{segrelay}`. The destination stands in a key by its id, which a rename does
+not change; see `contract.destinations`.
 
 Keys that hold people's data are marked with a star (`is_personal`); all others hold digests only.
 
@@ -12,9 +13,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:partitions` | string | their counts so far, see `contract.partitions` |
 | `{segrelay}:renumbering` | string | the last attempt at changing their number |
 | `{segrelay}:identity` | string | what was configured at first use |
-| `{segrelay}:destinations` | set | destinations that have anything |
-| `{segrelay}:addresses` | hash | destination → its host and a fingerprint of its credentials |
-| `{segrelay}:moved` | hash | destination → the name that it has now |
+| `{segrelay}:destinations` | hash | destination → its id, a space, and its address (host and a |
+| | | fingerprint of its credentials), see `destinations_give.lua` |
 | `{segrelay}:names` | hash | name → number, for the ledger's packed records |
 | `{segrelay}:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
 | `{segrelay}:audiences` | hash | audience id → slug, learned from payloads |
@@ -30,28 +30,28 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{instance:N}` | hash | the same for a node of a Cluster: each master has the first that it can |
 | `{segrelay}:lost` | hash | `id`, and `@NODE`, that came back empty → `last seen\|noticed` (ms) |
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
-| `{segrelay}:progress:lock` | string | a sample of it was taken lately |
+| `{segrelay}:progress:lock` | hash | a sample of it was taken lately: see `lock_turn.lua` |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
 | `{segrelay}:alerts` | hash | problems that were announced, see `notices_observe.lua`; |
-| | | `failing`: why messages are not taken |
+| | | `failing`: why messages are not taken; and the lock of who sends |
 | `{segrelay}:alerts:outbox` | hash | number → JSON: a message to people that is still to be sent |
-| `{segrelay}:alerts:lock` | string | the problems were looked at lately |
+| `{segrelay}:alerts:lock` | hash | the problems were looked at lately: see `lock_turn.lua` |
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
 | `{segrelay}:unfinished` | hash | acts that left something half done, see `contract.redis.acts` |
 | `{segrelay}:configuration` | string | table → digest (JSON), as at the last start of a process |
 | `{segrelay}:seen` | hash | `worker`, `flower`, `metrics` → when one was last seen (ms) |
-| `{segrelay}:sweep` | string | the lock of the sweep |
+| `{segrelay}:sweep:CONFIG` | hash | the lock of the sweep: see `lock_turn.lua` |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
 | `{job:NAME}` | hash | a backfill: spec, phase, problem, `shard\|n`, and a lock |
 | `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
 | `{sync:NAME}` | hash | a sync: `state` (JSON), `next` (ms), and a lock, see `_lock.lua` |
 | `{sync:NAME}:wakeup` | string | a step of the sync was woken and has not begun |
-| `{responses:DEST}` | hash | the export of responses; fields as of a sync |
-| `{responses:DEST}:wakeup` | string | a step of it was woken and has not begun |
-| `{readback:DEST}` | hash | reading people back from Insider; fields as of a sync |
-| `{readback:DEST}:wakeup` | string | a step of it was woken and has not begun |
+| `{responses:d}` | hash | the export of responses; fields as of a sync |
+| `{responses:d}:wakeup` | string | a step of it was woken and has not begun |
+| `{readback:d}` | hash | reading people back from Insider; fields as of a sync |
+| `{readback:d}:wakeup` | string | a step of it was woken and has not begun |
 | `{token:NAME:PRINT}` | hash | the token of an authorization, sealed; see `token_take.lua` |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | \* what could not be placed |
@@ -72,17 +72,16 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}aside` | hash | `lane\|trigger\|id` → JSON: width, tries, not before, successes, refusal |
 | `{d:p}holds` | hash | `lane\|trigger` → JSON: up to which id everything waits, until when |
 | `{d:p}orphans` | hash | `lane\|trigger\|SCOPE` → unwanted up to this id; and `\|n`: how many |
-| `{d:p}carried:OLD` | hash | what came from the partitions of a destination that is renamed, or |
+| `{d:p}carried:OLD` | hash | what came from the partition of another destination (its id), or |
 | | | letters from a person's former identity (its digest), until they are |
 | | | gone there |
-| `{d:p}leaving` | hash | counts that go to the new name of the destination, and an id |
 | `{d:p}dead_letters` | hash | \* dead letter id → the dead letter |
 | `{d:p}lettersleaving` | hash | \* letters that are on their way to the new identity of a person |
 | `{d:p}lettertimes` | sorted set | dead letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
-| `{d:p}history` | stream | recent skips, refusals and retries, capped |
+| `{d:p}history` | stream | recent skips, refusals, retries and small deliveries, capped |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
-| `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.insider.read_back` |
+| `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.read_back` |
 | `{d:p}responses` | stream | \* outcomes for response streams: JSON of stream and record, capped |
 | `{d:p}responseslost` | string | how many of them went because there were too many |
 | `{d:p}jobtimes` | hash | `job\|minute since 1970\|kind` → how many were settled then |
@@ -100,8 +99,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}i<digest>` | string | an identity: the stable ids (digests, hex) that came with it |
 | `{d:p}changes` | hash | \* digest (hex) of a stable id → its change of identity, not done yet |
 | `{d:p}changed` | hash | `renamed`, `refused` → how many such changes; `refused_ms`: the last |
-| `{changes:DEST}` | hash | the renaming of people whose stable id moved; fields as of a sync |
-| `{changes:DEST}:wakeup` | string | a step of it was woken and has not begun |
+| `{changes:d}` | hash | the renaming of people whose stable id moved; fields as of a sync |
+| `{changes:d}:wakeup` | string | a step of it was woken and has not begun |
 """
 
 from __future__ import annotations
@@ -109,7 +108,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -120,8 +119,6 @@ PARTITIONS: Final = "{segrelay}:partitions"
 RENUMBERING: Final = "{segrelay}:renumbering"
 IDENTITY: Final = "{segrelay}:identity"
 DESTINATIONS: Final = "{segrelay}:destinations"
-ADDRESSES: Final = "{segrelay}:addresses"
-MOVED: Final = "{segrelay}:moved"
 NAMES: Final = "{segrelay}:names"
 NUMBERED: Final = "{segrelay}:numbered"
 AUDIENCES: Final = "{segrelay}:audiences"
@@ -197,19 +194,19 @@ def sync(name: str) -> str:
     return f"{{sync:{name}}}"
 
 
-def responses(destination: str) -> str:
+def responses(destination_id: str) -> str:
     """Return the key of the progress of a destination's response export."""
-    return f"{{responses:{destination}}}"
+    return f"{{responses:{destination_id}}}"
 
 
-def changes(destination: str) -> str:
+def changes(destination_id: str) -> str:
     """Return the key of the progress of renaming people whose stable id has moved."""
-    return f"{{changes:{destination}}}"
+    return f"{{changes:{destination_id}}}"
 
 
-def read_back(destination: str) -> str:
+def read_back(destination_id: str) -> str:
     """Return the key of the findings when people are read back from a destination."""
-    return f"{{readback:{destination}}}"
+    return f"{{readback:{destination_id}}}"
 
 
 def wakeup(key: str) -> str:
@@ -277,15 +274,25 @@ def without_lane(field: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class PartitionKeys:
-    """The keys of one partition of one destination."""
+    """The keys of one partition of one destination; `contract.destinations` makes them.
 
-    destination: str
+    Args:
+        destination: The destination's name, for people; it may change.
+        id: The destination's id, which stands in the keys; "" = the same as its name.
+    """
+
+    destination: str = field(compare=False)
     partition: int
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", self.destination)
 
     @property
     def tag(self) -> str:
         """Return the hash tag with which all keys of this partition begin."""
-        return f"{{{self.destination}:{self.partition}}}"
+        return f"{{{self.id}:{self.partition}}}"
 
     def stream(self, name: str) -> str:
         """Return the key of the stream `lane|trigger`."""
@@ -295,9 +302,9 @@ class PartitionKeys:
         """Return the key of the members that a sync knows."""
         return f"{self.tag}sync:{sync}"
 
-    def carried(self, destination: str) -> str:
-        """Return the key of the record about a destination's former name."""
-        return f"{self.tag}carried:{destination}"
+    def carried(self, source: str) -> str:
+        """Return the key of the record about what came from a destination, or an identity."""
+        return f"{self.tag}carried:{source}"
 
     def ledger(self, digest: bytes) -> bytes:
         """Return the key of one profile's ledger; the digest stands in it as raw bytes."""
@@ -323,7 +330,7 @@ _PARTS: Final = frozenset(
         "streams", "counts", "lease", "wakeup", "rendering", "intents", "open", "retry", "aside",
         "holds", "dead_letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
         "responses", "responseslost", "jobtimes",
-        "synctokens", "orphans", "leaving", "forwards", "lettersleaving",
+        "synctokens", "orphans", "forwards", "lettersleaving",
         "changes", "changed",
     }
 )  # fmt: skip

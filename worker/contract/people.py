@@ -61,7 +61,7 @@ class Sighting(NamedTuple):
         time_us: Of the newest of these events.
         lasts: That event is an entrance: it is remembered without an end.
         forward: The identity to which events of this one go; "" = they stay.
-        by_person: A person said so with `person rename`, and not the stable id itself.
+        by_person: A person said so with `rename person`, and not the stable id itself.
     """
 
     stable: bytes

@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, cast
 
 import orjson
 
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import load_script, run_script
+from segrelay.worker.contract.triggers import named_field
 
 LIFE_MS: Final = 10_000
 """The time in ms after which a silent process counts as ended or hanging."""
@@ -163,10 +165,10 @@ def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:
     return next((sample for sample in samples if sample.at_ms <= at_ms), oldest)
 
 
-def read_samples(client: Redis) -> list[Sample]:
+def read_samples(client: Redis, ids: DestinationIds) -> list[Sample]:
     """Return the samples of two minutes, some of a quarter of an hour ago, and the oldest.
 
-    The newest stands first.
+    The newest stands first. Their destinations have today's names; Redis has the ids.
     """
     pipe = client.pipeline(transaction=False)
     pipe.lrange(keys.PROGRESS, 0, RECENT_SAMPLES - 1)
@@ -174,4 +176,12 @@ def read_samples(client: Redis) -> list[Sample]:
         pipe.lindex(keys.PROGRESS, place)
     newest, *older = pipe.execute()
     texts = dict.fromkeys(text for text in (*newest, *older) if text)
-    return [Sample(**orjson.loads(text)) for text in texts]
+    samples = [Sample(**orjson.loads(text)) for text in texts]
+    return [
+        replace(
+            one,
+            counts={ids.name_of(each): counts for each, counts in one.counts.items()},
+            stopped=[named_field(field_name, ids) for field_name in one.stopped],
+        )
+        for one in samples
+    ]

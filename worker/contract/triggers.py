@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Self
 import orjson
 
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.client import Redis
@@ -303,9 +304,15 @@ class Pauses:
                 return self.jobs
 
 
-def field_of(kind: Paused, name: str) -> str:
-    """Return the field under which a pause stands."""
-    return f"{kind}|{name}"
+def field_of(kind: Paused, name: str, ids: DestinationIds | None = None) -> str:
+    """Return the field under which a pause stands; a destination is named by its id there."""
+    return f"{kind}|{ids.of(name) if ids and kind == DESTINATION else name}"
+
+
+def named_field(field_name: str, ids: DestinationIds) -> str:
+    """Return the field of a pause with the name of the destination in place of its id."""
+    kind, _, name = field_name.partition("|")
+    return f"{kind}|{ids.name_of(name)}" if kind == DESTINATION else field_name
 
 
 def dumps(pause: Pause) -> bytes:
@@ -313,13 +320,14 @@ def dumps(pause: Pause) -> bytes:
     return orjson.dumps(pause)
 
 
-def parse_pauses(stored: Mapping[bytes, bytes]) -> Pauses:
+def parse_pauses(stored: Mapping[bytes, bytes], ids: DestinationIds) -> Pauses:
     """Return the pauses that the hash in Redis holds; one that can't be read still pauses."""
     found: dict[str, dict[str, Pause]] = {DESTINATION: {}, TRIGGER: {}, JOB: {}}
     for place, text in stored.items():
         kind, _, name = place.decode().partition("|")
         if kind in found and name:
-            found[kind][name] = _loads(text)
+            shown = ids.name_of(name) if kind == DESTINATION else name
+            found[kind][shown] = _loads(text)
     return Pauses(found[DESTINATION], found[TRIGGER], found[JOB])
 
 
@@ -333,29 +341,28 @@ def _loads(text: bytes) -> Pause:
     return Pause(*(str(document.get(part) or "") for part in ("reason", "by", "at")))
 
 
-def read_pauses(client: Redis) -> Pauses:
+def read_pauses(client: Redis, ids: DestinationIds) -> Pauses:
     """Read from Redis which destinations, triggers and jobs are paused."""
     stored: Any = client.hgetall(keys.PAUSED)
-    return parse_pauses(stored)
+    return parse_pauses(stored, ids)
 
 
-def set_pause(client: Redis, kind: Paused, name: str, pause: Pause, act: Act | None = None) -> bool:
+def set_pause(client: Redis, field_name: str, pause: Pause, act: Act | None = None) -> bool:
     """Pause a destination, trigger or job, or replace the reason; return whether it is new.
 
-    The act is kept with it; None = it is paused by an act of many steps.
+    The act is kept with it; None = it is paused by an act of many steps. See `field_of`.
     """
     if act is None:
-        return bool(client.hset(keys.PAUSED, field_of(kind, name), dumps(pause)))
-    words = ("HSET", field_of(kind, name), dumps(pause))
-    return bool(carry_out(client, act, keys.PAUSED, *words))
+        return bool(client.hset(keys.PAUSED, field_name, dumps(pause)))
+    return bool(carry_out(client, act, keys.PAUSED, "HSET", field_name, dumps(pause)))
 
 
-def clear_pause(client: Redis, kind: Paused, name: str, act: Act | None = None) -> bool:
+def clear_pause(client: Redis, field_name: str, act: Act | None = None) -> bool:
     """End a pause; returns whether there was one.
 
     The act is kept if there was one; None = the pause ends with an act of many steps.
     """
     if act is None:
-        return bool(client.hdel(keys.PAUSED, field_of(kind, name)))
-    words = ("HDEL", field_of(kind, name))
+        return bool(client.hdel(keys.PAUSED, field_name))
+    words = ("HDEL", field_name)
     return bool(carry_out(client, act, keys.PAUSED, *words, only_if_changed=True))

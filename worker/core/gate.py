@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, assert_never
-from urllib.parse import urlsplit
 
+from segrelay.worker.contract.settings.urls import host_of
 from segrelay.worker.core.verdicts import (
     Accepted,
     AccessRefused,
@@ -270,10 +270,7 @@ class Gate(Protocol):
 
 def gate_id(base_url: str, authorization: str) -> str:
     """Return the name of a gate: the host (with a port, if one is given) and the authorization."""
-    address = urlsplit(base_url)
-    host = (address.hostname or "").lower()
-    port = f":{address.port}" if address.port else ""
-    return f"{host}{port}|{authorization}"
+    return f"{host_of(base_url)}|{authorization}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,6 @@ from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
 from segrelay.worker import logs
-from segrelay.worker.adapters.redis.shared_keys import note_addresses, rename_hint, shut_renamed
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.celery import (
     TASKS_MODULES,
@@ -136,9 +135,6 @@ def check_redis(settings: Settings) -> None:
         LOG.warning("redis.weak", message=warning)
     with closing(connect(url)) as client:
         claim(client, settings)
-        for new, old in shut_renamed(client, settings).items():
-            LOG.warning("destination.renamed", message=rename_hint(old, new))
-        note_addresses(client, settings)
 
 
 def refuse(error: SegrelayError) -> NoReturn:
@@ -194,7 +190,7 @@ class Edge:
 
     def __post_init__(self) -> None:
         """Make the ringer, which connects when it is first used."""
-        self.ringer = Ringer(self.app)
+        self.ringer = Ringer(self.app, self.settings)
 
     def begin(self, processes: int) -> None:
         """Make the state that all processes share, before the first of them is forked."""
@@ -218,7 +214,7 @@ class Edge:
     def sweep(self, pool: Any) -> Sweep:
         """Return the sweep of this node."""
         assert self.node is not None
-        sweep = sweep_of(self.settings, self.node, Ringer(self.app), pool)
+        sweep = sweep_of(self.settings, self.node, Ringer(self.app, self.settings), pool)
         sweep.silence_seconds = self.silence_seconds
         return sweep
 

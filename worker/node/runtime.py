@@ -135,7 +135,8 @@ class Runtime:
                 f"There is no partition {partition}: they go from {numbers.start} to "
                 f"{numbers.stop - 1}."
             )
-        return PartitionKeys(destination, partition) if partition in numbers else None
+        ids = self.settings.redis.ids
+        return ids.place(destination, partition) if partition in numbers else None
 
     async def _learn_numbering(self) -> None:
         stored = await self.client.execute_command("GET", keys.PARTITIONS)
@@ -204,7 +205,7 @@ class Runtime:
     ) -> Drain:
         lease_seconds = self.settings.delivery.lease_seconds
         return Drain(
-            tag=(place.destination, place.partition),
+            keys=place,
             partition=partition,
             gate=self._gate(self.settings.destinations[place.destination]),
             sender=self.sender,

@@ -20,6 +20,7 @@ from segrelay.worker.contract.celery import (
     drain_message,
     send,
 )
+from segrelay.worker.contract.settings import Settings
 from segrelay.worker.core.rounds import WakeUp
 
 LOG: Final = structlog.get_logger()
@@ -28,15 +29,17 @@ LOG: Final = structlog.get_logger()
 class Ringer:
     """Sends messages for drains and background jobs; a process that was forked connects anew."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, settings: Settings) -> None:
         self._app = app
+        self._settings = settings
         self._producer: Any = None
         self._pid = 0
 
     def wake(self, calls: Iterable[WakeUp]) -> int:
         """Send messages for drains until one can't be sent; return how many were sent."""
+        ids = self._settings.redis.ids
         return self._send_all(
-            drain_message(call.destination, call.partition, call.queue) for call in calls
+            drain_message(ids.place(call.destination, call.partition), call.queue) for call in calls
         )
 
     def wake_background_jobs(self, background_jobs: Iterable[BackgroundJob]) -> int:

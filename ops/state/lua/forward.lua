@@ -4,10 +4,10 @@
 -- KEYS[1] forwards  [2] lease  [3..] members, one hash per sync
 -- ARGV[1] digest (hex)  [2] the record as it was found ("" = none)  [3] the record from now on ("" = none)  [4] the profile's key  [5..] names of the syncs
 --
--- Returns 1, or 0 if the record is another one by now; 3 if the number of partitions has changed, or the name of the destination.
+-- Returns 1, or 0 if the record is another one by now; 3 if the number of partitions has changed.
 --@include _renumbered
 
-if is_left(KEYS[2]) then return 3 end
+if is_renumbered(KEYS[2]) then return 3 end
 local found = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if found ~= ARGV[2] then return 0 end
 if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end

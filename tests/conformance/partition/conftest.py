@@ -1,22 +1,19 @@
-"""A partition in memory, one in Valkey and one in a Cluster, all on a clock that the test moves."""
+"""A partition in Valkey and one in a Cluster, on a clock that the test moves."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 import pytest
 
 from segrelay.ops.embedded.topologies import LocalCluster
-from segrelay.ops.moving.carrying import digest_in
-from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import (
     Hold,
     IntendedDelivery,
     Intent,
-    Partition,
     ReadRange,
 )
 from segrelay.worker.contract.events import Header, decode_header
@@ -27,111 +24,13 @@ from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.core.ledger import FAR_MS
-from tests.fakes.fake_partition import LEEWAY_MS, NEVER_MS, FakePartition
-from tests.fakes.partition_store import PartitionStore
+from tests.conformance.clocked_redis import CLOCK, script_on_our_clock
+from tests.ledger_keys import digest_in
 
 START_MS = 1_764_000_000_000
-CLOCK = "{insider:0}clock"
 LEASE_SECONDS = 10.0
 RETENTION_SECONDS = 1_000.0
 LATE_SECONDS = 30.0
-
-
-class World(Protocol):
-    """One partition, and all who want to hold it."""
-
-    now_ms: int
-
-    def partition(self) -> Partition: ...
-
-    def run(self, waiting: Coroutine[Any, Any, Any]) -> Any: ...
-
-    def set_clock(self, now_ms: int) -> None: ...
-
-    def contents(self) -> dict[str, Any]: ...
-
-    def ledger_lives_ms(self, digest: bytes) -> int: ...
-
-    def remove_lapsed(self) -> int:
-        """Remove the ledgers whose time is past, as the sweep does."""
-
-    def renew(self, partition: Partition) -> bool: ...
-
-    def forward(self, digest: bytes, record: bytes) -> None: ...
-
-    def waiting_in(self, partition: int) -> int: ...
-
-    def accept_ahead(self, delivery: NewDelivery, seconds: float) -> None:
-        """Accept as if the clock by which ids are given were ahead, and was set back since."""
-
-
-class FakeWorld:
-    def __init__(self, runner: asyncio.Runner) -> None:
-        self._runner = runner
-        self.now_ms = START_MS
-        self.store = PartitionStore(lambda: self.now_ms)
-
-    def partition(self) -> Partition:
-        return FakePartition(
-            self.store,
-            lease_seconds=LEASE_SECONDS,
-            retention_seconds=RETENTION_SECONDS,
-            late_seconds=LATE_SECONDS,
-        )
-
-    def run(self, waiting: Coroutine[Any, Any, Any]) -> Any:
-        return self._runner.run(waiting)
-
-    def set_clock(self, now_ms: int) -> None:
-        self.now_ms = now_ms
-
-    def renew(self, partition: Any) -> bool:
-        return partition.renew()
-
-    def forward(self, digest: bytes, record: bytes) -> None:
-        self.store.forwards[digest] = record
-
-    def waiting_in(self, partition: int) -> int:
-        return len(self.store.elsewhere.get(partition, ()))
-
-    def accept_ahead(self, delivery: NewDelivery, seconds: float) -> None:
-        now_ms = self.now_ms
-        self.now_ms += round(1000 * seconds)
-        self.run(self.partition().accept([delivery]))
-        self.now_ms = now_ms
-
-    def ledger_lives_ms(self, digest: bytes) -> int:
-        until_ms = self.store.ledgers[digest][1]
-        return -1 if until_ms == NEVER_MS else until_ms - LEEWAY_MS - self.now_ms
-
-    def remove_lapsed(self) -> int:
-        return self.store.remove_lapsed()
-
-    def contents(self) -> dict[str, Any]:
-        store = self.store
-        return {
-            "streams": {
-                name: [(e.header, e.profile) for e in entries.values()]
-                for name, entries in store.streams.items()
-            },
-            "counts": {name: n for name, n in store.counts.items() if n},
-            "jobtimes": dict(store.jobtimes),
-            "wakeup": store.wakeup,
-            "held_until": store.until_ms,
-            "notes": {i: orjson.loads(text) for i, text in store.intents.items()},
-            "open": dict(store.open),
-            "rendering": sorted(store.rendering),
-            "retry": dict(store.retry),
-            "aside": dict(store.aside),
-            "holds": dict(store.holds),
-            "ledgers": {digest: text for digest, (text, _) in store.ledgers.items()},
-            "letters": dict(store.dead_letters),
-            "causes": dict(store.causes),
-            "cause_counts": dict(store.cause_counts),
-            "history": store.history,
-            "responses": store.responses,
-            "reached": store.reached,
-        }
 
 
 class OnOurClock(RedisPartition):
@@ -142,22 +41,17 @@ class OnOurClock(RedisPartition):
         return await self._call("renew", (self.keys.lease,), (self.token, self.lease_ms))
 
     async def _call(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
-        return await run_script_async(self._client, _on_our_clock(name), keys, args)
+        return await run_script_async(self._client, script_on_our_clock(name), keys, args)
 
     async def _write(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         return await run_script_async(
-            self._client, _on_our_clock(name), keys, args, replicated=True
+            self._client, script_on_our_clock(name), keys, args, replicated=True
         )
 
 
-def _on_our_clock(name: str) -> str:
-    theirs = scripts.source("_clock")
-    return scripts.source(name).replace(
-        theirs, f"local now = tonumber(redis.call('GET', '{CLOCK}'))"
-    )
+class World:
+    """One partition, and all who want to hold it."""
 
-
-class RedisWorld:
     def __init__(self, runner: asyncio.Runner, client: Any) -> None:
         self._runner = runner
         self._client = client
@@ -180,7 +74,7 @@ class RedisWorld:
 
     def set_clock(self, now_ms: int) -> None:
         self.now_ms = now_ms
-        self.run(self._client.set(CLOCK, now_ms))
+        self.run(self._client.set(CLOCK, now_ms * 1_000))
 
     def renew(self, partition: Any) -> bool:
         return bool(self.run(partition.renewed()))
@@ -193,6 +87,7 @@ class RedisWorld:
         return self.run(self._client.xlen(stream))
 
     def accept_ahead(self, delivery: NewDelivery, seconds: float) -> None:
+        """Accept as if the clock by which ids are given were ahead, and was set back since."""
         self.run(self.partition().accept([delivery]))
         stream = self.keys.stream(stream_name(delivery.lane, delivery.trigger))
         entry_id, fields = self.run(self._client.xrevrange(stream, count=1))[0]
@@ -205,13 +100,16 @@ class RedisWorld:
         return -1 if ends_ms < 0 else ends_ms - FAR_MS - self.now_ms
 
     def remove_lapsed(self) -> int:
+        """Remove the ledgers whose time is past, as the sweep does."""
         return self.run(self._remove_lapsed())
 
     async def _remove_lapsed(self) -> int:
         keys = self.keys
         ledgers = [name for name in await self._client.keys("*") if digest_in(name, keys)]
         names = (keys.lease, keys.streams, *ledgers)
-        return await run_script_async(self._client, _on_our_clock("lapse"), names, (keys.tag,))
+        return await run_script_async(
+            self._client, script_on_our_clock("lapse"), names, (keys.tag,)
+        )
 
     def contents(self) -> dict[str, Any]:
         return self.run(self._contents())
@@ -347,15 +245,6 @@ def cluster_client(local_cluster: LocalCluster, runner: asyncio.Runner) -> Itera
     runner.run(client.aclose())
 
 
-@pytest.fixture(params=["redis", pytest.param("cluster", marks=pytest.mark.nightly)])
-def two_worlds(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Any:
-    """Return a fresh partition in memory and a real one at each call."""
-    client = request.getfixturevalue(f"{request.param}_client")
-    return lambda: (FakeWorld(runner), RedisWorld(runner, client))
-
-
-@pytest.fixture(params=["fake", "redis", "cluster"])
+@pytest.fixture(params=["redis", "cluster"])
 def bench(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Bench:
-    if request.param == "fake":
-        return Bench(FakeWorld(runner))
-    return Bench(RedisWorld(runner, request.getfixturevalue(f"{request.param}_client")))
+    return Bench(World(runner, request.getfixturevalue(f"{request.param}_client")))

@@ -1,4 +1,4 @@
-"""Notes, and what else the next holder is told, on the fake and on Redis."""
+"""Notes, and what else the next holder is told."""
 
 import orjson
 import pytest

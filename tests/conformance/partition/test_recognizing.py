@@ -1,10 +1,6 @@
-"""Stable ids in memory, in Valkey and in a Cluster: all three say alike whose an event is."""
-
-import time
+"""Stable ids, in Valkey and in a Cluster: whose an event is."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from segrelay.ops.state.identity_changes import IdentityChanges
 from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
@@ -18,8 +14,7 @@ from segrelay.worker.contract.people import (
     stable_digest,
 )
 from segrelay.worker.contract.redis.connection import connect
-from tests.fakes.fake_recognizer import FakeRecognizer
-from tests.nightly import amount
+from segrelay.worker.contract.settings import RedisSettings
 
 NUMBERING = Numbering((4,))
 RETENTION_SECONDS = 1_000.0
@@ -31,31 +26,6 @@ PLACE = PartitionKeys("insider", 0)
 
 def seen(key, time_us, *, stable=ANN, lasts=True, forward="", by_person=False):
     return Sighting(stable, digest_of(key), key, time_us, lasts, forward, by_person)
-
-
-class InMemory:
-    def __init__(self, runner):
-        self._runner = runner
-        self.fake = FakeRecognizer(lambda: round(time.time() * 1_000), numbering=NUMBERING)
-
-    def see(self, *sightings):
-        return self._runner.run(self.fake.see(sightings, ["vip-enter"] * len(sightings)))
-
-    def change_of(self, stable):
-        return self.fake.changes.get(stable)
-
-    def end(self, stable, change, ending):
-        return self.fake.end(stable, change, ending)
-
-    def key_of(self, stable):
-        return self.fake.records[stable].key
-
-    def refused_of(self, stable):
-        return self.fake.records[stable].refused
-
-    @property
-    def counts(self):
-        return self.fake.renamed, self.fake.refused
 
 
 class InRedis:
@@ -72,7 +42,9 @@ class InRedis:
             retention_seconds=RETENTION_SECONDS,
         )
         self.sync = connect(url)
-        self._changes = IdentityChanges(self.sync, "insider", NUMBERING)
+        redis = RedisSettings()
+        redis.learn(NUMBERING)
+        self._changes = IdentityChanges(self.sync, redis, "insider")
 
     def see(self, *sightings):
         return self._runner.run(self._recognizer.see(sightings, ["vip-enter"] * len(sightings)))
@@ -114,11 +86,8 @@ def in_redis(runner, redis_client, valkey):
     one.sync.close()
 
 
-@pytest.fixture(params=["memory", "redis", "cluster"])
+@pytest.fixture(params=["redis", "cluster"])
 def known(request, runner):
-    if request.param == "memory":
-        yield InMemory(runner)
-        return
     redis = request.param == "redis"
     url = request.getfixturevalue("valkey" if redis else "local_cluster").url
     client = request.getfixturevalue("redis_client" if redis else "cluster_client")
@@ -242,45 +211,3 @@ def test_an_identity_has_the_list_of_its_stable_ids(in_redis):
     text = in_redis.sync.get(place.claims(digest_of(A))).decode()
 
     assert text.split() == [one.hex() for one in PEOPLE]
-
-
-sightings = st.builds(
-    seen,
-    st.sampled_from(KEYS),
-    st.integers(1, 6),
-    stable=st.sampled_from(PEOPLE),
-    lasts=st.booleans(),
-    forward=st.sampled_from(["", "", *KEYS]),
-    by_person=st.booleans(),
-)
-steps = st.one_of(
-    st.tuples(st.just("see"), st.lists(sightings, min_size=1, max_size=3)),
-    st.tuples(
-        st.just("end"), st.sampled_from(PEOPLE), st.sampled_from(["renamed", "refused", "left"])
-    ),
-)
-
-
-@given(story=st.lists(steps, max_size=14))
-@settings(
-    max_examples=amount(60, nightly=2_000),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-def test_the_scripts_and_their_model_agree(runner, redis_client, in_redis, story):
-    runner.run(redis_client.flushdb())
-    both = InMemory(runner), in_redis
-    for what, *more in story:
-        if what == "see":
-            ours, theirs = (one.see(*more[0]) for one in both)
-            assert ours == theirs
-        else:
-            for one in both:
-                if change := one.change_of(more[0]):
-                    assert one.end(more[0], change, more[1])
-        for stable in PEOPLE:
-            ours, theirs = (one.change_of(stable) for one in both)
-            assert (ours is None) == (theirs is None)
-            if ours:
-                assert (ours.old, ours.new) == (theirs.old, theirs.new)
-    assert both[0].counts == both[1].counts

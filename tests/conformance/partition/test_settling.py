@@ -1,4 +1,4 @@
-"""Settling, on the fake and on Redis: all or nothing, and once."""
+"""Settling: all or nothing, and once."""
 
 from segrelay.worker.batch.partition import LedgerText, Settlement
 from segrelay.worker.batch.read import order_of

@@ -291,7 +291,7 @@ def test_a_sync_finds_names_and_the_ledger_on_all_masters(cluster, client, tmp_p
     rows = [orjson.dumps({"email": each, "segment_events": [entry]}) for each in people]
 
     Publisher(client, settings, waker=SilentWaker()).publish(rows)
-    store = SyncStore(client, "vip", settings.redis.numbering)
+    store = SyncStore(client, "vip", settings.redis)
     known = [f"email:{each}" for each in people]
     client.hset(keys.NAMES, "a|vip", 1)
     for key in known:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find, stop
+from segrelay.ops.run.up import RedisWatch
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.url import EmbeddedFiles, parse_redis_url
 from segrelay.worker.contract.settings.sections import RedisSettings
@@ -320,3 +321,38 @@ def test_why_it_does_not_start_reaches_the_worker(data_dir: Path):
 
     with pytest.raises(RedisUnavailable, match=r"(?s)does not start:.*append"):
         resolve_url(RedisSettings(url="embedded", data_dir=data_dir))
+
+
+def test_on_a_full_disk_no_server_is_started_and_the_message_says_why(data_dir: Path):
+    before = ensure_running(data_dir)
+    ask(before.url, "SET", "kept", "1")
+    kill(before)
+
+    with pytest.raises(RedisUnavailable, match=r"is full .* MB are free.* Make room there"):
+        ensure_running(data_dir, least_room_bytes=10**18)
+
+    assert find(data_dir) is None
+    after = ensure_running(data_dir)
+    assert (after.url, ask(after.url, "GET", "kept")) == (before.url, b"1")
+
+
+def test_up_says_once_that_the_disk_is_full_and_starts_redis_when_there_is_room(data_dir, capsys):
+    ensure_running(data_dir)
+    stop(data_dir)
+    full = RedisWatch(data_dir, least_room_bytes=10**18)
+
+    full()
+    full.look_at_once()
+    said = capsys.readouterr().out
+    RedisWatch(data_dir)()
+
+    assert said.count("is full") == 1
+    assert "It is tried again every second." in said
+    assert "started again on its files" in capsys.readouterr().out
+    assert find(data_dir)
+
+
+def test_a_running_server_is_found_on_a_full_disk(data_dir: Path):
+    started = ensure_running(data_dir)
+
+    assert ensure_running(data_dir, least_room_bytes=10**18).pid == started.pid

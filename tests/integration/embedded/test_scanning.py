@@ -10,18 +10,16 @@ import pytest
 from segrelay.ops.audiences.membership import Count, count_all, standings
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
 from segrelay.ops.embedded.topologies import LocalCluster
-from segrelay.ops.moving.renaming import Renaming
 from segrelay.ops.state.partitions import snapshots
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import Record
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scanning import scan_fields, scan_keys
-from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.settings import RedisSettings, load_settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import with_delivered
 from segrelay.worker.core.supersede import LedgerEvent
@@ -60,7 +58,7 @@ def elsewhere(cluster, slot=SLOT):
 def put_ledgers(client, count, partitions=range(1)):
     """Write the ledgers of people who are in the audience `vip`, and return their keys."""
     client.hset(keys.NAMES, mapping={"a|vip": 1, "t|enter": 2})
-    client.sadd(keys.DESTINATIONS, "insider")
+    client.hset(keys.DESTINATIONS, "insider", "insider ")
     places = [PartitionKeys("insider", number) for number in partitions]
     pipe = client.pipeline(transaction=False)
     names = set()
@@ -99,7 +97,7 @@ class MovingSlots(threading.Thread):
 def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(cluster, client):
     everybody = {f"person{number}@example.com" for number in range(MANY)}
     client.hset(PLACE.members("vip"), mapping=dict.fromkeys(everybody, b"mark"))
-    reading = SyncStore(client, "vip", Numbering((16,))).members(PLACE)
+    reading = SyncStore(client, "vip", RedisSettings(partitions=16)).members(PLACE)
     begun = {key for key, _ in islice(reading, 9_500)}
 
     cluster.move_slot(SLOT, elsewhere(cluster))
@@ -189,30 +187,6 @@ def test_nobody_is_counted_twice_or_missed_while_slots_move(cluster, client, set
     expected = {("vip", "insider"): Count(PEOPLE, PEOPLE, 0, 1_000)}
     assert [each.found for each in counts] == [expected] * len(counts)
     assert len(inside) == PEOPLE
-
-
-def test_a_destination_is_renamed_whole_while_slots_move(cluster, client, settings):
-    names = put_ledgers(client, 6_000, range(PARTITIONS))
-    old = [PartitionKeys("before", number) for number in range(PARTITIONS)]
-    new = [PartitionKeys("insider", number) for number in range(PARTITIONS)]
-    pipe = client.pipeline(transaction=False)
-    for name in names:
-        pipe.delete(name)
-        pipe.set(name.replace(b"insider", b"before"), RECORD)
-    for place in old:
-        pipe.hset(place.members("vip"), mapping={f"person{n}": b"mark" for n in range(2_000)})
-    pipe.execute()
-
-    with MovingSlots(cluster, [*old, *new]) as moving:
-        carried = Renaming(client, settings, "before", "insider").run()
-
-    assert moving.moves
-    assert carried.profiles == 6_000
-    assert set(chain.from_iterable(scan_keys(client, new, "l??????????"))) == names
-    assert [client.hlen(place.members("vip")) for place in new] == [2_000] * PARTITIONS
-    assert set(chain.from_iterable(scan_keys(client, old, "*"))) == {
-        place.lease.encode() for place in old
-    }
 
 
 def test_a_scan_over_all_nodes_is_refused(client):

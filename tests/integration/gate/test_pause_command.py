@@ -10,10 +10,11 @@ from segrelay.ops.main import app
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.contract.triggers import Pause, read_pauses, set_pause
+from segrelay.worker.contract.triggers import Pause, field_of, read_pauses, set_pause
 from segrelay.worker.core.verdicts import AccessRefused
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import configuration, endpoint, trigger
@@ -65,7 +66,7 @@ async def booked(gate, trigger="vip-enter"):
 
 def test_a_trigger_is_paused_with_a_reason_and_resumed(client):
     paused = run("pause", "vip-enter", "--reason", "the template is wrong")
-    pauses = read_pauses(client)
+    pauses = read_pauses(client, DestinationIds())
     resumed = run("resume", "vip-enter")
 
     assert paused.stdout == "trigger vip-enter is paused\n"
@@ -73,7 +74,7 @@ def test_a_trigger_is_paused_with_a_reason_and_resumed(client):
     assert "@" in pauses.triggers["vip-enter"].by
     assert pauses.triggers["vip-enter"].at
     assert resumed.stdout == f"trigger vip-enter is resumed: {NOTHING}\n"
-    assert not read_pauses(client).triggers
+    assert not read_pauses(client, DestinationIds()).triggers
 
 
 @pytest.mark.usefixtures("client")
@@ -92,10 +93,10 @@ def test_json_says_what_was_changed():
 
 
 def test_all_pauses_every_destination_and_resumes_everything(client):
-    set_pause(client, "trigger", "vip-enter", Pause("everything dies", "segrelay"), ACT)
+    set_pause(client, field_of("trigger", "vip-enter"), Pause("everything dies", "segrelay"), ACT)
 
     run("pause", "--all")
-    destinations = set(read_pauses(client).destinations)
+    destinations = set(read_pauses(client, DestinationIds()).destinations)
     resumed = run("resume", "--all")
 
     assert destinations == {"both", "insider"}
@@ -126,7 +127,7 @@ def test_a_name_that_is_not_clear_is_refused(args, message):
 
 def test_what_only_redis_knows_can_be_paused_too(client):
     position = keys.PartitionKeys("gone", 3)
-    client.sadd(keys.DESTINATIONS, "gone")
+    client.hset(keys.DESTINATIONS, "gone", "gone ")
     client.sadd(position.streams, "live|old")
     client.xadd(position.stream("live|old"), {"h": "", "p": ""})
 
@@ -207,7 +208,7 @@ def test_a_pause_that_cannot_be_read_still_pauses(client):
     client.hset(keys.PAUSED, "destination|insider", "[1]")
     client.hset(keys.PAUSED, "nonsense", "{}")
 
-    pauses = read_pauses(client)
+    pauses = read_pauses(client, DestinationIds())
 
     assert pauses.triggers == {"vip-enter": Pause()}
     assert pauses.destinations == {"insider": Pause()}

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from segrelay.worker.adapters.redis.gate import RedisGate, fingerprint_of, read_state, resume_gate
+from segrelay.worker.adapters.redis.gate import RedisGate, read_state, resume_gate
 from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.settings import Authorization, Destination
+from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.contract.settings.values import Secret
 from segrelay.worker.core.gate import Closed, Open, SendTime
 from segrelay.worker.core.verdicts import Accepted, AccessRefused, Failed, SlowDown

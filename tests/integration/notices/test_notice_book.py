@@ -12,7 +12,6 @@ from segrelay.ops.status.alert_store import (
     NOT_SENT,
     SENT,
     AlertStore,
-    TakenAlert,
     read_failure,
 )
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
@@ -206,11 +205,11 @@ def test_a_process_that_stood_still_sends_nothing_when_another_may_have_it(clien
     assert taken is not None
     assert taken.may_be_sent()
 
-    woken_late = TakenAlert(taken.alert, taken.number, taken.tries, fresh_until=0.0)
+    woken_late = replace(taken, fresh_until=0.0)
     assert not woken_late.may_be_sent()
     assert stores.FRESH_SECONDS < stores.CLAIM_SECONDS
     # What was concluded by somebody else meanwhile is left alone.
-    other = TakenAlert(taken.alert, taken.number, taken.tries, taken.fresh_until)
+    other = replace(taken, epoch=taken.epoch - 1)
     second.conclude(other, SENT)
     assert client.hlen(keys.ALERTS_OUTBOX) == 1
 
@@ -263,6 +262,8 @@ def test_a_message_without_an_answer_is_sent_once_more_and_the_next_one_follows(
 
 
 def make_due(client):
+    """Let the lock of whoever took a message lapse, and the wait of each message be over."""
+    client.hset(keys.ALERTS, "until", 0)
     for number, text in client.hgetall(keys.ALERTS_OUTBOX).items():
         head, _, rest = text.partition(b'"due":')
         client.hset(

@@ -116,14 +116,14 @@ def test_an_act_that_redis_keeps_from_its_end_says_what_to_do(relay):
     def broken(_):
         raise RedisUnavailable("Redis is away.", FAILOVER_SECONDS)
 
-    act = act_of("audience rename", "vip", arguments={"to": "club"})
-    with pytest.raises(RedisUnavailable, match="`segrelay audience rename vip` is not finished"):
+    act = act_of("rename audience", "vip", arguments={"to": "club"})
+    with pytest.raises(RedisUnavailable, match="`segrelay rename audience vip` is not finished"):
         perform(relay.client, act, broken, stands=True)
     assert newest(relay).outcome == "begun"
     assert [one.subject for one in read_unfinished(relay.client)] == ["vip"]
 
     perform(
-        relay.client, act_of("audience rename", "vip", arguments={"to": "club"}), str, stands=True
+        relay.client, act_of("rename audience", "vip", arguments={"to": "club"}), str, stands=True
     )
     assert read_unfinished(relay.client) == []
 
@@ -180,7 +180,7 @@ def test_a_reason_that_is_too_long_is_refused_before_anything_is_done(relay, cal
     with pytest.raises(UsageWrong, match="501 characters; at most 500"):
         call(app, "pause", "insider", "--reason", "r" * 501)
 
-    assert read_pauses(relay.client).destinations == {}
+    assert read_pauses(relay.client, relay.settings.redis.ids).destinations == {}
     assert list(read_acts(relay.client)) == []
 
 
@@ -190,7 +190,10 @@ def test_a_reason_shows_no_address_wherever_it_is_told(relay, call):
     told += [call(app, *words).stdout for words in (["status"], ["status", "--json"], ["audit"])]
 
     assert "bob@example.com" not in "".join(told)
-    assert read_pauses(relay.client).destinations["insider"].reason == "asked by •••"
+    assert (
+        read_pauses(relay.client, relay.settings.redis.ids).destinations["insider"].reason
+        == "asked by •••"
+    )
 
 
 def test_a_name_is_one_short_line(relay, call, monkeypatch):
@@ -214,7 +217,7 @@ def test_of_a_persons_own_address_only_the_name_is_kept(relay, call, monkeypatch
     call(app, "pause", "insider")
 
     assert newest(relay).by == kept
-    assert read_pauses(relay.client).destinations["insider"].by == kept
+    assert read_pauses(relay.client, relay.settings.redis.ids).destinations["insider"].by == kept
     assert '"what": "pause"' in call(app, "audit", "--by", named, "--json").stdout
     assert "example.com" not in str(relay.client.xrange(keys.ACTS))
 
@@ -239,7 +242,7 @@ def test_the_abort_of_a_paused_job_is_one_act(relay, call, tmp_path):
     assert told == [("backfill abort", 1), ("backfill pause", None), ("backfill start", None)]
     (*_, started) = read_acts(relay.client)
     assert (started.subject, started.arguments["from"]) == ("load", str(rows))
-    assert read_pauses(relay.client).jobs == {}
+    assert read_pauses(relay.client, relay.settings.redis.ids).jobs == {}
 
 
 ROWS = '{"email": "ann@example.com"}\n{"email": "ben@example.com"}\n'

@@ -5,6 +5,7 @@ import redis
 
 from segrelay.ops.backfill import commands
 from segrelay.ops.main import app
+from segrelay.ops.send.sending import Deadline
 from segrelay.ops.state.acts import Reads
 from tests.integration.ops.moving.dying_redis import StalledRedis
 
@@ -25,7 +26,7 @@ def test_a_connection_that_is_lost_before_the_report_is_waited_for(
     for trip in (2, 4):  # the first one asks for the phase
         client.left = trip
         opened = Reads("backfill start", relay.settings, client)
-        commands._run(opened, "load", wait=False).show(as_json=True)
+        commands._run(opened, "load", Deadline(None), wait=False).show(as_json=True)
 
         out, err = capsys.readouterr()
         assert orjson.loads(out)["accepted"] == 1

@@ -1,5 +1,8 @@
 """`segrelay why` as a person calls it."""
 
+import re
+import time
+
 import orjson
 import pytest
 
@@ -33,11 +36,32 @@ def test_everything_stands_in_one_timeline(why):
 
     assert [(line["audience"], line["direction"]) for line in found["ledger"]] == [("vip", "enter")]
     whats = [moment["what"] for moment in found["timeline"]]
-    assert sorted(whats) == ["dead", "dead letter", "ledger", "skipped", "waits"]
-    assert (whats[0], whats[-1]) == ("ledger", "waits")
+    assert whats == ["delivered", "skipped", "dead letter", "waits"]
+    assert found["timeline"][0]["detail"] == "answered 200"
+    assert found["verdict"].startswith("1 delivery waits since ")
     assert found["waiting"][0]["direction"] == "exit"
     assert len(found["letters"]) == 1
     assert found["waiting_is_whole"]
+
+
+def test_it_ends_with_how_often_and_when_the_last_event_was_delivered(relay, why, sandbox, call):
+    sandbox.settings(error_shares={"503": 1.0})
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    sandbox.settings(error_shares={})
+    ends_at = time.monotonic() + 20
+    while relay.status()["waiting"] and time.monotonic() < ends_at:
+        relay.drain()
+
+    delivered = why("ann@example.com")["timeline"][-1]
+    last = call(app, "why", "ann@example.com").stdout.splitlines()[-1]
+
+    assert (delivered["what"], delivered["detail"]) == ("delivered", "answered 200")
+    assert re.fullmatch(
+        r"The last event \(enter of vip, for vip-enter\) was delivered after \d+ tries at"
+        rf" {delivered['at']}, answered 200\.",
+        last,
+    )
 
 
 @pytest.mark.usefixtures("ann")

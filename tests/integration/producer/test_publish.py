@@ -268,7 +268,7 @@ def test_a_large_profile_is_compressed(publisher, client):
     assert entry.profile["big"] == "x" * 100_000
 
 
-def test_the_bell_is_rung_once_until_a_drain_has_begun(publisher, waker, client):
+def test_a_partition_is_woken_once_until_a_drain_has_begun(publisher, waker, client):
     partition = partition_of("email:person0@example.com", 16)
 
     first = publisher.publish([payload(0)])

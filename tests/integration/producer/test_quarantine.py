@@ -1,14 +1,13 @@
 """The quarantine on a real Redis."""
 
-from datetime import UTC, datetime, timedelta
-
 import orjson
 import pytest
 
 from segrelay.ops.kept import EVERYTHING, Filter
 from segrelay.ops.quarantine import QuarantinedRecords
+from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publishing.published import PublishOptions
-from segrelay.producer.publishing.quarantine import NewRecord, Quarantine
+from segrelay.producer.publishing.quarantine import Quarantine
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, wrapped
@@ -18,7 +17,7 @@ CAP = 1_000_000
 
 def record(number=0, **changes):
     fields = {"reason": "no_trigger", "audience": "vip", "message": "m", "content": b"%d" % number}
-    return NewRecord(**(fields | changes))
+    return Refused(**(fields | changes))
 
 
 @pytest.fixture
@@ -29,10 +28,6 @@ def quarantine(client):
 def payload(number=0, **entry):
     entries_ = [{**ENTER, **entry}]
     return orjson.dumps(wrapped(email=f"person{number}@example.com", segment_events=entries_))
-
-
-def minutes_ago(minutes):
-    return (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
 
 
 def test_the_same_content_is_kept_once_and_counted(quarantine):
@@ -79,23 +74,6 @@ def test_records_are_selected(quarantine, client, configure, wanted, expected):
     quarantine.keep(kept, now_ms=1, cap_bytes=CAP)
 
     assert len(list(QuarantinedRecords(client, configure()).find(wanted))) == expected
-
-
-def test_what_is_older_than_the_ledger_stays_in_the_quarantine_unless_forced(
-    configure, quarantine, client
-):
-    for key in (payload(1, enter=minutes_ago(6_000_000)), payload(2, enter=minutes_ago(1))):
-        kept = NewRecord("no_trigger", "vip", "none", key)
-        quarantine.keep([kept], now_ms=1_000, cap_bytes=CAP)
-
-    store = QuarantinedRecords(client, configure())
-    within = store.replay(EVERYTHING)
-    placed = sum(within.steps())
-    forced = store.replay(Filter(older_than_ledger=True))
-
-    assert (within.count, placed, within.left_out) == (2, 1, {"older_than_ledger": 1})
-    assert (forced.count, sum(forced.steps())) == (1, 1)
-    assert len(entries(client)) == 2
 
 
 def test_retry_places_what_now_has_a_trigger_and_nothing_else(

@@ -108,11 +108,21 @@ def test_what_came_is_kept_with_its_refusals_and_without_credentials(client, run
     assert second["body"] == {"email": "ann@example.com"}
     assert found["by_endpoint"] == {"crm": {"401": 1}, "other": {"200": 1}}
     assert "of-nobody" not in json.dumps(found)
-    assert "other: POST /form -> 200" in run("requests", "--to", "other")
+    assert "other: POST /form -> 200" in run("requests", "--destination", "other")
 
 
 def test_the_sandbox_answers_as_it_is_told(client, run):
-    run("answer", "--to", "other", "--status", "422", "--body", '{"message": "no"}', "--times", "1")
+    run(
+        "answer",
+        "--destination",
+        "other",
+        "--status",
+        "422",
+        "--body",
+        '{"message": "no"}',
+        "--times",
+        "1",
+    )
     run("answer", "--contains", "ann@", "--status", "404", "--body", "gone")
 
     told = client.post("/to/other", json={"email": "bob@example.com"})

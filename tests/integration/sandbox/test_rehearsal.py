@@ -49,7 +49,7 @@ ON_REDIS = {
     "pause": ("pause", "insider"),
     "dlq": ("dlq", "causes"),
     "why": ("why", "ann@example.com"),
-    "erase": ("person", "erase", "ann@example.com"),
+    "erase": ("erase", "ann@example.com"),
     "verify": ("verify",),
     "discard": ("discard", "--all"),
     "redis": ("redis", "status"),

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import orjson
 
-from segrelay.ops.moving.carrying import digest_in
 from segrelay.sandbox.people import Happening
 from segrelay.worker.contract.keys import PartitionKeys
 from tests.journeys.play import SHORT, Rig, lines, publish, start_worker, status_of, watched
+from tests.ledger_keys import digest_in
 from tests.waiting import until
 
 RETENTION_SECONDS = 60

@@ -80,7 +80,7 @@ def test_who_leaves_while_lytics_makes_its_first_page_is_out(tmp_path):
     with Rig(tmp_path, delivery_lines=SHORT, more=hourly) as rig, ThreadPoolExecutor() as pool:
         rig.sandbox.post("lytics/profiles", people(range(20)))
         start_worker(rig)
-        until(lambda: SyncStore(rig.client, "vips", rig.settings.redis.numbering).peek().last, 60)
+        until(lambda: SyncStore(rig.client, "vips", rig.settings.redis).peek().last, 60)
         rig.sandbox.settings(lytics={"answer_seconds": 3.0})
         for first in range(100, 100 + 100 * REPETITIONS, 100):
             rig.sandbox.post("lytics/profiles", people(range(first, first + 20)))

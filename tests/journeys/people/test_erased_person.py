@@ -183,7 +183,7 @@ def test_nobody_finds_a_person_who_was_erased(installation):
     assert any(name.endswith(".aof") for name in found)
     assert keys_with(at, needles())
 
-    receipt = orjson.loads(at.run("person", "erase", OLD, "--yes", "--json"))
+    receipt = orjson.loads(at.run("erase", OLD, "--yes", "--json"))
 
     assert keys_with(at, needles()) == []
     assert receipt["files_rewritten"] is True

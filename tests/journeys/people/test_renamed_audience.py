@@ -59,7 +59,7 @@ def test_nobody_is_wrong_after_an_audience_was_renamed_under_traffic(tmp_path, s
     rng = random.Random(seed)
     people = tmp_path / "people.ndjson"
     people.write_text("".join(f'{{"email": "{email}"}}\n' for email in PEOPLE))
-    command = ("audience", "rename", OLD, NEW, "--people", str(people), "--yes")
+    command = ("rename", "audience", OLD, NEW, "--people", str(people), "--yes")
     with Rig(tmp_path, delivery_lines=SHORT, exit_events=False) as rig, watched(rig):
         traffic = Traffic(rig, seed)
         for email in PEOPLE:

@@ -61,7 +61,7 @@ def test_insider_and_the_ledger_agree_after_a_file_of_renames_that_was_killed(tm
     everybody = range(PEOPLE)
     file = tmp_path / "changes.csv"
     file.write_text("old,new\n" + "".join(f"{old(n)},{new(n)}\n" for n in everybody))
-    command = ("person", "rename", "--file", str(file), "--rate", "60000", "--json")
+    command = ("rename", "person", "--file", str(file), "--rate", "60000", "--json")
     with Rig(tmp_path, delivery_lines=SHORT) as rig:
         publisher = Publisher(rig.client, rig.settings, waker=SilentWaker())
         tell(publisher, map(old, everybody), SLUG)
@@ -101,7 +101,7 @@ def test_a_renaming_survives_an_outage_a_process_that_stands_still_and_a_restart
     everybody = range(FEW)
     file = tmp_path / "changes.csv"
     file.write_text("".join(f"{old(n)},{new(n)}\n" for n in everybody))
-    command = ("person", "rename", "--file", str(file), "--rate", "60000", "--json")
+    command = ("rename", "person", "--file", str(file), "--rate", "60000", "--json")
     with Rig(tmp_path, delivery_lines=SHORT) as rig:
         publisher = Publisher(rig.client, rig.settings, waker=SilentWaker())
         tell(publisher, map(old, everybody), SLUG)

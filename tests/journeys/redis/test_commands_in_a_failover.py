@@ -60,6 +60,6 @@ def test_commands_that_act_go_on_by_themselves_when_a_replica_takes_over(rig, tm
 
     start_worker(rig)
     rig.wait_until_empty(60)
-    in_a_failover(rig, ("audience", "rename"), "vip", "club", "--people", rows, "--yes")
+    in_a_failover(rig, ("rename", "audience"), "vip", "club", "--people", rows, "--yes")
     rig.wait_until_empty(60)
     assert rig.memberships() == {email: ["club"] for email in EMAILS}

@@ -89,8 +89,8 @@ LOOKING = (
 ACTING = (
     ("pause", "other", "--reason", "looked at"), ("resume", "other"), ("redis", "acknowledge"),
     ("discard", "--trigger", "other", "--yes"), ("sync", "confirm", "vips"),
-    ("dlq", "replay", "--all", "--yes"), ("trigger", "move", "a", "b"),
-    ("audience", "set", "a1", "vip"), ("destination", "rename", "a", "b"),
+    ("dlq", "replay", "--all", "--yes"), ("rename", "trigger", "a", "b"),
+    ("audience", "set", "a1", "vip"), ("rename", "destination", "a", "b"),
     ("dlq", "discard", "--profile", f"1.{EMAIL}", "--reason", f"<{EMAIL}> {PHONE} {ORDERS}", "-y"),
 )  # fmt: skip
 AT_ONCE = 4

@@ -1,5 +1,7 @@
 """What all commands have in common."""
 
+import re
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -48,6 +50,37 @@ def test_a_command_shows_examples_at_the_end_of_its_help(name):
 
     for example in COMMANDS[name].examples:
         assert f"\n    {example}\n" in told
+
+
+def test_the_help_of_the_whole_program_fits_one_screen():
+    lines = run("--help").stdout.splitlines()
+
+    assert len(lines) <= 23  # the prompt comes below
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
+def test_a_usage_is_written_as_manuals_write_it(command):
+    usage = run(*command, "--help").stdout.partition("\n\n")[0]
+
+    assert not {"{", "[["} & {usage[at : at + n] for at in range(len(usage)) for n in (1, 2)}
+
+
+def test_the_help_of_a_group_cuts_no_sentence():
+    for name in ("backfill", "template", "dlq"):
+        assert "..." not in run(name, "--help").stdout.partition("Commands:")[2]
+
+
+def test_a_reason_a_job_and_a_destination_are_named_by_one_option_everywhere():
+    helps = {command: run(*command, "--help").stdout for command in map(tuple, commands())}
+
+    assert not [name for name, text in helps.items() if re.search("--(because|name|to) ", text)]
+    reasons = {
+        re.search(r"--reason.*", text)[0].split()[1]
+        for text in helps.values()
+        if "--reason" in text
+    }
+    assert reasons == {"REASON"}
 
 
 def test_the_version_is_told_in_short():

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-
-import orjson
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
@@ -20,6 +17,7 @@ from segrelay.worker.contract.redis.scripts import (
     script_call,
 )
 from segrelay.worker.contract.settings import Authorization, Destination
+from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.core.gate import (
     MICROSECONDS,
     POLICY,
@@ -39,20 +37,9 @@ from segrelay.worker.core.gate import (
 )
 from segrelay.worker.core.verdicts import Verdict
 
-NO_CREDENTIALS: Final = "none"
 _FIRST: Final = "first|"
-_FINGERPRINT_DIGITS: Final = 8
 LOOK: Final = "gate_look"
 BOOK: Final = "gate_book"
-
-
-def fingerprint_of(authorization: Authorization | None) -> str:
-    """Return a fingerprint of the credentials; they can't be read from it."""
-    secrets = sorted(authorization.secrets()) if authorization else ()
-    values = [(position, secret.reveal()) for position, secret in secrets if secret.is_set]
-    if not values:
-        return NO_CREDENTIALS
-    return hashlib.sha256(orjson.dumps(values)).hexdigest()[:_FINGERPRINT_DIGITS]
 
 
 @dataclass(frozen=True, slots=True)

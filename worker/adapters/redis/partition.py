@@ -10,6 +10,7 @@ import asyncio
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import orjson
@@ -186,7 +187,7 @@ async def places_of(
         await asyncio.sleep(_LOOK_SECONDS)
     found: dict[PartitionKeys, list[int]] = {}
     for index, digest in enumerate(digests):
-        place = PartitionKeys(keys.destination, numbering.of_digest(digest))
+        place = replace(keys, partition=numbering.of_digest(digest))
         found.setdefault(place, []).append(index)
     return found
 
@@ -412,7 +413,7 @@ class RedisPartition:
 
     async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries to another partition of the destination; needs no lease."""
-        await self._accept(PartitionKeys(self.keys.destination, partition), deliveries)
+        await self._accept(replace(self.keys, partition=partition), deliveries)
 
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
         """Record the entry of a stream up to which its trigger, with this scope, wants none."""

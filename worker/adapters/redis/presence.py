@@ -17,7 +17,6 @@ import orjson
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import read_state
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import (
     KEPT,
     LIFE_MS,
@@ -30,6 +29,7 @@ from segrelay.worker.contract.processes import (
 )
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms, now_us
+from segrelay.worker.contract.redis.lock import take_turn
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each, run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER, field_of, read_pauses
@@ -112,8 +112,9 @@ class RedisPresence:
 
     def _look_at_files(self, now_ms: int) -> None:
         digests = dict(self._read_files())
-        has_changed = digests != self._files.digests
-        if has_changed:
+        # What is seen first is no change: it was read when this node began.
+        has_changed = digests != self._files.digests and self._files.since_ms > 0
+        if digests != self._files.digests:
             self._files = FilesInUse(digests, now_ms)
         if has_changed or self._changed_before:
             self._files_changed()
@@ -167,10 +168,10 @@ class RedisProgress:
 
     def note(self) -> None:
         """Keep a sample, if none was kept lately."""
-        if not run_script(self._client, scripts.source("once"), [keys.PROGRESS_LOCK], [_LOCK_MS]):
+        if not take_turn(self._client, keys.PROGRESS_LOCK, _LOCK_MS):
             return
         places = [
-            PartitionKeys(name, number)
+            self._settings.redis.ids.place(name, number)
             for name in self._settings.destinations
             for number in self._settings.redis.numbering.numbers
         ]
@@ -180,7 +181,7 @@ class RedisProgress:
         answers = run_each(self._client, scripts.source("progress"), calls)
         counts: dict[str, Counter[str]] = {}
         for place, flat in zip(places, answers, strict=True):
-            of_destination = counts.setdefault(place.destination, Counter())
+            of_destination = counts.setdefault(place.id, Counter())
             for name, count in zip(flat[::2], flat[1::2], strict=True):
                 of_destination[name.decode()] += int(count)
         workers = sum(one.kind == WORKER for one in read_processes(self._client))
@@ -195,11 +196,11 @@ class RedisProgress:
 
     def _closed(self) -> Iterator[str]:
         """Yield the destinations and triggers that are stopped, as fields of pauses."""
-        pauses = read_pauses(self._client)
+        pauses = read_pauses(self._client, self._settings.redis.ids)
         for name, one in self._settings.destinations.items():
             gate = read_state(self._client, gate_id(one.base_url, one.gate_scope))
             if name in pauses.destinations or gate.state in {"paused", "broken"}:
-                yield field_of(DESTINATION, name)
+                yield field_of(DESTINATION, name, self._settings.redis.ids)
         for name in {*pauses.triggers, *self._stopped()}:
             yield field_of(TRIGGER, name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from segrelay.worker.adapters.redis import scripts
@@ -75,7 +76,7 @@ class RedisRecognizer:
         return found
 
     def _seen(self, partition: int, rows: Sequence[tuple[Sighting, str]]) -> ScriptCall:
-        place = PartitionKeys(self._place.destination, partition)
+        place = replace(self._place, partition=partition)
         args: list[str | int] = [self._retention_ms, MOST_CHANGES]
         args += [
             f"{each.stable.hex()}\n{each.identity.hex()}\n{each.key}\n{time_text(each.time_us)}\n"

@@ -26,7 +26,6 @@ from segrelay.worker.adapters.redis.scripts import until_confirmed
 from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.delivery import Failure, LoadedTrigger
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.acts import MOST_ACTS, Act
 from segrelay.worker.contract.redis.client import AsyncRedis
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each_async, run_script_async
@@ -281,7 +280,7 @@ class Canaries:
         totals: dict[str, Counter[str]] = {name: Counter() for name in names}
         for destination in {self._settings.triggers[name].destination for name in names}:
             for number in self._settings.redis.numbering.numbers:
-                place = PartitionKeys(destination, number)
+                place = self._settings.redis.ids.place(destination, number)
                 for key, count in (
                     await self._client.execute_command("HGETALL", place.counts)
                 ).items():
@@ -322,7 +321,7 @@ class DeadLetterLimit:
         self._next_look[destination] = now + LOOK_SECONDS
         pipe = self._client.pipeline(transaction=False)
         for partition in self._settings.numbering.numbers:
-            pipe.hlen(PartitionKeys(destination, partition).dead_letters)
+            pipe.hlen(self._settings.ids.place(destination, partition).dead_letters)
         dead_letters = sum(await pipe.execute())
         if dead_letters < self._kept:
             return
@@ -332,7 +331,7 @@ class DeadLetterLimit:
             " see `segrelay dlq causes`, replay or discard some, then resume"
         )
         pause = Pause(reason, "segrelay", datetime.now(UTC).isoformat(timespec="seconds"))
-        field = field_of(DESTINATION, destination)
+        field = field_of(DESTINATION, self._settings.ids.of(destination))
         args = (field, dumps(pause))
         is_new = await run_script_async(self._client, scripts.source("pause"), (keys.PAUSED,), args)
         if is_new:

@@ -1,8 +1,7 @@
 """The keys that all partitions have in common, as a drain reads them.
 
-Among them the scopes of triggers with the slugs of the ids that they name, the numbers of audiences
-and triggers in the ledger (given once and for ever), and the addresses by which a renamed
-destination is recognised.
+Among them the scopes of triggers with the slugs of the ids that they name, and the numbers of
+audiences and triggers in the ledger (given once and for ever).
 """
 
 from __future__ import annotations
@@ -12,18 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from segrelay.worker.adapters.redis import scripts
-from segrelay.worker.adapters.redis.gate import fingerprint_of
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import AUDIENCE_NAME
 from segrelay.worker.contract.redis.client import AsyncRedis, Redis
 from segrelay.worker.contract.redis.scripts import (
-    ScriptCall,
-    run_each,
-    run_script,
     run_script_async,
 )
-from segrelay.worker.contract.settings import Destination, Settings, Trigger
+from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.triggers import (
     NO_RENAMES,
     Renames,
@@ -31,8 +25,6 @@ from segrelay.worker.contract.triggers import (
     named_audiences,
     parse_pauses,
 )
-from segrelay.worker.core.gate import gate_id
-from segrelay.worker.errors import WeMustAct
 
 
 def scopes(
@@ -160,6 +152,7 @@ class SharedKeys:
 
     def __init__(self, client: AsyncRedis, settings: Settings, numbers: RedisNumbers) -> None:
         self._client = client
+        self._settings = settings
         self._numbers = numbers
         self._triggers = {name: settings.triggers_of(name) for name in settings.destinations}
         self._audiences = {name: named_audiences(each) for name, each in self._triggers.items()}
@@ -175,7 +168,7 @@ class SharedKeys:
         if audiences:
             pipe.hmget(keys.AUDIENCES, audiences)
         paused, streaks, renamed, *slugs = await pipe.execute()
-        pauses = parse_pauses(paused)
+        pauses = parse_pauses(paused, self._settings.redis.ids)
         idle = frozenset({*pauses.triggers, *pauses.lanes})
         return Standing(
             None if destination in pauses.destinations else idle,
@@ -224,90 +217,3 @@ class SharedKeys:
             self._triggers[destination],
             {audience.decode(): slug.decode() for audience, slug in slugs},
         )
-
-
-RENAMED_FROM: Final = "renamed-from:"
-"""The beginning of the token of a lease that nobody gets before a destination was renamed."""
-_OWNER: Final = "segrelay-destination-rename"
-_FOR_EVER_MS: Final = 10 * 365 * 24 * 3_600_000
-
-
-def shut_renamed(client: Redis, settings: Settings) -> dict[str, str]:
-    """Refuse drains under the new name of a known destination until that was carried over.
-
-    Without its ledger, older events would pass newer ones, and both names would be delivered side
-    by side. The leases of its partitions are taken; `segrelay destination rename` gives them back.
-
-    Returns:
-        The former names of those destinations.
-    """
-    former = former_names(client, settings)
-    calls = [
-        ScriptCall((PartitionKeys(name, number).lease,), (token, _FOR_EVER_MS, _OWNER))
-        for name in settings.destinations
-        for token in (f"{RENAMED_FROM}{former[name]}" if name in former else "",)
-        for number in settings.redis.numbering.numbers
-    ]
-    run_each(client, scripts.source("shut"), calls)
-    return former
-
-
-def note_addresses(client: Redis, settings: Settings) -> None:
-    """Write down the address of each destination whose secrets are set, but for renamed ones."""
-    former = former_names(client, settings)
-    known = {
-        one.name: _address(settings, one)
-        for one in settings.destinations.values()
-        if one.name not in former
-    }
-    stored: Any = client.hgetall(keys.ADDRESSES)
-    for name, address in known.items():
-        if address and stored.get(name.encode()) != address.encode():
-            run_script(client, scripts.source("address"), [keys.ADDRESSES], [name, address])
-
-
-def former_names(client: Redis, settings: Settings) -> dict[str, str]:
-    """Return the former names of renamed destinations whose data was not carried over.
-
-    A new name is one without an address in Redis; the destination is known again by its host and
-    its credentials. Two that are both configured may share them.
-    """
-    stored: Any = client.hgetall(keys.ADDRESSES)
-    renamed = read_renamed(client)
-    gone = {
-        address.decode(): name.decode()
-        for name, address in stored.items()
-        if name.decode() not in settings.destinations and name.decode() not in renamed
-    }
-    addresses = {one.name: _address(settings, one) for one in settings.destinations.values()}
-    return {
-        name: gone[address]
-        for name, address in addresses.items()
-        if address in gone and name.encode() not in stored
-    }
-
-
-def read_renamed(client: Redis) -> dict[str, str]:
-    """Return the new names of destinations that were renamed, by the former names."""
-    stored: Any = client.hgetall(keys.MOVED)
-    return {old.decode(): new.decode() for old, new in stored.items()}
-
-
-def rename_hint(old: str, new: str) -> str:
-    """Return the advice for a destination that was recognised under another name."""
-    return (
-        f"destination {new} has the host and the credentials of {old}, which the configuration does"
-        f" not name any more: nothing is delivered under the new name until `segrelay destination"
-        f" rename {old} {new}` has carried over what is known of it"
-    )
-
-
-def _address(settings: Settings, destination: Destination) -> str:
-    """Return a destination's host and its credentials' fingerprint; "" = a secret is not set."""
-    try:
-        authorization = settings.authorization_of(destination)
-        fingerprint = fingerprint_of(authorization)
-    except WeMustAct:
-        return ""
-    host = gate_id(destination.base_url, "").removesuffix("|")
-    return f"{host}|{fingerprint}"

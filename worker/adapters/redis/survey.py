@@ -22,8 +22,9 @@ from segrelay.worker.contract.celery import (
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_stream_name
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.client import Pipeline, Redis
+from segrelay.worker.contract.redis.lock import take_turn
 from segrelay.worker.contract.redis.scanning import AnotherServer, read_keys, scan_parts
-from segrelay.worker.contract.redis.scripts import ScriptCall, digest, run_each, run_script
+from segrelay.worker.contract.redis.scripts import ScriptCall, digest, run_each
 from segrelay.worker.contract.settings import Destination, Settings
 from segrelay.worker.contract.triggers import named_audiences, parse_pauses
 from segrelay.worker.contract.words import BACKFILL, LIVE
@@ -75,7 +76,7 @@ class RedisSurvey:
 
     def may_sweep(self) -> bool:
         """Say whether this node does the round: one node of each configuration does."""
-        return bool(run_script(self._client, scripts.source("once"), [self._lock], [LOCK_MS]))
+        return take_turn(self._client, self._lock, LOCK_MS)
 
     def look(self) -> list[Sight]:
         """Return the partitions with a stream that may be worked on, and wake the due ones."""
@@ -85,7 +86,7 @@ class RedisSurvey:
         """Read clock, pauses, gates and the names of streams, in one round trip."""
         destinations = list(self._settings.destinations.values())
         all_keys = [
-            PartitionKeys(destination.name, partition)
+            self._settings.redis.ids.place(destination.name, partition)
             for destination in destinations
             for partition in self._settings.redis.numbering.numbers
         ]
@@ -93,7 +94,7 @@ class RedisSurvey:
         partitions, (seconds, rest), stored, slugs, renamed, *looked = answers
         self._settings.redis.learn(Numbering.loads(partitions) if partitions else None)
         now_us = seconds * MICROSECONDS + rest
-        pauses = parse_pauses(stored)
+        pauses = parse_pauses(stored, self._settings.redis.ids)
         labels = self._labels(slugs, renamed)
         gates, streams = looked[: len(destinations)], looked[len(destinations) :]
         paused = {*pauses.triggers, *self._stopped()}
@@ -242,17 +243,20 @@ class RedisSchedule:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
+        ids = settings.redis.ids
         self._timed = [
             _Kept(BackgroundJob(SYNC_TASK, name), keys.sync(name)) for name in settings.sync
         ]
         self._timed += [
-            _Kept(BackgroundJob(READ_BACK_TASK, name), keys.read_back(name))
+            _Kept(BackgroundJob(READ_BACK_TASK, name, ids.of(name)), keys.read_back(ids.of(name)))
             for name, destination in settings.destinations.items()
             if destination.read_back_every_seconds
         ]
         self._needing = [
             _Needing(
-                _Kept(BackgroundJob(RESPONSES_TASK, name), keys.responses(name)),
+                _Kept(
+                    BackgroundJob(RESPONSES_TASK, name, ids.of(name)), keys.responses(ids.of(name))
+                ),
                 "XLEN",
                 name,
                 "responses",
@@ -263,7 +267,7 @@ class RedisSchedule:
         ]
         self._needing += [
             _Needing(
-                _Kept(BackgroundJob(RENAMES_TASK, name), keys.changes(name)),
+                _Kept(BackgroundJob(RENAMES_TASK, name, ids.of(name)), keys.changes(ids.of(name))),
                 "HLEN",
                 name,
                 "changes",
@@ -284,10 +288,10 @@ class RedisSchedule:
         pipe.time()
         for kept in everything:
             pipe.hmget(kept.key, "next", "until")
-        numbers = self._settings.redis.numbering.numbers
+        numbers, ids = self._settings.redis.numbering.numbers, self._settings.redis.ids
         for one in self._needing:
             for number in numbers:
-                key = getattr(PartitionKeys(one.destination, number), one.part)
+                key = getattr(ids.place(one.destination, number), one.part)
                 pipe.execute_command(one.length, key)
         (seconds, micros), *answers = pipe.execute()
         now_ms = int(seconds) * 1_000 + int(micros) // 1_000
@@ -310,7 +314,7 @@ class RedisSchedule:
         return [kept for kept, was_set in zip(due, pipe.execute(), strict=True) if was_set]
 
 
-_LEDGER: Final = re.compile(rb"\{([a-z0-9-]+):(\d+)\}l.{%d}" % DIGEST_BYTES, re.DOTALL)
+_LEDGER: Final = re.compile(rb"\{([a-z0-9~-]+):(\d+)\}l.{%d}" % DIGEST_BYTES, re.DOTALL)
 
 _KEYS_A_STEP: Final = 500
 """The keys that one step looks at, once a second: 43 million a day."""
@@ -346,17 +350,19 @@ class RedisLapsing:
         if names is None:
             self._found = self._all()
         found: defaultdict[PartitionKeys, list[bytes]] = defaultdict(list)
+        ids = self._settings.redis.ids
         for name in names or ():
             match = _LEDGER.fullmatch(name)
             if match and int(match[2]) in self._settings.redis.numbering.numbers:
-                found[PartitionKeys(match[1].decode(), int(match[2]))].append(name)
+                found[ids.place_of(match[1].decode(), int(match[2]))].append(name)
         return found
 
     def _all(self) -> Iterator[list[bytes]]:
-        known: set[bytes] = self._client.smembers(keys.DESTINATIONS)  # type: ignore[assignment]
+        self._settings.redis.learn_ids(self._client.hgetall(keys.DESTINATIONS))  # type: ignore[arg-type]
+        ids = self._settings.redis.ids
         places = [
-            PartitionKeys(name.decode(), number)
-            for name in sorted(known)
+            ids.place(name, number)
+            for name in ids.names()
             for number in self._settings.redis.numbering.numbers
         ]
         for part in scan_parts(self._client, places, "l*"):

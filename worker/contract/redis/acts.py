@@ -69,7 +69,7 @@ def note_act(client: Redis, act: Act, *, stands: bool = False) -> str:
         RedisUnavailable: Redis can't be asked; keeping it again is safe.
     """
     field_name = "|".join((act.what, act.subject, *act.arguments.values())) if stands else ""
-    return str(_carried_out(client, act, keys.ACTS, field_name, 0).decode())
+    return str(_carried_out(client, act, keys.ACTS, unfinished=field_name).decode())
 
 
 def read_unfinished(client: Redis) -> list[Act]:
@@ -81,12 +81,17 @@ def read_unfinished(client: Redis) -> list[Act]:
 
 
 def _carried_out(
-    client: Redis, act: Act, key: str, unfinished: str, only_if_changed: int, *command: Value
+    client: Redis,
+    act: Act,
+    key: str,
+    *command: Value,
+    unfinished: str = "",
+    only_if_changed: bool = False,
 ) -> Any:
     mark = f"{act.key or secrets.token_hex(8)}|{act.outcome}|{key}"
     is_done = int(act.outcome == DONE)
     names = (key, keys.ACTS, keys.UNFINISHED)
-    args = (MOST_ACTS, orjson.dumps(asdict(act)), mark, unfinished, is_done, only_if_changed)
+    args = (MOST_ACTS, orjson.dumps(asdict(act)), mark, unfinished, is_done, int(only_if_changed))
     return run_script(client, _CARRY_OUT, names, (*args, *command))
 
 
@@ -105,7 +110,7 @@ def carry_out(
     Raises:
         RedisUnavailable: Redis can't be asked; carrying it out again is safe.
     """
-    return _carried_out(client, act, key, "", int(only_if_changed), *command)
+    return _carried_out(client, act, key, *command, only_if_changed=only_if_changed)
 
 
 def read_acts(client: Redis) -> Iterator[Act]:

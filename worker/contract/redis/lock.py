@@ -15,6 +15,12 @@ from segrelay.worker.contract.redis.scripts import Value, load_script, run_scrip
 
 _TAKE: Final = load_script("lock_take")
 _SAVE: Final = load_script("lock_save")
+_TURN: Final = load_script("lock_turn")
+
+
+def take_turn(client: Redis, key: str, lasting_ms: int) -> bool:
+    """Take a lock for a while, and say whether it was free; nobody gives it back."""
+    return bool(run_script(client, _TURN, (key,), (secrets.token_hex(8), lasting_ms)))
 
 
 class Taken(NamedTuple):

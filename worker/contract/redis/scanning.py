@@ -61,9 +61,9 @@ def scan_parts(client: Redis, places: Sequence[PartitionKeys], pattern: str) -> 
         for place in places:
             yield ScanPart(place.tag, place.tag + pattern)
         return
-    names = {place.destination for place in places}
-    name = names.pop() if len(names) == 1 else "*"
-    yield ScanPart(keys.FORMAT, f"{{{name}:*}}{pattern}")
+    ids = {place.id for place in places}
+    part = ids.pop() if len(ids) == 1 else "*"
+    yield ScanPart(keys.FORMAT, f"{{{part}:*}}{pattern}")
 
 
 def read_keys(

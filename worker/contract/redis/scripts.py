@@ -1,7 +1,8 @@
 """The Lua scripts: loaded from their files here, and run from a thread or in an event loop.
 
 What a script gets and answers stands at the top of its file: that is the contract. A line
-`--@include _part` is replaced by that file, of the script's folder or of the one here.
+`--@include _part` is replaced by that file, of the script's folder or of the one here, the first
+time that it comes.
 
 A script with many arguments declares them, and nobody counts positions. From
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -48,15 +49,21 @@ class ScriptCall:
 @cache
 def load_script(name: str, folder: Path = FOLDER) -> str:
     """Return the text of a script, or of a part of scripts, with the parts that it includes."""
-    path = folder / f"{name}.lua"
-    text = (path if path.exists() else FOLDER / path.name).read_text("utf-8")
-    text = "\n".join(
-        load_script(line.removeprefix(_INCLUDE), folder) if line.startswith(_INCLUDE) else line
-        for line in text.splitlines()
-    )
+    text = "\n".join(_lines_with_parts(name, folder, set()))
     layout = _layout(text)
     code = {"keys": "", "args": layout.lua_of_values(), "answer": layout.lua_of_answer()}
     return _DECLARED.sub(lambda found: f"{found[0]}\n{code[found[1]]}", text)
+
+
+def _lines_with_parts(name: str, folder: Path, included: set[str]) -> Iterator[str]:
+    path = folder / f"{name}.lua"
+    for line in (path if path.exists() else FOLDER / path.name).read_text("utf-8").splitlines():
+        part = line.removeprefix(_INCLUDE) if line.startswith(_INCLUDE) else ""
+        if not part:
+            yield line
+        elif part not in included:
+            included.add(part)
+            yield from _lines_with_parts(part, folder, included)
 
 
 _DECLARED: Final = re.compile(r"^--@(keys|args|answer) (.*)$", re.MULTILINE)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
+import orjson
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
 from segrelay.worker.contract.settings.problems import Problem, place_of
@@ -21,6 +23,8 @@ from segrelay.worker.contract.settings.values import (
     wrong,
 )
 
+_NO_CREDENTIALS: Final = "none"
+_FINGERPRINT_DIGITS: Final = 8
 PARTNER_NAME: Final = "X-PARTNER-NAME"
 REQUEST_TOKEN: Final = "X-REQUEST-TOKEN"  # noqa: S105 - the header's name
 TOKEN: Final = "{token}"  # noqa: S105 - it stands for one
@@ -175,6 +179,15 @@ class Authorization(Section):
     def _templates(self) -> Iterator[str]:
         for secret in (*self.headers.values(), *self.parameters.values()):
             yield secret.value or ""
+
+
+def fingerprint_of(authorization: Authorization | None) -> str:
+    """Return a fingerprint of the credentials; they can't be read from it."""
+    secrets = sorted(authorization.secrets()) if authorization else ()
+    values = [(place, secret.reveal()) for place, secret in secrets if secret.is_set]
+    if not values:
+        return _NO_CREDENTIALS
+    return hashlib.sha256(orjson.dumps(values)).hexdigest()[:_FINGERPRINT_DIGITS]
 
 
 def basic(user: str, password: str) -> str:

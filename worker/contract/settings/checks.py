@@ -6,6 +6,7 @@ and secrets that more people can read than need to.
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from segrelay.worker.contract.settings.authorizations import (
     REQUEST_TOKEN,
     problems_of_authorization,
 )
-from segrelay.worker.contract.settings.http import HttpRequests, TemplateChoice
+from segrelay.worker.contract.settings.http import HttpRequests, Signature, TemplateChoice
 from segrelay.worker.contract.settings.problems import Problem, did_you_mean, place_of
 from segrelay.worker.contract.settings.sections import ConsoleSettings, Destination, Trigger
 from segrelay.worker.contract.settings.urls import (
@@ -59,6 +60,9 @@ def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Proble
         )  # fmt: skip
         yield from _problems_of_http(draft, destination)
         yield from problems_of_stable_id(destination, draft.triggers, draft.delivery.identity)
+        if destination.read_back_every_seconds and destination.api != "insider":
+            yield Problem(place_of(("destinations", destination.name, "read_back_every")),
+                          'is for destinations with api = "insider" only')  # fmt: skip
     for trigger in draft.triggers.values():
         yield from _problems_of_trigger(draft, document, trigger)
     for schedule in draft.sync.values():
@@ -310,7 +314,7 @@ def problems_of_stable_id(
             place,
             f"needs an identity that Insider can rename, and delivery.identity is {identity}",
             f"with {', '.join(RENAMED_KINDS)} as the identity it works; else use"
-            " `segrelay person rename --identifier`",
+            " `segrelay rename person --identifier`",
         )
     for trigger in triggers.values():
         fields = trigger.export_fields
@@ -323,7 +327,8 @@ def problems_of_stable_id(
 
 
 HTTP_ONLY: Final = 'is for destinations with api = "http" only'
-_SECRET_PARTS: Final = ("{timestamp}", "{body}")
+_SIGNED_PARTS: Final = ("{timestamp}", "{body}")
+_PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 
 
 def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
@@ -343,9 +348,23 @@ def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator
     if http.method == "GET" and trigger.template:
         yield Problem(place_of((*path, "template")), "makes a body, and a GET has none",
                       'leave it out, and write url = { template = "…" }')  # fmt: skip
-    if http.sign and not any(part in http.sign.of for part in _SECRET_PARTS):
-        yield Problem(place_of((*path, "http", "sign", "of")),
+    if http.sign:
+        yield from _problems_of_signature(http.sign, (*path, "http", "sign"))
+
+
+def _problems_of_signature(sign: Signature, path: Sequence[str]) -> Iterator[Problem]:
+    for key, text, known in (
+        ("of", sign.of, _SIGNED_PARTS), ("value", sign.value, ("{signature}", "{timestamp}")),
+    ):  # fmt: skip
+        for unknown in dict.fromkeys(_PLACEHOLDER.findall(text)):
+            if unknown not in known:
+                hint = f"there are {' and '.join(known)}"
+                yield Problem(place_of((*path, key)), f"{unknown} stands for nothing", hint)
+    if not any(part in sign.of for part in _SIGNED_PARTS):
+        yield Problem(place_of((*path, "of")),
                       "signs the same for every request", "write {timestamp}.{body}")  # fmt: skip
+    if "{signature}" not in sign.value:
+        yield Problem(place_of((*path, "value")), "has no {signature}")
 
 
 def problems_of_templates(folder: Path, trigger: Trigger) -> Iterator[Problem]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
+from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.settings.http import (
     HeaderName,
@@ -94,6 +96,7 @@ class RedisSettings(Section):
     high_water: Whole = Field(default=1_000_000, ge=1)
     """A backfill waits while this many of its deliveries are waiting."""
     _numbering: Numbering | None = PrivateAttr(default=None)
+    _ids: DestinationIds = PrivateAttr(default_factory=DestinationIds)
 
     @property
     def numbering(self) -> Numbering:
@@ -106,6 +109,17 @@ class RedisSettings(Section):
         A process keeps its settings for as long as it lives, and the count may change meanwhile.
         """
         self._numbering = numbering
+
+    @property
+    def ids(self) -> DestinationIds:
+        """Return the ids of destinations, as Redis was last known to have them."""
+        return self._ids
+
+    def learn_ids(
+        self, stored: Mapping[bytes, bytes], given: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Remember the ids that Redis has, and those that were given to this process."""
+        self._ids = DestinationIds.loads(stored, {**self._ids.own, **given})
 
     @field_validator("url")
     @classmethod
@@ -201,10 +215,10 @@ class Destination(Section):
     sent are there; `0s`: nobody is. Each costs 2.5 of the 1,000 units that Insider allows a minute
     for reading."""
     read_back_after_seconds: Annotated[Seconds, between("0s", "1d")] = Field(
-        default=1_800.0, alias="read_back_after"
+        default=21_600.0, alias="read_back_after"
     )
-    """The time that a delivery has before its person may be read back: Insider shows a write
-    late."""
+    """The time after a delivery from which its person may be read back: Insider may show a write
+    only hours later."""
     http: HttpDestination = HttpDestination()
 
     @property

@@ -164,6 +164,12 @@ def is_same_origin(url: str, base_url: str) -> bool:
     return _origin(first) == _origin(second)
 
 
+def host_of(url: str) -> str:
+    """Return the host of a URL, and its port if one is given."""
+    address = urlsplit(url)
+    return (address.hostname or "").lower() + (f":{address.port}" if address.port else "")
+
+
 def host_problem(text: str) -> str | None:
     """Say why a text can't stand in a list of allowed hosts, or None where it can."""
     name, _, port = text.rpartition(":") if _PORT.search(text) else (text, "", "443")

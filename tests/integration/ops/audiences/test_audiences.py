@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from segrelay.ops.audiences import commands as audience
+from segrelay.ops.main import app
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
@@ -18,7 +18,7 @@ def members(sandbox, slug):
 
 
 def listed(call, slug):
-    rows = orjson.loads(call(audience.app, "list", "--json").stdout)["audiences"]
+    rows = orjson.loads(call(app, "audience", "list", "--json").stdout)["audiences"]
     return next(row for row in rows if row["slug"] == slug)
 
 
@@ -36,11 +36,11 @@ def test_an_audience_is_counted_by_the_ledger(relay, call):
     assert (found["members"], found["left"], row["ids"]) == (1, 1, ["vipvipvip"])
     assert found["last_event"] is not None
     assert row["triggers"] == ["vip-enter", "vip-exit"]
-    assert "vip-enter, vip-exit" in call(audience.app, "list").stdout
+    assert "vip-enter, vip-exit" in call(app, "audience", "list").stdout
 
 
 def test_who_is_in_an_audience_that_is_retired_leaves_it(relay_of_a_sync, call, sandbox):
-    answer = call(audience.app, "retire", "vip", "--yes", "--json")
+    answer = call(app, "audience", "retire", "vip", "--yes", "--json")
     told = orjson.loads(answer.stdout)
     relay_of_a_sync.drain()
 
@@ -53,7 +53,7 @@ def test_who_is_in_an_audience_that_is_retired_leaves_it(relay_of_a_sync, call, 
 def test_a_renamed_audience_has_the_same_members(relay_of_a_sync, call, sandbox):
     everybody = members(sandbox, "vip")
 
-    told = orjson.loads(call(audience.app, "rename", "vip", "gold", "--yes", "--json").stdout)
+    told = orjson.loads(call(app, "rename", "audience", "vip", "gold", "--yes", "--json").stdout)
     relay_of_a_sync.drain()
 
     assert len(everybody) == COUNT
@@ -68,7 +68,15 @@ def test_ids_stand_for_the_new_slug(relay, call):
 
     told = orjson.loads(
         call(
-            audience.app, "rename", "vip", "gold", "--people", people_file(relay), "--yes", "--json"
+            app,
+            "rename",
+            "audience",
+            "vip",
+            "gold",
+            "--people",
+            people_file(relay),
+            "--yes",
+            "--json",
         ).stdout
     )
 
@@ -81,7 +89,7 @@ def test_for_whom_there_is_no_name_nothing_is_published(relay, call):
     relay.drain()
     relay_people(relay)
 
-    told = call(audience.app, "retire", "vip", "--people", people_file(relay), "--yes", "--json")
+    told = call(app, "audience", "retire", "vip", "--people", people_file(relay), "--yes", "--json")
 
     assert told.exit_code == 1
     assert orjson.loads(told.stdout) == {
@@ -107,4 +115,4 @@ def test_an_audience_that_no_trigger_lets_go_is_not_retired(relay, call):
     relay.configure("")
 
     with pytest.raises(UsageWrong, match="No trigger wants the exit"):
-        call(audience.app, "retire", "vip", "--yes")
+        call(app, "audience", "retire", "vip", "--yes")

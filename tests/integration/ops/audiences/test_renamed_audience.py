@@ -44,8 +44,8 @@ def leave(relay, emails=LEAVERS, slug="vip", minute=5):
 
 
 def rename(relay, call, old="vip", new="gold"):
-    command = ("rename", old, new, "--people", people(relay), "--yes", "--json")
-    return orjson.loads(call(app, "audience", *command).stdout)
+    command = ("rename", "audience", old, new, "--people", people(relay), "--yes", "--json")
+    return orjson.loads(call(app, *command).stdout)
 
 
 def own_triggers(relay, *slugs):
@@ -167,7 +167,7 @@ def test_an_exit_that_was_dead_counts_for_the_new_slug_when_it_is_replayed(insid
 
 def test_what_comes_for_people_without_a_name_takes_them_out_of_the_old_slug(inside, call, sandbox):
     told = call(
-        app, "audience", "rename", "vip", "gold", "--people", people(inside, STAYERS), "--yes"
+        app, "rename", "audience", "vip", "gold", "--people", people(inside, STAYERS), "--yes"
     )
     leave(inside)
     drain_all(inside)
@@ -232,7 +232,7 @@ def test_a_destination_that_would_lose_the_exits_is_refused(relay, call):
     )
 
     with pytest.raises(UsageWrong, match="'insider' wants the exit of audience 'gold'"):
-        call(app, "audience", "rename", "vip", "gold", "--yes")
+        call(app, "rename", "audience", "vip", "gold", "--yes")
 
 
 def test_who_leaves_while_the_question_is_on_the_screen_is_in_neither_audience(inside, sandbox):
@@ -242,7 +242,7 @@ def test_who_leaves_while_the_question_is_on_the_screen_is_in_neither_audience(i
         leave(inside)
         inside.drain()
 
-    asked(inside, left_meanwhile, "rename", "vip", "gold", "--people", str(file))
+    asked(inside, left_meanwhile, "rename", "audience", "vip", "gold", "--people", str(file))
     drain_all(inside)
 
     assert members(sandbox, "gold") == set(STAYERS)
@@ -255,7 +255,7 @@ def test_who_enters_while_it_is_asked_whether_to_retire_leaves_too(inside, sandb
     def entered_meanwhile():
         enter(inside, ["new@example.com"])
 
-    asked(inside, entered_meanwhile, "retire", "vip", "--people", str(file))
+    asked(inside, entered_meanwhile, "audience", "retire", "vip", "--people", str(file))
     drain_all(inside)
 
     assert members(sandbox, "vip") == set()
@@ -265,7 +265,7 @@ def asked(relay, meanwhile, *arguments):
     """Give a command in a pseudo-terminal; do something while it asks, and say yes."""
     environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.settings.source), "TERM": "dumb"}
     mine, its = pty.openpty()
-    command = own_command("audience", *arguments)
+    command = own_command(*arguments)
     with WarmProcess(command, stdin=its, stdout=its, stderr=its, env=environment) as process:
         os.close(its)
         shown = b""
@@ -343,8 +343,8 @@ def test_who_is_named_leaves_a_retired_audience_whether_the_ledger_is_known_or_n
 ):
     forget_ledgers(inside, EVERYBODY[:18])
 
-    command = ("retire", "vip", "--people", people(inside), "--yes", "--json")
-    told = call(app, "audience", *command)
+    command = ("audience", "retire", "vip", "--people", people(inside), "--yes", "--json")
+    told = call(app, *command)
     drain_all(inside)
 
     assert told.exit_code == 0

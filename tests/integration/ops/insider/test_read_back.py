@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from segrelay.ops.insider.read_back import reading_back_for
+from segrelay.ops.read_back import reading_back_for
 from segrelay.ops.state.read_backs import read_read_backs
 from segrelay.ops.status.health import read_problems
 from segrelay.worker.adapters.redis.survey import RedisSchedule
@@ -61,6 +61,37 @@ def test_what_the_panel_does_not_define_is_a_problem_after_the_second_person(rea
     read_back.drain()
     step(read_back)
     assert problems(read_back) == []
+
+
+def test_a_list_of_audiences_that_is_not_defined_is_a_problem_and_an_empty_one_is_none(
+    read_back, sandbox
+):
+    read_back.publish(payload("ann@example.com"))
+    read_back.drain()
+    read_back.publish(payload("ann@example.com", direction="exit", minute=1))
+    read_back.drain()
+    step(read_back)
+    state = read_read_backs(read_back.client, read_back.settings)["insider"]
+    without(sandbox, DEFAULT_AUDIENCE_ATTRIBUTE)
+    read_back.publish(payload("bob@example.com", minute=2), payload("cid@example.com", minute=2))
+    read_back.drain()
+
+    step(read_back)
+    step(read_back)
+
+    [problem] = problems(read_back)
+    assert (state.read, state.missing) == (1, {})
+    assert f"{DEFAULT_AUDIENCE_ATTRIBUTE} (of vip-enter)" in problem.message
+
+
+def test_opt_ins_are_found_under_the_names_of_the_reading_path(read_back):
+    read_back.publish(payload("ann@example.com", consent_gdpr_status="t", consent_email_status="t"))
+    read_back.drain()
+
+    step(read_back)
+
+    state = read_read_backs(read_back.client, read_back.settings)["insider"]
+    assert (state.read, state.missing) == (1, {})
 
 
 def test_where_all_is_there_nothing_is_told_and_the_next_is_read_an_hour_later(read_back):

@@ -1,5 +1,7 @@
 """`segrelay dlq` as a person calls it."""
 
+from pathlib import Path
+
 import orjson
 import pytest
 
@@ -237,11 +239,39 @@ def test_discarded_letters_are_counted_as_discarded(dead, dlq):
         dlq("discard", "--yes")
 
 
+@pytest.mark.usefixtures("dead")
+@pytest.mark.parametrize("words", [("replay",), ("discard",)])
+def test_an_id_that_is_not_there_is_an_error(dlq, words):
+    with pytest.raises(
+        UsageWrong, match="There is no letter nope; `segrelay dlq list` has the ids"
+    ):
+        dlq(*words, "nope", "--yes")
+
+    one = listed(dlq)[0]["id"]
+    done = dlq(*words, one, "nope", "--yes", "--json")
+    assert next(iter(orjson.loads(done.stdout).values())) == 1
+    assert "There is no letter nope" in done.stderr
+
+
+def test_the_payload_of_a_letter_becomes_a_file_that_can_be_tried(dead, dlq, call):
+    one = listed(dlq)[0]
+
+    file = Path(orjson.loads(dlq("show", one["id"], "--payload", "--json").stdout)["file"])
+
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert orjson.loads(file.read_bytes())["email"].endswith("@example.com")
+    assert file.is_relative_to(dead.settings.redis.data_dir)
+    told = call(app, "try", file, "--trigger", one["trigger"], "--json")
+    assert orjson.loads(told.stdout)["event"]["audience"] == one["audience"]
+
+
 def test_a_jobs_letter_goes_back_into_its_job(relay, dlq, sandbox):
     sandbox.settings(poison="poisoned", poison_status=200)
     relay.publish(payload("ann@example.com", status="poisoned"), job="load")
     relay.drain()
     assert relay.status()["jobs"]["load"]["dead"] == 1
+    assert [len(listed(dlq, "--job", job)) for job in ("load", "other")] == [1, 0]
+    assert [len(listed(dlq, "--destination", name)) for name in ("insider", "other")] == [1, 0]
 
     dlq("replay", "--all", "--yes")
 
@@ -304,9 +334,9 @@ def test_a_replay_is_atomic_and_happens_once(dead, dlq):
     ids = [one["id"] for one in listed(dlq)]
     dlq("replay", *ids, "--yes")
 
-    again = orjson.loads(dlq("replay", *ids, "--yes", "--json").stdout)
+    with pytest.raises(UsageWrong, match=f"There is no letter {ids[0]}"):
+        dlq("replay", *ids, "--yes", "--json")
 
-    assert again == {"replayed": 0, "left_out": {}}
     kept = [
         dead.client.hlen(PartitionKeys("insider", number).dead_letters)
         + dead.client.zcard(PartitionKeys("insider", number).lettertimes)

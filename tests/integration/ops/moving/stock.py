@@ -41,7 +41,7 @@ def drain(relay, destination="insider"):
     numbers = relay.settings.redis.numbering.numbers
     with closing(started(relay.settings)) as runtime:
         for number in (*numbers, *numbers):
-            if relay.client.scard(PartitionKeys(destination, number).streams):
+            if relay.client.scard(relay.settings.redis.ids.place(destination, number).streams):
                 runtime.drain(destination, number, Stop())
 
 

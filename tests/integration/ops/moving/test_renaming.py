@@ -1,39 +1,49 @@
-"""`segrelay destination rename`: everything of a destination goes to its new name."""
+"""`segrelay rename destination`: one write of a name, and everything stays where it is."""
+
+from contextlib import closing
 
 import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.moving.leases import HeldLease
-from segrelay.ops.moving.renaming import Renaming
-from segrelay.ops.pause import Probe, chosen, known_names
-from segrelay.ops.status.status import read_status
-from segrelay.ops.status.totals import KINDS
-from segrelay.worker.adapters.redis.shared_keys import former_names, note_addresses, shut_renamed
-from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
+from segrelay.ops.state.acts import act_of
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.drafting import routing_digest
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.sync.run import Run
+from segrelay.producer.sync.store import SyncStore
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.adapters.redis.presence import RedisProgress
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.processes import read_samples
+from segrelay.worker.contract.redis.claim import (
+    claim,
+    former_names,
+    learn_numbering,
+    rename_destination,
+)
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.errors import OperationsMustAct, UsageWrong
-from tests.integration.ops.moving.dying_redis import deaths, everything, stalls
+from segrelay.worker.errors import RedisMismatch, UsageWrong
+from tests.integration.ops.moving.dying_redis import DyingRedis, Killed, everything
 from tests.integration.ops.moving.stock import drain as drain_all
 from tests.integration.ops.moving.stock import six, stock
-from tests.integration.ops.relay import payload
-from tests.nightly import amount
+from tests.integration.ops.relay import assert_sum, payload, started
 
 PEOPLE = 12
-EVERY_TRIP = amount(11, nightly=1)
-TIMES = amount(3, nightly=60)
+OLD, NEW = "insider", "insider-eu"
 
 
 @pytest.fixture
-def renamed(relay):
-    """Exits were delivered, older enters and others wait, some lie dead; then the name changes."""
-    note_addresses(relay.client, relay.settings)
+def stocked(relay):
+    """Exits were delivered, older enters and others wait, and some lie dead."""
     stock(relay, PEOPLE)
-    rename(relay)
+    relay.close()
     return relay
 
 
-def rename(relay, old="insider", new="insider-eu"):
+def configure(relay, old=OLD, new=NEW):
     path = relay.settings.source
     text = path.read_text()
     text = text.replace(f"[destinations.{old}]", f"[destinations.{new}]")
@@ -42,263 +52,353 @@ def rename(relay, old="insider", new="insider-eu"):
     relay.close()
 
 
+def older(relay):
+    """Return the settings of a process that was started with the former name, and its publisher."""
+    settings = load_settings(relay.settings.source, environ={})
+    claim(relay.client, settings)
+    return settings, Publisher(relay.client, settings, waker=SilentWaker())
+
+
+def run(call, *names):
+    result = call(app, "rename", "destination", *(names or (OLD, NEW)), "--yes", "--json")
+    return orjson.loads(result.stdout)
+
+
 def drain(relay):
-    drain_all(relay, "insider-eu")
+    claim(relay.client, relay.settings)
+    drain_all(relay, NEW)
 
 
-def leave_held(relay):
-    """Let go of nothing: what a killed command leaves behind lapses, and is not waited for."""
-    for number in range(relay.settings.redis.partitions):
-        relay.client.delete(PartitionKeys("insider-eu", number).lease)
+def test_a_rename_writes_a_name_and_nothing_else(stocked, call):
+    before = everything(stocked.client)
 
+    assert run(call) == {"from": OLD, "to": NEW}
 
-def run(call):
-    return orjson.loads(
-        call(app, "destination", "rename", "insider", "insider-eu", "--yes", "--json").stdout
+    after = everything(stocked.client)
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    assert changed == {keys.DESTINATIONS.encode(), keys.ACTS.encode()}
+    assert set(after[keys.DESTINATIONS.encode()]) == {NEW.encode()}
+    shown = orjson.loads(call(app, "audit", "--json").stdout)[0]
+    assert (shown["what"], shown["subject"], shown["arguments"]) == (
+        "rename destination",
+        OLD,
+        {"to": NEW},
     )
 
 
-def test_older_enters_do_not_pass_exits_that_the_old_name_has_delivered(renamed, call):
-    done = run(call)
+@pytest.mark.parametrize("configured_first", [False, True])
+def test_older_enters_do_not_pass_exits_that_the_old_name_has_delivered(
+    stocked, call, configured_first
+):
+    if configured_first:
+        configure(stocked)
+    run(call)
+    if not configured_first:
+        configure(stocked)
 
-    assert done == {"profiles": PEOPLE, "deliveries": PEOPLE + 1, "dead_letters": 1}
-    assert six(renamed.status()) == six(renamed.before)
-    drain(renamed)
-    found = renamed.status()
+    assert six(stocked.status()) == six(stocked.before)
+    drain(stocked)
+    found = stocked.status()
+    assert_sum(found)
     assert found["skipped_by_reason"] == {"superseded": PEOPLE}
-    assert (found["delivered"], found["waiting"]) == (PEOPLE + 1, 0)
-    assert found["jobs"]["load"]["delivered"] == 1
-    assert found["jobs"]["load"]["dead"] == 1
-    assert found["destinations"]["insider"]["state"] == "renamed"
+    assert (found["delivered"], found["waiting"], found["orphaned"]) == (PEOPLE + 1, 0, 0)
+    assert (found["jobs"]["load"]["delivered"], found["jobs"]["load"]["dead"]) == (1, 1)
+    assert list(found["destinations"]) == [NEW]
 
 
-def test_a_move_to_another_destination_asks_the_old_ledger(renamed, call):
-    result = call(app, "trigger", "move", "vip-enter", "vip-enter", "--yes", "--json")
+def test_nothing_is_written_or_delivered_under_a_new_name_before_the_rename(stocked):
+    configure(stocked)
+    before = everything(stocked.client)
 
-    assert orjson.loads(result.stdout) == {"moved": PEOPLE + 1, "left": 0}
-    drain(renamed)
-    assert renamed.status()["skipped_by_reason"] == {"superseded": PEOPLE}
+    with pytest.raises(RedisMismatch) as refused:
+        stocked.publish(payload("late@example.com"))
 
-
-def test_late_events_of_former_identities_still_go_to_the_present_ones(relay, call):
-    old, new = "ann@example.com", "ann.lee@example.com"
-    relay.publish(payload(old))
-    relay.drain()
-    call(app, "person", "rename", old, new)
-    rename(relay)
-
-    run(call)
-    relay.publish(payload(old, "gold", minute=1))
-    drain(relay)
-
-    digests = {who: digest_of(f"email:{who}") for who in (old, new)}
-    places = [PartitionKeys("insider-eu", number) for number in range(4)]
-    ledgers = {
-        who: [place for place in places if relay.client.exists(place.ledger(digest))]
-        for who, digest in digests.items()
-    }
-    assert ledgers == {old: [], new: [places[partition_of(f"email:{new}", 4)]]}
-    assert relay.status()["waiting"] == 0
+    for command in (f"rename destination {OLD} {NEW}", f"redis add-destination {NEW}"):
+        assert f"`segrelay {command}`" in refused.value.message
+    assert everything(stocked.client) == before
+    assert former_names(stocked.client, stocked.settings) == {NEW: OLD}
+    found = stocked.status()
+    assert found["former_names"] == {NEW: OLD}
+    assert found["orphans_mended_by"]["vip-enter"] == f"segrelay rename destination {OLD} {NEW}"
 
 
-def test_a_rename_that_is_run_again_changes_nothing_and_takes_what_came_meanwhile(renamed, call):
-    run(call)
-    before = contents(renamed)
-    assert run(call) == {"profiles": 0, "deliveries": 0, "dead_letters": 0}
-    assert contents(renamed) == before
+def test_processes_with_the_former_name_go_on_at_the_same_place(stocked, call):
+    settings, publisher = older(stocked)
+    with closing(started(settings)) as worker:
+        run(call)
+        configure(stocked)
+        publisher.publish([orjson.dumps(payload("late@example.com", minute=3))], PublishOptions())
+        assert stocked.status()["waiting"] == PEOPLE + 2
 
-    now = renamed.settings
-    rename(renamed, "insider-eu", "insider")
-    renamed.publish(payload("late@example.com", minute=3))
-    renamed.settings = now
-    rename(renamed)
-    assert renamed.status()["orphans_mended_by"] == {
-        "vip-enter": "segrelay destination rename insider insider-eu"
-    }
+        for number in (*range(4), *range(4)):
+            worker.drain(OLD, number, Stop())
 
-    with pytest.raises(UsageWrong, match="destination rename insider insider-eu"):
-        call(app, "trigger", "move", "vip-enter", "vip-enter", "--yes")
-    assert run(call)["deliveries"] == 1
-    assert renamed.status()["waiting"] == PEOPLE + 2
-
-
-def contents(relay):
-    client = relay.client
-    names = sorted(name for name in client.keys("{insider*"))
-    return {name: client.dump(name) for name in names if not name.endswith(b"}lease")}
-
-
-def test_resume_says_under_which_name_deliveries_wait(renamed):
-    (target,) = chosen(
-        known_names(renamed.client, renamed.settings), ["insider-eu"], kinds=(), everything=False
-    )
-    probe = Probe(renamed.client, renamed.settings, target.kind, target.name, 0)
-
-    told = probe.outcome(1.0)
-
-    assert told.outcome == "not_sent"
-    assert f"{PEOPLE + 1} deliveries wait under its former name insider" in told.message
-
-
-def test_nobody_drains_the_old_name_any_more(renamed, call):
-    run(call)
-    rename(renamed, "insider-eu", "insider")
-    renamed.publish(payload("late@example.com", direction="exit"))
-
-    renamed.drain()
-
-    assert renamed.status()["waiting"] == PEOPLE + 2
-
-
-def test_a_rename_can_be_taken_back(renamed, call):
-    run(call)
-    rename(renamed, "insider-eu", "insider")
-
-    call(app, "destination", "rename", "insider-eu", "insider", "--yes")
-
-    renamed.drain()
-    found = renamed.status()
+    found = stocked.status()
     assert (found["waiting"], found["skipped_by_reason"]) == (0, {"superseded": PEOPLE})
+    assert list(found["destinations"]) == [NEW]
+    configure(stocked, NEW, OLD)
+    with pytest.raises(RedisMismatch, match=f"rename destination {NEW} {OLD}"):
+        stocked.publish(payload("later@example.com"))
 
 
-def test_nothing_is_renamed_while_a_worker_drains_the_old_name(renamed):
-    lease = HeldLease(
-        renamed.client, PartitionKeys("insider", 1), "worker:7 another", length_ms=60_000
-    )
-    lease.hold()
+@pytest.mark.parametrize("first", [OLD, NEW])
+def test_of_two_that_start_with_an_old_and_a_new_name_the_first_is_given_the_id(relay, first):
+    other = NEW if first == OLD else OLD
+    if first == NEW:
+        configure(relay)
+    claim(relay.client, relay.settings)
 
-    with pytest.raises(OperationsMustAct, match="worker:7 goes on working on partition 1"):
-        Renaming(
-            renamed.client, renamed.settings, "insider", "insider-eu", patience_seconds=0.2
-        ).run()
+    configure(relay, first, other)
 
-    assert renamed.status()["waiting"] == PEOPLE + 1
-    assert not renamed.client.hlen(PartitionKeys("insider-eu", 0).counts)
-
-
-def test_a_destination_with_the_same_address_is_recognised(renamed):
-    assert former_names(renamed.client, renamed.settings) == {"insider-eu": "insider"}
-    found = read_status(renamed.client, renamed.settings)
-    assert found["former_names"] == {"insider-eu": "insider"}
-
-
-def test_nothing_is_delivered_under_a_new_name_before_the_rename(renamed, call):
-    assert shut_renamed(renamed.client, renamed.settings) == {"insider-eu": "insider"}
-    note_addresses(renamed.client, renamed.settings)
-    before = renamed.status()["delivered"]
-    drain(renamed)
-    assert renamed.status()["delivered"] == before
-    assert former_names(renamed.client, renamed.settings) == {"insider-eu": "insider"}
-
-    run(call)
-    drain(renamed)
-    assert renamed.status()["waiting"] == 0
-    assert shut_renamed(renamed.client, renamed.settings) == {}
+    with pytest.raises(RedisMismatch, match=f"rename destination {first} {other}"):
+        claim(relay.client, relay.settings)
+    assert relay.client.hkeys(keys.DESTINATIONS) == [first.encode()]
 
 
 def test_two_destinations_that_are_both_configured_may_share_an_address(relay):
     relay.configure(other=True)
-    note_addresses(relay.client, relay.settings)
+    claim(relay.client, relay.settings)
     relay.configure()
+    claim(relay.client, relay.settings)
 
     assert former_names(relay.client, relay.settings) == {}
 
 
-def test_a_name_that_is_shut_is_open_again_where_both_are_configured(renamed):
-    shut_renamed(renamed.client, renamed.settings)
-    lease = PartitionKeys("insider-eu", 0).lease
-    assert renamed.client.hget(lease, "token") == b"renamed-from:insider"
+def test_a_process_without_the_secrets_recognises_a_destination_by_its_host(relay):
+    claim(relay.client, relay.settings)
+    known = relay.client.hgetall(keys.DESTINATIONS)
+    text = relay.settings.source.read_text().replace('"secret-token"', '"env:NOT_SET"')
+    relay.settings.source.write_text(text)
+    relay.settings = load_settings(relay.settings.source, environ={})
 
-    text = renamed.settings.source.read_text()
-    both = text + text[text.index("[destinations.") : text.index("[triggers")].replace("-eu", "")
-    renamed.settings.source.write_text(both)
-    renamed.settings = load_settings(renamed.settings.source, environ={})
-    assert shut_renamed(renamed.client, renamed.settings) == {}
-    assert not renamed.client.hexists(lease, "token")
+    claim(relay.client, relay.settings)
+    assert relay.client.hgetall(keys.DESTINATIONS) == known
+    configure(relay)
+    with pytest.raises(RedisMismatch, match=f"rename destination {OLD} {NEW}"):
+        claim(relay.client, relay.settings)
 
 
-@pytest.mark.usefixtures("renamed")
-def test_names_that_make_no_sense_are_refused(call):
+def test_a_destination_that_a_person_calls_new_begins_with_nothing(stocked, call):
+    configure(stocked)
+
+    assert orjson.loads(call(app, "redis", "add-destination", NEW, "--json").stdout) == {
+        "name": NEW,
+        "changed": True,
+    }
+    assert "known already" in call(app, "redis", "add-destination", NEW).stdout
+
+    stocked.publish(payload("late@example.com"))
+    drain(stocked)
+    found = stocked.status()
+    assert (found["waiting"], found["orphaned"]) == (PEOPLE + 1, PEOPLE + 1)
+    with pytest.raises(UsageWrong, match="not merged"):
+        run(call)
+
+
+def test_a_former_name_can_be_given_to_another_destination(stocked, call):
+    run(call)
+    configure(stocked)
+    claim(stocked.client, stocked.settings)
+    configure(stocked, NEW, OLD)
+
+    call(app, "redis", "add-destination", OLD)
+    stocked.publish(payload("late@example.com"))
+
+    assert stocked.settings.redis.ids.of(OLD) == "insider~2"
+    assert stocked.client.keys("{insider~2:*}s:*")
+    found = stocked.status()
+    assert (found["waiting"], found["orphaned"]) == (PEOPLE + 2, PEOPLE + 1)
+
+
+def test_names_that_make_no_sense_are_refused(stocked, call):
     for names, why in (
-        (("insider", "gone"), "has no destination gone"),
-        (("insider-eu", "insider-eu"), "still has the destination"),
-        (("never", "insider-eu"), "holds nothing"),
+        ((OLD, OLD), "not merged"),
+        (("never", NEW), "knows no destination never; it knows: insider"),
+        ((OLD, "Insider EU"), "is no name"),
     ):
         with pytest.raises(UsageWrong, match=why):
-            call(app, "destination", "rename", *names, "--yes")
+            run(call, *names)
+    run(call)
+    with pytest.raises(UsageWrong, match="has neither"):
+        run(call, NEW, "another")
+    with pytest.raises(UsageWrong, match="knows no destination insider; it knows: insider-eu"):
+        run(call)
+    assert stocked.client.hkeys(keys.DESTINATIONS) == [NEW.encode()]
 
 
-def enrich(relay):
-    """Add what the old name holds besides."""
-    client, place = relay.client, PartitionKeys("insider", 1)
-    (stream,) = [name.decode() for name in client.smembers(place.streams) if b"live" in name]
-    ((first, _), *_) = client.xrange(place.stream(stream))
-    client.hset(place.aside, f"{stream}|{first.decode()}", "[1, 1, 0, 0, 0]")
-    client.hset(place.intents, "n1", "[]")
-    client.hset(place.open, "n1", 1)
-    client.hset(place.retry, "vip-enter", "[1, 0, 0]")
-    client.hset(place.jobs, mapping={"load": "7", "load|chunk": "1,2"})
-    client.hset(f"{place.jobs}:source", mapping={"load": "9", "load|chunk": ""})
-    client.hset(place.members("vip"), mapping={f"email:p{n}@example.com": "1 x" for n in range(9)})
-    client.hset(place.synctokens, "vip", "token")
-    client.zadd(place.reached, {"00": 0, "01": 0})
-    client.hset(place.who, mapping={"00": "{}", "01": "{}"})
-    client.xadd(place.responses, {"r": "[]"})
-    client.incrby(place.responseslost, 3)
-    new = PartitionKeys("insider-eu", 1)
-    client.hset(new.jobs, mapping={"load": "8", "load|chunk": "5"})
-    client.hincrby(new.counts, "requests|vip-enter", 2)
+def test_a_rename_can_be_taken_back(stocked, call):
+    run(call)
+    run(call, NEW, OLD)
+
+    stocked.drain()
+    found = stocked.status()
+    assert (found["waiting"], found["skipped_by_reason"]) == (0, {"superseded": PEOPLE})
 
 
-def test_a_rename_that_is_killed_anywhere_is_ended_by_the_next(renamed, redis_url):
-    client, settings = renamed.client, renamed.settings
-    enrich(renamed)
+def test_a_rename_that_is_killed_anywhere_is_done_or_not_begun(stocked, redis_url):
+    client, act = stocked.client, act_of("rename destination", OLD)
+    before = everything(client)
+    for only_then in (False, True):
+        with closing(DyingRedis.from_url(redis_url)) as dying:
+            dying.left, dying.only_then = 1, only_then
+            with pytest.raises(Killed):
+                rename_destination(dying, act, OLD, NEW)
+        is_done = everything(client) != before
+        assert client.hkeys(keys.DESTINATIONS) == [(NEW if is_done else OLD).encode()]
 
-    for number, wanted in deaths(client, redis_url, renaming_of(renamed), every=EVERY_TRIP):
-        found = read_status(client, settings)
-        assert found["accepted"] == sum(found[kind] for kind in KINDS[1:]), number
-        leave_held(renamed)
-        renaming_of(renamed)(client)
-
-        assert everything(client) == wanted, number
-        assert not client.keys("{insider-eu:*}carried*")
-
-
-def renaming_of(relay):
-    return lambda client: Renaming(client, relay.settings, "insider", "insider-eu").run()
+    assert rename_destination(client, act, OLD, NEW)  # the same act, whose answer was lost
+    assert not rename_destination(client, act_of("rename destination", OLD), OLD, NEW)
+    assert client.xlen(keys.ACTS) == 1
 
 
-def test_a_rename_that_stands_still_while_workers_go_on_makes_nobody_wrong(renamed, redis_url):
-    client, act = renamed.client, renaming_of(renamed)
+def test_a_pause_holds_whatever_the_destination_is_called(stocked, call):
+    settings, _ = older(stocked)
+    call(app, "pause", OLD, "--reason", "maintenance")
+    run(call)
+    with closing(started(settings)) as worker:
+        assert worker.drain(OLD, 1, Stop())[0].requests == 0
+    configure(stocked)
+    drain(stocked)
+    found = stocked.status()
+    assert found["waiting"] == PEOPLE + 1
+    assert found["destinations"][NEW]["state"] == "paused"
 
-    def leases_lapse_and_workers_drain():
-        leave_held(renamed)
-        drain(renamed)
+    call(app, "resume", NEW)
+    drain(stocked)
 
-    for number in stalls(
-        client, redis_url, act, leases_lapse_and_workers_drain, first=5, times=TIMES
-    ):
-        leave_held(renamed)
-        act(client)
-        drain(renamed)
+    assert stocked.status()["waiting"] == 0
 
-        found = renamed.status()
-        assert found["skipped_by_reason"] == {"superseded": PEOPLE}, number
-        assert (found["accepted"], found["waiting"]) == (renamed.before["accepted"], 0), number
+
+def test_dead_letters_from_before_are_found_by_their_ids_under_the_name_of_today(
+    stocked, call, tmp_path
+):
+    (before,) = orjson.loads(call(app, "dlq", "list", "--json").stdout)
+    run(call)
+    configure(stocked)
+
+    (after,) = orjson.loads(call(app, "dlq", "list", "--json").stdout)
+    assert (after["id"], after["destination"]) == (before["id"], NEW)
+    exported = tmp_path / "letters.ndjson"
+    call(app, "dlq", "export", str(exported))
+    call(app, "dlq", "discard", before["id"], "--yes")
+    call(app, "dlq", "import", str(exported))
+    there = orjson.loads(call(app, "dlq", "show", before["id"], "--json").stdout)
+    assert there["destination"] == NEW
+    assert_sum(stocked.status())
+    why = call(app, "why", "dead@example.com", "--json").stdout
+    assert before["id"] in why
+
+
+def test_an_erased_person_leaves_nothing_behind_under_either_name(stocked, call):
+    run(call)
+    configure(stocked)
+
+    call(app, "erase", "p1@example.com", "--yes")
+
+    digest = digest_of("email:p1@example.com")
+    assert not [name for name in stocked.client.keys("*") if digest in name]
+    assert_sum(stocked.status())
+
+
+def test_a_person_who_was_renamed_before_is_followed_afterwards(stocked, call):
+    call(app, "rename", "person", "p1@example.com", "q1@example.com")
+    run(call)
+    configure(stocked)
+
+    stocked.publish(payload("p1@example.com", "gold", minute=10))
+    drain(stocked)
+
+    assert stocked.status()["waiting"] == 0
+    why = orjson.loads(call(app, "why", "q1@example.com", "--json").stdout)
+    assert "gold" in orjson.dumps(why).decode()
+
+
+def test_the_number_of_partitions_changes_under_a_new_name(stocked, call):
+    run(call)
+    configure(stocked)
+
+    call(app, "redis", "partitions", "3", "--yes")
+
+    drain(stocked)
+    found = stocked.status()
+    assert_sum(found)
+    assert (found["waiting"], found["skipped_by_reason"]) == (0, {"superseded": PEOPLE})
+    assert not [name for name in stocked.client.keys("{insider:[0-3]}*") if b"lease" not in name]
+
+
+def test_what_a_sync_knows_is_the_same_for_processes_with_either_name(stocked, call):
+    settings, _ = older(stocked)
+    store = SyncStore(stocked.client, "vip", settings.redis)
+    store.take()
+    store.save(Run("vip", destinations=[OLD], known=[OLD], seen={OLD: 3}), ends=True)
+    run(call)
+    configure(stocked)
+    learn_numbering(stocked.client, stocked.settings)
+
+    new = SyncStore(stocked.client, "vip", stocked.settings.redis).peek()
+
+    assert (new.destinations, new.known, new.seen) == ([NEW], [NEW], {NEW: 3})
+    assert store.peek().known == [OLD]
+
+
+def test_a_backfill_goes_on_where_it_was_after_a_rename(stocked, call):
+    settings, _ = older(stocked)
+    before = routing_digest(settings)
+    run(call)
+    configure(stocked)
+    learn_numbering(stocked.client, stocked.settings)
+
+    assert routing_digest(stocked.settings) == before
+
+
+def test_rates_are_known_over_a_rename(stocked, call):
+    settings, _ = older(stocked)
+    RedisProgress(stocked.client, settings).note()
+    run(call)
+    configure(stocked)
+    learn_numbering(stocked.client, stocked.settings)
+
+    (sample,) = read_samples(stocked.client, stocked.settings.redis.ids)
+
+    assert set(sample.counts) == {NEW}
+
+
+def test_a_redis_that_came_back_empty_gives_the_ids_that_processes_work_with(relay):
+    settings, publisher = older(relay)
+    relay.client.flushdb()
+    publisher.publish([orjson.dumps(payload("ann@example.com"))], PublishOptions())
+
+    relay.drain()
+
+    assert relay.status()["delivered"] == 1
+    assert settings.redis.ids.of(OLD) == OLD
+
+
+def test_a_redis_that_came_back_empty_keeps_the_id_of_a_renamed_destination(stocked, call):
+    run(call)
+    configure(stocked)
+    claim(stocked.client, stocked.settings)
+    stocked.client.flushdb()
+
+    claim(stocked.client, stocked.settings)
+
+    fresh = load_settings(stocked.settings.source, environ={})
+    claim(stocked.client, fresh)
+    assert fresh.redis.ids.of(NEW) == stocked.settings.redis.ids.of(NEW) == OLD
 
 
 def check(call):
     return orjson.loads(call(app, "config", "check", "--json").stdout)
 
 
-@pytest.mark.usefixtures("renamed")
-def test_config_check_names_a_destination_that_has_only_another_name(call):
+def test_config_check_says_that_nothing_starts_before_the_rename(stocked, call):
+    configure(stocked)
     found = check(call)
 
-    assert found["valid"]
-    assert any("segrelay destination rename insider insider-eu" in one for one in found["warnings"])
+    assert not found["valid"]
+    assert f"segrelay rename destination {OLD} {NEW}" in found["problems"][0]
     run(call)
-    assert not any("rename" in one for one in check(call)["warnings"])
+    assert check(call)["valid"]
 
 
 def test_config_check_names_what_redis_will_refuse(relay, call):

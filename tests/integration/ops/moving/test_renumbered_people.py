@@ -19,7 +19,7 @@ from segrelay.worker.contract.people import Sighting, stable_digest
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.redis.scripts import ScriptCall
-from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, RedisSettings
 from segrelay.worker.errors import PartitionsChange
 from tests.integration.ops.moving.dying_redis import deaths, everything
 from tests.integration.ops.moving.stock import change, drain, lapse
@@ -98,7 +98,7 @@ def test_each_stable_id_is_where_its_digest_says(changing):
     change(client, changing, 3)
 
     numbering = learn_numbering(client, changing.settings)
-    changes = IdentityChanges(client, "insider", numbering)
+    changes = IdentityChanges(client, changing.settings.redis, "insider")
     for number in range(PEOPLE + 1):
         stable = stable_digest("_uid", f"u{number}")
         home = PartitionKeys("insider", numbering.of_stable(stable))
@@ -160,7 +160,9 @@ def test_letters_on_their_way_to_a_new_identity_are_still_found_there(changing):
 
 def test_who_still_knows_the_former_number_writes_nothing_there(changing):
     client = changing.client
-    former = IdentityChanges(client, "insider", FORMER)
+    slept = RedisSettings()
+    slept.learn(FORMER)
+    former = IdentityChanges(client, slept, "insider")
     stable = stable_digest("_uid", "u1")
     known = former.change_of(stable)
     change(client, changing, 3)

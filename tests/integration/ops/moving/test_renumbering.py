@@ -4,7 +4,6 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.moving.carrying import digest_in
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.worker.adapters.redis.survey import RedisLapsing
 from segrelay.worker.batch.partition import Intent
@@ -21,6 +20,7 @@ from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import OperationsMustAct, PartitionsChange, RedisMismatch
 from tests.integration.ops.moving.stock import change, drain, enrich, key_of, six
 from tests.integration.ops.relay import payload
+from tests.ledger_keys import digest_in
 from tests.nightly import amount
 
 PEOPLE = 12
@@ -242,7 +242,7 @@ def test_a_configuration_may_name_a_former_number_and_no_other(used, call):
 def test_all_of_many_profiles_are_there_afterwards(relay):
     client, settings = relay.client, relay.settings
     claim(client, settings)
-    client.sadd(keys.DESTINATIONS, "insider")
+    client.hset(keys.DESTINATIONS, "insider", "insider ")
     for first in range(0, PROFILES, 10_000):
         pipe = client.pipeline(transaction=False)
         for n in range(first, min(PROFILES, first + 10_000)):

@@ -1,17 +1,18 @@
-"""`redis partitions` beside a renaming that was broken off, a new name, and replicas that lag."""
+"""`redis partitions` beside a move that was broken off, a new name, and replicas that lag."""
 
 from contextlib import suppress
 
 import orjson
 import pytest
 
-from segrelay.ops.moving.renaming import Renaming
+from segrelay.ops.kept import Filter
 from segrelay.ops.moving.renumbering import Renumbering
+from segrelay.ops.waiting import Waiting
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.claim import claim, learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import NotReplicated, PartitionsChange
@@ -24,8 +25,7 @@ from tests.integration.ops.moving.dying_redis import (
     stalls,
 )
 from tests.integration.ops.moving.stock import change, drain, six
-from tests.integration.ops.moving.test_renaming import rename
-from tests.integration.ops.relay import ENTER, payload
+from tests.integration.ops.relay import ENTER, EXIT, payload
 from tests.nightly import amount
 
 PEOPLE = 12
@@ -34,33 +34,29 @@ TIMES = amount(3, nightly=60)
 ELSEWHERE = trigger("vip-other", destination="other", audiences=["*"], template="enter.jsonnet")
 
 
+MOVED = ENTER.replace("vip-enter", "moved").replace('"insider"', '"other"')
+
+
+def moving_of(used):
+    def move(client):
+        settings = load_settings(used.settings.source, environ={})
+        learn_numbering(client, settings)
+        store = Waiting(client, settings, settings.triggers["moved"])
+        list(store.replay(Filter(trigger="vip-enter")).steps())
+
+    return move
+
+
 def carry_on(used, counts):
-    """Change the number of partitions, end the renaming, and drain under the new name."""
-    client, settings = used.client, used.settings
-    for name in ("insider", "insider-eu"):
-        for number in learn_numbering(client, settings).numbers:
+    """Change the number of partitions, end the move, and drain both destinations."""
+    client = used.client
+    for name in ("insider", "other"):
+        for number in range(4):
             client.delete(PartitionKeys(name, number).lease)
     for count in counts:
         change(client, used, count)
-    Renaming(client, settings, "insider", "insider-eu").run()
-    drain(used, "insider-eu")
-
-
-def test_a_broken_renaming_of_a_destination_does_not_keep_the_number_from_changing(used, redis_url):
-    rename(used)
-
-    for number, _ in deaths(
-        used.client, redis_url, lambda dying: renaming_of(used, dying).run(), every=EVERY_TRIP
-    ):
-        carry_on(used, (3,))
-
-        nobody_is_wrong(used, number)
-        assert not used.client.keys("*carried*")
-
-
-def renaming_of(used, client, **options):
-    settings = load_settings(used.settings.source, environ={})
-    return Renaming(client, settings, "insider", "insider-eu", **options)
+    moving_of(used)(client)
+    drain(used, "other")
 
 
 def nobody_is_wrong(used, number):
@@ -70,20 +66,43 @@ def nobody_is_wrong(used, number):
     assert found["accepted"] == used.before["accepted"], number
 
 
-def test_a_renaming_that_stands_still_while_the_number_changes_makes_nobody_wrong(used, redis_url):
-    rename(used)
+@pytest.fixture
+def leaving(used):
+    """What waits has to go to another destination, which knows nobody."""
+    used.configure(EXIT, triggers=MOVED, other=True)
+    claim(used.client, used.settings)
+    return used
 
+
+def test_a_broken_move_to_another_destination_does_not_keep_the_number_from_changing(
+    leaving, redis_url
+):
+    for number, _ in deaths(leaving.client, redis_url, moving_of(leaving), every=EVERY_TRIP):
+        carry_on(leaving, (3,))
+
+        nobody_is_wrong(leaving, number)
+        assert not leaving.client.keys("*carried*")
+
+
+def test_a_move_that_is_killed_anywhere_is_ended_by_the_next(leaving, redis_url):
+    for number, _ in deaths(leaving.client, redis_url, moving_of(leaving), every=EVERY_TRIP):
+        carry_on(leaving, ())
+
+        nobody_is_wrong(leaving, number)
+
+
+def test_a_move_that_stands_still_while_the_number_changes_makes_nobody_wrong(leaving, redis_url):
     for number in stalls(
-        used.client,
+        leaving.client,
         redis_url,
-        lambda stalled: renaming_of(used, stalled, patience_seconds=0.1).run(),
-        lambda: carry_on(used, (3,)),
+        moving_of(leaving),
+        lambda: carry_on(leaving, (3,)),
         first=2,
         times=TIMES,
     ):
-        carry_on(used, (3,))
+        carry_on(leaving, ())
 
-        nobody_is_wrong(used, number)
+        nobody_is_wrong(leaving, number)
 
 
 def test_a_destination_that_is_named_while_the_number_changes_gets_nothing_in_former_partitions(

@@ -80,7 +80,7 @@ def test_who_still_knows_the_former_number_is_refused_and_goes_on(used):
     client, settings = used.client, used.settings
     publisher = Publisher(client, settings, waker=SilentWaker())
     publisher.publish([orjson.dumps(payload("early@example.com"))], PublishOptions())
-    member = SyncStore(client, "vip", settings.redis.numbering)
+    member = SyncStore(client, "vip", settings.redis)
     assert member.take()
     member.claim(["insider"])
     stale = load_settings(settings.source, environ={})

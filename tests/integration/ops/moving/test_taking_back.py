@@ -1,4 +1,4 @@
-"""`segrelay discard` and `segrelay trigger move` as a person calls them."""
+"""`segrelay discard` and `segrelay rename trigger` as a person calls them."""
 
 import time
 from contextlib import closing
@@ -14,6 +14,7 @@ from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.adapters.redis.presence import RedisPresence
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.acts import read_acts
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 from tests.integration.ops.relay import ENTER, EXIT, payload
@@ -111,7 +112,7 @@ def test_something_has_to_be_named_and_agreed(waiting, call):
 
 
 def moved(call, *arguments):
-    return orjson.loads(call(app, "trigger", "move", *arguments, "--yes", "--json").stdout)
+    return orjson.loads(call(app, "rename", "trigger", *arguments, "--yes", "--json").stdout)
 
 
 RENAMED = ENTER.replace("vip-enter", "renamed")
@@ -204,6 +205,7 @@ def test_the_new_destination_is_rung_for_the_lane_that_moved(waiting, redis_url)
     (job_stream,) = find_streams(waiting.client, waiting.places())
     waiting.client.delete(job_stream.place.wakeup)
     waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
+    claim(waiting.client, waiting.settings)
     wakeup = PartitionKeys("other", job_stream.place.partition).wakeup
     waker = SilentWaker()
 
@@ -260,8 +262,8 @@ def test_triggers_that_swapped_their_names_deliver_nothing_of_each_other(relay, 
     assert (found["delivered"], found["skipped"], found["waiting"]) == (0, 0, 10)
     assert found["orphans"] == {"vip-enter": 5, "vip-exit": 5}
     assert found["orphans_mended_by"] == {
-        "vip-enter": "segrelay trigger move vip-enter vip-exit",
-        "vip-exit": "segrelay trigger move vip-exit vip-enter",
+        "vip-enter": "segrelay rename trigger vip-enter vip-exit",
+        "vip-exit": "segrelay rename trigger vip-exit vip-enter",
     }
     assert moved(call, "vip-enter", "vip-exit") == {"moved": 5, "left": 0}
     assert moved(call, "vip-exit", "vip-enter") == {"moved": 5, "left": 0}
@@ -332,4 +334,4 @@ def test_why_says_that_a_delivery_is_orphaned(relay, call):
     (line,) = orjson.loads(call(app, "why", "in0@example.com", "--json").stdout)["waiting"]
 
     assert line["what"] == "orphaned"
-    assert "trigger move" in line["detail"]
+    assert "rename trigger" in line["detail"]

@@ -97,7 +97,7 @@ def left_of(client, *emails):
 
 
 def erase(call, *arguments, code=0):
-    result = call(app, "person", "erase", *arguments, "--yes", "--json")
+    result = call(app, "erase", *arguments, "--yes", "--json")
     assert result.exit_code == code, result.output
     return orjson.loads(result.stdout)
 
@@ -107,7 +107,7 @@ def known(call, relay):
     """Somebody who was renamed, of whom there is everything that there can be of a person."""
     relay.publish(payload(OLD), payload(ELSE))
     relay.drain()
-    call(app, "person", "rename", OLD, WHO)
+    call(app, "rename", "person", OLD, WHO)
     relay.publish(payload(WHO, "gold", minute=1))
     relay.drain()
     relay.publish(payload(WHO, minute=-5))  # superseded: a line of history
@@ -206,7 +206,7 @@ def erase_and_die(relay, who, calls):
 
 
 def test_a_command_that_is_killed_before_any_call_to_redis_is_given_again(call, known):
-    call(app, "person", "rename", WHO, LAST)
+    call(app, "rename", "person", WHO, LAST)
     before = {name: known.client.dump(name) for name in known.client.scan_iter()}
     of_others = traces(known.client, ELSE)
 
@@ -231,7 +231,7 @@ def test_what_is_handed_on_while_a_person_is_erased_is_erased_too(call, relay):
     new = next(email for email in emails if partition_of(f"email:{email}", 4) == 0)
     relay.publish(payload(old))
     relay.drain()
-    call(app, "person", "rename", old, new)
+    call(app, "rename", "person", old, new)
     relay.publish(payload(old, "late", minute=3))
 
     class BesideWorkers(Erasing):
@@ -248,8 +248,8 @@ def test_what_is_handed_on_while_a_person_is_erased_is_erased_too(call, relay):
 def test_all_identities_of_somebody_who_was_renamed_twice_are_erased(call, relay, who):
     relay.publish(payload(OLD))
     relay.drain()
-    call(app, "person", "rename", OLD, "b@example.com")
-    call(app, "person", "rename", "b@example.com", WHO)
+    call(app, "rename", "person", OLD, "b@example.com")
+    call(app, "rename", "person", "b@example.com", WHO)
     relay.publish(payload(OLD, "late", minute=3))
 
     receipt = erase(call, who)

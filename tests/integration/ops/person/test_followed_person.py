@@ -4,12 +4,12 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.person.following import StepRenaming, following_for
+from segrelay.ops.person.following import following_for
+from segrelay.ops.person.renaming import PersonRenaming
 from segrelay.ops.state.identity_changes import IdentityChanges, read_renamed_people
 from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.status.health import read_problems
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import MOST_CHANGES
 from segrelay.worker.errors import OperationsMustAct
 from tests.integration.ops.person.test_erased_person import everything, needles
@@ -219,14 +219,14 @@ class KilledError(Exception):
 
 
 def die_in_a_step(relay, stage, after):
-    own = getattr(StepRenaming, stage)
+    own = getattr(PersonRenaming, stage)
 
     def dying(self, *arguments, **named):
         if after:
             own(self, *arguments, **named)
         raise KilledError
 
-    mortal = type("Mortal", (StepRenaming,), {stage: dying})
+    mortal = type("Mortal", (PersonRenaming,), {stage: dying})
     with pytest.raises(KilledError):
         following_for(relay.client, relay.settings, "insider", mortal).step()
     relay.client.hdel("{changes:insider}", "lock", "until")
@@ -257,7 +257,7 @@ def test_a_step_that_stood_still_renames_nobody_again(relay, at_insider):
 
     steps = following_for(relay.client, relay.settings, "insider")
     frozen = type("FrozenOnce", (Frozen,), {"meanwhile": staticmethod(there_and_back)})
-    steps.changes = frozen(relay.client, "insider", Numbering((4,)))
+    steps.changes = frozen(relay.client, relay.settings.redis, "insider")
     assert not steps.step().taken
     settle(relay)
     relay.publish(of_ann(NEW, "late", minute=1))
@@ -270,7 +270,7 @@ def test_a_step_that_stood_still_renames_nobody_again(relay, at_insider):
 def test_people_whom_a_person_renamed_are_followed_from_there(relay, call, at_insider):
     relay.publish(of_ann(OLD))
     relay.drain()
-    assert call(app, "person", "rename", OLD, NEW).exit_code == 0
+    assert call(app, "rename", "person", OLD, NEW).exit_code == 0
     relay.publish(of_ann(OLD, "gold", minute=1))
     settle(relay)
     assert at_insider() == {NEW: ["gold", "vip"]}
@@ -293,7 +293,7 @@ def test_why_and_the_audit_tell_of_it_without_anybodys_identity(relay, call):
     acts = call(app, "audit", "--json").stdout
 
     assert (renamed["destination"], renamed["trigger"]) == ("insider", "vip-enter")
-    assert "person rename" in acts
+    assert "rename person" in acts
     assert "example.com" not in acts
     assert "renamed by themselves 1" in call(app, "status").stdout
 
@@ -306,7 +306,7 @@ def test_nothing_of_a_stable_id_is_left_of_somebody_who_is_erased(relay, call):
     relay.publish(of_ann(OLD, "late", minute=0))
     settle(relay)
 
-    done = call(app, "person", "erase", NEW, "--yes", "--json")
+    done = call(app, "erase", NEW, "--yes", "--json")
 
     assert done.exit_code == 0, done.output
     assert orjson.loads(done.stdout)["erased"]["stable ids"] == 1
@@ -321,7 +321,7 @@ def test_somebody_who_is_about_to_be_renamed_is_not_erased_in_part(relay, call):
     relay.drain()
 
     with pytest.raises(OperationsMustAct, match="is being renamed"):
-        call(app, "person", "erase", OLD, "--yes")
+        call(app, "erase", OLD, "--yes")
 
     assert ledger_of(relay.client, OLD) == {("vip", "enter")}
     assert relay.status()["waiting"] == 1

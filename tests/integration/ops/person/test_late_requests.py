@@ -59,7 +59,7 @@ def rename_with(relay, insider):
 def test_insider_is_not_asked_by_somebody_who_stood_still_while_others_went_on(
     call, insider, rename_with
 ):
-    clock = Clock(BEFORE_HEADERS, lambda: call(app, "person", "rename", OLD, NEW))
+    clock = Clock(BEFORE_HEADERS, lambda: call(app, "rename", "person", OLD, NEW))
 
     with pytest.raises(OperationsMustAct, match="Somebody else renames the same people"):
         rename_with(clock)

@@ -26,7 +26,7 @@ def test_letters_of_somebody_who_is_erased_meanwhile_come_nowhere(call, with_a_d
     (dead_letter,) = [
         text for place in relay.places() for text in relay.client.hvals(place.lettersleaving)
     ]
-    call(main, "person", "erase", OLD, "--yes")
+    call(main, "erase", OLD, "--yes")
     relay.client.hset(place_of(OLD).lettersleaving, orjson.loads(dead_letter)["id"], dead_letter)
 
     arriving = Forward(Moving.ARRIVING, digest_of(f"email:{OLD}").hex()).dumps()

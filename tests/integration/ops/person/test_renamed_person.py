@@ -29,7 +29,7 @@ def ledger_of(client, email):
 
 
 def rename(call, *arguments, code=0):
-    result = call(app, "person", "rename", *arguments, "--json")
+    result = call(app, "rename", "person", *arguments, "--json")
     assert result.exit_code == code, result.output
     return orjson.loads(result.stdout)
 
@@ -150,7 +150,7 @@ def test_a_file_with_a_bad_row_renames_nobody(call, relay, at_insider, tmp_path,
     (tmp_path / "changes.csv").write_bytes(f"{OLD},{NEW}\n".encode() + rows)
 
     with pytest.raises(UsageWrong, match=re.escape(said)) as refused:
-        call(app, "person", "rename", "--file", tmp_path / "changes.csv")
+        call(app, "rename", "person", "--file", tmp_path / "changes.csv")
 
     assert "@" not in str(refused.value)
     assert at_insider() == {OLD: ["vip"]}
@@ -171,7 +171,7 @@ def test_a_command_that_is_killed_goes_on_where_it_was(call, relay_of_a_sync, at
     rename_and_die(relay, *stop, new=new, old=old)
     assert problems(relay, later_ms=60_000) == []
     (problem,) = problems(relay, later_ms=120_000)
-    assert (problem.severity, "person rename" in problem.command) == ("attention", True)
+    assert (problem.severity, "rename person" in problem.command) == ("attention", True)
     relay.publish(payload(old, "gold", minute=1), payload(new, "silver", minute=1))
     relay.drain()
 

@@ -123,7 +123,7 @@ def test_who_is_left_out_of_a_repair_because_a_sync_is_newer_than_the_scan_is_to
     document = orjson.loads(call(app, "reconcile", "vip", "--json").stdout)
 
     assert document["destinations"][0]["changed_since_scan"] == 2
-    assert "1 events published" in told.stdout
+    assert "1 event published" in told.stdout
     assert "2 people of 'vip' differ" in told.stderr
 
 

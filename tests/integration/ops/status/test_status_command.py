@@ -15,7 +15,7 @@ from segrelay.worker.adapters.redis.presence import RedisPresence
 from segrelay.worker.contract.processes import WORKER, FilesInUse, Process
 from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.contract.triggers import Pause, set_pause
+from segrelay.worker.contract.triggers import Pause, field_of, set_pause
 from tests.integration.ops.relay import EXIT, payload
 from tests.waiting import until
 from tests.warm import WarmProcess
@@ -98,8 +98,8 @@ def test_what_the_configuration_forgot_is_counted_and_named(call, relay):
 
 
 def test_a_pause_shows_with_its_reason(call, relay):
-    set_pause(relay.client, "destination", "insider", Pause("maintenance", "ops"), ACT)
-    set_pause(relay.client, "trigger", "vip-exit", Pause("too many", "ops"), ACT)
+    set_pause(relay.client, field_of("destination", "insider"), Pause("maintenance", "ops"), ACT)
+    set_pause(relay.client, field_of("trigger", "vip-exit"), Pause("too many", "ops"), ACT)
 
     document = orjson.loads(call(app, "status", "--json").stdout)
 
@@ -302,7 +302,9 @@ def test_a_monitor_is_told_that_all_is_well(call, relay):
 
 
 def test_a_monitor_is_told_what_is_ill(call, relay):
-    set_pause(relay.client, "trigger", "vip-enter", Pause("all of one cause", "segrelay"), ACT)
+    set_pause(
+        relay.client, field_of("trigger", "vip-enter"), Pause("all of one cause", "segrelay"), ACT
+    )
     relay.publish(payload("ann@example.com", direction="exit"))
     relay.configure()
     started(relay, 1, relay.settings.fingerprint, ago_ms=3_600_000)
@@ -320,7 +322,7 @@ def test_a_monitor_is_told_what_is_ill(call, relay):
 def test_what_is_worth_a_look_is_told_only_if_it_is_asked_for(call, relay):
     appear(relay, relay.settings.fingerprint)
     relay.publish(payload("ann@example.com", status="fine"), job="load")
-    set_pause(relay.client, "job", "load", Pause("later", "ops"), ACT)
+    set_pause(relay.client, field_of("job", "load"), Pause("later", "ops"), ACT)
 
     code, problems = check(call, "--attention")
 
@@ -369,7 +371,7 @@ def test_a_worker_stands_in_the_text_with_its_version_and_configuration(call, re
 
 
 def test_what_wants_a_person_is_red_on_a_terminal_unless_it_wants_no_colour(relay):
-    set_pause(relay.client, "destination", "insider", Pause("maintenance", "ops"), ACT)
+    set_pause(relay.client, field_of("destination", "insider"), Pause("maintenance", "ops"), ACT)
     environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.settings.source), "TERM": "xterm"}
     environment.pop("NO_COLOR", None)
 

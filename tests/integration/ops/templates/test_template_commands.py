@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+import orjson
 import pytest
 from typer.testing import CliRunner
 
@@ -224,3 +225,13 @@ def test_a_check_says_that_events_without_an_id_would_fail(run, place, redis_url
         assert checked.exit_code == 0
         assert "vip.jsonnet:3:1: warning: no such field: id." in checked.output
     assert (after.exit_code, after.output.count("warning")) == (0, 0)
+
+
+def test_a_new_template_for_http_passes_its_check(place, run):
+    written = run("new", "hook", "--api", "http", "--templates", place)
+    checked = run("check", "hook", "--templates", place, "--json")
+
+    assert written.exit_code == 0, written.output
+    (found,) = orjson.loads(checked.stdout)["templates"]
+    assert found["fit"]
+    assert set(found["renders"].values()) != {"skipped"}

@@ -1,8 +1,9 @@
-"""A configuration with a Redis of its own, and `segrelay backfill` as a process."""
+"""A configuration on a Redis, and `segrelay backfill` as a process."""
 
 import os
 import subprocess
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +13,38 @@ from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from tests.configuration import configuration, credentials, insider, trigger
 from tests.warm import WarmProcess, run
 
 PARTITIONS = 4
-CONFIGURATION = configuration(
-    credentials(), insider(authorization="insider"), trigger("vip-enter"), partitions=PARTITIONS
-)
 
 
 class Relay:
-    """A configuration with an embedded Redis of its own."""
+    """A configuration on a Redis.
 
-    def __init__(self, folder: Path, more: str = "") -> None:
+    Args:
+        redis: The URL of the Redis; "embedded" = one of its own.
+    """
+
+    def __init__(self, folder: Path, redis: str, *more: str) -> None:
         (folder / "templates").mkdir()
         (folder / "templates" / "any.jsonnet").write_text("{}")
         self.folder = folder
         self.config = folder / "segrelay.toml"
-        self.config.write_text(CONFIGURATION + more)
+        tables = (credentials(), insider(authorization="insider"), trigger("vip-enter"), *more)
+        self.config.write_text(configuration(*tables, redis=redis, partitions=PARTITIONS))
+        self._redis = redis
         self.environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
         self.data_dir = folder / ".segrelay"
+
+    @contextmanager
+    def connected(self) -> Iterator[Redis]:
+        is_own = self._redis == "embedded"
+        url = embedded.ensure_running(self.data_dir).url if is_own else self._redis
+        with closing(connect(url)) as client:
+            yield client
 
     def run(self, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         return run(own_command("backfill", *arguments), given, env=self.environment)
@@ -63,15 +75,15 @@ class Relay:
 
     def drained(self, job: str) -> int:
         """Take what waits of a job away, as if it were delivered; returns how much that was."""
-        with closing(connect(embedded.ensure_running(self.data_dir).url)) as client:
-            pipe = client.pipeline()
+        with self.connected() as client:
+            pipe = client.pipeline(transaction=False)
             for stream in _streams(job):
                 pipe.xlen(stream)
                 pipe.unlink(stream)
             return sum(pipe.execute()[::2])
 
     def _profiles(self, job: str) -> list[dict[str, Any]]:
-        with closing(connect(embedded.ensure_running(self.data_dir).url)) as client:
+        with self.connected() as client:
             return [
                 orjson.loads(decode_profile(entry[b"p"]))
                 for stream in _streams(job)

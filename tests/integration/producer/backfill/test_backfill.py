@@ -4,13 +4,13 @@ import gzip
 import io
 import os
 import random
+import re
 import signal
 import stat
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,6 @@ from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.sources.blocks import Block
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from tests.integration.producer.backfill.backfill_relay import PARTITIONS, Relay
 from tests.nightly import amount
@@ -42,14 +41,6 @@ CROWD = amount(30_000, nightly=60_000)
 """Enough that a reader is still at work when it is killed."""
 NOBODY_AT = 2 * PEOPLE // 3
 KILLS = amount(3, nightly=20)
-
-
-@pytest.fixture
-def relay(tmp_path: Path) -> Iterator[Relay]:
-    built = Relay(tmp_path)
-    embedded.ensure_running(built.data_dir)
-    yield built
-    embedded.stop(built.data_dir)
 
 
 @pytest.fixture
@@ -97,7 +88,7 @@ def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
 
 
 def _until_it_has_read_more(relay: Relay) -> None:
-    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+    with relay.connected() as client:
         store = JobStore(client)
 
         def rows() -> int:
@@ -111,7 +102,7 @@ def _until_it_has_read_more(relay: Relay) -> None:
 def _let_its_claim_lapse(relay: Relay, publishing: list[int]) -> None:
     """Take the claim of a killed reader away, once what it had under way is published."""
     until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in publishing))
-    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+    with relay.connected() as client:
         client.hdel(keys.job("j"), "lock", "until")
 
 
@@ -262,14 +253,14 @@ def test_a_file_of_which_no_row_can_be_read_leaves_no_job_behind(
         ran = relay.run(command, str(damaged), *named)
 
         assert (ran.returncode, b"is damaged" in ran.stderr) == (1, True)
-    assert relay.document("list") == []
+    assert relay.document("status") == []
 
 
 def test_an_error_of_redis_that_nobody_expects_ends_the_reading(
     relay: Relay, tmp_path: Path
 ) -> None:
     (tmp_path / "one.ndjson").write_bytes(b'{"email": "p1@example.com"}\n')
-    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+    with relay.connected() as client:
         for number in range(PARTITIONS):
             client.set(PartitionKeys("insider", number).counts, "no hash")
 
@@ -283,10 +274,12 @@ def test_what_publishes_takes_its_blocks_also_while_redis_is_away(
     relay: Relay, people: str
 ) -> None:
     assert relay.run("start", people, *_NAMED).returncode == 0
-    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+    with relay.connected() as client:
         spec = JobStore(client).named("j").spec
-    nobody = 'url = "redis://127.0.0.1:1"'
-    relay.config.write_text(relay.config.read_text().replace('url = "embedded"', nobody))
+    nobody = re.sub(
+        r'\nurl = "redis:[^"]+"', '\nurl = "redis://127.0.0.1:1"', relay.config.read_text()
+    )
+    relay.config.write_text(nobody)
     ours, theirs = STARTED_FROM.Pipe()
     publishing = STARTED_FROM.Process(
         target=publish_shard, args=(theirs, relay.config, spec, 1, 0, JobTally()), daemon=True
@@ -313,7 +306,7 @@ def test_who_waits_for_a_claim_learns_what_became_of_the_job_meanwhile(
     relay: Relay, people: str
 ) -> None:
     assert relay.run("start", people, *_NAMED).returncode == 0
-    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+    with relay.connected() as client:
         store = JobStore(client)
         ended = store.named("j")
         as_it_was = replace(ended, phase="reading", tallies=(JobTally(),) * len(ended.tallies))
@@ -326,9 +319,8 @@ def test_who_waits_for_a_claim_learns_what_became_of_the_job_meanwhile(
         assert (phase, told) == (ended.phase, [])
 
 
-def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(
-    relay: Relay, tmp_path: Path
-) -> None:
+def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(tmp_path: Path) -> None:
+    relay = Relay(tmp_path, "embedded")
     source = _written(tmp_path / "crowd.ndjson", CROWD, pad=1_600)
     reading = relay.start("start", source, *_NAMED)
     _until_it_has_read_more(relay)
@@ -341,6 +333,7 @@ def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(
 
     assert reading.wait(120) == 0
     emails = relay.published("j")
+    embedded.stop(relay.data_dir)
     assert len(emails) == len(set(emails)) == CROWD
 
 
@@ -418,4 +411,4 @@ def test_a_file_whose_columns_are_not_known_leaves_no_job_behind(relay: Relay) -
     ran = relay.run("start", str(table), "--job", "j", *AS_OF)
 
     assert (ran.returncode, b"none is the identity field" in ran.stderr) == (2, True)
-    assert relay.document("list") == []
+    assert relay.document("status") == []

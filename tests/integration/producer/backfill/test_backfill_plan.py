@@ -1,12 +1,10 @@
 """What a plan says of a file, before anything is written."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
-from segrelay.ops.embedded import lifecycle as embedded
 from tests.integration.producer.backfill.backfill_relay import Relay
 
 AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
@@ -19,12 +17,9 @@ GOOD = [orjson.dumps({"email": f"p{n}@example.com", "name": "Ann"}) for n in ran
 
 
 @pytest.fixture
-def relay(tmp_path: Path) -> Iterator[Relay]:
-    built = Relay(tmp_path)
-    (tmp_path / "templates" / "any.jsonnet").write_text(TEMPLATE)
-    embedded.ensure_running(built.data_dir)
-    yield built
-    embedded.stop(built.data_dir)
+def relay(relay: Relay) -> Relay:
+    (relay.folder / "templates" / "any.jsonnet").write_text(TEMPLATE)
+    return relay
 
 
 def test_a_plan_counts_names_bad_rows_and_shows_masked_bodies(relay: Relay, tmp_path: Path) -> None:
@@ -51,7 +46,7 @@ def test_a_plan_counts_names_bad_rows_and_shows_masked_bodies(relay: Relay, tmp_
     # The template says no skip_hook: it comes with what is sent.
     assert sent["body"]["skip_hook"] == "•••"
     assert sent["body"]["users"][0]["identifiers"]["email"] == "•••"
-    assert relay.document("list") == []
+    assert relay.document("status") == []
     assert relay.published("people") == []
 
 

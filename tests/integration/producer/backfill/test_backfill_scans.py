@@ -7,9 +7,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.sandbox.lytics.account import audience_id
+from tests.configuration import lytics
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.waiting import until
 from tests.warm import WarmProcess
@@ -31,17 +31,9 @@ def sandbox() -> Iterator[SandboxProcess]:
 
 
 @pytest.fixture
-def relay(tmp_path: Path, sandbox: SandboxProcess) -> Iterator[Relay]:
-    more = f"""
-[lytics]
-base_url = "{sandbox.url}"
-token = "literal-token-of-nobody"
-"""
+def relay(tmp_path: Path, sandbox: SandboxProcess, redis_url: str) -> Relay:
     sandbox.settings(lytics=CALM)
-    built = Relay(tmp_path, more)
-    embedded.ensure_running(built.data_dir)
-    yield built
-    embedded.stop(built.data_dir)
+    return Relay(tmp_path, redis_url, lytics(sandbox.url))
 
 
 def test_a_scan_brings_in_all_members_at_the_time_of_lytics_clock(relay, sandbox) -> None:
@@ -70,7 +62,7 @@ def test_a_scan_with_a_wrong_clock_is_refused(relay, sandbox) -> None:
 
     assert ran.returncode == 1
     assert b"ahead of Redis' clock" in ran.stderr
-    assert relay.document("list") == []
+    assert relay.document("status") == []
 
 
 def test_an_unknown_audience_is_told_before_there_is_a_job(relay) -> None:
@@ -78,7 +70,7 @@ def test_an_unknown_audience_is_told_before_there_is_a_job(relay) -> None:
 
     assert ran.returncode == 2
     assert b"/api/segment/nobody/scan" in ran.stderr
-    assert relay.document("list") == []
+    assert relay.document("status") == []
 
 
 def test_a_scan_that_expired_starts_again_when_it_is_resumed(relay, sandbox) -> None:

@@ -2,26 +2,16 @@
 
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
 
-from segrelay.ops.embedded import lifecycle as embedded
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.waiting import until
 
 NAMED = ("--job", "j", "--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
 PEOPLE = 12_000
-
-
-@pytest.fixture
-def relay(tmp_path: Path) -> Iterator[Relay]:
-    built = Relay(tmp_path)
-    embedded.ensure_running(built.data_dir)
-    yield built
-    embedded.stop(built.data_dir)
 
 
 @pytest.fixture
@@ -59,7 +49,7 @@ def test_what_can_not_be_started_is_told(
         assert ran.returncode == 2
         assert told in b" ".join(ran.stderr.split())
         assert b"Traceback" not in ran.stderr
-    assert relay.document("list") == []
+    assert relay.document("status") == []
 
 
 def test_rows_of_a_pipe_that_tell_no_audience_end_the_job_before_any_is_kept(relay: Relay) -> None:
@@ -139,7 +129,7 @@ def test_rows_older_than_the_ledger_are_brought_in_only_if_a_person_insists(
     refused = relay.run("start", *given)
     assert refused.returncode == 2
     assert b"--older-than-ledger" in refused.stderr
-    assert relay.document("list") == []
+    assert relay.document("status") == []
 
     assert relay.document("start", *given, "--older-than-ledger")["accepted"] == 20
 

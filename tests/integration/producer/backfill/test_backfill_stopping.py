@@ -5,15 +5,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
 import pytest
 
-from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.producer.backfill.jobs import JobStore
-from segrelay.worker.contract.redis.connection import connect
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.nightly import amount
 from tests.waiting import allowed, until
@@ -25,13 +23,10 @@ NAMED = ("--job", "j", "--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
 
 
 @pytest.fixture
-def relay(tmp_path: Path) -> Iterator[Relay]:
-    built = Relay(tmp_path)
-    text = built.config.read_text().replace("[redis]", f"[redis]\nhigh_water = {HIGH_WATER}")
-    built.config.write_text(text)
-    embedded.ensure_running(built.data_dir)
-    yield built
-    embedded.stop(built.data_dir)
+def relay(relay: Relay) -> Relay:
+    text = relay.config.read_text().replace("[redis]", f"[redis]\nhigh_water = {HIGH_WATER}")
+    relay.config.write_text(text)
+    return relay
 
 
 @pytest.fixture
@@ -80,7 +75,7 @@ def _children(pid: int) -> Iterable[int]:
 
 
 def phase(relay: Relay) -> str:
-    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+    with relay.connected() as client:
         return JobStore(client).phase("j")
 
 

@@ -13,7 +13,7 @@ from segrelay.worker.adapters.sender import resolved_retry_after
 from segrelay.worker.destinations.api import Answer
 from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
 from segrelay.worker.errors import ConfigurationInvalid
-from tests.fakes.fake_sender import FakeSender
+from tests.conformance.drain.fake_sender import FakeSender
 from tests.integration.worker.adapters.sending import answer, request_to, run, say_nothing, sending
 
 

@@ -33,7 +33,7 @@ def url(request):
 def client(url):
     with closing(connect(url)) as connected:
         connected.flushall()
-        connected.sadd(keys.DESTINATIONS, "insider")
+        connected.hset(keys.DESTINATIONS, "insider", "insider ")
         yield connected
 
 

@@ -13,7 +13,7 @@ from segrelay.worker.core.verdicts import AccessRefused, Failed, TokenReplaced
 from segrelay.worker.destinations.api import Answer
 from segrelay.worker.destinations.oauth2 import AccessToken, Granted
 from segrelay.worker.destinations.sending import NoToken, OutgoingRequest
-from tests.fakes.fake_sender import FakeSender
+from tests.conformance.drain.fake_sender import FakeSender
 
 AUTHORIZATION = Authorization(
     name="crm",

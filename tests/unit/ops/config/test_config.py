@@ -149,3 +149,17 @@ def test_show_refuses_a_broken_file_as_every_command_does(config):
 
     assert isinstance(result.exception, ConfigurationInvalid)
     assert result.exception.exit_code == 2
+
+
+def test_the_place_of_a_template_that_does_not_parse_is_told_once(tmp_path):
+    CliRunner().invoke(app, ["init", str(tmp_path)])
+    file = tmp_path / "templates" / "insider" / "enter.jsonnet"
+    file.write_text("{ a: 1 }\n}\n")
+
+    told = (
+        CliRunner()
+        .invoke(app, ["config", "check", "--config", str(tmp_path / "segrelay.toml")])
+        .stderr
+    )
+
+    assert told.count("insider/enter.jsonnet:2:1") == 1

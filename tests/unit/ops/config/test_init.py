@@ -67,3 +67,18 @@ def test_the_env_file_names_what_the_example_asks_for(name, tmp_path):
 
     assert f"{name}=" in (tmp_path / ".env.example").read_text()
     assert f"env:{name}" in (tmp_path / "segrelay.toml").read_text()
+
+
+def test_init_names_your_own_audience_and_ends_with_a_rehearsal(tmp_path):
+    told = CliRunner().invoke(app, ["init", str(tmp_path / "relay"), "--audience", "Big_Spenders"])
+
+    checked = CliRunner().invoke(
+        app, ["config", "show", "--json", "--config", str(tmp_path / "relay" / "segrelay.toml")]
+    )
+    triggers = orjson.loads(checked.stdout)["triggers"]
+    assert {name.rpartition("-")[0] for name in triggers} >= {"big-spenders"}
+    assert {tuple(one["audiences"]) for one in triggers.values()} == {("Big_Spenders",)}
+    sample = orjson.loads((tmp_path / "relay" / "samples" / "enter.json").read_bytes())
+    assert sample["data"]["segment_events"][0]["slug"] == "Big_Spenders"
+    assert "segrelay up --sandbox" in told.stdout
+    assert "segrelay send samples/enter.json --wait" in told.stdout

@@ -34,7 +34,7 @@ def test_a_value_is_never_taken_for_an_option():
     [
         ("segrelay resume insider", "resume", {"name": "insider"}),
         ("segrelay backfill resume november", "backfill resume", {"job": "november"}),
-        ("segrelay trigger move vip vips", "trigger move", {"old": "vip", "new": "vips"}),
+        ("segrelay rename trigger vip vips", "rename trigger", {"old": "vip", "new": "vips"}),
         ("segrelay sync confirm vip", "sync confirm", {"sync": "vip"}),
         ("segrelay redis acknowledge", "redis acknowledge", {}),
     ],
@@ -46,7 +46,7 @@ def test_a_problems_command_becomes_a_button(command, act, values):
 @pytest.mark.parametrize(
     "command",
     [
-        "segrelay person rename OLD NEW, or --file CSV",
+        "segrelay rename person OLD NEW, or --file CSV",
         "segrelay backfill start …; segrelay redis acknowledge",
         "segrelay resume",
         "segrelay resume --all",

@@ -187,7 +187,7 @@ ALL_SKIPPED = samples(
 SOME_SKIPPED = samples({"skipped|vip|asserted": 277, "delivered|vip": 1}, {"settled": 0})
 STILL = samples(*[{"waits": 9, "settled": 4, "waits|load": 5, "job|load": 3}] * 4)
 RENAME = Act(
-    "audience rename", "ann", "vip", arguments={"to": "club"}, outcome=BEGUN, at_ms=NOW - 61_000
+    "rename audience", "ann", "vip", arguments={"to": "club"}, outcome=BEGUN, at_ms=NOW - 61_000
 )
 WELL = standing()
 
@@ -451,12 +451,29 @@ def test_what_makes_live_deliveries_late_is_said(newest: dict[str, int], why: st
     assert why in told.message
 
 
-def test_the_time_at_which_a_queue_will_be_late_is_said() -> None:
-    (told,) = problems_of(standing(samples=growing(settled=100), **live(3_000)))
+def test_a_low_rate_is_used_up_though_a_request_of_it_is_not() -> None:
+    counts = [SAMPLES | {"requests": 6, "settled": 9}, *[SAMPLES] * 14]
+    slow = {"insider": replace(destination()["destinations"]["insider"], rate=12.0)}
+    found = standing(**late(), destinations=slow, samples=samples(*counts, every_ms=12_000))
 
-    # It grows by 20 a second, and 10 a second are settled; 600 would take the 60 s.
-    assert "3,000 live deliveries wait; 30 a second come and 10 are settled" in told.message
-    assert "what comes at 2027-01-15T08:00:00Z, in 0 s, will wait" in told.message
+    assert "its rate is used up (10 of 12" in problems_of(found)[0].message
+
+
+@pytest.mark.parametrize(
+    ("settled", "said"),
+    [
+        # It grows by 20 a second. 100 a second are settled: 6,000 would take the 60 s.
+        (
+            1_000,
+            "120 a second come and 100 are settled: what comes at 2027-01-15T08:02:30Z, in 2 m",
+        ),
+        (100, "30 a second come and 10 are settled: what comes now will wait for longer"),
+    ],
+)
+def test_the_time_at_which_a_queue_will_be_late_is_said(settled: int, said: str) -> None:
+    (told,) = problems_of(standing(samples=growing(settled=settled), **live(3_000)))
+
+    assert f"3,000 live deliveries wait; {said}" in told.message
 
 
 def test_a_problem_that_grows_began_when_it_began() -> None:

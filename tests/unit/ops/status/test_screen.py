@@ -31,7 +31,8 @@ def trigger(**given):
 
 
 def job(state="delivering", rows=0, expected_rows=0, **given):
-    return JobStanding(Condition(JOB, state), Counts(**given), rows, expected_rows)
+    counts = Counts(**given)
+    return JobStanding(Condition(JOB, state), counts, rows, expected_rows, {"insider": counts})
 
 
 def destination(state="ok", message="", factor=1.0):
@@ -167,10 +168,33 @@ def test_a_job_says_when_it_ends(given, ends):
     assert line.endswith(ends)
 
 
+def test_a_job_ends_when_its_slowest_destination_has_everything():
+    def two(delivered):
+        slow, quick = (
+            Counts(waiting=60_000, delivered=delivered),
+            Counts(waiting=10, delivered=9 * delivered),
+        )
+        at = {"slow": slow, "quick": quick}
+        return JobStanding(Condition(JOB, "delivering"), Counts(waiting=60_010), 0, 0, at)
+
+    shown_lines = shown(standing(jobs={"load": two(100)}), standing(jobs={"load": two(0)}))
+
+    assert next(line for line in shown_lines if "load" in line).endswith("in 10 minutes")
+
+
 def test_jobs_that_have_ended_take_no_room():
     lines = shown(standing(jobs={"old": job(state="done"), "older": job(state="aborted")}))
 
     assert not any("old" in line for line in lines)
+
+
+def test_a_cause_is_shown_whole_and_with_its_command_before_lines_stay_blank():
+    lines = shown(standing(), problems=[problem("no_worker", "insider")])
+
+    told = " ".join(" ".join(lines).split())
+    assert told.count("and so on") == 20
+    assert any(line.rstrip().endswith("; segrelay status") for line in lines)
+    assert len(shown(CROWD, problems=PROBLEMS)) <= HEIGHT
 
 
 def test_what_a_terminal_would_obey_is_written_as_its_escape():

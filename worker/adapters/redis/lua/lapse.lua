@@ -13,7 +13,7 @@
 --@include _lapsing
 --@include _renumbered
 
-if is_left(KEYS[1]) then return 0 end
+if is_renumbered(KEYS[1]) then return 0 end
 local past, ends = {}, {}
 for i = 3, #KEYS do
   local at = lapses_at(KEYS[i])

@@ -12,7 +12,7 @@ if not lock_holds(KEYS[1], ARGV[1]) then return 0 end
 lock_renew(KEYS[1], 0)
 if ARGV[2] == '' then return 1 end
 redis.call('HINCRBY', KEYS[1], 'number', 1)
-redis.call('HSET', KEYS[1], 'sealed', ARGV[2], 'good_until', string.format('%d', lock_now + ARGV[3]),
-  'renew', string.format('%d', lock_now + ARGV[4]))
+redis.call('HSET', KEYS[1], 'sealed', ARGV[2], 'good_until', string.format('%d', now + ARGV[3]),
+  'renew', string.format('%d', now + ARGV[4]))
 redis.call('PEXPIRE', KEYS[1], string.format('%d', ARGV[3] + ARGV[5]))
 return 1

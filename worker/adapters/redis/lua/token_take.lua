@@ -24,13 +24,13 @@ if sealed and ARGV[1] ~= '0' and ARGV[1] == number then
   if unproven == 1 then return {'refused', '', number, 0, 0, 1, ''} end
   unproven = 1
 end
-if sealed and ends <= lock_now then sealed = false end
+if sealed and ends <= now then sealed = false end
 
 local function answer(word, turn)
   if not sealed then return {word, '', number, 0, 0, unproven, turn} end
-  return {word, sealed, number, ends - lock_now, renew - lock_now, unproven, turn}
+  return {word, sealed, number, ends - now, renew - now, unproven, turn}
 end
 
-if sealed and (renew > lock_now or is_taken) then return answer('use', '') end
+if sealed and (renew > now or is_taken) then return answer('use', '') end
 if is_taken then return answer('wait', '') end
 return answer('ask', lock_take(KEYS[1], ARGV[2], ARGV[3]))

@@ -8,8 +8,8 @@
 --@include _lock
 
 local found = redis.call('HGET', KEYS[1], ARGV[3]) or ''
-if ARGV[4] ~= '' and found ~= ARGV[4] then return {lock_now, '0', 0, found} end
+if ARGV[4] ~= '' and found ~= ARGV[4] then return {now, '0', 0, found} end
 local epoch = lock_take(KEYS[1], ARGV[1], ARGV[2])
-if not epoch then return {lock_now, '0', lock_left(KEYS[1]), found} end
+if not epoch then return {now, '0', lock_left(KEYS[1]), found} end
 if KEYS[2] then redis.call('DEL', KEYS[2]) end
-return {lock_now, epoch, 0, found}
+return {now, epoch, 0, found}

@@ -180,3 +180,37 @@ rate = "10/s"
 
     assert gates[0] == gates[1]
     assert len(set(gates)) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "says"),
+    [
+        (
+            "of",
+            "{timestamp}.{Body}",
+            "{Body} stands for nothing — there are {timestamp} and {body}",
+        ),
+        ("of", "{time}.{body}", "{time} stands for nothing — there are {timestamp} and {body}"),
+        (
+            "value",
+            "sha256={sig}",
+            "{sig} stands for nothing — there are {signature} and {timestamp}",
+        ),
+        ("value", "t={timestamp}", "has no {signature}"),
+    ],
+)
+def test_a_signature_names_only_what_it_can_hold(load, key, text, says):
+    sign = f'sign = {{ secret = "an-invented-secret", {key} = "{text}" }}'
+
+    with pytest.raises(ConfigurationInvalid) as caught:
+        load('method = "PUT"', f'method = "PUT"\n{sign}')
+
+    assert f".http.sign.{key}: {says}" in str(caught.value)
+
+
+def test_only_insider_is_read_back(load):
+    with pytest.raises(ConfigurationInvalid) as caught:
+        load("[destinations.crm]", '[destinations.crm]\nread_back_every = "5m"')
+
+    place = "destinations.crm.read_back_every"
+    assert f'{place}: is for destinations with api = "insider" only' in str(caught.value)

@@ -1,0 +1,351 @@
+"""The rules of health about what is late, slow or growing, by the samples of the last hour."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Final
+
+from segrelay.ops.status.pace import Pace
+from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem, in_short
+from segrelay.ops.status.standing import Standing, TriggerStanding
+from segrelay.ops.terminal.moments import shown_ms
+from segrelay.worker.contract.processes import RECENT_SAMPLES, Sample, sample_before
+from segrelay.worker.contract.triggers import DESTINATION, TRIGGER, field_of
+
+
+def live_late(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield triggers whose live deliveries wait too long, unless another problem says why.
+
+    The time in which they could not go does not count: after a pause, the backlog needs its time.
+    """
+    if not standing.workers:
+        return
+    for name, one in standing.triggers.items():
+        is_explained = one.condition.stops or standing.is_closed(one.destination, name)
+        if is_explained or not is_late(standing, one):
+            continue
+        free_ms = _free_since(standing, one.destination, name)
+        meant = standing.settings.operate.live_within_seconds
+        if standing.now_ms - free_ms <= meant * 1_000:
+            continue
+        seconds = (standing.now_ms - (one.oldest_live_ms or 0)) / 1_000
+        why, mend = _why_slow(standing, one.destination)
+        message = (
+            f"its oldest live delivery has waited for {seconds:,.0f} s, and at most"
+            f" {meant:,.0f} s is meant to be (operate.live_within): {why}"
+        )
+        since_ms = max(one.oldest_live_ms or 0, free_ms)
+        yield HealthProblem("live_late", ILL, name, message, mend, since_ms)
+
+
+def is_late(standing: Standing, one: TriggerStanding) -> bool:
+    """Say whether a trigger's oldest live delivery has waited for too long."""
+    oldest = one.oldest_live_ms
+    return (
+        oldest is not None
+        and standing.now_ms - oldest > standing.settings.operate.live_within_seconds * 1_000
+    )
+
+
+UNSAMPLED_MS: Final = 30_000
+"""Milliseconds without a sample after which no worker ran: each second one may take a sample."""
+
+
+def _free_since(standing: Standing, destination: str, trigger: str) -> int:
+    """Return since when a trigger's deliveries could go (ms); 0 = for longer than is remembered."""
+    stopped, known = {field_of(TRIGGER, trigger)}, standing.destinations.get(destination)
+    if known is None or not known.failing:  # else its breaker is open for other triggers
+        stopped.add(field_of(DESTINATION, destination))
+    since_ms = newer_ms = standing.now_ms
+    for number, sample in enumerate(standing.samples):
+        if stopped & set(sample.stopped):
+            return newer_ms
+        if number < RECENT_SAMPLES and newer_ms - sample.at_ms > UNSAMPLED_MS:
+            return newer_ms
+        newer_ms = sample.at_ms
+    begun_ms = min((one.begun_ms for one in standing.workers), default=since_ms)
+    return max(begun_ms, newer_ms if 0 < len(standing.samples) < RECENT_SAMPLES else 0)
+
+
+USED_UP: Final = 0.9
+"""Share of a rate from which it is used up."""
+HANGS_MS: Final = 10_000
+"""Milliseconds in which workers that do not hang settle some of the deliveries."""
+
+
+def _why_slow(standing: Standing, destination: str) -> tuple[str, str]:
+    """Return why a destination's deliveries are slow, although they may go, and what to do."""
+    show = "segrelay status --watch"
+    known, samples = standing.destinations.get(destination), standing.samples
+    if not samples or known is None:
+        return "no worker has reported how far it is", show
+    newest = samples[0]
+    recent = sample_before(samples, newest.at_ms - RECENT_MS) or newest
+    before = sample_before(samples, newest.at_ms - HANGS_MS + 1_000) or newest
+    pace = Pace.between(recent, newest, destination)
+    settled = [_live_settled(one.counts.get(destination, {})) for one in (newest, before)]
+    # Of a low rate, one request more or less in so short a time says nothing.
+    most = known.rate * pace.span_ms / 60_000
+    if most and pace.requests + 1 >= USED_UP * most:
+        why = f"its rate is used up ({pace.per_minute:,.0f} of {known.rate:,.0f} requests a minute)"
+        return why, f"ask {destination} for a higher rate, and raise `rate`; {show}"
+    if before is not newest and settled[0] == settled[1]:
+        seconds = (newest.at_ms - before.at_ms) / 1_000
+        why = f"the workers hang: for {seconds:,.0f} s nothing was settled"
+        return why, f"look at the workers' logs, and restart them; {show}"
+    if pace.requests and pace.mean_seconds >= SLOW_ILL_SECONDS:
+        return f"an answer takes {pace.mean_seconds:,.1f} s", f"look at {destination}; {show}"
+    return "the workers are too few for what comes", f"segrelay worker, here or elsewhere; {show}"
+
+
+STEP_MS: Final = 20_000
+STEPS: Final = 3
+"""Steps of `STEP_MS` in each of which a queue grew if it is falling behind."""
+LEAST_GROWN: Final = 100
+TOLD_BEFORE_SECONDS: Final = 3_600.0
+"""The longest time before `operate.live_within` will be broken at which that is told."""
+
+
+def falling_behind(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield destinations whose live queue grows faster than it drains, before it is late."""
+    samples = standing.samples
+    if not samples or standing.now_ms - samples[0].at_ms > OLD_SAMPLE_MS or not standing.workers:
+        return
+    places = [sample_before(samples, samples[0].at_ms - STEP_MS * n) for n in range(STEPS + 1)]
+    points = [one for one in places if one is not None]
+    span_ms = points[0].at_ms - points[-1].at_ms
+    if not 2 * STEP_MS < span_ms < 2 * STEPS * STEP_MS:
+        return
+    for destination in samples[0].counts:
+        own = [one for one in standing.triggers.values() if one.destination == destination]
+        waits = [one.counts.get(destination, {}).get("waits", 0) for one in points]
+        is_told = standing.is_closed(destination) or any(is_late(standing, one) for one in own)
+        was_closed = any(field_of(DESTINATION, destination) in one.stopped for one in points)
+        grows = all(newer > older for newer, older in pairwise(waits))
+        if is_told or was_closed or not grows or waits[0] - waits[-1] < LEAST_GROWN:
+            continue
+        yield from _late_soon(standing, destination, points, waits)
+
+
+def _late_soon(
+    standing: Standing, destination: str, points: Sequence[Sample], waits: Sequence[int]
+) -> Iterator[HealthProblem]:
+    seconds = (points[0].at_ms - points[-1].at_ms) / 1_000
+    done = [_live_settled(one.counts.get(destination, {})) for one in (points[0], points[-1])]
+    drains, grows = (done[0] - done[1]) / seconds, (waits[0] - waits[-1]) / seconds
+    if drains <= 0:
+        return  # it stands still, which is told as such
+    # What comes at that moment waits for `live_within`: so long takes what is before it.
+    left = (standing.settings.operate.live_within_seconds * drains - waits[0]) / grows
+    if left > TOLD_BEFORE_SECONDS:
+        return
+    at = shown_ms(standing.now_ms + round(left * 1_000), "seconds")
+    moment = f"what comes at {at}, in {in_short(left)}," if left > 0 else "what comes now"
+    why, mend = _why_slow(standing, destination)
+    message = (
+        f"{waits[0]:,} live deliveries wait; {drains + grows:,.0f} a second come and {drains:,.0f}"
+        f" are settled: {moment} will wait for longer than operate.live_within: {why}"
+    )
+    yield HealthProblem("falling_behind", ATTENTION, destination, message, mend, points[-1].at_ms)
+
+
+STANDS_STILL_MS: Final = 120_000
+"""Milliseconds without a settled delivery after which due work counts as stalled."""
+WINDOW_MS: Final = 900_000
+"""Milliseconds over which the growth of dead letters and of the quarantine is measured."""
+MANY_DEAD: Final = 10
+DEAD_SHARE: Final = 0.2
+"""Share of dead deliveries of a trigger that is ill, if they are at least `MANY_DEAD`."""
+MANY_SKIPPED: Final = 20
+"""The fewest events that an assert skipped, and no other was delivered, that are a problem."""
+_OUTCOMES: Final = ("dead|", "delivered|", "skipped|")
+_ASSERTED: Final = ("skipped", "asserted")
+MANY_QUARANTINED: Final = 10
+RECENT_MS: Final = 30_000
+"""Milliseconds whose answers are compared with those of the hour before, to find slow ones."""
+FEW_REQUESTS: Final = 3
+USUAL_REQUESTS: Final = 20
+SLOWER_TIMES: Final = 3.0
+SLOW_SECONDS: Final = 0.5
+SLOW_ILL_SECONDS: Final = 2.0
+OLD_SAMPLE_MS: Final = 60_000
+_NONE_SETTLED: Final = (
+    "wait and workers run, but for two minutes none was settled: look at the workers' logs"
+)
+
+
+def standing_still(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield lanes in which nothing is settled although work is due."""
+    if not standing.samples or not standing.processes:
+        return
+    for destination, newest in standing.samples[0].counts.items():
+        if standing.is_closed(destination):
+            continue
+        of_triggers = (one for one in standing.triggers.values() if one.destination == destination)
+        if all(one.condition.state == "ok" for one in of_triggers):
+            yield from _live_stands_still(standing, destination, newest.get("waits", 0))
+            yield from _jobs_stand_still(standing, destination)
+
+
+def _live_stands_still(
+    standing: Standing, destination: str, waiting: int
+) -> Iterator[HealthProblem]:
+    since = _still_since(standing, destination, "waits", _live_settled)
+    if since is not None:
+        message = f"{waiting:,} live deliveries {_NONE_SETTLED}"
+        yield HealthProblem(
+            "live_stands_still", ILL, destination, message, "segrelay status", since
+        )
+
+
+def _jobs_stand_still(standing: Standing, destination: str) -> Iterator[HealthProblem]:
+    for job, one in standing.jobs.items():
+        since = _still_since(standing, destination, f"waits|{job}", partial(_job_settled, job))
+        if since is not None and one.condition.state in {"delivering", "canary under way"}:
+            message = f"{one.counts.waiting:,} of its deliveries {_NONE_SETTLED}"
+            show = f"segrelay backfill status {job}"
+            yield HealthProblem("job_stands_still", ILL, job, message, show, since)
+
+
+def _live_settled(counts: Mapping[str, int]) -> int:
+    jobs = sum(count for name, count in counts.items() if name.startswith("job|"))
+    return counts.get("settled", 0) - jobs
+
+
+def _job_settled(job: str, counts: Mapping[str, int]) -> int:
+    return counts.get(f"job|{job}", 0)
+
+
+def _still_since(
+    standing: Standing, destination: str, waits: str, settled: Callable[[Mapping[str, int]], int]
+) -> int | None:
+    """Return the time since which nothing was settled; None = the work has not stalled."""
+    since = None
+    first = settled(standing.samples[0].counts[destination])
+    of_triggers = (n for n, one in standing.triggers.items() if one.destination == destination)
+    stops = {field_of(DESTINATION, destination), *(field_of(TRIGGER, name) for name in of_triggers)}
+    for sample in standing.samples:
+        counts = sample.counts.get(destination, {})
+        if not counts.get(waits) or settled(counts) != first or stops & set(sample.stopped):
+            break
+        since = sample.at_ms
+    return since if since is not None and standing.now_ms - since >= STANDS_STILL_MS else None
+
+
+def slow_answers(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield destinations whose answers take much longer than usual, or long if few are known."""
+    if not standing.samples or standing.now_ms - standing.samples[0].at_ms > OLD_SAMPLE_MS:
+        return
+    newest = standing.samples[0]
+    recent = sample_before(standing.samples, newest.at_ms - RECENT_MS) or newest
+    for name in newest.counts:
+        now = Pace.between(recent, newest, name)
+        if standing.is_closed(name) or now.requests < FEW_REQUESTS:
+            continue
+        usual_seconds = _usual_seconds(standing.samples, recent, name)
+        least = SLOW_ILL_SECONDS
+        if usual_seconds is not None:
+            least = max(SLOW_SECONDS, SLOWER_TIMES * usual_seconds)
+        if now.mean_seconds < least:
+            continue
+        since_ms = recent.at_ms
+        for newer, older in pairwise(standing.samples):
+            between = Pace.between(older, newer, name)
+            if older.at_ms < since_ms:
+                if between.requests and between.mean_seconds < least:
+                    break
+                since_ms = older.at_ms
+        usual = f"; {usual_seconds:,.2f} s is usual" if usual_seconds is not None else ""
+        message = (
+            f"an answer takes {now.mean_seconds:,.1f} s now{usual}. Deliveries wait for longer and"
+            " none is lost; look at the destination's status page and at the network"
+        )
+        severity = ILL if now.mean_seconds >= SLOW_ILL_SECONDS else ATTENTION
+        yield HealthProblem("answers_slow", severity, name, message, "segrelay status", since_ms)
+
+
+def _usual_seconds(samples: Sequence[Sample], recent: Sample, name: str) -> float | None:
+    """Return how long answers took before; None = too few are known.
+
+    The oldest samples count for themselves, too: else what lasts for long would become usual.
+    """
+    paces = (Pace.between(samples[-1], one, name) for one in (recent, *samples[RECENT_SAMPLES:]))
+    known = [one.mean_seconds for one in paces if one.requests >= USUAL_REQUESTS]
+    return min(known, default=None)
+
+
+def outcomes(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield triggers with recent dead letters, or of which an `assert` skipped all lately."""
+    before = sample_before(standing.samples, standing.now_ms - WINDOW_MS)
+    if before is None:
+        return
+    grown = _outcomes_of(standing.samples[0])
+    grown.subtract(_outcomes_of(before))
+    by_trigger: dict[str, dict[tuple[str, str], int]] = {}
+    for name, count in grown.items():
+        kind, trigger, *reason = name.split("|")
+        if count > 0:
+            by_trigger.setdefault(trigger, {})[kind, "".join(reason)] = count
+    for trigger, counts in by_trigger.items():
+        dead = {reason: count for (kind, reason), count in counts.items() if kind == "dead"}
+        skipped, delivered = counts.get(_ASSERTED, 0), counts.get(("delivered", ""), 0)
+        if dead:
+            yield _dying(standing, before, trigger, dead, delivered)
+        elif skipped >= MANY_SKIPPED and not delivered:
+            message = (
+                f"an assert of its template skipped all of the {skipped:,} events that were due in"
+                " the last quarter of an hour: is it right, and do they have the fields that it"
+                " asks for?"
+            )
+            mend = f"segrelay template check {standing.template_of(trigger)}".rstrip()
+            since_ms = _grows_since(
+                standing.samples, before, partial(_sum_of, f"skipped|{trigger}|")
+            )
+            yield HealthProblem("assert_skips_all", ATTENTION, trigger, message, mend, since_ms)
+
+
+def _outcomes_of(sample: Sample) -> Counter[str]:
+    """Return the outcomes by trigger and reason, over all destinations."""
+    found: Counter[str] = Counter()
+    for counts in sample.counts.values():
+        found.update({n: c for n, c in counts.items() if n.startswith(_OUTCOMES)})
+    return found
+
+
+def _dying(
+    standing: Standing, before: Sample, trigger: str, reasons: Mapping[str, int], delivered: int
+) -> HealthProblem:
+    dead = sum(reasons.values())
+    is_ill = dead >= MANY_DEAD and dead / (dead + delivered) >= DEAD_SHARE
+    listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
+    message = f"{dead:,} of its last {dead + delivered:,} deliveries died: {listed}"
+    severity = ILL if is_ill else ATTENTION
+    since_ms = _grows_since(standing.samples, before, partial(_sum_of, f"dead|{trigger}|"))
+    mend = "segrelay dlq causes"
+    return HealthProblem("dead_letters_grow", severity, trigger, message, mend, since_ms)
+
+
+def _sum_of(prefix: str, sample: Sample) -> int:
+    return sum(count for name, count in _outcomes_of(sample).items() if name.startswith(prefix))
+
+
+def _grows_since(samples: Sequence[Sample], before: Sample, count: Callable[[Sample], int]) -> int:
+    """Return the time of the last sample whose count was that at the window's edge (ms)."""
+    edge = count(before)
+    within = [one for one in samples if one.at_ms >= before.at_ms and count(one) == edge]
+    return within[0].at_ms
+
+
+def quarantine(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem if events could not be placed lately."""
+    before = sample_before(standing.samples, standing.now_ms - WINDOW_MS)
+    grown = standing.quarantined - before.quarantined if before else 0
+    if before and grown > 0:
+        severity = ILL if grown >= MANY_QUARANTINED else ATTENTION
+        message = f"{grown:,} events came that could not be placed"
+        mend = "segrelay quarantine list"
+        since_ms = _grows_since(standing.samples, before, lambda sample: sample.quarantined)
+        yield HealthProblem("quarantine_grows", severity, "", message, mend, since_ms)

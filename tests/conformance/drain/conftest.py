@@ -1,0 +1,30 @@
+"""Worlds for drains, closed at the end of each test."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from segrelay.ops.embedded.lifecycle import EmbeddedRedis
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import connect
+from tests.conformance.drain.world import World
+
+
+@pytest.fixture(scope="session")
+def redis(valkey: EmbeddedRedis) -> Iterator[Redis]:
+    """The Valkey of all worlds; each has a destination of its own in it."""
+    with connect(valkey.url) as client:
+        yield client
+
+
+@pytest.fixture
+def make_world(redis: Redis) -> Iterator[Callable[..., World]]:
+    redis.flushdb()
+    with ExitStack() as stack:
+
+        def make(*args: Any, **options: Any) -> World:
+            return stack.enter_context(World(redis, *args, **options))
+
+        yield make

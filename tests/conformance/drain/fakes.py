@@ -1,0 +1,233 @@
+"""What a drain works with in its world: numbers, deaths in a row, templates, disk and gate."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from segrelay.jsonnet.rendered import (
+    Asserted,
+    Engine,
+    Killed,
+    Rendered,
+    Row,
+    Template,
+    TemplateFailed,
+)
+from segrelay.worker.adapters.redis.partition import RedisPartition
+from segrelay.worker.batch.delivery import Failure
+from segrelay.worker.batch.partition import Intent, ReadEntries, ReadRange
+from tests.conformance.drain.fake_insider import ATTRIBUTE
+from tests.conformance.drain.processes import Process
+
+DEATHS_IN_A_ROW = 500
+
+
+class FakeNumbers:
+    """One worker's numbers; `given` is what Redis has of them."""
+
+    def __init__(self) -> None:
+        self.given: dict[tuple[str, str], int] = {}
+        self._last = 0
+        self._known: dict[tuple[str, str], int] = {}
+
+    async def read(self) -> None:
+        self._known = dict(self.given)
+
+    async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
+        for name in [("a", a) for a in audiences] + [("t", t) for t in triggers]:
+            if name not in self._known and name not in self.given:
+                self._last += 1
+                self.given[name] = self._last
+            self._known.setdefault(name, self.given.get(name, 0))
+
+    def audience(self, slug: str) -> int:
+        return self._known["a", slug]
+
+    def trigger(self, name: str) -> int:
+        return self._known["t", name]
+
+    def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
+        wanted = set(numbers)
+        return frozenset(
+            slug for (kind, slug), n in self._known.items() if kind == "a" and n in wanted
+        )
+
+    def triggers(self) -> dict[int, str]:
+        return {n: name for (kind, name), n in self._known.items() if kind == "t"}
+
+
+class FakeStreaks:
+    def __init__(self, paused: dict[str, str]) -> None:
+        self.paused = paused
+        self.streaks: dict[str, tuple[str, int]] = {}
+
+    async def may_die(self, trigger: str, failure: Failure, count: int) -> int:
+        cause, before = self.streaks.get(trigger, ("", 0))
+        before = before if cause == failure.cause else 0
+        may = max(0, min(count, DEATHS_IN_A_ROW - before))
+        self.streaks[trigger] = (failure.cause, before + may)
+        if before + may >= DEATHS_IN_A_ROW:
+            self.paused[trigger] = failure.cause
+            del self.streaks[trigger]
+        return may
+
+    async def broken(self, trigger: str) -> None:
+        self.streaks.pop(trigger, None)
+
+    async def pause(self, trigger: str, failure: Failure) -> None:
+        self.paused.setdefault(trigger, failure.cause)
+
+    async def stop(self, trigger: str, reason: str) -> None:
+        self.paused.setdefault(trigger, reason)
+
+
+class FakeRenderer:
+    """Templates in Python; `behave` in a profile says what its template does.
+
+    What goes `apart` is not rendered ahead, nor anything of its call from a `slow` one on.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def render(
+        self,
+        template: Template,
+        engine: Engine,  # noqa: ARG002 - there is no engine
+        rows: Sequence[Row],
+        *,
+        isolated: bool,
+    ) -> list[Any]:
+        world = self._process.world
+        await asyncio.sleep(0)
+        world.loop.pass_seconds(world.render_seconds)
+        world.rendered[template.name] += len(rows)
+        await self._process.step()
+        results = [self._rendered(template.name, row, isolated) for row in rows]
+        if self._process.dead:
+            raise asyncio.CancelledError
+        return results
+
+    async def render_safely(
+        self,
+        template: Template,
+        engine: Engine,  # noqa: ARG002 - there is no engine
+        rows: Sequence[Row],
+        *,
+        compares: bool = False,
+    ) -> list[Any]:
+        world = self._process.world
+        assert not compares  # only envelopes ask for it, and the world has none
+        await asyncio.sleep(world.render_seconds)
+        world.rendered_ahead[template.name] += len(rows)
+        if world.ahead_error:
+            raise world.ahead_error
+        await self._process.step()
+        slow = [at for at, row in enumerate(rows) if b'"slow"' in row.profile]
+        return [self._safely(template.name, row) for row in rows[: min(slow, default=len(rows))]]
+
+    def _safely(self, template: str, row: Row) -> Rendered | None:
+        profile = orjson.loads(row.profile)
+        if profile.get("behave") in {"stumble", "kill", "differ", "apart"}:
+            return None
+        result = self._one(template, profile, isolated=False)
+        return result if isinstance(result, Rendered) else None
+
+    def doubts(self, template: Template) -> bool:
+        return template.name in self._process.world.doubted
+
+    def _rendered(self, template: str, row: Row, isolated: bool) -> Any:
+        try:
+            return self._one(template, orjson.loads(row.profile), isolated)
+        except orjson.JSONDecodeError:
+            return TemplateFailed("the profile is no JSON", "", 0)
+
+    def _one(self, template: str, profile: dict[str, Any], isolated: bool) -> Any:
+        match profile.get("behave"):
+            case "assert":
+                return Asserted("has no consent")
+            case "fail":
+                return TemplateFailed("field does not exist: plan", "enter.jsonnet", 7)
+            case "stumble":
+                raise IndexError(profile["email"])
+            case "differ":
+                self._process.world.doubted.add(template)
+            case "kill" if isolated:
+                return Killed()
+            case "kill":
+                self._process.kill()
+        slug = profile["segment_events"][0]["segment"]
+        user: dict[str, Any] = {"identifiers": {"email": profile["email"]}}
+        match template:
+            case "enter":
+                user["attributes"] = {"custom": {ATTRIBUTE: [slug]}}
+            case "overwrite":
+                user["attributes"] = {"custom": {ATTRIBUTE: profile["segments"]}}
+                user["not_append"] = True
+            case "exit":
+                user["custom"] = {"partial": {ATTRIBUTE: [slug]}}
+            case _:
+                user["attributes"] = {"custom": {"left": slug}}
+        if "padding" in profile and "attributes" in user:
+            user["attributes"]["custom"]["padding"] = profile["padding"]
+        if "tells" in profile and "attributes" in user:
+            user |= profile["tells"]["user"]
+            user["identifiers"] |= profile["tells"]["identifiers"]
+            user["attributes"] |= profile["tells"]["attributes"]
+        return Rendered(orjson.dumps({"users": [user], **profile.get("root", {})}))
+
+
+class SlowPartition(RedisPartition):
+    """A partition whose disk may be slow, and which may fail."""
+
+    note_seconds = 0.0
+    read_error: Exception | None = None
+    round_trips = 0
+    """Of reading streams."""
+
+    def renew(self) -> bool:
+        """Renew the lease, as the thread of a drain does."""
+        return bool(at_once(self._call("renew", (self.keys.lease,), (self.token, self.lease_ms))))
+
+    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
+        if self.read_error:
+            raise self.read_error
+        return await super().read(ranges)
+
+    async def _next_entries(self, ranges: Sequence[ReadRange], most: int) -> list[ReadEntries]:
+        self.round_trips += 1
+        return await super()._next_entries(ranges, most)
+
+    async def intent(self, intent: Intent) -> int:
+        now_ms = await super().intent(intent)
+        await asyncio.sleep(self.note_seconds)
+        return now_ms
+
+
+def at_once(waiting: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a coroutine does that waits for nothing."""
+    try:
+        waiting.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("It waits.")
+
+
+class SlowGate:
+    """The world's gate, whose answers may take their time."""
+
+    def __init__(self, world: Any) -> None:
+        self._world = world
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world.gate, name)
+
+    async def look(self, triggers: Iterable[str]) -> Any:
+        return await (self._world.look or self._world.gate.look)(triggers)
+
+    async def book(self, **wanted: Any) -> Any:
+        booked = await self._world.gate.book(**wanted)
+        await asyncio.sleep(self._world.book_seconds)
+        return booked

@@ -1,0 +1,141 @@
+"""What a Valkey keeps of one partition, as tests look at it and change it."""
+
+from collections import Counter
+from typing import Any
+
+import orjson
+
+from segrelay.worker.batch.delivery import Delivery
+from segrelay.worker.batch.partition import Hold
+from segrelay.worker.contract.events import read_header
+from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.core.backoff import Backoff, Wait
+
+PARTITIONS = 16
+
+
+class Store:
+    """Reads anew at each look; the names are those of the keys."""
+
+    def __init__(self, client: Redis, keys: PartitionKeys) -> None:
+        self.client = client
+        self.keys = keys
+
+    @property
+    def streams(self) -> dict[str, dict[str, Delivery]]:
+        return _streams(self.client, self.keys)
+
+    @property
+    def elsewhere(self) -> dict[int, list[Delivery]]:
+        """What waits in other partitions."""
+        destination, own = self.keys.destination, self.keys.partition
+        found = {
+            number: _streams(self.client, PartitionKeys(destination, number))
+            for number in range(PARTITIONS)
+            if number != own
+        }
+        return {
+            number: [delivery for entries in streams.values() for delivery in entries.values()]
+            for number, streams in found.items()
+            if streams
+        }
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter({name: int(n) for name, n in self._hash("counts").items()})
+
+    @property
+    def dead_letters(self) -> dict[str, bytes]:
+        return self._hash("dead_letters")
+
+    @property
+    def intents(self) -> dict[str, bytes]:
+        return self._hash("intents")
+
+    @property
+    def open(self) -> dict[str, int]:
+        return {name: int(end) for name, end in self._hash("open").items()}
+
+    @property
+    def retry(self) -> dict[str, Wait]:
+        return {name: Wait(*orjson.loads(text)) for name, text in self._hash("retry").items()}
+
+    @property
+    def aside(self) -> dict[str, Backoff]:
+        return {name: Backoff(*orjson.loads(text)) for name, text in self._hash("aside").items()}
+
+    @property
+    def wakeup(self) -> str:
+        return (self.client.get(self.keys.wakeup) or b"").decode()
+
+    @property
+    def token(self) -> str:
+        return (self.client.hget(self.keys.lease, "token") or b"").decode()
+
+    @property
+    def history(self) -> list[bytes]:
+        return [row[b"e"] for _, row in self.client.xrange(self.keys.history)]
+
+    def waiting(self) -> int:
+        """Return how many deliveries wait."""
+        return sum(self.lengths().values())
+
+    def lengths(self) -> dict[str, int]:
+        """Return how many deliveries wait in each stream."""
+        names = [name.decode() for name in self.client.smembers(self.keys.streams)]
+        return {name: self.client.xlen(self.keys.stream(name)) for name in names}
+
+    def ledger(self, digest: bytes) -> bytes | None:
+        return self.client.get(self.keys.ledger(digest))
+
+    def put_ledger(self, digest: bytes, text: bytes) -> None:
+        self.client.set(self.keys.ledger(digest), text)
+
+    def put_forward(self, digest: bytes, record: bytes) -> None:
+        self.client.hset(self.keys.forwards, digest.hex(), record)
+
+    def end_forwards(self) -> None:
+        self.client.delete(self.keys.forwards)
+
+    def end_lease(self) -> None:
+        self.client.hset(self.keys.lease, "until", 0)
+
+    def put_hold(self, stream: str, hold: Hold) -> None:
+        self.client.hset(self.keys.holds, stream, f"{hold.last_id} {hold.until_ms}")
+
+    def put_entry(self, stream: str, entry_id: str, header: bytes, profile: bytes) -> None:
+        """Put something else in the place of an entry."""
+        key = self.keys.stream(stream)
+        rows = self.client.xrange(key)
+        self.client.delete(key)
+        for each, fields in rows:
+            is_it = each.decode() == entry_id
+            self.client.xadd(key, {"h": header, "p": profile} if is_it else fields, id=each)
+
+    def discard(self, stream: str) -> None:
+        """Take back all that waits in a stream."""
+        gone = self.client.xlen(self.keys.stream(stream))
+        self.client.delete(self.keys.stream(stream))
+        self.client.srem(self.keys.streams, stream)
+        _, trigger = split_stream_name(stream)
+        self.client.hincrby(self.keys.counts, f"discarded|{trigger}", gone)
+
+    def _hash(self, part: str) -> dict[str, Any]:
+        stored = self.client.hgetall(getattr(self.keys, part))
+        return {name.decode(): text for name, text in stored.items()}
+
+
+def _streams(client: Redis, keys: PartitionKeys) -> dict[str, dict[str, Delivery]]:
+    names = sorted(name.decode() for name in client.smembers(keys.streams))
+    return {name: _entries(client, keys, name) for name in names}
+
+
+def _entries(client: Redis, keys: PartitionKeys, name: str) -> dict[str, Delivery]:
+    _, trigger = split_stream_name(name)
+    return {
+        i.decode(): Delivery(
+            name, trigger, i.decode(), read_header(row[b"h"]), row[b"p"], row[b"h"]
+        )
+        for i, row in client.xrange(keys.stream(name))
+    }

@@ -1,0 +1,168 @@
+"""Errors of ours, and entries that nobody can read: what they cost, and whom."""
+
+import base64
+from typing import Any
+
+import pytest
+
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.destinations.insider.api import InsiderApi
+from segrelay.worker.errors import RedisUnavailable
+from tests.conformance.drain.fake_insider import POISON, Sending, holds_poison, taken
+from tests.conformance.drain.world import dead_letters, event
+
+
+@pytest.mark.parametrize(
+    ("header", "profile"),
+    [
+        (b"nonsense", b"{}"),
+        (b"", b""),
+        (b'[1,"00","vip","enter",1,0,1,0]', b"{}"),
+        (b'[1,"00112233445566778899","vip","enter","1",0,1,0]', b"{}"),
+        (b'[1,"00112233445566778899","vip","enter",-1,0,1,0]', b"{}"),
+        (b'[1,"00112233445566778899",7,"enter",1,0,1,0]', b"{}"),
+        (b'[1,"00112233445566778899","vip","enter",1.5,0,1,0]', b"{}"),
+        (b'[1,"00112233445566778899","vip","enter",99999999999999999999,0,1,0]', b"{}"),
+        (b'[1,"00112233445566778899","vip","enter",1,0,"x",[]]', b"{}"),
+        (b'[1,"00112233445566778899","vip","enter",1,0,1,0]', b"\x78broken"),
+    ],
+)
+def test_an_unreadable_entry_dies_and_costs_its_neighbours_nothing(
+    make_world, header: bytes, profile: bytes
+) -> None:
+    world = make_world()
+    world.put(event("ada"), event("bob"), event("cyd"))
+    middle = list(world.store.streams["live|enter"])[1]
+    world.store.put_entry("live|enter", middle, header, profile)
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.dead) == (2, 1)
+    (dead_letter,) = dead_letters(world)
+    assert dead_letter["reason"] == "unreadable"
+    assert [base64.b64decode(text) for text in dead_letter["entry"]] == [header, profile]
+
+
+def test_an_entry_of_another_version_pauses_its_trigger_and_stays(make_world) -> None:
+    world = make_world()
+    world.put(event("ada"), event("bob"), event("cyd", trigger="exit"))
+    last = list(world.store.streams["live|enter"])[-1]
+    world.store.put_entry("live|enter", last, b'[2,{"of":"another version"}]', b"{}")
+
+    world.drain_until_nothing_is_left(seconds=20)
+
+    assert world.count("delivered") == 1
+    assert world.count("dead") == 0
+    assert len(world.store.streams["live|enter"]) == 2
+    assert "format 2" in world.paused["enter"]
+
+
+def test_a_ledger_of_another_version_pauses_the_triggers_of_its_profile(make_world) -> None:
+    world = make_world()
+    world.put(event("ada"))
+    world.drain()
+    digest = digest_of("email:ada@example.com")
+    newer = bytes([2]) + world.store.ledger(digest)[1:]
+    world.store.put_ledger(digest, newer)
+    world.put(event("ada", at=5), event("bob"), event("cyd", trigger="exit"))
+
+    world.drain_until_nothing_is_left(seconds=20)
+
+    assert world.count("delivered") == 2
+    assert world.store.waiting() == 2
+    assert world.store.ledger(digest) == newer
+    assert "ledger has format 2" in world.paused["enter"]
+
+
+ERRORS = {
+    "reading the ledger": "ledger",
+    "rendering": "render",
+    "shaping": "shape",
+    "correcting": "correct",
+}
+
+
+class Stumbles(InsiderApi):
+    """An API with an error of ours about one person, at one place."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        object.__setattr__(self, "_at", at)  # an API is frozen
+
+    def shape(self, body: Any, *event: Any) -> Any:
+        if self._at == "shape" and POISON in str(body):
+            raise KeyError(POISON)
+        return super().shape(body, *event)
+
+    def correct(self, shaped: Any, *event: Any) -> Any:
+        if self._at == "correct" and POISON in str(shaped.users):
+            raise ZeroDivisionError
+        return super().correct(shaped, *event)
+
+
+@pytest.mark.parametrize("at", ERRORS.values(), ids=ERRORS)
+def test_an_error_of_ours_about_one_delivery_costs_that_one(make_world, at: str) -> None:
+    world = make_world(api=Stumbles(at))
+    behave = {"behave": "stumble"} if at == "render" else {}
+    world.put(*(event(f"p{n}") for n in range(250)), event("poison", **behave))
+    if at == "ledger":
+        world.store.put_ledger(digest_of(f"email:{POISON}"), bytes(9) + b"\xff")
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.dead) == (250, 1)
+    (dead_letter,) = dead_letters(world)
+    assert dead_letter["profile"]["email"] == POISON
+    assert "An error of segrelay" in dead_letter["message"]
+    assert POISON not in dead_letter["message"]
+
+
+def test_an_error_of_ours_in_a_request_is_an_answer_not_understood(make_world) -> None:
+    stumbles = [True]
+
+    def responds(sending: Sending) -> Any:
+        if holds_poison(sending) and stumbles:
+            stumbles.clear()
+            sending.box["outcome"] = "unsure"
+            raise ValueError(POISON)
+        return taken(sending)
+
+    world = make_world(responds)
+    world.put(event("poison"), event("ada"))
+    world.drain()
+
+    assert world.count("unanswered") == 1
+    assert len(world.store.open) == 1
+    assert world.store.token == ""
+    world.drain_until_nothing_is_left(seconds=60)
+    assert world.count("delivered") == 2
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), RedisUnavailable("It blinked.")])
+def test_a_drain_gives_its_lease_back_on_every_way_out(make_world, error: Exception) -> None:
+    world = make_world()
+    world.put(event("ada"))
+    world.read_error = error
+
+    with pytest.raises(type(error)):
+        world.drain()
+
+    assert world.store.token == ""
+    world.read_error = None
+    world.drain()
+    assert world.count("delivered") == 1
+
+
+def test_rendering_ends_when_the_process_is_told_to_stop(make_world) -> None:
+    world = make_world()
+    world.put(*(event(f"p{n}") for n in range(1_000)))
+    world.render_seconds = 0.5
+    stop = Stop()
+    world.loop.call_later(0.1, lambda: setattr(stop, "told_at_seconds", world.loop.time()))
+
+    world.drain(stop=stop)
+
+    assert world.rendered["enter"] <= 300
+    assert world.sendings == []
+    assert world.store.token == ""

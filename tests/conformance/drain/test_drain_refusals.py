@@ -1,0 +1,329 @@
+"""What becomes of those whom a destination refuses, and of the others in their requests."""
+
+import math
+from typing import Any
+
+import orjson
+import pytest
+
+from segrelay.worker.core.backoff import TRIES_ALONE
+from segrelay.worker.destinations.api import Answer
+from tests.conformance.drain.fake_insider import (
+    POISON,
+    NamesNobody,
+    Reply,
+    Sending,
+    emails,
+    holds_poison,
+    names_nobody,
+    refused,
+    taken,
+)
+from tests.conformance.drain.world import dead_letters, event, members
+
+
+def test_a_body_never_exceeds_the_size_that_the_api_takes(make_world) -> None:
+    sizes: list[int] = []
+
+    def responds(sending: Sending) -> Any:
+        sizes.append(len(orjson.dumps(sending.users)))
+        return taken(sending)
+
+    world = make_world(responds)
+    world.put(*(event(f"p{n}", padding="x" * 200_000) for n in range(60)))
+    world.drain_until_nothing_is_left()
+
+    assert max(sizes) < 5_000_000
+    assert len(members(world)) == 60
+
+
+def test_a_size_that_is_refused_splits_until_it_fits(make_world) -> None:
+    world = make_world(lambda s: taken(s) if len(s.users) <= 100 else refused(413))
+    world.put(*(event(f"p{n}") for n in range(1_000)))
+
+    world.drain_until_nothing_is_left()
+
+    assert len(members(world)) == 1_000
+    assert world.count("dead") == 0
+
+
+@pytest.mark.parametrize("people", [2, 64, 1_000])
+def test_a_400_finds_the_culprit_by_halving(make_world, people: int) -> None:
+    world = make_world(lambda s: refused(400, "users.email") if holds_poison(s) else taken(s))
+    world.put(*(event(f"p{n}") for n in range(people - 1)), event("poison"))
+
+    world.drain_until_nothing_is_left()
+
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
+    assert dead_letters(world)[0]["profile"]["email"] == POISON
+    assert len(members(world)) == people - 1
+    assert len(world.sendings) - 1 <= 2 * math.ceil(math.log2(people))
+
+
+def test_a_user_who_is_refused_costs_the_others_nothing(make_world) -> None:
+    def responds(sending: Sending) -> Any:
+        index = emails(sending).index(POISON)
+        return taken(sending, {f"users.{index}.attributes.age": ["is not right"]})
+
+    world = make_world(responds)
+    world.put(*(event(f"p{n}") for n in range(500)), event("poison"))
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.dead, tally.requests) == (500, 1, 1)
+
+
+def test_a_halving_that_finds_only_400s_of_one_cause_pauses_the_trigger(make_world) -> None:
+    world = make_world(
+        lambda s: refused(400, "users is wrong") if s.url.endswith("upsert") else taken(s)
+    )
+    world.put(*(event(f"p{n}") for n in range(1_000)), event("p1", "new", "exit"))
+
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert list(world.paused) == ["enter"]
+    assert world.count("dead") == 0
+    assert world.store.waiting() == 1_000
+    assert world.store.counts["delivered|exit"] == 1
+
+
+BLOCKED = Reply(Answer(403, b"<html>blocked</html>", ""), "refused")
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+@pytest.mark.parametrize("no", [BLOCKED, refused(400, "no")], ids=["html 403", "400"])
+def test_a_refusal_of_everything_is_no_verdict_about_anybody(make_world, no, at_once) -> None:
+    blocked = [True]
+    world = make_world(lambda s: no if blocked else taken(s))
+    for first in range(0, 240, at_once):
+        world.put(*(event(f"p{first + n}") for n in range(at_once)))
+        world.drain()
+        world.pass_seconds(0.3)
+    requests = len(world.sendings)
+
+    assert world.count("dead") == 0
+    assert world.paused == {}
+    assert requests < 60
+    blocked.clear()
+    world.drain_until_nothing_is_left(seconds=300)
+    assert world.count("delivered") == 240
+    assert world.count("dead") == 0
+
+
+def test_a_refusal_of_everything_that_begins_amid_a_halving_buries_next_to_nobody(
+    make_world,
+) -> None:
+    """The half of a body that was taken says nothing about what is refused later."""
+    blocked: list[bool] = []
+
+    def responds(sending: Sending) -> Any:
+        if len(sending.users) == 500 and not blocked:
+            blocked.append(True)
+            return taken(sending)
+        return refused(400, "no") if len(sending.users) == 1_000 else BLOCKED
+
+    world = make_world(responds)
+    world.put(*(event(f"p{n}") for n in range(1_000)))
+
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert world.count("delivered") == 500
+    assert world.count("dead") <= world.limits.in_flight
+
+
+def test_who_is_refused_alone_dies_once_others_go_through(make_world) -> None:
+    world = make_world(lambda s: refused(400, "no") if holds_poison(s) else taken(s))
+    world.put(event("poison"))
+    world.drain_until_nothing_is_left(seconds=20)
+    assert world.count("dead") == 0
+
+    for n in range(60):
+        world.put(event(f"p{n}"))
+        world.drain()
+        world.pass_seconds(1)
+
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
+    assert world.count("delivered") == 60
+
+
+def test_who_alone_is_refused_dies_where_its_trigger_was_taken_before(make_world) -> None:
+    world = make_world(lambda s: refused(400, "no") if holds_poison(s) else taken(s))
+    world.put(event("ada"))
+    world.drain()
+    world.put(event("poison"))
+
+    world.drain_until_nothing_is_left(seconds=120)
+
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
+    assert sum(map(holds_poison, world.sendings)) == TRIES_ALONE
+
+
+def test_who_is_refused_dies_where_another_trigger_is_taken(make_world) -> None:
+    world = make_world(lambda s: refused(400, "no") if s.url.endswith("upsert") else taken(s))
+    world.put(event("ada", trigger="exit"))
+    world.drain()
+    world.put(event("bea"))
+
+    world.drain_until_nothing_is_left(seconds=120)
+
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
+
+
+def test_a_path_that_is_refused_kills_nobody_because_another_is_taken(make_world) -> None:
+    world = make_world(lambda s: refused(404, "no") if s.url.endswith("upsert") else taken(s))
+    world.put(event("ada", trigger="exit"))
+    world.drain()
+    world.put(event("bea"))
+
+    world.drain_until_nothing_is_left(seconds=120)
+
+    assert world.count("dead") == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+def test_a_refusal_of_everything_kills_nobody_though_all_was_taken_before(
+    make_world, at_once
+) -> None:
+    blocked: list[bool] = []
+    world = make_world(lambda s: refused(400, "no") if blocked else taken(s))
+    world.put(event("ada"), event("bea", trigger="exit"))
+    world.drain()
+    blocked.append(True)
+    for first in range(0, 120, at_once):
+        world.put(*(event(f"p{first + n}") for n in range(at_once)))
+        world.put(*(event(f"q{first + n}", trigger="exit") for n in range(at_once)))
+        world.drain()
+        world.pass_seconds(1.0)
+
+    assert world.count("dead") == 0
+    assert world.paused == {}
+    blocked.clear()
+    world.drain_until_nothing_is_left(seconds=300)
+    assert world.count("delivered") == 242
+
+
+def test_a_refusal_that_nothing_explains_is_tried_less_and_less_often(make_world) -> None:
+    world = make_world(lambda _: refused(400, "no"))
+    world.put(event("ada"))
+
+    world.drain_until_nothing_is_left(seconds=1_800)
+
+    assert world.count("dead") == 0
+    assert len(world.sendings) < 30
+    assert [each.refusal for each in world.store.aside.values()] == ["400: no"]
+
+
+def test_who_comes_behind_a_refused_one_does_not_wait_for_it(make_world) -> None:
+    world = make_world(lambda s: refused(400, "no") if holds_poison(s) else taken(s))
+    world.put(event("poison"))
+    world.drain_until_nothing_is_left(seconds=600)
+    world.put(event("ada"))
+
+    world.drain_until_nothing_is_left(seconds=15)
+
+    assert members(world) == {"ada@example.com"}
+
+
+def test_five_hundred_deaths_of_one_cause_pause_the_trigger(make_world) -> None:
+    world = make_world()
+    world.put(*(event(f"p{n}", behave="fail") for n in range(1_500)), event("ada", "new", "exit"))
+
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert list(world.paused) == ["enter"]
+    assert world.store.counts["dead|enter|template_error"] == 500
+    assert world.store.waiting() == 1_000
+    assert world.store.counts["delivered|exit"] == 1
+
+
+def test_deaths_between_deliveries_pause_nothing(make_world) -> None:
+    world = make_world()
+    for first in range(0, 900, 300):
+        world.put(*(event(f"p{n}", behave="fail") for n in range(first, first + 300)))
+        world.put(event(f"good{first}"))
+        world.drain_until_nothing_is_left(seconds=60)
+
+    assert world.paused == {}
+    assert world.count("dead") == 900
+
+
+def _taken_but(bad: set[str], sending: Sending) -> Reply:
+    return names_nobody(sending, *(n for n, who in enumerate(emails(sending)) if who in bad))
+
+
+@pytest.mark.parametrize("people", [2, 64, 1_000])
+def test_an_answer_whose_errors_name_nobody_is_halved_until_it_is_clear_whose_they_are(
+    make_world, people: int
+) -> None:
+    world = make_world(lambda s: _taken_but({POISON}, s), api=NamesNobody())
+    world.put(event("poison"), *(event(f"p{n}") for n in range(people - 1)))
+
+    world.drain_until_nothing_is_left(seconds=10)
+
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
+    assert dead_letters(world)[0]["profile"]["email"] == POISON
+    assert len(members(world)) == people - 1
+    assert world.paused == {}
+    assert not world.gate_fields().get("pause")
+    assert world.store.open == {}
+    sent = sum(len(sending.users) for sending in world.sendings)
+    assert world.count("resent") == sent - people
+
+
+def test_neighbours_whose_errors_name_nobody_pause_nothing_where_others_are_taken(
+    make_world,
+) -> None:
+    bad = {f"p{n}@example.com" for n in range(20, 80)}
+    world = make_world(lambda s: _taken_but(bad, s), api=NamesNobody())
+    world.put(*(event(f"p{n}") for n in range(200)))
+
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert world.paused == {}
+    assert {dead_letter["profile"]["email"] for dead_letter in dead_letters(world)} == bad
+    assert len(members(world)) == 200 - len(bad)
+
+
+def test_who_is_refused_by_a_list_of_errors_dies_alone_where_others_were_taken_lately(
+    make_world,
+) -> None:
+    world = make_world(lambda s: _taken_but({POISON}, s), api=NamesNobody())
+    world.put(event("poison"))
+    world.drain_until_nothing_is_left(seconds=20)
+    assert world.count("dead") == 0
+    world.put(event("ada"))
+
+    world.drain_until_nothing_is_left(seconds=20)
+
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
+    assert members(world) == {"ada@example.com"}
+
+
+def test_where_every_answer_lists_errors_nobody_dies(make_world) -> None:
+    text = orjson.dumps({"errors": ["this version is old"]})
+    reply = Reply(Answer(200, text), "unsure", applied=True)
+    world = make_world(lambda _: reply, api=NamesNobody())
+    world.put(*(event(f"p{n}") for n in range(50)))
+
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert world.count("dead") == 0
+    assert list(world.paused) == ["enter"]
+    assert not world.gate_fields().get("pause")
+
+
+def test_what_may_not_be_sent_twice_is_dead_where_errors_name_nobody(make_world) -> None:
+    world = make_world(
+        lambda s: _taken_but({POISON}, s), api=NamesNobody(), on_ambiguous="dead_letter"
+    )
+    world.put(event("poison"), *(event(f"p{n}") for n in range(9)))
+
+    world.drain_until_nothing_is_left(seconds=10)
+    world.put(event("p9"))
+    world.drain()
+
+    assert {dead_letter["reason"] for dead_letter in dead_letters(world)} == {"ambiguous"}
+    assert len(dead_letters(world)) == 10
+    assert len(world.sendings) == 2
+    assert world.count("delivered") == 1
+    assert world.store.open == {}

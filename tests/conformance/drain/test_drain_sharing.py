@@ -1,0 +1,240 @@
+"""Requests that several triggers share, and a trigger in trouble, which goes alone."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.gate import POLICY
+from segrelay.worker.core.verdicts import Failed
+from segrelay.worker.destinations.insider.api import InsiderApi
+from tests.conformance.drain.fake_insider import (
+    UPSERT,
+    Reply,
+    Sending,
+    failed,
+    refused,
+    silent,
+    taken,
+)
+from tests.conformance.drain.world import World, event, members
+
+NAMES = [f"t{number}" for number in range(40)]
+BAD = "t7"
+
+
+def triggers_of(sending: Sending) -> Counter[str]:
+    return Counter(position.split("|")[1] for position in sending.positions)
+
+
+def sharing(make_world: Any, responds: Any = taken) -> World:
+    return make_world(responds, triggers=dict.fromkeys(NAMES, (Direction.ENTER, UPSERT)))
+
+
+def put_some(world: World, each: int = 5, *, who: str = "p", names: list[str] = NAMES) -> None:
+    """Put so many events of each trigger, in turns."""
+    world.put(*(event(f"{who}{n}-{name}", name, name) for n in range(each) for name in names))
+
+
+def test_what_shares_a_url_shares_a_request_whichever_trigger_it_is_of(make_world) -> None:
+    world = sharing(make_world)
+    put_some(world)
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.requests) == (200, 1)
+    assert {world.store.counts[f"delivered|{name}"] for name in NAMES} == {5}
+    assert world.count("requests") == 1
+    assert {f"ok|{name}" for name in NAMES} <= world.gate_fields().keys()
+    assert world.rendered == {"enter": 200}
+
+
+def test_another_url_is_another_request(make_world) -> None:
+    world = make_world()
+    world.put(event("ada"), event("bob", trigger="exit"), event("cyd", trigger="exit-event"))
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.requests) == (3, 2)
+
+
+def bad_is_refused(sending: Sending) -> Reply:
+    return refused(400, "unknown attribute") if BAD in triggers_of(sending) else taken(sending)
+
+
+def test_a_trigger_of_which_everything_is_refused_costs_the_others_next_to_nothing(
+    make_world,
+) -> None:
+    world = sharing(make_world, bad_is_refused)
+    put_some(world, 20)
+
+    world.drain_until_nothing_is_left(seconds=30)
+
+    assert world.count("dead") == 0
+    assert len(members(world, "t6")) == 20
+    assert world.count("delivered") == 20 * (len(NAMES) - 1)
+    assert set(world.paused) | set(world.store.retry) == {BAD}
+    with_others = [s for s in world.sendings if BAD in triggers_of(s) and len(triggers_of(s)) > 1]
+    assert len(with_others) <= math.ceil(math.log2(len(NAMES))) + 1
+
+
+def test_of_a_shared_body_only_who_is_to_blame_is_buried(make_world) -> None:
+    def responds(sending: Sending) -> Reply:
+        blamed = any("p3-t7@" in user["identifiers"]["email"] for user in sending.users)
+        return refused(400, "email") if blamed else taken(sending)
+
+    world = sharing(make_world, responds)
+    put_some(world, 20)
+
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert (world.count("delivered"), world.count("dead")) == (799, 1)
+    assert world.store.counts[f"dead|{BAD}|refused"] == 1
+    assert world.paused == {}
+
+
+def test_a_user_who_is_refused_in_a_shared_body_is_counted_by_its_trigger(make_world) -> None:
+    def responds(sending: Sending) -> Reply:
+        at = next(n for n, position in enumerate(sending.positions) if f"|{BAD}|" in position)
+        return taken(sending, {f"users.{at}.attributes.age": ["is not right"]})
+
+    world = sharing(make_world, responds)
+    put_some(world, 1)
+
+    world.drain()
+
+    assert (world.count("dead"), world.store.counts[f"dead|{BAD}|refused"]) == (1, 1)
+    assert world.store.counts[f"delivered|{BAD}"] == 0
+    assert world.count("delivered") == len(NAMES) - 1
+
+
+@pytest.mark.parametrize("answer", [failed(500), failed(502, applied=True), silent(applied=True)])
+def test_after_an_unsure_answer_each_trigger_waits_for_itself_and_all_is_delivered(
+    make_world, answer: Reply
+) -> None:
+    world = sharing(make_world, lambda _: answer)
+    put_some(world, 2, names=NAMES[:4])
+
+    world.drain()
+
+    assert set(world.store.retry) == set(NAMES[:4])
+    world.responds = taken
+    world.drain_until_nothing_is_left(seconds=300)
+    assert world.count("delivered") == 8
+    assert world.count("unanswered") == 1
+    assert {world.store.counts[f"resent|{name}"] for name in NAMES[:4]} == {2}
+    assert world.store.retry == {}
+
+
+def test_a_trigger_that_waits_goes_alone_and_the_others_share(make_world) -> None:
+    world = sharing(make_world, lambda s: failed(500) if BAD in triggers_of(s) else taken(s))
+    put_some(world, 1, names=[BAD])
+    world.drain()
+    put_some(world, 5, who="q")
+    world.pass_seconds(2)
+
+    world.drain_until_nothing_is_left(seconds=20)
+
+    assert world.count("delivered") == 5 * (len(NAMES) - 1)
+    assert all(len(triggers_of(s)) == 1 for s in world.sendings if BAD in triggers_of(s))
+    assert len([s for s in world.sendings if BAD not in triggers_of(s)]) == 1
+
+
+def test_a_breaker_that_one_trigger_opened_elsewhere_lets_the_others_share(make_world) -> None:
+    world = sharing(make_world)
+
+    async def fail() -> None:
+        for _ in range(POLICY.failures):
+            send_time = await world.gate.book(kind="live", triggers=[BAD], horizon_seconds=1.0)
+            await world.gate.report(send_time, Failed("500"), delivered={})
+
+    world.run(fail())
+    put_some(world)
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.requests) == (195, 1)
+
+
+def test_a_breaker_that_opens_between_look_and_booking_parts_the_trigger_from_the_others(
+    make_world,
+) -> None:
+    world = sharing(make_world)
+    put_some(world)
+    look = world.gate.look
+    looks: list[Any] = []
+
+    async def fail_after_the_first_look(triggers: Any) -> Any:
+        answer = await look(triggers)
+        looks.append(answer)
+        for _ in range(POLICY.failures if len(looks) == 1 else 0):
+            send_time = await world.gate.book(kind="live", triggers=[BAD], horizon_seconds=1.0)
+            await world.gate.report(send_time, Failed("500"), delivered={})
+        return answer
+
+    world.look = fail_after_the_first_look
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.requests) == (195, 1)
+    assert world.store.waiting() == 5
+
+
+def test_the_probe_of_a_resumed_trigger_goes_alone_before_the_others_of_it(make_world) -> None:
+    world = sharing(make_world)
+    world.run(world.gate.resume(BAD))
+    put_some(world)
+
+    world.drain_until_nothing_is_left(seconds=10)
+
+    sizes = [len(s.users) for s in world.sendings if BAD in triggers_of(s)]
+    assert sizes[0] == 1
+    assert world.count("delivered") == 200
+    assert len(world.sendings) <= 4
+
+
+def test_a_probe_that_goes_through_lets_all_triggers_share_again(make_world) -> None:
+    world = sharing(make_world)
+    world.run(world.gate.resume())
+    put_some(world)
+
+    world.drain_until_nothing_is_left(seconds=20)
+
+    assert len(world.sendings[0].users) == 1
+    assert world.count("delivered") == 200
+    assert len(world.sendings) <= 8
+
+
+def test_whoever_finds_the_note_of_a_shared_request_knows_it_of_each_trigger(make_world) -> None:
+    world = sharing(make_world, lambda _: silent(applied=True))
+    put_some(world, 1, names=NAMES[:3])
+
+    world.run(_killed_while_it_waits(world))
+    world.responds = taken
+    world.drain_until_nothing_is_left(seconds=200)
+
+    assert {world.store.counts[f"resent|{name}"] for name in NAMES[:3]} == {1}
+    assert world.count("delivered") == 3
+
+
+async def _killed_while_it_waits(world: World) -> None:
+    """Let a process die while its request is under way."""
+    for step in range(1, 100):
+        if world.sendings:
+            return
+        await world.a_drain({step: "kill"})
+        world.store.end_lease()
+
+
+def test_triggers_that_make_requests_of_different_kinds_share_none(make_world) -> None:
+    world = sharing(make_world)
+    other = replace(InsiderApi(), max_users=10)
+    world.loaded[BAD] = replace(world.loaded[BAD], api=other)
+    put_some(world, 1)
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.requests) == (len(NAMES), 2)

@@ -1,0 +1,359 @@
+"""While requests are under way, the next batch is prepared; nothing is decided before its turn."""
+
+from dataclasses import replace
+
+import pytest
+from structlog.testing import capture_logs
+
+from segrelay.worker.batch.batch import CanaryShares
+from segrelay.worker.batch.judge import OPEN_BYTES
+from segrelay.worker.batch.read import order_of
+from segrelay.worker.batch.render import RENDER_GROUP
+from segrelay.worker.destinations.insider.api import InsiderApi
+from segrelay.worker.errors import RedisUnavailable
+from tests.conformance.drain.fake_insider import (
+    DELETE,
+    Reply,
+    Sending,
+    failed,
+    refused,
+    silent,
+    taken,
+)
+from tests.conformance.drain.world import LATE_SECONDS, World, event, members
+
+ENTRIES = 100
+ANSWER_SECONDS = 0.1
+
+
+def answers_late(sending: Sending) -> Reply:
+    reply = taken(sending)
+    reply.answer_seconds = ANSWER_SECONDS
+    return reply
+
+
+def of_batches(make_world, responds=answers_late) -> World:
+    """Return a world whose batches hold little, and whose slice is long."""
+    world = make_world(responds)
+    world.limits = replace(world.limits, batch_entries=ENTRIES, slice_seconds=60.0)
+    return world
+
+
+def test_the_next_batch_is_rendered_while_requests_are_under_way(make_world) -> None:
+    world = of_batches(make_world)
+    world.render_seconds = 0.08
+    world.put(*(event(f"p{n}") for n in range(10 * ENTRIES)))
+    begun = world.loop.time()
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == 10 * ENTRIES
+    assert world.rendered["enter"] == ENTRIES, "only the first"
+    assert world.rendered_ahead["enter"] == 9 * ENTRIES
+    assert world.loop.time() - begun < 10 * ANSWER_SECONDS + 2 * world.render_seconds
+
+
+def test_without_anything_behind_it_nothing_is_prepared(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}") for n in range(ENTRIES - 1)))
+
+    world.drain()
+
+    assert not world.rendered_ahead
+
+
+@pytest.mark.parametrize(("slice_seconds", "batches"), [(0.08, 2), (0.05, 1)])
+def test_after_the_slice_nothing_is_prepared_but_what_is_prepared_is_sent_soon_or_left(
+    make_world, slice_seconds: float, batches: int
+) -> None:
+    world = of_batches(make_world)
+    world.limits = replace(world.limits, slice_seconds=slice_seconds)
+    world.put(*(event(f"p{n}") for n in range(10 * ENTRIES)))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == batches * ENTRIES
+    assert world.rendered.total() + world.rendered_ahead.total() == 2 * ENTRIES
+
+
+def test_after_the_slice_what_has_to_be_read_anew_is_left(make_world) -> None:
+    world = of_batches(make_world)
+    world.limits = replace(world.limits, slice_seconds=0.08)
+    world.put(*(event(f"p{n}") for n in range(ENTRIES)))
+    world.put(*(event(f"q{n}", trigger="overwrite") for n in range(ENTRIES)))
+    world.put(*(event(f"r{n}") for n in range(ENTRIES)))
+    world.loop.call_later(0.9 * ANSWER_SECONDS, lambda: discard(world, "overwrite"))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == ENTRIES
+
+
+def test_what_a_batch_leaves_comes_before_what_was_prepared(make_world) -> None:
+    world = of_batches(make_world)
+    rare = [event(f"rare{n}", trigger="exit") for n in range(3)]
+    many = [event(f"p{n}") for n in range(3 * ENTRIES)]
+    world.put(*many[:50], *rare, *many[50:])
+
+    world.drain()
+
+    assert world.store.waiting() == 0
+    assert [len(sending.users) for sending in world.sendings if sending.url == DELETE] == [3]
+    assert world.rendered.total() + world.rendered_ahead.total() == 3 * ENTRIES + 3
+
+
+def test_what_was_prepared_waits_to_share_a_request_like_all_else(make_world) -> None:
+    world = of_batches(make_world)
+    for batch in range(6):
+        world.put(*(event(f"p{batch}-{n}") for n in range(ENTRIES - 1)))
+        world.put(event(f"rare{batch}", trigger="exit"))
+    world.put(*(event(f"q{n}") for n in range(ENTRIES)))
+
+    world.drain()
+
+    assert [len(s.users) for s in world.sendings if s.url == DELETE] == [2, 2, 2]
+
+
+def test_what_was_left_over_goes_first_beside_what_could_not_be_prepared(make_world) -> None:
+    world = make_world(answers_late, api=replace(InsiderApi(), max_users=ENTRIES))
+    world.limits = replace(world.limits, batch_entries=ENTRIES, slice_seconds=60.0)
+    world.put(*(event(f"p{n}") for n in range(80)))
+    old = {f"old{n}@example.com" for n in range(20)}
+    world.put(*(event(email.split("@")[0], trigger="exit") for email in sorted(old)))
+    world.put(*(event(f"q{n}", trigger="exit", behave="apart") for n in range(ENTRIES)))
+
+    world.drain()
+
+    first = next(sending for sending in world.sendings if sending.url == DELETE)
+    assert old <= {user["identifiers"]["email"] for user in first.users}
+
+
+def test_where_most_is_skipped_nothing_is_prepared(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}", at=5) for n in range(5 * ENTRIES)))
+    world.drain()
+    before = world.rendered_ahead.total()
+    for n in range(5 * ENTRIES):
+        world.put(event(f"p{n}", at=6 if n % 10 == 0 else 4))
+
+    world.drain()
+
+    assert world.count("skipped") == 450
+    assert world.rendered_ahead.total() == before
+
+
+def test_what_waits_elsewhere_keeps_nothing_from_being_prepared(make_world) -> None:
+    world = of_batches(make_world, lambda s: failed() if s.url == DELETE else answers_late(s))
+    world.put(event("p0", trigger="exit"))
+    for seconds in (300.0,) * 9 + (LATE_SECONDS + 1.0,):
+        world.drain()
+        world.pass_seconds(seconds)
+    world.put(*(event(f"q{n}") for n in range(3 * ENTRIES)))
+
+    world.drain()
+
+    assert world.store.retry or world.store.aside
+    assert world.rendered_ahead["enter"] == 2 * ENTRIES
+
+
+def test_where_something_waits_already_nothing_is_prepared(make_world) -> None:
+    world = of_batches(
+        make_world, lambda sending: silent() if "p0" in str(sending) else taken(sending)
+    )
+    world.put(event("p0"))
+    world.drain()
+    world.put(*(event(f"q{n}", trigger="overwrite") for n in range(3 * ENTRIES)))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == 3 * ENTRIES
+    assert not world.rendered_ahead
+
+
+def test_a_newer_event_never_overtakes_one_that_failed(make_world) -> None:
+    tried: set[str] = set()
+
+    def fails_once(sending: Sending) -> Reply:
+        first = sending.users[0]["identifiers"]["email"]
+        if first == "p0@example.com" and not tried:
+            tried.add(first)
+            reply = refused(429)
+            reply.answer_seconds = ANSWER_SECONDS
+            return reply
+        return answers_late(sending)
+
+    world = of_batches(make_world, fails_once)
+    world.put(*(event(f"p{n}", at=1) for n in range(ENTRIES)))
+    world.put(*(event(f"p{n}", trigger="exit", at=2) for n in range(ENTRIES)))
+
+    world.drain_until_nothing_is_left()
+
+    assert world.rendered_ahead["exit"], "the exits were prepared"
+    assert members(world) == set()
+
+
+def test_what_the_ledger_knows_by_then_is_not_sent(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}", at=5) for n in range(ENTRIES)))
+    world.put(*(event(f"p{n}", at=4) for n in range(ENTRIES)))
+
+    world.drain()
+
+    assert world.rendered_ahead["enter"] == ENTRIES, "it was prepared"
+    assert world.count("delivered") == world.count("skipped") == ENTRIES
+
+
+def test_live_work_comes_first_whatever_was_prepared(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(10 * ENTRIES)))
+    world.loop.call_later(ANSWER_SECONDS / 2, lambda: world.put_now(event("ada")))
+
+    world.drain()
+
+    assert "ada@example.com" in members(world)
+    assert len(members(world)) == ENTRIES + 1
+    assert world.store.waiting() == 9 * ENTRIES
+
+
+@pytest.mark.parametrize("live_at", [0.02, 10.0])
+def test_nothing_is_rendered_ahead_of_live_work_or_after_the_last_answer(
+    make_world, live_at: float
+) -> None:
+    def answers(sending: Sending) -> Reply:
+        reply = taken(sending)
+        reply.answer_seconds = 0.5
+        return reply
+
+    world = of_batches(make_world, answers)
+    world.limits = replace(world.limits, batch_entries=1_000)
+    world.render_seconds = 0.08
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(2_000)))
+    rendered = 10 * world.render_seconds
+    world.loop.call_later(rendered + live_at, lambda: world.put_now(event("ada")))
+
+    world.drain()
+
+    most = {0.02: 2, 10.0: 7}[live_at]
+    assert 0 < world.rendered_ahead.total() <= most * RENDER_GROUP
+
+
+def discard(world: World, trigger: str) -> None:
+    """Take back what waits, once it was prepared."""
+    assert world.rendered_ahead[trigger] == ENTRIES
+    world.store.discard(f"live|{trigger}")
+
+
+def test_what_was_taken_away_meanwhile_is_not_sent(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}") for n in range(ENTRIES)))
+    world.put(*(event(f"q{n}", trigger="overwrite") for n in range(ENTRIES)))
+    world.loop.call_later(0.9 * ANSWER_SECONDS, lambda: discard(world, "overwrite"))
+
+    world.drain()
+
+    assert len(members(world)) == ENTRIES
+
+
+def test_what_a_doubted_template_made_is_rendered_again(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}") for n in range(2 * ENTRIES)))
+    world.loop.call_later(0.9 * ANSWER_SECONDS, lambda: world.doubted.add("enter"))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == 2 * ENTRIES
+    assert world.rendered_ahead["enter"] == ENTRIES
+    assert world.rendered["enter"] == 2 * ENTRIES
+
+
+def test_a_template_that_becomes_doubted_at_the_turn_renders_nothing_ahead_of_it(
+    make_world,
+) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}") for n in range(2 * ENTRIES - 1)), event("ada", behave="differ"))
+
+    tally, _ = world.drain()
+
+    assert world.rendered_ahead["enter"] == ENTRIES
+    assert tally.delivered == 2 * ENTRIES
+    assert world.rendered["enter"] >= 2 * ENTRIES
+
+
+def test_after_a_slow_event_nothing_is_rendered_ahead(make_world) -> None:
+    world = of_batches(make_world)
+    world.limits = replace(world.limits, batch_entries=4 * RENDER_GROUP)
+    world.put(*(event(f"p{n}") for n in range(5 * RENDER_GROUP)), event("ada", behave="slow"))
+    world.put(*(event(f"q{n}") for n in range(4 * RENDER_GROUP - 1)))
+
+    world.drain()
+
+    assert world.store.waiting() == 0
+    assert world.rendered_ahead["enter"] == (2 + 1) * RENDER_GROUP, "of the next, and of the last"
+
+
+@pytest.mark.parametrize("behave", ["assert", "fail", "stumble"])
+def test_what_does_not_render_has_its_turn_like_before(make_world, behave: str) -> None:
+    world = of_batches(make_world)
+    bad = [event(f"bad{n}", behave=behave) for n in range(3)]
+    world.put(*(event(f"p{n}") for n in range(ENTRIES)), *bad, *(event(f"q{n}") for n in range(20)))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == ENTRIES + 20
+    assert tally.skipped + tally.dead == 3
+    assert world.store.waiting() == 0
+
+
+def test_a_profile_that_kills_does_so_only_while_no_request_is_under_way(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}") for n in range(ENTRIES)), event("bad", behave="kill"), event("q"))
+
+    assert world.drain() is None
+    assert not world.store.intents
+    world.drain_until_nothing_is_left()
+
+    assert len(members(world)) == ENTRIES + 1
+    assert world.count("dead") == 1
+
+
+def test_of_a_canary_nothing_is_prepared(make_world) -> None:
+    world = of_batches(make_world)
+    world.canary_shares = CanaryShares(shares={"enter": ENTRIES + 10})
+    world.put(*(event(f"p{n}") for n in range(3 * ENTRIES)))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == ENTRIES + 10
+    assert not world.rendered_ahead
+
+
+@pytest.mark.parametrize("error", [RedisUnavailable("Redis is away."), IndexError("a bug")])
+def test_an_error_while_preparing_costs_nothing_but_time(make_world, error) -> None:
+    world = of_batches(make_world)
+    world.ahead_error = error
+    world.put(*(event(f"p{n}") for n in range(3 * ENTRIES)))
+
+    with capture_logs() as logs:
+        tally, _ = world.drain()
+
+    assert tally.delivered == 3 * ENTRIES
+    told = [line for line in logs if line["event"] == "preparing.failed"]
+    assert bool(told) == isinstance(error, IndexError)
+
+
+def test_what_was_too_much_to_be_decoded_comes_before_what_was_prepared(make_world) -> None:
+    world = of_batches(make_world)
+    large = "large" * (OPEN_BYTES // ENTRIES // 4)
+    world.put(*(event(f"rare{n}", trigger="exit") for n in range(3)))
+    world.put(*(event(f"p{n}", large=large) for n in range(ENTRIES)))
+    world.put(*(event(f"q{n}") for n in range(2 * ENTRIES)))
+
+    world.drain()
+
+    entering = [sending for sending in world.sendings if sending.url != DELETE]
+    ids = [order_of(p.rpartition("|")[2]) for sending in entering for p in sending.positions]
+    assert len(entering[0].positions) < ENTRIES
+    assert len(ids) == 3 * ENTRIES
+    assert ids == sorted(ids)
+    assert world.rendered["exit"] == 3, "what was left over is not rendered again"
+    assert world.rendered["enter"] == ENTRIES, "what was prepared is not rendered again"

@@ -1,0 +1,61 @@
+"""What a settlement writes into the ledger: the record as it is when the script runs."""
+
+import asyncio
+from typing import Any
+
+from segrelay.worker.batch.batch import Batch
+from segrelay.worker.batch.partition import ReadRange, Settlement
+from segrelay.worker.batch.settle import Settler
+from segrelay.worker.batch.state import State
+from segrelay.worker.contract.ledger import Record, unpack
+from segrelay.worker.contract.words import Direction, Skip
+from segrelay.worker.core.ledger import with_delivered, with_raised
+from segrelay.worker.core.supersede import LedgerEvent
+from tests.conformance.drain.test_reading_streams import NoClock
+from tests.conformance.drain.world import World, event
+
+
+class Settling:
+    """Settles as slowly as a Redis that is far away."""
+
+    def __init__(self, partition: Any) -> None:
+        self._partition = partition
+
+    async def settle(self, settlement: Settlement) -> int:
+        await asyncio.sleep(0.01)
+        return await self._partition.settle(settlement)
+
+
+async def _a_settlement_that_waits_for_another(world: World) -> tuple[Record, Record]:
+    """Return what it has written, and what the drain knows by then."""
+    partition = world.partition()
+    await partition.accept([event("ada", "far")])
+    holding = await partition.take()
+    assert holding is not None
+    state = State.of(holding, NoClock(), 30.0)
+    streaks: Any = None
+    numbers: Any = None
+    batch = Batch(state, numbers)
+    settler = Settler(batch, Settling(partition), streaks, ("insider", 0))
+    [([skipped], _)] = await partition.read([ReadRange("live|enter", "", 2)])
+    digest = skipped.header.digest
+    known = with_delivered(Record(), LedgerEvent(3, Direction.ENTER, 1, 1))
+    state.records[digest] = with_raised(known, LedgerEvent(5, Direction.ENTER, 1, 1))
+    other = asyncio.ensure_future(settler.write(Settlement()))
+    await asyncio.sleep(0)
+    batch.skipped.append(skipped.skip(Skip.ALREADY_THERE, "", tells=True))
+    waiting = asyncio.ensure_future(settler.settle_unsent())
+    await asyncio.sleep(0)
+    state.records[digest] = with_delivered(
+        state.records[digest], LedgerEvent(9, Direction.ENTER, 1, 2)
+    )
+    await asyncio.gather(other, waiting)
+    return unpack(world.store.ledger(digest)), state.records[digest]
+
+
+def test_what_is_settled_late_writes_the_ledger_as_it_is_by_then(make_world) -> None:
+    world = make_world()
+    written, known = world.run(_a_settlement_that_waits_for_another(world))
+
+    assert written == known
+    assert written.items[1, 1].delivered_us == 5

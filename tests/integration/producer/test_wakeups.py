@@ -1,0 +1,79 @@
+"""The wake-up with Celery's real broker."""
+
+import socket
+import time
+
+import orjson
+import pytest
+from celery.app.defaults import DEFAULTS
+from kombu.transport.redis import Channel
+
+from segrelay.producer.wakeups import CeleryWaker
+from segrelay.worker.contract.celery import broker_options
+from tests.waiting import allowed
+
+
+def test_ringing_leaves_a_message_in_the_queue(configure, client):
+    waker = CeleryWaker(configure())
+
+    waker.wake("insider", 3, queue="backfill")
+    waker.wake("insider", 4, queue="live")
+
+    [message] = client.lrange("segrelay.live", 0, -1)
+    headers = orjson.loads(message)["headers"]
+    assert client.llen("segrelay.backfill") == 1
+    assert (headers["task"], headers["argsrepr"]) == (
+        "segrelay.drain",
+        "insider, partition 4, live",
+    )
+    assert headers["ignore_result"] is True
+
+
+def test_a_dead_broker_costs_one_timeout_and_raises_nothing(configure):
+    waker = CeleryWaker(configure(url="redis://127.0.0.1:1/0"))
+    begun = time.monotonic()
+
+    for partition in range(16):
+        waker.wake("insider", partition, queue="live")
+
+    assert time.monotonic() - begun < allowed(2.5)
+
+
+def test_a_broker_that_does_not_answer_costs_little_more_than_its_timeout(configure):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        waker = CeleryWaker(configure(url=url))
+        begun = time.monotonic()
+
+        for partition in range(16):
+            waker.wake("insider", partition, queue="live")
+
+    assert time.monotonic() - begun < allowed(3)
+
+
+def test_a_broker_that_comes_back_gets_messages_again(configure, client):
+    clock = [0.0]
+    waker = CeleryWaker(configure(), now=lambda: clock[0])
+    waker.wake("insider", 1, queue="live")
+    client.client_kill_filter(_type="normal", skipme=True)
+    waker.wake("insider", 2, queue="live")
+
+    clock[0] = 60.0
+    waker.wake("insider", 3, queue="live")
+
+    assert client.llen("segrelay.live") >= 2
+
+
+def test_every_option_is_one_that_celery_knows(configure):
+    assert set(broker_options(configure())) <= set(DEFAULTS)
+
+
+def test_every_transport_option_is_one_that_kombu_knows(configure):
+    options = broker_options(configure())["broker_transport_options"]
+
+    assert set(options) <= set(Channel.from_transport_options)
+
+
+@pytest.mark.parametrize("queue", ["segrelay.live", "segrelay.backfill"])
+def test_both_queues_are_declared(configure, queue):
+    assert queue in [declared.name for declared in broker_options(configure())["task_queues"]]
