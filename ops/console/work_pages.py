@@ -123,7 +123,7 @@ def sync(console: Console, asked: Asked) -> Page:
 
 def _leaving(look: Look, name: str, run: Run) -> Scan[tuple[str, int]]:
     """Return the members that the run has not seen, as digests with their partitions."""
-    store = SyncStore(look.client, name, look.settings.redis.numbering)
+    store = SyncStore(look.client, name, look.settings.redis)
     marks = (
         (key, mark, place.partition)
         for place in store.partitions(run.destinations)
