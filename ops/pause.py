@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
-import orjson
 import typer
 
 from segrelay.ops.state.acts import Acts, actor, perform
@@ -20,6 +19,7 @@ from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import awaited, parse_seconds
 from segrelay.ops.terminal.options import Timeout
 from segrelay.worker.adapters.redis.gate import read_probes, read_state, resume_gate
+from segrelay.worker.contract.events import HistoryLine
 from segrelay.worker.contract.redis.claim import former_names, rename_hint
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -125,9 +125,9 @@ class Probe:
         )
         for rows in answers:
             for _, fields in rows:
-                _, _, _, trigger, _, _, outcome, remark = orjson.loads(fields[b"e"])
-                if trigger == self.name and outcome in _FAILED:
-                    return ProbeResult("failed", remark)
+                line = HistoryLine.loads(fields[b"e"])
+                if line.trigger == self.name and line.outcome in _FAILED:
+                    return ProbeResult("failed", line.remark)
         return None
 
 

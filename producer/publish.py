@@ -29,7 +29,7 @@ from segrelay.producer.publishing.published import (
     PublishOptions,
     joined,
 )
-from segrelay.producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
+from segrelay.producer.publishing.quarantine import CAP_BYTES, HowPublished, Quarantine
 from segrelay.producer.publishing.writing import JobPosition, NoRoom, RoomMeter, write
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.contract.events import Event
@@ -201,14 +201,10 @@ class Publisher:
         rolls = {to: Roll(sync, token, members) for to, members in draft.members.items()}
         return self._carry_out(draft, JobPosition(), rolls)
 
-    def keep_rows(self, refused: Iterable[Refused]) -> None:
+    def keep_rows(self, refused: Sequence[Refused]) -> None:
         """Put rows of a source that hold no event of their own into the quarantine."""
-        records = [
-            NewRecord(one.reason, one.audience, one.message, one.content, state=True)
-            for one in refused
-        ]
-        if records and not self._dry_run:
-            self._keep(records, self._meter.now_us())
+        if refused and not self._dry_run:
+            self._keep(refused, self._meter.now_us(), (LIVE, True, False))
 
     def triggers_for(self, audience: str, direction: Direction) -> tuple[Trigger, ...]:
         """Return the triggers that want an audience's events of this direction."""
@@ -243,7 +239,9 @@ class Publisher:
         # First what was refused: if the answer to the deliveries is lost, and by the next attempt
         # one of the refused can be placed, its partition may be beyond this chunk.
         if draft.kept:
-            self._keep(draft.kept, draft.reading.now_us)
+            rules = draft.reading
+            how = (draft.lane, rules.state, rules.skip_hook)
+            self._keep(draft.kept, rules.now_us, how)
         try:
             written = write(
                 self._client,
@@ -262,12 +260,9 @@ class Publisher:
             self._waker.wake(destination, partition, queue=kind_of_lane(draft.lane))
         return draft.result + written
 
-    def _keep(self, records: Sequence[NewRecord], now_us: int) -> None:
-        self._quarantine.keep(
-            records,
-            now_ms=now_us // 1_000,
-            cap_bytes=self._meter.quarantine_bytes(CAP_BYTES),
-        )
+    def _keep(self, refused: Sequence[Refused], now_us: int, how: HowPublished) -> None:
+        cap_bytes = self._meter.quarantine_bytes(CAP_BYTES)
+        self._quarantine.keep(refused, now_ms=now_us // 1_000, cap_bytes=cap_bytes, how=how)
 
 
 @contextmanager

@@ -255,20 +255,19 @@ def _run(
     if was_stopped:
         notes.append(f"Job '{name}' was {phase} by a person before it was read to its end.")
     return Result(
-        document, *lines, notes=notes, exit_code=1 if was_stopped or not is_settled else 0
+        document, *lines, notes=notes, exit_code=1 if was_stopped or failed or not is_settled else 0
     )
 
 
 def _verdict(people: Sequence[FirstPerson], dead: int) -> str:
     """Return the line that says whether the canary went well."""
     wrong = sum(not each.is_there for each in people)
+    people = [each for each in people if each.is_judged]
     if dead or wrong:
         found = [f"{dead:,} of its deliveries are dead"] if dead else []
-        found += (
-            [f"{wrong:,} of {plural(len(people), 'person', 'people')} are not there as sent"]
-            if wrong
-            else []
-        )
+        are = "is" if wrong == 1 else "are"
+        read = f"of {plural(len(people), 'person', 'people')} read back"
+        found += [f"{read}, {wrong:,} {are} not there as sent"] if wrong else []
         return f"The canary has failed: {', and '.join(found)}."
     if not people:
         return "The canary was delivered; its people can't be read back."

@@ -404,20 +404,25 @@ class FirstPerson:
 
     Args:
         verdicts: A verdict on each sent attribute: as sent, differs, not there.
+        is_judged: Whether it counts for the verdict on a canary. What is not Insider can't be read
+            back, and what an exit has sent is not there by right.
     """
 
     trigger: str
     outcome: str
     verdicts: dict[str, str] = field(default_factory=dict)
     problem: str = ""
+    is_judged: bool = True
     sent: Any = field(default=None, repr=False)
     found: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def is_there(self) -> bool:
         """Say whether all that was sent of the person is there; a skipped one needs nothing."""
-        is_as_sent = set(self.verdicts.values()) == {AS_SENT}
-        return self.outcome.startswith("skipped") or (not self.problem and is_as_sent)
+        if not self.is_judged or self.outcome.startswith("skipped"):
+            return True
+        is_as_sent = set(self.verdicts.values()) <= {AS_SENT}
+        return self.outcome == "sent" and not self.problem and is_as_sent
 
     def document(self, *, reveal: bool) -> dict[str, Any]:
         """Return the JSON document; values only if they are to be revealed."""
@@ -454,4 +459,7 @@ def _read(shaped: Shaped, trigger: Trigger, settings: Settings) -> FirstPerson:
     problem = read.problem
     if not problem and read.attributes is None:
         problem = "Insider does not know this person (yet)."
-    return FirstPerson(trigger.name, "sent", verdicts, problem, shaped.users, read.attributes)
+    is_judged = settings.destinations[trigger.destination].api == "insider" and trigger.on != "exit"
+    return FirstPerson(
+        trigger.name, "sent", verdicts, problem, is_judged, shaped.users, read.attributes
+    )

@@ -21,7 +21,7 @@ from segrelay.ops.quarantine import QuarantinedRecords
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.problems import HealthProblem
-from segrelay.ops.status.standing import Standing, read_standing
+from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.processes import KEPT, Sample
 from segrelay.worker.contract.redis.claim import compare
@@ -97,16 +97,21 @@ class Look:
 
     Args:
         client: With short timeouts: a page waits for it.
-        settings: The configuration.
+        settings: The configuration, until workers or receivers are started with a newer one.
     """
 
     def __init__(self, client: Redis, settings: Settings) -> None:
         self.client = client
-        self.settings = settings
+        self._file = WatchedFile(settings)
         self._judged = Shared(self._judge, _FRESH_SECONDS)
         self._hour = Shared(self._read_hour, _HOUR_FRESH_SECONDS)
         self._causes = Shared(self._count_causes, _FRESH_SECONDS)
         self._is_compared = False
+
+    @property
+    def settings(self) -> Settings:
+        """Return the configuration that is in use."""
+        return self._file.settings
 
     def judged(self) -> Judged:
         """Return the standing and its problems, at most a second old."""
@@ -140,7 +145,7 @@ class Look:
         if not self._is_compared:
             compare(self.client, self.settings)
             self._is_compared = True
-        standing = read_standing(self.client, self.settings)
+        standing = read_newest(self.client, self._file)
         return Judged(standing, problems_of(standing))
 
     def _count_causes(self) -> list[Cause]:

@@ -31,7 +31,7 @@ from segrelay.ops.embedded.lifecycle import (
 )
 from segrelay.ops.terminal.console import private_file
 from segrelay.worker.contract.keys import FORMAT
-from segrelay.worker.contract.redis.client import Redis, ResponseError, redis_errors
+from segrelay.worker.contract.redis.client import Redis, ResponseError
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.url import EmbeddedFiles
 from segrelay.worker.errors import OperationsMustAct, RedisUnavailable, UsageWrong
@@ -83,16 +83,14 @@ def back_up(client: Redis, path: Path, tell: Callable[[int], None]) -> int:
 def _replicating(client: Redis) -> Iterator[Callable[[], bytes]]:
     """Ask for all data as a new replica does; yield a function that returns the next bytes."""
     pool: Any = client.connection_pool
-    with redis_errors(client.where):
-        connection = pool.get_connection()
+    connection = pool.get_connection()
     try:
-        with redis_errors(client.where):
-            # Without the first the server writes a file of its own, without the second it goes on.
-            for option in (("capa", "eof"), ("rdb-only", "1")):
-                connection.send_command("REPLCONF", *option)
-                with suppress(ResponseError):
-                    connection.read_response()
-            connection.send_command("SYNC")
+        # Without the first the server writes a file of its own, without the second it goes on.
+        for option in (("capa", "eof"), ("rdb-only", "1")):
+            connection.send_command("REPLCONF", *option)
+            with suppress(ResponseError):
+                connection.read_response()
+        connection.send_command("SYNC")
         # What follows is no answer that the library could read.
         socket = connection._sock  # noqa: SLF001 - see above
         socket.settimeout(_SILENCE_SECONDS)

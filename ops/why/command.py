@@ -25,11 +25,14 @@ from segrelay.worker.contract.receivers import (
     read_requests,
 )
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.words import Skip
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.errors import UsageWrong
 
 _SAME_MS: Final = 10_000
 """A death and its letter are written in one step, by the clocks of a worker and of Redis."""
+_SAID_ALREADY: Final = (Skip.DUPLICATE.value, Skip.SUPERSEDED.value)
+"""Remarks on skipped events of which another event tells the same, or more."""
 _ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay rename trigger`"
 
 
@@ -118,6 +121,7 @@ def verdict(timeline: Sequence[Moment]) -> str:
             f" {shown_ms(first.at_ms)} {first.detail}."
         )
     ended = [one for one in timeline if one.what in ("delivered", "skipped", "dead", "dead letter")]
+    ended = [one for one in ended if not one.detail.startswith(_SAID_ALREADY)] or ended
     if not ended:
         return (
             "Nothing waits. What was delivered stands in the ledger; when it was is not known now."

@@ -45,7 +45,7 @@ from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
-from segrelay.worker.contract.events import decode_profile
+from segrelay.worker.contract.events import HistoryLine, decode_profile
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.people import Moving
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
@@ -327,12 +327,10 @@ def _past(client: Redis, place: PartitionKeys, digests: frozenset[bytes]) -> Ite
     rows: Any = client.xrevrange(place.history)
     wanted = {digest.hex() for digest in digests}
     for _, fields in rows:
-        at_ms, digest, audience, trigger, direction, time_us, outcome, remark = orjson.loads(
-            fields[b"e"]
-        )
-        if digest in wanted:
-            where = (place.destination, trigger, audience, direction)
-            yield Moment(at_ms, outcome, *where, time_us, remark)
+        line = HistoryLine.loads(fields[b"e"])
+        if line.digest in wanted:
+            where = (place.destination, line.trigger, line.audience, line.direction)
+            yield Moment(line.at_ms, line.outcome, *where, line.time_us, line.remark)
 
 
 def _all_waiting(client: Redis, places: Sequence[PartitionKeys]) -> Iterator[WaitingEntry]:

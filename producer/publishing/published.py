@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from segrelay.producer.events.payloads import ReadingRules, Refused
-from segrelay.producer.publishing.quarantine import NewRecord
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.accept import Entrant, Member, NewDelivery
@@ -203,7 +202,7 @@ class Draft:
     deliveries: dict[PartitionAddress, list[NewDelivery]] = field(default_factory=dict)
     members: dict[PartitionAddress, list[Member]] = field(default_factory=dict)
     entrants: dict[PartitionAddress, set[Entrant]] = field(default_factory=dict)
-    kept: list[NewRecord] = field(default_factory=list)
+    kept: list[Refused] = field(default_factory=list)
 
     @property
     def deliveries_count(self) -> int:
@@ -216,11 +215,9 @@ class Draft:
         return tuple(dict.fromkeys(found))
 
     def keep(self, one: Refused) -> None:
-        """Add a record that is to be kept in the quarantine."""
-        rules = self.reading
+        """Add what is to be kept in the quarantine."""
         self.size_bytes += len(one.content)
-        how = (self.lane, rules.state, rules.skip_hook)
-        self.kept.append(NewRecord(one.reason, one.audience, one.message, one.content, *how))
+        self.kept.append(one)
 
     def refuse(self, one: Refused, line: int, index: int) -> None:
         """Add a refusal to the problems, and its content, if there is any, to the quarantine."""

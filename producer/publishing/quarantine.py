@@ -18,6 +18,7 @@ from typing import Final, cast
 import orjson
 import structlog
 
+from segrelay.producer.events.payloads import Refused
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
@@ -45,24 +46,6 @@ _ID_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class NewRecord:
-    """A record that is to be kept in the quarantine.
-
-    Args:
-        content: JSON text of a payload with one segment event, or a text that is no payload.
-        lane, state, skip_hook: As it was published, for when it is tried again.
-    """
-
-    reason: str
-    audience: str
-    message: str
-    content: bytes
-    lane: str = LIVE
-    state: bool = False
-    skip_hook: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class QuarantineRecord:
     """A record of the quarantine without its text."""
 
@@ -87,6 +70,10 @@ class QuarantineTotals:
     dropped: int
 
 
+HowPublished = tuple[str, bool, bool]
+"""The lane, whether the events were made up by comparison, and whether they start no journeys."""
+
+
 class Quarantine:
     """The quarantine's records in Redis."""
 
@@ -95,13 +82,26 @@ class Quarantine:
         self._now = now
         self._warned_at = -_WARNED_AGAIN_SECONDS
 
-    def keep(self, records: Iterable[NewRecord], *, now_ms: int, cap_bytes: int) -> None:
-        """Add records to the quarantine; drop its oldest ones if it takes too many bytes.
+    def keep(
+        self,
+        refused: Iterable[Refused],
+        *,
+        now_ms: int,
+        cap_bytes: int,
+        how: HowPublished = (LIVE, False, False),
+    ) -> None:
+        """Add what was refused to the quarantine; drop its oldest records if it takes too much.
+
+        Args:
+            refused: Refusals, each with a payload of one segment event, or a text that is none.
+            now_ms: The time in ms since 1970.
+            cap_bytes: The bytes that the quarantine may take.
+            how: The way in which it was published, for when it is tried again.
 
         Raises:
             RedisUnavailable: Some may be kept and some not; keeping them again is harmless.
         """
-        for part in _parts(records):
+        for part in _parts(refused, how):
             call = ScriptCall(_KEYS, (now_ms, cap_bytes, *part))
             ((used, dropped),) = run_each(self._client, _KEEP, [call], replicated=True)
             self._warn(used, dropped, cap_bytes)
@@ -170,32 +170,28 @@ class Quarantine:
         log.warning("quarantine.nearly_full", bytes=used, cap_bytes=cap_bytes, dropped=dropped)
 
 
-def id_of(record: NewRecord) -> str:
-    """Return the id of a record: a digest of its content and of how it was published."""
-    how = f"{record.lane}|{record.state:d}{record.skip_hook:d}|".encode()
-    return hashlib.blake2b(how + record.content, digest_size=_ID_BYTES).hexdigest()
+def _parts(refused: Iterable[Refused], how: HowPublished) -> Iterator[Sequence[str | bytes]]:
+    """Split refusals into calls of limited size; yield the arguments of each call.
 
-
-def _parts(records: Iterable[NewRecord]) -> Iterator[Sequence[str | bytes]]:
-    """Split records into calls of limited size; yield the arguments of each call."""
+    The id of a record is a digest of its content and of how it was published. Its JSON has no
+    beginning, `[first seen,`, which `quarantine.lua` adds.
+    """
+    lane, state, skip_hook = how
+    begin = f"{lane}|{state:d}{skip_hook:d}|".encode()
     part: list[str | bytes] = []
     size = 0
-    for record in records:
-        text = record.content if len(record.content) <= LARGEST_TEXT_BYTES else b""
+    for one in refused:
+        text = one.content if len(one.content) <= LARGEST_TEXT_BYTES else b""
         packed = zlib.compress(text, 1)
-        part += (id_of(record), _about(record), packed)
+        record_id = hashlib.blake2b(begin + one.content, digest_size=_ID_BYTES).hexdigest()
+        about = orjson.dumps([one.reason, one.audience, one.message, *how])[1:]
+        part += (record_id, about, packed)
         size += len(packed)
         if size > _BYTES_A_CALL or len(part) >= 3 * _RECORDS_A_CALL:
             yield part
             part, size = [], 0
     if part:
         yield part
-
-
-def _about(record: NewRecord) -> bytes:
-    """Return a record's JSON without its beginning `[first seen,`, which `quarantine.lua` adds."""
-    said = (str(record.reason), record.audience, record.message)
-    return orjson.dumps([*said, record.lane, record.state, record.skip_hook])[1:]
 
 
 def _record(record_id: str, about: bytes, *, times: int, last_seen_ms: int) -> QuarantineRecord:

@@ -62,3 +62,26 @@ def test_without_a_password_nothing_starts(folder: Path) -> None:
 
     assert done.returncode != 0
     assert "SEGRELAY_REDIS_PASSWORD" in done.stderr
+
+
+def test_redis_is_alone_with_segrelay_and_an_earlier_image_can_be_named(folder: Path) -> None:
+    done = configured(
+        folder,
+        *("--profile", "monitoring", "--profile", "receiver", "--profile", "flower"),
+        SEGRELAY_REDIS_PASSWORD="abc",
+        SEGRELAY_METRICS_TOKEN="def",
+        SEGRELAY_GRAFANA_PASSWORD="ghi",
+        SEGRELAY_VERSION="0.0.9",
+    )
+
+    assert done.returncode == 0, done.stderr
+    found = yaml.safe_load(done.stdout)
+    services, networks = found["services"], found["networks"]
+    ours = {name for name, one in services.items() if one["image"] == "segrelay:0.0.9"}
+    assert ours == {"worker", "receiver", "flower", "metrics"}
+    assert {name for name, one in services.items() if "redis" in one["networks"]} == {
+        *ours,
+        "redis",
+    }
+    assert list(services["redis"]["networks"]) == ["redis"]
+    assert networks["redis"]["internal"] is True

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-UNITS = sorted((Path(__file__).parents[2] / "ops/systemd").glob("*.service"))
+FOLDER = Path(__file__).parents[2] / "ops/systemd"
+UNITS = sorted(FOLDER.glob("segrelay-*[!@].service"))
 INSTALLED = "/opt/segrelay/bin/segrelay"
 
 
@@ -16,6 +17,7 @@ def verified(path: Path, text: str) -> str:
     tool = shutil.which("systemd-analyze")
     assert tool, "systemd-analyze is missing: make test-system installs it"
     path.write_text(text.replace(INSTALLED, str(Path(sys.executable).parent / "segrelay")))
+    shutil.copy(FOLDER / "segrelay-failed@.service", path.parent)
     done = subprocess.run(
         [tool, "verify", "--man=no", "--recursive-errors=no", str(path)],
         capture_output=True,
@@ -40,3 +42,10 @@ def test_every_process_of_segrelay_has_a_unit() -> None:
         "segrelay-receiver",
         "segrelay-worker",
     ]
+
+
+def test_a_unit_that_fails_for_good_is_told(tmp_path: Path) -> None:
+    text = (FOLDER / "segrelay-failed@.service").read_text()
+
+    assert verified(tmp_path / "segrelay-failed@worker.service", text) == ""
+    assert all("OnFailure=segrelay-failed@%n.service" in unit.read_text() for unit in UNITS)

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-import orjson
-
 from segrelay.worker.batch.batch import Batch, CanaryShares
 from segrelay.worker.batch.delivery import Delivery, Failure
 from segrelay.worker.batch.partition import LedgerText, Partition, Settlement
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
+from segrelay.worker.contract.events import HistoryLine
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.words import Death
 
@@ -120,18 +119,16 @@ class Settler:
     def line(self, delivery: Delivery, outcome: str, remark: str) -> bytes:
         """Return a line of the history."""
         h = delivery.header
-        return orjson.dumps(
-            [
-                self.batch.state.now_ms(),
-                h.digest.hex(),
-                h.audience,
-                delivery.trigger,
-                h.direction.value,
-                h.time_us,
-                outcome,
-                remark,
-            ]
-        )
+        return HistoryLine(
+            self.batch.state.now_ms(),
+            h.digest.hex(),
+            h.audience,
+            delivery.trigger,
+            h.direction.value,
+            h.time_us,
+            outcome,
+            remark,
+        ).dumps()
 
     def _count(self, settled: Sequence[Delivery]) -> None:
         self.canary_shares.count(settled)

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import orjson
 
@@ -236,3 +236,31 @@ def decode_profile(text: bytes) -> bytes:
         return zlib.decompress(text)
     except zlib.error as error:
         raise PayloadRefused("unreadable", "An entry's profile can't be decompressed.") from error
+
+
+class HistoryLine(NamedTuple):
+    """A line of a partition's history: a delivery that was skipped, is dead, or is tried again.
+
+    Attributes:
+        at_ms: The time of its outcome, by Redis' clock.
+        digest: Of the profile's key, in hexadecimal.
+        outcome: As the delivery's `outcome`, or `retry`.
+    """
+
+    at_ms: int
+    digest: str
+    audience: str
+    trigger: str
+    direction: str
+    time_us: int
+    outcome: str
+    remark: str
+
+    def dumps(self) -> bytes:
+        """Return the line as Redis keeps it."""
+        return orjson.dumps(tuple(self))
+
+    @classmethod
+    def loads(cls, text: bytes) -> Self:
+        """Read a line that `dumps` wrote."""
+        return cls(*orjson.loads(text))

@@ -3,12 +3,17 @@
 A wake-up can get lost with its message, its sender or its Redis. So once a second one worker looks
 at all partitions, and wakes those that have due work, no lease and an open gate. The sweep has no
 thread or process of its own whose death could stop delivery.
+
+An event loop that hangs can't end itself: after two minutes without a sweep a watchdog ends the
+process, and the log has where it stood. Whoever supervises the worker starts it again.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,6 +54,10 @@ _TIMEOUT_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 2.0
 """Seconds to wait after Redis did not answer, as each try holds up the event loop."""
 EXIT_CODE: Final = 1
+HUNG_SECONDS: Final = 120.0
+"""The seconds without a sweep after which the event loop counts as hung."""
+SUPERVISOR_VARIABLE: Final = "NOTIFY_SOCKET"
+"""Names the socket of systemd that is told that the worker is ready, and that it sweeps."""
 END_SECONDS: Final = 10
 """Seconds after which the kernel ends a broken node that did not end by itself."""
 LOG: Final = structlog.get_logger()
@@ -181,10 +190,13 @@ class SweepStep(bootsteps.StartStopStep):
         """Begin to sweep; also after each reconnection to the broker."""
         if self._sweep is None:
             self._sweep = consumer.app.segrelay.sweep(consumer.pool)
+        tell_supervisor("READY=1")
+        watch_for_hanging()
         self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._tick)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """Stop sweeping."""
+        """Stop sweeping; a worker that waits for its broker does not hang."""
+        faulthandler.cancel_dump_traceback_later()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -197,6 +209,8 @@ class SweepStep(bootsteps.StartStopStep):
 
     def _tick(self) -> None:
         assert self._sweep is not None
+        tell_supervisor("WATCHDOG=1")
+        watch_for_hanging()
         if self._sweep.tick():
             LOG.error(
                 "worker.broken",
@@ -205,6 +219,23 @@ class SweepStep(bootsteps.StartStopStep):
             )
             signal.alarm(END_SECONDS)
             raise WorkerShutdown(EXIT_CODE)
+
+
+def watch_for_hanging(seconds: float = HUNG_SECONDS) -> None:
+    """End this process, with a trace in the log, unless this is called again in time.
+
+    The kernel's clock decides, and a thread without the interpreter's lock acts.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)
+
+
+def tell_supervisor(state: str) -> None:
+    """Tell systemd how this worker is, where systemd runs it."""
+    address = os.environ.get(SUPERVISOR_VARIABLE, "")
+    if not address:
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.sendto(state.encode(), address.replace("@", "\0", 1))
 
 
 def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) -> Sweep:

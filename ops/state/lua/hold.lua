@@ -6,9 +6,9 @@
 --
 -- Returns {1, token that was there}, or {0, owner} if somebody else holds it.
 --@include _clock
---@include _lease
+--@include _lock
 
 local token, owner = unpack(redis.call('HMGET', KEYS[1], 'token', 'owner'))
-if held_until(KEYS[1], now) > 0 and token ~= ARGV[1] then return {0, owner or ''} end
+if lock_left(KEYS[1]) > 0 and token ~= ARGV[1] then return {0, owner or ''} end
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'until', string.format('%.0f', now + tonumber(ARGV[2])), 'length', ARGV[2], 'owner', ARGV[3])
 return {1, token or ''}

@@ -62,13 +62,14 @@ class Broker:
 class Node:
     """A worker; its log can be read while it runs."""
 
-    def __init__(self, configuration, *options, behaviour=None, silence=30.0):
+    def __init__(self, configuration, *options, behaviour=None, silence=30.0, supervisor=""):
         self.log_file = configuration.with_name(f"node-{time.monotonic_ns()}.log")
         environment = {
             **os.environ,
             "SEGRELAY_CONFIG": str(configuration),
             "FAKE_DRAIN": json.dumps(behaviour or {}),
             "FAKE_SILENCE": str(silence),
+            "NOTIFY_SOCKET": str(supervisor),
         }
         with self.log_file.open("wb") as log:
             self.process = WarmProcess(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from collections import Counter
 
@@ -18,6 +19,26 @@ def test_the_sweep_rings_for_work_that_nobody_rang_for(configuration, broker):
         rows = until(broker.drained)
 
     assert (rows[0]["destination"], rows[0]["partition"]) == ("one", 3)
+
+
+def test_a_supervisor_hears_that_the_worker_is_ready_and_that_it_sweeps(configuration, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(tmp_path / "notify"))
+        supervisor.settimeout(10)
+        with Node(configuration, "--concurrency=1", supervisor=tmp_path / "notify") as node:
+            heard = [supervisor.recv(100) for _ in range(3)]
+            os.kill(node.process.pid, signal.SIGSTOP)
+            supervisor.settimeout(3)
+            while_it_stands = []
+            try:
+                while len(while_it_stands) < 3:
+                    while_it_stands.append(supervisor.recv(100))
+            except TimeoutError:
+                pass
+            os.kill(node.process.pid, signal.SIGCONT)
+
+    assert heard == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+    assert len(while_it_stands) <= 1
 
 
 def test_live_messages_are_taken_before_backfill(configuration, broker, app):

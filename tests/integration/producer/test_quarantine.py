@@ -5,8 +5,9 @@ import pytest
 
 from segrelay.ops.kept import EVERYTHING, Filter
 from segrelay.ops.quarantine import QuarantinedRecords
+from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publishing.published import PublishOptions
-from segrelay.producer.publishing.quarantine import NewRecord, Quarantine
+from segrelay.producer.publishing.quarantine import Quarantine
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, wrapped
@@ -16,7 +17,7 @@ CAP = 1_000_000
 
 def record(number=0, **changes):
     fields = {"reason": "no_trigger", "audience": "vip", "message": "m", "content": b"%d" % number}
-    return NewRecord(**(fields | changes))
+    return Refused(**(fields | changes))
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ from typer.testing import CliRunner
 
 from segrelay.ops.kept import MASK
 from segrelay.ops.main import app
-from segrelay.producer.publishing.quarantine import NewRecord, Quarantine
+from segrelay.producer.events.payloads import Refused
+from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import UsageWrong
 from tests.unit.producer.payload_samples import ENTER, wrapped
 
@@ -84,7 +86,7 @@ def test_replay_says_what_stays_and_why(run, client):
 
 def test_what_the_ledger_has_forgotten_stays_unless_forced(run, client):
     content = orjson.dumps(wrapped(segment_events=[ENTER | {"enter": "2001-01-01T00:00:00Z"}]))
-    old = NewRecord("no_trigger", "vip", "none", content)
+    old = Refused(Refusal.NO_TRIGGER, "none", "vip", content)
     Quarantine(client).keep([old], now_ms=1_000, cap_bytes=1 << 20)
 
     within = run("replay", "--audience", "vip", "--kind", "no_trigger")
@@ -113,7 +115,7 @@ def test_discard_wants_to_know_what(run):
 
 def test_a_dry_run_of_a_replay_says_what_would_be_placed_and_places_nothing(run, client):
     content = orjson.dumps(wrapped(segment_events=[ENTER | {"enter": "2026-11-01T00:00:00Z"}]))
-    placeable = NewRecord("no_trigger", "vip", "none", content)
+    placeable = Refused(Refusal.NO_TRIGGER, "none", "vip", content)
     Quarantine(client).keep([placeable], now_ms=1_000, cap_bytes=1 << 20)
 
     document = orjson.loads(run("replay", "--dry-run", "--json").stdout)

@@ -5,12 +5,13 @@ from itertools import count
 
 import orjson
 
-from tests.journeys.health.staging import MEMBERS, SYNC
+from tests.journeys.health.staging import MEMBERS, SHIPPED, SYNC, TEMPLATE, again_and_again
 from tests.journeys.judging import entrances, well
-from tests.journeys.play import SHORT, Rig, send, start_worker, status_of
+from tests.journeys.play import SHORT, Rig, send, start_worker, status_of, stop_worker
 from tests.nightly import amount
 
 HEALTHY_SECONDS = amount(10, nightly=3_600)
+DEPLOYS = amount(1, nightly=25)
 TURNS = 5
 """Of the load, at least."""
 
@@ -51,3 +52,29 @@ def backfill(rig, number):
     job = ("--audience", "newsletter", "--as-of", "now", "--job", f"load-{number}")
     done = rig.command("backfill", "start", str(rows), *job)
     assert done.returncode == 0, done.stderr
+
+
+def test_deploys_edits_of_templates_and_restarts_send_no_message(tmp_path, channel, receiver):
+    """In each round nobody works for the seconds that a worker needs to start."""
+    more = receiver.table() + channel.table("attention")
+    templates = {TEMPLATE: SHIPPED}
+    with Rig(tmp_path, delivery_lines=SHORT, more=more, templates=templates) as rig:
+        template, source = tmp_path / "templates" / TEMPLATE, rig.settings.source
+        workers = [start_worker(rig), start_worker(rig)]
+        receiving = receiver.start(rig)
+        well(rig)
+        with again_and_again(lambda: receiver.post(entrances(1)), 0.5):
+            for number in range(DEPLOYS):
+                source.write_text(f"{source.read_text()}\n# deploy {number}\n")
+                for place, older in enumerate(workers):
+                    workers[place] = start_worker(rig)
+                    stop_worker(older)
+                stop_worker(receiving)
+                receiving = receiver.start(rig)
+                template.write_text(f"{SHIPPED}\n// edit {number}\n")
+                for one in workers:
+                    stop_worker(one)
+                workers = [start_worker(rig), start_worker(rig)]
+        rig.wait_until_empty(60)
+
+    assert channel.events() == []

@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-import redis
 import yaml
 from celery import Celery
 
@@ -21,6 +20,7 @@ from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import RedisUnavailable
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
@@ -239,7 +239,7 @@ def test_the_redis_of_the_containers_keeps_every_write_behind_a_password(
 
     until(socket_path.exists, else_show=tmp_path / "redis.log")
     nobody = Redis(unix_socket_path=str(socket_path))
-    with nobody, pytest.raises(redis.AuthenticationError):
+    with nobody, pytest.raises(RedisUnavailable, match="user name or password"):
         nobody.ping()
     wanted = {
         "appendonly": "yes",

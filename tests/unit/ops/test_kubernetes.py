@@ -15,7 +15,8 @@ from segrelay.worker.contract.settings import load_settings
 
 FOLDER = Path(__file__).parents[3] / "ops/kubernetes"
 VERSION = "1.33"
-KEDA = "keda.sh/v1alpha1"
+OPERATORS = {"keda.sh/v1alpha1", "monitoring.coreos.com/v1"}
+"""The versions of kinds whose schemas Kubernetes does not have."""
 
 
 def manifests() -> list[dict[str, Any]]:
@@ -35,7 +36,9 @@ def pod_of(deployment: dict[str, Any]) -> dict[str, Any]:
     return pod
 
 
-@pytest.mark.parametrize("name", [name for name, one in ALL.items() if one["apiVersion"] != KEDA])
+@pytest.mark.parametrize(
+    "name", [name for name, one in ALL.items() if one["apiVersion"] not in OPERATORS]
+)
 def test_a_manifest_is_valid_by_the_schema_of_its_kind(name: str) -> None:
     kubernetes_validate.validate(ALL[name], VERSION, strict=True)
 
@@ -81,6 +84,40 @@ def test_a_service_finds_its_pods_and_their_port(name: str) -> None:
     assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
     assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports.keys()
     assert container["args"][-1].endswith(f":{next(iter(ports.values()))}")
+
+
+def test_prometheus_finds_the_metrics_with_their_token_and_has_our_rules() -> None:
+    monitor = ALL["ServiceMonitor segrelay"]["spec"]
+    service = ALL["Service segrelay-metrics"]
+    [endpoint] = monitor["endpoints"]
+    credentials = endpoint["authorization"]["credentials"]
+    rules = yaml.safe_load((FOLDER.parent / "prometheus/rules.yml").read_text())
+
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert credentials["key"] in ALL["Secret segrelay"]["stringData"]
+    assert ALL["PrometheusRule segrelay"]["spec"] == rules
+
+
+def policies_for(labels: dict[str, str]) -> list[dict[str, Any]]:
+    found = [one["spec"] for one in ALL.values() if one["kind"] == "NetworkPolicy"]
+    return [one for one in found if one["podSelector"]["matchLabels"].items() <= labels.items()]
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["metadata"]["name"])
+def test_a_pod_is_reached_only_where_it_listens_and_reaches_no_private_address(
+    deployment: dict[str, Any],
+) -> None:
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    [container] = pod_of(deployment)["containers"]
+    policies = policies_for(labels)
+    let_in = [port["port"] for one in policies for rule in one["ingress"] for port in rule["ports"]]
+    let_out = [rule for one in policies for rule in one.get("egress", ())]
+
+    assert let_in == [port["name"] for port in container.get("ports", ())]
+    assert all("from" in rule for one in policies for rule in one["ingress"])
+    [https] = [rule for rule in let_out if {"port": 443, "protocol": "TCP"} in rule["ports"]]
+    assert "10.0.0.0/8" in https["to"][0]["ipBlock"]["except"]
 
 
 def test_what_scales_the_workers_scales_those_that_are_there() -> None:

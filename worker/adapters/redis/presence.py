@@ -112,8 +112,9 @@ class RedisPresence:
 
     def _look_at_files(self, now_ms: int) -> None:
         digests = dict(self._read_files())
-        has_changed = digests != self._files.digests
-        if has_changed:
+        # What is seen first is no change: it was read when this node began.
+        has_changed = digests != self._files.digests and self._files.since_ms > 0
+        if digests != self._files.digests:
             self._files = FilesInUse(digests, now_ms)
         if has_changed or self._changed_before:
             self._files_changed()

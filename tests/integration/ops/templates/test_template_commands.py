@@ -16,7 +16,7 @@ from segrelay.worker.contract.people import seen_fields
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import UsageWrong
-from tests.configuration import NOBODY_LISTENS_URL, configuration, insider, table, trigger
+from tests.configuration import NOBODY_LISTENS_URL, configuration, endpoint, insider, table, trigger
 from tests.warm import WarmProcess
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
@@ -235,3 +235,19 @@ def test_a_new_template_for_http_passes_its_check(place, run):
     (found,) = orjson.loads(checked.stdout)["templates"]
     assert found["fit"]
     assert set(found["renders"].values()) != {"skipped"}
+
+
+def test_a_template_of_a_url_is_listed_with_its_trigger_and_the_version_of_all(
+    place, run, redis_url
+):
+    (place / "url.jsonnet").write_text('"https://hooks.example.com/x"')
+    told = trigger(
+        "told", destination="hooks", template="vip.jsonnet", url={"template": "url.jsonnet"}
+    )
+    text = configuration(endpoint("hooks"), told, redis=redis_url, data_dir=f"{place}/data")
+    (place.parent / "segrelay.toml").write_text(text)
+
+    rows = {one["template"]: one for one in json.loads(run("list", "--json").stdout)["templates"]}
+
+    assert rows["url.jsonnet"]["triggers"] == ["told"] == rows["vip.jsonnet"]["triggers"]
+    assert rows["url.jsonnet"]["version"] == rows["vip.jsonnet"]["version"]

@@ -66,10 +66,14 @@ def test_a_lapsed_lock_that_nobody_took_is_still_its_holders(lock_of, client):
     assert lock_of().take().epoch == 0
 
 
-def test_a_clock_that_was_set_back_holds_nobody_up(lock_of, client):
+def test_a_lock_ends_as_if_it_were_taken_now_once_the_clock_was_set_back(lock_of, client):
     lock_of().take()
     move_end(client, AN_HOUR_MS)
 
+    refused = lock_of().take()
+
+    assert (refused.epoch, refused.left_seconds) == (0, LASTING_MS / 1_000)
+    move_end(client, -LASTING_MS)
     assert lock_of().take().epoch > 0
 
 

@@ -1,5 +1,7 @@
 """The sweep's rounds over time: Redis that goes away, and a node that is broken."""
 
+import subprocess
+import sys
 from dataclasses import dataclass, field
 
 from structlog.testing import capture_logs
@@ -188,3 +190,41 @@ def test_who_does_the_round_removes_ledgers_that_have_lapsed():
     world.pass_seconds(3)
 
     assert len(world.lapsings) == 3
+
+
+HANGING = """
+import os, sys, time
+from segrelay.worker.node.sweep import watch_for_hanging
+
+def hang():
+    time.sleep(float(sys.argv[2]))
+
+for _ in range(int(sys.argv[1])):
+    watch_for_hanging(1.0)
+    hang()
+print("went on", flush=True)
+os._exit(0)  # its end may take longer on a busy machine
+"""
+
+
+def hanging(turns, seconds):
+    return subprocess.run(
+        [sys.executable, "-c", HANGING, str(turns), str(seconds)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_what_hangs_is_ended_and_the_log_has_where_it_stood():
+    ended = hanging(1, 50)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "in hang" in ended.stderr
+
+
+def test_what_sweeps_in_time_goes_on():
+    ended = hanging(8, 0.1)
+
+    assert (ended.returncode, ended.stdout) == (0, "went on\n")

@@ -8,9 +8,9 @@
 -- Returns 0 if there is nothing that may be done now, or somebody holds the lease; else 1 if the live lane has any such work, 3 if not.
 --@include _clock
 --@include _due
---@include _lease
+--@include _lock
 
-if held_until(KEYS[1], now) > 0 then return 0 end
+if lock_left(KEYS[1]) > 0 then return 0 end
 local paused, scopes = told_from(3)
 local found = due(KEYS[3], KEYS[4], KEYS[2], KEYS[6], ARGV[1], paused, scopes, now, tonumber(ARGV[2]))
 if found ~= 0 then redis.call('SET', KEYS[5], tostring(found)) end

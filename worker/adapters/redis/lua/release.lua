@@ -10,7 +10,7 @@
 -- if the live lane has any that may be done now, 3 if not.
 --@include _clock
 --@include _due
---@include _lease
+--@include _lock
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {0, 0, 0} end
 if ARGV[4] == '' then redis.call('DEL', KEYS[2]) else redis.call('SET', KEYS[2], ARGV[4]) end
@@ -21,7 +21,7 @@ end
 local paused, scopes = told_from(6 + 2 * h)
 local more = due(KEYS[4], KEYS[5], KEYS[3], KEYS[7], ARGV[3], paused, scopes, now, math.huge)
 if more ~= 0 and ARGV[2] == '1' then return {0, 1, 0} end
-free_lease(KEYS[1])
+lock_free(KEYS[1])
 local wakeup, wake = redis.call('GET', KEYS[6]), 0
 if more ~= 0 and wakeup ~= '1' and wakeup ~= '3' then
   redis.call('SET', KEYS[6], tostring(more))

@@ -13,12 +13,12 @@
 -- An intent that ends later than it can have been opened was opened before Redis' clock was set back: it ends as if it were opened now.
 -- The wakeup is 1 (live) or 3 (backfill) while a drain that was woken has not begun, 2 if it came while somebody held the lease: then release rings anew.
 --@include _clock
---@include _lease
+--@include _lock
 
-local held = held_until(key_lease, now)
-if held > 0 and redis.call('HGET', key_lease, 'token') ~= arg_token then
+local left = lock_left(key_lease)
+if left > 0 and redis.call('HGET', key_lease, 'token') ~= arg_token then
   redis.call('SET', key_wakeup, '2', 'XX')
-  return answer{taken = 0, now = held}
+  return answer{taken = 0, now = now + left}
 end
 redis.call('HSET', key_lease, 'token', arg_token, 'until', string.format('%.0f', now + tonumber(arg_length)), 'length', arg_length,
   'owner', arg_owner)
