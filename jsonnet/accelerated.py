@@ -23,7 +23,7 @@ from segrelay.jsonnet.compiled import (
     compile_template,
 )
 from segrelay.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
-from segrelay.jsonnet.engines.failures import MAX_MESSAGE, Failure
+from segrelay.jsonnet.engines.failures import MAX_MESSAGE, Failure, is_same_assert
 from segrelay.jsonnet.engines.judge import EngineModule
 from segrelay.jsonnet.files import Bundle, shown
 
@@ -183,7 +183,7 @@ def is_same(ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
             and isinstance(theirs, Failure)
             and ours.asserted
             and theirs.asserted
-            and ours.message == theirs.message
+            and is_same_assert(ours, theirs)
         )
     return ours == theirs or _ordered(ours) == _ordered(theirs)
 

@@ -11,13 +11,12 @@ A worker imports this module by its name (`TASKS_MODULES` of `segrelay.worker.co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-import orjson
 import structlog
 from celery import shared_task
 
@@ -25,13 +24,12 @@ from segrelay.ops.insider.live_check import ReadBack, list_of
 from segrelay.ops.insider.reader import InsiderReader, InsiderUnreadable, ProfileReader
 from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.state.read_backs import ReadBacks
-from segrelay.ops.verify import Membership, expected
+from segrelay.ops.verify import Membership, ReachedPerson, expected
 from segrelay.producer.steps import Step, StepStore, wait_seconds
 from segrelay.producer.tasks import do_background_job
 from segrelay.worker.adapters.redis.gate import read_state
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import READ_BACK_TASK, BackgroundJob, ResultLine, Turn, Turns
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.claim import settled_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
@@ -47,27 +45,6 @@ AGAIN_SECONDS: Final = 60.0
 """Seconds after which a second person is read where the first lacked something."""
 LONGEST_SLEEP_SECONDS: Final = 2.0
 _OPEN: Final = ("ok", "slowed")
-
-
-@dataclass(frozen=True, slots=True)
-class ReachedPerson:
-    """A person to whom something was delivered, with the names of the attributes sent.
-
-    Redis has it as `[at_ms, who]` for `verify`; where people are read back, trigger and names
-    follow.
-
-    Args:
-        who: `identifiers` or `insider_id`, as they were sent.
-        text: The record, as Redis has it; another one was written if more was delivered since.
-    """
-
-    place: PartitionKeys
-    digest: str
-    at_ms: int
-    who: Mapping[str, Any] = field(repr=False)
-    trigger: str
-    names: Sequence[str]
-    text: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +103,7 @@ class ReadingBack:
         sent = [name for name in person.names if name not in lists]
         with self.open_reader() as reader:
             found = ReadBack(reader.profile(person.who, [*sent, *sorted(lists)]))
-        if self.client.hget(person.place.who, person.digest) != person.text:
+        if self.client.hget(person.place.who, person.digest.hex()) != person.text:
             return "something newer was delivered meanwhile"
         if found.attributes is None:
             state.add(person.trigger, [""], {""}, now_ms)
@@ -142,7 +119,7 @@ class ReadingBack:
 
     def _memberships(self, person: ReachedPerson) -> list[Membership]:
         """Return the memberships that the ledger is sure of, in audiences kept in a list."""
-        (record,) = read_records(self.client, person.place, [bytes.fromhex(person.digest)])
+        (record,) = read_records(self.client, person.place, [person.digest])
         lines = Names(self.client).lines(record)
         known = self.settings.triggers
         lists = {
@@ -161,10 +138,9 @@ class ReadingBack:
             pipe.hrandfield(place.who, PEOPLE_A_PARTITION, withvalues=True)
         for place, answer in zip(places, pipe.execute(), strict=True):
             for digest, text in zip(answer[::2], answer[1::2], strict=True):
-                at_ms, who, *sent = orjson.loads(text)
-                if sent and who and at_ms <= until_ms:
-                    trigger, names = sent
-                    yield ReachedPerson(place, digest.decode(), at_ms, who, trigger, names, text)
+                person = ReachedPerson.loads(place, digest, text)
+                if person.trigger and person.who and person.at_ms <= until_ms:
+                    yield person
 
 
 def _short_sleep(seconds: float) -> None:

@@ -1,6 +1,4 @@
-"""`segrelay verify`: compare what Insider holds with the ledger.
-
-Comparisons of the memberships that Insider holds with those in the ledger.
+"""`segrelay verify`: compare the memberships that Insider holds with those in the ledger.
 
 It is the proof against silent drops: Insider answers 200 and writes nothing where an attribute is
 not defined in its panel. A difference is read again after a moment, ledger and profile, before it
@@ -14,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 import orjson
 import typer
@@ -44,16 +42,33 @@ _LARGEST: Final = "f" * 2 * DIGEST_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class Delivered:
+class ReachedPerson:
     """A person to whom something was delivered.
+
+    Redis has them in `PartitionKeys.who` as `[at_ms, who]`; where people are read back, the trigger
+    and the names of the attributes that were sent follow.
 
     Args:
         who: `identifiers` or `insider_id`, as they were sent.
+        at_ms: The time of the last delivery; Redis' clock.
+        trigger: The trigger of that delivery; "" = not kept.
+        text: The record, as Redis has it; another one is written with each delivery.
     """
 
     place: PartitionKeys
     digest: bytes
     who: Mapping[str, Any] = field(repr=False)
+    at_ms: int = 0
+    trigger: str = ""
+    names: Sequence[str] = ()
+    text: bytes = field(default=b"", repr=False)
+
+    @classmethod
+    def loads(cls, place: PartitionKeys, digest: bytes, text: bytes) -> Self:
+        """Read a person from the hash, where the digest is written in hex."""
+        at_ms, who, *sent = orjson.loads(text)
+        trigger, names = sent or ("", ())
+        return cls(place, bytes.fromhex(digest.decode()), who, at_ms, trigger, names, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +119,7 @@ class Reached:
         about: The number of all people, estimated if `people` is a sample.
     """
 
-    people: Sequence[Delivered]
+    people: Sequence[ReachedPerson]
     about: int
 
 
@@ -114,22 +129,24 @@ def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: in
     Of a partition with many people Redis keeps those with the smallest digests. Over all
     partitions those up to the smallest of these bounds are an even sample.
     """
-    found: list[Delivered] = []
+    found: list[ReachedPerson] = []
     bounds = [_LARGEST]
     for place in places:
         rows: Any = client.hgetall(place.who)
         if len(rows) >= REACHED_KEPT:
             bounds.append(max(rows).decode())
         for digest, text in rows.items():
-            at_ms, who, *_ = orjson.loads(text)
-            if at_ms <= until_ms and who:
-                found.append(Delivered(place, bytes.fromhex(digest.decode()), who))
+            person = ReachedPerson.loads(place, digest, text)
+            if person.at_ms <= until_ms and person.who:
+                found.append(person)
     bound = min(bounds)
     people = [one for one in found if one.digest.hex() <= bound]
     return Reached(people, round(len(people) * int(_LARGEST, 16) / max(1, int(bound, 16))))
 
 
-def sampled(everybody: Sequence[Delivered], count: int, chance: random.Random) -> list[Delivered]:
+def sampled(
+    everybody: Sequence[ReachedPerson], count: int, chance: random.Random
+) -> list[ReachedPerson]:
     """Choose `count` people at random."""
     return chance.sample(everybody, min(count, len(everybody)))
 
@@ -191,9 +208,9 @@ class Verifier:
         self._again_seconds = again_seconds
         self._names = Names(client)
 
-    def verify(self, people: Sequence[Delivered]) -> Iterator[Verified]:
+    def verify(self, people: Sequence[ReachedPerson]) -> Iterator[Verified]:
         """Compare people; yield a result for each, and at last the differences seen twice."""
-        suspects: list[Delivered] = []
+        suspects: list[ReachedPerson] = []
         for person in people:
             memberships, differences = self._compare(person)
             if differences:
@@ -206,7 +223,7 @@ class Verifier:
             if differences:
                 yield Verified(differences=differences)
 
-    def _compare(self, person: Delivered) -> tuple[int, list[Difference]]:
+    def _compare(self, person: ReachedPerson) -> tuple[int, list[Difference]]:
         (record,) = read_records(self._client, person.place, [person.digest])
         wanted = expected(self._names.lines(record), self._lists, until_us=self._until_us)
         if not wanted:
@@ -300,7 +317,7 @@ def _verified(
     client: Redis,
     settings: Settings,
     destination: Destination,
-    people: Sequence[Delivered],
+    people: Sequence[ReachedPerson],
     *,
     until_ms: int,
     again_seconds: float,
@@ -334,7 +351,7 @@ def verify_person(
         who = orjson.loads(text)[1] if text else None
         found[destination.name] = total = Verified() if who else None
         if total and who:
-            people = [Delivered(place, digest, who)]
+            people = [ReachedPerson(place, digest, who)]
             for step in _verified(
                 client, settings, destination, people, until_ms=at_ms, again_seconds=0.0
             ):

@@ -3,6 +3,7 @@
 import re
 import socket
 from contextlib import suppress
+from itertools import islice
 from threading import Event, Thread
 from typing import Final
 
@@ -108,10 +109,11 @@ class SlotWatch:
 
 
 def _keys(name: bytes, text: bytes) -> list[bytes]:
-    words = [_ESCAPE.sub(_plain, word) for word in _WORD.findall(text)]
+    words = (_ESCAPE.sub(_plain, word[1]) for word in _WORD.finditer(text))
     if name in _SCRIPTS:
-        return words[2 : 2 + int(words[1])]
-    return words if name in _MANY_KEYS else words[:1]
+        _, count = next(words), int(next(words))
+        return list(islice(words, count))
+    return list(words) if name in _MANY_KEYS else list(islice(words, 1))
 
 
 def _plain(escape: re.Match[bytes]) -> bytes:

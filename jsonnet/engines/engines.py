@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Final
 
@@ -247,8 +246,9 @@ class TemplateEngines:
 
     def _marked(self, failure: Failure) -> Failure:
         """Mark a failure as a failed assert if its place is that of an assert."""
-        is_assert = (failure.file, failure.line, failure.column) in self._asserts
-        return replace(failure, asserted=True) if is_assert else failure
+        place = (failure.file, failure.line, failure.column)
+        is_assert = place in self._asserts or failure.message == jsonnet_errors.OBJECT_ASSERT
+        return jsonnet_errors.as_assert(failure) if is_assert else failure
 
     @cached_property
     def _asserts(self) -> frozenset[tuple[str, int, int]]:
@@ -269,7 +269,9 @@ def _places_of_asserts(root: tree.Node) -> Iterator[int]:
                 yield at
             case tree.Object(_, _, _, checks):
                 for check in checks:
-                    yield check.at if check.message is None else check.message.at
+                    yield check.at
+                    if check.message is not None:
+                        yield check.message.at
 
 
 _NOT_EVALUATED: Final = "if true then null else\n"

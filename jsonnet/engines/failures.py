@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from segrelay.jsonnet.files import shown
@@ -52,6 +52,24 @@ class Failure:
     line: int = 0
     column: int = 0
     is_call_site: bool = False
+
+
+OBJECT_ASSERT: Final = "Object assertion failed."
+"""The message of the other engines for an assert of an object that has none."""
+_WITHOUT_MESSAGE: Final = ("Assertion failed", "Assertion failed.", OBJECT_ASSERT)
+NO_MESSAGE: Final = "null"
+EMPTY: Final = '"" (empty string)'
+
+
+def as_assert(failure: Failure) -> Failure:
+    """Return a failure as one of an assert, in the words of rjsonnet."""
+    words = {"": EMPTY, **dict.fromkeys(_WITHOUT_MESSAGE, NO_MESSAGE)}
+    return replace(failure, message=words.get(failure.message, failure.message), asserted=True)
+
+
+def is_same_assert(ours: Failure, theirs: Failure) -> bool:
+    """Say whether two failures of asserts say the same; some engines tell only the first line."""
+    return _first_line(as_assert(ours).message) == _first_line(as_assert(theirs).message)
 
 
 def read(text: str, headed: AbstractSet[str] = frozenset()) -> Failure:

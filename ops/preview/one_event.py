@@ -1,10 +1,9 @@
-"""A partition with one event that is in no stream, so that a drain can send it alone.
+"""Sends one event by a drain of its own, with all the rules of a worker.
 
-The rest is the real partition: lease, ledger and intents. The event was never accepted, so
-nothing of it is counted as delivered, skipped or dead, and no dead letter is written; the request
-is counted, and the ledger learns of it.
-
-Sending one event by a drain of its own, with all the rules of a worker.
+The drain gets a partition with this one event, which is in no stream. The rest is the real
+partition: lease, ledger and intents. The event was never accepted, so nothing of it is counted as
+delivered, skipped or dead, and no dead letter is written; the request is counted, and the ledger
+learns of it.
 """
 
 from __future__ import annotations

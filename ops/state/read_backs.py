@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, Self
 
 import orjson
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
+
+FORGOTTEN_AFTER: Final = 10
+"""The people in a row to whom an attribute was not sent, after whom it counts as left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +24,13 @@ class MissingAttribute:
         trigger: The last trigger that sent it.
         people: The number of people in a row who lacked it.
         since_ms: The time at which the first of them was read; Redis' clock.
+        unsent: The number of people who were read since, and to whom it was not sent.
     """
 
     trigger: str
     people: int
     since_ms: int
+    unsent: int = 0
 
 
 @dataclass(slots=True)
@@ -58,6 +63,10 @@ class ReadBacks:
     def add(self, trigger: str, sent: Sequence[str], lacking: set[str], now_ms: int) -> None:
         """Add the result of one person: the names that were sent, and those that were not there."""
         self.read += 1
+        for name in self.missing.keys() - set(sent):
+            one = self.missing.pop(name)
+            if one.unsent + 1 < FORGOTTEN_AFTER:
+                self.missing[name] = replace(one, unsent=one.unsent + 1)
         for name in sent:
             before = self.missing.pop(name, None)
             if name in lacking:

@@ -1,10 +1,9 @@
-r"""Finds unknown fields of profiles in templates, and wrong calls of the shipped libraries.
+r"""Finds unknown fields of profiles in templates, wrong calls of the shipped libraries, and damage.
 
-Corrects templates that Markdown, or a shell's `echo`, damaged when they were copied.
-
-Three kinds: a backslash before a sign that Jsonnet does not escape (`\[`, `\_uid`), the words
-`echo '` around the whole, and a bracket that the page lost. The first two are certain. The last is
-tried only where the file does not parse without it, and only kept if it parses with it.
+Markdown, or a shell's `echo`, damages templates that are copied: a backslash before a sign that
+Jsonnet does not escape (`\[`, `\_uid`), the words `echo '` around the whole, and a bracket that the
+page lost. The first two are certain. The last is corrected only where the file does not parse
+without it and parses with it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""`segrelay template test` and `diff`: run test cases, and compare two versions.
+"""`segrelay template test` and `diff`: run the cases of templates, and compare two versions.
 
-Test cases of a template: files beside it that say what an event becomes.
-
-`enter.case.json`, or any `*.json` in the folder `enter.cases/`, beside `enter.jsonnet`; each holds
-one case or an array of them:
+The cases of `enter.jsonnet` stand beside it, in `enter.case.json` or in any `*.json` of the folder
+`enter.cases/`; each file holds one case or an array of them:
 
     {"name": "a member", "event": {…}, "settings": {…}, "body": {…}}
 

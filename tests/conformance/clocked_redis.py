@@ -1,6 +1,6 @@
 """A Valkey on a clock of the test's, behind an asynchronous client that answers at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import Any, Self
 
@@ -96,3 +96,12 @@ class _Pipeline:
             return self._redis.call(*words)
         except NoScriptError as error:
             return error
+
+
+def at_once(waiting: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a coroutine does that waits for nothing."""
+    try:
+        waiting.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("It waits.")

@@ -123,14 +123,18 @@ class Fuzzer:
             self.findings.refused[made.what] += 1
             return
         profiles = [orjson.dumps(each) for each in people]
-        render = judged if is_beyond_rjsonnet(bundle) else self.engine.render
+        is_judged = is_beyond_rjsonnet(bundle)
+        render = judged if is_judged else self.engine.render
         said = render(self.folder, _TEMPLATE, profiles, orjson.dumps(settings))
         if said[0][0] == "error" and said[0][1].startswith("syntax error"):
             self.findings.refused["(rjsonnet does not parse it: never loaded)"] += 1
             return
         for profile, theirs in zip(profiles, said, strict=True):
             ours = _ours(made, profile, settings)
-            self._compare(ours, theirs, profile, settings, texts)
+            if is_judged and agrees(ours, theirs):
+                self.findings.counts[f"{ours[0]} / {theirs[0]} of the judge (same)"] += 1
+            else:
+                self._compare(ours, theirs, profile, settings, texts)
 
     def _compare(
         self,

@@ -16,7 +16,7 @@ import orjson
 
 from segrelay.jsonnet.accelerated import Accelerator, CompiledAnswer, can_be_compared, is_same
 from segrelay.jsonnet.engines.engines import engine_for
-from segrelay.jsonnet.engines.failures import Failure
+from segrelay.jsonnet.engines.failures import Failure, is_same_assert
 from segrelay.jsonnet.engines.judge import EngineModule, judge, judges
 from segrelay.jsonnet.files import Bundle, TemplateFolder
 from segrelay.jsonnet.rendered import (
@@ -260,7 +260,7 @@ def _doubts(
 def _is_said(answer: CompiledAnswer, theirs: str | Failure) -> bool:
     """Say whether an engine's answer is the same; it may not tell an assert from an error."""
     if isinstance(answer, Failure) and isinstance(theirs, Failure):
-        return answer.message == theirs.message
+        return is_same_assert(answer, theirs)
     return is_same(answer, theirs if isinstance(theirs, Failure) else theirs.encode())
 
 

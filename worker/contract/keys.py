@@ -81,7 +81,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals, retries and small deliveries, capped |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
-| `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.read_back` |
+| `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.verify` |
 | `{d:p}responses` | stream | \* outcomes for response streams: JSON of stream and record, capped |
 | `{d:p}responseslost` | string | how many of them went because there were too many |
 | `{d:p}jobtimes` | hash | `job\|minute since 1970\|kind` → how many were settled then |

@@ -1,7 +1,7 @@
 """What a drain works with in its world: numbers, deaths in a row, templates, disk and gate."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -18,6 +18,7 @@ from segrelay.jsonnet.rendered import (
 from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.batch.partition import Intent, ReadEntries, ReadRange
+from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fake_insider import ATTRIBUTE
 from tests.conformance.drain.processes import Process
 
@@ -204,15 +205,6 @@ class SlowPartition(RedisPartition):
         now_ms = await super().intent(intent)
         await asyncio.sleep(self.note_seconds)
         return now_ms
-
-
-def at_once(waiting: Coroutine[Any, Any, Any]) -> Any:
-    """Return what a coroutine does that waits for nothing."""
-    try:
-        waiting.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("It waits.")
 
 
 class SlowGate:

@@ -15,7 +15,8 @@ from segrelay.worker.contract.triggers import Renames
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import with_delivered, with_tried
 from segrelay.worker.core.supersede import LedgerEvent
-from tests.conformance.drain.fakes import FakeNumbers, at_once
+from tests.conformance.clocked_redis import at_once
+from tests.conformance.drain.fakes import FakeNumbers
 from tests.conformance.drain.test_reading_streams import NoClock
 from tests.conformance.drain.world import BEFORE_US, World, event
 

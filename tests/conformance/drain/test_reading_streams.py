@@ -5,7 +5,8 @@ import random
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.read import order_of, read_batch
 from segrelay.worker.batch.state import State
-from tests.conformance.drain.fakes import SlowPartition, at_once
+from tests.conformance.clocked_redis import at_once
+from tests.conformance.drain.fakes import SlowPartition
 from tests.conformance.drain.world import event
 
 TRIGGERS = [f"audience-{number:03}" for number in range(400)]

@@ -41,7 +41,7 @@ from segrelay.worker.destinations.api import Answer, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
 from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest
 from segrelay.worker.drain import Drain, Limits
-from tests.conformance.clocked_redis import ClockedRedis, script_on_our_clock
+from tests.conformance.clocked_redis import ClockedRedis, at_once, script_on_our_clock
 from tests.conformance.drain.fake_insider import (
     ATTRIBUTE,
     DELETE,
@@ -59,7 +59,6 @@ from tests.conformance.drain.fakes import (
     FakeStreaks,
     SlowGate,
     SlowPartition,
-    at_once,
 )
 from tests.conformance.drain.processes import (
     CURRENT,

@@ -1,11 +1,10 @@
-"""Gates in memory, in Redis and in a Cluster, all on a clock that the test moves."""
+"""Gates in Redis and in a Cluster, on a clock that the test moves."""
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Iterator
-from copy import copy
-from dataclasses import asdict, fields
-from typing import Any, Protocol
+from collections.abc import Coroutine, Iterator
+from dataclasses import asdict
+from typing import Any
 
 import pytest
 
@@ -27,30 +26,11 @@ from segrelay.worker.core.gate import (
     SendTime,
 )
 from segrelay.worker.core.verdicts import Accepted, Verdict
-from tests.fakes.gate import FakeGate
-from tests.fakes.gate_record import DELIVERED, FIRST, NO, WENT, GateRecord
+from tests.conformance.gate.record import DELIVERED, FIRST, NO, WENT, GateRecord
 
 START_US = 1_764_000_000_123_456
 CLOCK = "clock"
 """Behind the key of the gate, and so in its send time."""
-
-
-class World(Protocol):
-    """All gates of one host and authorization."""
-
-    def gate(self, rate: float = 600.0, credentials: str = "") -> Gate: ...
-
-    def run(self, waiting: Coroutine[Any, Any, Any]) -> Any: ...
-
-    def set_clock(self, now_us: int) -> None: ...
-
-    def resume_trigger(self, trigger: str) -> None: ...
-
-    def status(self, configured_per_minute: float = 0.0) -> GateStatus: ...
-
-    def record(self) -> GateRecord: ...
-
-    def put(self, record: GateRecord) -> None: ...
 
 
 def fingerprint(credentials: str) -> str:
@@ -69,43 +49,8 @@ def _asked(rate: float, credentials: str, name: str = "one") -> tuple[Destinatio
     return destination, Authorization(name="insider", label="Insider", headers=headers)
 
 
-class FakeWorld:
-    def __init__(self, runner: asyncio.Runner) -> None:
-        self._runner = runner
-        self.now_us = START_US
-        self._record = GateRecord()
-
-    def gate(self, rate: float = 600.0, credentials: str = "") -> Gate:
-        return FakeGate(
-            now_us=lambda: self.now_us,
-            rate_per_minute=_asked(rate, credentials)[0].rate_per_minute,
-            label="Insider",
-            fingerprint=fingerprint(credentials),
-            record=self._record,
-        )
-
-    def run(self, waiting: Coroutine[Any, Any, Any]) -> Any:
-        return self._runner.run(waiting)
-
-    def set_clock(self, now_us: int) -> None:
-        self.now_us = now_us
-
-    def resume_trigger(self, trigger: str) -> None:
-        self._runner.run(self.gate().resume(trigger))
-
-    def status(self, configured_per_minute: float = 0.0) -> GateStatus:
-        return self.gate().status(configured_per_minute)
-
-    def record(self) -> GateRecord:
-        return self._record
-
-    def put(self, record: GateRecord) -> None:
-        for position in fields(record):
-            setattr(self._record, position.name, copy(getattr(record, position.name)))
-
-
-class RedisWorld:
-    """The real scripts, but for the line that asks Redis for the time."""
+class World:
+    """All gates of one host and authorization, by the real scripts but for Redis' time."""
 
     numbers = itertools.count()
 
@@ -257,20 +202,6 @@ def cluster_commands(local_cluster: LocalCluster) -> Iterator[Any]:
 
 
 @pytest.fixture(params=["redis", pytest.param("cluster", marks=pytest.mark.nightly)])
-def two_worlds(
-    request: pytest.FixtureRequest, runner: asyncio.Runner
-) -> Callable[[], tuple[FakeWorld, RedisWorld]]:
-    """Return a fresh gate in memory and a real one at each call."""
-    client, commands = real_clients(request, request.param)
-    return lambda: (FakeWorld(runner), RedisWorld(runner, client, commands))
-
-
-def real_clients(request: pytest.FixtureRequest, kind: str) -> tuple[Any, Any]:
-    return tuple(map(request.getfixturevalue, (f"{kind}_client", f"{kind}_commands")))
-
-
-@pytest.fixture(params=["fake", "redis", "cluster"])
 def bench(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Bench:
-    if request.param == "fake":
-        return Bench(FakeWorld(runner))
-    return Bench(RedisWorld(runner, *real_clients(request, request.param)))
+    kinds = (f"{request.param}_client", f"{request.param}_commands")
+    return Bench(World(runner, *map(request.getfixturevalue, kinds)))

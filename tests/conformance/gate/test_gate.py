@@ -34,6 +34,29 @@ def test_a_slot_beyond_the_horizon_is_not_booked(bench):
     assert afterwards.at_ms == pytest.approx(bench.now_ms + 102.694, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("limit", "at_once", "seconds"),
+    [
+        (0.5, 1, 122),
+        (1, 1, 61),
+        (1.9, 1, 61),
+        (2, 1, 60),
+        (3, 1, 30),
+        (99, 1, 61 / 99),
+        (100, 2, 61 / 99),
+        (600, 7, 61 / 594),
+        (25_000, 51, 61 / 24_950),
+    ],
+)
+def test_so_many_go_at_once_and_then_one_in_so_many_seconds(bench, limit, at_once, seconds):
+    gate = bench.world.gate(rate=limit)
+
+    times = [bench.book(gate=gate, horizon_seconds=1e4).at_ms for _ in range(at_once + 2)]
+
+    assert sum(at_ms <= bench.now_ms for at_ms in times) == at_once
+    assert times[-1] - times[-2] == pytest.approx(1_000 * seconds, abs=1)
+
+
 def test_backfill_books_nothing_while_a_live_request_waits(bench):
     for _ in range(7):
         bench.book(kind="backfill")

@@ -1,4 +1,4 @@
-"""What a gate says to who only looks, in memory as in Redis."""
+"""What a gate says to who only looks."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 
 from segrelay.worker.core.gate import MICROSECONDS, Closed, Open
 from tests.conformance.gate.conftest import START_US, fingerprint
-from tests.fakes.gate_record import GateRecord
+from tests.conformance.gate.record import GateRecord
 
 NOW = START_US
 OWN, ANOTHER = fingerprint(""), fingerprint("another")

@@ -245,6 +245,6 @@ def cluster_client(local_cluster: LocalCluster, runner: asyncio.Runner) -> Itera
     runner.run(client.aclose())
 
 
-@pytest.fixture(params=["redis", "cluster"])
+@pytest.fixture(params=["redis", pytest.param("cluster", marks=pytest.mark.nightly)])
 def bench(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Bench:
     return Bench(World(runner, request.getfixturevalue(f"{request.param}_client")))

@@ -86,7 +86,7 @@ def in_redis(runner, redis_client, valkey):
     one.sync.close()
 
 
-@pytest.fixture(params=["redis", "cluster"])
+@pytest.fixture(params=["redis", pytest.param("cluster", marks=pytest.mark.nightly)])
 def known(request, runner):
     redis = request.param == "redis"
     url = request.getfixturevalue("valkey" if redis else "local_cluster").url

@@ -12,6 +12,7 @@ from segrelay.jsonnet.isolated import DiedAt, render_isolated
 from segrelay.jsonnet.rendered import Asserted, Rendered, Row, TemplateBroken, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
+from segrelay.worker.checks.templates import Case, check_template
 
 HEAD = "local event = import 'lytemplates.libsonnet';\n"
 PROFILE = orjson.dumps({"n": -1, "key": "a", "text": "abc", "list": [1, 2, 3], "third": 0.3})
@@ -213,6 +214,24 @@ def test_an_ordinary_template_keeps_the_fastest_engine(template, source):
 def test_what_no_engine_parses_is_refused_when_it_is_loaded(template):
     with pytest.raises(TemplateBroken):
         Renderer(template("|||-\n  one"), LYTEMPLATES).load("t.jsonnet")
+
+
+@pytest.mark.parametrize(
+    "message", ["", ": 'one\\n two'", ": ''", ": ' x '", ": { a: 1 }", ": null", ": 'x: y'"]
+)
+@pytest.mark.parametrize("last", ["1", "[1, 2][-1:]"])
+@pytest.mark.parametrize("where", ["assert false %s; %s", "{ assert false %s, a: %s }"])
+def test_a_failing_assert_is_no_doubt_about_the_compiled_form(template, where, message, last):
+    folder = template(where % (message, last))
+    case = Case("enter", orjson.loads(PROFILE), {})
+
+    found = [one.message for one in check_template(folder, "t.jsonnet", [case]).findings]
+    renderer = Renderer(folder, LYTEMPLATES)
+    results = renderer.render(renderer.load("t.jsonnet"), [Row(PROFILE)] * 3)
+
+    assert not [one for one in found if "compiled to Python" in one or "disagree" in one]
+    assert renderer.doubted == {}
+    assert {type(one) for one in results} == {Asserted}
 
 
 def test_the_bytes_of_any_file_are_imported_alike_by_every_engine(tmp_path):

@@ -23,11 +23,12 @@ COMMANDS = {
 }
 SILENT = {"refused", "export"}
 """Commands that have nothing to say on standard output."""
+ALL = "<&- >&- 2>&-"
 STREAMS = {
     "<&-": "stdin",
     ">&-": "stdout",
     "2>&-": "stderr",
-    "<&- >&- 2>&-": "all",
+    ALL: "all",
     ">/dev/full": "stdout is full",
     "2>/dev/full": "stderr is full",
 }
@@ -56,8 +57,20 @@ def called(folder, command, streams="", **environ):
     )
 
 
-@pytest.mark.parametrize("streams", STREAMS, ids=STREAMS.get)
-@pytest.mark.parametrize("name", COMMANDS)
+TRIED = [
+    pytest.param(
+        name,
+        streams,
+        id=f"{name}-{STREAMS[streams]}",
+        marks=() if name in {"show", "refused"} or streams == ALL else pytest.mark.nightly,
+    )
+    for name in COMMANDS
+    for streams in STREAMS
+]
+"""By day, one that prints and one that does not lose each stream, and the others all of them."""
+
+
+@pytest.mark.parametrize(("name", "streams"), TRIED)
 def test_a_stream_that_is_closed_or_full_gives_a_message_and_an_exit_code(folder, name, streams):
     found = called(folder, COMMANDS[name], streams)
 
@@ -72,7 +85,7 @@ def test_a_stream_that_is_closed_or_full_gives_a_message_and_an_exit_code(folder
         assert len(found.stdout.splitlines()) == len(usual.stdout.splitlines())
 
 
-LOSES_THE_RESULT = {">&-", "<&- >&- 2>&-", ">/dev/full"}
+LOSES_THE_RESULT = {">&-", ALL, ">/dev/full"}
 
 
 @cache

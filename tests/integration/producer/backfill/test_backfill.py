@@ -210,7 +210,11 @@ CUT = {
 }
 
 
-@pytest.mark.parametrize("how", CUT)
+CUT_BY_DAY = ["lines in gzip", "array", "csv in zstd"]
+"""A sample; `tests/unit/producer/sources/test_cuts.py` cuts each form anywhere."""
+
+
+@pytest.mark.parametrize("how", amount(CUT_BY_DAY, nightly=[*CUT]))
 def test_a_job_of_a_file_that_is_cut_off_fails_and_keeps_what_was_read(
     how: str, relay: Relay, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The model of the gate: what it remembers."""
+"""What Redis remembers of a gate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Final, Self
 
 from segrelay.worker.core.gate import WHOLE
 
-TIMES: Final = ("tat", "live", "lowered_at", "failed_at", "closed", "probing", "since")
 DELIVERED: Final = "ok|"
 FIRST: Final = "first|"
 WENT: Final = "went|"
