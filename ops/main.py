@@ -54,6 +54,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "See it on invented people",
         "segrelay demo",
         "segrelay demo --events 20000 --people 5000",
+        "segrelay demo --console",
     ),
     "sandbox": _begin(
         "segrelay.ops.sandbox:app",

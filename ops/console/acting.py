@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from segrelay.ops.console.acts import ConsoleAct, Errand, act_named, command_line
 from segrelay.ops.console.app import Asked, Console, Page, Redirect
-from segrelay.ops.console.letters import chosen_letters
+from segrelay.ops.console.letters import chosen_letters, samples_of
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
 from segrelay.ops.kept import Filter, KeptOptions
 from segrelay.ops.state.acts import LONGEST_REASON
@@ -210,10 +210,22 @@ def errand(console: Console, asked: Asked) -> Page:
         "errand": found,
         "query": {"act": found.act.command, "tried": found.key, **found.values},
         "result": found.document if isinstance(found.document, dict) else {},
+        "samples": list(samples_of(console.look, _first_letters(found))),
     }
     title = "Dry run" if found.is_dry_run else found.act.title
     live = 0 if found.is_over else _LIVE_SECONDS
     return Page("errand.html", title, values, live_seconds=live)
+
+
+_SAMPLES: Final = 3
+
+
+def _first_letters(found: Errand) -> list[str]:
+    """Return the first letters that a dry run of a replay would take."""
+    if not (found.is_dry_run and found.is_over and found.act.command == "dlq replay"):
+        return []
+    rows = found.document.get("letters", ()) if isinstance(found.document, dict) else ()
+    return [str(row["id"]) for row in rows[:_SAMPLES]]
 
 
 def _own(address: str) -> str:

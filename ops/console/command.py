@@ -24,6 +24,8 @@ from segrelay.ops.console.rights import (
     Rights,
     hash_password,
 )
+from segrelay.ops.console.template_pages import template, templates
+from segrelay.ops.console.work_pages import job, jobs, sync
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.interrupts import end_with_parent
@@ -43,6 +45,8 @@ MENU: Final = (
     MenuEntry("/letters", "Dead letters", "d"),
     MenuEntry("/quarantine", "Quarantine", "q"),
     MenuEntry("/waiting", "Waiting", "w"),
+    MenuEntry("/jobs", "Jobs and syncs", "j"),
+    MenuEntry("/templates", "Templates", "m"),
     MenuEntry("/tap", "Tap", "t"),
     MenuEntry("/audit", "Audit", "a"),
 )
@@ -55,6 +59,11 @@ PLACES: Final = (
     Place("/quarantine", quarantine),
     Place("/quarantine/{id}", record, takes_posts=True),
     Place("/waiting", waiting),
+    Place("/jobs", jobs),
+    Place("/jobs/{name}", job),
+    Place("/syncs/{name}", sync),
+    Place("/templates", templates),
+    Place("/templates/{name:path}", template, takes_posts=True),
     Place("/tap", tap),
     Place("/audit", audit),
     Place("/act", ask, takes_posts=True),

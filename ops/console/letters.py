@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from segrelay.ops.console.app import Asked, Console, Page
@@ -106,6 +107,26 @@ def _after(again: Previewed | None, *, reveals: bool) -> Any:
     if again is None or again.sent is None:
         return None
     return again.sent if reveals else hidden(again.sent)
+
+
+@dataclass(frozen=True, slots=True)
+class LetterSample:
+    """A letter with the body that was sent and the body of a replay, masked."""
+
+    id: str
+    fate: str
+    before: Any
+    after: Any
+
+
+def samples_of(look: Look, ids: Sequence[str]) -> Iterator[LetterSample]:
+    """Yield letters with their bodies before and after a replay; gone ones are left out."""
+    store = look.letters()
+    for found in store.find(Filter(frozenset(ids))) if ids else ():
+        again = _again(look, found)
+        body = store.document(found, reveal=False)["body"]
+        fate = again.fate if again else "unknown"
+        yield LetterSample(found["id"], fate, body, _after(again, reveals=False))
 
 
 _AROUND: Final = 3

@@ -24,6 +24,10 @@ _LIVE_SECONDS: Final = 2
 _WHERE: Final[Mapping[str, str]] = {
     "dlq causes": "/letters",
     "quarantine list": "/quarantine",
+    "sync status": "/jobs",
+    "backfill status": "/jobs",
+    "template check": "/templates",
+    "config check": "/templates",
     "status": "/",
     "audit": "/audit",
 }

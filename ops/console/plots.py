@@ -107,7 +107,7 @@ def _answer_ms(samples: Sequence[Sample]) -> list[float | None]:
     for older, newer in pairwise(samples):
         requests = _sum(newer, _is_requests) - _sum(older, _is_requests)
         asked = _sum(newer, _is_asked) - _sum(older, _is_asked)
-        found.append(asked / requests if requests > 0 else None)
+        found.append(asked / requests if requests > 0 and asked >= 0 else None)
     return found
 
 

@@ -8,6 +8,7 @@ and left the first. In the end Insider has to hold what Lytics holds.
 from __future__ import annotations
 
 import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import interrupted_once
 from segrelay.ops.terminal.tables import number_columns
 from segrelay.sandbox.people import AUDIENCES, people_at_lytics
+from segrelay.worker.contract.settings import ConsoleSettings
 from segrelay.worker.errors import OperationsMustAct
 
 LATENCY_SECONDS: Final = 0.02
@@ -55,6 +57,11 @@ secret = "demo"
 [sync.{audience}]
 audience = "{audience}"
 every = "30d"
+
+[console]
+listen = "127.0.0.1:{console}"
+name = "demo"
+colour = "blue"
 """
 
 
@@ -67,26 +74,58 @@ def demo(
     seed: Annotated[
         int, typer.Option(help="The same seed invents the same people and events.")
     ] = 7,
+    console: Annotated[
+        bool,
+        typer.Option(
+            "--console", help="Serve the console meanwhile, and keep all running until Ctrl-C."
+        ),
+    ] = False,
 ) -> Result:
     """Backfill, receive and sync invented people, then compare Insider with Lytics."""
     rng = random.Random(seed)  # noqa: S311 - invented people
     sandbox, webhook = free_port(), free_port()
+    console_port = _console_port() if console else free_port()
     with (
         interrupted_once(),
         tempfile.TemporaryDirectory(prefix="segrelay-demo-") as folder,
         Rig(
             Path(folder),
             sandbox_settings={"latency_seconds": LATENCY_SECONDS, "port": sandbox},
-            more=_TABLES.format(sandbox=sandbox, webhook=webhook, audience=_SYNCED),
+            more=_TABLES.format(
+                sandbox=sandbox, webhook=webhook, audience=_SYNCED, console=console_port
+            ),
         ) as rig,
     ):
-        outcome = _Play(rig, rng, events, people, webhook).run()
+        play = _Play(rig, rng, events, people, webhook)
+        if console:
+            rig.start_beside("console")
+            address = f"http://127.0.0.1:{console_port}/"
+            mention(f"The console is at {address}: what comes now can be watched there.")
+        outcome = play.run()
+        if console:
+            play.stay(address)
+        rig.stop_workers()
     return Result(
         outcome.document(),
         *_summary(outcome),
-        notes=outcome.problems,
+        notes=[*outcome.problems, *([] if console else [_IN_THE_CONSOLE])],
         exit_code=0 if outcome.agrees else 1,
     )
+
+
+_IN_THE_CONSOLE: Final = "`segrelay demo --console` shows all of it in a browser, and stays."
+
+
+def _console_port() -> int:
+    """Return the console's usual port if it is free, else another one."""
+    usual = ConsoleSettings().port
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", usual))
+        except OSError:
+            return free_port()
+    return usual
 
 
 @dataclass(slots=True)
@@ -159,9 +198,13 @@ class _Play:
             self._work_off(begun)
         except OperationsMustAct as error:
             self.problems.append(error.message)
-        seconds = time.monotonic() - begun
-        self.rig.stop_workers()
-        return self._compared(seconds)
+        return self._compared(time.monotonic() - begun)
+
+    def stay(self, address: str) -> None:
+        """Keep everything running for the console until Ctrl-C."""
+        mention(f"The demo is over, and the console at {address} shows it until Ctrl-C.")
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
 
     def _invent(self) -> None:
         """Fill the stand-in for Lytics with people; two thirds are in the synced audience."""

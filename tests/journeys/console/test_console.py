@@ -24,7 +24,10 @@ from tests.journeys.play import status_of
 from tests.waiting import allowed, until
 
 DEAD = 12
-PAGES = ("/", "/people", "/letters", "/quarantine", "/waiting", "/tap", "/audit")
+PAGES = (
+    *("/", "/people", "/letters", "/quarantine", "/waiting"),
+    *("/jobs", "/templates", "/tap", "/audit"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def links(page, begin):
 
 
 def test_the_first_page_has_the_balance_and_the_problems(world, vic):
-    said = until(lambda: "dead letters grow" in (page := words(vic.get("/").text)) and page)
+    said = until(lambda: "sync fails" in (page := words(vic.get("/").text)) and page)
 
     assert "accepted 42 = delivered 30 + skipped 0 + dead 12 + discarded 0 + waiting 0" in said
     assert f"{world.settings.destinations['insider'].name} ok" in said
@@ -260,6 +263,7 @@ def test_a_dry_run_says_what_a_replay_would_do_and_changes_nothing(world, vic):
 
     assert f"would be dead {DEAD}" in said
     assert f"--cause={cause} --dry-run" in said
+    assert "Before and after" in said
     assert len(letters(world)) == DEAD
 
 
@@ -278,6 +282,46 @@ def test_two_operators_replay_the_same_letters_at_once(world, ann):
     assert sum(filter(None, replayed)) == DEAD
     assert status_of(world)["delivered"] == 30 + DEAD
     until(lambda: "There is no dead letter." in words(ann.get("/letters").text))
+
+
+def test_a_job_waits_at_its_canary_and_goes_on_by_a_click(world, ann):
+    file = world.folder / "members.csv"
+    file.write_text("email\n" + "".join(f"j{n}@example.com\n" for n in range(20)))
+    options = ("--audience", "vip", "--as-of", "now", "--job", "november", "--canary", "5")
+    assert world.command("backfill", "start", str(file), *options).returncode == 0
+    until(lambda: "at its canary" in words(ann.get("/jobs").text))
+
+    said = words(ann.get("/jobs/november").text)
+    done = words(ann.act("backfill resume", job="november"))
+
+    assert "5 rows first" in said
+    assert "members.csv" in said
+    assert "rows 20" in done
+    until(lambda: "100 % settled" in words(ann.get("/jobs/november").text))
+    assert ann.get("/jobs/nothing").status_code == 404
+
+
+def test_a_sync_shows_why_it_does_not_go_on(ann):
+    until(lambda: "exports" in words(ann.get("/syncs/members").text))
+
+    assert "members" in words(ann.get("/jobs").text)
+
+
+def test_a_template_renders_a_payload_that_was_typed(ann):
+    path = "/templates/insider/enter.jsonnet"
+    page = words(ann.get(path, tests="1").text)
+    payload = event("typed@example.com").decode()
+
+    rendered = ann.post(path, payload=payload, trigger="enter")
+    wrong = ann.post(path, payload="{", trigger="enter")
+
+    assert "It has no cases" in page
+    assert "lytemplates.libsonnet" in page
+    assert "typed@example.com" in rendered.text
+    assert "would be sent" in words(rendered.text)
+    assert "The payload is not JSON" in words(wrong.text)
+    assert ann.get("/templates/../segrelay.toml").status_code == 404
+    assert ann.get("/templates/%2e%2e/segrelay.toml").status_code == 404
 
 
 def test_a_discard_of_the_quarantine_takes_what_it_has_said(ann):

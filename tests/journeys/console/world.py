@@ -39,6 +39,12 @@ local usable(email) =
 }
 """
 MENDED = TEMPLATE.replace('error "the plan <script>alert(2)</script> is not known"', "email")
+SYNC = """
+[sync.members]
+audience = "vip"
+every = "1h"
+source = "file:exports/*.csv"
+"""
 SECTION = """
 [console]
 listen = "127.0.0.1:{port}"
@@ -76,7 +82,7 @@ class World(Rig):
     def __post_init__(self):
         self.port = free_port()
         section = SECTION if not self.is_open else '\n[console]\nlisten = "127.0.0.1:{port}"\n'
-        self.more += section.format(port=self.port, hash=HASH, more=self.console_lines)
+        self.more += SYNC + section.format(port=self.port, hash=HASH, more=self.console_lines)
         self.templates = {"insider/enter.jsonnet": TEMPLATE, **self.templates}
         self.console = None
 

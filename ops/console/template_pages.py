@@ -1,0 +1,140 @@
+"""The pages of templates: versions at work, tests, source, and a payload tried out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from segrelay.ops.console.app import Asked, Console, Page
+from segrelay.ops.status.standing import TriggerStanding
+from segrelay.ops.templates.check import LastCheck, read_last_checks
+from segrelay.ops.templates.events import from_payload
+from segrelay.ops.templates.render import changes_of_previewed
+from segrelay.ops.templates.testing import cases_of, run
+from segrelay.ops.templates.workspace import Workspace, names_in
+from segrelay.worker.checks.preview import preview
+from segrelay.worker.contract.settings import Trigger
+from segrelay.worker.errors import UsageWrong
+
+_LONGEST_PAYLOAD: Final = 200_000
+_MOST_SOURCE: Final = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateLine:
+    """A template with the triggers that use it, and its last check.
+
+    Args:
+        triggers: The standing of each trigger, by name.
+    """
+
+    name: str
+    triggers: Mapping[str, TriggerStanding]
+    last_check: LastCheck | None
+
+    @property
+    def versions(self) -> list[str]:
+        """Return the versions at work."""
+        used = (one.template.version for one in self.triggers.values() if one.template)
+        return sorted(set(used))
+
+    @property
+    def refused(self) -> str:
+        """Return why a change of it is not used; "" = it is."""
+        return next((one.refused for one in self.triggers.values() if one.refused), "")
+
+    @property
+    def engine_share(self) -> float | None:
+        """Return the share of the last events that needed the Jsonnet engine; None = no events."""
+        uses = [one.engine_use for one in self.triggers.values()]
+        events = sum(one.events for one in uses)
+        return sum(one.asked for one in uses) / events if events else None
+
+
+def templates(console: Console, asked: Asked) -> Page:
+    """Show all templates with their triggers, versions and last checks."""
+    del asked
+    values = {"templates": list(_lines(console))}
+    return Page("templates.html", "Templates", values)
+
+
+def _lines(console: Console) -> Iterator[TemplateLine]:
+    settings, standing = console.settings, console.look.standing()
+    workspace = Workspace(settings.templates_folder, settings)
+    checks = read_last_checks(workspace)
+    used = {one.main_template for one in settings.triggers.values()}
+    for name in sorted({*names_in(settings.templates_folder), *used}):
+        triggers = {
+            one.name: standing.triggers[one.name]
+            for one in settings.triggers.values()
+            if one.main_template == name and one.name in standing.triggers
+        }
+        yield TemplateLine(name, triggers, checks.get(name))
+
+
+def template(console: Console, asked: Asked) -> Page:
+    """Show one template: its source, its tests if asked for, and what it makes of a payload."""
+    name = asked.path["name"]
+    line = next((one for one in _lines(console) if one.name == name), None)
+    if line is None:
+        raise UsageWrong("There is no such template.")
+    settings = console.settings
+    tried: list[Mapping[str, Any]] = []
+    wrong = ""
+    payload = asked.given("payload")[:_LONGEST_PAYLOAD]
+    trigger = settings.triggers.get(asked.given("trigger"))
+    if asked.is_post and trigger:
+        try:
+            tried = list(_try(console, trigger, payload))
+        except UsageWrong as error:
+            wrong = error.message
+    shows_tests = asked.get("tests") == "1"
+    cases = cases_of(settings.templates_folder, name) if shows_tests else []
+    values = {
+        "line": line,
+        "source": _source(console, name),
+        "tests": run(settings.templates_folder, name, cases) if shows_tests else None,
+        "payload": payload or _EXAMPLE,
+        "tried": tried,
+        "wrong": wrong,
+        "chosen": asked.given("trigger"),
+    }
+    return Page("template.html", f"Template {name}", values)
+
+
+_EXAMPLE: Final = """{
+  "data": {
+    "email": "ann@example.com",
+    "segment_events": [{"slug": "vip", "event": "enter", "enter": "2026-11-24T10:00:00Z"}]
+  }
+}"""
+
+
+def _source(console: Console, name: str) -> str:
+    folder = console.settings.templates_folder.resolve()
+    file = (folder / name).resolve()
+    if not file.is_relative_to(folder):
+        return ""
+    try:
+        return file.read_text("utf-8")[:_MOST_SOURCE]
+    except (OSError, UnicodeDecodeError) as error:
+        return f"// can't be read: {type(error).__name__}"
+
+
+def _try(console: Console, trigger: Trigger, text: str) -> Iterator[Mapping[str, Any]]:
+    """Yield what a trigger would send for each event of a payload that somebody has typed."""
+    try:
+        payload = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise UsageWrong(f"The payload is not JSON: {error}.") from None
+    values = payload if isinstance(payload, list) else [payload]
+    at_us = time.time_ns() // 1_000
+    found = from_payload("the payload", values, trigger, console.settings, now_us=at_us)
+    if not found:
+        raise UsageWrong(f"No event in it is an {trigger.on}, which {trigger.name} wants.")
+    for one in preview(found, console.settings, now_us=at_us):
+        yield {"previewed": one, "changes": changes_of_previewed(one)}

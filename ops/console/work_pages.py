@@ -1,0 +1,139 @@
+"""The pages of jobs and syncs: how far they are, what stops them, and who would be taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from segrelay.ops.backfill.report import read_report
+from segrelay.ops.console.app import Asked, Console, Page
+from segrelay.ops.console.look import MOST_SCANNED, Look, Scan, scan
+from segrelay.ops.console.plots import Plot
+from segrelay.ops.status.standing import JobStanding
+from segrelay.producer.backfill.jobs import JobStore
+from segrelay.producer.sync.run import Phase, Run
+from segrelay.producer.sync.store import Mark, SyncStore
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.processes import Sample
+from segrelay.worker.errors import UsageWrong
+
+_LIVE_SECONDS: Final = 2
+_MEASURED: Final = 6
+"""Samples by which the rate of a job is measured: a minute, if workers run."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """A job with its progress.
+
+    Args:
+        per_second: Deliveries that were settled a second lately; None = not known.
+    """
+
+    name: str
+    job: JobStanding
+    per_second: float | None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Return the time until what waits is settled at this rate; None = not known."""
+        waiting = self.job.counts.waiting
+        return waiting / self.per_second if waiting and self.per_second else None
+
+    @property
+    def share(self) -> float:
+        """Return the share of the job that is settled, 0 to 1, as far as its rows are known."""
+        accepted = self.job.counts.accepted
+        read = self.job.rows / self.job.expected_rows if self.job.expected_rows else 1.0
+        return min(1.0, read) * (self.job.counts.settled / accepted if accepted else 0.0)
+
+
+def jobs(console: Console, asked: Asked) -> Page:
+    """Show all jobs and all syncs."""
+    del asked
+    standing = console.look.standing()
+    values = {
+        "jobs": [
+            JobLine(name, one, per_second(standing.samples, name))
+            for name, one in standing.jobs.items()
+        ],
+        "syncs": standing.syncs,
+        "schedules": standing.settings.sync,
+    }
+    return Page("jobs.html", "Jobs and syncs", values, live_seconds=_LIVE_SECONDS)
+
+
+def per_second(samples: Sequence[Sample], job: str) -> float | None:
+    """Return how many deliveries of a job were settled a second lately."""
+    if len(samples) < 2:  # noqa: PLR2004 - a rate is between two
+        return None
+    newer, older = samples[0], samples[min(_MEASURED, len(samples) - 1)]
+    settled = [
+        sum(counts.get(f"job|{job}", 0) for counts in one.counts.values()) for one in (older, newer)
+    ]
+    seconds = (newer.at_ms - older.at_ms) / 1_000
+    return max(0, settled[1] - settled[0]) / seconds if seconds > 0 else None
+
+
+def job(console: Console, asked: Asked) -> Page:
+    """Show one job: its plan, its progress, its canary, and its report."""
+    look, name = console.look, asked.path["name"]
+    standing = look.standing()
+    state = standing.jobs.get(name)
+    if state is None:
+        raise UsageWrong("There is no such job.")
+    known = JobStore(look.client).find(name)
+    report = read_report(look.client, look.settings, name) if known else None
+    document = report.document() if report else {}
+    values = {
+        "line": JobLine(name, state, per_second(standing.samples, name)),
+        "spec": known.spec if known else None,
+        "document": document,
+        "plots": list(_plots(document)),
+    }
+    return Page("job.html", f"Job {name}", values, live_seconds=_LIVE_SECONDS)
+
+
+def _plots(document: Mapping[str, Any]) -> Iterator[Plot]:
+    spans = document.get("over_time", ())
+    for title, kind in (("delivered", "good"), ("skipped", "calm"), ("dead", "bad")):
+        if len(spans) > 1:
+            yield Plot(title.title(), kind, [float(each[title]) for each in spans], "/min")
+
+
+def sync(console: Console, asked: Asked) -> Page:
+    """Show one sync: its run, its last result, and who would be taken out if it is confirmed."""
+    look, name = console.look, asked.path["name"]
+    standing = look.standing()
+    run = standing.syncs.get(name)
+    if run is None:
+        raise UsageWrong("The configuration has no such sync.")
+    asks = run.phase is Phase.CONFIRM
+    values = {
+        "name": name,
+        "run": run,
+        "schedule": standing.settings.sync[name],
+        "asks": asks,
+        "leaving": _leaving(look, name, run) if asks else None,
+    }
+    return Page("sync.html", f"Sync {name}", values, live_seconds=0 if asks else _LIVE_SECONDS)
+
+
+def _leaving(look: Look, name: str, run: Run) -> Scan[tuple[str, int]]:
+    """Return the members that the run has not seen, as digests with their partitions."""
+    store = SyncStore(look.client, name, look.settings.redis)
+    marks = (
+        (key, mark, place.partition)
+        for place in store.partitions(run.destinations)
+        for key, mark in store.members(place)
+    )
+    gone: dict[str, int] = {}
+    looked = list(islice(marks, MOST_SCANNED + 1))
+    for key, text, partition in looked:
+        mark = Mark.loads(text)
+        if not mark.is_name and mark.run != run.number:
+            gone.setdefault(digest_of(key).hex(), partition)
+    found = scan(gone.items())
+    return Scan(found.found, is_whole=len(looked) <= MOST_SCANNED)
