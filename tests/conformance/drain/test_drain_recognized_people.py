@@ -10,6 +10,7 @@ from segrelay.worker.batch.renames import HELD_MS
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving, stable_digest
+from segrelay.worker.contract.settings.sections import RedisSettings
 from tests.conformance.drain.world import RETENTION_SECONDS, event, members
 
 NUMBERING = Numbering((16,))
@@ -39,7 +40,9 @@ def world(make_world) -> Any:
 
 
 def changes(world) -> IdentityChanges:
-    return IdentityChanges(world.store.client, world.store.keys.destination, NUMBERING)
+    redis = RedisSettings()
+    redis.learn(NUMBERING)
+    return IdentityChanges(world.store.client, redis, world.store.keys.destination)
 
 
 def records(world) -> list[Any]:

@@ -11,6 +11,7 @@ import pytest
 
 from segrelay.ops.embedded.topologies import PASSWORD, Sentinels
 from segrelay.producer.publishing.writing import JobPosition, write
+from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.accept import NewDelivery
@@ -64,7 +65,12 @@ def delivery():
 
 def test_what_was_accepted_is_on_the_disks_of_all_replicas(servers):
     with closing(connect(servers.url, replicas=2)) as client:
-        assert write(client, {("insider", 0): [delivery()]}, JobPosition()).accepted == 1
+        assert (
+            write(
+                client, {("insider", 0): [delivery()]}, JobPosition(), ids=DestinationIds()
+            ).accepted
+            == 1
+        )
 
         for port in servers.servers:
             with closing(connect(url_of(port))) as one:
@@ -77,9 +83,14 @@ def test_what_too_few_replicas_have_confirmed_is_not_accepted(servers):
         closing(connect(servers.url, replicas=2)) as client,
         pytest.raises(NotReplicated, match="1 of 2 replicas"),
     ):
-        write(client, {("insider", 0): [delivery()]}, JobPosition())
+        write(client, {("insider", 0): [delivery()]}, JobPosition(), ids=DestinationIds())
     with closing(connect(servers.url, replicas=1)) as client:
-        assert write(client, {("insider", 0): [delivery()]}, JobPosition()).accepted == 1
+        assert (
+            write(
+                client, {("insider", 0): [delivery()]}, JobPosition(), ids=DestinationIds()
+            ).accepted
+            == 1
+        )
 
 
 @pytest.mark.usefixtures("hanging_replica")
