@@ -98,12 +98,12 @@ def test_a_template_that_was_broken_at_the_start_is_taken_over_when_it_is_mended
     (folder / "t.jsonnet").write_text("{")
     settings = load_settings(folder.parent / "segrelay.toml")
     runtime = runtime_for(settings)
-    assert runtime.upkeep.stopped == {"t"}
+    assert set(runtime.upkeep.stopped) == {"t"}
 
     (folder / "t.jsonnet").write_text("{ a: 1 }")
     runtime.upkeep.look()
 
-    assert runtime.upkeep.stopped == frozenset()
+    assert not runtime.upkeep.stopped
     runtime.close()
 
 
