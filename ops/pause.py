@@ -20,7 +20,7 @@ from segrelay.ops.terminal.moments import awaited, parse_seconds
 from segrelay.ops.terminal.options import Timeout
 from segrelay.worker.adapters.redis.gate import read_probes, read_state, resume_gate
 from segrelay.worker.contract.events import HistoryLine
-from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.claim import former_names, rename_hint
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Destination, Settings
@@ -221,8 +221,9 @@ def resume(
 def _paused(relay: Acts, target: PauseTarget, why: Pause) -> bool:
     """Pause a target; return False if it was paused already."""
     client, settings, act = relay.client, relay.settings, relay.act(str(target))
-    if target.kind == DESTINATION and not settings.redis.ids.has(target.name):
-        claim(client, settings)
+    former = former_names(client, settings) if target.kind == DESTINATION else {}
+    if target.name in former:
+        raise UsageWrong(f"{rename_hint(former[target.name], target.name)}.")
     field_name = field_of(target.kind, target.name, settings.redis.ids)
     return insist(lambda: set_pause(client, field_name, why, act))
 

@@ -259,6 +259,11 @@ def say_wrapped(message: str, *, is_ill: bool = False) -> None:
     _print_block(wrapped(printable(message), screen_width()), _RED * is_ill)
 
 
+def fit_screen(sentence: str) -> str:
+    """Return a sentence of the result, broken between words where it is shown on a terminal."""
+    return "\n".join(wrapped(sentence, screen_width())) if sys.stdout.isatty() else sentence
+
+
 def screen_width() -> int:
     """Return the width of the terminal in characters; 80 if it is not known."""
     return shutil.get_terminal_size().columns

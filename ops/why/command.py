@@ -12,7 +12,7 @@ from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.identity_changes import PastRenaming
 from segrelay.ops.state.waiting import WaitingEntry
-from segrelay.ops.terminal.console import json_or_text, plural
+from segrelay.ops.terminal.console import fit_screen, json_or_text, plural
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.ops.terminal.tables import text_columns
@@ -265,7 +265,7 @@ def _text(known: KnownProfile, timeline: list[Moment]) -> Iterator[str | Table]:
         rows = [tuple(value or "-" for value in _row_of(moment).values()) for moment in timeline]
         yield Table((*names, *text_columns("detail")), rows)
     yield ""
-    yield verdict(timeline)
+    yield fit_screen(verdict(timeline))
 
 
 def _ledger_text(ledger: list[dict[str, Any]]) -> Iterator[str | Table]:

@@ -25,6 +25,8 @@ from segrelay.worker.errors import PartitionsChange, RedisMismatch
 
 FORMAT_NUMBER: Final = 1
 _GIVE: Final = load_script("destinations_give")
+_LOOK: Final = _GIVE.replace("flags=allow-oom", "flags=no-writes", 1)
+"""The same for who only looks, as `status` does: a Redis that can't write to its disk takes it."""
 
 
 def claim(client: Redis, settings: Settings) -> None:
@@ -216,7 +218,7 @@ def _give(
     rows = [(name, addresses.get(name, ""), own.get(name, "")) for name in names]
     args = (numbering.dumps(), how, *chain.from_iterable(rows))
     call = ScriptCall((keys.PARTITIONS, keys.DESTINATIONS), args)
-    (answer,) = run_each(client, _GIVE, [call])
+    (answer,) = run_each(client, _LOOK if how == "look" else _GIVE, [call])
     if answer is None:
         return None
     texts = [text.decode() for text in answer]

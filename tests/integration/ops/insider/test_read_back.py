@@ -95,7 +95,8 @@ def test_opt_ins_are_found_under_the_names_of_the_reading_path(read_back):
 
 
 def test_where_all_is_there_nothing_is_told_and_the_next_is_read_an_hour_later(read_back):
-    job = BackgroundJob(READ_BACK_TASK, "insider")
+    ids = read_back.settings.redis.ids
+    job = BackgroundJob(READ_BACK_TASK, "insider", ids.of("insider"))
     schedule = RedisSchedule(read_back.client, read_back.settings)
     read_back.publish(payload("ann@example.com", status="active", first_name="Ann"))
     read_back.drain()

@@ -81,7 +81,7 @@ def test_later_runs_are_newer_even_within_a_second(world):
 
 def test_a_step_that_dies_behind_its_write_tells_nothing_twice(world):
     world.people(*(person(n, "vip") for n in range(250)))
-    syncing = world.syncing(store=DyingStore(world.client, "vip", world.settings.redis.numbering))
+    syncing = world.syncing(store=DyingStore(world.client, "vip", world.settings.redis))
     with pytest.raises(KeyboardInterrupt):
         syncing.step(forced=True)
     assert len(world.deliveries()) == 250
@@ -95,7 +95,7 @@ def test_a_step_that_dies_behind_its_write_tells_nothing_twice(world):
 
 def test_who_left_after_a_step_that_died_is_out_although_the_next_clock_is_behind(world):
     world.people(person(1, "vip"), person(2, "vip"))
-    syncing = world.syncing(store=DyingStore(world.client, "vip", world.settings.redis.numbering))
+    syncing = world.syncing(store=DyingStore(world.client, "vip", world.settings.redis))
     with pytest.raises(KeyboardInterrupt):
         syncing.step(forced=True)
     world.client.hdel("{sync:vip}", "lock", "until")
@@ -112,7 +112,7 @@ def test_a_step_that_was_replaced_changes_nothing(world):
     world.people(*(person(n, "vip") for n in range(50)))
     for place in world.places():
         world.client.hset(place.synctokens, "vip", "of another step")
-    syncing = world.syncing(store=SilentStore(world.client, "vip", world.settings.redis.numbering))
+    syncing = world.syncing(store=SilentStore(world.client, "vip", world.settings.redis))
 
     step = syncing.step(forced=True)
 

@@ -52,7 +52,7 @@ StandingPublisher = standing(Publisher, ("publish_members",))
 def frozen_step(world, line, meanwhile):
     """Do the steps of a process that stands still at a line; returns how many it came to."""
     stand = Stand(line, meanwhile)
-    store = StandingStore(world.client, "vip", world.settings.redis.numbering)
+    store = StandingStore(world.client, "vip", world.settings.redis)
     publisher = StandingPublisher(world.client, world.settings, waker=SilentWaker())
     store.stand = publisher.stand = stand
     syncing = replace(world.syncing(), store=store, publisher=publisher)
