@@ -121,7 +121,7 @@ def _named(
         for first in range(0, len(ids), _READ_AT_ONCE):
             part = ids[first : first + _READ_AT_ONCE]
             texts: Any = client.hmget(place.dead_letters, part)
-            yield from (_dead_letter_at(place, text) for text in texts if text is not None)
+            yield from (dead_letter_at(place, text) for text in texts if text is not None)
 
 
 def _of_partition(
@@ -141,13 +141,13 @@ def _of_partition(
         texts: Any = client.hmget(place.dead_letters, [row[0] for row in rows]) if rows else ()
         for (_, died_ms), text in zip(rows, texts, strict=True):
             if text is not None:
-                yield died_ms, _dead_letter_at(place, text)
+                yield died_ms, dead_letter_at(place, text)
         if len(rows) < _READ_AT_ONCE:
             return
         first += len(rows)
 
 
-def _dead_letter_at(place: PartitionKeys, text: bytes) -> StoredDeadLetter:
+def dead_letter_at(place: PartitionKeys, text: bytes) -> StoredDeadLetter:
     """Parse a letter; its destination has the name of today, whatever it was when it died."""
     stored = parse_dead_letter(text)
     return {"id": stored["id"], "destination": place.destination, **stored}

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.ops.dead_letters.reading import find_dead_letters, matches, parse_dead_letter
+from segrelay.ops.dead_letters.reading import dead_letter_at, find_dead_letters, matches
 from segrelay.ops.dead_letters.replay import discard
 from segrelay.ops.kept import Filter
 from segrelay.ops.moving.leases import HeldLease, held
@@ -303,7 +303,9 @@ class Erasing:
         """Erase letters that an interrupted renaming of the person was moving."""
         for place in places:
             texts: Any = self.client.hgetall(place.lettersleaving)
-            ids = [name for name, text in texts.items() if matches(parse_dead_letter(text), wanted)]
+            ids = [
+                name for name, text in texts.items() if matches(dead_letter_at(place, text), wanted)
+            ]
             if ids:
                 self.counts["letters"] += int(self.client.hdel(place.lettersleaving, *ids))
 

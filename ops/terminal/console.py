@@ -74,10 +74,10 @@ def run_guarded(app: Callable[[], Any]) -> NoReturn:
     except TemplateBroken as error:
         code = _report(error, error.message, WeMustAct.exit_code)
     except OSError as error:
-        code = _report(error, _os_message(error), 1) if _is_all_written() else 1
+        code = _report(error, _os_message(error), 1) if is_all_written() else 1
     except Exception as error:  # noqa: BLE001 - this is the edge
         code = _report(error, _bug_message(error), 1)
-    if not _is_all_written():
+    if not is_all_written():
         code = code or 1
     sys.exit(code)
 
@@ -142,7 +142,7 @@ def _bug_message(error: Exception) -> str:
     )
 
 
-def _is_all_written() -> bool:
+def is_all_written() -> bool:
     """Write what stdout and stderr still hold, and say whether stdout took it.
 
     A reader that has closed its pipe, as `| head` does, knows it; anything else is told.

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import MISSING, dataclass, fields
@@ -26,7 +25,7 @@ from typing import Any, Final, get_type_hints
 import typer
 from typer.models import ParameterInfo
 
-from segrelay.ops.terminal.console import mention, print_json, say, table
+from segrelay.ops.terminal.console import is_all_written, mention, print_json, say, table
 from segrelay.ops.terminal.options import ConfigFile, Json, Real
 from segrelay.ops.terminal.tables import TableColumns
 
@@ -78,7 +77,8 @@ class Result:
                 table(part.columns, part.rows, part.ill)
             else:
                 say(part)
-        sys.stdout.flush()  # where both go to one file, a note comes behind the result
+        if not is_all_written():  # where both go to one file, a note comes behind the result
+            raise typer.Exit(1)
         for note in self.notes:
             mention(note)
         if self.exit_code:

@@ -111,7 +111,7 @@ def test_a_callback_from_outside_is_not_called(configuration, broker):
 
     with Node(configuration, "--concurrency=2"):
         until(broker.drained)
-        broker.client.lpush(QUEUES[0], json.dumps(message(body=body("one", 4))))
+        broker.client.lpush(QUEUES[0], json.dumps(message(body=body("one", 4, "one"))))
         until(lambda: len(broker.drained()) == 2)
 
     assert [row["destination"] for row in broker.drained()] == ["one", "one"]

@@ -43,8 +43,8 @@ class Crash(BaseException):
 class FrailStore(SyncStore):
     """Its process dies now and then, before or behind a saving."""
 
-    def __init__(self, client, name, partitions, dies):
-        super().__init__(client, name, partitions)
+    def __init__(self, client, name, settings, dies):
+        super().__init__(client, name, settings)
         self._dies = dies
 
     def save(self, run, *, ends=False):
@@ -110,7 +110,7 @@ class Life:
         client, settings = self.world.client, self.world.settings
         return replace(
             self.world.syncing(sleep=lambda _: None),
-            store=FrailStore(client, "vip", settings.redis.numbering, dies),
+            store=FrailStore(client, "vip", settings.redis, dies),
             publisher=FrailPublisher(client, settings, dies),
         )
 

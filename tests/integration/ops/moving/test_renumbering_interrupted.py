@@ -12,6 +12,7 @@ from segrelay.ops.moving.renumbering import Renumbering
 from segrelay.ops.status.totals import KINDS
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.sync.store import SyncStore
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.adapters.redis.partition import RedisPartition
@@ -107,15 +108,15 @@ def test_a_block_of_a_job_that_was_drafted_before_is_refused_and_read_anew_once(
     draft = publisher._drafter.draft(texts, options)
     half = draft.deliveries.copy()
     draft.deliveries = dict(list(half.items())[:2])
-    publisher.write_draft(draft, position=1, source="file")
+    publisher.write_draft(draft, JobPosition("load", 1, "file"))
     draft.deliveries = half
     Renumbering(relay.client, load_settings(relay.settings.source, environ={}), 7).run()
 
     for _ in range(2):
         with pytest.raises(PartitionsChange):
-            publisher.write_draft(draft, position=1, source="file")
+            publisher.write_draft(draft, JobPosition("load", 1, "file"))
     again = publisher._drafter.draft(texts, options)
-    published = publisher.write_draft(again, position=1, source="file")
+    published = publisher.write_draft(again, JobPosition("load", 1, "file"))
 
     assert 0 < published.repeated < 40
     assert relay.status()["accepted"] == 40
