@@ -97,7 +97,7 @@ def lines(standing: Standing) -> Iterator[str]:
         yield f"the oldest waits for {totals.oldest_waiting_seconds:,.0f} s"
     yield (
         f"requests {counts.requests:,}, unanswered {counts.unanswered:,}, "
-        f"deliveries sent again {counts.resent:,}, open notes {totals.intents_in_doubt:,}"
+        f"deliveries sent again {counts.resent:,}, in doubt {totals.intents_in_doubt:,}"
     )
     if standing.quarantined:
         yield f"quarantined {standing.quarantined:,}: `segrelay quarantine list`"

@@ -90,7 +90,7 @@ class StatusScreen:
         yield ScreenLine(
             f"skipped {counts.skipped:,}  dead {counts.dead:,}  discarded {counts.discarded:,}"
             f"  requests {counts.requests:,}{self._rate('requests')}"
-            f"  open notes {totals.intents_in_doubt:,}{waits}"
+            f"  in doubt {totals.intents_in_doubt:,}{waits}"
         )
 
     def _problems(self) -> Iterator[ScreenLine]:

@@ -53,7 +53,7 @@ def document_of(standing: Standing) -> dict[str, Any]:
             for name, one in sorted(totals.lanes.items())
         },
         "oldest_waiting_seconds": totals.oldest_waiting_seconds,
-        "open_notes": totals.intents_in_doubt,
+        "in_doubt": totals.intents_in_doubt,
         "orphaned": totals.orphans.total(),
         "orphans": largest_first(totals.orphans),
         "former_names": dict(standing.former_names),

@@ -27,7 +27,6 @@ from segrelay.ops.templates.workspace import (
     TemplateArgument,
     TriggerName,
     Workspace,
-    full_name,
     workspace_of,
 )
 from segrelay.ops.terminal.console import mention, say
@@ -208,7 +207,7 @@ def render(
     such as ann@example.com. The exit code is 2 if the template fails for one.
     """
     workspace = workspace_of(templates)
-    name = full_name(template)
+    name = workspace.name_of(template)
     outcomes = preview_named(
         workspace, name, file, trigger, object_of(settings, "--settings") if settings else None
     )
@@ -297,7 +296,7 @@ def watch(
             now = _stamps(workspace, file)
             if now != seen:
                 seen = now
-                _show(workspace, full_name(template), file, trigger, given)
+                _show(workspace, workspace.name_of(template), file, trigger, given)
             time.sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:
         mention("")

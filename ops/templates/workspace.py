@@ -51,13 +51,22 @@ class Workspace:
 
     def names(self, wanted: Sequence[str] = ()) -> list[str]:
         """Return the names of templates, all by default."""
-        found = [full_name(name) for name in wanted] or names_in(self.folder)
+        found = [self.name_of(name) for name in wanted] or names_in(self.folder)
         if not found:
             raise UsageWrong(
                 f"{self.folder}: there is no template ({_PATTERN}); `segrelay template new NAME`"
                 " writes one."
             )
         return found
+
+    def name_of(self, given: str) -> str:
+        """Return the name of a template; a path to it, as shells complete it, is one, too."""
+        name = full_name(given)
+        folder, path = self.folder.resolve(), Path(name).resolve()
+        if not Path(name).is_absolute() and (folder / name).is_file():
+            return name
+        is_below = path.is_file() and path.is_relative_to(folder)
+        return path.relative_to(folder).as_posix() if is_below else name
 
     def triggers(self, template: str) -> list[Trigger]:
         """Return the triggers that use a template."""

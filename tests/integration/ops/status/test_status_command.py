@@ -57,7 +57,7 @@ def test_every_delivery_is_in_exactly_one_count(call, relay, sandbox):
     assert numbers(document["triggers"]["vip-exit"]) == (1, 0, 0, 0, 0, 1)
     assert 0 <= document["oldest_waiting_seconds"] < 60
     assert document["requests"] >= 1
-    assert document["open_notes"] == 0
+    assert document["in_doubt"] == 0
 
 
 def test_what_waits_because_it_was_refused_says_so(call, relay, sandbox):

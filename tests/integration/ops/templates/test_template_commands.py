@@ -251,3 +251,15 @@ def test_a_template_of_a_url_is_listed_with_its_trigger_and_the_version_of_all(
 
     assert rows["url.jsonnet"]["triggers"] == ["told"] == rows["vip.jsonnet"]["triggers"]
     assert rows["url.jsonnet"]["version"] == rows["vip.jsonnet"]["version"]
+
+
+def test_a_path_to_a_template_is_its_name_too(run, place, monkeypatch):
+    monkeypatch.chdir(place.parent)
+
+    checked = run("check", "templates/vip.jsonnet", "--json")
+    rendered = run("render", place / "vip.jsonnet", SAMPLE)
+
+    assert rendered.exception is None, (rendered.exception, rendered.stderr)
+    assert [one["template"] for one in orjson.loads(checked.stdout)["templates"]] == ["vip.jsonnet"]
+    assert (checked.exit_code, rendered.exit_code) == (0, 0)
+    assert "there is no such file" in str(run("check", "other/vip.jsonnet").stdout)

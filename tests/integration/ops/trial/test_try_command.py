@@ -43,7 +43,7 @@ def test_sent_for_real_it_is_answered_and_read_back(attempt, relay):
     assert (found["outcome"], found["status"]) == ("delivered", 200)
     assert found["read_back"]["c_lytics_computed_attr"] == ["vip"]
     status = relay.status()
-    assert (status["requests"], status["open_notes"], status["accepted"]) == (1, 0, 0)
+    assert (status["requests"], status["in_doubt"], status["accepted"]) == (1, 0, 0)
 
 
 def test_the_ledger_learns_of_it(attempt, relay):
@@ -64,7 +64,7 @@ def test_what_insider_refuses_is_told(attempt, sandbox, relay):
 
     assert (code, found["outcome"]) == (1, "refused")
     assert found["answer"]["data"]["fail"]
-    assert relay.status()["open_notes"] == 0
+    assert relay.status()["in_doubt"] == 0
 
 
 def test_an_unsure_request_leaves_an_open_note(attempt, sandbox, relay):
@@ -73,7 +73,7 @@ def test_an_unsure_request_leaves_an_open_note(attempt, sandbox, relay):
     code, found = attempt(payload("ann@example.com", status="poisoned"), "--send")
 
     assert (code, found["outcome"]) == (1, "unsure")
-    assert relay.status()["open_notes"] == 1
+    assert relay.status()["in_doubt"] == 1
     assert relay.status()["unanswered"] == 1
 
 
@@ -113,7 +113,7 @@ def test_a_try_waits_for_a_request_about_the_person_that_is_unsure(attempt, sand
 
     assert (code, found["outcome"]) == (0, "delivered")
     assert time.monotonic() - begun > 0.5
-    assert relay.status()["open_notes"] == 0
+    assert relay.status()["in_doubt"] == 0
 
 
 def test_a_try_leaves_nothing_that_would_hold_up_its_trigger(attempt, sandbox, relay):

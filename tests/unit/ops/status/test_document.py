@@ -60,7 +60,7 @@ DOCUMENT = judged_document(
 
 def test_the_whole() -> None:
     assert set(DOCUMENT) == SIX | FOUR | REASONS | {
-        "triggers", "jobs", "destinations", "lanes", "oldest_waiting_seconds", "open_notes",
+        "triggers", "jobs", "destinations", "lanes", "oldest_waiting_seconds", "in_doubt",
         "orphaned", "orphans", "former_names", "partitions", "orphans_mended_by", "quarantined",
         "too_large_requests", "dropped_fields", "responses", "template_files", "renamed_people",
         "processes", "problems",
