@@ -262,4 +262,4 @@ def test_a_path_to_a_template_is_its_name_too(run, place, monkeypatch):
     assert rendered.exception is None, (rendered.exception, rendered.stderr)
     assert [one["template"] for one in orjson.loads(checked.stdout)["templates"]] == ["vip.jsonnet"]
     assert (checked.exit_code, rendered.exit_code) == (0, 0)
-    assert "there is no such file" in str(run("check", "other/vip.jsonnet").stdout)
+    assert "there is no such file" in run("check", "other/vip.jsonnet").output
