@@ -418,6 +418,7 @@ class RedisWatch:
         self._data_dir = data_dir
         self._least_room_bytes = least_room_bytes
         self._next_at = 0.0
+        self._pid = 0
         self._told = ""
         self._told_at = 0.0
 
@@ -432,8 +433,11 @@ class RedisWatch:
         """Look after it now, though it was looked after within this second."""
         try:
             room = self._least_room_bytes
-            if ensure_running(self._data_dir, least_room_bytes=room).started_by_us:
+            server = ensure_running(self._data_dir, least_room_bytes=room)
+            # The worker may have been quicker: whoever needs it starts it.
+            if server.started_by_us or self._pid not in (0, server.pid):
                 _line("redis", "had ended; started again on its files")
+            self._pid = server.pid
             self._told = ""
         except OperationsMustAct as error:
             self._tell(error.message)

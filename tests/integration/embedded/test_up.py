@@ -7,6 +7,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import threading
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,9 +52,14 @@ def up(folder):
 
 
 def line_with(process, words):
-    """Return the first line that holds these words; "" if it ended without one."""
-    lines = (line.decode() for line in process.stdout)
-    return next((line for line in lines if words in line), "")
+    """Return the first line that holds these words; "" if it ended without one, or was too slow."""
+    killer = threading.Timer(SECONDS, process.kill)
+    killer.start()
+    try:
+        lines = (line.decode() for line in process.stdout)
+        return next((line for line in lines if words in line), "")
+    finally:
+        killer.cancel()
 
 
 def pid_of(folder):
