@@ -235,7 +235,7 @@ def carry_out(
     """Do the work if the person agrees, with its progress, as an act; return how many it took.
 
     Args:
-        relay: What the frame has opened for the command.
+        relay: The connection and the options that the frame gives a command.
         work: The work to do; where it takes nothing, there is no question and no act.
         label: The word for what is done to each thing.
         subject: The subject of the act.

@@ -50,7 +50,7 @@ class AudienceComparison:
         stale: In the ledger, not in the source, by digest; None where nobody knows who it is. Also
             people who are named as members and of whom the ledger knows nothing.
         known: Digests of everybody of whom the ledger says that they were ever in it.
-        triggers: Whether the destination wants entrances, and whether it wants exits.
+        triggers: A pair: the destination wants entrances, and it wants exits.
     """
 
     destination: str

@@ -29,7 +29,7 @@ def keep_payload(relay: Reads, name: str, payload: Any) -> Result:
     """Write a payload below the data directory, where no repository has it; the audit keeps that.
 
     Args:
-        relay: What the frame has opened for the command.
+        relay: The connection and the options that the frame gives a command.
         name: The name of the file, without its suffix.
         payload: A webhook's payload, or the profile of an event.
     """

@@ -404,7 +404,7 @@ class FirstPerson:
 
     Args:
         verdicts: A verdict on each sent attribute: as sent, differs, not there.
-        is_judged: Whether it counts for the verdict on a canary. What is not Insider can't be read
+        is_judged: True if it counts for the verdict on a canary. What is not Insider can't be read
             back, and what an exit has sent is not there by right.
     """
 

@@ -39,10 +39,10 @@ class ConsoleAct:
         title: The sentence on the page that asks.
         arguments: Fields of the form that are its arguments, in order; `ids` may be several.
         options: Fields of the form that are options of the same name, as texts.
-        asks_reason: It takes a reason, which the audit keeps.
+        asks_reason: True if it takes a reason, which the audit keeps.
         flags: Options that are always given, because nobody sits at a terminal.
-        has_dry_run: It can say beforehand what it would do.
-        is_destructive: It can't be undone, so the person types how many it will be.
+        has_dry_run: True if it can say beforehand what it would do.
+        is_destructive: True if it can't be undone, so that the person types how many it will be.
     """
 
     command: str
@@ -206,7 +206,7 @@ class Errand:
     Args:
         key: The name of its page.
         once: Of the form: one that is sent twice starts it once.
-        is_dry_run: It changes nothing.
+        is_dry_run: True if it changes nothing.
         code: The exit code; None = the command has not ended.
         lines: The last ones that it has said.
         document: The JSON document that it printed, with the first rows only.

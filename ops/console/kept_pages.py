@@ -87,7 +87,7 @@ class WaitingPart:
     """The deliveries that wait for one trigger at one destination in one lane, over all partitions.
 
     Args:
-        stops: What stops it, in words.
+        stops: The reason why it stands still, in words.
         move: The address of the act that mends orphans; "" = nothing mends them here.
     """
 

@@ -74,7 +74,7 @@ class Scan(Generic[Found]):
     """Things that were found by a scan with a limit.
 
     Args:
-        is_whole: Nothing is left beyond the limit.
+        is_whole: True if nothing is left beyond the limit.
     """
 
     found: Sequence[Found]

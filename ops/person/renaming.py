@@ -250,7 +250,7 @@ class PersonRenaming:
             present names.
         stands: A function that says whether a change is still to be made.
         tells: A function that is called before each person, and may raise to end the renaming.
-        waits_for_answers: Whether to wait for the end of open requests about a person, who is left
+        waits_for_answers: True if to wait for the end of open requests about a person, who is left
             to a later renaming otherwise.
 
     Attributes:

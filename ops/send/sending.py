@@ -60,7 +60,7 @@ class Sending:
         source: The source, as it was named.
         digest: The digest of the source, with which an interrupted job goes on where it stopped;
             "" = it can't.
-        dry_run: Whether nothing is written, so that there need be no room.
+        dry_run: True if nothing is written, so that there need be no room.
         away_seconds: The longest wait for a Redis that is away.
     """
 

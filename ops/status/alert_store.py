@@ -143,8 +143,8 @@ class AlertStore:
 
         Args:
             taken: The message.
-            fate: What became of it.
-            reason: Why it was not sent.
+            fate: The end of it.
+            reason: The reason why it was not sent.
         """
         is_over = fate == SENT or taken.tries >= MOST_TRIES
         again_ms = -1 if is_over else round(wait_seconds(taken.tries) * 1_000)

@@ -364,7 +364,7 @@ def start_announcer(settings: Settings, *, only_watches: bool = False) -> Announ
     """Start a thread that announces problems, where `[operate.notify]` says to whom.
 
     Args:
-        settings: What the process was started with.
+        settings: The settings with which the process was started.
         only_watches: The process does not work by its configuration, so it may take a newer one.
 
     The thread ends with its process, which lets it finish the message that it is sending.

@@ -249,7 +249,7 @@ class RedisStanding:
         used, most: Bytes; most = 0 without a limit.
         takes_writes: False while it refuses them because of its disk.
         clock_ahead_seconds: The lead of this machine's clock over that of Redis.
-        uptime_seconds: Since the youngest of its servers was started.
+        uptime_seconds: The time since the youngest of its servers was started.
         keys: The keys in its database; nearly all are ledgers.
     """
 
@@ -286,9 +286,10 @@ class Standing:
         former_names: Old names of destinations that seem renamed, by the new ones.
         quarantined: Records in the quarantine.
         too_large_requests: Requests that receivers refused for their size.
-        companions: When Flower and the metrics, if they are configured, were last seen (ms).
-        worker_seen_ms: When a worker was last seen; 0 = never.
-        alerts_fail: Why the messages about problems are not taken; None = they are.
+        companions: The times (ms) at which Flower and the metrics, if they are configured, were
+            last seen.
+        worker_seen_ms: The time when a worker was last seen; 0 = never.
+        alerts_fail: The reason why messages about problems are not taken; None = they are.
         stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
         unfinished: Acts that have left something half done, or are under way.
     """

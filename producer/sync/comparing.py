@@ -97,7 +97,7 @@ class Comparison:
 
     Args:
         check_room: A function that raises where nothing more may be published into a lane.
-        on_change: Whether changes of members are events.
+        on_change: True if changes of members are events.
     """
 
     store: SyncStore

@@ -106,7 +106,7 @@ class _Outcomes:
         counts: Additions to the counts: fields that were left out, and measures.
         delivered: Deliveries by trigger.
         apart: Deliveries that shared a user object which was refused.
-        names: Whether each delivery gets a line of the history, as in a small request. The lines of
+        names: True if each delivery gets a line of the history, as in a small request. The lines of
             large ones would drive out what was refused; those of deliveries that failed before are
             written there, too.
         history: Lines about deliveries that were accepted, and user objects that were shared.

@@ -46,7 +46,7 @@ class Process:
         config: `Settings.fingerprint` of what it was started with.
         stopped: Triggers that it can't work on, and why: a broken template, or an unset secret.
         version: Of segrelay.
-        begun_ms: When it was started, by Redis' clock.
+        begun_ms: The time when it was started, by Redis' clock.
         doubted: Templates whose compiled form differed from the engine, and is off; how often.
         versions: Of the templates of its triggers; several while not all processes have the newest.
         refused: By trigger, why a changed template is not used.

@@ -36,7 +36,7 @@ class RunningReceiver:
 
     Args:
         seen_ms, begun_ms: By Redis' clock.
-        lag_ms: How late its timers are.
+        lag_ms: The delay of its timers.
         clock_ahead_seconds: Of its machine's clock before Redis' clock.
         config: `Settings.fingerprint` of what it was started with.
     """
@@ -107,7 +107,7 @@ def report_receiver(
         events: Something was stored.
         max_bytes: The largest request that it takes.
         config: The fingerprint of its configuration.
-        begun_at: When it was started, by the monotonic clock.
+        begun_at: The time when it was started, by the monotonic clock.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
     flat = [

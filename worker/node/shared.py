@@ -362,8 +362,8 @@ class TemplateUse:
         refused: By trigger, why a changed template is not used.
         stopped: Triggers that it can't work on, and why.
         engine_use: By template and reason, how many of its last events needed the engine.
-        looked_at: When it last compared its templates with the files, by CLOCK_MONOTONIC, which all
-            processes of a machine share.
+        looked_at: The time when it last compared its templates with the files, by CLOCK_MONOTONIC,
+            which all processes of a machine share.
     """
 
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -73,7 +73,7 @@ class Pipeline(redis.client.Pipeline):
         """Send the commands, and return the answers to each.
 
         Args:
-            raise_on_error: Whether the first error is raised; else errors are answers, too.
+            raise_on_error: True if the first error is raised; else errors are answers, too.
 
         Raises:
             RedisUnavailable: Some commands may have been run, others not.

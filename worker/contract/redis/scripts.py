@@ -76,7 +76,7 @@ class _Several:
 
     Args:
         columns: The names of the fields of its members; () = its members are single values.
-        may_lack: Whether it is one key that may be absent.
+        may_lack: True if it is one key that may be absent.
     """
 
     name: str
@@ -261,7 +261,7 @@ async def run_script_async(
         text: The script.
         keys: All of one slot.
         args: Its arguments.
-        replicated: Whether to wait until as many replicas have it as the client demands.
+        replicated: True if to wait until as many replicas have it as the client demands.
 
     Raises:
         NotReplicated: It was run, and too few replicas have confirmed it.
@@ -299,7 +299,7 @@ def run_each(
     Args:
         client: Redis.
         text: The script.
-        calls: They may be of different slots.
+        calls: The calls, which may be of different slots.
         then: Further commands, whose answers nobody needs.
         synced_once: Let Redis run all of them before it writes to its disk. Else it runs what a
             read of 16 KB completes, and waits for the disk before it reads on. They are in a MULTI:
