@@ -93,7 +93,9 @@ def test_what_a_batch_leaves_comes_before_what_was_prepared(make_world) -> None:
     world = of_batches(make_world)
     rare = [event(f"rare{n}", trigger="exit") for n in range(3)]
     many = [event(f"p{n}") for n in range(3 * ENTRIES)]
-    world.put(*many[:50], *rare, *many[50:])
+    for part in (many[:50], rare, many[50:]):
+        world.put(*part)
+        world.wait_for_the_next_id()
 
     world.drain()
 
@@ -106,7 +108,9 @@ def test_what_was_prepared_waits_to_share_a_request_like_all_else(make_world) ->
     world = of_batches(make_world)
     for batch in range(6):
         world.put(*(event(f"p{batch}-{n}") for n in range(ENTRIES - 1)))
+        world.wait_for_the_next_id()  # of another stream: it comes behind them
         world.put(event(f"rare{batch}", trigger="exit"))
+        world.wait_for_the_next_id()
     world.put(*(event(f"q{n}") for n in range(ENTRIES)))
 
     world.drain()
