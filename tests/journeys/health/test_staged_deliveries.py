@@ -52,7 +52,7 @@ def test_failures_of_a_destination_and_of_processes_are_named(tmp_path):
         stage.cured()
 
         rig.sandbox.settings(failures=[{"status": 400, "contains": "users"}])
-        stage.enter(1)
+        stage.enter(3)  # a single one would soon be dead, since others were taken lately
         stage.named("trigger_refused", "400", "segrelay template check")
         rig.sandbox.settings(failures=[])
         stage.cured()
