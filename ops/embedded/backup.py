@@ -1,18 +1,19 @@
 """Backups: a file with all that a Redis holds, and its return into the embedded one.
 
 The file is what a server sends to a new replica (an RDB): the state of one moment, taken while
-everything runs, over our own connection. No setting is changed for it, so that a process which is
-killed leaves nothing behind.
+everything runs, over our own connection. No setting is changed for it. A process that is killed
+leaves an unfinished file with a name of its own, which the next backup of that name replaces.
 
-A restore writes new files beside those of the append-only file, and switches by the one rename of
-its manifest. What was there before goes into a folder of its own, once the server has loaded the
-backup; if it can't load it, what was there before is back.
+A restore first keeps what is there in a folder of its own. Then it writes new files beside those of
+the append-only file, and switches by the one rename of its manifest. If the server can't load them,
+the former manifest is back.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -64,19 +65,49 @@ def back_up(client: Redis, path: Path, tell: Callable[[int], None]) -> int:
     """
     if path.exists():
         raise UsageWrong(f"{path}: is there already; name a new file.")
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with private_file(part) as file, _replicating(client) as receive:
+    with _unfinished(path) as (part, file):
+        with _replicating(client) as receive:
             size = _copy(receive, file, tell)
-            file.flush()
-            os.fsync(file.fileno())
+        file.flush()
+        os.fsync(file.fileno())
         try:
             os.link(part, path)  # unlike a rename, it replaces nothing
         except FileExistsError:
             raise UsageWrong(f"{path}: is there already; name a new file.") from None
-    finally:
-        part.unlink(missing_ok=True)
+        _sync_folder(path.parent)
     return size
+
+
+@contextmanager
+def _unfinished(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """Open the file beside `path` that a backup is written to; it is gone afterwards."""
+    part = path.with_name(f".{path.name}.part")
+    with locked(part) as descriptor:
+        # Who opened it just before another backup ended holds a file that has its final name.
+        if descriptor is None or not _is_at(part, descriptor):
+            raise UsageWrong(f"{path}: another backup writes this file; name another one.")
+        try:
+            os.ftruncate(descriptor, 0)
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                yield part, file
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names of a folder's files on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -171,16 +202,20 @@ def restore(path: Path, data_dir: Path) -> tuple[EmbeddedRedis, Path | None]:
                 f"The embedded Redis of {files.data_dir} runs: stop everything that works on it,"
                 " then `segrelay redis stop`, then restore."
             )
-        before = _switch(path, files)
+        aside = _keep(files)
+        _switch(path, files)
     try:
         server = ensure_running(data_dir)
         _refuse_other_data(server, path)
     except (RedisUnavailable, UsageWrong) as error:
-        _switch_back(files, before)
+        _switch_back(files, aside)
         raise OperationsMustAct(
             f"{path}: could not be restored, and nothing has changed. {error.message}"
         ) from error
-    return server, _put_aside(files, before)
+    if aside:
+        for name in _names_in(aside / MANIFEST):
+            (files.data_dir / FOLDER / name).unlink(missing_ok=True)
+    return server, aside
 
 
 def _refuse_other_files(path: Path) -> None:
@@ -199,14 +234,26 @@ def _refuse_other_data(server: EmbeddedRedis, path: Path) -> None:
             raise UsageWrong(f"{path}: is the data of something else than segrelay.")
 
 
-def _switch(path: Path, files: EmbeddedFiles) -> bytes:
-    """Write the manifest by which the next start loads a backup; return the former, b"" = none."""
+def _keep(files: EmbeddedFiles) -> Path | None:
+    """Keep what is there, by further names, in a folder of its own; None = nothing is there."""
+    folder = files.data_dir / FOLDER
+    if not (folder / MANIFEST).exists():
+        return None
+    aside = files.data_dir / f"replaced-{_unique()}"
+    aside.mkdir(mode=0o700)
+    for name in _names_in(folder / MANIFEST):
+        os.link(folder / name, aside / name)
+    write_private(aside / MANIFEST, (folder / MANIFEST).read_bytes())
+    _sync_folder(aside)
+    return aside
+
+
+def _switch(path: Path, files: EmbeddedFiles) -> None:
+    """Write the files and the manifest by which the next start loads a backup."""
     folder = files.data_dir / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
-    manifest = folder / MANIFEST
-    before = manifest.read_bytes() if manifest.exists() else b""
-    base = f"restored-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.base.rdb"
-    with path.open("rb") as source, private_file(folder / base) as copy:
+    base = f"restored-{_unique()}.base.rdb"
+    with path.open("rb") as source, private_file(folder / base, must_be_new=True) as copy:
         shutil.copyfileobj(source, copy, _PIECE_BYTES)
         copy.flush()
         os.fsync(copy.fileno())
@@ -217,40 +264,28 @@ def _switch(path: Path, files: EmbeddedFiles) -> bytes:
     increment = f"appendonly.aof.{number}.incr.aof"
     write_private(folder / increment, b"")
     text = f"file {base} seq 1 type b\nfile {increment} seq {number} type i\n"
-    write_private(manifest, text.encode())
-    return before
+    write_private(folder / MANIFEST, text.encode())
+    _sync_folder(folder)
 
 
-def _switch_back(files: EmbeddedFiles, before: bytes) -> None:
+def _unique() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def _switch_back(files: EmbeddedFiles, aside: Path | None) -> None:
+    """Put the former manifest back, and remove the files of the backup."""
     stop(files.data_dir)
     folder = files.data_dir / FOLDER
-    failed = _named(folder / MANIFEST)
-    if before:
-        write_private(folder / MANIFEST, before)
+    names = _names_in(folder / MANIFEST)
+    if aside:
+        write_private(folder / MANIFEST, (aside / MANIFEST).read_bytes())
+        shutil.rmtree(aside)
     else:
         (folder / MANIFEST).unlink()
-    for name in failed - _names_in(before):
+    for name in names:
         (folder / name).unlink(missing_ok=True)
 
 
-def _put_aside(files: EmbeddedFiles, before: bytes) -> Path | None:
-    """Move the files of a former manifest into a folder of their own, and return it."""
-    if not before:
-        return None
-    folder = files.data_dir / FOLDER
-    aside = files.data_dir / f"replaced-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    aside.mkdir(mode=0o700)
-    write_private(aside / MANIFEST, before)
-    for name in _names_in(before):
-        with suppress(FileNotFoundError):
-            (folder / name).rename(aside / name)
-    return aside
-
-
-def _named(manifest: Path) -> set[str]:
-    return _names_in(manifest.read_bytes())
-
-
-def _names_in(manifest: bytes) -> set[str]:
-    lines = [line.split() for line in manifest.decode().splitlines()]
+def _names_in(manifest: Path) -> set[str]:
+    lines = [line.split() for line in manifest.read_text("utf-8").splitlines()]
     return {words[1] for words in lines if len(words) > 1 and words[0] == "file"}

@@ -108,6 +108,52 @@ def test_a_killed_backup_leaves_no_file_and_no_setting(client, data_dir, tmp_pat
     assert back_up(client, file, nobody)
 
 
+def test_two_backups_of_one_name_never_mix(client, tmp_path):
+    results = []
+
+    def one():
+        try:
+            results.append(back_up(client, tmp_path / "b.rdb", nobody))
+        except UsageWrong as error:
+            results.append(error.message)
+
+    threads = [threading.Thread(target=one) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    [size] = [each for each in results if isinstance(each, int)]
+    assert (tmp_path / "b.rdb").stat().st_size == size
+    assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["b.rdb"]
+
+
+DIES_AFTER_THE_SWITCH = """
+import os, sys
+from pathlib import Path
+from segrelay.ops.embedded import backup
+backup.ensure_running = lambda _: os._exit(9)
+backup.restore(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_restore_that_is_killed_has_kept_what_was_there(client, data_dir, tmp_path):
+    client.set("k1", "one")
+    back_up(client, tmp_path / "b.rdb", nobody)
+    client.set("k2", "two")
+    stop(data_dir)
+
+    words = [sys.executable, "-c", DIES_AFTER_THE_SWITCH, tmp_path / "b.rdb", data_dir]
+    assert subprocess.run(words, check=False).returncode == 9
+
+    assert held(data_dir) == {b"k1": b"one"}
+    stop(data_dir)
+    (kept,) = data_dir.glob("replaced-*")
+    (data_dir / FOLDER).rename(data_dir / "restored")
+    kept.rename(data_dir / FOLDER)
+    assert held(data_dir) == {b"k1": b"one", b"k2": b"two"}
+
+
 def test_a_file_that_is_there_is_not_overwritten(client, tmp_path):
     (tmp_path / "b.rdb").write_text("mine")
 
