@@ -75,9 +75,9 @@ class Library:
         event_file: The file whose value depends on the event, such as `event.libsonnet`. An import
             with this last segment means it, whatever the path. It calls the native functions
             `profile` and `settings`, each of which returns a JSON text.
-        inner_file: The same value in two steps: a function of the settings, which returns a
-            function of the profile and of `more`. A large profile holds only known fields; then
-            `more(field)` is the JSON text of another one, or null. No template may import it.
+        inner_file: The source that yields the same value in two steps: a function of the settings,
+            which returns a function of the profile and of `more`. A large profile holds only known
+            fields; then `more(field)` is the JSON text of another one, or null. No template may import it.
         functions: Returns the functions of `event_file` in Python, for compiled templates.
         samples: Returns profiles for which both forms of a template are compared as it is loaded.
     """
@@ -109,7 +109,7 @@ class SourceFile:
     """A file of a bundle.
 
     Args:
-        text: Of a file that is imported as bytes, their array as JSON.
+        text: The source; for a file that is imported as bytes, their array as JSON.
         is_code: True for code, which is evaluated; else it is imported as text or bytes only.
         targets: The names under which the bundle holds its imports, in their order.
     """

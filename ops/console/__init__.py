@@ -1,1 +1,1 @@
-"""The console for browsers: what the standing and the stores hold, and buttons for commands."""
+"""The console: web pages that show the standing and the stores, with buttons for commands."""

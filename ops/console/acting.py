@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from segrelay.ops.console.acts import ConsoleAct, Errand, act_named, command_line
+from segrelay.ops.console.acts import ConsoleAct, StartedCommand, act_named, command_line
 from segrelay.ops.console.app import Asked, Console, Page, Redirect
 from segrelay.ops.console.letters import chosen_letters, samples_of
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
@@ -50,7 +50,7 @@ class Reach:
 
 
 def ask(console: Console, asked: Asked) -> Page | Redirect:
-    """Show what an act would do, and the form; with a POST, start it."""
+    """Show the page of an act with its form and its dry run; a POST starts the act."""
     source = asked.form if asked.is_post else asked.query
     act = act_named((source.get("act") or [""])[0])
     values = _values(act, source)
@@ -58,7 +58,7 @@ def ask(console: Console, asked: Asked) -> Page | Redirect:
     if asked.is_post:
         return _start(console, asked, act, values)
     reach = _reach(console.look, act, values)
-    tried = console.errands.find(asked.get("tried"))
+    tried = console.started.find(asked.get("tried"))
     if tried and (tried.act != act or tried.values != values or not tried.is_over):
         tried = None
     values_of_page = {
@@ -76,7 +76,7 @@ def ask(console: Console, asked: Asked) -> Page | Redirect:
 
 
 def _values(act: ConsoleAct, source: Values) -> dict[str, list[str]]:
-    """Return the fields of an act, without what it does not know.
+    """Return the values of the form that the act has fields for.
 
     Raises:
         UsageWrong: An argument is missing.
@@ -95,20 +95,20 @@ def _start(console: Console, asked: Asked, act: ConsoleAct, values: Values) -> R
     if not asked.person.acts and not is_dry_run:
         raise UsageWrong("You may look, but not act: the role operator is needed.")
     if act.is_destructive and not is_dry_run:
-        tried = console.errands.find(asked.given("tried"))
+        tried = console.started.find(asked.given("tried"))
         known = tried if tried and tried.act == act and tried.values == values else None
         _refuse_other_number(
             asked.given("count"), _known_reach(_reach(console.look, act, values), known)
         )
-    errand = console.errands.start(
+    started = console.started.start(
         asked.person,
         act,
         values,
-        reason=asked.given("because")[:LONGEST_REASON],
+        reason=asked.given("reason")[:LONGEST_REASON],
         once=asked.given("once"),
         is_dry_run=is_dry_run,
     )
-    return Redirect(f"/acts/{errand.key}")
+    return Redirect(f"/acts/{started.key}")
 
 
 def _refuse_other_number(typed: str, reach: Reach | None) -> None:
@@ -128,7 +128,7 @@ def _refuse_other_number(typed: str, reach: Reach | None) -> None:
         raise UsageWrong(f"It would be {reach.words}: type that number. Nothing was done.")
 
 
-def _known_reach(reach: Reach | None, tried: Errand | None) -> Reach | None:
+def _known_reach(reach: Reach | None, tried: StartedCommand | None) -> Reach | None:
     """Return the number that a dry run has counted where a page can't count so far."""
     if reach is None or reach.is_exact or tried is None or not isinstance(tried.document, dict):
         return reach
@@ -198,29 +198,29 @@ _COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach]]] = {
 }
 
 
-def errand(console: Console, asked: Asked) -> Page:
-    """Show what a command that was started here has said, and how it ended."""
-    found = console.errands.find(asked.path["key"])
+def started(console: Console, asked: Asked) -> Page:
+    """Show the output and the end of a command that the console started."""
+    found = console.started.find(asked.path["key"])
     if found is None:
         raise UsageWrong(
             "This page is gone: only the last acts are kept here, and the console may have been"
             " started again. The audit has what was done."
         )
     values: dict[str, Any] = {
-        "errand": found,
+        "started": found,
         "query": {"act": found.act.command, "tried": found.key, **found.values},
         "result": found.document if isinstance(found.document, dict) else {},
         "samples": list(samples_of(console.look, _first_letters(found))),
     }
     title = "Dry run" if found.is_dry_run else found.act.title
     live = 0 if found.is_over else _LIVE_SECONDS
-    return Page("errand.html", title, values, live_seconds=live)
+    return Page("started.html", title, values, live_seconds=live)
 
 
 _SAMPLES: Final = 3
 
 
-def _first_letters(found: Errand) -> list[str]:
+def _first_letters(found: StartedCommand) -> list[str]:
     """Return the first letters that a dry run of a replay would take."""
     if not (found.is_dry_run and found.is_over and found.act.command == "dlq replay"):
         return []

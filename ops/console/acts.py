@@ -200,12 +200,12 @@ _END_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
-class Errand:
-    """A command that was started from a page, and what it has said.
+class StartedCommand:
+    """A process of a command that a page started, with its output.
 
     Args:
         key: The name of its page.
-        once: Of the form: one that is sent twice starts it once.
+        once: The number of the form: one that is sent twice starts one command.
         is_dry_run: True if it changes nothing.
         code: The exit code; None = the command has not ended.
         lines: The last ones that it has said.
@@ -236,19 +236,19 @@ class Errand:
         return command_line(self.act, self.values) + (f" {_DRY_RUN}" if self.is_dry_run else "")
 
 
-class Errands:
+class StartedCommands:
     """Starts commands for people who may act, and remembers the last of them."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, Errand] = OrderedDict()
+        self._known: OrderedDict[str, StartedCommand] = OrderedDict()
         self._lock = threading.Lock()
         self._has_ended = False
 
-    def find(self, key: str) -> Errand | None:
-        """Return an errand by its key."""
+    def find(self, key: str) -> StartedCommand | None:
+        """Return a started command by its key."""
         return self._known.get(key)
 
-    def latest(self) -> list[Errand]:
+    def latest(self) -> list[StartedCommand]:
         """Return the acts that were started here lately, the newest first."""
         return [one for one in reversed(self._known.values()) if not one.is_dry_run]
 
@@ -261,7 +261,7 @@ class Errands:
         reason: str = "",
         once: str = "",
         is_dry_run: bool = False,
-    ) -> Errand:
+    ) -> StartedCommand:
         """Start a command in the name of a person.
 
         Raises:
@@ -286,22 +286,22 @@ class Errands:
             ):
                 raise OperationsMustAct("Several commands are under way here: wait for one to end.")
             key = secrets.token_urlsafe(12)
-            errand = Errand(key, once, act, values, person.name, is_dry_run)
-            self._known[key] = errand
+            started = StartedCommand(key, once, act, values, person.name, is_dry_run)
+            self._known[key] = started
             while len(self._known) > _MOST_KEPT:
                 self._forget_oldest()
-            self._run(errand, _words(act, values, reason.strip(), is_dry_run=is_dry_run))
-        return errand
+            self._run(started, _words(act, values, reason.strip(), is_dry_run=is_dry_run))
+        return started
 
     def _forget_oldest(self) -> None:
         oldest = next((key for key, one in self._known.items() if one.is_over), None)
         if oldest is not None:
             del self._known[oldest]
 
-    def _run(self, errand: Errand, words: Sequence[str]) -> None:
-        errand.process = process = subprocess.Popen(
+    def _run(self, started: StartedCommand, words: Sequence[str]) -> None:
+        started.process = process = subprocess.Popen(
             own_module("segrelay.ops.main", *words),
-            env={**os.environ, ACTOR_VARIABLE: errand.by, "PYTHONIOENCODING": "utf-8"},
+            env={**os.environ, ACTOR_VARIABLE: started.by, "PYTHONIOENCODING": "utf-8"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -309,10 +309,10 @@ class Errands:
             errors="replace",
             process_group=0,
         )
-        threading.Thread(target=_follow, args=(errand, process), daemon=True).start()
+        threading.Thread(target=_follow, args=(started, process), daemon=True).start()
 
     def end(self) -> None:
-        """Ask what is under way to end between two steps, and wait for it; no more is started."""
+        """Start no more commands, interrupt those that run, and wait for their end."""
         with self._lock:
             self._has_ended = True
             under_way = [
@@ -336,17 +336,17 @@ def _words(
     return _ordered(act, values, [*_reason_words(act, reason), *act.flags, "--json"])
 
 
-def _follow(errand: Errand, process: subprocess.Popen[str]) -> None:
-    """Keep what a command says until it has ended."""
+def _follow(started: StartedCommand, process: subprocess.Popen[str]) -> None:
+    """Collect the output of a command until it ends."""
     assert process.stdout
     assert process.stderr
-    hearing = threading.Thread(target=_keep_lines, args=(errand, process.stderr), daemon=True)
+    hearing = threading.Thread(target=_keep_lines, args=(started, process.stderr), daemon=True)
     hearing.start()
-    errand.document = _first_rows(_output(process.stdout))
+    started.document = _first_rows(_output(process.stdout))
     hearing.join()
     code = process.wait()
-    errand.ended_at = time.time()
-    errand.code = code
+    started.ended_at = time.time()
+    started.code = code
 
 
 def _output(stream: IO[str]) -> str:
@@ -370,6 +370,6 @@ def _first_rows(text: str) -> Any:
     return {k: v[:_MOST_ROWS] if isinstance(v, list) else v for k, v in found.items()}
 
 
-def _keep_lines(errand: Errand, stream: IO[str]) -> None:
+def _keep_lines(started: StartedCommand, stream: IO[str]) -> None:
     for line in stream:
-        errand.lines.append(line.rstrip("\n"))
+        started.lines.append(line.rstrip("\n"))

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from segrelay.ops.console.acts import Errands
+from segrelay.ops.console.acts import StartedCommands
 from segrelay.ops.console.look import Look
 from segrelay.ops.console.rights import Person, Rights
 from segrelay.ops.terminal.moments import shown_ms
@@ -59,7 +59,7 @@ class Asked:
 
     Args:
         path: The values in the address.
-        query: Of the address, each with all its values.
+        query: The parameters of the address, each with all its values.
         form: The fields that were posted; none for a GET.
     """
 
@@ -131,7 +131,7 @@ class Console:
         self.section = section
         self.rights = rights
         self.menu = menu
-        self.errands = Errands()
+        self.started = StartedCommands()
         self._environment = _environment(rights.prefix)
 
     @property

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import structlog
 import typer
 
-from segrelay.ops.console.acting import ask, errand
+from segrelay.ops.console.acting import ask, started
 from segrelay.ops.console.app import Console, Guard, MenuEntry, Place, build_app
 from segrelay.ops.console.kept_pages import quarantine, record, waiting
 from segrelay.ops.console.letters import letter, letters
@@ -67,7 +67,7 @@ PLACES: Final = (
     Place("/tap", tap),
     Place("/audit", audit),
     Place("/act", ask, takes_posts=True),
-    Place("/acts/{key}", errand),
+    Place("/acts/{key}", started),
 )
 
 app = typer.Typer(invoke_without_command=True)
@@ -82,7 +82,7 @@ def console(
     ] = "",
     log_format: LogFormat = None,
 ) -> None:
-    """Serve the console: how everything stands, why, and what to do about it, in a browser.
+    """Serve web pages that show problems, deliveries, people and jobs, with buttons to act.
 
     Without [console.users] it only shows, masks personal data, and serves this machine only.
     """
@@ -116,7 +116,7 @@ def _serve(settings: Settings, section: ConsoleSettings) -> None:
                 hint="change console.listen",
             )
         finally:
-            shared.errands.end()
+            shared.started.end()
 
 
 @app.command()

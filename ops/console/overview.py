@@ -39,7 +39,7 @@ class Remedy:
     """A problem with what can be done about it here.
 
     Args:
-        address: Of the page that acts, or that shows what the command shows; "" = a command only.
+        address: The address of the page that acts, or shows what the command shows; "" = none.
         label: On the button.
     """
 
@@ -105,7 +105,7 @@ def now(console: Console, asked: Asked) -> Page:
             for name, one in standing.triggers.items()
         ],
         "plots": plots_of(standing, console.look.hour()),
-        "errands": console.errands.latest()[:5],
+        "started": console.started.latest()[:5],
     }
     return Page("now.html", "Now", values, live_seconds=_LIVE_SECONDS)
 
@@ -209,7 +209,7 @@ def audit(console: Console, asked: Asked) -> Page:
         "acts": acts[:_ACTS_SHOWN],
         "is_whole": len(acts) <= _ACTS_SHOWN,
         "filters": filters,
-        "errands": console.errands.latest(),
+        "started": console.started.latest(),
     }
     return Page("audit.html", "Audit", values)
 

@@ -26,7 +26,7 @@ class Plot:
 
     Args:
         values: By minute, the oldest first; None = not known.
-        unit: Behind the newest value.
+        unit: The unit behind the newest value, such as `ms`.
     """
 
     title: str

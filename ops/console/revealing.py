@@ -24,7 +24,7 @@ def note_reveal(look: Look, asked: Asked, subject: str) -> None:
     """
     if not asked.person.reveals:
         raise UsageWrong("Personal data is shown to the role revealer only.")
-    reason = asked.given("because").strip()
+    reason = asked.given("reason").strip()
     if not reason:
         raise UsageWrong("Give a reason: the audit keeps it.")
     act = Act(

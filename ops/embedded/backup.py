@@ -51,7 +51,7 @@ def back_up(client: Redis, path: Path, tell: Callable[[int], None]) -> int:
     """Write all that a Redis holds into a new file, which is there completely or not at all.
 
     Args:
-        client: Of one server, or behind Sentinels.
+        client: A client of one server, or behind Sentinels.
         path: The file; only its owner may read it.
         tell: Called with the number of bytes of each piece.
 
@@ -185,7 +185,7 @@ def restore(path: Path, data_dir: Path) -> tuple[EmbeddedRedis, Path | None]:
 
     Args:
         path: A backup.
-        data_dir: Of the embedded Redis, which must not run.
+        data_dir: The data directory of the embedded Redis, which must not run.
 
     Returns:
         The server, and the folder with what was there before; None = there was nothing.

@@ -124,14 +124,14 @@ class AlertStore:
             orjson.dumps(limits | {"kept": MOST_MESSAGES}),
             *(part for key, text in documents.items() for part in (key, text)),
         )
-        return int(self._run("notices_observe", (keys.ALERTS, keys.ALERTS_OUTBOX), args))
+        return int(self._run("alerts_observe", (keys.ALERTS, keys.ALERTS_OUTBOX), args))
 
     def take(self) -> TakenAlert | None:
         """Return the oldest message, unless it is not due or somebody else is sending it."""
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         claim_ms = round(CLAIM_SECONDS * 1_000)
         args = (secrets.token_hex(8), claim_ms)
-        found = self._run("notices_take", (keys.ALERTS_OUTBOX, keys.ALERTS), args)
+        found = self._run("alerts_take", (keys.ALERTS_OUTBOX, keys.ALERTS), args)
         if not found:
             return None
         number, text, tries, epoch = found
@@ -149,7 +149,7 @@ class AlertStore:
         is_over = fate == SENT or taken.tries >= MOST_TRIES
         again_ms = -1 if is_over else round(wait_seconds(taken.tries) * 1_000)
         args = (taken.number, taken.epoch, again_ms, int(fate == IN_DOUBT), reason)
-        self._run("notices_settle", (keys.ALERTS_OUTBOX, keys.ALERTS), args)
+        self._run("alerts_settle", (keys.ALERTS_OUTBOX, keys.ALERTS), args)
 
     def _run(self, name: str, script_keys: tuple[str, ...], args: tuple[Any, ...]) -> Any:
         return opened.run(self.client, name, [ScriptCall(script_keys, args)])[0]

@@ -98,7 +98,7 @@ class OutageAnnouncer:
 
     An outage within ten minutes after another one comes and goes: its end is announced after ten
     minutes without one, and the lock is kept until then, so that one process does all of it. One
-    that lasts is told again, as `notices_observe.lua` does it for all other problems.
+    that lasts is told again, as `alerts_observe.lua` does it for all other problems.
 
     Args:
         take, give_back: Of the machine's lock.

@@ -32,7 +32,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
 | `{segrelay}:progress:lock` | hash | a sample of it was taken lately: see `lock_turn.lua` |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
-| `{segrelay}:alerts` | hash | problems that were announced, see `notices_observe.lua`; |
+| `{segrelay}:alerts` | hash | problems that were announced, see `alerts_observe.lua`; |
 | | | `failing`: why messages are not taken; and the lock of who sends |
 | `{segrelay}:alerts:outbox` | hash | number → JSON: a message to people that is still to be sent |
 | `{segrelay}:alerts:lock` | hash | the problems were looked at lately: see `lock_turn.lua` |

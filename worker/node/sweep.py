@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 from celery import bootsteps
+from celery.concurrency.solo import TaskPool as Solo
 from celery.exceptions import WorkerShutdown
 from celery.worker import state as worker_state
 
@@ -184,6 +185,7 @@ class SweepStep(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **options: Any) -> None:
         self._timer: Any = None
         self._sweep: Sweep | None = None
+        self._watches = False
         super().__init__(consumer, **options)
 
     def start(self, consumer: Any) -> None:
@@ -191,7 +193,9 @@ class SweepStep(bootsteps.StartStopStep):
         if self._sweep is None:
             self._sweep = consumer.app.segrelay.sweep(consumer.pool)
         tell_supervisor("READY=1")
-        watch_for_hanging()
+        # Without a pool the event loop itself drains, and stands still meanwhile.
+        self._watches = not isinstance(consumer.pool, Solo)
+        self._beat()
         self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._tick)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
@@ -207,10 +211,14 @@ class SweepStep(bootsteps.StartStopStep):
         if self._sweep is not None:
             self._sweep.end()
 
+    def _beat(self) -> None:
+        if self._watches:
+            watch_for_hanging()
+
     def _tick(self) -> None:
         assert self._sweep is not None
         tell_supervisor("WATCHDOG=1")
-        watch_for_hanging()
+        self._beat()
         if self._sweep.tick():
             LOG.error(
                 "worker.broken",

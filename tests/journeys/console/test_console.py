@@ -123,9 +123,9 @@ def test_only_a_revealer_sees_who_it_is_and_the_audit_has_it(world, ann, vic):
     path = f"/letters/{letter['id']}"
     email = letter["profile"]["email"]
 
-    refused = vic.post(path, because="curious")
-    without = ann.post(path, because=" ")
-    shown = ann.post(path, because="ticket 7")
+    refused = vic.post(path, reason="curious")
+    without = ann.post(path, reason=" ")
+    shown = ann.post(path, reason="ticket 7")
 
     assert (refused.status_code, without.status_code) == (403, 403)
     assert email not in refused.text + without.text + vic.get(path).text
@@ -155,7 +155,7 @@ def test_a_viewers_crafted_post_is_refused_for_every_act(world, vic):
     before = status_of(world)
 
     for command in ACTS:
-        answer = vic.post("/act", act=command, because="I want to", **FORMS.get(command, {}))
+        answer = vic.post("/act", act=command, reason="I want to", **FORMS.get(command, {}))
         assert answer.status_code == 403, command
         assert "operator" in answer.text
 
@@ -175,7 +175,7 @@ def test_a_viewers_crafted_post_is_refused_for_every_act(world, vic):
 )
 def test_a_post_from_another_site_is_refused_for_every_act(ann, headers):
     for command in ACTS:
-        form = {"act": command, "because": "no"} | FORMS.get(command, {})
+        form = {"act": command, "reason": "no"} | FORMS.get(command, {})
         assert ann.post("/act", headers=headers, **form).status_code == 403, command
 
 
@@ -184,7 +184,7 @@ def test_a_session_is_needed_and_others_posts_do_not_begin_one(world):
     form = {"name": "ann", "password": PASSWORD}
 
     assert browser.get("/letters").headers["location"] == "/login?next=%2Fletters"
-    assert browser.post("/act", act="pause", name="insider", because="x").status_code == 403
+    assert browser.post("/act", act="pause", name="insider", reason="x").status_code == 403
     assert (
         browser.post("/login", headers={"Sec-Fetch-Site": "cross-site"}, **form).status_code == 403
     )
@@ -235,7 +235,7 @@ def test_pausing_and_resuming_is_done_by_the_command_and_is_in_the_audit(world, 
 
 
 def test_a_form_that_is_sent_twice_acts_once(ann):
-    form = {"act": "pause", "name": "trigger:exit", "because": "twice", "once": "abc"}
+    form = {"act": "pause", "name": "trigger:exit", "reason": "twice", "once": "abc"}
 
     first, second = (ann.post("/act", **form).headers["location"] for _ in range(2))
 
@@ -249,7 +249,7 @@ def test_what_can_not_be_undone_asks_for_its_number(world, ann):
 
     assert f"It takes {DEAD} letters" in page
     for count in ("", "3", "many", "12000"):
-        refused = ann.post("/act", act="dlq discard", because="no", count=count)
+        refused = ann.post("/act", act="dlq discard", reason="no", count=count)
         assert refused.status_code == 403
         assert "Nothing was done" in refused.text
     assert len(letters(world)) == DEAD

@@ -33,7 +33,7 @@ def test_it_acts_on_nothing(world):
     for command in ACTS:
         for dry_run in ("", "1"):
             answer = Browser(world.url).post(
-                "/act", act=command, because="no", dry_run=dry_run, **form
+                "/act", act=command, reason="no", dry_run=dry_run, **form
             )
             assert answer.status_code == 403, command
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segrelay.ops.console.acts import ACTS, Errands, act_in, act_named, command_line
+from segrelay.ops.console.acts import ACTS, StartedCommands, act_in, act_named, command_line
 from segrelay.ops.console.rights import Person
 from segrelay.worker.errors import UsageWrong
 
@@ -61,9 +61,9 @@ def test_what_is_no_act_becomes_no_button(command):
 @pytest.mark.parametrize("person", [Person(), Person("vic")])
 def test_nobody_but_an_operator_starts_a_command(name, person):
     with pytest.raises(UsageWrong, match="operator"):
-        Errands().start(person, ACTS[name], {}, reason="because")
+        StartedCommands().start(person, ACTS[name], {}, reason="because")
 
 
 def test_an_act_needs_a_reason():
     with pytest.raises(UsageWrong, match="reason"):
-        Errands().start(OPERATOR, act_named("pause"), {"name": ["insider"]}, reason=" ")
+        StartedCommands().start(OPERATOR, act_named("pause"), {"name": ["insider"]}, reason=" ")
