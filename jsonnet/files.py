@@ -77,7 +77,8 @@ class Library:
             `profile` and `settings`, each of which returns a JSON text.
         inner_file: The source that yields the same value in two steps: a function of the settings,
             which returns a function of the profile and of `more`. A large profile holds only known
-            fields; then `more(field)` is the JSON text of another one, or null. No template may import it.
+            fields; then `more(field)` is the JSON text of another one, or null. No template may
+            import it.
         functions: Returns the functions of `event_file` in Python, for compiled templates.
         samples: Returns profiles for which both forms of a template are compared as it is loaded.
     """
