@@ -181,6 +181,7 @@ class SweepStep(bootsteps.StartStopStep):
     name = "Sweep"
     requires = ("celery.worker.consumer.tasks:Tasks",)
     conditional = False
+    hung_seconds = HUNG_SECONDS
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         self._timer: Any = None
@@ -213,7 +214,7 @@ class SweepStep(bootsteps.StartStopStep):
 
     def _beat(self) -> None:
         if self._watches:
-            watch_for_hanging()
+            watch_for_hanging(self.hung_seconds)
 
     def _tick(self) -> None:
         assert self._sweep is not None
@@ -229,7 +230,7 @@ class SweepStep(bootsteps.StartStopStep):
             raise WorkerShutdown(EXIT_CODE)
 
 
-def watch_for_hanging(seconds: float = HUNG_SECONDS) -> None:
+def watch_for_hanging(seconds: float) -> None:
     """End this process, with a trace in the log, unless this is called again in time.
 
     The kernel's clock decides, and a thread without the interpreter's lock acts.

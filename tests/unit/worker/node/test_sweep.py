@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 
+import pytest
 from structlog.testing import capture_logs
 
 from segrelay.worker.contract.celery import BackgroundJob
@@ -194,22 +195,43 @@ def test_who_does_the_round_removes_ledgers_that_have_lapsed():
 
 HANGING = """
 import os, sys, time
-from segrelay.worker.node.sweep import watch_for_hanging
+from types import SimpleNamespace
+from celery.concurrency.prefork import TaskPool as Prefork
+from celery.concurrency.solo import TaskPool as Solo
+from segrelay.worker.node.sweep import SweepStep
+
+class Quick(SweepStep):
+    hung_seconds = 1.0
 
 def hang():
-    time.sleep(float(sys.argv[2]))
+    time.sleep(float(sys.argv[3]))
 
-for _ in range(int(sys.argv[1])):
-    watch_for_hanging(1.0)
+def call_repeatedly(_, tick):
+    ticks.append(tick)
+    return SimpleNamespace(cancel=bool)
+
+ticks = []
+consumer = SimpleNamespace(
+    app=SimpleNamespace(segrelay=SimpleNamespace(sweep=lambda _: SimpleNamespace(tick=bool))),
+    pool=object.__new__(Solo if sys.argv[1] == "solo" else Prefork),
+    timer=SimpleNamespace(call_repeatedly=call_repeatedly),
+)
+step = Quick(consumer)
+step.start(consumer)
+for _ in range(int(sys.argv[2])):
+    ticks[0]()
+    hang()
+if len(sys.argv) > 4:
+    step.stop(consumer)
     hang()
 print("went on", flush=True)
 os._exit(0)  # its end may take longer on a busy machine
 """
 
 
-def hanging(turns, seconds):
+def hanging(pool, turns, seconds, *stops):
     return subprocess.run(
-        [sys.executable, "-c", HANGING, str(turns), str(seconds)],
+        [sys.executable, "-c", HANGING, pool, str(turns), str(seconds), *stops],
         capture_output=True,
         text=True,
         timeout=60,
@@ -218,13 +240,21 @@ def hanging(turns, seconds):
 
 
 def test_what_hangs_is_ended_and_the_log_has_where_it_stood():
-    ended = hanging(1, 50)
+    ended = hanging("prefork", 1, 50)
 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "in hang" in ended.stderr
 
 
-def test_what_sweeps_in_time_goes_on():
-    ended = hanging(8, 0.1)
+@pytest.mark.parametrize(
+    ("pool", "turns", "seconds", "stops"),
+    [
+        pytest.param("prefork", 15, 0.1, (), id="it sweeps in time"),
+        pytest.param("prefork", 0, 2.0, ("stops",), id="it waits for its broker"),
+        pytest.param("solo", 1, 2.0, (), id="it drains by itself"),
+    ],
+)
+def test_what_does_not_hang_goes_on(pool, turns, seconds, stops):
+    ended = hanging(pool, turns, seconds, *stops)
 
     assert (ended.returncode, ended.stdout) == (0, "went on\n")
