@@ -187,7 +187,7 @@ def test_a_watch_that_ends_later_than_it_can_have_begun_has_lapsed(relay, watch)
     assert ours.look().records == []
 
 
-def test_too_many_watches_are_refused(relay, watch):
+def test_too_many_watches_are_refused(watch):
     begun = [watch() for _ in range(MOST_WATCHES)]
 
     with pytest.raises(UsageWrong, match="8 people watch already"):

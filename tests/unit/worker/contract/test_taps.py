@@ -64,7 +64,9 @@ class World:
     def taken(self):
         """Return the records for the one watch, and how many were left out."""
         (offer,) = self.taps.take() or [None]
-        return ([orjson.loads(each) for each in offer.records], offer.left_out) if offer else ([], 0)
+        return (
+            ([orjson.loads(each) for each in offer.records], offer.left_out) if offer else ([], 0)
+        )
 
 
 @pytest.fixture
@@ -155,7 +157,7 @@ def test_looking_for_a_text_takes_a_small_share_of_the_time(world):
         def words(self, one, *, reveal):
             read.append(one)
             sum(range(10_000))
-            return [one.audience]
+            return super().words(one, reveal=reveal)
 
     world.watch(text="vip")
 
