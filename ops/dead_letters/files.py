@@ -16,7 +16,7 @@ from segrelay.ops.dead_letters.reading import (
     StoredDeadLetter,
     dead_letter_id_in,
     digest_of,
-    place_of,
+    partition_of,
 )
 from segrelay.ops.dead_letters.replay import entry_of
 from segrelay.ops.state import opened
@@ -82,17 +82,23 @@ def _write(
 ) -> int:
     """Add letters, given by the names of their destinations, which may be unknown here."""
     add_destinations(client, settings, groups)
-    places: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
+    partitions: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
     for name, dead_letters in groups.items():
         for one in dead_letters:
-            place = settings.redis.ids.place(name, one["partition"])
-            places[place].append({**one, "id": dead_letter_id_in(place, one["id"])})
+            partition = settings.redis.ids.partition(name, one["partition"])
+            partitions[partition].append({**one, "id": dead_letter_id_in(partition, one["id"])})
     calls = [
         ScriptCall(
-            (place.counts, place.dead_letters, place.lettertimes, place.causes, place.lease),
+            (
+                partition.counts,
+                partition.dead_letters,
+                partition.dead_letter_times,
+                partition.causes,
+                partition.lease,
+            ),
             list(import_arguments(dead_letters)),
         )
-        for place, dead_letters in places.items()
+        for partition, dead_letters in partitions.items()
     ]
     added = opened.run(client, "import", calls)
     if NUMBERS_CHANGED in added:
@@ -145,7 +151,7 @@ def _placed(dead_letter: StoredDeadLetter, partitions: Numbering) -> StoredDeadL
 
 
 def _misplaced(dead_letter: StoredDeadLetter, settings: Settings, partitions: Numbering) -> str:
-    if (place_of(dead_letter["id"]) or ("", -1))[1] != dead_letter["partition"]:
+    if (partition_of(dead_letter["id"]) or ("", -1))[1] != dead_letter["partition"]:
         return "its id does not begin with a destination and its partition"
     names = (dead_letter["destination"], dead_letter["trigger"])
     if not all(map(NAME_PATTERN.fullmatch, names)):

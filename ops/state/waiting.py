@@ -75,22 +75,22 @@ class Choice:
         return (
             (not self.job or stream.lane == lane_of_job(self.job))
             and self.trigger in ("", stream.trigger)
-            and self.destination in ("", stream.place.destination)
+            and self.destination in ("", stream.partition.destination)
         )
 
 
 def find_streams(
-    client: Redis, places: Sequence[PartitionKeys], choice: Choice = Choice()
+    client: Redis, partitions: Sequence[PartitionKeys], choice: Choice = Choice()
 ) -> list[Stream]:
     """Return the streams whose entries may be chosen."""
-    found = (stream for one in snapshots(client, places) for stream in one.waiting)
+    found = (stream for one in snapshots(client, partitions) for stream in one.waiting)
     return [stream for stream in found if choice.holds(stream)]
 
 
 def read_entries(client: Redis, stream: Stream) -> Iterator[WaitingEntry]:
     """Yield the entries of a stream, the oldest first, with those that are added meanwhile."""
     first = "-"
-    key = stream.place.stream(stream.name)
+    key = stream.partition.stream(stream.name)
     while True:
         rows: Any = client.xrange(key, first, "+", count=_READ_AT_ONCE)
         for entry_id, fields in rows:
@@ -133,7 +133,7 @@ def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Itera
 
 def take_back_entries(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
     """Take back the named entries of a stream, or all if none is named; return how many."""
-    k = stream.place
+    k = stream.partition
     names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name), k.orphans, k.lease)
     (taken,) = opened.run(client, "take_back", [ScriptCall(names, (stream.name, *ids))])
     if taken < 0:
@@ -166,15 +166,15 @@ def refuse_other_configurations(client: Redis, settings: Settings) -> None:
         raise OperationsMustAct(BESIDE.format(", ".join(f"{o.host}:{o.pid}" for o in others)))
 
 
-def is_orphan(settings: Settings, place: PartitionKeys, trigger: str) -> bool:
+def is_orphan(settings: Settings, partition: PartitionKeys, trigger: str) -> bool:
     """Say whether no worker would deliver anything of this trigger's streams in a partition."""
     known = settings.triggers.get(trigger)
-    return known is None or known.destination != place.destination
+    return known is None or known.destination != partition.destination
 
 
 def count_orphans(settings: Settings, stream: Stream, scopes: Mapping[str, Scope]) -> int:
     """Return the number of entries of a stream that no worker delivers, as far as is known."""
-    if is_orphan(settings, stream.place, stream.trigger):
+    if is_orphan(settings, stream.partition, stream.trigger):
         return stream.length
     if not stream.unwanted:
         return 0
@@ -195,7 +195,7 @@ def mending_commands(
             samples.setdefault(stream.trigger, stream)
     commands = {}
     for trigger, stream in samples.items():
-        former = stream.place.destination
+        former = stream.partition.destination
         commands[trigger] = (
             f"segrelay rename destination {former} {names[former]}"
             if former in names
@@ -205,7 +205,7 @@ def mending_commands(
 
 
 def _first_header(client: Redis, stream: Stream) -> Header | None:
-    rows: Any = client.xrange(stream.place.stream(stream.name), count=1)
+    rows: Any = client.xrange(stream.partition.stream(stream.name), count=1)
     return _header(rows[0][1].get(b"h", b"")) if rows else None
 
 
@@ -230,13 +230,13 @@ class Delays:
     backoffs: Mapping[str, Backoff] = field(default_factory=dict)
 
 
-def read_delays(client: Redis, places: Sequence[PartitionKeys]) -> list[Delays]:
+def read_delays(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Delays]:
     """Return the delayed work of each partition."""
     answers = ask_each(
         client,
-        places,
-        lambda pipe, place: pipe.hgetall(place.retry),
-        lambda pipe, place: pipe.hgetall(place.aside),
+        partitions,
+        lambda pipe, partition: pipe.hgetall(partition.retry),
+        lambda pipe, partition: pipe.hgetall(partition.aside),
     )
     return [
         Delays(

@@ -1,7 +1,7 @@
 #!lua
 -- Puts exported letters back. One that is there already changes nothing.
 --
--- KEYS[1] counts  [2] letters  [3] lettertimes  [4] causes  [5] lease  [6] what has come from elsewhere; without it, all may  [7] forwards, if a person's letters come
+-- KEYS[1] counts  [2] letters  [3] dead_letter_times  [4] causes  [5] lease  [6] what has come from elsewhere; without it, all may  [7] forwards, if a person's letters come
 -- ARGV per letter: id, the letter, time of death (ms), cause, sample of the cause, stream in which it died, reason
 -- then, for a person's letters, the digest (hex) and the record without which they may not come
 --

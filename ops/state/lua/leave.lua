@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes dead letters away: back into a stream, or for good. What is not there any more changes nothing.
 --
--- KEYS[1] counts  [2] streams  [3] wakeup  [4] letters  [5] lettertimes  [6] causes  [7] lease  then s streams
+-- KEYS[1] counts  [2] streams  [3] wakeup  [4] letters  [5] dead_letter_times  [6] causes  [7] lease  then s streams
 -- ARGV[1] s, the number of streams; s names `lane|trigger`
 -- then per letter: id, cause, stream in which it died, reason, index of its stream (0 = discard it), header, profile
 --

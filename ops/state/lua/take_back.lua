@@ -16,8 +16,8 @@ if #ARGV == 1 then
   taken = redis.call('XLEN', KEYS[5])
   redis.call('UNLINK', KEYS[5])
   count_down(KEYS[6], name)
-  for _, place in ipairs(redis.call('HKEYS', KEYS[3])) do
-    if string.sub(place, 1, #name + 1) == name .. '|' then redis.call('HDEL', KEYS[3], place) end
+  for _, field in ipairs(redis.call('HKEYS', KEYS[3])) do
+    if string.sub(field, 1, #name + 1) == name .. '|' then redis.call('HDEL', KEYS[3], field) end
   end
 else
   for i = 2, #ARGV do
