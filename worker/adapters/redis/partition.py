@@ -112,9 +112,9 @@ def settle_call(
                 " ".join([str(ledgers[each.digest]) if each.tells else "0" for each in group])
                 for group in groups
             ],
-            "dead_letters": list(map(len, dead_letters)),
+            "deaths": list(map(len, dead_letters)),
         },
-        dead_letters=[dead_letter for some in dead_letters for dead_letter in some],
+        deaths=[dead_letter for some in dead_letters for dead_letter in some],
         waits={
             "trigger": list(what.waits),
             "text": [_wait(wait) for wait in what.waits.values()],

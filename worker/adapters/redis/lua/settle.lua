@@ -7,7 +7,7 @@
 --     never lapses; the texts in one; the names `lane|trigger` of the streams
 --   groups   of entries: index of the stream, 1 = they are few, and may be all that is in it, field of counts, ids, indices of the
 --            ledgers that tell of them (0 = none; both separated by spaces), the number of its dead letters (0, or one an entry)
---   dead letters  of all groups
+--   deaths   the dead letters of all groups
 --   waits    trigger, text ("" = forget)
 --   asides   index of the stream, id, text           (what is not there any more is not remembered)
 --   adds     field of counts, amount                  (once per request)
@@ -15,7 +15,7 @@
 --   people   that were reached: digest (hex), text
 --   records  of responses                             (once per request; the oldest go, counted)
 --@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams history reached who rendering responses responseslost jobtimes orphans stream... ledger...
---@args token intent open_ms retention ledger_lengths ledger_texts names... groups[stream may_be_all field ids tellers dead_letters] dead_letters... waits[trigger text] asides[stream id text] adds[field amount] lines... people[digest text] records...
+--@args token intent open_ms retention ledger_lengths ledger_texts names... groups[stream may_be_all field ids tellers deaths] deaths... waits[trigger text] asides[stream id text] adds[field amount] lines... people[digest text] records...
 -- A dead letter is: id, newline, cause, newline, sample of the cause, newline, the dead letter itself.
 --
 -- XDEL decides: what it did not remove changes no count and writes no dead letter. Streams that hold nothing but a group are removed whole,
@@ -77,11 +77,11 @@ local function remove_alike(group)
   settle_group(group, gone)
 end
 local few = {}
-local dead_letters_before = at_dead_letters
+local dead_letters_before = at_deaths
 for at = 1, n_groups do
   local group = {field = ARGV[at_groups_field + at], ids = ARGV[at_groups_ids + at]}
   group.stream, group.name = stream_of(ARGV[at_groups_stream + at])
-  local tellers, dead_letters = ARGV[at_groups_tellers + at], tonumber(ARGV[at_groups_dead_letters + at])
+  local tellers, dead_letters = ARGV[at_groups_tellers + at], tonumber(ARGV[at_groups_deaths + at])
   if not are_alike(tellers, dead_letters) then
     local index, entry, ids = string.gmatch(tellers, '%d+'), 0, {}
     for id in string.gmatch(group.ids, '%S+') do
