@@ -115,7 +115,7 @@ def measure(client: Redis, streams: Sequence[Stream]) -> list[Stream]:
     """
     pipe = client.pipeline(transaction=False)
     for stream in streams:
-        pipe.xinfo_stream(stream.place.stream(stream.name))
+        pipe.xinfo_stream(stream.partition.stream(stream.name))
     answers = pipe.execute(raise_on_error=False) if streams else []
     return [
         stream._replace(length=answer["length"], last_id=answer["last-generated-id"].decode())
