@@ -45,7 +45,7 @@ from segrelay.ops.status.alert_store import AlertFailure, read_failure
 from segrelay.ops.status.totals import Counts, LaneWait, Requests, Totals, add_up, largest_first
 from segrelay.producer.backfill.jobs import Job, JobStore
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.producer.publishing.writing import RoomMeter
+from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.adapters.redis.gate import read_looks, read_state
@@ -758,7 +758,7 @@ def _companions(settings: Settings, seen: Mapping[str, int]) -> dict[str, int]:
 
 def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisStanding:
     states = ask_how_it_is(client)
-    full = RoomMeter(client, settings).memory()
+    full = CapacityMeter(client, settings).memory()
     used, most = _fullest(states)
     return RedisStanding(
         full=full.message if full else "",

@@ -138,8 +138,8 @@ class Obstacles:
         ]
         if ends and max(ends) > self.standing.now_ms:
             yield (
-                "a request with this person got no sure answer and may still take effect (open"
-                f" note); it waits until {shown_ms(max(ends))}"
+                "a request with this person got no sure answer and may still take effect (its"
+                f" intent is in doubt); it waits until {shown_ms(max(ends))}"
             )
 
     def _until(self, not_before_ms: int, what: str) -> str:
