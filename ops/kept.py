@@ -20,7 +20,7 @@ from segrelay.ops.state.acts import Acts, Asks, perform
 from segrelay.ops.terminal.console import fields_of, mention, plural
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_moment_ms
-from segrelay.ops.terminal.options import All, DryRun, FilterOptions
+from segrelay.ops.terminal.options import All, AtMost, DryRun, FilterOptions
 from segrelay.ops.terminal.tables import text_columns
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -132,6 +132,15 @@ class ExtentOptions:
 
     dry_run: DryRun = False
     everything: All = False
+    at_most: AtMost = None
+
+    def refuse_more(self, count: int, nouns: tuple[str, str]) -> None:
+        """Refuse work that was chosen if it is more than a person has agreed to."""
+        if self.at_most is not None and count > self.at_most:
+            raise UsageWrong(
+                f"It would be {plural(count, *nouns)}, more than the {self.at_most:,} of"
+                " --at-most. Nothing was done."
+            )
 
 
 class Fate(NamedTuple):
@@ -266,6 +275,7 @@ def discard_chosen(
     if extent.dry_run:
         told = f"{plural(work.count, *store.nouns)} would be discarded"
         return Result({"would_be_discarded": work.count}, told)
+    extent.refuse_more(work.count, store.nouns)
     question = f"Discard {plural(work.count, *store.nouns)} for good?"
     done = carry_out(relay, work, "discarded", question=question, **asdict(options), ids=ids)
     return Result({"discarded": done}, f"{plural(done, *store.nouns)} discarded")

@@ -295,6 +295,7 @@ def replay(
     work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
     if extent.dry_run:
         return preview_of(store, work)
+    extent.refuse_more(work.count, store.nouns)
     placed = carry_out(relay, work, "placed", **asdict(options), ids=ids)
     kept = work.left_out.total()
     document = {

@@ -88,12 +88,12 @@ def find_streams(
     return [stream for stream in found if choice.holds(stream)]
 
 
-def read_entries(client: Redis, stream: Stream) -> Iterator[WaitingEntry]:
-    """Yield the entries of a stream, the oldest first, with those that are added meanwhile."""
+def read_entries(client: Redis, stream: Stream, last: str = "+") -> Iterator[WaitingEntry]:
+    """Yield the entries of a stream, the oldest first, also what is added meanwhile up to an id."""
     first = "-"
     key = stream.place.stream(stream.name)
     while True:
-        rows: Any = client.xrange(key, first, "+", count=_READ_AT_ONCE)
+        rows: Any = client.xrange(key, first, last, count=_READ_AT_ONCE)
         for entry_id, fields in rows:
             header = _header(fields.get(b"h", b""))
             yield WaitingEntry(stream, entry_id.decode(), header, fields.get(b"p", b""))
@@ -109,6 +109,33 @@ def _header(text: bytes) -> Header | None:
         return None
 
 
+def measure(client: Redis, streams: Sequence[Stream]) -> list[Stream]:
+    """Return the streams with their lengths and last ids, each as of one moment.
+
+    What is taken back of them then is only what had come by that moment.
+    """
+    pipe = client.pipeline(transaction=False)
+    for stream in streams:
+        pipe.xinfo_stream(stream.place.stream(stream.name))
+    answers = pipe.execute(raise_on_error=False) if streams else []
+    return [
+        stream._replace(length=answer["length"], last_id=answer["last-generated-id"].decode())
+        for stream, answer in zip(streams, answers, strict=True)
+        if not is_gone(answer)
+    ]
+
+
+def is_gone(answer: Any) -> bool:
+    """Say whether a stream was removed meanwhile.
+
+    Raises:
+        Exception: The answer is another error.
+    """
+    if isinstance(answer, Exception) and "no such key" not in str(answer):
+        raise answer
+    return isinstance(answer, Exception)
+
+
 def count_chosen(client: Redis, streams: Sequence[Stream], choice: Choice) -> int:
     """Count the waiting deliveries that are chosen."""
     if not choice.audience:
@@ -121,7 +148,8 @@ def take_back(
 ) -> Iterator[int]:
     """Take back chosen entries, which count as discarded; yield the number of each step.
 
-    What a drain has read already it may still send; what it has settled by then is not taken.
+    What a drain has read already it may still send; what it has settled by then is not taken, and
+    neither is what came after the streams were measured.
 
     Raises:
         RedisUnavailable: The steps before were taken.
@@ -138,7 +166,7 @@ def take_back(
 def take_back_entries(
     client: Redis, stream: Stream, entries: Sequence[WaitingEntry], recording: Recording | None
 ) -> int:
-    """Take back entries of a stream, or all if none is named; return how many.
+    """Take back entries of a stream, or all up to its last id if none is named; return how many.
 
     Where outcomes are recorded, they have to be named.
     """
@@ -158,6 +186,7 @@ def take_back_entries(
         k,
         waiting=k.stream(stream.name),
         name=stream.name,
+        last=stream.last_id,
         ids=[entry.entry_id for entry in entries],
         **recorded(k, recording, ends),
     )
@@ -180,7 +209,7 @@ def recorded(
 def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[WaitingEntry]]:
     """Yield chosen entries of a stream, step by step."""
     part: list[WaitingEntry] = []
-    for entry in read_entries(client, stream):
+    for entry in read_entries(client, stream, stream.last_id or "+"):
         if not choice.audience or (entry.header and entry.header.audience == choice.audience):
             part.append(entry)
         if len(part) == STEP:

@@ -108,6 +108,13 @@ def test_discard_counts_and_asks_nobody_who_is_not_there(run, client):
     assert Quarantine(client).totals().records == 0
 
 
+@pytest.mark.parametrize("command", ["discard", "replay"])
+def test_nothing_is_done_if_it_is_more_than_was_agreed(run, client, command):
+    with pytest.raises(UsageWrong, match="It would be 3 records, more than the 2 of --at-most"):
+        run(command, "--all", "--at-most", "2", *(["--yes"] if command == "discard" else []))
+    assert Quarantine(client).totals().records == 3
+
+
 def test_discard_wants_to_know_what(run):
     with pytest.raises(UsageWrong, match="Name ids"):
         run("discard")

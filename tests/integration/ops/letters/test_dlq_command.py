@@ -228,6 +228,16 @@ def test_a_dry_run_of_discard_discards_no_letter(dead, dlq):
     assert dead.status()["dead"] == 3
 
 
+@pytest.mark.parametrize("command", ["discard", "replay"])
+def test_nothing_is_done_if_it_is_more_than_was_agreed(dead, dlq, command):
+    with pytest.raises(UsageWrong, match="It would be 3 letters, more than the 2 of --at-most"):
+        dlq(command, "--all", "--at-most", "2", "--yes")
+    assert dead.status()["dead"] == 3
+
+    dlq(command, "--all", "--at-most", "3", "--yes")
+    assert dead.status()["dead"] == 0
+
+
 def test_discarded_letters_are_counted_as_discarded(dead, dlq):
     answer = orjson.loads(dlq("discard", "--kind", "refused", "--yes", "--json").stdout)
 
