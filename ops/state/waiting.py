@@ -202,7 +202,7 @@ def recorded(
     """Return the keys and arguments by which a script records ends of deliveries, or does not."""
     if recording is None or not ends:
         return {"outcomes": None, "recorded": None, "ends": ()}
-    packed = [pack(ends), recording.most_bytes]
+    packed = [pack(ends, recording.fields), recording.most_bytes]
     return {"outcomes": place.outcomes, "recorded": place.recorded, "ends": packed}
 
 

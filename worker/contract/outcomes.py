@@ -58,6 +58,7 @@ class OutcomeRow(NamedTuple):
         id: Unique: `DESTINATION_ID.PARTITION.ENTRY.NUMBER`.
         time_ms: Of the end, by Redis' clock.
         person: The digest of the profile's key (hex); "" = the entry could not be read.
+        fields: Fields of the profile, by name.
     """
 
     id: str
@@ -75,12 +76,12 @@ class OutcomeRow(NamedTuple):
     status: int
     attempts: int
     counts: int
-    fields: Sequence[Any]
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """How ends are recorded.
+    """The manner in which ends are recorded.
 
     Args:
         fields: The fields of the profile in each row.
@@ -115,13 +116,18 @@ class Recording:
         return [known.get(name) for name in self.fields]
 
 
-def pack(ends: Iterable[End]) -> bytes:
-    """Return rows as one text; what many of them have in common stands in it once."""
+def pack(ends: Iterable[End], fields: Sequence[str]) -> bytes:
+    """Return rows as one text; what many of them have in common stands in it once.
+
+    Args:
+        ends: The rows.
+        fields: The names of their fields of the profile.
+    """
     kinds: dict[tuple[Any, ...], int] = {}
     of: list[int] = []
     digests: list[bytes] = []
     times: list[int] = []
-    fields: list[Sequence[Any]] = []
+    values: list[Sequence[Any]] = []
     for header, stream, outcome, reason, template, status, attempts, own, counts in ends:
         common = (
             stream, outcome, reason, header.audience, header.direction.value, template, status,
@@ -130,9 +136,9 @@ def pack(ends: Iterable[End]) -> bytes:
         of.append(kinds.setdefault(common, len(kinds)))
         digests.append(header.digest)
         times.append(header.time_us)
-        fields.append(own)
+        values.append(own)
     packed = [list(kinds), of, b"".join(digests).hex(), times]
-    return orjson.dumps([*packed, fields] if any(fields) else packed)
+    return orjson.dumps([*packed, fields, values] if fields else packed)
 
 
 def unpack(
@@ -168,5 +174,5 @@ def unpack(
             status,
             attempts,
             counts,
-            more[0][at] if more else (),
+            dict(zip(more[0], more[1][at], strict=True)) if more else {},
         )

@@ -90,7 +90,7 @@ def test_fields_of_the_profile_are_told_where_they_are_named(bench: Bench) -> No
 
     settle(bench, Settlement([ended(ada)]))
 
-    assert [row.fields for row in bench.outcomes()] == [["ada@example.com", None]]
+    assert [row.fields for row in bench.outcomes()] == [{"email": "ada@example.com", "plan": None}]
 
 
 def test_the_oldest_rows_go_when_there_is_no_room_and_are_counted(bench: Bench) -> None:

@@ -137,7 +137,7 @@ def settle_call(
         lines=what.history,
         people={"digest": list(what.reached), "text": list(what.reached.values())},
         records=what.responses,
-        ends=[pack(_ends(groups, recording)), recording.most_bytes]
+        ends=[pack(_ends(groups, recording), recording.fields), recording.most_bytes]
         if recording and what.settled
         else (),
     )
