@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters, is_exhausted
-from segrelay.ops.kept import Fate, Filter, Work, hidden, masked_profile
+from segrelay.ops.kept import Fate, Filter, Work
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.waiting import recorded
@@ -37,6 +37,7 @@ from segrelay.worker.contract.events import (
     pack_profile,
 )
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
+from segrelay.worker.contract.masking import hidden, masked_profile
 from segrelay.worker.contract.outcomes import End, Recording
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from segrelay.ops.outcomes.reading import OutcomesStanding, WritingState
 from segrelay.ops.state.identity_changes import RenamedPeople
 from segrelay.ops.state.partitions import NumberChange
 from segrelay.ops.state.read_backs import MissingAttribute, ReadBacks
@@ -73,6 +74,14 @@ def renamed(**changes: Any) -> dict[str, Any]:
 
 def lacking(people: int) -> ReadBacks:
     return ReadBacks(5, {"c_status": MissingAttribute("vip", people, NOW - 70_000)})
+
+
+def recorded(problem: str = "", folder: str = "out", **changes: Any) -> dict[str, Any]:
+    """Return a standing in which some outcomes are in no file."""
+    writing = WritingState(failures=int(bool(problem)), problem=problem)
+    outcomes = OutcomesStanding(unwritten_rows=5, writing=writing, **changes)
+    wanted = OutcomesSettings(folder=folder)
+    return {"settings": SETTINGS.model_copy(update={"outcomes": wanted}), "outcomes": outcomes}
 
 
 def job(state: str) -> dict[str, Any]:
