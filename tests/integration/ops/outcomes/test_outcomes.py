@@ -92,7 +92,7 @@ def test_a_row_says_how_a_delivery_ended(relay, call):
     assert (row["audience"], row["direction"], row["trigger"]) == ("vip", "enter", "vip-enter")
     assert (row["outcome"], row["reason"], row["status"]) == ("delivered", None, 200)
     assert (row["attempts"], row["lane"], row["destination"]) == (1, "live", "insider")
-    assert len(row["template"]) > 5
+    assert len(row["template_version"]) > 5
     assert (row["profile_email"], row["profile_plan"]) == ("ann@example.com", {"level": 2})
 
 

@@ -33,6 +33,7 @@ from segrelay.worker.contract.redis.instance import Loss
 from segrelay.worker.contract.settings import (
     Destination,
     NotifySettings,
+    OutcomesSettings,
     Secret,
     Settings,
     SyncSchedule,
