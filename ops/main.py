@@ -216,7 +216,7 @@ class _Commands(LazyGroup):
     closing = (
         "Options:",
         "  --config FILE  not the usual one",
-        "  --real         though one rehearses",
+        "  --real         beside a sandbox run",
         "  -V, --version  Print the version",
         "  COMMAND -h     Help, with examples",
     )

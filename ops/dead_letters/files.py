@@ -16,7 +16,7 @@ from segrelay.ops.dead_letters.reading import (
     StoredDeadLetter,
     dead_letter_id_in,
     digest_of,
-    place_of,
+    partition_of,
 )
 from segrelay.ops.dead_letters.replay import end_of, entry_of
 from segrelay.ops.state import opened
@@ -84,16 +84,16 @@ def _write(
 ) -> int:
     """Add letters, given by the names of their destinations, which may be unknown here."""
     add_destinations(client, settings, groups)
-    places: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
+    partitions: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
     for name, dead_letters in groups.items():
         for one in dead_letters:
-            place = settings.redis.ids.place(name, one["partition"])
-            places[place].append({**one, "id": dead_letter_id_in(place, one["id"])})
+            partition = settings.redis.ids.partition(name, one["partition"])
+            partitions[partition].append({**one, "id": dead_letter_id_in(partition, one["id"])})
     recording = Recording.of(settings)
     calls = []
-    for place, dead_letters in places.items():
+    for partition, dead_letters in partitions.items():
         ends = [end_of(one, recording) for one in dead_letters] if recording else []
-        calls.append(import_call(place, dead_letters, **recorded(place, recording, ends)))
+        calls.append(import_call(partition, dead_letters, **recorded(partition, recording, ends)))
     added = opened.run(client, "import", calls)
     if NUMBERS_CHANGED in added:
         raise PartitionsChange
@@ -158,7 +158,7 @@ def _placed(dead_letter: StoredDeadLetter, partitions: Numbering) -> StoredDeadL
 
 
 def _misplaced(dead_letter: StoredDeadLetter, settings: Settings, partitions: Numbering) -> str:
-    if (place_of(dead_letter["id"]) or ("", -1))[1] != dead_letter["partition"]:
+    if (partition_of(dead_letter["id"]) or ("", -1))[1] != dead_letter["partition"]:
         return "its id does not begin with a destination and its partition"
     names = (dead_letter["destination"], dead_letter["trigger"])
     if not all(map(NAME_PATTERN.fullmatch, names)):

@@ -45,7 +45,7 @@ from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, Death, Refusal, job_of_lane
-from segrelay.worker.core.messages import normalise_message, place_in
+from segrelay.worker.core.messages import location_in, normalise_message
 from segrelay.worker.destinations.api import NotSendable
 from segrelay.worker.errors import FormatUnknown, PartitionsChange, PayloadRefused
 
@@ -72,13 +72,13 @@ class DeadLetters:
 
     def find(self, wanted: Filter) -> Iterator[StoredDeadLetter]:
         """Yield the letters that match, the newest death first."""
-        return find_dead_letters(self.client, self._places(wanted), wanted)
+        return find_dead_letters(self.client, self._partitions(wanted), wanted)
 
     def document(self, one: StoredDeadLetter, *, reveal: bool) -> dict[str, Any]:
         """Return a letter as it is printed, with the place that failed and its times."""
-        place = failed_at(self.settings, one["trigger"], one["message"])
+        location = failed_at(self.settings, one["trigger"], one["message"])
         return (
-            {"place": place}
+            {"location": location}
             | shown(one, reveal=reveal)
             | {
                 "time": shown_us(one["time_us"]),
@@ -110,34 +110,34 @@ class DeadLetters:
         ids.reverse()
         audiences = AudienceStore(self.client, told=self.settings.told_ids, learns=False)
         waker = CeleryWaker(self.settings)
-        places = self._places(wanted)
+        partitions = self._partitions(wanted)
         return Work(
             len(ids),
             lambda: replay(
-                self.client, self.settings, places, ids, waker=waker, audiences=audiences
+                self.client, self.settings, partitions, ids, waker=waker, audiences=audiences
             ),
             left_out,
             FATES,
             lambda: preview_dead_letters(
-                self.client, self.settings, places, ids, audiences, now_ms=at_ms
+                self.client, self.settings, partitions, ids, audiences, now_ms=at_ms
             ),
         )
 
     def discard(self, wanted: Filter) -> Work:
         """Return the work of discarding the letters that match now."""
         ids = [one["id"] for one in self.find(wanted)]
-        places = self._places(wanted)
-        return Work(len(ids), lambda: discard(self.client, self.settings, places, ids))
+        partitions = self._partitions(wanted)
+        return Work(len(ids), lambda: discard(self.client, self.settings, partitions, ids))
 
-    def _places(self, wanted: Filter) -> list[PartitionKeys]:
-        places = all_partitions(self.client, self.settings)
-        return [p for p in places if not wanted.partitions or p.partition in wanted.partitions]
+    def _partitions(self, wanted: Filter) -> list[PartitionKeys]:
+        partitions = all_partitions(self.client, self.settings)
+        return [p for p in partitions if not wanted.partitions or p.number in wanted.partitions]
 
 
 def failed_at(settings: Settings, trigger: str, message: str) -> str:
     """Return the line of the template that failed, or the template if the line is not known."""
     known = settings.triggers.get(trigger)
-    return place_in(message) or (known.template if known else "")
+    return location_in(message) or (known.template if known else "")
 
 
 def shown(dead_letter: StoredDeadLetter, *, reveal: bool) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def obstacle(
 def replay(
     client: Redis,
     settings: Settings,
-    places: Sequence[PartitionKeys],
+    partitions: Sequence[PartitionKeys],
     ids: Sequence[str],
     *,
     waker: Waker,
@@ -193,28 +193,28 @@ def replay(
     Raises:
         RedisUnavailable: The steps before were taken.
     """
-    for taken, wakeups in _steps(client, settings, places, ids, audiences):
-        for place in wakeups:
-            waker.wake(place.destination, place.partition, queue=BACKFILL)
+    for taken, wakeups in _steps(client, settings, partitions, ids, audiences):
+        for partition in wakeups:
+            waker.wake(partition.destination, partition.number, queue=BACKFILL)
         yield taken
 
 
 def discard(
-    client: Redis, settings: Settings, places: Sequence[PartitionKeys], ids: Sequence[str]
+    client: Redis, settings: Settings, partitions: Sequence[PartitionKeys], ids: Sequence[str]
 ) -> Iterator[int]:
     """Discard letters for good, step by step; yields how many each step took.
 
     Raises:
         RedisUnavailable: The steps before were taken.
     """
-    for taken, _ in _steps(client, settings, places, ids, None):
+    for taken, _ in _steps(client, settings, partitions, ids, None):
         yield taken
 
 
 def _steps(
     client: Redis,
     settings: Settings,
-    places: Sequence[PartitionKeys],
+    partitions: Sequence[PartitionKeys],
     ids: Sequence[str],
     audiences: AudienceStore | None,
 ) -> Iterator[tuple[int, list[PartitionKeys]]]:
@@ -222,12 +222,14 @@ def _steps(
     recording = Recording.of(settings)
     remaining = iter(ids)
     while part := list(islice(remaining, STEP)):
-        known_places = {(place.destination, place.partition): place for place in places}
+        known_partitions = {
+            (partition.destination, partition.number): partition for partition in partitions
+        }
         groups: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
-        for dead_letter in find_dead_letters(client, places, Filter(ids=frozenset(part))):
+        for dead_letter in find_dead_letters(client, partitions, Filter(ids=frozenset(part))):
             known = identified(dead_letter, audiences) if audiences else dead_letter
-            place = known_places[dead_letter["destination"], dead_letter["partition"]]
-            groups[place].append(known)
+            partition = known_partitions[dead_letter["destination"], dead_letter["partition"]]
+            groups[partition].append(known)
         for keys, dead_letters in groups.items():
             for chunk in _chunks(dead_letters):
                 call = _call(keys, chunk, recording, discards=audiences is None)
@@ -374,22 +376,22 @@ def candidate_of(dead_letter: StoredDeadLetter) -> Candidate | None:
 def preview_dead_letters(
     client: Redis,
     settings: Settings,
-    places: Sequence[PartitionKeys],
+    partitions: Sequence[PartitionKeys],
     ids: Sequence[str],
     audiences: AudienceStore,
     *,
     now_ms: int,
 ) -> Iterator[Fate]:
-    """Rehearse letters that could be replayed."""
+    """Preview dead letters that could be replayed."""
     for first in range(0, len(ids), _READ_AT_ONCE):
         part = Filter(ids=frozenset(ids[first : first + _READ_AT_ONCE]))
         dead_letters = {
             one["id"]: candidate_of(identified(one, audiences))
-            for one in find_dead_letters(client, places, part)
+            for one in find_dead_letters(client, partitions, part)
         }
         readable = [candidate for candidate in dead_letters.values() if candidate]
-        rehearsed = list(preview(readable, settings, now_us=1000 * now_ms))
+        previewed = list(preview(readable, settings, now_us=1000 * now_ms))
         for dead_letter_id, candidate in dead_letters.items():
             if candidate is None:
-                rehearsed.append(Previewed(dead_letter_id, None, _UNREADABLE))
-        yield from (Fate(one.name, one.fate, one.reason, one.safe_message) for one in rehearsed)
+                previewed.append(Previewed(dead_letter_id, None, _UNREADABLE))
+        yield from (Fate(one.name, one.fate, one.reason, one.safe_message) for one in previewed)

@@ -113,10 +113,10 @@ def usable(files: EmbeddedFiles) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = error.filename or files.data_dir
+        partition = error.filename or files.data_dir
         raise OperationsMustAct(
             f"redis.data_dir: {files.data_dir} can't be used for the embedded Redis:"
-            f" {place}: {error.strerror}."
+            f" {partition}: {error.strerror}."
         ) from error
 
 

@@ -193,7 +193,7 @@ def _shown(client: Redis, settings: Settings, numbering: Numbering, count: int |
     found = snapshots(client, all_partitions(client, settings))
     document = number_change(numbering).document() | {
         "destinations": {
-            name: _spread([one for one in found if one.place.destination == name])
+            name: _spread([one for one in found if one.partition.destination == name])
             for name in known_destinations(client, settings)
         }
     }

@@ -116,7 +116,7 @@ def _export(  # noqa: PLR0917 - one call
 ) -> int:
     """Write the rows of a time, and return their number."""
     found = read_recorded(client, settings)
-    ranges = [(one.place, str(since_ms), str(until_ms - 1)) for one in found]
+    ranges = [(one.partition, str(since_ms), str(until_ms - 1)) for one in found]
     writer, count = row_file(kind, stream, fields), 0
     with progress("exported") as shown:
         for rows in rows_of(client, ranges):

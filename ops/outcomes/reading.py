@@ -50,7 +50,7 @@ class Recorded(NamedTuple):
         written: The position up to which the rows are in files.
     """
 
-    place: PartitionKeys
+    partition: PartitionKeys
     rows: int
     size: int
     gone_rows: int
@@ -81,17 +81,23 @@ def read_recorded(client: Redis, settings: Settings) -> list[Recorded]:
     """Return what each partition has recorded; also former ones, whose rows stay where they are."""
     names = known_destinations(client, settings)
     numbers = range(settings.redis.numbering.numbers.stop)
-    places = [settings.redis.ids.place(name, number) for name in names for number in numbers]
-    answers = ask_each(client, places, lambda pipe, at: pipe.hmget(at.recorded, _FIELDS))
-    return [_recorded(at, answer) for at, answer in zip(places, answers, strict=True) if answer[0]]
+    partitions = [
+        settings.redis.ids.partition(name, number) for name in names for number in numbers
+    ]
+    answers = ask_each(client, partitions, lambda pipe, at: pipe.hmget(at.recorded, _FIELDS))
+    return [
+        _recorded(at, answer) for at, answer in zip(partitions, answers, strict=True) if answer[0]
+    ]
 
 
-def _recorded(place: PartitionKeys, answer: Sequence[bytes | None]) -> Recorded:
+def _recorded(partition: PartitionKeys, answer: Sequence[bytes | None]) -> Recorded:
     written = Position((answer[-3] or b"0-0").decode(), int(answer[-2] or 0), int(answer[-1] or 0))
     rows, size, gone_rows, gone_size, since_ms, dropped, dropped_ms = (
         int(count or 0) for count in answer[:-3]
     )
-    return Recorded(place, rows, size, gone_rows, gone_size, since_ms, dropped, dropped_ms, written)
+    return Recorded(
+        partition, rows, size, gone_rows, gone_size, since_ms, dropped, dropped_ms, written
+    )
 
 
 def first_ms(client: Redis, found: Iterable[Recorded]) -> int:
@@ -100,18 +106,20 @@ def first_ms(client: Redis, found: Iterable[Recorded]) -> int:
     answers = ask_each(
         client,
         late,
-        lambda pipe, one: pipe.xrange(one.place.outcomes, f"({one.written.entry_id}", "+", count=1),
+        lambda pipe, one: pipe.xrange(
+            one.partition.outcomes, f"({one.written.entry_id}", "+", count=1
+        ),
     )
     times = [int(rows[0][0].partition(b"-")[0]) for rows in answers if rows]
     return min(times, default=0)
 
 
 def entries(
-    client: Redis, place: PartitionKeys, first: str, last: str
+    client: Redis, partition: PartitionKeys, first: str, last: str
 ) -> Iterator[tuple[bytes, Mapping[bytes, bytes]]]:
     """Yield the entries of a partition from one id to another, as XRANGE takes them."""
     while True:
-        found: Any = client.xrange(place.outcomes, first, last, count=_READ_AT_ONCE)
+        found: Any = client.xrange(partition.outcomes, first, last, count=_READ_AT_ONCE)
         yield from found
         if len(found) < _READ_AT_ONCE:
             return
@@ -130,10 +138,10 @@ def rows_of(
         ranges: Partitions, each with a first and a last id.
         between: Called before each entry is handed out.
     """
-    for place, first, last in ranges:
-        for entry_id, fields in entries(client, place, first, last):
+    for partition, first, last in ranges:
+        for entry_id, fields in entries(client, partition, first, last):
             between()
-            yield list(unpack(place, entry_id, fields))
+            yield list(unpack(partition, entry_id, fields))
 
 
 @dataclass(slots=True)
@@ -235,7 +243,7 @@ def read_outcomes(client: Redis, settings: Settings) -> OutcomesStanding:
         return OutcomesStanding()
     writing = WritingState.loads(store_for(client).peek())
     found = [
-        one._replace(written=writing.positions.get(one.place.tag, Position()))
+        one._replace(written=writing.positions.get(one.partition.tag, Position()))
         for one in read_recorded(client, settings)
     ]
     return OutcomesStanding(

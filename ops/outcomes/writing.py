@@ -126,7 +126,7 @@ class OutcomeWriting:
         for one in late:
             last = self._last(one, cut_ms, share)
             if last:
-                parts[one.place.tag] = (one.written, last)
+                parts[one.partition.tag] = (one.written, last)
         if not parts:
             return False
         state.plan = Plan(self._name(begin_ms, parts), parts)
@@ -135,7 +135,8 @@ class OutcomeWriting:
     def _known(self, state: WritingState, found: Sequence[Recorded]) -> list[Recorded]:
         """Return what is recorded with the positions that the state knows."""
         return [
-            one._replace(written=state.positions.get(one.place.tag, Position())) for one in found
+            one._replace(written=state.positions.get(one.partition.tag, Position()))
+            for one in found
         ]
 
     def _due(
@@ -160,14 +161,14 @@ class OutcomeWriting:
     def _last(self, one: Recorded, cut_ms: int, share: int) -> Position | None:
         """Return the last entry before a time, or an earlier one if that were too much."""
         first, last = f"({one.written.entry_id}", str(cut_ms - 1)
-        newest: Any = self.client.xrevrange(one.place.outcomes, last, first, count=1)
+        newest: Any = self.client.xrevrange(one.partition.outcomes, last, first, count=1)
         if not newest:
             return None
         position = Position.of(newest[0])
         begin = max(one.written.size, one.gone_size)
         if position.size - begin <= share:
             return position
-        for entry in entries(self.client, one.place, first, last):
+        for entry in entries(self.client, one.partition, first, last):
             position = Position.of(entry)
             if position.size - begin >= share:
                 break
@@ -215,12 +216,12 @@ class OutcomeWriting:
 
     def _ranges(self, plan: Plan) -> Iterator[tuple[PartitionKeys, str, str]]:
         for tag, (first, last) in sorted(plan.parts.items()):
-            place = self._place(tag)
-            yield place, f"({first.entry_id}", last.entry_id
+            partition = self._partition(tag)
+            yield partition, f"({first.entry_id}", last.entry_id
 
-    def _place(self, tag: str) -> PartitionKeys:
+    def _partition(self, tag: str) -> PartitionKeys:
         destination_id, _, number = tag.strip("{}").rpartition(":")
-        return self.settings.redis.ids.place_of(destination_id, int(number))
+        return self.settings.redis.ids.partition_of(destination_id, int(number))
 
     def _pass(self, state: WritingState, found: Sequence[Recorded], now_ms: int) -> None:
         """Tell the partitions what is written, and remove what was kept long enough."""
@@ -229,11 +230,11 @@ class OutcomeWriting:
         while left:
             calls = []
             for one in left:
-                written = state.positions.get(one.place.tag, Position())
+                written = state.positions.get(one.partition.tag, Position())
                 calls.append(
                     script_call(
                         opened.source("outcomes_pass"),
-                        one.place,
+                        one.partition,
                         written=written.entry_id if self.wanted.folder else "",
                         rows=written.rows,
                         bytes=written.size,

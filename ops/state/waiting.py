@@ -76,22 +76,22 @@ class Choice:
         return (
             (not self.job or stream.lane == lane_of_job(self.job))
             and self.trigger in ("", stream.trigger)
-            and self.destination in ("", stream.place.destination)
+            and self.destination in ("", stream.partition.destination)
         )
 
 
 def find_streams(
-    client: Redis, places: Sequence[PartitionKeys], choice: Choice = Choice()
+    client: Redis, partitions: Sequence[PartitionKeys], choice: Choice = Choice()
 ) -> list[Stream]:
     """Return the streams whose entries may be chosen."""
-    found = (stream for one in snapshots(client, places) for stream in one.waiting)
+    found = (stream for one in snapshots(client, partitions) for stream in one.waiting)
     return [stream for stream in found if choice.holds(stream)]
 
 
 def read_entries(client: Redis, stream: Stream, last: str = "+") -> Iterator[WaitingEntry]:
     """Yield the entries of a stream, the oldest first, also what is added meanwhile up to an id."""
     first = "-"
-    key = stream.place.stream(stream.name)
+    key = stream.partition.stream(stream.name)
     while True:
         rows: Any = client.xrange(key, first, last, count=_READ_AT_ONCE)
         for entry_id, fields in rows:
@@ -116,7 +116,7 @@ def measure(client: Redis, streams: Sequence[Stream]) -> list[Stream]:
     """
     pipe = client.pipeline(transaction=False)
     for stream in streams:
-        pipe.xinfo_stream(stream.place.stream(stream.name))
+        pipe.xinfo_stream(stream.partition.stream(stream.name))
     answers = pipe.execute(raise_on_error=False) if streams else []
     return [
         stream._replace(length=answer["length"], last_id=answer["last-generated-id"].decode())
@@ -170,7 +170,7 @@ def take_back_entries(
 
     Where outcomes are recorded, they have to be named.
     """
-    k = stream.place
+    k = stream.partition
     ends = [
         End(
             entry.header or UNREADABLE,
@@ -197,13 +197,13 @@ def take_back_entries(
 
 
 def recorded(
-    place: PartitionKeys, recording: Recording | None, ends: Sequence[End]
+    partition: PartitionKeys, recording: Recording | None, ends: Sequence[End]
 ) -> dict[str, Any]:
     """Return the keys and arguments by which a script records ends of deliveries, or does not."""
     if recording is None or not ends:
         return {"outcomes": None, "recorded": None, "ends": ()}
     packed = [pack(ends, recording.fields), recording.most_bytes]
-    return {"outcomes": place.outcomes, "recorded": place.recorded, "ends": packed}
+    return {"outcomes": partition.outcomes, "recorded": partition.recorded, "ends": packed}
 
 
 def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[WaitingEntry]]:
@@ -231,15 +231,15 @@ def refuse_other_configurations(client: Redis, settings: Settings) -> None:
         raise OperationsMustAct(BESIDE.format(", ".join(f"{o.host}:{o.pid}" for o in others)))
 
 
-def is_orphan(settings: Settings, place: PartitionKeys, trigger: str) -> bool:
+def is_orphan(settings: Settings, partition: PartitionKeys, trigger: str) -> bool:
     """Say whether no worker would deliver anything of this trigger's streams in a partition."""
     known = settings.triggers.get(trigger)
-    return known is None or known.destination != place.destination
+    return known is None or known.destination != partition.destination
 
 
 def count_orphans(settings: Settings, stream: Stream, scopes: Mapping[str, Scope]) -> int:
     """Return the number of entries of a stream that no worker delivers, as far as is known."""
-    if is_orphan(settings, stream.place, stream.trigger):
+    if is_orphan(settings, stream.partition, stream.trigger):
         return stream.length
     if not stream.unwanted:
         return 0
@@ -260,7 +260,7 @@ def mending_commands(
             samples.setdefault(stream.trigger, stream)
     commands = {}
     for trigger, stream in samples.items():
-        former = stream.place.destination
+        former = stream.partition.destination
         commands[trigger] = (
             f"segrelay rename destination {former} {names[former]}"
             if former in names
@@ -270,7 +270,7 @@ def mending_commands(
 
 
 def _first_header(client: Redis, stream: Stream) -> Header | None:
-    rows: Any = client.xrange(stream.place.stream(stream.name), count=1)
+    rows: Any = client.xrange(stream.partition.stream(stream.name), count=1)
     return _header(rows[0][1].get(b"h", b"")) if rows else None
 
 
@@ -295,13 +295,13 @@ class Delays:
     backoffs: Mapping[str, Backoff] = field(default_factory=dict)
 
 
-def read_delays(client: Redis, places: Sequence[PartitionKeys]) -> list[Delays]:
+def read_delays(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Delays]:
     """Return the delayed work of each partition."""
     answers = ask_each(
         client,
-        places,
-        lambda pipe, place: pipe.hgetall(place.retry),
-        lambda pipe, place: pipe.hgetall(place.aside),
+        partitions,
+        lambda pipe, partition: pipe.hgetall(partition.retry),
+        lambda pipe, partition: pipe.hgetall(partition.aside),
     )
     return [
         Delays(

@@ -242,8 +242,8 @@ def messages(standing: Standing) -> Iterator[HealthProblem]:
                 " they were thrown away, and no event was lost: something else writes to the broker"
             )
             mend = "give segrelay a Redis or a user of its own, then restart the worker"
-            place = f"{one.host}:{one.pid}"
-            yield HealthProblem("messages_refused", ATTENTION, place, message, mend)
+            process = f"{one.host}:{one.pid}"
+            yield HealthProblem("messages_refused", ATTENTION, process, message, mend)
 
 
 OUTCOMES_FULL: Final = 0.5

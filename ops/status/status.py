@@ -25,10 +25,10 @@ from segrelay.worker.contract.triggers import UNMADE, TemplateVersion
 
 
 def read_status(
-    client: Redis, settings: Settings, places: Sequence[PartitionKeys] = ()
+    client: Redis, settings: Settings, partitions: Sequence[PartitionKeys] = ()
 ) -> dict[str, Any]:
     """Read the standing and return its document, without problems."""
-    return document_of(read_standing(client, settings, places))
+    return document_of(read_standing(client, settings, partitions))
 
 
 def judged_document(standing: Standing, problems: Sequence[HealthProblem]) -> dict[str, Any]:

@@ -84,7 +84,13 @@ def write(
     """
     addresses = sorted({*deliveries, *rolls})
     calls = [
-        _call(ids.place(*to), deliveries.get(to, ()), progress, rolls.get(to), entrants.get(to, ()))
+        _call(
+            ids.partition(*to),
+            deliveries.get(to, ()),
+            progress,
+            rolls.get(to),
+            entrants.get(to, ()),
+        )
         for to in addresses
     ]
     accepted = 0
@@ -267,7 +273,7 @@ def count_waiting(client: Redis, settings: Settings, *, kind: str = "") -> int:
     settings.redis.learn_ids(cast("dict[bytes, bytes]", client.hgetall(keys.DESTINATIONS)))
     ids = settings.redis.ids
     partitions = [
-        ids.place(name, number)
+        ids.partition(name, number)
         for name in ids.names()
         for number in settings.redis.numbering.numbers
     ]

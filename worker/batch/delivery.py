@@ -287,7 +287,7 @@ def _dead_letter_of(
     header, answer = delivery.header, failure.answer
     text: dict[str, Any] = {
         "id": dead_letter_id,
-        "partition": keys.partition,
+        "partition": keys.number,
         "trigger": delivery.trigger,
         "stream": delivery.stream,
         "entry_id": delivery.entry_id,
@@ -313,9 +313,9 @@ def _dead_letter_of(
 
 
 def _dead_letter_id(keys: PartitionKeys, position: str) -> str:
-    whole = f"{keys.id}|{keys.partition}|{position}"
+    whole = f"{keys.id}|{keys.number}|{position}"
     short = hashlib.blake2b(whole.encode(), digest_size=_ID_BYTES).hexdigest()
-    return f"{keys.id}.{keys.partition}.{short}"
+    return f"{keys.id}.{keys.number}.{short}"
 
 
 def _sample(delivery: Delivery, failure: Failure, dead_letter_id: str) -> bytes:

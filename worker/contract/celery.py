@@ -214,9 +214,9 @@ class Message(NamedTuple):
     shown: str
 
 
-def drain_message(place: PartitionKeys, kind: str) -> Message:
+def drain_message(partition: PartitionKeys, kind: str) -> Message:
     """Return the message that asks for a drain, of `live` or `backfill` work."""
-    return _message(DRAIN_TASK, (place.destination, place.partition, place.id), kind)
+    return _message(DRAIN_TASK, (partition.destination, partition.number, partition.id), kind)
 
 
 def background_job_message(background_job: BackgroundJob) -> Message:

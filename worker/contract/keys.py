@@ -78,8 +78,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | | | letters from a person's former identity (its digest), until they are |
 | | | gone there |
 | `{d:p}dead_letters` | hash | \* dead letter id → the dead letter |
-| `{d:p}lettersleaving` | hash | \* letters that are on their way to the new identity of a person |
-| `{d:p}lettertimes` | sorted set | dead letter id by time of death (ms) |
+| `{d:p}dead_letters_leaving` | hash | \* those on their way to the new identity of a person |
+| `{d:p}dead_letter_times` | sorted set | dead letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals, retries and small deliveries, capped |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
@@ -168,7 +168,7 @@ _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
     rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{segrelay\}:taps:|\{[^{}]+:\d+\}(s:"
-    rb"|dead_letters$|lettersleaving$|who$|responses$|outcomes$|sync:|u|changes$|forwards$)"
+    rb"|dead_letters$|dead_letters_leaving$|who$|responses$|outcomes$|sync:|u|changes$|forwards$)"
 )
 
 
@@ -295,7 +295,7 @@ class PartitionKeys:
     """
 
     destination: str = field(compare=False)
-    partition: int
+    number: int
     id: str = ""
 
     def __post_init__(self) -> None:
@@ -305,7 +305,7 @@ class PartitionKeys:
     @property
     def tag(self) -> str:
         """Return the hash tag with which all keys of this partition begin."""
-        return f"{{{self.id}:{self.partition}}}"
+        return f"{{{self.id}:{self.number}}}"
 
     def stream(self, name: str) -> str:
         """Return the key of the stream `lane|trigger`."""
@@ -341,9 +341,9 @@ class PartitionKeys:
 _PARTS: Final = frozenset(
     {
         "streams", "counts", "lease", "wakeup", "rendering", "intents", "open", "retry", "aside",
-        "holds", "dead_letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
+        "holds", "dead_letters", "dead_letter_times", "causes", "history", "reached", "who", "jobs",
         "responses", "responseslost", "outcomes", "recorded", "jobtimes",
-        "synctokens", "orphans", "forwards", "lettersleaving",
+        "synctokens", "orphans", "forwards", "dead_letters_leaving",
         "changes", "changed",
     }
 )  # fmt: skip

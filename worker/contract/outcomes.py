@@ -142,7 +142,7 @@ def pack(ends: Iterable[End], fields: Sequence[str]) -> bytes:
 
 
 def unpack(
-    place: PartitionKeys, entry_id: bytes, entry: Mapping[bytes, bytes]
+    partition: PartitionKeys, entry_id: bytes, entry: Mapping[bytes, bytes]
 ) -> Iterator[OutcomeRow]:
     """Yield the rows of an entry."""
     kinds, of, digests, times, *more = orjson.loads(entry[b"r"])
@@ -159,13 +159,13 @@ def unpack(
         lane, trigger = split_stream_name(stream)
         is_readable = times[at] > 0
         yield OutcomeRow(
-            f"{place.id}.{place.partition}.{shown_id}.{at}",
+            f"{partition.id}.{partition.number}.{shown_id}.{at}",
             time_ms,
             digests[width * at : width * (at + 1)] if is_readable else "",
             audience,
             direction if is_readable else "",
             times[at],
-            place.destination,
+            partition.destination,
             trigger,
             lane,
             template,

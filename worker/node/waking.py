@@ -39,7 +39,8 @@ class Ringer:
         """Send messages for drains until one can't be sent; return how many were sent."""
         ids = self._settings.redis.ids
         return self._send_all(
-            drain_message(ids.place(call.destination, call.partition), call.queue) for call in calls
+            drain_message(ids.partition(call.destination, call.partition), call.queue)
+            for call in calls
         )
 
     def wake_background_jobs(self, background_jobs: Iterable[BackgroundJob]) -> int:

@@ -5,7 +5,7 @@
 -- ARGV: per letter: id, the letter, time of death (ms), cause, sample of the cause, stream in which it died, reason;
 --     for a person's letters, the digest (hex) and the record without which they may not come;
 --     and where outcomes are recorded: the rows of the letters, and the most bytes that are kept
---@keys counts dead_letters lettertimes causes lease carried? forwards? outcomes? recorded?
+--@keys counts dead_letters dead_letter_times causes lease carried? forwards? outcomes? recorded?
 --@args letters[id text died cause sample stream reason] person... ends...
 --
 -- Returns how many were not there; -1 if the person's record is another one by now, -2 if the number of partitions has changed.
@@ -23,7 +23,7 @@ for i = 1, n_letters do
   if comes and redis.call('HSETNX', key_dead_letters, id, ARGV[at_letters_text + i]) == 1 then
     added = added + 1
     taken[i] = '1'
-    redis.call('ZADD', key_lettertimes, ARGV[at_letters_died + i], id)
+    redis.call('ZADD', key_dead_letter_times, ARGV[at_letters_died + i], id)
     redis.call('HSETNX', key_causes, cause, ARGV[at_letters_sample + i])
     redis.call('HINCRBY', key_causes, cause .. '|n', 1)
     count_outcome(key_counts, 'accepted', '', name, 1)

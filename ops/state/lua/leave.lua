@@ -4,7 +4,7 @@
 -- ARGV: the names `lane|trigger` of the streams; per letter: id, cause, stream in which it died, reason, index of the stream that it goes to
 -- (0 = discard it), header, profile; and where outcomes are recorded: the rows, and the most bytes that are kept. A letter has one row that
 -- takes its death back, and a second one if it is discarded.
---@keys counts streams wakeup dead_letters lettertimes causes lease to... outcomes? recorded?
+--@keys counts streams wakeup dead_letters dead_letter_times causes lease to... outcomes? recorded?
 --@args names... letters[id cause stream reason to header profile] ends...
 --
 -- Returns {letters taken, wake}: wake is 1 if something waits now and nobody was woken yet. It is woken backfill, which 3 means.
@@ -29,7 +29,7 @@ for i = 1, n_letters do
   if to == 0 then taken[#taken + 1] = tostring(gone) end
   if gone == 1 then
     count_taken = count_taken + 1
-    redis.call('ZREM', key_lettertimes, id)
+    redis.call('ZREM', key_dead_letter_times, id)
     forget_one_of(ARGV[at_letters_cause + i])
     count_outcome(key_counts, 'dead', ARGV[at_letters_reason + i], name, -1)
     if to == 0 then

@@ -173,7 +173,7 @@ class World:
 
 
 def _is_part(keys: PartitionKeys, key: bytes) -> bool:
-    return key in {keys.dead_letters.encode(), keys.lettertimes.encode()}
+    return key in {keys.dead_letters.encode(), keys.dead_letter_times.encode()}
 
 
 def _hold(text: bytes) -> Hold:

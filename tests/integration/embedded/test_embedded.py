@@ -26,9 +26,9 @@ SLOW_TO_LOAD = b"*3\r\n$5\r\nDEBUG\r\n$5\r\nSLEEP\r\n$7\r\n0.00001\r\n"
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / 'a "place" with späces'
-    yield place
-    stop(place)
+    partition = tmp_path / 'a "place" with späces'
+    yield partition
+    stop(partition)
 
 
 def has_ended(pid: int) -> bool:

@@ -234,7 +234,7 @@ def _overridden(
     for key, variable in (("url", REDIS_VARIABLE), ("broker_url", BROKER_VARIABLE)):
         if environ.get(variable):
             redis = redis | {key: environ[variable]}
-            reader.places[f"redis.{key}"] = variable
+            reader.locations[f"redis.{key}"] = variable
     return document | {"redis": redis}
 
 
@@ -269,7 +269,7 @@ def _build(
     reader.problems.extend(problems_of(settings, document))
     if reader.problems:
         return None
-    exposed = exposures(settings, document.get("redis", {}), reader.places)
+    exposed = exposures(settings, document.get("redis", {}), reader.locations)
     warnings = [problem.line(source.name) for problem in (*warnings_of(settings), *exposed)]
     return settings.model_copy(update={"warnings": tuple(warnings)})
 
