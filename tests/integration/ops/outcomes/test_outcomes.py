@@ -105,8 +105,8 @@ def test_without_fields_no_personal_data_is_recorded(relay, call):
 
     assert "Secretina" not in result.stdout
     assert "ann@example.com" not in result.stdout
-    for place in relay.places():
-        assert b"ann@example.com" not in repr(relay.client.xrange(place.outcomes)).encode()
+    for partition in relay.partitions():
+        assert b"ann@example.com" not in repr(relay.client.xrange(partition.outcomes)).encode()
 
 
 def test_an_export_covers_the_time_that_is_asked_for(relay, call, tmp_path):
@@ -251,11 +251,11 @@ def test_rows_are_removed_when_they_were_kept_long_enough(relay, call, tmp_path)
     text = relay.settings.source.read_text().replace('keep = "30d"', 'keep = "1m"')
     relay.settings.source.write_text(text)
     relay.reload()
-    for place in relay.places():
-        for entry_id, fields in relay.client.xrange(place.outcomes):
-            relay.client.delete(place.outcomes)
+    for partition in relay.partitions():
+        for entry_id, fields in relay.client.xrange(partition.outcomes):
+            relay.client.delete(partition.outcomes)
             old = int(entry_id.partition(b"-")[0]) - 120_000
-            relay.client.xadd(place.outcomes, fields, id=f"{old}-0")
+            relay.client.xadd(partition.outcomes, fields, id=f"{old}-0")
 
     write(relay)
     result = call(app, "outcomes", "export", tmp_path / "all.ndjson", "--since", "1h")
