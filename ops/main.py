@@ -131,6 +131,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay status --watch",
         "segrelay status --check",
     ),
+    "outcomes": _operate(
+        "segrelay.ops.outcomes.commands:app",
+        "Get ends of deliveries",
+        "segrelay outcomes export hour.parquet --since 1h",
+        "segrelay outcomes status",
+    ),
     "audit": _operate(
         "segrelay.ops.audit:audit",
         "See who did what, and why",

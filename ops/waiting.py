@@ -74,7 +74,7 @@ class Waiting:
         """Return the work of taking back the deliveries that match."""
         choice, streams = _choice(wanted), measure(self.client, self.streams(wanted))
         count = count_chosen(self.client, streams, choice)
-        return Work(count, lambda: take_back(self.client, streams, choice))
+        return Work(count, lambda: take_back(self.client, self.settings, streams, choice))
 
     def replay(self, wanted: Filter) -> Work:
         """Return the work of moving those that no worker delivers, as far as the target wants them.

@@ -21,6 +21,7 @@ from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letter
 from segrelay.ops.kept import Fate, Filter, Work
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.waiting import recorded
 from segrelay.ops.terminal.console import json_or_text
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
@@ -28,12 +29,19 @@ from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
-from segrelay.worker.contract.events import Header, decode_header, encode_header, pack_profile
+from segrelay.worker.contract.events import (
+    UNREADABLE,
+    Header,
+    decode_header,
+    encode_header,
+    pack_profile,
+)
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from segrelay.worker.contract.masking import hidden, masked_profile
+from segrelay.worker.contract.outcomes import End, Recording
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
-from segrelay.worker.contract.redis.scripts import ScriptCall, Value
+from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, Death, Refusal, job_of_lane
@@ -105,7 +113,9 @@ class DeadLetters:
         partitions = self._partitions(wanted)
         return Work(
             len(ids),
-            lambda: replay(self.client, partitions, ids, waker, audiences),
+            lambda: replay(
+                self.client, self.settings, partitions, ids, waker=waker, audiences=audiences
+            ),
             left_out,
             FATES,
             lambda: preview_dead_letters(
@@ -117,7 +127,7 @@ class DeadLetters:
         """Return the work of discarding the letters that match now."""
         ids = [one["id"] for one in self.find(wanted)]
         partitions = self._partitions(wanted)
-        return Work(len(ids), lambda: discard(self.client, partitions, ids))
+        return Work(len(ids), lambda: discard(self.client, self.settings, partitions, ids))
 
     def _partitions(self, wanted: Filter) -> list[PartitionKeys]:
         partitions = all_partitions(self.client, self.settings)
@@ -169,8 +179,10 @@ def obstacle(
 
 def replay(
     client: Redis,
+    settings: Settings,
     partitions: Sequence[PartitionKeys],
     ids: Sequence[str],
+    *,
     waker: Waker,
     audiences: AudienceStore,
 ) -> Iterator[int]:
@@ -181,31 +193,33 @@ def replay(
     Raises:
         RedisUnavailable: The steps before were taken.
     """
-    for taken, wakeups in _steps(client, partitions, ids, audiences):
+    for taken, wakeups in _steps(client, settings, partitions, ids, audiences):
         for partition in wakeups:
             waker.wake(partition.destination, partition.number, queue=BACKFILL)
         yield taken
 
 
 def discard(
-    client: Redis, partitions: Sequence[PartitionKeys], ids: Sequence[str]
+    client: Redis, settings: Settings, partitions: Sequence[PartitionKeys], ids: Sequence[str]
 ) -> Iterator[int]:
     """Discard letters for good, step by step; yields how many each step took.
 
     Raises:
         RedisUnavailable: The steps before were taken.
     """
-    for taken, _ in _steps(client, partitions, ids, None):
+    for taken, _ in _steps(client, settings, partitions, ids, None):
         yield taken
 
 
 def _steps(
     client: Redis,
+    settings: Settings,
     partitions: Sequence[PartitionKeys],
     ids: Sequence[str],
     audiences: AudienceStore | None,
 ) -> Iterator[tuple[int, list[PartitionKeys]]]:
     """Replay letters, or discard them where no audiences are given."""
+    recording = Recording.of(settings)
     remaining = iter(ids)
     while part := list(islice(remaining, STEP)):
         known_partitions = {
@@ -218,7 +232,7 @@ def _steps(
             groups[partition].append(known)
         for keys, dead_letters in groups.items():
             for chunk in _chunks(dead_letters):
-                call = _call(keys, chunk, discards=audiences is None)
+                call = _call(keys, chunk, recording, discards=audiences is None)
                 ((taken, wake),) = opened.run(client, "leave", [call])
                 if taken < 0:
                     raise PartitionsChange
@@ -249,28 +263,62 @@ def _chunks(dead_letters: Sequence[StoredDeadLetter]) -> Iterator[list[StoredDea
 
 
 def _call(
-    keys: PartitionKeys, dead_letters: Sequence[StoredDeadLetter], *, discards: bool
+    keys: PartitionKeys,
+    dead_letters: Sequence[StoredDeadLetter],
+    recording: Recording | None,
+    *,
+    discards: bool,
 ) -> ScriptCall:
     targets = [] if discards else list(dict.fromkeys(map(_target, dead_letters)))
-    args: list[Value] = [len(targets), *targets]
-    for dead_letter in dead_letters:
-        args += (
-            dead_letter["id"],
-            dead_letter["cause"],
-            dead_letter["stream"],
-            dead_letter["reason"],
-            0 if discards else targets.index(_target(dead_letter)) + 1,
-            *((b"", b"") if discards else _entry(dead_letter)),
-        )
-    fixed = (
-        keys.counts,
-        keys.streams,
-        keys.wakeup,
-        keys.dead_letters,
-        keys.dead_letter_times,
-        keys.causes,
+    nothing = b"", b""
+    entries = [nothing if discards else _entry(dead_letter) for dead_letter in dead_letters]
+    ends = [
+        end
+        for dead_letter in (dead_letters if recording else ())
+        if recording
+        for end in _ends(dead_letter, recording, discards=discards)
+    ]
+    return script_call(
+        opened.source("leave"),
+        keys,
+        to=list(map(keys.stream, targets)),
+        names=targets,
+        letters={
+            **{
+                name: [dead_letter[name] for dead_letter in dead_letters]
+                for name in ("id", "cause", "stream", "reason")
+            },
+            "to": [
+                0 if discards else targets.index(_target(dead_letter)) + 1
+                for dead_letter in dead_letters
+            ],
+            "header": [header for header, _ in entries],
+            "profile": [profile for _, profile in entries],
+        },
+        **recorded(keys, recording, ends),
     )
-    return ScriptCall((*fixed, keys.lease, *map(keys.stream, targets)), args)
+
+
+def _ends(dead_letter: StoredDeadLetter, recording: Recording, *, discards: bool) -> Iterator[End]:
+    """Yield the rows about a letter that leaves: its death is taken back, then it is discarded."""
+    death = end_of(dead_letter, recording)
+    yield death._replace(counts=-1)
+    if discards:
+        yield death._replace(outcome="discarded", reason="")
+
+
+def end_of(dead_letter: StoredDeadLetter, recording: Recording) -> End:
+    """Return the row about the death of a letter."""
+    return End(
+        dead_letter_header(dead_letter) or UNREADABLE,
+        dead_letter["stream"],
+        "dead",
+        dead_letter["reason"],
+        dead_letter["template"],
+        dead_letter["status"],
+        dead_letter["attempts"],
+        recording.fields_in(dead_letter["profile"]),
+    )
 
 
 def _target(dead_letter: StoredDeadLetter) -> str:

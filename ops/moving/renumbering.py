@@ -81,11 +81,13 @@ _OF_PERSON: Final = re.compile(rf"carried:[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 """The part with the marks of letters that come from a person's former identity."""
 _LEASE: Final = "lease"
 """The part of a former partition that stays for good."""
+_STAYING: Final = frozenset({"", _LEASE, "outcomes", "recorded"})
+"""Parts that stay in a former partition; outcomes do until they are written and old enough."""
 _TEXTS: Final = (b"l", b"u", b"i")
 """The beginnings of the keys of ledgers, stable ids and lists of these; a digest follows."""
 _SUMS: Final = ("counts", "jobtimes", "changed")
-_WRITTEN_ANEW: Final = frozenset({"", _LEASE, "wakeup", "rendering", "holds", "orphans", "streams"})
-"""Parts that a drain writes anew, or that follow from what is copied."""
+_NOT_COPIED: Final = _STAYING | {"wakeup", "rendering", "holds", "orphans", "streams"}
+"""Parts that stay, that a drain writes anew, or that follow from what is copied."""
 _ONE_EACH: Final = frozenset(
     {
         *_SUMS, "aside", "causes", "changes", "dead_letters", "forwards", "history", "intents",
@@ -224,7 +226,7 @@ class Renumbering:
         for name in self._destinations() if numbers else ():
             partitions = [self._settings.redis.ids.partition(name, number) for number in numbers]
             for found in scan_keys(self._client, partitions, "*"):
-                gone = [key for key in found if _part(key, partitions) not in {"", _LEASE}]
+                gone = [key for key in found if _part(key, partitions) not in _STAYING]
                 ask_each(self._client, gone, lambda pipe, key: pipe.unlink(key))
 
 
@@ -434,7 +436,7 @@ class Copy:
             texts: dict[bytes, PartitionKeys] = {}
             for key in found:
                 part = _part(key, self._partitions)
-                if part in _WRITTEN_ANEW or part in _ONE_EACH:
+                if part in _NOT_COPIED or part in _ONE_EACH:
                     continue
                 if digest := _digest_of_text(key):
                     texts[key] = self._of(digest)

@@ -40,6 +40,7 @@ from segrelay.ops.state.waiting import find_streams, read_entries, take_back_ent
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.outcomes import Recording
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.contract.receivers import forget_requests
@@ -182,7 +183,7 @@ class Erasing:
         dead_letters = [
             dead_letter["id"] for dead_letter in find_dead_letters(self.client, partitions, wanted)
         ]
-        self.counts["letters"] += sum(discard(self.client, partitions, dead_letters))
+        self.counts["letters"] += sum(discard(self.client, self.settings, partitions, dead_letters))
         self._erase_dead_letters_on_their_way(partitions, wanted)
         self._erase_elsewhere(digests)
         self._erase_stable_ids(partitions, people)
@@ -280,12 +281,14 @@ class Erasing:
         self.counts["responses"] += self._delete(partition.responses)
 
     def _take_back(self, stream: Stream, digest: bytes) -> int:
-        ids = [
-            entry.entry_id
+        own = [
+            entry
             for entry in read_entries(self.client, stream)
             if entry.header and entry.header.digest == digest
         ]
-        return take_back_entries(self.client, stream, ids) if ids else 0
+        if not own:
+            return 0
+        return take_back_entries(self.client, stream, own, Recording.of(self.settings))
 
     def _delete(self, stream: str) -> int:
         """Delete the entries of a stream that mention the person."""

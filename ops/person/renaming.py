@@ -32,7 +32,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from segrelay.ops.dead_letters.files import import_arguments
+from segrelay.ops.dead_letters.files import import_call
 from segrelay.ops.dead_letters.reading import (
     NUMBERS_CHANGED,
     StoredDeadLetter,
@@ -48,6 +48,7 @@ from segrelay.ops.moving.leases import HeldLease, await_holders, held
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import ask_each, known_destinations
 from segrelay.ops.state.person import end_renaming, tell_renaming
+from segrelay.ops.state.waiting import recorded
 from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract.events import encode_header
@@ -190,15 +191,18 @@ def _on_their_way(client: Redis, partition: PartitionKeys) -> Iterator[list[Stor
 
 
 def _arrive(client: Redis, dead_letters: Sequence[tuple[StoredDeadLetter, PersonMove]]) -> None:
-    calls = []
-    for dead_letter, move in dead_letters:
-        to = move.arrives
-        names = (to.counts, to.dead_letters, to.dead_letter_times, to.causes, to.lease)
-        args = list(import_arguments([_moved(dead_letter, move)]))
-        digest = move.new_digest.hex()
-        calls.append(
-            ScriptCall((*names, _marks(move), to.forwards), [*args, digest, move.arriving])
+    # It was dead before and is dead still, so no row tells of it.
+    calls = [
+        import_call(
+            move.arrives,
+            [_moved(dead_letter, move)],
+            carried=_marks(move),
+            forwards=move.arrives.forwards,
+            person=[move.new_digest.hex(), move.arriving],
+            **recorded(move.arrives, None, ()),
         )
+        for dead_letter, move in dead_letters
+    ]
     answers = opened.run(client, "import", calls)
     if NUMBERS_CHANGED in answers:
         raise PartitionsChange

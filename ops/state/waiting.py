@@ -14,12 +14,13 @@ import orjson
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import PartitionSnapshot, Stream, ask_each, snapshots
 from segrelay.producer.backfill.jobs import Job
-from segrelay.worker.contract.events import Header, decode_header
+from segrelay.worker.contract.events import UNREADABLE, Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.outcomes import End, Recording, pack
 from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.claim import former_names
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.redis.scripts import script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import Pause, Scope
 from segrelay.worker.contract.words import lane_of_job
@@ -142,7 +143,9 @@ def count_chosen(client: Redis, streams: Sequence[Stream], choice: Choice) -> in
     return sum(len(part) for stream in streams for part in _parts(client, stream, choice))
 
 
-def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Iterator[int]:
+def take_back(
+    client: Redis, settings: Settings, streams: Sequence[Stream], choice: Choice
+) -> Iterator[int]:
     """Take back chosen entries, which count as discarded; yield the number of each step.
 
     What a drain has read already it may still send; what it has settled by then is not taken, and
@@ -151,31 +154,64 @@ def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Itera
     Raises:
         RedisUnavailable: The steps before were taken.
     """
+    recording = Recording.of(settings)
     for stream in streams:
-        if not choice.audience:
-            yield take_back_entries(client, stream, ())
+        if not choice.audience and not recording:
+            yield take_back_entries(client, stream, (), None)
             continue
         for part in _parts(client, stream, choice):
-            yield take_back_entries(client, stream, part)
+            yield take_back_entries(client, stream, part, recording)
 
 
-def take_back_entries(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
-    """Take back the named entries of a stream, or all up to its last id; return how many."""
+def take_back_entries(
+    client: Redis, stream: Stream, entries: Sequence[WaitingEntry], recording: Recording | None
+) -> int:
+    """Take back entries of a stream, or all up to its last id if none is named; return how many.
+
+    Where outcomes are recorded, they have to be named.
+    """
     k = stream.partition
-    names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name), k.orphans, k.lease)
-    call = ScriptCall(names, (stream.name, stream.last_id, *ids))
+    ends = [
+        End(
+            entry.header or UNREADABLE,
+            stream.name,
+            "discarded",
+            fields=recording.fields_of(entry.profile),
+        )
+        for entry in (entries if recording else ())
+        if recording
+    ]
+    call = script_call(
+        opened.source("take_back"),
+        k,
+        waiting=k.stream(stream.name),
+        name=stream.name,
+        last=stream.last_id,
+        ids=[entry.entry_id for entry in entries],
+        **recorded(k, recording, ends),
+    )
     (taken,) = opened.run(client, "take_back", [call])
     if taken < 0:
         raise PartitionsChange
     return int(taken)
 
 
-def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[str]]:
-    """Yield the ids of chosen entries of a stream, step by step."""
-    part: list[str] = []
+def recorded(
+    partition: PartitionKeys, recording: Recording | None, ends: Sequence[End]
+) -> dict[str, Any]:
+    """Return the keys and arguments by which a script records ends of deliveries, or does not."""
+    if recording is None or not ends:
+        return {"outcomes": None, "recorded": None, "ends": ()}
+    packed = [pack(ends, recording.fields), recording.most_bytes]
+    return {"outcomes": partition.outcomes, "recorded": partition.recorded, "ends": packed}
+
+
+def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[WaitingEntry]]:
+    """Yield chosen entries of a stream, step by step."""
+    part: list[WaitingEntry] = []
     for entry in read_entries(client, stream, stream.last_id or "+"):
-        if entry.header and entry.header.audience == choice.audience:
-            part.append(entry.entry_id)
+        if not choice.audience or (entry.header and entry.header.audience == choice.audience):
+            part.append(entry)
         if len(part) == STEP:
             yield part
             part = []

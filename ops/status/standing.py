@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from segrelay.jsonnet.accelerated import COMPILED
+from segrelay.ops.outcomes.reading import OutcomesStanding, read_outcomes
 from segrelay.ops.state.identity_changes import (
     RenamedPeople,
     destinations_with_stable_ids,
@@ -310,6 +311,7 @@ class Standing:
     too_large_requests: int = 0
     responses_waiting: int = 0
     responses_lost: int = 0
+    outcomes: OutcomesStanding = field(default_factory=OutcomesStanding)
     template_files: Mapping[str, DifferingFile] = field(default_factory=dict)
     renamed_people: Mapping[str, RenamedPeople] = field(default_factory=dict)
     read_backs: Mapping[str, ReadBacks] = field(default_factory=dict)
@@ -443,6 +445,7 @@ def read_standing(
         too_large_requests=too_large(client),
         responses_waiting=responses[0],
         responses_lost=responses[1],
+        outcomes=read_outcomes(client, settings),
         template_files=dict(_differing_files(processes, config)),
         renamed_people=read_renamed_people(
             client, partitions, destinations_with_stable_ids(settings)

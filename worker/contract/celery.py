@@ -45,6 +45,7 @@ SYNC_TASK: Final = "segrelay.sync"
 RESPONSES_TASK: Final = "segrelay.responses"
 RENAMES_TASK: Final = "segrelay.renames"
 READ_BACK_TASK: Final = "segrelay.read_back"
+OUTCOMES_TASK: Final = "segrelay.outcomes"
 EXCHANGE: Final = "segrelay"
 _PREFIX: Final = "segrelay."
 _DRAIN_TYPES: Final = (str, int, str)
@@ -55,6 +56,7 @@ _ARGUMENTS: Final = {
     RESPONSES_TASK: _BACKGROUND_JOB_TYPES,
     RENAMES_TASK: _BACKGROUND_JOB_TYPES,
     READ_BACK_TASK: _BACKGROUND_JOB_TYPES,
+    OUTCOMES_TASK: _BACKGROUND_JOB_TYPES,
 }
 """The types of the arguments of each task; the last one is the id of the destination, or "".
 
@@ -153,6 +155,7 @@ TASKS_MODULES: Final = (
     "segrelay.producer.tasks",
     "segrelay.ops.person.following",
     "segrelay.ops.read_back",
+    "segrelay.ops.outcomes.writing",
 )
 """The modules with tasks of background jobs, as names: the worker imports none of them."""
 
@@ -162,7 +165,7 @@ class BackgroundJob(NamedTuple):
 
     Attributes:
         name: The thing whose step it is; it stands in Flower.
-        destination_id: The id of the destination; "" = the thing is a sync.
+        destination_id: The id of the destination; "" = the thing is not one.
     """
 
     task: str

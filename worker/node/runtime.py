@@ -32,6 +32,7 @@ from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import queue_name
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.outcomes import Recording
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.client import AsyncRedis, Redis
 from segrelay.worker.contract.redis.connection import (
@@ -248,6 +249,7 @@ class Runtime:
             late_seconds=delivery.late_seconds,
             owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
             may_repeat=may_repeat,
+            recording=Recording.of(self.settings),
         )
 
     def _limits(self) -> Limits:

@@ -37,6 +37,7 @@ from segrelay.worker.contract.keys import (
     split_stream_name,
     stream_name,
 )
+from segrelay.worker.contract.outcomes import End, Recording, pack
 from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
 from segrelay.worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
 from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT
@@ -63,7 +64,13 @@ Reading costs time by their bytes: beyond two entries, removing them by name cos
 
 
 def settle_call(
-    k: PartitionKeys, what: Settlement, token: str, retention_ms: int, ended: Container[str] = ()
+    k: PartitionKeys,
+    what: Settlement,
+    token: str,
+    retention_ms: int,
+    ended: Container[str] = (),
+    *,
+    recording: Recording | None = None,
 ) -> ScriptCall:
     """Return the call of the script that settles.
 
@@ -73,6 +80,7 @@ def settle_call(
         token: Of the lease.
         retention_ms: The retention of a ledger that may lapse.
         ended: Streams that were read to their end, so that nothing else may be in them.
+        recording: How outcomes are recorded; None = they are not.
     """
     backoffs = [
         (*partition.rpartition("|")[::2], value) for partition, value in what.backoffs.items()
@@ -88,11 +96,14 @@ def settle_call(
     groups_of = Counter(stream for stream, _ in by_reason)
     groups = by_reason.values()
     dead_letters = [[d.dead_letter.dumps() for d in group if d.dead_letter] for group in groups]
+    records = bool(recording and what.settled)
     return script_call(
         SETTLE,
         k,
         stream=[k.stream(name) for name in streams],
         ledger=[k.ledger(digest) for digest in ledgers],
+        outcomes=k.outcomes if records else None,
+        recorded=k.recorded if records else None,
         token=token,
         intent=what.intent_id,
         open_ms=round(what.open_seconds * 1000),
@@ -128,7 +139,27 @@ def settle_call(
         lines=what.history,
         people={"digest": list(what.reached), "text": list(what.reached.values())},
         records=what.responses,
+        ends=[pack(_ends(groups, recording), recording.fields), recording.most_bytes]
+        if recording and what.settled
+        else (),
     )
+
+
+def _ends(groups: Iterable[Sequence[Delivery]], recording: Recording) -> Iterator[End]:
+    """Yield the rows about deliveries that are settled, group after group."""
+    for group in groups:
+        outcome, reason = group[0].outcome, group[0].reason
+        for d in group:
+            yield End(
+                d.header,
+                d.stream,
+                outcome,
+                reason.value if reason else "",
+                d.template_hash,
+                d.answer.status if d.answer else 0,
+                d.attempts,
+                recording.fields_of(d.text or d.profile),
+            )
 
 
 def carry_call(
@@ -223,6 +254,7 @@ class RedisPartition:
         owner: The holder of the lease: `host:pid`, a space, the fingerprint of its configuration.
         may_repeat: A function that says whether a settle that Redis did not confirm should still
             be repeated.
+        recording: How outcomes are recorded; None = they are not.
     """
 
     def __init__(
@@ -235,8 +267,10 @@ class RedisPartition:
         late_seconds: float,
         owner: str,
         may_repeat: Callable[[], bool] = lambda: True,
+        recording: Recording | None = None,
     ) -> None:
         self._client = client
+        self._recording = recording
         self.keys = keys
         self.lease_ms = round(lease_seconds * 1000)
         self._retention_ms = round(retention_seconds * 1000)
@@ -367,7 +401,14 @@ class RedisPartition:
 
     async def settle(self, settlement: Settlement) -> int:
         """Write outcomes by an idempotent script, repeated until Redis has confirmed it."""
-        call = settle_call(self.keys, settlement, self.token, self._retention_ms, self._ended)
+        call = settle_call(
+            self.keys,
+            settlement,
+            self.token,
+            self._retention_ms,
+            self._ended,
+            recording=self._recording,
+        )
         state, _, end_ms = await until_confirmed(
             lambda: self._write("settle", call.keys, call.args), self._may_repeat
         )

@@ -13,6 +13,7 @@ from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
 from segrelay.worker.adapters.redis.shared_keys import scopes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import (
+    OUTCOMES_TASK,
     READ_BACK_TASK,
     RENAMES_TASK,
     RESPONSES_TASK,
@@ -234,7 +235,7 @@ class _Needing(NamedTuple):
 
 
 class RedisSchedule:
-    """Finds the due background jobs: of syncs, response streams, stable ids and reading back.
+    """Finds the due background jobs: of syncs, outcomes, responses, stable ids, reading back.
 
     Args:
         client: With short timeouts: whoever asks must not wait for long.
@@ -252,6 +253,8 @@ class RedisSchedule:
             for name, destination in settings.destinations.items()
             if destination.read_back_every_seconds
         ]
+        if settings.outcomes:
+            self._timed.append(_Kept(BackgroundJob(OUTCOMES_TASK, "outcomes"), keys.OUTCOMES))
         self._needing = [
             _Needing(
                 _Kept(
