@@ -198,17 +198,26 @@ def _feed(look: Look, filters: Mapping[str, str]) -> tuple[TapLook | None, str]:
 
 
 def _history(look: Look) -> Iterator[TapLine]:
-    places = all_partitions(look.client, look.settings)
+    partitions = all_partitions(look.client, look.settings)
     answers = ask_each(
         look.client,
-        places,
-        lambda pipe, place: pipe.xrevrange(place.history, count=_TAP_SHOWN),
+        partitions,
+        lambda pipe, partition: pipe.xrevrange(partition.history, count=_TAP_SHOWN),
     )
     yield from (
         TapLine(
-            at, digest, place.destination, place.partition, audience, trigger, way, time, end, why
+            at,
+            digest,
+            partition.destination,
+            partition.number,
+            audience,
+            trigger,
+            way,
+            time,
+            end,
+            why,
         )
-        for place, rows in zip(places, answers, strict=True)
+        for partition, rows in zip(partitions, answers, strict=True)
         for _, stored in rows
         for at, digest, audience, trigger, way, time, end, why in [orjson.loads(stored[b"e"])]
     )
