@@ -315,8 +315,7 @@ def stopped_triggers(standing: Standing) -> Iterator[HealthProblem]:
     """Yield triggers that are paused or stopped, or of which nothing goes through."""
     for name, one in standing.triggers.items():
         is_ill = one.condition.is_lasting or is_late(standing, one)
-        since_ms = one.oldest_live_ms
-        yield from _stopped(standing, name, one.condition, is_ill=is_ill, since_ms=since_ms)
+        yield from _stopped(standing, name, one.condition, is_ill=is_ill)
 
 
 def stopped_jobs(standing: Standing) -> Iterator[HealthProblem]:
@@ -331,22 +330,20 @@ def _stopped(
     condition: Condition,
     *,
     is_ill: bool = False,
-    since_ms: int | None = None,
 ) -> Iterator[HealthProblem]:
-    """Yield the problem of a state; `is_ill` and `since_ms` hold where the rule says nothing."""
+    """Yield the problem of a state; `is_ill` holds where the rule says nothing."""
     rule = STOP_RULES.get((condition.kind, condition.state))
     if not rule:
         return
     message = rule.message.format(condition.why or "no reason was given")
     severity = rule.severity or (ILL if is_ill else ATTENTION)
-    begun_ms = condition.since_ms if rule.severity else since_ms
     known, command = standing.settings, rule.command
     if condition.kind == DESTINATION:
         command = PAUSED_BY_ITSELF.get(condition.reason, command)
     is_unclear = condition.kind != JOB and name in known.destinations and name in known.triggers
     named = f"{condition.kind}:{name}" if is_unclear else name
     command = command.format(named, template=standing.template_of(name))
-    yield HealthProblem(rule.name, severity, name, message, command, begun_ms)
+    yield HealthProblem(rule.name, severity, name, message, command, condition.since_ms)
 
 
 def templates(standing: Standing) -> Iterator[HealthProblem]:

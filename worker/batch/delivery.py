@@ -54,6 +54,7 @@ class LoadedTrigger:
         envelope: Makes a whole body of its array of results; None = no template does.
         tls: The files with which connections are secured.
         is_read_back: People are read back, so the names of what is sent are kept.
+        edition: A fingerprint of all that decides what it sends: templates and configuration.
     """
 
     name: str
@@ -71,6 +72,7 @@ class LoadedTrigger:
     tls: Certificate | None = None
     envelope: Template | None = None
     is_read_back: bool = False
+    edition: str = ""
 
 
 @dataclass(frozen=True, slots=True)

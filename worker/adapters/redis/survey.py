@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
-from segrelay.worker.adapters.redis.shared_keys import scopes
+from segrelay.worker.adapters.redis.shared_keys import ask_editions, newest_editions, scopes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import (
     READ_BACK_TASK,
@@ -26,7 +26,7 @@ from segrelay.worker.contract.redis.lock import take_turn
 from segrelay.worker.contract.redis.scanning import AnotherServer, read_keys, scan_parts
 from segrelay.worker.contract.redis.scripts import ScriptCall, digest, run_each
 from segrelay.worker.contract.settings import Destination, Settings
-from segrelay.worker.contract.triggers import named_audiences, parse_pauses
+from segrelay.worker.contract.triggers import label, named_audiences, parse_pauses
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.backoff import longest_ms
 from segrelay.worker.core.gate import MICROSECONDS, Open
@@ -43,12 +43,12 @@ class _Place:
 
     Args:
         idle: Its triggers of which nothing may be done now, and the lanes that are paused.
-        scopes: The scopes of the others, as `trigger|SCOPE`.
+        labels: Of the others, as `trigger|SCOPE|EDITION`.
     """
 
     keys: PartitionKeys
     idle: frozenset[str]
-    scopes: frozenset[str]
+    labels: frozenset[str]
 
 
 class RedisSurvey:
@@ -91,11 +91,11 @@ class RedisSurvey:
             for partition in self._settings.redis.numbering.numbers
         ]
         answers = self._asked(destinations, all_keys)
-        partitions, (seconds, rest), stored, slugs, renamed, *looked = answers
+        partitions, (seconds, rest), stored, slugs, renamed, editions, *looked = answers
         self._settings.redis.learn(Numbering.loads(partitions) if partitions else None)
         now_us = seconds * MICROSECONDS + rest
         pauses = parse_pauses(stored, self._settings.redis.ids)
-        labels = self._labels(slugs, renamed)
+        labels = self._labels(slugs, renamed, editions)
         gates, streams = looked[: len(destinations)], looked[len(destinations) :]
         paused = {*pauses.triggers, *self._stopped()}
         ready = {
@@ -121,6 +121,7 @@ class RedisSurvey:
         pipe.hgetall(keys.PAUSED)
         pipe.hmget(keys.AUDIENCES, self._audiences or [""])
         pipe.hgetall(keys.RENAMED)
+        ask_editions(pipe, self._settings.triggers)
         for destination in destinations:
             authorization = self._settings.authorization_of(destination)
             ask_look(pipe, destination, authorization, self._triggers_of(destination))
@@ -129,12 +130,16 @@ class RedisSurvey:
         return pipe.execute()[1:]
 
     def _labels(
-        self, slugs: Sequence[bytes | None], renamed: Mapping[bytes, bytes]
+        self,
+        slugs: Sequence[bytes | None],
+        renamed: Mapping[bytes, bytes],
+        editions: Sequence[bytes | None],
     ) -> dict[str, str]:
-        """Return the labels `trigger|SCOPE` of all triggers' scopes, by trigger."""
+        """Return the labels `trigger|SCOPE|EDITION` of all triggers, by trigger."""
         triggers = list(self._settings.triggers.values())
         found = scopes(triggers, self._audiences, slugs if self._audiences else (), renamed)
-        return {name: scope.label for name, scope in found.items()}
+        newest = newest_editions(self._settings.triggers, editions)
+        return {name: label(name, scope, newest.get(name, "")) for name, scope in found.items()}
 
     def _triggers_of(self, destination: Destination) -> list[str]:
         return [each.name for each in self._settings.triggers_of(destination.name)]
@@ -183,7 +188,7 @@ class RedisSurvey:
             at.orphans,
             at.tag,
             longest_ms(self._settings.delivery.late_seconds),
-            *sorted(place.idle | place.scopes),
+            *sorted(place.idle | place.labels),
         )
 
 
