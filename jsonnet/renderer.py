@@ -49,6 +49,8 @@ _PLACES_A_CALL: Final = 3
 """The number of errors whose place one call looks up: each starts a process, which takes 0.1 s."""
 _PLACE_SECONDS: Final = 2.0
 """The seconds that looking up the place of one error may take."""
+_PLACES_UNANSWERED: Final = 5
+"""After so many that were not found, one that is not found is not looked up again."""
 _VARYING: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\d+")
 
 
@@ -229,7 +231,9 @@ class _Loaded:
     engines: TemplateEngines
     accelerator: Accelerator
     places: dict[str, tuple[str, int] | None] = field(default_factory=dict)
-    """File and line, by kind of message, if rjsonnet reports an error without; None = unknown."""
+    """File and line, by kind of message, as the reference implementation says; None = unknown."""
+    unanswered: int = 0
+    """How often it gave no answer in time, as on a busy machine."""
 
     def compared(
         self, ours: CompiledAnswer, theirs: CompiledAnswer, event: Input
@@ -292,7 +296,11 @@ class _Loaded:
 
 
 class _Places:
-    """Looks up the file and line of failures without a place, a few a call, and remembers them."""
+    """Looks up the file and line of failures, a few kinds a call, and remembers them.
+
+    The reference implementation says them, in every command and in the worker: rjsonnet often names
+    no place, or that of a call or of a variable's use.
+    """
 
     def __init__(self, loaded: _Loaded) -> None:
         self._loaded = loaded
@@ -302,8 +310,7 @@ class _Places:
         if failure.asserted:
             return Asserted(self._loaded.said(failure))
         place = (failure.file, failure.line)
-        is_safe = failure.message not in COSTLY
-        if is_safe and (not failure.line or failure.is_call_site):
+        if failure.message not in COSTLY:
             place = self._looked_up(failure, event) or place
         return TemplateFailed(self._loaded.said(failure), *place)
 
@@ -312,7 +319,10 @@ class _Places:
         kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
         if kind not in places and self._left and len(places) < _PLACES_KEPT:
             self._left -= 1
-            places[kind] = self._asked(event)
+            place = self._asked(event)
+            if place or self._loaded.unanswered >= _PLACES_UNANSWERED:
+                places[kind] = place
+            self._loaded.unanswered += not place
         return places.get(kind)
 
     def _asked(self, event: Input) -> tuple[str, int] | None:

@@ -30,6 +30,7 @@ from segrelay.producer.tasks import do_background_job
 from segrelay.worker.adapters.redis.gate import read_state
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import READ_BACK_TASK, BackgroundJob, ResultLine, Turn, Turns
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import settled_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
@@ -115,7 +116,7 @@ class ReadingBack:
             if found.lists(one.audience, one.attribute) != (one.place == "inside")
         }
         state.add(person.trigger, ["", *sent, *lists], lacking, now_ms)
-        return f"read one person back: {len(lacking):,} attributes are not as they were sent"
+        return f"read one person back; not as sent: {plural(len(lacking), 'attribute')}"
 
     def _memberships(self, person: ReachedPerson) -> list[Membership]:
         """Return the memberships that the ledger is sure of, in audiences kept in a list."""

@@ -11,7 +11,7 @@ import base64
 import binascii
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, ClassVar, Final
 
@@ -25,6 +25,7 @@ from segrelay.ops.terminal.console import json_or_text
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
 from segrelay.producer.publishing.audiences import AudienceStore
+from segrelay.producer.publishing.published import Entries, Published, entries_of
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
@@ -52,12 +53,17 @@ _UNREADABLE: Final = NotSendable(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeadLetters:
-    """The dead letters in Redis, as a store of kept things."""
+    """The dead letters in Redis, as a store of kept things.
+
+    Attributes:
+        published: The result of its replays.
+    """
 
     client: Redis
     settings: Settings
+    published: Published = field(default_factory=Published, init=False)
     command: ClassVar[str] = "dlq"
     nouns: ClassVar[tuple[str, str]] = ("letter", "letters")
 
@@ -104,13 +110,33 @@ class DeadLetters:
         places = self._places(wanted)
         return Work(
             len(ids),
-            lambda: replay(self.client, places, ids, waker, audiences),
+            lambda: self._replay(places, ids, waker, audiences),
             left_out,
             FATES,
             lambda: preview_dead_letters(
                 self.client, self.settings, places, ids, audiences, now_ms=at_ms
             ),
         )
+
+    def _replay(
+        self,
+        places: Sequence[PartitionKeys],
+        ids: Sequence[str],
+        waker: Waker,
+        audiences: AudienceStore,
+    ) -> Iterator[int]:
+        """Replay letters step by step; yields how many each step took.
+
+        An event without the id of its audience gets it, if it is known by now.
+
+        Raises:
+            RedisUnavailable: The steps before were taken.
+        """
+        for taken, wakeups, entries in _steps(self.client, places, ids, audiences):
+            self.published += Published(accepted=taken, entries=entries)
+            for place in wakeups:
+                waker.wake(place.destination, place.partition, queue=BACKFILL)
+            yield taken
 
     def discard(self, wanted: Filter) -> Work:
         """Return the work of discarding the letters that match now."""
@@ -166,33 +192,13 @@ def obstacle(
     return Refusal.OLDER_THAN_LEDGER.value if time_us < oldest_us else ""
 
 
-def replay(
-    client: Redis,
-    places: Sequence[PartitionKeys],
-    ids: Sequence[str],
-    waker: Waker,
-    audiences: AudienceStore,
-) -> Iterator[int]:
-    """Replay letters step by step; yields how many each step took.
-
-    An event without the id of its audience gets it, if it is known by now.
-
-    Raises:
-        RedisUnavailable: The steps before were taken.
-    """
-    for taken, wakeups in _steps(client, places, ids, audiences):
-        for place in wakeups:
-            waker.wake(place.destination, place.partition, queue=BACKFILL)
-        yield taken
-
-
 def discard(client: Redis, places: Sequence[PartitionKeys], ids: Sequence[str]) -> Iterator[int]:
     """Discard letters for good, step by step; yields how many each step took.
 
     Raises:
         RedisUnavailable: The steps before were taken.
     """
-    for taken, _ in _steps(client, places, ids, None):
+    for taken, _, _ in _steps(client, places, ids, None):
         yield taken
 
 
@@ -201,7 +207,7 @@ def _steps(
     places: Sequence[PartitionKeys],
     ids: Sequence[str],
     audiences: AudienceStore | None,
-) -> Iterator[tuple[int, list[PartitionKeys]]]:
+) -> Iterator[tuple[int, list[PartitionKeys], dict[str, Entries]]]:
     """Replay letters, or discard them where no audiences are given."""
     remaining = iter(ids)
     while part := list(islice(remaining, STEP)):
@@ -214,10 +220,11 @@ def _steps(
         for keys, dead_letters in groups.items():
             for chunk in _chunks(dead_letters):
                 call = _call(keys, chunk, discards=audiences is None)
-                ((taken, wake),) = opened.run(client, "leave", [call])
+                ((taken, wake, *added),) = opened.run(client, "leave", [call])
                 if taken < 0:
                     raise PartitionsChange
-                yield taken, [keys] if wake else []
+                names = map(str, call.keys[_FIXED_KEYS:])
+                yield taken, [keys] if wake else [], entries_of(names, added)
 
 
 def identified(dead_letter: StoredDeadLetter, audiences: AudienceStore) -> StoredDeadLetter:
@@ -266,6 +273,10 @@ def _call(
         keys.causes,
     )
     return ScriptCall((*fixed, keys.lease, *map(keys.stream, targets)), args)
+
+
+_FIXED_KEYS: Final = 7
+"""The keys of the script before those of the streams."""
 
 
 def _target(dead_letter: StoredDeadLetter) -> str:

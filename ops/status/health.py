@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from segrelay.ops.state.waiting import times
 from segrelay.ops.status.alert_store import UNHEARD
 from segrelay.ops.status.lateness import (
     falling_behind,
@@ -34,6 +35,7 @@ from segrelay.ops.status.problems import (
 from segrelay.ops.status.standing import Condition, Kind, Standing, read_standing
 from segrelay.ops.status.totals import largest_first
 from segrelay.producer.sync.run import Phase, Run
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import LIFE_MS
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
 from segrelay.worker.contract.redis.acts import BEGUN
@@ -100,7 +102,7 @@ def messages_fail(standing: Standing) -> Iterator[HealthProblem]:
     if failing and notify and failing.tries >= FAILED_POSTS:
         message = (
             f"operate.notify.url ({notify.url.origin}) has taken no message, tried"
-            f" {failing.tries:,} times: {failing.reason}. Problems are not announced; correct the"
+            f" {times(failing.tries)}: {failing.reason}. Problems are not announced; correct the"
             " address, restart what was started with it, and send a test"
         )
         test = "segrelay status --notify-test"
@@ -238,8 +240,9 @@ def messages(standing: Standing) -> Iterator[HealthProblem]:
     for one in standing.processes:
         if one.refused_messages:
             message = (
-                f"{one.refused_messages:,} messages of the broker were no messages of segrelay;"
-                " they were thrown away, and no event was lost: something else writes to the broker"
+                "something else writes to the broker:"
+                f" {plural(one.refused_messages, 'message')} from there can't be of segrelay and"
+                " got thrown away; no event was lost"
             )
             mend = "give segrelay a Redis or a user of its own, then restart the worker"
             place = f"{one.host}:{one.pid}"
@@ -392,8 +395,9 @@ def orphans(standing: Standing) -> Iterator[HealthProblem]:
     found = standing.totals.orphans
     if found:
         message = (
-            f"{found.total():,} deliveries wait ({counted(largest_first(found))}), but their"
-            " trigger is gone, or means something else now"
+            f"the trigger of"
+            f" {plural(found.total(), 'waiting delivery', 'waiting deliveries')} is gone,"
+            f" or means something else now ({counted(largest_first(found))})"
         )
         commands = dict.fromkeys(standing.orphans_mended_by.values())
         yield HealthProblem("orphaned", ILL, "", message, "; ".join(commands) or "segrelay status")
@@ -534,7 +538,7 @@ def refusals(standing: Standing) -> Iterator[HealthProblem]:
     if count and not _is_over(standing, _UNAUTHORIZED):
         is_ill = _takes_none(standing, _UNAUTHORIZED)
         message = (
-            f"401 for {count:,} requests in the last hour: their secret is missing or wrong"
+            f"401 for {plural(count, 'request')} in the last hour: their secret is missing or wrong"
             + (", and none was taken since. Was it changed at one end only?" if is_ill else "")
         )
         severity = ILL if is_ill else ATTENTION
@@ -544,14 +548,17 @@ def refusals(standing: Standing) -> Iterator[HealthProblem]:
     if count and not found.is_limit_raised:
         severity = ATTENTION if _is_over(standing, _TOO_LARGE) else ILL
         message = (
-            f"413 for {count:,} requests in the last hour: Lytics dropped their events for good"
+            f"413 for {plural(count, 'request')} in the last hour: Lytics dropped"
+            f" their events for good"
         )
         mend = "raise producer.webhook.max_bytes, or make Lytics' batches smaller"
         yield HealthProblem("receiver_too_large", severity, "", message, mend)
     count = found.answers.get(_UNAVAILABLE)
     if count and not _is_over(standing, _UNAVAILABLE):
         is_ill = _takes_none(standing, _UNAVAILABLE)
-        message = f"503 for {count:,} requests in the last hour: Redis could not store them"
+        message = (
+            f"503 for {plural(count, 'request')} in the last hour: Redis could not store what came"
+        )
         severity = ILL if is_ill else ATTENTION
         since_ms = found.first_ms.get(_UNAVAILABLE)
         yield HealthProblem("receiver_unavailable", severity, "", message, _SHOW, since_ms)
@@ -596,7 +603,7 @@ def syncs(standing: Standing) -> Iterator[HealthProblem]:
         elif run.failures:
             is_ill = run.refused or run.failures >= FAILED_STEPS
             severity = ILL if is_ill else ATTENTION
-            message = f"failed {run.failures:,} times in a row: {run.problem}"
+            message = f"failed {times(run.failures)} in a row: {run.problem}"
             yield HealthProblem("sync_fails", severity, name, message, show)
         elif _is_overdue(run, standing.settings.sync[name].every_seconds, standing.now_ms):
             message = "a run should have begun, or lasts for too long: look at the workers' logs"

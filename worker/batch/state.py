@@ -13,6 +13,7 @@ from segrelay.worker.batch.partition import Hold, Intent, TakenPartition
 from segrelay.worker.contract.keys import split_stream_name
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.people import Recognizer
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.triggers import NO_RENAMES, Renames, Scope, label
 from segrelay.worker.core.backoff import AfterFailure, Backoff, Wait, after_failure, longest_ms
 from segrelay.worker.core.gate import Closed, Open, SendTime
@@ -57,7 +58,7 @@ class Tally:
         """Return the line that Flower shows."""
         line = (
             f"delivered {self.delivered:,}, skipped {self.skipped:,}, dead {self.dead:,}, "
-            f"{self.requests:,} request{'s' * (self.requests != 1)}"
+            f"{plural(self.requests, 'request')}"
         )
         if self.waited_seconds >= _SHOWN_WAIT_SECONDS:
             line += f", waited {self.waited_seconds:.1f} s"

@@ -5,7 +5,8 @@
 -- ARGV[1] s, the number of streams; s names `lane|trigger`
 -- then per letter: id, cause, stream in which it died, reason, index of its stream (0 = discard it), header, profile
 --
--- Returns {letters taken, wake}: wake is 1 if something waits now and nobody was woken yet. It is woken backfill, which 3 means.
+-- Returns {letters taken, wake, then per stream: id of its first and of its last new entry, "" = none}: wake is 1 if something waits
+-- now and nobody was woken yet. It is woken backfill, which 3 means.
 -- {-1, 0} if the number of partitions has changed.
 --@include _add
 --@include _outcomes
@@ -20,7 +21,7 @@ local function forget_one_of(cause)
   if redis.call('HINCRBY', KEYS[6], cause .. '|n', -1) <= 0 then redis.call('HDEL', KEYS[6], cause, cause .. '|n') end
 end
 
-local taken, waits = 0, false
+local taken, waits, first, last = 0, false, {}, {}
 for i = 2 + s, #ARGV, PER_LETTER do
   local id, cause, name, reason, index = unpack(ARGV, i, i + 4)
   if redis.call('HDEL', KEYS[4], id) == 1 then
@@ -32,7 +33,9 @@ for i = 2 + s, #ARGV, PER_LETTER do
       count_outcome(KEYS[1], 'discarded', '', name, 1)
     else
       local at = tonumber(index)
-      note_id(add(KEYS[FIXED + at], floor, 'h', ARGV[i + 5], 'p', ARGV[i + 6]))
+      last[at] = add(KEYS[FIXED + at], floor, 'h', ARGV[i + 5], 'p', ARGV[i + 6])
+      first[at] = first[at] or last[at]
+      note_id(last[at])
       note_header(ARGV[i + 5])
       redis.call('SADD', KEYS[2], ARGV[1 + at])
       waits = true
@@ -42,4 +45,6 @@ end
 write_age(KEYS[7])
 local wake = 0
 if waits and redis.call('SET', KEYS[3], '3', 'NX') then wake = 1 end
-return {taken, wake}
+local told = {taken, wake}
+for at = 1, s do told[1 + 2 * at], told[2 + 2 * at] = first[at] or '', last[at] or '' end
+return told
