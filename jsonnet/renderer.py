@@ -8,6 +8,7 @@ stopped here: `isolated` does the same in a process of its own.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -49,8 +50,8 @@ _PLACES_A_CALL: Final = 3
 """The number of errors whose place one call looks up: each starts a process, which takes 0.1 s."""
 _PLACE_SECONDS: Final = 2.0
 """The seconds that looking up the place of one error may take."""
-_PLACES_UNANSWERED: Final = 5
-"""After so many that were not found, one that is not found is not looked up again."""
+_PLACE_TRIES: Final = 3
+"""The most tries to look up the place of one kind of error."""
 _VARYING: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\d+")
 
 
@@ -232,8 +233,8 @@ class _Loaded:
     accelerator: Accelerator
     places: dict[str, tuple[str, int] | None] = field(default_factory=dict)
     """File and line, by kind of message, as the reference implementation says; None = unknown."""
-    unanswered: int = 0
-    """How often it gave no answer in time, as on a busy machine."""
+    tries: Counter[str] = field(default_factory=Counter)
+    """How often it was asked, by kind of message: on a busy machine it may not answer in time."""
 
     def compared(
         self, ours: CompiledAnswer, theirs: CompiledAnswer, event: Input
@@ -317,12 +318,11 @@ class _Places:
     def _looked_up(self, failure: Failure, event: Input) -> tuple[str, int] | None:
         places = self._loaded.places
         kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
-        if kind not in places and self._left and len(places) < _PLACES_KEPT:
+        may_ask = self._left and len(places) < _PLACES_KEPT
+        if may_ask and not places.get(kind) and self._loaded.tries[kind] < _PLACE_TRIES:
             self._left -= 1
-            place = self._asked(event)
-            if place or self._loaded.unanswered >= _PLACES_UNANSWERED:
-                places[kind] = place
-            self._loaded.unanswered += not place
+            self._loaded.tries[kind] += 1
+            places[kind] = self._asked(event)
         return places.get(kind)
 
     def _asked(self, event: Input) -> tuple[str, int] | None:
