@@ -160,6 +160,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "Tell all of one person",
         "segrelay why ann@example.com",
     ),
+    "tap": _operate(
+        "segrelay.ops.tap:tap",
+        "See what goes through",
+        "segrelay tap --for 15s",
+        "segrelay tap --trigger vip-enter --outcome dead --json",
+    ),
     "erase": _operate(
         "segrelay.ops.person.commands:erase",
         "Erase one person",

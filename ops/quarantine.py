@@ -14,7 +14,6 @@ import orjson
 import typer
 
 from segrelay.ops.kept import (
-    MASK,
     ExtentOptions,
     Fate,
     Filter,
@@ -22,7 +21,6 @@ from segrelay.ops.kept import (
     Work,
     carry_out,
     discard_chosen,
-    masked_payload,
     preview_of,
     refuse_unknown,
     show_one,
@@ -39,6 +37,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Published, PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.masking import MASK, masked_payload
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
@@ -298,6 +297,7 @@ def replay(
     work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
     if extent.dry_run:
         return preview_of(store, work)
+    extent.refuse_more(work.count, store.nouns)
     placed = carry_out(relay, work, "placed", **asdict(options), ids=ids)
     kept = work.left_out.total()
     document = {

@@ -32,6 +32,7 @@ from segrelay.ops.state.waiting import (
     find_streams,
     is_orphan,
     is_unwanted,
+    measure,
     read_entries,
     refuse_other_configurations,
     take_back,
@@ -71,7 +72,7 @@ class Waiting:
 
     def discard(self, wanted: Filter) -> Work:
         """Return the work of taking back the deliveries that match."""
-        choice, streams = _choice(wanted), self.streams(wanted)
+        choice, streams = _choice(wanted), measure(self.client, self.streams(wanted))
         count = count_chosen(self.client, streams, choice)
         return Work(count, lambda: take_back(self.client, streams, choice))
 

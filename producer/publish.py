@@ -19,6 +19,7 @@ from types import MappingProxyType
 from segrelay.producer.events.payloads import Payload, Refused, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.publishing.drafting import Drafter
+from segrelay.producer.publishing.offering import offer_events
 from segrelay.producer.publishing.published import (
     AS_USUAL,
     Draft,
@@ -255,6 +256,8 @@ class Publisher:
             self._claimed = False
             raise
         self._meter.add(written.accepted)
+        if self._meter.taps:
+            offer_events(self._client, self._meter.taps, draft, written, self._meter.now_us())
         self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
         for destination, partition in written.woken:
             self._waker.wake(destination, partition, queue=kind_of_lane(draft.lane))

@@ -18,7 +18,6 @@ import orjson
 
 from segrelay.ops.backfill.job_request import RowOptions, spec_of
 from segrelay.ops.insider.live_check import AS_SENT, read_sent
-from segrelay.ops.kept import hidden
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.terminal.console import progress
@@ -34,6 +33,7 @@ from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.checks.samples import ANY_ID, in_want_of_id
 from segrelay.worker.contract.events import decode_profile, encode_header, has_id, with_id
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis

@@ -12,8 +12,9 @@ from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.commands import LEFT_OUT, DeadLetterOptions
 from segrelay.ops.dead_letters.reading import Cause, StoredDeadLetter, digest_of
 from segrelay.ops.dead_letters.replay import candidate_of, failed_at
-from segrelay.ops.kept import Filter, hidden
+from segrelay.ops.kept import Filter
 from segrelay.worker.checks.preview import Previewed, preview
+from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.words import Death
 from segrelay.worker.core.messages import place_in

@@ -136,6 +136,7 @@ def replay(
     left_out = left_out_lines(work, LEFT_OUT)
     if extent.dry_run:
         return preview_of(store, work, left_out)
+    extent.refuse_more(work.count, store.nouns)
     for line in left_out:  # before the question
         mention(line)
     question = f"Replay {plural(work.count, 'letter')}?"

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters, is_exhausted
-from segrelay.ops.kept import Fate, Filter, Work, hidden, masked_profile
+from segrelay.ops.kept import Fate, Filter, Work
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.terminal.console import json_or_text
@@ -31,6 +31,7 @@ from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.contract.events import Header, decode_header, encode_header, pack_profile
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
+from segrelay.worker.contract.masking import hidden, masked_profile
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value

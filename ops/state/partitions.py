@@ -104,6 +104,7 @@ class Stream(NamedTuple):
 
     Attributes:
         since_ms: The time of its first entry, by Redis' clock.
+        last_id: The id of the last entry that had come when it was measured; "" = it was not.
         unwanted: By the digest of a scope: how many entries a trigger that means this does not
             want, as far as a worker has looked.
     """
@@ -114,6 +115,7 @@ class Stream(NamedTuple):
     length: int
     since_ms: int = 0
     unwanted: Mapping[str, int] = MappingProxyType({})
+    last_id: str = ""
 
     @property
     def name(self) -> str:

@@ -87,12 +87,12 @@ def find_streams(
     return [stream for stream in found if choice.holds(stream)]
 
 
-def read_entries(client: Redis, stream: Stream) -> Iterator[WaitingEntry]:
-    """Yield the entries of a stream, the oldest first, with those that are added meanwhile."""
+def read_entries(client: Redis, stream: Stream, last: str = "+") -> Iterator[WaitingEntry]:
+    """Yield the entries of a stream, the oldest first, also what is added meanwhile up to an id."""
     first = "-"
     key = stream.place.stream(stream.name)
     while True:
-        rows: Any = client.xrange(key, first, "+", count=_READ_AT_ONCE)
+        rows: Any = client.xrange(key, first, last, count=_READ_AT_ONCE)
         for entry_id, fields in rows:
             header = _header(fields.get(b"h", b""))
             yield WaitingEntry(stream, entry_id.decode(), header, fields.get(b"p", b""))
@@ -108,6 +108,33 @@ def _header(text: bytes) -> Header | None:
         return None
 
 
+def measure(client: Redis, streams: Sequence[Stream]) -> list[Stream]:
+    """Return the streams with their lengths and last ids, each as of one moment.
+
+    What is taken back of them then is only what had come by that moment.
+    """
+    pipe = client.pipeline(transaction=False)
+    for stream in streams:
+        pipe.xinfo_stream(stream.place.stream(stream.name))
+    answers = pipe.execute(raise_on_error=False) if streams else []
+    return [
+        stream._replace(length=answer["length"], last_id=answer["last-generated-id"].decode())
+        for stream, answer in zip(streams, answers, strict=True)
+        if not is_gone(answer)
+    ]
+
+
+def is_gone(answer: Any) -> bool:
+    """Say whether a stream was removed meanwhile.
+
+    Raises:
+        Exception: The answer is another error.
+    """
+    if isinstance(answer, Exception) and "no such key" not in str(answer):
+        raise answer
+    return isinstance(answer, Exception)
+
+
 def count_chosen(client: Redis, streams: Sequence[Stream], choice: Choice) -> int:
     """Count the waiting deliveries that are chosen."""
     if not choice.audience:
@@ -118,7 +145,8 @@ def count_chosen(client: Redis, streams: Sequence[Stream], choice: Choice) -> in
 def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Iterator[int]:
     """Take back chosen entries, which count as discarded; yield the number of each step.
 
-    What a drain has read already it may still send; what it has settled by then is not taken.
+    What a drain has read already it may still send; what it has settled by then is not taken, and
+    neither is what came after the streams were measured.
 
     Raises:
         RedisUnavailable: The steps before were taken.
@@ -132,10 +160,11 @@ def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Itera
 
 
 def take_back_entries(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
-    """Take back the named entries of a stream, or all if none is named; return how many."""
+    """Take back the named entries of a stream, or all up to its last id; return how many."""
     k = stream.place
     names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name), k.orphans, k.lease)
-    (taken,) = opened.run(client, "take_back", [ScriptCall(names, (stream.name, *ids))])
+    call = ScriptCall(names, (stream.name, stream.last_id, *ids))
+    (taken,) = opened.run(client, "take_back", [call])
     if taken < 0:
         raise PartitionsChange
     return int(taken)
@@ -144,7 +173,7 @@ def take_back_entries(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
 def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[str]]:
     """Yield the ids of chosen entries of a stream, step by step."""
     part: list[str] = []
-    for entry in read_entries(client, stream):
+    for entry in read_entries(client, stream, stream.last_id or "+"):
         if entry.header and entry.header.audience == choice.audience:
             part.append(entry.entry_id)
         if len(part) == STEP:

@@ -10,6 +10,7 @@ from typing import Final, Protocol, TypeVar
 
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Hold, Intent, TakenPartition
+from segrelay.worker.batch.tap import DrainTap
 from segrelay.worker.contract.keys import split_stream_name
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.people import Recognizer
@@ -93,6 +94,7 @@ class State:
             nobody has used them yet.
         editions: By trigger, of what this drain works with.
         current: Those of them that are the newest.
+        tap: Offers what is done to those who watch; None = nobody watches.
     """
 
     clock: Clock
@@ -121,6 +123,7 @@ class State:
     streams: tuple[str, ...] | None = None
     editions: Mapping[str, str] = field(default_factory=dict)
     current: Mapping[str, str] = field(default_factory=dict)
+    tap: DrainTap | None = None
 
     @classmethod
     def of(

@@ -43,6 +43,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:seen` | hash | `worker`, `flower`, `metrics` → when one was last seen (ms) |
 | `{segrelay}:sweep:CONFIG` | hash | the lock of the sweep: see `lock_turn.lua` |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
+| `{segrelay}:taps` | hash | who watches what goes through: see `_tap.lua` |
+| `{segrelay}:taps:ID` | stream | \* the records for one of them; capped, and gone soon after |
 | `{segrelay}:jobs` | set | names of the backfills |
 | `{job:NAME}` | hash | a backfill: spec, phase, problem, `shard\|n`, and a lock |
 | `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
@@ -144,6 +146,7 @@ CONFIGURATION: Final = "{segrelay}:configuration"
 SEEN: Final = "{segrelay}:seen"
 SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"
+TAPS: Final = "{segrelay}:taps"
 JOBS: Final = "{segrelay}:jobs"
 
 DIGEST_BYTES: Final = 10
@@ -159,7 +162,7 @@ They are an even sample. `settle.lua` knows the number too. A person takes about
 _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
-    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$"
+    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{segrelay\}:taps:"
     rb"|\{[^{}]+:\d+\}(s:|dead_letters$|lettersleaving$|who$|responses$|sync:|u|changes$|forwards$)"
 )
 
@@ -172,6 +175,11 @@ def is_personal(key: bytes) -> bool:
 def gate(gate_id: str) -> str:
     """Return the key of a gate."""
     return f"{{gate:{gate_id}}}"
+
+
+def tap(watch_id: str) -> str:
+    """Return the key of the records for a watch."""
+    return f"{TAPS}:{watch_id}"
 
 
 def node_instance_id(number: int) -> str:

@@ -22,6 +22,7 @@ from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
 from segrelay.worker.adapters.redis.self_pause import Canaries, DeadLetterLimit, RedisStreaks
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, SharedKeys, Standing
+from segrelay.worker.adapters.redis.taps import sending_records
 from segrelay.worker.adapters.redis.tokens import ASKING_SECONDS, RedisTokens
 from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender
 from segrelay.worker.batch.batch import CanaryShares
@@ -40,6 +41,7 @@ from segrelay.worker.contract.redis.connection import (
     resolve_url,
 )
 from segrelay.worker.contract.settings import Authorization, Destination, Settings
+from segrelay.worker.contract.taps import Taps
 from segrelay.worker.contract.words import LIVE
 from segrelay.worker.core.verdicts import Verdict
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
@@ -62,6 +64,7 @@ class Runtime:
         upkeep: Has the triggers.
         lease_client: Of the renewing thread, alone.
         is_worker: This process does nothing but drain, so it collects its garbage after each drain.
+        taps: The watches of what goes through, as the last drain found them.
     """
 
     settings: Settings
@@ -78,6 +81,7 @@ class Runtime:
     canaries: Canaries
     responses: Responses
     is_worker: bool = False
+    taps: Taps = field(default_factory=Taps)
     gates: dict[str, RedisGate] = field(default_factory=dict)
     jitter: random.Random = field(default_factory=random.SystemRandom)
     _first_drains: int = FIRST_DRAINS
@@ -194,8 +198,10 @@ class Runtime:
             await self.dead_letter_limit.pause_if_full(place.destination)
             standing = await self.shared_keys.standing(place.destination)
             streaks = RedisStreaks(self.client, standing.streaks, may_repeat=may_repeat)
+            self.taps.learn(standing.watches)
             drain = self._drain_of(place, partition, standing, streaks, shares, stop, live_waits)
-            return await adapt(drain).run()
+            async with sending_records(self.client, self.taps):
+                return await adapt(drain).run()
         finally:
             await self.canaries.end(partition.token, triggers, shares)
 
@@ -232,6 +238,7 @@ class Runtime:
             canary_shares=shares,
             scopes=standing.scopes,
             recognizer=self._recognizer(place),
+            taps=self.taps or None,
         )
 
     def _partition(self, place: PartitionKeys, may_repeat: Callable[[], bool]) -> RedisPartition:

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- Takes back what waits in one stream: these entries, or all of it at once. XDEL decides: what a drain has settled is not counted.
+-- Of all, only what a person has counted: nothing that was added behind the last of it.
 --
 -- KEYS[1] counts  [2] streams  [3] aside  [4] holds  [5] the stream  [6] orphans  [7] lease
--- ARGV[1] the stream's name `lane|trigger`  then the entries' ids; none = all
+-- ARGV[1] the stream's name `lane|trigger`  [2] the last id to take; "" = none is too late  then the entries' ids; none = all
 --
 -- Returns how many were taken back; -1 if the number of partitions has changed.
 --@include _orphans
@@ -12,15 +13,25 @@
 if is_renumbered(KEYS[7]) then return -1 end
 local name = ARGV[1]
 local taken, ids = 0, {}
-if #ARGV == 1 then
-  taken = redis.call('XLEN', KEYS[5])
-  redis.call('UNLINK', KEYS[5])
+if #ARGV == 2 then
+  local last = ARGV[2]
+  local newer = last ~= '' and redis.call('XRANGE', KEYS[5], '(' .. last, '+', 'COUNT', 1)[1]
+  if newer then
+    taken = redis.call('XTRIM', KEYS[5], 'MINID', '=', newer[1])
+  else
+    taken = redis.call('XLEN', KEYS[5])
+    redis.call('UNLINK', KEYS[5])
+  end
+  -- A worker looks anew at what stays: how many of those that went it had found unwanted is not known.
   count_down(KEYS[6], name)
-  for _, place in ipairs(redis.call('HKEYS', KEYS[3])) do
-    if string.sub(place, 1, #name + 1) == name .. '|' then redis.call('HDEL', KEYS[3], place) end
+  for _, entry in ipairs(redis.call('HKEYS', KEYS[3])) do
+    local is_its = string.sub(entry, 1, #name + 1) == name .. '|'
+    if is_its and not (newer and is_behind(string.sub(entry, #name + 2), last)) then
+      redis.call('HDEL', KEYS[3], entry)
+    end
   end
 else
-  for i = 2, #ARGV do
+  for i = 3, #ARGV do
     if redis.call('XDEL', KEYS[5], ARGV[i]) == 1 then
       taken = taken + 1
       ids[taken] = ARGV[i]

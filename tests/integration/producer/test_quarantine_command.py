@@ -4,10 +4,10 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from segrelay.ops.kept import MASK
 from segrelay.ops.main import app
 from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.worker.contract.masking import MASK
 from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import trigger
@@ -109,6 +109,13 @@ def test_discard_counts_and_asks_nobody_who_is_not_there(run, client):
     assert Quarantine(client).totals().records == 0
 
 
+@pytest.mark.parametrize("command", ["discard", "replay"])
+def test_nothing_is_done_if_it_is_more_than_was_agreed(run, client, command):
+    with pytest.raises(UsageWrong, match="It would be 3 records, more than the 2 of --at-most"):
+        run(command, "--all", "--at-most", "2", *(["--yes"] if command == "discard" else []))
+    assert Quarantine(client).totals().records == 3
+
+
 def test_discard_wants_to_know_what(run):
     with pytest.raises(UsageWrong, match="Name ids"):
         run("discard")
@@ -139,7 +146,7 @@ def test_a_dry_run_of_discard_removes_nothing(run, client):
     assert Quarantine(client).totals().records == 3
 
 
-def test_a_replay_that_waits_says_what_its_deliveries_wait_for(run, configure, client, monkeypatch):
+def test_a_replay_that_waits_says_what_its_deliveries_wait_for(run, configure, monkeypatch):
     both = configure(trigger("any-enter", audiences=["vip", "vipp"]))
     monkeypatch.setenv("SEGRELAY_CONFIG", str(both.source))
 

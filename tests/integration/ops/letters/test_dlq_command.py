@@ -228,6 +228,16 @@ def test_a_dry_run_of_discard_discards_no_letter(dead, dlq):
     assert dead.status()["dead"] == 3
 
 
+@pytest.mark.parametrize("command", ["discard", "replay"])
+def test_nothing_is_done_if_it_is_more_than_was_agreed(dead, dlq, command):
+    with pytest.raises(UsageWrong, match="It would be 3 letters, more than the 2 of --at-most"):
+        dlq(command, "--all", "--at-most", "2", "--yes")
+    assert dead.status()["dead"] == 3
+
+    dlq(command, "--all", "--at-most", "3", "--yes")
+    assert dead.status()["dead"] == 0
+
+
 def test_discarded_letters_are_counted_as_discarded(dead, dlq):
     answer = orjson.loads(dlq("discard", "--kind", "refused", "--yes", "--json").stdout)
 
@@ -420,6 +430,6 @@ def test_a_replay_that_waits_ends_when_its_letters_are_settled_or_at_its_timeout
         (("--wait", "--timeout", "soon"), "write 90s or 15m"),
     ],
 )
-def test_a_replay_refuses_to_wait_for_nothing(dead, dlq, words, why):
+def test_a_replay_refuses_to_wait_for_nothing(dlq, words, why):
     with pytest.raises(UsageWrong, match=why):
         dlq("replay", "--all", "--yes", *words)

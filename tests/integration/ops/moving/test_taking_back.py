@@ -111,6 +111,28 @@ def test_something_has_to_be_named_and_agreed(waiting, call):
     assert waiting.status()["waiting"] == 5
 
 
+def test_nothing_is_taken_back_if_it_is_more_than_was_agreed(waiting, call, discard):
+    with pytest.raises(UsageWrong, match="It would be 4 waiting deliveries, more than the 3 of"):
+        call(app, "discard", "--trigger", "vip-enter", "--at-most", "3", "--yes")
+    assert waiting.status()["waiting"] == 5
+
+    assert discard("--trigger", "vip-enter", "--at-most", "4") == 4
+
+
+@pytest.mark.parametrize("wanted", [Filter(trigger="vip-enter"), Filter(audience="gold")])
+def test_what_comes_after_the_count_is_not_taken_back(waiting, wanted):
+    work = Waiting(waiting.client, waiting.settings).discard(wanted)
+    waiting.publish(*(payload(f"late{n}@example.com", audience="gold") for n in range(30)))
+
+    assert sum(work.steps()) == work.count
+    assert sum(work.steps()) == 0
+
+    found = waiting.status()
+    assert (found["discarded"], found["waiting"]) == (work.count, 35 - work.count)
+    waiting.drain()
+    assert waiting.status()["delivered"] == 35 - work.count
+
+
 def moved(call, *arguments):
     return orjson.loads(call(app, "rename", "trigger", *arguments, "--yes", "--json").stdout)
 
