@@ -471,8 +471,9 @@ def not_renamed(standing: Standing) -> Iterator[HealthProblem]:
 def read_backs(standing: Standing) -> Iterator[HealthProblem]:
     """Yield destinations where people who were read back lack attributes that were sent."""
     for name, one in standing.read_backs.items():
+        is_asked_for = standing.settings.destinations[name].has_to_be_readable
         lacking = {what: each for what, each in one.missing.items() if each.people >= LACKING}
-        if lacking:
+        if lacking and (one.is_proven or is_asked_for):
             listed = ", ".join(
                 f"{what.removeprefix('c_')} (of {each.trigger})" if what else "the whole person"
                 for what, each in sorted(lacking.items())
@@ -484,7 +485,7 @@ def read_backs(standing: Standing) -> Iterator[HealthProblem]:
             since_ms = min(each.since_ms for each in lacking.values())
             mend = "segrelay config check --live"
             yield HealthProblem("attributes_dropped", ILL, name, message, mend, since_ms)
-        if one.failures >= FAILED_STEPS:
+        if is_asked_for and one.failures >= FAILED_STEPS:
             message = f"nobody can be read back from it: {one.problem}"
             mend = "segrelay config check --live"
             yield HealthProblem("read_back_fails", ATTENTION, name, message, mend)

@@ -397,5 +397,5 @@ def _loaded_trigger(
         stopped=stopped,
         token_of=authorization.name if authorization and authorization.uses_token else "",
         tls=authorization.tls if authorization else None,
-        is_read_back=destination.read_back_every_seconds > 0,
+        is_read_back=destination.is_read_back,
     )

@@ -219,14 +219,19 @@ LONGEST_LOCK_MS: Final = 60_000
 
 
 class _Kept(NamedTuple):
-    """An background job, and the key of its state."""
+    """A background job, and the key of its state.
+
+    Attributes:
+        first_after_seconds: Its first step is due so long after it was first looked for.
+    """
 
     background_job: BackgroundJob
     key: str
+    first_after_seconds: float = 0.0
 
 
 class _Needing(NamedTuple):
-    """An background job that is due only while a certain part of some partition is not empty.
+    """A background job that is due only while a certain part of some partition is not empty.
 
     Attributes:
         length: The command that says how much it holds.
@@ -253,9 +258,13 @@ class RedisSchedule:
             _Kept(BackgroundJob(SYNC_TASK, name), keys.sync(name)) for name in settings.sync
         ]
         self._timed += [
-            _Kept(BackgroundJob(READ_BACK_TASK, name, ids.of(name)), keys.read_back(ids.of(name)))
+            _Kept(
+                BackgroundJob(READ_BACK_TASK, name, ids.of(name)),
+                keys.read_back(ids.of(name)),
+                destination.read_back_after_seconds,  # nobody can be read back before that
+            )
             for name, destination in settings.destinations.items()
-            if destination.read_back_every_seconds
+            if destination.is_read_back
         ]
         self._needing = [
             _Needing(
@@ -301,6 +310,10 @@ class RedisSchedule:
         (seconds, micros), *answers = pipe.execute()
         now_ms = int(seconds) * 1_000 + int(micros) // 1_000
         rows, lengths = answers[: len(everything)], iter(answers[len(everything) :])
+        rows = [
+            (self._first_at(kept, now_ms) if next_ms is None else next_ms, until_ms)
+            for kept, (next_ms, until_ms) in zip(everything, rows, strict=True)
+        ]
         empty = {one.kept for one in self._needing if not sum(next(lengths) for _ in numbers)}
         return [
             kept
@@ -309,6 +322,14 @@ class RedisSchedule:
             and int(next_ms or 0) <= now_ms
             and not now_ms < int(until_ms or 0) <= now_ms + LONGEST_LOCK_MS
         ]
+
+    def _first_at(self, kept: _Kept, now_ms: int) -> int:
+        """Return the time of the first step of a job that had none yet, and keep it."""
+        if not kept.first_after_seconds:
+            return 0
+        first_ms = now_ms + round(1_000 * kept.first_after_seconds)
+        self._client.hsetnx(kept.key, "next", str(first_ms))
+        return first_ms
 
     def _woken(self, due: Sequence[_Kept]) -> list[_Kept]:
         if not due:
