@@ -84,8 +84,10 @@ _LEASE: Final = "lease"
 _TEXTS: Final = (b"l", b"u", b"i")
 """The beginnings of the keys of ledgers, stable ids and lists of these; a digest follows."""
 _SUMS: Final = ("counts", "jobtimes", "changed")
-_WRITTEN_ANEW: Final = frozenset({"", _LEASE, "wakeup", "rendering", "holds", "orphans", "streams"})
-"""Parts that a drain writes anew, or that follow from what is copied."""
+_WRITTEN_ANEW: Final = frozenset(
+    {"", _LEASE, "wakeup", "rendering", "holds", "orphans", "streams", "answered"}
+)
+"""Parts that a drain writes anew, that follow from what is copied, or that are not kept."""
 _ONE_EACH: Final = frozenset(
     {
         *_SUMS, "aside", "causes", "changes", "dead_letters", "forwards", "history", "intents",

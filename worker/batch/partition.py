@@ -178,6 +178,8 @@ class Settlement:
         backoffs: By position. Backoffs of deliveries that are gone are not kept.
         counts: Additions to further fields of `counts`.
         history: Lines about deliveries that were skipped, are dead, or are tried again.
+        answered: The time (ms) and the status of a large request, and its deliveries' marks; () =
+            there is none.
         reached: For `verify`, by digest (hex) of each person to whom something was delivered: JSON
             of now (ms) and of the identifiers by which the destination knows the person.
     """
@@ -190,6 +192,7 @@ class Settlement:
     backoffs: Mapping[str, Backoff] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     history: Sequence[bytes] = ()
+    answered: tuple[bytes, bytes] | tuple[()] = ()
     reached: Mapping[str, bytes] = field(default_factory=dict)
     responses: Sequence[bytes] = ()
 

@@ -124,6 +124,7 @@ def settle_call(
         },
         adds={"field": list(what.counts), "amount": list(what.counts.values())},
         lines=what.history,
+        large=what.answered,
         people={"digest": list(what.reached), "text": list(what.reached.values())},
         records=what.responses,
     )

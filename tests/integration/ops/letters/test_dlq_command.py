@@ -409,7 +409,8 @@ def test_a_letter_that_died_for_want_of_an_id_is_delivered_once_the_id_is_known(
     assert (relay.status()["delivered"], relay.status()["dead"]) == (1, 0)
 
 
-def test_a_replay_that_waits_says_what_its_letters_wait_for(dead, dlq):
+@pytest.mark.usefixtures("dead")
+def test_a_replay_that_waits_says_what_its_letters_wait_for(dlq):
     result = dlq("replay", "--all", "--yes", "--wait", "--timeout", "4")
 
     assert result.exit_code == 1

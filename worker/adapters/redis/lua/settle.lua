@@ -12,10 +12,11 @@
 --   asides   index of the stream, id, text           (what is not there any more is not remembered)
 --   adds     field of counts, amount                  (once per request)
 --   lines    of the history
+--   large    JSON and marks of a request with many deliveries, if it is one
 --   people   that were reached: digest (hex), text
 --   records  of responses                             (once per request; the oldest go, counted)
---@keys lease counts intents open dead_letters lettertimes causes retry aside streams history reached who rendering responses responseslost jobtimes orphans stream... ledger...
---@args token intent open_ms retention ledger_lengths ledger_texts names... groups[stream may_be_all field ids tellers letters] letters... waits[trigger text] asides[stream id text] adds[field amount] lines... people[digest text] records...
+--@keys lease counts intents open dead_letters lettertimes causes retry aside streams history reached who rendering responses responseslost jobtimes orphans answered stream... ledger...
+--@args token intent open_ms retention ledger_lengths ledger_texts names... groups[stream may_be_all field ids tellers letters] letters... waits[trigger text] asides[stream id text] adds[field amount] lines... large... people[digest text] records...
 -- A letter is: id, newline, cause, newline, sample of the cause, newline, the letter itself.
 --
 -- XDEL decides: what it did not remove changes no count and writes no letter. Streams that hold nothing but a group are removed whole,
@@ -184,6 +185,7 @@ end
 for i = 1, (note ~= '' or removed > 0) and n_adds or 0 do count(ARGV[at_adds_field + i], tonumber(ARGV[at_adds_amount + i])) end
 write_counts(key_counts)
 for i = 1, n_lines do redis.call('XADD', key_history, 'MAXLEN', '~', 5000, '*', 'e', ARGV[at_lines + i]) end
+if n_large > 0 then redis.call('XADD', key_answered, 'MAXLEN', '~', 100, '*', 'e', ARGV[at_large + 1], 'm', ARGV[at_large + 2]) end
 
 -- Digests are random: the smallest of all that were ever reached are an even sample of them.
 local REACHED_KEPT = 1000
