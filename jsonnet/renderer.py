@@ -234,7 +234,7 @@ class _Loaded:
     places: dict[str, tuple[str, int] | None] = field(default_factory=dict)
     """File and line, by kind of message, as the reference implementation says; None = unknown."""
     tries: Counter[str] = field(default_factory=Counter)
-    """How often it was asked, by kind of message: on a busy machine it may not answer in time."""
+    """Questions to it by kind of message: on a busy machine it may not answer in time."""
 
     def compared(
         self, ours: CompiledAnswer, theirs: CompiledAnswer, event: Input

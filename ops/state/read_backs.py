@@ -39,17 +39,17 @@ class ReadBacks:
 
     Args:
         read: The number of people who were read back.
-        is_proven: Some attribute was there that had been sent, so that reading works.
         missing: By the name of the attribute; "" = Insider did not know the person.
         failures: Steps in a row in which nobody could be read.
         problem: The problem that stopped the last of them.
+        is_proven: Some attribute was there that had been sent, so that reading works.
     """
 
     read: int = 0
-    is_proven: bool = False
     missing: dict[str, MissingAttribute] = field(default_factory=dict)
     failures: int = 0
     problem: str = ""
+    is_proven: bool = False
 
     def dumps(self) -> bytes:
         """Return the text that Redis keeps."""

@@ -32,7 +32,7 @@ from segrelay.ops.status.problems import (
     ProblemSeverity,
     counted,
 )
-from segrelay.ops.status.standing import Condition, Kind, Standing, read_standing
+from segrelay.ops.status.standing import Condition, Kind, Standing, TriggerStanding, read_standing
 from segrelay.ops.status.totals import largest_first
 from segrelay.producer.sync.run import Phase, Run
 from segrelay.worker.contract.printable import plural
@@ -297,6 +297,8 @@ STOP_RULES: Final[Mapping[tuple[Kind, str], StopRule]] = {
 }
 SLOW_FACTOR: Final = 0.5
 """A destination counts as slowed if at most this share of its configured rate is left."""
+FRESH_MS: Final = 10_000
+"""Milliseconds for which a trigger may wait after failures until that is a problem."""
 FILES_WITHIN_MS: Final = 8_000
 """Milliseconds that it may take to copy changed files to all workers."""
 
@@ -318,7 +320,22 @@ def stopped_triggers(standing: Standing) -> Iterator[HealthProblem]:
     """Yield triggers that are paused or stopped, or of which nothing goes through."""
     for name, one in standing.triggers.items():
         is_ill = one.condition.is_lasting or is_late(standing, one)
+        if one.condition.state == "waits" and _is_told_otherwise(standing, one, is_ill=is_ill):
+            continue
         yield from _stopped(standing, name, one.condition, is_ill=is_ill)
+
+
+def _is_told_otherwise(standing: Standing, one: TriggerStanding, *, is_ill: bool) -> bool:
+    """Say whether it is no problem of its own that a trigger waits.
+
+    Its destination is broken or paused for all triggers, or it has begun to wait just now: then
+    that may be what comes next.
+    """
+    destination = standing.destinations.get(one.destination)
+    if destination and destination.condition.stops and not destination.failing:
+        return True
+    since_ms = one.condition.since_ms
+    return not is_ill and since_ms is not None and standing.now_ms - since_ms < FRESH_MS
 
 
 def stopped_jobs(standing: Standing) -> Iterator[HealthProblem]:
@@ -471,7 +488,8 @@ def not_renamed(standing: Standing) -> Iterator[HealthProblem]:
 def read_backs(standing: Standing) -> Iterator[HealthProblem]:
     """Yield destinations where people who were read back lack attributes that were sent."""
     for name, one in standing.read_backs.items():
-        is_asked_for = standing.settings.destinations[name].has_to_be_readable
+        known = standing.settings.destinations.get(name)
+        is_asked_for = known is not None and known.has_to_be_readable
         lacking = {what: each for what, each in one.missing.items() if each.people >= LACKING}
         if lacking and (one.is_proven or is_asked_for):
             listed = ", ".join(

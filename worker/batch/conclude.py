@@ -313,9 +313,8 @@ class Conclusion:
         )
         if state.is_sampled(digest):
             api = delivery.loaded.api
-            sent = (
-                [trigger, api.sent_names(delivery.shaped)] if delivery.loaded.is_read_back else []
-            )
+            is_read_back = digest[-1] < delivery.loaded.read_back_below
+            sent = [trigger, api.sent_names(delivery.shaped)] if is_read_back else []
             told = [to.now_ms, api.known_by(delivery.shaped), *sent]
             to.reached[digest.hex()] = orjson.dumps(told)
 

@@ -85,7 +85,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals, retries and small deliveries, capped |
 | `{d:p}answered` | stream | recent large requests that were accepted, capped: JSON of the time |
-| | | (ms) and the status, and the marks of their deliveries, see `events.marks_of` |
+| | | (ms) and the status, and the marks of their deliveries, see `contract.events` |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
 | `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.verify` |
 | `{d:p}responses` | stream | \* outcomes for response streams: JSON of stream and record, capped |

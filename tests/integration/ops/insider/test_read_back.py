@@ -165,7 +165,7 @@ def test_where_it_is_turned_off_nobody_is_read_back_and_nothing_more_is_kept(rel
 
 def test_by_default_nothing_is_told_where_nobody_can_be_read(relay, sandbox):
     configured(relay, 'read_back_after = "0s"')
-    relay.publish(payload("ann@example.com"))
+    relay.publish(*[payload(f"p{n}@example.com") for n in range(60)])
     relay.drain()
     sandbox.settings(credentials_status=401)
 
@@ -178,7 +178,7 @@ def test_by_default_what_lacks_is_told_once_reading_is_proven(relay, sandbox):
     configured(relay, 'read_back_after = "0s"')
     without(sandbox, "status")
     sandbox.settings(failures=[{"status": 404, "path": PROFILE_PATH}])
-    relay.publish(*[payload(f"p{n}@example.com", status="active") for n in range(5)])
+    relay.publish(*[payload(f"p{n}@example.com", status="active") for n in range(60)])
     relay.drain()
     steps = [step(relay).line for _ in range(3)]
     assert (set(steps), problems(relay)) == ({"Insider does not know the person"}, [])
