@@ -44,13 +44,13 @@ from segrelay.jsonnet.syntax.tokens import TokenKind
 
 MAX_BODY_BYTES: Final = 5_000_000
 """The largest body of one event, in bytes."""
-_PLACES_KEPT: Final = 1_000
+_LOCATIONS_KEPT: Final = 1_000
 """The number of kinds of messages of a template whose place is remembered, to bound memory."""
-_PLACES_A_CALL: Final = 3
+_LOCATIONS_A_CALL: Final = 3
 """The number of errors whose place one call looks up: each starts a process, which takes 0.1 s."""
-_PLACE_SECONDS: Final = 2.0
+_LOCATION_SECONDS: Final = 2.0
 """The seconds that looking up the place of one error may take."""
-_PLACE_TRIES: Final = 3
+_LOCATION_TRIES: Final = 3
 """The most tries to look up the place of one kind of error."""
 _VARYING: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\d+")
 
@@ -164,9 +164,9 @@ class Renderer:
             if engine == "auto":
                 loaded.accelerator.use.note_all(len(events), loaded.accelerator.why_off)
             answers = loaded.engines.evaluate(events)
-        places = _Places(loaded)
+        locations = _Locations(loaded)
         return [
-            _sized(answer) if isinstance(answer, bytes) else places.result(answer, event)
+            _sized(answer) if isinstance(answer, bytes) else locations.result(answer, event)
             for answer, event in zip(answers, events, strict=True)
         ]
 
@@ -231,7 +231,7 @@ class _Loaded:
     bundle: Bundle
     engines: TemplateEngines
     accelerator: Accelerator
-    places: dict[str, tuple[str, int] | None] = field(default_factory=dict)
+    locations: dict[str, tuple[str, int] | None] = field(default_factory=dict)
     """File and line, by kind of message, as the reference implementation says; None = unknown."""
     tries: Counter[str] = field(default_factory=Counter)
     """Questions to it by kind of message: on a busy machine it may not answer in time."""
@@ -296,44 +296,44 @@ class _Loaded:
         return words_of(self.bundle)
 
 
-class _Places:
+class _Locations:
     """Looks up the file and line of failures, a few kinds a call, and remembers them.
 
     The reference implementation says them, in every command and in the worker: rjsonnet often names
-    no place, or that of a call or of a variable's use.
+    none, or that of a call or of a variable's use.
     """
 
     def __init__(self, loaded: _Loaded) -> None:
         self._loaded = loaded
-        self._left = _PLACES_A_CALL
+        self._left = _LOCATIONS_A_CALL
 
     def result(self, failure: Failure, event: Input) -> Result:
         if failure.asserted:
             return Asserted(self._loaded.said(failure))
-        place = (failure.file, failure.line)
+        location = (failure.file, failure.line)
         if failure.message not in COSTLY:
-            place = self._looked_up(failure, event) or place
-        return TemplateFailed(self._loaded.said(failure), *place)
+            location = self._looked_up(failure, event) or location
+        return TemplateFailed(self._loaded.said(failure), *location)
 
     def _looked_up(self, failure: Failure, event: Input) -> tuple[str, int] | None:
-        places = self._loaded.places
+        locations = self._loaded.locations
         kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
-        may_ask = self._left and len(places) < _PLACES_KEPT
-        if may_ask and not places.get(kind) and self._loaded.tries[kind] < _PLACE_TRIES:
+        may_ask = self._left and len(locations) < _LOCATIONS_KEPT
+        if may_ask and not locations.get(kind) and self._loaded.tries[kind] < _LOCATION_TRIES:
             self._left -= 1
             self._loaded.tries[kind] += 1
-            places[kind] = self._asked(event)
-        return places.get(kind)
+            locations[kind] = self._asked(event)
+        return locations.get(kind)
 
     def _asked(self, event: Input) -> tuple[str, int] | None:
         engine = next(iter(jsonnet_judge.judges()), None)
         if engine is None:
             return None
         [judged] = jsonnet_judge.judge(
-            engine, self._loaded.bundle, [event.profile], event.settings, seconds=_PLACE_SECONDS
+            engine, self._loaded.bundle, [event.profile], event.settings, seconds=_LOCATION_SECONDS
         )
-        is_placed = isinstance(judged, Failure) and judged.line
-        return (judged.file, judged.line) if isinstance(judged, Failure) and is_placed else None
+        is_located = isinstance(judged, Failure) and judged.line
+        return (judged.file, judged.line) if isinstance(judged, Failure) and is_located else None
 
 
 MAX_SHOWN: Final = 200

@@ -99,13 +99,13 @@ class QuarantinedRecords:
             for lane, members in groupby(there, key=lambda record: record.lane):
                 options = PublishOptions(lane, older_than_ledger=wanted.older_than_ledger)
                 while part := list(islice(members, _RECORDS_A_CALL)):
-                    yield self._place(publisher, part, options, left_out)
+                    yield self._publish_again(publisher, part, options, left_out)
 
         def preview() -> Iterator[Fate]:
-            rehearsal = Publisher(self.client, self.settings, dry_run=True)
+            dry = Publisher(self.client, self.settings, dry_run=True)
             for record in records:
                 options = PublishOptions(record.lane, older_than_ledger=wanted.older_than_ledger)
-                _, reason, message = self._judge(rehearsal, record, options)
+                _, reason, message = self._judge(dry, record, options)
                 yield Fate(record.id, "kept" if reason else "placed", reason, message)
 
         return Work(len(ids), steps if ids else tuple, left_out, FATES, preview)
@@ -115,7 +115,7 @@ class QuarantinedRecords:
         ids = [record.id for record in self.find(wanted)]
         return Work(len(ids), lambda: [self.quarantine.remove(ids)])
 
-    def _place(
+    def _publish_again(
         self,
         publisher: Publisher,
         records: Sequence[QuarantineRecord],

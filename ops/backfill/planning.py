@@ -195,9 +195,9 @@ class Planner:
         plan.reasons.update(problem.reason.value for problem in result.problems)
         room = BAD_ROWS_SHOWN - len(plan.bad_rows)
         plan.bad_rows += islice(bad_rows_of(piece.file, rows, result.problems), max(0, room))
-        for (destination, partition), deliveries in draft.deliveries.items():
-            place = self._settings.redis.ids.place(destination, partition)
-            self._ask_ledger(place, deliveries, plan)
+        for (destination, number), deliveries in draft.deliveries.items():
+            partition = self._settings.redis.ids.partition(destination, number)
+            self._ask_ledger(partition, deliveries, plan)
 
     def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:
         return self._publisher.draft(rows, spec.membership, spec.options)
@@ -215,7 +215,7 @@ class Planner:
             if why:
                 one.known[why] += 1
                 continue
-            one.by_partition[partition.partition] += 1
+            one.by_partition[partition.number] += 1
             if len(one.sample) < SAMPLE:
                 name = str(len(one.sample))
                 profile = decode_profile(new.profile)

@@ -110,7 +110,7 @@ def person(console: Console, asked: Asked) -> Page:
         "is_nothing": known.is_nothing,
         "is_whole": known.is_whole,
         "ledger": list(ledger_of(known)),
-        "timeline": [(moment, _letter_in(moment)) for moment in timeline],
+        "timeline": [(moment, _dead_letter_in(moment)) for moment in timeline],
         "letters": [shown(one, reveal=reveals) for one in known.dead_letters],
         "retried": list(_retried(look, known.waiting[:_PREVIEWED], reveals=reveals)),
         "waiting": len(known.waiting),
@@ -131,7 +131,7 @@ def _known(look: Look, asked: Asked) -> KnownProfile:
     return explain_person(look.client, look.settings, found, most)
 
 
-def _letter_in(moment: Moment) -> str:
+def _dead_letter_in(moment: Moment) -> str:
     """Return the id of the letter that a line is about; "" = it is about none."""
     return moment.detail.partition(":")[0] if moment.what == "dead letter" else ""
 

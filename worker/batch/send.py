@@ -414,7 +414,7 @@ class BatchSender:
         tell(
             "request.answered",
             destination=self.settler.keys.destination,
-            partition=self.settler.keys.partition,
+            partition=self.settler.keys.number,
             triggers=len(request.triggers),
             trigger=request.triggers[0],
             users=request.users,
