@@ -16,11 +16,11 @@ import typer
 from segrelay.ops.state.acts import Acts
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import person_named, read_former_identities
-from segrelay.ops.terminal.console import is_all_written, mention, plural, say, say_wrapped
+from segrelay.ops.terminal.console import is_all_written, mention, say, say_wrapped
 from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import DestinationName, Reveal, configured
 from segrelay.worker.contract.keys import DIGEST_BYTES
-from segrelay.worker.contract.printable import json_text
+from segrelay.worker.contract.printable import json_text, plural
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
