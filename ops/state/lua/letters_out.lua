@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Lets letters leave for another identity, with their counts.
 --
--- KEYS[1] lease  [2] counts  [3] letters  [4] lettertimes  [5] causes  [6] letters on their way
+-- KEYS[1] lease  [2] counts  [3] letters  [4] dead_letter_times  [5] causes  [6] letters on their way
 -- ARGV[1] token  then per letter: id, cause, stream in which it died, reason, digest of its person (hex)
 --
 -- A letter that belongs to somebody else by now stays: within a partition it keeps its id when its person is renamed.

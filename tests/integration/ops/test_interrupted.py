@@ -49,7 +49,7 @@ from tests.integration.ops.person.test_renamed_person import (
     NEW,
     OLD,
     ledger_of,
-    place_of,
+    partition_at,
     wait_out_holds,
 )
 from tests.integration.ops.relay import ENTER, EXIT, LYTICS, payload
@@ -63,7 +63,7 @@ from tests.interruptions import (
 )
 from tests.nightly import amount
 
-EVERY = amount(3, nightly=1)
+EVERY = amount(7, nightly=1)
 TIMES = amount(2, nightly=60)
 PEOPLE = 12
 WITHIN = in_partition(partition_of(f"email:{OLD}", 4))
@@ -281,7 +281,7 @@ def rename_person(world, new=NEW):
         world.afresh()
         relay.publish(payload(OLD))
         relay.drain()
-        client.hset(place_of(OLD).members("vip"), f"email:{OLD}", "1 x")
+        client.hset(partition_at(OLD).members("vip"), f"email:{OLD}", "1 x")
         whole = relay.shipped("enter.jsonnet")
         relay.template("enter.jsonnet", "error 'broken'")
         relay.publish(payload(OLD, "lost", minute=1))
@@ -291,7 +291,7 @@ def rename_person(world, new=NEW):
 
     def meanwhile():
         relay.publish(payload(OLD, "gold", minute=2))
-        if client.hexists(place_of(OLD).forwards, digest_of(f"email:{OLD}").hex()):
+        if client.hexists(partition_at(OLD).forwards, digest_of(f"email:{OLD}").hex()):
             relay.publish(payload(new, "silver", minute=2))
         relay.drain()
 
@@ -300,7 +300,7 @@ def rename_person(world, new=NEW):
         relay.publish(payload(new, "silver", minute=2))
         relay.drain()
         dead = [(letter["header"][1], letter["partition"]) for letter in kept_dead_letters(relay)]
-        marks = [client.hgetall(place_of(email).members("vip")) for email in (OLD, new)]
+        marks = [client.hgetall(partition_at(email).members("vip")) for email in (OLD, new)]
         ledgers = [ledger_of(client, email) for email in (OLD, new)]
         under_way = [client.keys("*}carried:*"), client.exists(keys.RENAMING)]
         return world.at_insider(), ledgers, dead, marks, under_way, world.sum()["waiting"]
