@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from operator import attrgetter
 from typing import Any, Final
-
-import orjson
 
 from segrelay.ops.audit import ActOptions
 from segrelay.ops.console.acts import act_in
-from segrelay.ops.console.app import Asked, Console, Page, address_of
+from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting, address_of
 from segrelay.ops.console.plots import plots_of
-from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing
 from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts
-from segrelay.worker.contract.redis.acts import Act, read_acts
+from segrelay.worker.contract.events import HistoryLine
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.acts import MOST_ACTS, Act
 from segrelay.worker.contract.redis.connection import now_ms
 
-_LIVE_SECONDS: Final = 2
 _WHERE: Final[Mapping[str, str]] = {
     "dlq causes": "/letters",
     "quarantine list": "/quarantine",
@@ -71,6 +69,13 @@ class BalanceRow:
     kind: str
     condition: Any = None
 
+    @property
+    def need(self) -> tuple[bool, bool, int, int]:
+        """Return how much it needs a look: what stands still comes before what only waits."""
+        is_ill = self.condition is not None and self.condition.stops
+        counts = self.counts
+        return is_ill, self.condition.state != "ok", counts["dead"], counts["waiting"]
+
     def address(self, count: str) -> str:
         """Return the page that lists what is counted; "" = none does."""
         by = {self.kind: self.name} if self.kind in {"trigger", "job"} else {}
@@ -87,11 +92,33 @@ class BalanceRow:
         return ""
 
 
+def _count_of(kind: str) -> Callable[[BalanceRow], int]:
+    return lambda row: row.counts[kind]
+
+
+_ROWS: Final = 50
+"""The triggers that the first page shows, unless all are asked for."""
+_ROW_COLUMNS: Final[Columns] = {
+    "need": lambda row: row.need,
+    "name": attrgetter("name"),
+    "state": lambda row: row.condition.state,
+    **{kind: _count_of(kind) for kind in KINDS},
+}
+
+
 def now(console: Console, asked: Asked) -> Page:
     """Show problems, the balance, the last hour, gates and workers."""
-    del asked
     judged = console.look.judged()
     standing = judged.standing
+    sorting = Sorting.of(asked, _ROW_COLUMNS, "-need")
+    shows_all = asked.get("all") == "1"
+    by_trigger = sorting.apply(
+        (
+            BalanceRow(name, _six(one.counts), "trigger", one.condition)
+            for name, one in standing.triggers.items()
+        ),
+        _ROW_COLUMNS,
+    )
     values = {
         "standing": standing,
         "remedies": [Remedy.of(one) for one in judged.problems],
@@ -100,14 +127,14 @@ def now(console: Console, asked: Asked) -> Page:
         "reasons": {kind: standing.counts.by_reason(kind) for kind in REASONED},
         "lanes": list(_by_lane(standing)),
         "by_destination": list(_by_destination(standing)),
-        "by_trigger": [
-            BalanceRow(name, _six(one.counts), "trigger", one.condition)
-            for name, one in standing.triggers.items()
-        ],
+        "by_trigger": by_trigger if shows_all else by_trigger[:_ROWS],
+        "triggers": len(by_trigger),
+        "shows_all": shows_all,
+        "sorting": sorting,
         "plots": plots_of(standing, console.look.hour()),
         "started": console.started.latest()[:5],
     }
-    return Page("now.html", "Now", values, live_seconds=_LIVE_SECONDS)
+    return Page("now.html", "Now", values, live_seconds=console.live_seconds)
 
 
 def _six(counts: Counts) -> dict[str, int]:
@@ -137,50 +164,27 @@ def _by_destination(standing: Standing) -> Iterator[BalanceRow]:
         yield BalanceRow(name, row, "destination", destination.condition)
 
 
-_TAP_SHOWN: Final = 100
+_SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class TapLine:
     """One outcome of the newest, about a person who stands there as a digest."""
 
-    at_ms: int
-    digest: str
-    destination: str
-    partition: int
-    audience: str
-    trigger: str
-    direction: str
-    time_us: int
-    outcome: str
-    remark: str
+    place: PartitionKeys
+    line: HistoryLine
 
 
 def tap(console: Console, asked: Asked) -> Page:
     """Show the newest outcomes that the history of `why` holds: skips, retries, deaths."""
-    look = console.look
-    places = all_partitions(look.client, look.settings)
-    answers = ask_each(
-        look.client,
-        places,
-        lambda pipe, place: pipe.xrevrange(place.history, count=_TAP_SHOWN),
-    )
-    lines = [
-        TapLine(
-            at, digest, place.destination, place.partition, audience, trigger, way, time, end, why
-        )
-        for place, rows in zip(places, answers, strict=True)
-        for _, fields in rows
-        for at, digest, audience, trigger, way, time, end, why in [orjson.loads(fields[b"e"])]
-    ]
+    lines = [TapLine(*one) for one in console.look.history()]
     filters = {name: asked.get(name) for name in ("outcome", "trigger", "text")}
-    lines = [one for one in lines if _is_wanted(one, filters)]
-    lines.sort(key=lambda one: -one.at_ms)
-    values = {"lines": lines[:_TAP_SHOWN], "filters": filters, "outcomes": _outcomes(lines)}
-    return Page("tap.html", "Tap", values, live_seconds=_LIVE_SECONDS)
+    found = [one for one in lines if _is_wanted(one.line, filters)]
+    values = {"lines": found[:_SHOWN], "filters": filters, "outcomes": _outcomes(lines)}
+    return Page("tap.html", "Tap", values, live_seconds=console.live_seconds)
 
 
-def _is_wanted(one: TapLine, filters: Mapping[str, str]) -> bool:
+def _is_wanted(one: HistoryLine, filters: Mapping[str, str]) -> bool:
     text = filters["text"].casefold()
     return (
         one.outcome.startswith(filters["outcome"])
@@ -190,24 +194,34 @@ def _is_wanted(one: TapLine, filters: Mapping[str, str]) -> bool:
 
 
 def _outcomes(lines: Iterable[TapLine]) -> list[str]:
-    return sorted({one.outcome.partition("|")[0] for one in lines})
+    return sorted({one.line.outcome.partition("|")[0] for one in lines})
 
 
-_ACTS_SHOWN: Final = 100
+_ACTS: Final[Columns] = {
+    "at": attrgetter("at_ms"),
+    "who": attrgetter("by"),
+    "what": attrgetter("what"),
+    "of": attrgetter("subject"),
+    "count": attrgetter("count"),
+}
 
 
 def audit(console: Console, asked: Asked) -> Page:
     """Show what people did, filtered as `segrelay audit` filters it."""
     names = ("what", "by", "subject", "since", "text")
     filters = {name: asked.get(name) for name in names}
-    client = console.look.client
     options = ActOptions(filters["what"], filters["subject"], filters["by"], filters["since"])
-    chosen = options.chosen(read_acts(client), now_ms(client))
-    wanted = (act for act in chosen if _has_text(act, filters["text"]))
-    acts: Sequence[Act] = list(islice(wanted, _ACTS_SHOWN + 1))
+    chosen = options.chosen(iter(console.look.acts()), now_ms(console.look.client))
+    sorting = Sorting.of(asked, _ACTS, "-at")
+    number = asked.number("page", 1, MOST_ACTS // _SHOWN)
+    text = filters["text"].casefold()
+    acts = sorting.apply((act for act in chosen if not text or _has_text(act, text)), _ACTS)
     values = {
-        "acts": acts[:_ACTS_SHOWN],
-        "is_whole": len(acts) <= _ACTS_SHOWN,
+        "acts": acts[_SHOWN * (number - 1) : _SHOWN * number],
+        "count": len(acts),
+        "page": number,
+        "has_more": len(acts) > _SHOWN * number,
+        "sorting": sorting,
         "filters": filters,
         "started": console.started.latest(),
     }
@@ -216,4 +230,4 @@ def audit(console: Console, asked: Asked) -> Page:
 
 def _has_text(act: Act, text: str) -> bool:
     found = (act.what, act.subject, act.reason, *act.arguments.values())
-    return any(text.casefold() in each.casefold() for each in found)
+    return any(text in each.casefold() for each in found)
